@@ -1,0 +1,279 @@
+"""Writing the results: tables for the terminal, and the page docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .measure import Case, Quantity
+from .scenarios import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, SIZES, Settings
+
+if TYPE_CHECKING:
+    from .goals import Goal
+
+_TITLES = {
+    "roundtrip": "Round trip",
+    "roundtrip-apart": "Round trip, a core each",
+    "oneway": "One-way",
+    "oneway-apart": "One-way, a core each",
+    "cycle": "Connect, round trip, close",
+    "busy": "Busy cores",
+    "busy-apart": "Busy cores, a core each",
+    "clients": "Many clients",
+    "idle": "Idle connections",
+}
+_TEXTS = {
+    "roundtrip": """
+One client sends a message and waits until the server has sent it back. The scheduler places both processes: one that
+sleeps for each message may be put on its partner's core, where waking is cheaper, and then stay there.
+""",
+    "roundtrip-apart": """
+The same with the server bound to one core and the client to another, so that luck with the scheduler plays no part.
+""",
+    "oneway": """
+One client sends messages as fast as it can, in batches. A batch ends when the server has acknowledged its last message,
+so delivery is part of the time.
+""",
+    "oneway-apart": """
+The same with the server bound to one core and the client to another.
+""",
+    "cycle": """
+A new connection for one message of 64 bytes and its answer. pyzmq and pynng use REQ and REP sockets here.
+""",
+    "busy": f"""
+Both with 64 bytes, while {CORES} other processes, as many as there are cores, count as fast as they can.
+*Neighbours keep* is what these still reach, of what they reach with no peer beside them.
+""",
+    "busy-apart": """
+The same with the server bound to one core and the client to another; the neighbours are free to go where they like.
+""",
+    "clients": f"""
+{", ".join(map(str, CLIENTS[:-1]))} and {CLIENTS[-1]} clients, threads of at most 4 processes, do round trips of 64
+bytes at the same time with one server process that has a thread for each: round trips per second of all together.
+*Least served* compares the slowest client with the mean.
+""",
+    "idle": f"""
+Memory is the proportional set size (PSS) of server and client together with {CONNECTIONS:,} connections, less that
+of both before, divided by {CONNECTIONS:,}; one round trip was done on each. What the kernel holds for a socket is
+in none of the numbers. CPU is what all threads of both processes used in some seconds in which nothing came, by the
+processes' own clock; the row of a process without any connection shows what measuring costs.
+""",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what the numbers were made."""
+
+    lines: list[str]
+
+    @classmethod
+    def here(cls, versions: dict[str, str | None]) -> Machine:
+        """Describe this machine, and the ``versions`` of the peers (None: not installed)."""
+        model = ""
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = f" ({line.partition(':')[2].strip()})"
+                break
+        installed = [f"{peer} {version}".strip() for peer, version in versions.items() if version is not None]
+        missing = [peer for peer, version in versions.items() if version is None]
+        lines = [
+            f"{CORES} core{'s' if CORES > 1 else ''}{model}, load {os.getloadavg()[0]:.2f} when the run began",
+            f"{platform.system()} {platform.release()}, {platform.machine()}",
+            f"{platform.python_implementation()} {platform.python_version()}",
+            "peers: " + ", ".join(installed),
+        ]
+        if missing:
+            lines.append("not installed: " + ", ".join(missing))
+        return cls(lines)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for any output."""
+
+    title: str
+    text: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+_METHOD = """
+# Benchmarks
+
+`make bench` measures npipe beside its peers in one run and writes this page; `python -m bench --quick` is a shorter
+look, `python -m bench --help` shows the rest. Absolute numbers belong to the machine: compare the ratios.
+
+For every peer, server and client are processes of their own, with the same small program around the peer's own
+calls. Messages have {sizes}. A first turn, which finds how many messages fill a round, is thrown away. Then the
+peers take turns, each with a round of about {short} ({many} times over) or, where many processes are at work,
+{long} ({few} times over), so that whatever else the machine does hits all of them alike. A cell holds the median
+round, the best round, and in bold how many times better than {base} the median is.
+
+- **npipe**: message pipes, every option at its default, `send` and `recv`.
+- **multiprocessing.connection**: `Listener` and `Client` on a Unix socket without authentication, `send_bytes` and
+  `recv_bytes`.
+- **SEQPACKET pair**: two connected `SOCK_SEQPACKET` Unix sockets; 1 MiB goes in pieces of 128 KiB, as a packet must
+  fit into the socket's buffer.
+- **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
+- **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
+
+Measured on:
+
+"""
+
+
+def _three(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _unit(value: float, units: tuple[str, ...], step: int) -> str:
+    for unit in units[:-1]:
+        if value < step:
+            return f"{_three(value)} {unit}"
+        value /= step
+    return f"{_three(value)} {units[-1]}"
+
+
+def _amount(value: float, quantity: Quantity) -> str:
+    match quantity:
+        case Quantity.LATENCY:
+            return _unit(value * 1e6, ("µs", "ms", "s"), 1000)
+        case Quantity.RATE:
+            return _unit(value, ("/s", "k/s", "M/s"), 1000)
+        case Quantity.SHARE:
+            return f"{value:.0%}"
+        case Quantity.MEMORY:
+            return f"{value / 1024:.1f} KiB"
+        case Quantity.CPU:
+            return f"{value * 1e3:.2f} ms"
+
+
+def _cell(case: Case, peer: str) -> str:
+    outcome = case.outcomes.get(peer)
+    if outcome is None:
+        return ""
+    if outcome.failure:
+        return "failed"
+    median = outcome.median
+    if median is None:
+        return ""
+    parts = [_amount(median, case.quantity)]
+    if case.size and case.quantity is Quantity.RATE:
+        parts.append(_unit(median * case.size, ("B/s", "kB/s", "MB/s", "GB/s"), 1000))
+    if len(outcome.values) > 1 and case.quantity in (Quantity.LATENCY, Quantity.RATE):
+        parts.append(f"best {_amount(case.best(peer), case.quantity)}")
+    if len(outcome.values) > 1 and case.quantity is Quantity.SHARE:
+        parts.append(f"{min(outcome.values):.0%} to {max(outcome.values):.0%}")
+    gain = case.gain(peer, BASE)
+    if gain is not None and case.quantity not in (Quantity.CPU, Quantity.SHARE):
+        parts.append(f"**{_three(gain)}×**")
+    return ", ".join(parts)
+
+
+def tables(cases: list[Case], missing: list[str]) -> list[Table]:
+    """Make a table of each scenario; ``missing`` peers, which are not installed, have a row that says so."""
+    result = []
+    for scenario, title in _TITLES.items():
+        columns = [case for case in cases if case.scenario == scenario]
+        if not columns:
+            continue
+        peers = list(dict.fromkeys(peer for case in columns for peer in case.outcomes))
+        rows = [[peer, *(_cell(case, peer) for case in columns)] for peer in peers]
+        rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in missing]
+        notes = [
+            f"{peer} failed: {outcome.failure}"
+            for case in columns
+            for peer, outcome in case.outcomes.items()
+            if outcome.failure
+        ]
+        header = ["", *(case.label for case in columns)]
+        result.append(Table(title, _TEXTS[scenario].strip(), header, rows, list(dict.fromkeys(notes))))
+    return result
+
+
+def goal_table(judged: list[Goal]) -> Table:
+    """Make the table of goals."""
+    rows = []
+    for goal in judged:
+        verdict = ("reached" if goal.reached else "**not reached**") if goal.measured else "not measured"
+        rows.append([goal.text, goal.measured, verdict])
+    return Table(
+        "Goals", "By the medians of this run, on cores that are otherwise idle.", ["goal", "measured", ""], rows
+    )
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [f"## {table.title}", "", table.text, ""]
+    lines.append("| " + " | ".join(table.header) + " |")
+    lines.append("| " + " | ".join("---" for _ in table.header) + " |")
+    lines += [
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in table.rows
+    ]
+    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def markdown(machine: Machine, settings: Settings, results: list[Table], judged: list[Goal]) -> str:
+    """Return the whole page."""
+    short, long = f"{settings.round_seconds * 1000:.0f} ms", f"{settings.window_seconds:.2g} s"
+    method = _METHOD.format(
+        base=BASE,
+        sizes=", ".join(SIZES.values()),
+        short=short,
+        long=long,
+        many=settings.rounds,
+        few=settings.window_rounds,
+    )
+    page = method.lstrip() + "\n".join(f"- {line}" for line in machine.lines) + "\n\n"
+    return page + "\n".join(_markdown_table(table) for table in [goal_table(judged), *results])
+
+
+def show(results: list[Table]) -> None:
+    """Print tables, with rich where it is installed."""
+    try:
+        rich_table = importlib.import_module("rich.table").Table
+        rich_console = importlib.import_module("rich.console").Console
+    except ModuleNotFoundError:
+        _show_plainly(results)
+        return
+    console = rich_console() if sys.stdout.isatty() else rich_console(width=160)
+    for table in results:
+        drawn = rich_table(title=table.title, title_justify="left")
+        for number, name in enumerate(table.header):
+            drawn.add_column(name, overflow="fold", min_width=10 if number else 16)
+        for row in table.rows:
+            drawn.add_row(*(cell.replace("**", "") for cell in row))
+        console.print(drawn)
+        for note in table.notes:
+            console.print(note, markup=False)
+
+
+def _show_plainly(results: list[Table]) -> None:
+    for table in results:
+        rows = [table.header, *([cell.replace("**", "") for cell in row] for row in table.rows)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
+        sys.stdout.write(f"\n{table.title}\n")
+        for row in rows:
+            sys.stdout.write(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+            )
+
+
+def failed(cases: list[Case]) -> list[str]:
+    """Return a line for each of npipe's own failures."""
+    return [
+        f"{case.scenario}, {case.label}: {peer} failed: {outcome.failure}"
+        for case in cases
+        for peer, outcome in case.outcomes.items()
+        if outcome.failure and (peer.startswith(NPIPE) or peer == "engine in C")
+    ]

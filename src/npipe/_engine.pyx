@@ -1,0 +1,764 @@
+# cython: language_level=3, binding=True, freethreading_compatible=True
+"""The binding of the engine: handles of local pipes, with the hot methods of the public classes.
+
+Every method that may wait tries first without giving the interpreter up, and waits without it.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from npipe.errors import PipeArgumentError, error_from_code
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()
+
+cdef extern from *:
+    """
+    /* An interrupted wait has left its exception behind: hand it on. */
+    static int npipe_reraise(void) { return PyErr_Occurred() ? -1 : 0; }
+    """
+    int npipe_reraise() except -1
+
+cdef extern from "sys/types.h":
+    ctypedef int pid_t
+    ctypedef unsigned int uid_t
+    ctypedef unsigned int gid_t
+
+cdef extern from "engine/platform.h" nogil:
+    const int64_t NP_FOREVER
+    const int64_t NP_TRY
+    int64_t np_now()
+
+cdef extern from "engine/codes.h" nogil:
+    enum:
+        NP_OK
+        NP_FILE_NOT_FOUND
+        NP_INVALID_HANDLE
+        NP_BROKEN_PIPE
+        NP_SEM_TIMEOUT
+        NP_PIPE_BUSY
+        NP_NO_DATA
+        NP_PIPE_NOT_CONNECTED
+        NP_MORE_DATA
+        NP_PIPE_CONNECTED
+        NP_PIPE_LISTENING
+        NP_WOULD_WAIT
+        NP_INTERRUPTED
+        NP_RETRY
+        NP_TYPE_MESSAGE
+        NP_UNLIMITED_INSTANCES
+
+cdef extern from "engine/wait.h" nogil:
+    struct np_wait:
+        int64_t deadline
+        int (*interrupted)(void *) noexcept nogil
+        void *context
+
+cdef extern from "engine/op.h" nogil:
+    struct np_op:
+        uint32_t count
+
+cdef extern from "engine/handle.h" nogil:
+    enum:
+        NP_WHY_SIZE
+        NP_CLOSED
+    struct np_handle:
+        pass
+    struct np_where:
+        const char *root
+        const char *folder
+        const char *display
+    struct np_access_rule:
+        bint everyone
+        uint32_t n_uids, n_gids
+        uid_t *uids
+        gid_t *gids
+        uint32_t allowed
+    struct np_create_options:
+        uint32_t access
+        bint first_instance
+        uint32_t type
+        uint32_t mode
+        uint32_t max_instances
+        uint32_t out_quota, in_quota
+        uint32_t default_timeout_ms
+        np_access_rule rule
+    struct np_open_options:
+        uint32_t access
+        bint hold
+        bint verify_owner
+    struct np_recv:
+        np_op op
+    struct np_info:
+        uint32_t flags, out_quota, in_quota, max_instances
+    uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
+    uint32_t np_connect(np_handle *, const np_wait *)
+    uint32_t np_disconnect(np_handle *)
+    uint32_t np_replace(np_handle *, bint, np_handle **)
+    uint32_t np_closed_seq()
+    uint32_t np_wait_closed(uint32_t, const np_wait *)
+    void np_wake_closed()
+    uint32_t np_open(const np_where *, const np_open_options *, const np_wait *, np_handle **, char *)
+    uint32_t np_wait_named(const np_where *, bint, const np_wait *, char *)
+    void np_close(np_handle *, bint)
+    void np_free(np_handle *)
+    uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
+    uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
+    uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
+    uint32_t np_transact(np_handle *, const void *, uint32_t, const np_wait *,
+                         uint32_t (*)(void *, const np_wait *) noexcept nogil, void *)
+    uint32_t np_flush(np_handle *, const np_wait *)
+    uint32_t np_drain(np_handle *, const np_wait *)
+    bint np_spin_read(np_handle *, int64_t)
+    uint32_t np_recv_try(np_handle *, uint32_t, uint32_t *)
+    void np_recv_take(np_handle *, void *, uint32_t)
+    void np_recv_leave(np_handle *)
+    uint32_t np_recv_begin(np_handle *, np_recv *, uint32_t *, const np_wait *)
+    uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
+    uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
+    uint32_t np_set_state(np_handle *, uint32_t)
+    uint32_t np_get_state(np_handle *, uint32_t *, uint32_t *)
+    uint32_t np_get_info(np_handle *, np_info *)
+    uint32_t np_client_pid(np_handle *, uint32_t *)
+    uint32_t np_server_pid(np_handle *, uint32_t *)
+    uint32_t np_peer(np_handle *, pid_t *, uid_t *)
+    uint32_t np_rest_of_message(np_handle *)
+    uint32_t np_poll_socket(np_handle *, int *)
+    uint32_t np_arm_read(np_handle *)
+    bint np_is_closed(np_handle *)
+
+cdef extern from "engine/wire.h" nogil:
+    struct npw_answer:
+        uint32_t type, direction, max_instances, instances, owner_pid, name_size
+
+cdef extern from "engine/registry.h" nogil:
+    struct np_listing:
+        npw_answer answer
+        uid_t uid
+        char name[1025]
+    uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, char *)
+
+
+cdef uint32_t LARGEST = 0xFFFFFFFF
+# A message's buffer grows with what has arrived, not with what the peer says will come.
+cdef uint32_t TRUSTED_SIZE = 16 * 1024 * 1024
+
+
+cdef int check_signals(void *context) noexcept with gil:
+    return PyErr_CheckSignals()
+
+
+cdef np_wait wait_until(timeout) except *:
+    """The deadline of a call that may take `timeout` seconds (None: for ever)."""
+    cdef np_wait wait
+    cdef double seconds
+    wait.interrupted = check_signals
+    wait.context = NULL
+    wait.deadline = NP_FOREVER
+    if timeout is not None:
+        seconds = timeout
+        if not seconds >= 0:
+            raise ValueError(f"a time-out is a number of seconds, not negative, or None: {timeout!r}")
+        if seconds < 9e9:
+            wait.deadline = np_now() + <int64_t>(seconds * 1e9)
+    return wait
+
+
+cdef np_wait only_try() noexcept:
+    cdef np_wait wait
+    wait.deadline = NP_TRY
+    wait.interrupted = NULL
+    wait.context = NULL
+    return wait
+
+
+cdef object failure(uint32_t code, str name, str doing, char *why=NULL):
+    """The exception for a code; an interrupted wait has set its own already."""
+    if code == NP_INTERRUPTED:
+        npipe_reraise()
+    detail = (<bytes>why).decode("utf-8", "replace") if why != NULL and why[0] else None
+    return error_from_code(code, name, doing, detail)
+
+
+cdef class _Where:
+    """A pipe's place, in the form that the engine takes."""
+
+    cdef bytes root, folder, display
+    cdef np_where where
+
+    def __cinit__(self, str root not None, str folder not None, str display not None):
+        import os
+
+        self.root = os.fsencode(root)
+        self.folder = folder.encode("ascii")
+        self.display = display.encode("utf-8", "surrogatepass")
+        self.where.root = self.root
+        self.where.folder = self.folder
+        self.where.display = self.display
+
+
+cdef class Buffer:
+    """A contiguous buffer of somebody's, for the time of a call."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, source, bint writable):
+        PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef uint32_t size_of(Py_ssize_t size, str name) except? 0xFFFFFFFF:
+    if size > <Py_ssize_t>LARGEST:
+        raise PipeArgumentError(87, name, None, f"{size} bytes are more than one operation can take (2**32 - 1)")
+    return <uint32_t>size
+
+
+cdef struct Reply:
+    np_handle *handle
+    np_recv recv
+    uint32_t size
+
+
+cdef uint32_t begin_reply(void *context, const np_wait *wait) noexcept nogil:
+    cdef Reply *reply = <Reply *>context
+    return np_recv_begin(reply.handle, &reply.recv, &reply.size, wait)
+
+
+cdef class Handle:
+    """A handle of a local pipe: a server's instance or a client's end, in Win32's own verbs.
+
+    The methods raise what DESIGN §4 lists; a method that may wait takes `timeout` in seconds, None for ever.
+    """
+
+    cdef np_handle *handle
+    cdef readonly str name
+    cdef public uint32_t max_message_size
+    cdef object rearm  # after fileno(): called when a read has changed what there is to read
+    cdef object __weakref__
+
+    def __cinit__(self, *args, **kwargs):
+        self.handle = NULL
+        self.max_message_size = LARGEST
+        self.name = ""
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            np_close(self.handle, False)
+            np_free(self.handle)
+
+    # ---- Opening and closing
+
+    @classmethod
+    def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance, uint32_t type,
+               uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota, uint32_t default_timeout_ms,
+               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3):
+        """CreateNamedPipe: a new, listening instance (SEMANTICS §2)."""
+        cdef Handle self = cls.__new__(cls)
+        cdef _Where place = _Where(root, folder, display)
+        cdef np_create_options options
+        cdef char why[NP_WHY_SIZE]
+        cdef uint32_t code
+        cdef np_where *where = &place.where
+        why[0] = 0
+        self.name = name
+        options.access = access
+        options.first_instance = first_instance
+        options.type = type
+        options.mode = mode
+        options.max_instances = max_instances
+        options.out_quota = out_quota
+        options.in_quota = in_quota
+        options.default_timeout_ms = default_timeout_ms
+        options.rule.everyone = everyone
+        options.rule.allowed = allowed
+        options.rule.n_uids = <uint32_t>len(uids)
+        options.rule.n_gids = <uint32_t>len(gids)
+        options.rule.uids = <uid_t *>malloc((len(uids) + 1) * sizeof(uid_t))
+        options.rule.gids = <gid_t *>malloc((len(gids) + 1) * sizeof(gid_t))
+        try:
+            if options.rule.uids == NULL or options.rule.gids == NULL:
+                raise MemoryError
+            for i, uid in enumerate(uids):
+                options.rule.uids[i] = uid
+            for i, gid in enumerate(gids):
+                options.rule.gids[i] = gid
+            with nogil:
+                code = np_create(where, &options, &self.handle, why)
+        finally:
+            free(options.rule.uids)
+            free(options.rule.gids)
+        if code != NP_OK:
+            raise failure(code, name, "creating an instance", why)
+        return self
+
+    @classmethod
+    def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner, timeout):
+        """CreateFile on a pipe; with `hold` it waits for an instance, as one step (SEMANTICS §2.5)."""
+        cdef Handle self = cls.__new__(cls)
+        cdef _Where place = _Where(root, folder, display)
+        cdef np_open_options options
+        cdef np_wait wait = wait_until(timeout)
+        cdef char why[NP_WHY_SIZE]
+        cdef uint32_t code
+        cdef np_where *where = &place.where
+        why[0] = 0
+        self.name = name
+        options.access = access
+        options.hold = hold
+        options.verify_owner = verify_owner
+        with nogil:
+            code = np_open(where, &options, &wait, &self.handle, why)
+        if code != NP_OK:
+            raise failure(code, name, "opening the pipe", why)
+        return self
+
+    def close_handle(self, bint discard=False):
+        """CloseHandle. With `discard` the peer loses what it has not read. Closing twice is no error."""
+        if self.handle != NULL:
+            with nogil:
+                np_close(self.handle, discard)
+
+    def replace(self, bint discard=False):
+        """Closes this server handle and returns a new listening one in its place, without a gap."""
+        cdef Handle fresh = Handle.__new__(Handle)
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code
+        fresh.name = self.name
+        fresh.max_message_size = self.max_message_size
+        with nogil:
+            code = np_replace(handle, discard, &fresh.handle)
+        if code != NP_OK:
+            raise failure(code, self.name, "listening again")
+        return fresh
+
+    def adopt(self, Handle other not None):
+        """Takes the handle out of `other`, which is closed afterwards."""
+        if self.handle != NULL:
+            raise ValueError("this object has a handle already")
+        self.handle, other.handle = other.handle, NULL
+        self.name = other.name
+        self.max_message_size = other.max_message_size
+
+    @property
+    def closed(self):
+        """Whether the handle is closed on this side."""
+        return self.handle == NULL or np_is_closed(self.handle)
+
+    cdef np_handle *valid(self) except NULL:
+        if self.handle == NULL:
+            raise failure(NP_INVALID_HANDLE, self.name, "using the pipe")
+        return self.handle
+
+    # ---- The server's verbs
+
+    def connect(self, timeout=None):
+        """ConnectNamedPipe: 0, or 535 if a client is there already (SEMANTICS §3.2)."""
+        cdef np_handle *handle = self.valid()
+        cdef np_wait wait = wait_until(timeout)
+        cdef uint32_t code
+        with nogil:
+            code = np_connect(handle, &wait)
+        if code != NP_OK and code != NP_PIPE_CONNECTED:
+            raise failure(code, self.name, "waiting for a client")
+        return code
+
+    def disconnect(self):
+        """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3)."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code
+        with nogil:
+            code = np_disconnect(handle)
+        if code != NP_OK:
+            raise failure(code, self.name, "disconnecting")
+
+    # ---- Data
+
+    def write_file(self, data, timeout=None):
+        """WriteFile: the number of bytes written (SEMANTICS §6)."""
+        cdef np_handle *handle = self.valid()
+        cdef Buffer buffer = None
+        cdef const char *bytes
+        cdef Py_ssize_t length
+        cdef uint32_t size, count, code
+        cdef np_wait wait = only_try()
+        if PyBytes_CheckExact(data):
+            bytes = PyBytes_AS_STRING(data)
+            length = PyBytes_GET_SIZE(data)
+        else:
+            buffer = Buffer(data, False)
+            bytes = <const char *>buffer.view.buf
+            length = buffer.view.len
+        size = size_of(length, self.name)
+        code = np_write(handle, bytes, size, &count, &wait)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            if timeout is not None and timeout <= 0:
+                code = NP_SEM_TIMEOUT
+            else:
+                with nogil:
+                    code = np_write(handle, bytes, size, &count, &wait)
+        if code != NP_OK:
+            raise failure(code, self.name, "writing")
+        return count
+
+    def read_file(self, uint32_t size, timeout=None):
+        """ReadFile: (0 or 234, data) (SEMANTICS §5)."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        cdef uint32_t count = 0
+        cdef uint32_t code = self.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
+        return code, data if count == size else data[:count]
+
+    def read_file_into(self, buffer, timeout=None):
+        """ReadFile into a writable buffer: (0 or 234, number of bytes)."""
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t count = 0
+        cdef uint32_t size = size_of(target.view.len, self.name)
+        cdef uint32_t code = self.read_to(<char *>target.view.buf, size, &count, timeout)
+        return code, count
+
+    cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
+        cdef np_handle *handle = self.valid()
+        cdef np_wait wait = only_try()
+        cdef uint32_t code = np_read(handle, buffer, size, count, &wait)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            with nogil:
+                code = np_read(handle, buffer, size, count, &wait)
+        if code != NP_OK and code != NP_MORE_DATA:
+            raise failure(code, self.name, "reading")
+        if self.rearm is not None:
+            self.rearm()
+        return code
+
+    cdef bytes receive(self, timeout):
+        """The next whole message."""
+        cdef np_handle *handle = self.valid()
+        cdef np_wait wait
+        cdef np_recv recv
+        cdef uint32_t size = 0, code
+        cdef bint ready
+        cdef bytes data
+        code = np_recv_try(handle, self.max_message_size, &size)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            with nogil:
+                ready = np_spin_read(handle, wait.deadline)
+            if ready:
+                code = np_recv_try(handle, self.max_message_size, &size)
+        if code == NP_OK:
+            try:
+                data = PyBytes_FromStringAndSize(NULL, size)
+            except MemoryError:
+                np_recv_leave(handle)
+                raise
+            np_recv_take(handle, PyBytes_AS_STRING(data), size)
+        elif code == NP_MORE_DATA:
+            raise failure(code, self.name, "receiving a message")
+        elif code == NP_WOULD_WAIT:
+            while True:
+                with nogil:
+                    code = np_recv_begin(handle, &recv, &size, &wait)
+                if code != NP_OK:
+                    raise failure(code, self.name, "receiving a message")
+                data = self.collect(&recv, size, &wait)
+                if data is not None:
+                    break
+        else:
+            raise failure(code, self.name, "receiving a message")
+        if self.rearm is not None:
+            self.rearm()
+        return data
+
+    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait):
+        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
+        cdef np_handle *handle = self.handle
+        cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
+        cdef uint32_t code = NP_OK
+        cdef bytes data = None
+        cdef char *buffer = NULL
+        cdef bytes larger
+        try:
+            if size > self.max_message_size:
+                code = NP_MORE_DATA
+            else:
+                data = PyBytes_FromStringAndSize(NULL, upto)
+                while True:
+                    buffer = PyBytes_AS_STRING(data)
+                    with nogil:
+                        code = np_recv_more(handle, recv, buffer, upto, wait)
+                    if code != NP_OK or upto == size:
+                        break
+                    upto = size if size - upto <= upto else 2 * upto
+                    larger = PyBytes_FromStringAndSize(NULL, upto)
+                    memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(data), recv.op.count)
+                    data = larger
+        except MemoryError:
+            np_recv_end(handle, recv, buffer, False)
+            raise
+        if code == NP_OK:
+            code = np_recv_end(handle, recv, buffer, True)
+        else:
+            np_recv_end(handle, recv, buffer, False)
+        if code == NP_RETRY:
+            return None
+        if code != NP_OK:
+            raise failure(code, self.name, "receiving a message")
+        return data
+
+    def transact_pipe(self, data, timeout=None):
+        """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8)."""
+        cdef np_handle *handle = self.valid()
+        cdef Buffer buffer = Buffer(data, False)
+        cdef const char *bytes = <const char *>buffer.view.buf
+        cdef uint32_t size = size_of(buffer.view.len, self.name)
+        cdef np_wait wait = wait_until(timeout)
+        cdef Reply reply
+        cdef uint32_t code
+        reply.handle = handle
+        with nogil:
+            code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
+        while code == NP_OK:
+            answer = self.collect(&reply.recv, reply.size, &wait)
+            if answer is not None:
+                if self.rearm is not None:
+                    self.rearm()
+                return answer
+            with nogil:
+                code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
+        raise failure(code, self.name, "transacting")
+
+    def peek_pipe(self, uint32_t size=0):
+        """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""
+        cdef np_handle *handle = self.valid()
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *buffer = PyBytes_AS_STRING(data)
+        cdef uint32_t count = 0, available = 0, left = 0, code
+        with nogil:
+            code = np_peek(handle, buffer, size, &count, &available, &left)
+        if code != NP_OK:
+            raise failure(code, self.name, "peeking")
+        return data if count == size else data[:count], available, left
+
+    def flush_buffers(self, timeout=None):
+        """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""
+        cdef np_handle *handle = self.valid()
+        cdef np_wait wait = wait_until(timeout)
+        cdef uint32_t code
+        with nogil:
+            code = np_flush(handle, &wait)
+        if code != NP_OK:
+            raise failure(code, self.name, "flushing")
+
+    def drain(self, timeout=None):
+        """Waits until no write of this end is under way any more. Whether that was so in time."""
+        cdef np_wait wait = wait_until(timeout)
+        cdef uint32_t code = NP_OK
+        if self.handle != NULL:
+            with nogil:
+                code = np_drain(self.handle, &wait)
+        if code == NP_INTERRUPTED:
+            npipe_reraise()
+        return code == NP_OK
+
+    # ---- State
+
+    def set_state(self, uint32_t mode):
+        """SetNamedPipeHandleState: read mode (2) and wait mode (1) (SEMANTICS §9.1)."""
+        cdef uint32_t code = np_set_state(self.valid(), mode)
+        if code != NP_OK:
+            raise failure(code, self.name, "setting the pipe's modes")
+
+    def get_state(self):
+        """GetNamedPipeHandleState: (modes, current instances) (SEMANTICS §9.2)."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t mode = 0, instances = 0, code
+        with nogil:
+            code = np_get_state(handle, &mode, &instances)
+        if code != NP_OK:
+            raise failure(code, self.name, "getting the pipe's state")
+        return mode, instances
+
+    def get_info(self):
+        """GetNamedPipeInfo: (flags, out buffer size, in buffer size, maximum instances) (SEMANTICS §9.3)."""
+        cdef np_info info
+        cdef uint32_t code = np_get_info(self.valid(), &info)
+        if code != NP_OK:
+            raise failure(code, self.name, "getting the pipe's information")
+        return info.flags, info.out_quota, info.in_quota, info.max_instances
+
+    def client_pid(self):
+        """GetNamedPipeClientProcessId (SEMANTICS §11)."""
+        cdef uint32_t pid = 0
+        cdef uint32_t code = np_client_pid(self.valid(), &pid)
+        if code != NP_OK:
+            raise failure(code, self.name, "getting the client's process id")
+        return pid
+
+    def server_pid(self):
+        """GetNamedPipeServerProcessId (SEMANTICS §11)."""
+        cdef uint32_t pid = 0
+        cdef uint32_t code = np_server_pid(self.valid(), &pid)
+        if code != NP_OK:
+            raise failure(code, self.name, "getting the server's process id")
+        return pid
+
+    def peer_credentials(self):
+        """(process id, user id) of the other end, by the kernel's word when it connected."""
+        cdef pid_t pid = 0
+        cdef uid_t uid = 0
+        cdef uint32_t code = np_peer(self.valid(), &pid, &uid)
+        if code != NP_OK:
+            raise failure(code, self.name, "asking for the peer")
+        return pid, uid
+
+    def rest_of_message(self):
+        """Unread bytes of the message that was read in part; 0 at a message's start."""
+        return 0 if self.handle == NULL else np_rest_of_message(self.handle)
+
+    # ---- For selectors
+
+    def poll_socket(self):
+        """The link's socket, which hangs up with the peer and gets a byte when a read is armed."""
+        cdef int socket = -1
+        cdef uint32_t code = np_poll_socket(self.valid(), &socket)
+        if code != NP_OK:
+            raise failure(code, self.name, "asking for the descriptor")
+        return socket
+
+    def arm_read(self):
+        """Asks for a byte when something comes. False: something is there already."""
+        return np_arm_read(self.valid()) == NP_OK
+
+    def set_rearm(self, rearm):
+        """Sets what is called after each read, None for nothing."""
+        self.rearm = rearm
+
+
+cdef class MessageHandle(Handle):
+    """The hot methods of a message pipe."""
+
+    def send(self, data, *, timeout=None):
+        """Write `data` (bytes-like) as one message.
+
+        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
+        message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
+        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it), PipeAccessError (5: this end may only
+        read). Follows WriteFile, SEMANTICS §6.
+        """
+        cdef np_wait wait
+        cdef uint32_t count, code
+        if PyBytes_CheckExact(data) and self.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
+            wait.deadline = NP_TRY
+            wait.interrupted = NULL
+            wait.context = NULL
+            code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
+            if code == NP_OK:
+                return
+        self.write_file(data, timeout)
+
+    def recv(self, *, timeout=None):
+        """Return the next whole message, of any length up to `max_message_size`.
+
+        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
+        is left; 233: the server disconnected), PipeTimeoutError (121: nothing is consumed), PipeMessageTooLargeError (234: the
+        message stays, for recv_into or a larger limit), PipeAccessError (5: this end may only write). After a part was
+        read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS §5.
+        """
+        return self.receive(timeout)
+
+    def recv_into(self, buffer, *, timeout=None):
+        """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
+
+        A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
+        read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
+        """
+        return self.read_file_into(buffer, timeout)[1]
+
+
+cdef class StreamHandle(Handle):
+    """The hot methods of a byte pipe."""
+
+    def readinto(self, buffer, *, timeout=None):
+        """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
+
+        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
+        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5.
+        """
+        return self.read_file_into(buffer, timeout)[1]
+
+    def write(self, data, *, timeout=None):
+        """Write all of `data` (bytes-like); return its length in bytes.
+
+        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). Raises as
+        MessagePipe.send does.
+        """
+        return self.write_file(data, timeout)
+
+
+def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):
+    """WaitNamedPipe: returns when an instance listens (SEMANTICS §4)."""
+    cdef _Where place = _Where(root, folder, display)
+    cdef np_wait wait = wait_until(timeout)
+    cdef np_where *where = &place.where
+    cdef char why[NP_WHY_SIZE]
+    cdef uint32_t code
+    why[0] = 0
+    with nogil:
+        code = np_wait_named(where, use_default, &wait, why)
+    if code != NP_OK:
+        raise failure(code, name, "waiting for an instance", why)
+
+
+cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
+    rows = <list>context
+    rows.append((
+        (<bytes>pipe.name[:pipe.answer.name_size]).decode("utf-8", "surrogatepass"),
+        pipe.answer.type, pipe.answer.direction, pipe.answer.instances, pipe.answer.max_instances,
+        pipe.answer.owner_pid, pipe.uid,
+    ))
+    return 1
+
+
+def list_named_pipes(str root):
+    """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`."""
+    import os
+
+    cdef char why[NP_WHY_SIZE]
+    cdef bytes path = os.fsencode(root)
+    cdef const char *place = path
+    cdef uint32_t code
+    rows = []
+    why[0] = 0
+    with nogil:
+        code = np_list(place, add_listing, <void *>rows, why)
+    if code != NP_OK:
+        raise failure(code, None, "listing the pipes", why)
+    return rows
+
+
+def closed_instances():
+    """A number that changes whenever an instance of this process's is closed."""
+    return np_closed_seq()
+
+
+def wait_closed(uint32_t seen, timeout=None):
+    """Waits until closed_instances() is not `seen` any more. Raises PipeTimeoutError."""
+    cdef np_wait wait = wait_until(timeout)
+    cdef uint32_t code
+    with nogil:
+        code = np_wait_closed(seen, &wait)
+    if code != NP_OK:
+        raise failure(code, None, "waiting for room for an instance")
+
+
+def wake_closed():
+    """Wakes those who are in wait_closed."""
+    np_wake_closed()

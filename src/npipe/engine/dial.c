@@ -1,0 +1,411 @@
+/* The client's side: opening a pipe, waiting for one, asking about one. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "registry.h"
+
+#define ANSWER_PATIENCE_NS INT64_C(10000000000) /* for an owner that has been stopped */
+#define QUERY_PATIENCE_NS INT64_C(1000000000)
+#define MAX_OWNERS NPF_SLOTS
+
+struct call {
+    const struct np_where *where;
+    const struct np_wait *wait;
+    bool verify_owner;
+    struct npw_request request;
+    int64_t deadline;
+    char *why;
+    /* The answer */
+    struct npw_answer answer;
+    int socket, segment;
+    struct np_credentials owner;
+};
+
+struct answer_awaited {
+    int socket;
+};
+
+static bool answer_ready(const void *what)
+{
+    const struct answer_awaited *awaited = what;
+    char byte;
+    return recv(awaited->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+static bool interrupted(const struct np_wait *wait)
+{
+    return wait->interrupted && wait->interrupted(wait->context);
+}
+
+/* Waits until the owner has something to say. */
+static uint32_t await_answer(struct call *call, int64_t deadline)
+{
+    struct answer_awaited awaited = {call->socket};
+    int64_t began = np_now();
+    if (np_spin(&np_process.dial_spin, answer_ready, &awaited, deadline)) {
+        np_spin_learn(&np_process.dial_spin, began);
+        return NP_OK;
+    }
+    if (interrupted(call->wait))
+        return NP_INTERRUPTED;
+    for (;;) {
+        uint32_t code = np_socket_wait(call->socket, deadline);
+        if (code == NP_OK)
+            np_spin_learn(&np_process.dial_spin, began);
+        if (code != NP_INTERRUPTED)
+            return code;
+        if (interrupted(call->wait))
+            return NP_INTERRUPTED;
+    }
+}
+
+/* Reads one answer: its code, or NP_RETRY when the owner hung up. */
+static uint32_t take_answer(struct call *call)
+{
+    ssize_t got = np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment, false);
+    if (got == -EAGAIN || got == -EINTR)
+        return NP_WOULD_WAIT;
+    if (got == -EMFILE)
+        return NP_TOO_MANY_OPEN_FILES;
+    if (got >= (ssize_t)(2 * sizeof(uint32_t)) && call->answer.magic == NPW_MAGIC && call->answer.version != NPW_VERSION) {
+        np_say(call->why, "the server speaks version %u of npipe's protocol, this process version %u", call->answer.version, NPW_VERSION);
+        return NP_REVISION_MISMATCH;
+    }
+    if (got > 0 && (got != (ssize_t)sizeof call->answer || call->answer.magic != NPW_MAGIC)) {
+        np_say(call->why, "the server's answer makes no sense");
+        return NP_INVALID_DATA;
+    }
+    return got <= 0 ? NP_RETRY : call->answer.code;
+}
+
+static void hang_up(struct call *call)
+{
+    if (call->socket >= 0)
+        close(call->socket);
+    if (call->segment >= 0)
+        close(call->segment);
+    call->socket = call->segment = -1;
+}
+
+/* Puts the request to one owner and waits for the last word. NP_RETRY: he has gone. */
+static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
+{
+    *dead = false;
+    call->segment = -1;
+    for (;;) {
+        call->socket = np_socket_connect(dirfd, name, call->deadline);
+        if (call->socket != -EINTR)
+            break;
+        if (interrupted(call->wait))
+            return NP_INTERRUPTED;
+    }
+    switch (call->socket) {
+    case -ECONNREFUSED:
+        *dead = true;
+        return NP_RETRY;
+    case -ENOENT:
+        return NP_RETRY;
+    case -EACCES:
+    case -EPERM:
+        np_say(call->why, "the pipe's access rule does not let this user in");
+        return NP_ACCESS_DENIED;
+    case -EAGAIN: /* the backlog is full, and stayed so until the deadline */
+        return NP_SEM_TIMEOUT;
+    case -EMFILE:
+    case -ENFILE:
+        return NP_TOO_MANY_OPEN_FILES;
+    default:
+        if (call->socket < 0) {
+            np_say(call->why, "the pipe's socket cannot be reached: %s", strerror(-call->socket));
+            return NP_NO_SYSTEM_RESOURCES;
+        }
+    }
+    if (!np_peer_credentials(call->socket, false, &call->owner))
+        return NP_NO_SYSTEM_RESOURCES;
+    if (call->verify_owner && call->owner.uid != geteuid() && call->owner.uid != 0) {
+        np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
+        return NP_ACCESS_DENIED;
+    }
+    ssize_t sent = np_send_message(call->socket, &call->request, sizeof call->request, -1);
+    if (sent != (ssize_t)sizeof call->request)
+        return NP_RETRY;
+    bool holds = false;
+    for (;;) {
+        int64_t deadline = call->deadline;
+        int64_t patience = np_now() + ANSWER_PATIENCE_NS;
+        if (!holds && !(call->request.flags & NPW_HOLD) && call->request.kind != NPW_WAIT && patience < deadline)
+            deadline = patience;
+        uint32_t code = await_answer(call, deadline);
+        if (code == NP_OK || code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED) {
+            /* Also at the last moment: what has been granted is not thrown away. */
+            uint32_t last = take_answer(call);
+            if (last != NP_WOULD_WAIT && last != NP_IO_PENDING)
+                return last;
+            if (last == NP_IO_PENDING && !holds) {
+                holds = true;
+                if (call->deadline == NP_FOREVER - 1) /* np_wait_named: the pipe's own time-out */
+                    call->deadline = np_now() + (int64_t)call->answer.default_timeout_ms * 1000000;
+            }
+        }
+        if (code != NP_OK)
+            return code;
+    }
+}
+
+/* Puts the request to the owners in turn, until one says something definite. With a request that is to be held,
+ * each is first asked without holding it, if there are several. */
+static uint32_t ask_owners(struct call *call)
+{
+    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    int dirfd;
+    for (;;) {
+        uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
+        if (code != NP_OK)
+            return code;
+        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, gone = 0;
+        uint32_t flags = call->request.flags;
+        code = NP_FILE_NOT_FOUND;
+        for (uint32_t i = 0; i < count; i++) {
+            bool dead;
+            call->request.flags = count > 1 ? 0 : flags;
+            code = ask(call, dirfd, names[i], &dead);
+            if (code == NP_OK)
+                break;
+            hang_up(call);
+            dead_ones += dead;
+            gone += code == NP_RETRY && !dead;
+            if (code == NP_PIPE_BUSY)
+                busy++;
+            else if (code != NP_RETRY && code != NP_FILE_NOT_FOUND)
+                break;
+        }
+        call->request.flags = flags;
+        bool settled = code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND;
+        if (!settled && busy && flags & NPW_HOLD) {
+            /* All are busy: any of them can hold the request, the others tell him when they listen. */
+            for (uint32_t i = 0; i < count && !settled; i++) {
+                bool dead;
+                code = ask(call, dirfd, names[i], &dead);
+                settled = code != NP_RETRY && code != NP_FILE_NOT_FOUND;
+                if (code != NP_OK)
+                    hang_up(call);
+                if (code == NP_RETRY && !dead)
+                    break;
+            }
+        }
+        close(dirfd);
+        if (dead_ones)
+            np_folder_sweep(call->where->root, call->where->folder);
+        if (settled)
+            return code;
+        if (busy && !(flags & NPW_HOLD))
+            return NP_PIPE_BUSY;
+        if (!busy && !gone)
+            return NP_FILE_NOT_FOUND;
+        if (np_now() >= call->deadline)
+            return NP_SEM_TIMEOUT;
+        /* An owner went away while we asked: who is there now? Each turn follows a change in the folder. */
+    }
+}
+
+static struct call new_call(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why)
+{
+    return (struct call){
+        .where = where,
+        .wait = wait,
+        .deadline = wait->deadline,
+        .request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = kind},
+        .why = why,
+        .socket = -1,
+        .segment = -1,
+    };
+}
+
+static uint32_t client_handle(struct call *call, const struct np_open_options *options, struct np_handle **result)
+{
+    struct np_link *link;
+    uint32_t code = np_link_accept(call->segment, call->socket, &link);
+    if (code != NP_OK) {
+        if (code == NP_INVALID_DATA)
+            np_say(call->why, "the server's segment is not as it should be");
+        hang_up(call);
+        return code;
+    }
+    close(call->segment);
+    struct np_handle *handle = np_handle_new();
+    if (handle) {
+        handle->root = strdup(call->where->root);
+        handle->folder = strdup(call->where->folder);
+    }
+    if (!handle || !handle->root || !handle->folder) {
+        if (handle)
+            np_free(handle);
+        np_link_unref(link);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    link->peer_pid = call->owner.pid;
+    link->peer_uid = call->owner.uid;
+    handle->link = link;
+    handle->state = NP_CONNECTED;
+    handle->access = options->access | NP_READ_ATTRIBUTES;
+    handle->type = link->type;
+    handle->direction = link->direction;
+    handle->max_instances = call->answer.max_instances;
+    memcpy(handle->quota, link->quota, sizeof handle->quota);
+    handle->server_pid = link->server_pid;
+    handle->client_pid = link->client_pid;
+    handle->peer_uid = call->owner.uid;
+    pthread_mutex_lock(&np_process.lock);
+    link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    if (link->watch)
+        np_handle_register(handle);
+    pthread_mutex_unlock(&np_process.lock);
+    if (!link->watch) {
+        np_link_unref(link);
+        np_free(handle);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    *result = handle;
+    return NP_OK;
+}
+
+uint32_t np_open(const struct np_where *where, const struct np_open_options *options, const struct np_wait *wait,
+                 struct np_handle **result, char *why)
+{
+    uint32_t code = np_process_start();
+    if (code != NP_OK)
+        return code;
+    struct call call = new_call(where, wait, NPW_OPEN, why);
+    call.verify_owner = options->verify_owner;
+    call.request.access = options->access & (NP_READ | NP_WRITE);
+    call.request.flags = options->hold ? NPW_HOLD : 0;
+    code = ask_owners(&call);
+    if (code != NP_OK)
+        return code;
+    if (call.segment < 0) {
+        hang_up(&call);
+        np_say(why, "the server sent no segment");
+        return NP_INVALID_DATA;
+    }
+    return client_handle(&call, options, result);
+}
+
+uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, char *why)
+{
+    struct call call = new_call(where, wait, NPW_WAIT, why);
+    if (use_default)
+        call.deadline = NP_FOREVER - 1; /* until the owner has said how long */
+    uint32_t code = ask_owners(&call);
+    hang_up(&call);
+    return code;
+}
+
+uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances)
+{
+    struct np_where where = {.root = root, .folder = folder, .display = ""};
+    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    int dirfd;
+    *instances = 0;
+    uint32_t code = np_folder_look(root, folder, &dirfd, NULL);
+    if (code != NP_OK)
+        return code;
+    uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
+    code = NP_FILE_NOT_FOUND;
+    for (uint32_t i = 0; i < count && code != NP_OK; i++) {
+        struct np_wait wait = {.deadline = np_now() + QUERY_PATIENCE_NS};
+        struct call call = new_call(&where, &wait, NPW_QUERY, NULL);
+        int socket = np_socket_connect(dirfd, names[i], wait.deadline), fd;
+        if (socket < 0)
+            continue;
+        struct {
+            struct npw_answer answer;
+            char name[NPW_NAME_SIZE];
+        } message;
+        if (np_send_message(socket, &call.request, sizeof call.request, -1) > 0 && np_socket_wait(socket, wait.deadline) == NP_OK &&
+            np_receive_message(socket, &message, sizeof message, &fd, false) >= (ssize_t)sizeof message.answer) {
+            if (fd >= 0)
+                close(fd);
+            *instances = message.answer.instances;
+            code = message.answer.code;
+        }
+        close(socket);
+    }
+    close(dirfd);
+    return code;
+}
+
+/* What the first living owner of the pipe in `folder` says of it. */
+static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
+{
+    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
+    static const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
+    *dead = count == 0;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t deadline = np_now() + QUERY_PATIENCE_NS;
+        int socket = np_socket_connect(dirfd, names[i], deadline), fd = -1;
+        if (socket < 0) {
+            *dead = *dead || socket == -ECONNREFUSED;
+            continue;
+        }
+        struct {
+            struct npw_answer answer;
+            char name[NPW_NAME_SIZE];
+        } message;
+        struct np_credentials owner;
+        bool answered = np_peer_credentials(socket, false, &owner) &&
+                        np_send_message(socket, &request, sizeof request, -1) > 0 && np_socket_wait(socket, deadline) == NP_OK;
+        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
+        if (fd >= 0)
+            close(fd);
+        close(socket);
+        if (got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
+            message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer)
+            continue;
+        listing->answer = message.answer;
+        listing->uid = owner.uid;
+        memcpy(listing->name, message.name, message.answer.name_size);
+        listing->name[message.answer.name_size] = 0;
+        return true;
+    }
+    return false;
+}
+
+uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
+{
+    int rootfd;
+    uint32_t code = np_root_open(root, false, &rootfd, why);
+    if (code == NP_FILE_NOT_FOUND)
+        return NP_OK; /* no root, no pipes */
+    if (code != NP_OK)
+        return code;
+    DIR *list = fdopendir(rootfd);
+    if (!list) {
+        close(rootfd);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    bool wanted = true;
+    for (struct dirent *entry; wanted && (entry = readdir(list));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        int dirfd = openat(rootfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (dirfd < 0)
+            continue; /* not a pipe's folder, or not for us */
+        struct np_listing listing;
+        bool dead;
+        bool found = query_listing(dirfd, &listing, &dead);
+        close(dirfd);
+        if (dead)
+            np_folder_sweep(root, entry->d_name);
+        if (found)
+            wanted = each(context, &listing);
+    }
+    closedir(list);
+    return NP_OK;
+}

@@ -1,0 +1,301 @@
+#include "folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "handle.h"
+
+void np_say(char *why, const char *format, ...)
+{
+    if (!why)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, NP_WHY_SIZE, format, arguments);
+    va_end(arguments);
+}
+
+static uint32_t code_of_errno(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+        return NP_FILE_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ELOOP:
+        return NP_ACCESS_DENIED;
+    case EMFILE:
+    case ENFILE:
+        return NP_TOO_MANY_OPEN_FILES;
+    case ENOMEM:
+        return NP_NOT_ENOUGH_MEMORY;
+    default:
+        return NP_NO_SYSTEM_RESOURCES;
+    }
+}
+
+/* Nobody else may put things into a folder that we rely on. The sticky bit makes a shared root possible:
+ * there nobody can rename or remove what is another's. */
+static bool trustworthy(const struct stat *status, bool may_be_shared)
+{
+    if (status->st_uid != geteuid() && status->st_uid != 0)
+        return false;
+    if (!(status->st_mode & (S_IWGRP | S_IWOTH)))
+        return true;
+    return may_be_shared && status->st_mode & S_ISVTX;
+}
+
+uint32_t np_root_open(const char *root, bool create, int *result, char *why)
+{
+    if (create && mkdir(root, 0700) != 0 && errno != EEXIST) {
+        np_say(why, "the root folder %s cannot be made: %s", root, strerror(errno));
+        return errno == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(errno);
+    }
+    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        if (errno != ENOENT || create)
+            np_say(why, "the root folder %s cannot be opened: %s", root, strerror(errno));
+        return errno == ENOTDIR ? NP_ACCESS_DENIED : code_of_errno(errno);
+    }
+    struct stat status;
+    if (fstat(fd, &status) != 0 || !trustworthy(&status, true)) {
+        np_say(why, "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o; it has to belong to you or root, "
+                    "and only they may write to it, or it needs the sticky bit",
+               root, (unsigned)status.st_uid, (unsigned)status.st_mode & 07777);
+        close(fd);
+        return NP_ACCESS_DENIED;
+    }
+    *result = fd;
+    return NP_OK;
+}
+
+void np_folder_lock(const struct np_folder *folder)
+{
+    while (flock(folder->lockfd, LOCK_EX) != 0 && errno == EINTR)
+        ;
+}
+
+void np_folder_unlock(const struct np_folder *folder)
+{
+    flock(folder->lockfd, LOCK_UN);
+}
+
+void np_folder_close(struct np_folder *folder)
+{
+    if (folder->page)
+        munmap(folder->page, sizeof *folder->page);
+    if (folder->lockfd >= 0)
+        close(folder->lockfd);
+    if (folder->dirfd >= 0)
+        close(folder->dirfd);
+    *folder = (struct np_folder){.dirfd = -1, .lockfd = -1};
+}
+
+/* Whether the locked file is still the one in the folder, and the folder still the one below the root: another
+ * owner may have removed both between our open and our lock. */
+static bool still_there(int rootfd, const char *name, const struct np_folder *folder)
+{
+    struct stat locked, linked, opened, named;
+    return fstat(folder->lockfd, &locked) == 0 && fstatat(folder->dirfd, "lock", &linked, AT_SYMLINK_NOFOLLOW) == 0 &&
+           locked.st_ino == linked.st_ino && fstat(folder->dirfd, &opened) == 0 &&
+           fstatat(rootfd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && opened.st_ino == named.st_ino;
+}
+
+static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folder *folder, char *why)
+{
+    *folder = (struct np_folder){.dirfd = -1, .lockfd = -1};
+    bool made = mkdirat(rootfd, name, 0700) == 0;
+    if (!made && errno != EEXIST) {
+        np_say(why, "the pipe's folder cannot be made: %s", strerror(errno));
+        return code_of_errno(errno);
+    }
+    folder->dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder->dirfd < 0) {
+        if (errno == ENOENT)
+            return NP_RETRY;
+        np_say(why, "the pipe's folder cannot be opened: %s", strerror(errno));
+        return errno == ENOTDIR ? NP_ACCESS_DENIED : code_of_errno(errno);
+    }
+    struct stat status;
+    if (fstat(folder->dirfd, &status) != 0 || status.st_uid != geteuid() || status.st_mode & (S_IWGRP | S_IWOTH)) {
+        np_say(why, "the name is taken: its folder belongs to uid %u with mode %04o", (unsigned)status.st_uid,
+               (unsigned)status.st_mode & 07777);
+        return NP_ACCESS_DENIED;
+    }
+    folder->lockfd = openat(folder->dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (folder->lockfd < 0) {
+        if (errno == ENOENT)
+            return NP_RETRY; /* removed under us */
+        np_say(why, "the pipe's folder cannot be locked: %s", strerror(errno));
+        return code_of_errno(errno);
+    }
+    np_folder_lock(folder);
+    if (!still_there(rootfd, name, folder))
+        return NP_RETRY;
+    if (shared)
+        fchmod(folder->dirfd, 0755);
+    int fd = openat(folder->dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof(struct npf_page)) != 0) {
+        np_say(why, "the pipe's page cannot be made: %s", strerror(errno));
+        uint32_t code = code_of_errno(errno);
+        if (fd >= 0)
+            close(fd);
+        return code;
+    }
+    void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (page == MAP_FAILED)
+        return NP_NOT_ENOUGH_MEMORY;
+    folder->page = page;
+    return NP_OK;
+}
+
+uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct np_folder *folder, char *why)
+{
+    int rootfd = -1;
+    uint32_t code = np_root_open(root, true, &rootfd, why);
+    if (code != NP_OK)
+        return code;
+    do {
+        /* Every repetition means that another process has made progress: it removed the folder. */
+        code = enter(rootfd, name, shared, folder, why);
+        if (code != NP_OK)
+            np_folder_close(folder);
+    } while (code == NP_RETRY);
+    close(rootfd);
+    return code;
+}
+
+void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE])
+{
+    snprintf(name, NPF_SOCKET_SIZE, "s%016llx", (unsigned long long)id);
+}
+
+bool np_socket_is_dead(int dirfd, const char *name)
+{
+    int fd = np_socket_connect(dirfd, name, np_now());
+    if (fd >= 0)
+        close(fd);
+    return fd == -ECONNREFUSED || fd == -ENOENT;
+}
+
+void np_folder_bury(const struct np_folder *folder, uint64_t own_id)
+{
+    struct npf_page *page = folder->page;
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        uint64_t id = atomic_load_explicit(&page->slot[i].id, memory_order_acquire);
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        if (id == 0 || id == own_id || !np_socket_is_dead(folder->dirfd, name))
+            continue;
+        unlinkat(folder->dirfd, name, 0);
+        atomic_store_explicit(&page->slot[i].id, 0, memory_order_release);
+    }
+}
+
+static DIR *open_list(int dirfd)
+{
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    if (!list && fd >= 0)
+        close(fd);
+    return list;
+}
+
+static bool anybody_in(const struct np_folder *folder)
+{
+    for (int i = 0; i < NPF_SLOTS; i++)
+        if (atomic_load_explicit(&folder->page->slot[i].id, memory_order_acquire))
+            return true;
+    return false;
+}
+
+bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder)
+{
+    if (anybody_in(folder))
+        return false;
+    int rootfd = -1;
+    if (np_root_open(root, false, &rootfd, NULL) != NP_OK)
+        return false;
+    bool gone = false;
+    if (still_there(rootfd, name, folder)) {
+        /* All of it: also sockets without a slot, drafts of those who died while making one. */
+        DIR *list = open_list(folder->dirfd);
+        if (list) {
+            for (struct dirent *entry; (entry = readdir(list));)
+                if (entry->d_name[0] == 's' || strncmp(entry->d_name, "draft-", 6) == 0)
+                    unlinkat(folder->dirfd, entry->d_name, 0);
+            closedir(list);
+        }
+        unlinkat(folder->dirfd, "pipe", 0);
+        unlinkat(folder->dirfd, "lock", 0); /* last: without it nobody else can be inside */
+        gone = unlinkat(rootfd, name, AT_REMOVEDIR) == 0;
+    }
+    close(rootfd);
+    return gone;
+}
+
+void np_folder_sweep(const char *root, const char *name)
+{
+    struct np_folder folder = {.dirfd = -1, .lockfd = -1};
+    int rootfd = -1;
+    if (np_root_open(root, false, &rootfd, NULL) != NP_OK)
+        return;
+    folder.dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && status.st_uid == geteuid())
+        folder.lockfd = openat(folder.dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (folder.lockfd >= 0 && flock(folder.lockfd, LOCK_EX | LOCK_NB) == 0 && still_there(rootfd, name, &folder)) {
+        int fd = openat(folder.dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 && ftruncate(fd, sizeof(struct npf_page)) == 0) {
+            void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            if (page != MAP_FAILED) {
+                folder.page = page;
+                np_folder_bury(&folder, 0);
+                np_folder_remove(root, name, &folder);
+            }
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    close(rootfd);
+    np_folder_close(&folder);
+}
+
+uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why)
+{
+    int rootfd = -1;
+    uint32_t code = np_root_open(root, false, &rootfd, why);
+    if (code != NP_OK)
+        return code;
+    *dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*dirfd < 0)
+        code = errno == ENOTDIR || errno == ELOOP ? NP_ACCESS_DENIED : code_of_errno(errno);
+    if (code == NP_ACCESS_DENIED)
+        np_say(why, "the pipe's folder may not be entered: %s", strerror(errno));
+    close(rootfd);
+    return code;
+}
+
+uint32_t np_folder_sockets(int dirfd, char (*names)[NPF_SOCKET_SIZE], uint32_t max)
+{
+    uint32_t count = 0;
+    DIR *list = open_list(dirfd);
+    if (!list)
+        return 0;
+    for (struct dirent *entry; count < max && (entry = readdir(list));)
+        if (entry->d_name[0] == 's' && strlen(entry->d_name) == 17)
+            memcpy(names[count++], entry->d_name, 18);
+    closedir(list);
+    return count;
+}

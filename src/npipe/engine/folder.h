@@ -1,0 +1,71 @@
+/* The folder of a pipe below the root: who owns instances of it, and under which terms.
+ *
+ *   ROOT/FOLDER/pipe     the page: attributes, and a slot for each owning process (mode 0600)
+ *   ROOT/FOLDER/lock     flock: creation and removal are atomic among owners
+ *   ROOT/FOLDER/s<id>    the listening socket of one owner
+ *
+ * Whoever is dead refuses connections; the next one to come by takes away what he left. */
+#ifndef NPIPE_FOLDER_H
+#define NPIPE_FOLDER_H
+
+#include "layout.h"
+#include "platform.h"
+
+#define NPF_MAGIC UINT32_C(0x4650504e) /* "NPPF" */
+#define NPF_VERSION 1
+#define NPF_SLOTS 128
+#define NPF_NAME_SIZE 1024
+#define NPF_SOCKET_SIZE 24
+
+struct npf_slot {
+    _Atomic uint64_t id; /* of the owner's socket; 0: free */
+    uint32_t pid;
+    _Atomic uint32_t instances;
+    _Atomic uint32_t listening;
+    _Atomic uint32_t waiters; /* requests that this owner holds */
+    uint32_t reserved[2];
+};
+
+struct npf_page {
+    uint32_t magic, version;
+    uint32_t type, direction, max_instances, default_timeout_ms;
+    uint32_t name_size;
+    char name[NPF_NAME_SIZE];
+    struct npf_slot slot[NPF_SLOTS];
+};
+
+_Static_assert(sizeof(struct npf_slot) == 32, "docs/protocol.md");
+
+struct np_folder {
+    int dirfd, lockfd;
+    struct npf_page *page;
+};
+
+/* Opens the root folder and checks whose it is. NP_FILE_NOT_FOUND if it is missing and not to be made,
+ * NP_ACCESS_DENIED with a reason in `why` if it cannot be trusted. */
+uint32_t np_root_open(const char *root, bool create, int *fd, char *why);
+
+/* Opens (making it if need be) and locks the folder; undone by np_folder_close. The page is mapped and may be
+ * all zero. `shared`: other users may look for the socket. */
+uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct np_folder *folder, char *why);
+void np_folder_lock(const struct np_folder *folder);
+void np_folder_unlock(const struct np_folder *folder);
+void np_folder_close(struct np_folder *folder);
+/* With the lock: forgets owners that are dead. */
+void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
+/* With the lock: removes the folder if nobody is in it. Whether it has gone. */
+bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
+/* For whoever found only dead owners: takes away what they left, if it is his to do so. */
+void np_folder_sweep(const char *root, const char *name);
+
+/* Opens the folder of an existing pipe for looking only: NP_OK, NP_FILE_NOT_FOUND, NP_ACCESS_DENIED. */
+uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why);
+/* The owners' socket names in `dirfd`; the number, at most `max`. */
+uint32_t np_folder_sockets(int dirfd, char (*names)[NPF_SOCKET_SIZE], uint32_t max);
+void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE]);
+/* Whether nobody listens at that socket any more. */
+bool np_socket_is_dead(int dirfd, const char *name);
+
+void np_say(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

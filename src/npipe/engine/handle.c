@@ -1,0 +1,232 @@
+/* What servers' and clients' handles have in common: making, ending, and questions about their state. */
+#include "handle.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "registry.h"
+#include "rx.h"
+#include "tx.h"
+
+struct np_handle *np_handle_new(void)
+{
+    struct np_handle *handle = calloc(1, sizeof *handle);
+    if (!handle)
+        return NULL;
+    pthread_mutex_init(&handle->rx_lock, NULL);
+    pthread_mutex_init(&handle->tx_lock, NULL);
+    handle->prepared_fd = -1;
+    return handle;
+}
+
+/* With the process lock held. */
+void np_handle_register(struct np_handle *handle)
+{
+    handle->previous = NULL;
+    handle->next = np_process.handles;
+    if (handle->next)
+        handle->next->previous = handle;
+    np_process.handles = handle;
+}
+
+void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state)
+{
+    pthread_mutex_lock(&np_process.lock);
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    handle->link = NULL;
+    atomic_store_explicit(&handle->state, state, memory_order_release);
+    if (link) {
+        if (link->watch)
+            np_watch_remove(link->watch, link->socket);
+        link->watch = 0;
+        np_tx_discard_orphans(link);
+        np_link_alert(link, alert);
+        np_link_set_state(link, end);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    pthread_mutex_unlock(&np_process.lock);
+    if (!link)
+        return;
+    /* Threads that still wait hold references; the peer's native thread sees the hang-up now. */
+    shutdown(link->socket, SHUT_RDWR);
+    np_link_unref(link);
+}
+
+void np_free(struct np_handle *handle)
+{
+    pthread_mutex_destroy(&handle->rx_lock);
+    pthread_mutex_destroy(&handle->tx_lock);
+    free(handle->root);
+    free(handle->folder);
+    free(handle);
+}
+
+/* ---- State and information */
+
+bool np_is_closed(struct np_handle *handle)
+{
+    return atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED;
+}
+
+/* A disconnected client is good for nothing any more (SEMANTICS 3.5, 9). With rx_lock held. */
+static uint32_t usable(const struct np_handle *handle)
+{
+    if (atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED)
+        return NP_INVALID_HANDLE;
+    if (!handle->server && handle->link) {
+        uint32_t condition = np_link_condition(handle->link);
+        if (condition == NP_PIPE_NOT_CONNECTED || condition == NP_INVALID_HANDLE)
+            return condition;
+    }
+    return NP_OK;
+}
+
+static uint32_t usable_locked(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = usable(handle);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_set_state(struct np_handle *handle, uint32_t mode)
+{
+    if (mode & ~(uint32_t)(NP_MODE_NOWAIT | NP_MODE_READ_MESSAGE))
+        return NP_INVALID_PARAMETER;
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    uint32_t code = usable(handle);
+    if (code == NP_OK && !(handle->access & NP_WRITE_ATTRIBUTES))
+        code = NP_ACCESS_DENIED;
+    if (code == NP_OK && mode & NP_MODE_READ_MESSAGE && handle->type != NP_TYPE_MESSAGE)
+        code = NP_INVALID_PARAMETER;
+    uint32_t before = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    bool pending = handle->link && (handle->link->rx.first || handle->link->tx.first);
+    if (code == NP_OK && mode & ~before & NP_MODE_NOWAIT && pending)
+        code = NP_PIPE_BUSY; /* SEMANTICS 9.1 */
+    if (code == NP_OK)
+        atomic_store_explicit(&handle->mode, mode, memory_order_relaxed);
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instances)
+{
+    uint32_t code = usable_locked(handle);
+    if (code != NP_OK)
+        return code;
+    if (!(handle->access & NP_READ_ATTRIBUTES))
+        return NP_ACCESS_DENIED;
+    *mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    if (!instances)
+        return NP_OK;
+    *instances = 0;
+    if (handle->server) {
+        pthread_mutex_lock(&np_process.lock);
+        if (handle->pipe)
+            *instances = np_pipe_instances(handle->pipe);
+        pthread_mutex_unlock(&np_process.lock);
+        return NP_OK;
+    }
+    code = np_query_instances(handle->root, handle->folder, instances);
+    return code == NP_FILE_NOT_FOUND ? NP_OK : code; /* its servers are all gone: none */
+}
+
+uint32_t np_get_info(struct np_handle *handle, struct np_info *info)
+{
+    uint32_t code = usable_locked(handle);
+    if (code != NP_OK)
+        return code;
+    if (!(handle->access & NP_READ_ATTRIBUTES))
+        return NP_ACCESS_DENIED;
+    *info = (struct np_info){
+        .flags = handle->type | (handle->server ? NP_INFO_SERVER_END : 0),
+        .out_quota = handle->quota[NPL_OUTBOUND],
+        .in_quota = handle->quota[NPL_INBOUND],
+        .max_instances = handle->max_instances,
+    };
+    return NP_OK;
+}
+
+uint32_t np_client_pid(struct np_handle *handle, uint32_t *pid)
+{
+    uint32_t code = usable_locked(handle);
+    if (code != NP_OK)
+        return code;
+    if (handle->server && atomic_load_explicit(&handle->state, memory_order_acquire) != NP_CONNECTED)
+        return NP_NOT_FOUND;
+    *pid = handle->client_pid;
+    return NP_OK;
+}
+
+uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid)
+{
+    uint32_t code = usable_locked(handle);
+    if (code == NP_OK)
+        *pid = handle->server_pid;
+    return code;
+}
+
+uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid)
+{
+    uint32_t code = usable_locked(handle);
+    uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
+    if (code != NP_OK)
+        return code;
+    if (handle->server && state != NP_CONNECTED)
+        return state == NP_LISTENING ? NP_PIPE_LISTENING : NP_PIPE_NOT_CONNECTED;
+    *pid = (pid_t)(handle->server ? handle->client_pid : handle->server_pid);
+    *uid = handle->peer_uid;
+    return NP_OK;
+}
+
+uint32_t np_rest_of_message(struct np_handle *handle)
+{
+    uint32_t rest = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (link && np_link_condition(link) != NP_PIPE_NOT_CONNECTED && !link->rx.first && link->rx.active &&
+        link->rx.delivered > 0 && np_rx_settle(link) == NP_OK && link->rx.delivered > 0)
+        rest = np_rx_rest(&link->rx);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return rest;
+}
+
+uint32_t np_poll_socket(struct np_handle *handle, int *socket)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = handle->link ? NP_OK : NP_PIPE_NOT_CONNECTED;
+    if (handle->link)
+        *socket = handle->link->socket;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_arm_read(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_MORE_DATA;
+    if (link && np_link_quiet(link) && np_rx_settle(link) == NP_WOULD_WAIT) {
+        /* Drain first: a byte that is still in flight is then only a wake too many. */
+        uint8_t bytes[64];
+        int fd;
+        while (np_receive_message(link->socket, bytes, sizeof bytes, &fd, false) > 0)
+            if (fd >= 0)
+                close(fd);
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
+        /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
+        atomic_thread_fence(memory_order_seq_cst);
+        code = NP_OK;
+        if (np_rx_settle(link) != NP_WOULD_WAIT || !np_link_quiet(link))
+            code = NP_MORE_DATA;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}

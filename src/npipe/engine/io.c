@@ -1,0 +1,696 @@
+/* Reading, writing, peeking, transacting, flushing: the calls that may wait. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+#include "rx.h"
+#include "tx.h"
+
+#define NOWAIT_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
+
+/* What an operation without a link gives (SEMANTICS 3.5). */
+static uint32_t code_without_link(const struct np_handle *handle)
+{
+    switch (atomic_load_explicit(&handle->state, memory_order_acquire)) {
+    case NP_LISTENING:
+        return NP_PIPE_LISTENING;
+    case NP_DISCONNECTED:
+        return NP_PIPE_NOT_CONNECTED;
+    default:
+        return NP_INVALID_HANDLE;
+    }
+}
+
+/* ---- Reading */
+
+struct read_awaited {
+    const struct np_link *link;
+    uint64_t tail;
+};
+
+static bool read_ready(const void *what)
+{
+    const struct read_awaited *awaited = what;
+    return atomic_load_explicit(&awaited->link->rx.shared->producer.tail, memory_order_acquire) != awaited->tail ||
+           !np_link_quiet(awaited->link);
+}
+
+/* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
+static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+{
+    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
+        return condition;
+    if (condition == NP_BROKEN_PIPE) {
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (peer == NPL_END_ABORTED)
+            return NP_BROKEN_PIPE;
+        if (peer == NPL_END_OPEN)
+            np_rx_trim(link); /* it died: what it had not finished writing goes with it */
+    }
+    for (;;) {
+        uint32_t code = np_rx_read(link, op, message_mode, try_only);
+        if (code != NP_WOULD_WAIT)
+            return code;
+        /* The condition was looked at before the ring, so an empty ring now stays empty. */
+        if (condition == NP_OK)
+            break;
+        if (op->count && !message_mode) {
+            op->done = true;
+            op->code = NP_OK;
+            np_rx_drop_incomplete(link);
+            return NP_OK;
+        }
+        if (!np_rx_drop_incomplete(link))
+            return NP_BROKEN_PIPE;
+        op->count = 0;
+    }
+    if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && !link->rx.active)
+        return NP_NO_DATA;
+    return NP_WOULD_WAIT;
+}
+
+/* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
+static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, bool *asked,
+                             const struct np_wait *wait)
+{
+    struct read_awaited awaited = {.link = link, .tail = link->rx.tail};
+    bool in_turn = link->rx.first == op;
+    /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
+    uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
+    uint32_t code = NP_OK;
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (!in_turn || !np_spin(&link->rx.spin, read_ready, &awaited, wait->deadline)) {
+        if (!*asked) {
+            *asked = true; /* a signal that came while we were spinning has no other way to be heard */
+            if (wait->interrupted && wait->interrupted(wait->context))
+                code = NP_INTERRUPTED;
+        }
+        pthread_mutex_lock(&handle->rx_lock);
+        np_rx_post(link);
+        pthread_mutex_unlock(&handle->rx_lock);
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_READ, memory_order_relaxed);
+        /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (code == NP_OK && !(in_turn && read_ready(&awaited)))
+            code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
+    }
+    pthread_mutex_lock(&handle->rx_lock);
+    return code;
+}
+
+static bool in_use(const struct np_handle *handle, const struct np_link *link)
+{
+    return handle->link == link;
+}
+
+/* What ended a read that was waiting on a link which is not the handle's any more. */
+static uint32_t code_of_end(const struct np_link *link)
+{
+    uint32_t condition = np_link_condition(link);
+    /* Closed by another thread: the call that was waiting in it gets 109 (SEMANTICS 3.4). */
+    return condition == NP_INVALID_HANDLE || condition == NP_OK ? NP_BROKEN_PIPE : condition;
+}
+
+/* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
+static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
+{
+    int64_t began = np_now();
+    bool asked = false;
+    uint32_t code;
+    np_link_ref(link);
+    if (!op->queued)
+        np_queue_append(&link->rx.first, &link->rx.last, op);
+    for (;;) {
+        uint32_t waited = wait_to_read(handle, link, op, &asked, wait);
+        if (!in_use(handle, link)) {
+            code = code_of_end(link);
+            break;
+        }
+        code = link->rx.first == op ? read_step(handle, link, op, message_mode, false)
+                                    : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
+        if (code == NP_BROKEN_PIPE && link->rx.first != op)
+            code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT)
+            break;
+    }
+    if (code == NP_OK)
+        np_spin_learn(&link->rx.spin, began);
+    return code;
+}
+
+static void end_pended_read(struct np_link *link, struct np_op *op)
+{
+    np_rx_leave(link, op);
+    np_link_unref(link);
+}
+
+static bool message_mode_of(const struct np_handle *handle)
+{
+    return atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_READ_MESSAGE;
+}
+
+static uint32_t read_with(struct np_handle *handle, struct np_op *op, const struct np_wait *wait)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return code_without_link(handle);
+    bool message_mode = message_mode_of(handle);
+    uint32_t code = NP_WOULD_WAIT;
+    if (!link->rx.first)
+        code = read_step(handle, link, op, message_mode, true);
+    if (code != NP_WOULD_WAIT || wait->deadline == NP_TRY)
+        return code;
+    struct np_wait limited = *wait;
+    if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT) {
+        if (link->rx.first)
+            return NP_NO_DATA; /* others wait already: nothing is there */
+        int64_t patience = np_now() + NOWAIT_PATIENCE_NS;
+        if (limited.deadline > patience)
+            limited.deadline = patience;
+    }
+    /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
+    op->pended = !link->rx.active;
+    code = pend_read(handle, link, op, message_mode, &limited);
+    if (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED) {
+        if (message_mode) {
+            if (!np_rx_give_back(link, op))
+                code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
+        } else if (op->count || op->touched) {
+            op->done = true;
+            op->code = code = NP_OK; /* a byte-mode read returns what there is */
+        }
+    }
+    end_pended_read(link, op);
+    return code;
+}
+
+uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    *count = 0;
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    struct np_op op = {.out = buffer, .size = size};
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = read_with(handle, &op, wait);
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (code != NP_OK)
+        return code;
+    *count = op.count;
+    return op.code;
+}
+
+/* ---- Whole messages */
+
+bool np_spin_read(struct np_handle *handle, int64_t deadline)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    struct read_awaited awaited = {.link = link};
+    bool idle = link && np_link_quiet(link) && !link->rx.first && !link->rx.active;
+    if (idle) {
+        awaited.tail = link->rx.tail;
+        np_link_ref(link);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (!idle)
+        return false;
+    int64_t began = np_now();
+    bool ready = np_spin(&link->rx.spin, read_ready, &awaited, deadline);
+    if (ready)
+        np_spin_learn(&link->rx.spin, began);
+    np_link_unref(link);
+    return ready;
+}
+
+uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size)
+{
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_WOULD_WAIT;
+    if (link && np_link_quiet(link) && !link->rx.first) {
+        code = np_rx_settle(link);
+        if (code == NP_OK && (link->rx.deferred || link->rx.stash_length))
+            code = NP_WOULD_WAIT; /* the long way handles these */
+        if (code == NP_OK) {
+            *size = np_rx_rest(&link->rx);
+            if (*size <= limit)
+                return NP_OK;
+            code = NP_MORE_DATA;
+        }
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+void np_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
+{
+    struct np_op op = {.out = buffer, .size = size};
+    /* A plain entry stands in the ring in full, so this cannot fail. */
+    np_rx_read(handle->link, &op, true, true);
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+void np_recv_leave(struct np_handle *handle)
+{
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+/* Like read_step, but only finds out how long the head message is. */
+static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
+{
+    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
+        return condition;
+    if (condition == NP_BROKEN_PIPE) {
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (peer == NPL_END_ABORTED)
+            return NP_BROKEN_PIPE;
+        if (peer == NPL_END_OPEN)
+            np_rx_trim(link);
+    }
+    uint32_t code = np_rx_settle(link);
+    if (code == NP_OK) {
+        *size = np_rx_rest(&link->rx);
+        recv->entry = link->rx.taken;
+        return NP_OK;
+    }
+    if (code == NP_WOULD_WAIT && condition != NP_OK)
+        return NP_BROKEN_PIPE;
+    if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+        return NP_NO_DATA;
+    return code;
+}
+
+/* The end of a call that waited in vain: out of the queue, the lock released. */
+static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32_t code)
+{
+    end_pended_read(recv->link, &recv->op);
+    recv->link = NULL;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
+{
+    memset(recv, 0, sizeof *recv);
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (!link) {
+        pthread_mutex_unlock(&handle->rx_lock);
+        return code_without_link(handle);
+    }
+    recv->op.size = UINT32_MAX; /* it takes a message of any length */
+    recv->op.pended = true;
+    recv->link = link;
+    recv->began = np_now();
+    np_link_ref(link);
+    np_queue_append(&link->rx.first, &link->rx.last, &recv->op);
+    bool asked = false;
+    uint32_t waited = NP_OK;
+    for (;;) {
+        uint32_t code;
+        if (!in_use(handle, link))
+            return recv_fail(handle, recv, code_of_end(link));
+        code = NP_WOULD_WAIT;
+        if (link->rx.first == &recv->op)
+            code = settle_step(handle, link, recv, size);
+        else if (!np_link_quiet(link) && np_link_condition(link) != NP_BROKEN_PIPE)
+            code = np_link_condition(link);
+        if (code == NP_OK)
+            break;
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT)
+            return recv_fail(handle, recv, code);
+        waited = wait_to_read(handle, link, &recv->op, &asked, wait);
+    }
+    np_spin_learn(&link->rx.spin, recv->began);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return NP_OK;
+}
+
+uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto, const struct np_wait *wait)
+{
+    struct np_link *link = recv->link;
+    bool asked = true;
+    uint32_t waited = NP_OK;
+    pthread_mutex_lock(&handle->rx_lock);
+    for (;;) {
+        uint32_t code = NP_OK;
+        if (!in_use(handle, link)) {
+            code = code_of_end(link);
+        } else {
+            code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+            bool gone = code == NP_BROKEN_PIPE;
+            if (code == NP_OK || gone)
+                code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
+            if (code == NP_WOULD_WAIT && gone) {
+                np_rx_drop_incomplete(link);
+                code = NP_RETRY; /* np_recv_begin says what is left */
+            }
+        }
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT) {
+            if (code == NP_RETRY)
+                recv->op.count = 0;
+            pthread_mutex_unlock(&handle->rx_lock);
+            return code;
+        }
+        waited = wait_to_read(handle, link, &recv->op, &asked, wait);
+    }
+}
+
+uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffer, bool consume)
+{
+    struct np_link *link = recv->link;
+    uint32_t code = NP_OK;
+    if (!link)
+        return NP_OK;
+    pthread_mutex_lock(&handle->rx_lock);
+    if (in_use(handle, link) && link->rx.active && link->rx.taken == recv->entry) {
+        if (consume)
+            code = np_rx_consume(link, recv->op.count);
+        else {
+            recv->op.out = buffer;
+            if (!np_rx_give_back(link, &recv->op))
+                code = np_link_violated(link);
+        }
+    } else if (consume) {
+        code = in_use(handle, link) ? NP_RETRY : code_of_end(link);
+    }
+    end_pended_read(link, &recv->op);
+    recv->link = NULL;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+/* ---- Writing */
+
+static bool write_ready(const void *what)
+{
+    const struct np_link *link = what;
+    return np_tx_moved(link) || !np_link_quiet(link);
+}
+
+/* Waits until the consumer has moved. Called and returns with tx_lock held. */
+static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
+{
+    pthread_mutex_unlock(&handle->tx_lock);
+    uint32_t code = NP_OK;
+    if (!np_spin(&link->tx.spin, write_ready, link, wait->deadline)) {
+        if (!*asked) {
+            *asked = true;
+            if (wait->interrupted && wait->interrupted(wait->context))
+                code = NP_INTERRUPTED;
+        }
+        uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
+        pthread_mutex_lock(&handle->tx_lock);
+        np_tx_set_thresholds(link);
+        /* Release: the thresholds come before the flag that makes the reader look at them. */
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_WRITE, memory_order_release);
+        pthread_mutex_unlock(&handle->tx_lock);
+        /* Full fence, with its twin in the reader's commit. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (code == NP_OK && !write_ready(link))
+            code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_WRITE, wait);
+    }
+    pthread_mutex_lock(&handle->tx_lock);
+    return code;
+}
+
+/* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
+static uint32_t write_condition(struct np_link *link, bool pending)
+{
+    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    if (condition == NP_BROKEN_PIPE && !pending)
+        return NP_NO_DATA;
+    if (condition == NP_INVALID_HANDLE && pending)
+        return NP_BROKEN_PIPE;
+    return condition;
+}
+
+#define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
+
+/* Ends a pending write. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. With tx_lock held. */
+static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
+{
+    int64_t limit = np_now() + WITHDRAW_PATIENCE_NS;
+    for (;;) {
+        if (!in_use(handle, link) || op->done)
+            return NP_NO_DATA;
+        uint32_t code = write_condition(link, true);
+        if (code != NP_OK)
+            return code;
+        code = np_tx_withdraw(link, op);
+        if (code != NP_WOULD_WAIT)
+            return code;
+        if (np_now() > limit)
+            return np_link_violated(link);
+        pthread_mutex_unlock(&handle->tx_lock);
+        np_pause();
+        pthread_mutex_lock(&handle->tx_lock);
+    }
+}
+
+/* Queues `op` and waits until it is complete. With tx_lock held. */
+static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
+{
+    int64_t began = np_now();
+    bool asked = false;
+    uint32_t code = np_tx_submit(link, op), waited = NP_OK;
+    np_link_ref(link);
+    for (;;) {
+        if (op->done) {
+            code = op->code;
+            np_spin_learn(&link->tx.spin, began);
+            break;
+        }
+        if (!in_use(handle, link)) {
+            code = code_of_end(link);
+            break;
+        }
+        if (code == NP_OK)
+            code = write_condition(link, true);
+        if (code != NP_OK)
+            break;
+        if (waited != NP_OK) {
+            code = withdraw(handle, link, op);
+            code = op->done ? op->code : code == NP_OK ? waited : code;
+            break;
+        }
+        waited = wait_to_write(handle, link, &asked, wait);
+        if (in_use(handle, link) && !op->done)
+            code = np_tx_pump(link);
+    }
+    if (op->queued)
+        np_tx_forget(link, op);
+    np_link_unref(link);
+    return code;
+}
+
+static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return code_without_link(handle);
+    uint32_t code = write_condition(link, false);
+    if (code != NP_OK)
+        return code;
+    if (size == 0 && link->type != NP_TYPE_MESSAGE)
+        return NP_OK; /* no effect at all (SEMANTICS 5.2) */
+    if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
+        return np_tx_nowait(link, data, size, count);
+    code = np_tx_try(link, data, size);
+    if (code == NP_WOULD_WAIT && size == 0)
+        code = np_tx_submit_empty(link);
+    else if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
+        struct np_op op = {.in = data, .size = size};
+        code = pend_write(handle, link, &op, wait);
+    }
+    if (code == NP_OK)
+        *count = size;
+    return code;
+}
+
+uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    *count = 0;
+    if (!(handle->access & NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->tx_lock);
+    uint32_t code = write_with(handle, data, size, count, wait);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
+{
+    if (!(handle->access & NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_OK, waited = NP_OK;
+    bool asked = false;
+    struct np_op op = {0};
+    if (!link) {
+        code = code_without_link(handle);
+        /* A server without a client has nothing unread (SEMANTICS 3.5). */
+        pthread_mutex_unlock(&handle->tx_lock);
+        return code == NP_INVALID_HANDLE || !handle->server ? code : NP_OK;
+    }
+    code = np_link_quiet(link) ? np_tx_pump(link) : np_link_condition(link);
+    if (code == NP_BROKEN_PIPE)
+        code = NP_OK; /* nobody is there to read: nothing is unread */
+    else if (code == NP_OK) {
+        np_link_ref(link);
+        np_tx_begin_flush(link, &op);
+        while (code == NP_OK && !np_tx_flushed(link, &op)) {
+            code = waited;
+            if (code == NP_OK && wait->deadline == NP_TRY)
+                code = NP_WOULD_WAIT;
+            if (code != NP_OK)
+                break;
+            waited = wait_to_write(handle, link, &asked, wait);
+            code = !in_use(handle, link) ? code_of_end(link) : write_condition(link, true);
+            if (code == NP_OK)
+                code = np_tx_pump(link);
+        }
+        np_tx_end_flush(link, &op);
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
+{
+    uint32_t code = NP_OK, waited = NP_OK;
+    bool asked = false;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    if (link && link->tx.first) {
+        np_link_ref(link);
+        code = np_tx_pump(link);
+        while (code == NP_OK && link->tx.first && in_use(handle, link) && np_link_quiet(link)) {
+            if (waited != NP_OK) {
+                code = waited;
+                break;
+            }
+            waited = wait_to_write(handle, link, &asked, wait);
+            if (in_use(handle, link))
+                code = np_tx_pump(link);
+        }
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+/* ---- Peek and transact */
+
+uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available, uint32_t *left)
+{
+    *count = *available = *left = 0;
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code;
+    if (!link) {
+        code = code_without_link(handle);
+        if (handle->server && code != NP_INVALID_HANDLE)
+            code = NP_BAD_PIPE;
+    } else {
+        code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+        bool broken = code == NP_BROKEN_PIPE;
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (broken && peer != NPL_END_ABORTED) {
+            if (peer == NPL_END_OPEN)
+                np_rx_trim(link);
+            if (np_rx_settle(link) == NP_OK) {
+                np_rx_drop_incomplete(link);
+                code = np_rx_settle(link) == NP_OK ? NP_OK : NP_BROKEN_PIPE;
+            }
+        }
+        if (code == NP_OK && !link->rx.first)
+            *count = np_rx_peek(link, buffer, size, available, left);
+        if (code == NP_OK && atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_BROKEN)
+            code = NP_INVALID_DATA;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+static uint32_t transact_check(struct np_handle *handle)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return handle->server && code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : code_without_link(handle);
+    uint32_t code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    if (code == NP_BROKEN_PIPE)
+        return NP_BAD_PIPE;
+    if (code != NP_OK)
+        return code;
+    if (!message_mode_of(handle) || link->direction != NP_ACCESS_DUPLEX)
+        return NP_BAD_PIPE;
+    code = np_rx_settle(link);
+    if (code == NP_OK || link->rx.first)
+        return NP_PIPE_BUSY; /* unread data, be it an empty message, or a read that would get the answer */
+    return code == NP_WOULD_WAIT ? NP_OK : code;
+}
+
+uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, const struct np_wait *wait,
+                     uint32_t (*read_reply)(void *context, const struct np_wait *wait), void *context)
+{
+    if ((handle->access & (NP_READ | NP_WRITE)) != (NP_READ | NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = transact_check(handle);
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (code != NP_OK)
+        return code;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    if (!link || (code = write_condition(link, false)) != NP_OK) {
+        pthread_mutex_unlock(&handle->tx_lock);
+        return link && code != NP_NO_DATA ? code : NP_BAD_PIPE;
+    }
+    /* The request never waits for the quota (SEMANTICS 8.2): what is over it is queued as a pending write, which
+     * the reply's arrival may find unfinished. */
+    struct np_op op = {.in = data, .size = size};
+    code = np_tx_try(link, data, size);
+    bool pending = code == NP_WOULD_WAIT;
+    if (pending)
+        code = size ? np_tx_submit(link, &op) : np_tx_submit_empty(link);
+    if (pending && size && code == NP_OK) {
+        /* All of it has to be in the ring before the caller's buffer may be left alone. */
+        bool asked = false;
+        uint32_t waited = NP_OK;
+        np_link_ref(link);
+        while (code == NP_OK && !op.done && op.count < op.size) {
+            if (waited != NP_OK) {
+                code = withdraw(handle, link, &op);
+                code = op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
+                break;
+            }
+            waited = wait_to_write(handle, link, &asked, wait);
+            code = !in_use(handle, link) ? code_of_end(link) : write_condition(link, true);
+            if (code == NP_OK && !op.done)
+                code = np_tx_pump(link);
+        }
+        if (op.queued)
+            np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code == NP_OK ? read_reply(context, wait) : code;
+}

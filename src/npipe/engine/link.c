@@ -1,0 +1,220 @@
+#include "link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
+ * payload with one byte of header, so twice the quota is enough (layout.h, docs/design.md). */
+static uint64_t ring_capacity(uint32_t quota)
+{
+    uint64_t capacity = NPL_MIN_RING;
+    while (capacity < 2 * (uint64_t)quota && capacity < NPL_MAX_RING)
+        capacity *= 2;
+    return capacity;
+}
+
+static void attach(struct np_link *link, enum npl_side side)
+{
+    struct npl_segment *segment = link->segment;
+    enum npl_ring in = side == NPL_SERVER ? NPL_INBOUND : NPL_OUTBOUND;
+    enum npl_ring out = side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND;
+    uint64_t offset[2], capacity[2];
+    for (int i = 0; i < 2; i++) {
+        capacity[i] = ring_capacity(link->quota[i]);
+        offset[i] = i == 0 ? NPL_HEADER_SIZE : NPL_HEADER_SIZE + capacity[0];
+    }
+    link->side = side;
+    link->sleep = &segment->sleep[side];
+    link->peer_sleep = &segment->sleep[!side];
+    link->state = &segment->side[side].end_state;
+    link->peer_state = &segment->side[!side].end_state;
+    link->rx.shared = &segment->direction[in];
+    link->rx.ring = (const uint8_t *)segment + offset[in];
+    link->rx.capacity = capacity[in];
+    link->rx.quota = link->quota[in];
+    link->tx.shared = &segment->direction[out];
+    link->tx.ring = (uint8_t *)segment + offset[out];
+    link->tx.capacity = capacity[out];
+    link->tx.quota = link->quota[out];
+    atomic_init(&link->refs, 1);
+}
+
+uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **result, int *fd)
+{
+    struct np_link *link = calloc(1, sizeof *link);
+    if (!link)
+        return NP_NOT_ENOUGH_MEMORY;
+    link->socket = -1;
+    link->type = shape->type;
+    link->direction = shape->direction;
+    memcpy(link->quota, shape->quota, sizeof link->quota);
+    link->server_pid = shape->server_pid;
+    uint64_t capacity[2] = {ring_capacity(shape->quota[0]), ring_capacity(shape->quota[1])};
+    link->size = NPL_HEADER_SIZE + capacity[0] + capacity[1];
+    *fd = np_segment_create(link->size);
+    if (*fd < 0) {
+        uint32_t code = errno == EMFILE || errno == ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NOT_ENOUGH_MEMORY;
+        free(link);
+        return code;
+    }
+    link->segment = np_segment_map(*fd, link->size);
+    if (!link->segment) {
+        close(*fd);
+        free(link);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    link->segment->header = (struct npl_header){
+        .magic = NPL_MAGIC,
+        .version = NPL_VERSION,
+        .size = link->size,
+        .ring_offset = {NPL_HEADER_SIZE, NPL_HEADER_SIZE + capacity[0]},
+        .ring_capacity = {capacity[0], capacity[1]},
+        .quota = {shape->quota[0], shape->quota[1]},
+        .type = shape->type,
+        .direction = shape->direction,
+        .server_pid = shape->server_pid,
+    };
+    attach(link, NPL_SERVER);
+    atomic_store_explicit(link->state, NPL_END_OPEN, memory_order_relaxed);
+    atomic_store_explicit(link->peer_state, NPL_END_OPEN, memory_order_relaxed);
+    *result = link;
+    return NP_OK;
+}
+
+uint32_t np_link_accept(int fd, int socket, struct np_link **result)
+{
+    uint64_t size = np_segment_check(fd);
+    if (size < NPL_HEADER_SIZE || size > NPL_HEADER_SIZE + 2 * NPL_MAX_RING)
+        return NP_INVALID_DATA;
+    struct np_link *link = calloc(1, sizeof *link);
+    if (!link)
+        return NP_NOT_ENOUGH_MEMORY;
+    link->size = size;
+    link->segment = np_segment_map(fd, size);
+    if (!link->segment) {
+        free(link);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    /* One copy, then only the copy: the other side could change the words between a check and a use. */
+    struct npl_header header;
+    memcpy(&header, (const void *)link->segment, sizeof header);
+    uint64_t capacity[2] = {ring_capacity(header.quota[0]), ring_capacity(header.quota[1])};
+    bool sound = header.magic == NPL_MAGIC && header.version == NPL_VERSION && header.size == size &&
+                 (header.type == 0 || header.type == NP_TYPE_MESSAGE) && header.direction >= 1 && header.direction <= 3 &&
+                 header.ring_capacity[0] == capacity[0] && header.ring_capacity[1] == capacity[1] &&
+                 header.ring_offset[0] == NPL_HEADER_SIZE && header.ring_offset[1] == NPL_HEADER_SIZE + capacity[0] &&
+                 size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
+    if (!sound) {
+        np_segment_unmap(link->segment, size);
+        free(link);
+        return NP_INVALID_DATA;
+    }
+    link->socket = socket;
+    link->type = header.type;
+    link->direction = header.direction;
+    memcpy(link->quota, header.quota, sizeof link->quota);
+    link->server_pid = header.server_pid;
+    link->client_pid = (uint32_t)getpid();
+    attach(link, NPL_CLIENT);
+    *result = link;
+    return NP_OK;
+}
+
+void np_link_ref(struct np_link *link)
+{
+    /* Relaxed: the caller holds a reference already, so the count cannot reach zero meanwhile. */
+    atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed);
+}
+
+void np_link_unref(struct np_link *link)
+{
+    /* Release: what this thread did with the link comes before its end; acquire: before the unmap. */
+    if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (link->segment && !(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED))
+        np_segment_unmap(link->segment, link->size);
+    if (link->socket >= 0)
+        close(link->socket);
+    free(link->rx.stash);
+    free(link);
+}
+
+void np_link_wake_own(struct np_link *link)
+{
+    /* The word moves before the wake, so that a thread on its way to sleep does not fall asleep. Release: it
+     * then sees what this is about (an alert bit). */
+    atomic_fetch_add_explicit(&link->sleep->seq, 1, memory_order_release);
+    np_futex_wake(&link->sleep->seq, NPL_SLEEP_READ | NPL_SLEEP_WRITE);
+}
+
+void np_link_alert(struct np_link *link, uint32_t bits)
+{
+    atomic_fetch_or_explicit(&link->alert, bits, memory_order_release);
+    np_link_wake_own(link);
+}
+
+static void send_wake_byte(struct np_link *link)
+{
+    static const uint8_t byte = 1;
+    /* A full socket is one that is readable already, and a peer that is gone needs no waking. */
+    (void)np_send_message(link->socket, &byte, 1, -1);
+}
+
+void np_link_wake_peer(struct np_link *link)
+{
+    struct npl_sleep *peer = link->peer_sleep;
+    uint32_t armed = NPL_ARMED_READ | NPL_ARMED_WRITE;
+    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(NPL_SLEEP_READ | NPL_SLEEP_WRITE | armed), memory_order_acq_rel);
+    atomic_fetch_add_explicit(&peer->seq, 1, memory_order_release);
+    np_futex_wake(&peer->seq, NPL_SLEEP_READ | NPL_SLEEP_WRITE);
+    if (flags & armed && link->socket >= 0)
+        send_wake_byte(link);
+}
+
+void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
+{
+    struct npl_sleep *peer = link->peer_sleep;
+    /* Taking the bits away says that this wake is on its way, so that the next write need not do it again. */
+    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~kinds, memory_order_acq_rel) & kinds;
+    if (flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE)) {
+        atomic_fetch_add_explicit(&peer->seq, 1, memory_order_release);
+        np_futex_wake(&peer->seq, flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE));
+    }
+    if (flags & (NPL_ARMED_READ | NPL_ARMED_WRITE) && link->socket >= 0)
+        send_wake_byte(link);
+}
+
+void np_link_set_state(struct np_link *link, enum npl_end_state state)
+{
+    /* Release: everything written before the close is visible to whoever sees the close. */
+    atomic_store_explicit(link->state, state, memory_order_release);
+    np_link_wake_peer(link);
+}
+
+uint32_t np_link_violated(struct np_link *link)
+{
+    np_link_alert(link, NP_ALERT_BROKEN);
+    if (link->socket >= 0)
+        shutdown(link->socket, SHUT_RDWR);
+    return NP_INVALID_DATA;
+}
+
+uint32_t np_link_condition(const struct np_link *link)
+{
+    uint32_t alert = atomic_load_explicit(&link->alert, memory_order_acquire);
+    if (alert & (NP_ALERT_CLOSING | NP_ALERT_FORKED))
+        return NP_INVALID_HANDLE;
+    if (alert & NP_ALERT_DISCONNECTED)
+        return NP_PIPE_NOT_CONNECTED;
+    if (alert & NP_ALERT_BROKEN)
+        return NP_INVALID_DATA;
+    uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+    if (peer == NPL_END_DISCONNECTED && link->side == NPL_CLIENT)
+        return NP_PIPE_NOT_CONNECTED;
+    if (peer != NPL_END_OPEN || alert & NP_ALERT_GONE)
+        return NP_BROKEN_PIPE;
+    return NP_OK;
+}

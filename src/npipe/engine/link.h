@@ -1,0 +1,138 @@
+/* One end's view of a link: the mapped segment, the socket that tells of the peer's death, and the private
+ * truth about both rings. A link serves one connection and is never used again. */
+#ifndef NPIPE_LINK_H
+#define NPIPE_LINK_H
+
+#include <pthread.h>
+
+#include "layout.h"
+#include "wait.h"
+
+struct np_op; /* op.h */
+
+/* The consuming side of a ring. Guarded by its handle's rx_lock. */
+struct np_rx {
+    struct npl_direction *shared;
+    const uint8_t *ring;
+    uint64_t capacity;
+    uint64_t head;     /* the next ring byte to take: the truth, of which shared head is the announcement */
+    uint64_t tail;     /* the producer's last announcement that was checked */
+    uint64_t consumed; /* payload bytes delivered */
+    uint64_t taken;    /* entries finished */
+    uint32_t quota;    /* of this direction */
+    /* The entry at the head, once its header is parsed. */
+    bool active, deferred;
+    uint8_t slot;
+    uint32_t sequence;  /* of a deferred entry */
+    uint32_t total;     /* its payload */
+    uint32_t pulled;    /* payload bytes taken out of the ring: delivered, or in the stash, or in a read under way */
+    uint32_t delivered; /* payload bytes that reads have delivered */
+    uint32_t next_sequence;
+    /* Bytes of the head entry that were taken out of the ring but not delivered (a read that timed out while
+     * a long message was streaming, a peek further than the ring). */
+    uint8_t *stash;
+    uint32_t stash_length, stash_begin;
+    bool trimmed;    /* the peer has died, and `trim` is known: */
+    uint64_t trim;   /* deferred entries that end beyond this were not written yet */
+    struct np_op *first, *last; /* pending reads, in order */
+    uint32_t posted, finished;  /* as announced */
+    struct np_spin spin;
+};
+
+/* A deferred entry that may still stand in the ring. */
+struct np_outstanding {
+    uint64_t end;      /* ring position behind it, once it is all in the ring */
+    uint64_t number;   /* of the entry */
+    uint32_t sequence;
+    bool put, withdrawn;
+};
+
+/* The producing side of a ring. Guarded by its handle's tx_lock. */
+struct np_tx {
+    struct npl_direction *shared;
+    uint8_t *ring;
+    uint64_t capacity;
+    uint64_t tail;      /* the truth */
+    uint64_t head;      /* the consumer's last announcements that were checked */
+    uint64_t consumed;
+    uint64_t taken;
+    uint64_t announced; /* payload of all live entries so far */
+    uint64_t entries;   /* number of entries so far */
+    uint64_t handed;    /* payload position up to which pending reads have been promised the data */
+    uint32_t next_post; /* the first advertised read that no write has been matched with */
+    uint32_t quota;
+    uint32_t next_sequence;
+    struct np_outstanding outstanding[NPL_DEFERRED];
+    uint32_t first_outstanding, n_outstanding;
+    struct np_op *first, *last; /* pending writes, in order */
+    struct np_op *flushes;
+    struct np_spin spin;
+};
+
+/* Why a link needs a closer look; zero in ordinary use. */
+enum np_alert {
+    NP_ALERT_CLOSING = 1,      /* this end is being closed */
+    NP_ALERT_GONE = 2,         /* the peer's socket hung up */
+    NP_ALERT_BROKEN = 4,       /* the peer broke the rules of the segment */
+    NP_ALERT_DISCONNECTED = 8, /* this (server) end disconnected */
+    NP_ALERT_FORKED = 16,      /* this process is a child of the one that the link belongs to */
+};
+
+struct np_link {
+    struct npl_segment *segment;
+    uint64_t size;
+    int socket;
+    enum npl_side side;
+    _Atomic uint32_t refs;  /* the handle's, and one for each thread that waits */
+    _Atomic uint32_t alert; /* np_alert bits */
+    struct npl_sleep *sleep, *peer_sleep;
+    _Atomic uint32_t *state, *peer_state;
+    uint32_t type, direction;
+    uint32_t quota[2];
+    uint32_t server_pid, client_pid;
+    pid_t peer_pid;
+    uid_t peer_uid;
+    uint64_t watch; /* the native thread's name for it, 0: not watched */
+    struct np_rx rx;
+    struct np_tx tx;
+};
+
+struct np_link_shape {
+    uint32_t type, direction;
+    uint32_t quota[2]; /* inbound, outbound */
+    uint32_t server_pid;
+};
+
+/* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it). */
+uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link, int *fd);
+/* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure. */
+uint32_t np_link_accept(int fd, int socket, struct np_link **link);
+void np_link_ref(struct np_link *link);
+void np_link_unref(struct np_link *link);
+
+void np_link_alert(struct np_link *link, uint32_t bits);
+/* Wakes every thread of this process that sleeps on the link. */
+void np_link_wake_own(struct np_link *link);
+/* Wakes the peer after a change of state. */
+void np_link_wake_peer(struct np_link *link);
+/* Sets this end's word and tells the peer. */
+void np_link_set_state(struct np_link *link, enum npl_end_state state);
+
+/* Ends the link because the peer broke its rules. Returns NP_INVALID_DATA. */
+uint32_t np_link_violated(struct np_link *link);
+
+/* NP_OK while both ends are there; else why not:
+ * NP_INVALID_HANDLE closed here, NP_PIPE_NOT_CONNECTED disconnected by the server, NP_INVALID_DATA broken,
+ * NP_BROKEN_PIPE the peer has closed or died. */
+uint32_t np_link_condition(const struct np_link *link);
+
+static inline bool np_link_quiet(const struct np_link *link)
+{
+    return atomic_load_explicit(&link->alert, memory_order_acquire) == 0 &&
+           atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
+}
+
+/* After something was published: wakes the peer if it sleeps for it. `kinds`: NPL_SLEEP_* | NPL_ARMED_*. */
+void np_link_wake_sleeper(struct np_link *link, uint32_t kinds);
+
+#endif

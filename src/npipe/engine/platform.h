@@ -1,0 +1,69 @@
+/* What is the operating system's own, behind one header: a port is another platform_*.c. */
+#ifndef NPIPE_PLATFORM_H
+#define NPIPE_PLATFORM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "codes.h"
+
+#define NP_FOREVER INT64_MAX /* a deadline that never comes */
+#define NP_TRY INT64_MIN     /* not a deadline: do not wait at all */
+
+/* Monotonic nanoseconds. */
+int64_t np_now(void);
+
+/* Sleeps while *word == value, until woken with one of `bits`, a signal, or `deadline` (np_now's clock).
+ * The word may be in shared memory. Returns NP_OK (look again), NP_SEM_TIMEOUT or NP_INTERRUPTED (a signal). */
+uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, int64_t deadline);
+void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
+
+static inline void np_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory"); /* what `yield` should be: a wait of some tens of cycles */
+#endif
+}
+
+/* A shared segment of fixed size, sealed against shrinking and growing. -1 and errno on failure. */
+int np_segment_create(uint64_t size);
+/* Whether `fd` is such a segment; its size, or 0. */
+uint64_t np_segment_check(int fd);
+void *np_segment_map(int fd, uint64_t size);
+void np_segment_unmap(void *map, uint64_t size);
+
+/* Who is at the other end of a Unix socket, by the kernel's word. */
+#define NP_MAX_GROUPS 256
+struct np_credentials {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+    uint32_t n_groups;
+    gid_t groups[NP_MAX_GROUPS];
+};
+/* With `with_groups` also the supplementary groups. */
+bool np_peer_credentials(int socket, bool with_groups, struct np_credentials *who);
+
+/* One message over a SOCK_SEQPACKET socket, `fd` with it (-1: none). Never waits, never raises SIGPIPE.
+ * The number of bytes, or -errno. */
+ssize_t np_send_message(int socket, const void *data, size_t size, int fd);
+/* One message; `fd` gets the descriptor that came with it or -1 (any further ones are closed).
+ * The number of bytes, 0 at the end, or -errno. A message longer than `size` gives -EMSGSIZE. */
+ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wait);
+
+/* Waits until `socket` has something to read or its peer has gone. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
+uint32_t np_socket_wait(int socket, int64_t deadline);
+
+/* A Unix socket connected to / listening at `name` in the folder `dirfd`, however long the folder's path is.
+ * -errno on failure. A connect that waits for room in the backlog is bounded by `deadline`. */
+int np_socket_connect(int dirfd, const char *name, int64_t deadline);
+int np_socket_listen(int dirfd, const char *name, mode_t mode);
+
+uint64_t np_random(void);
+
+#endif

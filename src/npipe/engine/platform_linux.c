@@ -1,0 +1,263 @@
+/* Linux: futex, memfd, Unix sockets and their credentials. */
+#include "platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
+
+#define SECOND INT64_C(1000000000)
+
+int64_t np_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, int64_t deadline)
+{
+    struct timespec until, *limit = NULL;
+    if (deadline != NP_FOREVER) {
+        if (deadline < 0)
+            deadline = 0;
+        until = (struct timespec){.tv_sec = deadline / SECOND, .tv_nsec = deadline % SECOND};
+        limit = &until;
+    }
+    /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. */
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 || errno == EAGAIN)
+        return NP_OK;
+    return errno == ETIMEDOUT ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
+}
+
+void np_futex_wake(_Atomic uint32_t *word, uint32_t bits)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, bits);
+}
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+int np_segment_create(uint64_t size)
+{
+    int fd = memfd_create("npipe-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+uint64_t np_segment_check(int fd)
+{
+    struct stat status;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW))
+        return 0; /* a segment that could be cut short under us would be a SIGBUS at the peer's will */
+    if (seals & F_SEAL_WRITE || fstat(fd, &status) != 0 || status.st_size <= 0)
+        return 0;
+    return (uint64_t)status.st_size;
+}
+
+void *np_segment_map(int fd, uint64_t size)
+{
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    /* A forked child gets no live ends: two processes must never act as one side of a ring. */
+    madvise(map, size, MADV_DONTFORK);
+    return map;
+}
+
+void np_segment_unmap(void *map, uint64_t size)
+{
+    munmap(map, size);
+}
+
+bool np_peer_credentials(int socket, bool with_groups, struct np_credentials *who)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return false;
+    who->pid = peer.pid;
+    who->uid = peer.uid;
+    who->gid = peer.gid;
+    who->n_groups = 0;
+    if (with_groups) {
+        size = sizeof who->groups;
+        if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, who->groups, &size) == 0)
+            who->n_groups = (uint32_t)(size / sizeof(gid_t));
+        /* Else there are more than fit, or the kernel is too old: then only the main group counts. */
+    }
+    return true;
+}
+
+ssize_t np_send_message(int socket, const void *data, size_t size, int fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {.iov_base = (void *)data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+    }
+    ssize_t sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : sent;
+}
+
+ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wait)
+{
+    union {
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
+    };
+    *fd = -1;
+    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+    if (got < 0)
+        return -errno;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
+        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int received;
+            memcpy(&received, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
+            if (*fd < 0)
+                *fd = received;
+            else
+                close(received);
+        }
+    }
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+        if (*fd >= 0)
+            close(*fd);
+        *fd = -1;
+        return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE;
+    }
+    return got;
+}
+
+uint32_t np_socket_wait(int socket, int64_t deadline)
+{
+    struct pollfd item = {.fd = socket, .events = POLLIN | POLLRDHUP};
+    struct timespec rest, *limit = NULL;
+    if (deadline != NP_FOREVER) {
+        int64_t left = deadline - np_now();
+        if (left < 0)
+            left = 0;
+        rest = (struct timespec){.tv_sec = left / SECOND, .tv_nsec = left % SECOND};
+        limit = &rest;
+    }
+    int ready = ppoll(&item, 1, limit, NULL);
+    if (ready > 0)
+        return NP_OK;
+    return ready == 0 ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
+}
+
+/* A socket address holds 107 bytes of path: the folder is named by its descriptor instead. */
+static bool socket_address(struct sockaddr_un *address, int dirfd, const char *name)
+{
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    int length = snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s", dirfd, name);
+    return length > 0 && (size_t)length < sizeof address->sun_path;
+}
+
+int np_socket_connect(int dirfd, const char *name, int64_t deadline)
+{
+    struct sockaddr_un address;
+    if (!socket_address(&address, dirfd, name))
+        return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    /* connect() waits only for room in the backlog; the send time-out bounds that. */
+    struct timeval limit = {.tv_sec = 0, .tv_usec = 0};
+    if (deadline != NP_FOREVER) {
+        int64_t left = deadline - np_now();
+        if (left < 1000)
+            left = 1000; /* zero would mean for ever */
+        limit = (struct timeval){.tv_sec = left / SECOND, .tv_usec = (left % SECOND) / 1000};
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
+            int error = errno;
+            close(fd);
+            return -error;
+        }
+    }
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+int np_socket_listen(int dirfd, const char *name, mode_t mode)
+{
+    /* Bound and listening under a name that nobody looks for, then renamed: a socket that is in the
+     * folder and refuses connections belongs to the dead. */
+    struct sockaddr_un address;
+    char draft[64];
+    snprintf(draft, sizeof draft, "draft-%s", name);
+    if (!socket_address(&address, dirfd, draft))
+        return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    bool bound = false;
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        goto failed;
+    bound = true;
+    if (fchmodat(dirfd, draft, mode, 0) != 0 || listen(fd, 4096) != 0 || renameat(dirfd, draft, dirfd, name) != 0)
+        goto failed;
+    return fd;
+failed:;
+    int error = errno;
+    if (bound)
+        unlinkat(dirfd, draft, 0);
+    close(fd);
+    return -error;
+}
+
+uint64_t np_random(void)
+{
+    uint64_t value = 0;
+    if (getrandom(&value, sizeof value, 0) != (ssize_t)sizeof value)
+        value = (uint64_t)np_now() * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)getpid();
+    return value;
+}

@@ -1,0 +1,317 @@
+#include "registry.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct np_process np_process = {
+    .create_lock = PTHREAD_MUTEX_INITIALIZER,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .epoll = -1,
+    .doorbell = -1,
+    .free_watch = UINT32_MAX,
+};
+
+/* ---- Watches: the native thread may hold an event for something that is gone, so events carry names
+ * (index and generation), not pointers. */
+
+static struct np_watch *find_watch(uint64_t name)
+{
+    uint32_t index = (uint32_t)name, generation = (uint32_t)(name >> 32);
+    if (index >= np_process.n_watches || np_process.watches[index].generation != generation)
+        return NULL;
+    return &np_process.watches[index];
+}
+
+static bool grow_watches(void)
+{
+    uint32_t count = np_process.n_watches, more = count ? 2 * count : 64;
+    struct np_watch *watches = realloc(np_process.watches, more * sizeof *watches);
+    if (!watches)
+        return false;
+    for (uint32_t i = count; i < more; i++)
+        watches[i] = (struct np_watch){.generation = 1, .next_free = i + 1 < more ? i + 1 : UINT32_MAX};
+    np_process.watches = watches;
+    np_process.n_watches = more;
+    np_process.free_watch = count;
+    return true;
+}
+
+uint64_t np_watch_add(int fd, uint32_t events, enum np_watched kind, void *object)
+{
+    if (np_process.free_watch == UINT32_MAX && !grow_watches())
+        return 0;
+    uint32_t index = np_process.free_watch;
+    struct np_watch *watch = &np_process.watches[index];
+    uint64_t name = (uint64_t)watch->generation << 32 | index;
+    struct epoll_event event = {.events = events, .data.u64 = name};
+    if (epoll_ctl(np_process.epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        return 0;
+    np_process.free_watch = watch->next_free;
+    watch->kind = kind;
+    watch->object = object;
+    return name;
+}
+
+void np_watch_change(uint64_t name, int fd, uint32_t events, enum np_watched kind, void *object)
+{
+    struct np_watch *watch = find_watch(name);
+    if (!watch)
+        return;
+    watch->kind = kind;
+    watch->object = object;
+    struct epoll_event event = {.events = events, .data.u64 = name};
+    epoll_ctl(np_process.epoll, EPOLL_CTL_MOD, fd, &event);
+}
+
+void np_watch_remove(uint64_t name, int fd)
+{
+    struct np_watch *watch = find_watch(name);
+    if (!watch)
+        return;
+    epoll_ctl(np_process.epoll, EPOLL_CTL_DEL, fd, NULL);
+    watch->generation++;
+    if (watch->generation == 0)
+        watch->generation = 1; /* 0 would make a name of 0, which is no name */
+    watch->kind = NP_WATCH_NOTHING;
+    watch->object = NULL;
+    watch->next_free = np_process.free_watch;
+    np_process.free_watch = (uint32_t)name;
+}
+
+void np_ring_doorbell(void)
+{
+    uint64_t one = 1;
+    if (write(np_process.doorbell, &one, sizeof one) < 0) {
+        /* EAGAIN: it rings already. */
+    }
+}
+
+/* ---- The native thread */
+
+struct sweep {
+    char *root, *folder;
+};
+
+/* The peer's socket hung up. */
+static void link_gone(struct np_link *link, uint64_t watch, struct sweep *sweep)
+{
+    np_watch_remove(watch, link->socket);
+    link->watch = 0;
+    np_link_alert(link, NP_ALERT_GONE);
+    bool died = atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
+    if (!died || link->side != NPL_CLIENT)
+        return;
+    for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
+        if (handle->link == link && handle->root) {
+            sweep->root = strdup(handle->root);
+            sweep->folder = strdup(handle->folder);
+            return;
+        }
+}
+
+static void handle_event(const struct epoll_event *event, struct sweep *sweep)
+{
+    struct np_watch *watch = find_watch(event->data.u64);
+    if (!watch)
+        return; /* removed after the event was fetched */
+    uint64_t count;
+    switch (watch->kind) {
+    case NP_WATCH_DOORBELL:
+        if (read(np_process.doorbell, &count, sizeof count) < 0) {
+            /* Nothing to do: it only had to wake us. */
+        }
+        break;
+    case NP_WATCH_PIPE:
+        np_pipe_accept(watch->object);
+        break;
+    case NP_WATCH_VISITOR:
+        np_visitor_ready(watch->object);
+        break;
+    case NP_WATCH_LINK:
+        link_gone(watch->object, event->data.u64, sweep);
+        break;
+    case NP_WATCH_NOTHING:
+        break;
+    }
+}
+
+/* What is due by the clock: visitors who never said what they want, and sockets that had to pause for want of
+ * descriptors. Returns when to look again, in milliseconds (-1: nothing is timed). */
+static int do_timers(void)
+{
+    int64_t now = np_now(), next = NP_FOREVER;
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
+        struct np_visitor *following;
+        for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = following) {
+            following = visitor->next;
+            if (visitor->deadline <= now)
+                np_visitor_drop(visitor);
+            else if (visitor->deadline < next)
+                next = visitor->deadline;
+        }
+        if (pipe->paused_until && pipe->paused_until <= now) {
+            pipe->paused_until = 0;
+            pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+        }
+        if (pipe->paused_until && pipe->paused_until < next)
+            next = pipe->paused_until;
+    }
+    if (next == NP_FOREVER)
+        return -1;
+    return (int)((next - now) / 1000000) + 1;
+}
+
+static void *native_thread(void *unused)
+{
+    (void)unused;
+    struct epoll_event events[64];
+    int timeout = -1;
+    for (;;) {
+        int count = epoll_wait(np_process.epoll, events, 64, timeout);
+        struct sweep sweep = {0};
+        pthread_mutex_lock(&np_process.lock);
+        for (int i = 0; i < count; i++)
+            handle_event(&events[i], &sweep);
+        timeout = do_timers();
+        pthread_mutex_unlock(&np_process.lock);
+        if (sweep.root && sweep.folder)
+            np_folder_sweep(sweep.root, sweep.folder); /* the server died: nobody else may come by to clean up */
+        free(sweep.root);
+        free(sweep.folder);
+    }
+    return NULL;
+}
+
+/* ---- Start, exit, fork */
+
+static void remove_pipes_at_exit(void)
+{
+    /* Not the locks: another thread may be stopped in the middle of anything by now, and the process goes away. */
+    if (!np_process.running)
+        return;
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
+        char name[NPF_SOCKET_SIZE];
+        np_folder_lock(&pipe->files);
+        np_socket_name(pipe->id, name);
+        unlinkat(pipe->files.dirfd, name, 0);
+        atomic_store_explicit(&pipe->slot->id, 0, memory_order_release);
+        np_folder_bury(&pipe->files, 0);
+        np_folder_remove(pipe->root, pipe->folder, &pipe->files);
+        np_folder_unlock(&pipe->files);
+    }
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&np_process.create_lock);
+    pthread_mutex_lock(&np_process.lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&np_process.lock);
+    pthread_mutex_unlock(&np_process.create_lock);
+}
+
+static void close_quietly(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void forget_pipe(struct np_pipe *pipe)
+{
+    close_quietly(&pipe->socket);
+    /* The lock belongs to the open file, which the parent shares: closing our descriptor leaves it to him. */
+    np_folder_close(&pipe->files);
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = visitor->next)
+        close_quietly(&visitor->socket);
+}
+
+/* The child has none of the parent's ends: the segments are not mapped here, the sockets are closed, and every
+ * handle says so. Nothing of the parent's is unlinked. Other threads do not exist here, so a lock that one of
+ * them held in the parent is made anew. */
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&np_process.lock, NULL);
+    pthread_mutex_init(&np_process.create_lock, NULL);
+    close_quietly(&np_process.epoll);
+    close_quietly(&np_process.doorbell);
+    np_process.running = false;
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        forget_pipe(pipe);
+    for (struct np_handle *handle = np_process.handles; handle; handle = handle->next) {
+        pthread_mutex_init(&handle->rx_lock, NULL);
+        pthread_mutex_init(&handle->tx_lock, NULL);
+        struct np_link *links[2] = {handle->link, handle->prepared};
+        for (int i = 0; i < 2; i++)
+            if (links[i]) {
+                atomic_fetch_or(&links[i]->alert, NP_ALERT_FORKED);
+                close_quietly(&links[i]->socket);
+            }
+        close_quietly(&handle->prepared_fd);
+        handle->link = handle->prepared = NULL;
+        handle->pipe = NULL;
+        atomic_store(&handle->state, NP_CLOSED);
+    }
+    np_process.pipes = NULL;
+    np_process.handles = NULL;
+    np_process.watches = NULL;
+    np_process.n_watches = 0;
+    np_process.free_watch = UINT32_MAX;
+}
+
+static void install_hooks(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    atexit(remove_pipes_at_exit);
+}
+
+uint32_t np_process_start(void)
+{
+    static pthread_once_t hooks = PTHREAD_ONCE_INIT;
+    pthread_once(&hooks, install_hooks);
+    uint32_t code = NP_OK;
+    pthread_mutex_lock(&np_process.lock);
+    if (np_process.running)
+        goto out;
+    np_process.epoll = epoll_create1(EPOLL_CLOEXEC);
+    np_process.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (np_process.epoll < 0 || np_process.doorbell < 0) {
+        code = NP_TOO_MANY_OPEN_FILES;
+        goto failed;
+    }
+    if (!np_watch_add(np_process.doorbell, EPOLLIN, NP_WATCH_DOORBELL, NULL)) {
+        code = NP_NOT_ENOUGH_MEMORY;
+        goto failed;
+    }
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    /* Signals are for the program's own threads: a blocked call there must be interrupted, not this one. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    int error = pthread_create(&thread, &attributes, native_thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error == 0) {
+        np_process.running = true;
+        goto out;
+    }
+    code = NP_NO_SYSTEM_RESOURCES;
+failed:
+    close_quietly(&np_process.epoll);
+    close_quietly(&np_process.doorbell);
+out:
+    pthread_mutex_unlock(&np_process.lock);
+    return code;
+}

@@ -1,0 +1,106 @@
+/* The process's own registry: its pipes, its handles, and the native thread that answers for them without
+ * ever running Python. The only global state of the engine. */
+#ifndef NPIPE_REGISTRY_H
+#define NPIPE_REGISTRY_H
+
+#include "folder.h"
+#include "handle.h"
+#include "wire.h"
+
+/* Somebody connected to a pipe's socket who has no link yet. */
+struct np_visitor {
+    struct np_visitor *next, *previous; /* in its pipe's list */
+    struct np_pipe *pipe;
+    int socket;
+    uint64_t watch;
+    int64_t deadline;  /* by which its request has to be here; NP_FOREVER once it is */
+    uint32_t kind;     /* npw_kind; 0 until its request is here */
+    uint32_t access;
+    struct np_credentials who;
+};
+
+/* A pipe of which this process owns instances. Guarded by the process lock. */
+struct np_pipe {
+    struct np_pipe *next;
+    char *root, *folder;
+    struct np_folder files;
+    struct npf_slot *slot; /* our own in files.page */
+    uint64_t id;
+    int socket;
+    uint64_t watch;
+    int64_t paused_until; /* no descriptors were left for accept: 0, or when to try again */
+    uint32_t type, direction, max_instances, default_timeout_ms;
+    struct np_access_rule rule;
+    uint32_t instances;
+    struct np_handle *first_listening, *last_listening;
+    struct np_visitor *first_visitor, *last_visitor;
+};
+
+enum np_watched { NP_WATCH_NOTHING, NP_WATCH_DOORBELL, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
+
+struct np_watch {
+    uint32_t generation;
+    enum np_watched kind;
+    void *object;
+    uint32_t next_free;
+};
+
+struct np_process {
+    pthread_mutex_t create_lock; /* one creation or removal of instances at a time */
+    pthread_mutex_t lock;        /* everything below */
+    struct np_pipe *pipes;
+    struct np_handle *handles;
+    bool running;
+    int epoll, doorbell;
+    struct np_watch *watches;
+    uint32_t n_watches, free_watch;
+    _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
+    struct np_spin dial_spin;
+};
+
+extern struct np_process np_process;
+
+/* Starts the native thread if it is not running. */
+uint32_t np_process_start(void);
+
+/* Watching a descriptor, with the process lock held. 0: no memory. */
+uint64_t np_watch_add(int fd, uint32_t events, enum np_watched kind, void *object);
+void np_watch_change(uint64_t watch, int fd, uint32_t events, enum np_watched kind, void *object);
+void np_watch_remove(uint64_t watch, int fd);
+/* Makes the native thread look at its timers again. */
+void np_ring_doorbell(void);
+
+/* rendezvous.c: with the process lock held. */
+void np_pipe_accept(struct np_pipe *pipe);
+void np_visitor_ready(struct np_visitor *visitor);
+void np_visitor_drop(struct np_visitor *visitor);
+/* An instance has begun to listen: waiters and held requests get what they wait for. */
+void np_pipe_serve(struct np_pipe *pipe);
+/* Tells the other owners of the name, if any holds requests (`listening`) or waits for room to create. */
+void np_pipe_nudge(struct np_pipe *pipe, bool listening);
+/* The last instance here has gone: nobody waits any longer. */
+void np_pipe_turn_away(struct np_pipe *pipe);
+uint32_t np_pipe_instances(const struct np_pipe *pipe);
+
+/* server.c */
+void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
+void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
+
+/* dial.c: a client's view. */
+uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances);
+struct np_listing {
+    struct npw_answer answer;
+    uid_t uid;
+    char name[NPW_NAME_SIZE + 1];
+};
+typedef int (*np_list_fn)(void *context, const struct np_listing *pipe);
+/* All pipes below the root that the caller may use, one after the other. */
+uint32_t np_list(const char *root, np_list_fn each, void *context, char *why);
+
+/* handle.c */
+struct np_handle *np_handle_new(void);
+void np_handle_register(struct np_handle *handle);
+/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
+void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
+
+#endif

@@ -1,0 +1,366 @@
+/* An owner's answers to those who come to its socket. All with the process lock held; nothing here waits. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "registry.h"
+
+#define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
+#define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
+#define ACCEPTS_AT_ONCE 64
+
+static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
+{
+    const struct np_access_rule *rule = &pipe->rule;
+    if (rule->everyone || who->uid == geteuid() || who->uid == 0)
+        return true;
+    for (uint32_t i = 0; i < rule->n_uids; i++)
+        if (rule->uids[i] == who->uid)
+            return true;
+    for (uint32_t i = 0; i < rule->n_gids; i++) {
+        if (rule->gids[i] == who->gid)
+            return true;
+        for (uint32_t k = 0; k < who->n_groups; k++)
+            if (rule->gids[i] == who->groups[k])
+                return true;
+    }
+    return false;
+}
+
+uint32_t np_pipe_instances(const struct np_pipe *pipe)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        if (atomic_load_explicit(&slot->id, memory_order_acquire))
+            count += atomic_load_explicit(&slot->instances, memory_order_relaxed);
+    }
+    return count;
+}
+
+static bool others_listen(const struct np_pipe *pipe)
+{
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        if (slot == pipe->slot || id == 0 || atomic_load_explicit(&slot->listening, memory_order_seq_cst) == 0)
+            continue;
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        if (!np_socket_is_dead(pipe->files.dirfd, name)) /* the dead leave their slots as they were */
+            return true;
+    }
+    return false;
+}
+
+static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
+{
+    const struct np_pipe *pipe = visitor->pipe;
+    struct npw_answer message = {
+        .magic = NPW_MAGIC,
+        .version = NPW_VERSION,
+        .kind = visitor->kind,
+        .code = code,
+        .default_timeout_ms = pipe->default_timeout_ms,
+        .type = pipe->type,
+        .direction = pipe->direction,
+        .max_instances = pipe->max_instances,
+        .instances = np_pipe_instances(pipe),
+        .owner_pid = (uint32_t)getpid(),
+    };
+    return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
+}
+
+static void answer_query(struct np_visitor *visitor)
+{
+    const struct np_pipe *pipe = visitor->pipe;
+    struct {
+        struct npw_answer answer;
+        char name[NPW_NAME_SIZE];
+    } message = {
+        .answer =
+            {
+                .magic = NPW_MAGIC,
+                .version = NPW_VERSION,
+                .kind = NPW_QUERY,
+                .default_timeout_ms = pipe->default_timeout_ms,
+                .type = pipe->type,
+                .direction = pipe->direction,
+                .max_instances = pipe->max_instances,
+                .instances = np_pipe_instances(pipe),
+                .owner_pid = (uint32_t)getpid(),
+                .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
+                .name_size = pipe->files.page->name_size,
+            },
+    };
+    if (message.answer.name_size > NPW_NAME_SIZE)
+        message.answer.name_size = NPW_NAME_SIZE;
+    memcpy(message.name, pipe->files.page->name, message.answer.name_size);
+    (void)np_send_message(visitor->socket, &message, sizeof message.answer + message.answer.name_size, -1);
+}
+
+static void count_waiters(struct np_pipe *pipe, int change)
+{
+    /* Sequentially consistent, with its twin in np_pipe_nudge: either the creator of an instance sees the waiter,
+     * or the waiter's owner sees the instance. */
+    atomic_fetch_add_explicit(&pipe->slot->waiters, (uint32_t)change, memory_order_seq_cst);
+}
+
+static bool is_held(const struct np_visitor *visitor)
+{
+    return visitor->kind == NPW_OPEN || visitor->kind == NPW_WAIT;
+}
+
+static void unlist(struct np_visitor *visitor)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    if (visitor->previous)
+        visitor->previous->next = visitor->next;
+    else
+        pipe->first_visitor = visitor->next;
+    if (visitor->next)
+        visitor->next->previous = visitor->previous;
+    else
+        pipe->last_visitor = visitor->previous;
+    if (is_held(visitor) && visitor->deadline == NP_FOREVER)
+        count_waiters(pipe, -1);
+}
+
+void np_visitor_drop(struct np_visitor *visitor)
+{
+    unlist(visitor);
+    np_watch_remove(visitor->watch, visitor->socket);
+    close(visitor->socket);
+    free(visitor);
+}
+
+/* Gives the longest-listening instance to the visitor, whose socket becomes the link's. */
+static void grant(struct np_visitor *visitor)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    struct np_handle *handle = pipe->first_listening;
+    struct np_link *link = handle->prepared;
+    link->client_pid = (uint32_t)visitor->who.pid;
+    link->peer_pid = visitor->who.pid;
+    link->peer_uid = visitor->who.uid;
+    link->segment->header.client_pid = link->client_pid;
+    if (!answer(visitor, NP_OK, handle->prepared_fd)) {
+        np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
+        return;
+    }
+    np_listening_remove(pipe, handle);
+    close(handle->prepared_fd);
+    handle->prepared_fd = -1;
+    handle->prepared = NULL;
+    unlist(visitor);
+    link->socket = visitor->socket;
+    link->watch = visitor->watch;
+    np_watch_change(link->watch, link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    free(visitor);
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    handle->link = link;
+    handle->client_pid = link->client_pid;
+    handle->peer_uid = link->peer_uid;
+    atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
+    np_futex_wake(&handle->connect_seq, UINT32_MAX);
+}
+
+/* Keeps the request until an instance listens, and says so. */
+static void hold(struct np_visitor *visitor)
+{
+    visitor->deadline = NP_FOREVER;
+    count_waiters(visitor->pipe, 1);
+    if (!answer(visitor, NP_IO_PENDING, -1)) {
+        np_visitor_drop(visitor);
+        return;
+    }
+    if (others_listen(visitor->pipe)) {
+        (void)answer(visitor, visitor->kind == NPW_WAIT ? NP_OK : NP_RETRY, -1);
+        np_visitor_drop(visitor);
+    }
+}
+
+static void refuse(struct np_visitor *visitor, uint32_t code)
+{
+    (void)answer(visitor, code, -1);
+    np_visitor_drop(visitor);
+}
+
+static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
+{
+    if (access & NP_READ && !(pipe->direction & NP_ACCESS_OUTBOUND))
+        return NP_ACCESS_DENIED;
+    if (access & NP_WRITE && !(pipe->direction & NP_ACCESS_INBOUND))
+        return NP_ACCESS_DENIED;
+    return access & ~pipe->rule.allowed & (NP_READ | NP_WRITE) ? NP_ACCESS_DENIED : NP_OK;
+}
+
+static void do_open(struct np_visitor *visitor, uint32_t flags)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    if (access_check(pipe, visitor->access) != NP_OK)
+        refuse(visitor, NP_ACCESS_DENIED); /* before busy (SEMANTICS 2.5) */
+    else if (pipe->first_listening)
+        grant(visitor);
+    else if (flags & NPW_HOLD)
+        hold(visitor);
+    else
+        refuse(visitor, NP_PIPE_BUSY);
+}
+
+static void be_nudged(struct np_pipe *pipe)
+{
+    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
+    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    if (!others_listen(pipe))
+        return;
+    struct np_visitor *next;
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+        next = visitor->next;
+        if (is_held(visitor))
+            refuse(visitor, visitor->kind == NPW_WAIT ? NP_OK : NP_RETRY);
+    }
+}
+
+static void do_request(struct np_visitor *visitor, const struct npw_request *request)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    uint32_t kind = request->kind;
+    if (kind == NPW_NUDGE && (visitor->who.uid == geteuid() || visitor->who.uid == 0)) {
+        np_visitor_drop(visitor);
+        be_nudged(pipe);
+        return;
+    }
+    if (!permitted(pipe, &visitor->who)) {
+        refuse(visitor, NP_ACCESS_DENIED);
+        return;
+    }
+    switch (kind) {
+    case NPW_OPEN:
+        visitor->kind = kind;
+        visitor->access = request->access;
+        do_open(visitor, request->flags);
+        break;
+    case NPW_WAIT:
+        visitor->kind = kind;
+        if (pipe->first_listening || others_listen(pipe))
+            refuse(visitor, NP_OK);
+        else
+            hold(visitor);
+        break;
+    case NPW_QUERY:
+        answer_query(visitor);
+        np_visitor_drop(visitor);
+        break;
+    default:
+        refuse(visitor, NP_INVALID_FUNCTION);
+    }
+}
+
+void np_visitor_ready(struct np_visitor *visitor)
+{
+    struct npw_request request;
+    int fd;
+    ssize_t got = np_receive_message(visitor->socket, &request, sizeof request, &fd, false);
+    if (fd >= 0)
+        close(fd); /* nobody asked for it */
+    if (got == -EAGAIN || got == -EINTR)
+        return;
+    bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request.magic == NPW_MAGIC;
+    if (!known && got != -EMSGSIZE) {
+        np_visitor_drop(visitor); /* gone, or not one of us */
+    } else if (got != (ssize_t)sizeof request || request.version != NPW_VERSION) {
+        refuse(visitor, NP_REVISION_MISMATCH);
+    } else if (visitor->deadline == NP_FOREVER) {
+        np_visitor_drop(visitor); /* a second request while the first is held */
+    } else {
+        do_request(visitor, &request);
+    }
+}
+
+void np_pipe_accept(struct np_pipe *pipe)
+{
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+        int socket = accept4(pipe->socket, NULL, NULL, SOCK_CLOEXEC);
+        if (socket < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                /* The client waits in the backlog; to look again at once would only spin. */
+                np_watch_remove(pipe->watch, pipe->socket);
+                pipe->watch = 0;
+                pipe->paused_until = np_now() + PAUSE_NS;
+            }
+            if (errno == EINTR || errno == ECONNABORTED)
+                continue;
+            return;
+        }
+        struct np_visitor *visitor = calloc(1, sizeof *visitor);
+        if (visitor) {
+            visitor->pipe = pipe;
+            visitor->socket = socket;
+            visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
+            if (np_peer_credentials(socket, pipe->rule.n_gids > 0, &visitor->who))
+                visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_VISITOR, visitor);
+        }
+        if (!visitor || !visitor->watch) {
+            close(socket);
+            free(visitor);
+            continue;
+        }
+        visitor->previous = pipe->last_visitor;
+        if (pipe->last_visitor)
+            pipe->last_visitor->next = visitor;
+        else
+            pipe->first_visitor = visitor;
+        pipe->last_visitor = visitor;
+        np_visitor_ready(visitor); /* its request usually came right behind the connect */
+    }
+}
+
+void np_pipe_serve(struct np_pipe *pipe)
+{
+    struct np_visitor *next;
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+        next = visitor->next;
+        if (visitor->kind == NPW_WAIT && visitor->deadline == NP_FOREVER)
+            refuse(visitor, NP_OK); /* all of them: it is only a hint (SEMANTICS 4) */
+    }
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor && pipe->first_listening; visitor = next) {
+        next = visitor->next;
+        if (visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER)
+            grant(visitor);
+    }
+}
+
+void np_pipe_nudge(struct np_pipe *pipe, bool listening)
+{
+    static const struct npw_request nudge = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_NUDGE};
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        if (slot == pipe->slot || id == 0)
+            continue;
+        if (listening && atomic_load_explicit(&slot->waiters, memory_order_seq_cst) == 0)
+            continue;
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        int socket = np_socket_connect(pipe->files.dirfd, name, np_now());
+        if (socket < 0)
+            continue; /* dead: whoever waits there is told by the hang-up */
+        (void)np_send_message(socket, &nudge, sizeof nudge, -1);
+        close(socket);
+    }
+}
+
+void np_pipe_turn_away(struct np_pipe *pipe)
+{
+    bool others = np_pipe_instances(pipe) > 0;
+    while (pipe->first_visitor)
+        refuse(pipe->first_visitor, others ? NP_RETRY : NP_FILE_NOT_FOUND);
+}

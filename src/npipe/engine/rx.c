@@ -1,0 +1,601 @@
+#include "rx.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK 32768u /* a long entry's space is handed back in pieces, so that both sides copy at once */
+
+static uint32_t smaller(uint32_t a, uint64_t b)
+{
+    return a < b ? a : (uint32_t)b;
+}
+
+static void copy_out(const struct np_rx *rx, uint64_t position, void *target, uint32_t size)
+{
+    uint64_t offset = position & (rx->capacity - 1);
+    uint64_t until_end = rx->capacity - offset;
+    uint32_t first = smaller(size, until_end);
+    memcpy(target, rx->ring + offset, first);
+    if (first < size)
+        memcpy((uint8_t *)target + first, rx->ring, size - first);
+}
+
+static bool refresh(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
+    uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
+    if (tail - rx->head > rx->capacity || (int64_t)(tail - rx->tail) < 0) {
+        np_link_violated(link);
+        return false;
+    }
+    rx->tail = tail;
+    return true;
+}
+
+/* Release: what was copied out comes before the space is free for the producer to overwrite. */
+static void publish_head(struct np_rx *rx)
+{
+    atomic_store_explicit(&rx->shared->consumer.head, rx->head, memory_order_release);
+}
+
+static void wake_writer(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    /* Full fence, with its twin in the writer's way to sleep: either we see its flag, or it sees our stores. */
+    atomic_thread_fence(memory_order_seq_cst);
+    struct npl_sleep *peer = link->peer_sleep;
+    uint32_t flags = atomic_load_explicit(&peer->flags, memory_order_relaxed);
+    if (!(flags & (NPL_SLEEP_WRITE | NPL_ARMED_WRITE)))
+        return;
+    /* Acquire on the flag would order these; the fence above does, and stale thresholds only wake too often:
+     * the writer stores them before it sets its flag, and looks at the ring again after. */
+    if (rx->head >= atomic_load_explicit(&peer->wake_head, memory_order_relaxed) ||
+        rx->consumed >= atomic_load_explicit(&peer->wake_consumed, memory_order_relaxed) ||
+        rx->taken >= atomic_load_explicit(&peer->wake_taken, memory_order_relaxed))
+        np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
+}
+
+static void commit(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    atomic_store_explicit(&rx->shared->consumer.consumed, rx->consumed, memory_order_release);
+    atomic_store_explicit(&rx->shared->consumer.taken, rx->taken, memory_order_release);
+    publish_head(rx);
+    wake_writer(link);
+}
+
+static uint32_t word_of(uint32_t sequence, enum npl_entry_state state)
+{
+    return sequence << 3 | (uint32_t)state;
+}
+
+static _Atomic uint32_t *state_of(const struct np_rx *rx)
+{
+    return &rx->shared->deferred.state[rx->slot];
+}
+
+/* The head entry is over, one way or another. */
+static void leave_entry(struct np_rx *rx)
+{
+    rx->active = false;
+    rx->stash_length = rx->stash_begin = 0;
+    rx->taken++;
+}
+
+static bool parse(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    uint64_t there = rx->tail - rx->head;
+    copy_out(rx, rx->head, header, smaller(NPL_MAX_ENTRY_HEADER, there));
+    uint32_t size;
+    rx->deferred = false;
+    if (header[0] < NPL_TAG_MEDIUM) {
+        size = 1;
+        rx->total = header[0];
+    } else if (header[0] < NPL_TAG_LONG) {
+        size = 2;
+        rx->total = (uint32_t)(header[0] & 0x3f) << 8 | header[1];
+    } else if (header[0] == NPL_TAG_LONG) {
+        size = 5;
+        memcpy(&rx->total, header + 1, sizeof rx->total);
+    } else if (header[0] == NPL_TAG_DEFERRED) {
+        size = 6;
+        rx->deferred = true;
+        rx->slot = header[1];
+        memcpy(&rx->total, header + 2, sizeof rx->total);
+        rx->sequence = rx->next_sequence;
+    } else {
+        np_link_violated(link);
+        return false;
+    }
+    if (there < size || (!rx->deferred && there - size < rx->total) ||
+        (rx->deferred && rx->slot != rx->sequence % NPL_DEFERRED)) {
+        np_link_violated(link);
+        return false;
+    }
+    if (rx->deferred)
+        rx->next_sequence = (rx->next_sequence + 1) & (UINT32_MAX >> 3);
+    rx->head += size;
+    rx->pulled = rx->delivered = 0;
+    rx->active = true;
+    return true;
+}
+
+/* Skips what a withdrawn entry left in the ring. */
+static bool skip_withdrawn(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    uint32_t put = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
+    if (!refresh(link))
+        return false;
+    if (put < rx->pulled || put > rx->total || put - rx->pulled > rx->tail - rx->head) {
+        np_link_violated(link);
+        return false;
+    }
+    rx->head += put - rx->pulled;
+    leave_entry(rx);
+    commit(link);
+    return true;
+}
+
+uint32_t np_rx_settle(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    for (;;) {
+        if (!rx->active) {
+            if (rx->head == rx->tail && !refresh(link))
+                return NP_INVALID_DATA;
+            if (rx->head == rx->tail)
+                return NP_WOULD_WAIT;
+            if (!parse(link))
+                return NP_INVALID_DATA;
+        }
+        if (!rx->deferred)
+            return NP_OK;
+        /* Acquire: with WITHDRAWN comes the slot's `put`, and the tail that it counts. */
+        uint32_t word = atomic_load_explicit(state_of(rx), memory_order_acquire);
+        if (word == word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
+            if (!skip_withdrawn(link))
+                return NP_INVALID_DATA;
+            continue;
+        }
+        if (rx->trimmed && rx->consumed - rx->delivered + rx->total > rx->trim) {
+            rx->head = rx->tail; /* its own rest and all that is behind it, which is deferred like it */
+            leave_entry(rx);
+            commit(link);
+            return NP_WOULD_WAIT;
+        }
+        return NP_OK;
+    }
+}
+
+uint32_t np_rx_rest(const struct np_rx *rx)
+{
+    return rx->total - rx->delivered;
+}
+
+uint32_t np_rx_available(const struct np_rx *rx)
+{
+    return rx->stash_length + smaller(rx->total - rx->pulled, rx->tail - rx->head);
+}
+
+bool np_rx_more_announced(const struct np_link *link)
+{
+    const struct np_rx *rx = &link->rx;
+    uint64_t announced = atomic_load_explicit(&rx->shared->producer.announced, memory_order_acquire);
+    return (int64_t)(announced - rx->consumed) > 0;
+}
+
+/* Takes `size` bytes of the head entry: from the stash, then from the ring. */
+static void take(struct np_link *link, uint8_t *target, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    uint32_t stashed = smaller(size, rx->stash_length);
+    if (stashed) {
+        memcpy(target, rx->stash + rx->stash_begin, stashed);
+        rx->stash_begin += stashed;
+        rx->stash_length -= stashed;
+        target += stashed;
+        size -= stashed;
+    }
+    while (size) {
+        uint32_t piece = smaller(size, CHUNK);
+        copy_out(rx, rx->head, target, piece);
+        rx->head += piece;
+        rx->pulled += piece;
+        target += piece;
+        size -= piece;
+        if (size && rx->deferred) {
+            publish_head(rx);
+            wake_writer(link);
+        }
+    }
+}
+
+/* Claims a deferred head entry for copying. False: it was withdrawn just now, or the word is nonsense. */
+static bool claim(struct np_rx *rx)
+{
+    if (!rx->deferred)
+        return true;
+    uint32_t busy = word_of(rx->sequence, NPL_ENTRY_BUSY);
+    uint32_t word = word_of(rx->sequence, NPL_ENTRY_LIVE);
+    /* Acquire/release: a claim comes after what the other side did before it let go of the entry. */
+    if (atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire))
+        return true;
+    word = word_of(rx->sequence, NPL_ENTRY_PARTIAL);
+    return atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire);
+}
+
+/* Lets a claimed entry go. Only the consumer changes a BUSY word, so a plain release store is enough. */
+static void let_go(struct np_rx *rx, enum npl_entry_state state)
+{
+    if (rx->deferred)
+        atomic_store_explicit(state_of(rx), word_of(rx->sequence, state), memory_order_release);
+}
+
+static void deliver(struct np_rx *rx, uint32_t size)
+{
+    rx->delivered += size;
+    rx->consumed += size;
+}
+
+/* After bytes were delivered: the entry is finished or stays in part. Commits. */
+static void settle_entry(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    bool finished = rx->delivered == rx->total;
+    bool deferred = rx->deferred;
+    if (finished)
+        leave_entry(rx);
+    /* The counters before the state: a producer that sees the entry let go must see what was read of it. */
+    atomic_store_explicit(&rx->shared->consumer.consumed, rx->consumed, memory_order_release);
+    if (deferred)
+        let_go(rx, finished ? NPL_ENTRY_DONE : NPL_ENTRY_PARTIAL);
+    commit(link);
+}
+
+static uint32_t finish_read(struct np_op *op, uint32_t code)
+{
+    op->done = true;
+    op->code = code;
+    return NP_OK;
+}
+
+static uint32_t nonsense(struct np_link *link)
+{
+    uint32_t word = atomic_load_explicit(state_of(&link->rx), memory_order_relaxed);
+    if (word == word_of(link->rx.sequence, NPL_ENTRY_WITHDRAWN))
+        return NP_OK;
+    return np_link_violated(link);
+}
+
+static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_only)
+{
+    struct np_rx *rx = &link->rx;
+    for (;;) {
+        uint32_t code = np_rx_settle(link);
+        if (code != NP_OK) {
+            op->count = 0; /* what was copied was of an entry that has gone */
+            return code;
+        }
+        uint32_t rest = np_rx_rest(rx);
+        if (op->size == 0 && rest > 0)
+            return finish_read(op, NP_MORE_DATA); /* consumes nothing (SEMANTICS 5.2) */
+        uint32_t target = smaller(op->size, rest);
+        if (rx->pulled == rx->delivered + rx->stash_length)
+            op->count = 0; /* a new entry since this read last looked */
+        if (target - op->count > np_rx_available(rx)) {
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (try_only && target - op->count > np_rx_available(rx))
+                return NP_WOULD_WAIT;
+        }
+        if (!claim(rx)) {
+            code = nonsense(link);
+            if (code != NP_OK)
+                return code;
+            continue; /* withdrawn: the next one */
+        }
+        uint32_t piece = smaller(target - op->count, np_rx_available(rx));
+        take(link, op->out + op->count, piece);
+        op->count += piece;
+        if (op->count == target) {
+            deliver(rx, target);
+            settle_entry(link);
+            return finish_read(op, target < rest ? NP_MORE_DATA : NP_OK);
+        }
+        let_go(rx, NPL_ENTRY_PARTIAL);
+        publish_head(rx);
+        wake_writer(link);
+        if (!refresh(link))
+            return NP_INVALID_DATA;
+        if (np_rx_available(rx) == 0)
+            return NP_WOULD_WAIT; /* the rest is on its way */
+    }
+}
+
+static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only)
+{
+    struct np_rx *rx = &link->rx;
+    for (;;) {
+        uint32_t code = np_rx_settle(link);
+        if (code == NP_WOULD_WAIT && (op->count || op->touched)) {
+            /* An entry that a writer waits with outside the ring counts as queued too. */
+            if (op->pended || !np_rx_more_announced(link))
+                return finish_read(op, NP_OK);
+            return NP_WOULD_WAIT;
+        }
+        if (code != NP_OK)
+            return code;
+        uint32_t rest = np_rx_rest(rx);
+        if (op->size == 0 && rest > 0)
+            return finish_read(op, NP_OK); /* consumes nothing */
+        uint32_t target = smaller(op->size - op->count, rest);
+        if (target > np_rx_available(rx)) {
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (try_only && target > np_rx_available(rx) && op->count == 0)
+                return NP_WOULD_WAIT;
+        }
+        if (!claim(rx)) {
+            code = nonsense(link);
+            if (code != NP_OK)
+                return code;
+            continue;
+        }
+        uint32_t piece = smaller(target, np_rx_available(rx));
+        take(link, op->out + op->count, piece);
+        op->count += piece;
+        deliver(rx, piece);
+        bool finished = rx->delivered == rx->total;
+        if (finished)
+            op->touched = true;
+        settle_entry(link);
+        if ((op->count == op->size && (op->size || finished)) || (finished && op->pended))
+            return finish_read(op, NP_OK);
+        if (!finished && piece == 0)
+            return NP_WOULD_WAIT;
+    }
+}
+
+uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+{
+    return message_mode ? read_message(link, op, try_only) : read_bytes(link, op, try_only);
+}
+
+uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto)
+{
+    struct np_rx *rx = &link->rx;
+    for (;;) {
+        uint32_t code = np_rx_settle(link);
+        if (rx->taken != entry)
+            return NP_RETRY;
+        if (code != NP_OK || op->count >= upto)
+            return code;
+        if (np_rx_available(rx) == 0) {
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (np_rx_available(rx) == 0)
+                return NP_WOULD_WAIT;
+        }
+        if (!claim(rx)) {
+            code = nonsense(link);
+            if (code != NP_OK)
+                return code;
+            continue;
+        }
+        uint32_t piece = smaller(upto - op->count, np_rx_available(rx));
+        take(link, buffer + op->count, piece);
+        op->count += piece;
+        let_go(rx, NPL_ENTRY_PARTIAL);
+        publish_head(rx);
+        wake_writer(link);
+    }
+}
+
+uint32_t np_rx_consume(struct np_link *link, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    if (!claim(rx)) {
+        uint32_t code = nonsense(link);
+        return code == NP_OK ? NP_RETRY : code;
+    }
+    deliver(rx, size);
+    settle_entry(link);
+    return NP_OK;
+}
+
+/* Makes room for `size` more bytes in front of (`in_front`) or behind the stash. NULL: no memory. */
+static uint8_t *stash_room(struct np_rx *rx, uint32_t size, bool in_front)
+{
+    uint8_t *stash = malloc((size_t)rx->stash_length + size);
+    if (!stash)
+        return NULL;
+    if (rx->stash_length)
+        memcpy(stash + (in_front ? size : 0), rx->stash + rx->stash_begin, rx->stash_length);
+    free(rx->stash);
+    rx->stash = stash;
+    rx->stash_begin = 0;
+    uint8_t *room = in_front ? stash : stash + rx->stash_length;
+    rx->stash_length += size;
+    return room;
+}
+
+bool np_rx_give_back(struct np_link *link, struct np_op *op)
+{
+    struct np_rx *rx = &link->rx;
+    if (op->count == 0)
+        return true;
+    uint8_t *room = stash_room(rx, op->count, true);
+    if (!room)
+        return false;
+    memcpy(room, op->out, op->count);
+    op->count = 0;
+    return true;
+}
+
+bool np_rx_drop_incomplete(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    if (!rx->active || np_rx_rest(rx) <= np_rx_available(rx))
+        return false;
+    rx->head = rx->tail;
+    leave_entry(rx);
+    commit(link);
+    return true;
+}
+
+void np_rx_trim(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    if (rx->trimmed)
+        return;
+    rx->trimmed = true;
+    rx->trim = rx->consumed + rx->quota;
+}
+
+/* Pulls what is in the ring of a long head entry into the stash, so that a peek can see further. */
+static bool pull_ahead(struct np_link *link, uint32_t wanted)
+{
+    struct np_rx *rx = &link->rx;
+    uint32_t piece = smaller(rx->total - rx->pulled, rx->tail - rx->head);
+    if (wanted <= rx->stash_length || piece == 0 || !claim(rx))
+        return false;
+    uint8_t *room = stash_room(rx, piece, false);
+    if (room) {
+        copy_out(rx, rx->head, room, piece);
+        rx->head += piece;
+        rx->pulled += piece;
+        publish_head(rx);
+    }
+    let_go(rx, NPL_ENTRY_PARTIAL);
+    wake_writer(link);
+    return room != NULL;
+}
+
+#define PEEK_PATIENCE_NS 50000000 /* for a writer that has to bring the rest of a long entry */
+
+static bool wait_for_more(struct np_link *link, int64_t *patience_end)
+{
+    struct np_rx *rx = &link->rx;
+    uint64_t before = rx->tail;
+    if (*patience_end == 0)
+        *patience_end = np_now() + PEEK_PATIENCE_NS;
+    while (np_link_condition(link) == NP_OK && np_now() < *patience_end) {
+        if (!refresh(link))
+            return false;
+        if (rx->tail != before) {
+            *patience_end = 0; /* it moves: be patient again */
+            return true;
+        }
+        np_pause();
+    }
+    return false;
+}
+
+/* Copies entries from `position` on into what is left of the buffer, for byte-type pipes. */
+static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t size)
+{
+    struct np_rx saved = link->rx, *rx = &link->rx;
+    uint32_t copied = 0;
+    /* Walk a copy of the state: parse() and settle move it, nothing is published, and it is put back. */
+    while (copied < size) {
+        rx->head += rx->total - rx->pulled;
+        if ((int64_t)(rx->tail - rx->head) <= 0)
+            break;
+        rx->stash_length = 0;
+        if (!parse(link))
+            break;
+        if (rx->deferred && atomic_load_explicit(state_of(rx), memory_order_acquire) ==
+                                word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
+            rx->total = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
+            continue;
+        }
+        uint32_t piece = smaller(size - copied, np_rx_available(rx));
+        copy_out(rx, rx->head, target + copied, piece);
+        copied += piece;
+    }
+    link->rx = saved;
+    return copied;
+}
+
+uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
+{
+    struct np_rx *rx = &link->rx;
+    *available = *left = 0;
+    if (np_rx_settle(link) != NP_OK)
+        return 0;
+    refresh(link);
+    uint32_t rest = np_rx_rest(rx);
+    uint32_t wanted = smaller(size, rest);
+    int64_t patience_end = 0;
+    while (wanted > np_rx_available(rx)) {
+        if (!pull_ahead(link, wanted) && !wait_for_more(link, &patience_end))
+            break;
+        if (np_rx_settle(link) != NP_OK || np_rx_rest(rx) != rest)
+            return np_rx_peek(link, buffer, size, available, left); /* withdrawn meanwhile */
+    }
+    wanted = smaller(wanted, np_rx_available(rx));
+    uint32_t stashed = smaller(wanted, rx->stash_length);
+    if (stashed)
+        memcpy(buffer, rx->stash + rx->stash_begin, stashed);
+    if (wanted > stashed)
+        copy_out(rx, rx->head, (uint8_t *)buffer + stashed, wanted - stashed);
+    uint32_t copied = wanted;
+    uint64_t announced = atomic_load_explicit(&rx->shared->producer.announced, memory_order_acquire);
+    uint64_t all = announced - rx->consumed;
+    if ((int64_t)all < (int64_t)rest)
+        all = rest;
+    if (link->type != NP_TYPE_MESSAGE && copied < size && wanted == rest)
+        copied += peek_further(link, (uint8_t *)buffer + copied, size - copied);
+    *available = smaller(UINT32_MAX, all);
+    /* A byte pipe gives 0 - read here, as Windows does (SEMANTICS 7). */
+    *left = link->type == NP_TYPE_MESSAGE ? rest - copied : 0u - copied;
+    return copied;
+}
+
+void np_rx_post(struct np_link *link)
+{
+    struct np_rx *rx = &link->rx;
+    struct npl_posts *posts = &rx->shared->posts;
+    uint32_t before = rx->posted;
+    for (struct np_op *op = rx->first; op; op = op->next) {
+        if (op->posted || rx->posted - rx->finished >= NPL_POSTS)
+            continue;
+        op->posted = true;
+        op->post = rx->posted++;
+        atomic_store_explicit(&posts->size[op->post % NPL_POSTS], op->size, memory_order_relaxed);
+    }
+    if (rx->posted == before)
+        return;
+    /* Release: the sizes come before the number that says they are there. */
+    atomic_store_explicit(&posts->posted, rx->posted, memory_order_release);
+    atomic_fetch_or_explicit(&link->sleep->flags, NPL_POSTED, memory_order_relaxed);
+}
+
+void np_rx_leave(struct np_link *link, struct np_op *op)
+{
+    struct np_rx *rx = &link->rx;
+    if (!op->queued)
+        return;
+    np_queue_remove(&rx->first, &rx->last, op);
+    if (op->posted) {
+        struct npl_posts *posts = &rx->shared->posts;
+        op->posted = false;
+        atomic_store_explicit(&posts->size[op->post % NPL_POSTS], 0, memory_order_relaxed);
+        uint32_t finished = rx->posted;
+        for (struct np_op *item = rx->first; item; item = item->next)
+            if (item->posted) {
+                finished = item->post;
+                break;
+            }
+        rx->finished = finished;
+        atomic_store_explicit(&posts->finished, finished, memory_order_release);
+        if (finished == rx->posted)
+            atomic_fetch_and_explicit(&link->sleep->flags, ~(uint32_t)NPL_POSTED, memory_order_relaxed);
+    }
+    if (rx->first)
+        np_link_wake_own(link); /* the next in line has its turn */
+}

@@ -1,0 +1,39 @@
+/* Taking entries out of a ring. The caller holds the handle's rx_lock. */
+#ifndef NPIPE_RX_H
+#define NPIPE_RX_H
+
+#include "op.h"
+
+/* Makes the head entry known: NP_OK, NP_WOULD_WAIT (the ring is empty) or NP_INVALID_DATA. */
+uint32_t np_rx_settle(struct np_link *link);
+/* Unread bytes of the head entry; of these, how many can be copied now. After np_rx_settle gave NP_OK. */
+uint32_t np_rx_rest(const struct np_rx *rx);
+uint32_t np_rx_available(const struct np_rx *rx);
+
+/* Moves a read on. NP_OK: it is done, op->code and op->count say how. NP_WOULD_WAIT: nothing there, or the rest
+ * of the entry is still to come. With `try_only` nothing is consumed unless the read can be finished at once. */
+uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
+/* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */
+bool np_rx_give_back(struct np_link *link, struct np_op *op);
+
+/* For a whole message: copies bytes [op->count, upto) of entry number `entry` without consuming them. NP_OK,
+ * NP_WOULD_WAIT, NP_RETRY when that entry was withdrawn. Then consumes its first `size` bytes, all at once. */
+uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto);
+uint32_t np_rx_consume(struct np_link *link, uint32_t size);
+
+/* The peer is gone: whatever entry is not wholly in the ring will never be. Returns whether there was one. */
+bool np_rx_drop_incomplete(struct np_link *link);
+/* The peer has died: its deferred writes were not complete, and vanish (SEMANTICS 10.4). */
+void np_rx_trim(struct np_link *link);
+
+/* Copies up to `size` bytes without consuming. Returns the number; see SEMANTICS 7 for the rest. */
+uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left);
+
+/* Advertises the pending reads (all of them, in order); takes a read that is over out of the queue. */
+void np_rx_post(struct np_link *link);
+void np_rx_leave(struct np_link *link, struct np_op *op);
+
+/* Whether the peer says that it has written more than stands in the ring. */
+bool np_rx_more_announced(const struct np_link *link);
+
+#endif

@@ -1,0 +1,569 @@
+/* The server's side: creating instances, connecting, disconnecting, closing. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "registry.h"
+
+/* ---- Listening instances, with the process lock held */
+
+void np_listening_append(struct np_pipe *pipe, struct np_handle *handle)
+{
+    handle->next_listening = NULL;
+    if (pipe->last_listening)
+        pipe->last_listening->next_listening = handle;
+    else
+        pipe->first_listening = handle;
+    pipe->last_listening = handle;
+    /* Sequentially consistent: see count_waiters in rendezvous.c. */
+    atomic_fetch_add_explicit(&pipe->slot->listening, 1, memory_order_seq_cst);
+}
+
+void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle)
+{
+    struct np_handle *before = NULL;
+    for (struct np_handle *item = pipe->first_listening; item; before = item, item = item->next_listening) {
+        if (item != handle)
+            continue;
+        if (before)
+            before->next_listening = item->next_listening;
+        else
+            pipe->first_listening = item->next_listening;
+        if (pipe->last_listening == item)
+            pipe->last_listening = before;
+        item->next_listening = NULL;
+        atomic_fetch_sub_explicit(&pipe->slot->listening, 1, memory_order_seq_cst);
+        return;
+    }
+}
+
+static uint32_t prepare_link(struct np_handle *handle)
+{
+    struct np_link_shape shape = {
+        .type = handle->type,
+        .direction = handle->direction,
+        .quota = {handle->quota[0], handle->quota[1]},
+        .server_pid = (uint32_t)getpid(),
+    };
+    return np_link_create(&shape, &handle->prepared, &handle->prepared_fd);
+}
+
+static void drop_prepared(struct np_handle *handle)
+{
+    if (handle->prepared)
+        np_link_unref(handle->prepared);
+    if (handle->prepared_fd >= 0)
+        close(handle->prepared_fd);
+    handle->prepared = NULL;
+    handle->prepared_fd = -1;
+}
+
+/* The instance is the last in line from now on, and whoever waits is served. */
+static void start_listening(struct np_pipe *pipe, struct np_handle *handle)
+{
+    atomic_store_explicit(&handle->state, NP_LISTENING, memory_order_release);
+    handle->client_pid = 0;
+    np_listening_append(pipe, handle);
+    np_pipe_serve(pipe);
+    if (pipe->first_listening)
+        np_pipe_nudge(pipe, true);
+}
+
+/* ---- Pipes of this process */
+
+static struct np_pipe *find_pipe(const struct np_where *where)
+{
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        if (strcmp(pipe->folder, where->folder) == 0 && strcmp(pipe->root, where->root) == 0)
+            return pipe;
+    return NULL;
+}
+
+static bool copy_rule(struct np_access_rule *target, const struct np_access_rule *source)
+{
+    *target = *source;
+    target->uids = malloc((source->n_uids + 1) * sizeof(uid_t));
+    target->gids = malloc((source->n_gids + 1) * sizeof(gid_t));
+    if (!target->uids || !target->gids)
+        return false;
+    if (source->n_uids)
+        memcpy(target->uids, source->uids, source->n_uids * sizeof(uid_t));
+    if (source->n_gids)
+        memcpy(target->gids, source->gids, source->n_gids * sizeof(gid_t));
+    return true;
+}
+
+static void free_pipe(struct np_pipe *pipe)
+{
+    if (pipe->socket >= 0)
+        close(pipe->socket);
+    np_folder_close(&pipe->files);
+    free(pipe->rule.uids);
+    free(pipe->rule.gids);
+    free(pipe->root);
+    free(pipe->folder);
+    free(pipe);
+}
+
+static struct npf_slot *free_slot(struct npf_page *page)
+{
+    for (int i = 0; i < NPF_SLOTS; i++)
+        if (atomic_load_explicit(&page->slot[i].id, memory_order_acquire) == 0)
+            return &page->slot[i];
+    return NULL;
+}
+
+static void first_of_name(struct npf_page *page, const struct np_where *where, const struct np_create_options *options)
+{
+    size_t size = strlen(where->display);
+    page->magic = NPF_MAGIC;
+    page->version = NPF_VERSION;
+    page->type = options->type;
+    page->direction = options->access;
+    page->max_instances = options->max_instances;
+    page->default_timeout_ms = options->default_timeout_ms ? options->default_timeout_ms : NP_DEFAULT_TIMEOUT_MS;
+    page->name_size = (uint32_t)(size < NPF_NAME_SIZE ? size : NPF_NAME_SIZE);
+    memcpy(page->name, where->display, page->name_size);
+}
+
+/* The checks of SEMANTICS 2.3 on a name that has `count` instances. */
+static uint32_t may_create(const struct npf_page *page, uint32_t count, const struct np_create_options *options, bool replaces)
+{
+    if (count == 0)
+        return NP_OK;
+    if (page->max_instances != NP_UNLIMITED_INSTANCES && count - replaces >= page->max_instances)
+        return NP_PIPE_BUSY;
+    if (options->first_instance || page->direction != options->access)
+        return NP_ACCESS_DENIED;
+    return NP_OK;
+}
+
+static uint32_t count_instances(const struct npf_page *page)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < NPF_SLOTS; i++)
+        if (atomic_load_explicit(&page->slot[i].id, memory_order_acquire))
+            count += atomic_load_explicit(&page->slot[i].instances, memory_order_relaxed);
+    return count;
+}
+
+/* Checks under the folder's lock; `files` may be a pipe's own. */
+static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const struct np_create_options *options, bool replaces,
+                           uint32_t *count, char *why)
+{
+    struct npf_page *page = files->page;
+    bool known = page->magic == NPF_MAGIC;
+    if (known && page->version != NPF_VERSION) {
+        np_folder_bury(files, own_id);
+        if (count_instances(page)) {
+            np_say(why, "processes with another version of npipe own this pipe");
+            return NP_REVISION_MISMATCH;
+        }
+    }
+    *count = known ? count_instances(page) : 0;
+    uint32_t code = may_create(page, *count, options, replaces);
+    if (code != NP_OK) {
+        np_folder_bury(files, own_id); /* perhaps only the dead are in the way */
+        *count = count_instances(page);
+        code = may_create(page, *count, options, replaces);
+    }
+    if (code == NP_ACCESS_DENIED)
+        np_say(why, options->first_instance ? "the pipe exists already, and its first instance was asked for"
+                                            : "the pipe exists with another direction");
+    return code;
+}
+
+/* This process's first instance of the name. With the create lock held. */
+static uint32_t new_pipe(const struct np_where *where, const struct np_create_options *options, struct np_pipe **result, char *why)
+{
+    struct np_pipe *pipe = calloc(1, sizeof *pipe);
+    if (!pipe)
+        return NP_NOT_ENOUGH_MEMORY;
+    pipe->socket = -1;
+    pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
+    pipe->root = strdup(where->root);
+    pipe->folder = strdup(where->folder);
+    bool shared = options->rule.everyone || options->rule.n_gids || options->rule.n_uids > 1;
+    uint32_t code = NP_NOT_ENOUGH_MEMORY, count = 0;
+    if (!pipe->root || !pipe->folder || !copy_rule(&pipe->rule, &options->rule))
+        goto failed;
+    code = np_folder_enter(where->root, where->folder, shared, &pipe->files, why);
+    if (code != NP_OK)
+        goto failed;
+    struct npf_page *page = pipe->files.page;
+    code = check_name(&pipe->files, 0, options, false, &count, why);
+    if (code != NP_OK)
+        goto unlock;
+    if (count == 0) {
+        np_folder_bury(&pipe->files, 0);
+        first_of_name(page, where, options);
+    }
+    pipe->type = page->type;
+    pipe->direction = page->direction;
+    pipe->max_instances = page->max_instances;
+    pipe->default_timeout_ms = page->default_timeout_ms;
+    pipe->slot = free_slot(page);
+    if (!pipe->slot) {
+        np_folder_bury(&pipe->files, 0);
+        pipe->slot = free_slot(page);
+    }
+    if (!pipe->slot) {
+        np_say(why, "too many processes (%d) own instances of this pipe", NPF_SLOTS);
+        code = NP_NO_SYSTEM_RESOURCES;
+        goto unlock;
+    }
+    do
+        pipe->id = np_random();
+    while (pipe->id == 0);
+    char name[NPF_SOCKET_SIZE];
+    np_socket_name(pipe->id, name);
+    pipe->socket = np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
+    if (pipe->socket < 0) {
+        code = pipe->socket == -EMFILE || pipe->socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
+        np_say(why, "the pipe's socket cannot be made: %s", strerror(-pipe->socket));
+        goto unlock;
+    }
+    struct npf_slot *slot = pipe->slot;
+    slot->pid = (uint32_t)getpid();
+    atomic_store_explicit(&slot->instances, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->listening, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->waiters, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->id, pipe->id, memory_order_release);
+    *result = pipe; /* the folder stays locked until the instance is counted */
+    return NP_OK;
+unlock:
+    np_folder_remove(where->root, where->folder, &pipe->files);
+    np_folder_unlock(&pipe->files);
+failed:
+    free_pipe(pipe);
+    return code;
+}
+
+/* The last instance here has gone. With the create lock held, the pipe out of the list. */
+static void end_pipe(struct np_pipe *pipe)
+{
+    char name[NPF_SOCKET_SIZE];
+    np_socket_name(pipe->id, name);
+    np_folder_lock(&pipe->files);
+    unlinkat(pipe->files.dirfd, name, 0);
+    atomic_store_explicit(&pipe->slot->id, 0, memory_order_release);
+    np_folder_bury(&pipe->files, 0);
+    np_folder_remove(pipe->root, pipe->folder, &pipe->files);
+    np_folder_unlock(&pipe->files);
+    free_pipe(pipe);
+}
+
+/* With the process lock held. */
+static void unlist_pipe(struct np_pipe *pipe)
+{
+    for (struct np_pipe **place = &np_process.pipes; *place; place = &(*place)->next)
+        if (*place == pipe) {
+            *place = pipe->next;
+            break;
+        }
+    np_pipe_turn_away(pipe);
+    if (pipe->watch)
+        np_watch_remove(pipe->watch, pipe->socket);
+    pipe->watch = 0;
+}
+
+/* ---- Creation */
+
+static uint32_t valid_options(const struct np_create_options *options)
+{
+    if (options->access < 1 || options->access > 3 || options->max_instances < 1 || options->max_instances > 255)
+        return NP_INVALID_PARAMETER;
+    if (options->type != NP_TYPE_MESSAGE && options->type != 0)
+        return NP_INVALID_PARAMETER;
+    if (options->mode & ~(uint32_t)(NP_MODE_NOWAIT | NP_MODE_READ_MESSAGE))
+        return NP_INVALID_PARAMETER;
+    if (options->mode & NP_MODE_READ_MESSAGE && options->type != NP_TYPE_MESSAGE)
+        return NP_INVALID_PARAMETER; /* SEMANTICS 2.1 */
+    return NP_OK;
+}
+
+/* What an instance has of its own, and what of its pipe (SEMANTICS 2.2). */
+static uint32_t set_up(struct np_handle *handle, const struct np_pipe *pipe, const struct np_create_options *options)
+{
+    handle->server = true;
+    handle->type = pipe->type;
+    handle->direction = pipe->direction;
+    handle->max_instances = pipe->max_instances;
+    handle->quota[NPL_INBOUND] = options->in_quota;
+    handle->quota[NPL_OUTBOUND] = options->out_quota;
+    handle->server_pid = (uint32_t)getpid();
+    handle->mode = options->mode;
+    if (pipe->type != NP_TYPE_MESSAGE)
+        handle->mode &= ~(uint32_t)NP_MODE_READ_MESSAGE;
+    if (options->access & NP_ACCESS_INBOUND)
+        handle->access |= NP_READ | NP_READ_ATTRIBUTES;
+    if (options->access & NP_ACCESS_OUTBOUND)
+        handle->access |= NP_WRITE | NP_WRITE_ATTRIBUTES;
+    return prepare_link(handle);
+}
+
+uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result, char *why)
+{
+    uint32_t code = valid_options(options);
+    if (code == NP_OK)
+        code = np_process_start();
+    if (code != NP_OK)
+        return code;
+    struct np_handle *handle = np_handle_new();
+    if (!handle)
+        return NP_NOT_ENOUGH_MEMORY;
+    pthread_mutex_lock(&np_process.create_lock);
+    struct np_pipe *pipe = find_pipe(where);
+    bool fresh = !pipe;
+    if (fresh) {
+        code = new_pipe(where, options, &pipe, why);
+    } else {
+        uint32_t count;
+        np_folder_lock(&pipe->files);
+        code = check_name(&pipe->files, pipe->id, options, false, &count, why);
+        if (code != NP_OK)
+            np_folder_unlock(&pipe->files);
+    }
+    if (code == NP_OK) {
+        code = set_up(handle, pipe, options);
+        if (code == NP_OK) {
+            pthread_mutex_lock(&np_process.lock);
+            if (fresh) {
+                pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+                if (!pipe->watch)
+                    code = NP_NOT_ENOUGH_MEMORY;
+            }
+            if (code == NP_OK) {
+                if (fresh) {
+                    pipe->next = np_process.pipes;
+                    np_process.pipes = pipe;
+                }
+                pipe->instances++;
+                atomic_fetch_add_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
+                handle->pipe = pipe;
+                np_handle_register(handle);
+                start_listening(pipe, handle);
+            }
+            pthread_mutex_unlock(&np_process.lock);
+        }
+        np_folder_unlock(&pipe->files);
+        if (code != NP_OK && fresh)
+            end_pipe(pipe);
+    }
+    pthread_mutex_unlock(&np_process.create_lock);
+    if (code != NP_OK) {
+        drop_prepared(handle);
+        np_free(handle);
+        return code;
+    }
+    *result = handle;
+    return NP_OK;
+}
+
+/* ---- Connecting */
+
+/* A disconnected instance listens again, with a link of its own for the next client. */
+static uint32_t listen_again(struct np_handle *handle)
+{
+    uint32_t code = prepare_link(handle);
+    if (code != NP_OK)
+        return code;
+    pthread_mutex_lock(&np_process.lock);
+    if (handle->pipe && atomic_load_explicit(&handle->state, memory_order_acquire) == NP_DISCONNECTED)
+        start_listening(handle->pipe, handle);
+    else
+        drop_prepared(handle); /* closed, or another thread was first */
+    pthread_mutex_unlock(&np_process.lock);
+    return NP_OK;
+}
+
+uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
+{
+    if (!handle->server)
+        return NP_INVALID_FUNCTION;
+    uint32_t code = NP_OK, seen;
+    bool first = true, asked = false;
+    for (;;) {
+        seen = atomic_load_explicit(&handle->connect_seq, memory_order_acquire);
+        uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
+        if (state == NP_DISCONNECTED && first) {
+            code = listen_again(handle);
+            if (code != NP_OK)
+                return code;
+            first = false;
+            continue;
+        }
+        if (state == NP_CLOSED)
+            return first ? NP_INVALID_HANDLE : NP_BROKEN_PIPE;
+        if (state == NP_DISCONNECTED)
+            return NP_PIPE_NOT_CONNECTED; /* by another thread, while we waited */
+        if (state == NP_CONNECTED) {
+            if (!first)
+                return NP_OK;
+            pthread_mutex_lock(&handle->rx_lock);
+            bool left = handle->link && np_link_condition(handle->link) == NP_BROKEN_PIPE;
+            pthread_mutex_unlock(&handle->rx_lock);
+            return left ? NP_NO_DATA : NP_PIPE_CONNECTED;
+        }
+        if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+            return NP_PIPE_LISTENING;
+        if (wait->deadline == NP_TRY)
+            return NP_WOULD_WAIT;
+        if (code != NP_OK)
+            return code; /* the time is up, and no client has come */
+        first = false;
+        if (!asked) {
+            asked = true;
+            if (wait->interrupted && wait->interrupted(wait->context))
+                return NP_INTERRUPTED;
+        }
+        code = np_sleep(&handle->connect_seq, seen, UINT32_MAX, wait);
+    }
+}
+
+uint32_t np_disconnect(struct np_handle *handle)
+{
+    if (!handle->server)
+        return NP_INVALID_FUNCTION;
+    pthread_mutex_lock(&np_process.lock);
+    uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
+    if (state == NP_LISTENING) {
+        np_listening_remove(handle->pipe, handle);
+        drop_prepared(handle);
+        atomic_store_explicit(&handle->state, NP_DISCONNECTED, memory_order_release);
+        atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
+        np_futex_wake(&handle->connect_seq, UINT32_MAX);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    if (state == NP_DISCONNECTED)
+        return NP_PIPE_NOT_CONNECTED;
+    if (state == NP_CLOSED)
+        return NP_INVALID_HANDLE;
+    if (state == NP_CONNECTED)
+        np_handle_unlink(handle, NP_ALERT_DISCONNECTED, NPL_END_DISCONNECTED, NP_DISCONNECTED);
+    return NP_OK;
+}
+
+/* ---- Closing */
+
+static void unregister(struct np_handle *handle)
+{
+    if (handle->previous)
+        handle->previous->next = handle->next;
+    else if (np_process.handles == handle)
+        np_process.handles = handle->next;
+    if (handle->next)
+        handle->next->previous = handle->previous;
+    handle->next = handle->previous = NULL;
+}
+
+/* With the create lock held: one instance less. */
+static void leave_pipe(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_pipe *pipe = handle->pipe;
+    bool last = false;
+    if (pipe) {
+        handle->pipe = NULL;
+        np_listening_remove(pipe, handle);
+        drop_prepared(handle);
+        atomic_fetch_sub_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
+        last = --pipe->instances == 0;
+        if (last)
+            unlist_pipe(pipe);
+        if (pipe->max_instances != NP_UNLIMITED_INSTANCES)
+            np_pipe_nudge(pipe, false); /* another owner may wait for room */
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    if (last)
+        end_pipe(pipe);
+}
+
+static void end_link(struct np_handle *handle, bool discard)
+{
+    enum npl_end_state end = NPL_END_CLOSED;
+    if (discard)
+        end = handle->server ? NPL_END_DISCONNECTED : NPL_END_ABORTED;
+    np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
+    atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
+    np_futex_wake(&handle->connect_seq, UINT32_MAX);
+}
+
+void np_close(struct np_handle *handle, bool discard)
+{
+    if (atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED)
+        return;
+    pthread_mutex_lock(&np_process.create_lock);
+    leave_pipe(handle);
+    end_link(handle, discard);
+    pthread_mutex_lock(&np_process.lock);
+    unregister(handle);
+    pthread_mutex_unlock(&np_process.lock);
+    pthread_mutex_unlock(&np_process.create_lock);
+    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
+    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+}
+
+uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **result)
+{
+    struct np_handle *fresh = np_handle_new();
+    if (!fresh)
+        return NP_NOT_ENOUGH_MEMORY;
+    fresh->server = true;
+    fresh->type = handle->type;
+    fresh->direction = handle->direction;
+    fresh->max_instances = handle->max_instances;
+    memcpy(fresh->quota, handle->quota, sizeof fresh->quota);
+    fresh->server_pid = (uint32_t)getpid();
+    fresh->access = handle->access;
+    fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    uint32_t code = prepare_link(fresh);
+    pthread_mutex_lock(&np_process.create_lock);
+    pthread_mutex_lock(&np_process.lock);
+    struct np_pipe *pipe = handle->pipe;
+    if (code == NP_OK && !pipe)
+        code = NP_INVALID_HANDLE;
+    if (code == NP_OK) {
+        /* The count stays as it is: the new instance takes the old one's place, and the name never goes. */
+        np_listening_remove(pipe, handle);
+        drop_prepared(handle);
+        handle->pipe = NULL;
+        fresh->pipe = pipe;
+        np_handle_register(fresh);
+        start_listening(pipe, fresh);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    if (code == NP_OK)
+        end_link(handle, discard);
+    pthread_mutex_lock(&np_process.lock);
+    if (code == NP_OK)
+        unregister(handle);
+    pthread_mutex_unlock(&np_process.lock);
+    pthread_mutex_unlock(&np_process.create_lock);
+    if (code != NP_OK) {
+        drop_prepared(fresh);
+        np_free(fresh);
+        return code;
+    }
+    *result = fresh;
+    return NP_OK;
+}
+
+uint32_t np_closed_seq(void)
+{
+    return atomic_load_explicit(&np_process.closed_seq, memory_order_acquire);
+}
+
+uint32_t np_wait_closed(uint32_t seen, const struct np_wait *wait)
+{
+    return np_sleep(&np_process.closed_seq, seen, UINT32_MAX, wait);
+}
+
+void np_wake_closed(void)
+{
+    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
+    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+}

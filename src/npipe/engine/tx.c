@@ -1,0 +1,477 @@
+#include "tx.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK 32768u /* a long entry is published in pieces, so that both sides copy at once */
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
+{
+    uint64_t offset = tx->tail & (tx->capacity - 1);
+    uint64_t until_end = tx->capacity - offset;
+    uint32_t first = (uint32_t)least(size, until_end);
+    memcpy(tx->ring + offset, source, first);
+    if (first < size)
+        memcpy(tx->ring, (const uint8_t *)source + first, size - first);
+    tx->tail += size;
+}
+
+/* Loads the consumer's announcements, each once, and checks them. */
+static bool refresh(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    struct npl_consumer *consumer = &tx->shared->consumer;
+    /* Acquire: pairs with the consumer's release, after which it no longer looks at the space. */
+    uint64_t head = atomic_load_explicit(&consumer->head, memory_order_acquire);
+    uint64_t taken = atomic_load_explicit(&consumer->taken, memory_order_acquire);
+    uint64_t consumed = atomic_load_explicit(&consumer->consumed, memory_order_acquire);
+    if (tx->tail - head > tx->capacity || (int64_t)(head - tx->head) < 0 || consumed > tx->announced ||
+        consumed < tx->consumed || taken > tx->entries || taken < tx->taken) {
+        np_link_violated(link);
+        return false;
+    }
+    tx->head = head;
+    tx->taken = taken;
+    tx->consumed = consumed;
+    while (tx->n_outstanding) {
+        struct np_outstanding *oldest = &tx->outstanding[tx->first_outstanding];
+        if (!oldest->put || (int64_t)(head - oldest->end) < 0)
+            break;
+        tx->first_outstanding = (tx->first_outstanding + 1) % NPL_DEFERRED;
+        tx->n_outstanding--;
+    }
+    return true;
+}
+
+static uint64_t free_space(const struct np_tx *tx)
+{
+    return tx->capacity - (tx->tail - tx->head);
+}
+
+/* Payload that counts against the quota: neither read nor promised to a pending read. */
+static uint64_t unread(const struct np_tx *tx)
+{
+    return tx->announced - most(tx->consumed, tx->handed);
+}
+
+static uint32_t plain_header(uint8_t *header, uint32_t size)
+{
+    if (size < 128) {
+        header[0] = (uint8_t)size;
+        return 1;
+    }
+    if (size < 16384) {
+        header[0] = (uint8_t)(NPL_TAG_MEDIUM | size >> 8);
+        header[1] = (uint8_t)size;
+        return 2;
+    }
+    header[0] = NPL_TAG_LONG;
+    memcpy(header + 1, &size, sizeof size);
+    return 5;
+}
+
+/* Publishes what was put. `announced` first: who sees the tail sees an announcement that covers it. */
+static void publish(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_relaxed);
+    /* Release: the entry's bytes come before the tail that covers them. */
+    atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
+    /* Full fence, with its twin in the reader's way to sleep: either we see its flag, or it sees our tail. */
+    atomic_thread_fence(memory_order_seq_cst);
+    uint32_t flags = atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed);
+    if (flags & (NPL_SLEEP_READ | NPL_ARMED_READ))
+        np_link_wake_sleeper(link, NPL_SLEEP_READ | NPL_ARMED_READ);
+}
+
+static void put_plain(struct np_link *link, const void *data, uint32_t size)
+{
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    uint32_t length = plain_header(header, size);
+    copy_in(&link->tx, header, length);
+    copy_in(&link->tx, data, size);
+    publish(link);
+}
+
+static bool fits_plain(const struct np_tx *tx, uint32_t size)
+{
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    return (uint64_t)plain_header(header, size) + size <= free_space(tx);
+}
+
+/* Reads that the peer advertises and no write has been matched with: their number, 0 in ordinary use. */
+static uint32_t pending_posts(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    struct npl_posts *posts = &tx->shared->posts;
+    if (!(atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & NPL_POSTED))
+        return 0;
+    /* Acquire: with the number come the sizes. */
+    uint32_t finished = atomic_load_explicit(&posts->finished, memory_order_acquire);
+    uint32_t posted = atomic_load_explicit(&posts->posted, memory_order_acquire);
+    if ((int32_t)(finished - tx->next_post) > 0)
+        tx->next_post = finished;
+    uint32_t count = posted - tx->next_post;
+    return count <= NPL_POSTS ? count : 0; /* a peer that advertises nonsense gets no credit for it */
+}
+
+/* How much of a write of `size` goes straight to pending reads, as NPFS would hand it to them: each takes
+ * what it asked for or what is left, and is over (SEMANTICS 0.3, 6.1). With `keep` it is so from now on. */
+static uint32_t hand_over(struct np_link *link, uint32_t size, bool keep)
+{
+    struct np_tx *tx = &link->tx;
+    uint32_t posts = pending_posts(link);
+    if (posts == 0)
+        return 0;
+    uint64_t queued = unread(tx) - (keep ? size : 0); /* with `keep` the write itself is announced already */
+    uint32_t given = 0, used = 0;
+    if (queued == 0) {
+        while (used < posts && (given < size || used == 0)) {
+            uint32_t asked =
+                atomic_load_explicit(&tx->shared->posts.size[(tx->next_post + used) % NPL_POSTS], memory_order_relaxed);
+            given += (uint32_t)least(asked, size - given);
+            used++;
+        }
+    } else {
+        used = posts; /* they were advertised while entries stood before them, and take those */
+    }
+    if (keep) {
+        tx->next_post += used;
+        if (given)
+            tx->handed = tx->announced - size + given;
+    }
+    return given;
+}
+
+static void announce(struct np_tx *tx, uint32_t size)
+{
+    tx->announced += size;
+    tx->entries++;
+}
+
+uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->first)
+        return NP_WOULD_WAIT;
+    if (unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
+        if (!refresh(link))
+            return NP_INVALID_DATA;
+        if (!fits_plain(tx, size))
+            return NP_WOULD_WAIT;
+        if (size && unread(tx) + size > tx->quota && unread(tx) + size - hand_over(link, size, false) > tx->quota)
+            return NP_WOULD_WAIT;
+    }
+    bool posts = atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & NPL_POSTED;
+    if (posts && !refresh(link))
+        return NP_INVALID_DATA;
+    announce(tx, size);
+    if (posts)
+        hand_over(link, size, true);
+    put_plain(link, data, size);
+    return NP_OK;
+}
+
+uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written)
+{
+    *written = 0;
+    uint32_t code = np_tx_try(link, data, size);
+    if (code == NP_OK)
+        *written = size;
+    if (code != NP_WOULD_WAIT)
+        return code;
+    /* A byte pipe gives pending reads what they asked for; a message is all or nothing. */
+    uint32_t given = link->tx.first || link->type == NP_TYPE_MESSAGE ? 0 : hand_over(link, size, false);
+    if (given) {
+        code = np_tx_try(link, data, given);
+        if (code == NP_OK)
+            *written = given;
+    }
+    return code == NP_WOULD_WAIT ? NP_OK : code;
+}
+
+static bool room_outstanding(const struct np_tx *tx)
+{
+    return tx->n_outstanding < NPL_DEFERRED;
+}
+
+static struct np_outstanding *newest_outstanding(struct np_tx *tx)
+{
+    return &tx->outstanding[(tx->first_outstanding + tx->n_outstanding - 1) % NPL_DEFERRED];
+}
+
+static void put_deferred_header(struct np_tx *tx, struct np_op *op)
+{
+    uint32_t sequence = tx->next_sequence;
+    uint8_t slot = (uint8_t)(sequence % NPL_DEFERRED);
+    uint8_t header[NPL_MAX_ENTRY_HEADER] = {NPL_TAG_DEFERRED, slot};
+    memcpy(header + 2, &op->size, sizeof op->size);
+    tx->next_sequence = (sequence + 1) & (UINT32_MAX >> 3);
+    /* Published with the header by the release of the tail. */
+    atomic_store_explicit(&tx->shared->deferred.state[slot], sequence << 3 | NPL_ENTRY_LIVE, memory_order_relaxed);
+    copy_in(tx, header, sizeof header);
+    op->sequence = sequence;
+    op->deferred = op->started = true;
+    tx->n_outstanding++;
+    *newest_outstanding(tx) = (struct np_outstanding){.number = op->number, .sequence = sequence};
+}
+
+/* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
+static bool put(struct np_link *link, struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    if (!op->started) {
+        bool complete = op->end - most(tx->consumed, tx->handed) <= tx->quota || op->size == 0;
+        if (complete && fits_plain(tx, op->size)) {
+            op->started = true;
+            op->count = op->size;
+            put_plain(link, op->in, op->size);
+            return true;
+        }
+        if (op->size == 0 || !room_outstanding(tx) || free_space(tx) < NPL_MAX_ENTRY_HEADER + 1)
+            return false;
+        put_deferred_header(tx, op);
+    }
+    while (op->count < op->size) {
+        uint32_t piece = (uint32_t)least(least(op->size - op->count, CHUNK), free_space(tx));
+        if (piece == 0)
+            return false;
+        copy_in(tx, op->in + op->count, piece);
+        op->count += piece;
+        if (op->count == op->size) {
+            struct np_outstanding *own = newest_outstanding(tx);
+            own->end = tx->tail;
+            own->put = true;
+        }
+        publish(link);
+    }
+    return true;
+}
+
+static void dequeue(struct np_tx *tx, struct np_op *op)
+{
+    np_queue_remove(&tx->first, &tx->last, op);
+    if (op->orphan)
+        free(op);
+}
+
+uint32_t np_tx_pump(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    if (!refresh(link))
+        return NP_INVALID_DATA;
+    for (struct np_op *op = tx->first; op; op = op->next)
+        if (!put(link, op))
+            break;
+    bool others = false;
+    while (tx->first) {
+        struct np_op *op = tx->first;
+        bool complete = op->started && op->count == op->size &&
+                        (op->size == 0 || op->end - most(tx->consumed, tx->handed) <= tx->quota ||
+                         op->end <= most(tx->consumed, tx->handed));
+        if (!complete)
+            break;
+        op->done = true;
+        op->code = NP_OK;
+        others = others || !op->orphan;
+        dequeue(tx, op);
+    }
+    if (others)
+        np_link_wake_own(link);
+    return NP_OK;
+}
+
+uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    if (!refresh(link))
+        return NP_INVALID_DATA;
+    announce(tx, op->size);
+    hand_over(link, op->size, true);
+    op->end = tx->announced;
+    op->number = tx->entries;
+    np_queue_append(&tx->first, &tx->last, op);
+    uint32_t code = np_tx_pump(link);
+    /* Also what has no room in the ring yet is queued for the reader. */
+    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+    return code;
+}
+
+uint32_t np_tx_submit_empty(struct np_link *link)
+{
+    struct np_op *op = calloc(1, sizeof *op);
+    if (!op)
+        return NP_NO_SYSTEM_RESOURCES;
+    op->orphan = true;
+    return np_tx_submit(link, op);
+}
+
+bool np_tx_moved(const struct np_link *link)
+{
+    const struct np_tx *tx = &link->tx;
+    struct npl_consumer *consumer = &tx->shared->consumer;
+    return atomic_load_explicit(&consumer->head, memory_order_acquire) != tx->head ||
+           atomic_load_explicit(&consumer->consumed, memory_order_acquire) != tx->consumed ||
+           atomic_load_explicit(&consumer->taken, memory_order_acquire) != tx->taken;
+}
+
+static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
+{
+    struct np_tx *tx = &link->tx;
+    tx->announced -= rest;
+    for (struct np_op *later = op->next; later; later = later->next)
+        later->end -= rest;
+    if (tx->handed > op->end - op->size)
+        tx->handed = least(tx->handed, tx->announced); /* what was promised of it is not there any more */
+    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+}
+
+/* An entry that never came into the ring: the numbers behind it move up. */
+static void unnumber(struct np_tx *tx, struct np_op *op)
+{
+    tx->entries--;
+    for (struct np_op *later = op->next; later; later = later->next)
+        later->number--;
+    for (struct np_op *flush = tx->flushes; flush; flush = flush->next)
+        if (flush->number >= op->number)
+            flush->number--;
+}
+
+uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    uint32_t code = np_tx_pump(link);
+    if (code != NP_OK)
+        return code;
+    if (op->done)
+        return NP_NO_DATA;
+    if (!op->started) {
+        take_back(link, op, op->size);
+        unnumber(tx, op);
+        dequeue(tx, op);
+        return NP_OK;
+    }
+    if (!op->deferred)
+        return NP_NO_DATA; /* a plain entry is complete once it is in the ring: the next pump says so */
+    uint32_t slot = op->sequence % NPL_DEFERRED;
+    _Atomic uint32_t *state = &tx->shared->deferred.state[slot];
+    uint32_t word = atomic_load_explicit(state, memory_order_acquire);
+    uint32_t kind = word & 7;
+    if (word >> 3 != op->sequence) {
+        np_link_violated(link);
+        return NP_INVALID_DATA;
+    }
+    if (kind == NPL_ENTRY_BUSY || kind == NPL_ENTRY_DONE)
+        return NP_WOULD_WAIT; /* DONE: its counters are a moment away */
+    atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
+    /* Release: `put` and the tail before the state that makes the consumer rely on them. */
+    if ((kind != NPL_ENTRY_LIVE && kind != NPL_ENTRY_PARTIAL) ||
+        !atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_WITHDRAWN, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return NP_WOULD_WAIT;
+    /* From here on nobody reads from it: the counters hold still as far as this entry goes. */
+    if (!refresh(link))
+        return NP_INVALID_DATA;
+    uint64_t begin = op->end - op->size;
+    uint64_t delivered = tx->consumed > begin ? tx->consumed - begin : 0;
+    if (delivered > op->size) {
+        np_link_violated(link);
+        return NP_INVALID_DATA;
+    }
+    take_back(link, op, op->size - delivered);
+    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
+        struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
+        if (item->number != op->number)
+            continue;
+        item->withdrawn = true;
+        if (!item->put) {
+            item->put = true;
+            item->end = tx->tail;
+        }
+    }
+    dequeue(tx, op);
+    np_link_wake_peer(link); /* a reader may wait for the rest of it */
+    code = np_tx_pump(link); /* what was behind it has room now */
+    return code;
+}
+
+void np_tx_forget(struct np_link *link, struct np_op *op)
+{
+    dequeue(&link->tx, op);
+}
+
+void np_tx_discard_orphans(struct np_link *link)
+{
+    struct np_op *next;
+    for (struct np_op *op = link->tx.first; op; op = next) {
+        next = op->next;
+        if (op->orphan)
+            dequeue(&link->tx, op);
+    }
+}
+
+void np_tx_begin_flush(struct np_link *link, struct np_op *op)
+{
+    op->number = link->tx.entries;
+    op->next = link->tx.flushes;
+    link->tx.flushes = op;
+}
+
+bool np_tx_flushed(struct np_link *link, const struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->taken >= op->number)
+        return true;
+    /* Withdrawn entries stand in the ring until the reader comes by, but nobody waits for them. */
+    uint64_t withdrawn = 0;
+    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
+        struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
+        withdrawn += item->withdrawn && item->number > tx->taken && item->number <= op->number;
+    }
+    return tx->taken + withdrawn >= op->number;
+}
+
+void np_tx_end_flush(struct np_link *link, struct np_op *op)
+{
+    for (struct np_op **place = &link->tx.flushes; *place; place = &(*place)->next)
+        if (*place == op) {
+            *place = op->next;
+            return;
+        }
+}
+
+void np_tx_set_thresholds(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    uint64_t head = UINT64_MAX, consumed = UINT64_MAX, taken = UINT64_MAX;
+    for (struct np_op *op = tx->first; op; op = op->next) {
+        if (op->started && op->count == op->size)
+            continue;
+        if (!op->started && !room_outstanding(tx)) {
+            head = tx->outstanding[tx->first_outstanding].end;
+        } else {
+            /* Half a ring at a time, so that the two sides do not take turns over single bytes. */
+            uint64_t wanted = least((uint64_t)(op->size - op->count) + NPL_MAX_ENTRY_HEADER, tx->capacity / 2);
+            head = tx->tail + wanted > tx->capacity ? tx->tail + wanted - tx->capacity : 0;
+        }
+        break;
+    }
+    if (tx->first)
+        consumed = tx->first->end > tx->quota ? tx->first->end - tx->quota : 0;
+    for (struct np_op *flush = tx->flushes; flush; flush = flush->next)
+        taken = least(taken, tx->taken + 1);
+    struct npl_sleep *own = link->sleep;
+    atomic_store_explicit(&own->wake_head, head, memory_order_relaxed);
+    atomic_store_explicit(&own->wake_consumed, consumed, memory_order_relaxed);
+    atomic_store_explicit(&own->wake_taken, taken, memory_order_relaxed);
+}

@@ -1,0 +1,37 @@
+/* Putting entries into a ring. The caller holds the handle's tx_lock. */
+#ifndef NPIPE_TX_H
+#define NPIPE_TX_H
+
+#include "op.h"
+
+/* Writes `size` bytes as one entry if that completes at once: NP_OK, NP_WOULD_WAIT or NP_INVALID_DATA. */
+uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size);
+/* PIPE_NOWAIT: how much of the write can be done without waiting (SEMANTICS 6.2) is done. */
+uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written);
+
+/* Queues op->in, op->size as one entry, visible at once; op->done once the quota has room for it. */
+uint32_t np_tx_submit(struct np_link *link, struct np_op *op);
+/* An empty message: never waits, whatever is before it (SEMANTICS 6.1). */
+uint32_t np_tx_submit_empty(struct np_link *link);
+/* Moves pending writes on with what the consumer has announced. NP_OK or NP_INVALID_DATA. */
+uint32_t np_tx_pump(struct np_link *link);
+/* Whether something is there for np_tx_pump: for a wait. */
+bool np_tx_moved(const struct np_link *link);
+
+/* Withdraws a pending write. NP_OK: nothing of its unread rest will be read. NP_WOULD_WAIT: the consumer is copying
+ * from it just now, try again. NP_NO_DATA: too late, it is complete. */
+uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op);
+/* The link has ended: takes a pending write out of the queue as it is. */
+void np_tx_forget(struct np_link *link, struct np_op *op);
+/* Frees what was queued for calls that have returned. */
+void np_tx_discard_orphans(struct np_link *link);
+
+/* A flush is over when all live entries up to its number are read. */
+void np_tx_begin_flush(struct np_link *link, struct np_op *op);
+bool np_tx_flushed(struct np_link *link, const struct np_op *op);
+void np_tx_end_flush(struct np_link *link, struct np_op *op);
+
+/* Stores what the consumer has to reach before it wakes this side. */
+void np_tx_set_thresholds(struct np_link *link);
+
+#endif

@@ -1,0 +1,49 @@
+/* The messages of the rendezvous: what a client and an owner say to each other over a pipe's socket before
+ * the link exists (docs/protocol.md). One SOCK_SEQPACKET message each, little-endian. */
+#ifndef NPIPE_WIRE_H
+#define NPIPE_WIRE_H
+
+#include <stdint.h>
+
+#define NPW_MAGIC UINT32_C(0x5250504e) /* "NPPR" */
+#define NPW_VERSION 1
+#define NPW_NAME_SIZE 1024
+
+enum npw_kind {
+    NPW_OPEN = 1,  /* CreateFile; the answer carries the segment */
+    NPW_WAIT = 2,  /* WaitNamedPipe */
+    NPW_QUERY = 3, /* what is this pipe? */
+    NPW_NUDGE = 4, /* from another owner: an instance of the name listens there, or was closed */
+};
+
+enum npw_flags {
+    NPW_HOLD = 1, /* with OPEN: keep the request until an instance listens */
+};
+
+struct npw_request {
+    uint32_t magic;
+    uint32_t version; /* first of all, and for ever at this place */
+    uint32_t kind;
+    uint32_t flags;
+    uint32_t access; /* NP_READ | NP_WRITE */
+    uint32_t reserved[3];
+};
+
+/* code NP_IO_PENDING: the request is held; another answer follows. NP_RETRY: look at the folder again. */
+struct npw_answer {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t kind;
+    uint32_t code;
+    uint32_t default_timeout_ms;
+    uint32_t type, direction, max_instances;
+    uint32_t instances; /* of the name, in all processes */
+    uint32_t owner_pid;
+    uint32_t listening; /* of this owner */
+    uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
+};
+
+_Static_assert(sizeof(struct npw_request) == 32, "docs/protocol.md");
+_Static_assert(sizeof(struct npw_answer) == 48, "docs/protocol.md");
+
+#endif

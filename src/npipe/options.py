@@ -1,0 +1,403 @@
+"""What a caller may ask for, checked and turned into Win32's numbers; and what is told in return.
+
+Everything here is plain data. A wrong value raises `PipeArgumentError` (87), which is also a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex
+
+from npipe.errors import PipeArgumentError, PipeStateError, WinError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "Access",
+    "AccessRule",
+    "Direction",
+    "Mode",
+    "Model",
+    "Peek",
+    "Peer",
+    "PipeInfo",
+    "PipeListing",
+    "Security",
+    "check_timeout",
+    "client_access",
+    "default_timeout_ms",
+    "direction_name",
+    "is_message_mode",
+    "parse_security",
+    "pipe_direction",
+    "validate_buffer_size",
+    "validate_instances",
+]
+
+# --- Words -----------------------------------------------------------------------------------------------------
+
+Mode = Literal["message", "byte"]
+"""How a pipe is written (its type) and read (its read mode): message by message, or as a stream of bytes."""
+
+Access = Literal["duplex", "read", "write", "none"]
+"""What a client opens a pipe for. "none" is a full connection that may neither read nor write."""
+
+Direction = Literal["duplex", "inbound", "outbound"]
+"""Which way a pipe carries data, as its server sees it: inbound is from the client to the server."""
+
+Model = Literal["threaded", "overlapped", "completion"]
+"""How a server attends to its clients: the three architectures of Microsoft's articles."""
+
+# --- Win32's numbers (SEMANTICS §0.2) --------------------------------------------------------------------------
+
+PIPE_ACCESS_INBOUND: Final = 1
+PIPE_ACCESS_OUTBOUND: Final = 2
+PIPE_ACCESS_DUPLEX: Final = 3
+FILE_FLAG_FIRST_PIPE_INSTANCE: Final = 0x80000
+PIPE_TYPE_BYTE: Final = 0
+PIPE_TYPE_MESSAGE: Final = 4
+PIPE_READMODE_BYTE: Final = 0
+PIPE_READMODE_MESSAGE: Final = 2
+PIPE_UNLIMITED_INSTANCES: Final = 255
+PIPE_CLIENT_END: Final = 0
+PIPE_SERVER_END: Final = 1
+NMPWAIT_USE_DEFAULT_WAIT: Final = 0
+NMPWAIT_WAIT_FOREVER: Final = 0xFFFFFFFF
+
+ACCESS_NONE: Final = 0
+ACCESS_READ: Final = 1
+ACCESS_WRITE: Final = 2
+
+_MAX_DWORD: Final = 0xFFFFFFFF
+_USUAL_WAIT_MS: Final = 50
+_NO_ID: Final = 0xFFFFFFFF  # (uid_t)-1, which POSIX reserves
+
+_DIRECTIONS: Final = {
+    "inbound": PIPE_ACCESS_INBOUND,
+    "outbound": PIPE_ACCESS_OUTBOUND,
+    "duplex": PIPE_ACCESS_DUPLEX,
+    "read": PIPE_ACCESS_INBOUND,
+    "write": PIPE_ACCESS_OUTBOUND,
+}
+_DIRECTION_NAMES: Final[dict[int, Direction]] = {
+    PIPE_ACCESS_INBOUND: "inbound",
+    PIPE_ACCESS_OUTBOUND: "outbound",
+    PIPE_ACCESS_DUPLEX: "duplex",
+}
+_CLIENT_ACCESS: Final = {
+    "duplex": ACCESS_READ | ACCESS_WRITE,
+    "read": ACCESS_READ,
+    "write": ACCESS_WRITE,
+    "none": ACCESS_NONE,
+    "inbound": ACCESS_WRITE,
+    "outbound": ACCESS_READ,
+}
+
+
+def is_message_mode(mode: str) -> bool:
+    """Return True for "message", False for "byte"; anything else raises `PipeArgumentError` (87)."""
+    if mode not in ("message", "byte"):
+        raise _bad(f'mode is "message" or "byte", not {mode!r}')
+    return mode == "message"
+
+
+def pipe_direction(access: str) -> int:
+    """Return PIPE_ACCESS_* for what `listen` was asked for.
+
+    "inbound", "outbound" and "duplex"; also "read" and "write", for what the server itself then does.
+    Anything else raises `PipeArgumentError` (87).
+    """
+    return _look_up(_DIRECTIONS, access)
+
+
+def direction_name(direction: int) -> Direction:
+    """Return the word for PIPE_ACCESS_*; an unknown number raises `PipeArgumentError` (87)."""
+    try:
+        return _DIRECTION_NAMES[direction]
+    except KeyError:
+        raise _bad(f"a direction is 1, 2 or 3, not {direction!r}") from None
+
+
+def client_access(access: str) -> int:
+    """Return ACCESS_READ | ACCESS_WRITE for what `connect` was asked for (SEMANTICS §2.5).
+
+    "duplex", "read", "write" and "none"; also a pipe's direction as its server names it, so "inbound" lets the
+    client write and "outbound" lets it read. Anything else raises `PipeArgumentError` (87).
+    """
+    return _look_up(_CLIENT_ACCESS, access)
+
+
+def _look_up(table: dict[str, int], word: str) -> int:
+    try:
+        return table[word]
+    except (KeyError, TypeError):
+        words = ", ".join(f'"{known}"' for known in table)
+        raise _bad(f"access is one of {words}, not {word!r}") from None
+
+
+# --- Numbers and times -----------------------------------------------------------------------------------------
+
+
+def validate_buffer_size(size: SupportsIndex, what: str = "a buffer size") -> int:
+    """Return `size` in bytes, a DWORD: 0 to 4294967295, taken exactly (SEMANTICS §2.1).
+
+    `what` names the argument in the error: `PipeArgumentError` (87); `TypeError` for what is not a whole number.
+    """
+    return _whole(size, 0, _MAX_DWORD, what)
+
+
+def validate_instances(limit: SupportsIndex | None) -> int:
+    """Return nMaxInstances: 1 to 254, or 255 for None, which is no limit (SEMANTICS §2.1).
+
+    Anything else raises `PipeArgumentError` (87); what is not a whole number, `TypeError`.
+    """
+    if limit is None:
+        return PIPE_UNLIMITED_INSTANCES
+    return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES, "max_instances")
+
+
+def default_timeout_ms(seconds: float | None) -> int:
+    """Return nDefaultTimeOut in milliseconds for a pipe's default time-out in seconds.
+
+    0 is 50 ms (SEMANTICS §2.1), None and infinity are NMPWAIT_WAIT_FOREVER, and what is no whole number of
+    milliseconds is rounded up, so that it never becomes that 0. Raises as `check_timeout` does, and for more
+    than a DWORD of milliseconds (49 days).
+    """
+    checked = check_timeout(seconds)
+    if checked is None:
+        return NMPWAIT_WAIT_FOREVER
+    if checked == 0:
+        return _USUAL_WAIT_MS
+    # Rounded first, so that the noise of binary fractions (0.07 s is 70.00000000000001 ms) adds no millisecond.
+    milliseconds = max(1, math.ceil(round(checked * 1000, 6)))
+    if milliseconds >= NMPWAIT_WAIT_FOREVER:
+        raise _bad(f"default_timeout is at most {(NMPWAIT_WAIT_FOREVER - 1) / 1000} seconds, or None for ever")
+    return milliseconds
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a time-out in seconds; None, and infinity made None, for ever.
+
+    A negative number, NaN or a bool raises `PipeArgumentError` (87); what is not a number, `TypeError`.
+    """
+    if timeout is None:
+        return None
+    if type(timeout) is float and 0.0 <= timeout < math.inf:  # by far the most frequent
+        return timeout
+    if isinstance(timeout, bool):
+        raise _bad(f"a timeout is a number of seconds or None, not {timeout!r}")
+    if not isinstance(timeout, SupportsFloat):
+        raise TypeError(f"a timeout is a number of seconds or None, not {type(timeout).__name__}")
+    try:
+        seconds = float(timeout)
+    except OverflowError:  # a whole number beyond all floats
+        seconds = math.inf if timeout > 0 else -math.inf
+    if math.isnan(seconds) or seconds < 0:
+        raise _bad(f"a timeout is 0 or more seconds, not {seconds!r}")
+    return None if seconds == math.inf else seconds
+
+
+def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
+    if isinstance(value, bool):
+        raise _bad(f"{what} is a whole number, not {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {type(value).__name__}") from None
+    if not lowest <= number <= highest:
+        raise _bad(f"{what} is {lowest} to {highest}, not {number}")
+    return number
+
+
+# --- Who may connect -------------------------------------------------------------------------------------------
+
+
+class AccessRule(NamedTuple):
+    """A pipe's security as the engine checks it against a peer's credentials."""
+
+    uids: tuple[int, ...]
+    """Users who may connect: always the owner, sorted, each once."""
+    gids: tuple[int, ...]
+    """Groups whose members may connect, sorted, each once."""
+    everyone: bool
+    """Whether anybody may."""
+    access: int
+    """What a client may open the pipe for: ACCESS_READ | ACCESS_WRITE."""
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may connect to a pipe, and for what. The owner, who listens, always may; `Security()` is nobody else.
+
+    `read` and `write` are what a *client* may do, the owner's clients too. `sddl` is a security descriptor in text
+    form: it takes the place of all else on Windows, and is not looked at elsewhere, where the other fields rule.
+    """
+
+    users: tuple[str | int, ...] = ()
+    """Names or uids."""
+    groups: tuple[str | int, ...] = ()
+    """Names or gids."""
+    everyone: bool = False
+    """Anybody on this machine."""
+    read: bool = True
+    """Whether a client may read what the server writes."""
+    write: bool = True
+    """Whether a client may write."""
+    sddl: str | None = None
+    """For Windows, such as "D:(A;;GA;;;OW)"."""
+
+    def __post_init__(self) -> None:
+        for what in ("users", "groups"):
+            given = getattr(self, what)
+            if isinstance(given, (str, bytes, int)):
+                raise TypeError(f"{what} is a tuple of names or ids: write ({given!r},)")
+            object.__setattr__(self, what, tuple(given))  # a list is welcome, and must not change later
+        if not (self.read or self.write):
+            raise _bad("a Security that lets clients neither read nor write is of no use")
+
+    def resolve(self) -> AccessRule:
+        """Look the names up, now, in this system's users and groups.
+
+        Raises `PipeArgumentError` (87) for an unknown one and, on Windows, `PipeStateError` (50).
+        """
+        if sys.platform == "win32":
+            raise PipeStateError(WinError.NOT_SUPPORTED, detail="users and groups by number are POSIX's")
+        uids = {os.geteuid(), *(_id_of(user, "user", _uid_of_name) for user in self.users)}
+        gids = {_id_of(group, "group", _gid_of_name) for group in self.groups}
+        access = (ACCESS_READ if self.read else 0) | (ACCESS_WRITE if self.write else 0)
+        return AccessRule(tuple(sorted(uids)), tuple(sorted(gids)), bool(self.everyone), access)
+
+
+def parse_security(security: str | Security) -> Security:
+    """Return the `Security` for "owner", "group:NAME" or "everyone"; a `Security` is checked and returned as it is.
+
+    Raises `PipeArgumentError` (87) for another word and, except on Windows, for users and groups that do not exist.
+    """
+    if isinstance(security, Security):
+        parsed = security
+    elif not isinstance(security, str):
+        raise TypeError(f"security is text or a Security, not {type(security).__name__}")
+    elif security == "owner":
+        parsed = Security()
+    elif security == "everyone":
+        parsed = Security(everyone=True)
+    elif security.startswith("group:") and security != "group:":
+        parsed = Security(groups=(security.removeprefix("group:"),))
+    else:
+        raise _bad(f'security is "owner", "group:NAME", "everyone" or a Security, not {security!r}')
+    if sys.platform != "win32":
+        parsed.resolve()  # what is wrong should fail here, before anything is created
+    return parsed
+
+
+def _id_of(who: str | int, what: str, look_up: Callable[[str], int]) -> int:
+    """Return the number of a user or group; text that is no name but a number counts as that, as in chown."""
+    if isinstance(who, bool) or not isinstance(who, (str, int)):
+        raise TypeError(f"a {what} is a name or a number, not {type(who).__name__}")
+    if isinstance(who, str):
+        try:
+            return look_up(who)
+        except (KeyError, ValueError):  # ValueError: a NUL, or what no name can hold
+            if not (who.isascii() and who.isdigit()):
+                raise _bad(f"there is no {what} {who!r} on this system") from None
+            who = int(who)
+    if not 0 <= who < _NO_ID:
+        raise _bad(f"a {what}'s number is 0 to {_NO_ID - 1}, not {who}")
+    return who
+
+
+def _uid_of_name(name: str) -> int:
+    if sys.platform == "win32":
+        raise KeyError(name)
+    import pwd  # here, for this module is imported on Windows too
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid_of_name(name: str) -> int:
+    if sys.platform == "win32":
+        raise KeyError(name)
+    import grp
+
+    return grp.getgrnam(name).gr_gid
+
+
+def _bad(detail: str) -> PipeArgumentError:
+    return PipeArgumentError(WinError.INVALID_PARAMETER, detail=detail)
+
+
+# --- What is told in return ------------------------------------------------------------------------------------
+
+
+class Peek(NamedTuple):
+    """What waits in a pipe, looked at without taking it (PeekNamedPipe, SEMANTICS §7)."""
+
+    data: bytes
+    """The first bytes, as many as were asked for and are there."""
+    available: int
+    """Bytes that can be read now, of all messages together."""
+    left: int
+    """Bytes of the first message beyond `data`; 0 on a byte pipe."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The process at the other end, as it was when it connected (SEMANTICS §11)."""
+
+    pid: int
+    """Its process id, in this process's view; 0 when it cannot be seen from here."""
+    uid: int | None
+    """Its effective user id; None where there is no such number (Windows, another machine)."""
+    user: str | None
+    """Its user's name; None when unknown."""
+    host: str
+    """Its machine's name; this machine's for a local peer."""
+
+
+@dataclass(frozen=True)
+class PipeInfo:
+    """What GetNamedPipeInfo and GetNamedPipeHandleState tell (SEMANTICS §9.2, §9.3)."""
+
+    name: str
+    r"""The full name, `\\.\pipe\NAME`."""
+    type: Mode
+    """How it is written."""
+    read_mode: Mode
+    """How this end reads it."""
+    direction: Direction
+    """Which way it carries data, as the server sees it, on both ends."""
+    is_server: bool
+    """Whether this is the server's end."""
+    in_buffer_size: int
+    """Quota from client to server in bytes, as given at creation; the same on both ends."""
+    out_buffer_size: int
+    """Quota from server to client in bytes, as given at creation; the same on both ends."""
+    max_instances: int | None
+    """How many instances it may have; None for no limit."""
+    instances: int
+    """How many it has now."""
+
+
+@dataclass(frozen=True)
+class PipeListing:
+    """One process's share of a pipe, as `list_pipes` tells it."""
+
+    name: str
+    r"""The full name, `\\.\pipe\NAME`."""
+    type: Mode
+    """How it is written."""
+    direction: Direction
+    """Which way it carries data, as the server sees it."""
+    instances: int
+    """How many instances exist now."""
+    max_instances: int | None
+    """How many there may be; None for no limit."""
+    pid: int
+    """The process that owns them."""
+    user: str
+    """That process's user: the name, or the number where it has none."""
