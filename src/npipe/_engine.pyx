@@ -122,6 +122,11 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_set_state(np_handle *, uint32_t)
     uint32_t np_get_state(np_handle *, uint32_t *, uint32_t *)
     uint32_t np_get_info(np_handle *, np_info *)
+    struct np_description:
+        bint server
+        uint32_t type, direction, mode, in_quota, out_quota, max_instances
+    void np_describe(const np_handle *, np_description *)
+    uint32_t np_count_instances(np_handle *, uint32_t *)
     uint32_t np_client_pid(np_handle *, uint32_t *)
     uint32_t np_server_pid(np_handle *, uint32_t *)
     uint32_t np_peer(np_handle *, pid_t *, uid_t *)
@@ -593,6 +598,23 @@ cdef class Handle:
         if code != NP_OK:
             raise failure(code, self.name, "getting the pipe's information")
         return info.flags, info.out_quota, info.in_quota, info.max_instances
+
+    def describe(self):
+        """(is the server's, type, direction, modes, in buffer size, out buffer size, maximum instances)."""
+        cdef np_description about
+        np_describe(self.valid(), &about)
+        return (about.server, about.type, about.direction, about.mode, about.in_quota, about.out_quota,
+                about.max_instances)
+
+    def count_instances(self):
+        """The current instances of the pipe's name; 0 when its servers are gone."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t instances = 0, code
+        with nogil:
+            code = np_count_instances(handle, &instances)
+        if code != NP_OK:
+            raise failure(code, self.name, "counting the instances")
+        return instances
 
     def client_pid(self):
         """GetNamedPipeClientProcessId (SEMANTICS §11)."""

@@ -58,8 +58,14 @@ static bool trustworthy(const struct stat *status, bool may_be_shared)
 uint32_t np_root_open(const char *root, bool create, int *result, char *why)
 {
     if (create && mkdir(root, 0700) != 0 && errno != EEXIST) {
-        np_say(why, "the root folder %s cannot be made: %s", root, strerror(errno));
-        return errno == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(errno);
+        int error = errno;
+        np_say(why, "the root folder %s cannot be made: %s", root, strerror(error));
+        return error == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(error);
+    }
+    struct stat named;
+    if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && named.st_uid != geteuid() && named.st_uid != 0) {
+        np_say(why, "the root folder %s is a symbolic link of uid %u", root, (unsigned)named.st_uid);
+        return NP_ACCESS_DENIED;
     }
     int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {

@@ -116,16 +116,8 @@ uint32_t np_set_state(struct np_handle *handle, uint32_t mode)
     return code;
 }
 
-uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instances)
+uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances)
 {
-    uint32_t code = usable_locked(handle);
-    if (code != NP_OK)
-        return code;
-    if (!(handle->access & NP_READ_ATTRIBUTES))
-        return NP_ACCESS_DENIED;
-    *mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
-    if (!instances)
-        return NP_OK;
     *instances = 0;
     if (handle->server) {
         pthread_mutex_lock(&np_process.lock);
@@ -134,8 +126,32 @@ uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instan
         pthread_mutex_unlock(&np_process.lock);
         return NP_OK;
     }
-    code = np_query_instances(handle->root, handle->folder, instances);
+    uint32_t code = np_query_instances(handle->root, handle->folder, instances);
     return code == NP_FILE_NOT_FOUND ? NP_OK : code; /* its servers are all gone: none */
+}
+
+uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instances)
+{
+    uint32_t code = usable_locked(handle);
+    if (code != NP_OK)
+        return code;
+    if (!(handle->access & NP_READ_ATTRIBUTES))
+        return NP_ACCESS_DENIED;
+    *mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    return np_count_instances(handle, instances);
+}
+
+void np_describe(const struct np_handle *handle, struct np_description *description)
+{
+    *description = (struct np_description){
+        .server = handle->server,
+        .type = handle->type,
+        .direction = handle->direction,
+        .mode = atomic_load_explicit(&handle->mode, memory_order_relaxed),
+        .in_quota = handle->quota[NPL_INBOUND],
+        .out_quota = handle->quota[NPL_OUTBOUND],
+        .max_instances = handle->max_instances,
+    };
 }
 
 uint32_t np_get_info(struct np_handle *handle, struct np_info *info)

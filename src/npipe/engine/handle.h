@@ -123,7 +123,6 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
-    int64_t began;
     uint64_t entry;
 };
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);
@@ -141,6 +140,14 @@ struct np_info {
     uint32_t flags, out_quota, in_quota, max_instances;
 };
 uint32_t np_get_info(struct np_handle *handle, struct np_info *info);
+/* What the handle itself knows, without the access checks that Win32 makes. */
+struct np_description {
+    bool server;
+    uint32_t type, direction, mode, in_quota, out_quota, max_instances;
+};
+void np_describe(const struct np_handle *handle, struct np_description *description);
+/* The current instances of a handle's name, also without a check; 0 when its servers are gone. */
+uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances);
 uint32_t np_client_pid(struct np_handle *handle, uint32_t *pid);
 uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
 /* Who is at the other end; NP_PIPE_NOT_CONNECTED, NP_PIPE_LISTENING if nobody is. */

@@ -77,11 +77,14 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
 {
     struct read_awaited awaited = {.link = link, .tail = link->rx.tail};
     bool in_turn = link->rx.first == op;
+    /* The rest of an entry comes at another pace than the next entry. */
+    struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
+    int64_t began = np_now();
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
     pthread_mutex_unlock(&handle->rx_lock);
-    if (!in_turn || !np_spin(&link->rx.spin, read_ready, &awaited, wait->deadline)) {
+    if (!in_turn || !np_spin(spin, read_ready, &awaited, wait->deadline)) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
             if (wait->interrupted && wait->interrupted(wait->context))
@@ -96,6 +99,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         if (code == NP_OK && !(in_turn && read_ready(&awaited)))
             code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
+    if (in_turn && code == NP_OK)
+        np_spin_learn(spin, began);
     pthread_mutex_lock(&handle->rx_lock);
     return code;
 }
@@ -116,7 +121,6 @@ static uint32_t code_of_end(const struct np_link *link)
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
 {
-    int64_t began = np_now();
     bool asked = false;
     uint32_t code;
     np_link_ref(link);
@@ -137,8 +141,6 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
         if (code != NP_WOULD_WAIT)
             break;
     }
-    if (code == NP_OK)
-        np_spin_learn(&link->rx.spin, began);
     return code;
 }
 
@@ -310,7 +312,6 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     recv->op.size = UINT32_MAX; /* it takes a message of any length */
     recv->op.pended = true;
     recv->link = link;
-    recv->began = np_now();
     np_link_ref(link);
     np_queue_append(&link->rx.first, &link->rx.last, &recv->op);
     bool asked = false;
@@ -332,7 +333,6 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             return recv_fail(handle, recv, code);
         waited = wait_to_read(handle, link, &recv->op, &asked, wait);
     }
-    np_spin_learn(&link->rx.spin, recv->began);
     pthread_mutex_unlock(&handle->rx_lock);
     return NP_OK;
 }
@@ -404,8 +404,9 @@ static bool write_ready(const void *what)
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
-    pthread_mutex_unlock(&handle->tx_lock);
+    int64_t began = np_now();
     uint32_t code = NP_OK;
+    pthread_mutex_unlock(&handle->tx_lock);
     if (!np_spin(&link->tx.spin, write_ready, link, wait->deadline)) {
         if (!*asked) {
             *asked = true;
@@ -423,6 +424,8 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
         if (code == NP_OK && !write_ready(link))
             code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_WRITE, wait);
     }
+    if (code == NP_OK)
+        np_spin_learn(&link->tx.spin, began);
     pthread_mutex_lock(&handle->tx_lock);
     return code;
 }
@@ -464,14 +467,12 @@ static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct 
 /* Queues `op` and waits until it is complete. With tx_lock held. */
 static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
 {
-    int64_t began = np_now();
     bool asked = false;
     uint32_t code = np_tx_submit(link, op), waited = NP_OK;
     np_link_ref(link);
     for (;;) {
         if (op->done) {
             code = op->code;
-            np_spin_learn(&link->tx.spin, began);
             break;
         }
         if (!in_use(handle, link)) {

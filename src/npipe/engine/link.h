@@ -36,13 +36,12 @@ struct np_rx {
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
-    struct np_spin spin;
+    struct np_spin spin, stream; /* for the next entry, for the rest of one */
 };
 
 /* A deferred entry that may still stand in the ring. */
 struct np_outstanding {
-    uint64_t end;      /* ring position behind it, once it is all in the ring */
-    uint64_t number;   /* of the entry */
+    uint64_t number; /* of the entry: over when the consumer has taken so many */
     uint32_t sequence;
     bool put, withdrawn;
 };

@@ -45,7 +45,8 @@ static bool refresh(struct np_link *link)
     tx->consumed = consumed;
     while (tx->n_outstanding) {
         struct np_outstanding *oldest = &tx->outstanding[tx->first_outstanding];
-        if (!oldest->put || (int64_t)(head - oldest->end) < 0)
+        /* Not by the head: a reader frees an entry's space before it is through with the entry's state. */
+        if (!oldest->put || taken < oldest->number)
             break;
         tx->first_outstanding = (tx->first_outstanding + 1) % NPL_DEFERRED;
         tx->n_outstanding--;
@@ -249,9 +250,7 @@ static bool put(struct np_link *link, struct np_op *op)
         copy_in(tx, op->in + op->count, piece);
         op->count += piece;
         if (op->count == op->size) {
-            struct np_outstanding *own = newest_outstanding(tx);
-            own->end = tx->tail;
-            own->put = true;
+            newest_outstanding(tx)->put = true;
         }
         publish(link);
     }
@@ -391,13 +390,8 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     take_back(link, op, op->size - delivered);
     for (uint32_t i = 0; i < tx->n_outstanding; i++) {
         struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
-        if (item->number != op->number)
-            continue;
-        item->withdrawn = true;
-        if (!item->put) {
-            item->put = true;
-            item->end = tx->tail;
-        }
+        if (item->number == op->number)
+            item->withdrawn = item->put = true;
     }
     dequeue(tx, op);
     np_link_wake_peer(link); /* a reader may wait for the rest of it */
@@ -458,7 +452,7 @@ void np_tx_set_thresholds(struct np_link *link)
         if (op->started && op->count == op->size)
             continue;
         if (!op->started && !room_outstanding(tx)) {
-            head = tx->outstanding[tx->first_outstanding].end;
+            taken = tx->outstanding[tx->first_outstanding].number;
         } else {
             /* Half a ring at a time, so that the two sides do not take turns over single bytes. */
             uint64_t wanted = least((uint64_t)(op->size - op->count) + NPL_MAX_ENTRY_HEADER, tx->capacity / 2);

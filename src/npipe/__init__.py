@@ -1,0 +1,74 @@
+r"""Windows named pipes for Python programs, with Windows' semantics, on Linux and on Windows.
+
+A server and its client:
+
+    with npipe.serve(r"\\.\pipe\shout", bytes.upper) as server:
+        print(npipe.call(r"\\.\pipe\shout", b"hello"))
+
+`connect` opens a pipe, `listen` accepts clients, `serve` answers them; `MessagePipe` keeps message boundaries and
+`StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
+"""
+
+from __future__ import annotations
+
+from npipe.errors import (
+    PipeAccessError,
+    PipeArgumentError,
+    PipeBusyError,
+    PipeCancelledError,
+    PipeClosedError,
+    PipeError,
+    PipeMessageTooLargeError,
+    PipeModeError,
+    PipeNameError,
+    PipeNotFoundError,
+    PipeProtocolError,
+    PipeResourceError,
+    PipeStateError,
+    PipeTimeoutError,
+    PipeVersionError,
+    WinError,
+)
+from npipe.listener import Listener, listen
+from npipe.opening import call, connect, list_pipes, wait
+from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
+from npipe.pipe import MessagePipe, Pipe, StreamPipe
+from npipe.servers import Server, serve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Listener",
+    "MessagePipe",
+    "Peek",
+    "Peer",
+    "Pipe",
+    "PipeAccessError",
+    "PipeArgumentError",
+    "PipeBusyError",
+    "PipeCancelledError",
+    "PipeClosedError",
+    "PipeError",
+    "PipeInfo",
+    "PipeListing",
+    "PipeMessageTooLargeError",
+    "PipeModeError",
+    "PipeNameError",
+    "PipeNotFoundError",
+    "PipeProtocolError",
+    "PipeResourceError",
+    "PipeStateError",
+    "PipeTimeoutError",
+    "PipeVersionError",
+    "Security",
+    "Server",
+    "StreamPipe",
+    "WinError",
+    "__version__",
+    "call",
+    "connect",
+    "list_pipes",
+    "listen",
+    "serve",
+    "wait",
+]

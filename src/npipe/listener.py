@@ -1,0 +1,270 @@
+"""Listening for clients: the server's side of the sync face."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+
+from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
+from npipe.names import parse_name
+from npipe.options import (
+    Direction,
+    Mode,
+    Security,
+    check_timeout,
+    default_timeout_ms,
+    is_message_mode,
+    parse_security,
+    pipe_direction,
+    validate_buffer_size,
+    validate_instances,
+)
+from npipe.pipe import MessagePipe, StreamPipe
+from npipe.transports import select
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from npipe.names import PipeName
+    from npipe.transports import ServerEnd, Transport
+
+__all__ = ["Listener", "listen"]
+
+P = TypeVar("P", MessagePipe, StreamPipe)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What `listen` was asked for, checked and in Win32's numbers."""
+
+    message_mode: bool
+    direction: int
+    max_instances: int
+    in_buffer_size: int
+    out_buffer_size: int
+    default_timeout_ms: int
+    security: Security
+
+
+class Listener(Generic[P]):
+    """A name on which this process accepts clients; made by `listen`.
+
+    An instance listens from the start, and the next one is created before a connected one is handed out, so that
+    clients never find the name gone or taken. At the instance limit a closed pipe's place is taken by a new
+    instance in the same step. Several threads may accept at once; closing ends them.
+    """
+
+    def __init__(self, transport: Transport, name: PipeName, options: _Options, *, exclusive: bool) -> None:
+        self._transport = transport
+        self._name = name
+        self._options = options
+        self._lock = threading.Lock()  # for the fields below
+        self._closed = False
+        self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
+
+    @property
+    def name(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+        return self._name.path
+
+    @property
+    def closed(self) -> bool:
+        """Whether the listener is closed."""
+        return self._closed
+
+    def accept(self, timeout: float | None = None) -> P:
+        """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
+
+        A client that has come and gone already is handed out if it left something to read, and else passed over
+        (ERROR_NO_DATA, 232, is no error here; nor is ERROR_PIPE_CONNECTED, 535). Raises PipeTimeoutError (121),
+        PipeClosedError (109: the listener is closed), PipeResourceError (4, 8, 1450: no descriptors or memory for
+        another instance; what is connected stays so). Follows ConnectNamedPipe, SEMANTICS §3.2.
+        """
+        timeout = check_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            instance = self._listening_instance(deadline)
+            pipe = self._connected(instance, deadline)
+            if pipe is not None:
+                return pipe
+
+    def _listening_instance(self, deadline: float | None) -> ServerEnd:
+        """Return the instance that listens; at the limit wait until there may be one."""
+        while True:
+            seen = self._transport.instances_closed()
+            with self._lock:
+                self._check_open()
+                if self._listening is None:
+                    try:
+                        self._listening = self._create()
+                    except PipeBusyError:
+                        pass
+                if self._listening is not None:
+                    return self._listening
+            try:
+                self._transport.wait_instance_closed(seen, _left(deadline))
+            except PipeTimeoutError as error:
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
+
+    def _connected(self, instance: ServerEnd, deadline: float | None) -> P | None:
+        """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
+        left_already = False
+        try:
+            instance.connect(_left(deadline))
+        except PipeClosedError as error:
+            if error.winerror == WinError.NO_DATA:
+                left_already = not instance.has_data()
+            else:
+                with self._lock:
+                    self._check_open()
+                    if self._listening is instance:
+                        raise
+                return None  # another thread has passed over it
+        with self._lock:
+            if self._closed:
+                instance.close_handle()
+                self._check_open()
+            if self._listening is not instance:
+                return None  # another thread got this client
+            if left_already:
+                self._listening = instance.replace()
+                return None
+            self._listening = self._next()
+        return instance.pipe(self._release)  # type: ignore[return-value]  # the mode has decided which
+
+    def _next(self) -> ServerEnd | None:
+        """Create the instance for the next client, if that can be done now; else the next accept says why not."""
+        try:
+            return self._create()
+        except PipeError:
+            return None
+
+    def _create(self) -> ServerEnd:
+        return self._transport.create(self._name, self._options, first_instance=False)
+
+    def _release(self, instance: ServerEnd, discard: bool) -> None:
+        """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
+        with self._lock:
+            if self._closed or self._listening is not None:
+                return
+            self._listening = instance.replace(discard)
+        self._transport.wake_waiting_listeners()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+
+    def close(self) -> None:
+        """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
+        with self._lock:
+            self._closed = True
+            instance, self._listening = self._listening, None
+        if instance is not None:
+            instance.close_handle()
+        self._transport.wake_waiting_listeners()
+
+    def __iter__(self) -> Iterator[P]:
+        """Accept clients until the listener is closed."""
+        while True:
+            try:
+                pipe = self.accept()
+            except PipeClosedError:
+                if self._closed:
+                    return
+                raise
+            yield pipe
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.name!r}, {'closed' if self._closed else 'listening'}>"
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+@overload
+def listen(
+    name: str | os.PathLike[str],
+    *,
+    mode: Literal["message"] = "message",
+    access: Direction = "duplex",
+    max_instances: int | None = None,
+    in_buffer_size: int = 65536,
+    out_buffer_size: int = 65536,
+    default_timeout: float | None = 0.05,
+    security: str | Security = "owner",
+    exclusive: bool = True,
+) -> Listener[MessagePipe]: ...
+@overload
+def listen(
+    name: str | os.PathLike[str],
+    *,
+    mode: Literal["byte"],
+    access: Direction = "duplex",
+    max_instances: int | None = None,
+    in_buffer_size: int = 65536,
+    out_buffer_size: int = 65536,
+    default_timeout: float | None = 0.05,
+    security: str | Security = "owner",
+    exclusive: bool = True,
+) -> Listener[StreamPipe]: ...
+@overload
+def listen(
+    name: str | os.PathLike[str],
+    *,
+    mode: Mode,
+    access: Direction = "duplex",
+    max_instances: int | None = None,
+    in_buffer_size: int = 65536,
+    out_buffer_size: int = 65536,
+    default_timeout: float | None = 0.05,
+    security: str | Security = "owner",
+    exclusive: bool = True,
+) -> Listener[MessagePipe] | Listener[StreamPipe]: ...
+def listen(
+    name: str | os.PathLike[str],
+    *,
+    mode: Mode = "message",
+    access: Direction = "duplex",
+    max_instances: int | None = None,
+    in_buffer_size: int = 65536,
+    out_buffer_size: int = 65536,
+    default_timeout: float | None = 0.05,
+    security: str | Security = "owner",
+    exclusive: bool = True,
+) -> Listener[MessagePipe] | Listener[StreamPipe]:
+    r"""Create a pipe and listen on it: clients can connect as soon as this returns.
+
+    `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` is "message" or "byte", the pipe's type and
+    its accepted pipes' read mode. `access` is "duplex", "inbound" (clients write) or "outbound" (clients read).
+    `max_instances` bounds the clients at one time, over all processes, at 1 to 254 (None: no limit). The buffer sizes are
+    quotas in bytes: how much may be unread before a write waits; 0 makes each write wait for its reader.
+    `default_timeout` in seconds is for clients that wait without a time-out of their own. `security` is who may connect:
+    "owner" (this user and root), "group:NAME", "everyone" or a Security. With `exclusive` the name must not exist yet; without,
+    several processes may serve one name, whose type, direction, limit and default time-out the first one decides.
+
+    Raises PipeAccessError (5: the name is taken, by whatever process, or exists with another direction; the root
+    folder cannot be trusted), PipeBusyError (231: the name has all the instances it may have), PipeNameError (123, 3),
+    PipeArgumentError (87), PipeResourceError (4, 8, 1450). Follows CreateNamedPipe, SEMANTICS §2.
+    """
+    parsed = parse_name(name)
+    options = _Options(
+        message_mode=is_message_mode(mode),
+        direction=pipe_direction(access),
+        max_instances=validate_instances(max_instances),
+        in_buffer_size=validate_buffer_size(in_buffer_size, "in_buffer_size"),
+        out_buffer_size=validate_buffer_size(out_buffer_size, "out_buffer_size"),
+        default_timeout_ms=default_timeout_ms(default_timeout),
+        security=parse_security(security),
+    )
+    return Listener(select(parsed), parsed, options, exclusive=exclusive)

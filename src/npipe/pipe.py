@@ -1,0 +1,287 @@
+"""What every pipe offers, whatever carries it: the abstract classes of the sync face."""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import socket
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from npipe.errors import PipeClosedError, WinError
+from npipe.options import Peek, Peer, PipeInfo, check_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["MessagePipe", "Pipe", "StreamPipe"]
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that close() gives writes which other threads have under way."""
+
+_READ_SIZE = 65536
+
+
+class Pipe(ABC):
+    """One end of a connected named pipe.
+
+    A pipe is a context manager that closes it. It may be used by several threads: reads are served in the order in
+    which they began, and a write goes in whole. All time-outs are in seconds, None means for ever, and when the time
+    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether this end is closed."""
+
+    @abstractmethod
+    def peek(self, size: int = 0) -> Peek:
+        """Look at up to `size` bytes without consuming them, and at how much there is. Never waits.
+
+        On a message pipe `data` and `left` are of the first message only; `available` counts all of them. Raises
+        PipeClosedError (109 when the peer has closed and nothing is left; 233), PipeAccessError (5: this end may only
+        write). Follows PeekNamedPipe, SEMANTICS §7; but on a byte pipe `left` is 0.
+        """
+
+    @abstractmethod
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Wait until the peer has read everything written before this call, at most `timeout` seconds.
+
+        Raises PipeTimeoutError (121), PipeClosedError (109 when the peer goes meanwhile, 233), PipeAccessError (5: this
+        end may only read). Follows FlushFileBuffers, SEMANTICS §10.1.
+        """
+
+    @abstractmethod
+    def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """Close this end. What was written stays readable for the peer; closing twice is no error.
+
+        Writes that other threads have under way get `timeout` seconds to finish first. Calls that wait in other threads
+        raise PipeClosedError.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close this end at once and discard what the peer has not read yet.
+
+        The peer of a server's end gets 233 (DisconnectNamedPipe), the peer of a client's end 109.
+        """
+
+    @property
+    @abstractmethod
+    def peer(self) -> Peer:
+        """The process at the other end, by the kernel's word at the time when it connected.
+
+        Raises PipeClosedError (233 when the server has disconnected, 6 when this end is closed).
+        """
+
+    @property
+    @abstractmethod
+    def info(self) -> PipeInfo:
+        """The pipe's attributes and its instances now. Raises PipeClosedError (6 when this end is closed)."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return a descriptor for select, poll and epoll: it is readable when a read would not wait.
+
+        It is good for waiting only, and for as long as the pipe is open. Raises PipeClosedError.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<{type(self).__name__} {self.name!r}, {state}>"
+
+
+class MessagePipe(Pipe):
+    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+
+    __slots__ = ()
+
+    max_message_size: int
+    """The longest message that `recv` accepts, in bytes; may be set at any time. At first 2**32 - 1, Win32's limit."""
+
+    @abstractmethod
+    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+        """Write `data` as one message; an empty one is a message too.
+
+        Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
+        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn), PipeAccessError (5: this
+        end may only read). Follows WriteFile, SEMANTICS §6.
+        """
+
+    @abstractmethod
+    def recv(self, *, timeout: float | None = None) -> bytes:
+        """Return the next whole message, of any length up to `max_message_size`.
+
+        Raises PipeClosedError (109: the peer has closed and nothing is left; 233: the server disconnected),
+        PipeTimeoutError (121), PipeMessageTooLargeError (234: the message stays), PipeAccessError (5: this end may only
+        write). After a part was read with recv_into, returns the rest of that message. Follows ReadFile in
+        message-read mode, SEMANTICS §5.
+        """
+
+    @abstractmethod
+    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
+
+        A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read
+        (ERROR_MORE_DATA, 234). Raises as recv does.
+        """
+
+    @property
+    @abstractmethod
+    def more_data(self) -> bool:
+        """Whether a message has been read in part, so that the next read returns more of it."""
+
+    @abstractmethod
+    def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
+        """Send `data` as one message and return the next message that comes.
+
+        Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe, or the
+        peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121: the request stays sent),
+        PipeAccessError (5). Follows TransactNamedPipe, SEMANTICS §8.
+        """
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Messages until the peer closes."""
+        while True:
+            try:
+                message = self.recv()
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE:
+                    raise
+                return
+            yield message
+
+
+class StreamPipe(Pipe):
+    """A pipe read as a stream of bytes, whatever the writes were."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """Read what is there, at least one byte, into `buffer`; return the number of bytes.
+
+        Raises PipeClosedError (109 at the end of the stream, 233), PipeTimeoutError (121), PipeAccessError (5). Follows
+        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message reads as 0 bytes.
+        """
+
+    @abstractmethod
+    def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
+        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does."""
+
+    @abstractmethod
+    def _read_some(self, size: int, timeout: float | None) -> bytes:
+        """Read what is there, at least one byte and at most `size`."""
+
+    def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
+        """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
+
+        The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is also
+        an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that returns
+        b"" at the end as files do. `timeout` is for each wait. Raises as readinto does.
+        """
+        check_timeout(timeout)
+        if size >= 0:
+            return self._read_some(size, timeout)
+        parts = []
+        try:
+            while True:
+                parts.append(self._read_some(_READ_SIZE, timeout))
+        except PipeClosedError as error:
+            if error.winerror != WinError.BROKEN_PIPE:
+                raise
+        return b"".join(parts)
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """Return a file object over this pipe, as socket.makefile does; closing it leaves the pipe open.
+
+        `mode` is made of "r", "w" and "b"; `buffering` 0 (binary only) for none, else the buffer's size in bytes.
+        """
+        if not mode or set(mode) - set("rwb"):
+            raise ValueError(f'a mode is made of "r", "w" and "b", not {mode!r}')
+        reading, writing, binary = "r" in mode or "w" not in mode, "w" in mode, "b" in mode
+        raw = _PipeFile(self, reading=reading, writing=writing)
+        if buffering == 0:
+            if not binary:
+                raise ValueError("a file without a buffer is binary")
+            return raw
+        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
+        buffer: io.BufferedIOBase
+        if reading and writing:
+            buffer = io.BufferedRWPair(raw, raw, size)
+        elif reading:
+            buffer = io.BufferedReader(raw, size)
+        else:
+            buffer = io.BufferedWriter(raw, size)
+        if binary:
+            return buffer  # type: ignore[return-value]  # typeshed has no common type for these
+        return io.TextIOWrapper(buffer, encoding, errors, newline)  # type: ignore[arg-type]
+
+
+class _PipeFile(io.RawIOBase):
+    """A raw file over a pipe, for makefile."""
+
+    def __init__(self, pipe: StreamPipe, *, reading: bool, writing: bool) -> None:
+        self._pipe = pipe
+        self._reading = reading
+        self._writing = writing
+
+    def readable(self) -> bool:
+        """Whether the file was made for reading."""
+        return self._reading
+
+    def writable(self) -> bool:
+        """Whether the file was made for writing."""
+        return self._writing
+
+    def fileno(self) -> int:
+        """Return the pipe's descriptor for selectors."""
+        return self._pipe.fileno()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read as the pipe does; 0 at the end, as files do."""
+        try:
+            return self._pipe.readinto(buffer)
+        except PipeClosedError as error:
+            if error.winerror != WinError.BROKEN_PIPE:
+                raise
+            return 0
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write all of it."""
+        return self._pipe.write(data)
+
+
+def peer_of(pid: int, uid: int) -> Peer:
+    """Describe a process of this machine."""
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = None
+    return Peer(pid=pid, uid=uid, user=user, host=socket.gethostname() or os.uname().nodename)

@@ -1,0 +1,309 @@
+"""Pipes of this machine on Linux: the engine's handles as the public classes."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import select
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from npipe import _engine
+from npipe.errors import PipeClosedError
+from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
+from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer
+
+    from npipe.names import PipeName
+    from npipe.options import Mode
+    from npipe.transports import CreateOptions
+
+__all__ = ["TRANSPORT", "LocalMessagePipe", "LocalStreamPipe", "LocalTransport", "root_folder"]
+
+_MESSAGE = 4
+_READ_MESSAGE = 2
+_READ_ATTRIBUTES = 4
+_WRITE_ATTRIBUTES = 8
+_UNLIMITED = 255
+
+
+def root_folder() -> str:
+    """Return the folder below which this process's pipes are (docs/protocol.md): the first of these that is there.
+
+    $NPIPE_ROOT; /run/npipe, where an administrator has made it; npipe in $XDG_RUNTIME_DIR; npipe-UID in the folder
+    for temporary files. The engine checks whose it is before it uses it.
+    """
+    given = os.environ.get("NPIPE_ROOT")
+    if given:
+        return given
+    if Path("/run/npipe").is_dir():
+        return "/run/npipe"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and Path(runtime).is_dir():
+        return str(Path(runtime) / "npipe")
+    return str(Path(tempfile.gettempdir()) / f"npipe-{os.geteuid()}")
+
+
+def _place(name: PipeName) -> tuple[str, str, str, str]:
+    return root_folder(), name.folder, name.display, name.path
+
+
+def _mode_word(message: int) -> Mode:
+    return "message" if message else "byte"
+
+
+class _Poller:
+    """A descriptor that is readable when a read on `handle` would not wait (Pipe.fileno).
+
+    The peer sends a byte through the link's socket when it has been asked to; what is there already when we ask
+    is told by an event of our own. One epoll descriptor holds both.
+    """
+
+    def __init__(self, handle: _engine.Handle) -> None:
+        self._handle = weakref.ref(handle)
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signalled = False
+        self._epoll = select.epoll()
+        self._epoll.register(handle.poll_socket(), select.EPOLLIN | select.EPOLLRDHUP)
+        self._epoll.register(self._event, select.EPOLLIN)
+        self.rearm()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def rearm(self) -> None:
+        """After each read: does the next one have to wait?"""
+        handle = self._handle()
+        if handle is None or handle.closed:
+            return
+        ready = not handle.arm_read()
+        if ready != self._signalled:
+            if ready:
+                os.eventfd_write(self._event, 1)
+            else:
+                os.eventfd_read(self._event)
+            self._signalled = ready
+
+    def close(self) -> None:
+        self._epoll.close()
+        os.close(self._event)
+
+
+class _Ending:
+    """What the two pipe classes share beside the engine's handle: everything that is not hot."""
+
+    _poller: _Poller | None = None
+    _on_close: Callable[[_engine.Handle, bool], None] | None = None
+
+    def peek(self, size: int = 0) -> Peek:
+        handle = cast("_engine.Handle", self)
+        data, available, left = handle.peek_pipe(size)
+        return Peek(data, available, left if handle.describe()[1] == _MESSAGE else 0)
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        cast("_engine.Handle", self).flush_buffers(check_timeout(timeout))
+
+    def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        handle = cast("_engine.Handle", self)
+        if not handle.closed:
+            handle.drain(check_timeout(timeout))
+            self._end(discard=False)
+
+    def abort(self) -> None:
+        if not cast("_engine.Handle", self).closed:
+            self._end(discard=True)
+
+    def _end(self, *, discard: bool) -> None:
+        handle = cast("_engine.Handle", self)
+        handle.set_rearm(None)
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(handle, discard)
+        handle.close_handle(discard)
+
+    @property
+    def peer(self) -> Peer:
+        pid, uid = cast("_engine.Handle", self).peer_credentials()
+        return peer_of(pid, uid)
+
+    @property
+    def info(self) -> PipeInfo:
+        handle = cast("_engine.Handle", self)
+        if handle.closed:
+            raise PipeClosedError(6, handle.name)
+        server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
+        return PipeInfo(
+            name=handle.name,
+            type=_mode_word(kind == _MESSAGE),
+            read_mode=_mode_word(modes & _READ_MESSAGE),
+            direction=direction_name(direction),
+            is_server=bool(server),
+            in_buffer_size=in_size,
+            out_buffer_size=out_size,
+            max_instances=None if maximum == _UNLIMITED else maximum,
+            instances=handle.count_instances(),
+        )
+
+    def fileno(self) -> int:
+        if self._poller is None:
+            handle = cast("_engine.Handle", self)
+            self._poller = _Poller(handle)
+            handle.set_rearm(self._poller.rearm)
+        return self._poller.fileno()
+
+
+class LocalMessagePipe(_Ending, _engine.MessageHandle, MessagePipe):
+    """A message pipe of this machine."""
+
+    @property
+    def more_data(self) -> bool:
+        """Whether a message has been read in part."""
+        return self.rest_of_message() > 0
+
+    def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
+        """See MessagePipe.transact."""
+        return self.transact_pipe(data, check_timeout(timeout))
+
+
+class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
+    """A byte pipe of this machine, or a message pipe read as bytes."""
+
+    def _read_some(self, size: int, timeout: float | None) -> bytes:
+        return self.read_file(size, timeout)[1]
+
+
+def _pipe_of(handle: _engine.Handle, *, message_mode: bool) -> LocalMessagePipe | LocalStreamPipe:
+    pipe = LocalMessagePipe() if message_mode else LocalStreamPipe()
+    pipe.adopt(handle)
+    return pipe
+
+
+class LocalServerEnd:
+    """An instance of a pipe of this machine, until it has a client."""
+
+    def __init__(self, handle: _engine.Handle, *, message_mode: bool) -> None:
+        self._handle = handle
+        self._message_mode = message_mode
+
+    def connect(self, timeout: float | None = None) -> int:
+        return self._handle.connect(timeout)
+
+    def has_data(self) -> bool:
+        """Whether a client that has left already has left something to read."""
+        try:
+            self._handle.peek_pipe()
+        except PipeClosedError:
+            return False
+        return True
+
+    def pipe(self, on_close: Callable[[LocalServerEnd, bool], None]) -> LocalMessagePipe | LocalStreamPipe:
+        message_mode = self._message_mode
+        pipe = _pipe_of(self._handle, message_mode=message_mode)
+        pipe._on_close = lambda handle, discard: on_close(LocalServerEnd(handle, message_mode=message_mode), discard)
+        return pipe
+
+    def replace(self, discard: bool = False) -> LocalServerEnd:
+        return LocalServerEnd(self._handle.replace(discard), message_mode=self._message_mode)
+
+    def close_handle(self, discard: bool = False) -> None:
+        self._handle.close_handle(discard)
+
+
+class LocalTransport:
+    """The engine as a transport."""
+
+    def connect(
+        self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
+    ) -> LocalMessagePipe | LocalStreamPipe:
+        """See Transport.connect."""
+        wanted = access | _READ_ATTRIBUTES | _WRITE_ATTRIBUTES
+        hold = timeout is None or timeout > 0
+        pipe = self._open(name, message_mode=message_mode, access=wanted, hold=hold, verify_owner=verify_owner, timeout=timeout)
+        if message_mode:
+            try:
+                pipe.set_state(_READ_MESSAGE)
+            except BaseException:
+                pipe.abort()
+                raise
+        return pipe
+
+    def _open(self, name: PipeName, *, message_mode: bool, timeout: float | None, hold: bool, **options: Any) -> LocalMessagePipe | LocalStreamPipe:
+        kind = LocalMessagePipe if message_mode else LocalStreamPipe
+        # Without a wait for an instance the time-out is not for the few messages that an open takes.
+        return kind.open(*_place(name), hold=hold, timeout=timeout if hold else None, **options)
+
+    def open(self, name: PipeName, *, access: int, verify_owner: bool = True) -> _engine.Handle:
+        """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
+        rights = _READ_ATTRIBUTES | _WRITE_ATTRIBUTES if access & ACCESS_WRITE else _READ_ATTRIBUTES
+        assert access & ~(ACCESS_READ | ACCESS_WRITE) == 0
+        return _engine.Handle.open(*_place(name), access=access | rights, hold=False, verify_owner=verify_owner, timeout=None)
+
+    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> LocalServerEnd:
+        """See Transport.create."""
+        rule = options.security.resolve()
+        handle = _engine.Handle.create(
+            *_place(name),
+            access=options.direction,
+            first_instance=first_instance,
+            type=_MESSAGE if options.message_mode else 0,
+            mode=_READ_MESSAGE if options.message_mode else 0,
+            max_instances=options.max_instances,
+            out_quota=options.out_buffer_size,
+            in_quota=options.in_buffer_size,
+            default_timeout_ms=options.default_timeout_ms,
+            everyone=rule.everyone,
+            uids=rule.uids,
+            gids=rule.gids,
+            allowed=rule.access,
+        )
+        return LocalServerEnd(handle, message_mode=options.message_mode)
+
+    def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
+        """See Transport.wait."""
+        _engine.wait_named_pipe(*_place(name), timeout, use_default)
+
+    def list_pipes(self) -> list[PipeListing]:
+        """See Transport.list_pipes."""
+        return [
+            PipeListing(
+                name=rf"\\.\pipe\{name}",
+                type=_mode_word(kind == _MESSAGE),
+                direction=direction_name(direction),
+                instances=instances,
+                max_instances=None if maximum == _UNLIMITED else maximum,
+                pid=pid,
+                user=_user_name(uid),
+            )
+            for name, kind, direction, instances, maximum, pid, uid in sorted(_engine.list_named_pipes(root_folder()))
+        ]
+
+    def instances_closed(self) -> int:
+        """See Transport.instances_closed."""
+        return _engine.closed_instances()
+
+    def wait_instance_closed(self, seen: int, timeout: float | None) -> None:
+        """See Transport.wait_instance_closed."""
+        _engine.wait_closed(seen, timeout)
+
+    def wake_waiting_listeners(self) -> None:
+        """See Transport.wake_waiting_listeners."""
+        _engine.wake_closed()
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+TRANSPORT = LocalTransport()
