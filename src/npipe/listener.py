@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
@@ -22,7 +22,7 @@ from npipe.options import (
     validate_instances,
 )
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.transports import select
+from npipe.transports import CreateOptions, select
 
 if TYPE_CHECKING:
     import os
@@ -37,19 +37,6 @@ __all__ = ["Listener", "listen"]
 P = TypeVar("P", MessagePipe, StreamPipe)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What `listen` was asked for, checked and in Win32's numbers."""
-
-    message_mode: bool
-    direction: int
-    max_instances: int
-    in_buffer_size: int
-    out_buffer_size: int
-    default_timeout_ms: int
-    security: Security
-
-
 class Listener(Generic[P]):
     """A name on which this process accepts clients; made by `listen`.
 
@@ -58,7 +45,7 @@ class Listener(Generic[P]):
     instance in the same step. Several threads may accept at once; closing ends them.
     """
 
-    def __init__(self, transport: Transport, name: PipeName, options: _Options, *, exclusive: bool) -> None:
+    def __init__(self, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._transport = transport
         self._name = name
         self._options = options
@@ -99,10 +86,8 @@ class Listener(Generic[P]):
             with self._lock:
                 self._check_open()
                 if self._listening is None:
-                    try:
+                    with contextlib.suppress(PipeBusyError):
                         self._listening = self._create()
-                    except PipeBusyError:
-                        pass
                 if self._listening is not None:
                     return self._listening
             try:
@@ -181,7 +166,9 @@ class Listener(Generic[P]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -247,18 +234,19 @@ def listen(
 
     `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` is "message" or "byte", the pipe's type and
     its accepted pipes' read mode. `access` is "duplex", "inbound" (clients write) or "outbound" (clients read).
-    `max_instances` bounds the clients at one time, over all processes, at 1 to 254 (None: no limit). The buffer sizes are
-    quotas in bytes: how much may be unread before a write waits; 0 makes each write wait for its reader.
-    `default_timeout` in seconds is for clients that wait without a time-out of their own. `security` is who may connect:
-    "owner" (this user and root), "group:NAME", "everyone" or a Security. With `exclusive` the name must not exist yet; without,
-    several processes may serve one name, whose type, direction, limit and default time-out the first one decides.
+    `max_instances` bounds the clients at one time, over all processes, at 1 to 254 (None: no limit). The buffer sizes
+    are quotas in bytes: how much may be unread before a write waits; 0 makes each write wait for its reader.
+    `default_timeout` in seconds is for clients that wait without a time-out of their own. `security` is who may
+    connect: "owner" (this user and root), "group:NAME", "everyone" or a Security. With `exclusive` the name must not
+    exist yet; without, several processes may serve one name, whose type, direction, limit and default time-out the
+    first one decides.
 
     Raises PipeAccessError (5: the name is taken, by whatever process, or exists with another direction; the root
     folder cannot be trusted), PipeBusyError (231: the name has all the instances it may have), PipeNameError (123, 3),
     PipeArgumentError (87), PipeResourceError (4, 8, 1450). Follows CreateNamedPipe, SEMANTICS §2.
     """
     parsed = parse_name(name)
-    options = _Options(
+    options = CreateOptions(
         message_mode=is_message_mode(mode),
         direction=pipe_direction(access),
         max_instances=validate_instances(max_instances),

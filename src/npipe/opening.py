@@ -57,15 +57,16 @@ def connect(
 ) -> MessagePipe | StreamPipe:
     r"""Wait for an instance of a pipe and open it, as one step: who has waited longest comes first.
 
-    `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` "message" opens a message pipe and switches it to
-    message-read mode; "byte" reads any pipe as a stream. `access` is "duplex", "read", "write" or "none"; "inbound" and
-    "outbound" mean what a client of such a pipe does. `timeout` in seconds is how long to wait while all instances are
-    busy; None is for ever, and 0 not at all. With `verify_owner` only a server of this user or of root is talked to.
+    `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` "message" opens a message pipe and switches
+    it to message-read mode; "byte" reads any pipe as a stream. `access` is "duplex", "read", "write" or "none";
+    "inbound" and "outbound" mean what a client of such a pipe does. `timeout` in seconds is how long to wait while all
+    instances are busy; None is for ever, and 0 not at all. With `verify_owner` only a server of this user or of root
+    is talked to.
 
-    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy), PipeBusyError (231: with
-    `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or the owner is another),
-    PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError (123, 3). Follows CreateFile
-    and WaitNamedPipe, SEMANTICS §2.5 and §4.
+    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy),
+    PipeBusyError (231: with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or
+    the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError
+    (123, 3). Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
     parsed = parse_name(name)
     return select(parsed).connect(
@@ -77,12 +78,14 @@ def connect(
     )
 
 
-def call(name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = None, verify_owner: bool = True) -> bytes:
+def call(
+    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = None, verify_owner: bool = True
+) -> bytes:
     """Connect to a message pipe, send `data`, return the one message that answers, and close.
 
-    `timeout` in seconds bounds all of it (None: for ever); unlike CallNamedPipe's, also the wait for the answer. Raises
-    PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time), PipeModeError (87: a byte
-    pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe, SEMANTICS §8.3.
+    `timeout` in seconds bounds all of it (None: for ever); unlike CallNamedPipe's, also the wait for the answer.
+    Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time), PipeModeError
+    (87: a byte pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe, SEMANTICS §8.3.
     """
     timeout = check_timeout(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -94,7 +97,7 @@ def call(name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float |
         return pipe.transact(data, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
-def wait(name: str | os.PathLike[str], *, timeout: float | None | Literal["default"] = None) -> None:
+def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
     """Wait until an instance of a pipe listens; that reserves nothing, so a connect may still find it busy.
 
     `timeout` in seconds (None: for ever); "default" is the time-out that the pipe's server has set. Raises
@@ -110,7 +113,7 @@ def wait(name: str | os.PathLike[str], *, timeout: float | None | Literal["defau
 def list_pipes() -> list[PipeListing]:
     r"""List the pipes of this machine that this user may connect to, by name: what a folder `\\.\pipe\` would show.
 
-    Raises PipeAccessError (5) when the root folder cannot be trusted. Pipes whose owners are dead are not listed, and what
-    they left is removed.
+    Raises PipeAccessError (5) when the root folder cannot be trusted. Pipes whose owners are dead are not listed, and
+    what they left is removed.
     """
     return default().list_pipes()

@@ -7,7 +7,7 @@ import os
 import pwd
 import socket
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout
@@ -101,7 +101,9 @@ class Pipe(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -122,8 +124,8 @@ class MessagePipe(Pipe):
         """Write `data` as one message; an empty one is a message too.
 
         Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
-        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn), PipeAccessError (5: this
-        end may only read). Follows WriteFile, SEMANTICS §6.
+        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn), PipeAccessError
+        (5: this end may only read). Follows WriteFile, SEMANTICS §6.
         """
 
     @abstractmethod
@@ -153,9 +155,9 @@ class MessagePipe(Pipe):
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """Send `data` as one message and return the next message that comes.
 
-        Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe, or the
-        peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121: the request stays sent),
-        PipeAccessError (5). Follows TransactNamedPipe, SEMANTICS §8.
+        Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe,
+        or the peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121: the request stays
+        sent), PipeAccessError (5). Follows TransactNamedPipe, SEMANTICS §8.
         """
 
     def __iter__(self) -> Iterator[bytes]:
@@ -194,9 +196,9 @@ class StreamPipe(Pipe):
     def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
-        The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is also
-        an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that returns
-        b"" at the end as files do. `timeout` is for each wait. Raises as readinto does.
+        The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is
+        also an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that
+        returns b"" at the end as files do. `timeout` is for each wait. Raises as readinto does.
         """
         check_timeout(timeout)
         if size >= 0:
@@ -230,9 +232,9 @@ class StreamPipe(Pipe):
         if buffering == 0:
             if not binary:
                 raise ValueError("a file without a buffer is binary")
-            return raw
+            return cast("IO[bytes]", raw)
         size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-        buffer: io.BufferedIOBase
+        buffer: Any  # typeshed has no common type for the three
         if reading and writing:
             buffer = io.BufferedRWPair(raw, raw, size)
         elif reading:
@@ -240,8 +242,8 @@ class StreamPipe(Pipe):
         else:
             buffer = io.BufferedWriter(raw, size)
         if binary:
-            return buffer  # type: ignore[return-value]  # typeshed has no common type for these
-        return io.TextIOWrapper(buffer, encoding, errors, newline)  # type: ignore[arg-type]
+            return cast("IO[bytes]", buffer)
+        return io.TextIOWrapper(buffer, encoding, errors, newline)
 
 
 class _PipeFile(io.RawIOBase):

@@ -126,8 +126,8 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
     np_link_ref(link);
     if (!op->queued)
         np_queue_append(&link->rx.first, &link->rx.last, op);
-    for (;;) {
-        uint32_t waited = wait_to_read(handle, link, op, &asked, wait);
+    /* A step comes first: the try that sent us here leaves alone what it cannot finish at once. */
+    for (uint32_t waited = NP_OK;; waited = wait_to_read(handle, link, op, &asked, wait)) {
         if (!in_use(handle, link)) {
             code = code_of_end(link);
             break;
@@ -555,15 +555,16 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
         np_link_ref(link);
         np_tx_begin_flush(link, &op);
         while (code == NP_OK && !np_tx_flushed(link, &op)) {
-            code = waited;
+            /* After the look at the ring: what was read before the peer went is flushed. */
+            code = write_condition(link, true);
+            if (code == NP_OK)
+                code = waited;
             if (code == NP_OK && wait->deadline == NP_TRY)
                 code = NP_WOULD_WAIT;
             if (code != NP_OK)
                 break;
             waited = wait_to_write(handle, link, &asked, wait);
-            code = !in_use(handle, link) ? code_of_end(link) : write_condition(link, true);
-            if (code == NP_OK)
-                code = np_tx_pump(link);
+            code = in_use(handle, link) ? np_tx_pump(link) : code_of_end(link);
         }
         np_tx_end_flush(link, &op);
         np_link_unref(link);

@@ -117,7 +117,7 @@ ssize_t np_send_message(int socket, const void *data, size_t size, int fd)
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct iovec part = {.iov_base = (void *)data, .iov_len = size};
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data /* sendmsg only reads it */, .iov_len = size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     if (fd >= 0) {
         memset(&control, 0, sizeof control);

@@ -28,7 +28,7 @@ class Server(Protocol):
         """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
 
     def close(self, *, timeout: float | None = 5.0) -> None:
-        """Stop accepting, let requests that are being answered finish for `timeout` seconds, then end all connections."""
+        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
 
     def __enter__(self) -> Self: ...
 
@@ -40,14 +40,15 @@ class Server(Protocol):
 def serve(name: str | os.PathLike[str], handler: Handler, *, model: str = "threaded", **options: Any) -> Server:
     """Serve `name` in the background: each message that a client sends is answered with what `handler` returns.
 
-    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply; it runs in a thread of its
-    client's. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe a
-    request is what one read returns. `model` is "threaded": a thread for each client. `options` are those of `listen`.
+    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply; it runs in a thread of
+    its client's. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe
+    a request is what one read returns. `model` is "threaded": a thread for each client. `options` are those of
+    `listen`.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
     close() or the with statement. PipeArgumentError (87) for a model that does not exist.
     """
-    from npipe.servers import threaded  # noqa: PLC0415 - each model is loaded when it is asked for
+    from npipe.servers import threaded
 
     if model != "threaded":
         raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f'a model is "threaded", not {model!r}')

@@ -98,7 +98,7 @@ class Connection:
         except PipeError:
             pass  # it does not want it
         self.pipe.close()
-        self._server._forget(self)
+        self._server.forget(self)
 
 
 class ThreadedServer:
@@ -154,9 +154,10 @@ class ThreadedServer:
             except RuntimeError as error:  # no more threads
                 logger.warning("client %d: %s", number, error)
                 connection.pipe.abort()
-                self._forget(connection)
+                self.forget(connection)
 
-    def _forget(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
+        """Take a connection that has ended off the list."""
         with self._lock:
             self._connections.discard(connection)
         if self._on_disconnect is not None:
@@ -168,7 +169,7 @@ class ThreadedServer:
         return not self._thread.is_alive()
 
     def close(self, *, timeout: float | None = 5.0) -> None:
-        """Stop accepting, let requests that are being answered finish for `timeout` seconds, then end all connections."""
+        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self._listener.close()
         self._thread.join()
@@ -187,5 +188,7 @@ class ThreadedServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

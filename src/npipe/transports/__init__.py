@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from npipe.errors import PipeStateError, WinError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npipe.names import PipeName
     from npipe.options import PipeListing, Security
     from npipe.pipe import MessagePipe, StreamPipe
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["CreateOptions", "ServerEnd", "Transport", "select"]
 
 
-class CreateOptions(Protocol):
+@dataclass(frozen=True)
+class CreateOptions:
     """What `listen` was asked for, checked and in Win32's numbers."""
 
     message_mode: bool
@@ -34,11 +38,18 @@ class ServerEnd(Protocol):
     def connect(self, timeout: float | None = None) -> int:
         """Wait for a client: 0, or 535 when one was there already; raises PipeClosedError (232) when it has left."""
 
-    def pipe(self) -> MessagePipe | StreamPipe:
-        """Return the public pipe of a connected instance, which is its owner from now on."""
+    def has_data(self) -> bool:
+        """Whether a client that has left already has left something to read."""
 
-    def replace(self) -> ServerEnd:
-        """Close this instance and put a new, listening one in its place."""
+    def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> MessagePipe | StreamPipe:
+        """Return the public pipe of a connected instance.
+
+        When it is closed, `on_close` gets the instance, and whether to discard what is unread; the pipe closes the
+        instance afterwards if it is still open.
+        """
+
+    def replace(self, discard: bool = False) -> ServerEnd:
+        """Close this instance and put a new, listening one in its place, as one step."""
 
     def close_handle(self, discard: bool = False) -> None:
         """Close the instance."""
@@ -80,8 +91,6 @@ def select(name: PipeName) -> Transport:
 
 def default() -> Transport:
     """Return the transport of this machine's pipes."""
-    from npipe.transports import local  # noqa: PLC0415 - the engine is loaded when it is needed
+    from npipe.transports import local
 
     return local.TRANSPORT
-
-

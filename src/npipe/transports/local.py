@@ -8,7 +8,7 @@ import select
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from npipe import _engine
 from npipe.errors import PipeClosedError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from npipe.names import PipeName
     from npipe.options import Mode
-    from npipe.transports import CreateOptions
+    from npipe.transports import CreateOptions, ServerEnd
 
 __all__ = ["TRANSPORT", "LocalMessagePipe", "LocalStreamPipe", "LocalTransport", "root_folder"]
 
@@ -78,7 +78,7 @@ class _Poller:
         return self._epoll.fileno()
 
     def rearm(self) -> None:
-        """After each read: does the next one have to wait?"""
+        """Find out, after each read, whether the next one has to wait."""
         handle = self._handle()
         if handle is None or handle.closed:
             return
@@ -102,22 +102,30 @@ class _Ending:
     _on_close: Callable[[_engine.Handle, bool], None] | None = None
 
     def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
         handle = cast("_engine.Handle", self)
         data, available, left = handle.peek_pipe(size)
         return Peek(data, available, left if handle.describe()[1] == _MESSAGE else 0)
 
     def flush(self, *, timeout: float | None = None) -> None:
+        """See Pipe.flush."""
         cast("_engine.Handle", self).flush_buffers(check_timeout(timeout))
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """See Pipe.close."""
         handle = cast("_engine.Handle", self)
         if not handle.closed:
             handle.drain(check_timeout(timeout))
             self._end(discard=False)
 
     def abort(self) -> None:
+        """See Pipe.abort."""
         if not cast("_engine.Handle", self).closed:
             self._end(discard=True)
+
+    def when_closed(self, on_close: Callable[[_engine.Handle, bool], None]) -> None:
+        """Set what is called, once, when the pipe is closed: with the handle, and whether to discard."""
+        self._on_close = on_close
 
     def _end(self, *, discard: bool) -> None:
         handle = cast("_engine.Handle", self)
@@ -132,11 +140,13 @@ class _Ending:
 
     @property
     def peer(self) -> Peer:
+        """See Pipe.peer."""
         pid, uid = cast("_engine.Handle", self).peer_credentials()
         return peer_of(pid, uid)
 
     @property
     def info(self) -> PipeInfo:
+        """See Pipe.info."""
         handle = cast("_engine.Handle", self)
         if handle.closed:
             raise PipeClosedError(6, handle.name)
@@ -154,6 +164,7 @@ class _Ending:
         )
 
     def fileno(self) -> int:
+        """See Pipe.fileno."""
         if self._poller is None:
             handle = cast("_engine.Handle", self)
             self._poller = _Poller(handle)
@@ -181,12 +192,6 @@ class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
         return self.read_file(size, timeout)[1]
 
 
-def _pipe_of(handle: _engine.Handle, *, message_mode: bool) -> LocalMessagePipe | LocalStreamPipe:
-    pipe = LocalMessagePipe() if message_mode else LocalStreamPipe()
-    pipe.adopt(handle)
-    return pipe
-
-
 class LocalServerEnd:
     """An instance of a pipe of this machine, until it has a client."""
 
@@ -195,6 +200,7 @@ class LocalServerEnd:
         self._message_mode = message_mode
 
     def connect(self, timeout: float | None = None) -> int:
+        """See ServerEnd.connect."""
         return self._handle.connect(timeout)
 
     def has_data(self) -> bool:
@@ -205,16 +211,20 @@ class LocalServerEnd:
             return False
         return True
 
-    def pipe(self, on_close: Callable[[LocalServerEnd, bool], None]) -> LocalMessagePipe | LocalStreamPipe:
+    def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> LocalMessagePipe | LocalStreamPipe:
+        """See ServerEnd.pipe."""
         message_mode = self._message_mode
-        pipe = _pipe_of(self._handle, message_mode=message_mode)
-        pipe._on_close = lambda handle, discard: on_close(LocalServerEnd(handle, message_mode=message_mode), discard)
+        pipe = LocalMessagePipe() if message_mode else LocalStreamPipe()
+        pipe.adopt(self._handle)
+        pipe.when_closed(lambda handle, discard: on_close(LocalServerEnd(handle, message_mode=message_mode), discard))
         return pipe
 
     def replace(self, discard: bool = False) -> LocalServerEnd:
+        """See ServerEnd.replace."""
         return LocalServerEnd(self._handle.replace(discard), message_mode=self._message_mode)
 
     def close_handle(self, discard: bool = False) -> None:
+        """See ServerEnd.close_handle."""
         self._handle.close_handle(discard)
 
 
@@ -227,7 +237,15 @@ class LocalTransport:
         """See Transport.connect."""
         wanted = access | _READ_ATTRIBUTES | _WRITE_ATTRIBUTES
         hold = timeout is None or timeout > 0
-        pipe = self._open(name, message_mode=message_mode, access=wanted, hold=hold, verify_owner=verify_owner, timeout=timeout)
+        kind = LocalMessagePipe if message_mode else LocalStreamPipe
+        pipe = kind.open(
+            *_place(name),
+            access=wanted,
+            hold=hold,
+            verify_owner=verify_owner,
+            # Without a wait for an instance the time-out is not for the few messages that an open takes.
+            timeout=timeout if hold else None,
+        )
         if message_mode:
             try:
                 pipe.set_state(_READ_MESSAGE)
@@ -236,16 +254,11 @@ class LocalTransport:
                 raise
         return pipe
 
-    def _open(self, name: PipeName, *, message_mode: bool, timeout: float | None, hold: bool, **options: Any) -> LocalMessagePipe | LocalStreamPipe:
-        kind = LocalMessagePipe if message_mode else LocalStreamPipe
-        # Without a wait for an instance the time-out is not for the few messages that an open takes.
-        return kind.open(*_place(name), hold=hold, timeout=timeout if hold else None, **options)
-
     def open(self, name: PipeName, *, access: int, verify_owner: bool = True) -> _engine.Handle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
         rights = _READ_ATTRIBUTES | _WRITE_ATTRIBUTES if access & ACCESS_WRITE else _READ_ATTRIBUTES
-        assert access & ~(ACCESS_READ | ACCESS_WRITE) == 0
-        return _engine.Handle.open(*_place(name), access=access | rights, hold=False, verify_owner=verify_owner, timeout=None)
+        wanted = access & (ACCESS_READ | ACCESS_WRITE) | rights
+        return _engine.Handle.open(*_place(name), access=wanted, hold=False, verify_owner=verify_owner, timeout=None)
 
     def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> LocalServerEnd:
         """See Transport.create."""

@@ -1,0 +1,123 @@
+/* The practical limit: the same engine between two processes, without Python.
+ *
+ *   limit rtt SIZE COUNT     prints the nanoseconds of one round trip
+ *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "handle.h"
+
+#define QUOTA 65536
+
+static const struct np_wait for_ever = {.deadline = NP_FOREVER};
+
+static void check(uint32_t code, const char *what)
+{
+    if (code == NP_OK)
+        return;
+    fprintf(stderr, "limit: %s: code %u\n", what, code);
+    exit(1);
+}
+
+static void put(struct np_handle *handle, const void *data, uint32_t size)
+{
+    uint32_t count;
+    check(np_write(handle, data, size, &count, &for_ever), "write");
+}
+
+static uint32_t get(struct np_handle *handle, void *buffer, uint32_t size)
+{
+    uint32_t count;
+    check(np_read(handle, buffer, size, &count, &for_ever), "read");
+    return count;
+}
+
+static int serve(const struct np_where *where, int ready, uint32_t size, long count, int round_trips)
+{
+    struct np_create_options options = {
+        .access = NP_ACCESS_DUPLEX,
+        .first_instance = true,
+        .type = NP_TYPE_MESSAGE,
+        .mode = NP_MODE_READ_MESSAGE,
+        .max_instances = 1,
+        .out_quota = QUOTA,
+        .in_quota = QUOTA,
+        .rule = {.allowed = NP_READ | NP_WRITE},
+    };
+    struct np_handle *handle;
+    char why[NP_WHY_SIZE] = "";
+    check(np_create(where, &options, &handle, why), why);
+    if (write(ready, "", 1) != 1)
+        return 1;
+    uint32_t code = np_connect(handle, &for_ever);
+    if (code != NP_PIPE_CONNECTED)
+        check(code, "connect");
+    uint8_t *buffer = malloc(size);
+    for (long i = 0; i < count; i++) {
+        get(handle, buffer, size);
+        if (round_trips)
+            put(handle, buffer, size);
+    }
+    if (!round_trips)
+        put(handle, "done", 4);
+    check(np_flush(handle, &for_ever), "flush");
+    np_close(handle, false);
+    free(buffer);
+    return 0;
+}
+
+static double dial(const struct np_where *where, uint32_t size, long count, int round_trips)
+{
+    struct np_open_options options = {
+        .access = NP_READ | NP_WRITE | NP_WRITE_ATTRIBUTES, .hold = true, .verify_owner = true};
+    struct np_handle *handle;
+    char why[NP_WHY_SIZE] = "";
+    check(np_open(where, &options, &for_ever, &handle, why), why);
+    check(np_set_state(handle, NP_MODE_READ_MESSAGE), "set state");
+    uint8_t *buffer = malloc(size < 4 ? 4 : size);
+    memset(buffer, 'x', size);
+    int64_t began = np_now();
+    for (long i = 0; i < count; i++) {
+        put(handle, buffer, size);
+        if (round_trips)
+            get(handle, buffer, size);
+    }
+    if (!round_trips)
+        get(handle, buffer, 4);
+    int64_t took = np_now() - began;
+    np_close(handle, false);
+    free(buffer);
+    return (double)took / (double)count;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 4 || (strcmp(argv[1], "rtt") != 0 && strcmp(argv[1], "oneway") != 0)) {
+        fprintf(stderr, "usage: limit rtt|oneway SIZE COUNT\n");
+        return 2;
+    }
+    int round_trips = strcmp(argv[1], "rtt") == 0;
+    uint32_t size = (uint32_t)strtoul(argv[2], NULL, 10);
+    long count = strtol(argv[3], NULL, 10);
+    char root[] = "/tmp/npipe-limit-XXXXXX";
+    int ready[2];
+    char byte;
+    if (!mkdtemp(root) || pipe(ready) != 0)
+        return 1;
+    struct np_where where = {.root = root, .folder = "LIMIT", .display = "limit"};
+    pid_t server = fork();
+    if (server == 0)
+        exit(serve(&where, ready[1], size, count, round_trips));
+    close(ready[1]);
+    int status = 1;
+    if (server > 0 && read(ready[0], &byte, 1) == 1)
+        printf("%.1f\n", dial(&where, size, count, round_trips));
+    waitpid(server, &status, 0);
+    rmdir(root);
+    return status == 0 ? 0 : 1;
+}

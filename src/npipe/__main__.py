@@ -1,0 +1,10 @@
+"""`python -m npipe` is the command `npipe`."""
+
+from __future__ import annotations
+
+import sys
+
+from npipe.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

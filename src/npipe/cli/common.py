@@ -1,0 +1,60 @@
+"""What several commands share: the article's pipe name, text as the article's programs send it, times."""
+
+from __future__ import annotations
+
+import codecs
+
+import click
+
+from npipe.errors import PipeArgumentError
+from npipe.options import check_timeout
+
+__all__ = ["DEFAULT_NAME", "check_seconds", "encode_text", "encoding_option", "printable"]
+
+DEFAULT_NAME = r"\\.\pipe\mynamedpipe"
+"""The name in Microsoft's articles."""
+
+_WIDE = "utf-16-le"  # what TCHAR is in a Unicode build
+
+
+def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Accept a codec that turns text into bytes and, piece by piece, back."""
+    try:
+        "\0".encode(value)
+        codecs.getincrementaldecoder(value)
+    except (LookupError, ValueError) as error:  # ValueError: a codec that refuses everything, such as "undefined"
+        raise click.BadParameter(f"{value!r} is no encoding of text.") from error
+    return value
+
+
+encoding_option = click.option(
+    "--encoding",
+    callback=_check_encoding,
+    default=_WIDE,
+    show_default=True,
+    metavar="CODEC",
+    help="How text becomes bytes; a final NUL is part of the message.",
+)
+"""`--encoding CODEC`, the same for the client and the server."""
+
+
+def encode_text(text: str, encoding: str, what: str) -> bytes:
+    """Return `text` and its final NUL in bytes; `what` is the parameter that the usage error (2) names."""
+    try:
+        return (text + "\0").encode(encoding)
+    except ValueError as error:
+        raise click.BadParameter(f"{encoding} cannot write it: {error}.", param_hint=what) from error
+
+
+def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Accept 0 or more seconds, infinity too, or None; the callback of options that are times."""
+    try:
+        check_timeout(value)
+    except PipeArgumentError as error:
+        raise click.BadParameter(f"{error.detail}.") from error
+    return value
+
+
+def printable(text: str) -> str:
+    """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,0 +1,268 @@
+"""`npipe serve`: Microsoft's "Multithreaded Pipe Server" as a program."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Self
+
+import click
+
+import npipe
+from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, printable
+from npipe.names import parse_name
+from npipe.options import parse_security
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from npipe.options import Security
+    from npipe.servers.threaded import Connection
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("npipe.serve")
+
+_DEFAULT_ANSWER = "Default answer from server."
+
+
+def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Security:
+    try:
+        return parse_security(value)
+    except npipe.PipeArgumentError as error:
+        raise click.BadParameter(f"{error.detail}.") from error
+
+
+@click.command()
+@click.argument("name", default=DEFAULT_NAME)
+@click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {_DEFAULT_ANSWER}]")
+@click.option("--echo", is_flag=True, help="Answer every request with itself.")
+@click.option(
+    "--exec",
+    "command",
+    metavar="COMMAND",
+    help="Answer with what the shell's COMMAND writes on its standard output; the request's bytes are its standard "
+    "input. A status other than 0 is logged, and what there is of output is still the answer.",
+)
+@click.option(
+    "--max-instances",
+    type=click.IntRange(1, 255),
+    metavar="N",
+    help="How many clients there may be at one time; 255 is no limit, and the default.",
+)
+@encoding_option
+@click.option(
+    "--mode",
+    type=click.Choice(["message", "byte"]),
+    default="message",
+    show_default=True,
+    help="The pipe's type; on a byte pipe a request is what one read returns.",
+)
+@click.option(
+    "--security",
+    callback=_security,
+    default="owner",
+    show_default=True,
+    metavar="owner|group:NAME|everyone",
+    help="Who may connect.",
+)
+@click.option(
+    "--model",
+    type=click.Choice(["threaded"]),
+    default="threaded",
+    show_default=True,
+    help="The server's architecture: a thread for each client.",
+)
+def serve(
+    name: str,
+    answer: str | None,
+    echo: bool,
+    command: str | None,
+    max_instances: int | None,
+    encoding: str,
+    mode: str,
+    security: Security,
+    model: str,
+) -> None:
+    r"""Serve the pipe NAME until Ctrl-C or SIGTERM.
+
+    NAME is \\.\pipe\mynamedpipe if not given. Each client has a thread, which answers its requests until it leaves.
+    Standard error has a line when a client comes (its number, process id and user) and one when it leaves.
+
+    The exit status is 0 after Ctrl-C or SIGTERM, which give requests that are being answered 5 seconds, and 1 with the
+    Win32 code on standard error when the name is taken or cannot be served.
+    """
+    if sum((answer is not None, echo, command is not None)) > 1:
+        raise click.UsageError("--answer, --echo and --exec exclude each other.")
+    _log_to_stderr()
+    with contextlib.ExitStack() as stack:
+        wait_for_signal = stack.enter_context(_signals(signal.SIGINT, signal.SIGTERM))
+        handler: Callable[[bytes], bytes]
+        if command is not None:
+            handler = stack.enter_context(_Command(command))
+        elif echo:
+            handler = bytes
+        else:
+            text = _DEFAULT_ANSWER if answer is None else answer
+            handler = _constant(encode_text(text, encoding, "--answer"))
+        with _name_taken(name):
+            server = npipe.serve(
+                name,
+                handler,
+                model=model,
+                mode=mode,
+                max_instances=max_instances,
+                security=security,
+                on_connect=_log_arrival,
+                on_disconnect=_log_departure,
+            )
+        logger.info("listening on %s, process %d", server.name, os.getpid())
+        try:
+            wait_for_signal()
+        finally:
+            server.close()
+
+
+def _constant(answer: bytes) -> Callable[[bytes], bytes]:
+    return lambda _request: answer
+
+
+@contextlib.contextmanager
+def _name_taken(name: str) -> Iterator[None]:
+    """Tell whose a name is that cannot be served because somebody serves it."""
+    try:
+        yield
+    except (npipe.PipeAccessError, npipe.PipeBusyError) as error:
+        parsed = parse_name(name)
+        for pipe in npipe.list_pipes():
+            if parse_name(pipe.name) == parsed:
+                raise click.ClickException(
+                    f"{parsed.path} is taken: process {pipe.pid} of {pipe.user} serves it (WinError {error.winerror})"
+                ) from error
+        raise
+
+
+# ---- Commands as handlers
+
+
+class _Command:
+    """A shell command that answers requests, each in a process of its own; what still runs at the end is killed."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._lock = threading.Lock()  # for _running
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def __call__(self, request: bytes) -> bytes:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", self._command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # A group of its own: Ctrl-C is for the server, which lets the command finish, and kills all of it if not.
+            process_group=0,
+        )
+        with process:
+            with self._lock:
+                self._running.add(process)
+            try:
+                answer, _ = process.communicate(request)
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        if process.returncode:
+            logger.warning("%s: %s", _this_client(), _how_it_ended(process))
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _this_client() -> str:
+    """Return "client N": handlers are not told whom they answer, but run in a thread that has the name."""
+    return threading.current_thread().name.removeprefix("npipe-").replace("-", " ")
+
+
+def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    if process.returncode < 0:
+        return f"the command was ended by signal {-process.returncode}"
+    return f"the command failed with status {process.returncode}"
+
+
+# ---- Signals
+
+
+@contextlib.contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
+    """Catch signals while in the context, which gives a function that waits until one has come.
+
+    The signal's number comes through a pipe, so it does not matter when it comes and which thread takes it. When the
+    context ends the signals have again the effect that they had: a second Ctrl-C ends a server that takes its time.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    wakeup = signal.set_wakeup_fd(writer)
+
+    def restore() -> None:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def wait() -> None:
+        while os.read(reader, 1)[0] not in numbers:
+            pass
+        restore()
+
+    try:
+        yield wait
+    finally:
+        restore()
+        os.close(reader)
+        os.close(writer)
+
+
+# ---- The log
+
+
+class _Line(logging.Formatter):
+    """A record as one line; an exception is its last words, not a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]}"
+        return f"npipe: {printable(text)}"
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    root = logging.getLogger("npipe")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    root.propagate = False
+
+
+def _log_arrival(connection: Connection) -> None:
+    try:
+        peer = connection.pipe.peer
+    except npipe.PipeError:  # gone already, and this must not stop the server
+        logger.info("client %d came and went", connection.number)
+    else:
+        logger.info("client %d came: process %d of %s", connection.number, peer.pid, peer.user or peer.uid)
+
+
+def _log_departure(connection: Connection) -> None:
+    requests = "1 request" if connection.requests == 1 else f"{connection.requests} requests"
+    logger.info("client %d left after %s", connection.number, requests)

@@ -1,0 +1,116 @@
+"""Fixtures that every test uses: a root folder of its own, unique names, processes that end with the test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root folder of this test's pipes; not there until something makes it."""
+    folder = tmp_path / "npipe-root"
+    monkeypatch.setenv("NPIPE_ROOT", str(folder))
+    return folder
+
+
+@pytest.fixture
+def name() -> str:
+    """A pipe name that nobody else uses."""
+    return rf"\\.\pipe\test-{os.getpid()}-{next(_numbers)}"
+
+
+class Child:
+    """A Python process that runs a script and talks by lines."""
+
+    def __init__(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=None if env is None else {**os.environ, **env},
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def line(self, deadline: float = 20.0) -> str:
+        """The next line of its standard output, without the newline; fails when none comes in time."""
+        found: list[str] = []
+        assert self.process.stdout is not None
+        reader = threading.Thread(target=lambda: found.append(self.process.stdout.readline()), daemon=True)  # type: ignore[union-attr]
+        reader.start()
+        reader.join(deadline)
+        if not found:
+            self.process.kill()
+            raise AssertionError(f"no line from the child within {deadline} s")
+        return found[0].rstrip("\n")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def wait(self, deadline: float = 20.0) -> int:
+        """Its exit status; fails when it does not end in time."""
+        return self.process.wait(deadline)
+
+    def end(self) -> None:
+        """Whatever it does: end it, and free what it holds here."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass  # it died with lines unread
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[..., Child]]:
+    """Starts Python processes that end with the test: child(script, *arguments) -> Child."""
+    children: list[Child] = []
+
+    def start(script: str, *arguments: str, env: dict[str, str] | None = None) -> Child:
+        made = Child(script, *arguments, env=env)
+        children.append(made)
+        return made
+
+    yield start
+    for made in children:
+        made.end()
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """No thread of the test's own survives it."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
+            thread.join(10)
+            assert not thread.is_alive(), f"{thread} is still running"

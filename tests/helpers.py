@@ -1,0 +1,187 @@
+"""Shortcuts over the engine's handles: pipes by keyword, calls in threads that are known to be blocked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import pytest
+
+from npipe import _engine
+from npipe.errors import PipeError
+from npipe.names import parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+Handle = _engine.Handle
+
+DEADLINE = 10.0  # seconds for what should happen at once
+BYTE, MESSAGE = 0, 4
+INBOUND, OUTBOUND, DUPLEX = 1, 2, 3
+READ_MESSAGE, NOWAIT = 2, 1
+UNLIMITED = 255
+GENERIC_READ, GENERIC_WRITE, READ_WRITE, NOTHING = 1 | 4, 2 | 8, 15, 4
+
+_FUTEX = (202, 98)  # system calls' numbers on x86-64 and on arm64
+_POLL = (7, 271, 73, 232, 281, 22)
+_WAIT_BITSET = 9  # without FUTEX_PRIVATE_FLAG: never one of the interpreter's own locks
+
+
+def place(name: str) -> tuple[str, str, str, str]:
+    parsed = parse_name(name)
+    return os.environ["NPIPE_ROOT"], parsed.folder, parsed.display, parsed.path
+
+
+def create(
+    name: str,
+    *,
+    type: int = MESSAGE,
+    mode: int | None = None,
+    direction: int = DUPLEX,
+    quota: int = 65536,
+    in_quota: int | None = None,
+    out_quota: int | None = None,
+    max_instances: int = UNLIMITED,
+    first: bool = False,
+    default_timeout_ms: int = 0,
+) -> Handle:
+    """CreateNamedPipe; in message-read mode when the type is message, unless `mode` says otherwise."""
+    return Handle.create(
+        *place(name),
+        access=direction,
+        first_instance=first,
+        type=type,
+        mode=(READ_MESSAGE if type == MESSAGE else 0) if mode is None else mode,
+        max_instances=max_instances,
+        out_quota=quota if out_quota is None else out_quota,
+        in_quota=quota if in_quota is None else in_quota,
+        default_timeout_ms=default_timeout_ms,
+    )
+
+
+def open(name: str, *, access: int = READ_WRITE, mode: int | None = None) -> Handle:
+    """CreateFile without a wait, then perhaps SetNamedPipeHandleState."""
+    handle = Handle.open(*place(name), access=access, hold=False, verify_owner=True, timeout=None)
+    if mode is not None:
+        handle.set_state(mode)
+    return handle
+
+
+def wait_named(name: str, timeout: float | None, *, use_default: bool = False) -> None:
+    """WaitNamedPipe."""
+    _engine.wait_named_pipe(*place(name), timeout, use_default)
+
+
+def connected(
+    name: str, *, type: int = MESSAGE, mode: int | None = None, direction: int = DUPLEX, quota: int = 65536, **options: int
+) -> tuple[Handle, Handle]:
+    """A server's and a client's end, both in message-read mode when the type is message and they may."""
+    in_quota, out_quota = options.pop("in_quota", quota), options.pop("out_quota", quota)
+    server = create(name, type=type, direction=direction, mode=mode, in_quota=in_quota, out_quota=out_quota, **options)
+    access = {INBOUND: GENERIC_WRITE, OUTBOUND: GENERIC_READ, DUPLEX: READ_WRITE}[direction]
+    wanted = (READ_MESSAGE if type == MESSAGE else 0) if mode is None else mode
+    client = open(name, access=access, mode=wanted if access & 8 else None)
+    assert server.connect(DEADLINE) == 535
+    return server, client
+
+
+@contextlib.contextmanager
+def fails(code: int) -> Iterator[None]:
+    """The block raises a PipeError with this Win32 code."""
+    with pytest.raises(PipeError) as caught:
+        yield
+    assert caught.value.winerror == code, f"{caught.value!r} has {caught.value.winerror}, expected {code}"
+
+
+def code_of(call: Callable[[], object]) -> int:
+    """The Win32 code of a call: 0 when it returns."""
+    try:
+        call()
+    except PipeError as error:
+        return error.winerror
+    return 0
+
+
+def read(handle: Handle, size: int = 1 << 20, timeout: float | None = DEADLINE) -> tuple[int, bytes]:
+    return handle.read_file(size, timeout)
+
+
+def write(handle: Handle, data: bytes, timeout: float | None = DEADLINE) -> int:
+    return handle.write_file(data, timeout)
+
+
+def would_wait(call: Callable[[], object]) -> bool:
+    """Whether a call with a time-out of 0 raised 121."""
+    return code_of(call) == 121
+
+
+class Background(Generic[T]):
+    """A call in a thread of its own."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._outcome: list[T] = []
+        self._error: BaseException | None = None
+        self._call = call
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append(self._call())
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def blocked(self) -> Background[T]:
+        """Returns when the call sleeps in the engine; fails when it returns instead."""
+        until = time.monotonic() + DEADLINE
+        while not self._sleeps():
+            assert self.running, f"it did not block: {self._outcome or self._error!r}"
+            assert time.monotonic() < until, "it neither blocks nor returns"
+            time.sleep(0.0005)  # nothing observable says that a thread has gone to sleep
+        return self
+
+    def _sleeps(self) -> bool:
+        try:
+            call = Path(f"/proc/self/task/{self._thread.native_id}/syscall").read_text().split()
+        except (OSError, ValueError):
+            return False
+        if call[0] == "running":
+            return False
+        number = int(call[0])
+        return number in _POLL or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
+
+    def result(self, deadline: float = DEADLINE) -> T:
+        """What the call returned or raised; fails when it is not over in time."""
+        self._thread.join(deadline)
+        assert not self._thread.is_alive(), f"still blocked after {deadline} s"
+        if self._error is not None:
+            raise self._error
+        return self._outcome[0]
+
+    def code(self, deadline: float = DEADLINE) -> int:
+        """The Win32 code of the call, 0 for success."""
+        return code_of(lambda: self.result(deadline))
+
+
+def blocked(call: Callable[[], T]) -> Background[T]:
+    """Starts a call that must block, and returns when it does."""
+    return Background(call).blocked()
+
+
+def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
+    """Waits for what the native thread does on its own; fails when it does not come."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.0005)
