@@ -554,17 +554,18 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
     else if (code == NP_OK) {
         np_link_ref(link);
         np_tx_begin_flush(link, &op);
-        while (code == NP_OK && !np_tx_flushed(link, &op)) {
-            /* After the look at the ring: what was read before the peer went is flushed. */
-            code = write_condition(link, true);
-            if (code == NP_OK)
-                code = waited;
+        for (;;) {
+            /* The condition before the ring: what was read before the peer went is flushed. */
+            uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+            code = in_use(handle, link) ? np_tx_pump(link) : condition;
+            if (code != NP_OK || np_tx_flushed(link, &op))
+                break;
+            code = condition != NP_OK ? condition : waited;
             if (code == NP_OK && wait->deadline == NP_TRY)
                 code = NP_WOULD_WAIT;
             if (code != NP_OK)
                 break;
             waited = wait_to_write(handle, link, &asked, wait);
-            code = in_use(handle, link) ? np_tx_pump(link) : code_of_end(link);
         }
         np_tx_end_flush(link, &op);
         np_link_unref(link);

@@ -1,0 +1,60 @@
+# README's two commands are `make demo` and `make test`; each sets itself up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.[ch]' -o -name meson.build)
+# The tools of the environment first: meson, ninja and cython are there.
+ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: demo test lint types test-c test-python bench clean
+
+demo: build/stamp-package
+	@$(ENV) $(PY) scripts/demo.py
+
+test: lint types test-c test-python
+
+lint: build/stamp-tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: build/stamp-tools
+	$(BIN)/mypy
+
+test-c: build/stamp-tools
+	$(ENV) scripts/build-c.sh build/c -Dtests=true -Dwerror=true
+	$(ENV) meson test -C build/c --print-errorlogs --num-processes 1
+
+test-python: build/stamp-package
+	$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
+
+bench: build/stamp-bench
+	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true
+	mkdir -p build/bench && cp build/bench-c/bench/limit build/bench/limit
+	$(ENV) $(PY) -m bench $(BENCH_ARGS)
+
+clean:
+	rm -rf build .venv
+
+# ---- Set-up
+
+build/stamp-venv:
+	@scripts/check-machine.sh $(PYTHON)
+	@mkdir -p build
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+build/stamp-tools: build/stamp-venv pyproject.toml
+	$(PY) scripts/install-groups.py build test
+	touch $@
+
+build/stamp-package: build/stamp-tools $(SOURCES)
+	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
+	$(PY) scripts/install-groups.py --extra cli
+	touch $@
+
+build/stamp-bench: build/stamp-package
+	$(PY) scripts/install-groups.py bench
+	touch $@

@@ -1,0 +1,52 @@
+/* A test is a function; a failed check says where and ends the program. */
+#ifndef NPIPE_CHECK_H
+#define NPIPE_CHECK_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                                     \
+    do {                                                                                     \
+        if (!(condition)) {                                                                  \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);          \
+            abort();                                                                         \
+        }                                                                                    \
+    } while (0)
+
+#define CHECK_EQUAL(got, expected)                                                           \
+    do {                                                                                     \
+        unsigned long long got_value = (unsigned long long)(got);                            \
+        unsigned long long expected_value = (unsigned long long)(expected);                  \
+        if (got_value != expected_value) {                                                   \
+            fprintf(stderr, "%s:%d: %s is %llu, not %llu\n", __FILE__, __LINE__, #got,       \
+                    got_value, expected_value);                                              \
+            abort();                                                                         \
+        }                                                                                    \
+    } while (0)
+
+#define RUN(test)                 \
+    do {                          \
+        printf("%s\n", #test);    \
+        fflush(stdout);           \
+        alarm(60);                \
+        test();                   \
+    } while (0)
+
+static inline void fill_pattern(unsigned char *data, size_t size, unsigned seed)
+{
+    for (size_t i = 0; i < size; i++)
+        data[i] = (unsigned char)((seed * 31 + i * 7 + (i >> 8)) % 251);
+}
+
+/* xorshift: the same numbers on every machine. */
+static inline unsigned next_random(unsigned long long *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return (unsigned)(*state >> 32);
+}
+
+#endif

@@ -1,0 +1,138 @@
+/* Both ends at work in threads of one process: for the thread sanitizer too. */
+#include "pair.h"
+
+struct job {
+    struct np_handle *handle;
+    unsigned long long random;
+    int count;
+    uint32_t largest;
+    int timeouts; /* give some of the calls hardly any time */
+    long arrived;
+};
+
+enum { MAGIC = 0x5a };
+
+static uint32_t make_message(struct job *job, unsigned char *data, uint32_t number)
+{
+    uint32_t size = 8 + (next_random(&job->random) % 16 ? next_random(&job->random) % 200 : next_random(&job->random) % job->largest);
+    memset(data, (int)(number % 251), size);
+    memcpy(data, &number, 4);
+    memcpy(data + 4, &size, 4);
+    return size;
+}
+
+static void *writer(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = malloc(job->largest + 8);
+    for (int i = 0; i < job->count;) {
+        uint32_t size = make_message(job, data, (uint32_t)i), count;
+        struct np_wait wait = job->timeouts && next_random(&job->random) % 4 == 0
+                                  ? (struct np_wait){.deadline = np_now() + next_random(&job->random) % 100000}
+                                  : for_ever;
+        uint32_t code = np_write(job->handle, data, size, &count, &wait);
+        if (code == NP_SEM_TIMEOUT)
+            continue; /* withdrawn: it must not arrive, so the same number goes again */
+        CHECK_EQUAL(code, NP_OK);
+        i++;
+    }
+    free(data);
+    return NULL;
+}
+
+static void *reader(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = malloc(job->largest + 8);
+    while (job->arrived < job->count) {
+        uint32_t count, number, size;
+        struct np_wait wait = job->timeouts && next_random(&job->random) % 4 == 0
+                                  ? (struct np_wait){.deadline = np_now() + next_random(&job->random) % 100000}
+                                  : for_ever;
+        uint32_t code = np_read(job->handle, data, job->largest + 8, &count, &wait);
+        if (code == NP_SEM_TIMEOUT)
+            continue;
+        CHECK_EQUAL(code, NP_OK);
+        memcpy(&number, data, 4);
+        memcpy(&size, data + 4, 4);
+        CHECK_EQUAL(number, job->arrived);
+        CHECK_EQUAL(size, count);
+        for (uint32_t i = 8; i < size; i++)
+            CHECK_EQUAL(data[i], number % 251);
+        job->arrived++;
+    }
+    free(data);
+    return NULL;
+}
+
+static void both_ways(uint32_t quota, int count, uint32_t largest, int timeouts)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, quota);
+    struct job jobs[4] = {
+        {&pair.client, 1234567, count, largest, timeouts, 0},
+        {&pair.server, 7654321, count, largest, timeouts, 0},
+        {&pair.server, 1111111, count, largest, timeouts, 0},
+        {&pair.client, 2222222, count, largest, timeouts, 0},
+    };
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, i < 2 ? writer : reader, &jobs[i]) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    close_pair(&pair);
+}
+
+static void every_message_arrives_once_and_in_order(void)
+{
+    both_ways(65536, 20000, 60000, 0);
+    both_ways(10, 5000, 3000, 0);
+    both_ways(0, 3000, 3000, 0);
+}
+
+static void messages_larger_than_the_ring_arrive_whole(void)
+{
+    both_ways(65536, 2000, 700000, 0);
+    both_ways(100, 500, 300000, 0);
+}
+
+static void what_timed_out_was_neither_consumed_nor_sent(void)
+{
+    both_ways(10, 3000, 3000, 1);
+    both_ways(4096, 1000, 300000, 1);
+    both_ways(65536, 5000, 700000, 1);
+}
+
+static void *blocked_reader(void *argument)
+{
+    struct np_handle *handle = argument;
+    char byte;
+    uint32_t count;
+    uint32_t code = np_read(handle, &byte, 1, &count, &for_ever);
+    CHECK(code == NP_BROKEN_PIPE || code == NP_INVALID_HANDLE);
+    return NULL;
+}
+
+static void a_close_ends_reads_that_wait(void)
+{
+    for (int i = 0; i < 2000; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 100);
+        pthread_t threads[3];
+        for (int k = 0; k < 3; k++)
+            CHECK(pthread_create(&threads[k], NULL, blocked_reader, k < 2 ? &pair.server : &pair.client) == 0);
+        close_end(&pair.server);
+        for (int k = 0; k < 3; k++)
+            CHECK(pthread_join(threads[k], NULL) == 0);
+        close_pair(&pair);
+    }
+}
+
+int main(void)
+{
+    RUN(every_message_arrives_once_and_in_order);
+    RUN(messages_larger_than_the_ring_arrive_whole);
+    RUN(what_timed_out_was_neither_consumed_nor_sent);
+    RUN(a_close_ends_reads_that_wait);
+    return 0;
+}

@@ -1,0 +1,311 @@
+/* One ring between two ends in one thread: entries, quotas, partial reads, deferral, withdrawal, streaming. */
+#include "pair.h"
+
+static void messages_keep_their_boundaries(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 65536);
+    CHECK_EQUAL(try_write(&pair.client, "abc", 3), NP_OK);
+    CHECK_EQUAL(try_write(&pair.client, "", 0), NP_OK);
+    CHECK_EQUAL(try_write(&pair.client, "defg", 4), NP_OK);
+    expect_read(&pair.server, 100, NP_OK, "abc");
+    expect_read(&pair.server, 100, NP_OK, "");
+    expect_read(&pair.server, 2, NP_MORE_DATA, "de");
+    expect_read(&pair.server, 0, NP_MORE_DATA, "");
+    expect_read(&pair.server, 2, NP_OK, "fg");
+    expect_read(&pair.server, 2, NP_WOULD_WAIT, "");
+    close_pair(&pair);
+}
+
+static void byte_reads_cross_messages_and_swallow_empty_ones(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 65536);
+    pair.server.mode = 0;
+    try_write(&pair.client, "", 0);
+    try_write(&pair.client, "abc", 3);
+    try_write(&pair.client, "", 0);
+    try_write(&pair.client, "def", 3);
+    try_write(&pair.client, "", 0);
+    expect_read(&pair.server, 4, NP_OK, "abcd");
+    expect_read(&pair.server, 100, NP_OK, "ef"); /* and the trailing empty one with it */
+    expect_read(&pair.server, 100, NP_WOULD_WAIT, "");
+    try_write(&pair.client, "abc", 3);
+    try_write(&pair.client, "", 0);
+    expect_read(&pair.server, 3, NP_OK, "abc"); /* filled exactly: the empty one stays */
+    expect_read(&pair.server, 3, NP_OK, "");
+    close_pair(&pair);
+}
+
+static void entries_of_every_size_survive_every_position_in_the_ring(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 40000);
+    static unsigned char out[40000], in[40000];
+    static const uint32_t sizes[] = {0, 1, 2, 126, 127, 128, 129, 255, 256, 4095, 16383, 16384, 16385, 32767, 32768, 39999, 40000};
+    for (unsigned round = 0; round < 400; round++)
+        for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            uint32_t size = sizes[i], count;
+            fill_pattern(out, size, round + i);
+            CHECK_EQUAL(try_write(&pair.client, out, size), NP_OK);
+            CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &only_try), NP_OK);
+            CHECK_EQUAL(count, size);
+            CHECK(memcmp(in, out, size) == 0);
+        }
+    close_pair(&pair);
+}
+
+static void the_quota_is_exact_whatever_the_entries_are(void)
+{
+    static const uint32_t quotas[] = {1, 10, 4096, 65536, 100000};
+    for (unsigned i = 0; i < sizeof quotas / sizeof *quotas; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, quotas[i]);
+        for (uint32_t k = 0; k < quotas[i]; k++)
+            CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_OK); /* one byte of header for each byte */
+        CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_WOULD_WAIT);
+        if (quotas[i] < 65536)
+            CHECK_EQUAL(try_write(&pair.client, "", 0), NP_OK); /* never waits */
+        expect_read(&pair.server, 1, NP_OK, "x");
+        CHECK_EQUAL(try_write(&pair.client, "y", 1), NP_OK);
+        close_pair(&pair);
+    }
+}
+
+static struct np_op *submit(struct np_handle *handle, const void *data, uint32_t size)
+{
+    struct np_op *op = calloc(1, sizeof *op);
+    op->in = data;
+    op->size = size;
+    pthread_mutex_lock(&handle->tx_lock);
+    CHECK_EQUAL(np_tx_submit(handle->link, op), NP_OK);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return op;
+}
+
+static bool pumped(struct np_handle *handle, struct np_op *op)
+{
+    pthread_mutex_lock(&handle->tx_lock);
+    CHECK_EQUAL(np_tx_pump(handle->link), NP_OK);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return op->done;
+}
+
+static uint32_t withdraw(struct np_handle *handle, struct np_op *op)
+{
+    pthread_mutex_lock(&handle->tx_lock);
+    uint32_t code = np_tx_withdraw(handle->link, op);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+static void a_write_over_the_quota_is_visible_at_once_and_complete_when_enough_is_read(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    struct np_op *op = submit(&pair.client, "abcdefghijklmnopqrstuvwxy", 25);
+    CHECK(!op->done);
+    uint32_t count, available, left;
+    char seen[100];
+    CHECK_EQUAL(np_peek(&pair.server, seen, sizeof seen, &count, &available, &left), NP_OK);
+    CHECK(count == 25 && available == 25 && left == 0);
+    expect_read(&pair.server, 14, NP_MORE_DATA, "abcdefghijklmn");
+    CHECK(!pumped(&pair.client, op));
+    expect_read(&pair.server, 1, NP_MORE_DATA, "o");
+    CHECK(pumped(&pair.client, op));
+    free(op);
+    close_pair(&pair);
+}
+
+static void deferred_writes_complete_in_order(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    struct np_op *op[50];
+    for (int i = 0; i < 50; i++)
+        op[i] = submit(&pair.client, "0123456789abcde", 15); /* more than there are slots for deferred entries */
+    for (int i = 0; i < 50; i++) {
+        CHECK(!pumped(&pair.client, op[i]));
+        uint32_t count, available, left;
+        CHECK_EQUAL(np_peek(&pair.server, NULL, 0, &count, &available, &left), NP_OK);
+        CHECK_EQUAL(available, (50 - i) * 15); /* also of those that wait outside the ring */
+        expect_read(&pair.server, 15, NP_OK, "0123456789abcde");
+        CHECK(pumped(&pair.client, op[i]));
+        free(op[i]);
+    }
+    close_pair(&pair);
+}
+
+static void a_withdrawn_write_takes_its_unread_rest_with_it(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4);
+    struct np_op *first = submit(&pair.client, "first-", 6), *second = submit(&pair.client, "second", 6),
+                 *third = submit(&pair.client, "third-", 6);
+    expect_read(&pair.server, 1, NP_MORE_DATA, "f");
+    CHECK_EQUAL(withdraw(&pair.client, second), NP_OK);
+    CHECK_EQUAL(withdraw(&pair.client, first), NP_OK);
+    uint32_t count, available, left;
+    char seen[100];
+    CHECK_EQUAL(np_peek(&pair.server, seen, sizeof seen, &count, &available, &left), NP_OK);
+    CHECK(count == 6 && available == 6 && memcmp(seen, "third-", 6) == 0);
+    expect_read(&pair.server, 6, NP_OK, "third-");
+    CHECK(pumped(&pair.client, third));
+    CHECK_EQUAL(np_flush(&pair.client, &only_try), NP_OK);
+    free(first);
+    free(second);
+    free(third);
+    close_pair(&pair);
+}
+
+static void a_flush_does_not_wait_for_what_was_withdrawn(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4);
+    CHECK_EQUAL(try_write(&pair.client, "abc", 3), NP_OK);
+    struct np_op *op = submit(&pair.client, "too much", 8);
+    CHECK_EQUAL(np_flush(&pair.client, &only_try), NP_WOULD_WAIT);
+    CHECK_EQUAL(withdraw(&pair.client, op), NP_OK);
+    CHECK_EQUAL(np_flush(&pair.client, &only_try), NP_WOULD_WAIT);
+    expect_read(&pair.server, 3, NP_OK, "abc");
+    CHECK_EQUAL(np_flush(&pair.client, &only_try), NP_OK);
+    free(op);
+    close_pair(&pair);
+}
+
+static void an_entry_larger_than_the_ring_streams_through_it(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 1000);
+    enum { SIZE = 1000000, PIECE = 30000 };
+    unsigned char *out = malloc(SIZE), *in = malloc(SIZE);
+    fill_pattern(out, SIZE, 3);
+    struct np_op *op = submit(&pair.client, out, SIZE);
+    uint32_t got = 0, count;
+    while (got < SIZE) {
+        uint32_t want = SIZE - got < PIECE ? SIZE - got : PIECE;
+        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try), got + want == SIZE ? NP_OK : NP_MORE_DATA);
+        CHECK_EQUAL(count, want);
+        got += count;
+        pumped(&pair.client, op);
+    }
+    CHECK(op->done && memcmp(in, out, SIZE) == 0);
+    free(op);
+    free(out);
+    free(in);
+    close_pair(&pair);
+}
+
+static void a_read_that_times_out_in_a_long_message_consumes_nothing(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 1000);
+    enum { SIZE = 300000 };
+    unsigned char *out = malloc(SIZE), *in = malloc(SIZE);
+    fill_pattern(out, SIZE, 5);
+    struct np_op *op = submit(&pair.client, out, SIZE);
+    for (int i = 0; i < 3; i++) { /* nobody pumps: it takes what stands in the ring, and gives it back */
+        uint32_t count;
+        struct np_wait wait = for_ms(1);
+        CHECK_EQUAL(np_read(&pair.server, in, SIZE, &count, &wait), NP_SEM_TIMEOUT);
+        pumped(&pair.client, op);
+    }
+    CHECK(!op->done);
+    uint32_t got = 0, count;
+    while (got < SIZE) {
+        uint32_t want = SIZE - got < 999 ? SIZE - got : 999;
+        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try), got + want == SIZE ? NP_OK : NP_MORE_DATA);
+        got += count;
+        pumped(&pair.client, op);
+    }
+    CHECK(op->done && memcmp(in, out, SIZE) == 0);
+    free(op);
+    free(out);
+    free(in);
+    close_pair(&pair);
+}
+
+static void post_read(struct np_handle *handle, struct np_op *op, uint32_t size)
+{
+    op->size = size;
+    op->pended = true;
+    pthread_mutex_lock(&handle->rx_lock);
+    np_queue_append(&handle->link->rx.first, &handle->link->rx.last, op);
+    np_rx_post(handle->link);
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+static void a_pending_read_counts_as_room(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 0);
+    struct np_op first = {0}, second = {0};
+    uint32_t count;
+    CHECK_EQUAL(try_write(&pair.client, "abc", 3), NP_WOULD_WAIT); /* a rendezvous without a reader */
+    post_read(&pair.server, &first, 2);
+    post_read(&pair.server, &second, 2);
+    CHECK_EQUAL(try_write(&pair.client, "abcde", 5), NP_WOULD_WAIT);
+    pair.client.mode |= NP_MODE_NOWAIT;
+    CHECK_EQUAL(np_write(&pair.client, "abcde", 5, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 0); /* a message is all or nothing */
+    CHECK_EQUAL(np_write(&pair.client, "abc", 3, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 3);
+    CHECK_EQUAL(np_write(&pair.client, "d", 1, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 0); /* both reads are spoken for */
+    pthread_mutex_lock(&pair.server.rx_lock);
+    np_rx_leave(pair.server.link, &first);
+    np_rx_leave(pair.server.link, &second);
+    pthread_mutex_unlock(&pair.server.rx_lock);
+    expect_read(&pair.server, 2, NP_MORE_DATA, "ab");
+    expect_read(&pair.server, 2, NP_OK, "c");
+    CHECK_EQUAL(np_write(&pair.client, "d", 1, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 0); /* nobody reads any more */
+    close_pair(&pair);
+}
+
+static void what_was_written_before_a_close_stays_readable(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 100);
+    try_write(&pair.client, "last words", 10);
+    close_end(&pair.client);
+    expect_read(&pair.server, 4, NP_MORE_DATA, "last");
+    CHECK_EQUAL(try_write(&pair.server, "x", 1), NP_NO_DATA);
+    expect_read(&pair.server, 10, NP_OK, " words");
+    expect_read(&pair.server, 10, NP_BROKEN_PIPE, "");
+    close_pair(&pair);
+}
+
+static void what_the_dead_had_not_finished_writing_goes_with_them(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    try_write(&pair.client, "12345678", 8);
+    struct np_op *op = submit(&pair.client, "over the quota", 14);
+    np_link_alert(pair.server.link, NP_ALERT_GONE); /* what the native thread does when the socket hangs up */
+    expect_read(&pair.server, 100, NP_OK, "12345678");
+    expect_read(&pair.server, 100, NP_BROKEN_PIPE, "");
+    pthread_mutex_lock(&pair.client.tx_lock);
+    np_tx_forget(pair.client.link, op);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    free(op);
+    close_pair(&pair);
+}
+
+int main(void)
+{
+    RUN(messages_keep_their_boundaries);
+    RUN(byte_reads_cross_messages_and_swallow_empty_ones);
+    RUN(entries_of_every_size_survive_every_position_in_the_ring);
+    RUN(the_quota_is_exact_whatever_the_entries_are);
+    RUN(a_write_over_the_quota_is_visible_at_once_and_complete_when_enough_is_read);
+    RUN(deferred_writes_complete_in_order);
+    RUN(a_withdrawn_write_takes_its_unread_rest_with_it);
+    RUN(a_flush_does_not_wait_for_what_was_withdrawn);
+    RUN(an_entry_larger_than_the_ring_streams_through_it);
+    RUN(a_read_that_times_out_in_a_long_message_consumes_nothing);
+    RUN(a_pending_read_counts_as_room);
+    RUN(what_was_written_before_a_close_stays_readable);
+    RUN(what_the_dead_had_not_finished_writing_goes_with_them);
+    return 0;
+}
