@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 Handle = _engine.Handle
 
-DEADLINE = 10.0  # seconds for what should happen at once
+DEADLINE = 5.0  # seconds for what should happen at once
 BYTE, MESSAGE = 0, 4
 INBOUND, OUTBOUND, DUPLEX = 1, 2, 3
 READ_MESSAGE, NOWAIT = 2, 1

@@ -432,6 +432,31 @@ def test_messages_of_more_blocked_writers_than_there_are_slots_all_arrive_in_ord
     assert client.peek_pipe() == (b"", 0, 0)
 
 
+@pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
+@pytest.mark.parametrize("size", [50, 100_000, BIG])
+def test_a_byte_read_loses_nothing_when_a_complete_entry_stands_before_a_pending_one(name: str, type: int, size: int) -> None:
+    server, client = h.connected(name, type=type, mode=0, quota=10)
+    h.write(server, b"first", 0)
+    writing = h.blocked(lambda: h.write(server, b"x" * size))
+    got = b""
+    while len(got) < 5 + size:
+        got += h.read(client, BIG + 5)[1]
+    assert got == b"first" + b"x" * size
+    assert writing.result() == size
+
+
+def test_a_byte_read_loses_nothing_with_more_blocked_writers_than_there_are_slots(name: str) -> None:
+    server, client = h.connected(name, type=h.BYTE, quota=3)
+    writers = [h.blocked(lambda i=i: h.write(server, b"message %02d" % i)) for i in range(70)]
+    everything = b"".join(b"message %02d" % i for i in range(70))
+    got = b""
+    while len(got) < len(everything):
+        got += h.read(client, 10_000)[1]
+    assert got == everything
+    for writer in writers:
+        writer.result()
+
+
 # ---- recv: a whole message
 
 
