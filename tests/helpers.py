@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Handle = _engine.Handle
+MessageHandle = _engine.MessageHandle
 
 DEADLINE = 5.0  # seconds for what should happen at once
 BYTE, MESSAGE = 0, 4
@@ -66,7 +67,7 @@ def create(
     )
 
 
-def open(name: str, *, access: int = READ_WRITE, mode: int | None = None) -> Handle:
+def open_client(name: str, *, access: int = READ_WRITE, mode: int | None = None) -> Handle:
     """CreateFile without a wait, then perhaps SetNamedPipeHandleState."""
     handle = Handle.open(*place(name), access=access, hold=False, verify_owner=True, timeout=None)
     if mode is not None:
@@ -80,14 +81,32 @@ def wait_named(name: str, timeout: float | None, *, use_default: bool = False) -
 
 
 def connected(
-    name: str, *, type: int = MESSAGE, mode: int | None = None, direction: int = DUPLEX, quota: int = 65536, **options: int
+    name: str,
+    *,
+    type: int = MESSAGE,
+    mode: int | None = None,
+    direction: int = DUPLEX,
+    quota: int = 65536,
+    max_instances: int = UNLIMITED,
+    default_timeout_ms: int = 0,
+    in_quota: int | None = None,
+    out_quota: int | None = None,
 ) -> tuple[Handle, Handle]:
     """A server's and a client's end, both in message-read mode when the type is message and they may."""
-    in_quota, out_quota = options.pop("in_quota", quota), options.pop("out_quota", quota)
-    server = create(name, type=type, direction=direction, mode=mode, in_quota=in_quota, out_quota=out_quota, **options)
+    server = create(
+        name,
+        type=type,
+        direction=direction,
+        mode=mode,
+        quota=quota,
+        in_quota=in_quota,
+        out_quota=out_quota,
+        max_instances=max_instances,
+        default_timeout_ms=default_timeout_ms,
+    )
     access = {INBOUND: GENERIC_WRITE, OUTBOUND: GENERIC_READ, DUPLEX: READ_WRITE}[direction]
     wanted = (READ_MESSAGE if type == MESSAGE else 0) if mode is None else mode
-    client = open(name, access=access, mode=wanted if access & 8 else None)
+    client = open_client(name, access=access, mode=wanted if access & 8 else None)
     assert server.connect(DEADLINE) == 535
     return server, client
 
@@ -98,6 +117,12 @@ def fails(code: int) -> Iterator[None]:
     with pytest.raises(PipeError) as caught:
         yield
     assert caught.value.winerror == code, f"{caught.value!r} has {caught.value.winerror}, expected {code}"
+
+
+def has_code(error: BaseException, *codes: int) -> None:
+    """Fails unless `error` is a PipeError with one of these codes."""
+    if not isinstance(error, PipeError) or error.winerror not in codes:
+        raise AssertionError(f"expected one of {codes}, got {error!r}") from error
 
 
 def code_of(call: Callable[[], object]) -> int:
@@ -172,6 +197,16 @@ class Background(Generic[T]):
     def code(self, deadline: float = DEADLINE) -> int:
         """The Win32 code of the call, 0 for success."""
         return code_of(lambda: self.result(deadline))
+
+
+def started(call: Callable[..., T], *arguments: object) -> Background[T]:
+    """Starts a call that may or may not block."""
+    return Background(lambda: call(*arguments))
+
+
+def blocked_in(call: Callable[..., T], *arguments: object) -> Background[T]:
+    """The same as blocked(), for a call with arguments of its own."""
+    return Background(lambda: call(*arguments)).blocked()
 
 
 def blocked(call: Callable[[], T]) -> Background[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
 
 
 def test_a_full_disk_is_one_line() -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "npipe", "ls"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
         )
@@ -111,9 +112,9 @@ def test_a_full_disk_is_one_line() -> None:
     assert done.stderr == "npipe: [Errno 28] No space left on device\n"
 
 
-def test_a_root_folder_that_others_may_write_to_is_one_line(root: os.PathLike[str]) -> None:
-    os.mkdir(root)
-    os.chmod(root, 0o777)
+def test_a_root_folder_that_others_may_write_to_is_one_line(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o777)
     done = run("wait", "x")
     assert done.returncode == 1
     assert done.stderr.startswith("npipe: [WinError 5] ")

@@ -405,7 +405,8 @@ def test_strangers_files_in_the_root_do_not_matter(root: Path, name: str) -> Non
 
 AS_USER = """
     import os, sys, npipe
-    import encodings.idna, npipe.transports.local, pwd, socket  # while the user may still read them
+    import encodings.utf_16_le, npipe.transports.local, pwd, socket, traceback  # while they may still be read
+    npipe.names.parse_name("x")
     uid, gid, groups, name, what = sys.argv[1:6]
     os.setgroups([int(group) for group in groups.split(",") if group])
     os.setgid(int(gid))
@@ -472,7 +473,7 @@ def test_other_users_against_access_rules(
     with npipe.listen(name, security=security) as listener:
         visitor = as_user(child, name, **who)
         if allowed:
-            with listener.accept(20) as pipe:
+            with listener.accept(5) as pipe:
                 assert pipe.recv(timeout=10) == b"hello"
                 assert pipe.peer.uid == who.get("uid", OTHER)
                 assert pipe.peer.pid == visitor.pid

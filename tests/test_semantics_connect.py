@@ -20,7 +20,7 @@ else:
 def test_a_client_completes_all_pending_connects(name: str) -> None:
     server = h.create(name)
     pending = [h.blocked(lambda: server.connect(h.DEADLINE)) for _ in range(4)]
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert [connect.result() for connect in pending] == [0, 0, 0, 0]
 
 
@@ -30,7 +30,7 @@ def test_disconnecting_a_listening_instance_ends_pending_connects_with_233(name:
     server.disconnect()
     assert [connect.code() for connect in pending] == [233, 233]
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
     with h.fails(233):
         server.disconnect()
 
@@ -43,7 +43,7 @@ def test_closing_a_listening_instance_ends_pending_connects_with_109(name: str) 
 
 
 def _pend(server: h.Handle, client: h.Handle, what: str) -> h.Background[Any]:
-    reader, writer = (server, client) if what.endswith("server") else (client, server)
+    reader = server if what.endswith("server") else client
     calls: dict[str, Callable[[], Any]] = {
         "read": lambda: h.read(reader),
         "write": lambda: h.write(reader, b"x" * 100),
@@ -93,7 +93,7 @@ def test_a_disconnect_discards_what_was_unread_in_both_directions(name: str) -> 
             h.read(handle, 100, 0)
     with h.fails(121):
         server.connect(0.001)
-    fresh = h.open(name)
+    fresh = h.open_client(name)
     assert server.connect(0) == 535
     assert server.peek_pipe(100) == (b"", 0, 0)
     assert fresh.peek_pipe(100) == (b"", 0, 0)
@@ -114,7 +114,7 @@ def test_a_disconnected_client_never_revives_and_its_close_harms_nobody(name: st
     connecting = h.blocked(lambda: server.connect(h.DEADLINE))
     with h.fails(233):
         h.write(old, b"x")
-    new = h.open(name)
+    new = h.open_client(name)
     assert connecting.result() == 0
     with h.fails(233):
         h.read(old)
@@ -132,7 +132,7 @@ def test_a_server_keeps_its_modes_over_disconnect_and_connect_and_the_client_sta
     server.disconnect()
     with h.fails(536):
         server.connect(0)
-    fresh = h.open(name)
+    fresh = h.open_client(name)
     assert server.get_state()[0] == h.READ_MESSAGE | h.NOWAIT
     assert fresh.get_state()[0] == 0
 
@@ -140,7 +140,7 @@ def test_a_server_keeps_its_modes_over_disconnect_and_connect_and_the_client_sta
 def test_an_instance_can_be_connected_and_disconnected_many_times(name: str) -> None:
     server = h.create(name, max_instances=1)
     for turn in range(200):
-        client = h.open(name, mode=h.READ_MESSAGE)
+        client = h.open_client(name, mode=h.READ_MESSAGE)
         h.write(client, b"%d" % turn)
         assert server.connect(0) == 535
         assert h.read(server, 100, 0) == (0, b"%d" % turn)
@@ -158,7 +158,7 @@ def test_an_instance_can_be_connected_and_disconnected_many_times(name: str) -> 
 def test_connect_blocks_until_a_client_comes(name: str) -> None:
     server = h.create(name)
     connecting = h.blocked(lambda: server.connect(h.DEADLINE))
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert connecting.result() == 0
 
 
@@ -166,22 +166,24 @@ def test_connect_on_a_disconnected_instance_makes_it_listen_and_blocks(name: str
     server, _old = h.connected(name)
     server.disconnect()
     connecting = h.blocked(lambda: server.connect(h.DEADLINE))
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert connecting.result() == 0
 
 
 @pytest.mark.parametrize("mode", [0, h.NOWAIT])
 def test_connect_with_a_client_there_is_535_as_often_as_one_asks(name: str, mode: int) -> None:
     server = h.create(name, mode=mode)
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert [server.connect(0) for _ in range(3)] == [535, 535, 535]
 
 
 @pytest.mark.parametrize("mode", [0, h.NOWAIT])
 @pytest.mark.parametrize("data", [None, b"", b"left"])
-def test_connect_after_the_client_came_and_went_is_232_and_what_it_left_can_be_read(name: str, mode: int, data: bytes | None) -> None:
+def test_connect_after_the_client_came_and_went_is_232_and_what_it_left_can_be_read(
+    name: str, mode: int, data: bytes | None
+) -> None:
     server = h.create(name, mode=h.READ_MESSAGE | mode)
-    client = h.open(name)
+    client = h.open_client(name)
     if data is not None:
         h.write(client, data)
     client.close_handle()
@@ -195,7 +197,7 @@ def test_connect_after_the_client_came_and_went_is_232_and_what_it_left_can_be_r
     with h.fails(232):
         server.connect(0)
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
     server.disconnect()
 
 
@@ -217,7 +219,7 @@ def test_a_nowait_server_polls_536_then_535_then_232(name: str) -> None:
         for _ in range(2):
             with h.fails(536):
                 server.connect()
-        client = h.open(name)
+        client = h.open_client(name)
         assert server.connect() == 535
         client.close_handle()
         with h.fails(232):
@@ -225,7 +227,7 @@ def test_a_nowait_server_polls_536_then_535_then_232(name: str) -> None:
         server.disconnect()
         with h.fails(536):
             server.connect()
-    h.open(name).close_handle()
+    h.open_client(name).close_handle()
 
 
 @pytest.mark.parametrize("timeout", [0, 0.02])
@@ -233,7 +235,7 @@ def test_a_connect_that_timed_out_leaves_the_instance_listening(name: str, timeo
     server = h.create(name)
     with h.fails(121):
         server.connect(timeout)
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert server.connect(0) == 535
 
 
@@ -242,7 +244,7 @@ def test_setting_nowait_leaves_a_pending_connect_pending(name: str) -> None:
     connecting = h.blocked(lambda: server.connect(h.DEADLINE))
     server.set_state(h.NOWAIT)
     assert connecting.running
-    _client = h.open(name)
+    _client = h.open_client(name)
     assert connecting.result() == 0
 
 
@@ -271,12 +273,12 @@ def test_disconnect_twice_is_233(name: str) -> None:
 def test_disconnect_of_a_listening_instance_takes_it_out_of_the_line(name: str) -> None:
     one, two = h.create(name), h.create(name)
     one.disconnect()
-    client = h.open(name)
+    client = h.open_client(name)
     assert two.connect(0) == 535
     h.write(client, b"for two")
     assert h.read(two) == (0, b"for two")
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
 
 
 def test_disconnect_needs_no_right(name: str) -> None:
@@ -290,7 +292,9 @@ def test_disconnect_needs_no_right(name: str) -> None:
 
 @pytest.mark.parametrize("closer", ["server", "client"])
 @pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
-def test_what_the_closing_end_wrote_stays_readable_and_what_it_had_not_read_is_gone(name: str, closer: str, type: int) -> None:
+def test_what_the_closing_end_wrote_stays_readable_and_what_it_had_not_read_is_gone(
+    name: str, closer: str, type: int
+) -> None:
     server, client = h.connected(name, type=type)
     closing, staying = (server, client) if closer == "server" else (client, server)
     h.write(closing, b"one")
@@ -324,7 +328,9 @@ def test_an_over_quota_write_of_the_end_that_closes_stays_readable(name: str, cl
         h.read(staying)
 
 
-def test_a_dead_process_leaves_its_completed_messages_and_takes_the_pending_one_along(name: str, child: Callable[..., Any]) -> None:
+def test_a_dead_process_leaves_its_completed_messages_and_takes_the_pending_one_along(
+    name: str, child: Callable[..., Any]
+) -> None:
     server = h.create(name, quota=10)
     other = child(
         r"""
@@ -351,7 +357,9 @@ def test_a_dead_process_leaves_its_completed_messages_and_takes_the_pending_one_
         h.read(server)
 
 
-def test_a_process_that_dies_while_its_write_is_partly_read_takes_the_rest_along(name: str, child: Callable[..., Any]) -> None:
+def test_a_process_that_dies_while_its_write_is_partly_read_takes_the_rest_along(
+    name: str, child: Callable[..., Any]
+) -> None:
     server = h.create(name, quota=10)
     other = child(
         r"""
@@ -395,7 +403,15 @@ def _state(name: str, state: str, type: int) -> h.Handle:
 
 
 KEPT: list[h.Handle] = []  # peers that must stay open
-STATES = ["S listening", "S disconnected", "C disconnected", "S closing", "C closing", "S closing, data left", "C closing, data left"]
+STATES = [
+    "S listening",
+    "S disconnected",
+    "C disconnected",
+    "S closing",
+    "C closing",
+    "S closing, data left",
+    "C closing, data left",
+]
 
 _OPERATIONS: dict[str, tuple[Callable[[h.Handle], Any], list[Any]]] = {
     # A number is a code of failure; anything else is what the call returns, byte type first.
@@ -417,13 +433,15 @@ _OPERATIONS: dict[str, tuple[Callable[[h.Handle], Any], list[Any]]] = {
 @pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
 @pytest.mark.parametrize("operation", _OPERATIONS)
 @pytest.mark.parametrize("state", STATES)
-def test_every_operation_gives_what_the_table_says_in_every_state(name: str, state: str, operation: str, type: int) -> None:
+def test_every_operation_gives_what_the_table_says_in_every_state(
+    name: str, state: str, operation: str, type: int
+) -> None:
     handle = _state(name, state, type)
     call, results = _OPERATIONS[operation]
     expected = results[STATES.index(state)]
     if expected == "empty":
         expected = (234, b"") if type == h.MESSAGE else (0, b"")
-    succeeds = not isinstance(expected, int) or operation.startswith("get") and expected in (0, 255)
+    succeeds = not isinstance(expected, int) or (operation.startswith("get") and expected in (0, 255))
     if succeeds:
         assert call(handle) == expected
     else:
@@ -475,7 +493,7 @@ def test_waiting_with_a_listening_instance_returns_at_once_and_reserves_nothing(
         h.wait_named(name, 0)
         h.wait_named(name, None)
         h.wait_named(name, None, use_default=True)
-    _client = h.open(name)
+    _client = h.open_client(name)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001, 0.05])
@@ -532,15 +550,15 @@ def test_the_death_of_the_last_server_process_ends_waits_with_2(name: str, child
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        server = _engine.Handle.create(*place, access=3, first_instance=True, type=4, mode=0, max_instances=1, out_quota=1,
-                                       in_quota=1, default_timeout_ms=0)
+        server = _engine.Handle.create(*place, access=3, first_instance=True, type=4, mode=0, max_instances=1,
+                                       out_quota=1, in_quota=1, default_timeout_ms=0)
         print("on", flush=True)
         sys.stdin.readline()
         """,
         name,
     )
     assert other.line() == "on"
-    _client = h.open(name)
+    _client = h.open_client(name)
     waiter = h.blocked(lambda: h.wait_named(name, h.DEADLINE))
     other.kill()
     assert waiter.code() == 2
@@ -567,7 +585,8 @@ def test_a_held_open_gets_the_instance_that_comes_free(name: str) -> None:
 def test_held_opens_are_served_in_the_order_in_which_they_came(name: str) -> None:
     _ends = h.connected(name)
     openings = [
-        h.blocked(lambda: h.Handle.open(*h.place(name), access=15, hold=True, verify_owner=True, timeout=h.DEADLINE)) for _ in range(3)
+        h.blocked(lambda: h.Handle.open(*h.place(name), access=15, hold=True, verify_owner=True, timeout=h.DEADLINE))
+        for _ in range(3)
     ]
     for opening in openings:
         server = h.create(name)

@@ -39,7 +39,7 @@ def test_message_read_mode_on_a_new_byte_pipe_is_refused_and_leaves_no_pipe(name
     with h.fails(87):
         h.create(name, type=h.BYTE, mode=h.READ_MESSAGE)
     with h.fails(2):
-        h.open(name)
+        h.open_client(name)
 
 
 def test_byte_read_mode_on_a_message_pipe_is_accepted(name: str) -> None:
@@ -61,7 +61,9 @@ def test_the_instance_limit_is_reported_as_given_on_both_ends(name: str, maximum
     assert client.get_info()[3] == maximum
 
 
-@pytest.mark.parametrize(("out_quota", "in_quota"), [(0, 0), (1, 3), (5000, 6000), (65537, 1), (0x7FFFFFFF, 0), (0xFFFFFFFF, 0)])
+@pytest.mark.parametrize(
+    ("out_quota", "in_quota"), [(0, 0), (1, 3), (5000, 6000), (65537, 1), (0x7FFFFFFF, 0), (0xFFFFFFFF, 0)]
+)
 def test_buffer_sizes_are_reported_exactly_as_given_and_not_swapped(name: str, out_quota: int, in_quota: int) -> None:
     server, client = h.connected(name, out_quota=out_quota, in_quota=in_quota)
     assert server.get_info()[1:3] == (out_quota, in_quota)
@@ -79,7 +81,7 @@ def test_the_default_time_out_is_used_by_waits_and_zero_means_50_ms(name: str, g
 
 def test_an_instance_listens_as_soon_as_it_is_created(name: str) -> None:
     server = h.create(name)
-    client = h.open(name)
+    client = h.open_client(name)
     h.write(client, b"before ConnectNamedPipe")
     assert server.connect(0) == 535
     assert h.read(server) == (0, b"before ConnectNamedPipe")
@@ -87,7 +89,11 @@ def test_an_instance_listens_as_soon_as_it_is_created(name: str) -> None:
 
 def test_a_server_of_an_inbound_pipe_may_not_write_nor_set_its_modes(name: str) -> None:
     server, _client = h.connected(name, direction=h.INBOUND)
-    for call in (lambda: server.write_file(b"x", 0), lambda: server.write_file(b"", 0), lambda: server.flush_buffers(0)):
+    for call in (
+        lambda: server.write_file(b"x", 0),
+        lambda: server.write_file(b"", 0),
+        lambda: server.flush_buffers(0),
+    ):
         with h.fails(5):
             call()
     with h.fails(5):
@@ -115,11 +121,13 @@ def test_a_server_of_an_outbound_pipe_may_not_read_nor_ask_for_its_state(name: s
 
 
 @pytest.mark.parametrize(("first", "later"), [(h.MESSAGE, h.BYTE), (h.BYTE, h.MESSAGE)])
-def test_a_later_instance_of_the_other_type_is_accepted_and_gets_the_pipes_type(name: str, first: int, later: int) -> None:
+def test_a_later_instance_of_the_other_type_is_accepted_and_gets_the_pipes_type(
+    name: str, first: int, later: int
+) -> None:
     one = h.create(name, type=first, mode=0)
     two = h.create(name, type=later, mode=0)
     assert one.get_info()[0] == two.get_info()[0] == 1 | first
-    clients = [h.open(name), h.open(name)]
+    clients = [h.open_client(name), h.open_client(name)]
     assert [client.get_info()[0] for client in clients] == [first, first]
     h.write(clients[1], b"ab")
     h.write(clients[1], b"cd")
@@ -131,7 +139,7 @@ def test_a_later_instance_with_message_read_mode_on_a_byte_pipe_reads_bytes_or_i
     try:
         second = h.create(name, type=h.MESSAGE, mode=h.READ_MESSAGE)
     except OSError as error:
-        assert getattr(error, "winerror", None) == 87
+        h.has_code(error, 87)
     else:
         assert second.get_state()[0] == 0
         second.close_handle()
@@ -156,7 +164,7 @@ def test_a_later_instances_limit_is_ignored(name: str) -> None:
 def test_a_later_instances_default_time_out_is_ignored(name: str) -> None:
     _one = h.create(name, default_timeout_ms=60)
     _two = h.create(name, default_timeout_ms=20_000)
-    _clients = h.open(name), h.open(name)
+    _clients = h.open_client(name), h.open_client(name)
     began = time.monotonic()
     with h.fails(121):
         h.wait_named(name, None, use_default=True)
@@ -166,7 +174,7 @@ def test_a_later_instances_default_time_out_is_ignored(name: str) -> None:
 def test_buffer_sizes_are_each_instances_own(name: str) -> None:
     one = h.create(name, quota=3)
     two = h.create(name, quota=7)
-    first, second = h.open(name), h.open(name)
+    first, second = h.open_client(name), h.open_client(name)
     assert one.get_info()[1:3] == first.get_info()[1:3] == (3, 3)
     assert two.get_info()[1:3] == second.get_info()[1:3] == (7, 7)
     assert h.would_wait(lambda: h.write(first, b"1234", 0))
@@ -176,7 +184,7 @@ def test_buffer_sizes_are_each_instances_own(name: str) -> None:
 def test_read_and_wait_modes_are_each_handles_own(name: str) -> None:
     one = h.create(name, mode=h.READ_MESSAGE)
     two = h.create(name, mode=h.NOWAIT)
-    first, second = h.open(name), h.open(name, mode=h.READ_MESSAGE | h.NOWAIT)
+    first, second = h.open_client(name), h.open_client(name, mode=h.READ_MESSAGE | h.NOWAIT)
     assert [handle.get_state()[0] for handle in (one, two, first, second)] == [2, 1, 0, 3]
 
 
@@ -221,7 +229,9 @@ def test_a_refused_create_takes_no_place(name: str) -> None:
         h.create(name)
 
 
-def test_another_process_sees_the_limit_the_direction_and_the_first_instance(name: str, child: Callable[..., Any]) -> None:
+def test_another_process_sees_the_limit_the_direction_and_the_first_instance(
+    name: str, child: Callable[..., Any]
+) -> None:
     _server = h.create(name, max_instances=2)
     other = child(_CREATE, name)
     assert other.line() == "first 5"
@@ -242,9 +252,11 @@ _CREATE = r"""
     n = parse_name(sys.argv[1])
     kept = []
     def create(what, **changes):
-        options = dict(access=3, first_instance=False, type=4, mode=0, max_instances=9, out_quota=1, in_quota=1, default_timeout_ms=0)
+        options = dict(access=3, first_instance=False, type=4, mode=0, max_instances=9, out_quota=1, in_quota=1,
+                       default_timeout_ms=0)
         try:
-            kept.append(_engine.Handle.create(os.environ["NPIPE_ROOT"], n.folder, n.display, n.path, **{**options, **changes}))
+            place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
+            kept.append(_engine.Handle.create(*place, **{**options, **changes}))
             print(what, 0, flush=True)
         except PipeError as error:
             print(what, error.winerror, flush=True)
@@ -261,7 +273,7 @@ _CREATE = r"""
 
 def test_a_name_that_was_never_created_is_not_found(name: str) -> None:
     with h.fails(2):
-        h.open(name)
+        h.open_client(name)
     for timeout in (0, 1, None):
         with h.fails(2):
             h.wait_named(name, timeout)
@@ -272,7 +284,7 @@ def test_the_name_ends_with_the_last_server_handle_though_clients_still_hold_dat
     h.write(server, b"left")
     server.close_handle()
     with h.fails(2):
-        h.open(name)
+        h.open_client(name)
     with h.fails(2):
         h.wait_named(name, None)
     assert client.get_state()[1] == 0
@@ -286,7 +298,7 @@ def test_the_name_can_be_created_anew_with_another_type_while_an_old_client_ling
     server.close_handle()
     fresh = h.create(name, type=h.BYTE, direction=h.INBOUND, first=True)
     assert fresh.get_info()[0] == 1
-    other = h.open(name, access=h.GENERIC_WRITE)
+    other = h.open_client(name, access=h.GENERIC_WRITE)
     h.write(other, b"new")
     assert h.read(fresh) == (0, b"new")
     with h.fails(109):
@@ -298,13 +310,13 @@ def test_an_instance_whose_client_has_closed_is_still_counted_and_not_available(
     client.close_handle()
     assert server.get_state()[1] == 1
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
     server.disconnect()
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
     with h.fails(121):
         server.connect(0.01)
-    again = h.open(name)
+    again = h.open_client(name)
     h.write(again, b"x")
     assert server.connect(0) == 535
     assert h.read(server) == (0, b"x")
@@ -313,7 +325,7 @@ def test_an_instance_whose_client_has_closed_is_still_counted_and_not_available(
 @pytest.mark.parametrize("count", [2, 5])
 def test_instances_are_counted_by_open_server_handles(name: str, count: int) -> None:
     servers = [h.create(name) for _ in range(count)]
-    client = h.open(name)
+    client = h.open_client(name)
     for closed, server in enumerate(reversed(servers)):
         assert client.get_state()[1] == count - closed
         assert server.get_state()[1] == count - closed
@@ -327,7 +339,13 @@ def test_closing_a_handle_twice_is_no_error_and_using_it_is_6(name: str) -> None
         handle.close_handle()
         handle.close_handle()
         assert handle.closed
-        for call in (lambda x=handle: h.read(x), lambda x=handle: h.write(x, b"x"), handle.peek_pipe, handle.get_state, handle.get_info):
+        for call in (
+            lambda x=handle: h.read(x),
+            lambda x=handle: h.write(x, b"x"),
+            handle.peek_pipe,
+            handle.get_state,
+            handle.get_info,
+        ):
             with h.fails(6):
                 call()
 
@@ -336,12 +354,12 @@ def test_the_death_of_a_server_process_ends_its_instances(name: str, child: Call
     other = child(_CREATE, name)
     for expected in ("first 0", "direction 5", "second 0", "third 0"):
         assert other.line() == expected
-    client = h.open(name, mode=h.READ_MESSAGE)
+    client = h.open_client(name, mode=h.READ_MESSAGE)
     reading = h.blocked(lambda: h.read(client))
     other.kill()
     assert reading.code() == 109
     with h.fails(2):
-        h.open(name)
+        h.open_client(name)
     with h.fails(2):
         h.wait_named(name, None)
     with h.fails(232):
@@ -371,22 +389,27 @@ def test_the_death_of_a_server_process_ends_its_instances(name: str, child: Call
 )
 def test_a_client_may_ask_for_what_the_direction_allows(name: str, direction: int, access: int, code: int) -> None:
     server = h.create(name, direction=direction, max_instances=1)
-    assert h.code_of(lambda: h.open(name, access=access)) == code
+    assert h.code_of(lambda: h.open_client(name, access=access)) == code
     if code:
         # A refused open does not consume the instance.
         rights = {h.INBOUND: h.GENERIC_WRITE, h.OUTBOUND: h.GENERIC_READ, h.DUPLEX: h.READ_WRITE}[direction]
-        _client = h.open(name, access=rights)
+        _client = h.open_client(name, access=rights)
     assert h.code_of(lambda: server.connect(0)) in ((0, 232) if code == 0 else (0,))
 
 
 def test_an_open_without_any_access_is_a_full_connection(name: str) -> None:
     server = h.create(name, max_instances=1)
     connecting = h.blocked(lambda: server.connect(h.DEADLINE))
-    client = h.open(name, access=h.NOTHING)
+    client = h.open_client(name, access=h.NOTHING)
     assert connecting.result() == 0
     with h.fails(231):
-        h.open(name)
-    for call in (lambda: h.read(client, 1, 0), lambda: h.write(client, b"x", 0), lambda: client.peek_pipe(1), lambda: client.transact_pipe(b"", 0)):
+        h.open_client(name)
+    for call in (
+        lambda: h.read(client, 1, 0),
+        lambda: h.write(client, b"x", 0),
+        lambda: client.peek_pipe(1),
+        lambda: client.transact_pipe(b"", 0),
+    ):
         with h.fails(5):
             call()
     assert client.get_info()[0] == 4
@@ -399,18 +422,18 @@ def test_an_open_without_any_access_is_a_full_connection(name: str) -> None:
 def test_a_wrong_direction_is_told_before_busy(name: str, direction: int, access: int) -> None:
     _server, _client = h.connected(name, direction=direction)
     with h.fails(5):
-        h.open(name, access=access)
+        h.open_client(name, access=access)
 
 
 def test_a_pipe_without_a_listening_instance_is_busy(name: str) -> None:
     _server, _client = h.connected(name)
     with h.fails(231):
-        h.open(name)
+        h.open_client(name)
 
 
 def test_clients_get_the_instance_that_has_listened_longest(name: str) -> None:
     servers = [h.create(name) for _ in range(3)]
-    clients = [h.open(name) for _ in range(3)]
+    clients = [h.open_client(name) for _ in range(3)]
     # The order in which they listen again counts, not the order of creation, nor who waits in ConnectNamedPipe.
     for index in (2, 0, 1):
         servers[index].disconnect()
@@ -418,7 +441,7 @@ def test_clients_get_the_instance_that_has_listened_longest(name: str) -> None:
             servers[index].connect(0.001)
     waiting = h.blocked(lambda: servers[1].connect(h.DEADLINE))
     for index in (2, 0, 1):
-        client = h.open(name)
+        client = h.open_client(name)
         h.write(client, b"for %d" % index)
         clients.append(client)
         assert servers[index].connect(0) == 535
@@ -428,7 +451,7 @@ def test_clients_get_the_instance_that_has_listened_longest(name: str) -> None:
 
 def test_a_new_client_is_in_byte_read_mode_and_waits(name: str) -> None:
     server = h.create(name, mode=h.READ_MESSAGE | h.NOWAIT)
-    client = h.open(name)
+    client = h.open_client(name)
     assert client.get_state()[0] == 0
     h.write(server, b"ab")
     h.write(server, b"cd")
@@ -439,16 +462,25 @@ def test_a_new_client_is_in_byte_read_mode_and_waits(name: str) -> None:
 def test_missing_rights_of_a_client_are_told_in_every_state(name: str, state: str) -> None:
     server = h.create(name)
     second = h.create(name)
-    reader, writer = h.open(name, access=h.GENERIC_READ), h.open(name, access=h.GENERIC_WRITE)
+    reader, writer = h.open_client(name, access=h.GENERIC_READ), h.open_client(name, access=h.GENERIC_WRITE)
     for end in (server, second):
         if state == "server closed":
             end.close_handle()
         elif state == "disconnected":
             end.disconnect()
-    for call in (lambda: h.write(reader, b"x", 0), lambda: h.write(reader, b"", 0), lambda: reader.transact_pipe(b"x", 0)):
+    for call in (
+        lambda: h.write(reader, b"x", 0),
+        lambda: h.write(reader, b"", 0),
+        lambda: reader.transact_pipe(b"x", 0),
+    ):
         with h.fails(5):
             call()
-    for other in (lambda: h.read(writer, 1, 0), lambda: h.read(writer, 0, 0), lambda: writer.peek_pipe(0), lambda: writer.transact_pipe(b"x", 0)):
+    for other in (
+        lambda: h.read(writer, 1, 0),
+        lambda: h.read(writer, 0, 0),
+        lambda: writer.peek_pipe(0),
+        lambda: writer.transact_pipe(b"x", 0),
+    ):
         with h.fails(5):
             other()
 
@@ -458,7 +490,7 @@ def test_missing_rights_of_a_server_are_told_in_every_state(name: str, state: st
     inbound, outbound = h.create(name, direction=h.INBOUND), h.create(name + "o", direction=h.OUTBOUND)
     if state == "disconnected":
         for server, suffix in ((inbound, ""), (outbound, "o")):
-            _client = h.open(name + suffix, access=h.NOTHING)
+            _client = h.open_client(name + suffix, access=h.NOTHING)
             server.disconnect()
     with h.fails(5):
         h.write(inbound, b"x", 0)

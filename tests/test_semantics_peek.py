@@ -50,9 +50,13 @@ def test_a_peek_of_a_message_pipe_sees_the_head_message_whatever_the_read_mode(n
         assert client.peek_pipe(size) == (seen, 7, 3 - len(seen))
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, (b"", 7, 4)), (2, (b"cd", 7, 2)), (4, (b"cdef", 7, 0)), (9, (b"cdef", 7, 0))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(0, (b"", 7, 4)), (2, (b"cd", 7, 2)), (4, (b"cdef", 7, 0)), (9, (b"cdef", 7, 0))]
+)
 @pytest.mark.parametrize("mode", [0, h.READ_MESSAGE])
-def test_a_peek_after_a_partial_read_sees_the_remainder(name: str, size: int, expected: tuple[bytes, int, int], mode: int) -> None:
+def test_a_peek_after_a_partial_read_sees_the_remainder(
+    name: str, size: int, expected: tuple[bytes, int, int], mode: int
+) -> None:
     server, client = h.connected(name, mode=mode)
     h.write(server, b"abcdef")
     h.write(server, b"ghi")
@@ -99,7 +103,7 @@ def test_entries_of_blocked_writers_are_counted_and_seen_in_full(name: str, quot
     assert h.read(client) == (0, b"a" * 100)
     assert client.peek_pipe(1000) == (b"b" * 50, 50, 0)
     assert h.read(client) == (0, b"b" * 50)
-    assert first.result(), second.result() == (100, 50)
+    assert (first.result(), second.result()) == (100, 50)
 
 
 @pytest.mark.parametrize("size", [1, 70_000, BIG, 3_000_000])
@@ -116,7 +120,7 @@ def test_a_message_larger_than_the_ring_is_seen_in_full_while_its_writer_is_bloc
 
 def test_a_byte_peek_sees_across_entries_larger_than_the_ring(name: str) -> None:
     server, client = h.connected(name, type=h.BYTE, quota=10)
-    writers = [h.blocked(lambda x=x: h.write(server, x * 100_000)) for x in (b"a", b"b", b"c")]
+    writers = [h.blocked_in(h.write, server, x * 100_000) for x in (b"a", b"b", b"c")]
     everything = b"a" * 100_000 + b"b" * 100_000 + b"c" * 100_000
     for size in (100_001, 200_000, 250_000, 300_000, 400_000):
         seen, available, left = client.peek_pipe(size)
@@ -144,7 +148,8 @@ def test_a_peek_into_a_long_message_goes_with_reads_of_parts(name: str, done: in
         code, part = h.read(client, take)
         assert (code, part) == (234 if position + take < BIG else 0, data[position : position + take])
         position += take
-    assert h.read(client, BIG) == (0, data[position:])
+    if position < BIG:
+        assert h.read(client, BIG) == (0, data[position:])
     assert writing.result() == BIG
 
 
@@ -204,7 +209,7 @@ def test_a_peek_of_an_empty_message_that_a_closed_peer_left_is_no_error(name: st
 def test_a_peek_by_a_server_without_a_client_is_230(name: str, state: str) -> None:
     server = h.create(name)
     if state == "disconnected":
-        _client = h.open(name)
+        _client = h.open_client(name)
         server.disconnect()
     with h.fails(230):
         server.peek_pipe(10)

@@ -143,7 +143,9 @@ def test_a_message_split_over_two_pending_reads_gives_234_and_then_the_rest(name
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pending_read_completes_with_the_first_write_and_does_not_wait_to_be_full(name: str, kind: tuple[str, int, int]) -> None:
+def test_a_pending_read_completes_with_the_first_write_and_does_not_wait_to_be_full(
+    name: str, kind: tuple[str, int, int]
+) -> None:
     server, client = h.connected(name, type=kind[1], mode=kind[2])
     reading = h.blocked(lambda: h.read(client, 100))
     h.write(server, b"abc")
@@ -160,7 +162,9 @@ def test_a_pending_read_completes_with_the_first_write_and_does_not_wait_to_be_f
     ],
 )
 @pytest.mark.parametrize("quota", [0, 4, 65536])
-def test_pending_reads_are_served_in_order(name: str, kind: tuple[str, int, int], expected: list[tuple[int, bytes]], quota: int) -> None:
+def test_pending_reads_are_served_in_order(
+    name: str, kind: tuple[str, int, int], expected: list[tuple[int, bytes]], quota: int
+) -> None:
     server, client = h.connected(name, type=kind[1], mode=kind[2], quota=quota)
     reads = [h.blocked(lambda: h.read(client, 2)) for _ in range(3)]
     assert h.write(server, b"abcde", 0) == 5
@@ -300,7 +304,7 @@ def test_a_nowait_read_tells_the_state_before_emptiness(name: str, size: int) ->
     server = h.create(name, mode=h.NOWAIT)
     with h.fails(536):
         server.read_file(size)
-    client = h.open(name, mode=h.NOWAIT)
+    client = h.open_client(name, mode=h.NOWAIT)
     with h.fails(232):
         server.read_file(size)
     server.disconnect()
@@ -311,7 +315,9 @@ def test_a_nowait_read_tells_the_state_before_emptiness(name: str, size: int) ->
 
 @pytest.mark.parametrize("timeout", [0, 0.001, 0.05])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_read_that_times_out_is_121_and_consumes_nothing(name: str, kind: tuple[str, int, int], timeout: float) -> None:
+def test_a_read_that_times_out_is_121_and_consumes_nothing(
+    name: str, kind: tuple[str, int, int], timeout: float
+) -> None:
     server, client = h.connected(name, type=kind[1], mode=kind[2])
     for _ in range(3):
         with h.fails(121):
@@ -371,7 +377,9 @@ def test_after_a_disconnect_reads_are_233_at_once_and_the_data_is_lost(name: str
 
 @pytest.mark.parametrize("quota", [0, 10, 4096, 65536])
 @pytest.mark.parametrize("size", [70_000, BIG, 3_000_000])
-def test_a_message_far_over_the_quota_is_read_whole_while_its_writer_is_pending(name: str, quota: int, size: int) -> None:
+def test_a_message_far_over_the_quota_is_read_whole_while_its_writer_is_pending(
+    name: str, quota: int, size: int
+) -> None:
     server, client = h.connected(name, quota=quota)
     data = bytes(range(256)) * (size // 256)
     writing = h.blocked(lambda: h.write(server, data))
@@ -381,7 +389,9 @@ def test_a_message_far_over_the_quota_is_read_whole_while_its_writer_is_pending(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_zero_time_out_read_takes_a_visible_entry_that_is_larger_than_the_quota(name: str, kind: tuple[str, int, int]) -> None:
+def test_a_zero_time_out_read_takes_a_visible_entry_that_is_larger_than_the_quota(
+    name: str, kind: tuple[str, int, int]
+) -> None:
     server, client = h.connected(name, type=kind[1], mode=kind[2], quota=10)
     writing = h.blocked(lambda: h.write(server, b"a" * BIG))
     assert h.read(client, 1000, 0)[1] == b"a" * 1000
@@ -390,7 +400,9 @@ def test_a_zero_time_out_read_takes_a_visible_entry_that_is_larger_than_the_quot
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_nowait_read_takes_a_visible_entry_that_is_larger_than_the_ring(name: str, kind: tuple[str, int, int]) -> None:
+def test_a_nowait_read_takes_a_visible_entry_that_is_larger_than_the_ring(
+    name: str, kind: tuple[str, int, int]
+) -> None:
     server, client = h.connected(name, type=kind[1], mode=kind[2], quota=10)
     client.set_state(kind[2] | h.NOWAIT)
     writing = h.blocked(lambda: h.write(server, b"a" * BIG))
@@ -403,7 +415,7 @@ def test_a_nowait_read_takes_a_visible_entry_that_is_larger_than_the_ring(name: 
 @pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
 def test_a_byte_read_joins_the_entries_of_several_blocked_writers(name: str, type: int) -> None:
     server, client = h.connected(name, type=type, mode=0, quota=10)
-    writers = [h.blocked(lambda x=x: h.write(server, x * 100_000)) for x in (b"a", b"b", b"c")]
+    writers = [h.blocked_in(h.write, server, x * 100_000) for x in (b"a", b"b", b"c")]
     assert client.peek_pipe()[1] == 300_000
     assert h.read(client, 300_000) == (0, b"a" * 100_000 + b"b" * 100_000 + b"c" * 100_000)
     assert [writer.result() for writer in writers] == [100_000] * 3
@@ -424,7 +436,7 @@ def test_parts_of_a_long_message_are_234_until_its_end(name: str) -> None:
 
 def test_messages_of_more_blocked_writers_than_there_are_slots_all_arrive_in_order(name: str) -> None:
     server, client = h.connected(name, quota=3)
-    writers = [h.blocked(lambda i=i: h.write(server, b"message %d" % i)) for i in range(70)]
+    writers = [h.blocked_in(h.write, server, b"message %d" % i) for i in range(70)]
     assert client.peek_pipe()[1] == sum(len(b"message %d" % i) for i in range(70))
     assert [h.read(client) for _ in range(70)] == [(0, b"message %d" % i) for i in range(70)]
     for writer in writers:
@@ -434,7 +446,9 @@ def test_messages_of_more_blocked_writers_than_there_are_slots_all_arrive_in_ord
 
 @pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
 @pytest.mark.parametrize("size", [50, 100_000, BIG])
-def test_a_byte_read_loses_nothing_when_a_complete_entry_stands_before_a_pending_one(name: str, type: int, size: int) -> None:
+def test_a_byte_read_loses_nothing_when_a_complete_entry_stands_before_a_pending_one(
+    name: str, type: int, size: int
+) -> None:
     server, client = h.connected(name, type=type, mode=0, quota=10)
     h.write(server, b"first", 0)
     writing = h.blocked(lambda: h.write(server, b"x" * size))
@@ -447,7 +461,7 @@ def test_a_byte_read_loses_nothing_when_a_complete_entry_stands_before_a_pending
 
 def test_a_byte_read_loses_nothing_with_more_blocked_writers_than_there_are_slots(name: str) -> None:
     server, client = h.connected(name, type=h.BYTE, quota=3)
-    writers = [h.blocked(lambda i=i: h.write(server, b"message %02d" % i)) for i in range(70)]
+    writers = [h.blocked_in(h.write, server, b"message %02d" % i) for i in range(70)]
     everything = b"".join(b"message %02d" % i for i in range(70))
     got = b""
     while len(got) < len(everything):
@@ -460,10 +474,10 @@ def test_a_byte_read_loses_nothing_with_more_blocked_writers_than_there_are_slot
 # ---- recv: a whole message
 
 
-def _message_ends(name: str, quota: int = 65536) -> tuple[h._engine.MessageHandle, h._engine.MessageHandle]:
+def _message_ends(name: str, quota: int = 65536) -> tuple[h.MessageHandle, h.MessageHandle]:
     ends = []
     for handle in h.connected(name, quota=quota):
-        end = h._engine.MessageHandle()
+        end = h.MessageHandle()
         end.adopt(handle)
         ends.append(end)
     return ends[0], ends[1]
@@ -544,11 +558,11 @@ def test_two_directions_do_not_wait_for_each_other(name: str) -> None:
     server, client = _message_ends(name, quota=0)
     go = threading.Barrier(2)
 
-    def swap(end: h._engine.MessageHandle) -> bytes:
+    def swap(end: h.MessageHandle) -> bytes:
         go.wait(h.DEADLINE)
-        receiving = h.blocked(lambda: end.recv(timeout=h.DEADLINE))
+        receiving = h.Background(lambda: end.recv(timeout=h.DEADLINE))
         end.send(b"x" * BIG, timeout=h.DEADLINE)
         return receiving.result()
 
-    both = [h.Background(lambda end=end: swap(end)) for end in (server, client)]
+    both = [h.started(swap, end) for end in (server, client)]
     assert [one.result() for one in both] == [b"x" * BIG] * 2

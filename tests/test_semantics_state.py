@@ -55,11 +55,11 @@ def test_setting_modes_needs_the_right_to_write_attributes(name: str) -> None:
     with h.fails(5):
         server.set_state(0)
     _sender = h.create(name + "o", direction=h.OUTBOUND)
-    reader = h.open(name + "o", access=h.GENERIC_READ)
+    reader = h.open_client(name + "o", access=h.GENERIC_READ)
     with h.fails(5):
         reader.set_state(0)
     _second = h.create(name + "o", direction=h.OUTBOUND)
-    able = h.open(name + "o", access=h.GENERIC_READ | 8)
+    able = h.open_client(name + "o", access=h.GENERIC_READ | 8)
     able.set_state(h.READ_MESSAGE)
     assert able.get_state()[0] == h.READ_MESSAGE
 
@@ -68,10 +68,7 @@ def test_setting_modes_needs_the_right_to_write_attributes(name: str) -> None:
 def test_switching_to_nowait_with_something_pending_is_231(name: str, what: str) -> None:
     server, client = h.connected(name, quota=0)
     pending: h.Background[Any]
-    if what == "read":
-        pending = h.blocked(lambda: h.read(client))
-    else:
-        pending = h.blocked(lambda: h.write(client, b"abc"))
+    pending = h.blocked_in(h.read, client) if what == "read" else h.blocked_in(h.write, client, b"abc")
     with h.fails(231):
         client.set_state(h.READ_MESSAGE | h.NOWAIT)
     assert client.get_state()[0] == h.READ_MESSAGE
@@ -114,7 +111,7 @@ def test_what_is_being_waited_for_can_be_had_after_nowait_is_taken_back(name: st
 @pytest.mark.parametrize("type", [h.BYTE, h.MESSAGE])
 def test_the_state_is_the_own_ends_modes_without_the_type(name: str, type: int) -> None:
     server = h.create(name, type=type)
-    client = h.open(name)
+    client = h.open_client(name)
     assert server.get_state() == (h.READ_MESSAGE if type == h.MESSAGE else 0, 1)
     assert client.get_state() == (0, 1)
 
@@ -136,8 +133,9 @@ def test_current_instances_count_those_of_all_processes(name: str, child: Callab
         from npipe import _engine
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
-        kept = [_engine.Handle.create(os.environ["NPIPE_ROOT"], n.folder, n.display, n.path, access=3, first_instance=False, type=4,
-                                      mode=0, max_instances=255, out_quota=1, in_quota=1, default_timeout_ms=0) for _ in range(2)]
+        place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
+        kept = [_engine.Handle.create(*place, access=3, first_instance=False, type=4, mode=0, max_instances=255,
+                                      out_quota=1, in_quota=1, default_timeout_ms=0) for _ in range(2)]
         print(kept[0].get_state()[1], flush=True)
         sys.stdin.readline()
         """,
@@ -154,7 +152,7 @@ def test_current_instances_count_those_of_all_processes(name: str, child: Callab
 def test_a_client_of_any_access_may_ask_for_state_and_information(name: str) -> None:
     for access in (h.NOTHING, h.GENERIC_READ, h.GENERIC_WRITE):
         _server = h.create(name)
-        client = h.open(name, access=access)
+        client = h.open_client(name, access=access)
         assert client.get_state()[0] == 0
         assert client.get_info()[0] == 4
         _server.close_handle()
@@ -175,7 +173,9 @@ def test_a_flush_with_nothing_unread_returns_at_once(name: str, end: str) -> Non
 
 
 @pytest.mark.parametrize("data", [[b"abc"], [b""], [b"abc", b""], [b"", b"abc"]])
-def test_a_flush_blocks_until_the_peer_has_read_everything_and_peeking_is_not_enough(name: str, data: list[bytes]) -> None:
+def test_a_flush_blocks_until_the_peer_has_read_everything_and_peeking_is_not_enough(
+    name: str, data: list[bytes]
+) -> None:
     server, client = h.connected(name)
     for message in data:
         h.write(server, message)
@@ -262,7 +262,7 @@ def test_a_flush_without_the_right_to_write_is_5(name: str) -> None:
         server.flush_buffers(0)
     _sender = h.create(name + "o", direction=h.OUTBOUND)
     with h.fails(5):
-        h.open(name + "o", access=h.GENERIC_READ).flush_buffers(0)
+        h.open_client(name + "o", access=h.GENERIC_READ).flush_buffers(0)
 
 
 def test_a_flush_blocks_in_nowait_mode_too(name: str) -> None:
@@ -278,10 +278,10 @@ def test_flushes_and_writes_of_several_threads_all_end(name: str) -> None:
     server, client = h.connected(name, quota=10)
     for _ in range(100):
         both: list[h.Background[Any]] = [
-            h.Background(lambda: h.write(server, b"x" * 12)),
-            h.Background(lambda: server.flush_buffers(h.DEADLINE)),
-            h.Background(lambda: h.write(server, b"x" * 12)),
-            h.Background(lambda: server.flush_buffers(h.DEADLINE)),
+            h.started(h.write, server, b"x" * 12, 4 * h.DEADLINE),
+            h.started(server.flush_buffers, 4 * h.DEADLINE),
+            h.started(h.write, server, b"x" * 12, 4 * h.DEADLINE),
+            h.started(server.flush_buffers, 4 * h.DEADLINE),
         ]
         for _ in range(2):
             assert h.read(client) == (0, b"x" * 12)
@@ -299,7 +299,8 @@ def test_both_ends_know_both_processes(name: str, child: Callable[..., Any]) -> 
         from npipe import _engine
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
-        client = _engine.Handle.open(os.environ["NPIPE_ROOT"], n.folder, n.display, n.path, access=15, hold=False, verify_owner=True, timeout=None)
+        place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
+        client = _engine.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
         print(client.client_pid(), client.server_pid(), *client.peer_credentials(), flush=True)
         sys.stdin.readline()
         """,
@@ -327,7 +328,7 @@ def test_a_server_without_a_client_knows_no_client_but_itself(name: str) -> None
     with h.fails(1168):
         server.client_pid()
     assert server.server_pid() == os.getpid()
-    client = h.open(name)
+    client = h.open_client(name)
     assert server.client_pid() == os.getpid()
     server.disconnect()
     with h.fails(1168):

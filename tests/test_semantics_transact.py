@@ -22,7 +22,7 @@ BIG = 300_000
 @pytest.mark.parametrize("access", [h.NOTHING, h.GENERIC_READ, h.GENERIC_WRITE])
 def test_transacting_without_both_rights_is_5(name: str, access: int) -> None:
     _server = h.create(name)
-    client = h.open(name, access=access)
+    client = h.open_client(name, access=access)
     with h.fails(5):
         client.transact_pipe(b"x", 0)
 
@@ -102,7 +102,9 @@ def test_transacting_while_another_transaction_waits_is_231(name: str) -> None:
 @pytest.mark.parametrize("end", ["server", "client"])
 @pytest.mark.parametrize("request_", [b"", b"q", b"q" * 1000])
 @pytest.mark.parametrize("reply", [b"", b"r", b"r" * 1000])
-def test_a_transaction_works_from_either_end_with_empty_messages_too(name: str, end: str, request_: bytes, reply: bytes) -> None:
+def test_a_transaction_works_from_either_end_with_empty_messages_too(
+    name: str, end: str, request_: bytes, reply: bytes
+) -> None:
     server, client = h.connected(name)
     own, peer = (server, client) if end == "server" else (client, server)
     transaction = h.blocked(lambda: own.transact_pipe(request_, h.DEADLINE))

@@ -29,7 +29,9 @@ def _ends(name: str, *, type: int, quota: int, to: str = "client") -> tuple[h.Ha
 @pytest.mark.parametrize("to", ["client", "server"])
 @pytest.mark.parametrize("type", TYPES)
 @pytest.mark.parametrize("quota", [1, 10, 4095, 4096, 65535, 65536, 65537, 1_000_000])
-def test_writes_up_to_the_quota_complete_at_once_and_one_byte_more_does_not(name: str, type: int, quota: int, to: str) -> None:
+def test_writes_up_to_the_quota_complete_at_once_and_one_byte_more_does_not(
+    name: str, type: int, quota: int, to: str
+) -> None:
     writer, reader = _ends(name, type=type, quota=quota, to=to)
     assert h.write(writer, b"a" * quota, 0) == quota
     with h.fails(121):
@@ -124,7 +126,9 @@ def test_with_no_quota_a_blocked_reader_of_enough_is_room(name: str, type: int, 
         h.write(writer, b"d", 0)
 
 
-@pytest.mark.parametrize(("quota", "asked", "size", "completes"), [(0, 2, 3, False), (1, 2, 3, True), (10, 5, 15, True), (10, 5, 16, False)])
+@pytest.mark.parametrize(
+    ("quota", "asked", "size", "completes"), [(0, 2, 3, False), (1, 2, 3, True), (10, 5, 15, True), (10, 5, 16, False)]
+)
 @pytest.mark.parametrize("type", TYPES)
 def test_what_a_pending_read_asks_for_is_room_for_a_write(
     name: str, type: int, quota: int, asked: int, size: int, completes: bool
@@ -392,7 +396,9 @@ def test_a_nowait_write_of_nothing_queues_an_empty_message_even_when_full(name: 
 
 @pytest.mark.parametrize("type", TYPES)
 @pytest.mark.parametrize(("quota", "asked", "size"), [(0, 5, 5), (0, 10, 5), (10, 5, 15), (10, 5, 12)])
-def test_a_nowait_write_that_pending_reads_make_room_for_is_done(name: str, type: int, quota: int, asked: int, size: int) -> None:
+def test_a_nowait_write_that_pending_reads_make_room_for_is_done(
+    name: str, type: int, quota: int, asked: int, size: int
+) -> None:
     writer, reader = _ends(name, type=type, quota=quota)
     writer.set_state(h.NOWAIT)
     reading = h.blocked(lambda: h.read(reader, asked))
@@ -414,7 +420,9 @@ def test_a_nowait_byte_write_that_is_too_long_gives_the_pending_reads_their_byte
 
 
 @pytest.mark.parametrize(("quota", "asked", "size"), [(0, 5, 6), (10, 5, 16), (3, 1, 100_000)])
-def test_a_nowait_message_write_that_is_too_long_leaves_the_readers_pending(name: str, quota: int, asked: int, size: int) -> None:
+def test_a_nowait_message_write_that_is_too_long_leaves_the_readers_pending(
+    name: str, quota: int, asked: int, size: int
+) -> None:
     writer, reader = _ends(name, type=h.MESSAGE, quota=quota)
     writer.set_state(h.NOWAIT)
     reading = h.blocked(lambda: h.read(reader, asked))
@@ -450,7 +458,7 @@ def test_a_write_after_the_peer_closed_is_232_even_if_it_left_data(name: str, ty
 @pytest.mark.parametrize("to", ["client", "server"])
 def test_all_pending_writes_end_when_the_peer_closes(name: str, to: str) -> None:
     writer, reader = _ends(name, type=h.MESSAGE, quota=10, to=to)
-    writes = [h.blocked(lambda size=size: h.write(writer, b"x" * size)) for size in (20, 5, 300_000)]
+    writes = [h.blocked_in(h.write, writer, b"x" * size) for size in (20, 5, 300_000)]
     reader.close_handle()
     assert [one.code() for one in writes] == [109, 109, 109]
 
@@ -459,7 +467,7 @@ def test_all_pending_writes_end_when_the_peer_closes(name: str, to: str) -> None
 def test_all_pending_writes_end_with_233_on_a_disconnect(name: str, end: str) -> None:
     server, client = h.connected(name, quota=10)
     writer = server if end == "server" else client
-    writes = [h.blocked(lambda size=size: h.write(writer, b"x" * size)) for size in (20, 5, 300_000)]
+    writes = [h.blocked_in(h.write, writer, b"x" * size) for size in (20, 5, 300_000)]
     server.disconnect()
     assert [one.code() for one in writes] == [233, 233, 233]
     with h.fails(233):
@@ -498,7 +506,7 @@ def test_a_write_and_a_peek_go_through_while_a_read_of_the_same_handle_blocks(na
 def test_blocked_writers_of_one_end_all_learn_that_theirs_is_complete(name: str, writers: int, quota: int) -> None:
     writer, reader = _ends(name, type=h.MESSAGE, quota=quota)
     for _ in range(100):
-        writes = [h.Background(lambda: h.write(writer, b"x" * 11)) for _ in range(writers)]
+        writes = [h.started(h.write, writer, b"x" * 11, 4 * h.DEADLINE) for _ in range(writers)]
         for _ in range(writers):
             assert h.read(reader) == (0, b"x" * 11)
         assert [one.result() for one in writes] == [11] * writers

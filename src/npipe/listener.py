@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
@@ -246,6 +247,7 @@ def listen(
     PipeArgumentError (87), PipeResourceError (4, 8, 1450). Follows CreateNamedPipe, SEMANTICS §2.
     """
     parsed = parse_name(name)
+    checked = parse_security(security)
     options = CreateOptions(
         message_mode=is_message_mode(mode),
         direction=pipe_direction(access),
@@ -253,6 +255,7 @@ def listen(
         in_buffer_size=validate_buffer_size(in_buffer_size, "in_buffer_size"),
         out_buffer_size=validate_buffer_size(out_buffer_size, "out_buffer_size"),
         default_timeout_ms=default_timeout_ms(default_timeout),
-        security=parse_security(security),
+        security=checked,
+        rule=None if sys.platform == "win32" else checked.resolve(),
     )
     return Listener(select(parsed), parsed, options, exclusive=exclusive)

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final
 
 from npipe.errors import PipeNameError, WinError
@@ -54,7 +55,7 @@ class PipeName:
     host: str | None = None
     r"""HOST of `\\HOST\pipe\NAME`; None for this machine. Local-only callers reject a name with a host."""
 
-    @property
+    @cached_property
     def path(self) -> str:
         r"""The full name, `\\.\pipe\NAME` or `\\HOST\pipe\NAME`, which parses to an equal name.
 
@@ -66,7 +67,7 @@ class PipeName:
             return ("\\\\?\\pipe\\" if literal else _PREFIX) + self.display
         return ("\\\\?\\UNC\\" if literal else "\\\\") + f"{self.host}\\pipe\\{self.display}"
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """The pipe's folder name under the root: ASCII, safe in a file system, one for each `key`.
 
@@ -111,7 +112,12 @@ def parse_name(text: str | os.PathLike[str]) -> PipeName:
     for anything else that is not a pipe's name: the root itself, too long, an embedded NUL; `TypeError` for
     anything that is neither text nor a path.
     """
-    given, joined = _text_of(text)
+    return _parse(*_text_of(text))
+
+
+@lru_cache(maxsize=256)
+def _parse(given: str, joined: str) -> PipeName:
+    """Parse what _text_of has made of a name: programs use few names, and each many times."""
     if _DOCKER_SCHEME.match(joined):
         rest = joined[len("npipe:") :]
         if not rest.startswith("//"):

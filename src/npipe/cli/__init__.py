@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         sys.stderr.write(f"npipe: the command needs {error.name or 'click and rich'}: pip install 'npipe[cli]'\n")
         return 1
-    from npipe.cli.app import run
+    try:
+        from npipe.cli.app import run
 
-    return run(sys.argv[1:] if arguments is None else arguments)
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # so early or late that no command could take it
+        return 130

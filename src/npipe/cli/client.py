@@ -44,7 +44,7 @@ def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
     This is the program of Microsoft's article "Named Pipe Client", and prints what that prints: it opens NAME
     (\\.\pipe\mynamedpipe if not given) for reading and writing, waits up to 20 seconds when all instances are busy,
     switches to message-read mode, writes MESSAGE, and prints the reply in pieces of 512 bytes. On a terminal it then
-    waits for a key before it closes the pipe.
+    waits for ENTER before it closes the pipe.
 
     What fails is printed in the article's words, with the Win32 code as GLE; a line on standard error explains it, and
     the exit status is 1.
@@ -60,8 +60,8 @@ def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
         click.echo("\nMessage sent to server, receiving reply as follows:")
         _print_reply(handle, encoding)
         click.echo("\n<End of message, press ENTER to terminate connection and exit>", nl=False)
-        _wait_for_key()
-        click.echo()
+        if not _wait_for_enter():
+            click.echo()
     finally:
         handle.close_handle()
 
@@ -111,8 +111,9 @@ def _print_reply(handle: _engine.Handle, encoding: str) -> None:
         click.echo(f'"{text if more else text.removesuffix(chr(0))}"')
 
 
-def _wait_for_key() -> None:
-    """Wait for a key as the article's _getch does, if there is a terminal to press it on."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        with contextlib.suppress(EOFError):  # Ctrl-D is a key too
-            click.getchar()
+def _wait_for_enter() -> bool:
+    """Wait for ENTER if there is a terminal to press it on. Whether that has ended the printed line."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    line = sys.stdin.readline()  # empty after Ctrl-D, which will do too
+    return line.endswith("\n") and sys.stdout.isatty()

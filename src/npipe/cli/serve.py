@@ -123,9 +123,12 @@ def serve(
             )
         logger.info("listening on %s, process %d", server.name, os.getpid())
         try:
-            wait_for_signal()
-        finally:
+            number = wait_for_signal()
+            logger.info("ending, by %s", number.name)
             server.close()
+        except KeyboardInterrupt:  # the second one, or it would not have come this way
+            server.close(timeout=0)
+            raise
 
 
 def _constant(answer: bytes) -> Callable[[bytes], bytes]:
@@ -155,20 +158,23 @@ class _Command:
 
     def __init__(self, command: str) -> None:
         self._command = command
-        self._lock = threading.Lock()  # for _running
+        self._lock = threading.Lock()  # for the fields below
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
 
     def __call__(self, request: bytes) -> bytes:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", self._command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # A group of its own: Ctrl-C is for the server, which lets the command finish, and kills all of it if not.
-            process_group=0,
-        )
+        with self._lock:  # over the start too: what runs is known to whoever ends it
+            if self._ended:
+                raise npipe.PipeClosedError(npipe.WinError.INVALID_HANDLE)
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", self._command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # A group of its own: Ctrl-C is for the server, which lets the command finish, or kills all of it.
+                process_group=0,
+            )
+            self._running.add(process)
         with process:
-            with self._lock:
-                self._running.add(process)
             try:
                 answer, _ = process.communicate(request)
             finally:
@@ -183,6 +189,7 @@ class _Command:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
+            self._ended = True
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -203,8 +210,8 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
-    """Catch signals while in the context, which gives a function that waits until one has come.
+def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals]]:
+    """Catch signals while in the context, which gives a function that waits for one and returns it.
 
     The signal's number comes through a pipe, so it does not matter when it comes and which thread takes it. When the
     context ends the signals have again the effect that they had: a second Ctrl-C ends a server that takes its time.
@@ -219,10 +226,11 @@ def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def wait() -> None:
-        while os.read(reader, 1)[0] not in numbers:
+    def wait() -> signal.Signals:
+        while (number := os.read(reader, 1)[0]) not in numbers:
             pass
         restore()
+        return signal.Signals(number)
 
     try:
         yield wait

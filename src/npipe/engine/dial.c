@@ -47,17 +47,12 @@ static bool interrupted(const struct np_wait *wait)
 static uint32_t await_answer(struct call *call, int64_t deadline)
 {
     struct answer_awaited awaited = {call->socket};
-    int64_t began = np_now();
-    if (np_spin(&np_process.dial_spin, answer_ready, &awaited, deadline)) {
-        np_spin_learn(&np_process.dial_spin, began);
+    if (np_spin(&np_process.dial_spin, answer_ready, &awaited, deadline))
         return NP_OK;
-    }
     if (interrupted(call->wait))
         return NP_INTERRUPTED;
     for (;;) {
         uint32_t code = np_socket_wait(call->socket, deadline);
-        if (code == NP_OK)
-            np_spin_learn(&np_process.dial_spin, began);
         if (code != NP_INTERRUPTED)
             return code;
         if (interrupted(call->wait))
@@ -158,12 +153,81 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
     }
 }
 
+/* The folder and the socket of the last pipe that was opened and had one owner: programs open the same pipe again and
+ * again, and finding it costs more than asking. The root was found trustworthy when it was looked up. */
+static struct {
+    pthread_mutex_t lock;
+    char *root, *folder;
+    char socket[NPF_SOCKET_SIZE];
+    int dirfd;
+} remembered = {.lock = PTHREAD_MUTEX_INITIALIZER, .dirfd = -1};
+
+/* With its lock held. */
+static void forget_remembered(void)
+{
+    free(remembered.root);
+    free(remembered.folder);
+    if (remembered.dirfd >= 0)
+        close(remembered.dirfd);
+    remembered.root = remembered.folder = NULL;
+    remembered.dirfd = -1;
+}
+
+void np_dial_forget(void)
+{
+    pthread_mutex_init(&remembered.lock, NULL); /* called in a forked child: its holder is not here */
+    forget_remembered();
+}
+
+static void remember(const struct np_where *where, int dirfd, const char *socket)
+{
+    pthread_mutex_lock(&remembered.lock);
+    forget_remembered();
+    remembered.root = strdup(where->root);
+    remembered.folder = strdup(where->folder);
+    remembered.dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
+    memcpy(remembered.socket, socket, sizeof remembered.socket);
+    if (!remembered.root || !remembered.folder || remembered.dirfd < 0)
+        forget_remembered();
+    pthread_mutex_unlock(&remembered.lock);
+}
+
+/* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or he is not the one to ask any more. */
+static uint32_t ask_remembered(struct call *call)
+{
+    char socket[NPF_SOCKET_SIZE];
+    int dirfd = -1;
+    pthread_mutex_lock(&remembered.lock);
+    if (remembered.root && strcmp(remembered.root, call->where->root) == 0 && strcmp(remembered.folder, call->where->folder) == 0) {
+        dirfd = fcntl(remembered.dirfd, F_DUPFD_CLOEXEC, 0);
+        memcpy(socket, remembered.socket, sizeof socket);
+    }
+    pthread_mutex_unlock(&remembered.lock);
+    if (dirfd < 0)
+        return NP_RETRY;
+    bool dead;
+    uint32_t code = ask(call, dirfd, socket, &dead);
+    close(dirfd);
+    if (code == NP_OK)
+        return code;
+    hang_up(call);
+    if (code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
+        return code;
+    pthread_mutex_lock(&remembered.lock);
+    forget_remembered();
+    pthread_mutex_unlock(&remembered.lock);
+    return NP_RETRY;
+}
+
 /* Puts the request to the owners in turn, until one says something definite. With a request that is to be held,
  * each is first asked without holding it, if there are several. */
 static uint32_t ask_owners(struct call *call)
 {
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
     int dirfd;
+    uint32_t known = ask_remembered(call);
+    if (known != NP_RETRY)
+        return known;
     for (;;) {
         uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
         if (code != NP_OK)
@@ -175,6 +239,8 @@ static uint32_t ask_owners(struct call *call)
             bool dead;
             call->request.flags = count > 1 ? 0 : flags;
             code = ask(call, dirfd, names[i], &dead);
+            if (code == NP_OK && count == 1)
+                remember(call->where, dirfd, names[i]);
             if (code == NP_OK)
                 break;
             hang_up(call);
@@ -259,7 +325,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->max_instances = call->answer.max_instances;
     memcpy(handle->quota, link->quota, sizeof handle->quota);
     handle->server_pid = link->server_pid;
-    handle->client_pid = link->client_pid;
+    handle->client_pid = np_process.pid;
     handle->peer_uid = call->owner.uid;
     pthread_mutex_lock(&np_process.lock);
     link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);

@@ -37,6 +37,7 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
+    bool waited_for = false;
     handle->link = NULL;
     atomic_store_explicit(&handle->state, state, memory_order_release);
     if (link) {
@@ -44,7 +45,11 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
             np_watch_remove(link->watch, link->socket);
         link->watch = 0;
         np_tx_discard_orphans(link);
-        np_link_alert(link, alert);
+        atomic_fetch_or_explicit(&link->alert, alert, memory_order_release);
+        /* Threads that wait hold references, taken under the locks that are held here. */
+        waited_for = atomic_load_explicit(&link->refs, memory_order_acquire) > 1;
+        if (waited_for)
+            np_link_wake_own(link);
         np_link_set_state(link, end);
     }
     pthread_mutex_unlock(&handle->tx_lock);
@@ -52,8 +57,8 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     pthread_mutex_unlock(&np_process.lock);
     if (!link)
         return;
-    /* Threads that still wait hold references; the peer's native thread sees the hang-up now. */
-    shutdown(link->socket, SHUT_RDWR);
+    if (waited_for)
+        shutdown(link->socket, SHUT_RDWR); /* the peer's native thread shall not wait for them to go */
     np_link_unref(link);
 }
 

@@ -35,6 +35,7 @@ struct np_handle {
     struct np_link *prepared;         /* the link for the next client, and */
     int prepared_fd;                  /* its segment's descriptor */
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
+    _Atomic uint32_t connect_sleepers;
     struct np_handle *next, *previous; /* all handles of the process */
 };
 

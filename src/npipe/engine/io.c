@@ -79,7 +79,6 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     bool in_turn = link->rx.first == op;
     /* The rest of an entry comes at another pace than the next entry. */
     struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
-    int64_t began = np_now();
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
@@ -99,8 +98,6 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         if (code == NP_OK && !(in_turn && read_ready(&awaited)))
             code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
-    if (in_turn && code == NP_OK)
-        np_spin_learn(spin, began);
     pthread_mutex_lock(&handle->rx_lock);
     return code;
 }
@@ -220,10 +217,7 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline)
     pthread_mutex_unlock(&handle->rx_lock);
     if (!idle)
         return false;
-    int64_t began = np_now();
     bool ready = np_spin(&link->rx.spin, read_ready, &awaited, deadline);
-    if (ready)
-        np_spin_learn(&link->rx.spin, began);
     np_link_unref(link);
     return ready;
 }
@@ -404,7 +398,6 @@ static bool write_ready(const void *what)
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
-    int64_t began = np_now();
     uint32_t code = NP_OK;
     pthread_mutex_unlock(&handle->tx_lock);
     if (!np_spin(&link->tx.spin, write_ready, link, wait->deadline)) {
@@ -424,8 +417,6 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
         if (code == NP_OK && !write_ready(link))
             code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_WRITE, wait);
     }
-    if (code == NP_OK)
-        np_spin_learn(&link->tx.spin, began);
     pthread_mutex_lock(&handle->tx_lock);
     return code;
 }

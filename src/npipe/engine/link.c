@@ -117,7 +117,7 @@ uint32_t np_link_accept(int fd, int socket, struct np_link **result)
     link->direction = header.direction;
     memcpy(link->quota, header.quota, sizeof link->quota);
     link->server_pid = header.server_pid;
-    link->client_pid = (uint32_t)getpid();
+    link->client_pid = header.client_pid;
     attach(link, NPL_CLIENT);
     *result = link;
     return NP_OK;
@@ -165,13 +165,11 @@ static void send_wake_byte(struct np_link *link)
 
 void np_link_wake_peer(struct np_link *link)
 {
-    struct npl_sleep *peer = link->peer_sleep;
-    uint32_t armed = NPL_ARMED_READ | NPL_ARMED_WRITE;
-    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(NPL_SLEEP_READ | NPL_SLEEP_WRITE | armed), memory_order_acq_rel);
-    atomic_fetch_add_explicit(&peer->seq, 1, memory_order_release);
-    np_futex_wake(&peer->seq, NPL_SLEEP_READ | NPL_SLEEP_WRITE);
-    if (flags & armed && link->socket >= 0)
-        send_wake_byte(link);
+    const uint32_t all = NPL_SLEEP_READ | NPL_SLEEP_WRITE | NPL_ARMED_READ | NPL_ARMED_WRITE;
+    /* Full fence, with its twin in every way to sleep: either we see the flag, or the sleeper sees the change. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & all)
+        np_link_wake_sleeper(link, all);
 }
 
 void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)

@@ -80,11 +80,7 @@ uint64_t np_segment_check(int fd)
 void *np_segment_map(int fd, uint64_t size)
 {
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return NULL;
-    /* A forked child gets no live ends: two processes must never act as one side of a ring. */
-    madvise(map, size, MADV_DONTFORK);
-    return map;
+    return map == MAP_FAILED ? NULL : map;
 }
 
 void np_segment_unmap(void *map, uint64_t size)
@@ -172,9 +168,8 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
     return got;
 }
 
-uint32_t np_socket_wait(int socket, int64_t deadline)
+static uint32_t wait_for(struct pollfd *items, nfds_t count, int64_t deadline)
 {
-    struct pollfd item = {.fd = socket, .events = POLLIN | POLLRDHUP};
     struct timespec rest, *limit = NULL;
     if (deadline != NP_FOREVER) {
         int64_t left = deadline - np_now();
@@ -183,10 +178,22 @@ uint32_t np_socket_wait(int socket, int64_t deadline)
         rest = (struct timespec){.tv_sec = left / SECOND, .tv_nsec = left % SECOND};
         limit = &rest;
     }
-    int ready = ppoll(&item, 1, limit, NULL);
+    int ready = ppoll(items, count, limit, NULL);
     if (ready > 0)
         return NP_OK;
     return ready == 0 ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
+}
+
+uint32_t np_socket_wait(int socket, int64_t deadline)
+{
+    struct pollfd item = {.fd = socket, .events = POLLIN | POLLRDHUP};
+    return wait_for(&item, 1, deadline);
+}
+
+uint32_t np_sockets_wait(int first, int second, int64_t deadline)
+{
+    struct pollfd items[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
+    return wait_for(items, 2, deadline);
 }
 
 /* A socket address holds 107 bytes of path: the folder is named by its descriptor instead. */
@@ -203,10 +210,17 @@ int np_socket_connect(int dirfd, const char *name, int64_t deadline)
     struct sockaddr_un address;
     if (!socket_address(&address, dirfd, name))
         return -ENAMETOOLONG;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    /* connect() waits only for room in the backlog; the send time-out bounds that. */
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    /* It waits only for room in the backlog: no event tells of that, but a blocking connect() with a time-out does. */
+    if (errno != EAGAIN || fcntl(fd, F_SETFL, 0) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
     struct timeval limit = {.tv_sec = 0, .tv_usec = 0};
     if (deadline != NP_FOREVER) {
         int64_t left = deadline - np_now();

@@ -228,13 +228,14 @@ static void close_quietly(int *fd)
 static void forget_pipe(struct np_pipe *pipe)
 {
     close_quietly(&pipe->socket);
+    close_quietly(&pipe->bell);
     /* The lock belongs to the open file, which the parent shares: closing our descriptor leaves it to him. */
     np_folder_close(&pipe->files);
     for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = visitor->next)
         close_quietly(&visitor->socket);
 }
 
-/* The child has none of the parent's ends: the segments are not mapped here, the sockets are closed, and every
+/* The child has none of the parent's ends: the segments are unmapped, the sockets are closed, and every
  * handle says so. Nothing of the parent's is unlinked. Other threads do not exist here, so a lock that one of
  * them held in the parent is made anew. */
 static void after_fork_in_child(void)
@@ -253,6 +254,7 @@ static void after_fork_in_child(void)
         for (int i = 0; i < 2; i++)
             if (links[i]) {
                 atomic_fetch_or(&links[i]->alert, NP_ALERT_FORKED);
+                np_segment_unmap(links[i]->segment, links[i]->size); /* two processes must never act as one side */
                 close_quietly(&links[i]->socket);
             }
         close_quietly(&handle->prepared_fd);
@@ -260,6 +262,8 @@ static void after_fork_in_child(void)
         handle->pipe = NULL;
         atomic_store(&handle->state, NP_CLOSED);
     }
+    np_dial_forget();
+    np_process.pid = (uint32_t)getpid();
     np_process.pipes = NULL;
     np_process.handles = NULL;
     np_process.watches = NULL;
@@ -269,6 +273,7 @@ static void after_fork_in_child(void)
 
 static void install_hooks(void)
 {
+    np_process.pid = (uint32_t)getpid();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     atexit(remove_pipes_at_exit);
 }

@@ -29,6 +29,13 @@ struct np_pipe {
     int socket;
     uint64_t watch;
     int64_t paused_until; /* no descriptors were left for accept: 0, or when to try again */
+    struct np_handle *led; /* whose np_connect answers at the socket itself, instead of the native thread, or NULL */
+    uint32_t led_seq;      /* his connect_seq when he began */
+    bool leader_awake;     /* he is at it just now */
+    bool bell_rings;
+    int bell;             /* eventfd that calls it back, -1 until there was one */
+    uint32_t refs;        /* the list's, and that thread's */
+    struct np_spin spin;  /* that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
     uint32_t instances;
@@ -55,10 +62,15 @@ struct np_process {
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
+    _Atomic uint32_t closed_waiters;
+    uint32_t pid;
     struct np_spin dial_spin;
 };
 
 extern struct np_process np_process;
+
+/* What np_wait_closed waits for has happened. */
+void np_tell_closed(void);
 
 /* Starts the native thread if it is not running. */
 uint32_t np_process_start(void);
@@ -83,10 +95,13 @@ void np_pipe_turn_away(struct np_pipe *pipe);
 uint32_t np_pipe_instances(const struct np_pipe *pipe);
 
 /* server.c */
+/* The instance has left the listening state: whoever waits for that is woken. */
+void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 
 /* dial.c: a client's view. */
+void np_dial_forget(void); /* closes what is kept for the next open */
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances);
 struct np_listing {
     struct npw_answer answer;

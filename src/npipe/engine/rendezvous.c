@@ -10,6 +10,7 @@
 
 #define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
 #define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
+#define REQUEST_SPIN_NS 10000
 #define ACCEPTS_AT_ONCE 64
 
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
@@ -69,7 +70,7 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .direction = pipe->direction,
         .max_instances = pipe->max_instances,
         .instances = np_pipe_instances(pipe),
-        .owner_pid = (uint32_t)getpid(),
+        .owner_pid = np_process.pid,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
@@ -91,7 +92,7 @@ static void answer_query(struct np_visitor *visitor)
                 .direction = pipe->direction,
                 .max_instances = pipe->max_instances,
                 .instances = np_pipe_instances(pipe),
-                .owner_pid = (uint32_t)getpid(),
+                .owner_pid = np_process.pid,
                 .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
                 .name_size = pipe->files.page->name_size,
             },
@@ -158,7 +159,10 @@ static void grant(struct np_visitor *visitor)
     unlist(visitor);
     link->socket = visitor->socket;
     link->watch = visitor->watch;
-    np_watch_change(link->watch, link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    if (link->watch)
+        np_watch_change(link->watch, link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    else
+        link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
     free(visitor);
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
@@ -168,13 +172,24 @@ static void grant(struct np_visitor *visitor)
     atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
-    atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
-    np_futex_wake(&handle->connect_seq, UINT32_MAX);
+    np_left_listening(pipe, handle);
+}
+
+/* The native thread is told of what comes from the visitor. False: it cannot be. */
+static bool watched(struct np_visitor *visitor)
+{
+    if (!visitor->watch)
+        visitor->watch = np_watch_add(visitor->socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_VISITOR, visitor);
+    return visitor->watch != 0;
 }
 
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
+    if (!watched(visitor)) {
+        np_visitor_drop(visitor);
+        return;
+    }
     visitor->deadline = NP_FOREVER;
     count_waiters(visitor->pipe, 1);
     if (!answer(visitor, NP_IO_PENDING, -1)) {
@@ -217,8 +232,7 @@ static void do_open(struct np_visitor *visitor, uint32_t flags)
 
 static void be_nudged(struct np_pipe *pipe)
 {
-    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
-    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    np_tell_closed();
     if (!others_listen(pipe))
         return;
     struct np_visitor *next;
@@ -271,8 +285,11 @@ void np_visitor_ready(struct np_visitor *visitor)
     ssize_t got = np_receive_message(visitor->socket, &request, sizeof request, &fd, false);
     if (fd >= 0)
         close(fd); /* nobody asked for it */
-    if (got == -EAGAIN || got == -EINTR)
+    if (got == -EAGAIN || got == -EINTR) {
+        if (!watched(visitor))
+            np_visitor_drop(visitor);
         return;
+    }
     bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request.magic == NPW_MAGIC;
     if (!known && got != -EMSGSIZE) {
         np_visitor_drop(visitor); /* gone, or not one of us */
@@ -285,6 +302,15 @@ void np_visitor_ready(struct np_visitor *visitor)
     }
 }
 
+/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. */
+static void await_request(int socket)
+{
+    int64_t end = np_now() + REQUEST_SPIN_NS;
+    char byte;
+    while (recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN && np_now() < end)
+        np_pause();
+}
+
 void np_pipe_accept(struct np_pipe *pipe)
 {
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
@@ -295,31 +321,31 @@ void np_pipe_accept(struct np_pipe *pipe)
                 np_watch_remove(pipe->watch, pipe->socket);
                 pipe->watch = 0;
                 pipe->paused_until = np_now() + PAUSE_NS;
+                np_ring_doorbell(); /* it is the native thread that tries again, whoever tried now */
             }
             if (errno == EINTR || errno == ECONNABORTED)
                 continue;
             return;
         }
         struct np_visitor *visitor = calloc(1, sizeof *visitor);
-        if (visitor) {
-            visitor->pipe = pipe;
-            visitor->socket = socket;
-            visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
-            if (np_peer_credentials(socket, pipe->rule.n_gids > 0, &visitor->who))
-                visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_VISITOR, visitor);
-        }
-        if (!visitor || !visitor->watch) {
+        if (!visitor || !np_peer_credentials(socket, pipe->rule.n_gids > 0, &visitor->who)) {
             close(socket);
             free(visitor);
             continue;
         }
+        visitor->pipe = pipe;
+        visitor->socket = socket;
+        visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
         visitor->previous = pipe->last_visitor;
         if (pipe->last_visitor)
             pipe->last_visitor->next = visitor;
         else
             pipe->first_visitor = visitor;
         pipe->last_visitor = visitor;
-        np_visitor_ready(visitor); /* its request usually came right behind the connect */
+        await_request(socket);
+        np_visitor_ready(visitor);
+        if (pipe->leader_awake && atomic_load_explicit(&pipe->led->connect_seq, memory_order_relaxed) != pipe->led_seq)
+            return; /* he has his client */
     }
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,7 +47,7 @@ static uint32_t prepare_link(struct np_handle *handle)
         .type = handle->type,
         .direction = handle->direction,
         .quota = {handle->quota[0], handle->quota[1]},
-        .server_pid = (uint32_t)getpid(),
+        .server_pid = np_process.pid,
     };
     return np_link_create(&shape, &handle->prepared, &handle->prepared_fd);
 }
@@ -100,6 +101,8 @@ static void free_pipe(struct np_pipe *pipe)
 {
     if (pipe->socket >= 0)
         close(pipe->socket);
+    if (pipe->bell >= 0)
+        close(pipe->bell);
     np_folder_close(&pipe->files);
     free(pipe->rule.uids);
     free(pipe->rule.gids);
@@ -182,7 +185,8 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     struct np_pipe *pipe = calloc(1, sizeof *pipe);
     if (!pipe)
         return NP_NOT_ENOUGH_MEMORY;
-    pipe->socket = -1;
+    pipe->socket = pipe->bell = -1;
+    pipe->refs = 1;
     pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
     pipe->root = strdup(where->root);
     pipe->folder = strdup(where->folder);
@@ -227,7 +231,7 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
         goto unlock;
     }
     struct npf_slot *slot = pipe->slot;
-    slot->pid = (uint32_t)getpid();
+    slot->pid = np_process.pid;
     atomic_store_explicit(&slot->instances, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->listening, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->waiters, 0, memory_order_relaxed);
@@ -242,6 +246,15 @@ failed:
     return code;
 }
 
+static void put_pipe(struct np_pipe *pipe)
+{
+    pthread_mutex_lock(&np_process.lock);
+    bool last = --pipe->refs == 0;
+    pthread_mutex_unlock(&np_process.lock);
+    if (last)
+        free_pipe(pipe);
+}
+
 /* The last instance here has gone. With the create lock held, the pipe out of the list. */
 static void end_pipe(struct np_pipe *pipe)
 {
@@ -253,7 +266,7 @@ static void end_pipe(struct np_pipe *pipe)
     np_folder_bury(&pipe->files, 0);
     np_folder_remove(pipe->root, pipe->folder, &pipe->files);
     np_folder_unlock(&pipe->files);
-    free_pipe(pipe);
+    put_pipe(pipe);
 }
 
 /* With the process lock held. */
@@ -294,7 +307,7 @@ static uint32_t set_up(struct np_handle *handle, const struct np_pipe *pipe, con
     handle->max_instances = pipe->max_instances;
     handle->quota[NPL_INBOUND] = options->in_quota;
     handle->quota[NPL_OUTBOUND] = options->out_quota;
-    handle->server_pid = (uint32_t)getpid();
+    handle->server_pid = np_process.pid;
     handle->mode = options->mode;
     if (pipe->type != NP_TYPE_MESSAGE)
         handle->mode &= ~(uint32_t)NP_MODE_READ_MESSAGE;
@@ -317,14 +330,17 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
         return NP_NOT_ENOUGH_MEMORY;
     pthread_mutex_lock(&np_process.create_lock);
     struct np_pipe *pipe = find_pipe(where);
-    bool fresh = !pipe;
+    bool fresh = !pipe, locked = true;
     if (fresh) {
         code = new_pipe(where, options, &pipe, why);
     } else {
         uint32_t count;
-        np_folder_lock(&pipe->files);
+        /* Without a limit nothing can go wrong that the lock would prevent. */
+        locked = pipe->max_instances != NP_UNLIMITED_INSTANCES;
+        if (locked)
+            np_folder_lock(&pipe->files);
         code = check_name(&pipe->files, pipe->id, options, false, &count, why);
-        if (code != NP_OK)
+        if (code != NP_OK && locked)
             np_folder_unlock(&pipe->files);
     }
     if (code == NP_OK) {
@@ -349,7 +365,8 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
             }
             pthread_mutex_unlock(&np_process.lock);
         }
-        np_folder_unlock(&pipe->files);
+        if (locked)
+            np_folder_unlock(&pipe->files);
         if (code != NP_OK && fresh)
             end_pipe(pipe);
     }
@@ -378,6 +395,97 @@ static uint32_t listen_again(struct np_handle *handle)
         drop_prepared(handle); /* closed, or another thread was first */
     pthread_mutex_unlock(&np_process.lock);
     return NP_OK;
+}
+
+void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
+{
+    uint64_t one = 1;
+    atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_seq_cst);
+    /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or he sees the number move. */
+    if (atomic_load_explicit(&handle->connect_sleepers, memory_order_seq_cst))
+        np_futex_wake(&handle->connect_seq, UINT32_MAX);
+    if (pipe->led && !pipe->leader_awake && !pipe->bell_rings)
+        pipe->bell_rings = write(pipe->bell, &one, sizeof one) == (ssize_t)sizeof one;
+}
+
+/* Takes the pipe's socket over from the native thread, so that a client that comes wakes the thread that waits for it,
+ * and not another one first. NULL: somebody else has it. */
+static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_pipe *pipe = handle->pipe;
+    if (pipe && pipe->bell < 0)
+        pipe->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!pipe || pipe->led || !pipe->watch || pipe->bell < 0) {
+        pipe = NULL;
+    } else {
+        pipe->led = handle;
+        pipe->led_seq = seen;
+        pipe->refs++;
+        np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    return pipe;
+}
+
+static void quieten_bell(struct np_pipe *pipe)
+{
+    uint64_t count;
+    if (pipe->bell_rings && read(pipe->bell, &count, sizeof count) == (ssize_t)sizeof count)
+        pipe->bell_rings = false;
+}
+
+static void stop_leading(struct np_pipe *pipe)
+{
+    pthread_mutex_lock(&np_process.lock);
+    pipe->led = NULL;
+    if (pipe->watch)
+        np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+    quieten_bell(pipe);
+    pthread_mutex_unlock(&np_process.lock);
+    put_pipe(pipe);
+}
+
+static uint32_t sleep_until_connected(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
+{
+    atomic_fetch_add_explicit(&handle->connect_sleepers, 1, memory_order_seq_cst);
+    uint32_t code = np_sleep(&handle->connect_seq, seen, UINT32_MAX, wait);
+    atomic_fetch_sub_explicit(&handle->connect_sleepers, 1, memory_order_relaxed);
+    return code;
+}
+
+static bool socket_ready(const void *what)
+{
+    const struct np_pipe *pipe = what;
+    return np_sockets_wait(pipe->socket, pipe->bell, 0) == NP_OK;
+}
+
+/* Waits until the instance may have left the listening state, of which `seen` was read before. */
+static uint32_t await_client(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
+{
+    struct np_pipe *pipe = lead(handle, seen);
+    if (!pipe)
+        return sleep_until_connected(handle, seen, wait);
+    uint32_t code = NP_OK;
+    bool paused = false;
+    while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
+        if (!np_spin(&pipe->spin, socket_ready, pipe, wait->deadline))
+            code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
+        if (code == NP_INTERRUPTED && !(wait->interrupted && wait->interrupted(wait->context)))
+            code = NP_OK;
+        pthread_mutex_lock(&np_process.lock);
+        quieten_bell(pipe);
+        pipe->leader_awake = true;
+        if (pipe->watch)
+            np_pipe_accept(pipe);
+        pipe->leader_awake = false;
+        paused = pipe->watch == 0; /* no descriptors are left, or the pipe has gone */
+        pthread_mutex_unlock(&np_process.lock);
+    }
+    stop_leading(pipe);
+    if (code == NP_OK && paused)
+        code = sleep_until_connected(handle, seen, wait);
+    return code;
 }
 
 uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
@@ -420,7 +528,7 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             if (wait->interrupted && wait->interrupted(wait->context))
                 return NP_INTERRUPTED;
         }
-        code = np_sleep(&handle->connect_seq, seen, UINT32_MAX, wait);
+        code = await_client(handle, seen, wait);
     }
 }
 
@@ -434,8 +542,7 @@ uint32_t np_disconnect(struct np_handle *handle)
         np_listening_remove(handle->pipe, handle);
         drop_prepared(handle);
         atomic_store_explicit(&handle->state, NP_DISCONNECTED, memory_order_release);
-        atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
-        np_futex_wake(&handle->connect_seq, UINT32_MAX);
+        np_left_listening(handle->pipe, handle);
     }
     pthread_mutex_unlock(&np_process.lock);
     if (state == NP_DISCONNECTED)
@@ -470,6 +577,8 @@ static void leave_pipe(struct np_handle *handle)
         handle->pipe = NULL;
         np_listening_remove(pipe, handle);
         drop_prepared(handle);
+        atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
+        np_left_listening(pipe, handle);
         atomic_fetch_sub_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
         last = --pipe->instances == 0;
         if (last)
@@ -488,8 +597,6 @@ static void end_link(struct np_handle *handle, bool discard)
     if (discard)
         end = handle->server ? NPL_END_DISCONNECTED : NPL_END_ABORTED;
     np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
-    atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_release);
-    np_futex_wake(&handle->connect_seq, UINT32_MAX);
 }
 
 void np_close(struct np_handle *handle, bool discard)
@@ -503,8 +610,8 @@ void np_close(struct np_handle *handle, bool discard)
     unregister(handle);
     pthread_mutex_unlock(&np_process.lock);
     pthread_mutex_unlock(&np_process.create_lock);
-    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
-    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    if (handle->server)
+        np_tell_closed();
 }
 
 uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **result)
@@ -517,7 +624,7 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
     fresh->direction = handle->direction;
     fresh->max_instances = handle->max_instances;
     memcpy(fresh->quota, handle->quota, sizeof fresh->quota);
-    fresh->server_pid = (uint32_t)getpid();
+    fresh->server_pid = np_process.pid;
     fresh->access = handle->access;
     fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
     uint32_t code = prepare_link(fresh);
@@ -531,6 +638,8 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
         np_listening_remove(pipe, handle);
         drop_prepared(handle);
         handle->pipe = NULL;
+        atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
+        np_left_listening(pipe, handle);
         fresh->pipe = pipe;
         np_handle_register(fresh);
         start_listening(pipe, fresh);
@@ -559,11 +668,21 @@ uint32_t np_closed_seq(void)
 
 uint32_t np_wait_closed(uint32_t seen, const struct np_wait *wait)
 {
-    return np_sleep(&np_process.closed_seq, seen, UINT32_MAX, wait);
+    /* Sequentially consistent, with its twin below: either we are seen, or we see the number move. */
+    atomic_fetch_add_explicit(&np_process.closed_waiters, 1, memory_order_seq_cst);
+    uint32_t code = np_sleep(&np_process.closed_seq, seen, UINT32_MAX, wait);
+    atomic_fetch_sub_explicit(&np_process.closed_waiters, 1, memory_order_relaxed);
+    return code;
+}
+
+void np_tell_closed(void)
+{
+    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&np_process.closed_waiters, memory_order_seq_cst))
+        np_futex_wake(&np_process.closed_seq, UINT32_MAX);
 }
 
 void np_wake_closed(void)
 {
-    atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_release);
-    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    np_tell_closed();
 }

@@ -15,17 +15,15 @@ struct np_wait {
 /* What one kind of waiting on one link has learnt about its peer. Guarded by nothing: a lost update only
  * makes the next guess a little worse. */
 struct np_spin {
-    _Atomic uint32_t average_ns; /* how long recent waits took */
-    _Atomic uint32_t skipped;    /* waits that did not spin since the last one that did */
-    _Atomic int64_t off_until;   /* a spin was preempted: others need this processor */
+    _Atomic uint32_t failures; /* spins in a row that ended in a sleep */
+    _Atomic uint32_t skip;     /* waits that shall not spin */
+    _Atomic int64_t off_until; /* a spin was preempted: others need this processor */
 };
 
 typedef bool (*np_ready_fn)(const void *what);
 
-/* Spins until ready(what), at most as long as it has been worth it lately. */
+/* Spins until ready(what), unless that has not been worth it lately. Whether it is ready. */
 bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline);
-/* Tells `spin` that a wait which began at `began` is over. */
-void np_spin_learn(struct np_spin *spin, int64_t began);
 
 /* Sleeps on *word, of which `seen` was read before the caller found nothing ready. NP_OK means look again. */
 uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const struct np_wait *wait);

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.names import PipeName
-    from npipe.options import PipeListing, Security
+    from npipe.options import AccessRule, PipeListing, Security
     from npipe.pipe import MessagePipe, StreamPipe
 
 __all__ = ["CreateOptions", "ServerEnd", "Transport", "select"]
@@ -30,6 +30,8 @@ class CreateOptions:
     out_buffer_size: int
     default_timeout_ms: int
     security: Security
+    rule: AccessRule | None
+    """`security` in users' and groups' numbers, where there are such."""
 
 
 class ServerEnd(Protocol):

@@ -262,7 +262,7 @@ class LocalTransport:
 
     def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> LocalServerEnd:
         """See Transport.create."""
-        rule = options.security.resolve()
+        rule = options.rule or options.security.resolve()
         handle = _engine.Handle.create(
             *_place(name),
             access=options.direction,
