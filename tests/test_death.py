@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import npipe
-from helpers import Background
 from npipe.transports.local import TRANSPORT
+
+if TYPE_CHECKING:
+    from tests.helpers import Background
+else:
+    from helpers import Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Child
+    from tests.conftest import Child
 
     Start = Callable[..., Child]
 
@@ -517,12 +521,13 @@ def test_messages_of_a_client_killed_under_load_are_a_whole_prefix(child: Start,
                 try:
                     message = pipe.recv(timeout=LONG)
                 except npipe.PipeClosedError as error:
-                    assert error.winerror == 109
+                    end = error.winerror
                     break
                 size = (expected * 7919) % 300_000
                 assert int.from_bytes(message[:8], "little") == expected
                 assert message[8:] == bytes([expected % 251]) * size
                 expected += 1
+            assert end == 109
             with pytest.raises(npipe.PipeClosedError) as caught:
                 pipe.send(b"x")
             assert caught.value.winerror == 232

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from helpers import until
+
+if TYPE_CHECKING:
+    from tests.helpers import until
+else:
+    from helpers import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Child
+    from tests.conftest import Child
 
     Start = Callable[..., Child]
 
@@ -71,7 +75,8 @@ def interrupted(child: Start, name: str, script: str, *, before: Callable[[], ob
 
 def ask(victim: Child, expression: str) -> str:
     victim.say(expression)
-    return victim.line()
+    answer: str = victim.line()
+    return answer
 
 
 def test_accept(child: Start, name: str) -> None:
@@ -390,7 +395,8 @@ def test_time_out_is_kept_although_signals_come(child: Start, name: str) -> None
         client = npipe.connect(sys.argv[1]); server = listener.accept()
         signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
         for call in (
-            lambda: client.recv(timeout=0.3), lambda: listener.accept(0.3), lambda: npipe.wait(sys.argv[1], timeout=0.3),
+            lambda: client.recv(timeout=0.3), lambda: listener.accept(0.3),
+            lambda: npipe.wait(sys.argv[1], timeout=0.3),
             lambda: npipe.connect(sys.argv[1], timeout=0.3), lambda: client.send(bytes(1 << 20), timeout=0.3),
         ):
             began = time.monotonic()

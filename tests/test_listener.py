@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
-from helpers import Background, blocked, fails, until
+
+if TYPE_CHECKING:
+    from tests.helpers import Background, blocked, fails, until
+else:
+    from helpers import Background, blocked, fails, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Child
+    from tests.conftest import Child
 
     Start = Callable[..., Child]
 
@@ -45,11 +50,11 @@ def test_clients_connect_before_anybody_accepts(name: str) -> None:
 
 def test_longest_waiting_client_comes_first(name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener:
-        clients: list[Background[npipe.MessagePipe]] = []
         first = npipe.connect(name)
         server = listener.accept(5)
-        for _ in range(5):
-            clients.append(blocked(lambda: npipe.connect(name, timeout=20)))
+        clients = []
+        for _ in range(5):  # one after the other, each when the one before it is asleep
+            clients += [blocked(lambda: npipe.connect(name, timeout=20))]
         first.close()
         for waiting in clients:
             server.close()
@@ -173,7 +178,7 @@ def test_name_at_the_limit_never_vanishes(name: str) -> None:
             for pipe in listener:
                 pipe.close()
 
-        workers = [Background(look), Background(use), Background(use)]
+        workers: list[Background[Any]] = [Background(look), Background(use), Background(use)]
         server = Background(serve)
         stop.wait(1.0)
         assert all(worker.running for worker in workers), [worker.code(0) for worker in workers if not worker.running]
@@ -341,7 +346,10 @@ def test_close_ends_connects_that_wait(name: str) -> None:
     listener = npipe.listen(name, max_instances=1)
     client = npipe.connect(name)
     server = listener.accept(5)
-    waits = [blocked(lambda: npipe.connect(name, timeout=None)), blocked(lambda: npipe.wait(name))]
+    waits: list[Background[Any]] = [
+        blocked(lambda: npipe.connect(name, timeout=None)),
+        blocked(lambda: npipe.wait(name)),
+    ]
     listener.close()  # the instance lives on in the pipe
     assert all(wait.running for wait in waits)
     server.close()
@@ -418,10 +426,8 @@ def test_listen_connect_race(name: str) -> None:
     def listen() -> None:
         while not stop.is_set():
             with npipe.listen(name) as listener:
-                try:
+                with contextlib.suppress(npipe.PipeTimeoutError):
                     listener.accept(0.005).close()
-                except npipe.PipeTimeoutError:
-                    pass
 
     def connect() -> int:
         connected = 0

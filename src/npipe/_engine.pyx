@@ -92,6 +92,7 @@ cdef extern from "engine/handle.h" nogil:
         bint verify_owner
     struct np_recv:
         np_op op
+        bint reply
     struct np_info:
         uint32_t flags, out_quota, in_quota, max_instances
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
@@ -454,6 +455,7 @@ cdef class Handle:
         code = np_recv_try(handle, self.max_message_size, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
+            recv.reply = False
             with nogil:
                 ready = np_spin_read(handle, wait.deadline)
             if ready:
@@ -528,6 +530,7 @@ cdef class Handle:
         cdef Reply reply
         cdef uint32_t code
         reply.handle = handle
+        reply.recv.reply = True
         with nogil:
             code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
         while code == NP_OK:

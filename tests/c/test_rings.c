@@ -173,6 +173,41 @@ static void a_flush_does_not_wait_for_what_was_withdrawn(void)
     close_pair(&pair);
 }
 
+static void read_three(struct np_handle *handle)
+{
+    char three[3];
+    uint32_t count;
+    CHECK_EQUAL(np_read(handle, three, 3, &count, &only_try), NP_MORE_DATA);
+    CHECK_EQUAL(count, 3);
+}
+
+static void a_withdrawn_write_gives_its_space_back(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    char *much = calloc(1, 200000);
+    for (int i = 0; i < 100; i++) {
+        struct np_op *op = submit(&pair.client, much, 200000), *behind = submit(&pair.client, "behind", 6);
+        CHECK(!op->done && !behind->done);
+        if (i % 3 == 1)
+            read_three(&pair.server); /* begun */
+        if (i % 2)
+            CHECK_EQUAL(withdraw(&pair.client, behind), NP_OK);
+        CHECK_EQUAL(withdraw(&pair.client, op), NP_OK);
+        if (i % 2 == 0)
+            CHECK_EQUAL(withdraw(&pair.client, behind), behind->done ? NP_NO_DATA : NP_OK);
+        CHECK_EQUAL(try_write(&pair.client, "hi", 2), NP_OK);
+        if (behind->done)
+            expect_read(&pair.server, 10, NP_OK, "behind");
+        expect_read(&pair.server, 10, NP_OK, "hi");
+        expect_read(&pair.server, 10, NP_WOULD_WAIT, "");
+        free(op);
+        free(behind);
+    }
+    free(much);
+    close_pair(&pair);
+}
+
 static void an_entry_larger_than_the_ring_streams_through_it(void)
 {
     struct pair pair;
@@ -302,6 +337,7 @@ int main(void)
     RUN(deferred_writes_complete_in_order);
     RUN(a_withdrawn_write_takes_its_unread_rest_with_it);
     RUN(a_flush_does_not_wait_for_what_was_withdrawn);
+    RUN(a_withdrawn_write_gives_its_space_back);
     RUN(an_entry_larger_than_the_ring_streams_through_it);
     RUN(a_read_that_times_out_in_a_long_message_consumes_nothing);
     RUN(a_pending_read_counts_as_room);

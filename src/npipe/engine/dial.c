@@ -11,6 +11,7 @@
 #include "registry.h"
 
 #define ANSWER_PATIENCE_NS INT64_C(10000000000) /* for an owner that has been stopped */
+#define FIRST_ANSWER_NS INT64_C(1000000000)
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
 #define MAX_OWNERS NPF_SLOTS
 
@@ -27,17 +28,6 @@ struct call {
     struct np_credentials owner;
 };
 
-struct answer_awaited {
-    int socket;
-};
-
-static bool answer_ready(const void *what)
-{
-    const struct answer_awaited *awaited = what;
-    char byte;
-    return recv(awaited->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EINTR);
-}
-
 static bool interrupted(const struct np_wait *wait)
 {
     return wait->interrupted && wait->interrupted(wait->context);
@@ -46,9 +36,7 @@ static bool interrupted(const struct np_wait *wait)
 /* Waits until the owner has something to say. */
 static uint32_t await_answer(struct call *call, int64_t deadline)
 {
-    struct answer_awaited awaited = {call->socket};
-    if (np_spin(&np_process.dial_spin, answer_ready, &awaited, deadline))
-        return NP_OK;
+    /* No spin here: a socket's wake puts the owner on this processor, where it could not run while we spin. */
     if (interrupted(call->wait))
         return NP_INTERRUPTED;
     for (;;) {
@@ -131,11 +119,16 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
     if (sent != (ssize_t)sizeof call->request)
         return NP_RETRY;
     bool holds = false;
+    int64_t began = np_now();
     for (;;) {
         int64_t deadline = call->deadline;
         int64_t patience = np_now() + ANSWER_PATIENCE_NS;
         if (!holds && !(call->request.flags & NPW_HOLD) && call->request.kind != NPW_WAIT && patience < deadline)
             deadline = patience;
+        /* The time-out of a wait is for an instance, not for the question whether one listens. */
+        int64_t least = began + FIRST_ANSWER_NS;
+        if (!holds && call->request.kind == NPW_WAIT && deadline < least)
+            deadline = least;
         uint32_t code = await_answer(call, deadline);
         if (code == NP_OK || code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED) {
             /* Also at the last moment: what has been granted is not thrown away. */

@@ -44,7 +44,6 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
         if (link->watch)
             np_watch_remove(link->watch, link->socket);
         link->watch = 0;
-        np_tx_discard_orphans(link);
         atomic_fetch_or_explicit(&link->alert, alert, memory_order_release);
         /* Threads that wait hold references, taken under the locks that are held here. */
         waited_for = atomic_load_explicit(&link->refs, memory_order_acquire) > 1;
@@ -127,7 +126,7 @@ uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances)
     if (handle->server) {
         pthread_mutex_lock(&np_process.lock);
         if (handle->pipe)
-            *instances = np_pipe_instances(handle->pipe);
+            *instances = np_pipe_living_instances(handle->pipe);
         pthread_mutex_unlock(&np_process.lock);
         return NP_OK;
     }

@@ -124,6 +124,7 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
+    bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
     uint64_t entry;
 };
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);

@@ -7,7 +7,7 @@
 #include "rx.h"
 #include "tx.h"
 
-#define NOWAIT_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
+#define STREAM_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
 
 /* What an operation without a link gives (SEMANTICS 3.5). */
 static uint32_t code_without_link(const struct np_handle *handle)
@@ -27,13 +27,20 @@ static uint32_t code_without_link(const struct np_handle *handle)
 struct read_awaited {
     const struct np_link *link;
     uint64_t tail;
+    uint32_t rewinds;
 };
+
+static struct read_awaited what_reads_await(const struct np_link *link)
+{
+    return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds};
+}
 
 static bool read_ready(const void *what)
 {
     const struct read_awaited *awaited = what;
-    return atomic_load_explicit(&awaited->link->rx.shared->producer.tail, memory_order_acquire) != awaited->tail ||
-           !np_link_quiet(awaited->link);
+    const struct npl_producer *producer = &awaited->link->rx.shared->producer;
+    return atomic_load_explicit(&producer->tail, memory_order_acquire) != awaited->tail ||
+           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
 }
 
 /* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
@@ -71,19 +78,32 @@ static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct
     return NP_WOULD_WAIT;
 }
 
+/* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
+static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait)
+{
+    atomic_fetch_sub_explicit(&link->rx.by_socket, 1, memory_order_relaxed);
+    uint32_t code = np_socket_wait(link->socket, wait->deadline);
+    if (code == NP_INTERRUPTED)
+        return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
+    if (code == NP_OK)
+        np_link_drain_socket(link);
+    return code;
+}
+
 /* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
 static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, bool *asked,
                              const struct np_wait *wait)
 {
-    struct read_awaited awaited = {.link = link, .tail = link->rx.tail};
+    struct read_awaited awaited = what_reads_await(link);
     bool in_turn = link->rx.first == op;
     /* The rest of an entry comes at another pace than the next entry. */
     struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
+    bool by_socket = in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0;
     pthread_mutex_unlock(&handle->rx_lock);
-    if (!in_turn || !np_spin(spin, read_ready, &awaited, wait->deadline)) {
+    if (!in_turn || by_socket || !np_spin(spin, read_ready, &awaited, wait->deadline)) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
             if (wait->interrupted && wait->interrupted(wait->context))
@@ -92,11 +112,11 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         pthread_mutex_lock(&handle->rx_lock);
         np_rx_post(link);
         pthread_mutex_unlock(&handle->rx_lock);
-        atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_READ, memory_order_relaxed);
+        atomic_fetch_or_explicit(&link->sleep->flags, by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
         if (code == NP_OK && !(in_turn && read_ready(&awaited)))
-            code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
+            code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
     pthread_mutex_lock(&handle->rx_lock);
     return code;
@@ -152,6 +172,15 @@ static bool message_mode_of(const struct np_handle *handle)
     return atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_READ_MESSAGE;
 }
 
+/* What is there is read without waiting, but of a long entry the rest has to come through the ring first. */
+static int64_t patient(const struct np_link *link, int64_t deadline, bool nowait)
+{
+    int64_t patience = np_now() + STREAM_PATIENCE_NS;
+    if (nowait)
+        return deadline < patience ? deadline : patience;
+    return link->rx.active && deadline < patience ? patience : deadline;
+}
+
 static uint32_t read_with(struct np_handle *handle, struct np_op *op, const struct np_wait *wait)
 {
     struct np_link *link = handle->link;
@@ -164,13 +193,10 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
     if (code != NP_WOULD_WAIT || wait->deadline == NP_TRY)
         return code;
     struct np_wait limited = *wait;
-    if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT) {
-        if (link->rx.first)
-            return NP_NO_DATA; /* others wait already: nothing is there */
-        int64_t patience = np_now() + NOWAIT_PATIENCE_NS;
-        if (limited.deadline > patience)
-            limited.deadline = patience;
-    }
+    bool nowait = atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT;
+    if (nowait && link->rx.first)
+        return NP_NO_DATA; /* others wait already: nothing is there */
+    limited.deadline = patient(link, wait->deadline, nowait);
     /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
     op->pended = !link->rx.active;
     code = pend_read(handle, link, op, message_mode, &limited);
@@ -208,10 +234,10 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline)
 {
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    struct read_awaited awaited = {.link = link};
+    struct read_awaited awaited = {0};
     bool idle = link && np_link_quiet(link) && !link->rx.first && !link->rx.active;
     if (idle) {
-        awaited.tail = link->rx.tail;
+        awaited = what_reads_await(link);
         np_link_ref(link);
     }
     pthread_mutex_unlock(&handle->rx_lock);
@@ -273,12 +299,12 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
     uint32_t code = np_rx_settle(link);
     if (code == NP_OK) {
         *size = np_rx_rest(&link->rx);
-        recv->entry = link->rx.taken;
+        recv->entry = link->rx.entry;
         return NP_OK;
     }
     if (code == NP_WOULD_WAIT && condition != NP_OK)
         return NP_BROKEN_PIPE;
-    if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+    if (code == NP_WOULD_WAIT && !recv->reply && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
         return NP_NO_DATA;
     return code;
 }
@@ -294,7 +320,9 @@ static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32
 
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
 {
+    bool reply = recv->reply;
     memset(recv, 0, sizeof *recv);
+    recv->reply = reply;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
@@ -336,7 +364,9 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
     struct np_link *link = recv->link;
     bool asked = true;
     uint32_t waited = NP_OK;
+    struct np_wait limited = *wait;
     pthread_mutex_lock(&handle->rx_lock);
+    limited.deadline = patient(link, wait->deadline, false);
     for (;;) {
         uint32_t code = NP_OK;
         if (!in_use(handle, link)) {
@@ -359,7 +389,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             pthread_mutex_unlock(&handle->rx_lock);
             return code;
         }
-        waited = wait_to_read(handle, link, &recv->op, &asked, wait);
+        waited = wait_to_read(handle, link, &recv->op, &asked, &limited);
     }
 }
 
@@ -370,7 +400,7 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     if (!link)
         return NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
-    if (in_use(handle, link) && link->rx.active && link->rx.taken == recv->entry) {
+    if (in_use(handle, link) && link->rx.active && link->rx.entry == recv->entry) {
         if (consume)
             code = np_rx_consume(link, recv->op.count);
         else {
@@ -389,24 +419,32 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
 
 /* ---- Writing */
 
+struct write_awaited {
+    const struct np_link *link;
+    uint32_t seen; /* of the word that moves when another thread of this end has found what this one waits for */
+};
+
 static bool write_ready(const void *what)
 {
-    const struct np_link *link = what;
-    return np_tx_moved(link) || !np_link_quiet(link);
+    const struct write_awaited *awaited = what;
+    return np_tx_moved(awaited->link) || !np_link_quiet(awaited->link) ||
+           atomic_load_explicit(&awaited->link->sleep->seq, memory_order_relaxed) != awaited->seen;
 }
 
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
+    /* Read under the lock: what another thread finds out from here on moves it. */
+    struct write_awaited awaited = {link, atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
     uint32_t code = NP_OK;
+    link->tx.sleepers++;
     pthread_mutex_unlock(&handle->tx_lock);
-    if (!np_spin(&link->tx.spin, write_ready, link, wait->deadline)) {
+    if (!np_spin(&link->tx.spin, write_ready, &awaited, wait->deadline)) {
         if (!*asked) {
             *asked = true;
             if (wait->interrupted && wait->interrupted(wait->context))
                 code = NP_INTERRUPTED;
         }
-        uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
         pthread_mutex_lock(&handle->tx_lock);
         np_tx_set_thresholds(link);
         /* Release: the thresholds come before the flag that makes the reader look at them. */
@@ -414,10 +452,11 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
         pthread_mutex_unlock(&handle->tx_lock);
         /* Full fence, with its twin in the reader's commit. */
         atomic_thread_fence(memory_order_seq_cst);
-        if (code == NP_OK && !write_ready(link))
-            code = np_sleep(&link->sleep->seq, seen, NPL_SLEEP_WRITE, wait);
+        if (code == NP_OK && !write_ready(&awaited))
+            code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, wait);
     }
     pthread_mutex_lock(&handle->tx_lock);
+    link->tx.sleepers--;
     return code;
 }
 
@@ -502,9 +541,7 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
         return np_tx_nowait(link, data, size, count);
     code = np_tx_try(link, data, size);
-    if (code == NP_WOULD_WAIT && size == 0)
-        code = np_tx_submit_empty(link);
-    else if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
+    if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
         struct np_op op = {.in = data, .size = size};
         code = pend_write(handle, link, &op, wait);
     }
@@ -664,13 +701,13 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
     code = np_tx_try(link, data, size);
     bool pending = code == NP_WOULD_WAIT;
     if (pending)
-        code = size ? np_tx_submit(link, &op) : np_tx_submit_empty(link);
-    if (pending && size && code == NP_OK) {
+        code = np_tx_submit(link, &op);
+    if (pending && code == NP_OK) {
         /* All of it has to be in the ring before the caller's buffer may be left alone. */
         bool asked = false;
         uint32_t waited = NP_OK;
         np_link_ref(link);
-        while (code == NP_OK && !op.done && op.count < op.size) {
+        while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
                 code = withdraw(handle, link, &op);
                 code = op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;

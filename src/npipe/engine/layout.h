@@ -56,7 +56,9 @@ enum npl_entry_state {
     NPL_ENTRY_BUSY = 2,      /* the consumer is copying from it */
     NPL_ENTRY_PARTIAL = 3,   /* begun, and nobody is copying */
     NPL_ENTRY_WITHDRAWN = 4, /* cancelled: skip the slot's `put` bytes less those taken already */
-    NPL_ENTRY_DONE = 5,      /* read to its end */
+    NPL_ENTRY_DONE = 5,      /* read to its end, or skipped */
+    NPL_ENTRY_REWOUND = 6,   /* cancelled, and the tail has gone back to before its header */
+    NPL_ENTRY_CUT = 7,       /* cancelled, and the tail has gone back to the head: nothing is left of it */
 };
 
 /* First byte of an entry in a ring. The header and a plain entry's payload are published at once. */
@@ -86,6 +88,7 @@ struct npl_header {
 struct npl_producer {
     alignas(NPL_LINE) _Atomic uint64_t tail; /* ring bytes published */
     _Atomic uint64_t announced; /* payload of all entries, also those that wait outside the ring; less withdrawn */
+    _Atomic uint32_t rewinds;   /* how often the tail has gone back: what was read behind it before is void */
 };
 
 /* Written by the consumer of a ring. */

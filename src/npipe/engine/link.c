@@ -16,6 +16,11 @@ static uint64_t ring_capacity(uint32_t quota)
     return capacity;
 }
 
+/* A socket's wake is a hint that the waker will wait for an answer: the kernel lets the two take turns on one processor,
+ * which is the fastest way for a single message and its answer. A futex's wake looks for another processor, which is
+ * what two that are going to spin need. So a new link begins with the first and goes on with the second. */
+#define FIRST_SLEEPS_BY_SOCKET 2
+
 static void attach(struct np_link *link, enum npl_side side)
 {
     struct npl_segment *segment = link->segment;
@@ -40,6 +45,7 @@ static void attach(struct np_link *link, enum npl_side side)
     link->tx.capacity = capacity[out];
     link->tx.quota = link->quota[out];
     atomic_init(&link->refs, 1);
+    atomic_init(&link->rx.by_socket, FIRST_SLEEPS_BY_SOCKET);
 }
 
 uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **result, int *fd)
@@ -183,6 +189,14 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
     }
     if (flags & (NPL_ARMED_READ | NPL_ARMED_WRITE) && link->socket >= 0)
         send_wake_byte(link);
+}
+
+void np_link_drain_socket(struct np_link *link)
+{
+    uint8_t bytes[16];
+    int fd;
+    if (np_receive_message(link->socket, bytes, sizeof bytes, &fd, false) > 0 && fd >= 0)
+        close(fd); /* nobody asked for it */
 }
 
 void np_link_set_state(struct np_link *link, enum npl_end_state state)

@@ -17,12 +17,16 @@ struct np_rx {
     uint64_t capacity;
     uint64_t head;     /* the next ring byte to take: the truth, of which shared head is the announcement */
     uint64_t tail;     /* the producer's last announcement that was checked */
+    uint32_t rewinds;  /* his number of rewinds, read before it */
     uint64_t consumed; /* payload bytes delivered */
     uint64_t taken;    /* entries finished */
     uint32_t quota;    /* of this direction */
     /* The entry at the head, once its header is parsed. */
+    uint64_t entry;     /* grows with each header that is parsed */
     bool active, deferred;
+    bool claimed;       /* something of it was read: it is not rewound any more, only cut */
     uint8_t slot;
+    uint8_t header;     /* bytes */
     uint32_t sequence;  /* of a deferred entry */
     uint32_t total;     /* its payload */
     uint32_t pulled;    /* payload bytes taken out of the ring: delivered, or in the stash, or in a read under way */
@@ -37,11 +41,13 @@ struct np_rx {
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
+    _Atomic uint32_t by_socket;  /* sleeps on the socket that are left */
 };
 
 /* A deferred entry that may still stand in the ring. */
 struct np_outstanding {
     uint64_t number; /* of the entry: over when the consumer has taken so many */
+    uint64_t begin;  /* ring position of its header */
     uint32_t sequence;
     bool put, withdrawn;
 };
@@ -65,6 +71,9 @@ struct np_tx {
     uint32_t first_outstanding, n_outstanding;
     struct np_op *first, *last; /* pending writes, in order */
     struct np_op *flushes;
+    uint64_t last_put;  /* number of the last entry in the ring */
+    uint32_t sleepers;  /* threads that wait for room or for a flush */
+    uint32_t rewinds;
     struct np_spin spin;
 };
 
@@ -114,6 +123,8 @@ void np_link_alert(struct np_link *link, uint32_t bits);
 void np_link_wake_own(struct np_link *link);
 /* Wakes the peer after a change of state. */
 void np_link_wake_peer(struct np_link *link);
+/* Takes the bytes that woke this end out of its socket. */
+void np_link_drain_socket(struct np_link *link);
 /* Sets this end's word and tells the peer. */
 void np_link_set_state(struct np_link *link, enum npl_end_state state);
 

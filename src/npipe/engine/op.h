@@ -15,7 +15,6 @@ struct np_op {
     bool posted;
     bool started;   /* a write: its header stands in the ring */
     bool deferred;  /* ... as a deferred entry */
-    bool orphan;    /* an empty message whose call has returned: freed when it stands in the ring */
     uint32_t post;
     uint32_t sequence;
     uint8_t *out;

@@ -35,7 +35,6 @@ struct np_pipe {
     bool bell_rings;
     int bell;             /* eventfd that calls it back, -1 until there was one */
     uint32_t refs;        /* the list's, and that thread's */
-    struct np_spin spin;  /* that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
     uint32_t instances;
@@ -64,7 +63,6 @@ struct np_process {
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
     _Atomic uint32_t closed_waiters;
     uint32_t pid;
-    struct np_spin dial_spin;
 };
 
 extern struct np_process np_process;
@@ -93,6 +91,8 @@ void np_pipe_nudge(struct np_pipe *pipe, bool listening);
 /* The last instance here has gone: nobody waits any longer. */
 void np_pipe_turn_away(struct np_pipe *pipe);
 uint32_t np_pipe_instances(const struct np_pipe *pipe);
+/* The same without those of processes that have died since. */
+uint32_t np_pipe_living_instances(const struct np_pipe *pipe);
 
 /* server.c */
 /* The instance has left the listening state: whoever waits for that is woken. */

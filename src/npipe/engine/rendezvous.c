@@ -42,6 +42,20 @@ uint32_t np_pipe_instances(const struct np_pipe *pipe)
     return count;
 }
 
+uint32_t np_pipe_living_instances(const struct np_pipe *pipe)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        if (id && (slot == pipe->slot || !np_socket_is_dead(pipe->files.dirfd, name)))
+            count += atomic_load_explicit(&slot->instances, memory_order_relaxed);
+    }
+    return count;
+}
+
 static bool others_listen(const struct np_pipe *pipe)
 {
     for (int i = 0; i < NPF_SLOTS; i++) {
@@ -91,7 +105,7 @@ static void answer_query(struct np_visitor *visitor)
                 .type = pipe->type,
                 .direction = pipe->direction,
                 .max_instances = pipe->max_instances,
-                .instances = np_pipe_instances(pipe),
+                .instances = np_pipe_living_instances(pipe),
                 .owner_pid = np_process.pid,
                 .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
                 .name_size = pipe->files.page->name_size,

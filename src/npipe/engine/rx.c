@@ -20,15 +20,51 @@ static void copy_out(const struct np_rx *rx, uint64_t position, void *target, ui
         memcpy((uint8_t *)target + first, rx->ring, size - first);
 }
 
+static uint32_t word_of(uint32_t sequence, enum npl_entry_state state)
+{
+    return sequence << 3 | (uint32_t)state;
+}
+
+static _Atomic uint32_t *state_of(const struct np_rx *rx)
+{
+    return &rx->shared->deferred.state[rx->slot];
+}
+
+/* Forgets a parsed header that nothing was read behind. */
+static void unparse(struct np_rx *rx)
+{
+    rx->head -= rx->header;
+    rx->active = false;
+    rx->entry++;
+}
+
+/* Whether the tail went back since it was read, so that what stands behind it may be something else by now. */
+static bool rewound(const struct np_rx *rx)
+{
+    /* The fence orders the reads of the ring before the read of the count, as in a sequence lock. */
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&rx->shared->producer.rewinds, memory_order_relaxed) != rx->rewinds;
+}
+
 static bool refresh(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
+    /* Acquire, and before the tail: the producer moves the tail back before he counts the rewind, so a tail that is
+     * void comes with an old count, which parse() then finds out. */
+    uint32_t rewinds = atomic_load_explicit(&rx->shared->producer.rewinds, memory_order_acquire);
     /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
     uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
-    if (tail - rx->head > rx->capacity || (int64_t)(tail - rx->tail) < 0) {
-        np_link_violated(link);
-        return false;
+    if (tail - rx->head > rx->capacity) {
+        /* Also a tail before our head: he rewinds what we have not begun, or have just let go of. But an entry that is
+         * parsed and not begun has moved our head; give it back first. */
+        if (rx->active && rx->deferred && !rx->claimed && tail == rx->head - rx->header) {
+            unparse(rx);
+        } else {
+            np_link_violated(link);
+            return false;
+        }
     }
+    rx->rewinds = rewinds;
     rx->tail = tail;
     return true;
 }
@@ -65,16 +101,6 @@ static void commit(struct np_link *link)
     wake_writer(link);
 }
 
-static uint32_t word_of(uint32_t sequence, enum npl_entry_state state)
-{
-    return sequence << 3 | (uint32_t)state;
-}
-
-static _Atomic uint32_t *state_of(const struct np_rx *rx)
-{
-    return &rx->shared->deferred.state[rx->slot];
-}
-
 /* The head entry is over, one way or another. */
 static void leave_entry(struct np_rx *rx)
 {
@@ -83,7 +109,8 @@ static void leave_entry(struct np_rx *rx)
     rx->taken++;
 }
 
-static bool parse(struct np_link *link)
+/* NP_OK, NP_RETRY (refresh and look again) or NP_INVALID_DATA. */
+static uint32_t parse(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
     uint8_t header[NPL_MAX_ENTRY_HEADER];
@@ -103,30 +130,36 @@ static bool parse(struct np_link *link)
     } else if (header[0] == NPL_TAG_DEFERRED) {
         size = 6;
         rx->deferred = true;
-        rx->slot = header[1];
+        rx->slot = header[1] % NPL_DEFERRED;
         memcpy(&rx->total, header + 2, sizeof rx->total);
-        rx->sequence = rx->next_sequence;
+        /* The word was stored before the header was published. */
+        rx->sequence = atomic_load_explicit(state_of(rx), memory_order_acquire) >> 3;
     } else {
-        np_link_violated(link);
-        return false;
+        size = NPL_MAX_ENTRY_HEADER + 1; /* nonsense */
     }
+    if (rewound(rx))
+        return NP_RETRY; /* we may have read what is being overwritten */
     if (there < size || (!rx->deferred && there - size < rx->total) ||
-        (rx->deferred && rx->slot != rx->sequence % NPL_DEFERRED)) {
-        np_link_violated(link);
-        return false;
-    }
-    if (rx->deferred)
-        rx->next_sequence = (rx->next_sequence + 1) & (UINT32_MAX >> 3);
+        (rx->deferred && (rx->slot != header[1] || rx->slot != rx->sequence % NPL_DEFERRED)))
+        return np_link_violated(link);
+    rx->entry++;
+    rx->claimed = false;
+    rx->header = (uint8_t)size;
     rx->head += size;
     rx->pulled = rx->delivered = 0;
     rx->active = true;
-    return true;
+    return NP_OK;
 }
 
 /* Skips what a withdrawn entry left in the ring. */
 static bool skip_withdrawn(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
+    /* From here on he does not move his tail back over it. Acquire/release as for a claim. */
+    uint32_t word = word_of(rx->sequence, NPL_ENTRY_WITHDRAWN);
+    if (!atomic_compare_exchange_strong_explicit(state_of(rx), &word, word_of(rx->sequence, NPL_ENTRY_DONE),
+                                                 memory_order_acq_rel, memory_order_acquire))
+        return true; /* he just did: look again */
     uint32_t put = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
     if (!refresh(link))
         return false;
@@ -149,15 +182,40 @@ uint32_t np_rx_settle(struct np_link *link)
                 return NP_INVALID_DATA;
             if (rx->head == rx->tail)
                 return NP_WOULD_WAIT;
-            if (!parse(link))
+            uint32_t code = parse(link);
+            if (code == NP_RETRY && refresh(link))
+                continue;
+            if (code != NP_OK)
                 return NP_INVALID_DATA;
         }
         if (!rx->deferred)
             return NP_OK;
+        if (!rx->claimed && rewound(rx)) {
+            /* Perhaps it is not there any more, and its slot another's. */
+            unparse(rx);
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            continue;
+        }
         /* Acquire: with WITHDRAWN comes the slot's `put`, and the tail that it counts. */
         uint32_t word = atomic_load_explicit(state_of(rx), memory_order_acquire);
         if (word == word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
             if (!skip_withdrawn(link))
+                return NP_INVALID_DATA;
+            continue;
+        }
+        if (word == word_of(rx->sequence, NPL_ENTRY_CUT)) {
+            leave_entry(rx);
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            commit(link);
+            continue;
+        }
+        if (word == word_of(rx->sequence, NPL_ENTRY_REWOUND)) {
+            if (rx->claimed)
+                return np_link_violated(link);
+            unparse(rx);
+            if (!refresh(link))
                 return NP_INVALID_DATA;
             continue;
         }
@@ -181,11 +239,17 @@ uint32_t np_rx_available(const struct np_rx *rx)
     return rx->stash_length + smaller(rx->total - rx->pulled, rx->tail - rx->head);
 }
 
-bool np_rx_more_announced(const struct np_link *link)
+/* Whether more than `size` unread bytes are announced. */
+static bool announced_beyond(const struct np_link *link, uint32_t size)
 {
     const struct np_rx *rx = &link->rx;
     uint64_t announced = atomic_load_explicit(&rx->shared->producer.announced, memory_order_acquire);
-    return (int64_t)(announced - rx->consumed) > 0;
+    return (int64_t)(announced - rx->consumed) > (int64_t)size;
+}
+
+bool np_rx_more_announced(const struct np_link *link)
+{
+    return announced_beyond(link, 0);
 }
 
 /* Takes `size` bytes of the head entry: from the stash, then from the ring. */
@@ -222,10 +286,12 @@ static bool claim(struct np_rx *rx)
     uint32_t busy = word_of(rx->sequence, NPL_ENTRY_BUSY);
     uint32_t word = word_of(rx->sequence, NPL_ENTRY_LIVE);
     /* Acquire/release: a claim comes after what the other side did before it let go of the entry. */
-    if (atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire)) {
+        rx->claimed = true;
         return true;
+    }
     word = word_of(rx->sequence, NPL_ENTRY_PARTIAL);
-    return atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire);
+    return rx->claimed && atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire);
 }
 
 /* Lets a claimed entry go. Only the consumer changes a BUSY word, so a plain release store is enough. */
@@ -233,6 +299,14 @@ static void let_go(struct np_rx *rx, enum npl_entry_state state)
 {
     if (rx->deferred)
         atomic_store_explicit(state_of(rx), word_of(rx->sequence, state), memory_order_release);
+}
+
+/* The head before the state: a producer that sees the entry let go may move his tail back to the head. */
+static void let_go_in_part(struct np_link *link)
+{
+    publish_head(&link->rx);
+    let_go(&link->rx, NPL_ENTRY_PARTIAL);
+    wake_writer(link);
 }
 
 static void deliver(struct np_rx *rx, uint32_t size)
@@ -251,6 +325,7 @@ static void settle_entry(struct np_link *link)
         leave_entry(rx);
     /* The counters before the state: a producer that sees the entry let go must see what was read of it. */
     atomic_store_explicit(&rx->shared->consumer.consumed, rx->consumed, memory_order_release);
+    publish_head(rx);
     if (deferred)
         let_go(rx, finished ? NPL_ENTRY_DONE : NPL_ENTRY_PARTIAL);
     commit(link);
@@ -265,8 +340,11 @@ static uint32_t finish_read(struct np_op *op, uint32_t code)
 
 static uint32_t nonsense(struct np_link *link)
 {
+    if (!link->rx.claimed && rewound(&link->rx))
+        return NP_OK;
     uint32_t word = atomic_load_explicit(state_of(&link->rx), memory_order_relaxed);
-    if (word == word_of(link->rx.sequence, NPL_ENTRY_WITHDRAWN))
+    enum npl_entry_state state = (enum npl_entry_state)(word & 7);
+    if (word >> 3 == link->rx.sequence && (state == NPL_ENTRY_WITHDRAWN || state == NPL_ENTRY_REWOUND || state == NPL_ENTRY_CUT))
         return NP_OK;
     return np_link_violated(link);
 }
@@ -306,9 +384,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
             settle_entry(link);
             return finish_read(op, target < rest ? NP_MORE_DATA : NP_OK);
         }
-        let_go(rx, NPL_ENTRY_PARTIAL);
-        publish_head(rx);
-        wake_writer(link);
+        let_go_in_part(link);
         if (!refresh(link))
             return NP_INVALID_DATA;
         if (np_rx_available(rx) == 0)
@@ -333,12 +409,11 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
         if (op->size == 0 && rest > 0)
             return finish_read(op, NP_OK); /* consumes nothing */
         uint32_t target = smaller(op->size - op->count, rest);
-        if (target > np_rx_available(rx)) {
-            if (!refresh(link))
-                return NP_INVALID_DATA;
-            if (try_only && target > np_rx_available(rx) && op->count == 0)
-                return NP_WOULD_WAIT;
-        }
+        if (target > np_rx_available(rx) && !refresh(link))
+            return NP_INVALID_DATA;
+        /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. */
+        if (try_only && !op->touched && (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
+            return NP_WOULD_WAIT;
         if (!claim(rx)) {
             code = nonsense(link);
             if (code != NP_OK)
@@ -370,7 +445,7 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
     struct np_rx *rx = &link->rx;
     for (;;) {
         uint32_t code = np_rx_settle(link);
-        if (rx->taken != entry)
+        if (rx->entry != entry)
             return NP_RETRY;
         if (code != NP_OK || op->count >= upto)
             return code;
@@ -389,9 +464,7 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
         uint32_t piece = smaller(upto - op->count, np_rx_available(rx));
         take(link, buffer + op->count, piece);
         op->count += piece;
-        let_go(rx, NPL_ENTRY_PARTIAL);
-        publish_head(rx);
-        wake_writer(link);
+        let_go_in_part(link);
     }
 }
 
@@ -468,10 +541,8 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
         copy_out(rx, rx->head, room, piece);
         rx->head += piece;
         rx->pulled += piece;
-        publish_head(rx);
     }
-    let_go(rx, NPL_ENTRY_PARTIAL);
-    wake_writer(link);
+    let_go_in_part(link);
     return room != NULL;
 }
 
@@ -506,10 +577,10 @@ static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t siz
         if ((int64_t)(rx->tail - rx->head) <= 0)
             break;
         rx->stash_length = 0;
-        if (!parse(link))
+        if (parse(link) != NP_OK)
             break;
-        if (rx->deferred && atomic_load_explicit(state_of(rx), memory_order_acquire) ==
-                                word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
+        uint32_t word = rx->deferred ? atomic_load_explicit(state_of(rx), memory_order_acquire) : 0;
+        if (rx->deferred && word == word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
             rx->total = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
             continue;
         }
@@ -531,7 +602,7 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
     uint32_t rest = np_rx_rest(rx);
     uint32_t wanted = smaller(size, rest);
     int64_t patience_end = 0;
-    while (wanted > np_rx_available(rx)) {
+    while (wanted > np_rx_available(rx) && !rewound(rx)) {
         if (!pull_ahead(link, wanted) && !wait_for_more(link, &patience_end))
             break;
         if (np_rx_settle(link) != NP_OK || np_rx_rest(rx) != rest)
@@ -550,6 +621,8 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
         all = rest;
     if (link->type != NP_TYPE_MESSAGE && copied < size && wanted == rest)
         copied += peek_further(link, (uint8_t *)buffer + copied, size - copied);
+    if (rewound(rx))
+        return np_rx_peek(link, buffer, size, available, left); /* we may have looked at what is overwritten */
     *available = smaller(UINT32_MAX, all);
     /* A byte pipe gives 0 - read here, as Windows does (SEMANTICS 7). */
     *left = link->type == NP_TYPE_MESSAGE ? rest - copied : 0u - copied;

@@ -16,7 +16,7 @@ uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, b
 /* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */
 bool np_rx_give_back(struct np_link *link, struct np_op *op);
 
-/* For a whole message: copies bytes [op->count, upto) of entry number `entry` without consuming them. NP_OK,
+/* For a whole message: copies bytes [op->count, upto) of the entry `entry` (rx->entry) without consuming them. NP_OK,
  * NP_WOULD_WAIT, NP_RETRY when that entry was withdrawn. Then consumes its first `size` bytes, all at once. */
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto);
 uint32_t np_rx_consume(struct np_link *link, uint32_t size);

@@ -454,12 +454,6 @@ static uint32_t sleep_until_connected(struct np_handle *handle, uint32_t seen, c
     return code;
 }
 
-static bool socket_ready(const void *what)
-{
-    const struct np_pipe *pipe = what;
-    return np_sockets_wait(pipe->socket, pipe->bell, 0) == NP_OK;
-}
-
 /* Waits until the instance may have left the listening state, of which `seen` was read before. */
 static uint32_t await_client(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
 {
@@ -469,8 +463,7 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
     uint32_t code = NP_OK;
     bool paused = false;
     while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
-        if (!np_spin(&pipe->spin, socket_ready, pipe, wait->deadline))
-            code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
+        code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
         if (code == NP_INTERRUPTED && !(wait->interrupted && wait->interrupted(wait->context)))
             code = NP_OK;
         pthread_mutex_lock(&np_process.lock);

@@ -95,8 +95,9 @@ static void publish(struct np_link *link)
         np_link_wake_sleeper(link, NPL_SLEEP_READ | NPL_ARMED_READ);
 }
 
-static void put_plain(struct np_link *link, const void *data, uint32_t size)
+static void put_plain(struct np_link *link, const void *data, uint32_t size, uint64_t number)
 {
+    link->tx.last_put = number;
     uint8_t header[NPL_MAX_ENTRY_HEADER];
     uint32_t length = plain_header(header, size);
     copy_in(&link->tx, header, length);
@@ -163,7 +164,8 @@ static void announce(struct np_tx *tx, uint32_t size)
 uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
 {
     struct np_tx *tx = &link->tx;
-    if (tx->first)
+    /* Behind what is pending only an empty message is complete at once, and only if it can stand behind it in the ring. */
+    if (tx->first && (size || !tx->last->started || tx->last->count < tx->last->size))
         return NP_WOULD_WAIT;
     if (unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
         if (!refresh(link))
@@ -179,7 +181,7 @@ uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
     announce(tx, size);
     if (posts)
         hand_over(link, size, true);
-    put_plain(link, data, size);
+    put_plain(link, data, size, tx->entries);
     return NP_OK;
 }
 
@@ -221,10 +223,11 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
     /* Published with the header by the release of the tail. */
     atomic_store_explicit(&tx->shared->deferred.state[slot], sequence << 3 | NPL_ENTRY_LIVE, memory_order_relaxed);
     copy_in(tx, header, sizeof header);
+    tx->last_put = op->number;
     op->sequence = sequence;
     op->deferred = op->started = true;
     tx->n_outstanding++;
-    *newest_outstanding(tx) = (struct np_outstanding){.number = op->number, .sequence = sequence};
+    *newest_outstanding(tx) = (struct np_outstanding){.number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
 }
 
 /* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
@@ -236,7 +239,7 @@ static bool put(struct np_link *link, struct np_op *op)
         if (complete && fits_plain(tx, op->size)) {
             op->started = true;
             op->count = op->size;
-            put_plain(link, op->in, op->size);
+            put_plain(link, op->in, op->size, op->number);
             return true;
         }
         if (op->size == 0 || !room_outstanding(tx) || free_space(tx) < NPL_MAX_ENTRY_HEADER + 1)
@@ -260,19 +263,18 @@ static bool put(struct np_link *link, struct np_op *op)
 static void dequeue(struct np_tx *tx, struct np_op *op)
 {
     np_queue_remove(&tx->first, &tx->last, op);
-    if (op->orphan)
-        free(op);
 }
 
 uint32_t np_tx_pump(struct np_link *link)
 {
     struct np_tx *tx = &link->tx;
+    uint64_t taken = tx->taken;
     if (!refresh(link))
         return NP_INVALID_DATA;
     for (struct np_op *op = tx->first; op; op = op->next)
         if (!put(link, op))
             break;
-    bool others = false;
+    bool news = tx->flushes && tx->taken != taken;
     while (tx->first) {
         struct np_op *op = tx->first;
         bool complete = op->started && op->count == op->size &&
@@ -282,10 +284,11 @@ uint32_t np_tx_pump(struct np_link *link)
             break;
         op->done = true;
         op->code = NP_OK;
-        others = others || !op->orphan;
+        news = true;
         dequeue(tx, op);
     }
-    if (others)
+    /* Another thread of this end may be the one that waited for this. */
+    if (news && tx->sleepers)
         np_link_wake_own(link);
     return NP_OK;
 }
@@ -304,15 +307,6 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
     /* Also what has no room in the ring yet is queued for the reader. */
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
     return code;
-}
-
-uint32_t np_tx_submit_empty(struct np_link *link)
-{
-    struct np_op *op = calloc(1, sizeof *op);
-    if (!op)
-        return NP_NO_SYSTEM_RESOURCES;
-    op->orphan = true;
-    return np_tx_submit(link, op);
 }
 
 bool np_tx_moved(const struct np_link *link)
@@ -335,15 +329,61 @@ static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
 }
 
-/* An entry that never came into the ring: the numbers behind it move up. */
-static void unnumber(struct np_tx *tx, struct np_op *op)
+/* Entry `number` is as if it had never been: the numbers behind it move up. */
+static void unnumber(struct np_tx *tx, uint64_t number)
 {
     tx->entries--;
-    for (struct np_op *later = op->next; later; later = later->next)
-        later->number--;
+    for (struct np_op *op = tx->first; op; op = op->next)
+        if (op->number > number)
+            op->number--;
     for (struct np_op *flush = tx->flushes; flush; flush = flush->next)
-        if (flush->number >= op->number)
+        if (flush->number >= number)
             flush->number--;
+}
+
+static struct np_outstanding *find_outstanding(struct np_tx *tx, uint64_t number)
+{
+    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
+        struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
+        if (item->number == number)
+            return item;
+    }
+    return NULL;
+}
+
+/* Takes back what stands in the ring from `position` on: the tail first, then the count, then perhaps other bytes. A
+ * consumer that has read any of those sees the count move, and looks again (rx.c). */
+static void rewind_to(struct np_tx *tx, uint64_t position)
+{
+    if (tx->tail == position)
+        return;
+    tx->tail = position;
+    atomic_store_explicit(&tx->shared->producer.tail, position, memory_order_release);
+    /* Release: who sees the count sees the tail. */
+    atomic_store_explicit(&tx->shared->producer.rewinds, ++tx->rewinds, memory_order_release);
+    /* The bytes that are written from here on come after the count. */
+    atomic_thread_fence(memory_order_release);
+}
+
+/* Entries that were withdrawn while others stood behind them, and are the last ones now. */
+static void rewind_withdrawn(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    while (tx->n_outstanding) {
+        struct np_outstanding *last = newest_outstanding(tx);
+        if (!last->withdrawn || last->number != tx->last_put || tx->head > last->begin)
+            return;
+        uint32_t word = last->sequence << 3 | NPL_ENTRY_WITHDRAWN;
+        /* Unless the consumer has skipped it meanwhile. Acquire/release as for a withdrawal. */
+        if (!atomic_compare_exchange_strong_explicit(&tx->shared->deferred.state[last->sequence % NPL_DEFERRED], &word,
+                                                     last->sequence << 3 | NPL_ENTRY_REWOUND, memory_order_acq_rel,
+                                                     memory_order_acquire))
+            return;
+        rewind_to(tx, last->begin);
+        tx->n_outstanding--;
+        tx->last_put--;
+        unnumber(tx, last->number);
+    }
 }
 
 uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
@@ -356,7 +396,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         return NP_NO_DATA;
     if (!op->started) {
         take_back(link, op, op->size);
-        unnumber(tx, op);
+        unnumber(tx, op->number);
         dequeue(tx, op);
         return NP_OK;
     }
@@ -372,12 +412,21 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     }
     if (kind == NPL_ENTRY_BUSY || kind == NPL_ENTRY_DONE)
         return NP_WOULD_WAIT; /* DONE: its counters are a moment away */
-    atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
-    /* Release: `put` and the tail before the state that makes the consumer rely on them. */
-    if ((kind != NPL_ENTRY_LIVE && kind != NPL_ENTRY_PARTIAL) ||
-        !atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_WITHDRAWN, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    if (kind != NPL_ENTRY_LIVE && kind != NPL_ENTRY_PARTIAL)
         return NP_WOULD_WAIT;
+    /* The last entry in the ring gives its space back: nothing has to wait for a reader to come by. */
+    struct np_outstanding *own = find_outstanding(tx, op->number);
+    bool last = own && own->number == tx->last_put;
+    bool whole = last && kind == NPL_ENTRY_LIVE;
+    atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
+    uint32_t gone = op->sequence << 3 | (uint32_t)(whole ? NPL_ENTRY_REWOUND : NPL_ENTRY_WITHDRAWN);
+    /* Release: `put` and the tail before the state that makes the consumer rely on them. */
+    if (!atomic_compare_exchange_strong_explicit(state, &word, gone, memory_order_acq_rel, memory_order_acquire))
+        return NP_WOULD_WAIT;
+    /* Begun: the tail goes back to the head, unless the consumer comes first and skips the rest. */
+    bool cut = last && !whole &&
+               atomic_compare_exchange_strong_explicit(state, &gone, op->sequence << 3 | NPL_ENTRY_CUT, memory_order_acq_rel,
+                                                       memory_order_acquire);
     /* From here on nobody reads from it: the counters hold still as far as this entry goes. */
     if (!refresh(link))
         return NP_INVALID_DATA;
@@ -388,30 +437,26 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         return NP_INVALID_DATA;
     }
     take_back(link, op, op->size - delivered);
-    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
-        struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
-        if (item->number == op->number)
-            item->withdrawn = item->put = true;
+    own = find_outstanding(tx, op->number);
+    if (own)
+        own->put = own->withdrawn = true;
+    if (whole) {
+        rewind_to(tx, own->begin);
+        unnumber(tx, op->number);
+        tx->n_outstanding--;
+        tx->last_put--;
+        rewind_withdrawn(link);
+    } else if (cut) {
+        rewind_to(tx, tx->head);
     }
     dequeue(tx, op);
     np_link_wake_peer(link); /* a reader may wait for the rest of it */
-    code = np_tx_pump(link); /* what was behind it has room now */
-    return code;
+    return np_tx_pump(link); /* what was behind it has room now */
 }
 
 void np_tx_forget(struct np_link *link, struct np_op *op)
 {
     dequeue(&link->tx, op);
-}
-
-void np_tx_discard_orphans(struct np_link *link)
-{
-    struct np_op *next;
-    for (struct np_op *op = link->tx.first; op; op = next) {
-        next = op->next;
-        if (op->orphan)
-            dequeue(&link->tx, op);
-    }
 }
 
 void np_tx_begin_flush(struct np_link *link, struct np_op *op)

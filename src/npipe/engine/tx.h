@@ -11,8 +11,6 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
 
 /* Queues op->in, op->size as one entry, visible at once; op->done once the quota has room for it. */
 uint32_t np_tx_submit(struct np_link *link, struct np_op *op);
-/* An empty message: never waits, whatever is before it (SEMANTICS 6.1). */
-uint32_t np_tx_submit_empty(struct np_link *link);
 /* Moves pending writes on with what the consumer has announced. NP_OK or NP_INVALID_DATA. */
 uint32_t np_tx_pump(struct np_link *link);
 /* Whether something is there for np_tx_pump: for a wait. */
@@ -23,8 +21,6 @@ bool np_tx_moved(const struct np_link *link);
 uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op);
 /* The link has ended: takes a pending write out of the queue as it is. */
 void np_tx_forget(struct np_link *link, struct np_op *op);
-/* Frees what was queued for calls that have returned. */
-void np_tx_discard_orphans(struct np_link *link);
 
 /* A flush is over when all live entries up to its number are read. */
 void np_tx_begin_flush(struct np_link *link, struct np_op *op);
