@@ -57,13 +57,14 @@ static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct
             np_rx_trim(link); /* it died: what it had not finished writing goes with it */
     }
     for (;;) {
-        uint32_t code = np_rx_read(link, op, message_mode, try_only);
+        /* Of one that is gone nothing more will come, so nothing is waited for. */
+        uint32_t code = np_rx_read(link, op, message_mode, try_only && condition == NP_OK);
         if (code != NP_WOULD_WAIT)
             return code;
         /* The condition was looked at before the ring, so an empty ring now stays empty. */
         if (condition == NP_OK)
             break;
-        if (op->count && !message_mode) {
+        if ((op->count || op->touched) && !message_mode) {
             op->done = true;
             op->code = NP_OK;
             np_rx_drop_incomplete(link);

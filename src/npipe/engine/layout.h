@@ -52,6 +52,7 @@ enum npl_sleep_flags {
 
 /* State of a deferred entry; a slot's word is (sequence number << 3) | state. */
 enum npl_entry_state {
+    NPL_ENTRY_MOVING = 0,    /* cancelled, and the producer is just moving the tail back over it */
     NPL_ENTRY_LIVE = 1,      /* not begun */
     NPL_ENTRY_BUSY = 2,      /* the consumer is copying from it */
     NPL_ENTRY_PARTIAL = 3,   /* begun, and nobody is copying */

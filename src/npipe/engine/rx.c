@@ -204,6 +204,8 @@ uint32_t np_rx_settle(struct np_link *link)
                 return NP_INVALID_DATA;
             continue;
         }
+        if (word == word_of(rx->sequence, NPL_ENTRY_MOVING))
+            return NP_WOULD_WAIT; /* until the tail is where it belongs, nothing behind our head means anything */
         if (word == word_of(rx->sequence, NPL_ENTRY_CUT)) {
             leave_entry(rx);
             if (!refresh(link))
@@ -344,7 +346,8 @@ static uint32_t nonsense(struct np_link *link)
         return NP_OK;
     uint32_t word = atomic_load_explicit(state_of(&link->rx), memory_order_relaxed);
     enum npl_entry_state state = (enum npl_entry_state)(word & 7);
-    if (word >> 3 == link->rx.sequence && (state == NPL_ENTRY_WITHDRAWN || state == NPL_ENTRY_REWOUND || state == NPL_ENTRY_CUT))
+    if (word >> 3 == link->rx.sequence && (state == NPL_ENTRY_WITHDRAWN || state == NPL_ENTRY_REWOUND ||
+                                           state == NPL_ENTRY_CUT || state == NPL_ENTRY_MOVING))
         return NP_OK;
     return np_link_violated(link);
 }

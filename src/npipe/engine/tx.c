@@ -365,6 +365,13 @@ static void rewind_to(struct np_tx *tx, uint64_t position)
     atomic_thread_fence(memory_order_release);
 }
 
+/* Release: the state says that the tail is where it belongs. */
+static void moved(struct np_tx *tx, uint32_t sequence, enum npl_entry_state state)
+{
+    atomic_store_explicit(&tx->shared->deferred.state[sequence % NPL_DEFERRED], sequence << 3 | (uint32_t)state,
+                          memory_order_release);
+}
+
 /* Entries that were withdrawn while others stood behind them, and are the last ones now. */
 static void rewind_withdrawn(struct np_link *link)
 {
@@ -376,10 +383,11 @@ static void rewind_withdrawn(struct np_link *link)
         uint32_t word = last->sequence << 3 | NPL_ENTRY_WITHDRAWN;
         /* Unless the consumer has skipped it meanwhile. Acquire/release as for a withdrawal. */
         if (!atomic_compare_exchange_strong_explicit(&tx->shared->deferred.state[last->sequence % NPL_DEFERRED], &word,
-                                                     last->sequence << 3 | NPL_ENTRY_REWOUND, memory_order_acq_rel,
+                                                     last->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
                                                      memory_order_acquire))
             return;
         rewind_to(tx, last->begin);
+        moved(tx, last->sequence, NPL_ENTRY_REWOUND);
         tx->n_outstanding--;
         tx->last_put--;
         unnumber(tx, last->number);
@@ -419,13 +427,13 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     bool last = own && own->number == tx->last_put;
     bool whole = last && kind == NPL_ENTRY_LIVE;
     atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
-    uint32_t gone = op->sequence << 3 | (uint32_t)(whole ? NPL_ENTRY_REWOUND : NPL_ENTRY_WITHDRAWN);
+    uint32_t gone = op->sequence << 3 | (uint32_t)(whole ? NPL_ENTRY_MOVING : NPL_ENTRY_WITHDRAWN);
     /* Release: `put` and the tail before the state that makes the consumer rely on them. */
     if (!atomic_compare_exchange_strong_explicit(state, &word, gone, memory_order_acq_rel, memory_order_acquire))
         return NP_WOULD_WAIT;
     /* Begun: the tail goes back to the head, unless the consumer comes first and skips the rest. */
     bool cut = last && !whole &&
-               atomic_compare_exchange_strong_explicit(state, &gone, op->sequence << 3 | NPL_ENTRY_CUT, memory_order_acq_rel,
+               atomic_compare_exchange_strong_explicit(state, &gone, op->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
                                                        memory_order_acquire);
     /* From here on nobody reads from it: the counters hold still as far as this entry goes. */
     if (!refresh(link))
@@ -442,12 +450,14 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         own->put = own->withdrawn = true;
     if (whole) {
         rewind_to(tx, own->begin);
+        moved(tx, op->sequence, NPL_ENTRY_REWOUND);
         unnumber(tx, op->number);
         tx->n_outstanding--;
         tx->last_put--;
         rewind_withdrawn(link);
     } else if (cut) {
         rewind_to(tx, tx->head);
+        moved(tx, op->sequence, NPL_ENTRY_CUT);
     }
     dequeue(tx, op);
     np_link_wake_peer(link); /* a reader may wait for the rest of it */
