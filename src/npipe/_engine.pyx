@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from npipe.errors import PipeArgumentError, error_from_code
+from npipe.options import check_timeout
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals()
@@ -106,6 +107,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_wait_named(const np_where *, bint, const np_wait *, char *)
     void np_close(np_handle *, bint)
     void np_free(np_handle *)
+    void np_hold(np_handle *)
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
@@ -165,9 +167,9 @@ cdef np_wait wait_until(timeout) except *:
     wait.context = NULL
     wait.deadline = NP_FOREVER
     if timeout is not None:
+        timeout = check_timeout(timeout)
+    if timeout is not None:
         seconds = timeout
-        if not seconds >= 0:
-            raise ValueError(f"a time-out is a number of seconds, not negative, or None: {timeout!r}")
         if seconds < 9e9:
             wait.deadline = np_now() + <int64_t>(seconds * 1e9)
     return wait
@@ -370,8 +372,11 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = wait_until(timeout)
         cdef uint32_t code
+        # Another thread may get this client, adopt the handle, and close it while we are still inside.
+        np_hold(handle)
         with nogil:
             code = np_connect(handle, &wait)
+            np_free(handle)
         if code != NP_OK and code != NP_PIPE_CONNECTED:
             raise failure(code, self.name, "waiting for a client")
         return code
@@ -406,7 +411,7 @@ cdef class Handle:
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            if timeout is not None and timeout <= 0:
+            if wait.deadline != NP_FOREVER and timeout <= 0:
                 code = NP_SEM_TIMEOUT
             else:
                 with nogil:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
     Direction,
@@ -26,7 +28,6 @@ from npipe.pipe import MessagePipe, StreamPipe
 from npipe.transports import CreateOptions, select
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from types import TracebackType
 
@@ -53,6 +54,7 @@ class Listener(Generic[P]):
         self._lock = threading.Lock()  # for the fields below
         self._closed = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
+        _listeners.add(self)
 
     @property
     def name(self) -> str:
@@ -137,12 +139,21 @@ class Listener(Generic[P]):
         with self._lock:
             if self._closed or self._listening is not None:
                 return
-            self._listening = instance.replace(discard)
+            try:
+                self._listening = instance.replace(discard)
+            except PipeError:
+                return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
         self._transport.wake_waiting_listeners()
 
     def _check_open(self) -> None:
         if self._closed:
             raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+
+    def forget(self) -> None:
+        """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
+        self._lock = threading.Lock()
+        self._closed = True
+        self._listening = None
 
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
@@ -174,6 +185,19 @@ class Listener(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<Listener {self.name!r}, {'closed' if self._closed else 'listening'}>"
+
+
+_listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """Make the locks anew: the threads that may have held them are the parent's, like the instances."""
+    for listener in _listeners:
+        listener.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _left(deadline: float | None) -> float | None:
@@ -247,6 +271,8 @@ def listen(
     PipeArgumentError (87), PipeResourceError (4, 8, 1450). Follows CreateNamedPipe, SEMANTICS §2.
     """
     parsed = parse_name(name)
+    if parsed.host is not None:
+        raise PipeNameError(WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine")
     checked = parse_security(security)
     options = CreateOptions(
         message_mode=is_message_mode(mode),

@@ -14,6 +14,7 @@
 #define FIRST_ANSWER_NS INT64_C(1000000000)
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
 #define MAX_OWNERS NPF_SLOTS
+#define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
 struct call {
     const struct np_where *where;
@@ -24,6 +25,7 @@ struct call {
     char *why;
     /* The answer */
     struct npw_answer answer;
+    bool told; /* NP_RETRY was the owner's word, or came after he had held the request: not just a hang-up */
     int socket, segment;
     struct np_credentials owner;
 };
@@ -56,6 +58,8 @@ static uint32_t take_answer(struct call *call)
         return NP_WOULD_WAIT;
     if (got == -EMFILE)
         return NP_TOO_MANY_OPEN_FILES;
+    if (got == -EMSGSIZE)
+        got = sizeof call->answer + 1; /* longer than ours: its beginning is here */
     if (got >= (ssize_t)(2 * sizeof(uint32_t)) && call->answer.magic == NPW_MAGIC && call->answer.version != NPW_VERSION) {
         np_say(call->why, "the server speaks version %u of npipe's protocol, this process version %u", call->answer.version, NPW_VERSION);
         return NP_REVISION_MISMATCH;
@@ -79,7 +83,7 @@ static void hang_up(struct call *call)
 /* Puts the request to one owner and waits for the last word. NP_RETRY: he has gone. */
 static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
 {
-    *dead = false;
+    *dead = call->told = false;
     call->segment = -1;
     for (;;) {
         call->socket = np_socket_connect(dirfd, name, call->deadline);
@@ -130,9 +134,10 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
         if (!holds && call->request.kind == NPW_WAIT && deadline < least)
             deadline = least;
         uint32_t code = await_answer(call, deadline);
-        if (code == NP_OK || code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED) {
+        if (code == NP_OK || code == NP_SEM_TIMEOUT) {
             /* Also at the last moment: what has been granted is not thrown away. */
             uint32_t last = take_answer(call);
+            call->told = call->told || last == NP_IO_PENDING || (last == NP_RETRY && call->answer.code == NP_RETRY);
             if (last != NP_WOULD_WAIT && last != NP_IO_PENDING)
                 return last;
             if (last == NP_IO_PENDING && !holds) {
@@ -221,11 +226,11 @@ static uint32_t ask_owners(struct call *call)
     uint32_t known = ask_remembered(call);
     if (known != NP_RETRY)
         return known;
-    for (;;) {
+    for (int vanished = 0; vanished < MOST_VANISHED;) {
         uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
         if (code != NP_OK)
             return code;
-        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, gone = 0;
+        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, gone = 0, told = 0;
         uint32_t flags = call->request.flags;
         code = NP_FILE_NOT_FOUND;
         for (uint32_t i = 0; i < count; i++) {
@@ -239,6 +244,7 @@ static uint32_t ask_owners(struct call *call)
             hang_up(call);
             dead_ones += dead;
             gone += code == NP_RETRY && !dead;
+            told += code == NP_RETRY && call->told;
             if (code == NP_PIPE_BUSY)
                 busy++;
             else if (code != NP_RETRY && code != NP_FILE_NOT_FOUND)
@@ -269,8 +275,10 @@ static uint32_t ask_owners(struct call *call)
             return NP_FILE_NOT_FOUND;
         if (np_now() >= call->deadline)
             return NP_SEM_TIMEOUT;
-        /* An owner went away while we asked: who is there now? Each turn follows a change in the folder. */
+        /* An owner went away while we asked, or told us to look again: who is there now? */
+        vanished = told || busy ? 0 : vanished + 1;
     }
+    return NP_FILE_NOT_FOUND; /* what is in the folder is no pipe: nobody there says a word */
 }
 
 static struct call new_call(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why)
@@ -321,11 +329,12 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->client_pid = np_process.pid;
     handle->peer_uid = call->owner.uid;
     pthread_mutex_lock(&np_process.lock);
-    link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
-    if (link->watch)
+    uint64_t watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    link->watch = watch; /* the server may have gone, and this be zero again, as soon as the lock is free */
+    if (watch)
         np_handle_register(handle);
     pthread_mutex_unlock(&np_process.lock);
-    if (!link->watch) {
+    if (!watch) {
         np_link_unref(link);
         np_free(handle);
         return NP_NOT_ENOUGH_MEMORY;

@@ -195,6 +195,21 @@ bool np_socket_is_dead(int dirfd, const char *name)
     return fd == -ECONNREFUSED || fd == -ENOENT;
 }
 
+#define DYING_NS INT64_C(50000000)
+
+bool np_socket_is_dying(int dirfd, const char *name)
+{
+    int fd = np_socket_connect(dirfd, name, np_now());
+    if (fd == -ECONNREFUSED || fd == -ENOENT)
+        return true;
+    if (fd < 0)
+        return false;
+    /* The living wait for a request; the dead hang up. */
+    bool hung_up = np_socket_wait(fd, np_now() + DYING_NS) == NP_OK;
+    close(fd);
+    return hung_up;
+}
+
 void np_folder_bury(const struct np_folder *folder, uint64_t own_id)
 {
     struct npf_page *page = folder->page;
@@ -261,6 +276,10 @@ void np_folder_sweep(const char *root, const char *name)
     struct stat status;
     if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && status.st_uid == geteuid())
         folder.lockfd = openat(folder.dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    char names[NPF_SLOTS][NPF_SOCKET_SIZE];
+    uint32_t count = folder.dirfd >= 0 ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
+    for (uint32_t i = 0; i < count; i++)
+        (void)np_socket_is_dying(folder.dirfd, names[i]); /* gives him the time to be dead */
     if (folder.lockfd >= 0 && flock(folder.lockfd, LOCK_EX | LOCK_NB) == 0 && still_there(rootfd, name, &folder)) {
         int fd = openat(folder.dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd >= 0 && ftruncate(fd, sizeof(struct npf_page)) == 0) {

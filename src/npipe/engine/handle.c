@@ -18,6 +18,7 @@ struct np_handle *np_handle_new(void)
     pthread_mutex_init(&handle->rx_lock, NULL);
     pthread_mutex_init(&handle->tx_lock, NULL);
     handle->prepared_fd = -1;
+    atomic_init(&handle->refs, 1);
     return handle;
 }
 
@@ -61,8 +62,15 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     np_link_unref(link);
 }
 
+void np_hold(struct np_handle *handle)
+{
+    atomic_fetch_add_explicit(&handle->refs, 1, memory_order_relaxed);
+}
+
 void np_free(struct np_handle *handle)
 {
+    if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) != 1)
+        return;
     pthread_mutex_destroy(&handle->rx_lock);
     pthread_mutex_destroy(&handle->tx_lock);
     free(handle->root);
@@ -221,7 +229,7 @@ uint32_t np_rest_of_message(struct np_handle *handle)
 uint32_t np_poll_socket(struct np_handle *handle, int *socket)
 {
     pthread_mutex_lock(&handle->rx_lock);
-    uint32_t code = handle->link ? NP_OK : NP_PIPE_NOT_CONNECTED;
+    uint32_t code = handle->link ? NP_OK : np_is_closed(handle) ? NP_INVALID_HANDLE : NP_PIPE_NOT_CONNECTED;
     if (handle->link)
         *socket = handle->link->socket;
     pthread_mutex_unlock(&handle->rx_lock);

@@ -17,6 +17,7 @@ enum np_state {
 };
 
 struct np_handle {
+    _Atomic uint32_t refs;   /* the owner's, and of calls that may outlive his interest */
     pthread_mutex_t rx_lock; /* link->rx, and together with tx_lock: link, state */
     pthread_mutex_t tx_lock; /* link->tx */
     struct np_link *link;    /* NULL unless connected */
@@ -93,8 +94,9 @@ uint32_t np_wait_named(const struct np_where *where, bool use_default, const str
 
 /* Ends everything on the handle. With `discard` the peer loses what it has not read yet. */
 void np_close(struct np_handle *handle, bool discard);
-/* Frees a closed handle, when no call is in it any more. */
+/* Frees a closed handle as soon as all who hold it have freed it. */
 void np_free(struct np_handle *handle);
+void np_hold(struct np_handle *handle);
 
 /* ---- Data (io.c). `wait` with NP_TRY: NP_WOULD_WAIT instead of waiting. */
 

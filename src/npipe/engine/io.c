@@ -79,6 +79,12 @@ static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct
     return NP_WOULD_WAIT;
 }
 
+/* A signal's handler may have forked, and this be the child: it has no segment to look at. */
+static bool forked(const struct np_link *link)
+{
+    return atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED;
+}
+
 /* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
 static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait)
 {
@@ -111,12 +117,14 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
                 code = NP_INTERRUPTED;
         }
         pthread_mutex_lock(&handle->rx_lock);
+        if (code != NP_OK || forked(link))
+            return code;
         np_rx_post(link);
         pthread_mutex_unlock(&handle->rx_lock);
         atomic_fetch_or_explicit(&link->sleep->flags, by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
-        if (code == NP_OK && !(in_turn && read_ready(&awaited)))
+        if (!(in_turn && read_ready(&awaited)))
             code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
     pthread_mutex_lock(&handle->rx_lock);
@@ -146,6 +154,10 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
         np_queue_append(&link->rx.first, &link->rx.last, op);
     /* A step comes first: the try that sent us here leaves alone what it cannot finish at once. */
     for (uint32_t waited = NP_OK;; waited = wait_to_read(handle, link, op, &asked, wait)) {
+        if (waited == NP_INTERRUPTED) {
+            code = waited; /* what may have come meanwhile stays for the next read */
+            break;
+        }
         if (!in_use(handle, link)) {
             code = code_of_end(link);
             break;
@@ -341,6 +353,8 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     uint32_t waited = NP_OK;
     for (;;) {
         uint32_t code;
+        if (waited == NP_INTERRUPTED)
+            return recv_fail(handle, recv, waited);
         if (!in_use(handle, link))
             return recv_fail(handle, recv, code_of_end(link));
         code = NP_WOULD_WAIT;
@@ -370,7 +384,9 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
     limited.deadline = patient(link, wait->deadline, false);
     for (;;) {
         uint32_t code = NP_OK;
-        if (!in_use(handle, link)) {
+        if (waited == NP_INTERRUPTED) {
+            code = waited;
+        } else if (!in_use(handle, link)) {
             code = code_of_end(link);
         } else {
             code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
@@ -447,13 +463,17 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
                 code = NP_INTERRUPTED;
         }
         pthread_mutex_lock(&handle->tx_lock);
+        if (code != NP_OK || forked(link)) {
+            link->tx.sleepers--;
+            return code;
+        }
         np_tx_set_thresholds(link);
         /* Release: the thresholds come before the flag that makes the reader look at them. */
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_WRITE, memory_order_release);
         pthread_mutex_unlock(&handle->tx_lock);
         /* Full fence, with its twin in the reader's commit. */
         atomic_thread_fence(memory_order_seq_cst);
-        if (code == NP_OK && !write_ready(&awaited))
+        if (!write_ready(&awaited))
             code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, wait);
     }
     pthread_mutex_lock(&handle->tx_lock);
@@ -503,7 +523,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
     np_link_ref(link);
     for (;;) {
         if (op->done) {
-            code = op->code;
+            code = waited == NP_INTERRUPTED ? waited : op->code;
             break;
         }
         if (!in_use(handle, link)) {
@@ -516,7 +536,10 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
             break;
         if (waited != NP_OK) {
             code = withdraw(handle, link, op);
-            code = op->done ? op->code : code == NP_OK ? waited : code;
+            if (waited == NP_INTERRUPTED)
+                code = waited; /* written or withdrawn: the caller is on his way out */
+            else
+                code = op->done ? op->code : code == NP_OK ? waited : code;
             break;
         }
         waited = wait_to_write(handle, link, &asked, wait);
@@ -587,6 +610,8 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
             /* The condition before the ring: what was read before the peer went is flushed. */
             uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
             code = in_use(handle, link) ? np_tx_pump(link) : condition;
+            if (waited == NP_INTERRUPTED)
+                code = waited;
             if (code != NP_OK || np_tx_flushed(link, &op))
                 break;
             code = condition != NP_OK ? condition : waited;
@@ -711,7 +736,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
                 code = withdraw(handle, link, &op);
-                code = op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
+                code = waited == NP_INTERRUPTED ? waited : op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
                 break;
             }
             waited = wait_to_write(handle, link, &asked, wait);

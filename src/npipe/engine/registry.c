@@ -229,6 +229,7 @@ static void forget_pipe(struct np_pipe *pipe)
 {
     close_quietly(&pipe->socket);
     close_quietly(&pipe->bell);
+    pipe->watch = 0;
     /* The lock belongs to the open file, which the parent shares: closing our descriptor leaves it to him. */
     np_folder_close(&pipe->files);
     for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = visitor->next)
@@ -260,6 +261,7 @@ static void after_fork_in_child(void)
         close_quietly(&handle->prepared_fd);
         handle->link = handle->prepared = NULL;
         handle->pipe = NULL;
+        atomic_fetch_add(&handle->connect_seq, 1); /* for a call from whose signal handler this fork came */
         atomic_store(&handle->state, NP_CLOSED);
     }
     np_dial_forget();

@@ -657,6 +657,8 @@ void np_rx_leave(struct np_link *link, struct np_op *op)
     if (!op->queued)
         return;
     np_queue_remove(&rx->first, &rx->last, op);
+    if (atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED)
+        return; /* the segment is the parent's */
     if (op->posted) {
         struct npl_posts *posts = &rx->shared->posts;
         op->posted = false;

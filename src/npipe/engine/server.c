@@ -464,8 +464,11 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
     bool paused = false;
     while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
         code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
-        if (code == NP_INTERRUPTED && !(wait->interrupted && wait->interrupted(wait->context)))
-            code = NP_OK;
+        if (code == NP_INTERRUPTED) {
+            /* A handler may take its time, and clients are not to wait for it. */
+            stop_leading(pipe);
+            return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
+        }
         pthread_mutex_lock(&np_process.lock);
         quieten_bell(pipe);
         pipe->leader_awake = true;
@@ -488,6 +491,8 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
     uint32_t code = NP_OK, seen;
     bool first = true, asked = false;
     for (;;) {
+        if (code == NP_INTERRUPTED)
+            return code; /* a client that has come meanwhile is there for the next call */
         seen = atomic_load_explicit(&handle->connect_seq, memory_order_acquire);
         uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
         if (state == NP_DISCONNECTED && first) {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from npipe import _engine
-from npipe.errors import PipeClosedError
+from npipe.errors import PipeClosedError, PipeError
 from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 
@@ -67,10 +67,11 @@ class _Poller:
 
     def __init__(self, handle: _engine.Handle) -> None:
         self._handle = weakref.ref(handle)
+        socket = handle.poll_socket()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._signalled = False
         self._epoll = select.epoll()
-        self._epoll.register(handle.poll_socket(), select.EPOLLIN | select.EPOLLRDHUP)
+        self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
         self._epoll.register(self._event, select.EPOLLIN)
         self.rearm()
 
@@ -92,7 +93,13 @@ class _Poller:
 
     def close(self) -> None:
         self._epoll.close()
-        os.close(self._event)
+        if self._event >= 0:
+            os.close(self._event)
+        self._event = -1
+
+    def __del__(self) -> None:
+        if hasattr(self, "_epoll"):
+            self.close()  # of a pipe that nobody closed
 
 
 class _Ending:
@@ -165,8 +172,8 @@ class _Ending:
 
     def fileno(self) -> int:
         """See Pipe.fileno."""
-        if self._poller is None:
-            handle = cast("_engine.Handle", self)
+        handle = cast("_engine.Handle", self)
+        if self._poller is None or handle.closed:
             self._poller = _Poller(handle)
             handle.set_rearm(self._poller.rearm)
         return self._poller.fileno()
@@ -207,8 +214,8 @@ class LocalServerEnd:
         """Whether a client that has left already has left something to read."""
         try:
             self._handle.peek_pipe()
-        except PipeClosedError:
-            return False
+        except PipeError:
+            return False  # nothing is left, or this end may not read
         return True
 
     def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> LocalMessagePipe | LocalStreamPipe:
