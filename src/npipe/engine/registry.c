@@ -133,7 +133,9 @@ static void handle_event(const struct epoll_event *event, struct sweep *sweep)
         np_visitor_ready(watch->object);
         break;
     case NP_WATCH_LINK:
-        link_gone(watch->object, event->data.u64, sweep);
+        /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
+        if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+            link_gone(watch->object, event->data.u64, sweep);
         break;
     case NP_WATCH_NOTHING:
         break;

@@ -626,7 +626,14 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
     fresh->access = handle->access;
     fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
     uint32_t code = prepare_link(fresh);
+    bool ended = code != NP_OK;
     pthread_mutex_lock(&np_process.create_lock);
+    if (ended) {
+        end_link(handle, discard); /* which gives a descriptor back, perhaps the one that was missing */
+        code = prepare_link(fresh);
+        if (code != NP_OK)
+            leave_pipe(handle);
+    }
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
     if (code == NP_OK && !pipe)
@@ -643,10 +650,10 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
         start_listening(pipe, fresh);
     }
     pthread_mutex_unlock(&np_process.lock);
-    if (code == NP_OK)
+    if (code == NP_OK && !ended)
         end_link(handle, discard);
     pthread_mutex_lock(&np_process.lock);
-    if (code == NP_OK)
+    if (code == NP_OK || ended)
         unregister(handle);
     pthread_mutex_unlock(&np_process.lock);
     pthread_mutex_unlock(&np_process.create_lock);
