@@ -16,7 +16,10 @@ def main(arguments: list[str]) -> int:
     wanted = [requirement for name in arguments[extra:] for requirement in table[name]]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
     if subprocess.run(command, check=False).returncode:
-        print(f"npipe's set-up needs these from PyPI, and pip could not install them: {', '.join(wanted)}", file=sys.stderr)
+        print(
+            f"npipe's set-up needs these from PyPI, and pip could not install them: {', '.join(wanted)}",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

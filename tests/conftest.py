@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -84,10 +85,8 @@ class Child:
         self.process.wait(20)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):  # it died with lines unread
                     stream.close()
-                except BrokenPipeError:
-                    pass  # it died with lines unread
 
 
 @pytest.fixture

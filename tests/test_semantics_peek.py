@@ -118,6 +118,9 @@ def test_a_message_larger_than_the_ring_is_seen_in_full_while_its_writer_is_bloc
     assert writing.result() == len(data)
 
 
+@pytest.mark.xfail(
+    reason="docs/design.md, known limits: a peek over several long writes ends with the ring", strict=True
+)
 def test_a_byte_peek_sees_across_entries_larger_than_the_ring(name: str) -> None:
     server, client = h.connected(name, type=h.BYTE, quota=10)
     writers = [h.blocked_in(h.write, server, x * 100_000) for x in (b"a", b"b", b"c")]

@@ -205,6 +205,7 @@ def test_an_empty_message_never_waits_and_queues_behind_what_is_blocked(name: st
         h.read(reader, 10, 0)
 
 
+@pytest.mark.xfail(reason="docs/design.md, known limits: some 65,000 unread empty messages fill a ring", strict=True)
 def test_empty_messages_do_not_count_against_the_quota_however_many(name: str) -> None:
     writer, reader = _ends(name, type=h.MESSAGE, quota=10)
     for _ in range(70_000):

@@ -329,7 +329,12 @@ cdef class Handle:
         return self
 
     def close_handle(self, bint discard=False):
-        """CloseHandle. With `discard` the peer loses what it has not read. Closing twice is no error."""
+        """CloseHandle. With `discard` the peer loses what it has not read. Closing twice is no error.
+
+        A write that another thread has under way, and that is too long for the ring, gets 5 seconds to come through.
+        """
+        if not discard:
+            self.drain(5.0)
         if self.handle != NULL:
             with nogil:
                 np_close(self.handle, discard)
@@ -571,7 +576,7 @@ cdef class Handle:
             raise failure(code, self.name, "flushing")
 
     def drain(self, timeout=None):
-        """Waits until no write of this end is under way any more. Whether that was so in time."""
+        """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time."""
         cdef np_wait wait = wait_until(timeout)
         cdef uint32_t code = NP_OK
         if self.handle != NULL:

@@ -272,7 +272,9 @@ def listen(
     """
     parsed = parse_name(name)
     if parsed.host is not None:
-        raise PipeNameError(WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine")
+        raise PipeNameError(
+            WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
+        )
     checked = parse_security(security)
     options = CreateOptions(
         message_mode=is_message_mode(mode),

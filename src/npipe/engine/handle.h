@@ -112,7 +112,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
 /* FlushFileBuffers (SEMANTICS 10.1). */
 uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait);
 
-/* Waits until no write of this end is pending any more. */
+/* Waits until all pending writes of this end stand in the ring, where they stay readable after a close. */
 uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait);
 /* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now. */
 bool np_spin_read(struct np_handle *handle, int64_t deadline);

@@ -634,10 +634,10 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
     bool asked = false;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
-    if (link && link->tx.first) {
+    if (link && !np_tx_all_put(link)) {
         np_link_ref(link);
         code = np_tx_pump(link);
-        while (code == NP_OK && link->tx.first && in_use(handle, link) && np_link_quiet(link)) {
+        while (code == NP_OK && !np_tx_all_put(link) && in_use(handle, link) && np_link_quiet(link)) {
             if (waited != NP_OK) {
                 code = waited;
                 break;

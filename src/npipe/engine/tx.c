@@ -309,6 +309,12 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
     return code;
 }
 
+bool np_tx_all_put(const struct np_link *link)
+{
+    const struct np_op *last = link->tx.last;
+    return !last || (last->started && last->count == last->size);
+}
+
 bool np_tx_moved(const struct np_link *link)
 {
     const struct np_tx *tx = &link->tx;

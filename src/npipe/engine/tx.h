@@ -13,6 +13,8 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
 uint32_t np_tx_submit(struct np_link *link, struct np_op *op);
 /* Moves pending writes on with what the consumer has announced. NP_OK or NP_INVALID_DATA. */
 uint32_t np_tx_pump(struct np_link *link);
+/* Whether all pending writes stand in the ring, where they stay readable whatever becomes of this end. */
+bool np_tx_all_put(const struct np_link *link);
 /* Whether something is there for np_tx_pump: for a wait. */
 bool np_tx_moved(const struct np_link *link);
 
