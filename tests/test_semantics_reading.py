@@ -329,7 +329,7 @@ def test_a_read_that_times_out_is_121_and_consumes_nothing(
 def test_a_time_out_that_is_negative_or_nan_is_a_value_error(name: str) -> None:
     _server, client = h.connected(name)
     for timeout in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="time-out"):
+        with pytest.raises(ValueError, match=r"time-?out"):
             client.read_file(1, timeout)
 
 
