@@ -48,11 +48,11 @@ build/stamp-venv:
 
 build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py build test
+	$(PY) scripts/install-groups.py --extra cli
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)
 	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
-	$(PY) scripts/install-groups.py --extra cli
 	touch $@
 
 build/stamp-bench: build/stamp-package
