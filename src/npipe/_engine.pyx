@@ -328,13 +328,13 @@ cdef class Handle:
             raise failure(code, name, "opening the pipe", why)
         return self
 
-    def close_handle(self, bint discard=False):
+    def close_handle(self, bint discard=False, double patience=5.0):
         """CloseHandle. With `discard` the peer loses what it has not read. Closing twice is no error.
 
-        A write that another thread has under way, and that is too long for the ring, gets 5 seconds to come through.
+        A write that another thread has under way, and that is too long for the ring, gets `patience` seconds to come through.
         """
         if not discard:
-            self.drain(5.0)
+            self.drain(patience)
         if self.handle != NULL:
             with nogil:
                 np_close(self.handle, discard)

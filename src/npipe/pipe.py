@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pwd
 import socket
 from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, Any, Self, cast
@@ -282,6 +281,8 @@ class _PipeFile(io.RawIOBase):
 
 def peer_of(pid: int, uid: int) -> Peer:
     """Describe a process of this machine."""
+    import pwd  # not there on Windows
+
     try:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -143,7 +143,7 @@ class _Ending:
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close(handle, discard)
-        handle.close_handle(discard)
+        handle.close_handle(discard, 0.0)
 
     @property
     def peer(self) -> Peer:
