@@ -318,6 +318,8 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     }
     link->peer_pid = call->owner.pid;
     link->peer_uid = call->owner.uid;
+    atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
+    handle->looks = NP_FIRST_LOOKS;
     handle->link = link;
     handle->state = NP_CONNECTED;
     handle->access = options->access | NP_READ_ATTRIBUTES;
@@ -329,16 +331,8 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->client_pid = np_process.pid;
     handle->peer_uid = call->owner.uid;
     pthread_mutex_lock(&np_process.lock);
-    uint64_t watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
-    link->watch = watch; /* the server may have gone, and this be zero again, as soon as the lock is free */
-    if (watch)
-        np_handle_register(handle);
+    np_handle_register(handle);
     pthread_mutex_unlock(&np_process.lock);
-    if (!watch) {
-        np_link_unref(link);
-        np_free(handle);
-        return NP_NOT_ENOUGH_MEMORY;
-    }
     *result = handle;
     return NP_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -60,6 +61,35 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     if (waited_for)
         shutdown(link->socket, SHUT_RDWR); /* the peer's native thread shall not wait for them to go */
     np_link_unref(link);
+}
+
+/* With the process lock held. */
+static bool watch_link(struct np_link *link)
+{
+    if (!(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED))
+        return true;
+    link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    if (link->watch)
+        atomic_fetch_and_explicit(&link->alert, ~(uint32_t)NP_ALERT_UNWATCHED, memory_order_acq_rel);
+    return link->watch != 0;
+}
+
+bool np_handle_watch(struct np_handle *handle, struct np_link *link)
+{
+    if (!(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED))
+        return true;
+    pthread_mutex_lock(&np_process.lock);
+    bool watched = handle->link != link || watch_link(link);
+    pthread_mutex_unlock(&np_process.lock);
+    return watched;
+}
+
+void np_handle_watch_current(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    if (handle->link && !watch_link(handle->link))
+        atomic_store_explicit(&handle->looks, NP_FIRST_LOOKS, memory_order_relaxed); /* no memory: another time */
+    pthread_mutex_unlock(&np_process.lock);
 }
 
 void np_hold(struct np_handle *handle)
@@ -228,6 +258,7 @@ uint32_t np_rest_of_message(struct np_handle *handle)
 
 uint32_t np_poll_socket(struct np_handle *handle, int *socket)
 {
+    np_handle_watch_current(handle);
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = handle->link ? NP_OK : np_is_closed(handle) ? NP_INVALID_HANDLE : NP_PIPE_NOT_CONNECTED;
     if (handle->link)
@@ -241,7 +272,7 @@ uint32_t np_arm_read(struct np_handle *handle)
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     uint32_t code = NP_MORE_DATA;
-    if (link && np_link_quiet(link) && np_rx_settle(link) == NP_WOULD_WAIT) {
+    if (link && np_link_check(link) == NP_OK && np_rx_settle(link) == NP_WOULD_WAIT) {
         /* Drain first: a byte that is still in flight is then only a wake too many. */
         uint8_t bytes[64];
         int fd;

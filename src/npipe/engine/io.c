@@ -46,7 +46,7 @@ static bool read_ready(const void *what)
 /* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
 static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
-    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    uint32_t condition = np_link_check(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -92,8 +92,8 @@ static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait
     uint32_t code = np_socket_wait(link->socket, wait->deadline);
     if (code == NP_INTERRUPTED)
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
-    if (code == NP_OK)
-        np_link_drain_socket(link);
+    if (code == NP_OK && !np_link_drain_socket(link))
+        np_link_look(link);
     return code;
 }
 
@@ -110,6 +110,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     uint32_t code = NP_OK;
     bool by_socket = in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0;
     pthread_mutex_unlock(&handle->rx_lock);
+    if (!by_socket)
+        by_socket = !np_handle_watch(handle, link) && in_turn;
     if (!in_turn || by_socket || !np_spin(spin, read_ready, &awaited, wait->deadline)) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
@@ -137,7 +139,7 @@ static bool in_use(const struct np_handle *handle, const struct np_link *link)
 }
 
 /* What ended a read that was waiting on a link which is not the handle's any more. */
-static uint32_t code_of_end(const struct np_link *link)
+static uint32_t code_of_end(struct np_link *link)
 {
     uint32_t condition = np_link_condition(link);
     /* Closed by another thread: the call that was waiting in it gets 109 (SEMANTICS 3.4). */
@@ -231,6 +233,7 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     *count = 0;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
+    np_handle_mind(handle);
     struct np_op op = {.out = buffer, .size = size};
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = read_with(handle, &op, wait);
@@ -248,7 +251,8 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline)
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     struct read_awaited awaited = {0};
-    bool idle = link && np_link_quiet(link) && !link->rx.first && !link->rx.active;
+    bool idle = link && np_link_quiet(link) && !link->rx.first && !link->rx.active &&
+                atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
     if (idle) {
         awaited = what_reads_await(link);
         np_link_ref(link);
@@ -265,6 +269,7 @@ uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size)
 {
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
+    np_handle_mind(handle);
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     uint32_t code = NP_WOULD_WAIT;
@@ -299,7 +304,7 @@ void np_recv_leave(struct np_handle *handle)
 /* Like read_step, but only finds out how long the head message is. */
 static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
 {
-    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    uint32_t condition = np_link_check(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -389,7 +394,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
         } else if (!in_use(handle, link)) {
             code = code_of_end(link);
         } else {
-            code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+            code = np_link_check(link);
             bool gone = code == NP_BROKEN_PIPE;
             if (code == NP_OK || gone)
                 code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
@@ -456,6 +461,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
     uint32_t code = NP_OK;
     link->tx.sleepers++;
     pthread_mutex_unlock(&handle->tx_lock);
+    np_handle_watch(handle, link);
     if (!np_spin(&link->tx.spin, write_ready, &awaited, wait->deadline)) {
         if (!*asked) {
             *asked = true;
@@ -484,7 +490,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
 /* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
 static uint32_t write_condition(struct np_link *link, bool pending)
 {
-    uint32_t condition = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    uint32_t condition = np_link_check(link);
     if (condition == NP_BROKEN_PIPE && !pending)
         return NP_NO_DATA;
     if (condition == NP_INVALID_HANDLE && pending)
@@ -522,16 +528,16 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
     uint32_t code = np_tx_submit(link, op), waited = NP_OK;
     np_link_ref(link);
     for (;;) {
+        /* The condition before the ring: what the peer had read before it went is written. */
+        uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+        if (in_use(handle, link) && code == NP_OK && !op->done)
+            code = np_tx_pump(link);
         if (op->done) {
             code = waited == NP_INTERRUPTED ? waited : op->code;
             break;
         }
-        if (!in_use(handle, link)) {
-            code = code_of_end(link);
-            break;
-        }
         if (code == NP_OK)
-            code = write_condition(link, true);
+            code = condition;
         if (code != NP_OK)
             break;
         if (waited != NP_OK) {
@@ -543,8 +549,6 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
             break;
         }
         waited = wait_to_write(handle, link, &asked, wait);
-        if (in_use(handle, link) && !op->done)
-            code = np_tx_pump(link);
     }
     if (op->queued)
         np_tx_forget(link, op);
@@ -579,6 +583,7 @@ uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uin
     *count = 0;
     if (!(handle->access & NP_WRITE))
         return NP_ACCESS_DENIED;
+    np_handle_mind(handle);
     pthread_mutex_lock(&handle->tx_lock);
     uint32_t code = write_with(handle, data, size, count, wait);
     pthread_mutex_unlock(&handle->tx_lock);
@@ -600,7 +605,9 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
         pthread_mutex_unlock(&handle->tx_lock);
         return code == NP_INVALID_HANDLE || !handle->server ? code : NP_OK;
     }
-    code = np_link_quiet(link) ? np_tx_pump(link) : np_link_condition(link);
+    code = np_link_check(link);
+    if (code == NP_OK)
+        code = np_tx_pump(link);
     if (code == NP_BROKEN_PIPE)
         code = NP_OK; /* nobody is there to read: nothing is unread */
     else if (code == NP_OK) {
@@ -667,7 +674,7 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
         if (handle->server && code != NP_INVALID_HANDLE)
             code = NP_BAD_PIPE;
     } else {
-        code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+        code = np_link_check(link);
         bool broken = code == NP_BROKEN_PIPE;
         uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
         if (broken && peer != NPL_END_ABORTED) {
@@ -692,7 +699,7 @@ static uint32_t transact_check(struct np_handle *handle)
     struct np_link *link = handle->link;
     if (!link)
         return handle->server && code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : code_without_link(handle);
-    uint32_t code = np_link_quiet(link) ? NP_OK : np_link_condition(link);
+    uint32_t code = np_link_check(link);
     if (code == NP_BROKEN_PIPE)
         return NP_BAD_PIPE;
     if (code != NP_OK)
@@ -740,9 +747,11 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
                 break;
             }
             waited = wait_to_write(handle, link, &asked, wait);
-            code = !in_use(handle, link) ? code_of_end(link) : write_condition(link, true);
-            if (code == NP_OK && !op.done)
+            uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+            if (in_use(handle, link) && !op.done)
                 code = np_tx_pump(link);
+            if (code == NP_OK && !op.done)
+                code = condition;
         }
         if (op.queued)
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */

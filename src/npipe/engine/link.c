@@ -191,12 +191,14 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
         send_wake_byte(link);
 }
 
-void np_link_drain_socket(struct np_link *link)
+bool np_link_drain_socket(struct np_link *link)
 {
     uint8_t bytes[16];
     int fd;
-    if (np_receive_message(link->socket, bytes, sizeof bytes, &fd, false) > 0 && fd >= 0)
+    ssize_t got = np_receive_message(link->socket, bytes, sizeof bytes, &fd, false);
+    if (fd >= 0)
         close(fd); /* nobody asked for it */
+    return got > 0;
 }
 
 void np_link_set_state(struct np_link *link, enum npl_end_state state)
@@ -214,9 +216,24 @@ uint32_t np_link_violated(struct np_link *link)
     return NP_INVALID_DATA;
 }
 
-uint32_t np_link_condition(const struct np_link *link)
+bool np_link_look(struct np_link *link)
+{
+    if (link->socket < 0 || !np_socket_hung_up(link->socket))
+        return false;
+    uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_acq_rel);
+    if (before & NP_ALERT_GONE)
+        return true;
+    np_link_wake_own(link);
+    if (link->side == NPL_CLIENT && atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN)
+        np_server_died();
+    return true;
+}
+
+uint32_t np_link_condition(struct np_link *link)
 {
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_acquire);
+    if (alert == NP_ALERT_UNWATCHED && np_link_look(link))
+        alert |= NP_ALERT_GONE;
     if (alert & (NP_ALERT_CLOSING | NP_ALERT_FORKED))
         return NP_INVALID_HANDLE;
     if (alert & NP_ALERT_DISCONNECTED)

@@ -41,7 +41,7 @@ struct np_rx {
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
-    _Atomic uint32_t by_socket;  /* sleeps on the socket that are left */
+    _Atomic int32_t by_socket;   /* sleeps on the socket that are left */
 };
 
 /* A deferred entry that may still stand in the ring. */
@@ -84,6 +84,7 @@ enum np_alert {
     NP_ALERT_BROKEN = 4,       /* the peer broke the rules of the segment */
     NP_ALERT_DISCONNECTED = 8, /* this (server) end disconnected */
     NP_ALERT_FORKED = 16,      /* this process is a child of the one that the link belongs to */
+    NP_ALERT_UNWATCHED = 32,   /* the native thread does not watch the socket (yet): look at it oneself */
 };
 
 struct np_link {
@@ -119,12 +120,14 @@ void np_link_ref(struct np_link *link);
 void np_link_unref(struct np_link *link);
 
 void np_link_alert(struct np_link *link, uint32_t bits);
+/* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. */
+bool np_link_look(struct np_link *link);
 /* Wakes every thread of this process that sleeps on the link. */
 void np_link_wake_own(struct np_link *link);
 /* Wakes the peer after a change of state. */
 void np_link_wake_peer(struct np_link *link);
-/* Takes the bytes that woke this end out of its socket. */
-void np_link_drain_socket(struct np_link *link);
+/* Takes the bytes that woke this end out of its socket. Whether there were any. */
+bool np_link_drain_socket(struct np_link *link);
 /* Sets this end's word and tells the peer. */
 void np_link_set_state(struct np_link *link, enum npl_end_state state);
 
@@ -134,13 +137,25 @@ uint32_t np_link_violated(struct np_link *link);
 /* NP_OK while both ends are there; else why not:
  * NP_INVALID_HANDLE closed here, NP_PIPE_NOT_CONNECTED disconnected by the server, NP_INVALID_DATA broken,
  * NP_BROKEN_PIPE the peer has closed or died. */
-uint32_t np_link_condition(const struct np_link *link);
+uint32_t np_link_condition(struct np_link *link);
 
+/* Whether nothing is known that ends the link: for waits, which are told when that changes. */
 static inline bool np_link_quiet(const struct np_link *link)
 {
-    return atomic_load_explicit(&link->alert, memory_order_acquire) == 0 &&
+    return (atomic_load_explicit(&link->alert, memory_order_acquire) & ~(uint32_t)NP_ALERT_UNWATCHED) == 0 &&
            atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
 }
+
+/* np_link_condition for the hot path: of a link that is watched two loads tell that all is well. */
+static inline uint32_t np_link_check(struct np_link *link)
+{
+    bool well = atomic_load_explicit(&link->alert, memory_order_acquire) == 0 &&
+                atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
+    return well ? NP_OK : np_link_condition(link);
+}
+
+/* registry.c: a client has found that its server is dead; the native thread removes what it left behind. */
+void np_server_died(void);
 
 /* After something was published: wakes the peer if it sleeps for it. `kinds`: NPL_SLEEP_* | NPL_ARMED_*. */
 void np_link_wake_sleeper(struct np_link *link, uint32_t kinds);

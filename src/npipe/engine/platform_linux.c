@@ -190,6 +190,12 @@ uint32_t np_socket_wait(int socket, int64_t deadline)
     return wait_for(&item, 1, deadline);
 }
 
+bool np_socket_hung_up(int socket)
+{
+    struct pollfd item = {.fd = socket, .events = POLLRDHUP};
+    return poll(&item, 1, 0) > 0;
+}
+
 uint32_t np_sockets_wait(int first, int second, int64_t deadline)
 {
     struct pollfd items[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};

@@ -93,28 +93,76 @@ void np_ring_doorbell(void)
 
 /* ---- The native thread */
 
+/* A folder whose owner has died: this process may be the only one that comes by to clean up. */
 struct sweep {
+    struct sweep *next;
     char *root, *folder;
 };
 
+static void plan_sweep(struct sweep **sweeps, const struct np_handle *handle)
+{
+    for (struct sweep *item = *sweeps; item; item = item->next)
+        if (strcmp(item->folder, handle->folder) == 0 && strcmp(item->root, handle->root) == 0)
+            return;
+    struct sweep *sweep = calloc(1, sizeof *sweep);
+    if (!sweep)
+        return; /* no memory: whoever comes next to the name cleans up */
+    sweep->root = strdup(handle->root);
+    sweep->folder = strdup(handle->folder);
+    sweep->next = *sweeps;
+    *sweeps = sweep;
+}
+
+static void do_sweeps(struct sweep *sweeps)
+{
+    while (sweeps) {
+        struct sweep *sweep = sweeps;
+        sweeps = sweep->next;
+        if (sweep->root && sweep->folder)
+            np_folder_sweep(sweep->root, sweep->folder);
+        free(sweep->root);
+        free(sweep->folder);
+        free(sweep);
+    }
+}
+
+static bool server_died(const struct np_link *link)
+{
+    return link->side == NPL_CLIENT && atomic_load_explicit(&link->alert, memory_order_acquire) & NP_ALERT_GONE &&
+           atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
+}
+
 /* The peer's socket hung up. */
-static void link_gone(struct np_link *link, uint64_t watch, struct sweep *sweep)
+static void link_gone(struct np_link *link, uint64_t watch, struct sweep **sweeps)
 {
     np_watch_remove(watch, link->socket);
     link->watch = 0;
     np_link_alert(link, NP_ALERT_GONE);
-    bool died = atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
-    if (!died || link->side != NPL_CLIENT)
+    if (!server_died(link))
         return;
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
-        if (handle->link == link && handle->root) {
-            sweep->root = strdup(handle->root);
-            sweep->folder = strdup(handle->folder);
-            return;
-        }
+        if (handle->link == link && handle->root)
+            plan_sweep(sweeps, handle);
 }
 
-static void handle_event(const struct epoll_event *event, struct sweep *sweep)
+void np_server_died(void)
+{
+    atomic_store_explicit(&np_process.server_died, true, memory_order_release);
+    np_ring_doorbell();
+}
+
+/* A thread has found a server dead that was not watched. */
+static void look_for_the_dead(struct sweep **sweeps)
+{
+    if (!atomic_exchange_explicit(&np_process.server_died, false, memory_order_acq_rel))
+        return;
+    for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
+        if (handle->link && handle->root && server_died(handle->link) &&
+            atomic_load_explicit(&handle->link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED)
+            plan_sweep(sweeps, handle);
+}
+
+static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
 {
     struct np_watch *watch = find_watch(event->data.u64);
     if (!watch)
@@ -125,6 +173,7 @@ static void handle_event(const struct epoll_event *event, struct sweep *sweep)
         if (read(np_process.doorbell, &count, sizeof count) < 0) {
             /* Nothing to do: it only had to wake us. */
         }
+        look_for_the_dead(sweeps);
         break;
     case NP_WATCH_PIPE:
         np_pipe_accept(watch->object);
@@ -135,7 +184,7 @@ static void handle_event(const struct epoll_event *event, struct sweep *sweep)
     case NP_WATCH_LINK:
         /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
         if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-            link_gone(watch->object, event->data.u64, sweep);
+            link_gone(watch->object, event->data.u64, sweeps);
         break;
     case NP_WATCH_NOTHING:
         break;
@@ -175,16 +224,13 @@ static void *native_thread(void *unused)
     int timeout = -1;
     for (;;) {
         int count = epoll_wait(np_process.epoll, events, 64, timeout);
-        struct sweep sweep = {0};
+        struct sweep *sweeps = NULL;
         pthread_mutex_lock(&np_process.lock);
         for (int i = 0; i < count; i++)
-            handle_event(&events[i], &sweep);
+            handle_event(&events[i], &sweeps);
         timeout = do_timers();
         pthread_mutex_unlock(&np_process.lock);
-        if (sweep.root && sweep.folder)
-            np_folder_sweep(sweep.root, sweep.folder); /* the server died: nobody else may come by to clean up */
-        free(sweep.root);
-        free(sweep.folder);
+        do_sweeps(sweeps);
     }
     return NULL;
 }

@@ -33,7 +33,7 @@ struct np_pipe {
     uint32_t led_seq;      /* his connect_seq when he began */
     bool leader_awake;     /* he is at it just now */
     bool bell_rings;
-    int bell;             /* eventfd that calls it back, -1 until there was one */
+    int bell;             /* eventfd that calls it back */
     uint32_t refs;        /* the list's, and that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
@@ -62,6 +62,7 @@ struct np_process {
     uint32_t n_watches, free_watch;
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
     _Atomic uint32_t closed_waiters;
+    _Atomic bool server_died;    /* an unwatched link's, and nobody has cleaned up yet */
     uint32_t pid;
 };
 

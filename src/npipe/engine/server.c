@@ -224,7 +224,8 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     while (pipe->id == 0);
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
-    pipe->socket = np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
+    pipe->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pipe->socket = pipe->bell < 0 ? -errno : np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
     if (pipe->socket < 0) {
         code = pipe->socket == -EMFILE || pipe->socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
         np_say(why, "the pipe's socket cannot be made: %s", strerror(-pipe->socket));
@@ -414,9 +415,7 @@ static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
-    if (pipe && pipe->bell < 0)
-        pipe->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!pipe || pipe->led || !pipe->watch || pipe->bell < 0) {
+    if (!pipe || pipe->led || !pipe->watch) {
         pipe = NULL;
     } else {
         pipe->led = handle;
@@ -510,6 +509,9 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             if (!first)
                 return NP_OK;
             pthread_mutex_lock(&handle->rx_lock);
+            /* Looked at here and now: the native thread's word may be on its way. */
+            if (handle->link)
+                np_link_look(handle->link);
             bool left = handle->link && np_link_condition(handle->link) == NP_BROKEN_PIPE;
             pthread_mutex_unlock(&handle->rx_lock);
             return left ? NP_NO_DATA : NP_PIPE_CONNECTED;
