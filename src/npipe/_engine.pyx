@@ -10,6 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+import os
+
 from npipe.errors import PipeArgumentError, error_from_code
 from npipe.options import check_timeout
 
@@ -100,6 +102,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_connect(np_handle *, const np_wait *)
     uint32_t np_disconnect(np_handle *)
     uint32_t np_replace(np_handle *, bint, np_handle **)
+    uint32_t np_create_another(np_handle *, np_handle **)
     uint32_t np_closed_seq()
     uint32_t np_wait_closed(uint32_t, const np_wait *)
     void np_wake_closed()
@@ -198,14 +201,26 @@ cdef class _Where:
     cdef np_where where
 
     def __cinit__(self, str root not None, str folder not None, str display not None):
-        import os
-
         self.root = os.fsencode(root)
         self.folder = folder.encode("ascii")
         self.display = display.encode("utf-8", "surrogatepass")
         self.where.root = self.root
         self.where.folder = self.folder
         self.where.display = self.display
+
+
+cdef dict _places = {}  # programs use few pipes, and each many times
+
+
+cdef _Where place_of(str root, str folder, str display):
+    """The place of a pipe, perhaps made before."""
+    cdef tuple key = (root, folder, display)
+    cdef _Where place = _places.get(key)
+    if place is None:
+        if len(_places) > 255:
+            _places.clear()
+        place = _places[key] = _Where(root, folder, display)
+    return place
 
 
 cdef class Buffer:
@@ -270,7 +285,7 @@ cdef class Handle:
                bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3):
         """CreateNamedPipe: a new, listening instance (SEMANTICS §2)."""
         cdef Handle self = cls.__new__(cls)
-        cdef _Where place = _Where(root, folder, display)
+        cdef _Where place = place_of(root, folder, display)
         cdef np_create_options options
         cdef char why[NP_WHY_SIZE]
         cdef uint32_t code
@@ -311,7 +326,7 @@ cdef class Handle:
     def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner, timeout):
         """CreateFile on a pipe; with `hold` it waits for an instance, as one step (SEMANTICS §2.5)."""
         cdef Handle self = cls.__new__(cls)
-        cdef _Where place = _Where(root, folder, display)
+        cdef _Where place = place_of(root, folder, display)
         cdef np_open_options options
         cdef np_wait wait = wait_until(timeout)
         cdef char why[NP_WHY_SIZE]
@@ -350,6 +365,19 @@ cdef class Handle:
             code = np_replace(handle, discard, &fresh.handle)
         if code != NP_OK:
             raise failure(code, self.name, "listening again")
+        return fresh
+
+    def another(self):
+        """A new, listening instance of the same pipe with the attributes of this one (CreateNamedPipe, SEMANTICS §2)."""
+        cdef Handle fresh = Handle.__new__(Handle)
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code
+        fresh.name = self.name
+        fresh.max_message_size = self.max_message_size
+        with nogil:
+            code = np_create_another(handle, &fresh.handle)
+        if code != NP_OK:
+            raise failure(code, self.name, "creating an instance")
         return fresh
 
     def adopt(self, Handle other not None):
@@ -740,7 +768,7 @@ cdef class StreamHandle(Handle):
 
 def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):
     """WaitNamedPipe: returns when an instance listens (SEMANTICS §4)."""
-    cdef _Where place = _Where(root, folder, display)
+    cdef _Where place = place_of(root, folder, display)
     cdef np_wait wait = wait_until(timeout)
     cdef np_where *where = &place.where
     cdef char why[NP_WHY_SIZE]
@@ -764,8 +792,6 @@ cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
 
 def list_named_pipes(str root):
     """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`."""
-    import os
-
     cdef char why[NP_WHY_SIZE]
     cdef bytes path = os.fsencode(root)
     cdef const char *place = path

@@ -121,13 +121,13 @@ class Listener(Generic[P]):
             if left_already:
                 self._listening = instance.replace()
                 return None
-            self._listening = self._next()
+            self._listening = self._next(instance)
         return instance.pipe(self._release)  # type: ignore[return-value]  # the mode has decided which
 
-    def _next(self) -> ServerEnd | None:
+    def _next(self, instance: ServerEnd) -> ServerEnd | None:
         """Create the instance for the next client, if that can be done now; else the next accept says why not."""
         try:
-            return self._create()
+            return instance.another()
         except PipeError:
             return None
 

@@ -112,6 +112,11 @@ def parse_name(text: str | os.PathLike[str]) -> PipeName:
     for anything else that is not a pipe's name: the root itself, too long, an embedded NUL; `TypeError` for
     anything that is neither text nor a path.
     """
+    return _parse_text(text) if type(text) is str else _parse(*_text_of(text))
+
+
+@lru_cache(maxsize=256)
+def _parse_text(text: str) -> PipeName:
     return _parse(*_text_of(text))
 
 

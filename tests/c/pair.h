@@ -25,7 +25,6 @@ static inline void attach_handle(struct np_handle *handle, struct np_link *link,
     handle->direction = link->direction;
     handle->access = NP_READ | NP_WRITE | NP_READ_ATTRIBUTES | NP_WRITE_ATTRIBUTES;
     handle->mode = link->type == NP_TYPE_MESSAGE ? NP_MODE_READ_MESSAGE : 0;
-    handle->prepared_fd = -1;
 }
 
 static inline void open_pair(struct pair *pair, uint32_t type, uint32_t quota)

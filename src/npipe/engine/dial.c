@@ -2,10 +2,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "registry.h"
@@ -28,6 +31,8 @@ struct call {
     bool told; /* NP_RETRY was the owner's word, or came after he had held the request: not just a hang-up */
     int socket, segment;
     struct np_credentials owner;
+    bool keep;           /* the pipe was opened before: its segments are kept, and one that was is offered */
+    struct np_kept kept; /* the offer, segment NULL: none */
 };
 
 static bool interrupted(const struct np_wait *wait)
@@ -80,13 +85,14 @@ static void hang_up(struct call *call)
     call->socket = call->segment = -1;
 }
 
-/* Puts the request to one owner and waits for the last word. NP_RETRY: he has gone. */
+/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word. NP_RETRY: he
+ * has gone. */
 static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
 {
     *dead = call->told = false;
     call->segment = -1;
     for (;;) {
-        call->socket = np_socket_connect(dirfd, name, call->deadline);
+        call->socket = dirfd < 0 ? np_socket_connect_path(name, call->deadline) : np_socket_connect(dirfd, name, call->deadline);
         if (call->socket != -EINTR)
             break;
         if (interrupted(call->wait))
@@ -118,6 +124,10 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
     if (call->verify_owner && call->owner.uid != geteuid() && call->owner.uid != 0) {
         np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
+    }
+    if (call->keep && !call->kept.segment && np_kept_offer(call->owner.pid, &call->kept)) {
+        call->request.offer[0] = (uint32_t)call->kept.token;
+        call->request.offer[1] = (uint32_t)(call->kept.token >> 32);
     }
     ssize_t sent = np_send_message(call->socket, &call->request, sizeof call->request, -1);
     if (sent != (ssize_t)sizeof call->request)
@@ -151,24 +161,20 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
     }
 }
 
-/* The folder and the socket of the last pipe that was opened and had one owner: programs open the same pipe again and
- * again, and finding it costs more than asking. The root was found trustworthy when it was looked up. */
+/* The socket of the last pipe that was opened and had one owner: programs open the same pipe again and again, and finding it
+ * costs more than asking. Root and folder were found trustworthy when they were looked up. */
 static struct {
     pthread_mutex_t lock;
-    char *root, *folder;
-    char socket[NPF_SOCKET_SIZE];
-    int dirfd;
-} remembered = {.lock = PTHREAD_MUTEX_INITIALIZER, .dirfd = -1};
+    char *root, *folder, *path;
+} remembered = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* With its lock held. */
 static void forget_remembered(void)
 {
     free(remembered.root);
     free(remembered.folder);
-    if (remembered.dirfd >= 0)
-        close(remembered.dirfd);
-    remembered.root = remembered.folder = NULL;
-    remembered.dirfd = -1;
+    free(remembered.path);
+    remembered.root = remembered.folder = remembered.path = NULL;
 }
 
 void np_dial_forget(void)
@@ -177,37 +183,51 @@ void np_dial_forget(void)
     forget_remembered();
 }
 
-static void remember(const struct np_where *where, int dirfd, const char *socket)
+static void remember(const struct np_where *where, const char *socket)
 {
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof path, "%s/%s/%s", where->root, where->folder, socket);
+    if (where->root[0] != '/' || length < 0 || (size_t)length >= sizeof path)
+        return; /* a relative root may be another one next time */
     pthread_mutex_lock(&remembered.lock);
     forget_remembered();
     remembered.root = strdup(where->root);
     remembered.folder = strdup(where->folder);
-    remembered.dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
-    memcpy(remembered.socket, socket, sizeof remembered.socket);
-    if (!remembered.root || !remembered.folder || remembered.dirfd < 0)
+    remembered.path = strdup(path);
+    if (!remembered.root || !remembered.folder || !remembered.path)
         forget_remembered();
     pthread_mutex_unlock(&remembered.lock);
+}
+
+/* The segment that was offered is not used again. */
+static void withdraw_offer(struct call *call)
+{
+    call->keep = false;
+    call->request.flags &= ~(uint32_t)NPW_KEEP;
+    memset(call->request.offer, 0, sizeof call->request.offer);
+    if (call->kept.segment)
+        np_kept_refused(&call->kept);
+    call->kept.segment = NULL;
 }
 
 /* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or he is not the one to ask any more. */
 static uint32_t ask_remembered(struct call *call)
 {
-    char socket[NPF_SOCKET_SIZE];
-    int dirfd = -1;
+    char path[sizeof((struct sockaddr_un *)NULL)->sun_path] = "";
     pthread_mutex_lock(&remembered.lock);
-    if (remembered.root && strcmp(remembered.root, call->where->root) == 0 && strcmp(remembered.folder, call->where->folder) == 0) {
-        dirfd = fcntl(remembered.dirfd, F_DUPFD_CLOEXEC, 0);
-        memcpy(socket, remembered.socket, sizeof socket);
-    }
+    if (remembered.root && strcmp(remembered.root, call->where->root) == 0 && strcmp(remembered.folder, call->where->folder) == 0 &&
+        strlen(remembered.path) < sizeof path)
+        strcpy(path, remembered.path);
     pthread_mutex_unlock(&remembered.lock);
-    if (dirfd < 0)
+    if (!path[0])
         return NP_RETRY;
     bool dead;
-    uint32_t code = ask(call, dirfd, socket, &dead);
-    close(dirfd);
+    call->keep = true;
+    call->request.flags |= NPW_KEEP;
+    uint32_t code = ask(call, -1, path, &dead);
     if (code == NP_OK)
         return code;
+    withdraw_offer(call);
     hang_up(call);
     if (code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
         return code;
@@ -238,7 +258,7 @@ static uint32_t ask_owners(struct call *call)
             call->request.flags = count > 1 ? 0 : flags;
             code = ask(call, dirfd, names[i], &dead);
             if (code == NP_OK && count == 1)
-                remember(call->where, dirfd, names[i]);
+                remember(call->where, names[i]);
             if (code == NP_OK)
                 break;
             hang_up(call);
@@ -297,14 +317,24 @@ static struct call new_call(const struct np_where *where, const struct np_wait *
 static uint32_t client_handle(struct call *call, const struct np_open_options *options, struct np_handle **result)
 {
     struct np_link *link;
-    uint32_t code = np_link_accept(call->segment, call->socket, &link);
+    uint32_t code;
+    if (call->answer.reused) {
+        code = np_link_accept_again(&call->kept, call->socket, &link);
+        call->kept.segment = NULL;
+    } else {
+        code = np_link_accept(call->segment, call->socket, &link);
+    }
+    bool keep = call->keep;
+    withdraw_offer(call);
     if (code != NP_OK) {
         if (code == NP_INVALID_DATA)
             np_say(call->why, "the server's segment is not as it should be");
         hang_up(call);
         return code;
     }
-    close(call->segment);
+    link->keep = keep;
+    if (call->segment >= 0)
+        close(call->segment);
     struct np_handle *handle = np_handle_new();
     if (handle) {
         handle->root = strdup(call->where->root);
@@ -350,9 +380,11 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     code = ask_owners(&call);
     if (code != NP_OK)
         return code;
-    if (call.segment < 0) {
+    bool sent = call.segment >= 0, again = call.answer.reused && call.kept.segment;
+    if (sent == again) {
+        withdraw_offer(&call);
         hang_up(&call);
-        np_say(why, "the server sent no segment");
+        np_say(why, "the server sent no segment, or one too many");
         return NP_INVALID_DATA;
     }
     return client_handle(&call, options, result);

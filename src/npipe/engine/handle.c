@@ -18,7 +18,6 @@ struct np_handle *np_handle_new(void)
         return NULL;
     pthread_mutex_init(&handle->rx_lock, NULL);
     pthread_mutex_init(&handle->tx_lock, NULL);
-    handle->prepared_fd = -1;
     atomic_init(&handle->refs, 1);
     return handle;
 }

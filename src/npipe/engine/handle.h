@@ -34,8 +34,6 @@ struct np_handle {
     /* A server's instance; guarded by the process lock. */
     struct np_pipe *pipe;
     struct np_handle *next_listening; /* of the same pipe, the longest-listening first */
-    struct np_link *prepared;         /* the link for the next client, and */
-    int prepared_fd;                  /* its segment's descriptor */
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
     _Atomic uint32_t connect_sleepers;
     struct np_handle *next, *previous; /* all handles of the process */
@@ -71,6 +69,8 @@ struct np_create_options {
 
 /* CreateNamedPipe (SEMANTICS 2). */
 uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **handle, char *why);
+/* Another instance like `handle`, which is open: the next one to listen. */
+uint32_t np_create_another(struct np_handle *handle, struct np_handle **fresh);
 /* ConnectNamedPipe (SEMANTICS 3.2): NP_OK, 535, 536 (NOWAIT), 232, 1, ... */
 uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait);
 uint32_t np_disconnect(struct np_handle *handle);

@@ -83,6 +83,7 @@ struct npl_header {
     uint32_t direction;        /* 1 inbound, 2 outbound, 3 duplex */
     uint32_t server_pid;       /* of the instance's creator */
     uint32_t client_pid;
+    uint64_t token;            /* by which the same client may offer the segment for its next connection */
 };
 
 /* Written by the producer of a ring. */

@@ -48,18 +48,50 @@ static void attach(struct np_link *link, enum npl_side side)
     atomic_init(&link->rx.by_socket, FIRST_SLEEPS_BY_SOCKET);
 }
 
-uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **result, int *fd)
+uint64_t np_link_size(const struct np_link_shape *shape)
+{
+    return NPL_HEADER_SIZE + ring_capacity(shape->quota[0]) + ring_capacity(shape->quota[1]);
+}
+
+static struct np_link *new_link(void)
 {
     struct np_link *link = calloc(1, sizeof *link);
-    if (!link)
-        return NP_NOT_ENOUGH_MEMORY;
-    link->socket = -1;
+    if (link)
+        link->socket = -1;
+    return link;
+}
+
+/* Fills in the header of a segment that is all zero there, before it is shared. */
+static void set_up(struct np_link *link, const struct np_link_shape *shape)
+{
+    uint64_t capacity[2] = {ring_capacity(shape->quota[0]), ring_capacity(shape->quota[1])};
     link->type = shape->type;
     link->direction = shape->direction;
     memcpy(link->quota, shape->quota, sizeof link->quota);
     link->server_pid = shape->server_pid;
-    uint64_t capacity[2] = {ring_capacity(shape->quota[0]), ring_capacity(shape->quota[1])};
-    link->size = NPL_HEADER_SIZE + capacity[0] + capacity[1];
+    link->segment->header = (struct npl_header){
+        .magic = NPL_MAGIC,
+        .version = NPL_VERSION,
+        .size = link->size,
+        .ring_offset = {NPL_HEADER_SIZE, NPL_HEADER_SIZE + capacity[0]},
+        .ring_capacity = {capacity[0], capacity[1]},
+        .quota = {shape->quota[0], shape->quota[1]},
+        .type = shape->type,
+        .direction = shape->direction,
+        .server_pid = shape->server_pid,
+        .token = link->token,
+    };
+    attach(link, NPL_SERVER);
+    atomic_store_explicit(link->state, NPL_END_OPEN, memory_order_relaxed);
+    atomic_store_explicit(link->peer_state, NPL_END_OPEN, memory_order_relaxed);
+}
+
+uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **result, int *fd)
+{
+    struct np_link *link = new_link();
+    if (!link)
+        return NP_NOT_ENOUGH_MEMORY;
+    link->size = np_link_size(shape);
     *fd = np_segment_create(link->size);
     if (*fd < 0) {
         uint32_t code = errno == EMFILE || errno == ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NOT_ENOUGH_MEMORY;
@@ -72,49 +104,41 @@ uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **resu
         free(link);
         return NP_NOT_ENOUGH_MEMORY;
     }
-    link->segment->header = (struct npl_header){
-        .magic = NPL_MAGIC,
-        .version = NPL_VERSION,
-        .size = link->size,
-        .ring_offset = {NPL_HEADER_SIZE, NPL_HEADER_SIZE + capacity[0]},
-        .ring_capacity = {capacity[0], capacity[1]},
-        .quota = {shape->quota[0], shape->quota[1]},
-        .type = shape->type,
-        .direction = shape->direction,
-        .server_pid = shape->server_pid,
-    };
-    attach(link, NPL_SERVER);
-    atomic_store_explicit(link->state, NPL_END_OPEN, memory_order_relaxed);
-    atomic_store_explicit(link->peer_state, NPL_END_OPEN, memory_order_relaxed);
+    link->token = np_random();
+    set_up(link, shape);
     *result = link;
     return NP_OK;
 }
 
-uint32_t np_link_accept(int fd, int socket, struct np_link **result)
+uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np_kept *kept, struct np_link **result)
 {
-    uint64_t size = np_segment_check(fd);
-    if (size < NPL_HEADER_SIZE || size > NPL_HEADER_SIZE + 2 * NPL_MAX_RING)
-        return NP_INVALID_DATA;
-    struct np_link *link = calloc(1, sizeof *link);
-    if (!link)
-        return NP_NOT_ENOUGH_MEMORY;
-    link->size = size;
-    link->segment = np_segment_map(fd, size);
-    if (!link->segment) {
-        free(link);
+    struct np_link *link = new_link();
+    if (!link) {
+        np_kept_drop(kept);
         return NP_NOT_ENOUGH_MEMORY;
     }
+    link->size = kept->size;
+    link->segment = kept->segment;
+    link->token = kept->token;
+    memset((void *)link->segment, 0, sizeof *link->segment);
+    set_up(link, shape);
+    *result = link;
+    return NP_OK;
+}
+
+static uint32_t accept_segment(struct np_link *link, int socket)
+{
     /* One copy, then only the copy: the other side could change the words between a check and a use. */
     struct npl_header header;
     memcpy(&header, (const void *)link->segment, sizeof header);
     uint64_t capacity[2] = {ring_capacity(header.quota[0]), ring_capacity(header.quota[1])};
-    bool sound = header.magic == NPL_MAGIC && header.version == NPL_VERSION && header.size == size &&
-                 (header.type == 0 || header.type == NP_TYPE_MESSAGE) && header.direction >= 1 && header.direction <= 3 &&
+    bool sound = header.magic == NPL_MAGIC && header.version == NPL_VERSION && header.size == link->size &&
+                 (header.type == NP_TYPE_MESSAGE || header.type == 0) && header.direction >= 1 && header.direction <= 3 &&
                  header.ring_capacity[0] == capacity[0] && header.ring_capacity[1] == capacity[1] &&
                  header.ring_offset[0] == NPL_HEADER_SIZE && header.ring_offset[1] == NPL_HEADER_SIZE + capacity[0] &&
-                 size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
+                 link->size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
     if (!sound) {
-        np_segment_unmap(link->segment, size);
+        np_segment_unmap(link->segment, link->size);
         free(link);
         return NP_INVALID_DATA;
     }
@@ -124,9 +148,44 @@ uint32_t np_link_accept(int fd, int socket, struct np_link **result)
     memcpy(link->quota, header.quota, sizeof link->quota);
     link->server_pid = header.server_pid;
     link->client_pid = header.client_pid;
+    link->token = header.token;
     attach(link, NPL_CLIENT);
-    *result = link;
     return NP_OK;
+}
+
+uint32_t np_link_accept(int fd, int socket, struct np_link **result)
+{
+    uint64_t size = np_segment_check(fd);
+    if (size < NPL_HEADER_SIZE || size > NPL_HEADER_SIZE + 2 * NPL_MAX_RING)
+        return NP_INVALID_DATA;
+    struct np_link *link = new_link();
+    if (!link)
+        return NP_NOT_ENOUGH_MEMORY;
+    link->size = size;
+    link->segment = np_segment_map(fd, size);
+    if (!link->segment) {
+        free(link);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    uint32_t code = accept_segment(link, socket);
+    if (code == NP_OK)
+        *result = link;
+    return code;
+}
+
+uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_link **result)
+{
+    struct np_link *link = new_link();
+    if (!link) {
+        np_kept_drop(kept);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    link->size = kept->size;
+    link->segment = kept->segment;
+    uint32_t code = accept_segment(link, socket);
+    if (code == NP_OK)
+        *result = link;
+    return code;
 }
 
 void np_link_ref(struct np_link *link)
@@ -140,8 +199,14 @@ void np_link_unref(struct np_link *link)
     /* Release: what this thread did with the link comes before its end; acquire: before the unmap. */
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (link->segment && !(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED))
-        np_segment_unmap(link->segment, link->size);
+    uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
+    if (link->segment && !(alert & NP_ALERT_FORKED)) {
+        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0};
+        if (link->keep && !(alert & NP_ALERT_BROKEN))
+            np_keep(link->side, &kept);
+        else
+            np_kept_drop(&kept);
+    }
     if (link->socket >= 0)
         close(link->socket);
     free(link->rx.stash);

@@ -102,6 +102,8 @@ struct np_link {
     pid_t peer_pid;
     uid_t peer_uid;
     uint64_t watch; /* the native thread's name for it, 0: not watched */
+    uint64_t token;
+    bool keep;      /* the segment is worth keeping for the next connection of the same two */
     struct np_rx rx;
     struct np_tx tx;
 };
@@ -112,10 +114,38 @@ struct np_link_shape {
     uint32_t server_pid;
 };
 
+/* A segment that a client and a server had between them, and have both let go of (keep.c). The client may use it again for
+ * its next connection to that server, and nobody else may: it could see what is left in it. */
+struct np_kept {
+    struct npl_segment *segment;
+    uint64_t size, token;
+    pid_t peer_pid;
+    uid_t peer_uid;
+    uint32_t refused; /* offers that the server did not take: he had not let go of it yet, or has dropped it */
+};
+/* Offers a segment to be kept; it is unmapped if it is not. */
+void np_keep(enum npl_side side, const struct np_kept *kept);
+/* A client's longest-kept segment of that server, for an offer. */
+bool np_kept_offer(pid_t peer_pid, struct np_kept *kept);
+/* The server's part of what a client offers. */
+bool np_kept_take(uint64_t token, uint64_t size, pid_t peer_pid, uid_t peer_uid, struct np_kept *kept);
+/* The server did not want it: perhaps next time. */
+void np_kept_refused(struct np_kept *kept);
+void np_kept_drop(const struct np_kept *kept);
+/* The server's ones are of no use any more; in a forked child none is. */
+void np_kept_forget(enum npl_side side);
+void np_kept_after_fork(void);
+
 /* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it). */
 uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link, int *fd);
+/* The size of such a segment. */
+uint64_t np_link_size(const struct np_link_shape *shape);
+/* The same in a segment that was kept, which is taken over. */
+uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np_kept *kept, struct np_link **link);
 /* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure. */
 uint32_t np_link_accept(int fd, int socket, struct np_link **link);
+/* The same for a segment that was kept, which is taken over. */
+uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_link **link);
 void np_link_ref(struct np_link *link);
 void np_link_unref(struct np_link *link);
 

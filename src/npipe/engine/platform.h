@@ -21,6 +21,8 @@ int64_t np_now(void);
 uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, int64_t deadline);
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
 
+void np_yield(void);
+
 static inline void np_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -66,6 +68,8 @@ uint32_t np_sockets_wait(int first, int second, int64_t deadline);
 /* A Unix socket connected to / listening at `name` in the folder `dirfd`, however long the folder's path is.
  * -errno on failure. A connect that waits for room in the backlog is bounded by `deadline`. */
 int np_socket_connect(int dirfd, const char *name, int64_t deadline);
+/* The same by a whole path, which is quicker; -ENAMETOOLONG if it does not fit. */
+int np_socket_connect_path(const char *path, int64_t deadline);
 int np_socket_listen(int dirfd, const char *name, mode_t mode);
 
 uint64_t np_random(void);

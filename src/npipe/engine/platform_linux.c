@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,6 +44,11 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
     if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 || errno == EAGAIN)
         return NP_OK;
     return errno == ETIMEDOUT ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
+}
+
+void np_yield(void)
+{
+    sched_yield();
 }
 
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits)
@@ -211,15 +217,12 @@ static bool socket_address(struct sockaddr_un *address, int dirfd, const char *n
     return length > 0 && (size_t)length < sizeof address->sun_path;
 }
 
-int np_socket_connect(int dirfd, const char *name, int64_t deadline)
+static int connect_to(const struct sockaddr_un *address, int64_t deadline)
 {
-    struct sockaddr_un address;
-    if (!socket_address(&address, dirfd, name))
-        return -ENAMETOOLONG;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+    if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
         return fd;
     /* It waits only for room in the backlog: no event tells of that, but a blocking connect() with a time-out does. */
     if (errno != EAGAIN || fcntl(fd, F_SETFL, 0) != 0) {
@@ -239,12 +242,28 @@ int np_socket_connect(int dirfd, const char *name, int64_t deadline)
             return -error;
         }
     }
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
         int error = errno;
         close(fd);
         return -error;
     }
     return fd;
+}
+
+int np_socket_connect(int dirfd, const char *name, int64_t deadline)
+{
+    struct sockaddr_un address;
+    return socket_address(&address, dirfd, name) ? connect_to(&address, deadline) : -ENAMETOOLONG;
+}
+
+int np_socket_connect_path(const char *path, int64_t deadline)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t size = strlen(path) + 1;
+    if (size > sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, size);
+    return connect_to(&address, deadline);
 }
 
 int np_socket_listen(int dirfd, const char *name, mode_t mode)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 struct np_process np_process = {
@@ -13,6 +14,7 @@ struct np_process np_process = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .epoll = -1,
     .doorbell = -1,
+    .lease_timer = -1,
     .free_watch = UINT32_MAX,
 };
 
@@ -162,6 +164,27 @@ static void look_for_the_dead(struct sweep **sweeps)
             plan_sweep(sweeps, handle);
 }
 
+#define LEASE_NS 300000
+
+void np_time_leases(void)
+{
+    if (np_process.leases_timed)
+        return;
+    const struct itimerspec soon = {.it_value = {.tv_nsec = LEASE_NS}};
+    np_process.leases_timed = timerfd_settime(np_process.lease_timer, 0, &soon, NULL) == 0;
+}
+
+/* A leader who has not come back: the native thread answers again. */
+static void end_leases(void)
+{
+    np_process.leases_timed = false;
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
+        if (pipe->leased && pipe->watch)
+            np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+        pipe->leased = false;
+    }
+}
+
 static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
 {
     struct np_watch *watch = find_watch(event->data.u64);
@@ -174,6 +197,12 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
             /* Nothing to do: it only had to wake us. */
         }
         look_for_the_dead(sweeps);
+        break;
+    case NP_WATCH_LEASES:
+        if (read(np_process.lease_timer, &count, sizeof count) < 0) {
+            /* Set anew meanwhile: it will ring again. */
+        }
+        end_leases();
         break;
     case NP_WATCH_PIPE:
         np_pipe_accept(watch->object);
@@ -207,7 +236,9 @@ static int do_timers(void)
         }
         if (pipe->paused_until && pipe->paused_until <= now) {
             pipe->paused_until = 0;
-            pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+            if (!pipe->watch)
+                pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+            np_pipe_serve(pipe);
         }
         if (pipe->paused_until && pipe->paused_until < next)
             next = pipe->paused_until;
@@ -293,26 +324,27 @@ static void after_fork_in_child(void)
     pthread_mutex_init(&np_process.create_lock, NULL);
     close_quietly(&np_process.epoll);
     close_quietly(&np_process.doorbell);
+    close_quietly(&np_process.lease_timer);
+    np_process.leases_timed = false;
     np_process.running = false;
     for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         forget_pipe(pipe);
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next) {
         pthread_mutex_init(&handle->rx_lock, NULL);
         pthread_mutex_init(&handle->tx_lock, NULL);
-        struct np_link *links[2] = {handle->link, handle->prepared};
-        for (int i = 0; i < 2; i++)
-            if (links[i]) {
-                atomic_fetch_or(&links[i]->alert, NP_ALERT_FORKED);
-                np_segment_unmap(links[i]->segment, links[i]->size); /* two processes must never act as one side */
-                close_quietly(&links[i]->socket);
-            }
-        close_quietly(&handle->prepared_fd);
-        handle->link = handle->prepared = NULL;
+        struct np_link *link = handle->link;
+        if (link) {
+            atomic_fetch_or(&link->alert, NP_ALERT_FORKED);
+            np_segment_unmap(link->segment, link->size); /* two processes must never act as one side */
+            close_quietly(&link->socket);
+        }
+        handle->link = NULL;
         handle->pipe = NULL;
         atomic_fetch_add(&handle->connect_seq, 1); /* for a call from whose signal handler this fork came */
         atomic_store(&handle->state, NP_CLOSED);
     }
     np_dial_forget();
+    np_kept_after_fork();
     np_process.pid = (uint32_t)getpid();
     np_process.pipes = NULL;
     np_process.handles = NULL;
@@ -338,11 +370,13 @@ uint32_t np_process_start(void)
         goto out;
     np_process.epoll = epoll_create1(EPOLL_CLOEXEC);
     np_process.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (np_process.epoll < 0 || np_process.doorbell < 0) {
+    np_process.lease_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (np_process.epoll < 0 || np_process.doorbell < 0 || np_process.lease_timer < 0) {
         code = NP_TOO_MANY_OPEN_FILES;
         goto failed;
     }
-    if (!np_watch_add(np_process.doorbell, EPOLLIN, NP_WATCH_DOORBELL, NULL)) {
+    if (!np_watch_add(np_process.doorbell, EPOLLIN, NP_WATCH_DOORBELL, NULL) ||
+        !np_watch_add(np_process.lease_timer, EPOLLIN, NP_WATCH_LEASES, NULL)) {
         code = NP_NOT_ENOUGH_MEMORY;
         goto failed;
     }
@@ -366,6 +400,7 @@ uint32_t np_process_start(void)
 failed:
     close_quietly(&np_process.epoll);
     close_quietly(&np_process.doorbell);
+    close_quietly(&np_process.lease_timer);
 out:
     pthread_mutex_unlock(&np_process.lock);
     return code;

@@ -16,6 +16,8 @@ struct np_visitor {
     int64_t deadline;  /* by which its request has to be here; NP_FOREVER once it is */
     uint32_t kind;     /* npw_kind; 0 until its request is here */
     uint32_t access;
+    uint64_t offer;    /* token of the segment that it has kept, or 0 */
+    bool keep, reused;
     struct np_credentials who;
 };
 
@@ -32,6 +34,7 @@ struct np_pipe {
     struct np_handle *led; /* whose np_connect answers at the socket itself, instead of the native thread, or NULL */
     uint32_t led_seq;      /* his connect_seq when he began */
     bool leader_awake;     /* he is at it just now */
+    bool leased;           /* he has his client and will be back in a moment: till the timer, nobody looks at the socket */
     bool bell_rings;
     int bell;             /* eventfd that calls it back */
     uint32_t refs;        /* the list's, and that thread's */
@@ -42,7 +45,7 @@ struct np_pipe {
     struct np_visitor *first_visitor, *last_visitor;
 };
 
-enum np_watched { NP_WATCH_NOTHING, NP_WATCH_DOORBELL, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
+enum np_watched { NP_WATCH_NOTHING, NP_WATCH_DOORBELL, NP_WATCH_LEASES, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
 
 struct np_watch {
     uint32_t generation;
@@ -58,6 +61,8 @@ struct np_process {
     struct np_handle *handles;
     bool running;
     int epoll, doorbell;
+    int lease_timer;   /* timerfd: ends the leases */
+    bool leases_timed; /* it runs */
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
@@ -78,6 +83,8 @@ uint32_t np_process_start(void);
 uint64_t np_watch_add(int fd, uint32_t events, enum np_watched kind, void *object);
 void np_watch_change(uint64_t watch, int fd, uint32_t events, enum np_watched kind, void *object);
 void np_watch_remove(uint64_t watch, int fd);
+/* Ends all leases a moment from now. */
+void np_time_leases(void);
 /* Makes the native thread look at its timers again. */
 void np_ring_doorbell(void);
 

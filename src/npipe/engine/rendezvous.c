@@ -10,7 +10,7 @@
 
 #define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
 #define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
-#define REQUEST_SPIN_NS 10000
+#define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected */
 #define ACCEPTS_AT_ONCE 64
 
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
@@ -85,6 +85,7 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .max_instances = pipe->max_instances,
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : 0,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
@@ -152,25 +153,54 @@ void np_visitor_drop(struct np_visitor *visitor)
     free(visitor);
 }
 
-/* Gives the longest-listening instance to the visitor, whose socket becomes the link's. */
-static void grant(struct np_visitor *visitor)
+static void pause_pipe(struct np_pipe *pipe)
+{
+    pipe->paused_until = np_now() + PAUSE_NS;
+    np_ring_doorbell(); /* it is the native thread that tries again, whoever tried now */
+}
+
+/* A link for the visitor: in the segment that it offers, if that is its own, or in a new one (then with *fd). */
+static uint32_t link_for(const struct np_visitor *visitor, const struct np_handle *handle, struct np_link **link, int *fd)
+{
+    struct np_link_shape shape = {
+        .type = handle->type,
+        .direction = handle->direction,
+        .quota = {handle->quota[0], handle->quota[1]},
+        .server_pid = np_process.pid,
+    };
+    struct np_kept kept;
+    *fd = -1;
+    if (visitor->offer && np_kept_take(visitor->offer, np_link_size(&shape), visitor->who.pid, visitor->who.uid, &kept))
+        return np_link_create_again(&shape, &kept, link);
+    return np_link_create(&shape, link, fd);
+}
+
+/* Gives the longest-listening instance to the visitor, whose socket becomes the link's. False: nothing is left to make a
+ * link of, and the visitor is as it was. */
+static bool grant(struct np_visitor *visitor)
 {
     struct np_pipe *pipe = visitor->pipe;
     struct np_handle *handle = pipe->first_listening;
-    struct np_link *link = handle->prepared;
+    struct np_link *link;
+    int fd;
+    if (link_for(visitor, handle, &link, &fd) != NP_OK)
+        return false;
     link->client_pid = (uint32_t)visitor->who.pid;
     link->peer_pid = visitor->who.pid;
     link->peer_uid = visitor->who.uid;
     link->segment->header.client_pid = link->client_pid;
-    if (!answer(visitor, NP_OK, handle->prepared_fd)) {
+    visitor->reused = fd < 0;
+    bool told = answer(visitor, NP_OK, fd);
+    if (fd >= 0)
+        close(fd);
+    if (!told) {
+        np_link_unref(link);
         np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
-        return;
+        return true;
     }
     np_listening_remove(pipe, handle);
-    close(handle->prepared_fd);
-    handle->prepared_fd = -1;
-    handle->prepared = NULL;
     unlist(visitor);
+    link->keep = visitor->keep;
     link->socket = visitor->socket;
     link->watch = visitor->watch;
     if (link->watch)
@@ -188,6 +218,7 @@ static void grant(struct np_visitor *visitor)
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
     np_left_listening(pipe, handle);
+    return true;
 }
 
 /* The native thread is told of what comes from the visitor. False: it cannot be. */
@@ -237,9 +268,12 @@ static void do_open(struct np_visitor *visitor, uint32_t flags)
     struct np_pipe *pipe = visitor->pipe;
     if (access_check(pipe, visitor->access) != NP_OK)
         refuse(visitor, NP_ACCESS_DENIED); /* before busy (SEMANTICS 2.5) */
-    else if (pipe->first_listening)
-        grant(visitor);
-    else if (flags & NPW_HOLD)
+    else if (pipe->first_listening) {
+        if (!grant(visitor)) {
+            pause_pipe(pipe);
+            hold(visitor);
+        }
+    } else if (flags & NPW_HOLD)
         hold(visitor);
     else
         refuse(visitor, NP_PIPE_BUSY);
@@ -275,6 +309,8 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     case NPW_OPEN:
         visitor->kind = kind;
         visitor->access = request->access;
+        visitor->keep = request->flags & NPW_KEEP;
+        visitor->offer = (uint64_t)request->offer[1] << 32 | request->offer[0];
         do_open(visitor, request->flags);
         break;
     case NPW_WAIT:
@@ -317,13 +353,13 @@ void np_visitor_ready(struct np_visitor *visitor)
     }
 }
 
-/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. */
+/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
+ * may be on this processor, so it is let go on. */
 static void await_request(int socket)
 {
-    int64_t end = np_now() + REQUEST_SPIN_NS;
     char byte;
-    while (recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN && np_now() < end)
-        np_pause();
+    for (int i = 0; i < REQUEST_PATIENCE && recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN; i++)
+        np_yield();
 }
 
 void np_pipe_accept(struct np_pipe *pipe)
@@ -335,8 +371,7 @@ void np_pipe_accept(struct np_pipe *pipe)
                 /* The client waits in the backlog; to look again at once would only spin. */
                 np_watch_remove(pipe->watch, pipe->socket);
                 pipe->watch = 0;
-                pipe->paused_until = np_now() + PAUSE_NS;
-                np_ring_doorbell(); /* it is the native thread that tries again, whoever tried now */
+                pause_pipe(pipe);
             }
             if (errno == EINTR || errno == ECONNABORTED)
                 continue;
@@ -374,8 +409,10 @@ void np_pipe_serve(struct np_pipe *pipe)
     }
     for (struct np_visitor *visitor = pipe->first_visitor; visitor && pipe->first_listening; visitor = next) {
         next = visitor->next;
-        if (visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER)
-            grant(visitor);
+        if (visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER && !grant(visitor)) {
+            pause_pipe(pipe);
+            return;
+        }
     }
 }
 

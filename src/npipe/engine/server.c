@@ -41,27 +41,6 @@ void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle)
     }
 }
 
-static uint32_t prepare_link(struct np_handle *handle)
-{
-    struct np_link_shape shape = {
-        .type = handle->type,
-        .direction = handle->direction,
-        .quota = {handle->quota[0], handle->quota[1]},
-        .server_pid = np_process.pid,
-    };
-    return np_link_create(&shape, &handle->prepared, &handle->prepared_fd);
-}
-
-static void drop_prepared(struct np_handle *handle)
-{
-    if (handle->prepared)
-        np_link_unref(handle->prepared);
-    if (handle->prepared_fd >= 0)
-        close(handle->prepared_fd);
-    handle->prepared = NULL;
-    handle->prepared_fd = -1;
-}
-
 /* The instance is the last in line from now on, and whoever waits is served. */
 static void start_listening(struct np_pipe *pipe, struct np_handle *handle)
 {
@@ -267,6 +246,8 @@ static void end_pipe(struct np_pipe *pipe)
     np_folder_bury(&pipe->files, 0);
     np_folder_remove(pipe->root, pipe->folder, &pipe->files);
     np_folder_unlock(&pipe->files);
+    if (!np_process.pipes)
+        np_kept_forget(NPL_SERVER);
     put_pipe(pipe);
 }
 
@@ -300,7 +281,7 @@ static uint32_t valid_options(const struct np_create_options *options)
 }
 
 /* What an instance has of its own, and what of its pipe (SEMANTICS 2.2). */
-static uint32_t set_up(struct np_handle *handle, const struct np_pipe *pipe, const struct np_create_options *options)
+static void set_up(struct np_handle *handle, const struct np_pipe *pipe, const struct np_create_options *options)
 {
     handle->server = true;
     handle->type = pipe->type;
@@ -316,7 +297,29 @@ static uint32_t set_up(struct np_handle *handle, const struct np_pipe *pipe, con
         handle->access |= NP_READ | NP_READ_ATTRIBUTES;
     if (options->access & NP_ACCESS_OUTBOUND)
         handle->access |= NP_WRITE | NP_WRITE_ATTRIBUTES;
-    return prepare_link(handle);
+}
+
+/* Another instance with the attributes of `handle`. */
+static void copy_set_up(struct np_handle *fresh, const struct np_handle *handle)
+{
+    fresh->server = true;
+    fresh->type = handle->type;
+    fresh->direction = handle->direction;
+    fresh->max_instances = handle->max_instances;
+    memcpy(fresh->quota, handle->quota, sizeof fresh->quota);
+    fresh->server_pid = np_process.pid;
+    fresh->access = handle->access;
+    fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+}
+
+/* With both locks held. */
+static void add_instance(struct np_pipe *pipe, struct np_handle *handle)
+{
+    pipe->instances++;
+    atomic_fetch_add_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
+    handle->pipe = pipe;
+    np_handle_register(handle);
+    start_listening(pipe, handle);
 }
 
 uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result, char *why)
@@ -345,27 +348,21 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
             np_folder_unlock(&pipe->files);
     }
     if (code == NP_OK) {
-        code = set_up(handle, pipe, options);
-        if (code == NP_OK) {
-            pthread_mutex_lock(&np_process.lock);
-            if (fresh) {
-                pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
-                if (!pipe->watch)
-                    code = NP_NOT_ENOUGH_MEMORY;
-            }
-            if (code == NP_OK) {
-                if (fresh) {
-                    pipe->next = np_process.pipes;
-                    np_process.pipes = pipe;
-                }
-                pipe->instances++;
-                atomic_fetch_add_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
-                handle->pipe = pipe;
-                np_handle_register(handle);
-                start_listening(pipe, handle);
-            }
-            pthread_mutex_unlock(&np_process.lock);
+        set_up(handle, pipe, options);
+        pthread_mutex_lock(&np_process.lock);
+        if (fresh) {
+            pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+            if (!pipe->watch)
+                code = NP_NOT_ENOUGH_MEMORY;
         }
+        if (code == NP_OK) {
+            if (fresh) {
+                pipe->next = np_process.pipes;
+                np_process.pipes = pipe;
+            }
+            add_instance(pipe, handle);
+        }
+        pthread_mutex_unlock(&np_process.lock);
         if (locked)
             np_folder_unlock(&pipe->files);
         if (code != NP_OK && fresh)
@@ -373,7 +370,6 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
     }
     pthread_mutex_unlock(&np_process.create_lock);
     if (code != NP_OK) {
-        drop_prepared(handle);
         np_free(handle);
         return code;
     }
@@ -381,21 +377,49 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
     return NP_OK;
 }
 
+uint32_t np_create_another(struct np_handle *handle, struct np_handle **result)
+{
+    struct np_handle *fresh = np_handle_new();
+    if (!fresh)
+        return NP_NOT_ENOUGH_MEMORY;
+    copy_set_up(fresh, handle);
+    uint32_t code = NP_OK;
+    pthread_mutex_lock(&np_process.create_lock);
+    struct np_pipe *pipe = handle->pipe; /* changes under both locks */
+    bool limited = pipe && pipe->max_instances != NP_UNLIMITED_INSTANCES;
+    if (!pipe)
+        code = NP_INVALID_HANDLE;
+    if (limited) {
+        np_folder_lock(&pipe->files);
+        if (count_instances(pipe->files.page) >= pipe->max_instances)
+            np_folder_bury(&pipe->files, pipe->id); /* perhaps only the dead are in the way */
+        if (count_instances(pipe->files.page) >= pipe->max_instances)
+            code = NP_PIPE_BUSY;
+    }
+    if (code == NP_OK) {
+        pthread_mutex_lock(&np_process.lock);
+        add_instance(pipe, fresh);
+        pthread_mutex_unlock(&np_process.lock);
+    }
+    if (limited)
+        np_folder_unlock(&pipe->files);
+    pthread_mutex_unlock(&np_process.create_lock);
+    if (code == NP_OK)
+        *result = fresh;
+    else
+        np_free(fresh);
+    return code;
+}
+
 /* ---- Connecting */
 
-/* A disconnected instance listens again, with a link of its own for the next client. */
-static uint32_t listen_again(struct np_handle *handle)
+/* A disconnected instance listens again, unless it was closed, or another thread was first. */
+static void listen_again(struct np_handle *handle)
 {
-    uint32_t code = prepare_link(handle);
-    if (code != NP_OK)
-        return code;
     pthread_mutex_lock(&np_process.lock);
     if (handle->pipe && atomic_load_explicit(&handle->state, memory_order_acquire) == NP_DISCONNECTED)
         start_listening(handle->pipe, handle);
-    else
-        drop_prepared(handle); /* closed, or another thread was first */
     pthread_mutex_unlock(&np_process.lock);
-    return NP_OK;
 }
 
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
@@ -421,7 +445,9 @@ static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
         pipe->led = handle;
         pipe->led_seq = seen;
         pipe->refs++;
-        np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
+        if (!pipe->leased)
+            np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
+        pipe->leased = false;
     }
     pthread_mutex_unlock(&np_process.lock);
     return pipe;
@@ -434,11 +460,18 @@ static void quieten_bell(struct np_pipe *pipe)
         pipe->bell_rings = false;
 }
 
-static void stop_leading(struct np_pipe *pipe)
+/* Gives the socket back to the native thread; if `back_soon` only after a moment, in which most servers come for the next
+ * client: else each of them would wake two threads. */
+static void stop_leading(struct np_pipe *pipe, bool back_soon)
 {
     pthread_mutex_lock(&np_process.lock);
     pipe->led = NULL;
-    if (pipe->watch)
+    if (pipe->watch && back_soon) {
+        pipe->leased = true;
+        np_time_leases();
+        pipe->leased = np_process.leases_timed;
+    }
+    if (pipe->watch && !pipe->leased)
         np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
     quieten_bell(pipe);
     pthread_mutex_unlock(&np_process.lock);
@@ -465,7 +498,7 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
         code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
         if (code == NP_INTERRUPTED) {
             /* A handler may take its time, and clients are not to wait for it. */
-            stop_leading(pipe);
+            stop_leading(pipe, false);
             return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
         }
         pthread_mutex_lock(&np_process.lock);
@@ -477,7 +510,7 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
         paused = pipe->watch == 0; /* no descriptors are left, or the pipe has gone */
         pthread_mutex_unlock(&np_process.lock);
     }
-    stop_leading(pipe);
+    stop_leading(pipe, code == NP_OK && !paused);
     if (code == NP_OK && paused)
         code = sleep_until_connected(handle, seen, wait);
     return code;
@@ -495,9 +528,7 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
         seen = atomic_load_explicit(&handle->connect_seq, memory_order_acquire);
         uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
         if (state == NP_DISCONNECTED && first) {
-            code = listen_again(handle);
-            if (code != NP_OK)
-                return code;
+            listen_again(handle);
             first = false;
             continue;
         }
@@ -540,7 +571,6 @@ uint32_t np_disconnect(struct np_handle *handle)
     uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
     if (state == NP_LISTENING) {
         np_listening_remove(handle->pipe, handle);
-        drop_prepared(handle);
         atomic_store_explicit(&handle->state, NP_DISCONNECTED, memory_order_release);
         np_left_listening(handle->pipe, handle);
     }
@@ -576,7 +606,6 @@ static void leave_pipe(struct np_handle *handle)
     if (pipe) {
         handle->pipe = NULL;
         np_listening_remove(pipe, handle);
-        drop_prepared(handle);
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
         np_left_listening(pipe, handle);
         atomic_fetch_sub_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
@@ -619,31 +648,13 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
     struct np_handle *fresh = np_handle_new();
     if (!fresh)
         return NP_NOT_ENOUGH_MEMORY;
-    fresh->server = true;
-    fresh->type = handle->type;
-    fresh->direction = handle->direction;
-    fresh->max_instances = handle->max_instances;
-    memcpy(fresh->quota, handle->quota, sizeof fresh->quota);
-    fresh->server_pid = np_process.pid;
-    fresh->access = handle->access;
-    fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
-    uint32_t code = prepare_link(fresh);
-    bool ended = code != NP_OK;
+    copy_set_up(fresh, handle);
     pthread_mutex_lock(&np_process.create_lock);
-    if (ended) {
-        end_link(handle, discard); /* which gives a descriptor back, perhaps the one that was missing */
-        code = prepare_link(fresh);
-        if (code != NP_OK)
-            leave_pipe(handle);
-    }
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
-    if (code == NP_OK && !pipe)
-        code = NP_INVALID_HANDLE;
-    if (code == NP_OK) {
+    if (pipe) {
         /* The count stays as it is: the new instance takes the old one's place, and the name never goes. */
         np_listening_remove(pipe, handle);
-        drop_prepared(handle);
         handle->pipe = NULL;
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
         np_left_listening(pipe, handle);
@@ -652,17 +663,16 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
         start_listening(pipe, fresh);
     }
     pthread_mutex_unlock(&np_process.lock);
-    if (code == NP_OK && !ended)
+    if (pipe) {
         end_link(handle, discard);
-    pthread_mutex_lock(&np_process.lock);
-    if (code == NP_OK || ended)
+        pthread_mutex_lock(&np_process.lock);
         unregister(handle);
-    pthread_mutex_unlock(&np_process.lock);
+        pthread_mutex_unlock(&np_process.lock);
+    }
     pthread_mutex_unlock(&np_process.create_lock);
-    if (code != NP_OK) {
-        drop_prepared(fresh);
+    if (!pipe) {
         np_free(fresh);
-        return code;
+        return NP_INVALID_HANDLE;
     }
     *result = fresh;
     return NP_OK;

@@ -18,6 +18,7 @@ enum npw_kind {
 
 enum npw_flags {
     NPW_HOLD = 1, /* with OPEN: keep the request until an instance listens */
+    NPW_KEEP = 2, /* with OPEN: this client opens the pipe again and again, and will offer the segment next time */
 };
 
 struct npw_request {
@@ -26,7 +27,8 @@ struct npw_request {
     uint32_t kind;
     uint32_t flags;
     uint32_t access; /* NP_READ | NP_WRITE */
-    uint32_t reserved[3];
+    uint32_t reserved;
+    uint32_t offer[2]; /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0 */
 };
 
 /* code NP_IO_PENDING: the request is held; another answer follows. NP_RETRY: look at the folder again. */
@@ -40,7 +42,10 @@ struct npw_answer {
     uint32_t instances; /* of the name, in all processes */
     uint32_t owner_pid;
     uint32_t listening; /* of this owner */
-    uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
+    union {
+        uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
+        uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */
+    };
 };
 
 _Static_assert(sizeof(struct npw_request) == 32, "docs/protocol.md");

@@ -50,6 +50,9 @@ class ServerEnd(Protocol):
         instance afterwards if it is still open.
         """
 
+    def another(self) -> ServerEnd:
+        """Return a new, listening instance with the attributes of this one."""
+
     def replace(self, discard: bool = False) -> ServerEnd:
         """Close this instance and put a new, listening one in its place, as one step."""
 

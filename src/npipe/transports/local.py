@@ -226,6 +226,10 @@ class LocalServerEnd:
         pipe.when_closed(lambda handle, discard: on_close(LocalServerEnd(handle, message_mode=message_mode), discard))
         return pipe
 
+    def another(self) -> LocalServerEnd:
+        """See ServerEnd.another."""
+        return LocalServerEnd(self._handle.another(), message_mode=self._message_mode)
+
     def replace(self, discard: bool = False) -> LocalServerEnd:
         """See ServerEnd.replace."""
         return LocalServerEnd(self._handle.replace(discard), message_mode=self._message_mode)

@@ -1,0 +1,57 @@
+"""Real clients of pywin32, unmodified, on npipe.win32: `make test-clients`, not part of `make test`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.clients import fetch
+else:
+    import fetch
+
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Collect these only when they are asked for by path: they need the package index."""
+    asked = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
+    return None if any(path.resolve().is_relative_to(HERE) for path in asked) else True
+
+
+def _fetched(get: Callable[[], Path]) -> Path:
+    try:
+        return get()
+    except fetch.UnreachableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def pywin32() -> Path:
+    """The files of pywin32's wheel."""
+    return _fetched(fetch.pywin32)
+
+
+@pytest.fixture(scope="session")
+def docker_folder() -> Path:
+    """Where docker and requests are imported from."""
+    return _fetched(fetch.docker)
+
+
+@pytest.fixture(scope="session")
+def rpyc_folder() -> Path:
+    """Where rpyc is imported from."""
+    return _fetched(fetch.rpyc)
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[None]:
+    """`import win32pipe` and its like work while the tests of a module run."""
+    win32: Any = importlib.import_module("npipe.win32")
+    with win32.install():
+        yield

@@ -1,0 +1,125 @@
+"""Foreign packages for these tests: fetched from PyPI by name when they are first needed, kept in build/clients-cache."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CACHE = Path(__file__).parents[2] / "build" / "clients-cache"
+PYWIN32 = "pywin32==312"
+DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
+RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
+
+# What pip says when it is the way to the index that fails, and not what was asked for.
+_NO_NETWORK = (
+    "connection broken by",
+    "Could not fetch URL",
+    "Max retries exceeded",
+    "Network is unreachable",
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "Read timed out",
+)
+_PATIENCE = 240  # seconds for one run of pip
+
+
+class UnreachableError(Exception):
+    """The package index does not answer; the text says what was wanted, and what pip said."""
+
+
+@functools.cache
+def pywin32() -> Path:
+    """The unpacked wheel of pywin32 for Windows: its tests, its demos and its pure Python modules."""
+    return _made("pywin32-312", _unpack_pywin32)
+
+
+@functools.cache
+def docker() -> Path:
+    """A folder to import docker and requests from."""
+    return _made("docker-7.2", functools.partial(_install, DOCKER))
+
+
+@functools.cache
+def rpyc() -> Path:
+    """A folder to import rpyc from."""
+    return _made("rpyc-6.0", functools.partial(_install, RPYC))
+
+
+@contextlib.contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Inside, packages are imported from `folder`; afterwards they are forgotten."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file is not None and Path(file).is_relative_to(folder):
+                del sys.modules[name]
+
+
+def _made(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache; made beside it first, so that it is never there in part."""
+    place = CACHE / name
+    if place.is_dir():
+        return place
+    CACHE.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=CACHE))
+    try:
+        make(unfinished)
+        try:
+            unfinished.rename(place)
+        except OSError:  # another process was faster
+            if not place.is_dir():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return place
+
+
+def _unpack_pywin32(place: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as downloads:
+        _pip(
+            "download", "--no-deps", "--only-binary=:all:", "--platform=win_amd64", "--python-version=3.13",
+            f"--dest={downloads}", PYWIN32,
+        )  # fmt: skip
+        (wheel,) = Path(downloads).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(place, [name for name in archive.namelist() if name.endswith(".py")])
+
+
+def _install(requirements: tuple[str, ...], place: Path) -> None:
+    _pip("install", f"--target={place}", *requirements)
+
+
+def _pip(command: str, *arguments: str) -> None:
+    wanted = arguments[-1] if command == "download" else " ".join(arguments[1:])
+    options = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries=2", "--timeout=20")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", command, *options, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreachableError(f"{wanted}: the package index did not answer within {_PATIENCE} s") from None
+    if done.returncode == 0:
+        return
+    said = done.stdout + done.stderr
+    if any(sign in said for sign in _NO_NETWORK):
+        last = [line for line in said.splitlines() if line.strip()][-1]
+        raise UnreachableError(f"{wanted}: the package index cannot be reached: {last}")
+    raise RuntimeError(f"pip {command} {wanted}:\n{said}")
