@@ -52,7 +52,7 @@ static inline void close_end(struct np_handle *handle)
     handle->link = NULL;
     handle->state = NP_CLOSED;
     np_link_alert(link, NP_ALERT_CLOSING);
-    np_link_set_state(link, NPL_END_CLOSED);
+    np_link_end(link, NPL_END_CLOSED, false);
     shutdown(link->socket, SHUT_RDWR);
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);

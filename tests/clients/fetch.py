@@ -1,4 +1,4 @@
-"""Foreign packages for these tests: fetched from PyPI by name when they are first needed, kept in build/clients-cache."""
+"""Foreign packages, fetched from PyPI by name when they are first needed and kept in build/clients-cache."""
 
 from __future__ import annotations
 

@@ -40,10 +40,17 @@ static bool interrupted(const struct np_wait *wait)
     return wait->interrupted && wait->interrupted(wait->context);
 }
 
+static bool has_answer(const void *what)
+{
+    const struct call *call = what;
+    return np_socket_readable(call->socket);
+}
+
 /* Waits until the owner has something to say. */
 static uint32_t await_answer(struct call *call, int64_t deadline)
 {
-    /* No spin here: a socket's wake puts the owner on this processor, where it could not run while we spin. */
+    if (np_spin_for(&np_brief_spins[NP_BRIEF_ANSWER], has_answer, call, deadline, NP_BRIEF_NS))
+        return NP_OK;
     if (interrupted(call->wait))
         return NP_INTERRUPTED;
     for (;;) {

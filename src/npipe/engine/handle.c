@@ -50,7 +50,7 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
         waited_for = atomic_load_explicit(&link->refs, memory_order_acquire) > 1;
         if (waited_for)
             np_link_wake_own(link);
-        np_link_set_state(link, end);
+        np_link_end(link, end, !waited_for);
     }
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);

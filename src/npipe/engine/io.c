@@ -43,10 +43,18 @@ static bool read_ready(const void *what)
            atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
 }
 
+/* Nothing is there on a link that nobody watches: whether that is because the peer is dead. A sleep on the socket finds it
+ * out by itself. */
+static bool found_dead(struct np_link *link)
+{
+    return atomic_load_explicit(&link->alert, memory_order_relaxed) == NP_ALERT_UNWATCHED &&
+           (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0 || !link->rx.first) && np_link_look(link, false);
+}
+
 /* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
 static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
-    uint32_t condition = np_link_check(link);
+    uint32_t condition = np_link_known(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -74,6 +82,8 @@ static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct
             return NP_BROKEN_PIPE;
         op->count = 0;
     }
+    if (found_dead(link))
+        return read_step(handle, link, op, message_mode, try_only);
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && !link->rx.active)
         return NP_NO_DATA;
     return NP_WOULD_WAIT;
@@ -93,7 +103,7 @@ static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait
     if (code == NP_INTERRUPTED)
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
     if (code == NP_OK && !np_link_drain_socket(link))
-        np_link_look(link);
+        np_link_look(link, true);
     return code;
 }
 
@@ -112,7 +122,9 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     pthread_mutex_unlock(&handle->rx_lock);
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
-    if (!in_turn || by_socket || !np_spin(spin, read_ready, &awaited, wait->deadline)) {
+    bool ready = in_turn && (by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
+                                       : np_spin(spin, read_ready, &awaited, wait->deadline));
+    if (!ready) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
             if (wait->interrupted && wait->interrupted(wait->context))
@@ -139,7 +151,7 @@ static bool in_use(const struct np_handle *handle, const struct np_link *link)
 }
 
 /* What ended a read that was waiting on a link which is not the handle's any more. */
-static uint32_t code_of_end(struct np_link *link)
+static uint32_t code_of_end(const struct np_link *link)
 {
     uint32_t condition = np_link_condition(link);
     /* Closed by another thread: the call that was waiting in it gets 109 (SEMANTICS 3.4). */
@@ -304,7 +316,7 @@ void np_recv_leave(struct np_handle *handle)
 /* Like read_step, but only finds out how long the head message is. */
 static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
 {
-    uint32_t condition = np_link_check(link);
+    uint32_t condition = np_link_known(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -315,6 +327,8 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
             np_rx_trim(link);
     }
     uint32_t code = np_rx_settle(link);
+    if (code == NP_WOULD_WAIT && condition == NP_OK && found_dead(link))
+        return settle_step(handle, link, recv, size);
     if (code == NP_OK) {
         *size = np_rx_rest(&link->rx);
         recv->entry = link->rx.entry;
@@ -394,7 +408,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
         } else if (!in_use(handle, link)) {
             code = code_of_end(link);
         } else {
-            code = np_link_check(link);
+            code = np_link_known(link);
             bool gone = code == NP_BROKEN_PIPE;
             if (code == NP_OK || gone)
                 code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
@@ -490,7 +504,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
 /* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
 static uint32_t write_condition(struct np_link *link, bool pending)
 {
-    uint32_t condition = np_link_check(link);
+    uint32_t condition = pending ? np_link_known(link) : np_link_check(link);
     if (condition == NP_BROKEN_PIPE && !pending)
         return NP_NO_DATA;
     if (condition == NP_INVALID_HANDLE && pending)

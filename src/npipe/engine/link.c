@@ -256,6 +256,18 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
         send_wake_byte(link);
 }
 
+void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
+{
+    /* Release: everything written before the close is visible to whoever sees the close. */
+    atomic_store_explicit(link->state, state, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); /* as in np_link_wake_peer */
+    const uint32_t threads = NPL_SLEEP_READ | NPL_SLEEP_WRITE, events = NPL_ARMED_READ | NPL_ARMED_WRITE;
+    uint32_t flags = atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed);
+    uint32_t wanted = hangs_up ? threads : threads | events;
+    if (flags & wanted)
+        np_link_wake_sleeper(link, wanted);
+}
+
 bool np_link_drain_socket(struct np_link *link)
 {
     uint8_t bytes[16];
@@ -266,13 +278,6 @@ bool np_link_drain_socket(struct np_link *link)
     return got > 0;
 }
 
-void np_link_set_state(struct np_link *link, enum npl_end_state state)
-{
-    /* Release: everything written before the close is visible to whoever sees the close. */
-    atomic_store_explicit(link->state, state, memory_order_release);
-    np_link_wake_peer(link);
-}
-
 uint32_t np_link_violated(struct np_link *link)
 {
     np_link_alert(link, NP_ALERT_BROKEN);
@@ -281,24 +286,24 @@ uint32_t np_link_violated(struct np_link *link)
     return NP_INVALID_DATA;
 }
 
-bool np_link_look(struct np_link *link)
+bool np_link_look(struct np_link *link, bool waits)
 {
     if (link->socket < 0 || !np_socket_hung_up(link->socket))
         return false;
     uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_acq_rel);
     if (before & NP_ALERT_GONE)
         return true;
-    np_link_wake_own(link);
+    /* The handle has a reference, and each thread that waits; this one may be one of them. */
+    if (atomic_load_explicit(&link->refs, memory_order_acquire) > (waits ? 2u : 1u))
+        np_link_wake_own(link);
     if (link->side == NPL_CLIENT && atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN)
         np_server_died();
     return true;
 }
 
-uint32_t np_link_condition(struct np_link *link)
+uint32_t np_link_condition(const struct np_link *link)
 {
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_acquire);
-    if (alert == NP_ALERT_UNWATCHED && np_link_look(link))
-        alert |= NP_ALERT_GONE;
     if (alert & (NP_ALERT_CLOSING | NP_ALERT_FORKED))
         return NP_INVALID_HANDLE;
     if (alert & NP_ALERT_DISCONNECTED)

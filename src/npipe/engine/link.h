@@ -150,16 +150,18 @@ void np_link_ref(struct np_link *link);
 void np_link_unref(struct np_link *link);
 
 void np_link_alert(struct np_link *link, uint32_t bits);
-/* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. */
-bool np_link_look(struct np_link *link);
+/* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. `waits`: the caller is one of
+ * those who wait on the link. */
+bool np_link_look(struct np_link *link, bool waits);
 /* Wakes every thread of this process that sleeps on the link. */
 void np_link_wake_own(struct np_link *link);
 /* Wakes the peer after a change of state. */
 void np_link_wake_peer(struct np_link *link);
 /* Takes the bytes that woke this end out of its socket. Whether there were any. */
 bool np_link_drain_socket(struct np_link *link);
-/* Sets this end's word and tells the peer. */
-void np_link_set_state(struct np_link *link, enum npl_end_state state);
+/* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who wait
+ * for the socket. */
+void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up);
 
 /* Ends the link because the peer broke its rules. Returns NP_INVALID_DATA. */
 uint32_t np_link_violated(struct np_link *link);
@@ -167,7 +169,7 @@ uint32_t np_link_violated(struct np_link *link);
 /* NP_OK while both ends are there; else why not:
  * NP_INVALID_HANDLE closed here, NP_PIPE_NOT_CONNECTED disconnected by the server, NP_INVALID_DATA broken,
  * NP_BROKEN_PIPE the peer has closed or died. */
-uint32_t np_link_condition(struct np_link *link);
+uint32_t np_link_condition(const struct np_link *link);
 
 /* Whether nothing is known that ends the link: for waits, which are told when that changes. */
 static inline bool np_link_quiet(const struct np_link *link)
@@ -176,12 +178,18 @@ static inline bool np_link_quiet(const struct np_link *link)
            atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
 }
 
-/* np_link_condition for the hot path: of a link that is watched two loads tell that all is well. */
+/* np_link_condition for the hot path. */
+static inline uint32_t np_link_known(const struct np_link *link)
+{
+    return np_link_quiet(link) ? NP_OK : np_link_condition(link);
+}
+
+/* The same, and of a link that nobody watches it is found out here and now. */
 static inline uint32_t np_link_check(struct np_link *link)
 {
-    bool well = atomic_load_explicit(&link->alert, memory_order_acquire) == 0 &&
-                atomic_load_explicit(link->peer_state, memory_order_acquire) == NPL_END_OPEN;
-    return well ? NP_OK : np_link_condition(link);
+    if (atomic_load_explicit(&link->alert, memory_order_relaxed) == NP_ALERT_UNWATCHED)
+        np_link_look(link, false);
+    return np_link_known(link);
 }
 
 /* registry.c: a client has found that its server is dead; the native thread removes what it left behind. */

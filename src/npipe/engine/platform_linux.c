@@ -196,6 +196,12 @@ uint32_t np_socket_wait(int socket, int64_t deadline)
     return wait_for(&item, 1, deadline);
 }
 
+bool np_socket_readable(int socket)
+{
+    struct pollfd item = {.fd = socket, .events = POLLIN};
+    return poll(&item, 1, 0) > 0;
+}
+
 bool np_socket_hung_up(int socket)
 {
     struct pollfd item = {.fd = socket, .events = POLLRDHUP};

@@ -208,7 +208,7 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
         np_pipe_accept(watch->object);
         break;
     case NP_WATCH_VISITOR:
-        np_visitor_ready(watch->object);
+        np_visitor_ready(watch->object, false);
         break;
     case NP_WATCH_LINK:
         /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */

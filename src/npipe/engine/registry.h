@@ -90,7 +90,7 @@ void np_ring_doorbell(void);
 
 /* rendezvous.c: with the process lock held. */
 void np_pipe_accept(struct np_pipe *pipe);
-void np_visitor_ready(struct np_visitor *visitor);
+void np_visitor_ready(struct np_visitor *visitor, bool fresh);
 void np_visitor_drop(struct np_visitor *visitor);
 /* An instance has begun to listen: waiters and held requests get what they wait for. */
 void np_pipe_serve(struct np_pipe *pipe);

@@ -329,13 +329,21 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     }
 }
 
-void np_visitor_ready(struct np_visitor *visitor)
+/* The request comes right behind the connect: a moment's patience (`fresh`) saves two ways through the native thread's epoll.
+ * The client may be on this processor, so it is let go on. */
+void np_visitor_ready(struct np_visitor *visitor, bool fresh)
 {
     struct npw_request request;
     int fd;
-    ssize_t got = np_receive_message(visitor->socket, &request, sizeof request, &fd, false);
-    if (fd >= 0)
-        close(fd); /* nobody asked for it */
+    ssize_t got;
+    for (int i = 0;; i++) {
+        got = np_receive_message(visitor->socket, &request, sizeof request, &fd, false);
+        if (fd >= 0)
+            close(fd); /* nobody asked for it */
+        if (got != -EAGAIN || !fresh || i == REQUEST_PATIENCE)
+            break;
+        np_yield();
+    }
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
@@ -351,15 +359,6 @@ void np_visitor_ready(struct np_visitor *visitor)
     } else {
         do_request(visitor, &request);
     }
-}
-
-/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
- * may be on this processor, so it is let go on. */
-static void await_request(int socket)
-{
-    char byte;
-    for (int i = 0; i < REQUEST_PATIENCE && recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN; i++)
-        np_yield();
 }
 
 void np_pipe_accept(struct np_pipe *pipe)
@@ -392,8 +391,7 @@ void np_pipe_accept(struct np_pipe *pipe)
         else
             pipe->first_visitor = visitor;
         pipe->last_visitor = visitor;
-        await_request(socket);
-        np_visitor_ready(visitor);
+        np_visitor_ready(visitor, true);
         if (pipe->leader_awake && atomic_load_explicit(&pipe->led->connect_seq, memory_order_relaxed) != pipe->led_seq)
             return; /* he has his client */
     }

@@ -453,6 +453,21 @@ static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
     return pipe;
 }
 
+/* This thread has got a client without waiting, and most servers come for the next one in a moment: see stop_leading. */
+static void lease(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_pipe *pipe = handle->pipe;
+    if (pipe && pipe->watch && !pipe->led && !pipe->leased) {
+        np_time_leases();
+        if (np_process.leases_timed) {
+            pipe->leased = true;
+            np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
+        }
+    }
+    pthread_mutex_unlock(&np_process.lock);
+}
+
 static void quieten_bell(struct np_pipe *pipe)
 {
     uint64_t count;
@@ -486,6 +501,12 @@ static uint32_t sleep_until_connected(struct np_handle *handle, uint32_t seen, c
     return code;
 }
 
+static bool somebody_comes(const void *what)
+{
+    const struct np_pipe *pipe = what;
+    return np_socket_readable(pipe->socket);
+}
+
 /* Waits until the instance may have left the listening state, of which `seen` was read before. */
 static uint32_t await_client(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
 {
@@ -495,7 +516,8 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
     uint32_t code = NP_OK;
     bool paused = false;
     while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
-        code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
+        if (!np_spin_for(&np_brief_spins[NP_BRIEF_ACCEPT], somebody_comes, pipe, wait->deadline, NP_BRIEF_NS))
+            code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
         if (code == NP_INTERRUPTED) {
             /* A handler may take its time, and clients are not to wait for it. */
             stop_leading(pipe, false);
@@ -542,9 +564,10 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             pthread_mutex_lock(&handle->rx_lock);
             /* Looked at here and now: the native thread's word may be on its way. */
             if (handle->link)
-                np_link_look(handle->link);
+                np_link_look(handle->link, false);
             bool left = handle->link && np_link_condition(handle->link) == NP_BROKEN_PIPE;
             pthread_mutex_unlock(&handle->rx_lock);
+            lease(handle);
             return left ? NP_NO_DATA : NP_PIPE_CONNECTED;
         }
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)

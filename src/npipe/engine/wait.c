@@ -28,12 +28,19 @@ static void failed(struct np_spin *spin)
     atomic_store_explicit(&spin->skip, (1u << failures) - 1, memory_order_relaxed);
 }
 
+struct np_spin np_brief_spins[NP_BRIEF_SPINS];
+
 bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline)
+{
+    return np_spin_for(spin, ready, what, deadline, SPIN_NS);
+}
+
+bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest)
 {
     int64_t now = np_now();
     if (!worth_it(spin, now))
         return ready(what);
-    int64_t end = now + SPIN_NS, last = now;
+    int64_t end = now + longest, last = now;
     if (deadline < end)
         end = deadline;
     for (;;) {

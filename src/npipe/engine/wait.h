@@ -25,6 +25,15 @@ typedef bool (*np_ready_fn)(const void *what);
 /* Spins until ready(what), unless that has not been worth it lately. Whether it is ready. */
 bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline);
 
+/* The same for `longest` nanoseconds at most. */
+bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest);
+
+/* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a spin pays
+ * depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it never succeeds. */
+enum np_brief_spin { NP_BRIEF_ANSWER, NP_BRIEF_ACCEPT, NP_BRIEF_READ, NP_BRIEF_SPINS };
+extern struct np_spin np_brief_spins[NP_BRIEF_SPINS];
+#define NP_BRIEF_NS 20000
+
 /* Sleeps on *word, of which `seen` was read before the caller found nothing ready. NP_OK means look again. */
 uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const struct np_wait *wait);
 
