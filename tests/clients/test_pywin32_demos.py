@@ -106,6 +106,7 @@ def service(pywin32: Path) -> Iterator[Service]:
 class TestClient:
     """The client, against a server of npipe's own face."""
 
+    @pytest.mark.timeout(300)  # the first test of a session may have to fetch
     def test_it_sends_and_receives_a_message(self, pywin32: Path) -> None:
         with npipe.serve(PIPE, bytes.upper):
             done = run_client(pywin32, "-v", "Hi", "There")

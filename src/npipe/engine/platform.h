@@ -22,6 +22,8 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
 
 void np_yield(void);
+/* How often the processor was taken away from this thread; it costs a system call. */
+int64_t np_involuntary_switches(void);
 
 static inline void np_pause(void)
 {

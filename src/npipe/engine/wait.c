@@ -8,15 +8,59 @@
  * than a microsecond a wait on average. */
 #define MOST_SKIPPED_BITS 6
 #define PREEMPTED_NS 60000 /* a pause of this length within the spin: somebody else ran here */
-#define OFF_NS 20000000    /* then leave the processor to him for a while */
 #define CHECKS_PER_CLOCK 24
+
+/* ---- Neighbours. A spin that succeeds costs the whole of this thread's share of its processor, so while others want it too,
+ * nobody in this process spins: then the thread sleeps as it would on a socket, and they lose no more than to that. The kernel
+ * tells of them by taking the processor away (an involuntary switch). After the first time it is left alone for a moment, after
+ * each further one for twice as long; one that comes alone, some daemon's, costs next to nothing. */
+#define FIRST_OFF_NS INT64_C(1000000)
+#define LONGEST_OFF_NS INT64_C(256000000)
+#define CALM_NS INT64_C(20000000) /* spinning undisturbed for so long: they are gone */
+#define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
+
+static struct {
+    _Atomic int64_t until, span;
+} crowded;
+
+static void be_crowded(int64_t now)
+{
+    int64_t until = atomic_load_explicit(&crowded.until, memory_order_relaxed);
+    int64_t span = atomic_load_explicit(&crowded.span, memory_order_relaxed);
+    if (now < until)
+        return;
+    span = now - until > CALM_NS ? FIRST_OFF_NS : span * 2 < LONGEST_OFF_NS ? span * 2 : LONGEST_OFF_NS;
+    atomic_store_explicit(&crowded.span, span, memory_order_relaxed);
+    atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
+}
+
+static _Thread_local uint32_t spins_until_look;
+static _Thread_local int64_t switches_seen = -1;
+
+/* Whether the processor was taken away from this thread since it last asked. */
+static bool was_preempted(void)
+{
+    int64_t seen = switches_seen;
+    switches_seen = np_involuntary_switches();
+    spins_until_look = SPINS_PER_LOOK;
+    return seen >= 0 && switches_seen != seen;
+}
 
 static bool worth_it(struct np_spin *spin, int64_t now)
 {
+    if (now < atomic_load_explicit(&crowded.until, memory_order_relaxed)) {
+        switches_seen = -1; /* those of the meantime do not count */
+        spins_until_look = 0;
+        return false;
+    }
+    if (spins_until_look-- == 0 && was_preempted()) {
+        be_crowded(now);
+        return false;
+    }
     uint32_t skip = atomic_load_explicit(&spin->skip, memory_order_relaxed);
     if (skip)
         atomic_store_explicit(&spin->skip, skip - 1, memory_order_relaxed);
-    return skip == 0 && now >= atomic_load_explicit(&spin->off_until, memory_order_relaxed);
+    return skip == 0;
 }
 
 static void failed(struct np_spin *spin)
@@ -53,7 +97,7 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
         }
         now = np_now();
         if (now - last > PREEMPTED_NS) {
-            atomic_store_explicit(&spin->off_until, now + OFF_NS, memory_order_relaxed);
+            be_crowded(now);
             return ready(what);
         }
         if (now >= end) {

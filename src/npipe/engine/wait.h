@@ -17,7 +17,6 @@ struct np_wait {
 struct np_spin {
     _Atomic uint32_t failures; /* spins in a row that ended in a sleep */
     _Atomic uint32_t skip;     /* waits that shall not spin */
-    _Atomic int64_t off_until; /* a spin was preempted: others need this processor */
 };
 
 typedef bool (*np_ready_fn)(const void *what);
