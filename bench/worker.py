@@ -108,7 +108,10 @@ class Worker:
         return time.perf_counter() - start
 
     def do_window(self, *, kind: int, size: int, start: float, stop: float) -> list[float]:
-        """Keep every connection busy from now until ``stop``; return each one's messages per second after ``start``.
+        """Keep every connection busy from now until ``stop``; return each one's messages per second between the two.
+
+        What an order moved counts for the part of its time that lies in the window, so that connections which do not get
+        their turn in it have done little, whatever they do later.
 
         Times are those of CLOCK_MONOTONIC, which is one clock for all processes.
         """
@@ -137,20 +140,17 @@ class Worker:
         channel = self._channels[index]
         chunk = self._chunks.get((index, kind, size), 8)
         now = time.monotonic()
-        begun = None
-        moved = 0
-        while True:
-            if begun is None and now >= start:
-                begun = now
+        moved = 0.0
+        while now < stop:
             run_order(channel, kind, size, chunk)
             before, now = now, time.monotonic()
-            if begun is not None:
-                moved += chunk + 1  # the order itself is a round trip too
-            if now >= stop and begun is not None:
-                self._chunks[index, kind, size] = chunk
-                return moved / (now - begun)
+            inside = min(now, stop) - max(before, start)
+            if inside > 0:
+                moved += (chunk + 1) * inside / (now - before)  # the order itself is a round trip too
             if now - before < _CHUNK_SECONDS:
                 chunk *= 2
+        self._chunks[index, kind, size] = chunk
+        return moved / (stop - start)
 
     def do_hog(self, *, start: float, stop: float, until: float) -> float:
         """Burn a core until ``until``; return the turns of a loop per second between ``start`` and ``stop``."""
