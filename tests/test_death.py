@@ -268,7 +268,7 @@ def test_serving_thread_notices_many_deaths_at_once(child: Start, name: str) -> 
             assert call.ended - reaped < 2 * SOON
         for pipe in pipes:
             pipe.close()
-        assert mappings() == mapped + 1  # of the instance that listens
+        assert mappings() == mapped
     assert mappings() == mapped
     assert descriptors() <= before + 2  # the native thread's own two
 

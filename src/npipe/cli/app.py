@@ -12,6 +12,7 @@ import npipe
 from npipe.cli.client import client
 from npipe.cli.common import printable
 from npipe.cli.ls import ls
+from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
 
@@ -48,7 +49,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls):
+for _command in (client, serve, wait, ls, run_script):
     _commands.add_command(_command)
 
 

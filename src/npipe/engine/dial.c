@@ -356,7 +356,6 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     link->peer_pid = call->owner.pid;
     link->peer_uid = call->owner.uid;
     atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
-    handle->looks = NP_FIRST_LOOKS;
     handle->link = link;
     handle->state = NP_CONNECTED;
     handle->access = options->access | NP_READ_ATTRIBUTES;
@@ -369,6 +368,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->peer_uid = call->owner.uid;
     pthread_mutex_lock(&np_process.lock);
     np_handle_register(handle);
+    np_fresh_add(handle);
     pthread_mutex_unlock(&np_process.lock);
     *result = handle;
     return NP_OK;

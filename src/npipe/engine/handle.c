@@ -41,6 +41,7 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     bool waited_for = false;
     handle->link = NULL;
     atomic_store_explicit(&handle->state, state, memory_order_release);
+    np_fresh_remove(handle);
     if (link) {
         if (link->watch)
             np_watch_remove(link->watch, link->socket);
@@ -83,11 +84,15 @@ bool np_handle_watch(struct np_handle *handle, struct np_link *link)
     return watched;
 }
 
+bool np_handle_watch_locked(struct np_handle *handle)
+{
+    return !handle->link || watch_link(handle->link);
+}
+
 void np_handle_watch_current(struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
-    if (handle->link && !watch_link(handle->link))
-        atomic_store_explicit(&handle->looks, NP_FIRST_LOOKS, memory_order_relaxed); /* no memory: another time */
+    np_handle_watch_locked(handle);
     pthread_mutex_unlock(&np_process.lock);
 }
 

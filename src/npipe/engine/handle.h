@@ -30,7 +30,9 @@ struct np_handle {
     uint32_t server_pid, client_pid;
     uid_t peer_uid;
     char *root, *folder; /* where the pipe is, for a client's questions about it */
-    _Atomic uint32_t looks; /* calls until the native thread watches the link, 0: it does, or there is none */
+    /* While the link is too fresh to be watched; guarded by the process lock. */
+    int64_t fresh_until;
+    struct np_handle *next_fresh, *previous_fresh;
     /* A server's instance; guarded by the process lock. */
     struct np_pipe *pipe;
     struct np_handle *next_listening; /* of the same pipe, the longest-listening first */
@@ -100,20 +102,12 @@ void np_free(struct np_handle *handle);
 void np_hold(struct np_handle *handle);
 
 /* ---- Watching for the peer's death. A connection for a few messages is over before it would pay to have the native
- * thread watch its socket, which takes two system calls and a wake of that thread at the end. So a fresh link is looked at by
- * those who use it, and watched from its first long sleep on, or after some calls. */
+ * thread watch its socket, which takes two system calls and a wake of that thread at the end. So for its first moment a link is
+ * looked at by those who use it, and it is watched from its first long sleep on, or from the end of that moment. */
 
-#define NP_FIRST_LOOKS 16
 /* Whether `link`, if it is still the handle's, is watched from now on. Without rx_lock and tx_lock. */
 bool np_handle_watch(struct np_handle *handle, struct np_link *link);
 void np_handle_watch_current(struct np_handle *handle);
-
-static inline void np_handle_mind(struct np_handle *handle)
-{
-    if (atomic_load_explicit(&handle->looks, memory_order_relaxed) &&
-        atomic_fetch_sub_explicit(&handle->looks, 1, memory_order_relaxed) == 1)
-        np_handle_watch_current(handle);
-}
 
 /* ---- Data (io.c). `wait` with NP_TRY: NP_WOULD_WAIT instead of waiting. */
 

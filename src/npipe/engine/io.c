@@ -245,7 +245,6 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     *count = 0;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
-    np_handle_mind(handle);
     struct np_op op = {.out = buffer, .size = size};
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = read_with(handle, &op, wait);
@@ -281,7 +280,6 @@ uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size)
 {
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
-    np_handle_mind(handle);
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     uint32_t code = NP_WOULD_WAIT;
@@ -597,7 +595,6 @@ uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uin
     *count = 0;
     if (!(handle->access & NP_WRITE))
         return NP_ACCESS_DENIED;
-    np_handle_mind(handle);
     pthread_mutex_lock(&handle->tx_lock);
     uint32_t code = write_with(handle, data, size, count, wait);
     pthread_mutex_unlock(&handle->tx_lock);

@@ -7,9 +7,10 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "link.h"
+#include "registry.h"
 
 #define KEPT 4
+#define KEPT_NS 20000000 /* who opens it again and again comes sooner */
 #define LARGEST_KEPT (UINT64_C(1) << 20) /* bytes of a segment */
 
 /* A leaf: no other lock is taken while it is held. */
@@ -40,6 +41,8 @@ void np_keep(enum npl_side side, const struct np_kept *kept)
         for (int i = 0; i < KEPT; i++)
             if (!list[i].segment) {
                 list[i] = *kept;
+                list[i].until = np_now() + KEPT_NS;
+                np_alarm(list[i].until);
                 break;
             }
         pthread_mutex_unlock(&lock);
@@ -84,6 +87,26 @@ bool np_kept_take(uint64_t token, uint64_t size, pid_t peer_pid, uid_t peer_uid,
     }
     pthread_mutex_unlock(&lock);
     return found;
+}
+
+int64_t np_kept_expire(int64_t now)
+{
+    int64_t next = 0;
+    pthread_mutex_lock(&lock);
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < KEPT && kept_segments[side][i].segment;) {
+            int64_t until = kept_segments[side][i].until;
+            if (until <= now) {
+                const struct np_kept old = take_out((enum npl_side)side, i);
+                np_kept_drop(&old);
+                continue;
+            }
+            if (next == 0 || until < next)
+                next = until;
+            i++;
+        }
+    pthread_mutex_unlock(&lock);
+    return next;
 }
 
 void np_kept_forget(enum npl_side side)

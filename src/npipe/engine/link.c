@@ -201,8 +201,9 @@ void np_link_unref(struct np_link *link)
         return;
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
-        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0};
-        if (link->keep && !(alert & NP_ALERT_BROKEN))
+        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0, 0};
+        bool died = alert & NP_ALERT_GONE && atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
+        if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
             np_keep(link->side, &kept);
         else
             np_kept_drop(&kept);

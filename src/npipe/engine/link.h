@@ -121,6 +121,7 @@ struct np_kept {
     uint64_t size, token;
     pid_t peer_pid;
     uid_t peer_uid;
+    int64_t until;    /* then it is dropped */
     uint32_t refused; /* offers that the server did not take: he had not let go of it yet, or has dropped it */
 };
 /* Offers a segment to be kept; it is unmapped if it is not. */
@@ -135,6 +136,8 @@ void np_kept_drop(const struct np_kept *kept);
 /* The server's ones are of no use any more; in a forked child none is. */
 void np_kept_forget(enum npl_side side);
 void np_kept_after_fork(void);
+/* Drops those whose time is over. When to come again, 0: none is left. */
+int64_t np_kept_expire(int64_t now);
 
 /* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it). */
 uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link, int *fd);

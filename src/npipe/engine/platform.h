@@ -22,8 +22,13 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
 
 void np_yield(void);
-/* How often the processor was taken away from this thread; it costs a system call. */
-int64_t np_involuntary_switches(void);
+/* What this thread has used of the processor (ns), and how often it was taken away from it; costs a system call. */
+struct np_usage {
+    int64_t cpu, involuntary;
+};
+struct np_usage np_thread_usage(void);
+/* Nanoseconds that this thread has spent asleep in the functions below. */
+extern _Thread_local int64_t np_slept;
 
 static inline void np_pause(void)
 {

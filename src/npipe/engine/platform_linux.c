@@ -25,6 +25,8 @@
 
 #define SECOND INT64_C(1000000000)
 
+_Thread_local int64_t np_slept;
+
 int64_t np_now(void)
 {
     struct timespec now;
@@ -41,16 +43,22 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
         until = (struct timespec){.tv_sec = deadline / SECOND, .tv_nsec = deadline % SECOND};
         limit = &until;
     }
+    int64_t began = np_now();
     /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. */
-    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 || errno == EAGAIN)
+    int error = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 ? 0 : errno;
+    np_slept += np_now() - began;
+    if (error == 0 || error == EAGAIN)
         return NP_OK;
-    return errno == ETIMEDOUT ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
+    return error == ETIMEDOUT ? NP_SEM_TIMEOUT : NP_INTERRUPTED;
 }
 
-int64_t np_involuntary_switches(void)
+struct np_usage np_thread_usage(void)
 {
     struct rusage usage;
-    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+    struct timespec cpu; /* rusage has the times too, but counts them in ticks */
+    if (getrusage(RUSAGE_THREAD, &usage) != 0 || clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu) != 0)
+        return (struct np_usage){0};
+    return (struct np_usage){.cpu = cpu.tv_sec * SECOND + cpu.tv_nsec, .involuntary = usage.ru_nivcsw};
 }
 
 void np_yield(void)
@@ -191,7 +199,9 @@ static uint32_t wait_for(struct pollfd *items, nfds_t count, int64_t deadline)
         rest = (struct timespec){.tv_sec = left / SECOND, .tv_nsec = left % SECOND};
         limit = &rest;
     }
+    int64_t began = np_now();
     int ready = ppoll(items, count, limit, NULL);
+    np_slept += np_now() - began;
     if (ready > 0)
         return NP_OK;
     return ready == 0 ? NP_SEM_TIMEOUT : NP_INTERRUPTED;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -13,8 +12,8 @@ struct np_process np_process = {
     .create_lock = PTHREAD_MUTEX_INITIALIZER,
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .epoll = -1,
-    .doorbell = -1,
-    .lease_timer = -1,
+    .alarm = -1,
+    .alarm_lock = PTHREAD_MUTEX_INITIALIZER,
     .free_watch = UINT32_MAX,
 };
 
@@ -85,12 +84,33 @@ void np_watch_remove(uint64_t name, int fd)
     np_process.free_watch = (uint32_t)name;
 }
 
+void np_alarm(int64_t due)
+{
+    if (due < 1)
+        due = 1; /* at once; zero would stop the clock */
+    pthread_mutex_lock(&np_process.alarm_lock);
+    if (np_process.alarm >= 0 && (np_process.alarm_due == 0 || due < np_process.alarm_due)) {
+        const struct itimerspec when = {.it_value = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000}};
+        np_process.alarm_due = due;
+        timerfd_settime(np_process.alarm, TFD_TIMER_ABSTIME, &when, NULL);
+    }
+    pthread_mutex_unlock(&np_process.alarm_lock);
+}
+
 void np_ring_doorbell(void)
 {
-    uint64_t one = 1;
-    if (write(np_process.doorbell, &one, sizeof one) < 0) {
-        /* EAGAIN: it rings already. */
+    np_alarm(0);
+}
+
+static void alarm_has_rung(void)
+{
+    uint64_t count;
+    pthread_mutex_lock(&np_process.alarm_lock);
+    np_process.alarm_due = 0;
+    if (read(np_process.alarm, &count, sizeof count) < 0) {
+        /* Set anew since it rang: it will ring again. */
     }
+    pthread_mutex_unlock(&np_process.alarm_lock);
 }
 
 /* ---- The native thread */
@@ -164,25 +184,72 @@ static void look_for_the_dead(struct sweep **sweeps)
             plan_sweep(sweeps, handle);
 }
 
-#define LEASE_NS 300000
-
-void np_time_leases(void)
+/* A leader who has not come back: the native thread answers again. */
+static void end_leases(int64_t now)
 {
-    if (np_process.leases_timed)
-        return;
-    const struct itimerspec soon = {.it_value = {.tv_nsec = LEASE_NS}};
-    np_process.leases_timed = timerfd_settime(np_process.lease_timer, 0, &soon, NULL) == 0;
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
+        if (pipe->leased_until > now)
+            np_alarm(pipe->leased_until);
+        if (pipe->leased_until == 0 || pipe->leased_until > now)
+            continue;
+        if (pipe->watch)
+            np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+        pipe->leased_until = 0;
+    }
 }
 
-/* A leader who has not come back: the native thread answers again. */
-static void end_leases(void)
+static void watch_fresh(int64_t now)
 {
-    np_process.leases_timed = false;
-    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
-        if (pipe->leased && pipe->watch)
-            np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
-        pipe->leased = false;
+    struct np_handle *handle;
+    while ((handle = np_process.first_fresh) && handle->fresh_until <= now) {
+        np_fresh_remove(handle);
+        np_handle_watch_locked(handle);
     }
+    if (handle)
+        np_alarm(handle->fresh_until);
+}
+
+#define FRESH_NS 10000000
+
+void np_fresh_add(struct np_handle *handle)
+{
+    handle->fresh_until = np_now() + FRESH_NS;
+    handle->next_fresh = NULL;
+    handle->previous_fresh = np_process.last_fresh;
+    if (np_process.last_fresh)
+        np_process.last_fresh->next_fresh = handle;
+    else
+        np_process.first_fresh = handle;
+    np_process.last_fresh = handle;
+    np_alarm(handle->fresh_until);
+}
+
+void np_fresh_remove(struct np_handle *handle)
+{
+    if (handle->fresh_until == 0)
+        return;
+    handle->fresh_until = 0;
+    if (handle->previous_fresh)
+        handle->previous_fresh->next_fresh = handle->next_fresh;
+    else
+        np_process.first_fresh = handle->next_fresh;
+    if (handle->next_fresh)
+        handle->next_fresh->previous_fresh = handle->previous_fresh;
+    else
+        np_process.last_fresh = handle->previous_fresh;
+}
+
+/* What is due by the clock. */
+static void on_alarm(struct sweep **sweeps)
+{
+    alarm_has_rung();
+    int64_t now = np_now();
+    look_for_the_dead(sweeps);
+    end_leases(now);
+    watch_fresh(now);
+    int64_t next = np_kept_expire(now);
+    if (next)
+        np_alarm(next);
 }
 
 static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
@@ -190,19 +257,9 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
     struct np_watch *watch = find_watch(event->data.u64);
     if (!watch)
         return; /* removed after the event was fetched */
-    uint64_t count;
     switch (watch->kind) {
-    case NP_WATCH_DOORBELL:
-        if (read(np_process.doorbell, &count, sizeof count) < 0) {
-            /* Nothing to do: it only had to wake us. */
-        }
-        look_for_the_dead(sweeps);
-        break;
-    case NP_WATCH_LEASES:
-        if (read(np_process.lease_timer, &count, sizeof count) < 0) {
-            /* Set anew meanwhile: it will ring again. */
-        }
-        end_leases();
+    case NP_WATCH_ALARM:
+        on_alarm(sweeps);
         break;
     case NP_WATCH_PIPE:
         np_pipe_accept(watch->object);
@@ -323,9 +380,10 @@ static void after_fork_in_child(void)
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     close_quietly(&np_process.epoll);
-    close_quietly(&np_process.doorbell);
-    close_quietly(&np_process.lease_timer);
-    np_process.leases_timed = false;
+    close_quietly(&np_process.alarm);
+    pthread_mutex_init(&np_process.alarm_lock, NULL);
+    np_process.alarm_due = 0;
+    np_process.first_fresh = np_process.last_fresh = NULL;
     np_process.running = false;
     for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         forget_pipe(pipe);
@@ -369,14 +427,13 @@ uint32_t np_process_start(void)
     if (np_process.running)
         goto out;
     np_process.epoll = epoll_create1(EPOLL_CLOEXEC);
-    np_process.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    np_process.lease_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (np_process.epoll < 0 || np_process.doorbell < 0 || np_process.lease_timer < 0) {
+    np_process.alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    np_process.alarm_due = 0;
+    if (np_process.epoll < 0 || np_process.alarm < 0) {
         code = NP_TOO_MANY_OPEN_FILES;
         goto failed;
     }
-    if (!np_watch_add(np_process.doorbell, EPOLLIN, NP_WATCH_DOORBELL, NULL) ||
-        !np_watch_add(np_process.lease_timer, EPOLLIN, NP_WATCH_LEASES, NULL)) {
+    if (!np_watch_add(np_process.alarm, EPOLLIN, NP_WATCH_ALARM, NULL)) {
         code = NP_NOT_ENOUGH_MEMORY;
         goto failed;
     }
@@ -399,8 +456,7 @@ uint32_t np_process_start(void)
     code = NP_NO_SYSTEM_RESOURCES;
 failed:
     close_quietly(&np_process.epoll);
-    close_quietly(&np_process.doorbell);
-    close_quietly(&np_process.lease_timer);
+    close_quietly(&np_process.alarm);
 out:
     pthread_mutex_unlock(&np_process.lock);
     return code;

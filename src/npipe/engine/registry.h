@@ -34,7 +34,7 @@ struct np_pipe {
     struct np_handle *led; /* whose np_connect answers at the socket itself, instead of the native thread, or NULL */
     uint32_t led_seq;      /* his connect_seq when he began */
     bool leader_awake;     /* he is at it just now */
-    bool leased;           /* he has his client and will be back in a moment: till the timer, nobody looks at the socket */
+    int64_t leased_until;  /* he has his client and will be back in a moment: till then nobody looks at the socket; 0: no */
     bool bell_rings;
     int bell;             /* eventfd that calls it back */
     uint32_t refs;        /* the list's, and that thread's */
@@ -45,7 +45,7 @@ struct np_pipe {
     struct np_visitor *first_visitor, *last_visitor;
 };
 
-enum np_watched { NP_WATCH_NOTHING, NP_WATCH_DOORBELL, NP_WATCH_LEASES, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
+enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
 
 struct np_watch {
     uint32_t generation;
@@ -60,9 +60,11 @@ struct np_process {
     struct np_pipe *pipes;
     struct np_handle *handles;
     bool running;
-    int epoll, doorbell;
-    int lease_timer;   /* timerfd: ends the leases */
-    bool leases_timed; /* it runs */
+    int epoll;
+    int alarm; /* timerfd: wakes the native thread, */
+    pthread_mutex_t alarm_lock; /* a leaf */
+    int64_t alarm_due;          /* then; 0: it is not set */
+    struct np_handle *first_fresh, *last_fresh; /* whose links are not watched yet */
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
@@ -83,8 +85,11 @@ uint32_t np_process_start(void);
 uint64_t np_watch_add(int fd, uint32_t events, enum np_watched kind, void *object);
 void np_watch_change(uint64_t watch, int fd, uint32_t events, enum np_watched kind, void *object);
 void np_watch_remove(uint64_t watch, int fd);
-/* Ends all leases a moment from now. */
-void np_time_leases(void);
+/* Wakes the native thread at `due` (np_now's clock) or sooner. With any lock. */
+void np_alarm(int64_t due);
+/* A link that has just begun is watched from a moment later on, if it still exists. With the process lock held. */
+void np_fresh_add(struct np_handle *handle);
+void np_fresh_remove(struct np_handle *handle);
 /* Makes the native thread look at its timers again. */
 void np_ring_doorbell(void);
 
@@ -122,6 +127,8 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why);
 
 /* handle.c */
 struct np_handle *np_handle_new(void);
+/* np_handle_watch for the handle's link, with the process lock held. */
+bool np_handle_watch_locked(struct np_handle *handle);
 void np_handle_register(struct np_handle *handle);
 /* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
 void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);

@@ -207,7 +207,8 @@ static bool grant(struct np_visitor *visitor)
         np_watch_change(link->watch, link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
     else
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
-    atomic_store_explicit(&handle->looks, link->watch ? 0 : NP_FIRST_LOOKS, memory_order_relaxed);
+    if (!link->watch)
+        np_fresh_add(handle);
     free(visitor);
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);

@@ -445,12 +445,20 @@ static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
         pipe->led = handle;
         pipe->led_seq = seen;
         pipe->refs++;
-        if (!pipe->leased)
+        if (!pipe->leased_until)
             np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
-        pipe->leased = false;
+        pipe->leased_until = 0;
     }
     pthread_mutex_unlock(&np_process.lock);
     return pipe;
+}
+
+#define LEASE_NS 1000000
+
+static void begin_lease(struct np_pipe *pipe)
+{
+    pipe->leased_until = np_now() + LEASE_NS;
+    np_alarm(pipe->leased_until);
 }
 
 /* This thread has got a client without waiting, and most servers come for the next one in a moment: see stop_leading. */
@@ -458,12 +466,9 @@ static void lease(struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
-    if (pipe && pipe->watch && !pipe->led && !pipe->leased) {
-        np_time_leases();
-        if (np_process.leases_timed) {
-            pipe->leased = true;
-            np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
-        }
+    if (pipe && pipe->watch && !pipe->led && !pipe->leased_until) {
+        begin_lease(pipe);
+        np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
     }
     pthread_mutex_unlock(&np_process.lock);
 }
@@ -481,12 +486,9 @@ static void stop_leading(struct np_pipe *pipe, bool back_soon)
 {
     pthread_mutex_lock(&np_process.lock);
     pipe->led = NULL;
-    if (pipe->watch && back_soon) {
-        pipe->leased = true;
-        np_time_leases();
-        pipe->leased = np_process.leases_timed;
-    }
-    if (pipe->watch && !pipe->leased)
+    if (pipe->watch && back_soon)
+        begin_lease(pipe);
+    else if (pipe->watch)
         np_watch_change(pipe->watch, pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
     quieten_bell(pipe);
     pthread_mutex_unlock(&np_process.lock);

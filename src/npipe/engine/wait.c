@@ -7,17 +7,17 @@
 /* After failures in a row 1, 3, 7, ... up to this many waits sleep at once, so a spin that is of no use costs less
  * than a microsecond a wait on average. */
 #define MOST_SKIPPED_BITS 6
-#define PREEMPTED_NS 60000 /* a pause of this length within the spin: somebody else ran here */
 #define CHECKS_PER_CLOCK 24
 
 /* ---- Neighbours. A spin that succeeds costs the whole of this thread's share of its processor, so while others want it too,
  * nobody in this process spins: then the thread sleeps as it would on a socket, and they lose no more than to that. The kernel
  * tells of them by taking the processor away (an involuntary switch). After the first time it is left alone for a moment, after
  * each further one for twice as long; one that comes alone, some daemon's, costs next to nothing. */
-#define FIRST_OFF_NS INT64_C(1000000)
-#define LONGEST_OFF_NS INT64_C(256000000)
+#define FIRST_OFF_NS INT64_C(10000000)
+#define LONGEST_OFF_NS INT64_C(640000000)
 #define CALM_NS INT64_C(20000000) /* spinning undisturbed for so long: they are gone */
 #define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
+#define LEAST_LOST_NS 400000
 
 static struct {
     _Atomic int64_t until, span;
@@ -34,26 +34,37 @@ static void be_crowded(int64_t now)
     atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
 }
 
-static _Thread_local uint32_t spins_until_look;
-static _Thread_local int64_t switches_seen = -1;
+/* What this thread knew when it last asked. */
+static _Thread_local struct {
+    uint32_t spins_left;
+    bool known;
+    int64_t at, slept;
+    struct np_usage usage;
+} last_look;
 
-/* Whether the processor was taken away from this thread since it last asked. */
-static bool was_preempted(void)
+/* Whether others had the processor for a while since this thread last asked. A daemon, or this process's own native thread, takes
+ * it for microseconds: that is not meant. */
+static bool was_preempted(int64_t now)
 {
-    int64_t seen = switches_seen;
-    switches_seen = np_involuntary_switches();
-    spins_until_look = SPINS_PER_LOOK;
-    return seen >= 0 && switches_seen != seen;
+    struct np_usage usage = np_thread_usage();
+    int64_t lost = now - last_look.at - (usage.cpu - last_look.usage.cpu) - (np_slept - last_look.slept);
+    bool preempted = last_look.known && usage.involuntary != last_look.usage.involuntary && lost > LEAST_LOST_NS;
+    last_look.known = true;
+    last_look.spins_left = SPINS_PER_LOOK;
+    last_look.at = now;
+    last_look.slept = np_slept;
+    last_look.usage = usage;
+    return preempted;
 }
 
 static bool worth_it(struct np_spin *spin, int64_t now)
 {
     if (now < atomic_load_explicit(&crowded.until, memory_order_relaxed)) {
-        switches_seen = -1; /* those of the meantime do not count */
-        spins_until_look = 0;
+        last_look.known = false; /* what happens meanwhile does not count */
+        last_look.spins_left = 0;
         return false;
     }
-    if (spins_until_look-- == 0 && was_preempted()) {
+    if (last_look.spins_left-- == 0 && was_preempted(now)) {
         be_crowded(now);
         return false;
     }
@@ -96,7 +107,7 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
             np_pause();
         }
         now = np_now();
-        if (now - last > PREEMPTED_NS) {
+        if (now - last > LEAST_LOST_NS) {
             be_crowded(now);
             return ready(what);
         }

@@ -165,9 +165,7 @@ _MESSAGES: Final = {
     1336: "The access control list (ACL) structure is invalid.",
     1337: "The security ID structure is invalid.",
     1338: "The security descriptor structure is invalid.",
-    1346: (
-        "Either a required impersonation level was not provided, or the provided impersonation level is invalid."
-    ),
+    1346: "Either a required impersonation level was not provided, or the provided impersonation level is invalid.",
     1368: "Unable to impersonate using a named pipe until data has been read from that pipe.",
     1450: "Insufficient system resources exist to complete the requested service.",
     1460: "This operation returned because the timeout period expired.",

@@ -4,6 +4,7 @@ Names and values are those of pywin32, where what has the highest bit set is neg
 pywin32 has them elsewhere: FILE_FLAG_FIRST_PIPE_INSTANCE in win32pipe, SECURITY_IMPERSONATION and INVALID_HANDLE_VALUE
 in win32file, INFINITE in win32event, STD_INPUT_HANDLE in win32api. A name that is not here raises `AttributeError`.
 """
+# ruff: noqa: S105 - a privilege is no password
 
 from __future__ import annotations
 

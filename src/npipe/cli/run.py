@@ -1,0 +1,182 @@
+"""`npipe run`: a Python program for Windows' pipes, unchanged, as `python` would run it."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import sys
+import types
+import zipfile
+from importlib.machinery import BuiltinImporter, PathFinder, SourceFileLoader
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+
+__all__ = ["run_script"]
+
+_FAILED = 1
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class _AsPython(click.Command):
+    """Reads its command line as python does: what comes after the program is the program's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        if args[1:] and first in ("-m", "-c"):
+            args = [*args[:2], "--", *args[2:]]
+        elif first[2:] and first[:2] in ("-m", "-c"):  # the option and its value in one
+            args = [first, "--", *args[1:]]
+        elif not first.startswith("-"):
+            args = ["--", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.command("run", cls=_AsPython, options_metavar="", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-m", "module", metavar="MODULE", help="Run a module, which is searched for from the current folder on.")
+@click.option("-c", "code", metavar="CODE", help="Run the program that is given here.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT | -m MODULE | -c CODE] [ARGS]...")
+def run_script(module: str | None, code: str | None, arguments: tuple[str, ...]) -> int:
+    """Run a Python program that uses pywin32's pipes.
+
+    It finds win32pipe, win32file, win32event, win32api, win32con, win32security, pywintypes and winerror, and runs as
+    under python otherwise: the same arguments, search path, exit status and tracebacks. SCRIPT may also be a folder or
+    a ZIP file with a __main__.py. Processes that it starts find the modules if they are started in the same way.
+    """
+    if sys.platform != "win32":  # there the modules are pywin32's
+        from npipe.win32 import install
+
+        install()  # for good: what runs when the program's end is reached, its threads too, needs the modules
+    if module is not None:
+        name = module
+        return _status(lambda: _run_module(name, arguments))
+    if code is not None:
+        text = code
+        return _status(lambda: _run_code(text, arguments))
+    if not arguments:
+        raise click.UsageError("Missing a SCRIPT, -m MODULE or -c CODE.")
+    path = arguments[0]
+    if Path(path).is_dir() or (Path(path).is_file() and zipfile.is_zipfile(path)):
+        return _status(lambda: _run_folder(path, arguments))
+    try:
+        with io.open_code(str(Path(path).absolute())) as file:
+            source = file.read()
+    except OSError as error:
+        raise click.UsageError(f"Cannot open {path!r}: {error.strerror}.") from error
+    return _status(lambda: _run_source(path, source, arguments))
+
+
+# ---- Four ways to run
+
+
+def _run_source(path: str, source: bytes, arguments: tuple[str, ...]) -> None:
+    full = str(Path(path).absolute())
+    sys.argv = list(arguments)
+    _search_first(str(Path(path).resolve().parent))
+    loader = SourceFileLoader("__main__", full)
+    _execute(_compiled(source, full), __file__=full, __cached__=None, __loader__=loader)
+
+
+def _run_code(code: str, arguments: tuple[str, ...]) -> None:
+    sys.argv = ["-c", *arguments]
+    _search_first("")
+    _execute(_compiled(code, "<string>"), __loader__=BuiltinImporter)
+
+
+def _run_module(module: str, arguments: tuple[str, ...]) -> None:
+    sys.argv = ["-m", *arguments]
+    _search_first(str(Path.cwd()))
+    spec = find_spec(module)
+    if spec is not None and spec.submodule_search_locations is not None:  # a package
+        spec = find_spec(f"{module}.__main__")
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {module!r}, or a package without a __main__")
+    sys.argv[0] = str(spec.origin)
+    _execute_found(spec)
+
+
+def _run_folder(path: str, arguments: tuple[str, ...]) -> None:
+    full = str(Path(path).absolute())
+    sys.argv = list(arguments)
+    if sys.flags.safe_path:
+        sys.path.insert(0, full)  # here python does, -P or not
+    else:
+        sys.path[0] = full
+    spec = PathFinder.find_spec("__main__", [full])
+    if spec is None:
+        raise ModuleNotFoundError(f"There is no __main__.py in {path!r}")
+    _execute_found(spec)
+
+
+def _search_first(folder: str) -> None:
+    """Put the program's folder where this command's own is, unless python was told to search neither (-P)."""
+    if not sys.flags.safe_path:
+        sys.path[0] = folder
+
+
+def _compiled(source: str | bytes, filename: str) -> types.CodeType:
+    return compile(source, filename, "exec", dont_inherit=True)
+
+
+def _execute_found(spec: ModuleSpec) -> None:
+    get_code = getattr(spec.loader, "get_code", None)
+    code = None if get_code is None else get_code(spec.name)
+    if code is None:
+        raise ImportError(f"{spec.name} is not written in Python")
+    _execute(
+        code,
+        __file__=spec.origin,
+        __cached__=spec.cached,
+        __loader__=spec.loader,
+        __package__=spec.parent,
+        __spec__=spec,
+    )
+
+
+def _execute(code: types.CodeType, **attributes: Any) -> None:
+    """Run code as the module `__main__`, which it stays: threads may outlive it."""
+    main = types.ModuleType("__main__")
+    main.__dict__.update(attributes, __builtins__=builtins)
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)  # noqa: S102
+
+
+# ---- How it ended
+
+
+def _status(program: Callable[[], None]) -> int:
+    """Run the program; return its exit status. What it raises must not reach the command's own handlers."""
+    try:
+        program()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        sys.stderr.write(f"{error.code}\n")
+        return _FAILED
+    except BaseException as error:
+        traceback = _without_ours(error.__traceback__)
+        if traceback is None and isinstance(error, ImportError):  # from the search for a module
+            raise click.ClickException(f"{error}.") from error
+        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
+    return 0
+
+
+_OURS = {__file__, find_spec.__code__.co_filename}
+
+
+def _without_ours(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """Return the part of a traceback that the program has to do with."""
+    while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_ours(filename: str) -> bool:
+    return filename in _OURS or filename.startswith("<frozen ")

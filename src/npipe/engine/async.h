@@ -1,0 +1,113 @@
+/* Overlapped operations: what a call starts and something else finishes.
+ *
+ * An operation that cannot finish at once is pended in its link's queue, behind those before it. It is driven by whoever waits
+ * for it, by any later call on its handle, and otherwise by the native thread: the peer is asked for a byte through the socket
+ * when a thread goes to sleep for it, or when nobody has waited for a moment. */
+#ifndef NPIPE_ASYNC_H
+#define NPIPE_ASYNC_H
+
+#include "handle.h"
+#include "objects.h"
+
+enum np_async_kind { NP_ASYNC_READ = 1, NP_ASYNC_WRITE, NP_ASYNC_CONNECT, NP_ASYNC_TRANSACT };
+
+struct np_async_links {
+    struct np_async *next, *previous;
+};
+
+struct np_async {
+    struct np_op op; /* first: the queues hold it */
+    _Atomic uint32_t refs;
+    enum np_async_kind kind;
+    struct np_handle *handle; /* held */
+    struct np_link *link;     /* held while it is pended in a queue of it */
+    struct np_thread *thread; /* held: who has issued it */
+    bool message_mode;
+    /* How its completion is told. */
+    struct np_object *event; /* held, or NULL: then `file` */
+    struct np_object *file;  /* held */
+    struct np_object *port;  /* held, or NULL */
+    uint64_t key;
+    bool apc;
+    struct np_apc own_apc;
+    struct np_packet own_packet;
+    /* The result. Code NP_IO_PENDING: not yet. Stored last, with release. */
+    _Atomic uint32_t code;
+    uint32_t count;
+    void *owner; /* the program's reference, to be given back after the completion */
+    struct np_async *next_finished;
+    /* Lists, guarded by the objects' lock. */
+    struct np_async_links of_object, of_port, of_thread, of_handle;
+    struct np_async *next_connect; /* of its handle, guarded by the process lock */
+    bool listed;
+    /* What has to move before there is anything to do. */
+    _Atomic uint64_t seen_tail;
+    _Atomic uint32_t seen_rewinds;
+};
+
+struct np_async *np_async_new(void);
+void np_async_ref(struct np_async *async);
+void np_async_unref(struct np_async *async);
+
+/* How an operation's completion is told; references are taken. */
+struct np_telling {
+    struct np_object *event, *file, *port;
+    uint64_t key;
+    bool apc; /* a completion routine of the calling thread: neither event nor packet */
+    void *owner;
+};
+/* Makes a fresh or finished operation ready for use: the event and the handle's own signal are reset. */
+void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling);
+
+/* Start: NP_OK or NP_MORE_DATA (done at once, and told), NP_IO_PENDING, or the error (nothing is told). The buffers belong to the
+ * operation until it is told. */
+uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size);
+uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size);
+uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t size, void *reply, uint32_t reply_size);
+uint32_t np_async_connect(struct np_async *async);
+
+static inline uint32_t np_async_code(const struct np_async *async)
+{
+    return atomic_load_explicit(&async->code, memory_order_acquire);
+}
+
+/* Moves the operations of a handle on. */
+void np_async_drive(struct np_handle *handle);
+/* CancelIoEx: false if it is over already. */
+bool np_async_cancel(struct np_async *async);
+/* CancelIo (thread: the calling one's only), CancelIoEx(h, NULL) (thread NULL): the number of operations. */
+uint32_t np_async_cancel_all(struct np_handle *handle, const struct np_thread *thread);
+
+/* Operations that are told, and whose owners' references are to be given back: one, or NULL. */
+struct np_async *np_async_reap(void);
+bool np_async_any_finished(void);
+
+/* ---- For the rest of the engine. */
+
+void np_async_complete(struct np_async *async, uint32_t code, uint32_t count);
+static inline struct np_async *np_async_of(struct np_op *op)
+{
+    return (struct np_async *)op;
+}
+/* Drives the pended reads at the head of the queue (rx_lock held), the pended writes (tx_lock held). */
+void np_async_drive_reads(struct np_handle *handle, struct np_link *link);
+void np_async_drive_writes(struct np_handle *handle, struct np_link *link);
+/* The link ends on this side (both locks held): what is pended on it is over. */
+void np_async_end(struct np_link *link, uint32_t code);
+/* The instance has left the listening state (process lock held). */
+void np_async_end_connects(struct np_handle *handle);
+/* The thread has ended. */
+void np_async_cancel_thread(struct np_thread *thread);
+/* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
+uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
+uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
+/* The same for all of them, moved or not. */
+uint32_t np_async_pending(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
+uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
+/* Asks the peer to wake the native thread for what is pended. False: it is to be driven again first. */
+bool np_async_arm(struct np_handle *handle);
+/* The native thread: a moment has passed since operations were pended. */
+void np_async_arm_listed(void);
+void np_async_after_fork(struct np_handle *handle);
+
+#endif

@@ -1,0 +1,122 @@
+/* What a thread can wait for: events, semaphores, mutexes, timers, the signal state of a handle, completion ports; and the
+ * thread itself, with the completion routines (APCs) that are queued to it. Objects of this process only.
+ *
+ * One lock guards them all. It is the last in the order of locks: whoever holds it takes no other. */
+#ifndef NPIPE_OBJECTS_H
+#define NPIPE_OBJECTS_H
+
+#include "wait.h"
+
+struct np_async; /* async.h */
+
+enum np_object_kind {
+    NP_OBJECT_EVENT = 1,
+    NP_OBJECT_SEMAPHORE,
+    NP_OBJECT_MUTEX,
+    NP_OBJECT_TIMER,
+    NP_OBJECT_FILE, /* of a pipe's handle */
+    NP_OBJECT_PORT,
+    NP_OBJECT_THREAD, /* signalled when it has ended */
+};
+
+struct np_thread;
+
+/* One thread waiting for one object. */
+struct np_wait_block {
+    struct np_wait_block *next, *previous;
+    struct np_thread *thread;
+};
+
+/* What comes out of a port. */
+struct np_packet {
+    struct np_packet *next;
+    uint32_t count;
+    uint64_t key;
+    void *posted;           /* of a packet that the program has posted: its own reference */
+    struct np_async *async; /* of a completed operation, or NULL */
+};
+
+struct np_object {
+    _Atomic uint32_t refs;
+    enum np_object_kind kind;
+    bool manual;               /* stays signalled until it is reset */
+    bool signalled;            /* event, timer, file, thread */
+    uint32_t count, maximum;   /* a semaphore's; of a mutex how often its owner has it */
+    struct np_thread *owner;   /* of a mutex */
+    struct np_object *next_owned;
+    bool abandoned;
+    int64_t due, period; /* of a timer, ns */
+    struct np_wait_block *waiters;
+    struct np_async *asyncs; /* pending operations that will signal it, or queue a packet to it */
+    struct np_packet *first_packet, *last_packet;
+};
+
+/* A routine to be run by a thread in an alertable wait. */
+struct np_apc {
+    struct np_apc *next;
+    struct np_async *async; /* completed, or NULL: the program's own */
+    void *context;          /* the program's own reference */
+    uint64_t value;
+};
+
+struct np_thread {
+    _Atomic uint32_t refs;
+    _Atomic uint32_t word; /* futex: moves when something that it waits for may have happened */
+    uint64_t id;
+    struct np_object object;
+    struct np_apc *first_apc, *last_apc;
+    struct np_async *asyncs; /* pending operations that it has issued */
+    struct np_object *owned; /* mutexes */
+    struct np_spin spin;
+    bool ended;
+    /* CancelSynchronousIo: what it is blocked in. */
+    _Atomic uint32_t cancel;
+    struct np_handle *blocked;
+};
+
+/* The calling thread's; NULL: no memory. */
+struct np_thread *np_thread_self(void);
+void np_thread_ref(struct np_thread *thread);
+void np_thread_unref(struct np_thread *thread);
+
+struct np_object *np_object_new(enum np_object_kind kind, bool manual, bool signalled);
+void np_object_ref(struct np_object *object);
+void np_object_unref(struct np_object *object);
+
+void np_event_set(struct np_object *event);
+void np_event_reset(struct np_object *event);
+void np_event_pulse(struct np_object *event);
+/* False: it would go beyond its maximum. */
+bool np_semaphore_release(struct np_object *semaphore, uint32_t count, uint32_t *previous);
+/* False: the calling thread is not its owner. */
+bool np_mutex_release(struct np_object *mutex);
+void np_timer_set(struct np_object *timer, int64_t due, int64_t period);
+void np_timer_cancel(struct np_object *timer);
+
+#define NP_MOST_OBJECTS 64
+/* WaitForMultipleObjectsEx: NP_OK and *index (*abandoned: of a mutex whose owner has ended), NP_SEM_TIMEOUT,
+ * NP_IO_COMPLETION (alertable, and routines are queued), NP_INTERRUPTED. With no objects: SleepEx. */
+uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool all, bool alertable, const struct np_wait *wait,
+                         uint32_t *index, bool *abandoned);
+
+/* QueueUserAPC. False: no memory, or the thread has ended. */
+bool np_apc_queue(struct np_thread *thread, void *context, uint64_t value);
+/* The calling thread's next routine; the caller frees it. */
+struct np_apc *np_apc_take(void);
+
+/* PostQueuedCompletionStatus. */
+bool np_port_post(struct np_object *port, uint32_t count, uint64_t key, void *posted);
+/* GetQueuedCompletionStatus: NP_OK and the packet, which the caller frees, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
+uint32_t np_port_take(struct np_object *port, const struct np_wait *wait, struct np_packet **packet);
+
+/* ---- For async.c. */
+
+void np_objects_lock(void);
+void np_objects_unlock(void);
+/* With the lock. */
+void np_signal(struct np_object *object);
+void np_wake_thread(struct np_thread *thread);
+void np_wake_waiters(struct np_object *object);
+void np_objects_after_fork(void);
+
+#endif

@@ -1,0 +1,34 @@
+"""pywin32's modules on Linux: `win32pipe`, `win32file`, `win32event` and what belongs to them.
+
+    from npipe.win32 import pywintypes, win32file, win32pipe
+
+They have the names, signatures, results and exceptions of pywin32 312, as far as pipes, events, overlapped I/O and
+completion ports go. A name that is missing raises `AttributeError` where it is used, or `ImportError` in a `from`
+import. On Windows they are pywin32's modules themselves.
+
+`install()` lets programs that say `import win32pipe` run unchanged; the command `npipe run SCRIPT` does it for a
+script. Neither happens by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from npipe.win32._install import NAMES, Installation, install
+
+__all__ = ["Installation", "install"]
+
+if sys.platform == "win32":
+    from npipe.win32._windows import alias
+
+    alias(__name__, NAMES)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")

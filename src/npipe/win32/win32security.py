@@ -1,0 +1,161 @@
+"""pywin32's `win32security`, as far as pipes need it: who may connect, and acting as the client.
+
+Descriptors are made as on Windows (SECURITY_ATTRIBUTES, SECURITY_DESCRIPTOR, ACL, SID) and say who may connect to a
+pipe; `npipe.win32._access` tells how. A name that is not here raises `AttributeError`.
+"""
+# ruff: noqa: N802 - pywin32's names
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npipe.win32 import _error, _sddl, _security, _sid
+from npipe.win32._error import _no_such
+
+error = _error.error
+
+SECURITY_ATTRIBUTES = _security.SECURITY_ATTRIBUTES
+SECURITY_DESCRIPTOR = _security.SECURITY_DESCRIPTOR
+ACL = _security.ACL
+SID = _sid.SID
+
+ConvertStringSidToSid = _sid.ConvertStringSidToSid
+ConvertSidToStringSid = _sid.ConvertSidToStringSid
+CreateWellKnownSid = _sid.CreateWellKnownSid
+LookupAccountName = _sid.LookupAccountName
+LookupAccountSid = _sid.LookupAccountSid
+
+SDDL_REVISION_1 = _sddl.SDDL_REVISION_1
+ConvertStringSecurityDescriptorToSecurityDescriptor = _sddl.ConvertStringSecurityDescriptorToSecurityDescriptor
+
+# --- Acting as the client --------------------------------------------------------------------------------------
+
+
+def ImpersonateNamedPipeClient(handle: object) -> None:
+    """Let this thread act as the client at the other end of a pipe, of which something has been read (SEMANTICS §11).
+
+    `error` 1368 when nothing has been read, 1 at a client's end, 1314 when this process may not.
+    """
+    from npipe import _engine  # here: whoever only makes descriptors needs no engine
+
+    _engine.ImpersonateNamedPipeClient(handle)  # type: ignore[attr-defined,unused-ignore]
+
+
+def RevertToSelf() -> None:
+    """Let this thread act as its own process again; it may be so already."""
+    from npipe import _engine
+
+    _engine.RevertToSelf()  # type: ignore[attr-defined,unused-ignore]
+
+
+# --- Security descriptors and their texts ----------------------------------------------------------------------
+
+OWNER_SECURITY_INFORMATION = 0x1
+GROUP_SECURITY_INFORMATION = 0x2
+DACL_SECURITY_INFORMATION = 0x4
+SACL_SECURITY_INFORMATION = 0x8
+LABEL_SECURITY_INFORMATION = 0x10
+
+SE_OWNER_DEFAULTED = 0x1
+SE_GROUP_DEFAULTED = 0x2
+SE_DACL_PRESENT = 0x4
+SE_DACL_DEFAULTED = 0x8
+SE_SACL_PRESENT = 0x10
+SE_SACL_DEFAULTED = 0x20
+SE_DACL_AUTO_INHERITED = 0x400
+SE_SACL_AUTO_INHERITED = 0x800
+SE_DACL_PROTECTED = 0x1000
+SE_SACL_PROTECTED = 0x2000
+SE_SELF_RELATIVE = 0x8000
+
+SE_UNKNOWN_OBJECT_TYPE = 0
+SE_FILE_OBJECT = 1
+SE_SERVICE = 2
+SE_PRINTER = 3
+SE_REGISTRY_KEY = 4
+SE_LMSHARE = 5
+SE_KERNEL_OBJECT = 6
+SE_WINDOW_OBJECT = 7
+
+# --- Access control lists --------------------------------------------------------------------------------------
+
+ACL_REVISION = 2
+ACL_REVISION_DS = 4
+ACCESS_ALLOWED_ACE_TYPE = 0
+ACCESS_DENIED_ACE_TYPE = 1
+SYSTEM_AUDIT_ACE_TYPE = 2
+
+NO_INHERITANCE = 0x0
+OBJECT_INHERIT_ACE = 0x1
+CONTAINER_INHERIT_ACE = 0x2
+NO_PROPAGATE_INHERIT_ACE = 0x4
+INHERIT_ONLY_ACE = 0x8
+INHERITED_ACE = 0x10
+SUCCESSFUL_ACCESS_ACE_FLAG = 0x40
+FAILED_ACCESS_ACE_FLAG = 0x80
+
+# --- Security identifiers --------------------------------------------------------------------------------------
+
+SECURITY_NULL_SID_AUTHORITY = (0, 0, 0, 0, 0, 0)
+SECURITY_WORLD_SID_AUTHORITY = (0, 0, 0, 0, 0, 1)
+SECURITY_LOCAL_SID_AUTHORITY = (0, 0, 0, 0, 0, 2)
+SECURITY_CREATOR_SID_AUTHORITY = (0, 0, 0, 0, 0, 3)
+SECURITY_NON_UNIQUE_AUTHORITY = (0, 0, 0, 0, 0, 4)
+SECURITY_NT_AUTHORITY = (0, 0, 0, 0, 0, 5)
+SECURITY_RESOURCE_MANAGER_AUTHORITY = (0, 0, 0, 0, 0, 9)
+
+SidTypeUser = 1
+SidTypeGroup = 2
+SidTypeDomain = 3
+SidTypeAlias = 4
+SidTypeWellKnownGroup = 5
+SidTypeDeletedAccount = 6
+SidTypeInvalid = 7
+SidTypeUnknown = 8
+SidTypeComputer = 9
+
+WinNullSid = 0
+WinWorldSid = 1
+WinLocalSid = 2
+WinCreatorOwnerSid = 3
+WinCreatorGroupSid = 4
+WinDialupSid = 8
+WinNetworkSid = 9
+WinBatchSid = 10
+WinInteractiveSid = 11
+WinServiceSid = 12
+WinAnonymousSid = 13
+WinSelfSid = 16
+WinAuthenticatedUserSid = 17
+WinRestrictedCodeSid = 18
+WinTerminalServerSid = 19
+WinRemoteLogonIdSid = 20
+WinLocalSystemSid = 22
+WinLocalServiceSid = 23
+WinNetworkServiceSid = 24
+WinBuiltinDomainSid = 25
+WinBuiltinAdministratorsSid = 26
+WinBuiltinUsersSid = 27
+WinBuiltinGuestsSid = 28
+WinBuiltinPowerUsersSid = 29
+WinUntrustedLabelSid = 65
+WinLowLabelSid = 66
+WinMediumLabelSid = 67
+WinHighLabelSid = 68
+WinSystemLabelSid = 69
+WinCreatorOwnerRightsSid = 71
+
+# --- Impersonation levels --------------------------------------------------------------------------------------
+
+SecurityAnonymous = 0
+SecurityIdentification = 1
+SecurityImpersonation = 2
+SecurityDelegation = 3
+
+if not TYPE_CHECKING:  # a type checker knows the names that are here
+
+    def __getattr__(name: str) -> object:
+        raise _no_such("win32security", name)
+
+
+del annotations, TYPE_CHECKING  # `from win32security import *` is for what pywin32 has
