@@ -59,6 +59,7 @@ cdef extern from "engine/wait.h" nogil:
         int64_t deadline
         int (*interrupted)(void *) noexcept nogil
         void *context
+        const uint32_t *cancel
 
 cdef extern from "engine/op.h" nogil:
     struct np_op:
@@ -89,10 +90,12 @@ cdef extern from "engine/handle.h" nogil:
         uint32_t out_quota, in_quota
         uint32_t default_timeout_ms
         np_access_rule rule
+        bint overlapped
     struct np_open_options:
         uint32_t access
         bint hold
         bint verify_owner
+        bint overlapped
     struct np_recv:
         np_op op
         bint reply
@@ -140,6 +143,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_poll_socket(np_handle *, int *)
     uint32_t np_arm_read(np_handle *)
     bint np_is_closed(np_handle *)
+    bint np_has_read(np_handle *)
 
 cdef extern from "engine/wire.h" nogil:
     struct npw_answer:
@@ -168,6 +172,7 @@ cdef np_wait wait_until(timeout) except *:
     cdef double seconds
     wait.interrupted = check_signals
     wait.context = NULL
+    wait.cancel = NULL
     wait.deadline = NP_FOREVER
     if timeout is not None:
         timeout = check_timeout(timeout)
@@ -183,6 +188,7 @@ cdef np_wait only_try() noexcept:
     wait.deadline = NP_TRY
     wait.interrupted = NULL
     wait.context = NULL
+    wait.cancel = NULL
     return wait
 
 
@@ -282,7 +288,7 @@ cdef class Handle:
     @classmethod
     def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance, uint32_t type,
                uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota, uint32_t default_timeout_ms,
-               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3):
+               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3, bint overlapped=False):
         """CreateNamedPipe: a new, listening instance (SEMANTICS §2)."""
         cdef Handle self = cls.__new__(cls)
         cdef _Where place = place_of(root, folder, display)
@@ -300,6 +306,7 @@ cdef class Handle:
         options.out_quota = out_quota
         options.in_quota = in_quota
         options.default_timeout_ms = default_timeout_ms
+        options.overlapped = overlapped
         options.rule.everyone = everyone
         options.rule.allowed = allowed
         options.rule.n_uids = <uint32_t>len(uids)
@@ -323,7 +330,8 @@ cdef class Handle:
         return self
 
     @classmethod
-    def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner, timeout):
+    def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner, timeout,
+             bint overlapped=False):
         """CreateFile on a pipe; with `hold` it waits for an instance, as one step (SEMANTICS §2.5)."""
         cdef Handle self = cls.__new__(cls)
         cdef _Where place = place_of(root, folder, display)
@@ -337,6 +345,7 @@ cdef class Handle:
         options.access = access
         options.hold = hold
         options.verify_owner = verify_owner
+        options.overlapped = overlapped
         with nogil:
             code = np_open(where, &options, &wait, &self.handle, why)
         if code != NP_OK:
@@ -722,6 +731,7 @@ cdef class MessageHandle(Handle):
             wait.deadline = NP_TRY
             wait.interrupted = NULL
             wait.context = NULL
+            wait.cancel = NULL
             code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
             if code == NP_OK:
                 return
@@ -823,3 +833,8 @@ def wait_closed(uint32_t seen, timeout=None):
 def wake_closed():
     """Wakes those who are in wait_closed."""
     np_wake_closed()
+
+
+include "binding/objects.pxi"
+include "binding/overlapped.pxi"
+include "binding/pipes.pxi"

@@ -146,6 +146,11 @@ def parse_win32_name(text: str | os.PathLike[str]) -> PipeName:
     return _parse_path(given, joined)
 
 
+def is_pipe_root(text: str) -> bool:
+    r"""Whether this is `\\.\pipe` or `\\.\pipe\`: the pipe file system itself (SEMANTICS §1)."""
+    return text.replace("/", "\\").rstrip("\\").lower() in (r"\\.\pipe", r"\\?\pipe", r"\??\pipe")
+
+
 def _text_of(text: str | os.PathLike[str]) -> tuple[str, str]:
     """Return the text as given, and with surrogate pairs joined, so that one UTF-16 string is one Python string."""
     given: object = os.fspath(text) if isinstance(text, os.PathLike) else text

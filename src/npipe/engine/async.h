@@ -39,9 +39,9 @@ struct np_async {
     /* Lists, guarded by the objects' lock. */
     struct np_async_links of_object, of_port, of_thread, of_handle;
     struct np_async *next_connect; /* of its handle, guarded by the process lock */
-    bool listed;
+    bool listed, cancelling;
     /* What has to move before there is anything to do. */
-    _Atomic uint64_t seen_tail;
+    _Atomic uint64_t seen_tail, seen_consumed, seen_taken;
     _Atomic uint32_t seen_rewinds;
 };
 
@@ -106,6 +106,12 @@ uint32_t np_async_pending(const struct np_object *object, struct np_handle **han
 uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
 /* Asks the peer to wake the native thread for what is pended. False: it is to be driven again first. */
 bool np_async_arm(struct np_handle *handle);
+/* The native thread has been woken for the handle. */
+void np_async_tend(struct np_handle *handle);
+/* op->completed of a write that belongs to the engine itself. */
+void np_detached_done(struct np_op *op);
+void np_async_add_connect(struct np_async *async);
+bool np_async_cancel_connect(struct np_async *async);
 /* The native thread: a moment has passed since operations were pended. */
 void np_async_arm_listed(void);
 void np_async_after_fork(struct np_handle *handle);

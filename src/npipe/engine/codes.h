@@ -15,6 +15,7 @@ enum np_code {
     NP_NOT_ENOUGH_MEMORY = 8,
     NP_INVALID_DATA = 13,
     NP_INVALID_PARAMETER = 87,
+    NP_IO_COMPLETION = 192, /* WAIT_IO_COMPLETION */
     NP_BROKEN_PIPE = 109,
     NP_SEM_TIMEOUT = 121,
     NP_INVALID_NAME = 123,
@@ -29,6 +30,8 @@ enum np_code {
     NP_IO_PENDING = 997,
     NP_NOT_FOUND = 1168,
     NP_REVISION_MISMATCH = 1306,
+    NP_PRIVILEGE_NOT_HELD = 1314,
+    NP_CANNOT_IMPERSONATE = 1368,
     NP_NO_SYSTEM_RESOURCES = 1450,
 
     /* Not Win32's: never handed to a user. */

@@ -357,6 +357,10 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     link->peer_uid = call->owner.uid;
     atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
     handle->link = link;
+    link->handle = handle;
+    handle->no_socket_sleeps = options->overlapped;
+    if (options->overlapped)
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->state = NP_CONNECTED;
     handle->access = options->access | NP_READ_ATTRIBUTES;
     handle->type = link->type;

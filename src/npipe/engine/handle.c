@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "async.h"
 #include "registry.h"
 #include "rx.h"
 #include "tx.h"
@@ -46,7 +47,9 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
         if (link->watch)
             np_watch_remove(link->watch, link->socket);
         link->watch = 0;
+        link->handle = NULL;
         atomic_fetch_or_explicit(&link->alert, alert, memory_order_release);
+        np_async_end(link, end == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
         /* Threads that wait hold references, taken under the locks that are held here. */
         waited_for = atomic_load_explicit(&link->refs, memory_order_acquire) > 1;
         if (waited_for)
@@ -68,7 +71,7 @@ static bool watch_link(struct np_link *link)
 {
     if (!(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED))
         return true;
-    link->watch = np_watch_add(link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    link->watch = np_watch_add(link->socket, link->events ? EPOLLIN | EPOLLRDHUP : EPOLLRDHUP, NP_WATCH_LINK, link);
     if (link->watch)
         atomic_fetch_and_explicit(&link->alert, ~(uint32_t)NP_ALERT_UNWATCHED, memory_order_acq_rel);
     return link->watch != 0;
@@ -96,6 +99,20 @@ void np_handle_watch_current(struct np_handle *handle)
     pthread_mutex_unlock(&np_process.lock);
 }
 
+void np_handle_watch_events(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_link *link = handle->link;
+    if (link && !link->events) {
+        link->events = true;
+        if (link->watch)
+            np_watch_change(link->watch, link->socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LINK, link);
+        else
+            watch_link(link);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+}
+
 void np_hold(struct np_handle *handle)
 {
     atomic_fetch_add_explicit(&handle->refs, 1, memory_order_relaxed);
@@ -117,6 +134,39 @@ void np_free(struct np_handle *handle)
 bool np_is_closed(struct np_handle *handle)
 {
     return atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED;
+}
+
+void np_handle_cancel_blocked(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    if (handle->link)
+        np_link_wake_own(handle->link);
+    else if (handle->pipe)
+        np_left_listening(handle->pipe, handle);
+    pthread_mutex_unlock(&np_process.lock);
+}
+
+bool np_has_read(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool has = handle->link && (handle->link->rx.taken > 0 || handle->link->rx.consumed > 0);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return has;
+}
+
+uint32_t np_impersonate(struct np_handle *handle)
+{
+    if (!handle->server)
+        return NP_INVALID_FUNCTION;
+    struct np_credentials who;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    /* Nobody to be before the client has said something. */
+    bool known = link && (link->rx.taken > 0 || link->rx.consumed > 0) && np_peer_credentials(link->socket, true, &who);
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (!known)
+        return NP_CANNOT_IMPERSONATE;
+    return np_become(&who) ? NP_OK : NP_PRIVILEGE_NOT_HELD;
 }
 
 /* A disconnected client is good for nothing any more (SEMANTICS 3.5, 9). With rx_lock held. */
@@ -152,6 +202,8 @@ uint32_t np_set_state(struct np_handle *handle, uint32_t mode)
     if (code == NP_OK && mode & NP_MODE_READ_MESSAGE && handle->type != NP_TYPE_MESSAGE)
         code = NP_INVALID_PARAMETER;
     uint32_t before = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    if (handle->link && handle->link->rx.first)
+        np_async_drive_reads(handle, handle->link);
     bool pending = handle->link && (handle->link->rx.first || handle->link->tx.first);
     if (code == NP_OK && mode & ~before & NP_MODE_NOWAIT && pending)
         code = NP_PIPE_BUSY; /* SEMANTICS 9.1 */

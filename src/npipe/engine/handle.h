@@ -7,7 +7,8 @@
 
 #include "op.h"
 
-struct np_pipe; /* registry.h */
+struct np_pipe;  /* registry.h */
+struct np_async; /* async.h */
 
 enum np_state {
     NP_LISTENING = 1,
@@ -39,6 +40,12 @@ struct np_handle {
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
     _Atomic uint32_t connect_sleepers;
     struct np_handle *next, *previous; /* all handles of the process */
+    /* Overlapped operations (async.h). */
+    bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
+    struct np_async *asyncs;   /* guarded by the objects' lock */
+    struct np_async *connects; /* guarded by the process lock */
+    bool to_arm;
+    struct np_handle *next_to_arm, *next_tended;
 };
 
 /* ---- Names are given as (root, folder, display): see folder.h. Text for people goes to `why` (may be NULL). */
@@ -67,6 +74,7 @@ struct np_create_options {
     uint32_t out_quota, in_quota;
     uint32_t default_timeout_ms;
     struct np_access_rule rule;
+    bool overlapped; /* the handle may have overlapped operations */
 };
 
 /* CreateNamedPipe (SEMANTICS 2). */
@@ -89,6 +97,7 @@ struct np_open_options {
     uint32_t access; /* NP_READ | NP_WRITE | attributes */
     bool hold;
     bool verify_owner; /* only pipes of the current user or of root */
+    bool overlapped;
 };
 uint32_t np_open(const struct np_where *where, const struct np_open_options *options, const struct np_wait *wait,
                  struct np_handle **handle, char *why);
@@ -108,6 +117,8 @@ void np_hold(struct np_handle *handle);
 /* Whether `link`, if it is still the handle's, is watched from now on. Without rx_lock and tx_lock. */
 bool np_handle_watch(struct np_handle *handle, struct np_link *link);
 void np_handle_watch_current(struct np_handle *handle);
+/* The same, and the native thread is woken by what comes through the socket too. */
+void np_handle_watch_events(struct np_handle *handle);
 
 /* ---- Data (io.c). `wait` with NP_TRY: NP_WOULD_WAIT instead of waiting. */
 
@@ -149,6 +160,12 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
 /* ---- State and information (handle.c). */
 
 bool np_is_closed(struct np_handle *handle);
+/* Moves whatever threads of this process sleep on in calls on the handle, so that those that are cancelled go. */
+void np_handle_cancel_blocked(struct np_handle *handle);
+/* ImpersonateNamedPipeClient (SEMANTICS 11): the calling thread acts as the client. */
+uint32_t np_impersonate(struct np_handle *handle);
+/* Whether anything was ever read from the current connection. */
+bool np_has_read(struct np_handle *handle);
 uint32_t np_set_state(struct np_handle *handle, uint32_t mode);
 uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instances);
 struct np_info {

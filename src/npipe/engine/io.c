@@ -3,14 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
+#include "async.h"
+#include "io.h"
 #include "rx.h"
 #include "tx.h"
 
 #define STREAM_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
 
 /* What an operation without a link gives (SEMANTICS 3.5). */
-static uint32_t code_without_link(const struct np_handle *handle)
+uint32_t np_code_without_link(const struct np_handle *handle)
 {
     switch (atomic_load_explicit(&handle->state, memory_order_acquire)) {
     case NP_LISTENING:
@@ -52,7 +53,7 @@ static bool found_dead(struct np_link *link)
 }
 
 /* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
-static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
     uint32_t condition = np_link_known(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
@@ -83,7 +84,7 @@ static uint32_t read_step(struct np_handle *handle, struct np_link *link, struct
         op->count = 0;
     }
     if (found_dead(link))
-        return read_step(handle, link, op, message_mode, try_only);
+        return np_read_step(handle, link, op, message_mode, try_only);
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && !link->rx.active)
         return NP_NO_DATA;
     return NP_WOULD_WAIT;
@@ -151,11 +152,18 @@ static bool in_use(const struct np_handle *handle, const struct np_link *link)
 }
 
 /* What ended a read that was waiting on a link which is not the handle's any more. */
-static uint32_t code_of_end(const struct np_link *link)
+uint32_t np_code_of_end(const struct np_link *link)
 {
     uint32_t condition = np_link_condition(link);
     /* Closed by another thread: the call that was waiting in it gets 109 (SEMANTICS 3.4). */
     return condition == NP_INVALID_HANDLE || condition == NP_OK ? NP_BROKEN_PIPE : condition;
+}
+
+/* Overlapped reads that stand before this one. */
+static void drive_ahead(struct np_handle *handle, struct np_link *link, const struct np_op *op)
+{
+    if (link->rx.first && link->rx.first != op && link->rx.first->completed)
+        np_async_drive_reads(handle, link);
 }
 
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
@@ -173,10 +181,11 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
             break;
         }
         if (!in_use(handle, link)) {
-            code = code_of_end(link);
+            code = np_code_of_end(link);
             break;
         }
-        code = link->rx.first == op ? read_step(handle, link, op, message_mode, false)
+        drive_ahead(handle, link, op);
+        code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
                                     : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
         if (code == NP_BROKEN_PIPE && link->rx.first != op)
             code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
@@ -194,7 +203,7 @@ static void end_pended_read(struct np_link *link, struct np_op *op)
     np_link_unref(link);
 }
 
-static bool message_mode_of(const struct np_handle *handle)
+bool np_message_mode_of(const struct np_handle *handle)
 {
     return atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_READ_MESSAGE;
 }
@@ -212,11 +221,12 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
 {
     struct np_link *link = handle->link;
     if (!link)
-        return code_without_link(handle);
-    bool message_mode = message_mode_of(handle);
+        return np_code_without_link(handle);
+    bool message_mode = np_message_mode_of(handle);
     uint32_t code = NP_WOULD_WAIT;
+    drive_ahead(handle, link, op);
     if (!link->rx.first)
-        code = read_step(handle, link, op, message_mode, true);
+        code = np_read_step(handle, link, op, message_mode, true);
     if (code != NP_WOULD_WAIT || wait->deadline == NP_TRY)
         return code;
     struct np_wait limited = *wait;
@@ -359,7 +369,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     struct np_link *link = handle->link;
     if (!link) {
         pthread_mutex_unlock(&handle->rx_lock);
-        return code_without_link(handle);
+        return np_code_without_link(handle);
     }
     recv->op.size = UINT32_MAX; /* it takes a message of any length */
     recv->op.pended = true;
@@ -373,8 +383,9 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
         if (waited == NP_INTERRUPTED)
             return recv_fail(handle, recv, waited);
         if (!in_use(handle, link))
-            return recv_fail(handle, recv, code_of_end(link));
+            return recv_fail(handle, recv, np_code_of_end(link));
         code = NP_WOULD_WAIT;
+        drive_ahead(handle, link, &recv->op);
         if (link->rx.first == &recv->op)
             code = settle_step(handle, link, recv, size);
         else if (!np_link_quiet(link) && np_link_condition(link) != NP_BROKEN_PIPE)
@@ -404,7 +415,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
         if (waited == NP_INTERRUPTED) {
             code = waited;
         } else if (!in_use(handle, link)) {
-            code = code_of_end(link);
+            code = np_code_of_end(link);
         } else {
             code = np_link_known(link);
             bool gone = code == NP_BROKEN_PIPE;
@@ -443,7 +454,7 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
                 code = np_link_violated(link);
         }
     } else if (consume) {
-        code = in_use(handle, link) ? NP_RETRY : code_of_end(link);
+        code = in_use(handle, link) ? NP_RETRY : np_code_of_end(link);
     }
     end_pended_read(link, &recv->op);
     recv->link = NULL;
@@ -500,7 +511,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
 }
 
 /* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
-static uint32_t write_condition(struct np_link *link, bool pending)
+uint32_t np_write_condition(struct np_link *link, bool pending)
 {
     uint32_t condition = pending ? np_link_known(link) : np_link_check(link);
     if (condition == NP_BROKEN_PIPE && !pending)
@@ -513,13 +524,13 @@ static uint32_t write_condition(struct np_link *link, bool pending)
 #define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
 
 /* Ends a pending write. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. With tx_lock held. */
-static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
+uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {
     int64_t limit = np_now() + WITHDRAW_PATIENCE_NS;
     for (;;) {
         if (!in_use(handle, link) || op->done)
             return NP_NO_DATA;
-        uint32_t code = write_condition(link, true);
+        uint32_t code = np_write_condition(link, true);
         if (code != NP_OK)
             return code;
         code = np_tx_withdraw(link, op);
@@ -541,7 +552,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
     np_link_ref(link);
     for (;;) {
         /* The condition before the ring: what the peer had read before it went is written. */
-        uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+        uint32_t condition = in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
         if (in_use(handle, link) && code == NP_OK && !op->done)
             code = np_tx_pump(link);
         if (op->done) {
@@ -553,7 +564,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         if (code != NP_OK)
             break;
         if (waited != NP_OK) {
-            code = withdraw(handle, link, op);
+            code = np_withdraw(handle, link, op);
             if (waited == NP_INTERRUPTED)
                 code = waited; /* written or withdrawn: the caller is on his way out */
             else
@@ -572,8 +583,8 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
 {
     struct np_link *link = handle->link;
     if (!link)
-        return code_without_link(handle);
-    uint32_t code = write_condition(link, false);
+        return np_code_without_link(handle);
+    uint32_t code = np_write_condition(link, false);
     if (code != NP_OK)
         return code;
     if (size == 0 && link->type != NP_TYPE_MESSAGE)
@@ -611,7 +622,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
     bool asked = false;
     struct np_op op = {0};
     if (!link) {
-        code = code_without_link(handle);
+        code = np_code_without_link(handle);
         /* A server without a client has nothing unread (SEMANTICS 3.5). */
         pthread_mutex_unlock(&handle->tx_lock);
         return code == NP_INVALID_HANDLE || !handle->server ? code : NP_OK;
@@ -626,7 +637,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
         np_tx_begin_flush(link, &op);
         for (;;) {
             /* The condition before the ring: what was read before the peer went is flushed. */
-            uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+            uint32_t condition = in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
             code = in_use(handle, link) ? np_tx_pump(link) : condition;
             if (waited == NP_INTERRUPTED)
                 code = waited;
@@ -681,7 +692,7 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     struct np_link *link = handle->link;
     uint32_t code;
     if (!link) {
-        code = code_without_link(handle);
+        code = np_code_without_link(handle);
         if (handle->server && code != NP_INVALID_HANDLE)
             code = NP_BAD_PIPE;
     } else {
@@ -696,6 +707,7 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
                 code = np_rx_settle(link) == NP_OK ? NP_OK : NP_BROKEN_PIPE;
             }
         }
+        drive_ahead(handle, link, NULL);
         if (code == NP_OK && !link->rx.first)
             *count = np_rx_peek(link, buffer, size, available, left);
         if (code == NP_OK && atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_BROKEN)
@@ -705,18 +717,19 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     return code;
 }
 
-static uint32_t transact_check(struct np_handle *handle)
+uint32_t np_transact_check(struct np_handle *handle)
 {
     struct np_link *link = handle->link;
     if (!link)
-        return handle->server && code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : code_without_link(handle);
+        return handle->server && np_code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : np_code_without_link(handle);
     uint32_t code = np_link_check(link);
     if (code == NP_BROKEN_PIPE)
         return NP_BAD_PIPE;
     if (code != NP_OK)
         return code;
-    if (!message_mode_of(handle) || link->direction != NP_ACCESS_DUPLEX)
+    if (!np_message_mode_of(handle) || link->direction != NP_ACCESS_DUPLEX)
         return NP_BAD_PIPE;
+    drive_ahead(handle, link, NULL);
     code = np_rx_settle(link);
     if (code == NP_OK || link->rx.first)
         return NP_PIPE_BUSY; /* unread data, be it an empty message, or a read that would get the answer */
@@ -729,13 +742,13 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
     if ((handle->access & (NP_READ | NP_WRITE)) != (NP_READ | NP_WRITE))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
-    uint32_t code = transact_check(handle);
+    uint32_t code = np_transact_check(handle);
     pthread_mutex_unlock(&handle->rx_lock);
     if (code != NP_OK)
         return code;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
-    if (!link || (code = write_condition(link, false)) != NP_OK) {
+    if (!link || (code = np_write_condition(link, false)) != NP_OK) {
         pthread_mutex_unlock(&handle->tx_lock);
         return link && code != NP_NO_DATA ? code : NP_BAD_PIPE;
     }
@@ -753,12 +766,12 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         np_link_ref(link);
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
-                code = withdraw(handle, link, &op);
+                code = np_withdraw(handle, link, &op);
                 code = waited == NP_INTERRUPTED ? waited : op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
                 break;
             }
             waited = wait_to_write(handle, link, &asked, wait);
-            uint32_t condition = in_use(handle, link) ? write_condition(link, true) : code_of_end(link);
+            uint32_t condition = in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
             if (in_use(handle, link) && !op.done)
                 code = np_tx_pump(link);
             if (code == NP_OK && !op.done)

@@ -8,7 +8,8 @@
 #include "layout.h"
 #include "wait.h"
 
-struct np_op; /* op.h */
+struct np_op;     /* op.h */
+struct np_handle; /* handle.h */
 
 /* The consuming side of a ring. Guarded by its handle's rx_lock. */
 struct np_rx {
@@ -103,6 +104,8 @@ struct np_link {
     uid_t peer_uid;
     uint64_t watch; /* the native thread's name for it, 0: not watched */
     uint64_t token;
+    struct np_handle *handle; /* whose link it is; guarded by the process lock */
+    bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
     struct np_rx rx;
     struct np_tx tx;

@@ -117,6 +117,8 @@ void np_objects_unlock(void);
 void np_signal(struct np_object *object);
 void np_wake_thread(struct np_thread *thread);
 void np_wake_waiters(struct np_object *object);
+/* Event, port or routine of a completed operation. */
+void np_tell(struct np_async *async);
 void np_objects_after_fork(void);
 
 #endif

@@ -6,6 +6,7 @@
 
 struct np_op {
     struct np_op *next;
+    void (*completed)(struct np_op *op); /* of an overlapped operation: called when it is done and out of the queue */
     uint32_t code; /* once done */
     bool done;
     bool queued;

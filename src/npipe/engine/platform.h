@@ -21,7 +21,19 @@ int64_t np_now(void);
 uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, int64_t deadline);
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
 
+/* Who is at the other end of a Unix socket, by the kernel's word. */
+#define NP_MAX_GROUPS 256
+struct np_credentials {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+    uint32_t n_groups;
+    gid_t groups[NP_MAX_GROUPS];
+};
 void np_yield(void);
+/* The calling thread acts as somebody else from now on, where it may; false: it may not. Then as itself again. */
+bool np_become(const struct np_credentials *who);
+bool np_revert(void);
 /* What this thread has used of the processor (ns), and how often it was taken away from it; costs a system call. */
 struct np_usage {
     int64_t cpu, involuntary;
@@ -46,15 +58,6 @@ uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
 void np_segment_unmap(void *map, uint64_t size);
 
-/* Who is at the other end of a Unix socket, by the kernel's word. */
-#define NP_MAX_GROUPS 256
-struct np_credentials {
-    pid_t pid;
-    uid_t uid;
-    gid_t gid;
-    uint32_t n_groups;
-    gid_t groups[NP_MAX_GROUPS];
-};
 /* With `with_groups` also the supplementary groups. */
 bool np_peer_credentials(int socket, bool with_groups, struct np_credentials *who);
 

@@ -61,6 +61,52 @@ struct np_usage np_thread_usage(void)
     return (struct np_usage){.cpu = cpu.tv_sec * SECOND + cpu.tv_nsec, .involuntary = usage.ru_nivcsw};
 }
 
+/* The thread's own credentials while it acts as somebody else. */
+static _Thread_local struct {
+    bool active;
+    struct np_credentials self;
+} impersonating;
+
+/* The system calls themselves: the library's functions would change every thread of the process. */
+static bool take_on(const struct np_credentials *who, bool leaving)
+{
+    uid_t uid = who->uid;
+    gid_t gid = who->gid;
+    if (leaving && syscall(SYS_setresuid, -1, uid, -1) != 0)
+        return false;
+    bool done = syscall(SYS_setgroups, (size_t)who->n_groups, who->groups) == 0 && syscall(SYS_setresgid, -1, gid, -1) == 0;
+    return done && (leaving || syscall(SYS_setresuid, -1, uid, -1) == 0);
+}
+
+bool np_become(const struct np_credentials *who)
+{
+    if (impersonating.active && !np_revert())
+        return false;
+    struct np_credentials self = {.pid = getpid(), .uid = geteuid(), .gid = getegid()};
+    int groups = getgroups(NP_MAX_GROUPS, self.groups);
+    if (groups < 0)
+        return false;
+    self.n_groups = (uint32_t)groups;
+    if (who->uid == self.uid)
+        return true;
+    if (self.uid != 0)
+        return false;
+    impersonating.self = self;
+    impersonating.active = true;
+    if (take_on(who, false))
+        return true;
+    np_revert();
+    return false;
+}
+
+bool np_revert(void)
+{
+    if (!impersonating.active)
+        return true;
+    impersonating.active = !take_on(&impersonating.self, true);
+    return !impersonating.active;
+}
+
 void np_yield(void)
 {
     sched_yield();

@@ -1,3 +1,4 @@
+#include "async.h"
 #include "registry.h"
 
 #include <errno.h>
@@ -114,6 +115,8 @@ static void alarm_has_rung(void)
 }
 
 /* ---- The native thread */
+
+#define EVENTS 64
 
 /* A folder whose owner has died: this process may be the only one that comes by to clean up. */
 struct sweep {
@@ -252,7 +255,34 @@ static void on_alarm(struct sweep **sweeps)
         np_alarm(next);
 }
 
-static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
+/* Handles whose overlapped operations may go on, each held; what they do has no need of the process lock. */
+struct to_tend {
+    struct np_handle *handles[EVENTS];
+    uint32_t count;
+    bool arm;
+};
+
+static void tend_later(struct np_link *link, struct to_tend *tend)
+{
+    if (!link->handle || !link->events)
+        return;
+    np_hold(link->handle);
+    tend->handles[tend->count++] = link->handle;
+}
+
+static void link_event(struct np_link *link, uint64_t watch, uint32_t events, struct sweep **sweeps, struct to_tend *tend)
+{
+    bool gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+    if (gone || events & EPOLLIN)
+        tend_later(link, tend);
+    if (link->events && events & EPOLLIN)
+        np_link_drain_socket(link);
+    /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
+    if (gone)
+        link_gone(link, watch, sweeps);
+}
+
+static void handle_event(const struct epoll_event *event, struct sweep **sweeps, struct to_tend *tend)
 {
     struct np_watch *watch = find_watch(event->data.u64);
     if (!watch)
@@ -260,6 +290,7 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
     switch (watch->kind) {
     case NP_WATCH_ALARM:
         on_alarm(sweeps);
+        tend->arm = true;
         break;
     case NP_WATCH_PIPE:
         np_pipe_accept(watch->object);
@@ -268,9 +299,7 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps)
         np_visitor_ready(watch->object, false);
         break;
     case NP_WATCH_LINK:
-        /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
-        if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-            link_gone(watch->object, event->data.u64, sweeps);
+        link_event(watch->object, event->data.u64, event->events, sweeps, tend);
         break;
     case NP_WATCH_NOTHING:
         break;
@@ -308,16 +337,23 @@ static int do_timers(void)
 static void *native_thread(void *unused)
 {
     (void)unused;
-    struct epoll_event events[64];
+    struct epoll_event events[EVENTS];
     int timeout = -1;
     for (;;) {
-        int count = epoll_wait(np_process.epoll, events, 64, timeout);
+        int count = epoll_wait(np_process.epoll, events, EVENTS, timeout);
         struct sweep *sweeps = NULL;
+        struct to_tend tend = {.count = 0};
         pthread_mutex_lock(&np_process.lock);
         for (int i = 0; i < count; i++)
-            handle_event(&events[i], &sweeps);
+            handle_event(&events[i], &sweeps, &tend);
         timeout = do_timers();
         pthread_mutex_unlock(&np_process.lock);
+        for (uint32_t i = 0; i < tend.count; i++) {
+            np_async_tend(tend.handles[i]);
+            np_free(tend.handles[i]);
+        }
+        if (tend.arm)
+            np_async_arm_listed();
         do_sweeps(sweeps);
     }
     return NULL;
@@ -400,7 +436,9 @@ static void after_fork_in_child(void)
         handle->pipe = NULL;
         atomic_fetch_add(&handle->connect_seq, 1); /* for a call from whose signal handler this fork came */
         atomic_store(&handle->state, NP_CLOSED);
+        np_async_after_fork(handle);
     }
+    np_objects_after_fork();
     np_dial_forget();
     np_kept_after_fork();
     np_process.pid = (uint32_t)getpid();

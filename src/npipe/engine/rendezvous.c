@@ -213,6 +213,9 @@ static bool grant(struct np_visitor *visitor)
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
     handle->link = link;
+    link->handle = handle;
+    if (handle->no_socket_sleeps)
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->client_pid = link->client_pid;
     handle->peer_uid = link->peer_uid;
     atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);

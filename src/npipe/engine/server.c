@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "async.h"
 #include "registry.h"
 
 /* ---- Listening instances, with the process lock held */
@@ -291,6 +292,7 @@ static void set_up(struct np_handle *handle, const struct np_pipe *pipe, const s
     handle->quota[NPL_OUTBOUND] = options->out_quota;
     handle->server_pid = np_process.pid;
     handle->mode = options->mode;
+    handle->no_socket_sleeps = options->overlapped;
     if (pipe->type != NP_TYPE_MESSAGE)
         handle->mode &= ~(uint32_t)NP_MODE_READ_MESSAGE;
     if (options->access & NP_ACCESS_INBOUND)
@@ -309,6 +311,7 @@ static void copy_set_up(struct np_handle *fresh, const struct np_handle *handle)
     memcpy(fresh->quota, handle->quota, sizeof fresh->quota);
     fresh->server_pid = np_process.pid;
     fresh->access = handle->access;
+    fresh->no_socket_sleeps = handle->no_socket_sleeps;
     fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
 }
 
@@ -425,6 +428,7 @@ static void listen_again(struct np_handle *handle)
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
 {
     uint64_t one = 1;
+    np_async_end_connects(handle);
     atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_seq_cst);
     /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or he sees the number move. */
     if (atomic_load_explicit(&handle->connect_sleepers, memory_order_seq_cst))
@@ -547,6 +551,8 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
     uint32_t code = NP_OK, seen;
     bool first = true, asked = false;
     for (;;) {
+        if (np_cancelled(wait))
+            return NP_INTERRUPTED;
         if (code == NP_INTERRUPTED)
             return code; /* a client that has come meanwhile is there for the next call */
         seen = atomic_load_explicit(&handle->connect_seq, memory_order_acquire);
@@ -586,6 +592,32 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
         }
         code = await_client(handle, seen, wait);
     }
+}
+
+uint32_t np_async_connect(struct np_async *async)
+{
+    struct np_handle *handle = async->handle;
+    if (!handle->server)
+        return NP_INVALID_FUNCTION;
+    uint32_t code = NP_IO_PENDING;
+    pthread_mutex_lock(&np_process.lock);
+    uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
+    bool nowait = atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT;
+    if (state == NP_CLOSED || !handle->pipe) {
+        code = NP_INVALID_HANDLE;
+    } else if (state == NP_CONNECTED) {
+        np_link_look(handle->link, false);
+        code = np_link_condition(handle->link) == NP_BROKEN_PIPE ? NP_NO_DATA : NP_PIPE_CONNECTED;
+    } else {
+        if (nowait)
+            code = NP_PIPE_LISTENING;
+        else
+            np_async_add_connect(async); /* before it listens, for somebody may be waiting */
+        if (state == NP_DISCONNECTED)
+            start_listening(handle->pipe, handle);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    return code;
 }
 
 uint32_t np_disconnect(struct np_handle *handle)

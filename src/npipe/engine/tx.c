@@ -286,6 +286,8 @@ uint32_t np_tx_pump(struct np_link *link)
         op->code = NP_OK;
         news = true;
         dequeue(tx, op);
+        if (op->completed)
+            op->completed(op);
     }
     /* Another thread of this end may be the one that waited for this. */
     if (news && tx->sleepers)

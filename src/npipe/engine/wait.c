@@ -121,7 +121,11 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
 
 uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const struct np_wait *wait)
 {
+    if (np_cancelled(wait))
+        return NP_INTERRUPTED;
     uint32_t code = np_futex_wait(word, seen, bits, wait->deadline);
+    if (np_cancelled(wait))
+        return NP_INTERRUPTED;
     if (code == NP_INTERRUPTED)
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
     return code;

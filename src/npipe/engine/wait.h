@@ -10,6 +10,8 @@ struct np_wait {
     /* Asked before the first sleep and after every signal; not zero ends the wait with NP_INTERRUPTED. */
     int (*interrupted)(void *context);
     void *context;
+    /* If not NULL: somebody sets it, and then moves the word that this wait sleeps on, to end it with NP_INTERRUPTED. */
+    const _Atomic uint32_t *cancel;
 };
 
 /* What one kind of waiting on one link has learnt about its peer. Guarded by nothing: a lost update only
@@ -35,6 +37,11 @@ extern struct np_spin np_brief_spins[NP_BRIEF_SPINS];
 
 /* Sleeps on *word, of which `seen` was read before the caller found nothing ready. NP_OK means look again. */
 uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const struct np_wait *wait);
+
+static inline bool np_cancelled(const struct np_wait *wait)
+{
+    return wait->cancel && atomic_load_explicit(wait->cancel, memory_order_acquire);
+}
 
 static inline bool np_expired(const struct np_wait *wait)
 {

@@ -1,0 +1,501 @@
+# OVERLAPPED operations, completion ports and completion routines of npipe.win32.
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+cdef extern from "engine/async.h" nogil:
+    enum:
+        NP_ASYNC_READ
+        NP_ASYNC_WRITE
+        NP_ASYNC_CONNECT
+        NP_ASYNC_TRANSACT
+    struct np_async:
+        uint32_t count
+        void *owner
+        np_async *next_finished
+        np_object *event
+        np_handle *handle
+    struct np_telling:
+        np_object *event
+        np_object *file
+        np_object *port
+        uint64_t key
+        bint apc
+        void *owner
+    np_async *np_async_new()
+    void np_async_unref(np_async *)
+    void np_async_prepare(np_async *, np_handle *, int, const np_telling *)
+    uint32_t np_async_read(np_async *, void *, uint32_t)
+    uint32_t np_async_write(np_async *, const void *, uint32_t)
+    uint32_t np_async_transact(np_async *, const void *, uint32_t, void *, uint32_t)
+    uint32_t np_async_connect(np_async *)
+    uint32_t np_async_code(const np_async *)
+    void np_async_drive(np_handle *)
+    bint np_async_cancel(np_async *)
+    uint32_t np_async_cancel_all(np_handle *, const np_thread *)
+    np_async *np_async_reap()
+    bint np_async_any_finished()
+
+cdef extern from "engine/codes.h" nogil:
+    enum:
+        NP_IO_PENDING
+        NP_IO_COMPLETION
+        NP_OPERATION_ABORTED
+        NP_NOT_FOUND
+
+cdef dict _STATUS = {  # NTSTATUS of a Win32 code (SEMANTICS §0.1)
+    0: 0, 997: 0x103, 234: 0x80000005, 1: 0xC00000AF, 2: 0xC0000034, 5: 0xC0000022, 6: 0xC0000008, 87: 0xC000000D,
+    109: 0xC000014B, 121: 0xC00000B5, 230: 0xC00000AD, 231: 0xC00000AE, 232: 0xC00000B1, 233: 0xC00000B0,
+    535: 0xC00000B2, 536: 0xC00000B3, 995: 0xC0000120, 38: 0xC0000011, 1168: 0xC0000225, 8: 0xC0000017,
+}
+cdef uint32_t _STATUS_PENDING = 0x103
+
+
+cdef class Operation:
+    """One operation that was started with an OVERLAPPED: it keeps the buffers pinned until it is over."""
+
+    cdef np_async *async
+    cdef OVERLAPPED overlapped
+    cdef Target file, event
+    cdef object routine
+    cdef Py_buffer first, second
+    cdef uint8_t pinned
+
+    def __cinit__(self):
+        self.pinned = 0
+        self.async = np_async_new()
+        if self.async == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        self.unpin()
+        np_async_unref(self.async)
+
+    cdef void unpin(self) noexcept:
+        if self.pinned & 1:
+            PyBuffer_Release(&self.first)
+        if self.pinned & 2:
+            PyBuffer_Release(&self.second)
+        self.pinned = 0
+
+    cdef int pin(self, source, bint writable, bint as_second) except -1:
+        """Hold a buffer of the caller's."""
+        if as_second:
+            PyObject_GetBuffer(source, &self.second, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            self.pinned |= 2
+        else:
+            PyObject_GetBuffer(source, &self.first, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            self.pinned |= 1
+        return 0
+
+
+cdef void let_go_of(np_async *async) noexcept:
+    """The engine is through with an operation: its buffers are free, and the references that were for it are dropped."""
+    cdef Operation operation
+    if async.owner != NULL:
+        operation = <Operation>async.owner
+        async.owner = NULL
+        operation.unpin()
+        Py_DECREF(operation)
+    np_async_unref(async)
+
+
+cdef void reap_all() noexcept:
+    cdef np_async *async = np_async_reap()
+    cdef np_async *following
+    while async != NULL:
+        following = async.next_finished
+        let_go_of(async)
+        async = following
+
+
+cdef inline void reap() noexcept:
+    if np_async_any_finished():
+        reap_all()
+
+
+cdef class OVERLAPPED:
+    """What an overlapped operation is known by. Attributes as pywin32's: Offset, OffsetHigh, hEvent, object, dword, Internal, InternalHigh."""
+
+    cdef public uint32_t Offset
+    cdef public uint32_t OffsetHigh
+    cdef public object object
+    cdef public object dword
+    cdef object event
+    cdef Operation operation  # the last one that was started
+    cdef list older  # others that are still pending
+    cdef uint64_t internal, internal_high  # while there is no operation
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.Offset = self.OffsetHigh = 0
+        self.internal = self.internal_high = 0
+        self.event = 0
+        self.dword = 0
+        self.older = None
+
+    @property
+    def hEvent(self):
+        """The event that a completion sets: a handle, or 0."""
+        return self.event
+
+    @hEvent.setter
+    def hEvent(self, value):
+        number_of(value)
+        self.event = 0 if value is None else value
+
+    @property
+    def Internal(self):
+        """The NTSTATUS of the operation: 0x103 while it is pending."""
+        if self.operation is None:
+            return self.internal
+        np_async_drive(self.operation.async.handle)
+        code = np_async_code(self.operation.async)
+        return _STATUS.get(code, 0xC0000001)
+
+    @Internal.setter
+    def Internal(self, value):
+        self.operation = None
+        self.internal = value
+
+    @property
+    def InternalHigh(self):
+        """How many bytes the operation has moved."""
+        if self.operation is None or np_async_code(self.operation.async) == NP_IO_PENDING:
+            return self.internal_high
+        return self.operation.async.count
+
+    @InternalHigh.setter
+    def InternalHigh(self, value):
+        self.internal_high = value
+
+    def __hash__(self):
+        return <Py_ssize_t><void *>self >> 4
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        if not isinstance(other, OVERLAPPED):
+            return NotImplemented
+        return (self.Offset, self.OffsetHigh, number_of(self.event), self.Internal, self.InternalHigh) == (
+            other.Offset, other.OffsetHigh, number_of((<OVERLAPPED>other).event), other.Internal, other.InternalHigh)
+
+    cdef void failed_at_once(self):
+        """Windows leaves it as it began (SEMANTICS §3.2, §5.4)."""
+        self.operation = None
+        self.internal = _STATUS_PENDING
+
+    cdef void done_at_once(self, uint32_t code, uint64_t count):
+        """An operation that needs no engine."""
+        self.operation = None
+        self.internal = <uint64_t>_STATUS.get(code, 0xC0000001)
+        self.internal_high = count
+
+
+cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
+    cdef Py_ssize_t number = number_of(overlapped.event)
+    no_packet[0] = number & 1
+    number &= ~1
+    if number == 0:
+        return None
+    if type(overlapped.event) is PyHANDLE and not no_packet[0]:
+        return of_kind(overlapped.event, "event", function)
+    return of_kind(number, "event", function)
+
+
+cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str function, routine=None):
+    """A fresh operation on `pipe`, which holds a reference for the engine."""
+    cdef Operation operation = Operation.__new__(Operation)
+    cdef np_telling telling
+    cdef bint no_packet = False
+    reap()
+    operation.overlapped = overlapped
+    operation.file = pipe
+    operation.routine = routine
+    telling.apc = routine is not None
+    if routine is None:
+        operation.event = event_of(overlapped, function, &no_packet)
+    telling.event = operation.event.object if operation.event is not None else NULL
+    telling.file = pipe.object
+    telling.port = pipe.port.object if pipe.port is not None and not no_packet else NULL
+    telling.key = pipe.key
+    telling.owner = <void *>operation
+    if overlapped.operation is not None and np_async_code(overlapped.operation.async) == NP_IO_PENDING:
+        if overlapped.older is None:
+            overlapped.older = []
+        overlapped.older = [one for one in overlapped.older if np_async_code((<Operation>one).async) == NP_IO_PENDING]
+        overlapped.older.append(overlapped.operation)
+    np_async_prepare(operation.async, pipe.handle, kind, &telling)
+    overlapped.internal_high = 0
+    Py_INCREF(operation)
+    return operation
+
+
+cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
+    """What a start has given: the operation is the OVERLAPPED's from now on, unless it has failed at once."""
+    if code == NP_OK or code == NP_MORE_DATA or code == NP_IO_PENDING:
+        overlapped.operation = operation
+    else:
+        operation.async.owner = NULL
+        operation.unpin()
+        Py_DECREF(operation)
+        overlapped.failed_at_once()
+    return code
+
+
+cdef uint32_t wait_until_over(Operation operation) except? 0xFFFFFFFE:
+    """Block until the operation is over, whatever becomes of its event (a synchronous handle)."""
+    cdef np_wait wait = wait_ms(_INFINITE)
+    cdef np_object *objects[1]
+    cdef uint32_t index, code
+    cdef bint abandoned
+    objects[0] = operation.event.object if operation.event is not None else operation.file.object
+    while np_async_code(operation.async) == NP_IO_PENDING:
+        with nogil:
+            code = np_wait_objects(objects, 1, False, False, &wait, &index, &abandoned)
+        if code == NP_INTERRUPTED:
+            np_async_cancel(operation.async)
+            npipe_reraise()
+    return np_async_code(operation.async)
+
+
+def GetOverlappedResult(hFile, overlapped, bWait):
+    """GetOverlappedResult: the bytes moved; raises 996 while it is pending, and the operation's own error, 234 included (SEMANTICS §10.3)."""
+    return overlapped_result(hFile, overlapped, _INFINITE if bWait else 0, False, "GetOverlappedResult", 996)
+
+
+def overlapped_result(file, OVERLAPPED overlapped not None, timeout, bint alertable, str function, uint32_t in_vain):
+    """GetOverlappedResultEx: as GetOverlappedResult, waiting so many milliseconds; raises 258 and 192 too."""
+    cdef Operation operation = overlapped.operation
+    cdef Target target
+    cdef bint no_packet
+    cdef uint32_t code, waited
+    cdef bint pending
+    reap()
+    if operation is not None:
+        pending = np_async_code(operation.async) == NP_IO_PENDING
+        if pending:
+            np_async_drive(operation.async.handle)
+            pending = np_async_code(operation.async) == NP_IO_PENDING
+    else:
+        pending = overlapped.internal == _STATUS_PENDING
+    if pending:
+        if <uint32_t>(int(timeout) & 0xFFFFFFFF) == 0:
+            raise make_error(in_vain, function)
+        target = event_of(overlapped, function, &no_packet)
+        if target is None:
+            target = waitable(file, function)
+        waited = run_wait(&target.object, 1, False, alertable, timeout, function)
+        if waited != 0:
+            raise make_error(waited, function)
+    if operation is None or np_async_code(operation.async) == NP_IO_PENDING:
+        # Whoever has set the event counts as the completion, as on Windows.
+        code = 0 if pending else code_of_status(overlapped.internal)
+        if code:
+            raise make_error(code, function)
+        return overlapped.InternalHigh
+    reap()
+    code = np_async_code(operation.async)
+    if code:
+        raise make_error(code, function)
+    return operation.async.count
+
+
+cdef uint32_t code_of_status(uint64_t status):
+    for code, known in _STATUS.items():
+        if known == status:
+            return code
+    return 317
+
+
+def has_completed(OVERLAPPED overlapped not None):
+    """HasOverlappedIoCompleted."""
+    return overlapped.Internal != _STATUS_PENDING
+
+
+# ---- Cancelling
+
+
+def CancelIo(handle):
+    """CancelIo: the calling thread's operations on this file (SEMANTICS §10.2)."""
+    cdef Target target = target_of(handle, "CancelIo")
+    cdef np_handle *pipe
+    cdef np_thread *thread
+    if isinstance(target, PipeTarget):
+        pipe = (<PipeTarget>target).valid("CancelIo")
+        thread = own_thread()
+        with nogil:
+            np_async_cancel_all(pipe, thread)
+        reap()
+    elif target.kind not in ("file", "root"):
+        raise make_error(_INVALID_HANDLE, "CancelIo")
+
+
+cdef bint cancel_one(Operation operation):
+    cdef np_async *async = operation.async
+    cdef bint done
+    with nogil:
+        done = np_async_cancel(async)
+    return done
+
+
+def cancel_io_ex(handle, OVERLAPPED overlapped):
+    """CancelIoEx: one operation, or (None) all of this process on the file; raises 1168 when there is none."""
+    cdef Target target = target_of(handle, "CancelIoEx")
+    cdef np_handle *pipe
+    cdef uint32_t count = 0
+    if isinstance(target, PipeTarget):
+        pipe = (<PipeTarget>target).valid("CancelIoEx")
+        if overlapped is None:
+            with nogil:
+                count = np_async_cancel_all(pipe, NULL)
+            count += cancel_blocked(pipe)
+        elif overlapped.operation is not None:
+            if overlapped.operation.file is target:
+                np_async_drive(pipe)
+                count = cancel_one(overlapped.operation)
+            for one in overlapped.older or ():
+                if (<Operation>one).file is target:
+                    count += cancel_one(<Operation>one)
+    elif target.kind not in ("file", "root"):
+        raise make_error(_INVALID_HANDLE, "CancelIoEx")
+    reap()
+    if count == 0:
+        raise make_error(NP_NOT_FOUND, "CancelIoEx")
+
+
+# ---- Completion routines
+
+
+def queue_user_apc(routine, thread, value):
+    """QueueUserAPC: `routine(value)` runs in `thread`'s next alertable wait."""
+    cdef Target target = target_of(thread, "QueueUserAPC")
+    if not isinstance(target, ThreadTarget):
+        raise make_error(_INVALID_HANDLE, "QueueUserAPC")
+    if not callable(routine):
+        raise TypeError("a routine is a callable")
+    context = (routine, value)
+    Py_INCREF(context)
+    if not np_apc_queue((<ThreadTarget>target).thread, <void *>context, 0):
+        Py_DECREF(context)
+        raise make_error(31, "QueueUserAPC")
+
+
+cdef int run_routines() except -1:
+    """Run what is queued to this thread now, in order (SEMANTICS §10.5). An exception of a routine's comes out of the wait, and
+    the routines behind it stay for the next one."""
+    cdef np_apc *apc = np_apc_take()
+    cdef Operation operation
+    cdef uint32_t code, count
+    while apc != NULL:
+        if apc.async == NULL:
+            context = <object>apc.context
+            Py_DECREF(context)
+            free(apc)
+            context[0](context[1])
+        else:
+            operation = <Operation>apc.async.owner
+            code = np_async_code(operation.async)
+            count = operation.async.count
+            let_go_of(apc.async)
+            operation.routine(code, count, operation.overlapped)
+        apc = np_apc_take()
+    return 0
+
+
+# ---- Completion ports
+
+
+cdef class PortTarget(Target):
+    """A completion port."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.kind = "port"
+        self.object = np_object_new(NP_OBJECT_PORT, True, False)
+        if self.object == NULL:
+            raise MemoryError
+
+    cdef int shut(self, bint wait) except -1:
+        # What is queued goes with it.
+        cdef np_wait nothing = wait_ms(0)
+        cdef np_packet *packet = NULL
+        while np_port_take(self.object, &nothing, &packet) == NP_OK:
+            take_packet(packet)
+        return 0
+
+
+cdef tuple take_packet(np_packet *packet):
+    """(bytes, key, OVERLAPPED, code) of a packet, which is freed."""
+    cdef Operation operation
+    cdef uint32_t code = 0
+    count, key, overlapped = packet.count, packet.key, None
+    if packet.async != NULL:
+        operation = <Operation>packet.async.owner
+        overlapped = operation.overlapped
+        code = np_async_code(packet.async)
+        let_go_of(packet.async)
+    else:
+        if packet.posted != NULL:
+            overlapped = <object>packet.posted
+            Py_DECREF(overlapped)
+        free(packet)
+    return count, key, overlapped, code
+
+
+def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
+    """CreateIoCompletionPort: a new port, or `existing`, which `handle` is bound to (SEMANTICS §10.6)."""
+    cdef Target file
+    cdef Target port
+    if existing is None or number_of(existing) == 0:
+        result = handle_of(PortTarget())
+        port = (<PyHANDLE>result).target
+    else:
+        port = target_of(existing, "CreateIoCompletionPort")
+        result = existing
+    if not isinstance(port, PortTarget):
+        raise make_error(_INVALID_HANDLE, "CreateIoCompletionPort")
+    if number_of(handle) in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
+        return result
+    file = target_of(handle, "CreateIoCompletionPort")
+    if not isinstance(file, PipeTarget):
+        raise make_error(_INVALID_HANDLE if file.kind not in ("file", "root") else _INVALID_PARAMETER, "CreateIoCompletionPort")
+    if not (<PipeTarget>file).overlapped or (<PipeTarget>file).port is not None:
+        raise make_error(_INVALID_PARAMETER, "CreateIoCompletionPort")
+    (<PipeTarget>file).port = port
+    (<PipeTarget>file).key = <uint64_t>(int(completionKey) & 0xFFFFFFFFFFFFFFFF)
+    return result
+
+
+def GetQueuedCompletionStatus(hPort, timeOut):
+    """GetQueuedCompletionStatus: (code, bytes, key, OVERLAPPED); (258, 0, 0, None) when the time is over."""
+    cdef Target port = of_kind(hPort, "port", "GetQueuedCompletionStatus")
+    cdef np_wait wait = wait_ms(timeOut)
+    cdef np_packet *packet = NULL
+    cdef uint32_t code
+    reap()
+    if wait.deadline == NP_TRY:
+        code = np_port_take(port.object, &wait, &packet)
+    else:
+        with nogil:
+            code = np_port_take(port.object, &wait, &packet)
+    if code == NP_SEM_TIMEOUT:
+        return (_WAIT_TIMEOUT, 0, 0, None)
+    if code == NP_INTERRUPTED:
+        npipe_reraise()
+    if code != NP_OK:
+        raise make_error(code, "GetQueuedCompletionStatus")
+    count, key, overlapped, status = take_packet(packet)
+    return (status, count, key, overlapped)
+
+
+def PostQueuedCompletionStatus(hPort, numberOfbytes=0, completionKey=0, overlapped=None):
+    """PostQueuedCompletionStatus: a packet of the program's own."""
+    cdef Target port = of_kind(hPort, "port", "PostQueuedCompletionStatus")
+    if overlapped is not None and not isinstance(overlapped, OVERLAPPED):
+        raise TypeError("the fourth argument is an OVERLAPPED or None")
+    if overlapped is not None:
+        Py_INCREF(overlapped)
+    if not np_port_post(port.object, <uint32_t>(int(numberOfbytes) & 0xFFFFFFFF), <uint64_t>(int(completionKey) & 0xFFFFFFFFFFFFFFFF),
+                        <void *>overlapped if overlapped is not None else NULL):
+        if overlapped is not None:
+            Py_DECREF(overlapped)
+        raise MemoryError

@@ -1,0 +1,21 @@
+/* What blocking calls (io.c) and overlapped operations (async.c) have in common. */
+#ifndef NPIPE_IO_H
+#define NPIPE_IO_H
+
+#include "handle.h"
+
+/* What an operation without a link gives (SEMANTICS 3.5). */
+uint32_t np_code_without_link(const struct np_handle *handle);
+/* What ended an operation on a link which is not the handle's any more. */
+uint32_t np_code_of_end(const struct np_link *link);
+bool np_message_mode_of(const struct np_handle *handle);
+/* One attempt at a read, with rx_lock held. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
+uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
+/* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
+uint32_t np_write_condition(struct np_link *link, bool pending);
+/* Ends a pending write, with tx_lock held, which is let go meanwhile. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. */
+uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op);
+/* Whether a transaction may begin (SEMANTICS 8.1), with rx_lock held. */
+uint32_t np_transact_check(struct np_handle *handle);
+
+#endif

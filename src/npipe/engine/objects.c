@@ -1,0 +1,572 @@
+#include "objects.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "async.h"
+
+static pthread_mutex_t objects_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void np_objects_lock(void)
+{
+    pthread_mutex_lock(&objects_lock);
+}
+
+void np_objects_unlock(void)
+{
+    pthread_mutex_unlock(&objects_lock);
+}
+
+/* ---- Threads */
+
+static _Thread_local struct np_thread *self;
+static pthread_key_t exit_key;
+static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
+
+void np_wake_thread(struct np_thread *thread)
+{
+    /* Release: whoever sees the word move sees what it moved for. */
+    atomic_fetch_add_explicit(&thread->word, 1, memory_order_release);
+    np_futex_wake(&thread->word, UINT32_MAX);
+}
+
+/* A thread's end: its pending operations are cancelled (SEMANTICS 10.4), its mutexes abandoned. */
+static void thread_ends(void *value)
+{
+    struct np_thread *thread = value;
+    self = NULL;
+    np_async_cancel_thread(thread);
+    np_objects_lock();
+    thread->ended = true;
+    while (thread->owned) {
+        struct np_object *mutex = thread->owned;
+        thread->owned = mutex->next_owned;
+        mutex->owner = NULL;
+        mutex->count = 0;
+        mutex->abandoned = true;
+        np_wake_waiters(mutex);
+    }
+    thread->object.signalled = true;
+    np_wake_waiters(&thread->object);
+    np_objects_unlock();
+    np_thread_unref(thread);
+}
+
+static void make_exit_key(void)
+{
+    pthread_key_create(&exit_key, thread_ends);
+}
+
+struct np_thread *np_thread_self(void)
+{
+    static _Atomic uint64_t next_id = 1;
+    if (self)
+        return self;
+    pthread_once(&exit_key_once, make_exit_key);
+    struct np_thread *thread = calloc(1, sizeof *thread);
+    if (!thread)
+        return NULL;
+    atomic_init(&thread->refs, 1);
+    thread->object.kind = NP_OBJECT_THREAD;
+    thread->object.manual = true;
+    thread->object.due = NP_FOREVER;
+    thread->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
+    if (pthread_setspecific(exit_key, thread) != 0) {
+        free(thread);
+        return NULL;
+    }
+    self = thread;
+    return thread;
+}
+
+void np_thread_ref(struct np_thread *thread)
+{
+    atomic_fetch_add_explicit(&thread->refs, 1, memory_order_relaxed);
+}
+
+void np_thread_unref(struct np_thread *thread)
+{
+    if (thread && atomic_fetch_sub_explicit(&thread->refs, 1, memory_order_acq_rel) == 1)
+        free(thread);
+}
+
+/* ---- Objects */
+
+struct np_object *np_object_new(enum np_object_kind kind, bool manual, bool signalled)
+{
+    struct np_object *object = calloc(1, sizeof *object);
+    if (!object)
+        return NULL;
+    atomic_init(&object->refs, 1);
+    object->kind = kind;
+    object->manual = manual;
+    object->signalled = signalled;
+    object->due = NP_FOREVER;
+    return object;
+}
+
+void np_object_ref(struct np_object *object)
+{
+    atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
+}
+
+void np_object_unref(struct np_object *object)
+{
+    if (!object || atomic_fetch_sub_explicit(&object->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (object->owner) {
+        np_objects_lock();
+        struct np_object **place = &object->owner->owned;
+        while (*place && *place != object)
+            place = &(*place)->next_owned;
+        if (*place)
+            *place = object->next_owned;
+        np_objects_unlock();
+    }
+    free(object);
+}
+
+void np_wake_waiters(struct np_object *object)
+{
+    for (struct np_wait_block *block = object->waiters; block; block = block->next)
+        np_wake_thread(block->thread);
+}
+
+void np_signal(struct np_object *object)
+{
+    object->signalled = true;
+    np_wake_waiters(object);
+}
+
+void np_event_set(struct np_object *event)
+{
+    np_objects_lock();
+    np_signal(event);
+    np_objects_unlock();
+}
+
+void np_event_reset(struct np_object *event)
+{
+    np_objects_lock();
+    event->signalled = false;
+    np_objects_unlock();
+}
+
+bool np_semaphore_release(struct np_object *semaphore, uint32_t count, uint32_t *previous)
+{
+    np_objects_lock();
+    *previous = semaphore->count;
+    bool fits = count > 0 && count <= semaphore->maximum - semaphore->count;
+    if (fits) {
+        semaphore->count += count;
+        np_wake_waiters(semaphore);
+    }
+    np_objects_unlock();
+    return fits;
+}
+
+static void disown(struct np_object *mutex)
+{
+    struct np_object **place = &mutex->owner->owned;
+    while (*place != mutex)
+        place = &(*place)->next_owned;
+    *place = mutex->next_owned;
+    mutex->owner = NULL;
+}
+
+bool np_mutex_release(struct np_object *mutex)
+{
+    np_objects_lock();
+    bool mine = mutex->owner && mutex->owner == self;
+    if (mine && --mutex->count == 0) {
+        disown(mutex);
+        np_wake_waiters(mutex);
+    }
+    np_objects_unlock();
+    return mine;
+}
+
+void np_timer_set(struct np_object *timer, int64_t due, int64_t period)
+{
+    np_objects_lock();
+    timer->signalled = false;
+    timer->due = due;
+    timer->period = period;
+    np_wake_waiters(timer); /* they have to sleep for another time now */
+    np_objects_unlock();
+}
+
+void np_timer_cancel(struct np_object *timer)
+{
+    np_objects_lock();
+    timer->due = NP_FOREVER;
+    timer->period = 0;
+    np_objects_unlock();
+}
+
+/* ---- Waiting, with the lock held */
+
+/* Nothing runs for a timer: who looks at it lets it ring. */
+static void let_ring(struct np_object *timer, int64_t now)
+{
+    if (timer->due > now)
+        return;
+    timer->signalled = true;
+    if (timer->period > 0)
+        timer->due += (1 + (now - timer->due) / timer->period) * timer->period;
+    else
+        timer->due = NP_FOREVER;
+}
+
+static bool satisfied(struct np_object *object)
+{
+    switch (object->kind) {
+    case NP_OBJECT_SEMAPHORE:
+        return object->count > 0;
+    case NP_OBJECT_MUTEX:
+        return !object->owner || object->owner == self;
+    case NP_OBJECT_PORT:
+        return object->first_packet;
+    case NP_OBJECT_TIMER:
+        if (object->due != NP_FOREVER)
+            let_ring(object, np_now());
+        return object->signalled;
+    default:
+        return object->signalled;
+    }
+}
+
+/* What a wait does to the object that ends it. Whether that was a mutex whose owner had ended. */
+static bool take(struct np_object *object)
+{
+    bool abandoned = object->abandoned;
+    switch (object->kind) {
+    case NP_OBJECT_SEMAPHORE:
+        object->count--;
+        break;
+    case NP_OBJECT_MUTEX:
+        if (!object->owner) {
+            object->owner = self;
+            object->next_owned = self->owned;
+            self->owned = object;
+        }
+        object->count++;
+        object->abandoned = false;
+        break;
+    default:
+        if (!object->manual)
+            object->signalled = false;
+        abandoned = false;
+    }
+    return abandoned;
+}
+
+struct waiting {
+    struct np_object *const *objects;
+    uint32_t count;
+    bool all, alertable;
+    uint32_t seen; /* the thread's word */
+};
+
+/* Whether the wait is over; takes the objects. */
+static bool over(const struct waiting *waiting, uint32_t *index, bool *abandoned)
+{
+    *abandoned = false;
+    if (waiting->count == 0)
+        return false;
+    for (uint32_t i = 0; i < waiting->count; i++) {
+        bool ready = satisfied(waiting->objects[i]);
+        if (ready && !waiting->all) {
+            *index = i;
+            *abandoned = take(waiting->objects[i]);
+            return true;
+        }
+        if (!ready && waiting->all)
+            return false;
+    }
+    if (!waiting->all)
+        return false;
+    *index = 0;
+    for (uint32_t i = 0; i < waiting->count; i++)
+        if (take(waiting->objects[i]))
+            *abandoned = true;
+    return true;
+}
+
+#define BATCH 16
+
+/* Moves on what the objects and, in an alertable wait, the thread wait for. Without the lock. */
+static void drive(const struct waiting *waiting)
+{
+    struct np_handle *handles[BATCH];
+    for (;;) {
+        uint32_t count = 0;
+        np_objects_lock();
+        for (uint32_t i = 0; i < waiting->count && count < BATCH; i++)
+            count = np_async_moved(waiting->objects[i], handles, count, BATCH);
+        if (waiting->alertable && count < BATCH)
+            count = np_async_moved_of_thread(self, handles, count, BATCH);
+        np_objects_unlock();
+        for (uint32_t i = 0; i < count; i++) {
+            np_async_drive(handles[i]);
+            np_free(handles[i]);
+        }
+        if (count < BATCH)
+            return;
+    }
+}
+
+/* Asks the peers to wake the native thread, which wakes this one. False: something has moved meanwhile. */
+static bool arm(const struct waiting *waiting)
+{
+    struct np_handle *handles[NP_MOST_OBJECTS];
+    uint32_t count = 0;
+    bool quiet = true;
+    np_objects_lock();
+    for (uint32_t i = 0; i < waiting->count && count < NP_MOST_OBJECTS; i++)
+        count = np_async_pending(waiting->objects[i], handles, count, NP_MOST_OBJECTS);
+    if (waiting->alertable && count < NP_MOST_OBJECTS)
+        count = np_async_pending_of_thread(self, handles, count, NP_MOST_OBJECTS);
+    np_objects_unlock();
+    for (uint32_t i = 0; i < count; i++) {
+        quiet = np_async_arm(handles[i]) && quiet;
+        np_free(handles[i]);
+    }
+    return quiet;
+}
+
+static bool something_moved(const void *what)
+{
+    const struct waiting *waiting = what;
+    if (atomic_load_explicit(&self->word, memory_order_acquire) != waiting->seen)
+        return true;
+    struct np_handle *handle;
+    uint32_t count = 0;
+    np_objects_lock();
+    for (uint32_t i = 0; i < waiting->count && count == 0; i++)
+        count = np_async_moved(waiting->objects[i], &handle, 0, 1);
+    if (waiting->alertable && count == 0)
+        count = np_async_moved_of_thread(self, &handle, 0, 1);
+    np_objects_unlock();
+    if (count)
+        np_free(handle);
+    return count > 0;
+}
+
+static void enlist(struct np_object *object, struct np_wait_block *block)
+{
+    block->thread = self;
+    block->previous = NULL;
+    block->next = object->waiters;
+    if (block->next)
+        block->next->previous = block;
+    object->waiters = block;
+}
+
+static void delist(struct np_object *object, struct np_wait_block *block)
+{
+    if (block->previous)
+        block->previous->next = block->next;
+    else
+        object->waiters = block->next;
+    if (block->next)
+        block->next->previous = block->previous;
+}
+
+static int64_t next_ring(const struct waiting *waiting, int64_t deadline)
+{
+    for (uint32_t i = 0; i < waiting->count; i++)
+        if (waiting->objects[i]->kind == NP_OBJECT_TIMER && waiting->objects[i]->due < deadline)
+            deadline = waiting->objects[i]->due;
+    return deadline;
+}
+
+/* Sleeps until the thread's word moves or a timer rings. The blocks stand in the lists since before the last look. */
+static uint32_t sleep_for(const struct waiting *waiting, const struct np_wait *wait)
+{
+    np_objects_lock();
+    int64_t ring = next_ring(waiting, wait->deadline);
+    np_objects_unlock();
+    struct np_wait limited = *wait;
+    limited.deadline = ring;
+    uint32_t code = np_sleep(&self->word, waiting->seen, UINT32_MAX, &limited);
+    return code == NP_SEM_TIMEOUT && ring < wait->deadline ? NP_OK : code;
+}
+
+uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool all, bool alertable, const struct np_wait *wait,
+                         uint32_t *index, bool *abandoned)
+{
+    if (!np_thread_self())
+        return NP_NOT_ENOUGH_MEMORY;
+    struct waiting waiting = {.objects = objects, .count = count, .all = all, .alertable = alertable};
+    struct np_wait_block blocks[NP_MOST_OBJECTS];
+    bool enlisted = false, asked = false;
+    uint32_t code = NP_OK, result;
+    for (;;) {
+        drive(&waiting);
+        np_objects_lock();
+        waiting.seen = atomic_load_explicit(&self->word, memory_order_acquire);
+        if (over(&waiting, index, abandoned))
+            result = NP_OK;
+        else if (alertable && self->first_apc)
+            result = NP_IO_COMPLETION;
+        else if (code != NP_OK)
+            result = code;
+        else if (wait->deadline == NP_TRY)
+            result = NP_SEM_TIMEOUT;
+        else
+            result = NP_WOULD_WAIT;
+        bool begin = result == NP_WOULD_WAIT && !enlisted;
+        if (begin)
+            for (uint32_t i = 0; i < count; i++)
+                enlist(objects[i], &blocks[i]);
+        if (result != NP_WOULD_WAIT && enlisted)
+            for (uint32_t i = 0; i < count; i++)
+                delist(objects[i], &blocks[i]);
+        np_objects_unlock();
+        if (result != NP_WOULD_WAIT)
+            return result;
+        enlisted = true;
+        if (np_spin(&self->spin, something_moved, &waiting, wait->deadline))
+            continue;
+        if (!asked) {
+            asked = true; /* a signal that came while we were spinning has no other way to be heard */
+            if (wait->interrupted && wait->interrupted(wait->context)) {
+                code = NP_INTERRUPTED;
+                continue;
+            }
+        }
+        if (arm(&waiting))
+            code = sleep_for(&waiting, wait);
+    }
+}
+
+void np_event_pulse(struct np_object *event)
+{
+    /* Releases those who wait now: they look at the event while it is set, or not at all. As on Windows, nothing to rely on. */
+    np_event_set(event);
+    np_yield();
+    np_event_reset(event);
+}
+
+/* ---- Routines */
+
+static void append_apc(struct np_thread *thread, struct np_apc *apc)
+{
+    apc->next = NULL;
+    if (thread->last_apc)
+        thread->last_apc->next = apc;
+    else
+        thread->first_apc = apc;
+    thread->last_apc = apc;
+    np_wake_thread(thread);
+}
+
+bool np_apc_queue(struct np_thread *thread, void *context, uint64_t value)
+{
+    struct np_apc *apc = calloc(1, sizeof *apc);
+    if (!apc)
+        return false;
+    apc->context = context;
+    apc->value = value;
+    np_objects_lock();
+    bool lives = !thread->ended;
+    if (lives)
+        append_apc(thread, apc);
+    np_objects_unlock();
+    if (!lives)
+        free(apc);
+    return lives;
+}
+
+struct np_apc *np_apc_take(void)
+{
+    if (!self)
+        return NULL;
+    np_objects_lock();
+    struct np_apc *apc = self->first_apc;
+    if (apc) {
+        self->first_apc = apc->next;
+        if (!apc->next)
+            self->last_apc = NULL;
+    }
+    np_objects_unlock();
+    return apc;
+}
+
+/* ---- Ports */
+
+static void append_packet(struct np_object *port, struct np_packet *packet)
+{
+    packet->next = NULL;
+    if (port->last_packet)
+        port->last_packet->next = packet;
+    else
+        port->first_packet = packet;
+    port->last_packet = packet;
+    np_wake_waiters(port);
+}
+
+bool np_port_post(struct np_object *port, uint32_t count, uint64_t key, void *posted)
+{
+    struct np_packet *packet = calloc(1, sizeof *packet);
+    if (!packet)
+        return false;
+    packet->count = count;
+    packet->key = key;
+    packet->posted = posted;
+    np_objects_lock();
+    append_packet(port, packet);
+    np_objects_unlock();
+    return true;
+}
+
+uint32_t np_port_take(struct np_object *port, const struct np_wait *wait, struct np_packet **packet)
+{
+    for (;;) {
+        np_objects_lock();
+        struct np_packet *first = port->first_packet;
+        if (first) {
+            port->first_packet = first->next;
+            if (!first->next)
+                port->last_packet = NULL;
+        }
+        np_objects_unlock();
+        if (first) {
+            *packet = first;
+            return NP_OK;
+        }
+        uint32_t index;
+        bool abandoned;
+        uint32_t code = np_wait_objects(&port, 1, false, false, wait, &index, &abandoned);
+        if (code != NP_OK)
+            return code;
+    }
+}
+
+/* ---- What an operation's completion does to them */
+
+void np_tell(struct np_async *async)
+{
+    if (async->apc) {
+        async->own_apc.async = async;
+        append_apc(async->thread, &async->own_apc);
+        return;
+    }
+    if (async->event)
+        np_signal(async->event);
+    else if (async->file)
+        np_signal(async->file);
+    if (async->port) {
+        async->own_packet.count = async->count;
+        async->own_packet.key = async->key;
+        async->own_packet.async = async;
+        append_packet(async->port, &async->own_packet);
+    }
+}
+
+void np_objects_after_fork(void)
+{
+    pthread_mutex_init(&objects_lock, NULL);
+}

@@ -1,0 +1,63 @@
+"""Ordinary files behind CreateFile: what programs that use pipes do with files besides."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from npipe.win32._error import make_error
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["open_file"]
+
+_CREATE_NEW: Final = 1
+_CREATE_ALWAYS: Final = 2
+_OPEN_ALWAYS: Final = 4
+_TRUNCATE_EXISTING: Final = 5
+_DELETE_ON_CLOSE: Final = 0x04000000
+_CODES: Final = {FileNotFoundError: 2, FileExistsError: 80, PermissionError: 5, IsADirectoryError: 5, NotADirectoryError: 3}
+
+
+class _File:
+    """An open file, read and written at an offset, or (None) at its own position."""
+
+    def __init__(self, descriptor: int, path: str | None) -> None:
+        self._descriptor = descriptor
+        self._path = path  # to remove at the end
+
+    def read_at(self, offset: int | None, size: int) -> bytes:
+        """Return at most `size` bytes."""
+        return os.read(self._descriptor, size) if offset is None else os.pread(self._descriptor, size, offset)
+
+    def write_at(self, offset: int | None, data: ReadableBuffer) -> int:
+        """Write all of `data` and return its length in bytes."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            rest = view[done:]
+            done += os.write(self._descriptor, rest) if offset is None else os.pwrite(self._descriptor, rest, offset + done)
+        return done
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file, and remove it if that was asked for."""
+        os.close(self._descriptor)
+        if self._path is not None:
+            os.unlink(self._path)
+
+
+def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: int) -> _File:
+    """Open or create a file as CreateFile does; raises error 2, 3, 5, 80."""
+    mode = os.O_CLOEXEC | (os.O_RDWR if reads and writes else os.O_WRONLY if writes else os.O_RDONLY)
+    mode |= {_CREATE_NEW: os.O_CREAT | os.O_EXCL, _CREATE_ALWAYS: os.O_CREAT | os.O_TRUNC}.get(disposition, 0)
+    mode |= {_OPEN_ALWAYS: os.O_CREAT, _TRUNCATE_EXISTING: os.O_TRUNC}.get(disposition, 0)
+    try:
+        descriptor = os.open(path, mode, 0o666)
+    except OSError as failure:
+        raise make_error(_CODES.get(type(failure), 5), "CreateFile") from failure
+    return _File(descriptor, path if flags & _DELETE_ON_CLOSE else None)

@@ -1,0 +1,142 @@
+"""pywin32's `win32api`, as far as programs with pipes use it: handles, sleeping, identities, error texts."""
+# ruff: noqa: N802, N803 - pywin32's names
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from npipe import _engine
+from npipe.win32 import _error
+from npipe.win32._error import NO_MESSAGE, _no_such, make_error, message_of
+
+if TYPE_CHECKING:
+    from npipe._engine import PyHANDLE
+
+error = _error.error
+
+STD_INPUT_HANDLE = -10
+STD_OUTPUT_HANDLE = -11
+STD_ERROR_HANDLE = -12
+_PROCESS = -1
+_THREAD = -2
+
+_last = threading.local()
+
+
+def CloseHandle(handle: PyHANDLE | int, /) -> None:
+    """CloseHandle; raises 6."""
+    _engine.close_handle(handle)
+
+
+def DuplicateHandle(
+    hSourceProcess: object,
+    hSource: PyHANDLE | int,
+    hTargetProcessHandle: object,
+    desiredAccess: int,
+    bInheritHandle: object,
+    options: int,
+    /,
+) -> PyHANDLE:
+    """DuplicateHandle within this process: a second handle of the same object."""
+    del hSourceProcess, hTargetProcessHandle, desiredAccess, bInheritHandle
+    copy = _engine.duplicate_handle(hSource)
+    if options & 1:  # DUPLICATE_CLOSE_SOURCE
+        _engine.close_handle(hSource)
+    return copy
+
+
+def Sleep(milliseconds: int, bAlterable: object = 0, /) -> int:
+    """Sleep, or with `bAlterable` SleepEx."""
+    return _engine.sleep_ex(milliseconds, bAlterable)
+
+
+def SleepEx(milliseconds: int, bAlertable: object, /) -> int:
+    """SleepEx: 0 when the time is over, 192 after completion routines have run."""
+    return _engine.sleep_ex(milliseconds, bAlertable)
+
+
+def GetCurrentProcess() -> int:
+    """GetCurrentProcess: a number that stands for this process."""
+    return _PROCESS
+
+
+def GetCurrentProcessId() -> int:
+    """GetCurrentProcessId."""
+    return os.getpid()
+
+
+def GetCurrentThread() -> int:
+    """GetCurrentThread: a number that stands for the calling thread; DuplicateHandle makes a handle of it."""
+    _engine.note_thread(threading.get_native_id())
+    return _THREAD
+
+
+def GetCurrentThreadId() -> int:
+    """GetCurrentThreadId."""
+    _engine.note_thread(threading.get_native_id())
+    return threading.get_native_id()
+
+
+def GetLastError() -> int:
+    """GetLastError: what SetLastError has set in this thread, 0 at first; calls here raise their errors instead."""
+    return int(getattr(_last, "code", 0))
+
+
+def SetLastError(errCode: int, /) -> None:
+    """SetLastError."""
+    _last.code = errCode
+
+
+def FormatMessage(errCode: int = 0, /) -> str:
+    """FormatMessage of a system error, with the line's end that Windows puts there."""
+    return (message_of(errCode or GetLastError()) or NO_MESSAGE) + "\r\n"
+
+
+def GetTickCount() -> int:
+    """GetTickCount: milliseconds of a clock that only goes forward, as an unsigned 32-bit number."""
+    return int(time.monotonic() * 1000) & 0xFFFFFFFF
+
+
+def GetUserName() -> str:
+    """GetUserName."""
+    return getpass.getuser()
+
+
+def GetComputerName() -> str:
+    """GetComputerName: in capitals, without a domain."""
+    return socket.gethostname().partition(".")[0].upper()
+
+
+def GetTempPath() -> str:
+    """GetTempPath, with a separator at its end."""
+    for variable in ("TMP", "TEMP", "TMPDIR"):
+        if os.environ.get(variable):
+            return os.path.join(os.environ[variable], "")
+    return os.path.join(tempfile.gettempdir(), "")
+
+
+def GetHandleInformation(handle: PyHANDLE | int, /) -> int:
+    """GetHandleInformation: 0; raises 6."""
+    _engine.handle_kind(handle, "GetHandleInformation")
+    return 0
+
+
+def GetStdHandle(nStdHandle: int, /) -> int:
+    """GetStdHandle: not provided here; raises 50."""
+    del nStdHandle
+    raise make_error(50, "GetStdHandle")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise _no_such("win32api", name)
+
+
+del annotations, TYPE_CHECKING

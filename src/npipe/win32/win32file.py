@@ -1,0 +1,157 @@
+"""pywin32's `win32file`, as far as pipes go: opening, reading, writing, overlapped results, completion ports.
+
+`CreateFile` opens pipes; ordinary files too, as far as plain reading and writing go. A name that is not here raises
+`AttributeError`.
+"""
+# ruff: noqa: N802, N803 - pywin32's names
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npipe import _engine
+from npipe.errors import PipeError
+from npipe.names import is_pipe_root, parse_win32_name
+from npipe.transports.local import root_folder
+from npipe.win32 import _error, _files, _security
+from npipe.win32._error import _no_such, make_error
+
+if TYPE_CHECKING:
+    from npipe._engine import PyHANDLE
+
+error = _error.error
+
+GENERIC_READ = -2147483648
+GENERIC_WRITE = 1073741824
+GENERIC_EXECUTE = 536870912
+GENERIC_ALL = 268435456
+FILE_GENERIC_READ = 0x120089
+FILE_GENERIC_WRITE = 0x120116
+FILE_ALL_ACCESS = 0x1F01FF
+FILE_READ_DATA = 1
+FILE_WRITE_DATA = 2
+FILE_APPEND_DATA = 4
+FILE_CREATE_PIPE_INSTANCE = 4
+FILE_READ_ATTRIBUTES = 0x80
+FILE_WRITE_ATTRIBUTES = 0x100
+FILE_SHARE_READ = 1
+FILE_SHARE_WRITE = 2
+FILE_SHARE_DELETE = 4
+CREATE_NEW = 1
+CREATE_ALWAYS = 2
+OPEN_EXISTING = 3
+OPEN_ALWAYS = 4
+TRUNCATE_EXISTING = 5
+FILE_ATTRIBUTE_NORMAL = 0x80
+FILE_FLAG_OVERLAPPED = 0x40000000
+FILE_FLAG_WRITE_THROUGH = -2147483648
+FILE_FLAG_NO_BUFFERING = 0x20000000
+FILE_FLAG_RANDOM_ACCESS = 0x10000000
+FILE_FLAG_SEQUENTIAL_SCAN = 0x8000000
+FILE_FLAG_DELETE_ON_CLOSE = 0x4000000
+FILE_FLAG_BACKUP_SEMANTICS = 0x2000000
+FILE_FLAG_OPEN_REPARSE_POINT = 0x200000
+SECURITY_ANONYMOUS = 0
+SECURITY_IDENTIFICATION = 0x10000
+SECURITY_IMPERSONATION = 0x20000
+SECURITY_DELEGATION = 0x30000
+SECURITY_CONTEXT_TRACKING = 0x40000
+SECURITY_EFFECTIVE_ONLY = 0x80000
+SECURITY_SQOS_PRESENT = 0x100000
+FILE_TYPE_UNKNOWN = 0
+FILE_TYPE_DISK = 1
+FILE_TYPE_CHAR = 2
+FILE_TYPE_PIPE = 3
+INVALID_HANDLE_VALUE = -1
+
+OVERLAPPED = _engine.OVERLAPPED
+AllocateReadBuffer = _engine.AllocateReadBuffer
+ReadFile = _engine.ReadFile
+WriteFile = _engine.WriteFile
+FlushFileBuffers = _engine.FlushFileBuffers
+CancelIo = _engine.CancelIo
+GetOverlappedResult = _engine.GetOverlappedResult
+CreateIoCompletionPort = _engine.CreateIoCompletionPort
+GetQueuedCompletionStatus = _engine.GetQueuedCompletionStatus
+PostQueuedCompletionStatus = _engine.PostQueuedCompletionStatus
+
+_READ = 0x80000000 | 0x10000000 | 1  # GENERIC_READ, GENERIC_ALL, FILE_READ_DATA
+_WRITE = 0x40000000 | 0x10000000 | 2
+_WRITE_ATTRIBUTES = 0x40000000 | 0x10000000 | 0x100
+
+
+def CreateFile(
+    FileName: str,
+    DesiredAccess: int,
+    ShareMode: int,
+    SecurityAttributes: object,
+    CreationDisposition: int,
+    FlagsAndAttributes: int,
+    TemplateFile: object = None,
+    /,
+) -> PyHANDLE:
+    r"""CreateFile: open a pipe (SEMANTICS §2.5), or a file.
+
+    Raises 2 (no such pipe), 231 (no instance listens), 5 (direction or access rule), 87 (the disposition), 3, 123.
+    """
+    del ShareMode, TemplateFile
+    if not isinstance(FileName, str):
+        raise TypeError(f"the name of a file is text, not {type(FileName).__name__}")
+    if SecurityAttributes not in (None, 0) and not isinstance(SecurityAttributes, _security.SECURITY_ATTRIBUTES):
+        raise TypeError("the security attributes are SECURITY_ATTRIBUTES or None")
+    access, flags = DesiredAccess & 0xFFFFFFFF, FlagsAndAttributes & 0xFFFFFFFF
+    if not FileName:
+        raise make_error(3, "CreateFile")
+    if not CREATE_NEW <= CreationDisposition <= TRUNCATE_EXISTING:
+        raise make_error(87, "CreateFile")
+    overlapped = bool(flags & FILE_FLAG_OVERLAPPED)
+    if is_pipe_root(FileName):
+        return _engine.file_handle("root", None, overlapped)
+    if not _is_device(FileName):
+        file = _files.open_file(
+            FileName, reads=bool(access & _READ), writes=bool(access & _WRITE), disposition=CreationDisposition, flags=flags
+        )
+        return _engine.file_handle("file", file, overlapped)
+    try:
+        name = parse_win32_name(FileName)
+    except PipeError as failure:
+        raise make_error(failure.winerror or 123, "CreateFile") from None
+    if name.host is not None:
+        raise make_error(53, "CreateFile")
+    wanted = 4  # FILE_READ_ATTRIBUTES comes with every handle
+    wanted |= 1 if access & _READ else 0
+    wanted |= 2 if access & _WRITE else 0
+    wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
+    result = _engine.open_pipe(root_folder(), name.folder, name.display, name.path, access=wanted, overlapped=overlapped)
+    if isinstance(result, int):
+        raise make_error(result, "CreateFile")
+    return result
+
+
+CreateFileW = CreateFile
+
+
+def _is_device(name: str) -> bool:
+    return name.replace("/", "\\").startswith(("\\\\", "\\??\\"))
+
+
+def CloseHandle(handle: PyHANDLE | int, /) -> None:
+    """CloseHandle; raises 6."""
+    _engine.close_handle(handle)
+
+
+def GetFileType(hFile: PyHANDLE | int, /) -> int:
+    """GetFileType: 3 (FILE_TYPE_PIPE) for both ends of a pipe."""
+    kind = _engine.handle_kind(hFile, "GetFileType")
+    if kind not in ("pipe", "file", "root"):
+        raise make_error(6, "GetFileType")
+    return {"pipe": FILE_TYPE_PIPE, "file": FILE_TYPE_DISK}.get(kind, FILE_TYPE_PIPE)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise _no_such("win32file", name)
+
+
+del annotations, TYPE_CHECKING

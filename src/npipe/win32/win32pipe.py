@@ -1,0 +1,251 @@
+"""pywin32's `win32pipe`: all of it, and the ids that kernel32 has beside it."""
+# ruff: noqa: N802, N803 - pywin32's names
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from npipe import _engine
+from npipe.errors import PipeError
+from npipe.names import parse_win32_name
+from npipe.transports.local import root_folder
+from npipe.win32 import _error
+from npipe.win32._access import access_rule
+from npipe.win32._error import _no_such, make_error
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from npipe._engine import PyHANDLE
+    from npipe.names import PipeName
+
+error = _error.error
+
+PIPE_ACCESS_INBOUND = 1
+PIPE_ACCESS_OUTBOUND = 2
+PIPE_ACCESS_DUPLEX = 3
+FILE_FLAG_FIRST_PIPE_INSTANCE = 0x80000
+FILE_FLAG_OVERLAPPED = 0x40000000
+FILE_FLAG_WRITE_THROUGH = -2147483648
+PIPE_TYPE_BYTE = 0
+PIPE_TYPE_MESSAGE = 4
+PIPE_READMODE_BYTE = 0
+PIPE_READMODE_MESSAGE = 2
+PIPE_WAIT = 0
+PIPE_NOWAIT = 1
+PIPE_ACCEPT_REMOTE_CLIENTS = 0
+PIPE_REJECT_REMOTE_CLIENTS = 8
+PIPE_CLIENT_END = 0
+PIPE_SERVER_END = 1
+PIPE_UNLIMITED_INSTANCES = 255
+NMPWAIT_NOWAIT = 1
+NMPWAIT_USE_DEFAULT_WAIT = 0
+NMPWAIT_WAIT_FOREVER = -1
+
+_OPEN_MODE_BITS = 0xC10C0003 | 0x40000  # direction, first instance (WRITE_OWNER), overlapped, write-through, other rights
+_PIPE_MODE_BITS = 0xF
+_MOST_INSTANCES = 255
+_CREATE = "CreateNamedPipe"
+
+ConnectNamedPipe = _engine.ConnectNamedPipe
+DisconnectNamedPipe = _engine.DisconnectNamedPipe
+PeekNamedPipe = _engine.PeekNamedPipe
+TransactNamedPipe = _engine.TransactNamedPipe
+GetNamedPipeInfo = _engine.GetNamedPipeInfo
+GetNamedPipeClientProcessId = _engine.GetNamedPipeClientProcessId
+GetNamedPipeServerProcessId = _engine.GetNamedPipeServerProcessId
+
+
+def _name(text: object, function: str) -> PipeName:
+    if not isinstance(text, str):
+        raise TypeError(f"the name of a pipe is text, not {type(text).__name__}")
+    try:
+        name = parse_win32_name(text)
+    except PipeError as failure:
+        raise make_error(failure.winerror or 123, function) from None
+    return name
+
+
+def CreateNamedPipe(
+    pipeName: str,
+    openMode: int,
+    pipeMode: int,
+    nMaxInstances: int,
+    nOutBufferSize: int,
+    nInBufferSize: int,
+    nDefaultTimeOut: int,
+    sa: object,
+    /,
+) -> PyHANDLE:
+    """CreateNamedPipe: a new, listening instance (SEMANTICS §2). `sa` None: only this user may connect.
+
+    Raises 87 (bits, instances), 123 or 3 (the name), 231 (the limit), 5 (first instance or direction).
+    """
+    name = _name(pipeName, _CREATE)
+    if name.host is not None:
+        raise make_error(123, _CREATE)
+    open_mode, pipe_mode = openMode & 0xFFFFFFFF, pipeMode & 0xFFFFFFFF
+    wrong = open_mode & PIPE_ACCESS_DUPLEX == 0 or open_mode & ~_OPEN_MODE_BITS or pipe_mode & ~_PIPE_MODE_BITS
+    wrong = wrong or (pipe_mode & PIPE_READMODE_MESSAGE and not pipe_mode & PIPE_TYPE_MESSAGE)
+    if wrong or not 1 <= nMaxInstances <= _MOST_INSTANCES:
+        raise make_error(87, _CREATE)
+    rule = access_rule(sa, open_mode & PIPE_ACCESS_DUPLEX)
+    result = _engine.create_pipe_instance(
+        root_folder(),
+        name.folder,
+        name.display,
+        name.path,
+        open_mode=open_mode,
+        type=pipe_mode & PIPE_TYPE_MESSAGE,
+        mode=pipe_mode & (PIPE_READMODE_MESSAGE | PIPE_NOWAIT),
+        max_instances=nMaxInstances,
+        out_quota=nOutBufferSize & 0xFFFFFFFF,
+        in_quota=nInBufferSize & 0xFFFFFFFF,
+        default_timeout_ms=nDefaultTimeOut & 0xFFFFFFFF,
+        everyone=rule.everyone,
+        uids=rule.uids,
+        gids=rule.gids,
+        allowed=rule.access,
+    )
+    if isinstance(result, int):
+        raise make_error(result, _CREATE)
+    return result
+
+
+def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
+    """WaitNamedPipe: until an instance listens, at most `timeout` milliseconds (SEMANTICS §4).
+
+    0 (NMPWAIT_USE_DEFAULT_WAIT) is the pipe's own time-out, -1 (NMPWAIT_WAIT_FOREVER) none. Raises 121 (the time is
+    over), 2 (no such pipe), 161 (not a pipe's name).
+    """
+    if not isinstance(pipeName, str):
+        raise TypeError(f"the name of a pipe is text, not {type(pipeName).__name__}")
+    try:
+        name = parse_win32_name(pipeName)
+    except PipeError:
+        raise make_error(161, "WaitNamedPipe") from None
+    code = 53 if name.host is not None else _engine.wait_for_pipe(root_folder(), name.folder, name.display, timeout)
+    if code:
+        raise make_error(code, "WaitNamedPipe")
+
+
+def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: int, /) -> bytes:
+    """CallNamedPipe: open, transact, close; the reply, at most `bufSize` bytes (SEMANTICS §8.3).
+
+    Raises 2, 231 (no instance came free within `timeOut` milliseconds), 5, 87 (a byte pipe), 234 (a longer reply: its
+    rest is lost), 109 and 233 (no reply).
+    """
+    from npipe.win32 import win32file
+
+    if isinstance(data, str):
+        raise TypeError("a bytes-like object is required, not 'str'")
+    try:
+        handle = _open_for_call(pipeName)
+    except error as busy:
+        if busy.winerror == 2:  # noqa: PLR2004 - ERROR_FILE_NOT_FOUND
+            raise
+        try:
+            WaitNamedPipe(pipeName, timeOut)
+        except error as in_vain:
+            if in_vain.winerror != 121:  # noqa: PLR2004 - ERROR_SEM_TIMEOUT
+                raise make_error(in_vain.winerror, "CallNamedPipe") from None
+        handle = _open_for_call(pipeName)
+    try:
+        _engine.set_pipe_state(handle, PIPE_READMODE_MESSAGE)
+        code, reply = TransactNamedPipe(handle, data, bufSize, None)
+    except error as failure:
+        raise make_error(failure.winerror, "CallNamedPipe") from None
+    finally:
+        win32file.CloseHandle(handle)
+    if code:
+        raise make_error(code, "CallNamedPipe")
+    return bytes(reply)
+
+
+def _open_for_call(name: str) -> PyHANDLE:
+    from npipe.win32 import win32file
+
+    try:
+        return win32file.CreateFile(
+            name, win32file.GENERIC_READ | win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, None
+        )
+    except error as failure:
+        raise make_error(failure.winerror, "CallNamedPipe") from None
+
+
+def SetNamedPipeHandleState(
+    hPipe: PyHANDLE | int, Mode: int | None, MaxCollectionCount: int | None, CollectDataTimeout: int | None, /
+) -> None:
+    """SetNamedPipeHandleState: read mode and wait mode; the others are for pipes of other machines (SEMANTICS §9.1)."""
+    if MaxCollectionCount is not None or CollectDataTimeout is not None:
+        _engine.handle_kind(hPipe, "SetNamedPipeHandleState")
+        raise make_error(87, "SetNamedPipeHandleState")
+    if Mode is not None:
+        _engine.set_pipe_state(hPipe, Mode & 0xFFFFFFFF)
+
+
+def GetNamedPipeHandleState(
+    hPipe: PyHANDLE | int, bGetCollectionData: object = False, bGetUserName: object = False, /
+) -> tuple[int, int, int | None, int | None, str | None]:
+    """GetNamedPipeHandleState: (modes, instances, None, None, the client's user or None) (SEMANTICS §9.2)."""
+    mode, instances = _engine.get_pipe_state(hPipe)
+    if bGetCollectionData:
+        raise make_error(87, "GetNamedPipeHandleState")
+    user = None
+    if bGetUserName:
+        is_server, connected, has_read, _pid, uid = _engine.pipe_peer(hPipe, "GetNamedPipeHandleState")
+        if not is_server:
+            raise make_error(87, "GetNamedPipeHandleState")
+        if not connected or not has_read:
+            raise make_error(1368, "GetNamedPipeHandleState")
+        user = _user_name(uid)
+    return mode, instances, None, None, user
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
+    """CreatePipe: (the end to read from, the end to write to) of a byte pipe without a name of its own."""
+    from npipe.win32 import win32file
+
+    name = rf"\\.\pipe\npipe.anonymous.{os.getpid()}.{uuid4().hex}"
+    size = (nSize & 0xFFFFFFFF) or 4096
+    reader = CreateNamedPipe(
+        name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE, PIPE_TYPE_BYTE, 1, size, size, 120_000, sa
+    )
+    writer = win32file.CreateFile(name, win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, None)
+    return reader, writer
+
+
+def GetNamedPipeClientSessionId(hPipe: PyHANDLE | int, /) -> int:
+    """GetNamedPipeClientSessionId: the session (setsid) that the client's process is in (SEMANTICS §11)."""
+    return _session(GetNamedPipeClientProcessId(hPipe), "GetNamedPipeClientSessionId")
+
+
+def GetNamedPipeServerSessionId(hPipe: PyHANDLE | int, /) -> int:
+    """GetNamedPipeServerSessionId: the session (setsid) that the server's process is in (SEMANTICS §11)."""
+    return _session(GetNamedPipeServerProcessId(hPipe), "GetNamedPipeServerSessionId")
+
+
+def _session(pid: int, function: str) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        raise make_error(1168, function) from None
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise _no_such("win32pipe", name)
+
+
+del annotations, TYPE_CHECKING
