@@ -26,6 +26,8 @@ cdef extern from "engine/async.h" nogil:
     void np_async_prepare(np_async *, np_handle *, int, const np_telling *)
     uint32_t np_async_read(np_async *, void *, uint32_t)
     uint32_t np_async_write(np_async *, const void *, uint32_t)
+    bint np_async_lacks_rest(np_async *)
+    uint32_t np_async_await_rest(np_async *)
     uint32_t np_async_transact(np_async *, const void *, uint32_t, void *, uint32_t)
     uint32_t np_async_connect(np_async *)
     uint32_t np_async_code(const np_async *)

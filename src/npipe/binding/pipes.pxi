@@ -335,8 +335,12 @@ cdef uint32_t start_read(OVERLAPPED overlapped, PipeTarget pipe, buffer, str fun
     except BaseException:
         begun(overlapped, operation, _INVALID_PARAMETER)
         raise
-    return finish_start(overlapped, pipe, operation,
-                        np_async_read(operation.async, operation.first.buf, <uint32_t>operation.first.len), function)
+    cdef np_async *async = operation.async
+    cdef uint32_t code = np_async_read(async, operation.first.buf, <uint32_t>operation.first.len)
+    if code == NP_IO_PENDING and np_async_lacks_rest(async):
+        with nogil:
+            code = np_async_await_rest(async)
+    return finish_start(overlapped, pipe, operation, code, function)
 
 
 cdef uint32_t start_write(OVERLAPPED overlapped, PipeTarget pipe, data, str function, routine=None) except? 0xFFFFFFFE:

@@ -67,6 +67,7 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     if (async->port)
         np_object_ref(async->port);
     async->count = 0;
+    async->cancelling = false;
     atomic_store_explicit(&async->code, NP_IO_PENDING, memory_order_relaxed);
     np_objects_lock();
     if (async->event)
@@ -242,6 +243,10 @@ void np_async_drive_reads(struct np_handle *handle, struct np_link *link)
     while ((op = link->rx.first) && op->completed) {
         struct np_async *async = np_async_of(op);
         uint32_t code = np_read_step(handle, link, op, async->message_mode, false);
+        /* Reads are pended on an empty queue, so what stands there came after this one, and was its at once: a
+         * DisconnectNamedPipe behind it takes nothing back. */
+        if (code == NP_PIPE_NOT_CONNECTED && np_rx_read(link, op, async->message_mode, false) == NP_OK)
+            code = NP_OK;
         if (code == NP_WOULD_WAIT || (code == NP_NO_DATA && async->kind == NP_ASYNC_TRANSACT))
             break; /* a transaction waits also on a NOWAIT handle (SEMANTICS 8.2) */
         np_rx_leave(link, op);
@@ -251,6 +256,30 @@ void np_async_drive_reads(struct np_handle *handle, struct np_link *link)
             np_async_complete(async, code, 0);
     }
     note_reads(link);
+}
+
+/* The reader has gone. The first pended write fails; with its bytes out of the way those behind it that are within the quota
+ * count as written, which on a pipe that is at its end is as good as lost (as the recorded scenarios have it). */
+static void fail_writes(struct np_link *link, uint32_t code)
+{
+    struct np_tx *tx = &link->tx;
+    uint64_t kept = 0;
+    bool first = true;
+    if (tx->first && code == NP_BROKEN_PIPE)
+        kept = tx->first->end - tx->first->size - tx->consumed;
+    struct np_op *next;
+    for (struct np_op *op = tx->first; op; op = next) {
+        next = op->next;
+        if (!op->completed)
+            continue;
+        bool fits = !first && kept + op->size <= tx->quota;
+        if (fits)
+            kept += op->size;
+        first = false;
+        np_tx_forget(link, op);
+        op->code = fits ? NP_OK : code;
+        op->completed(op);
+    }
 }
 
 void np_async_drive_writes(struct np_handle *handle, struct np_link *link)
@@ -263,17 +292,8 @@ void np_async_drive_writes(struct np_handle *handle, struct np_link *link)
     uint32_t code = np_tx_pump(link);
     if (code == NP_OK)
         code = condition;
-    if (code != NP_OK) {
-        struct np_op *next;
-        for (struct np_op *op = link->tx.first; op; op = next) {
-            next = op->next;
-            if (!op->completed)
-                continue;
-            np_tx_forget(link, op);
-            op->code = code;
-            op->completed(op);
-        }
-    }
+    if (code != NP_OK)
+        fail_writes(link, code);
     note_writes(link);
 }
 
@@ -474,6 +494,46 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
     return code;
 }
 
+#define REST_PATIENCE_NS INT64_C(50000000)
+
+bool np_async_lacks_rest(struct np_async *async)
+{
+    struct np_handle *handle = async->handle;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = async->link;
+    bool lacks = link && handle->link == link && link->rx.first == &async->op && np_link_quiet(link) &&
+                 (link->rx.active || np_rx_more_announced(link));
+    pthread_mutex_unlock(&handle->rx_lock);
+    return lacks;
+}
+
+uint32_t np_async_await_rest(struct np_async *async)
+{
+    const struct np_wait wait = {.deadline = np_now() + REST_PATIENCE_NS};
+    struct np_handle *handle = async->handle;
+    while (np_async_lacks_rest(async) && !np_expired(&wait)) {
+        pthread_mutex_lock(&handle->rx_lock);
+        struct np_link *link = async->link;
+        uint32_t seen = 0;
+        bool sleep = false;
+        if (link) {
+            np_link_ref(link);
+            seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
+            atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_READ, memory_order_relaxed);
+            /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
+            atomic_thread_fence(memory_order_seq_cst);
+            sleep = !has_moved(async);
+        }
+        pthread_mutex_unlock(&handle->rx_lock);
+        if (sleep)
+            np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, &wait);
+        if (link)
+            np_link_unref(link);
+        np_async_drive(handle);
+    }
+    return np_async_code(async);
+}
+
 uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
 {
     struct np_handle *handle = async->handle;
@@ -513,9 +573,12 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     } else {
         code = refuse(async, code);
     }
+    bool at_once = pended && !np_tx_all_put(link);
     pthread_mutex_unlock(&handle->tx_lock);
     if (pended)
         arm_later(handle);
+    if (at_once)
+        np_alarm(0); /* the reader is to find all of it, and needs us to bring the rest */
     return code;
 }
 
@@ -605,6 +668,8 @@ void np_async_end(struct np_link *link, uint32_t code)
         np_rx_leave(link, op);
         np_async_complete(np_async_of(op), code, 0);
     }
+    if (code == NP_PIPE_NOT_CONNECTED)
+        fail_writes(link, code);
     for (struct np_op *op = link->tx.first; op; op = next) {
         next = op->next;
         if (!op->completed)
@@ -673,16 +738,29 @@ bool np_async_cancel(struct np_async *async)
     }
 }
 
+/* The next to cancel: reads in the order in which they began, then writes from the last one back, so that none is let through
+ * by the one before it going away. With the objects' lock. */
+static struct np_async *next_to_cancel(const struct np_handle *handle, const struct np_thread *thread)
+{
+    struct np_async *read = NULL, *write = NULL;
+    for (struct np_async *async = handle->asyncs; async; async = async->of_handle.next) {
+        if (async->cancelling || (thread && async->thread != thread))
+            continue;
+        if (async->kind != NP_ASYNC_WRITE)
+            read = async;
+        else if (!write)
+            write = async;
+    }
+    return read ? read : write;
+}
+
 uint32_t np_async_cancel_all(struct np_handle *handle, const struct np_thread *thread)
 {
     uint32_t cancelled = 0;
+    np_async_drive(handle);
     for (;;) {
         np_objects_lock();
-        struct np_async *found = NULL;
-        /* The oldest first: the lists grow at their heads. */
-        for (struct np_async *async = handle->asyncs; async; async = async->of_handle.next)
-            if (!async->cancelling && (!thread || async->thread == thread))
-                found = async;
+        struct np_async *found = next_to_cancel(handle, thread);
         if (found) {
             found->cancelling = true;
             np_async_ref(found);
