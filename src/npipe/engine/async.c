@@ -668,8 +668,6 @@ void np_async_end(struct np_link *link, uint32_t code)
         np_rx_leave(link, op);
         np_async_complete(np_async_of(op), code, 0);
     }
-    if (code == NP_PIPE_NOT_CONNECTED)
-        fail_writes(link, code);
     for (struct np_op *op = link->tx.first; op; op = next) {
         next = op->next;
         if (!op->completed)
