@@ -69,12 +69,11 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     async->count = 0;
     async->cancelling = false;
     atomic_store_explicit(&async->code, NP_IO_PENDING, memory_order_relaxed);
-    np_objects_lock();
+    /* SEMANTICS 10.3. Relaxed: who waits for it meanwhile sees it set or not, as with a ResetEvent of another thread. */
     if (async->event)
-        async->event->signalled = false; /* SEMANTICS 10.3 */
+        atomic_store_explicit(&async->event->signalled, false, memory_order_relaxed);
     if (async->file)
-        async->file->signalled = false;
-    np_objects_unlock();
+        atomic_store_explicit(&async->file->signalled, false, memory_order_relaxed);
     let_go(&before);
 }
 
@@ -107,6 +106,8 @@ static void enlist(struct np_async *async)
 {
     struct np_object *object = signalled_by(async);
     np_async_ref(async);
+    if (async->kind == NP_ASYNC_WRITE)
+        atomic_fetch_add_explicit(&async->handle->pending_writes, 1, memory_order_release);
     np_objects_lock();
     async->listed = true;
     LIST(async->handle->asyncs, async, of_handle);
@@ -125,6 +126,8 @@ static void delist(struct np_async *async)
     if (!async->listed)
         return;
     async->listed = false;
+    if (async->kind == NP_ASYNC_WRITE)
+        atomic_fetch_sub_explicit(&async->handle->pending_writes, 1, memory_order_release);
     UNLIST(async->handle->asyncs, async, of_handle);
     if (async->thread)
         UNLIST(async->thread->asyncs, async, of_thread);
@@ -303,6 +306,8 @@ void np_async_drive(struct np_handle *handle)
     if (handle->link && handle->link->rx.first)
         np_async_drive_reads(handle, handle->link);
     pthread_mutex_unlock(&handle->rx_lock);
+    if (atomic_load_explicit(&handle->pending_writes, memory_order_acquire) == 0)
+        return;
     pthread_mutex_lock(&handle->tx_lock);
     if (handle->link)
         np_async_drive_writes(handle, handle->link);
@@ -363,6 +368,8 @@ static struct np_handle *to_arm;
  * when the moment is over, the native thread takes care of it. */
 static void arm_later(struct np_handle *handle)
 {
+    if (atomic_load_explicit(&handle->to_arm, memory_order_acquire))
+        return;
     pthread_mutex_lock(&arm_lock);
     bool fresh = !handle->to_arm;
     if (fresh) {
@@ -457,7 +464,6 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
     op->out = buffer;
     op->size = size;
     async->message_mode = np_message_mode_of(handle);
-    enlist(async);
     if (!link) {
         code = np_code_without_link(handle);
     } else {
@@ -469,8 +475,10 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
             code = NP_NO_DATA; /* others wait already: nothing is there */
     }
     if (code == NP_OK) {
+        np_async_ref(async);
         np_async_complete(async, op->code, op->count);
     } else if (code == NP_WOULD_WAIT) {
+        enlist(async);
         /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
         op->pended = !link->rx.active;
         op->completed = completed;
@@ -482,7 +490,6 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
         code = np_async_code(async);
         pended = code == NP_IO_PENDING;
     } else {
-        code = refuse(async, code);
         pthread_mutex_unlock(&handle->rx_lock);
         return code;
     }
@@ -546,7 +553,6 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     bool pended = false;
     op->in = data;
     op->size = size;
-    enlist(async);
     if (code == NP_OK && !(size == 0 && link->type != NP_TYPE_MESSAGE)) {
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
             code = np_tx_nowait(link, data, size, &written);
@@ -554,6 +560,7 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             code = np_tx_try(link, data, size);
     }
     if (code == NP_WOULD_WAIT) {
+        enlist(async);
         op->completed = completed;
         async->link = link;
         np_link_ref(link);
@@ -569,9 +576,8 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             code = refuse(async, code);
         }
     } else if (code == NP_OK) {
+        np_async_ref(async);
         np_async_complete(async, NP_OK, written);
-    } else {
-        code = refuse(async, code);
     }
     bool at_once = pended && !np_tx_all_put(link);
     pthread_mutex_unlock(&handle->tx_lock);

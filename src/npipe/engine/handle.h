@@ -44,7 +44,8 @@ struct np_handle {
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
     struct np_async *asyncs;   /* guarded by the objects' lock */
     struct np_async *connects; /* guarded by the process lock */
-    bool to_arm;
+    _Atomic uint32_t pending_writes;
+    _Atomic bool to_arm;
     struct np_handle *next_to_arm, *next_tended;
 };
 

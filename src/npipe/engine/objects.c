@@ -26,9 +26,10 @@ static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 
 void np_wake_thread(struct np_thread *thread)
 {
-    /* Release: whoever sees the word move sees what it moved for. */
-    atomic_fetch_add_explicit(&thread->word, 1, memory_order_release);
-    np_futex_wake(&thread->word, UINT32_MAX);
+    /* Sequentially consistent, with its twin in sleep_for: either we see that it sleeps, or it sees the word move. */
+    atomic_fetch_add_explicit(&thread->word, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&thread->sleeps, memory_order_seq_cst))
+        np_futex_wake(&thread->word, UINT32_MAX);
 }
 
 /* A thread's end: its pending operations are cancelled (SEMANTICS 10.4), its mutexes abandoned. */
@@ -341,17 +342,17 @@ static bool something_moved(const void *what)
     const struct waiting *waiting = what;
     if (atomic_load_explicit(&self->word, memory_order_acquire) != waiting->seen)
         return true;
-    struct np_handle *handle;
-    uint32_t count = 0;
+    struct np_handle *handle = NULL;
+    bool moved = false;
     np_objects_lock();
-    for (uint32_t i = 0; i < waiting->count && count == 0; i++)
-        count = np_async_moved(waiting->objects[i], &handle, 0, 1);
-    if (waiting->alertable && count == 0)
-        count = np_async_moved_of_thread(self, &handle, 0, 1);
+    for (uint32_t i = 0; i < waiting->count && !moved; i++)
+        moved = satisfied(waiting->objects[i]) || np_async_moved(waiting->objects[i], &handle, 0, 1);
+    if (waiting->alertable && !moved)
+        moved = self->first_apc || np_async_moved_of_thread(self, &handle, 0, 1);
     np_objects_unlock();
-    if (count)
+    if (handle)
         np_free(handle);
-    return count > 0;
+    return moved;
 }
 
 static void enlist(struct np_object *object, struct np_wait_block *block)
@@ -390,7 +391,11 @@ static uint32_t sleep_for(const struct waiting *waiting, const struct np_wait *w
     np_objects_unlock();
     struct np_wait limited = *wait;
     limited.deadline = ring;
-    uint32_t code = np_sleep(&self->word, waiting->seen, UINT32_MAX, &limited);
+    atomic_store_explicit(&self->sleeps, true, memory_order_seq_cst);
+    uint32_t code = NP_OK;
+    if (atomic_load_explicit(&self->word, memory_order_seq_cst) == waiting->seen)
+        code = np_sleep(&self->word, waiting->seen, UINT32_MAX, &limited);
+    atomic_store_explicit(&self->sleeps, false, memory_order_relaxed);
     return code == NP_SEM_TIMEOUT && ring < wait->deadline ? NP_OK : code;
 }
 
@@ -401,7 +406,7 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         return NP_NOT_ENOUGH_MEMORY;
     struct waiting waiting = {.objects = objects, .count = count, .all = all, .alertable = alertable};
     struct np_wait_block blocks[NP_MOST_OBJECTS];
-    bool enlisted = false, asked = false;
+    bool enlisted = false, spun = false, asked = false;
     uint32_t code = NP_OK, result;
     for (;;) {
         drive(&waiting);
@@ -417,19 +422,25 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
             result = NP_SEM_TIMEOUT;
         else
             result = NP_WOULD_WAIT;
-        bool begin = result == NP_WOULD_WAIT && !enlisted;
-        if (begin)
+        bool spin = result == NP_WOULD_WAIT && !enlisted && !spun;
+        /* While this thread spins it looks for itself; who wants to sleep has to be woken, and looks once more behind that. */
+        if (result == NP_WOULD_WAIT && !spin && !enlisted) {
             for (uint32_t i = 0; i < count; i++)
                 enlist(objects[i], &blocks[i]);
+            enlisted = true;
+            np_objects_unlock();
+            continue;
+        }
         if (result != NP_WOULD_WAIT && enlisted)
             for (uint32_t i = 0; i < count; i++)
                 delist(objects[i], &blocks[i]);
         np_objects_unlock();
         if (result != NP_WOULD_WAIT)
             return result;
-        enlisted = true;
-        if (np_spin(&self->spin, something_moved, &waiting, wait->deadline))
+        if (spin) {
+            spun = !np_spin(&self->spin, something_moved, &waiting, wait->deadline);
             continue;
+        }
         if (!asked) {
             asked = true; /* a signal that came while we were spinning has no other way to be heard */
             if (wait->interrupted && wait->interrupted(wait->context)) {

@@ -40,7 +40,7 @@ struct np_object {
     _Atomic uint32_t refs;
     enum np_object_kind kind;
     bool manual;               /* stays signalled until it is reset */
-    bool signalled;            /* event, timer, file, thread */
+    _Atomic bool signalled;    /* event, timer, file, thread; set under the lock */
     uint32_t count, maximum;   /* a semaphore's; of a mutex how often its owner has it */
     struct np_thread *owner;   /* of a mutex */
     struct np_object *next_owned;
@@ -62,6 +62,7 @@ struct np_apc {
 struct np_thread {
     _Atomic uint32_t refs;
     _Atomic uint32_t word; /* futex: moves when something that it waits for may have happened */
+    _Atomic bool sleeps;   /* on it */
     uint64_t id;
     struct np_object object;
     struct np_apc *first_apc, *last_apc;
