@@ -9,7 +9,7 @@ SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint types test-c test-python bench clean
+.PHONY: demo test lint types test-c test-python conformance test-clients test-sanitizers bench clean
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -29,6 +29,21 @@ test-c: build/stamp-tools
 
 test-python: build/stamp-package
 	$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
+
+# The recorded scenarios of a real Win32 alone (they are a part of test-python too).
+conformance: build/stamp-package
+	$(ENV) $(PY) -m pytest tests/conformance $(PYTEST_ARGS)
+
+# Programs that use pywin32 on Windows, fetched from PyPI and run unmodified.
+test-clients: build/stamp-package
+	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
+
+# The engine's C tests under the address, undefined-behaviour and thread sanitizers.
+test-sanitizers: build/stamp-tools
+	$(ENV) scripts/build-c.sh build/san-address -Dtests=true -Db_sanitize=address,undefined -Dbuildtype=debugoptimized
+	$(ENV) meson test -C build/san-address --print-errorlogs --num-processes 1 --timeout-multiplier 5
+	$(ENV) scripts/build-c.sh build/san-thread -Dtests=true -Db_sanitize=thread -Dbuildtype=debugoptimized
+	$(ENV) meson test -C build/san-thread --print-errorlogs --num-processes 1 --timeout-multiplier 5
 
 bench: build/stamp-bench
 	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true

@@ -102,13 +102,16 @@ static struct np_object *signalled_by(struct np_async *async)
 }
 
 /* It is under way from now on, with a reference of its own until it is told. */
-static void enlist(struct np_async *async)
+static void enlist(struct np_async *async, struct np_link *link)
 {
     struct np_object *object = signalled_by(async);
     np_async_ref(async);
     if (async->kind == NP_ASYNC_WRITE)
         atomic_fetch_add_explicit(&async->handle->pending_writes, 1, memory_order_release);
+    if (link)
+        np_link_ref(link);
     np_objects_lock();
+    async->link = link;
     async->listed = true;
     LIST(async->handle->asyncs, async, of_handle);
     if (async->thread)
@@ -141,8 +144,12 @@ static void delist(struct np_async *async)
 static uint32_t refuse(struct np_async *async, uint32_t code)
 {
     np_objects_lock();
+    struct np_link *link = async->link;
+    async->link = NULL;
     delist(async);
     np_objects_unlock();
+    if (link)
+        np_link_unref(link);
     np_async_unref(async);
     return code;
 }
@@ -171,9 +178,9 @@ struct np_async *np_async_reap(void)
 
 void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
 {
+    np_objects_lock();
     struct np_link *link = async->link;
     async->link = NULL;
-    np_objects_lock();
     delist(async);
     async->count = count;
     bool handed_on = async->apc || async->port; /* whoever takes it from there drops the reference */
@@ -478,12 +485,10 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
         np_async_ref(async);
         np_async_complete(async, op->code, op->count);
     } else if (code == NP_WOULD_WAIT) {
-        enlist(async);
         /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
         op->pended = !link->rx.active;
         op->completed = completed;
-        async->link = link;
-        np_link_ref(link);
+        enlist(async, link);
         np_queue_append(&link->rx.first, &link->rx.last, op);
         np_rx_post(link);
         np_async_drive_reads(handle, link);
@@ -560,10 +565,8 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             code = np_tx_try(link, data, size);
     }
     if (code == NP_WOULD_WAIT) {
-        enlist(async);
         op->completed = completed;
-        async->link = link;
-        np_link_ref(link);
+        enlist(async, link);
         code = np_tx_submit(link, op);
         if (code == NP_OK) {
             note_writes(link);
@@ -571,8 +574,6 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             pended = code == NP_IO_PENDING;
         } else if (np_async_code(async) == NP_IO_PENDING) {
             np_tx_forget(link, op);
-            async->link = NULL;
-            np_link_unref(link);
             code = refuse(async, code);
         }
     } else if (code == NP_OK) {
@@ -639,17 +640,13 @@ uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t si
         op->pended = true;
         op->completed = completed;
         async->message_mode = true;
-        async->link = link;
-        np_link_ref(link);
-        enlist(async);
+        enlist(async, link);
         np_queue_append(&link->rx.first, &link->rx.last, op);
         np_rx_post(link);
         note_reads(link);
         code = send_request(link, data, size);
         if (code != NP_OK) {
             np_rx_leave(link, op);
-            async->link = NULL;
-            np_link_unref(link);
             code = refuse(async, code);
         } else {
             code = NP_IO_PENDING;
@@ -802,7 +799,7 @@ void np_async_cancel_thread(struct np_thread *thread)
 /* With the process lock held. */
 void np_async_add_connect(struct np_async *async)
 {
-    enlist(async);
+    enlist(async, NULL);
     async->next_connect = async->handle->connects;
     async->handle->connects = async;
 }
