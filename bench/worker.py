@@ -108,10 +108,10 @@ class Worker:
         return time.perf_counter() - start
 
     def do_window(self, *, kind: int, size: int, start: float, stop: float) -> list[float]:
-        """Keep every connection busy from now until ``stop``; return each one's messages per second between the two.
+        """Keep every connection busy from now until ``stop``; return each one's messages per second after ``start``.
 
-        What an order moved counts for the part of its time that lies in the window, so that connections which do not get
-        their turn in it have done little, whatever they do later.
+        What an order moved counts for the part of its time that lies in the window, so that connections which do not
+        get their turn in it have done little, whatever they do later.
 
         Times are those of CLOCK_MONOTONIC, which is one clock for all processes.
         """

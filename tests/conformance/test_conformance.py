@@ -1,4 +1,4 @@
-"""Every recorded scenario, replayed on npipe.win32: the outcomes are those of a real Win32, but where Windows is known to differ from it."""
+"""Every recorded scenario of a real Win32, replayed on npipe.win32."""
 
 from __future__ import annotations
 
