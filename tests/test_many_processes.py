@@ -136,9 +136,6 @@ def test_accept_at_the_shared_limit_is_woken_by_another_owners_close(child: Star
             client.close()
 
 
-@pytest.mark.xfail(
-    reason="docs/design.md, known limits: the death of another owner does not end this wait", strict=True
-)
 def test_accept_at_the_shared_limit_is_woken_by_another_owners_death(child: Start, name: str) -> None:
     first = owner(child, name, 2, by_hand=True)
     with npipe.listen(name, exclusive=False) as listener:

@@ -107,7 +107,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_replace(np_handle *, bint, np_handle **)
     uint32_t np_create_another(np_handle *, np_handle **)
     uint32_t np_closed_seq()
-    uint32_t np_wait_closed(uint32_t, const np_wait *)
+    uint32_t np_wait_closed(const np_where *, uint32_t, const np_wait *)
     void np_wake_closed()
     uint32_t np_open(const np_where *, const np_open_options *, const np_wait *, np_handle **, char *)
     uint32_t np_wait_named(const np_where *, bint, const np_wait *, char *)
@@ -820,12 +820,14 @@ def closed_instances():
     return np_closed_seq()
 
 
-def wait_closed(uint32_t seen, timeout=None):
-    """Waits until closed_instances() is not `seen` any more. Raises PipeTimeoutError."""
+def wait_closed(str root, str folder, str display, uint32_t seen, timeout=None):
+    """Waits until closed_instances() is not `seen` any more, or another owner of the name has died. Raises PipeTimeoutError."""
+    cdef _Where place = place_of(root, folder, display)
+    cdef np_where *where = &place.where
     cdef np_wait wait = wait_until(timeout)
     cdef uint32_t code
     with nogil:
-        code = np_wait_closed(seen, &wait)
+        code = np_wait_closed(where, seen, &wait)
     if code != NP_OK:
         raise failure(code, None, "waiting for room for an instance")
 

@@ -94,7 +94,7 @@ class Listener(Generic[P]):
                 if self._listening is not None:
                     return self._listening
             try:
-                self._transport.wait_instance_closed(seen, _left(deadline))
+                self._transport.wait_instance_closed(self._name, seen, _left(deadline))
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
 

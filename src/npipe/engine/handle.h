@@ -88,9 +88,10 @@ uint32_t np_disconnect(struct np_handle *handle);
 /* Closes a server's handle and puts a new, listening instance in its place in one step, so that a name at its
  * limit of instances never goes away in between. */
 uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **fresh);
-/* For a server at the limit: waits until the number of closed instances is not `seen` any more. */
+/* For a server at the limit: waits until the number of closed instances is not `seen` any more, or another process that owns
+ * instances of the name has died. */
 uint32_t np_closed_seq(void);
-uint32_t np_wait_closed(uint32_t seen, const struct np_wait *wait);
+uint32_t np_wait_closed(const struct np_where *where, uint32_t seen, const struct np_wait *wait);
 void np_wake_closed(void);
 
 /* CreateFile on a pipe (SEMANTICS 2.5), and with `hold` also the wait for an instance, as one step. */
@@ -121,7 +122,7 @@ void np_handle_watch_current(struct np_handle *handle);
 /* The same, and the native thread is woken by what comes through the socket too. */
 void np_handle_watch_events(struct np_handle *handle);
 
-/* ---- Data (io.c). `wait` with NP_TRY: NP_WOULD_WAIT instead of waiting. */
+/* ---- Data (read.c, write.c). `wait` with NP_TRY: NP_WOULD_WAIT instead of waiting. */
 
 /* ReadFile: NP_OK or NP_MORE_DATA with *count, or why not. */
 uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait);

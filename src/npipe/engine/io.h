@@ -1,8 +1,8 @@
-/* What blocking calls (io.c) and overlapped operations (async.c) have in common. */
+/* What blocking calls (read.c, write.c) and overlapped operations (async.c) have in common. */
 #ifndef NPIPE_IO_H
 #define NPIPE_IO_H
 
-#include "handle.h"
+#include "async.h"
 
 /* What an operation without a link gives (SEMANTICS 3.5). */
 uint32_t np_code_without_link(const struct np_handle *handle);
@@ -17,5 +17,24 @@ uint32_t np_write_condition(struct np_link *link, bool pending);
 uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op);
 /* Whether a transaction may begin (SEMANTICS 8.1), with rx_lock held. */
 uint32_t np_transact_check(struct np_handle *handle);
+
+/* A signal's handler may have forked, and this be the child: it has no segment to look at. */
+static inline bool np_forked(const struct np_link *link)
+{
+    return atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED;
+}
+
+/* Whether the handle still has the link that a call on it began with. */
+static inline bool np_in_use(const struct np_handle *handle, const struct np_link *link)
+{
+    return handle->link == link;
+}
+
+/* Overlapped reads that stand before this one. */
+static inline void np_drive_ahead(struct np_handle *handle, struct np_link *link, const struct np_op *op)
+{
+    if (link->rx.first && link->rx.first != op && link->rx.first->completed)
+        np_async_drive_reads(handle, link);
+}
 
 #endif

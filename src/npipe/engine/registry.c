@@ -301,6 +301,9 @@ static void handle_event(const struct epoll_event *event, struct sweep **sweeps,
     case NP_WATCH_LINK:
         link_event(watch->object, event->data.u64, event->events, sweeps, tend);
         break;
+    case NP_WATCH_OWNER:
+        np_owner_gone(watch->object);
+        break;
     case NP_WATCH_NOTHING:
         break;
     }
@@ -439,6 +442,9 @@ static void after_fork_in_child(void)
         np_async_after_fork(handle);
     }
     np_objects_after_fork();
+    for (struct np_owner *owner = np_process.owners; owner; owner = owner->next)
+        close_quietly(&owner->socket);
+    np_process.owners = NULL;
     np_dial_forget();
     np_kept_after_fork();
     np_process.pid = (uint32_t)getpid();

@@ -45,7 +45,14 @@ struct np_pipe {
     struct np_visitor *first_visitor, *last_visitor;
 };
 
-enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK };
+enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK, NP_WATCH_OWNER };
+
+/* Another owner of a name whose limit of instances is reached: his end makes room. */
+struct np_owner {
+    struct np_owner *next;
+    int socket;
+    uint64_t watch;
+};
 
 struct np_watch {
     uint32_t generation;
@@ -64,6 +71,7 @@ struct np_process {
     int alarm; /* timerfd: wakes the native thread, */
     pthread_mutex_t alarm_lock; /* a leaf */
     int64_t alarm_due;          /* then; 0: it is not set */
+    struct np_owner *owners; /* that somebody here waits for */
     struct np_handle *first_fresh, *last_fresh; /* whose links are not watched yet */
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
@@ -114,6 +122,8 @@ void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 
 /* dial.c: a client's view. */
+/* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
+void np_owner_gone(struct np_owner *owner);
 void np_dial_forget(void); /* closes what is kept for the next open */
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances);
 struct np_listing {

@@ -740,15 +740,6 @@ uint32_t np_closed_seq(void)
     return atomic_load_explicit(&np_process.closed_seq, memory_order_acquire);
 }
 
-uint32_t np_wait_closed(uint32_t seen, const struct np_wait *wait)
-{
-    /* Sequentially consistent, with its twin below: either we are seen, or we see the number move. */
-    atomic_fetch_add_explicit(&np_process.closed_waiters, 1, memory_order_seq_cst);
-    uint32_t code = np_sleep(&np_process.closed_seq, seen, UINT32_MAX, wait);
-    atomic_fetch_sub_explicit(&np_process.closed_waiters, 1, memory_order_relaxed);
-    return code;
-}
-
 void np_tell_closed(void)
 {
     atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_seq_cst);

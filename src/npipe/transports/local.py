@@ -314,9 +314,10 @@ class LocalTransport:
         """See Transport.instances_closed."""
         return _engine.closed_instances()
 
-    def wait_instance_closed(self, seen: int, timeout: float | None) -> None:
+    def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
         """See Transport.wait_instance_closed."""
-        _engine.wait_closed(seen, timeout)
+        root, folder, display, _ = _place(name)
+        _engine.wait_closed(root, folder, display, seen, timeout)
 
     def wake_waiting_listeners(self) -> None:
         """See Transport.wake_waiting_listeners."""

@@ -1,0 +1,292 @@
+/* Writing, flushing, transactions: the calls that wait for the peer to read. */
+#include "async.h"
+#include "io.h"
+#include "rx.h"
+#include "tx.h"
+
+struct write_awaited {
+    const struct np_link *link;
+    uint32_t seen; /* of the word that moves when another thread of this end has found what this one waits for */
+};
+
+static bool write_ready(const void *what)
+{
+    const struct write_awaited *awaited = what;
+    return np_tx_moved(awaited->link) || !np_link_quiet(awaited->link) ||
+           atomic_load_explicit(&awaited->link->sleep->seq, memory_order_relaxed) != awaited->seen;
+}
+
+/* Waits until the consumer has moved. Called and returns with tx_lock held. */
+static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
+{
+    /* Read under the lock: what another thread finds out from here on moves it. */
+    struct write_awaited awaited = {link, atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
+    uint32_t code = NP_OK;
+    link->tx.sleepers++;
+    pthread_mutex_unlock(&handle->tx_lock);
+    np_handle_watch(handle, link);
+    if (!np_spin(&link->tx.spin, write_ready, &awaited, wait->deadline)) {
+        if (!*asked) {
+            *asked = true;
+            if (wait->interrupted && wait->interrupted(wait->context))
+                code = NP_INTERRUPTED;
+        }
+        pthread_mutex_lock(&handle->tx_lock);
+        if (code != NP_OK || np_forked(link)) {
+            link->tx.sleepers--;
+            return code;
+        }
+        np_tx_set_thresholds(link);
+        /* Release: the thresholds come before the flag that makes the reader look at them. */
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_WRITE, memory_order_release);
+        pthread_mutex_unlock(&handle->tx_lock);
+        /* Full fence, with its twin in the reader's commit. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!write_ready(&awaited))
+            code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, wait);
+    }
+    pthread_mutex_lock(&handle->tx_lock);
+    link->tx.sleepers--;
+    return code;
+}
+
+/* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
+uint32_t np_write_condition(struct np_link *link, bool pending)
+{
+    uint32_t condition = pending ? np_link_known(link) : np_link_check(link);
+    if (condition == NP_BROKEN_PIPE && !pending)
+        return NP_NO_DATA;
+    if (condition == NP_INVALID_HANDLE && pending)
+        return NP_BROKEN_PIPE;
+    return condition;
+}
+
+#define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
+
+/* Ends a pending write. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. With tx_lock held. */
+uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
+{
+    int64_t limit = np_now() + WITHDRAW_PATIENCE_NS;
+    for (;;) {
+        if (!np_in_use(handle, link) || op->done)
+            return NP_NO_DATA;
+        uint32_t code = np_write_condition(link, true);
+        if (code != NP_OK)
+            return code;
+        code = np_tx_withdraw(link, op);
+        if (code != NP_WOULD_WAIT)
+            return code;
+        if (np_now() > limit)
+            return np_link_violated(link);
+        pthread_mutex_unlock(&handle->tx_lock);
+        np_pause();
+        pthread_mutex_lock(&handle->tx_lock);
+    }
+}
+
+/* Queues `op` and waits until it is complete. With tx_lock held. */
+static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
+{
+    bool asked = false;
+    uint32_t code = np_tx_submit(link, op), waited = NP_OK;
+    np_link_ref(link);
+    for (;;) {
+        /* The condition before the ring: what the peer had read before it went is written. */
+        uint32_t condition = np_in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
+        if (np_in_use(handle, link) && code == NP_OK && !op->done)
+            code = np_tx_pump(link);
+        if (op->done) {
+            code = waited == NP_INTERRUPTED ? waited : op->code;
+            break;
+        }
+        if (code == NP_OK)
+            code = condition;
+        if (code != NP_OK)
+            break;
+        if (waited != NP_OK) {
+            code = np_withdraw(handle, link, op);
+            if (waited == NP_INTERRUPTED)
+                code = waited; /* written or withdrawn: the caller is on his way out */
+            else
+                code = op->done ? op->code : code == NP_OK ? waited : code;
+            break;
+        }
+        waited = wait_to_write(handle, link, &asked, wait);
+    }
+    if (op->queued)
+        np_tx_forget(link, op);
+    np_link_unref(link);
+    return code;
+}
+
+static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return np_code_without_link(handle);
+    uint32_t code = np_write_condition(link, false);
+    if (code != NP_OK)
+        return code;
+    if (size == 0 && link->type != NP_TYPE_MESSAGE)
+        return NP_OK; /* no effect at all (SEMANTICS 5.2) */
+    if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
+        return np_tx_nowait(link, data, size, count);
+    code = np_tx_try(link, data, size);
+    if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
+        struct np_op op = {.in = data, .size = size};
+        code = pend_write(handle, link, &op, wait);
+    }
+    if (code == NP_OK)
+        *count = size;
+    return code;
+}
+
+uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    *count = 0;
+    if (!(handle->access & NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->tx_lock);
+    uint32_t code = write_with(handle, data, size, count, wait);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
+{
+    if (!(handle->access & NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_OK, waited = NP_OK;
+    bool asked = false;
+    struct np_op op = {0};
+    if (!link) {
+        code = np_code_without_link(handle);
+        /* A server without a client has nothing unread (SEMANTICS 3.5). */
+        pthread_mutex_unlock(&handle->tx_lock);
+        return code == NP_INVALID_HANDLE || !handle->server ? code : NP_OK;
+    }
+    code = np_link_check(link);
+    if (code == NP_OK)
+        code = np_tx_pump(link);
+    if (code == NP_BROKEN_PIPE)
+        code = NP_OK; /* nobody is there to read: nothing is unread */
+    else if (code == NP_OK) {
+        np_link_ref(link);
+        np_tx_begin_flush(link, &op);
+        for (;;) {
+            /* The condition before the ring: what was read before the peer went is flushed. */
+            uint32_t condition = np_in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
+            code = np_in_use(handle, link) ? np_tx_pump(link) : condition;
+            if (waited == NP_INTERRUPTED)
+                code = waited;
+            if (code != NP_OK || np_tx_flushed(link, &op))
+                break;
+            code = condition != NP_OK ? condition : waited;
+            if (code == NP_OK && wait->deadline == NP_TRY)
+                code = NP_WOULD_WAIT;
+            if (code != NP_OK)
+                break;
+            waited = wait_to_write(handle, link, &asked, wait);
+        }
+        np_tx_end_flush(link, &op);
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
+{
+    uint32_t code = NP_OK, waited = NP_OK;
+    bool asked = false;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    if (link && !np_tx_all_put(link)) {
+        np_link_ref(link);
+        code = np_tx_pump(link);
+        while (code == NP_OK && !np_tx_all_put(link) && np_in_use(handle, link) && np_link_quiet(link)) {
+            if (waited != NP_OK) {
+                code = waited;
+                break;
+            }
+            waited = wait_to_write(handle, link, &asked, wait);
+            if (np_in_use(handle, link))
+                code = np_tx_pump(link);
+        }
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code;
+}
+
+/* ---- Transactions */
+
+uint32_t np_transact_check(struct np_handle *handle)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return handle->server && np_code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : np_code_without_link(handle);
+    uint32_t code = np_link_check(link);
+    if (code == NP_BROKEN_PIPE)
+        return NP_BAD_PIPE;
+    if (code != NP_OK)
+        return code;
+    if (!np_message_mode_of(handle) || link->direction != NP_ACCESS_DUPLEX)
+        return NP_BAD_PIPE;
+    np_drive_ahead(handle, link, NULL);
+    code = np_rx_settle(link);
+    if (code == NP_OK || link->rx.first)
+        return NP_PIPE_BUSY; /* unread data, be it an empty message, or a read that would get the answer */
+    return code == NP_WOULD_WAIT ? NP_OK : code;
+}
+
+uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, const struct np_wait *wait,
+                     uint32_t (*read_reply)(void *context, const struct np_wait *wait), void *context)
+{
+    if ((handle->access & (NP_READ | NP_WRITE)) != (NP_READ | NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = np_transact_check(handle);
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (code != NP_OK)
+        return code;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    if (!link || (code = np_write_condition(link, false)) != NP_OK) {
+        pthread_mutex_unlock(&handle->tx_lock);
+        return link && code != NP_NO_DATA ? code : NP_BAD_PIPE;
+    }
+    /* The request never waits for the quota (SEMANTICS 8.2): what is over it is queued as a pending write, which
+     * the reply's arrival may find unfinished. */
+    struct np_op op = {.in = data, .size = size};
+    code = np_tx_try(link, data, size);
+    bool pending = code == NP_WOULD_WAIT;
+    if (pending)
+        code = np_tx_submit(link, &op);
+    if (pending && code == NP_OK) {
+        /* All of it has to be in the ring before the caller's buffer may be left alone. */
+        bool asked = false;
+        uint32_t waited = NP_OK;
+        np_link_ref(link);
+        while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
+            if (waited != NP_OK) {
+                code = np_withdraw(handle, link, &op);
+                code = waited == NP_INTERRUPTED ? waited : op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
+                break;
+            }
+            waited = wait_to_write(handle, link, &asked, wait);
+            uint32_t condition = np_in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
+            if (np_in_use(handle, link) && !op.done)
+                code = np_tx_pump(link);
+            if (code == NP_OK && !op.done)
+                code = condition;
+        }
+        if (op.queued)
+            np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
+        np_link_unref(link);
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    return code == NP_OK ? read_reply(context, wait) : code;
+}
