@@ -47,7 +47,7 @@ enum npl_sleep_flags {
     NPL_SLEEP_WRITE = 2, /* a thread sleeps on seq until a threshold below is reached */
     NPL_ARMED_READ = 4,  /* send one byte through the socket when something is written */
     NPL_ARMED_WRITE = 8, /* the same when a threshold is reached */
-    NPL_POSTED = 16,     /* reads are advertised in posts (never taken away by the waker) */
+    NPL_POSTED = 16,     /* reads have been advertised: look into the posts (stays set) */
 };
 
 /* State of a deferred entry; a slot's word is (sequence number << 3) | state. */

@@ -53,6 +53,12 @@ struct np_outstanding {
     bool put, withdrawn;
 };
 
+#define NP_RECENT 64
+struct np_recent {
+    uint64_t end; /* position among all payload */
+    uint32_t size;
+};
+
 /* The producing side of a ring. Guarded by its handle's tx_lock. */
 struct np_tx {
     struct npl_direction *shared;
@@ -65,7 +71,9 @@ struct np_tx {
     uint64_t announced; /* payload of all live entries so far */
     uint64_t entries;   /* number of entries so far */
     uint64_t handed;    /* payload position up to which pending reads have been promised the data */
-    uint32_t next_post; /* the first advertised read that no write has been matched with */
+    struct np_recent recent[NP_RECENT]; /* the last entries, for playing pending reads through */
+    uint64_t next_recent;
+    uint32_t n_recent;
     uint32_t quota;
     uint32_t next_sequence;
     struct np_outstanding outstanding[NPL_DEFERRED];

@@ -648,7 +648,8 @@ void np_rx_post(struct np_link *link)
         return;
     /* Release: the sizes come before the number that says they are there. */
     atomic_store_explicit(&posts->posted, rx->posted, memory_order_release);
-    atomic_fetch_or_explicit(&link->sleep->flags, NPL_POSTED, memory_order_relaxed);
+    if (!(atomic_load_explicit(&link->sleep->flags, memory_order_relaxed) & NPL_POSTED))
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_POSTED, memory_order_relaxed);
 }
 
 void np_rx_leave(struct np_link *link, struct np_op *op)
@@ -671,8 +672,6 @@ void np_rx_leave(struct np_link *link, struct np_op *op)
             }
         rx->finished = finished;
         atomic_store_explicit(&posts->finished, finished, memory_order_release);
-        if (finished == rx->posted)
-            atomic_fetch_and_explicit(&link->sleep->flags, ~(uint32_t)NPL_POSTED, memory_order_relaxed);
     }
     if (rx->first)
         np_link_wake_own(link); /* the next in line has its turn */

@@ -111,54 +111,59 @@ static bool fits_plain(const struct np_tx *tx, uint32_t size)
     return (uint64_t)plain_header(header, size) + size <= free_space(tx);
 }
 
-/* Reads that the peer advertises and no write has been matched with: their number, 0 in ordinary use. */
-static uint32_t pending_posts(struct np_link *link)
+/* What pending reads of the peer make of the quota (SEMANTICS 0.3, 6.1): each takes what it asked for, or what is left of an entry,
+ * and is over. They are played through only when a write finds no room without them, so a write that has room does not look. */
+struct credit {
+    uint64_t handed; /* of the bytes that are not consumed: goes straight to reads that are pending */
+    uint32_t given;  /* of a further write of `size` bytes */
+};
+
+static struct credit credit_of(struct np_link *link, uint32_t size)
 {
     struct np_tx *tx = &link->tx;
     struct npl_posts *posts = &tx->shared->posts;
+    struct credit credit = {0};
     if (!(atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & NPL_POSTED))
-        return 0;
-    /* Acquire: with the number come the sizes. */
-    uint32_t finished = atomic_load_explicit(&posts->finished, memory_order_acquire);
+        return credit;
+    /* Acquire: with the number come the sizes. What is over was so before it was said, and what it took is consumed by then. */
+    uint32_t next = atomic_load_explicit(&posts->finished, memory_order_acquire);
     uint32_t posted = atomic_load_explicit(&posts->posted, memory_order_acquire);
-    if ((int32_t)(finished - tx->next_post) > 0)
-        tx->next_post = finished;
-    uint32_t count = posted - tx->next_post;
-    return count <= NPL_POSTS ? count : 0; /* a peer that advertises nonsense gets no credit for it */
-}
-
-/* How much of a write of `size` goes straight to pending reads, as NPFS would hand it to them: each takes
- * what it asked for or what is left, and is over (SEMANTICS 0.3, 6.1). With `keep` it is so from now on. */
-static uint32_t hand_over(struct np_link *link, uint32_t size, bool keep)
-{
-    struct np_tx *tx = &link->tx;
-    uint32_t posts = pending_posts(link);
-    if (posts == 0)
-        return 0;
-    uint64_t queued = unread(tx) - (keep ? size : 0); /* with `keep` the write itself is announced already */
-    uint32_t given = 0, used = 0;
-    if (queued == 0) {
-        while (used < posts && (given < size || used == 0)) {
-            uint32_t asked =
-                atomic_load_explicit(&tx->shared->posts.size[(tx->next_post + used) % NPL_POSTS], memory_order_relaxed);
-            given += (uint32_t)least(asked, size - given);
-            used++;
-        }
-    } else {
-        used = posts; /* they were advertised while entries stood before them, and take those */
+    uint64_t waiting = tx->entries - tx->taken;
+    if (posted - next == 0 || posted - next > NPL_POSTS || waiting > tx->n_recent || waiting > NP_RECENT)
+        return credit; /* also a peer that advertises nonsense */
+    for (uint64_t i = waiting; i > 0 && next != posted; i--) {
+        const struct np_recent *entry = &tx->recent[(tx->next_recent - i) % NP_RECENT];
+        uint64_t rest = entry->end > tx->consumed ? least(entry->size, entry->end - tx->consumed) : 0;
+        do {
+            uint32_t asked = atomic_load_explicit(&posts->size[next++ % NPL_POSTS], memory_order_relaxed);
+            uint64_t piece = least(asked, rest);
+            credit.handed += piece;
+            rest -= piece;
+        } while (rest && next != posted);
+        if (rest)
+            return credit;
     }
-    if (keep) {
-        tx->next_post += used;
-        if (given)
-            tx->handed = tx->announced - size + given;
+    bool first = true;
+    for (; next != posted && (first || credit.given < size); next++, first = false) {
+        uint32_t asked = atomic_load_explicit(&posts->size[next % NPL_POSTS], memory_order_relaxed);
+        credit.given += (uint32_t)least(asked, size - credit.given);
     }
-    return given;
+    return credit;
 }
 
 static void announce(struct np_tx *tx, uint32_t size)
 {
     tx->announced += size;
     tx->entries++;
+    tx->recent[tx->next_recent++ % NP_RECENT] = (struct np_recent){.end = tx->announced, .size = size};
+    if (tx->n_recent < NP_RECENT)
+        tx->n_recent++;
+}
+
+/* The numbers of entries move: what is remembered of them does not fit any more. */
+static void forget_recent(struct np_tx *tx)
+{
+    tx->n_recent = 0;
 }
 
 uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
@@ -172,15 +177,13 @@ uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
             return NP_INVALID_DATA;
         if (!fits_plain(tx, size))
             return NP_WOULD_WAIT;
-        if (size && unread(tx) + size > tx->quota && unread(tx) + size - hand_over(link, size, false) > tx->quota)
-            return NP_WOULD_WAIT;
+        if (size && unread(tx) + size > tx->quota) {
+            struct credit credit = credit_of(link, size);
+            if (tx->announced - tx->consumed - credit.handed + size - credit.given > tx->quota)
+                return NP_WOULD_WAIT;
+        }
     }
-    bool posts = atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & NPL_POSTED;
-    if (posts && !refresh(link))
-        return NP_INVALID_DATA;
     announce(tx, size);
-    if (posts)
-        hand_over(link, size, true);
     put_plain(link, data, size, tx->entries);
     return NP_OK;
 }
@@ -194,7 +197,7 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
     if (code != NP_WOULD_WAIT)
         return code;
     /* A byte pipe gives pending reads what they asked for; a message is all or nothing. */
-    uint32_t given = link->tx.first || link->type == NP_TYPE_MESSAGE ? 0 : hand_over(link, size, false);
+    uint32_t given = link->tx.first || link->type == NP_TYPE_MESSAGE ? 0 : credit_of(link, size).given;
     if (given) {
         code = np_tx_try(link, data, given);
         if (code == NP_OK)
@@ -300,8 +303,9 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
     struct np_tx *tx = &link->tx;
     if (!refresh(link))
         return NP_INVALID_DATA;
+    struct credit credit = credit_of(link, op->size);
     announce(tx, op->size);
-    hand_over(link, op->size, true);
+    tx->handed = most(tx->handed, tx->consumed + credit.handed + credit.given);
     op->end = tx->announced;
     op->number = tx->entries;
     np_queue_append(&tx->first, &tx->last, op);
@@ -329,6 +333,7 @@ bool np_tx_moved(const struct np_link *link)
 static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
 {
     struct np_tx *tx = &link->tx;
+    forget_recent(tx);
     tx->announced -= rest;
     for (struct np_op *later = op->next; later; later = later->next)
         later->end -= rest;
