@@ -25,6 +25,9 @@ cdef extern from *:
     """
     int npipe_reraise() except -1
 
+cdef extern from "stdbool.h" nogil:
+    ctypedef bint c_bool "bool"
+
 cdef extern from "sys/types.h":
     ctypedef int pid_t
     ctypedef unsigned int uid_t
@@ -99,6 +102,7 @@ cdef extern from "engine/handle.h" nogil:
     struct np_recv:
         np_op op
         bint reply
+        c_bool theirs
     struct np_info:
         uint32_t flags, out_quota, in_quota, max_instances
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
@@ -121,7 +125,7 @@ cdef extern from "engine/handle.h" nogil:
                          uint32_t (*)(void *, const np_wait *) noexcept nogil, void *)
     uint32_t np_flush(np_handle *, const np_wait *)
     uint32_t np_drain(np_handle *, const np_wait *)
-    bint np_spin_read(np_handle *, int64_t)
+    bint np_spin_read(np_handle *, int64_t, c_bool *)
     uint32_t np_recv_try(np_handle *, uint32_t, uint32_t *)
     void np_recv_take(np_handle *, void *, uint32_t)
     void np_recv_leave(np_handle *)
@@ -502,9 +506,9 @@ cdef class Handle:
         code = np_recv_try(handle, self.max_message_size, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            recv.reply = False
+            recv.reply = recv.theirs = False
             with nogil:
-                ready = np_spin_read(handle, wait.deadline)
+                ready = np_spin_read(handle, wait.deadline, &recv.theirs)
             if ready:
                 code = np_recv_try(handle, self.max_message_size, &size)
         if code == NP_OK:
@@ -577,7 +581,7 @@ cdef class Handle:
         cdef Reply reply
         cdef uint32_t code
         reply.handle = handle
-        reply.recv.reply = True
+        reply.recv.reply = reply.recv.theirs = True
         with nogil:
             code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
         while code == NP_OK:

@@ -103,7 +103,7 @@ EXCLUDED = {
 }
 
 
-def tests_of(file: Path) -> set[str]:
+def names_of_tests(file: Path) -> set[str]:
     """CLASS.TEST of all tests that a file defines, without importing it."""
     return {
         f"{node.name}.{member.name}"
@@ -122,7 +122,7 @@ def test_the_wheel_is_here(pywin32: Path) -> None:
 @pytest.mark.parametrize("file", TESTS)
 def test_no_test_of_the_file_is_forgotten(pywin32: Path, file: str) -> None:
     excluded = EXCLUDED.get(file, {})
-    there = tests_of(pywin32 / "win32" / "test" / f"{file}.py")
+    there = names_of_tests(pywin32 / "win32" / "test" / f"{file}.py")
     applicable = {test for test in there if test not in excluded and test.partition(".")[0] not in excluded}
     assert applicable == set(TESTS[file])
     assert len(TESTS[file]) == len(set(TESTS[file]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import functools
 import importlib
 import importlib.util
 import sys
@@ -68,10 +69,24 @@ _ERRNO = {
 }
 
 
+class WindowsError(OSError):
+    """OSError as it is on Windows, where each one has a `winerror`; None in one that comes from no call of Windows."""
+
+    winerror: int | None = None
+
+
+@functools.cache
+def _kind_of(number: int) -> type[WindowsError]:
+    """The class for an errno: WindowsError, and FileNotFoundError for ENOENT and so on."""
+    portable = type(OSError(number, ""))
+    return WindowsError if portable is OSError else type(portable.__name__, (WindowsError, portable), {})
+
+
 def _os_error(error: Any) -> OSError:
     """An OSError as CPython on Windows makes it; `error` is a pywintypes.error."""
-    made = OSError(_ERRNO.get(error.winerror, errno.EINVAL), error.strerror)
-    made.winerror = error.winerror  # type: ignore[attr-defined]
+    number = _ERRNO.get(error.winerror, errno.EINVAL)
+    made = _kind_of(number)(number, error.strerror)
+    made.winerror = error.winerror
     return made
 
 
@@ -259,6 +274,6 @@ def connection_module() -> Any:
     module: Any = types.ModuleType("multiprocessing.connection_of_windows")
     module.__package__ = "multiprocessing"
     module.__file__ = spec.origin
-    vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_}
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_, "OSError": WindowsError}
     exec(compile(source, spec.origin, "exec"), vars(module))
     return module

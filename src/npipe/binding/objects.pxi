@@ -45,7 +45,7 @@ cdef extern from "engine/objects.h" nogil:
     bint np_mutex_release(np_object *)
     void np_timer_set(np_object *, int64_t, int64_t)
     void np_timer_cancel(np_object *)
-    uint32_t np_wait_objects(np_object **, uint32_t, bint, bint, const np_wait *, uint32_t *, bint *)
+    uint32_t np_wait_objects(np_object **, uint32_t, bint, bint, const np_wait *, uint32_t *, c_bool *)
     bint np_apc_queue(np_thread *, void *, uint64_t)
     np_apc *np_apc_take()
     bint np_port_post(np_object *, uint32_t, uint64_t, void *)
@@ -355,7 +355,7 @@ def create_mutex(attributes, owned, name):
     cdef Target target = named(name, "mutex", "CreateMutex", &fresh)
     cdef np_wait wait
     cdef uint32_t index
-    cdef bint abandoned
+    cdef c_bool abandoned
     if fresh:
         target = name_it(new_object(NP_OBJECT_MUTEX, "mutex", False, False), name)
         if owned:
@@ -442,7 +442,7 @@ def CancelWaitableTimer(hTimer):
 cdef uint32_t run_wait(np_object **objects, uint32_t count, bint all_of_them, bint alertable, timeout, str function) except? 0xFFFFFFFE:
     cdef np_wait wait = wait_ms(timeout)
     cdef uint32_t index = 0, code
-    cdef bint abandoned = False
+    cdef c_bool abandoned = False
     reap()
     if wait.deadline == NP_TRY:
         code = np_wait_objects(objects, count, all_of_them, alertable, &wait, &index, &abandoned)

@@ -2,6 +2,20 @@
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+cdef extern from "Python.h":
+    object PyWeakref_NewRef(object, void *)
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        AF_INET
+        AF_INET6
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        int sa_family
+    struct sockaddr_storage:
+        int ss_family
+    int getsockname(int, sockaddr *, socklen_t *)
+
 cdef extern from "engine/async.h" nogil:
     enum:
         NP_ASYNC_READ
@@ -56,7 +70,8 @@ cdef class Operation:
     """One operation that was started with an OVERLAPPED: it keeps the buffers pinned until it is over."""
 
     cdef np_async *async
-    cdef OVERLAPPED overlapped
+    cdef OVERLAPPED overlapped  # for a routine; otherwise it lives as long as the caller wants
+    cdef object known_by  # a weak reference to the OVERLAPPED
     cdef Target file, event
     cdef object routine
     cdef Py_buffer first, second
@@ -210,7 +225,9 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     cdef np_telling telling
     cdef bint no_packet = False
     reap()
-    operation.overlapped = overlapped
+    operation.known_by = PyWeakref_NewRef(overlapped, NULL)
+    if routine is not None:
+        operation.overlapped = overlapped
     operation.file = pipe
     operation.routine = routine
     telling.apc = routine is not None
@@ -249,7 +266,7 @@ cdef uint32_t wait_until_over(Operation operation) except? 0xFFFFFFFE:
     cdef np_wait wait = wait_ms(_INFINITE)
     cdef np_object *objects[1]
     cdef uint32_t index, code
-    cdef bint abandoned
+    cdef c_bool abandoned
     objects[0] = operation.event.object if operation.event is not None else operation.file.object
     while np_async_code(operation.async) == NP_IO_PENDING:
         with nogil:
@@ -425,6 +442,9 @@ cdef class PortTarget(Target):
         return 0
 
 
+cdef object _LOST = object()  # an OVERLAPPED that is no more
+
+
 cdef tuple take_packet(np_packet *packet):
     """(bytes, key, OVERLAPPED, code) of a packet, which is freed."""
     cdef Operation operation
@@ -432,7 +452,9 @@ cdef tuple take_packet(np_packet *packet):
     count, key, overlapped = packet.count, packet.key, None
     if packet.async != NULL:
         operation = <Operation>packet.async.owner
-        overlapped = operation.overlapped
+        overlapped = operation.known_by()
+        if overlapped is None:
+            overlapped = _LOST
         code = np_async_code(packet.async)
         let_go_of(packet.async)
     else:
@@ -443,8 +465,20 @@ cdef tuple take_packet(np_packet *packet):
     return count, key, overlapped, code
 
 
+cdef bint is_internet_socket(Py_ssize_t number) noexcept nogil:
+    """Whether it is no handle but the descriptor of a socket, which is a handle on Windows."""
+    cdef sockaddr_storage address
+    cdef socklen_t size = sizeof(address)
+    if number < 0 or number > 0x7FFFFFFF or getsockname(<int>number, <sockaddr *>&address, &size) != 0:
+        return False
+    return address.ss_family == AF_INET or address.ss_family == AF_INET6
+
+
 def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
-    """CreateIoCompletionPort: a new port, or `existing`, which `handle` is bound to (SEMANTICS §10.6)."""
+    """CreateIoCompletionPort: a new port, or `existing`, which `handle` is bound to (SEMANTICS §10.6).
+
+    A socket's descriptor may be bound too; there are no overlapped operations on sockets here that could complete.
+    """
     cdef Target file
     cdef Target port
     if existing is None or number_of(existing) == 0:
@@ -457,6 +491,8 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
         raise make_error(_INVALID_HANDLE, "CreateIoCompletionPort")
     if number_of(handle) in (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
         return result
+    if is_internet_socket(number_of(handle)):
+        return result
     file = target_of(handle, "CreateIoCompletionPort")
     if not isinstance(file, PipeTarget):
         raise make_error(_INVALID_HANDLE if file.kind not in ("file", "root") else _INVALID_PARAMETER, "CreateIoCompletionPort")
@@ -468,7 +504,10 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
 
 
 def GetQueuedCompletionStatus(hPort, timeOut):
-    """GetQueuedCompletionStatus: (code, bytes, key, OVERLAPPED); (258, 0, 0, None) when the time is over."""
+    """GetQueuedCompletionStatus: (code, bytes, key, OVERLAPPED); (258, 0, 0, None) when the time is over.
+
+    Raises RuntimeError, as pywin32 does, when the OVERLAPPED of the operation has not been kept.
+    """
     cdef Target port = of_kind(hPort, "port", "GetQueuedCompletionStatus")
     cdef np_wait wait = wait_ms(timeOut)
     cdef np_packet *packet = NULL
@@ -486,6 +525,8 @@ def GetQueuedCompletionStatus(hPort, timeOut):
     if code != NP_OK:
         raise make_error(code, "GetQueuedCompletionStatus")
     count, key, overlapped, status = take_packet(packet)
+    if overlapped is _LOST:
+        raise RuntimeError("This overlapped object has lost all its references so was destroyed")
     return (status, count, key, overlapped)
 
 

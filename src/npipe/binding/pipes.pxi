@@ -260,7 +260,7 @@ cdef uint32_t cancel_blocked(np_handle *handle):
     """CancelIoEx(h, NULL) also ends blocked calls: of threads whose handles this process has."""
     cdef uint32_t count = 0
     cdef np_thread *thread
-    for ident in list(_threads):
+    for ident in list(_threads or ()):
         target = _threads.get(ident)
         if target is None:
             continue
@@ -380,7 +380,7 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
 
 
 def ReadFile(hFile, bufSize, ol=None):
-    """ReadFile into a new bytes object (a size is given) or into a writable buffer: (0, 234 or 997, what was read into)."""
+    """ReadFile: (0 or 234, bytes), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the buffer)."""
     cdef Target target
     cdef PipeTarget pipe
     cdef uint32_t count = 0, code, size
@@ -400,7 +400,7 @@ def ReadFile(hFile, bufSize, ol=None):
         return code, data if count == size else data[:count]
     view = Buffer(bufSize, True)
     code = blocking_read(pipe, <char *>view.view.buf, size_of(view.view.len, pipe.name), &count, "ReadFile")
-    return code, bufSize
+    return code, PyBytes_FromStringAndSize(<char *>view.view.buf, count)
 
 
 def WriteFile(hFile, data, ol=None):
@@ -473,7 +473,7 @@ cdef tuple read_other(Target target, size, OVERLAPPED overlapped):
         data = (<FileTarget>target).file.read_at(None, wanted)
         if buffer is not None:
             buffer[: len(data)] = data
-        return 0, data if buffer is None else size
+        return 0, data
     if buffer is None:
         buffer = size = AllocateReadBuffer(wanted)
     data = (<FileTarget>target).file.read_at(overlapped.Offset | <uint64_t>overlapped.OffsetHigh << 32, wanted)
@@ -559,18 +559,16 @@ def PeekNamedPipe(hPipe, size):
 
 
 def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
-    """TransactNamedPipe: (0, 234 or 997, the reply or the buffer that it comes into) (SEMANTICS §8)."""
+    """TransactNamedPipe: (0 or 234, the reply), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the
+    buffer that it comes into) (SEMANTICS §8)."""
     cdef PipeTarget pipe = pipe_of(hPipe, "TransactNamedPipe")
     cdef np_handle *handle = pipe.valid("TransactNamedPipe")
     cdef Operation operation
     cdef OVERLAPPED given = overlapped
     cdef uint32_t code
-    cdef bint sized = isinstance(buffer_bufSize, int)
-    buffer = AllocateReadBuffer(buffer_bufSize) if sized else buffer_bufSize
+    buffer = AllocateReadBuffer(buffer_bufSize) if isinstance(buffer_bufSize, int) else buffer_bufSize
     if given is None:
         given = OVERLAPPED()
-    elif sized:
-        raise TypeError("an overlapped transaction needs a buffer")
     operation = begin(given, pipe, NP_ASYNC_TRANSACT, "TransactNamedPipe")
     try:
         operation.pin(writeData, False, False)
@@ -593,7 +591,7 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
     if code != NP_OK and code != NP_MORE_DATA and code != NP_IO_PENDING:
         raise make_error(code, "TransactNamedPipe")
     if overlapped is None:
-        return code, bytes(buffer[: given.InternalHigh]) if sized else buffer
+        return code, bytes(memoryview(buffer).cast("B")[: given.InternalHigh])
     return code, buffer
 
 

@@ -365,6 +365,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->access = options->access | NP_READ_ATTRIBUTES;
     handle->type = link->type;
     handle->direction = link->direction;
+    handle->pipe_id = call->answer.pipe_id;
     handle->max_instances = call->answer.max_instances;
     memcpy(handle->quota, link->quota, sizeof handle->quota);
     handle->server_pid = link->server_pid;
@@ -411,7 +412,7 @@ uint32_t np_wait_named(const struct np_where *where, bool use_default, const str
     return code;
 }
 
-uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances)
+uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances)
 {
     struct np_where where = {.root = root, .folder = folder, .display = ""};
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
@@ -436,8 +437,9 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t *inst
             np_receive_message(socket, &message, sizeof message, &fd, false) >= (ssize_t)sizeof message.answer) {
             if (fd >= 0)
                 close(fd);
-            *instances = message.answer.instances;
             code = message.answer.code;
+            if (code == NP_OK && message.answer.queried_id == id)
+                *instances = message.answer.instances; /* else the pipe has gone, and this is another of its name */
         }
         close(socket);
     }

@@ -31,6 +31,7 @@ struct npf_page {
     uint32_t type, direction, max_instances, default_timeout_ms;
     uint32_t name_size;
     char name[NPF_NAME_SIZE];
+    uint32_t id; /* of this pipe: another one of the same name, made after it has gone, has another */
     struct npf_slot slot[NPF_SLOTS];
 };
 

@@ -228,7 +228,7 @@ uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances)
         pthread_mutex_unlock(&np_process.lock);
         return NP_OK;
     }
-    uint32_t code = np_query_instances(handle->root, handle->folder, instances);
+    uint32_t code = np_query_instances(handle->root, handle->folder, handle->pipe_id, instances);
     return code == NP_FILE_NOT_FOUND ? NP_OK : code; /* its servers are all gone: none */
 }
 

@@ -30,6 +30,7 @@ struct np_handle {
     uint32_t quota[2]; /* inbound, outbound */
     uint32_t server_pid, client_pid;
     uid_t peer_uid;
+    uint32_t pipe_id;    /* a client's */
     char *root, *folder; /* where the pipe is, for a client's questions about it */
     /* While the link is too fresh to be watched; guarded by the process lock. */
     int64_t fresh_until;
@@ -138,8 +139,9 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait);
 
 /* Waits until all pending writes of this end stand in the ring, where they stay readable after a close. */
 uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait);
-/* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now. */
-bool np_spin_read(struct np_handle *handle, int64_t deadline);
+/* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the pipe was
+ * well and empty before, so what comes now belongs to the caller's read. */
+bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);
 
 /* A whole message at a time. np_recv_try: NP_OK and *size, and then exactly one of take and leave; the lock is
  * held in between. Otherwise the code, and nothing is held. */
@@ -150,6 +152,7 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
+    bool theirs; /* also set by a caller who has spun: what comes now came while it was pending: a DisconnectNamedPipe behind it takes nothing back */
     bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
     uint64_t entry;
 };

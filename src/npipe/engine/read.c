@@ -159,7 +159,7 @@ uint32_t np_code_of_end(const struct np_link *link)
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
 {
-    bool asked = false;
+    bool asked = false, theirs = false;
     uint32_t code;
     np_link_ref(link);
     if (!op->queued)
@@ -177,6 +177,10 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
         np_drive_ahead(handle, link, op);
         code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
                                     : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
+        /* What came while this read was pending was its at once: a DisconnectNamedPipe behind it takes nothing back. */
+        if (code == NP_PIPE_NOT_CONNECTED && theirs && link->rx.first == op && np_rx_read(link, op, message_mode, false) == NP_OK)
+            code = NP_OK;
+        theirs = op->pended;
         if (code == NP_BROKEN_PIPE && link->rx.first != op)
             code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
         if (code == NP_WOULD_WAIT && waited != NP_OK)
@@ -257,13 +261,14 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
 
 /* ---- Whole messages */
 
-bool np_spin_read(struct np_handle *handle, int64_t deadline)
+bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
 {
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     struct read_awaited awaited = {0};
-    bool idle = link && np_link_quiet(link) && !link->rx.first && !link->rx.active &&
+    bool idle = link && np_link_quiet(link) && !link->rx.first && np_rx_settle(link) == NP_WOULD_WAIT &&
                 atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
+    *was_idle = idle;
     if (idle) {
         awaited = what_reads_await(link);
         np_link_ref(link);
@@ -316,6 +321,11 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
 {
     look_before_deferred(link);
     uint32_t condition = np_link_known(link);
+    if (condition == NP_PIPE_NOT_CONNECTED && recv->theirs && np_rx_settle(link) == NP_OK) {
+        *size = np_rx_rest(&link->rx);
+        recv->entry = link->rx.entry;
+        return NP_OK;
+    }
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -351,9 +361,10 @@ static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32
 
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
 {
-    bool reply = recv->reply;
+    bool reply = recv->reply, theirs = recv->theirs;
     memset(recv, 0, sizeof *recv);
     recv->reply = reply;
+    recv->theirs = theirs || reply;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
@@ -387,6 +398,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             code = waited;
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, code);
+        recv->theirs = true;
         waited = wait_to_read(handle, link, &recv->op, &asked, wait);
     }
     pthread_mutex_unlock(&handle->rx_lock);
@@ -409,9 +421,11 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             code = np_code_of_end(link);
         } else {
             code = np_link_known(link);
-            bool gone = code == NP_BROKEN_PIPE;
-            if (code == NP_OK || gone)
+            bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->theirs;
+            if (code == NP_OK || gone || taken)
                 code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
+            if (code == NP_WOULD_WAIT && taken)
+                code = NP_PIPE_NOT_CONNECTED;
             if (code == NP_WOULD_WAIT && gone) {
                 np_rx_drop_incomplete(link);
                 code = NP_RETRY; /* np_recv_begin says what is left */

@@ -125,7 +125,7 @@ void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 /* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
 void np_owner_gone(struct np_owner *owner);
 void np_dial_forget(void); /* closes what is kept for the next open */
-uint32_t np_query_instances(const char *root, const char *folder, uint32_t *instances);
+uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances);
 struct np_listing {
     struct npw_answer answer;
     uid_t uid;

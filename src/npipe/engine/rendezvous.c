@@ -85,6 +85,7 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .max_instances = pipe->max_instances,
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
+        .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
         .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : 0,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
@@ -102,7 +103,7 @@ static void answer_query(struct np_visitor *visitor)
                 .magic = NPW_MAGIC,
                 .version = NPW_VERSION,
                 .kind = NPW_QUERY,
-                .default_timeout_ms = pipe->default_timeout_ms,
+                .queried_id = pipe->files.page->id,
                 .type = pipe->type,
                 .direction = pipe->direction,
                 .max_instances = pipe->max_instances,

@@ -108,6 +108,7 @@ static void first_of_name(struct npf_page *page, const struct np_where *where, c
     page->direction = options->access;
     page->max_instances = options->max_instances;
     page->default_timeout_ms = options->default_timeout_ms ? options->default_timeout_ms : NP_DEFAULT_TIMEOUT_MS;
+    page->id = (uint32_t)np_random() | 1;
     page->name_size = (uint32_t)(size < NPF_NAME_SIZE ? size : NPF_NAME_SIZE);
     memcpy(page->name, where->display, page->name_size);
 }
@@ -557,6 +558,12 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             return code; /* a client that has come meanwhile is there for the next call */
         seen = atomic_load_explicit(&handle->connect_seq, memory_order_acquire);
         uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
+        if (state == NP_LISTENING && first) {
+            /* A client whose open has returned is there: the one who let it in may still be about to say so here. */
+            pthread_mutex_lock(&np_process.lock);
+            pthread_mutex_unlock(&np_process.lock);
+            state = atomic_load_explicit(&handle->state, memory_order_acquire);
+        }
         if (state == NP_DISCONNECTED && first) {
             listen_again(handle);
             first = false;

@@ -14,7 +14,7 @@ enum npw_kind {
     NPW_WAIT = 2,  /* WaitNamedPipe */
     NPW_QUERY = 3, /* what is this pipe? */
     NPW_NUDGE = 4, /* from another owner: an instance of the name listens there, or was closed */
-    NPW_STAY = 5,  /* from another owner: no answer; the hang-up tells him of this one's end */
+    NPW_STAY = 16, /* from another owner: no answer; the hang-up tells him of this one's end */
 };
 
 enum npw_flags {
@@ -38,11 +38,17 @@ struct npw_answer {
     uint32_t version;
     uint32_t kind;
     uint32_t code;
-    uint32_t default_timeout_ms;
+    union {
+        uint32_t default_timeout_ms;
+        uint32_t queried_id; /* QUERY: the pipe's id */
+    };
     uint32_t type, direction, max_instances;
     uint32_t instances; /* of the name, in all processes */
     uint32_t owner_pid;
-    uint32_t listening; /* of this owner */
+    union {
+        uint32_t listening; /* QUERY: instances of this owner that listen */
+        uint32_t pipe_id;   /* OPEN */
+    };
     union {
         uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
         uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */

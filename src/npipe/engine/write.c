@@ -101,7 +101,10 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         }
         if (code == NP_OK)
             code = condition;
-        if (code != NP_OK)
+        if (!np_in_use(handle, link) && op->started && op->count == op->size &&
+            atomic_load_explicit(link->state, memory_order_relaxed) == NPL_END_CLOSED)
+            code = NP_OK; /* another thread has closed this end: what stands in the ring stays readable (SEMANTICS 3.4) */
+        if (code != NP_OK || !np_in_use(handle, link))
             break;
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);

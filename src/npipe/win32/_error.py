@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["_no_such", "error", "make_error", "message_of"]
+__all__ = ["_no_such", "_offered_by", "error", "make_error", "message_of"]
 
 NO_MESSAGE: Final = "No error message is available"
 """What pywin32 says for a code that Windows has no text for."""
@@ -67,6 +68,21 @@ def _no_such(module: str, name: str) -> AttributeError:
     """
     text = f"module {module!r} has no attribute {name!r} ({_OFFERED})"
     return AttributeError(text, name=name, obj=sys.modules.get(f"npipe.win32.{module}"))
+
+
+_HELPERS: Final = ("npipe.errors", "npipe.names", "npipe.transports.local", "npipe.win32._access", __name__, "uuid")
+
+
+def _offered_by(names: dict[str, object]) -> list[str]:
+    """Return which of a module's globals a `from win32api import *` gives: not what it has imported for itself."""
+    return [
+        name
+        for name, value in names.items()
+        if not name.startswith("_")
+        and name not in ("annotations", "TYPE_CHECKING")
+        and not isinstance(value, ModuleType)
+        and getattr(value, "__module__", None) not in _HELPERS
+    ]
 
 
 _MESSAGES: Final = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from npipe.win32._error import make_error
@@ -17,7 +18,13 @@ _CREATE_ALWAYS: Final = 2
 _OPEN_ALWAYS: Final = 4
 _TRUNCATE_EXISTING: Final = 5
 _DELETE_ON_CLOSE: Final = 0x04000000
-_CODES: Final = {FileNotFoundError: 2, FileExistsError: 80, PermissionError: 5, IsADirectoryError: 5, NotADirectoryError: 3}
+_CODES: Final = {
+    FileNotFoundError: 2,
+    FileExistsError: 80,
+    PermissionError: 5,
+    IsADirectoryError: 5,
+    NotADirectoryError: 3,
+}
 
 
 class _File:
@@ -37,7 +44,10 @@ class _File:
         done = 0
         while done < len(view):
             rest = view[done:]
-            done += os.write(self._descriptor, rest) if offset is None else os.pwrite(self._descriptor, rest, offset + done)
+            if offset is None:
+                done += os.write(self._descriptor, rest)
+            else:
+                done += os.pwrite(self._descriptor, rest, offset + done)
         return done
 
     def flush(self) -> None:
@@ -48,7 +58,7 @@ class _File:
         """Close the file, and remove it if that was asked for."""
         os.close(self._descriptor)
         if self._path is not None:
-            os.unlink(self._path)
+            Path(self._path).unlink()
 
 
 def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: int) -> _File:

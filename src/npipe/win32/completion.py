@@ -43,7 +43,7 @@ SleepEx = win32api.SleepEx
 
 
 def ReadFileEx(hFile: PyHANDLE | int, buffer: WriteableBuffer, overlapped: OVERLAPPED, routine: Routine) -> int:
-    """ReadFileEx: start to read into `buffer`, which stays pinned; `routine` is called when it is over (SEMANTICS §10.5).
+    """ReadFileEx: start to read into `buffer`, which stays pinned; `routine` is called when it is over (§10.5).
 
     Returns 0, or 234 when a part of a message was there (which GetLastError tells on Windows). Raises the error of a
     read that fails at once (109, 232, 233, 536 …): then the routine is not called. The OVERLAPPED's event is not used.

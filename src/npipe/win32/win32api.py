@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from npipe import _engine
 from npipe.win32 import _error
-from npipe.win32._error import NO_MESSAGE, _no_such, make_error, message_of
+from npipe.win32._error import NO_MESSAGE, _no_such, _offered_by, make_error, message_of
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE
@@ -117,8 +117,8 @@ def GetTempPath() -> str:
     """GetTempPath, with a separator at its end."""
     for variable in ("TMP", "TEMP", "TMPDIR"):
         if os.environ.get(variable):
-            return os.path.join(os.environ[variable], "")
-    return os.path.join(tempfile.gettempdir(), "")
+            return os.environ[variable].rstrip("/") + "/"
+    return tempfile.gettempdir().rstrip("/") + "/"
 
 
 def GetHandleInformation(handle: PyHANDLE | int, /) -> int:
@@ -134,6 +134,7 @@ def GetStdHandle(nStdHandle: int, /) -> int:
 
 
 if not TYPE_CHECKING:
+    __all__ = _offered_by(globals())
 
     def __getattr__(name: str) -> object:
         raise _no_such("win32api", name)

@@ -6,12 +6,12 @@ Objects belong to this process; a name makes one known within it. Waits let othe
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from npipe import _engine
 from npipe.win32 import _error
-from npipe.win32._error import _no_such, make_error
+from npipe.win32._error import _no_such, _offered_by, make_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +58,9 @@ WaitForMultipleObjects = _engine.WaitForMultipleObjects
 WaitForMultipleObjectsEx = _engine.WaitForMultipleObjectsEx
 
 
-def CreateEvent(EventAttributes: object, bManualReset: object, bInitialState: object, Name: str | None = None, /) -> PyHANDLE:
+def CreateEvent(
+    EventAttributes: object, bManualReset: object, bInitialState: object, Name: str | None = None, /
+) -> PyHANDLE:
     """CreateEvent: a manual-reset event stays set until ResetEvent, another one lets one waiter through."""
     return _engine.create_event(EventAttributes, bManualReset, bInitialState, Name)
 
@@ -80,25 +82,33 @@ def CreateWaitableTimer(TimerAttributes: object, ManualReset: object, TimerName:
     return _engine.create_timer(TimerAttributes, ManualReset, TimerName)
 
 
-def CreateWaitableTimerEx(TimerAttributes: object, TimerName: str | None, Flags: int, DesiredAccess: int, /) -> PyHANDLE:
+def CreateWaitableTimerEx(
+    TimerAttributes: object, TimerName: str | None, Flags: int, DesiredAccess: int, /
+) -> PyHANDLE:
     """CreateWaitableTimerEx; the access is all there is within a process."""
     del DesiredAccess
     return _engine.create_timer(TimerAttributes, Flags & CREATE_WAITABLE_TIMER_MANUAL_RESET, TimerName)
 
 
 def SetWaitableTimer(
-    handle: PyHANDLE | int, dueTime: int | datetime.datetime, period: int, func: object, param: object, resume_state: object, /
+    handle: PyHANDLE | int,
+    dueTime: int | dt.datetime,
+    period: int,
+    func: object,
+    param: object,
+    resume_state: object,
+    /,
 ) -> None:
     """SetWaitableTimer: `dueTime` in 100 ns, negative from now; `period` in milliseconds."""
     del param, resume_state
     if func is not None:
         raise make_error(50, "SetWaitableTimer")
-    if isinstance(dueTime, datetime.datetime):
-        seconds = dueTime.timestamp() - datetime.datetime.now(tz=datetime.UTC).timestamp()
+    if isinstance(dueTime, dt.datetime):
+        seconds = dueTime.timestamp() - dt.datetime.now(tz=dt.UTC).timestamp()
     elif dueTime <= 0:
         seconds = -dueTime / 1e7
     else:  # 100 ns since 1601
-        seconds = dueTime / 1e7 - 11644473600 - datetime.datetime.now(tz=datetime.UTC).timestamp()
+        seconds = dueTime / 1e7 - 11644473600 - dt.datetime.now(tz=dt.UTC).timestamp()
     _engine.set_timer(handle, max(0.0, seconds), period / 1000)
 
 
@@ -126,7 +136,9 @@ def OpenWaitableTimer(desiredAccess: int, bInheritHandle: object, timerName: str
     return _engine.open_object("timer", timerName, "OpenWaitableTimer")
 
 
-def MsgWaitForMultipleObjects(handlelist: Iterable[PyHANDLE | int], bWaitAll: object, milliseconds: int, wakeMask: int, /) -> int:
+def MsgWaitForMultipleObjects(
+    handlelist: Iterable[PyHANDLE | int], bWaitAll: object, milliseconds: int, wakeMask: int, /
+) -> int:
     """MsgWaitForMultipleObjects in a process that gets no messages: the handles alone."""
     del wakeMask
     return _wait_without_messages(list(handlelist), bWaitAll, milliseconds, 0)
@@ -157,6 +169,7 @@ def SignalObjectAndWait(
 
 
 if not TYPE_CHECKING:
+    __all__ = _offered_by(globals())
 
     def __getattr__(name: str) -> object:
         raise _no_such("win32event", name)

@@ -14,7 +14,7 @@ from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
 from npipe.transports.local import root_folder
 from npipe.win32 import _error, _files, _security
-from npipe.win32._error import _no_such, make_error
+from npipe.win32._error import _no_such, _offered_by, make_error
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE
@@ -108,9 +108,8 @@ def CreateFile(
     if is_pipe_root(FileName):
         return _engine.file_handle("root", None, overlapped)
     if not _is_device(FileName):
-        file = _files.open_file(
-            FileName, reads=bool(access & _READ), writes=bool(access & _WRITE), disposition=CreationDisposition, flags=flags
-        )
+        reads, writes = bool(access & _READ), bool(access & _WRITE)
+        file = _files.open_file(FileName, reads=reads, writes=writes, disposition=CreationDisposition, flags=flags)
         return _engine.file_handle("file", file, overlapped)
     try:
         name = parse_win32_name(FileName)
@@ -122,7 +121,9 @@ def CreateFile(
     wanted |= 1 if access & _READ else 0
     wanted |= 2 if access & _WRITE else 0
     wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
-    result = _engine.open_pipe(root_folder(), name.folder, name.display, name.path, access=wanted, overlapped=overlapped)
+    result = _engine.open_pipe(
+        root_folder(), name.folder, name.display, name.path, access=wanted, overlapped=overlapped
+    )
     if isinstance(result, int):
         raise make_error(result, "CreateFile")
     return result
@@ -149,6 +150,7 @@ def GetFileType(hFile: PyHANDLE | int, /) -> int:
 
 
 if not TYPE_CHECKING:
+    __all__ = _offered_by(globals())
 
     def __getattr__(name: str) -> object:
         raise _no_such("win32file", name)

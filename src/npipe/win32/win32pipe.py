@@ -14,7 +14,7 @@ from npipe.names import parse_win32_name
 from npipe.transports.local import root_folder
 from npipe.win32 import _error
 from npipe.win32._access import access_rule
-from npipe.win32._error import _no_such, make_error
+from npipe.win32._error import _no_such, _offered_by, make_error
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,8 +45,11 @@ NMPWAIT_NOWAIT = 1
 NMPWAIT_USE_DEFAULT_WAIT = 0
 NMPWAIT_WAIT_FOREVER = -1
 
-_OPEN_MODE_BITS = 0xC10C0003 | 0x40000  # direction, first instance (WRITE_OWNER), overlapped, write-through, other rights
+# Direction, first instance (WRITE_OWNER), overlapped, write-through, other rights.
+_OPEN_MODE_BITS = 0xC10C0003 | 0x40000
 _PIPE_MODE_BITS = 0xF
+_O_TEXT = 0x4000
+_O_BINARY = 0x8000
 _MOST_INSTANCES = 255
 _CREATE = "CreateNamedPipe"
 
@@ -54,6 +57,7 @@ ConnectNamedPipe = _engine.ConnectNamedPipe
 DisconnectNamedPipe = _engine.DisconnectNamedPipe
 PeekNamedPipe = _engine.PeekNamedPipe
 TransactNamedPipe = _engine.TransactNamedPipe
+GetOverlappedResult = _engine.GetOverlappedResult
 GetNamedPipeInfo = _engine.GetNamedPipeInfo
 GetNamedPipeClientProcessId = _engine.GetNamedPipeClientProcessId
 GetNamedPipeServerProcessId = _engine.GetNamedPipeServerProcessId
@@ -145,12 +149,12 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     try:
         handle = _open_for_call(pipeName)
     except error as busy:
-        if busy.winerror == 2:  # noqa: PLR2004 - ERROR_FILE_NOT_FOUND
+        if busy.winerror == 2:  # ERROR_FILE_NOT_FOUND
             raise
         try:
             WaitNamedPipe(pipeName, timeOut)
         except error as in_vain:
-            if in_vain.winerror != 121:  # noqa: PLR2004 - ERROR_SEM_TIMEOUT
+            if in_vain.winerror != 121:  # ERROR_SEM_TIMEOUT
                 raise make_error(in_vain.winerror, "CallNamedPipe") from None
         handle = _open_for_call(pipeName)
     try:
@@ -162,7 +166,7 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
         win32file.CloseHandle(handle)
     if code:
         raise make_error(code, "CallNamedPipe")
-    return bytes(reply)
+    return reply
 
 
 def _open_for_call(name: str) -> PyHANDLE:
@@ -189,12 +193,12 @@ def SetNamedPipeHandleState(
 
 def GetNamedPipeHandleState(
     hPipe: PyHANDLE | int, bGetCollectionData: object = False, bGetUserName: object = False, /
-) -> tuple[int, int, int | None, int | None, str | None]:
-    """GetNamedPipeHandleState: (modes, instances, None, None, the client's user or None) (SEMANTICS §9.2)."""
+) -> tuple[int, int, int | None, int | None, str]:
+    """GetNamedPipeHandleState: (modes, instances, None, None, the client's user if asked for) (SEMANTICS §9.2)."""
     mode, instances = _engine.get_pipe_state(hPipe)
     if bGetCollectionData:
         raise make_error(87, "GetNamedPipeHandleState")
-    user = None
+    user = ""
     if bGetUserName:
         is_server, connected, has_read, _pid, uid = _engine.pipe_peer(hPipe, "GetNamedPipeHandleState")
         if not is_server:
@@ -225,6 +229,25 @@ def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
     return reader, writer
 
 
+def FdCreatePipe(sa: object, nSize: int, mode: int, /) -> tuple[int, int]:
+    """CreatePipe as file descriptors: an ordinary pipe of the system. O_TEXT changes nothing here."""
+    del nSize
+    if mode not in (_O_TEXT, _O_BINARY):
+        raise ValueError("mode must be O_TEXT or O_BINARY")
+    ends = os.pipe()
+    for end in ends:
+        os.set_inheritable(end, bool(getattr(sa, "bInheritHandle", False)))
+    return ends
+
+
+def _popen(*_: object) -> object:
+    """Not implemented in pywin32 since Python 3."""
+    raise NotImplementedError("not available in py3k")
+
+
+popen = popen2 = popen3 = popen4 = _popen
+
+
 def GetNamedPipeClientSessionId(hPipe: PyHANDLE | int, /) -> int:
     """GetNamedPipeClientSessionId: the session (setsid) that the client's process is in (SEMANTICS §11)."""
     return _session(GetNamedPipeClientProcessId(hPipe), "GetNamedPipeClientSessionId")
@@ -243,6 +266,7 @@ def _session(pid: int, function: str) -> int:
 
 
 if not TYPE_CHECKING:
+    __all__ = _offered_by(globals())
 
     def __getattr__(name: str) -> object:
         raise _no_such("win32pipe", name)
