@@ -53,7 +53,10 @@ def test_each_command_has_a_help(command: str) -> None:
         (["client", "--encoding", "undefined"], "npipe: Invalid value for '--encoding': 'undefined' is no encoding"),
         (["client", "--wait-seconds", "-1"], "npipe: Invalid value for '--wait-seconds': a timeout is 0 or more"),
         (["wait", "x", "--timeout", "nan"], "npipe: Invalid value for '--timeout': a timeout is 0 or more seconds"),
-        (["serve", "--model", "overlapped"], "npipe: Invalid value for '--model': 'overlapped' is not 'threaded'."),
+        (
+            ["serve", "--model", "parallel"],
+            "npipe: Invalid value for '--model': 'parallel' is not one of 'threaded', 'overlapped', 'completion'.",
+        ),
         (["serve", "--security", "me"], "npipe: Invalid value for '--security': security is \"owner\", "),
         (["serve", "--echo", "--answer", "x"], "npipe: --answer, --echo and --exec exclude each other."),
         (["serve", "--exec", "cat", "--answer", ""], "npipe: --answer, --echo and --exec exclude each other."),

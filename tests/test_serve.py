@@ -1,4 +1,4 @@
-"""The threaded server: answers, handlers that fail, clients that leave, and a close that lets requests finish."""
+"""The three servers: answers, handlers that fail, clients that leave, and a close that lets requests finish."""
 
 from __future__ import annotations
 
@@ -13,22 +13,39 @@ import pytest
 import npipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.helpers import Background, blocked, fails, until
+
+    Serve = Callable[..., npipe.Server]
 else:
     from helpers import Background, blocked, fails, until
 
 
-def test_server_listens_when_serve_returns(name: str) -> None:
+@pytest.fixture(params=["threaded", "overlapped", "completion"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """npipe.serve of one model, for 16 clients at one time or more."""
+    model = request.param
+
+    def start(name: str, handler: Callable[[bytes], Any], **options: Any) -> npipe.Server:
+        if model == "overlapped":
+            options.setdefault("instances", min(16, options.get("max_instances") or 16))
+        return npipe.serve(name, handler, model=model, **options)
+
+    return start
+
+
+def test_server_listens_when_serve_returns(serve: Serve, name: str) -> None:
     for _ in range(50):
-        with npipe.serve(name, bytes.upper) as server:
+        with serve(name, bytes.upper) as server:
             assert npipe.call(name, b"hello", timeout=5) == b"HELLO"
             assert server.name == name
         with fails(2):
             npipe.connect(name)
 
 
-def test_requests_in_turn_on_one_connection(name: str) -> None:
-    with npipe.serve(name, lambda request: request[::-1]), npipe.connect(name) as client:
+def test_requests_in_turn_on_one_connection(serve: Serve, name: str) -> None:
+    with serve(name, lambda request: request[::-1]), npipe.connect(name) as client:
         for size in (0, 1, 100, 65_536, 500_000, 3):
             data = bytes(range(256)) * (size // 256 + 1)
             assert client.transact(data[:size], timeout=10) == data[:size][::-1]
@@ -46,29 +63,29 @@ def test_a_thread_for_each_client(name: str) -> None:
         assert [client.result(15) for client in clients] == [b"%d" % n for n in range(8)]
 
 
-def test_handler_without_an_answer(name: str) -> None:
+def test_handler_without_an_answer(serve: Serve, name: str) -> None:
     seen: list[bytes] = []
 
     def handler(request: bytes) -> bytes | None:
         seen.append(request)
         return b"done" if request == b"last" else None
 
-    with npipe.serve(name, handler), npipe.connect(name) as client:
+    with serve(name, handler), npipe.connect(name) as client:
         for number in range(5):
             client.send(b"%d" % number)
         assert client.transact(b"last", timeout=5) == b"done"
     assert seen == [b"0", b"1", b"2", b"3", b"4", b"last"]
 
 
-def test_byte_server(name: str) -> None:
-    with npipe.serve(name, bytes.upper, mode="byte"), npipe.connect(name, mode="byte") as client:
+def test_byte_server(serve: Serve, name: str) -> None:
+    with serve(name, bytes.upper, mode="byte"), npipe.connect(name, mode="byte") as client:
         client.write(b"stream")
         assert client.read(6, timeout=5) == b"STREAM"
 
 
-def test_inbound_server(name: str) -> None:
+def test_inbound_server(serve: Serve, name: str) -> None:
     seen: list[bytes] = []
-    with npipe.serve(name, lambda request: seen.append(request), access="inbound"):
+    with serve(name, lambda request: seen.append(request), access="inbound"):
         for number in range(10):
             with npipe.connect(name, access="write") as client:
                 client.send(b"%d" % number)
@@ -76,13 +93,13 @@ def test_inbound_server(name: str) -> None:
     assert sorted(seen) == [b"%d" % number for number in range(10)]
 
 
-def test_handler_that_raises_ends_its_client_alone(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_handler_that_raises_ends_its_client_alone(serve: Serve, name: str, caplog: pytest.LogCaptureFixture) -> None:
     def handler(request: bytes) -> bytes:
         if request == b"bad":
             raise ValueError("no good")
         return request
 
-    with caplog.at_level(logging.ERROR, "npipe"), npipe.serve(name, handler):
+    with caplog.at_level(logging.ERROR, "npipe"), serve(name, handler):
         good = npipe.connect(name)
         assert good.transact(b"a", timeout=5) == b"a"
         for _ in range(3):
@@ -94,8 +111,10 @@ def test_handler_that_raises_ends_its_client_alone(name: str, caplog: pytest.Log
 
 
 @pytest.mark.parametrize("answer", ["text", 5, [1]])
-def test_handler_with_an_answer_that_is_no_bytes(name: str, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, "npipe"), npipe.serve(name, lambda _: answer):
+def test_handler_with_an_answer_that_is_no_bytes(
+    serve: Serve, name: str, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "npipe"), serve(name, lambda _: answer):
         with fails(109):
             npipe.call(name, b"x", timeout=5)
         with fails(109):
@@ -103,7 +122,7 @@ def test_handler_with_an_answer_that_is_no_bytes(name: str, answer: Any, caplog:
     assert "TypeError" in caplog.text
 
 
-def test_clients_that_leave_at_any_point(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_clients_that_leave_at_any_point(serve: Serve, name: str, caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
 
     def handler(request: bytes) -> bytes:
@@ -111,7 +130,7 @@ def test_clients_that_leave_at_any_point(name: str, caplog: pytest.LogCaptureFix
             release.wait(10)
         return bytes(200_000)
 
-    with caplog.at_level(logging.ERROR, "npipe"), npipe.serve(name, handler) as server:
+    with caplog.at_level(logging.ERROR, "npipe"), serve(name, handler) as server:
         npipe.connect(name).close()
         npipe.connect(name).abort()
         with npipe.connect(name) as client:
@@ -125,7 +144,7 @@ def test_clients_that_leave_at_any_point(name: str, caplog: pytest.LogCaptureFix
     assert caplog.text == ""
 
 
-def test_close_lets_a_request_finish(name: str) -> None:
+def test_close_lets_a_request_finish(serve: Serve, name: str) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def handler(request: bytes) -> bytes:
@@ -133,7 +152,7 @@ def test_close_lets_a_request_finish(name: str) -> None:
         go_on.wait(10)
         return request.upper()
 
-    server = npipe.serve(name, handler)
+    server = serve(name, handler)
     calling = Background(lambda: npipe.call(name, b"slow", timeout=20))
     assert begun.wait(10)
     closing = Background(server.close)
@@ -155,8 +174,8 @@ def _is_gone_or_busy(name: str) -> bool:
     return False
 
 
-def test_close_ends_idle_clients_at_once(name: str, root: Path) -> None:
-    server = npipe.serve(name, bytes.upper)
+def test_close_ends_idle_clients_at_once(serve: Serve, name: str, root: Path) -> None:
+    server = serve(name, bytes.upper)
     clients = [npipe.connect(name) for _ in range(10)]
     for client in clients:
         assert client.transact(b"x", timeout=5) == b"X"
@@ -171,24 +190,31 @@ def test_close_ends_idle_clients_at_once(name: str, root: Path) -> None:
         client.close()
 
 
-def test_close_gives_up_on_a_handler_in_time(name: str) -> None:
-    stuck = threading.Event()
-    server = npipe.serve(name, lambda _: b"" if stuck.wait(20) else None)
+def test_close_gives_up_on_a_handler_in_time(serve: Serve, name: str) -> None:
+    begun, stuck = threading.Event(), threading.Event()
+
+    def handler(_: bytes) -> bytes:
+        begun.set()
+        stuck.wait(20)
+        return b""
+
+    server = serve(name, handler)
     client = npipe.connect(name)
     client.send(b"x")
-    until(lambda: any(thread.name.startswith("npipe-client") for thread in threading.enumerate()))
+    assert begun.wait(10)
     began = time.monotonic()
     server.close(timeout=0.2)
     assert time.monotonic() - began < 2
     with pytest.raises(npipe.PipeClosedError):
         client.recv(timeout=5)
     stuck.set()
+    assert server.wait(10)
     client.close()
 
 
-def test_last_answer_is_read_although_the_server_closes(name: str) -> None:
+def test_last_answer_is_read_although_the_server_closes(serve: Serve, name: str) -> None:
     for _ in range(50):
-        server = npipe.serve(name, bytes.upper)
+        server = serve(name, bytes.upper)
         client = npipe.connect(name)
         client.send(b"question")
         until(lambda: client.peek().available > 0)  # noqa: B023
@@ -198,8 +224,8 @@ def test_last_answer_is_read_although_the_server_closes(name: str) -> None:
         client.close()
 
 
-def test_client_that_never_reads_does_not_hold_up_the_close(name: str) -> None:
-    server = npipe.serve(name, lambda _: bytes(1 << 20))
+def test_client_that_never_reads_does_not_hold_up_the_close(serve: Serve, name: str) -> None:
+    server = serve(name, lambda _: bytes(1 << 20))
     client = npipe.connect(name)
     client.send(b"x")
     until(lambda: client.peek().available > 0)
@@ -209,23 +235,23 @@ def test_client_that_never_reads_does_not_hold_up_the_close(name: str) -> None:
     client.close()
 
 
-def test_close_from_a_handler(name: str) -> None:
+def test_close_from_a_handler(serve: Serve, name: str) -> None:
     box: list[Any] = []
 
     def handler(request: bytes) -> bytes:
         box[0].close()
         return request
 
-    box.append(npipe.serve(name, handler))
+    box.append(serve(name, handler))
     assert npipe.call(name, b"bye", timeout=10) == b"bye"
     assert box[0].wait(10)
     with fails(2):
         npipe.connect(name)
 
 
-def test_close_twice_and_from_several_threads(name: str) -> None:
+def test_close_twice_and_from_several_threads(serve: Serve, name: str) -> None:
     for _ in range(30):
-        server = npipe.serve(name, bytes.upper)
+        server = serve(name, bytes.upper)
         clients = [npipe.connect(name) for _ in range(3)]
         closing = [Background(server.close) for _ in range(3)]
         for close in closing:
@@ -236,8 +262,8 @@ def test_close_twice_and_from_several_threads(name: str) -> None:
             client.close()
 
 
-def test_wait_with_a_time_out(name: str) -> None:
-    with npipe.serve(name, bytes.upper) as server:
+def test_wait_with_a_time_out(serve: Serve, name: str) -> None:
+    with serve(name, bytes.upper) as server:
         began = time.monotonic()
         assert server.wait(0.1) is False
         assert 0.09 < time.monotonic() - began < 1
@@ -246,8 +272,8 @@ def test_wait_with_a_time_out(name: str) -> None:
         assert waiting.result() is True
 
 
-def test_limit_of_instances(name: str) -> None:
-    with npipe.serve(name, bytes.upper, max_instances=2):
+def test_limit_of_instances(serve: Serve, name: str) -> None:
+    with serve(name, bytes.upper, max_instances=2):
         first, second = npipe.connect(name), npipe.connect(name)
         assert first.transact(b"a", timeout=5) == b"A"
         assert second.transact(b"a", timeout=5) == b"A"
@@ -259,11 +285,11 @@ def test_limit_of_instances(name: str) -> None:
         second.close()
 
 
-def test_exclusive_names_and_wrong_models(name: str) -> None:
-    with npipe.serve(name, bytes.upper):
+def test_exclusive_names_and_wrong_models(serve: Serve, name: str) -> None:
+    with serve(name, bytes.upper):
         with fails(5):
-            npipe.serve(name, bytes.lower)
-        with npipe.serve(name, bytes.upper, exclusive=False):
+            serve(name, bytes.lower)
+        with serve(name, bytes.upper, exclusive=False):
             assert npipe.call(name, b"x", timeout=5) == b"X"
     with pytest.raises(ValueError):
         wrong: Any = "parallel"
@@ -272,15 +298,15 @@ def test_exclusive_names_and_wrong_models(name: str) -> None:
         npipe.connect(name)
 
 
-def test_nothing_is_left_after_many_servers_and_clients(name: str, root: Path) -> None:
+def test_nothing_is_left_after_many_servers_and_clients(serve: Serve, name: str, root: Path) -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    with npipe.serve(name, bytes.upper):
+    with serve(name, bytes.upper):
         npipe.call(name, b"x")  # the native thread runs, and a folder may be remembered
     before = descriptors(), threading.active_count()
     for _ in range(20):
-        with npipe.serve(name, bytes.upper):
+        with serve(name, bytes.upper):
             clients = [Background(lambda: npipe.call(name, b"x", timeout=10)) for _ in range(5)]
             for client in clients:
                 assert client.result() == b"X"

@@ -361,11 +361,15 @@ cdef class Handle:
 
         A write that another thread has under way, and that is too long for the ring, gets `patience` seconds to come through.
         """
+        cdef np_handle *handle
         if not discard:
             self.drain(patience)
-        if self.handle != NULL:
+        handle = self.handle
+        if handle != NULL:
+            np_hold(handle)  # see connect
             with nogil:
-                np_close(self.handle, discard)
+                np_close(handle, discard)
+                np_free(handle)
 
     def replace(self, bint discard=False):
         """Closes this server handle and returns a new listening one in its place, without a gap."""
@@ -374,8 +378,10 @@ cdef class Handle:
         cdef uint32_t code
         fresh.name = self.name
         fresh.max_message_size = self.max_message_size
+        np_hold(handle)  # see connect
         with nogil:
             code = np_replace(handle, discard, &fresh.handle)
+            np_free(handle)
         if code != NP_OK:
             raise failure(code, self.name, "listening again")
         return fresh
@@ -387,8 +393,10 @@ cdef class Handle:
         cdef uint32_t code
         fresh.name = self.name
         fresh.max_message_size = self.max_message_size
+        np_hold(handle)  # see connect
         with nogil:
             code = np_create_another(handle, &fresh.handle)
+            np_free(handle)
         if code != NP_OK:
             raise failure(code, self.name, "creating an instance")
         return fresh
@@ -431,8 +439,10 @@ cdef class Handle:
         """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3)."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code
+        np_hold(handle)  # see connect
         with nogil:
             code = np_disconnect(handle)
+            np_free(handle)
         if code != NP_OK:
             raise failure(code, self.name, "disconnecting")
 
@@ -600,8 +610,10 @@ cdef class Handle:
         cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
         cdef char *buffer = PyBytes_AS_STRING(data)
         cdef uint32_t count = 0, available = 0, left = 0, code
+        np_hold(handle)  # see connect
         with nogil:
             code = np_peek(handle, buffer, size, &count, &available, &left)
+            np_free(handle)
         if code != NP_OK:
             raise failure(code, self.name, "peeking")
         return data if count == size else data[:count], available, left
@@ -620,9 +632,12 @@ cdef class Handle:
         """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time."""
         cdef np_wait wait = wait_until(timeout)
         cdef uint32_t code = NP_OK
-        if self.handle != NULL:
+        cdef np_handle *handle = self.handle
+        if handle != NULL:
+            np_hold(handle)  # see connect
             with nogil:
-                code = np_drain(self.handle, &wait)
+                code = np_drain(handle, &wait)
+                np_free(handle)
         if code == NP_INTERRUPTED:
             npipe_reraise()
         return code == NP_OK
@@ -844,3 +859,4 @@ def wake_closed():
 include "binding/objects.pxi"
 include "binding/overlapped.pxi"
 include "binding/pipes.pxi"
+include "binding/aio.pxi"

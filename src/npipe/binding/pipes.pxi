@@ -257,36 +257,26 @@ def cancel_synchronous_io(handle):
 
 
 cdef uint32_t cancel_blocked(np_handle *handle):
-    """CancelIoEx(h, NULL) also ends blocked calls: of threads whose handles this process has."""
-    cdef uint32_t count = 0
-    cdef np_thread *thread
-    for ident in list(_threads or ()):
-        target = _threads.get(ident)
-        if target is None:
-            continue
-        thread = (<ThreadTarget>target).thread
-        if thread.blocked == handle:
-            thread.cancel = 1
-            np_handle_cancel_blocked(handle)
-            count += 1
+    """CancelIoEx(h, NULL) also ends blocked calls, of any thread of this process."""
+    cdef uint32_t count = np_threads_cancel(handle)
+    if count:
+        np_handle_cancel_blocked(handle)
     return count
 
 
-cdef object _threads = None  # ident: ThreadTarget
-
-
-def note_thread(ident):
-    """Make the calling thread known by its identifier, for OpenThread and CancelIoEx."""
-    global _threads
-    if _threads is None:
-        _threads = {}
-    _threads[ident] = thread_target(own_thread())
+def note_thread():
+    """Make the calling thread known, for OpenThread."""
+    own_thread()
 
 
 def open_thread(ident):
-    """A handle of a thread that is known, or None."""
-    target = None if _threads is None else _threads.get(ident)
-    return None if target is None else handle_of(target)
+    """A handle of a thread by its native id, or None if it is not known."""
+    cdef np_thread *thread = np_thread_find(ident)
+    if thread == NULL:
+        return None
+    target = thread_target(thread)
+    np_thread_unref(thread)
+    return handle_of(target)
 
 
 def DisconnectNamedPipe(hPipe):

@@ -1,4 +1,4 @@
-"""`npipe serve`: Microsoft's "Multithreaded Pipe Server" as a program."""
+"""`npipe serve`: the three servers of Microsoft's articles as a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import click
 
@@ -17,12 +17,13 @@ import npipe
 from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, printable
 from npipe.names import parse_name
 from npipe.options import parse_security
+from npipe.servers.base import current_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from npipe.options import Security
-    from npipe.servers.threaded import Connection
+    from npipe.options import Model, Security
+    from npipe.servers.base import Connection
 
 __all__ = ["serve"]
 
@@ -73,10 +74,17 @@ def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Secur
 )
 @click.option(
     "--model",
-    type=click.Choice(["threaded"]),
+    type=click.Choice(["threaded", "overlapped", "completion"]),
     default="threaded",
     show_default=True,
-    help="The server's architecture: a thread for each client.",
+    help="The server's architecture: a thread for each client; one thread with overlapped I/O and a fixed number of "
+    "instances; one thread with completion routines.",
+)
+@click.option(
+    "--instances",
+    type=click.IntRange(1, 63),
+    metavar="N",
+    help="How many instances, and so clients at one time, --model overlapped has.  [default: 4]",
 )
 def serve(
     name: str,
@@ -88,10 +96,12 @@ def serve(
     mode: str,
     security: Security,
     model: str,
+    instances: int | None,
 ) -> None:
     r"""Serve the pipe NAME until Ctrl-C or SIGTERM.
 
-    NAME is \\.\pipe\mynamedpipe if not given. Each client has a thread, which answers its requests until it leaves.
+    NAME is \\.\pipe\mynamedpipe if not given. Each client's requests are answered until it leaves. With --model
+    threaded that happens at the same time, with the others one request after the other.
     Standard error has a line when a client comes (its number, process id and user) and one when it leaves.
 
     The exit status is 0 after Ctrl-C or SIGTERM, which give requests that are being answered 5 seconds, and 1 with the
@@ -99,6 +109,11 @@ def serve(
     """
     if sum((answer is not None, echo, command is not None)) > 1:
         raise click.UsageError("--answer, --echo and --exec exclude each other.")
+    options: dict[str, Any] = {}
+    if instances is not None:
+        if model != "overlapped":
+            raise click.UsageError("--instances is for --model overlapped.")
+        options["instances"] = instances
     _log_to_stderr()
     with contextlib.ExitStack() as stack:
         wait_for_signal = stack.enter_context(_signals(signal.SIGINT, signal.SIGTERM))
@@ -114,12 +129,13 @@ def serve(
             server = npipe.serve(
                 name,
                 handler,
-                model=model,
+                model=cast("Model", model),
                 mode=mode,
                 max_instances=max_instances,
                 security=security,
                 on_connect=_log_arrival,
                 on_disconnect=_log_departure,
+                **options,
             )
         logger.info("listening on %s, process %d", server.name, os.getpid())
         try:
@@ -196,8 +212,8 @@ class _Command:
 
 
 def _this_client() -> str:
-    """Return "client N": handlers are not told whom they answer, but run in a thread that has the name."""
-    return threading.current_thread().name.removeprefix("npipe-").replace("-", " ")
+    connection = current_connection()
+    return "no client" if connection is None else f"client {connection.number}"
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
@@ -264,7 +280,7 @@ def _log_to_stderr() -> None:
 
 def _log_arrival(connection: Connection) -> None:
     try:
-        peer = connection.pipe.peer
+        peer = connection.peer
     except npipe.PipeError:  # gone already, and this must not stop the server
         logger.info("client %d came and went", connection.number)
     else:

@@ -21,6 +21,7 @@ void np_objects_unlock(void)
 /* ---- Threads */
 
 static _Thread_local struct np_thread *self;
+static struct np_thread *threads;
 static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 
@@ -40,6 +41,12 @@ static void thread_ends(void *value)
     np_async_cancel_thread(thread);
     np_objects_lock();
     thread->ended = true;
+    if (thread->previous)
+        thread->previous->next = thread->next;
+    else
+        threads = thread->next;
+    if (thread->next)
+        thread->next->previous = thread->previous;
     while (thread->owned) {
         struct np_object *mutex = thread->owned;
         thread->owned = mutex->next_owned;
@@ -78,7 +85,39 @@ struct np_thread *np_thread_self(void)
         return NULL;
     }
     self = thread;
+    thread->tid = np_thread_number();
+    np_objects_lock();
+    thread->next = threads;
+    if (threads)
+        threads->previous = thread;
+    threads = thread;
+    np_objects_unlock();
     return thread;
+}
+
+struct np_thread *np_thread_find(int64_t tid)
+{
+    np_objects_lock();
+    struct np_thread *thread = threads;
+    while (thread && thread->tid != tid)
+        thread = thread->next;
+    if (thread)
+        np_thread_ref(thread);
+    np_objects_unlock();
+    return thread;
+}
+
+uint32_t np_threads_cancel(const struct np_handle *handle)
+{
+    uint32_t count = 0;
+    np_objects_lock();
+    for (struct np_thread *thread = threads; thread; thread = thread->next)
+        if (atomic_load_explicit(&thread->blocked, memory_order_acquire) == handle) {
+            atomic_store_explicit(&thread->cancel, 1, memory_order_release);
+            count++;
+        }
+    np_objects_unlock();
+    return count;
 }
 
 void np_thread_ref(struct np_thread *thread)
@@ -580,4 +619,10 @@ void np_tell(struct np_async *async)
 void np_objects_after_fork(void)
 {
     pthread_mutex_init(&objects_lock, NULL);
+    /* The others are the parent's. */
+    threads = self;
+    if (self) {
+        self->next = self->previous = NULL;
+        self->tid = np_thread_number();
+    }
 }

@@ -60,6 +60,8 @@ struct np_apc {
 };
 
 struct np_thread {
+    struct np_thread *next, *previous; /* all that live */
+    int64_t tid;                       /* the kernel's */
     _Atomic uint32_t refs;
     _Atomic uint32_t word; /* futex: moves when something that it waits for may have happened */
     _Atomic bool sleeps;   /* on it */
@@ -72,11 +74,15 @@ struct np_thread {
     bool ended;
     /* CancelSynchronousIo: what it is blocked in. */
     _Atomic uint32_t cancel;
-    struct np_handle *blocked;
+    struct np_handle *_Atomic blocked;
 };
 
 /* The calling thread's; NULL: no memory. */
 struct np_thread *np_thread_self(void);
+/* The living thread with that number, with a reference; NULL: there is none that has used anything here. */
+struct np_thread *np_thread_find(int64_t tid);
+/* CancelIoEx(h, NULL): tells those that are blocked in a call on the handle. Their number; np_handle_cancel_blocked follows. */
+uint32_t np_threads_cancel(const struct np_handle *handle);
 void np_thread_ref(struct np_thread *thread);
 void np_thread_unref(struct np_thread *thread);
 

@@ -31,6 +31,7 @@ struct np_credentials {
     gid_t groups[NP_MAX_GROUPS];
 };
 void np_yield(void);
+int64_t np_thread_number(void);
 /* The calling thread acts as somebody else from now on, where it may; false: it may not. Then as itself again. */
 bool np_become(const struct np_credentials *who);
 bool np_revert(void);

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <poll.h>
+#include <sys/poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +105,11 @@ bool np_revert(void)
         return true;
     impersonating.active = !take_on(&impersonating.self, true);
     return !impersonating.active;
+}
+
+int64_t np_thread_number(void)
+{
+    return syscall(SYS_gettid);
 }
 
 void np_yield(void)

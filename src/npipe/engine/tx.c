@@ -321,6 +321,19 @@ bool np_tx_all_put(const struct np_link *link)
     return !last || (last->started && last->count == last->size);
 }
 
+bool np_tx_may_close(const struct np_link *link)
+{
+    if (!np_tx_all_put(link))
+        return false;
+    /* The reader has begun with it: then it is about to be complete. */
+    for (const struct np_op *op = link->tx.first; op; op = op->next) {
+        uint32_t live = op->sequence << 3 | NPL_ENTRY_LIVE;
+        if (op->deferred && atomic_load_explicit(&link->tx.shared->deferred.state[op->sequence % NPL_DEFERRED], memory_order_acquire) != live)
+            return false;
+    }
+    return true;
+}
+
 bool np_tx_moved(const struct np_link *link)
 {
     const struct np_tx *tx = &link->tx;

@@ -15,6 +15,8 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op);
 uint32_t np_tx_pump(struct np_link *link);
 /* Whether all pending writes stand in the ring, where they stay readable whatever becomes of this end. */
 bool np_tx_all_put(const struct np_link *link);
+/* The same, and of none of them the reader is in the middle. */
+bool np_tx_may_close(const struct np_link *link);
 /* Whether something is there for np_tx_pump: for a wait. */
 bool np_tx_moved(const struct np_link *link);
 

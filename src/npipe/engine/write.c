@@ -101,10 +101,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         }
         if (code == NP_OK)
             code = condition;
-        if (!np_in_use(handle, link) && op->started && op->count == op->size &&
-            atomic_load_explicit(link->state, memory_order_relaxed) == NPL_END_CLOSED)
-            code = NP_OK; /* another thread has closed this end: what stands in the ring stays readable (SEMANTICS 3.4) */
-        if (code != NP_OK || !np_in_use(handle, link))
+        if (code != NP_OK)
             break;
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);
@@ -206,10 +203,10 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
     bool asked = false;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
-    if (link && !np_tx_all_put(link)) {
+    if (link && !np_tx_may_close(link)) {
         np_link_ref(link);
         code = np_tx_pump(link);
-        while (code == NP_OK && !np_tx_all_put(link) && np_in_use(handle, link) && np_link_quiet(link)) {
+        while (code == NP_OK && !np_tx_may_close(link) && np_in_use(handle, link) && np_link_quiet(link)) {
             if (waited != NP_OK) {
                 code = waited;
                 break;

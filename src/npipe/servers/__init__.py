@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Self
+import importlib
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from npipe.errors import PipeArgumentError, WinError
 
@@ -11,10 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe.options import Model
+
 __all__ = ["Handler", "Server", "serve"]
 
 if TYPE_CHECKING:
     Handler = Callable[[bytes], "bytes | bytearray | memoryview | None"]
+
+_MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
 
 
 class Server(Protocol):
@@ -37,19 +42,27 @@ class Server(Protocol):
     ) -> None: ...
 
 
-def serve(name: str | os.PathLike[str], handler: Handler, *, model: str = "threaded", **options: Any) -> Server:
+def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "threaded", **options: Any) -> Server:
     """Serve `name` in the background: each message that a client sends is answered with what `handler` returns.
 
-    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply; it runs in a thread of
-    its client's. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe
-    a request is what one read returns. `model` is "threaded": a thread for each client. `options` are those of
-    `listen`.
+    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. An exception in it is
+    logged (logger "npipe") and ends that client's connection only. On a byte pipe a request is what one read returns.
+
+    `model` is the server's architecture, one of Microsoft's articles' (docs/servers.md):
+    "threaded", a thread for each client, in which its requests are handled;
+    "overlapped", one thread for a fixed number of instances (`instances`, 1 to 63, otherwise 4): that many clients are
+    served at one time, and others wait for one to leave;
+    "completion", one thread and any number of clients. In the last two the handler runs in the server's one thread,
+    and everybody waits for it.
+
+    Other options are those of `listen`, and `on_connect` and `on_disconnect`, which are called with the client's
+    `Connection` (number, requests, peer) when it has come and when it has left.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
     close() or the with statement. PipeArgumentError (87) for a model that does not exist.
     """
-    from npipe.servers import threaded
-
-    if model != "threaded":
-        raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f'a model is "threaded", not {model!r}')
-    return threaded.ThreadedServer(name, handler, **options)
+    if model not in _MODELS:
+        words = ", ".join(f'"{known}"' for known in _MODELS)
+        raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f"a model is one of {words}, not {model!r}")
+    made: Server = getattr(importlib.import_module(f"{__name__}.{model}"), _MODELS[model])(name, handler, **options)
+    return made

@@ -1,107 +1,169 @@
-"""The multithreaded server: Microsoft's "Multithreaded Pipe Server" in Python.
+"""The multithreaded server: Microsoft's "Multithreaded Pipe Server".
 
-The main loop has one instance at a time created and waiting for a client, and gives each client a thread, which
-reads requests and writes answers until the client leaves, and then flushes, disconnects and closes.
+The main loop has one instance at a time created and waiting for a client (ConnectNamedPipe), and gives each client a
+thread, which reads requests and writes answers until the client leaves, and then flushes, disconnects and closes.
+Everything blocks; what has to end from outside is ended with CancelSynchronousIo.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from npipe.errors import PipeClosedError, PipeError
-from npipe.listener import listen
-from npipe.pipe import MessagePipe, StreamPipe
+from npipe.errors import PipeError
+from npipe.options import check_timeout
+from npipe.servers.base import BUFSIZE, GONE, PAUSE_MS, Connection, PipeServer, wait_for
+from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe, winerror
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
-    from types import TracebackType
 
     from npipe.servers import Handler
 
-__all__ = ["Connection", "ThreadedServer"]
+__all__ = ["ThreadConnection", "ThreadedServer"]
 
 logger = logging.getLogger("npipe")
 
-_READ_SIZE = 65536
-_PAUSE = 0.05  # seconds between attempts to accept when descriptors or memory have run out
+_RETRY = 0.01  # seconds until a call that was perhaps not begun yet is cancelled again
+
+READING = "reading"
+HANDLING = "handling"
+WRITING = "writing"
+FINISHING = "finishing"
 
 
-class Connection:
-    """One client of a threaded server, and its thread."""
+class ThreadConnection(Connection):
+    """One client, and its thread."""
 
-    def __init__(self, server: ThreadedServer, number: int, pipe: MessagePipe | StreamPipe) -> None:
-        self.number = number
-        self.pipe = pipe
-        self.requests = 0
+    def __init__(self, server: ThreadedServer, number: int, handle: pywintypes.HANDLEType) -> None:
+        super().__init__(number, handle)
         self._server = server
         self._lock = threading.Lock()  # for the fields below
-        self._busy = False  # a request has been read and is being answered
-        self._ending = False
+        self._state = READING  # what the thread does
+        self._ending = False  # it is to end after the request that is being answered
+        self._abandoned = False  # the handle was closed while the handler would not return
+        self._os_thread: pywintypes.HANDLEType | None = None
+        self._over = win32event.CreateEvent(None, True, False, None)
         self.thread = threading.Thread(target=self._run, name=f"npipe-client-{number}", daemon=True)
 
-    def end(self) -> None:
-        """End the connection after the request that is being answered, if one is."""
-        with self._lock:
-            self._ending = True
-            if self._busy:
-                return
-        self.pipe.close()
+    # ---- The thread: the article's InstanceThread
 
     def _run(self) -> None:
+        has_left = False
         try:
+            with self._lock:
+                self._os_thread = _own_thread()
             self._answer_requests()
-        except PipeClosedError:
-            pass  # the client has left, which is how every connection ends
+        except pywintypes.error as error:
+            has_left = error.winerror in GONE
+            if not has_left and error.winerror != winerror.ERROR_OPERATION_ABORTED:
+                logger.warning("client %d: %s", self.number, error.strerror)
         except PipeError as error:
             logger.warning("client %d: %s", self.number, error)
         except Exception:
             logger.exception("client %d: the handler failed, its connection is closed", self.number)
         finally:
-            self._finish()
+            self._finish(has_left)
 
     def _answer_requests(self) -> None:
-        while True:
-            request = self._read()
-            with self._lock:
-                if self._ending:
-                    return
-                self._busy = True
-            answer = self._server.handler(request)
+        """Read requests and write answers until the client leaves, which is an error of GONE."""
+        while self._enter(READING):
+            request = self._read_request()
+            if not self._enter(HANDLING):
+                return
+            answer = self._server._call_handler(self, request)  # noqa: SLF001 - its own server
+            if not self._enter(WRITING):
+                return
             if answer is not None:
-                self._write(answer)
+                win32file.WriteFile(self.handle, answer)
             self.requests += 1
+
+    def _read_request(self) -> bytes:
+        """Read one message of any length, or from a byte pipe what is there."""
+        code, data = win32file.ReadFile(self.handle, BUFSIZE)
+        if code != winerror.ERROR_MORE_DATA:
+            return data
+        pieces = [data]
+        while code == winerror.ERROR_MORE_DATA:
+            code, data = win32file.ReadFile(self.handle, BUFSIZE)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def _finish(self, has_left: bool) -> None:
+        """Give the instance up.
+
+        DisconnectNamedPipe takes from a client that is still there what it has not read yet, and CloseHandle does
+        not. So the former is only for one that has left, and for one whose instance is needed, after a flush.
+        """
+        with self._lock:
+            self._state = FINISHING
+            handle = None if self._abandoned else self.handle
+        server = self._server
+        if handle is not None and (has_left or not server.close_unless_needed(handle)):
+            self._flush(handle, has_left)
+            with contextlib.suppress(pywintypes.error):
+                win32pipe.DisconnectNamedPipe(handle)
+            server.take_back(handle)
+        server.forget(self)
+        win32event.SetEvent(self._over)
+
+    def _flush(self, handle: pywintypes.HANDLEType, has_left: bool) -> None:
+        """FlushFileBuffers, which has no time-out: for a client that does not read, a timer is one."""
+        timer = None
+        if not has_left and self._server.flush_timeout is not None:
+            timer = threading.Timer(self._server.flush_timeout, self._cancel)
+            timer.daemon = True
+            timer.start()
+        with contextlib.suppress(pywintypes.error):  # it does not want it, or may not read at all
+            win32file.FlushFileBuffers(handle)
+        if timer is not None:
+            timer.cancel()
+
+    def _enter(self, state: str) -> bool:
+        """Begin to do something else; False when the server ends, which it lets an answer be written before."""
+        with self._lock:
+            if self._abandoned or (self._ending and state != WRITING):
+                return False
+            self._state = state
+            return True
+
+    # ---- Its end, from other threads
+
+    def end(self) -> None:
+        """End the conversation after the request that is being answered, if one is."""
+        with self._lock:
+            self._ending = True
+
+    def give_up(self) -> None:
+        """There is no thread after all."""
+        win32event.SetEvent(self._over)
+
+    def join(self, deadline: float | None) -> None:
+        """Wait for the thread's end until the deadline; then cancel what it does, and leave a handler to itself."""
+        over = wait_for(self._over, 0)
+        while not over:
+            left = None if deadline is None else deadline - time.monotonic()
             with self._lock:
-                self._busy = False
-                if self._ending:
+                late = left is not None and left <= 0
+                if late and self._state == HANDLING:
+                    if not self._abandoned:
+                        self._abandoned = True
+                        win32file.CloseHandle(self.handle)
                     return
+                blocked = self._state == READING or late
+            if blocked:
+                self._cancel()
+            # It may have been on its way into the call, so again until it is out. With an answer it takes its time.
+            over = wait_for(self._over, _RETRY if blocked else left)
 
-    def _read(self) -> bytes:
-        if isinstance(self.pipe, MessagePipe):
-            return self.pipe.recv()
-        return self.pipe.read(_READ_SIZE)
-
-    def _write(self, answer: bytes | bytearray | memoryview) -> None:
-        if isinstance(self.pipe, MessagePipe):
-            self.pipe.send(answer)
-        else:
-            self.pipe.write(answer)
-
-    def _finish(self) -> None:
-        try:
-            # So that the client gets to read the last answer before the instance is disconnected.
-            if self.pipe.info.direction != "inbound":
-                self.pipe.flush(timeout=self._server.flush_timeout)
-        except PipeError:
-            pass  # it does not want it
-        self.pipe.close()
-        self._server.forget(self)
+    def _cancel(self) -> None:
+        _cancel(self._os_thread)
 
 
-class ThreadedServer:
+class ThreadedServer(PipeServer):
     """A server with a thread for each client; see npipe.serve."""
 
     def __init__(
@@ -110,85 +172,153 @@ class ThreadedServer:
         handler: Handler,
         *,
         flush_timeout: float | None = 5.0,
-        on_connect: Callable[[Connection], None] | None = None,
-        on_disconnect: Callable[[Connection], None] | None = None,
         **options: Any,
     ) -> None:
-        self.handler = handler
+        super().__init__(name, handler, **options)
         self.flush_timeout = flush_timeout
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._lock = threading.Lock()  # for _connections and _ending
-        self._connections: set[Connection] = set()
-        self._ending = False
-        self._listener = listen(name, **options)
-        self._thread = threading.Thread(target=self._accept_clients, name="npipe-server", daemon=True)
+        self._connections: set[ThreadConnection] = set()  # under _lock, as are the next two
+        self._wanted = False  # the main loop has no instance, and takes one from a client that leaves
+        self._returned: pywintypes.HANDLEType | None = None
+        self._has_returned = win32event.CreateEvent(None, False, False, None)
+        self._os_thread: pywintypes.HANDLEType | None = None
+        self._instance: pywintypes.HANDLEType | None = self._create_first_instance()
         self._thread.start()
 
-    @property
-    def name(self) -> str:
-        """The pipe's full name."""
-        return self._listener.name
+    # ---- The main loop
 
-    def _accept_clients(self) -> None:
-        number = 0
+    def _run(self) -> None:
+        self._os_thread = _own_thread()
+        instance, self._instance = self._instance, None
+        while instance is not None and not self._ending:
+            if self._connect(instance):
+                instance = self._hand_over(instance)
+        if instance is not None:
+            win32file.CloseHandle(instance)
+
+    def _connect(self, instance: pywintypes.HANDLEType) -> bool:
+        """Wait for a client. Whether there is one."""
+        try:
+            win32pipe.ConnectNamedPipe(instance, None)  # 0, or ERROR_PIPE_CONNECTED: it came before the call
+        except pywintypes.error as error:
+            if error.winerror == winerror.ERROR_NO_DATA:
+                return True  # it has left already, and what it wrote can be read
+            if error.winerror != winerror.ERROR_OPERATION_ABORTED:
+                logger.warning("waiting for a client: %s", error.strerror)
+                with contextlib.suppress(pywintypes.error):
+                    win32pipe.DisconnectNamedPipe(instance)
+                win32event.WaitForSingleObject(self._stop, PAUSE_MS)
+            return False
+        return True
+
+    def _hand_over(self, instance: pywintypes.HANDLEType) -> pywintypes.HANDLEType | None:
+        """Start the client's thread, and return the next instance, which is there before: clients always find one."""
+        connection = ThreadConnection(self, self._number(), instance)
+        with self._lock:
+            if self._ending:
+                return instance
+            self._connections.add(connection)
+            self._wanted = True  # before the attempt, and before the client can leave
+        following = self._try_to_create()
+        self._tell_arrival(connection)
+        try:
+            connection.thread.start()
+        except RuntimeError as error:  # no more threads
+            logger.warning("client %d: %s", connection.number, error)
+            win32file.CloseHandle(instance)
+            self.forget(connection)
+            connection.give_up()
+        return self._wait_for_instance() if following is None else following
+
+    def _try_to_create(self) -> pywintypes.HANDLEType | None:
+        try:
+            made = self._create_instance()
+        except pywintypes.error:
+            return None  # the next attempt says why
+        return self._take(made)
+
+    def _wait_for_instance(self) -> pywintypes.HANDLEType | None:
+        """Return an instance as soon as there may be one: a new one, or a leaving client's. None: the server ends."""
+        told = 0
         while True:
-            try:
-                pipe = self._listener.accept()
-            except PipeClosedError:
-                return  # close() has closed the listener
-            except PipeError as error:
-                # Out of descriptors or memory: clients wait meanwhile. Nothing tells when there is some again.
-                logger.warning("accepting a client: %s", error)
-                threading.Event().wait(_PAUSE)
-                continue
-            number += 1
-            connection = Connection(self, number, pipe)
             with self._lock:
-                if not self._ending:
-                    self._connections.add(connection)
-            if self._on_connect is not None:
-                self._on_connect(connection)
+                if self._returned is not None or self._ending:
+                    break
+                somebody_here = bool(self._connections)
+            patience = PAUSE_MS
             try:
-                connection.thread.start()
-            except RuntimeError as error:  # no more threads
-                logger.warning("client %d: %s", number, error)
-                connection.pipe.abort()
-                self.forget(connection)
+                return self._take(self._create_instance())
+            except pywintypes.error as error:
+                if error.winerror == winerror.ERROR_PIPE_BUSY:
+                    # One of our clients has to leave first. If they are all other processes', nothing tells when.
+                    patience = win32event.INFINITE if somebody_here else PAUSE_MS
+                elif error.winerror != told:
+                    told = error.winerror
+                    logger.warning("creating an instance: %s Clients wait meanwhile.", error.strerror)
+            win32event.WaitForMultipleObjects([self._stop, self._has_returned], False, patience)
+        return self._take(None)
 
-    def forget(self, connection: Connection) -> None:
-        """Take a connection that has ended off the list."""
+    def _take(self, made: pywintypes.HANDLEType | None) -> pywintypes.HANDLEType | None:
+        """Want no instance any more, for `made` is one; where it is None, a client's that has left is."""
+        with self._lock:
+            self._wanted = False
+            returned, self._returned = self._returned, None
+            if made is not None and returned is not None:
+                win32file.CloseHandle(returned)
+        return returned if made is None else made
+
+    # ---- From the clients' threads
+
+    def close_unless_needed(self, handle: pywintypes.HANDLEType) -> bool:
+        """Close an instance, unless the main loop has none and waits for it. Whether it is closed."""
+        with self._lock:  # over the close too: an attempt to create one is before it, and wants, or after it, and gets
+            if self._wanted and not self._ending:
+                return False
+            win32file.CloseHandle(handle)
+            return True
+
+    def take_back(self, handle: pywintypes.HANDLEType) -> None:
+        """Take a disconnected instance: the main loop listens on it again if it has none, so that the name stays."""
+        with self._lock:
+            if self._wanted and not self._ending:
+                self._wanted = False
+                self._returned = handle
+                win32event.SetEvent(self._has_returned)
+            else:
+                win32file.CloseHandle(handle)
+
+    def forget(self, connection: ThreadConnection) -> None:
+        """Take a conversation that has ended off the list."""
         with self._lock:
             self._connections.discard(connection)
-        if self._on_disconnect is not None:
-            self._on_disconnect(connection)
+        self._tell_departure(connection)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+    # ---- The end
 
     def close(self, *, timeout: float | None = 5.0) -> None:
         """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
+        timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._listener.close()
-        self._thread.join()
         with self._lock:
             self._ending = True
+        win32event.SetEvent(self._stop)
+        over = wait_for(self._over, 0)
+        while not over:
+            _cancel(self._os_thread)
+            over = wait_for(self._over, _RETRY)  # it may have been on its way into the call
+        with self._lock:
             connections = list(self._connections)
         for connection in connections:
             connection.end()
         for connection in connections:
-            if connection.thread is threading.current_thread():
-                continue
-            connection.thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            if connection.thread.is_alive():
-                connection.pipe.abort()
+            if connection.thread is not threading.current_thread():
+                connection.join(deadline)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _own_thread() -> pywintypes.HANDLEType:
+    return completion.OpenThread(win32api.GetCurrentThreadId())
+
+
+def _cancel(thread: pywintypes.HANDLEType | None) -> None:
+    if thread is not None:
+        with contextlib.suppress(pywintypes.error):  # ERROR_NOT_FOUND: it is in no call just now
+            completion.CancelSynchronousIo(thread)

@@ -73,13 +73,13 @@ def GetCurrentProcessId() -> int:
 
 def GetCurrentThread() -> int:
     """GetCurrentThread: a number that stands for the calling thread; DuplicateHandle makes a handle of it."""
-    _engine.note_thread(threading.get_native_id())
+    _engine.note_thread()
     return _THREAD
 
 
 def GetCurrentThreadId() -> int:
     """GetCurrentThreadId."""
-    _engine.note_thread(threading.get_native_id())
+    _engine.note_thread()
     return threading.get_native_id()
 
 

@@ -1,0 +1,344 @@
+"""What the three servers share: their options, instances and clients, how they start and end, and the handler's call.
+
+The servers stand on `npipe.win32` alone, so that they are the same programs on Windows. What is not in pywin32, who a
+client is and who may be one, is here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from npipe.errors import PipeError, PipeNameError, WinError, error_from_code
+from npipe.names import parse_name
+from npipe.options import (
+    ACCESS_READ,
+    ACCESS_WRITE,
+    Peer,
+    check_timeout,
+    default_timeout_ms,
+    is_message_mode,
+    parse_security,
+    pipe_direction,
+    validate_buffer_size,
+    validate_instances,
+)
+from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from npipe.options import Security
+    from npipe.servers import Handler
+
+__all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
+
+logger = logging.getLogger("npipe")
+
+BUFSIZE: Final = 65536
+"""Bytes that one read takes at most; a longer message is joined from its pieces (ERROR_MORE_DATA)."""
+
+PAUSE_MS: Final = 50
+"""Between attempts at what nothing tells the end of: descriptors or memory have run out, others have all instances."""
+
+GONE: Final = frozenset({winerror.ERROR_BROKEN_PIPE, winerror.ERROR_NO_DATA, winerror.ERROR_PIPE_NOT_CONNECTED})
+"""What calls fail with when the client has left, which is how every conversation ends."""
+
+_READ_RIGHTS: Final = win32file.FILE_GENERIC_READ
+_CREATE_INSTANCE: Final = 0x4  # FILE_CREATE_PIPE_INSTANCE, which GENERIC_WRITE has in it
+_WRITE_RIGHTS: Final = win32file.FILE_GENERIC_WRITE & ~_CREATE_INSTANCE
+
+_LONGEST_MS: Final = 0x7FFFFFFF
+
+_answering = threading.local()
+
+
+class Connection:
+    """One client of a server, for `on_connect` and `on_disconnect`."""
+
+    def __init__(self, number: int, handle: pywintypes.HANDLEType) -> None:
+        self.number = number
+        """1 for the server's first client, and so on."""
+        self.requests = 0
+        """How many requests have been answered."""
+        self.handle = handle
+        """The instance, a handle of `npipe.win32`."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who the client is; raises PipeError when that cannot be told any more."""
+        try:
+            return _peer(self.handle)
+        except pywintypes.error as error:
+            raise error_from_code(error.winerror) from error
+
+
+class PipeServer:
+    """A server that runs in a thread of its own from its construction until `close`; see npipe.serve.
+
+    A model provides `_run`, which is that thread, and creates the instances that listen from the start.
+    """
+
+    open_mode = 0
+    """FILE_FLAG_* of all instances."""
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str],
+        handler: Handler,
+        *,
+        mode: str = "message",
+        access: str = "duplex",
+        max_instances: int | None = None,
+        in_buffer_size: int = 65536,
+        out_buffer_size: int = 65536,
+        default_timeout: float | None = 0.05,
+        security: str | Security = "owner",
+        exclusive: bool = True,
+        on_connect: Callable[[Connection], object] | None = None,
+        on_disconnect: Callable[[Connection], object] | None = None,
+    ) -> None:
+        parsed = parse_name(name)
+        if parsed.host is not None:
+            raise PipeNameError(
+                WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
+            )
+        self._name = parsed.path
+        self._handler = handler
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._exclusive = exclusive
+        self._direction = pipe_direction(access)
+        self._pipe_mode = win32pipe.PIPE_WAIT | win32pipe.PIPE_REJECT_REMOTE_CLIENTS
+        if is_message_mode(mode):
+            self._pipe_mode |= win32pipe.PIPE_TYPE_MESSAGE | win32pipe.PIPE_READMODE_MESSAGE
+        self._max_instances = validate_instances(max_instances)
+        self._out_size = validate_buffer_size(out_buffer_size, "out_buffer_size")
+        self._in_size = validate_buffer_size(in_buffer_size, "in_buffer_size")
+        self._default_timeout = default_timeout_ms(default_timeout)
+        self._security = security_attributes(security)
+        self._clients = 0  # how many there have been
+        self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
+        self._lock = threading.Lock()  # for the fields below, and those that a model says it for
+        self._ending = False
+        self._over = win32event.CreateEvent(None, True, False, None)
+        self._thread = threading.Thread(target=self._main, name="npipe-server", daemon=True)
+
+    def _main(self) -> None:
+        try:
+            self._run()
+        finally:
+            win32event.SetEvent(self._over)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+        return self._name
+
+    # ---- Instances and clients
+
+    def _create_instance(self, *, first: bool = False) -> pywintypes.HANDLEType:
+        """CreateNamedPipe: an instance, which listens. `first` has to be the only one of its name."""
+        return win32pipe.CreateNamedPipe(
+            self._name,
+            self._direction | self.open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
+            self._pipe_mode,
+            self._max_instances,
+            self._out_size,
+            self._in_size,
+            self._default_timeout,
+            self._security,
+        )
+
+    def _create_first_instance(self, *, first: bool = True) -> pywintypes.HANDLEType:
+        """Create an instance for the constructor, which raises what `listen` would raise."""
+        try:
+            return self._create_instance(first=first and self._exclusive)
+        except pywintypes.error as error:
+            raise error_from_code(error.winerror, self._name, "creating an instance") from error
+
+    def _number(self) -> int:
+        self._clients += 1
+        return self._clients
+
+    def _tell(self, hook: Callable[[Connection], object] | None, connection: Connection) -> None:
+        """Call a hook, whose failures are its own."""
+        if hook is not None:
+            try:
+                hook(connection)
+            except Exception:
+                logger.exception("client %d: a hook failed", connection.number)
+
+    def _tell_arrival(self, connection: Connection) -> None:
+        self._tell(self._on_connect, connection)
+
+    def _tell_departure(self, connection: Connection) -> None:
+        self._tell(self._on_disconnect, connection)
+
+    # ---- The handler
+
+    def _call_handler(self, connection: Connection, request: bytes) -> bytes | None:
+        """Return the handler's answer; TypeError for one that is neither bytes nor None."""
+        _answering.connection = connection
+        try:
+            answer = self._handler(request)
+        finally:
+            _answering.connection = None
+        if answer is None or type(answer) is bytes:
+            return answer
+        return bytes(memoryview(answer))  # of its own: the handler may go on using a bytearray
+
+    # ---- The end
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
+        return wait_for(self._over, check_timeout(timeout))
+
+    def close(self, *, timeout: float | None = 5.0) -> None:
+        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OneThreadServer(PipeServer):
+    """A server whose one thread does everything: it waits for the stop event too, and calls the handler itself."""
+
+    open_mode = win32file.FILE_FLAG_OVERLAPPED
+
+    def __init__(self, name: str | os.PathLike[str], handler: Handler, **options: Any) -> None:
+        super().__init__(name, handler, **options)
+        self._deadline: float | None = None  # under _lock; when requests that are being answered lose their patience
+        self._in_handler = False  # under _lock
+        self._abandoned = False  # under _lock; the handles were closed while a handler would not return
+
+    def _answer(self, connection: Connection, request: bytes) -> tuple[bool, bytes | None]:
+        """Return whether the conversation goes on, and the handler's answer."""
+        with self._lock:
+            if self._ending:
+                return False, None
+            self._in_handler = True
+        try:
+            return True, self._call_handler(connection, request)
+        except Exception as error:
+            if isinstance(error, PipeError):
+                logger.warning("client %d: %s", connection.number, error)
+            else:
+                logger.exception("client %d: the handler failed, its connection is closed", connection.number)
+            return False, None
+        finally:
+            with self._lock:
+                self._in_handler = False
+
+    def _time_left(self) -> int:
+        """Return the milliseconds until the deadline, for a wait."""
+        with self._lock:
+            deadline = self._deadline
+        return win32event.INFINITE if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
+
+    def _close_handles(self) -> None:
+        """Close the handles of all instances, from another thread, while the server's own is in the handler."""
+        raise NotImplementedError
+
+    def close(self, *, timeout: float | None = 5.0) -> None:
+        """Stop accepting; the request that is being answered and answers that are being written get `timeout` seconds.
+
+        Then all connections are ended. From the handler itself it returns at once, and the server ends after the
+        answer.
+        """
+        timeout = check_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            if not self._ending or (deadline is not None and (self._deadline is None or deadline < self._deadline)):
+                self._deadline = deadline
+            self._ending = True
+        win32event.SetEvent(self._stop)
+        if threading.current_thread() is self._thread:
+            return
+        over = wait_for(self._over, timeout)
+        while not over:
+            with self._lock:
+                if self._in_handler:
+                    if not self._abandoned:
+                        self._abandoned = True
+                        self._close_handles()
+                    return
+            over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
+
+
+def wait_for(event: pywintypes.HANDLEType, timeout: float | None) -> bool:
+    """Wait until an event is set, at most `timeout` seconds (None: for ever). Whether it is.
+
+    For ends of threads, in place of what `threading` has: Ctrl-C in Thread.join makes the thread look ended, and in
+    Event.wait it can leave the event's lock taken for good.
+    """
+    milliseconds = win32event.INFINITE if timeout is None else min(max(0, math.ceil(timeout * 1000)), _LONGEST_MS)
+    return win32event.WaitForSingleObject(event, milliseconds) == win32event.WAIT_OBJECT_0
+
+
+def current_connection() -> Connection | None:
+    """Return whom the handler that runs in this thread is answering; None outside of handlers."""
+    connection: Connection | None = getattr(_answering, "connection", None)
+    return connection
+
+
+# ---- Who may connect, and who has
+
+
+def security_attributes(security: str | Security) -> pywintypes.SECURITY_ATTRIBUTES:
+    """Return a `Security`, or the word for one, as CreateNamedPipe takes it: who may connect, and for what.
+
+    The owner's entry lets him create further instances too. Raises PipeArgumentError (87) for what is no security.
+    """
+    checked = parse_security(security)
+    if sys.platform == "win32" and checked.sddl is not None:
+        text = checked.sddl
+    else:
+        access = (ACCESS_READ if checked.read else 0) | (ACCESS_WRITE if checked.write else 0)
+        rights = (_READ_RIGHTS if access & ACCESS_READ else 0) | (_WRITE_RIGHTS if access & ACCESS_WRITE else 0)
+        entries = [(rights | _CREATE_INSTANCE, "OW"), *((rights, sid) for sid in _sids(checked))]
+        text = "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+    attributes = pywintypes.SECURITY_ATTRIBUTES()
+    attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
+        text, win32security.SDDL_REVISION_1
+    )
+    return attributes
+
+
+def _sids(security: Security) -> list[str]:
+    """Return the identifiers of those who may connect besides the owner."""
+    if security.everyone:
+        return ["WD"]
+    if sys.platform == "win32":
+        names = [str(who) for who in (*security.users, *security.groups)]
+        return [win32security.ConvertSidToStringSid(win32security.LookupAccountName(None, who)[0]) for who in names]
+    rule = security.resolve()
+    return [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
+
+
+def _peer(handle: pywintypes.HANDLEType) -> Peer:
+    """Return who the client of an instance is."""
+    pid = win32pipe.GetNamedPipeClientProcessId(handle)
+    if sys.platform == "win32":
+        import socket
+
+        return Peer(pid=pid, uid=None, user=None, host=socket.gethostname())
+    from npipe import _engine  # pywin32 tells the user only after something has been read
+    from npipe.pipe import peer_of
+
+    return peer_of(pid, _engine.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
