@@ -148,6 +148,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_arm_read(np_handle *)
     bint np_is_closed(np_handle *)
     bint np_has_read(np_handle *)
+    bint np_is_disconnected(np_handle *)
 
 cdef extern from "engine/wire.h" nogil:
     struct npw_answer:

@@ -50,6 +50,7 @@ cdef extern from "engine/objects.h" nogil:
     uint32_t np_wait_objects(np_object **, uint32_t, bint, bint, const np_wait *, uint32_t *, c_bool *)
     bint np_apc_queue(np_thread *, void *, uint64_t)
     np_apc *np_apc_take()
+    void np_port_close(np_object *)
     bint np_port_post(np_object *, uint32_t, uint64_t, void *)
     uint32_t np_port_take(np_object *, const np_wait *, np_packet **)
 
@@ -252,6 +253,8 @@ cdef Target waitable(handle, str function):
     cdef Target target = target_of(handle, function)
     if target.object == NULL:
         raise make_error(_INVALID_HANDLE, function)
+    if type(target) is PipeTarget and np_is_disconnected((<PipeTarget>target).handle):
+        np_event_reset(target.object)  # SEMANTICS §10.3
     return target
 
 

@@ -33,8 +33,10 @@ cdef extern from "engine/async.h" nogil:
         np_object *file
         np_object *port
         uint64_t key
+        bint no_packet
         bint apc
         void *owner
+    void np_async_bind(np_handle *, np_object *, uint64_t)
     np_async *np_async_new()
     void np_async_unref(np_async *)
     void np_async_prepare(np_async *, np_handle *, int, const np_telling *)
@@ -55,6 +57,7 @@ cdef extern from "engine/codes.h" nogil:
     enum:
         NP_IO_PENDING
         NP_IO_COMPLETION
+        NP_ABANDONED_WAIT
         NP_OPERATION_ABORTED
         NP_NOT_FOUND
 
@@ -237,6 +240,7 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     telling.file = pipe.object
     telling.port = pipe.port.object if pipe.port is not None and not no_packet else NULL
     telling.key = pipe.key
+    telling.no_packet = no_packet
     telling.owner = <void *>operation
     if overlapped.operation is not None and np_async_code(overlapped.operation.async) == NP_IO_PENDING:
         if overlapped.older is None:
@@ -434,7 +438,8 @@ cdef class PortTarget(Target):
             raise MemoryError
 
     cdef int shut(self, bint wait) except -1:
-        # What is queued goes with it.
+        # What is queued goes with it, and nobody waits any longer (735).
+        np_port_close(self.object)
         cdef np_wait nothing = wait_ms(0)
         cdef np_packet *packet = NULL
         while np_port_take(self.object, &nothing, &packet) == NP_OK:
@@ -500,6 +505,7 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
         raise make_error(_INVALID_PARAMETER, "CreateIoCompletionPort")
     (<PipeTarget>file).port = port
     (<PipeTarget>file).key = <uint64_t>(int(completionKey) & 0xFFFFFFFFFFFFFFFF)
+    np_async_bind((<PipeTarget>file).handle, port.object, (<PipeTarget>file).key)
     return result
 
 
@@ -520,6 +526,8 @@ def GetQueuedCompletionStatus(hPort, timeOut):
             code = np_port_take(port.object, &wait, &packet)
     if code == NP_SEM_TIMEOUT:
         return (_WAIT_TIMEOUT, 0, 0, None)
+    if code == NP_ABANDONED_WAIT:
+        return (code, 0, 0, None)
     if code == NP_INTERRUPTED:
         npipe_reraise()
     if code != NP_OK:

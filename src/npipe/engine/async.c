@@ -58,6 +58,7 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     async->file = telling->file;
     async->port = telling->apc ? NULL : telling->port;
     async->key = telling->key;
+    async->no_packet = telling->no_packet;
     async->apc = telling->apc && async->thread;
     async->owner = telling->owner;
     if (async->event)
@@ -183,6 +184,11 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
     async->link = NULL;
     delist(async);
     async->count = count;
+    if (!async->port && !async->apc && !async->no_packet && async->handle->port) {
+        async->port = async->handle->port;
+        async->key = async->handle->port_key;
+        np_object_ref(async->port);
+    }
     bool handed_on = async->apc || async->port; /* whoever takes it from there drops the reference */
     /* Release: who sees the code sees the count and the buffer. */
     atomic_store_explicit(&async->code, code, memory_order_release);
@@ -192,6 +198,15 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
         finish(async);
     if (link)
         np_link_unref(link); /* not the last: its handle has one while its locks are held */
+}
+
+void np_async_bind(struct np_handle *handle, struct np_object *port, uint64_t key)
+{
+    np_object_ref(port);
+    np_objects_lock();
+    handle->port = port;
+    handle->port_key = key;
+    np_objects_unlock();
 }
 
 /* ---- Driving */

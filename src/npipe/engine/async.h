@@ -28,7 +28,7 @@ struct np_async {
     struct np_object *file;  /* held */
     struct np_object *port;  /* held, or NULL */
     uint64_t key;
-    bool apc;
+    bool apc, no_packet;
     struct np_apc own_apc;
     struct np_packet own_packet;
     /* The result. Code NP_IO_PENDING: not yet. Stored last, with release. */
@@ -53,9 +53,12 @@ void np_async_unref(struct np_async *async);
 struct np_telling {
     struct np_object *event, *file, *port;
     uint64_t key;
-    bool apc; /* a completion routine of the calling thread: neither event nor packet */
+    bool no_packet; /* hEvent | 1 */
+    bool apc;       /* a completion routine of the calling thread: neither event nor packet */
     void *owner;
 };
+/* The handle's operations queue packets to the port from now on, those under way too (SEMANTICS 10.6). */
+void np_async_bind(struct np_handle *handle, struct np_object *port, uint64_t key);
 /* Makes a fresh or finished operation ready for use: the event and the handle's own signal are reset. */
 void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling);
 

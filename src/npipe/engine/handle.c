@@ -126,6 +126,7 @@ void np_free(struct np_handle *handle)
 {
     if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) != 1)
         return;
+    np_object_unref(handle->port);
     pthread_mutex_destroy(&handle->rx_lock);
     pthread_mutex_destroy(&handle->tx_lock);
     free(handle->root);
@@ -148,6 +149,14 @@ void np_handle_cancel_blocked(struct np_handle *handle)
     else if (handle->pipe)
         np_left_listening(handle->pipe, handle);
     pthread_mutex_unlock(&np_process.lock);
+}
+
+bool np_is_disconnected(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool is = !handle->server && handle->link && np_link_condition(handle->link) == NP_PIPE_NOT_CONNECTED;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return is;
 }
 
 bool np_has_read(struct np_handle *handle)
@@ -194,6 +203,15 @@ static uint32_t usable_locked(struct np_handle *handle)
     return code;
 }
 
+/* A transaction's request never counts as one (SEMANTICS 8.2). */
+static bool writes_are_pending(const struct np_link *link)
+{
+    for (const struct np_op *op = link->tx.first; op; op = op->next)
+        if (op->completed != np_detached_done)
+            return true;
+    return false;
+}
+
 uint32_t np_set_state(struct np_handle *handle, uint32_t mode)
 {
     if (mode & ~(uint32_t)(NP_MODE_NOWAIT | NP_MODE_READ_MESSAGE))
@@ -208,7 +226,9 @@ uint32_t np_set_state(struct np_handle *handle, uint32_t mode)
     uint32_t before = atomic_load_explicit(&handle->mode, memory_order_relaxed);
     if (handle->link && handle->link->rx.first)
         np_async_drive_reads(handle, handle->link);
-    bool pending = handle->link && (handle->link->rx.first || handle->link->tx.first);
+    if (handle->link)
+        np_async_drive_writes(handle, handle->link);
+    bool pending = handle->link && (handle->link->rx.first || writes_are_pending(handle->link));
     if (code == NP_OK && mode & ~before & NP_MODE_NOWAIT && pending)
         code = NP_PIPE_BUSY; /* SEMANTICS 9.1 */
     if (code == NP_OK)

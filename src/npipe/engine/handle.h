@@ -8,7 +8,8 @@
 #include "op.h"
 
 struct np_pipe;  /* registry.h */
-struct np_async; /* async.h */
+struct np_async;  /* async.h */
+struct np_object; /* objects.h */
 
 enum np_state {
     NP_LISTENING = 1,
@@ -43,7 +44,9 @@ struct np_handle {
     struct np_handle *next, *previous; /* all handles of the process */
     /* Overlapped operations (async.h). */
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
-    struct np_async *asyncs;   /* guarded by the objects' lock */
+    struct np_object *port;    /* held, or NULL; it, its key and the next are guarded by the objects' lock */
+    uint64_t port_key;
+    struct np_async *asyncs;
     struct np_async *connects; /* guarded by the process lock */
     _Atomic uint32_t pending_writes;
     _Atomic bool to_arm;
@@ -169,6 +172,8 @@ bool np_is_closed(struct np_handle *handle);
 void np_handle_cancel_blocked(struct np_handle *handle);
 /* ImpersonateNamedPipeClient (SEMANTICS 11): the calling thread acts as the client. */
 uint32_t np_impersonate(struct np_handle *handle);
+/* Whether it is a client's whose server has disconnected it. */
+bool np_is_disconnected(struct np_handle *handle);
 /* Whether anything was ever read from the current connection. */
 bool np_has_read(struct np_handle *handle);
 uint32_t np_set_state(struct np_handle *handle, uint32_t mode);

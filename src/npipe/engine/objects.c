@@ -267,7 +267,7 @@ static bool satisfied(struct np_object *object)
     case NP_OBJECT_MUTEX:
         return !object->owner || object->owner == self;
     case NP_OBJECT_PORT:
-        return object->first_packet;
+        return object->first_packet || object->closed;
     case NP_OBJECT_TIMER:
         if (object->due != NP_FOREVER)
             let_ring(object, np_now());
@@ -376,6 +376,14 @@ static bool arm(const struct waiting *waiting)
     return quiet;
 }
 
+static bool would_end(const struct waiting *waiting)
+{
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < waiting->count; i++)
+        ready += satisfied(waiting->objects[i]);
+    return waiting->count && ready >= (waiting->all ? waiting->count : 1);
+}
+
 static bool something_moved(const void *what)
 {
     const struct waiting *waiting = what;
@@ -384,8 +392,9 @@ static bool something_moved(const void *what)
     struct np_handle *handle = NULL;
     bool moved = false;
     np_objects_lock();
-    for (uint32_t i = 0; i < waiting->count && !moved; i++)
-        moved = satisfied(waiting->objects[i]) || np_async_moved(waiting->objects[i], &handle, 0, 1);
+    for (uint32_t i = 0; i < waiting->count && !handle; i++)
+        np_async_moved(waiting->objects[i], &handle, 0, 1);
+    moved = handle || would_end(waiting);
     if (waiting->alertable && !moved)
         moved = self->first_apc || np_async_moved_of_thread(self, &handle, 0, 1);
     np_objects_unlock();
@@ -589,10 +598,20 @@ uint32_t np_port_take(struct np_object *port, const struct np_wait *wait, struct
         }
         uint32_t index;
         bool abandoned;
+        if (port->closed)
+            return NP_ABANDONED_WAIT;
         uint32_t code = np_wait_objects(&port, 1, false, false, wait, &index, &abandoned);
         if (code != NP_OK)
             return code;
     }
+}
+
+void np_port_close(struct np_object *port)
+{
+    np_objects_lock();
+    port->closed = true;
+    np_wake_waiters(port);
+    np_objects_unlock();
 }
 
 /* ---- What an operation's completion does to them */

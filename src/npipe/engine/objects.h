@@ -45,6 +45,7 @@ struct np_object {
     struct np_thread *owner;   /* of a mutex */
     struct np_object *next_owned;
     bool abandoned;
+    _Atomic bool closed; /* a port whose last handle has gone */
     int64_t due, period; /* of a timer, ns */
     struct np_wait_block *waiters;
     struct np_async *asyncs; /* pending operations that will signal it, or queue a packet to it */
@@ -113,7 +114,9 @@ struct np_apc *np_apc_take(void);
 
 /* PostQueuedCompletionStatus. */
 bool np_port_post(struct np_object *port, uint32_t count, uint64_t key, void *posted);
-/* GetQueuedCompletionStatus: NP_OK and the packet, which the caller frees, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
+/* Ends all waits for packets. */
+void np_port_close(struct np_object *port);
+/* GetQueuedCompletionStatus: NP_OK and the packet, which the caller frees, NP_SEM_TIMEOUT, NP_ABANDONED_WAIT, NP_INTERRUPTED. */
 uint32_t np_port_take(struct np_object *port, const struct np_wait *wait, struct np_packet **packet);
 
 /* ---- For async.c. */
