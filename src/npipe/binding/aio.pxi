@@ -87,7 +87,8 @@ cdef class PolledHandle(Handle):
 
     def __dealloc__(self):
         if self.handle != NULL and self.reading.link != NULL:
-            np_poll_read_leave(self.handle, &self.reading, self.copied())
+            self.reading.op.count = 0
+            np_poll_read_leave(self.handle, &self.reading, NULL)
 
     cdef void *copied(self) noexcept:
         if self.target is not None:
@@ -118,6 +119,7 @@ cdef class PolledHandle(Handle):
 
     def wake(self):
         """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come."""
+        self.turns = AT_ONCE
         return self.handle == NULL or np_poll_wake(self.handle)
 
     def spin(self, double seconds):

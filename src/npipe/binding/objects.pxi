@@ -416,7 +416,9 @@ def ReleaseSemaphore(hSemaphore, lReleaseCount):
     """ReleaseSemaphore: return the count before."""
     cdef Target target = of_kind(hSemaphore, "semaphore", "ReleaseSemaphore")
     cdef uint32_t previous
-    if not np_semaphore_release(target.object, lReleaseCount, &previous):
+    if lReleaseCount <= 0:
+        raise make_error(_INVALID_PARAMETER, "ReleaseSemaphore")
+    if not 0 < lReleaseCount <= 0x7FFFFFFF or not np_semaphore_release(target.object, lReleaseCount, &previous):
         raise make_error(298, "ReleaseSemaphore")
     return previous
 
@@ -490,10 +492,12 @@ cdef uint32_t wait_several(handles, bint all_of_them, timeout, bint alertable, s
         target = waitable(handle, function)
         if count == NP_MOST_OBJECTS:
             raise make_error(_INVALID_PARAMETER, function)
+        if all_of_them and target in targets:
+            raise make_error(_INVALID_PARAMETER, function)
         targets.append(target)
         objects[count] = (<Target>target).object
         count += 1
-    if count == 0:
+    if count == 0 or (all_of_them and len(set(targets)) < <Py_ssize_t>count):
         raise make_error(_INVALID_PARAMETER, function)
     return run_wait(objects, count, all_of_them, alertable, timeout, function)
 

@@ -189,6 +189,10 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
         async->key = async->handle->port_key;
         np_object_ref(async->port);
     }
+    if (async->port && async->port->closed) { /* nobody takes it from there any more */
+        np_object_unref(async->port);
+        async->port = NULL;
+    }
     bool handed_on = async->apc || async->port; /* whoever takes it from there drops the reference */
     /* Release: who sees the code sees the count and the buffer. */
     atomic_store_explicit(&async->code, code, memory_order_release);
@@ -290,7 +294,7 @@ static void fail_writes(struct np_link *link, uint32_t code)
     struct np_tx *tx = &link->tx;
     uint64_t kept = 0;
     bool first = true;
-    if (tx->first && code == NP_BROKEN_PIPE)
+    if (tx->first && code == NP_BROKEN_PIPE && tx->first->end - tx->first->size > tx->consumed)
         kept = tx->first->end - tx->first->size - tx->consumed;
     struct np_op *next;
     for (struct np_op *op = tx->first; op; op = next) {

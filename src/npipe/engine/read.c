@@ -55,14 +55,15 @@ static bool found_dead(struct np_link *link)
 /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before such an entry is begun one has to know. */
 static void look_before_deferred(struct np_link *link)
 {
-    if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred && link->rx.pulled == 0)
+    if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred)
         np_link_look(link, false);
 }
 
 /* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
 uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
-    look_before_deferred(link);
+    if (op->count == 0)
+        look_before_deferred(link);
     uint32_t condition = np_link_known(link);
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;

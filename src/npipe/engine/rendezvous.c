@@ -191,10 +191,15 @@ static bool grant(struct np_visitor *visitor)
     link->peer_uid = visitor->who.uid;
     link->segment->header.client_pid = link->client_pid;
     visitor->reused = fd < 0;
+    /* Held over the answer: a client that has it finds the instance connected, whatever this process calls next. */
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
     bool told = answer(visitor, NP_OK, fd);
     if (fd >= 0)
         close(fd);
     if (!told) {
+        pthread_mutex_unlock(&handle->tx_lock);
+        pthread_mutex_unlock(&handle->rx_lock);
         np_link_unref(link);
         np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
         return true;
@@ -211,8 +216,6 @@ static bool grant(struct np_visitor *visitor)
     if (!link->watch)
         np_fresh_add(handle);
     free(visitor);
-    pthread_mutex_lock(&handle->rx_lock);
-    pthread_mutex_lock(&handle->tx_lock);
     handle->link = link;
     link->handle = handle;
     if (handle->no_socket_sleeps)
