@@ -35,6 +35,7 @@ cdef extern from "engine/objects.h" nogil:
     np_thread *np_thread_self()
     np_thread *np_thread_find(int64_t)
     uint32_t np_threads_cancel(const np_handle *)
+    void np_wake_thread(np_thread *)
     void np_thread_ref(np_thread *)
     void np_thread_unref(np_thread *)
     np_object *np_object_new(int, bint, bint)

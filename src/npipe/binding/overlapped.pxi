@@ -265,19 +265,22 @@ cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
     return code
 
 
-cdef uint32_t wait_until_over(Operation operation) except? 0xFFFFFFFE:
+cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFFFFE:
     """Block until the operation is over, whatever becomes of its event (a synchronous handle)."""
-    cdef np_wait wait = wait_ms(_INFINITE)
+    cdef np_wait wait = blocking_wait()
     cdef np_object *objects[1]
+    cdef np_handle *handle = operation.async.handle
     cdef uint32_t index, code
     cdef c_bool abandoned
     objects[0] = operation.event.object if operation.event is not None else operation.file.object
     while np_async_code(operation.async) == NP_IO_PENDING:
         with nogil:
+            block_in(handle)
             code = np_wait_objects(objects, 1, False, False, &wait, &index, &abandoned)
+            block_in(NULL)
         if code == NP_INTERRUPTED:
             np_async_cancel(operation.async)
-            npipe_reraise()
+            raise_interrupted(function)
     return np_async_code(operation.async)
 
 
@@ -439,11 +442,14 @@ cdef class PortTarget(Target):
 
     cdef int shut(self, bint wait) except -1:
         # What is queued goes with it, and nobody waits any longer (735).
-        np_port_close(self.object)
         cdef np_wait nothing = wait_ms(0)
         cdef np_packet *packet = NULL
         while np_port_take(self.object, &nothing, &packet) == NP_OK:
             take_packet(packet)
+        np_port_close(self.object)
+        while np_port_take(self.object, &nothing, &packet) == NP_OK:
+            take_packet(packet)
+        reap()
         return 0
 
 

@@ -208,7 +208,7 @@ def ConnectNamedPipe(hPipe, overlapped=None):
         if code == NP_IO_PENDING and not pipe.overlapped:
             pipe.enter("ConnectNamedPipe")
             try:
-                code = wait_until_over(operation)
+                code = wait_until_over(operation, "ConnectNamedPipe")
             finally:
                 pipe.leave()
     else:
@@ -254,6 +254,7 @@ def cancel_synchronous_io(handle):
         raise make_error(NP_NOT_FOUND, "CancelSynchronousIo")
     thread.cancel = 1
     np_handle_cancel_blocked(pipe)
+    np_wake_thread(thread)
 
 
 cdef uint32_t cancel_blocked(np_handle *handle):
@@ -309,7 +310,7 @@ cdef uint32_t finish_start(OVERLAPPED overlapped, PipeTarget pipe, Operation ope
     if code == NP_IO_PENDING and not pipe.overlapped:
         pipe.enter(function)
         try:
-            code = wait_until_over(operation)
+            code = wait_until_over(operation, function)
         finally:
             pipe.leave()
     if code != NP_OK and code != NP_MORE_DATA and code != NP_IO_PENDING:
@@ -574,7 +575,7 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
         code = begun(given, operation, np_async_transact(operation.async, operation.first.buf, <uint32_t>operation.first.len,
                                                          operation.second.buf, <uint32_t>operation.second.len))
         if code == NP_IO_PENDING and (overlapped is None or not pipe.overlapped):
-            code = wait_until_over(operation)
+            code = wait_until_over(operation, "TransactNamedPipe")
     finally:
         if not pipe.overlapped:
             pipe.leave()

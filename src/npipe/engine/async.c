@@ -326,8 +326,18 @@ void np_async_drive_writes(struct np_handle *handle, struct np_link *link)
     note_writes(link);
 }
 
+/* A client whose open has returned ends what waits for it; he who let it in may still be at that. */
+static void settle_connects(const struct np_handle *handle)
+{
+    if (!handle->server || atomic_load_explicit(&handle->state, memory_order_acquire) != NP_LISTENING)
+        return;
+    pthread_mutex_lock(&np_process.lock);
+    pthread_mutex_unlock(&np_process.lock);
+}
+
 void np_async_drive(struct np_handle *handle)
 {
+    settle_connects(handle);
     pthread_mutex_lock(&handle->rx_lock);
     if (handle->link && handle->link->rx.first)
         np_async_drive_reads(handle, handle->link);
@@ -367,6 +377,14 @@ uint32_t np_async_moved(const struct np_object *object, struct np_handle **handl
 uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most)
 {
     COLLECT(thread->asyncs, of_thread, async->apc && has_moved(async));
+}
+
+uint32_t np_async_connecting(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)
+{
+    if (object->kind == NP_OBJECT_PORT) {
+        COLLECT(object->asyncs, of_port, async->kind == NP_ASYNC_CONNECT);
+    }
+    COLLECT(object->asyncs, of_object, async->kind == NP_ASYNC_CONNECT);
 }
 
 uint32_t np_async_pending(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)

@@ -114,6 +114,7 @@ uint32_t np_threads_cancel(const struct np_handle *handle)
     for (struct np_thread *thread = threads; thread; thread = thread->next)
         if (atomic_load_explicit(&thread->blocked, memory_order_acquire) == handle) {
             atomic_store_explicit(&thread->cancel, 1, memory_order_release);
+            np_wake_thread(thread);
             count++;
         }
     np_objects_unlock();
@@ -337,7 +338,7 @@ static bool over(const struct waiting *waiting, uint32_t *index, bool *abandoned
 #define BATCH 16
 
 /* Moves on what the objects and, in an alertable wait, the thread wait for. Without the lock. */
-static void drive(const struct waiting *waiting)
+static void drive(const struct waiting *waiting, bool connects)
 {
     struct np_handle *handles[BATCH];
     for (;;) {
@@ -345,6 +346,8 @@ static void drive(const struct waiting *waiting)
         np_objects_lock();
         for (uint32_t i = 0; i < waiting->count && count < BATCH; i++)
             count = np_async_moved(waiting->objects[i], handles, count, BATCH);
+        for (uint32_t i = 0; connects && i < waiting->count && count < BATCH; i++)
+            count = np_async_connecting(waiting->objects[i], handles, count, BATCH);
         if (waiting->alertable && count < BATCH)
             count = np_async_moved_of_thread(self, handles, count, BATCH);
         np_objects_unlock();
@@ -354,6 +357,7 @@ static void drive(const struct waiting *waiting)
         }
         if (count < BATCH)
             return;
+        connects = false;
     }
 }
 
@@ -456,8 +460,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
     struct np_wait_block blocks[NP_MOST_OBJECTS];
     bool enlisted = false, spun = false, asked = false;
     uint32_t code = NP_OK, result;
-    for (;;) {
-        drive(&waiting);
+    for (bool first = true;; first = false) {
+        drive(&waiting, first);
         np_objects_lock();
         waiting.seen = atomic_load_explicit(&self->word, memory_order_acquire);
         if (over(&waiting, index, abandoned))
@@ -496,7 +500,9 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
                 continue;
             }
         }
-        if (arm(&waiting))
+        if (np_cancelled(wait))
+            code = NP_INTERRUPTED;
+        else if (arm(&waiting))
             code = sleep_for(&waiting, wait);
     }
 }

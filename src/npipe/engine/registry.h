@@ -119,6 +119,7 @@ uint32_t np_pipe_living_instances(const struct np_pipe *pipe);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
+void np_listening_put_back(struct np_pipe *pipe, struct np_handle *handle); /* as the longest-listening */
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 
 /* dial.c: a client's view. */

@@ -194,17 +194,18 @@ static bool grant(struct np_visitor *visitor)
     /* Held over the answer: a client that has it finds the instance connected, whatever this process calls next. */
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
+    np_listening_remove(pipe, handle); /* before the client can ask another owner */
     bool told = answer(visitor, NP_OK, fd);
     if (fd >= 0)
         close(fd);
     if (!told) {
+        np_listening_put_back(pipe, handle);
         pthread_mutex_unlock(&handle->tx_lock);
         pthread_mutex_unlock(&handle->rx_lock);
         np_link_unref(link);
         np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
         return true;
     }
-    np_listening_remove(pipe, handle);
     unlist(visitor);
     link->keep = visitor->keep;
     link->socket = visitor->socket;

@@ -24,6 +24,15 @@ void np_listening_append(struct np_pipe *pipe, struct np_handle *handle)
     atomic_fetch_add_explicit(&pipe->slot->listening, 1, memory_order_seq_cst);
 }
 
+void np_listening_put_back(struct np_pipe *pipe, struct np_handle *handle)
+{
+    handle->next_listening = pipe->first_listening;
+    pipe->first_listening = handle;
+    if (!pipe->last_listening)
+        pipe->last_listening = handle;
+    atomic_fetch_add_explicit(&pipe->slot->listening, 1, memory_order_seq_cst);
+}
+
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle)
 {
     struct np_handle *before = NULL;
