@@ -487,7 +487,6 @@ def test_a_read_on_a_synchronous_handle_with_an_overlapped_blocks_and_fills_it(n
     assert w.signalled(overlapped.hEvent)
 
 
-@pytest.mark.xfail(strict=True, reason="engine: 109 is decided upon before the pended read is driven")
 def test_a_peek_behind_a_read_that_has_taken_everything_is_109(name: str) -> None:
     server, client = w.connected(name)
     overlapped, _ = w.read(server)

@@ -483,6 +483,7 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
         if (handle->server && code != NP_INVALID_HANDLE)
             code = NP_BAD_PIPE;
     } else {
+        np_drive_ahead(handle, link, NULL);
         code = np_link_check(link);
         bool broken = code == NP_BROKEN_PIPE;
         uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
@@ -494,7 +495,6 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
                 code = np_rx_settle(link) == NP_OK ? NP_OK : NP_BROKEN_PIPE;
             }
         }
-        np_drive_ahead(handle, link, NULL);
         if (code == NP_OK && !link->rx.first)
             *count = np_rx_peek(link, buffer, size, available, left);
         if (code == NP_OK && atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_BROKEN)

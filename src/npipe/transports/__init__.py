@@ -81,7 +81,7 @@ class Transport(Protocol):
         """Return a number that changes whenever an instance of this process is closed."""
 
     def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
-        """Wait until instances_closed() is not `seen` any more, or another process with instances of `name` has died."""
+        """Wait until instances_closed() is not `seen` any more, or another process with instances of `name` died."""
 
     def wake_waiting_listeners(self) -> None:
         """End all wait_instance_closed."""
