@@ -860,3 +860,4 @@ def wake_closed():
 include "binding/objects.pxi"
 include "binding/overlapped.pxi"
 include "binding/pipes.pxi"
+include "binding/aio.pxi"

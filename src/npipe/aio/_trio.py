@@ -1,0 +1,93 @@
+"""The async face on trio."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from npipe.aio._loops import Loop, Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["TrioLoop"]
+
+
+def _trio_time(deadline: float | None) -> float:
+    return math.inf if deadline is None else trio.current_time() + max(0.0, deadline - time.monotonic())
+
+
+class TrioWaker(Waker):
+    """A Waker on trio: a system task watches the descriptor from the first wait on."""
+
+    def __init__(self, fd: int, wake: Callable[[], bool]) -> None:
+        self._fd = fd
+        self._wake = wake
+        self._event = trio.Event()
+        self._scope: trio.CancelScope | None = None
+        self._closed = False
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while not self._closed:
+                try:
+                    await trio.lowlevel.wait_readable(self._fd)
+                except trio.ClosedResourceError:
+                    return
+                if self._closed or self._wake():
+                    break
+                self.wake_all()
+        self._scope = None
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """See Waker.wake_all."""
+        event, self._event = self._event, trio.Event()
+        event.set()
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See Waker.wait."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return True
+        if self._scope is None:
+            self._scope = trio.CancelScope()
+            trio.lowlevel.spawn_system_task(self._watch, self._scope)
+        event = self._event
+        with trio.CancelScope(deadline=_trio_time(deadline)) as scope:
+            await event.wait()
+        return not scope.cancelled_caught
+
+    def close(self) -> None:
+        """See Waker.close."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._scope is not None:
+                trio.lowlevel.notify_closing(self._fd)
+                self._scope.cancel()
+            self.wake_all()
+        except RuntimeError:
+            pass  # the loop has ended
+
+
+class TrioLoop(Loop):
+    """trio's loop."""
+
+    def waker(self, fd: int, wake: Callable[[], bool]) -> Waker:
+        """See Loop.waker."""
+        return TrioWaker(fd, wake)
+
+    async def readable(self, fd: int, deadline: float | None) -> bool:
+        """See Loop.readable."""
+        with trio.CancelScope(deadline=_trio_time(deadline)) as scope:
+            await trio.lowlevel.wait_readable(fd)
+        return not scope.cancelled_caught
+
+    async def pause(self, seconds: float) -> None:
+        """See Loop.pause."""
+        await trio.sleep(seconds)

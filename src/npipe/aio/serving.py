@@ -1,0 +1,161 @@
+"""Answering requests in the background: a task for each client, on asyncio's loop or uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from npipe.aio.listener import Listener, listen
+from npipe.aio.pipe import MessagePipe, StreamPipe
+from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
+from npipe.options import check_timeout
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Server", "serve"]
+
+logger = logging.getLogger("npipe")
+
+_READ_SIZE = 65536
+_PAUSE = 0.05
+"""Seconds between attempts to accept while descriptors or memory have run out, whose end nothing tells."""
+
+
+class Server:
+    """A server that runs until `close`; made by `serve`. An async context manager that closes it."""
+
+    def __init__(
+        self,
+        listener: Listener[MessagePipe] | Listener[StreamPipe],
+        handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
+        concurrency: int | None,
+    ) -> None:
+        self._listener = listener
+        self._handler = handler
+        self._slots = None if concurrency is None else asyncio.Semaphore(concurrency)
+        self._clients: dict[asyncio.Task[None], MessagePipe | StreamPipe] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._ending = False
+        self._over = asyncio.Event()
+        self._accepting = asyncio.create_task(self._accept(), name=f"accepting on {listener.name}")
+
+    @property
+    def name(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+        return self._listener.name
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                pipe = await self._listener.accept()
+            except PipeResourceError:
+                logger.exception("%s: cannot accept", self.name)
+                await asyncio.sleep(_PAUSE)
+                continue
+            except PipeClosedError:
+                return  # of the listener
+            task = asyncio.create_task(self._serve(pipe), name=f"a client of {self.name}")
+            self._clients[task] = pipe
+            task.add_done_callback(self._client_left)
+
+    def _client_left(self, task: asyncio.Task[None]) -> None:
+        pipe = self._clients.pop(task)
+        if not pipe.closed:
+            pipe.abort()  # the task was cancelled before it had begun
+
+    async def _serve(self, pipe: MessagePipe | StreamPipe) -> None:
+        try:
+            await self._converse(pipe)
+        except PipeClosedError:
+            await pipe.close()  # which is how every conversation ends
+        except Exception:
+            logger.exception("%s: a request failed, and its client is disconnected", self.name)
+            pipe.abort()
+        finally:
+            await pipe.close()
+
+    async def _converse(self, pipe: MessagePipe | StreamPipe) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        while not self._ending:
+            request = await (pipe.recv() if isinstance(pipe, MessagePipe) else pipe.read(_READ_SIZE))
+            self._answering.add(task)
+            try:
+                async with self._slots or contextlib.nullcontext():
+                    answer = self._handler(request)
+                    if inspect.isawaitable(answer):
+                        answer = await answer
+                if answer is not None:
+                    await (pipe.send(answer) if isinstance(pipe, MessagePipe) else pipe.write(answer))
+            finally:
+                self._answering.discard(task)
+
+    async def wait(self) -> None:
+        """Wait until the server has ended."""
+        await self._over.wait()
+
+    async def close(self, *, timeout: float | None = 5.0) -> None:
+        """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended.
+
+        What is answered in that time stays readable for its client. Cancelled, it ends them at once.
+        """
+        timeout = check_timeout(timeout)
+        if self._ending:
+            await self._over.wait()
+            return
+        self._ending = True
+        self._listener.close()
+        try:
+            for task in self._clients.keys() - self._answering:
+                task.cancel()
+            if self._clients:
+                await asyncio.wait(list(self._clients), timeout=timeout)
+        finally:
+            self._accepting.cancel()
+            for task in self._clients:
+                task.cancel()
+            ending = [self._accepting, *self._clients]
+            self._over.set()
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<npipe.aio.Server {self.name!r}, {len(self._clients)} clients, {'closed' if self._ending else 'open'}>"
+
+
+async def serve(
+    name: str | os.PathLike[str],
+    handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
+    *,
+    concurrency: int | None = None,
+    **options: Any,
+) -> Server:
+    """Answer requests until the server that this returns is closed.
+
+    `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
+    a plain one that does not block. Each client is a task; its requests are answered one after the other, and those of
+    different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
+    and its client disconnected. `options` are those of `listen`. Raises as `listen` does, and PipeArgumentError (87).
+    """
+    if concurrency is not None and concurrency < 1:
+        raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
+    return Server(listen(name, **options), handler, concurrency)

@@ -1,0 +1,204 @@
+r"""Pipes as anyio's streams, on asyncio and on trio.
+
+    async with await npipe.anyio.connect(r"\\.\pipe\shout") as stream:
+        await stream.send(b"hello")
+
+A message pipe is an ObjectStream of bytes, a byte pipe a ByteStream, and there is a listener of either. The errors are
+anyio's: EndOfStream when the peer has closed, BrokenResourceError, ClosedResourceError, BusyResourceError. Needs anyio.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from npipe import aio
+from npipe.errors import PipeClosedError, PipeStateError, WinError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from npipe.options import Mode
+
+__all__ = ["MessageStream", "PipeAttribute", "PipeByteStream", "PipeListener", "connect", "listen"]
+
+S = TypeVar("S", "MessageStream", "PipeByteStream")
+
+_IN_USE = 170
+_ENDS = (WinError.BROKEN_PIPE, WinError.PIPE_NOT_CONNECTED, WinError.NO_DATA)
+
+
+class PipeAttribute(anyio.TypedAttributeSet):
+    """What a stream or a listener knows beside anyio's own attributes."""
+
+    pipe: aio.Pipe = anyio.typed_attribute()
+    """The pipe itself, with peer, info and peek."""
+    name: str = anyio.typed_attribute()
+    r"""Its full name, `\\.\pipe\NAME`."""
+
+
+def _translated(error: PipeClosedError | PipeStateError, pipe: aio.Pipe, doing: str) -> Exception:
+    """Return anyio's exception for one of ours, or ours if it has none."""
+    if isinstance(error, PipeStateError):
+        return anyio.BusyResourceError(doing) if error.winerror == _IN_USE else error
+    if pipe.closed:
+        return anyio.ClosedResourceError()
+    if doing == "receiving from" and error.winerror in _ENDS:
+        return anyio.EndOfStream()
+    return anyio.BrokenResourceError(str(error))
+
+
+class _Stream:
+    """What the two kinds of stream share."""
+
+    _pipe: aio.Pipe
+
+    async def aclose(self) -> None:
+        """Close this end; what was written stays readable for the peer. Cancelled, it is closed all the same."""
+        await self._pipe.close()
+        await anyio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        """Raise NotImplementedError: a pipe cannot be closed for writing alone."""
+        raise NotImplementedError("a named pipe cannot be closed for writing alone")
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """The pipe and its name."""
+        return {PipeAttribute.pipe: lambda: self._pipe, PipeAttribute.name: lambda: self._pipe.name}
+
+
+class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
+    """A message pipe: each object is a message.
+
+    A cancelled receive has consumed nothing, and a cancelled send has sent all or nothing (npipe.aio.MessagePipe).
+    """
+
+    def __init__(self, pipe: aio.MessagePipe) -> None:
+        self._pipe: aio.MessagePipe = pipe
+
+    async def send(self, item: bytes) -> None:
+        """Send one message; see npipe.aio.MessagePipe.send."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            await self._pipe.send(item)
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "sending to") from error
+
+    async def receive(self) -> bytes:
+        """Receive the next message; EndOfStream when the peer has closed and nothing is left."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            return await self._pipe.recv()
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "receiving from") from error
+
+
+class PipeByteStream(_Stream, anyio.abc.ByteStream):
+    """A pipe read as a stream of bytes."""
+
+    def __init__(self, pipe: aio.StreamPipe) -> None:
+        self._pipe: aio.StreamPipe = pipe
+
+    async def send(self, item: bytes) -> None:
+        """Send all of `item`; see npipe.aio.StreamPipe.write."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            await self._pipe.write(item)
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "sending to") from error
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            while True:
+                data = await self._pipe.read(max_bytes)
+                if data:
+                    return data  # an empty message of a message pipe is no bytes at all
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "receiving from") from error
+
+
+class PipeListener(anyio.abc.Listener[S], Generic[S]):
+    """A name on which clients are accepted, each of which is a stream."""
+
+    def __init__(
+        self, listener: aio.Listener[aio.MessagePipe] | aio.Listener[aio.StreamPipe], stream: Callable[[Any], S]
+    ) -> None:
+        self._listener = listener
+        self._stream: Callable[[Any], S] = stream
+
+    async def accept(self) -> S:
+        """Wait for the next client. ClosedResourceError when the listener is closed."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            pipe = await self._listener.accept()
+        except PipeClosedError as error:
+            raise anyio.ClosedResourceError from error
+        stream: S = self._stream(pipe)
+        return stream
+
+    async def serve(self, handler: Callable[[S], Any], task_group: anyio.abc.TaskGroup | None = None) -> None:
+        """Accept clients until cancelled; `handler` runs with each as a task, which closes the stream at its end."""
+
+        async def handle(stream: S) -> None:
+            async with stream:
+                await handler(stream)
+
+        async def accept_in(group: anyio.abc.TaskGroup) -> None:
+            while True:
+                group.start_soon(handle, await self.accept())
+
+        if task_group is not None:
+            await accept_in(task_group)
+            return
+        async with anyio.create_task_group() as own:
+            await accept_in(own)
+
+    async def aclose(self) -> None:
+        """Stop listening; streams that were handed out live on."""
+        self._listener.close()
+        await anyio.lowlevel.checkpoint()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """The pipe's name."""
+        return {PipeAttribute.name: lambda: self._listener.name}
+
+
+@overload
+async def connect(
+    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Any
+) -> MessageStream: ...
+@overload
+async def connect(name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Any) -> PipeByteStream: ...
+async def connect(
+    name: str | os.PathLike[str], *, mode: Mode = "message", **options: Any
+) -> MessageStream | PipeByteStream:
+    """Connect to a pipe: a stream of messages, or with `mode` "byte" one of bytes. See npipe.aio.connect."""
+    pipe = await aio.connect(name, mode=mode, **options)
+    return MessageStream(pipe) if isinstance(pipe, aio.MessagePipe) else PipeByteStream(pipe)
+
+
+@overload
+async def listen(
+    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Any
+) -> PipeListener[MessageStream]: ...
+@overload
+async def listen(
+    name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Any
+) -> PipeListener[PipeByteStream]: ...
+async def listen(
+    name: str | os.PathLike[str], *, mode: Mode = "message", **options: Any
+) -> PipeListener[MessageStream] | PipeListener[PipeByteStream]:
+    """Create a pipe and listen on it; see npipe.aio.listen."""
+    listener = aio.listen(name, mode=mode, **options)
+    await anyio.lowlevel.checkpoint()
+    if mode == "byte":
+        return PipeListener(listener, PipeByteStream)
+    return PipeListener(listener, MessageStream)

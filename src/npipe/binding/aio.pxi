@@ -1,0 +1,522 @@
+# What npipe.aio needs of the engine: pipes that never wait, the rendezvous step by step, and a listener's helper.
+
+cimport cython
+
+cdef extern from "engine/wire.h" nogil:
+    cdef enum npw_kind:
+        NPW_OPEN
+        NPW_WAIT
+
+cdef extern from "engine/poll.h" nogil:
+    struct np_link:
+        pass
+    struct np_poll_op "np_op":
+        uint32_t count, size
+    struct np_poll_read:
+        np_poll_op op
+        np_link *link
+    struct np_poll_write:
+        np_link *link
+    struct npw_granted "npw_answer":
+        uint32_t instances, default_timeout_ms
+    struct np_dial:
+        int socket
+        bint held
+        npw_granted answer
+    struct np_acceptor:
+        pass
+    bint np_poll_wake(np_handle *)
+    uint32_t np_poll_read_begin(np_handle *, np_poll_read *, void *, uint32_t)
+    uint32_t np_poll_read_step(np_handle *, np_poll_read *)
+    uint32_t np_poll_message(np_handle *, np_poll_read *, uint32_t *)
+    uint32_t np_poll_message_more(np_handle *, np_poll_read *, void *, uint32_t)
+    uint32_t np_poll_message_take(np_handle *, np_poll_read *)
+    uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
+    bint np_poll_spin(np_handle *, int64_t)
+    uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
+    uint32_t np_poll_write_step(np_handle *, np_poll_write *)
+    uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
+    uint32_t np_poll_write_leave(np_handle *, np_poll_write *)
+    bint np_poll_all_put(np_handle *)
+    uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)
+    uint32_t np_poll_flush_step(np_handle *, np_poll_write *)
+    void np_poll_flush_leave(np_handle *, np_poll_write *)
+    uint32_t np_poll_transact_check(np_handle *)
+    np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *)
+    void np_dial_free(np_dial *)
+    uint32_t np_dial_step(np_dial *, char *)
+    uint32_t np_dial_handle(np_dial *, np_handle **, char *)
+    np_acceptor *np_acceptor_new()
+    int np_acceptor_event(const np_acceptor *)
+    bint np_acceptor_start(np_acceptor *, np_handle *, const np_where *, uint32_t)
+    bint np_acceptor_busy(np_acceptor *)
+    void np_acceptor_free(np_acceptor *)
+
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct np_stat "stat":
+        unsigned int st_mode
+    int np_do_stat "stat"(const char *, np_stat *)
+    bint S_ISDIR(unsigned int)
+
+
+def is_folder(str path):
+    """Whether `path` is a folder."""
+    cdef np_stat about
+    cdef bytes place = os.fsencode(path)
+    return np_do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
+
+
+# Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
+cdef int AT_ONCE = 128
+cdef int WEIGHT_SHIFT = 13
+
+cdef enum:
+    RESOURCE_IN_USE = 170
+
+
+cdef bytes copy_of(Buffer buffer):
+    return PyBytes_FromStringAndSize(<const char *>buffer.view.buf, buffer.view.len)
+
+
+@cython.no_gc_clear
+cdef class PolledHandle(Handle):
+    """A pipe's handle for an event loop: nothing here waits, and one thread at a time uses it.
+
+    A method that has nothing to return yet returns None, and the link's socket is readable when there is a reason to call
+    `wake` and then the method again.
+    """
+
+    cdef np_poll_read reading
+    cdef bint is_reading
+    cdef int turns
+    cdef bytes message   # of a read under way: what has been copied so far
+    cdef uint32_t upto, total
+    cdef Buffer target
+
+    def __cinit__(self, *args, **kwargs):
+        self.is_reading = False
+        self.reading.link = NULL
+        self.turns = AT_ONCE
+
+    def __dealloc__(self):
+        if self.handle != NULL and self.reading.link != NULL:
+            self.reading.op.count = 0
+            np_poll_read_leave(self.handle, &self.reading, NULL)
+
+    cdef void *copied(self) noexcept:
+        if self.target is not None:
+            return self.target.view.buf
+        return <void *>PyBytes_AS_STRING(self.message) if self.message is not None else NULL
+
+    def connect_now(self):
+        """ConnectNamedPipe without waiting: 0, 535, or None while no client has come."""
+        cdef np_wait wait = only_try()
+        cdef uint32_t code = np_connect(self.valid(), &wait)
+        if code == NP_WOULD_WAIT:
+            return None
+        if code != NP_OK and code != NP_PIPE_CONNECTED:
+            raise failure(code, self.name, "waiting for a client")
+        return code
+
+    def replace_polled(self, bint discard=False):
+        """`replace`, for a handle of this kind."""
+        cdef PolledHandle fresh = PolledHandle.__new__(PolledHandle)
+        fresh.adopt(self.replace(discard))
+        return fresh
+
+    def another_polled(self):
+        """`another`, for a handle of this kind."""
+        cdef PolledHandle fresh = PolledHandle.__new__(PolledHandle)
+        fresh.adopt(self.another())
+        return fresh
+
+    def wake(self):
+        """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come."""
+        self.turns = AT_ONCE
+        return self.handle == NULL or np_poll_wake(self.handle)
+
+    def spin(self, double seconds):
+        """Waits busily for something to read. Whether there is something."""
+        cdef np_handle *handle = self.valid()
+        cdef int64_t longest = <int64_t>(seconds * 1e9)
+        cdef bint ready
+        with nogil:
+            ready = np_poll_spin(handle, longest)
+        return ready
+
+    def rest(self):
+        """The event loop has had a turn."""
+        self.turns = AT_ONCE
+
+    @property
+    def tired(self):
+        """Whether the event loop should have a turn before the next call."""
+        return self.turns <= 0
+
+    # ---- Reading
+
+    cdef int check_turn(self) except -1:
+        if self.is_reading:
+            from npipe.errors import PipeStateError
+            raise PipeStateError(RESOURCE_IN_USE, self.name, "reading",
+                                 "another task is reading from this pipe already, and only one may at a time")
+        return 0
+
+    def recv_now(self):
+        """The next message if it is there in full."""
+        cdef uint32_t size = 0, code
+        cdef bytes data
+        self.check_turn()
+        if self.turns <= 0 or self.handle == NULL:
+            return None
+        code = np_recv_try(self.handle, self.max_message_size, &size)
+        if code != NP_OK:
+            return None  # the long way finds out why
+        try:
+            data = PyBytes_FromStringAndSize(NULL, size)
+        except MemoryError:
+            np_recv_leave(self.handle)
+            raise
+        np_recv_take(self.handle, PyBytes_AS_STRING(data), size)
+        self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+        return data
+
+    def begin_reading(self):
+        """Takes the turn to read, until `end_reading`."""
+        self.check_turn()
+        self.is_reading = True
+
+    def end_reading(self):
+        """Gives the turn back; what was copied and not delivered is as if it had not been read."""
+        self.is_reading = False
+        if self.handle != NULL and self.reading.link != NULL:
+            np_poll_read_leave(self.handle, &self.reading, self.copied())
+        self.message = None
+        self.target = None
+
+    def recv_step(self):
+        """The next whole message, or None."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code, size = 0
+        cdef bytes larger
+        cdef bytes data
+        if self.reading.link == NULL:
+            code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+            if code != NP_OK:
+                raise failure(code, self.name, "receiving a message")
+        while True:
+            if self.message is None:
+                code = np_poll_message(handle, &self.reading, &size)
+                if code == NP_WOULD_WAIT:
+                    return None
+                if code == NP_OK and size > self.max_message_size:
+                    code = NP_MORE_DATA
+                if code != NP_OK:
+                    raise failure(code, self.name, "receiving a message")
+                self.total = size
+                self.upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
+                self.message = PyBytes_FromStringAndSize(NULL, self.upto)
+            code = np_poll_message_more(handle, &self.reading, PyBytes_AS_STRING(self.message), self.upto)
+            if code == NP_WOULD_WAIT:
+                return None
+            if code == NP_OK and self.upto < self.total:
+                size = self.total if self.total - self.upto <= self.upto else 2 * self.upto
+                larger = PyBytes_FromStringAndSize(NULL, size)
+                memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(self.message), self.upto)
+                self.message = larger
+                self.upto = size
+                continue
+            if code == NP_OK:
+                code = np_poll_message_take(handle, &self.reading)
+            data, self.message = self.message, None
+            if code == NP_OK:
+                self.turns -= 1 + <int>(self.total >> WEIGHT_SHIFT)
+                return data
+            if code != NP_RETRY:
+                raise failure(code, self.name, "receiving a message")
+
+    def read_now(self, uint32_t size):
+        """Bytes that are there, at most `size`, or the next message's as far as they go; None if there are none."""
+        cdef np_wait wait = only_try()
+        cdef uint32_t count = 0, code
+        cdef bytes data
+        self.check_turn()
+        if self.turns <= 0 or self.handle == NULL:
+            return None
+        data = PyBytes_FromStringAndSize(NULL, size)
+        code = np_read(self.handle, PyBytes_AS_STRING(data), size, &count, &wait)
+        if code != NP_OK and code != NP_MORE_DATA:
+            return None
+        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        return data if count == size else data[:count]
+
+    def read_into_now(self, buffer):
+        """The same into a buffer: the number of bytes."""
+        cdef np_wait wait = only_try()
+        cdef uint32_t count = 0, code
+        self.check_turn()
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t size = size_of(target.view.len, self.name)
+        if self.turns <= 0 or self.handle == NULL:
+            return None
+        code = np_read(self.handle, target.view.buf, size, &count, &wait)
+        if code != NP_OK and code != NP_MORE_DATA:
+            return None
+        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        return count
+
+    def read_into_step(self, buffer):
+        """The number of bytes read into `buffer`, which is the same until `end_reading`; or None."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code = NP_OK
+        if self.reading.link == NULL:
+            self.target = Buffer(buffer, True)
+            code = np_poll_read_begin(handle, &self.reading, self.target.view.buf,
+                                      size_of(self.target.view.len, self.name))
+        if code == NP_OK:
+            code = np_poll_read_step(handle, &self.reading)
+        if code == NP_WOULD_WAIT:
+            return None
+        if code != NP_OK and code != NP_MORE_DATA:
+            raise failure(code, self.name, "reading")
+        self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
+        return self.reading.op.count
+
+    # ---- Writing
+
+    def write_now(self, data):
+        """Whether all of it was written at once; behind what is pending it is not."""
+        cdef np_wait wait
+        cdef uint32_t count, code
+        if self.turns <= 0 or self.handle == NULL or not PyBytes_CheckExact(data):
+            return False
+        wait.deadline = NP_TRY
+        wait.interrupted = NULL
+        wait.context = NULL
+        wait.cancel = NULL
+        if PyBytes_GET_SIZE(data) > <Py_ssize_t>LARGEST:
+            return False
+        code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
+        if code != NP_OK:
+            return False
+        self.turns -= 1 + <int>(PyBytes_GET_SIZE(data) >> WEIGHT_SHIFT)
+        return True
+
+    def begin_write(self, data):
+        """A PendingWrite of a copy of `data` (of itself if it is bytes), or None if it is complete already."""
+        cdef np_handle *handle = self.valid()
+        cdef PendingWrite pending = PendingWrite.__new__(PendingWrite)
+        cdef uint32_t size, code
+        if PyBytes_CheckExact(data):
+            pending.data = data
+        else:
+            pending.data = copy_of(Buffer(data, False))
+        size = size_of(PyBytes_GET_SIZE(pending.data), self.name)
+        code = np_poll_write_begin(handle, &pending.write, PyBytes_AS_STRING(pending.data), size)
+        if code == NP_OK:
+            self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+            return None
+        if code != NP_WOULD_WAIT:
+            raise failure(code, self.name, "writing")
+        pending.owner = self
+        return pending
+
+    def begin_flush(self):
+        """A PendingFlush, or None if nothing is unread."""
+        cdef np_handle *handle = self.valid()
+        cdef PendingFlush pending = PendingFlush.__new__(PendingFlush)
+        cdef uint32_t code = np_poll_flush_begin(handle, &pending.flush)
+        if code == NP_OK:
+            return None
+        if code != NP_WOULD_WAIT:
+            raise failure(code, self.name, "flushing")
+        pending.owner = self
+        return pending
+
+    def all_written(self):
+        """Whether all writes stand in the ring, where a close leaves them."""
+        return self.handle == NULL or np_poll_all_put(self.handle)
+
+    def check_transaction(self):
+        """Raises why a transaction may not begin (SEMANTICS §8.1)."""
+        cdef uint32_t code = np_poll_transact_check(self.valid())
+        if code != NP_OK:
+            raise failure(code, self.name, "transacting")
+
+
+@cython.no_gc_clear  # the queue of the link refers to it
+cdef class PendingWrite:
+    """A write that waits for room."""
+
+    cdef np_poll_write write
+    cdef PolledHandle owner
+    cdef bytes data
+
+    def __cinit__(self):
+        self.write.link = NULL
+
+    def __dealloc__(self):
+        if self.write.link != NULL and self.owner is not None and self.owner.handle != NULL:
+            np_poll_write_leave(self.owner.handle, &self.write)
+
+    def step(self):
+        """Whether it is complete. Raises PipeClosedError (109, 233)."""
+        cdef uint32_t code = np_poll_write_step(self.owner.valid(), &self.write)
+        if code == NP_WOULD_WAIT:
+            return False
+        if code != NP_OK:
+            raise failure(code, self.owner.name, "writing")
+        return True
+
+    def withdraw(self):
+        """Takes it back: "nothing" of it is sent, "all" is, it "goes on" because the peer has read a part, or is "torn"."""
+        cdef uint32_t code = np_poll_write_withdraw(self.owner.valid(), &self.write)
+        if code == NP_WOULD_WAIT:
+            return "goes on"
+        if code == NP_MORE_DATA:
+            return "torn"
+        return "all" if code == NP_NO_DATA else "nothing"
+
+    def leave(self):
+        """The pipe is about to be closed. Whether all of it stays readable."""
+        if self.owner.handle == NULL:
+            return False
+        return np_poll_write_leave(self.owner.handle, &self.write) == NP_OK
+
+
+@cython.no_gc_clear
+cdef class PendingFlush:
+    """A flush that waits for the reader."""
+
+    cdef np_poll_write flush
+    cdef PolledHandle owner
+
+    def __cinit__(self):
+        self.flush.link = NULL
+
+    def __dealloc__(self):
+        self.leave()
+
+    def step(self):
+        """Whether everything is read. Raises PipeClosedError (109, 233)."""
+        cdef uint32_t code = np_poll_flush_step(self.owner.valid(), &self.flush)
+        if code == NP_WOULD_WAIT:
+            return False
+        if code != NP_OK:
+            raise failure(code, self.owner.name, "flushing")
+        return True
+
+    cpdef leave(self):
+        """Nobody waits any longer."""
+        if self.flush.link != NULL and self.owner is not None and self.owner.handle != NULL:
+            np_poll_flush_leave(self.owner.handle, &self.flush)
+
+
+cdef class Dial:
+    """A client's way to an instance of a pipe, or to the news that one listens, step by step."""
+
+    cdef np_dial *dial
+    cdef _Where place
+    cdef str name
+
+    def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
+                  bint verify_owner=True, bint only_wait=False):
+        cdef np_open_options options
+        self.dial = NULL
+        self.place = place_of(root, folder, display)
+        self.name = name
+        options.access = access
+        options.hold = hold
+        options.verify_owner = verify_owner
+        options.overlapped = False
+        self.dial = np_dial_new(&self.place.where, NPW_WAIT if only_wait else NPW_OPEN, &options)
+        if self.dial == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        self.close()
+
+    cpdef close(self):
+        """Hangs up; a request that is held is withdrawn."""
+        if self.dial != NULL:
+            np_dial_free(self.dial)
+        self.dial = NULL
+
+    def step(self):
+        """True: it has what it wants. False: again when `fileno` is readable, or, with that -1, in a moment."""
+        cdef char why[NP_WHY_SIZE]
+        cdef uint32_t code
+        why[0] = 0
+        code = np_dial_step(self.dial, why)
+        if code == NP_IO_PENDING or code == NP_WOULD_WAIT:
+            return False
+        if code != NP_OK:
+            raise failure(code, self.name, "opening the pipe", why)
+        return True
+
+    def fileno(self):
+        """The socket to wait for, or -1."""
+        return self.dial.socket
+
+    @property
+    def held(self):
+        """Whether an owner holds the request until an instance listens."""
+        return self.dial.held
+
+    @property
+    def default_timeout(self):
+        """The pipe's own time-out in seconds, once the request is held."""
+        return self.dial.answer.default_timeout_ms / 1000
+
+    def handle(self):
+        """After an open: (the handle, the number of instances at that time)."""
+        cdef char why[NP_WHY_SIZE]
+        cdef PolledHandle handle = PolledHandle.__new__(PolledHandle)
+        cdef uint32_t instances = self.dial.answer.instances
+        cdef uint32_t code
+        why[0] = 0
+        code = np_dial_handle(self.dial, &handle.handle, why)
+        if code != NP_OK:
+            raise failure(code, self.name, "opening the pipe", why)
+        handle.name = self.name
+        return handle, instances
+
+
+cdef class Acceptor:
+    """A listener's native thread, which waits for clients where the event loop cannot, and never runs Python."""
+
+    cdef np_acceptor *acceptor
+    cdef _Where place
+
+    def __cinit__(self, str root, str folder, str display):
+        self.place = place_of(root, folder, display)
+        self.acceptor = np_acceptor_new()
+        if self.acceptor == NULL:
+            raise failure(4, None, "listening")
+
+    def __dealloc__(self):
+        self.close()
+
+    cpdef close(self):
+        """The thread ends; an instance that it waits on has to be closed first."""
+        if self.acceptor != NULL:
+            np_acceptor_free(self.acceptor)
+        self.acceptor = NULL
+
+    def forget(self):
+        """This is a forked child: the thread is the parent's."""
+        self.acceptor = NULL
+
+    def fileno(self):
+        """A descriptor that is readable when what was asked for is over."""
+        return np_acceptor_event(self.acceptor)
+
+    def start(self, Handle handle, uint32_t seen=0):
+        """Waits for a client of `handle`, or with None until instances have been closed since `seen`."""
+        if not np_acceptor_start(self.acceptor, NULL if handle is None else handle.valid(), &self.place.where, seen):
+            raise failure(1450, None, "waiting for a client")
+
+    def busy(self):
+        """Whether the thread still waits; takes the descriptor's signal away."""
+        return np_acceptor_busy(self.acceptor)

@@ -1,0 +1,68 @@
+"""Running a test's coroutine on each loop, with nothing that blocks it and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvloop
+from blockbuster import blockbuster_ctx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+import contextlib
+
+import npipe.aio
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def run(main: Coroutine[Any, Any, T], kind: str = "asyncio") -> T:
+    """Run it under a deadline; a call that blocks the loop raises BlockingError, a task that is left fails."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(DEADLINE):
+            result = await main
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert not left, f"tasks are left: {left}"
+        return result
+
+    with blockbuster_ctx(), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        result = runner.run(bounded())
+    gc.collect()
+    return result
+
+
+@contextlib.asynccontextmanager
+async def pair(name: str, *, connect: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[tuple[Any, Any]]:
+    """A server's and a client's end of a connection: both of this process."""
+    async with npipe.aio.listen(name, **options) as listener:
+        client = await npipe.aio.connect(name, mode=options.get("mode", "message"), **(connect or {}))
+        async with client, await listener.accept() as server:
+            yield server, client
+
+
+async def turns(count: int = 3) -> None:
+    """Let the other tasks run until they wait."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def unique(name: str, suffix: str) -> str:
+    """Another name that nobody else uses."""
+    return f"{name}-{suffix}-{os.getpid()}"
