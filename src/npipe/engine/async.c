@@ -102,13 +102,18 @@ static struct np_object *signalled_by(struct np_async *async)
     return async->event ? async->event : async->apc ? NULL : async->file;
 }
 
+static void count_write(struct np_async *async, int change)
+{
+    atomic_fetch_add_explicit(&async->handle->pending_writes, (uint32_t)change, memory_order_release);
+}
+
 /* It is under way from now on, with a reference of its own until it is told. */
 static void enlist(struct np_async *async, struct np_link *link)
 {
     struct np_object *object = signalled_by(async);
     np_async_ref(async);
     if (async->kind == NP_ASYNC_WRITE)
-        atomic_fetch_add_explicit(&async->handle->pending_writes, 1, memory_order_release);
+        count_write(async, 1);
     if (link)
         np_link_ref(link);
     np_objects_lock();
@@ -130,8 +135,6 @@ static void delist(struct np_async *async)
     if (!async->listed)
         return;
     async->listed = false;
-    if (async->kind == NP_ASYNC_WRITE)
-        atomic_fetch_sub_explicit(&async->handle->pending_writes, 1, memory_order_release);
     UNLIST(async->handle->asyncs, async, of_handle);
     if (async->thread)
         UNLIST(async->thread->asyncs, async, of_thread);
@@ -147,6 +150,8 @@ static uint32_t refuse(struct np_async *async, uint32_t code)
     np_objects_lock();
     struct np_link *link = async->link;
     async->link = NULL;
+    if (async->listed && async->kind == NP_ASYNC_WRITE)
+        count_write(async, -1);
     delist(async);
     np_objects_unlock();
     if (link)
@@ -182,6 +187,7 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
     np_objects_lock();
     struct np_link *link = async->link;
     async->link = NULL;
+    bool was_listed = async->listed;
     delist(async);
     async->count = count;
     if (!async->port && !async->apc && !async->no_packet && async->handle->port) {
@@ -196,6 +202,8 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
     bool handed_on = async->apc || async->port; /* whoever takes it from there drops the reference */
     /* Release: who sees the code sees the count and the buffer. */
     atomic_store_explicit(&async->code, code, memory_order_release);
+    if (was_listed && async->kind == NP_ASYNC_WRITE)
+        count_write(async, -1); /* after the code: who finds no pending write finds what became of it */
     np_tell(async);
     np_objects_unlock();
     if (!handed_on)
