@@ -265,6 +265,67 @@ static void a_close_ends_what_is_pending_on_both_ends(void)
     }
 }
 
+/* The other end goes at any moment of a read's start, which either fails and tells nothing or tells what became of it. */
+static struct np_handle *_Atomic to_close;
+static _Atomic bool last_closed;
+
+static void *close_what_comes(void *argument)
+{
+    (void)argument;
+    while (!atomic_load(&last_closed)) {
+        struct np_handle *handle = atomic_load(&to_close);
+        if (handle) {
+            np_close(handle, false);
+            atomic_store(&to_close, NULL);
+        }
+    }
+    return NULL;
+}
+
+static void told_or_failed(struct ends *ends)
+{
+    struct np_telling telling = {.file = ends->files[0], .apc = true};
+    struct np_async *async = np_async_new();
+    unsigned char buffer[16];
+    uint32_t code;
+    telling.owner = async;
+    np_async_prepare(async, ends->server, NP_ASYNC_READ, &telling);
+    code = np_async_read(async, buffer, sizeof buffer);
+    if (code == NP_IO_PENDING) {
+        struct np_wait wait = for_ms(20000);
+        uint32_t index;
+        bool abandoned;
+        CHECK_EQUAL(np_wait_objects(NULL, 0, false, true, &wait, &index, &abandoned), NP_IO_COMPLETION);
+        struct np_apc *apc = np_apc_take();
+        CHECK(apc && apc->async == async);
+        CHECK_EQUAL(np_async_code(async), NP_BROKEN_PIPE);
+        np_async_unref(async);
+    } else {
+        CHECK_EQUAL(code, NP_BROKEN_PIPE);
+        CHECK_EQUAL(np_async_code(async), NP_IO_PENDING);
+    }
+    CHECK(!np_apc_take());
+    np_async_unref(async);
+}
+
+static void a_start_that_fails_tells_nothing(void)
+{
+    pthread_t thread;
+    CHECK_EQUAL(pthread_create(&thread, NULL, close_what_comes, NULL), 0);
+    for (int i = 0; i < 2000; i++) {
+        struct ends ends = connect_ends("START", 10);
+        atomic_store(&to_close, ends.client);
+        for (int idle = 0; idle < i % 50; idle++)
+            np_pause();
+        told_or_failed(&ends);
+        while (atomic_load(&to_close))
+            np_pause();
+        end_both(&ends);
+    }
+    atomic_store(&last_closed, true);
+    pthread_join(thread, NULL);
+}
+
 enum { PACKETS = 500, TAKERS = 3 };
 
 static _Atomic int taken;
@@ -333,6 +394,7 @@ int main(void)
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
     RUN(a_close_ends_what_is_pending_on_both_ends);
+    RUN(a_start_that_fails_tells_nothing);
     RUN(a_port_gives_each_packet_to_one_thread);
     RUN(an_auto_reset_event_is_a_lock);
     rmdir(root);

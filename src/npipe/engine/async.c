@@ -212,6 +212,14 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
         np_link_unref(link); /* not the last: its handle has one while its locks are held */
 }
 
+/* What the start of an operation that is under way returns. It may be over already, but a failure has been told then, and is not
+ * to be returned as well: the caller would take it for a start that has failed, of which nothing is told. */
+static uint32_t outcome(const struct np_async *async)
+{
+    uint32_t code = np_async_code(async);
+    return code == NP_OK || code == NP_MORE_DATA ? code : NP_IO_PENDING;
+}
+
 void np_async_bind(struct np_handle *handle, struct np_object *port, uint64_t key)
 {
     np_object_ref(port);
@@ -529,6 +537,7 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
     if (code == NP_OK) {
         np_async_ref(async);
         np_async_complete(async, op->code, op->count);
+        code = op->code;
     } else if (code == NP_WOULD_WAIT) {
         /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
         op->pended = !link->rx.active;
@@ -537,14 +546,9 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
         np_queue_append(&link->rx.first, &link->rx.last, op);
         np_rx_post(link);
         np_async_drive_reads(handle, link);
-        code = np_async_code(async);
-        pended = code == NP_IO_PENDING;
-    } else {
-        pthread_mutex_unlock(&handle->rx_lock);
-        return code;
+        code = outcome(async);
+        pended = np_async_code(async) == NP_IO_PENDING;
     }
-    if (code != NP_IO_PENDING)
-        code = np_async_code(async);
     pthread_mutex_unlock(&handle->rx_lock);
     if (pended)
         arm_later(handle);
@@ -613,11 +617,11 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
         op->completed = completed;
         enlist(async, link);
         code = np_tx_submit(link, op);
-        if (code == NP_OK) {
+        if (code == NP_OK || np_async_code(async) != NP_IO_PENDING) {
             note_writes(link);
-            code = np_async_code(async);
-            pended = code == NP_IO_PENDING;
-        } else if (np_async_code(async) == NP_IO_PENDING) {
+            code = outcome(async);
+            pended = np_async_code(async) == NP_IO_PENDING;
+        } else {
             np_tx_forget(link, op);
             code = refuse(async, code);
         }
