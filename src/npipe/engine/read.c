@@ -29,17 +29,19 @@ struct read_awaited {
     const struct np_link *link;
     uint64_t tail;
     uint32_t rewinds;
+    const uint8_t *next; /* where the next entry will begin */
 };
 
 static struct read_awaited what_reads_await(const struct np_link *link)
 {
-    return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds};
+    return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
 }
 
 static bool read_ready(const void *what)
 {
     const struct read_awaited *awaited = what;
     const struct npl_producer *producer = &awaited->link->rx.shared->producer;
+    np_rx_fetch(awaited->next);
     return atomic_load_explicit(&producer->tail, memory_order_acquire) != awaited->tail ||
            atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
 }

@@ -36,4 +36,17 @@ void np_rx_leave(struct np_link *link, struct np_op *op);
 /* Whether the peer says that it has written more than stands in the ring. */
 bool np_rx_more_announced(const struct np_link *link);
 
+/* Where an entry stands or will stand, and its first lines asked for: who looks for the tail again and again asks for these too, so
+ * that what he waits for comes with it and not behind it (docs/design.md has the figures). A hint, which cannot fail. */
+static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
+{
+    return link->rx.ring + (position & (link->rx.capacity - 1));
+}
+
+static inline void np_rx_fetch(const uint8_t *place)
+{
+    __builtin_prefetch(place);
+    __builtin_prefetch(place + 64);
+}
+
 #endif
