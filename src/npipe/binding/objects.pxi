@@ -48,6 +48,7 @@ cdef extern from "engine/objects.h" nogil:
     bint np_mutex_release(np_object *)
     void np_timer_set(np_object *, int64_t, int64_t)
     void np_timer_cancel(np_object *)
+    bint np_object_looks_signalled(const np_object *)
     uint32_t np_wait_objects(np_object **, uint32_t, bint, bint, const np_wait *, uint32_t *, c_bool *)
     bint np_apc_queue(np_thread *, void *, uint64_t)
     np_apc *np_apc_take()
@@ -448,13 +449,14 @@ def CancelWaitableTimer(hTimer):
 
 
 cdef uint32_t run_wait(np_object **objects, uint32_t count, bint all_of_them, bint alertable, timeout, str function) except? 0xFFFFFFFE:
-    cdef np_wait wait = wait_ms(timeout)
-    cdef uint32_t index = 0, code
+    cdef np_wait wait = wait_ms(timeout), at_once = wait
+    cdef uint32_t index = 0, code = NP_SEM_TIMEOUT
     cdef c_bool abandoned = False
     reap()
-    if wait.deadline == NP_TRY:
-        code = np_wait_objects(objects, count, all_of_them, alertable, &wait, &index, &abandoned)
-    else:
+    if wait.deadline == NP_TRY or (count == 1 and np_object_looks_signalled(objects[0])):
+        at_once.deadline = NP_TRY
+        code = np_wait_objects(objects, count, all_of_them, alertable, &at_once, &index, &abandoned)
+    if code == NP_SEM_TIMEOUT and wait.deadline != NP_TRY:
         with nogil:
             code = np_wait_objects(objects, count, all_of_them, alertable, &wait, &index, &abandoned)
     reap()

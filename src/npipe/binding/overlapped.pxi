@@ -4,6 +4,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 cdef extern from "Python.h":
     object PyWeakref_NewRef(object, void *)
+    Py_ssize_t Py_REFCNT(object)
 
 cdef extern from "sys/socket.h" nogil:
     enum:
@@ -28,6 +29,7 @@ cdef extern from "engine/async.h" nogil:
         np_async *next_finished
         np_object *event
         np_handle *handle
+        bint by_start
     struct np_telling:
         np_object *event
         np_object *file
@@ -39,6 +41,7 @@ cdef extern from "engine/async.h" nogil:
     void np_async_bind(np_handle *, np_object *, uint64_t)
     np_async *np_async_new()
     void np_async_unref(np_async *)
+    bint np_async_reusable(const np_async *)
     void np_async_prepare(np_async *, np_handle *, int, const np_telling *)
     uint32_t np_async_read(np_async *, void *, uint32_t)
     uint32_t np_async_write(np_async *, const void *, uint32_t)
@@ -224,13 +227,17 @@ cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
 
 cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str function, routine=None):
     """A fresh operation on `pipe`, which holds a reference for the engine."""
-    cdef Operation operation = Operation.__new__(Operation)
+    cdef Operation operation
     cdef np_telling telling
     cdef bint no_packet = False
     reap()
-    operation.known_by = PyWeakref_NewRef(overlapped, NULL)
-    if routine is not None:
-        operation.overlapped = overlapped
+    operation = overlapped.operation
+    if operation is not None and Py_REFCNT(operation) == 2 and np_async_reusable(operation.async):
+        overlapped.operation = None  # the last one is over, and nobody else knows it
+    else:
+        operation = Operation.__new__(Operation)
+        operation.known_by = PyWeakref_NewRef(overlapped, NULL)
+    operation.overlapped = overlapped if routine is not None else None
     operation.file = pipe
     operation.routine = routine
     telling.apc = routine is not None
@@ -257,6 +264,10 @@ cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
     """What a start has given: the operation is the OVERLAPPED's from now on, unless it has failed at once."""
     if code == NP_OK or code == NP_MORE_DATA or code == NP_IO_PENDING:
         overlapped.operation = operation
+        if operation.async.by_start:
+            operation.async.owner = NULL
+            operation.unpin()
+            Py_DECREF(operation)
     else:
         operation.async.owner = NULL
         operation.unpin()
@@ -284,13 +295,17 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
     return np_async_code(operation.async)
 
 
-def GetOverlappedResult(hFile, overlapped, bWait):
+def GetOverlappedResult(hFile, OVERLAPPED overlapped not None, bWait):
     """GetOverlappedResult: the bytes moved; raises 996 while it is pending, and the operation's own error, 234 included (SEMANTICS §10.3)."""
-    return overlapped_result(hFile, overlapped, _INFINITE if bWait else 0, False, "GetOverlappedResult", 996)
+    return result_of(hFile, overlapped, _INFINITE if bWait else 0, False, "GetOverlappedResult", 996)
 
 
 def overlapped_result(file, OVERLAPPED overlapped not None, timeout, bint alertable, str function, uint32_t in_vain):
     """GetOverlappedResultEx: as GetOverlappedResult, waiting so many milliseconds; raises 258 and 192 too."""
+    return result_of(file, overlapped, timeout, alertable, function, in_vain)
+
+
+cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str function, uint32_t in_vain):
     cdef Operation operation = overlapped.operation
     cdef Target target
     cdef bint no_packet
@@ -420,10 +435,13 @@ cdef int run_routines() except -1:
             context[0](context[1])
         else:
             operation = <Operation>apc.async.owner
+            overlapped, routine = operation.overlapped, operation.routine
+            operation.overlapped = operation.routine = None
             code = np_async_code(operation.async)
             count = operation.async.count
             let_go_of(apc.async)
-            operation.routine(code, count, operation.overlapped)
+            operation = None  # that the routine may use it again
+            routine(code, count, overlapped)
         apc = np_apc_take()
     return 0
 

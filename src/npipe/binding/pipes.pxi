@@ -409,7 +409,7 @@ def WriteFile(hFile, data, ol=None):
     pipe = <PipeTarget>target
     if ol is not None:
         code = start_write(ol, pipe, data, "WriteFile")
-        return code, (<OVERLAPPED>ol).InternalHigh if code == NP_OK else 0
+        return code, (<OVERLAPPED>ol).operation.async.count if code == NP_OK else 0
     handle = pipe.valid("WriteFile")
     view = Buffer(data, False)
     size = size_of(view.view.len, pipe.name)

@@ -23,59 +23,70 @@ void np_async_ref(struct np_async *async)
     atomic_fetch_add_explicit(&async->refs, 1, memory_order_relaxed);
 }
 
-static void let_go(struct np_async *async)
+void np_async_unref(struct np_async *async)
 {
+    if (!async || atomic_fetch_sub_explicit(&async->refs, 1, memory_order_acq_rel) != 1)
+        return;
     if (async->handle)
         np_free(async->handle);
     np_thread_unref(async->thread);
     np_object_unref(async->event);
     np_object_unref(async->file);
     np_object_unref(async->port);
-    async->handle = NULL;
-    async->thread = NULL;
-    async->event = async->file = async->port = NULL;
+    free(async);
 }
 
-void np_async_unref(struct np_async *async)
+/* A reference that moves on to another object, or stays. */
+static void refer(struct np_object **held, struct np_object *object)
 {
-    if (!async || atomic_fetch_sub_explicit(&async->refs, 1, memory_order_acq_rel) != 1)
+    struct np_object *before = *held;
+    if (before == object)
         return;
-    let_go(async);
-    free(async);
+    if (object)
+        np_object_ref(object);
+    *held = object;
+    np_object_unref(before);
 }
 
 void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling)
 {
-    struct np_async before = *async;
+    struct np_thread *thread = np_thread_self();
     memset(&async->op, 0, sizeof async->op);
     async->kind = kind;
-    async->handle = handle;
-    np_hold(handle);
-    async->thread = np_thread_self();
-    if (async->thread)
-        np_thread_ref(async->thread);
-    async->event = telling->apc ? NULL : telling->event;
-    async->file = telling->file;
-    async->port = telling->apc ? NULL : telling->port;
+    if (async->handle != handle) {
+        np_hold(handle);
+        if (async->handle)
+            np_free(async->handle);
+        async->handle = handle;
+    }
+    if (async->thread != thread) {
+        if (thread)
+            np_thread_ref(thread);
+        np_thread_unref(async->thread);
+        async->thread = thread;
+    }
+    refer(&async->event, telling->apc ? NULL : telling->event);
+    refer(&async->file, telling->file);
+    refer(&async->port, telling->apc ? NULL : telling->port);
     async->key = telling->key;
     async->no_packet = telling->no_packet;
     async->apc = telling->apc && async->thread;
     async->owner = telling->owner;
-    if (async->event)
-        np_object_ref(async->event);
-    if (async->file)
-        np_object_ref(async->file);
-    if (async->port)
-        np_object_ref(async->port);
     async->count = 0;
     async->cancelling = false;
+    async->by_start = false;
     atomic_store_explicit(&async->code, NP_IO_PENDING, memory_order_relaxed);
     /* SEMANTICS 10.3. Relaxed: who waits for it meanwhile sees it set or not, as with a ResetEvent of another thread. */
     if (async->event)
         atomic_store_explicit(&async->event->signalled, false, memory_order_relaxed);
     if (async->file)
         atomic_store_explicit(&async->file->signalled, false, memory_order_relaxed);
-    let_go(&before);
+}
+
+bool np_async_reusable(const struct np_async *async)
+{
+    /* Acquire: what others did with it comes before what its owner does with it now. */
+    return np_async_code(async) != NP_IO_PENDING && atomic_load_explicit(&async->refs, memory_order_acquire) == 1;
 }
 
 #define LIST(head, async, list)                        \
@@ -182,13 +193,10 @@ struct np_async *np_async_reap(void)
     return atomic_exchange_explicit(&finished, NULL, memory_order_acquire);
 }
 
-void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
+/* With the objects' lock: the result, and its telling. Whether somebody else takes the operation on from there, with a reference:
+ * the thread that its routine is queued to, the port. */
+static bool tell(struct np_async *async, uint32_t code, uint32_t count)
 {
-    np_objects_lock();
-    struct np_link *link = async->link;
-    async->link = NULL;
-    bool was_listed = async->listed;
-    delist(async);
     async->count = count;
     if (!async->port && !async->apc && !async->no_packet && async->handle->port) {
         async->port = async->handle->port;
@@ -199,9 +207,19 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
         np_object_unref(async->port);
         async->port = NULL;
     }
-    bool handed_on = async->apc || async->port; /* whoever takes it from there drops the reference */
     /* Release: who sees the code sees the count and the buffer. */
     atomic_store_explicit(&async->code, code, memory_order_release);
+    return async->apc || async->port;
+}
+
+void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
+{
+    np_objects_lock();
+    struct np_link *link = async->link;
+    async->link = NULL;
+    bool was_listed = async->listed;
+    delist(async);
+    bool handed_on = tell(async, code, count);
     if (was_listed && async->kind == NP_ASYNC_WRITE)
         count_write(async, -1); /* after the code: who finds no pending write finds what became of it */
     np_tell(async);
@@ -210,6 +228,17 @@ void np_async_complete(struct np_async *async, uint32_t code, uint32_t count)
         finish(async);
     if (link)
         np_link_unref(link); /* not the last: its handle has one while its locks are held */
+}
+
+/* The start itself has done it: it was never in a queue or a list. */
+static void complete_at_once(struct np_async *async, uint32_t code, uint32_t count)
+{
+    np_objects_lock();
+    async->by_start = !tell(async, code, count);
+    if (!async->by_start)
+        np_async_ref(async);
+    np_tell(async);
+    np_objects_unlock();
 }
 
 /* What the start of an operation that is under way returns. It may be over already, but a failure has been told then, and is not
@@ -253,27 +282,22 @@ static void note_writes(struct np_link *link)
         }
 }
 
+static struct np_glance glance_of(const struct np_async *async)
+{
+    return (struct np_glance){
+        .link = async->link,
+        .write = async->kind == NP_ASYNC_WRITE,
+        .tail = atomic_load_explicit(&async->seen_tail, memory_order_relaxed),
+        .consumed = atomic_load_explicit(&async->seen_consumed, memory_order_relaxed),
+        .taken = atomic_load_explicit(&async->seen_taken, memory_order_relaxed),
+        .rewinds = atomic_load_explicit(&async->seen_rewinds, memory_order_relaxed),
+    };
+}
+
 static bool has_moved(const struct np_async *async)
 {
-    const struct np_link *link = async->link;
-    if (!link)
-        return false;
-    if (!np_link_quiet(link))
-        return true;
-    if (async->kind == NP_ASYNC_WRITE) {
-        const struct npl_consumer *consumer = &link->tx.shared->consumer;
-        return atomic_load_explicit(&consumer->head, memory_order_acquire) !=
-                   atomic_load_explicit(&async->seen_tail, memory_order_relaxed) ||
-               atomic_load_explicit(&consumer->consumed, memory_order_acquire) !=
-                   atomic_load_explicit(&async->seen_consumed, memory_order_relaxed) ||
-               atomic_load_explicit(&consumer->taken, memory_order_acquire) !=
-                   atomic_load_explicit(&async->seen_taken, memory_order_relaxed);
-    }
-    const struct npl_producer *producer = &link->rx.shared->producer;
-    return atomic_load_explicit(&producer->tail, memory_order_acquire) !=
-               atomic_load_explicit(&async->seen_tail, memory_order_relaxed) ||
-           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) !=
-               atomic_load_explicit(&async->seen_rewinds, memory_order_relaxed);
+    const struct np_glance glance = glance_of(async);
+    return glance.link && np_glance_moved(&glance);
 }
 
 /* A pended operation's op->completed: the engine's queues know nothing of overlapped operations but this. */
@@ -374,6 +398,48 @@ static uint32_t add_handle(const struct np_async *async, struct np_handle **hand
     np_hold(async->handle);
     handles[count] = async->handle;
     return count + 1;
+}
+
+/* Notes what has to move before `async` can go on. False: there is no room for it. */
+static bool note(const struct np_async *async, struct np_glances *glances)
+{
+    if (!async->link)
+        return true; /* whoever completes it signals what it is waited for with */
+    if (glances->count == NP_MOST_GLANCES)
+        return false;
+    struct np_glance *glance = &glances->items[glances->count++];
+    *glance = glance_of(async);
+    glance->handle = async->handle;
+    np_hold(glance->handle);
+    np_link_ref(glance->link);
+    glance->next = np_rx_place(glance->link, glance->tail); /* where that is the head's: a read is pended on an empty ring */
+    return true;
+}
+
+bool np_async_note(const struct np_object *object, struct np_glances *glances)
+{
+    bool port = object->kind == NP_OBJECT_PORT;
+    for (struct np_async *async = object->asyncs; async; async = port ? async->of_port.next : async->of_object.next)
+        if (!note(async, glances))
+            return false;
+    return true;
+}
+
+bool np_async_note_thread(const struct np_thread *thread, struct np_glances *glances)
+{
+    for (struct np_async *async = thread->asyncs; async; async = async->of_thread.next)
+        if (async->apc && !note(async, glances))
+            return false;
+    return true;
+}
+
+void np_async_forget(struct np_glances *glances)
+{
+    while (glances->count) {
+        struct np_glance *glance = &glances->items[--glances->count];
+        np_link_unref(glance->link);
+        np_free(glance->handle);
+    }
 }
 
 #define COLLECT(head, list, condition)                                                             \
@@ -535,8 +601,7 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
             code = NP_NO_DATA; /* others wait already: nothing is there */
     }
     if (code == NP_OK) {
-        np_async_ref(async);
-        np_async_complete(async, op->code, op->count);
+        complete_at_once(async, op->code, op->count);
         code = op->code;
     } else if (code == NP_WOULD_WAIT) {
         /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
@@ -626,8 +691,7 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             code = refuse(async, code);
         }
     } else if (code == NP_OK) {
-        np_async_ref(async);
-        np_async_complete(async, NP_OK, written);
+        complete_at_once(async, NP_OK, written);
     }
     bool at_once = pended && !np_tx_all_put(link);
     pthread_mutex_unlock(&handle->tx_lock);

@@ -8,6 +8,7 @@
 
 #include "handle.h"
 #include "objects.h"
+#include "rx.h"
 
 enum np_async_kind { NP_ASYNC_READ = 1, NP_ASYNC_WRITE, NP_ASYNC_CONNECT, NP_ASYNC_TRANSACT };
 
@@ -40,6 +41,7 @@ struct np_async {
     struct np_async_links of_object, of_port, of_thread, of_handle;
     struct np_async *next_connect; /* of its handle, guarded by the process lock */
     bool listed, cancelling;
+    bool by_start; /* completed by its start, which is the only one who knows of it */
     /* What has to move before there is anything to do. */
     _Atomic uint64_t seen_tail, seen_consumed, seen_taken;
     _Atomic uint32_t seen_rewinds;
@@ -48,6 +50,8 @@ struct np_async {
 struct np_async *np_async_new(void);
 void np_async_ref(struct np_async *async);
 void np_async_unref(struct np_async *async);
+/* Whether it is over and nobody but the caller has it. */
+bool np_async_reusable(const struct np_async *async);
 
 /* How an operation's completion is told; references are taken. */
 struct np_telling {
@@ -62,7 +66,7 @@ void np_async_bind(struct np_handle *handle, struct np_object *port, uint64_t ke
 /* Makes a fresh or finished operation ready for use: the event and the handle's own signal are reset. */
 void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling);
 
-/* Start: NP_OK or NP_MORE_DATA (done at once, and told), NP_IO_PENDING, or the error (nothing is told). The buffers belong to the
+/* Start: NP_OK or NP_MORE_DATA (done at once, and told; by_start: to nobody who would give the owner's reference back), NP_IO_PENDING, or the error (nothing is told). The buffers belong to the
  * operation until it is told. */
 uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size);
 uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size);
@@ -106,6 +110,43 @@ void np_async_end(struct np_link *link, uint32_t code);
 void np_async_end_connects(struct np_handle *handle);
 /* The thread has ended. */
 void np_async_cancel_thread(struct np_thread *thread);
+/* What has to move before a pending operation can go on, for a thread that looks at it again and again without any lock. */
+struct np_glance {
+    struct np_handle *handle; /* held */
+    struct np_link *link;     /* held */
+    const uint8_t *next;  /* where the next entry will begin */
+    bool write;
+    uint64_t tail, consumed, taken; /* a write's: the head in place of the tail */
+    uint32_t rewinds;
+};
+#define NP_MOST_GLANCES 4
+struct np_glances {
+    uint32_t count;
+    struct np_glance items[NP_MOST_GLANCES];
+};
+/* With the objects' lock: notes all that is pending for the object, for the thread's routines. False: there is too much. */
+bool np_async_note(const struct np_object *object, struct np_glances *glances);
+bool np_async_note_thread(const struct np_thread *thread, struct np_glances *glances);
+void np_async_forget(struct np_glances *glances);
+
+static inline bool np_glance_moved(const struct np_glance *glance)
+{
+    const struct np_link *link = glance->link;
+    if (!np_link_quiet(link))
+        return true;
+    if (glance->write) {
+        const struct npl_consumer *consumer = &link->tx.shared->consumer;
+        return atomic_load_explicit(&consumer->head, memory_order_acquire) != glance->tail ||
+               atomic_load_explicit(&consumer->consumed, memory_order_acquire) != glance->consumed ||
+               atomic_load_explicit(&consumer->taken, memory_order_acquire) != glance->taken;
+    }
+    const struct npl_producer *producer = &link->rx.shared->producer;
+    if (glance->next)
+        np_rx_fetch(glance->next);
+    return atomic_load_explicit(&producer->tail, memory_order_acquire) != glance->tail ||
+           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != glance->rewinds;
+}
+
 /* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);

@@ -308,6 +308,7 @@ struct waiting {
     uint32_t count;
     bool all, alertable;
     uint32_t seen; /* the thread's word */
+    struct np_glances glances;
 };
 
 /* Whether the wait is over; takes the objects. */
@@ -337,27 +338,35 @@ static bool over(const struct waiting *waiting, uint32_t *index, bool *abandoned
 
 #define BATCH 16
 
-/* Moves on what the objects and, in an alertable wait, the thread wait for. Without the lock. */
-static void drive(const struct waiting *waiting, bool connects)
+/* With the lock: the handles of what may go on that the wait is for; `connects`: also of what waits for a client. */
+static uint32_t to_drive(const struct waiting *waiting, bool connects, struct np_handle **handles)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < waiting->count && count < BATCH; i++)
+        count = np_async_moved(waiting->objects[i], handles, count, BATCH);
+    for (uint32_t i = 0; connects && i < waiting->count && count < BATCH; i++)
+        count = np_async_connecting(waiting->objects[i], handles, count, BATCH);
+    if (waiting->alertable && count < BATCH)
+        count = np_async_moved_of_thread(self, handles, count, BATCH);
+    return count;
+}
+
+/* Moves on what the objects and, in an alertable wait, the thread wait for. Takes the lock, and holds it when nothing is left to
+ * move. */
+static void drive_and_lock(const struct waiting *waiting, bool connects)
 {
     struct np_handle *handles[BATCH];
     for (;;) {
-        uint32_t count = 0;
         np_objects_lock();
-        for (uint32_t i = 0; i < waiting->count && count < BATCH; i++)
-            count = np_async_moved(waiting->objects[i], handles, count, BATCH);
-        for (uint32_t i = 0; connects && i < waiting->count && count < BATCH; i++)
-            count = np_async_connecting(waiting->objects[i], handles, count, BATCH);
-        if (waiting->alertable && count < BATCH)
-            count = np_async_moved_of_thread(self, handles, count, BATCH);
+        uint32_t count = to_drive(waiting, connects, handles);
+        if (!count)
+            return;
         np_objects_unlock();
         for (uint32_t i = 0; i < count; i++) {
             np_async_drive(handles[i]);
             np_free(handles[i]);
         }
-        if (count < BATCH)
-            return;
-        connects = false;
+        connects = false; /* one of them is enough (settle_connects) */
     }
 }
 
@@ -388,22 +397,58 @@ static bool would_end(const struct waiting *waiting)
     return waiting->count && ready >= (waiting->all ? waiting->count : 1);
 }
 
+/* Whether the object's state can be seen without the lock. */
+static bool plain_to_see(const struct np_object *object)
+{
+    return object->kind == NP_OBJECT_EVENT || object->kind == NP_OBJECT_FILE || object->kind == NP_OBJECT_THREAD ||
+           object->kind == NP_OBJECT_PORT;
+}
+
+static bool seen_signalled(const struct np_object *object)
+{
+    if (object->kind == NP_OBJECT_PORT)
+        return atomic_load_explicit(&object->first_packet, memory_order_relaxed) ||
+               atomic_load_explicit(&object->closed, memory_order_relaxed);
+    return atomic_load_explicit(&object->signalled, memory_order_relaxed);
+}
+
+/* With the lock: what a spin can look at without it. False: it has to take it each time. An operation that another thread starts
+ * meanwhile is not among it, which costs at most the rest of the spin. */
+static bool prepare_to_look(struct waiting *waiting)
+{
+    waiting->glances.count = 0;
+    bool simple = waiting->count <= NP_MOST_GLANCES && (!waiting->all || waiting->count == 1);
+    for (uint32_t i = 0; simple && i < waiting->count; i++)
+        simple = plain_to_see(waiting->objects[i]) && np_async_note(waiting->objects[i], &waiting->glances);
+    return simple && (!waiting->alertable || np_async_note_thread(self, &waiting->glances));
+}
+
+static bool something_seen(const void *what)
+{
+    const struct waiting *waiting = what;
+    if (atomic_load_explicit(&self->word, memory_order_acquire) != waiting->seen)
+        return true;
+    for (uint32_t i = 0; i < waiting->count; i++)
+        if (seen_signalled(waiting->objects[i]))
+            return true;
+    for (uint32_t i = 0; i < waiting->glances.count; i++)
+        if (np_glance_moved(&waiting->glances.items[i]))
+            return true;
+    return false;
+}
+
 static bool something_moved(const void *what)
 {
     const struct waiting *waiting = what;
     if (atomic_load_explicit(&self->word, memory_order_acquire) != waiting->seen)
         return true;
-    struct np_handle *handle = NULL;
-    bool moved = false;
+    struct np_handle *handles[BATCH];
     np_objects_lock();
-    for (uint32_t i = 0; i < waiting->count && !handle; i++)
-        np_async_moved(waiting->objects[i], &handle, 0, 1);
-    moved = handle || would_end(waiting);
-    if (waiting->alertable && !moved)
-        moved = self->first_apc || np_async_moved_of_thread(self, &handle, 0, 1);
+    uint32_t count = to_drive(waiting, false, handles);
+    bool moved = count || would_end(waiting) || (waiting->alertable && self->first_apc);
     np_objects_unlock();
-    if (handle)
-        np_free(handle);
+    while (count)
+        np_free(handles[--count]);
     return moved;
 }
 
@@ -461,8 +506,7 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
     bool enlisted = false, spun = false, asked = false;
     uint32_t code = NP_OK, result;
     for (bool first = true;; first = false) {
-        drive(&waiting, first);
-        np_objects_lock();
+        drive_and_lock(&waiting, first);
         waiting.seen = atomic_load_explicit(&self->word, memory_order_acquire);
         if (over(&waiting, index, abandoned))
             result = NP_OK;
@@ -483,6 +527,7 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
             np_objects_unlock();
             continue;
         }
+        bool simple = spin && prepare_to_look(&waiting);
         if (result != NP_WOULD_WAIT && enlisted)
             for (uint32_t i = 0; i < count; i++)
                 delist(objects[i], &blocks[i]);
@@ -490,7 +535,12 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         if (result != NP_WOULD_WAIT)
             return result;
         if (spin) {
-            spun = !np_spin(&self->spin, something_moved, &waiting, wait->deadline);
+            spun = !np_spin(&self->spin, simple ? something_seen : something_moved, &waiting, wait->deadline);
+            /* What the spin has seen moving is moved on here and now. */
+            for (uint32_t i = 0; i < waiting.glances.count; i++)
+                if (np_glance_moved(&waiting.glances.items[i]))
+                    np_async_drive(waiting.glances.items[i].handle);
+            np_async_forget(&waiting.glances);
             continue;
         }
         if (!asked) {
@@ -568,7 +618,7 @@ static void append_packet(struct np_object *port, struct np_packet *packet)
     if (port->last_packet)
         port->last_packet->next = packet;
     else
-        port->first_packet = packet;
+        atomic_store_explicit(&port->first_packet, packet, memory_order_relaxed); /* who sees it still needs the lock to take it */
     port->last_packet = packet;
     np_wake_waiters(port);
 }
@@ -590,17 +640,19 @@ bool np_port_post(struct np_object *port, uint32_t count, uint64_t key, void *po
 uint32_t np_port_take(struct np_object *port, const struct np_wait *wait, struct np_packet **packet)
 {
     for (;;) {
-        np_objects_lock();
-        struct np_packet *first = port->first_packet;
-        if (first) {
-            port->first_packet = first->next;
-            if (!first->next)
-                port->last_packet = NULL;
-        }
-        np_objects_unlock();
-        if (first) {
-            *packet = first;
-            return NP_OK;
+        if (atomic_load_explicit(&port->first_packet, memory_order_relaxed)) {
+            np_objects_lock();
+            struct np_packet *first = atomic_load_explicit(&port->first_packet, memory_order_relaxed);
+            if (first) {
+                atomic_store_explicit(&port->first_packet, first->next, memory_order_relaxed);
+                if (!first->next)
+                    port->last_packet = NULL;
+            }
+            np_objects_unlock();
+            if (first) {
+                *packet = first;
+                return NP_OK;
+            }
         }
         uint32_t index;
         bool abandoned;

@@ -49,7 +49,8 @@ struct np_object {
     int64_t due, period; /* of a timer, ns */
     struct np_wait_block *waiters;
     struct np_async *asyncs; /* pending operations that will signal it, or queue a packet to it */
-    struct np_packet *first_packet, *last_packet;
+    struct np_packet *_Atomic first_packet; /* changed under the lock */
+    struct np_packet *last_packet;
 };
 
 /* A routine to be run by a thread in an alertable wait. */
@@ -100,6 +101,12 @@ bool np_semaphore_release(struct np_object *semaphore, uint32_t count, uint32_t 
 bool np_mutex_release(struct np_object *mutex);
 void np_timer_set(struct np_object *timer, int64_t due, int64_t period);
 void np_timer_cancel(struct np_object *timer);
+
+/* Whether a wait for it may well be over at once: a guess, which takes nothing. */
+static inline bool np_object_looks_signalled(const struct np_object *object)
+{
+    return atomic_load_explicit(&object->signalled, memory_order_relaxed);
+}
 
 #define NP_MOST_OBJECTS 64
 /* WaitForMultipleObjectsEx: NP_OK and *index (*abandoned: of a mutex whose owner has ended), NP_SEM_TIMEOUT,
