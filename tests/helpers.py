@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -168,7 +170,10 @@ class Background(Generic[T]):
         return self._thread.is_alive()
 
     def blocked(self) -> Background[T]:
-        """Returns when the call sleeps in the engine; fails when it returns instead."""
+        """Returns when the call sleeps in the engine; fails when it returns instead.
+
+        A call that dials sleeps a first time until an owner has answered: for those there is held().
+        """
         until = time.monotonic() + DEADLINE
         while not self._sleeps():
             assert self.running, f"it did not block: {self._outcome or self._error!r}"
@@ -177,14 +182,7 @@ class Background(Generic[T]):
         return self
 
     def _sleeps(self) -> bool:
-        try:
-            call = Path(f"/proc/self/task/{self._thread.native_id}/syscall").read_text().split()
-        except (OSError, ValueError):
-            return False
-        if call[0] == "running":
-            return False
-        number = int(call[0])
-        return number in _POLL or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
+        return self._thread.native_id is not None and asleep(os.getpid(), self._thread.native_id)
 
     def result(self, deadline: float = DEADLINE) -> T:
         """What the call returned or raised; fails when it is not over in time."""
@@ -212,6 +210,57 @@ def blocked_in(call: Callable[..., T], *arguments: object) -> Background[T]:
 def blocked(call: Callable[[], T]) -> Background[T]:
     """Starts a call that must block, and returns when it does."""
     return Background(call).blocked()
+
+
+def held(name: str, call: Callable[[], T], owner: int | None = None) -> Background[T]:
+    """Starts a call that must wait for an instance, and returns when an owner holds its request and it sleeps for that.
+
+    With the owner's process id: when that one holds it.
+    """
+    before = requests_held(name, owner)
+    background = Background(call)
+    until(lambda: requests_held(name, owner) > before or not background.running)
+    settle(name)
+    return background.blocked()
+
+
+def until_held(name: str, pid: int, count: int = 1) -> None:
+    """Returns when the owners of a pipe hold `count` requests and the main thread of `pid`, who made one, sleeps."""
+    until(lambda: requests_held(name) == count, 4 * DEADLINE)
+    settle(name)
+    until(lambda: asleep(pid))
+
+
+def requests_held(name: str, owner: int | None = None) -> int:
+    """How many opens and waits the owners of a pipe (or that process alone) hold: docs/protocol.md, section 2."""
+    page = (Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder / "pipe").read_bytes()
+    slots = struct.iter_unpack("<QIIII8x", page[1056 : 1056 + 128 * 32])
+    return sum(waiters for number, pid, _, _, waiters in slots if number and owner in (None, pid))
+
+
+def settle(name: str) -> None:
+    """Returns when the owners of a pipe have said what they had to say: each counts a request before he answers it."""
+    for path in (Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder).glob("s*"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as query:
+            query.settimeout(DEADLINE)
+            try:
+                query.connect(str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                continue  # he has gone
+            query.send(struct.pack("<IIIIIIQ", 0x5250504E, 1, 3, 0, 0, 0, 0))
+            query.recv(4096)
+
+
+def asleep(pid: int, thread: int | None = None) -> bool:
+    """Whether a thread (if not given, the main one) sleeps in the engine, not in the interpreter's or libc's locks."""
+    try:
+        call = Path(f"/proc/{pid}/task/{thread or pid}/syscall").read_text().split()
+    except ProcessLookupError:
+        return False
+    if not call or call[0] == "running":
+        return False
+    number = int(call[0])
+    return number in _POLL or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
 
 
 def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,11 @@ from npipe.cli import main
 from npipe.transports.local import TRANSPORT
 
 if TYPE_CHECKING:
+    from tests.helpers import until_held
+else:
+    from helpers import until_held
+
+if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from npipe import _engine
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
 DEADLINE = 30.0
 END = "\n<End of message, press ENTER to terminate connection and exit>\n"
 COMMAND = [sys.executable, "-m", "npipe", "client"]
-
-_POLL = ("7", "271", "73", "232", "281", "22")  # poll's, ppoll's and epoll's numbers on x86-64 and on arm64
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,18 +92,6 @@ def read_until(stream: int, ending: bytes) -> bytes:
         assert piece, f"only {found!r} before its end"
         found += piece
     return found
-
-
-def wait_until_asleep(process: subprocess.Popen[bytes]) -> None:
-    """Return when its main thread waits in the engine; nothing observable tells of that, so this looks again."""
-    until = time.monotonic() + DEADLINE
-    while True:
-        assert process.poll() is None, "it has ended instead"
-        assert time.monotonic() < until, "it does not block"
-        call = Path(f"/proc/{process.pid}/syscall").read_text().split()[0]
-        if call in _POLL:
-            return
-        time.sleep(0.001)
 
 
 # ---- What it prints
@@ -262,7 +252,7 @@ def test_it_waits_for_an_instance_and_is_served(name: str) -> None:
         served_first = listener.accept(DEADLINE)
         process = start(name, "x")
         try:
-            wait_until_asleep(process)
+            until_held(name, process.pid)
             first.close()
             served_first.close()
             with listener.accept(DEADLINE) as pipe:
@@ -305,7 +295,7 @@ def test_a_pipe_that_goes_during_the_wait_ends_it(name: str) -> None:
         first = npipe.connect(name)
         served_first = listener.accept(DEADLINE)
         process = start(name, "x")
-        wait_until_asleep(process)
+        until_held(name, process.pid)
     served_first.close()
     first.close()
     out, err = process.communicate(timeout=DEADLINE)
@@ -358,7 +348,7 @@ def test_ctrl_c_ends_it_without_a_word(name: str) -> None:
 def test_ctrl_c_ends_the_wait_for_an_instance(name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener, npipe.connect(name), listener.accept(DEADLINE):
         process = start(name)
-        wait_until_asleep(process)
+        until_held(name, process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (130, b"", b"")

@@ -11,9 +11,9 @@ import pytest
 import npipe
 
 if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, until
+    from tests.helpers import Background, blocked, fails, held, until
 else:
-    from helpers import Background, blocked, fails, until
+    from helpers import Background, blocked, fails, held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_longest_waiting_client_comes_first(name: str) -> None:
         server = listener.accept(5)
         clients = []
         for _ in range(5):  # one after the other, each when the one before it is asleep
-            clients += [blocked(lambda: npipe.connect(name, timeout=20))]
+            clients += [held(name, lambda: npipe.connect(name, timeout=20))]
         first.close()
         for waiting in clients:
             server.close()
@@ -144,7 +144,7 @@ def test_accept_at_the_limit_waits_for_a_close(name: str) -> None:
         with fails(121):
             npipe.connect(name, timeout=0.05)
         accepting = blocked(lambda: listener.accept(20))
-        connecting = blocked(lambda: npipe.connect(name, timeout=20))
+        connecting = held(name, lambda: npipe.connect(name, timeout=20))
         servers[0].close()
         third = connecting.result()
         with accepting.result() as server:
@@ -347,8 +347,8 @@ def test_close_ends_connects_that_wait(name: str) -> None:
     client = npipe.connect(name)
     server = listener.accept(5)
     waits: list[Background[Any]] = [
-        blocked(lambda: npipe.connect(name, timeout=None)),
-        blocked(lambda: npipe.wait(name)),
+        held(name, lambda: npipe.connect(name, timeout=None)),
+        held(name, lambda: npipe.wait(name)),
     ]
     listener.close()  # the instance lives on in the pipe
     assert all(wait.running for wait in waits)

@@ -10,9 +10,9 @@ import pytest
 import npipe
 
 if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, until
+    from tests.helpers import Background, blocked, fails, held, until
 else:
-    from helpers import Background, blocked, fails, until
+    from helpers import Background, blocked, fails, held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,9 +158,9 @@ def test_waiters_are_woken_by_another_process(child: Start, name: str, kind: str
     clients = [npipe.connect(name, timeout=5) for _ in range(2)]
     for process in (second, first):
         if kind == "connect":
-            waiting: Background[object] = blocked(lambda: npipe.connect(name, timeout=20))
+            waiting: Background[object] = held(name, lambda: npipe.connect(name, timeout=20))
         else:
-            waiting = blocked(lambda: npipe.wait(name, timeout=20))
+            waiting = held(name, lambda: npipe.wait(name, timeout=20))
         assert tell(process, "pipes.append(listener.accept(5))") == "None"  # which makes the next instance
         got = waiting.result()
         if isinstance(got, npipe.MessagePipe):
@@ -177,7 +177,7 @@ def test_waiters_are_woken_by_a_process_that_joins(child: Start, name: str, kind
     first = owner(child, name, by_hand=True)
     client = npipe.connect(name, timeout=5)
     waits: list[Background[object]] = [
-        blocked(lambda: npipe.connect(name, timeout=20) if kind == "connect" else npipe.wait(name, timeout=20))
+        held(name, lambda: npipe.connect(name, timeout=20) if kind == "connect" else npipe.wait(name, timeout=20))
         for _ in range(2 if kind == "wait" else 1)
     ]
     second = owner(child, name, by_hand=True)
@@ -194,8 +194,8 @@ def test_waiters_go_on_when_the_owner_that_holds_them_leaves_or_dies(child: Star
     for death in (False, True):
         owners = [owner(child, name, by_hand=True) for _ in range(3)]
         clients = [npipe.connect(name, timeout=5) for _ in range(3)]
-        waits: list[Background[object]] = [blocked(lambda: npipe.wait(name, timeout=20)) for _ in range(3)]
-        waits.append(blocked(lambda: npipe.connect(name, timeout=20)))
+        waits: list[Background[object]] = [held(name, lambda: npipe.wait(name, timeout=20)) for _ in range(3)]
+        waits.append(held(name, lambda: npipe.connect(name, timeout=20)))
         for process in owners[:2]:
             if death:
                 process.kill()
@@ -221,8 +221,8 @@ def test_waiters_go_on_when_the_owner_that_holds_them_leaves_or_dies(child: Star
 def test_last_owner_leaving_ends_the_waiters(child: Start, name: str, root: Path, death: bool) -> None:
     owners = [owner(child, name, by_hand=True) for _ in range(3)]
     clients = [npipe.connect(name, timeout=5) for _ in range(3)]
-    waits: list[Background[object]] = [blocked(lambda: npipe.wait(name, timeout=None)) for _ in range(3)]
-    waits += [blocked(lambda: npipe.connect(name, timeout=None)) for _ in range(3)]
+    waits: list[Background[object]] = [held(name, lambda: npipe.wait(name, timeout=None)) for _ in range(3)]
+    waits += [held(name, lambda: npipe.connect(name, timeout=None)) for _ in range(3)]
     for process in owners:
         if death:
             process.kill()

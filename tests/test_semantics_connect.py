@@ -507,7 +507,7 @@ def test_waiting_while_all_are_busy_times_out_with_121(name: str, timeout: float
 
 def test_a_created_instance_wakes_all_waiters(name: str) -> None:
     _ends = h.connected(name)
-    waiters = [h.blocked(lambda: h.wait_named(name, h.DEADLINE)) for _ in range(4)]
+    waiters = [h.held(name, lambda: h.wait_named(name, h.DEADLINE)) for _ in range(4)]
     _another = h.create(name)
     assert [waiter.code() for waiter in waiters] == [0, 0, 0, 0]
 
@@ -515,7 +515,7 @@ def test_a_created_instance_wakes_all_waiters(name: str) -> None:
 @pytest.mark.parametrize("mode", [0, h.NOWAIT])
 def test_a_connect_after_a_disconnect_wakes_all_waiters(name: str, mode: int) -> None:
     server, _client = h.connected(name, mode=mode)
-    waiters = [h.blocked(lambda: h.wait_named(name, h.DEADLINE)) for _ in range(3)]
+    waiters = [h.held(name, lambda: h.wait_named(name, h.DEADLINE)) for _ in range(3)]
     server.disconnect()
     assert all(waiter.running for waiter in waiters)
     with h.fails(536 if mode else 121):
@@ -526,18 +526,22 @@ def test_a_connect_after_a_disconnect_wakes_all_waiters(name: str, mode: int) ->
 @pytest.mark.parametrize("what", ["the server disconnects", "the client closes"])
 def test_a_disconnect_or_a_clients_close_alone_wakes_no_waiter(name: str, what: str) -> None:
     server, client = h.connected(name)
-    waiter = h.blocked(lambda: h.wait_named(name, 0.2))
+    waiter = h.held(name, lambda: h.wait_named(name, h.DEADLINE))
     if what == "the server disconnects":
         server.disconnect()
     else:
         client.close_handle()
-    assert waiter.code() == 121
+        h.until(lambda: h.code_of(lambda: server.connect(0)) == 232)  # the server has noticed
+    h.settle(name)
+    assert (h.requests_held(name), waiter.running) == (1, True)
+    server.close_handle()
+    assert waiter.code() == 2
 
 
 @pytest.mark.parametrize("timeout", [h.DEADLINE, None])
 def test_the_last_server_closing_ends_waits_with_2_though_a_client_stays(name: str, timeout: float | None) -> None:
     server, _client = h.connected(name)
-    waiters = [h.blocked(lambda: h.wait_named(name, timeout)) for _ in range(2)]
+    waiters = [h.held(name, lambda: h.wait_named(name, timeout)) for _ in range(2)]
     server.close_handle()
     assert [waiter.code() for waiter in waiters] == [2, 2]
 
@@ -559,7 +563,7 @@ def test_the_death_of_the_last_server_process_ends_waits_with_2(name: str, child
     )
     assert other.line() == "on"
     _client = h.open_client(name)
-    waiter = h.blocked(lambda: h.wait_named(name, h.DEADLINE))
+    waiter = h.held(name, lambda: h.wait_named(name, h.DEADLINE))
     other.kill()
     assert waiter.code() == 2
 
@@ -572,8 +576,9 @@ def test_a_wait_works_whatever_the_direction(name: str, direction: int) -> None:
 
 def test_a_held_open_gets_the_instance_that_comes_free(name: str) -> None:
     server, _client = h.connected(name)
-    opening = h.blocked(
-        lambda: h.Handle.open(*h.place(name), access=h.READ_WRITE, hold=True, verify_owner=True, timeout=h.DEADLINE)
+    opening = h.held(
+        name,
+        lambda: h.Handle.open(*h.place(name), access=h.READ_WRITE, hold=True, verify_owner=True, timeout=h.DEADLINE),
     )
     server.disconnect()
     assert h.code_of(lambda: server.connect(h.DEADLINE)) == 0
@@ -585,7 +590,7 @@ def test_a_held_open_gets_the_instance_that_comes_free(name: str) -> None:
 def test_held_opens_are_served_in_the_order_in_which_they_came(name: str) -> None:
     _ends = h.connected(name)
     openings = [
-        h.blocked(lambda: h.Handle.open(*h.place(name), access=15, hold=True, verify_owner=True, timeout=h.DEADLINE))
+        h.held(name, lambda: h.Handle.open(*h.place(name), access=15, hold=True, verify_owner=True, timeout=h.DEADLINE))
         for _ in range(3)
     ]
     for opening in openings:

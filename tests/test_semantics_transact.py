@@ -256,7 +256,7 @@ def test_a_call_to_a_busy_pipe_is_231_when_the_time_is_over(name: str, timeout: 
 
 def test_a_call_waits_for_an_instance(name: str) -> None:
     first = h.connected(name)
-    calling = h.blocked(lambda: npipe.call(name, b"x", timeout=h.DEADLINE))
+    calling = h.held(name, lambda: npipe.call(name, b"x", timeout=h.DEADLINE))
     second = h.create(name)
     assert _serve_one(second, b"y") == b"x"
     assert calling.result() == b"y"
@@ -281,7 +281,7 @@ def test_a_call_to_a_byte_pipe_is_87_and_the_server_sees_a_connect_and_a_close(n
 @pytest.mark.parametrize(("what", "code"), [("close", 109), ("disconnect", 233)])
 def test_a_call_to_a_server_that_goes_without_a_reply_fails(name: str, what: str, code: int) -> None:
     server = h.create(name)
-    calling = h.blocked(lambda: npipe.call(name, b"x", timeout=h.DEADLINE))
+    calling = h.started(lambda: npipe.call(name, b"x", timeout=h.DEADLINE))
     assert server.connect(h.DEADLINE) in (0, 535)
     assert h.read(server) == (0, b"x")
     if what == "close":

@@ -15,11 +15,11 @@ import npipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.helpers import Background, blocked, fails, until
+    from tests.helpers import Background, blocked, fails, held, until
 
     Serve = Callable[..., npipe.Server]
 else:
-    from helpers import Background, blocked, fails, until
+    from helpers import Background, blocked, fails, held, until
 
 
 @pytest.fixture(params=["threaded", "overlapped", "completion"])
@@ -279,7 +279,7 @@ def test_limit_of_instances(serve: Serve, name: str) -> None:
         assert second.transact(b"a", timeout=5) == b"A"
         with fails(231):
             npipe.connect(name, timeout=0)
-        third = blocked(lambda: npipe.call(name, b"third", timeout=20))
+        third = held(name, lambda: npipe.call(name, b"third", timeout=20))
         first.close()
         assert third.result() == b"THIRD"
         second.close()

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Child
-    from tests.helpers import Background, blocked, fails, until
+    from tests.helpers import Background, fails, held, until
 
     from npipe.servers.base import Connection
 else:
-    from helpers import Background, blocked, fails, until
+    from helpers import Background, fails, held, until
 
 MODELS = ["threaded", "overlapped", "completion"]
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -231,7 +231,7 @@ def test_the_overlapped_server_keeps_its_number_of_instances(name: str) -> None:
         assert listed(name) == 4
         clients = [npipe.connect(name) for _ in range(4)]
         assert listed(name) == 4
-        fifth = blocked(lambda: npipe.call(name, b"fifth", timeout=20))
+        fifth = held(name, lambda: npipe.call(name, b"fifth", timeout=20))
         clients.pop().close()
         assert fifth.result() == b"fifth"
         for client in clients:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Child
+    from tests.helpers import asleep, until
     from tests.test_cli_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
 else:
+    from helpers import asleep, until
     from test_cli_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
 
 __all__ = ["ctrl_c"]  # a fixture
@@ -132,7 +134,7 @@ def test_ctrl_c_in_a_close_that_waits_for_a_handler(name: str, model: str, child
         client = npipe.connect(name)
         client.send(b"x")
         begun.wait(20)
-        threading.Timer(0.2, lambda: print("closing", flush=True)).start()  # by then it waits
+        print("closing", flush=True)
         try:
             server.close(timeout=None)
         except KeyboardInterrupt:
@@ -149,6 +151,7 @@ def test_ctrl_c_in_a_close_that_waits_for_a_handler(name: str, model: str, child
         model,
     )
     assert victim.line() == "closing"
+    until(lambda: asleep(victim.pid))
     began = time.monotonic()
     victim.process.send_signal(signal.SIGINT)
     assert victim.line() == "interrupted"
