@@ -10,9 +10,9 @@ import pytest
 import npipe
 
 if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, held, until
+    from tests.helpers import Background, blocked, fails, held, requests_held, until
 else:
-    from helpers import Background, blocked, fails, held, until
+    from helpers import Background, blocked, fails, held, requests_held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +202,8 @@ def test_waiters_go_on_when_the_owner_that_holds_them_leaves_or_dies(child: Star
             else:
                 process.say("end")
                 process.wait()
-        until(lambda: all(wait.running for wait in waits))  # noqa: B023
+        # Only then: a wait that came after the connect has taken the instance would wait for the next one.
+        until(lambda: requests_held(name, owners[2].pid) == 4, 20)  # noqa: B023
         assert tell(owners[2], "pipes.append(listener.accept(5))") == "None"
         for wait in waits:
             got = wait.result()
