@@ -38,9 +38,9 @@ conformance: build/stamp-package
 test-clients: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
 
-# The faces for event loops, which are still being built (docs/aio.md).
+# The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package
-	$(ENV) $(PY) -m pytest tests/aio $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest tests/test_aio_*.py tests/test_anyio.py $(PYTEST_ARGS)
 
 # The engine's C tests under the address, undefined-behaviour and thread sanitizers.
 test-sanitizers: build/stamp-tools

@@ -7,15 +7,19 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
-from aio_helpers import LOOPS, descriptors
 
 import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
+    from tests.aio_helpers import LOOPS, descriptors
+else:
+    from aio_helpers import LOOPS, descriptors
+
+if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Child
+    from tests.conftest import Child
 
 PROCESSES = 10
 KILLED = 2

@@ -6,15 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from aio_helpers import descriptors, run, turns
 
 import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
+    from tests.aio_helpers import descriptors, run, turns
+else:
+    from aio_helpers import descriptors, run, turns
+
+if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Child
+    from tests.conftest import Child
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -6,15 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aio_helpers import descriptors, pair, run, turns
 
 import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
+    from tests.aio_helpers import descriptors, pair, run, turns
+else:
+    from aio_helpers import descriptors, pair, run, turns
+
+if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Child
+    from tests.conftest import Child
 
 SIZES = (0, 1, 127, 128, 5000, 65535, 65536, 65537, 200_000, 3_000_000)
 

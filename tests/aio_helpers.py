@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from pathlib import Path
@@ -11,12 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvloop
 from blockbuster import blockbuster_ctx
 
+import npipe.aio
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-
-import contextlib
-
-import npipe.aio
 
 T = TypeVar("T")
 

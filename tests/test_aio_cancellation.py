@@ -7,15 +7,19 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aio_helpers import descriptors, pair, run, turns
 
 import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
+    from tests.aio_helpers import descriptors, pair, run, turns
+else:
+    from aio_helpers import descriptors, pair, run, turns
+
+if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from conftest import Child
+    from tests.conftest import Child
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

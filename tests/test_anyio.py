@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from aio_helpers import descriptors
 
 import npipe
 import npipe.anyio
+
+if TYPE_CHECKING:
+    from tests.aio_helpers import descriptors
+else:
+    from aio_helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

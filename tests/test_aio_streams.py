@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
-from aio_helpers import run, turns
 
 import npipe
 import npipe.aio
+
+if TYPE_CHECKING:
+    from tests.aio_helpers import run, turns
+else:
+    from aio_helpers import run, turns
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
