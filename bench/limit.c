@@ -2,11 +2,15 @@
  *
  *   limit rtt SIZE COUNT     prints the nanoseconds of one round trip
  *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
+ *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for each way
+ *                            and nothing else: what no round trip of two processes on two cores can do without
  */
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,12 +99,50 @@ static double dial(const struct np_where *where, uint32_t size, long count, int 
     return (double)took / (double)count;
 }
 
+struct lines {
+    _Alignas(128) _Atomic long there;
+    _Alignas(128) _Atomic long back;
+};
+
+static void await_word(_Atomic long *word, long value)
+{
+    while (atomic_load_explicit(word, memory_order_acquire) != value)
+        ;
+}
+
+static int exchange_lines(long count)
+{
+    struct lines *lines = mmap(NULL, sizeof *lines, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (lines == MAP_FAILED)
+        return 1;
+    pid_t other = fork();
+    if (other == 0) {
+        for (long i = 1; i <= count; i++) {
+            await_word(&lines->there, i);
+            atomic_store_explicit(&lines->back, i, memory_order_release);
+        }
+        _exit(0);
+    }
+    int64_t began = np_now();
+    for (long i = 1; other > 0 && i <= count; i++) {
+        atomic_store_explicit(&lines->there, i, memory_order_release);
+        await_word(&lines->back, i);
+    }
+    int64_t took = np_now() - began;
+    int status = 1;
+    waitpid(other, &status, 0);
+    printf("%.1f\n", (double)took / (double)count);
+    return status == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4 || (strcmp(argv[1], "rtt") != 0 && strcmp(argv[1], "oneway") != 0)) {
-        fprintf(stderr, "usage: limit rtt|oneway SIZE COUNT\n");
+    if (argc != 4 || (strcmp(argv[1], "rtt") != 0 && strcmp(argv[1], "oneway") != 0 && strcmp(argv[1], "line") != 0)) {
+        fprintf(stderr, "usage: limit rtt|oneway|line SIZE COUNT\n");
         return 2;
     }
+    if (strcmp(argv[1], "line") == 0)
+        return exchange_lines(strtol(argv[3], NULL, 10));
     int round_trips = strcmp(argv[1], "rtt") == 0;
     uint32_t size = (uint32_t)strtoul(argv[2], NULL, 10);
     long count = strtol(argv[3], NULL, 10);

@@ -123,6 +123,8 @@ round, the best round, and in bold how many times better than {base} the median 
   fit into the socket's buffer.
 - **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
+- **a cache line in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
+  itself takes for a round trip between two cores.
 
 Measured on:
 

@@ -21,6 +21,7 @@ INTO = "npipe, recv_into"
 BASE = "multiprocessing.connection"
 PAIR = "SEQPACKET pair"
 LIMIT = "engine in C"
+LINE = "a cache line in C"
 SIZES = {64: "64 B", 4096: "4 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
 CLIENTS = (1, 10, 100)
 CONNECTIONS = 1000
@@ -132,6 +133,10 @@ def round_trip(session: Session, settings: Settings, *, apart: bool = False) -> 
         for size, label in SIZES.items():
             task = partial(_run, ECHO, size, settings.round_seconds)
             limit = _limit(settings, "rtt", size)
+            if limit and size == min(SIZES):
+                limit[LINE] = timed(
+                    lambda count: run_limit(settings.limit, "line", 0, count) * count, settings.round_seconds
+                )
             cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=limit))
     return cases
 
