@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 import os
+import threading
 
 from npipe.errors import PipeArgumentError, error_from_code
 from npipe.options import check_timeout
@@ -25,6 +26,9 @@ cdef extern from *:
     """
     int npipe_reraise() except -1
 
+cdef extern from "unistd.h" nogil:
+    int getpid()
+
 cdef extern from "stdbool.h" nogil:
     ctypedef bint c_bool "bool"
 
@@ -37,6 +41,7 @@ cdef extern from "engine/platform.h" nogil:
     const int64_t NP_FOREVER
     const int64_t NP_TRY
     int64_t np_now()
+    int64_t np_thread_number()
 
 cdef extern from "engine/codes.h" nogil:
     enum:
@@ -167,8 +172,20 @@ cdef uint32_t LARGEST = 0xFFFFFFFF
 cdef uint32_t TRUSTED_SIZE = 16 * 1024 * 1024
 
 
-cdef int check_signals(void *context) noexcept with gil:
+# Python runs signal handlers in its main thread alone, which is the process's first one unless Python is embedded in another.
+cdef bint _EMBEDDED = threading.main_thread().native_id != os.getpid()
+
+
+cdef int run_handlers() noexcept with gil:
     return PyErr_CheckSignals()
+
+
+cdef int check_signals(void *context) noexcept nogil:
+    # Not for its own sake: a thread that asks for the interpreter while that is being finalized never comes back, and would leave
+    # what it has on its stack (its place in a queue) behind in the engine.
+    if not _EMBEDDED and np_thread_number() != getpid():
+        return 0
+    return run_handlers()
 
 
 cdef np_wait wait_until(timeout) except *:
