@@ -239,12 +239,12 @@ def test_a_call_sends_and_returns_one_message_and_closes(name: str, request_: by
         h.read(server)
 
 
-@pytest.mark.parametrize("timeout", [0, 1, None])
+@pytest.mark.parametrize("timeout", [0, 20, None])
 def test_a_call_to_a_missing_pipe_is_2_at_once(name: str, timeout: float | None) -> None:
     began = time.monotonic()
     with h.fails(2):
         npipe.call(name, b"x", timeout=timeout)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])

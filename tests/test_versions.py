@@ -412,4 +412,4 @@ def test_time_out_holds_against_a_server_that_never_answers(fake: FakeServer, na
     began = time.monotonic()
     with pytest.raises(npipe.PipeTimeoutError):
         npipe.connect(name, timeout=0.3)
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.25 < time.monotonic() - began < 5

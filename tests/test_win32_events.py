@@ -199,7 +199,7 @@ def test_time_outs_last_as_long_as_they_say() -> None:
     for call in calls:
         begin = time.monotonic()
         assert call() == w.TIMEOUT
-        assert 0.049 <= time.monotonic() - begin < 2
+        assert 0.049 <= time.monotonic() - begin < 5
 
 
 # --- Semaphores
@@ -295,7 +295,7 @@ def test_a_periodic_timer_rings_again_and_again_until_it_is_cancelled() -> None:
     win32event.SetWaitableTimer(timer, -100_000, 10, None, None, False)
     for _ in range(5):
         assert wait_one(timer, w.MS) == 0
-    assert 0.049 <= time.monotonic() - begin < 2
+    assert 0.049 <= time.monotonic() - begin < 5
     win32event.CancelWaitableTimer(timer)
     assert wait_one(timer, 30) == w.TIMEOUT
 
