@@ -15,7 +15,7 @@
 /* ---- Neighbours. A spin that succeeds costs the whole of this thread's share of its processor, so while others want it too,
  * nobody in this process spins: then the thread sleeps as it would on a socket, and they lose no more than to that. The kernel
  * tells of them by taking the processor away (an involuntary switch). After the first time it is left alone for a moment, after
- * each further one for twice as long; one that comes alone, some daemon's, costs next to nothing. */
+ * each further one for four times as long; one that comes alone, some daemon's, costs next to nothing. */
 #define FIRST_OFF_NS INT64_C(10000000)
 #define LONGEST_OFF_NS INT64_C(640000000)
 #define CALM_NS INT64_C(20000000) /* spinning undisturbed for so long: they are gone */
@@ -33,7 +33,7 @@ static void be_crowded(int64_t now)
     int64_t span = atomic_load_explicit(&crowded.span, memory_order_relaxed);
     if (now < until)
         return;
-    span = now - until > CALM_NS ? FIRST_OFF_NS : span * 2 < LONGEST_OFF_NS ? span * 2 : LONGEST_OFF_NS;
+    span = now - until > CALM_NS ? FIRST_OFF_NS : span * 4 < LONGEST_OFF_NS ? span * 4 : LONGEST_OFF_NS;
     atomic_store_explicit(&crowded.span, span, memory_order_relaxed);
     atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
     atomic_store_explicit(&crowded.on, true, memory_order_relaxed);
