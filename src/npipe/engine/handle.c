@@ -347,6 +347,8 @@ uint32_t np_poll_socket(struct np_handle *handle, int *socket)
     return code;
 }
 
+#define MOST_DRAINED 16 /* more than one who keeps to the rules leaves there */
+
 uint32_t np_arm_read(struct np_handle *handle)
 {
     pthread_mutex_lock(&handle->rx_lock);
@@ -354,11 +356,8 @@ uint32_t np_arm_read(struct np_handle *handle)
     uint32_t code = NP_MORE_DATA;
     if (link && np_link_check(link) == NP_OK && np_rx_settle(link) == NP_WOULD_WAIT) {
         /* Drain first: a byte that is still in flight is then only a wake too many. */
-        uint8_t bytes[64];
-        int fd;
-        while (np_receive_message(link->socket, bytes, sizeof bytes, &fd, false) > 0)
-            if (fd >= 0)
-                close(fd);
+        for (int i = 0; i < MOST_DRAINED && np_link_drain_socket(link); i++)
+            continue;
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);

@@ -30,6 +30,18 @@ static inline bool np_in_use(const struct np_handle *handle, const struct np_lin
     return handle->link == link;
 }
 
+/* A peer can keep a waiter moving for ever without giving it anything. So one that is not let sleep looks at the clock and asks for
+ * signals now and then; `waited` is how the last wait ended, and the result how it counts. */
+#define NP_TURNS_PER_LOOK 64
+static inline uint32_t np_restless(uint32_t *turns, uint32_t waited, const struct np_wait *wait)
+{
+    if (waited != NP_OK || ++*turns % NP_TURNS_PER_LOOK)
+        return waited;
+    if (np_cancelled(wait) || (wait->interrupted && wait->interrupted(wait->context)))
+        return NP_INTERRUPTED;
+    return np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
+}
+
 /* Overlapped reads that stand before this one. */
 static inline void np_drive_ahead(struct np_handle *handle, struct np_link *link, const struct np_op *op)
 {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "async.h"
+#include "io.h"
 
 static pthread_mutex_t objects_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -504,7 +504,7 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
     struct waiting waiting = {.objects = objects, .count = count, .all = all, .alertable = alertable};
     struct np_wait_block blocks[NP_MOST_OBJECTS];
     bool enlisted = false, spun = false, asked = false;
-    uint32_t code = NP_OK, result;
+    uint32_t code = NP_OK, result, turns = 0;
     for (bool first = true;; first = false) {
         drive_and_lock(&waiting, first);
         waiting.seen = atomic_load_explicit(&self->word, memory_order_acquire);
@@ -541,6 +541,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
                 if (np_glance_moved(&waiting.glances.items[i]))
                     np_async_drive(waiting.glances.items[i].handle);
             np_async_forget(&waiting.glances);
+            if (!spun)
+                code = np_restless(&turns, NP_OK, wait);
             continue;
         }
         if (!asked) {
@@ -554,6 +556,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
             code = NP_INTERRUPTED;
         else if (arm(&waiting))
             code = sleep_for(&waiting, wait);
+        else
+            code = np_restless(&turns, NP_OK, wait);
     }
 }
 

@@ -76,7 +76,7 @@ uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_
         if (peer == NPL_END_OPEN)
             np_rx_trim(link); /* it died: what it had not finished writing goes with it */
     }
-    for (;;) {
+    for (int dropped = 0;; dropped++) {
         /* Of one that is gone nothing more will come, so nothing is waited for. */
         uint32_t code = np_rx_read(link, op, message_mode, try_only && condition == NP_OK);
         if (code != NP_WOULD_WAIT)
@@ -90,7 +90,8 @@ uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_
             np_rx_drop_incomplete(link);
             return NP_OK;
         }
-        if (!np_rx_drop_incomplete(link))
+        /* Only one can be incomplete, unless the peer has said that it is gone and goes on writing. */
+        if (!np_rx_drop_incomplete(link) || dropped)
             return NP_BROKEN_PIPE;
         op->count = 0;
     }
@@ -163,12 +164,12 @@ uint32_t np_code_of_end(const struct np_link *link)
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
 {
     bool asked = false, theirs = false;
-    uint32_t code;
+    uint32_t code, turns = 0;
     np_link_ref(link);
     if (!op->queued)
         np_queue_append(&link->rx.first, &link->rx.last, op);
     /* A step comes first: the try that sent us here leaves alone what it cannot finish at once. */
-    for (uint32_t waited = NP_OK;; waited = wait_to_read(handle, link, op, &asked, wait)) {
+    for (uint32_t waited = NP_OK;; waited = np_restless(&turns, wait_to_read(handle, link, op, &asked, wait), wait)) {
         if (waited == NP_INTERRUPTED) {
             code = waited; /* what may have come meanwhile stays for the next read */
             break;
@@ -382,7 +383,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     np_link_ref(link);
     np_queue_append(&link->rx.first, &link->rx.last, &recv->op);
     bool asked = false;
-    uint32_t waited = NP_OK;
+    uint32_t waited = NP_OK, turns = 0;
     for (;;) {
         uint32_t code;
         if (waited == NP_INTERRUPTED)
@@ -402,7 +403,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, code);
         recv->theirs = true;
-        waited = wait_to_read(handle, link, &recv->op, &asked, wait);
+        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
     pthread_mutex_unlock(&handle->rx_lock);
     return NP_OK;
@@ -412,7 +413,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
 {
     struct np_link *link = recv->link;
     bool asked = true;
-    uint32_t waited = NP_OK;
+    uint32_t waited = NP_OK, turns = 0;
     struct np_wait limited = *wait;
     pthread_mutex_lock(&handle->rx_lock);
     limited.deadline = patient(link, wait->deadline, false);
@@ -442,7 +443,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             pthread_mutex_unlock(&handle->rx_lock);
             return code;
         }
-        waited = wait_to_read(handle, link, &recv->op, &asked, &limited);
+        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, &limited), &limited);
     }
 }
 

@@ -5,6 +5,10 @@
 
 #define CHUNK 32768u /* a long entry's space is handed back in pieces, so that both sides copy at once */
 
+/* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever keeps to the
+ * rules stays far below it: at most NPL_DEFERRED entries can be withdrawn in the ring. Others could go on for ever. */
+#define MOST_FUTILE 65536u
+
 static uint32_t smaller(uint32_t a, uint64_t b)
 {
     return a < b ? a : (uint32_t)b;
@@ -64,6 +68,10 @@ static bool refresh(struct np_link *link)
             return false;
         }
     }
+    if (rx->active && !rx->deferred && tail - rx->head < rx->total - rx->pulled) {
+        np_link_violated(link); /* a plain entry was there as a whole, and none is taken back */
+        return false;
+    }
     rx->rewinds = rewinds;
     rx->tail = tail;
     return true;
@@ -113,7 +121,7 @@ static void leave_entry(struct np_rx *rx)
 static uint32_t parse(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
-    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    uint8_t header[NPL_MAX_ENTRY_HEADER] = {0}; /* the last entry may be shorter, and a liar's cut off */
     uint64_t there = rx->tail - rx->head;
     copy_out(rx, rx->head, header, smaller(NPL_MAX_ENTRY_HEADER, there));
     uint32_t size;
@@ -176,7 +184,7 @@ static bool skip_withdrawn(struct np_link *link)
 uint32_t np_rx_settle(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
-    for (;;) {
+    for (uint32_t turns = 0; turns < MOST_FUTILE; turns++) {
         if (!rx->active) {
             if (rx->head == rx->tail && !refresh(link))
                 return NP_INVALID_DATA;
@@ -214,7 +222,8 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_REWOUND)) {
-            if (rx->claimed)
+            /* The count moved before the word, so a header from before the rewind shows: else it would be found here again. */
+            if (rx->claimed || !rewound(rx))
                 return np_link_violated(link);
             unparse(rx);
             if (!refresh(link))
@@ -229,6 +238,7 @@ uint32_t np_rx_settle(struct np_link *link)
         }
         return NP_OK;
     }
+    return np_link_violated(link);
 }
 
 uint32_t np_rx_rest(const struct np_rx *rx)
@@ -340,8 +350,11 @@ static uint32_t finish_read(struct np_op *op, uint32_t code)
     return NP_OK;
 }
 
-static uint32_t nonsense(struct np_link *link)
+/* Why a claim has failed: NP_OK, the entry was taken back (look again), or NP_INVALID_DATA. `futile` counts the times. */
+static uint32_t nonsense(struct np_link *link, uint32_t *futile)
 {
+    if (++*futile > MOST_FUTILE)
+        return np_link_violated(link);
     if (!link->rx.claimed && rewound(&link->rx))
         return NP_OK;
     uint32_t word = atomic_load_explicit(state_of(&link->rx), memory_order_relaxed);
@@ -355,6 +368,7 @@ static uint32_t nonsense(struct np_link *link)
 static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
+    uint32_t futile = 0;
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (code != NP_OK) {
@@ -374,7 +388,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
                 return NP_WOULD_WAIT;
         }
         if (!claim(rx)) {
-            code = nonsense(link);
+            code = nonsense(link, &futile);
             if (code != NP_OK)
                 return code;
             continue; /* withdrawn: the next one */
@@ -398,6 +412,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
 static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
+    uint32_t futile = 0;
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (code == NP_WOULD_WAIT && (op->count || op->touched)) {
@@ -418,7 +433,7 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
         if (try_only && !op->touched && (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
             return NP_WOULD_WAIT;
         if (!claim(rx)) {
-            code = nonsense(link);
+            code = nonsense(link, &futile);
             if (code != NP_OK)
                 return code;
             continue;
@@ -433,6 +448,9 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
         settle_entry(link);
         if ((op->count == op->size && (op->size || finished)) || (finished && op->pended))
             return finish_read(op, NP_OK);
+        /* Empty messages can go by as fast as somebody writes them. */
+        if (finished && piece == 0 && ++futile > MOST_FUTILE)
+            return finish_read(op, NP_OK);
         if (!finished && piece == 0)
             return NP_WOULD_WAIT;
     }
@@ -446,6 +464,7 @@ uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, b
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto)
 {
     struct np_rx *rx = &link->rx;
+    uint32_t futile = 0;
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (rx->entry != entry)
@@ -459,7 +478,7 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
                 return NP_WOULD_WAIT;
         }
         if (!claim(rx)) {
-            code = nonsense(link);
+            code = nonsense(link, &futile);
             if (code != NP_OK)
                 return code;
             continue;
@@ -475,7 +494,8 @@ uint32_t np_rx_consume(struct np_link *link, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
     if (!claim(rx)) {
-        uint32_t code = nonsense(link);
+        uint32_t futile = 0;
+        uint32_t code = nonsense(link, &futile);
         return code == NP_OK ? NP_RETRY : code;
     }
     deliver(rx, size);
@@ -502,8 +522,11 @@ static uint8_t *stash_room(struct np_rx *rx, uint32_t size, bool in_front)
 bool np_rx_give_back(struct np_link *link, struct np_op *op)
 {
     struct np_rx *rx = &link->rx;
-    if (op->count == 0)
+    /* Not what is of an entry that has gone meanwhile: another call may have skipped it. */
+    if (op->count == 0 || !rx->active || rx->pulled != rx->delivered + rx->stash_length + op->count) {
+        op->count = 0;
         return true;
+    }
     uint8_t *room = stash_room(rx, op->count, true);
     if (!room)
         return false;
@@ -549,21 +572,21 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
     return room != NULL;
 }
 
-#define PEEK_PATIENCE_NS 50000000 /* for a writer that has to bring the rest of a long entry */
+#define PEEK_PATIENCE_NS 50000000 /* for a writer that has to bring the rest of a long entry, or the next so many bytes of it: */
+#define PEEK_STEP 4096u
 
-static bool wait_for_more(struct np_link *link, int64_t *patience_end)
+/* Waits until the writer has moved. `until`: the patience is over then; 0: it begins here. */
+static bool wait_for_more(struct np_link *link, int64_t *until)
 {
     struct np_rx *rx = &link->rx;
     uint64_t before = rx->tail;
-    if (*patience_end == 0)
-        *patience_end = np_now() + PEEK_PATIENCE_NS;
-    while (np_link_condition(link) == NP_OK && np_now() < *patience_end) {
+    if (*until == 0)
+        *until = np_now() + PEEK_PATIENCE_NS;
+    while (np_link_condition(link) == NP_OK && np_now() < *until) {
         if (!refresh(link))
             return false;
-        if (rx->tail != before) {
-            *patience_end = 0; /* it moves: be patient again */
+        if (rx->tail != before)
             return true;
-        }
         np_pause();
     }
     return false;
@@ -595,21 +618,27 @@ static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t siz
     return copied;
 }
 
-uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
+/* One look. NP_RETRY: what was looked at has been taken back meanwhile. */
+static uint32_t look(struct np_link *link, void *buffer, uint32_t size, uint32_t *copied, uint32_t *available, uint32_t *left)
 {
     struct np_rx *rx = &link->rx;
-    *available = *left = 0;
-    if (np_rx_settle(link) != NP_OK)
-        return 0;
-    refresh(link);
-    uint32_t rest = np_rx_rest(rx);
-    uint32_t wanted = smaller(size, rest);
+    if (np_rx_settle(link) != NP_OK || !refresh(link))
+        return NP_OK;
+    if (!rx->active)
+        return NP_RETRY; /* it was taken back just now */
+    uint32_t rest = np_rx_rest(rx), wanted = smaller(size, rest);
+    uint64_t expected = np_rx_available(rx);
     int64_t patience_end = 0;
     while (wanted > np_rx_available(rx) && !rewound(rx)) {
         if (!pull_ahead(link, wanted) && !wait_for_more(link, &patience_end))
             break;
         if (np_rx_settle(link) != NP_OK || np_rx_rest(rx) != rest)
-            return np_rx_peek(link, buffer, size, available, left); /* withdrawn meanwhile */
+            return NP_RETRY;
+        /* It comes: be patient again, but not for each byte. */
+        if (np_rx_available(rx) >= expected + PEEK_STEP) {
+            expected = np_rx_available(rx);
+            patience_end = 0;
+        }
     }
     wanted = smaller(wanted, np_rx_available(rx));
     uint32_t stashed = smaller(wanted, rx->stash_length);
@@ -617,19 +646,34 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
         memcpy(buffer, rx->stash + rx->stash_begin, stashed);
     if (wanted > stashed)
         copy_out(rx, rx->head, (uint8_t *)buffer + stashed, wanted - stashed);
-    uint32_t copied = wanted;
+    *copied = wanted;
     uint64_t announced = atomic_load_explicit(&rx->shared->producer.announced, memory_order_acquire);
     uint64_t all = announced - rx->consumed;
     if ((int64_t)all < (int64_t)rest)
         all = rest;
-    if (link->type != NP_TYPE_MESSAGE && copied < size && wanted == rest)
-        copied += peek_further(link, (uint8_t *)buffer + copied, size - copied);
+    if (link->type != NP_TYPE_MESSAGE && wanted < size && wanted == rest)
+        *copied += peek_further(link, (uint8_t *)buffer + wanted, size - wanted);
     if (rewound(rx))
-        return np_rx_peek(link, buffer, size, available, left); /* we may have looked at what is overwritten */
+        return NP_RETRY; /* we may have looked at what is overwritten */
     *available = smaller(UINT32_MAX, all);
     /* A byte pipe gives 0 - read here, as Windows does (SEMANTICS 7). */
-    *left = link->type == NP_TYPE_MESSAGE ? rest - copied : 0u - copied;
-    return copied;
+    *left = link->type == NP_TYPE_MESSAGE ? rest - *copied : 0u - *copied;
+    return NP_OK;
+}
+
+#define MOST_LOOKS 1000
+
+uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
+{
+    for (int i = 0; i < MOST_LOOKS; i++) {
+        uint32_t copied = 0;
+        *available = *left = 0;
+        if (look(link, buffer, size, &copied, available, left) == NP_OK)
+            return copied;
+    }
+    np_link_violated(link); /* nobody takes something back all the time */
+    *available = *left = 0;
+    return 0;
 }
 
 void np_rx_post(struct np_link *link)

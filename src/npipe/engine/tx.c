@@ -470,8 +470,12 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         np_link_violated(link);
         return NP_INVALID_DATA;
     }
-    take_back(link, op, op->size - delivered);
     own = find_outstanding(tx, op->number);
+    if (whole && (!own || tx->head > own->begin)) {
+        np_link_violated(link); /* he says that he has taken what he had not begun */
+        return NP_INVALID_DATA;
+    }
+    take_back(link, op, op->size - delivered);
     if (own)
         own->put = own->withdrawn = true;
     if (whole) {

@@ -88,7 +88,7 @@ uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_o
 static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
 {
     bool asked = false;
-    uint32_t code = np_tx_submit(link, op), waited = NP_OK;
+    uint32_t code = np_tx_submit(link, op), waited = NP_OK, turns = 0;
     np_link_ref(link);
     for (;;) {
         /* The condition before the ring: what the peer had read before it went is written. */
@@ -111,7 +111,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
                 code = op->done ? op->code : code == NP_OK ? waited : code;
             break;
         }
-        waited = wait_to_write(handle, link, &asked, wait);
+        waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
     }
     if (op->queued)
         np_tx_forget(link, op);
@@ -158,7 +158,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
-    uint32_t code = NP_OK, waited = NP_OK;
+    uint32_t code = NP_OK, waited = NP_OK, turns = 0;
     bool asked = false;
     struct np_op op = {0};
     if (!link) {
@@ -188,7 +188,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
                 code = NP_WOULD_WAIT;
             if (code != NP_OK)
                 break;
-            waited = wait_to_write(handle, link, &asked, wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
         }
         np_tx_end_flush(link, &op);
         np_link_unref(link);
@@ -199,7 +199,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
 
 uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
 {
-    uint32_t code = NP_OK, waited = NP_OK;
+    uint32_t code = NP_OK, waited = NP_OK, turns = 0;
     bool asked = false;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
@@ -211,7 +211,7 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
                 code = waited;
                 break;
             }
-            waited = wait_to_write(handle, link, &asked, wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
             if (np_in_use(handle, link))
                 code = np_tx_pump(link);
         }
@@ -268,7 +268,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
     if (pending && code == NP_OK) {
         /* All of it has to be in the ring before the caller's buffer may be left alone. */
         bool asked = false;
-        uint32_t waited = NP_OK;
+        uint32_t waited = NP_OK, turns = 0;
         np_link_ref(link);
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
@@ -276,7 +276,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
                 code = waited == NP_INTERRUPTED ? waited : op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
                 break;
             }
-            waited = wait_to_write(handle, link, &asked, wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
             uint32_t condition = np_in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
             if (np_in_use(handle, link) && !op.done)
                 code = np_tx_pump(link);
