@@ -67,9 +67,18 @@ uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read,
     return code;
 }
 
-/* Asks for a byte when something comes; false: something has come. With rx_lock held. */
-static bool armed(struct np_link *link)
+#define MOST_FUTILE 65536u /* turns in one step in which the peer moves without giving anything */
+
+/* Asks for a byte when something comes; false: something has come, look again (`*turns` counts how often for nothing). With rx_lock
+ * held. */
+static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count, uint32_t *turns)
 {
+    *turns = op->count == *count ? *turns + 1 : 0;
+    *count = op->count;
+    if (*turns > MOST_FUTILE) {
+        np_link_violated(link); /* which the next look says */
+        return false;
+    }
     np_rx_post(link);
     atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
     /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
@@ -99,11 +108,11 @@ static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)
 
 uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read)
 {
-    uint32_t code;
+    uint32_t code, count = 0, turns = 0;
     pthread_mutex_lock(&handle->rx_lock);
     do
         code = read_once(handle, read);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link));
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -141,12 +150,12 @@ static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read,
 
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
 {
-    uint32_t code;
+    uint32_t code, count = 0, turns = 0;
     pthread_mutex_lock(&handle->rx_lock);
     read->op.count = 0;
     do
         code = settle_once(handle, read, size);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link));
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -171,11 +180,11 @@ static uint32_t copy_once(struct np_handle *handle, struct np_poll_read *read, u
 
 uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto)
 {
-    uint32_t code;
+    uint32_t code, count = 0, turns = 0;
     pthread_mutex_lock(&handle->rx_lock);
     do
         code = copy_once(handle, read, buffer, upto);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link));
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -306,7 +315,7 @@ uint32_t np_poll_write_step(struct np_handle *handle, struct np_poll_write *writ
     return code;
 }
 
-#define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
+#define WITHDRAW_PATIENCE_NS INT64_C(5000000) /* a reader copies for microseconds; an event loop does not wait for one that was stopped */
 
 static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {
@@ -559,6 +568,10 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
         return NP_INVALID_DATA;
     }
     uint32_t code = got <= 0 ? NP_RETRY : answer->code;
+    if (code == NP_IO_PENDING && dial->held) {
+        np_say(why, "the server's answers make no sense");
+        return NP_INVALID_DATA; /* he could go on with that for ever */
+    }
     dial->told = dial->told || code == NP_IO_PENDING || (got > 0 && code == NP_RETRY);
     dial->held = dial->held || code == NP_IO_PENDING;
     return code;
