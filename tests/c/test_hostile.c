@@ -278,6 +278,39 @@ static void an_event_loops_step_ends_though_the_peer_moves_all_the_time(void)
     end_attack(&attack);
 }
 
+static void a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time(void)
+{
+    struct attack attack;
+    static char data[1000];
+    open_attack(&attack, NP_TYPE_MESSAGE, 4096);
+    struct np_handle *victim = &attack.pair.server;
+    forge(&attack, 0, 0, 100000);
+    set_state(&attack, 0, NPL_ENTRY_MOVING);
+    atomic_store(&attack.inbound->producer.tail, 6);
+    struct np_object *file = np_object_new(NP_OBJECT_FILE, true, false);
+    struct np_async *async = np_async_new();
+    struct np_telling telling = {.file = file};
+    atomic_init(&victim->refs, 1);
+    np_async_prepare(async, victim, NP_ASYNC_READ, &telling);
+    CHECK_EQUAL(np_async_read(async, data, sizeof data), NP_IO_PENDING);
+    begin(&attack, waver_far);
+    int64_t began = np_now();
+    for (int ms = 0; ms < 60; ms += 20) {
+        struct np_wait wait = ms ? for_ms(ms) : only_try;
+        uint32_t index;
+        bool abandoned;
+        uint32_t code = np_wait_objects(&file, 1, false, false, &wait, &index, &abandoned);
+        CHECK(code == NP_SEM_TIMEOUT || code == NP_OK);
+    }
+    np_async_cancel(async);
+    in_time(began, SLACK_MS);
+    CHECK(np_async_code(async) != NP_IO_PENDING);
+    np_async_unref(np_async_reap());
+    np_async_unref(async);
+    np_object_unref(file);
+    end_attack(&attack);
+}
+
 /* ---- A reader that lies about what it has taken */
 
 static void claim_all(struct attack *attack)
@@ -340,6 +373,7 @@ int main(void)
     RUN(a_tail_that_wavers_holds_neither_a_peek_nor_a_wait);
     RUN(a_sleepers_word_that_moves_all_the_time_does_not_keep_it_beyond_its_time);
     RUN(an_event_loops_step_ends_though_the_peer_moves_all_the_time);
+    RUN(a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time);
     RUN(a_reader_that_takes_what_is_being_withdrawn_only_ends_the_link);
     RUN(bytes_in_the_socket_without_end_do_not_hold_a_call);
     return 0;
