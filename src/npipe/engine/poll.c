@@ -315,7 +315,7 @@ uint32_t np_poll_write_step(struct np_handle *handle, struct np_poll_write *writ
     return code;
 }
 
-#define WITHDRAW_PATIENCE_NS INT64_C(5000000) /* a reader copies for microseconds; an event loop does not wait for one that was stopped */
+#define WITHDRAW_PATIENCE_NS INT64_C(50000000) /* a reader copies for microseconds, if nothing takes its processor away; an event loop does not wait for one that was stopped */
 
 static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {

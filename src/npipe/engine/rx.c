@@ -222,9 +222,10 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_REWOUND)) {
-            /* The count moved before the word, so a header from before the rewind shows: else it would be found here again. */
-            if (rx->claimed || !rewound(rx))
+            if (rx->claimed)
                 return np_link_violated(link);
+            /* Not the count of rewinds is what tells: a refresh since the header was parsed may have seen it move. One who lies is found
+             * here again and again, as often as there are turns. */
             unparse(rx);
             if (!refresh(link))
                 return NP_INVALID_DATA;
