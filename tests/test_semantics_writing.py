@@ -205,7 +205,6 @@ def test_an_empty_message_never_waits_and_queues_behind_what_is_blocked(name: st
         h.read(reader, 10, 0)
 
 
-@pytest.mark.xfail(reason="docs/design.md, known limits: some 65,000 unread empty messages fill a ring", strict=True)
 def test_empty_messages_do_not_count_against_the_quota_however_many(name: str) -> None:
     writer, reader = _ends(name, type=h.MESSAGE, quota=10)
     for _ in range(70_000):
@@ -216,6 +215,35 @@ def test_empty_messages_do_not_count_against_the_quota_however_many(name: str) -
     for _ in range(70_000):
         assert h.read(reader, 10, 1) == (0, b"")
     assert h.read(reader, 10, 1) == (0, b"x" * 10)
+
+
+def test_an_empty_message_waits_for_nothing_also_behind_a_write_longer_than_the_ring(name: str) -> None:
+    writer, reader = _ends(name, type=h.MESSAGE, quota=10)
+    data = bytes(range(256)) * 4096
+    writing = h.blocked(lambda: h.write(writer, data))
+    for _ in range(2):
+        assert h.write(writer, b"", 0) == 0
+    with h.fails(121):
+        h.write(writer, b"x", 0)
+    assert h.read(reader, len(data)) == (0, data)
+    assert writing.result() == len(data)
+    assert h.write(writer, b"behind") == 6
+    for expected in (b"", b"", b"behind"):
+        assert h.read(reader, 10, 1) == (0, expected)
+
+
+def test_what_stands_in_no_ring_yet_is_delivered_after_a_close(name: str) -> None:
+    writer, reader = _ends(name, type=h.MESSAGE, quota=10)
+    for _ in range(66_000):
+        h.write(writer, b"", 0)
+    h.write(writer, b"last", 0)
+    closing = h.Background(writer.close_handle)
+    for _ in range(66_000):
+        assert h.read(reader, 10, 1) == (0, b"")
+    assert h.read(reader, 10, 1) == (0, b"last")
+    closing.result()
+    with h.fails(109):
+        h.read(reader, 10, 1)
 
 
 def test_an_empty_write_on_a_full_byte_pipe_does_nothing(name: str) -> None:

@@ -492,7 +492,7 @@ static struct np_handle *to_arm;
 
 /* Somebody may wait for this operation in a moment, and the peer's next message then costs him no system call. If nobody has
  * when the moment is over, the native thread takes care of it. */
-static void arm_later(struct np_handle *handle)
+void np_async_arm_later(struct np_handle *handle)
 {
     if (atomic_load_explicit(&handle->to_arm, memory_order_acquire))
         return;
@@ -548,7 +548,7 @@ void np_async_tend(struct np_handle *handle)
     for (int i = 0; i < MOST_TURNS; i++)
         if (np_async_arm(handle))
             return;
-    arm_later(handle); /* its peer keeps it moving: others have a turn first */
+    np_async_arm_later(handle); /* its peer keeps it moving: others have a turn first */
 }
 
 void np_async_arm_listed(void)
@@ -616,7 +616,7 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
     }
     pthread_mutex_unlock(&handle->rx_lock);
     if (pended)
-        arm_later(handle);
+        np_async_arm_later(handle);
     return code;
 }
 
@@ -676,7 +676,7 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
             code = np_tx_nowait(link, data, size, &written);
         else
-            code = np_tx_try(link, data, size);
+            code = np_tx_write(link, data, size);
     }
     if (code == NP_WOULD_WAIT) {
         op->completed = completed;
@@ -694,39 +694,20 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
         complete_at_once(async, NP_OK, written);
     }
     bool at_once = pended && !np_tx_all_put(link);
+    bool detached = link && np_tx_only_detached(link);
     pthread_mutex_unlock(&handle->tx_lock);
-    if (pended)
-        arm_later(handle);
+    if (pended || detached)
+        np_async_arm_later(handle);
     if (at_once)
         np_alarm(0); /* the reader is to find all of it, and needs us to bring the rest */
     return code;
 }
 
 /* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read. */
-struct detached {
-    struct np_op op;
-    uint8_t data[];
-};
-
-void np_detached_done(struct np_op *op)
-{
-    free(op);
-}
-
 static uint32_t send_request(struct np_link *link, const void *data, uint32_t size)
 {
     uint32_t code = np_tx_try(link, data, size);
-    if (code != NP_WOULD_WAIT)
-        return code;
-    struct detached *request = malloc(sizeof *request + size);
-    if (!request)
-        return NP_NOT_ENOUGH_MEMORY;
-    memset(&request->op, 0, sizeof request->op);
-    memcpy(request->data, data, size);
-    request->op.in = request->data;
-    request->op.size = size;
-    request->op.completed = np_detached_done;
-    return np_tx_submit(link, &request->op);
+    return code == NP_WOULD_WAIT ? np_tx_detach(link, data, size) : code;
 }
 
 uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t size, void *reply, uint32_t reply_size)
@@ -768,7 +749,7 @@ uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t si
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
     if (code == NP_IO_PENDING)
-        arm_later(handle);
+        np_async_arm_later(handle);
     return code;
 }
 

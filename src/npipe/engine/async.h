@@ -159,8 +159,8 @@ uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_ha
 bool np_async_arm(struct np_handle *handle);
 /* The native thread has been woken for the handle. */
 void np_async_tend(struct np_handle *handle);
-/* op->completed of a write that belongs to the engine itself. */
-void np_detached_done(struct np_op *op);
+/* The native thread does so in a moment, unless somebody has waited for it by then. */
+void np_async_arm_later(struct np_handle *handle);
 void np_async_add_connect(struct np_async *async);
 bool np_async_cancel_connect(struct np_async *async);
 /* The native thread: a moment has passed since operations were pended. */

@@ -79,6 +79,7 @@ struct np_tx {
     struct np_outstanding outstanding[NPL_DEFERRED];
     uint32_t first_outstanding, n_outstanding;
     struct np_op *first, *last; /* pending writes, in order */
+    uint32_t attached;          /* of these, how many are somebody's who is told when they are done */
     struct np_op *flushes;
     uint64_t last_put;  /* number of the last entry in the ring */
     uint32_t sleepers;  /* threads that wait for room or for a flush */

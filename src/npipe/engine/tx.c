@@ -166,26 +166,76 @@ static void forget_recent(struct np_tx *tx)
     tx->n_recent = 0;
 }
 
-uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+/* A write that belongs to the engine: whoever made it is told that it is done, and it comes into the ring when there is room. */
+struct detached {
+    struct np_op op;
+    uint8_t data[];
+};
+#define MOST_DETACHED 65536u /* bytes: what does not fit into a ring of twice the quota though it is within the quota is short */
+
+void np_detached_done(struct np_op *op)
+{
+    free(op);
+}
+
+uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
+{
+    struct detached *detached = malloc(sizeof *detached + size);
+    if (!detached)
+        return NP_NOT_ENOUGH_MEMORY;
+    memset(&detached->op, 0, sizeof detached->op);
+    memcpy(detached->data, data, size);
+    detached->op.in = detached->data;
+    detached->op.size = size;
+    detached->op.completed = np_detached_done;
+    return np_tx_submit(link, &detached->op);
+}
+
+bool np_tx_only_detached(const struct np_link *link)
+{
+    return link->tx.first && !link->tx.attached;
+}
+
+/* Whether the ring's end is where the next entry belongs. */
+static bool in_turn(const struct np_tx *tx)
+{
+    return !tx->first || (tx->last->started && tx->last->count == tx->last->size);
+}
+
+static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
-    /* Behind what is pending only an empty message is complete at once, and only if it can stand behind it in the ring. */
-    if (tx->first && (size || !tx->last->started || tx->last->count < tx->last->size))
-        return NP_WOULD_WAIT;
-    if (unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
-        if (!refresh(link))
+    if (tx->attached && size)
+        return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
+    if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
+        uint32_t code = in_turn(tx) ? NP_OK : np_tx_pump(link);
+        if (code != NP_OK || !refresh(link))
             return NP_INVALID_DATA;
-        if (!fits_plain(tx, size))
-            return NP_WOULD_WAIT;
-        if (size && unread(tx) + size > tx->quota) {
+        bool within = size == 0 || unread(tx) + size <= tx->quota;
+        if (!within) {
             struct credit credit = credit_of(link, size);
             if (tx->announced - tx->consumed - credit.handed + size - credit.given > tx->quota)
                 return NP_WOULD_WAIT;
+        }
+        if (!in_turn(tx) || !fits_plain(tx, size)) {
+            /* What pending reads take may be more than the ring holds, and streams through it. */
+            bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
+            return may_detach && short_of_place ? np_tx_detach(link, data, size) : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
     put_plain(link, data, size, tx->entries);
     return NP_OK;
+}
+
+uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+{
+    return try(link, data, size, false);
+}
+
+uint32_t np_tx_write(struct np_link *link, const void *data, uint32_t size)
+{
+    return try(link, data, size, true);
 }
 
 uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written)
@@ -265,6 +315,8 @@ static bool put(struct np_link *link, struct np_op *op)
 
 static void dequeue(struct np_tx *tx, struct np_op *op)
 {
+    if (op->queued && op->completed != np_detached_done)
+        tx->attached--;
     np_queue_remove(&tx->first, &tx->last, op);
 }
 
@@ -309,6 +361,7 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
     op->end = tx->announced;
     op->number = tx->entries;
     np_queue_append(&tx->first, &tx->last, op);
+    tx->attached += op->completed != np_detached_done;
     uint32_t code = np_tx_pump(link);
     /* Also what has no room in the ring yet is queued for the reader. */
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);

@@ -131,7 +131,7 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
         return NP_OK; /* no effect at all (SEMANTICS 5.2) */
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
         return np_tx_nowait(link, data, size, count);
-    code = np_tx_try(link, data, size);
+    code = np_tx_write(link, data, size);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
         struct np_op op = {.in = data, .size = size};
         code = pend_write(handle, link, &op, wait);
@@ -148,7 +148,10 @@ uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uin
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->tx_lock);
     uint32_t code = write_with(handle, data, size, count, wait);
+    bool detached = handle->link && np_tx_only_detached(handle->link);
     pthread_mutex_unlock(&handle->tx_lock);
+    if (detached)
+        np_async_arm_later(handle);
     return code;
 }
 
