@@ -10,7 +10,8 @@
 
 #define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
 #define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
-#define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected */
+#define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected, */
+#define LONGEST_PATIENCE_NS 100000 /* and so long at most: then the others who were let go on have had their turn */
 #define ACCEPTS_AT_ONCE 64
 
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
@@ -343,21 +344,52 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     }
 }
 
-/* The request comes right behind the connect: a moment's patience (`fresh`) saves two ways through the native thread's epoll.
- * The client may be on this processor, so it is let go on. */
-void np_visitor_ready(struct np_visitor *visitor, bool fresh)
+/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
+ * may be on this processor, so it is let go on; on a busy machine that can take milliseconds, in which this process waits for its
+ * lock. So after visitors who said nothing the next 1, 3, 7, ... up to 63 get no patience. Guarded by the process lock. */
+static struct {
+    uint32_t failures, skip;
+} patience;
+
+static bool is_patient(void)
 {
-    struct npw_request request;
-    int fd;
+    if (patience.skip == 0)
+        return true;
+    patience.skip--;
+    return false;
+}
+
+static void patience_ended(bool rewarded)
+{
+    if (rewarded)
+        patience.failures = 0;
+    else if (patience.failures < 6)
+        patience.failures++;
+    patience.skip = (1u << patience.failures) - 1;
+}
+
+static ssize_t receive_request(const struct np_visitor *visitor, struct npw_request *request, bool patient)
+{
     ssize_t got;
+    int fd;
+    int64_t until = patient ? np_now() + LONGEST_PATIENCE_NS : 0;
     for (int i = 0;; i++) {
-        got = np_receive_message(visitor->socket, &request, sizeof request, &fd, false);
+        got = np_receive_message(visitor->socket, request, sizeof *request, &fd, false);
         if (fd >= 0)
             close(fd); /* nobody asked for it */
-        if (got != -EAGAIN || !fresh || i == REQUEST_PATIENCE)
+        if (got != -EAGAIN || !patient || i == REQUEST_PATIENCE || np_now() > until)
             break;
         np_yield();
     }
+    if (patient)
+        patience_ended(got != -EAGAIN);
+    return got;
+}
+
+void np_visitor_ready(struct np_visitor *visitor, bool fresh)
+{
+    struct npw_request request;
+    ssize_t got = receive_request(visitor, &request, fresh && is_patient());
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
