@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ struct call {
     const struct np_where *where;
     const struct np_wait *wait;
     bool verify_owner;
+    uid_t folder_uid; /* whose folder the socket was found in */
     struct npw_request request;
     int64_t deadline;
     char *why;
@@ -92,6 +94,12 @@ static void hang_up(struct call *call)
     call->socket = call->segment = -1;
 }
 
+/* A link in a stranger's folder could lead to a socket of this user's or root's own, for quite another pipe. */
+static bool leads_home(uid_t folder_uid, uid_t owner_uid)
+{
+    return folder_uid == geteuid() || folder_uid == 0 || folder_uid == owner_uid;
+}
+
 /* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word. NP_RETRY: he
  * has gone. */
 static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
@@ -132,6 +140,11 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
         np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
     }
+    if (!leads_home(call->folder_uid, call->owner.uid)) {
+        np_say(call->why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u", (unsigned)call->folder_uid,
+               (unsigned)call->owner.uid);
+        return NP_ACCESS_DENIED;
+    }
     if (call->keep && !call->kept.segment && np_kept_offer(call->owner.pid, &call->kept)) {
         call->request.offer[0] = (uint32_t)call->kept.token;
         call->request.offer[1] = (uint32_t)(call->kept.token >> 32);
@@ -169,10 +182,13 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
 }
 
 /* The socket of the last pipe that was opened and had one owner: programs open the same pipe again and again, and finding it
- * costs more than asking. Root and folder were found trustworthy when they were looked up. */
+ * costs more than asking. Root and folder were found trustworthy when they were looked up. In a root that is not `private` the
+ * folder may be somebody else's by now, and is looked at again; whatever else may have become of it, the pipe's id tells. */
 static struct {
     pthread_mutex_t lock;
     char *root, *folder, *path;
+    bool private;
+    uint32_t pipe_id;
 } remembered = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* With its lock held. */
@@ -190,7 +206,7 @@ void np_dial_forget(void)
     forget_remembered();
 }
 
-static void remember(const struct np_where *where, const char *socket)
+static void remember(const struct np_where *where, const char *socket, uint32_t pipe_id)
 {
     char path[PATH_MAX];
     int length = snprintf(path, sizeof path, "%s/%s/%s", where->root, where->folder, socket);
@@ -201,6 +217,9 @@ static void remember(const struct np_where *where, const char *socket)
     remembered.root = strdup(where->root);
     remembered.folder = strdup(where->folder);
     remembered.path = strdup(path);
+    remembered.pipe_id = pipe_id;
+    struct stat root;
+    remembered.private = stat(where->root, &root) == 0 && !(root.st_mode & (S_IWGRP | S_IWOTH));
     if (!remembered.root || !remembered.folder || !remembered.path)
         forget_remembered();
     pthread_mutex_unlock(&remembered.lock);
@@ -217,26 +236,43 @@ static void withdraw_offer(struct call *call)
     call->kept.segment = NULL;
 }
 
+static bool folder_of_socket(const char *path, struct stat *folder)
+{
+    char place[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    strcpy(place, path);
+    char *slash = strrchr(place, '/');
+    if (slash)
+        *slash = 0;
+    return slash && lstat(place, folder) == 0;
+}
+
 /* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or he is not the one to ask any more. */
 static uint32_t ask_remembered(struct call *call)
 {
     char path[sizeof((struct sockaddr_un *)NULL)->sun_path] = "";
+    uint32_t pipe_id = 0;
+    bool private = false;
     pthread_mutex_lock(&remembered.lock);
     if (remembered.root && strcmp(remembered.root, call->where->root) == 0 && strcmp(remembered.folder, call->where->folder) == 0 &&
-        strlen(remembered.path) < sizeof path)
+        strlen(remembered.path) < sizeof path) {
         strcpy(path, remembered.path);
+        pipe_id = remembered.pipe_id;
+        private = remembered.private;
+    }
     pthread_mutex_unlock(&remembered.lock);
     if (!path[0])
         return NP_RETRY;
+    struct stat folder;
+    call->folder_uid = private ? geteuid() : folder_of_socket(path, &folder) ? folder.st_uid : (uid_t)-1;
     bool dead;
     call->keep = true;
     call->request.flags |= NPW_KEEP;
     uint32_t code = ask(call, -1, path, &dead);
-    if (code == NP_OK)
+    if (code == NP_OK && call->answer.pipe_id == pipe_id)
         return code;
     withdraw_offer(call);
     hang_up(call);
-    if (code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
+    if (code != NP_OK && code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
         return code;
     pthread_mutex_lock(&remembered.lock);
     forget_remembered();
@@ -257,6 +293,8 @@ static uint32_t ask_owners(struct call *call)
         uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
         if (code != NP_OK)
             return code;
+        struct stat folder;
+        call->folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
         uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, gone = 0, told = 0;
         uint32_t flags = call->request.flags;
         code = NP_FILE_NOT_FOUND;
@@ -265,7 +303,7 @@ static uint32_t ask_owners(struct call *call)
             call->request.flags = count > 1 ? 0 : flags;
             code = ask(call, dirfd, names[i], &dead);
             if (code == NP_OK && count == 1)
-                remember(call->where, names[i]);
+                remember(call->where, names[i], call->answer.pipe_id);
             if (code == NP_OK)
                 break;
             hang_up(call);
@@ -450,6 +488,8 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
 /* What the first living owner of the pipe in `folder` says of it. */
 static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
 {
+    struct stat folder;
+    uid_t folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
     uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
     static const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
@@ -466,7 +506,7 @@ static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
             char name[NPW_NAME_SIZE];
         } message;
         struct np_credentials owner;
-        bool answered = np_peer_credentials(socket, false, &owner) &&
+        bool answered = np_peer_credentials(socket, false, &owner) && leads_home(folder_uid, owner.uid) &&
                         np_send_message(socket, &request, sizeof request, -1) > 0 && np_socket_wait(socket, deadline) == NP_OK;
         ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
         if (fd >= 0)
