@@ -117,6 +117,18 @@ static bool still_there(int rootfd, const char *name, const struct np_folder *fo
            fstatat(rootfd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && opened.st_ino == named.st_ino;
 }
 
+/* Gives the page its memory now: the first touch of a hole in a file system that is full would be a SIGBUS. */
+static int page_size(int fd)
+{
+    if (ftruncate(fd, sizeof(struct npf_page)) != 0)
+        return errno;
+    int error;
+    do
+        error = posix_fallocate(fd, 0, sizeof(struct npf_page));
+    while (error == EINTR);
+    return error == EOPNOTSUPP || error == EINVAL ? 0 : error; /* not every file system can promise that */
+}
+
 static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folder *folder, char *why)
 {
     *folder = (struct np_folder){.dirfd = -1, .lockfd = -1};
@@ -151,12 +163,12 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
     if (shared)
         fchmod(folder->dirfd, 0755);
     int fd = openat(folder->dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(struct npf_page)) != 0) {
-        np_say(why, "the pipe's page cannot be made: %s", strerror(errno));
-        uint32_t code = code_of_errno(errno);
+    int error = fd < 0 ? errno : page_size(fd);
+    if (error) {
+        np_say(why, "the pipe's page cannot be made: %s", strerror(error));
         if (fd >= 0)
             close(fd);
-        return code;
+        return code_of_errno(error);
     }
     void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
@@ -282,7 +294,7 @@ void np_folder_sweep(const char *root, const char *name)
         (void)np_socket_is_dying(folder.dirfd, names[i]); /* gives him the time to be dead */
     if (folder.lockfd >= 0 && flock(folder.lockfd, LOCK_EX | LOCK_NB) == 0 && still_there(rootfd, name, &folder)) {
         int fd = openat(folder.dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd >= 0 && ftruncate(fd, sizeof(struct npf_page)) == 0) {
+        if (fd >= 0 && page_size(fd) == 0) {
             void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
             if (page != MAP_FAILED) {
                 folder.page = page;
