@@ -126,6 +126,34 @@ uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np
     return NP_OK;
 }
 
+/* A direction of its own, empty for ever, and `ring` bytes behind it. */
+static struct npl_direction *new_direction(uint64_t ring)
+{
+    void *memory;
+    if (posix_memalign(&memory, _Alignof(struct npl_direction), sizeof(struct npl_direction) + ring) != 0)
+        return NULL;
+    memset(memory, 0, sizeof(struct npl_direction));
+    return memory;
+}
+
+bool np_link_unshare(struct np_link *link, uint32_t access)
+{
+    if (link->direction & NP_ACCESS_INBOUND && !(access & NP_WRITE)) {
+        struct npl_direction *direction = new_direction(0);
+        if (!direction)
+            return false;
+        link->unshared[0] = link->rx.shared = direction;
+    }
+    if (link->direction & NP_ACCESS_OUTBOUND && !(access & NP_READ)) {
+        struct npl_direction *direction = new_direction(link->tx.capacity);
+        if (!direction)
+            return false;
+        link->unshared[1] = link->tx.shared = direction;
+        link->tx.ring = (uint8_t *)(direction + 1);
+    }
+    return true;
+}
+
 static uint32_t accept_segment(struct np_link *link, int socket)
 {
     /* One copy, then only the copy: the other side could change the words between a check and a use. */
@@ -211,6 +239,8 @@ void np_link_unref(struct np_link *link)
     if (link->socket >= 0)
         close(link->socket);
     free(link->rx.stash);
+    free(link->unshared[0]);
+    free(link->unshared[1]);
     free(link);
 }
 

@@ -116,6 +116,7 @@ struct np_link {
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
+    void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */
     struct np_rx rx;
     struct np_tx tx;
 };
@@ -157,6 +158,10 @@ uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link
 uint64_t np_link_size(const struct np_link_shape *shape);
 /* The same in a segment that was kept, which is taken over. */
 uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np_kept *kept, struct np_link **link);
+/* The segment lets both sides write everywhere, so the server's end of a direction that the client has opened without the right
+ * to (`access`: NP_READ | NP_WRITE) is moved out of it: what the client writes there is not read, and what the server writes it
+ * cannot see. False: no memory. */
+bool np_link_unshare(struct np_link *link, uint32_t access);
 /* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure. */
 uint32_t np_link_accept(int fd, int socket, struct np_link **link);
 /* The same for a segment that was kept, which is taken over. */

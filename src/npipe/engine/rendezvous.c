@@ -187,6 +187,12 @@ static bool grant(struct np_visitor *visitor)
     int fd;
     if (link_for(visitor, handle, &link, &fd) != NP_OK)
         return false;
+    if (!np_link_unshare(link, visitor->access)) {
+        if (fd >= 0)
+            close(fd);
+        np_link_unref(link);
+        return false;
+    }
     link->client_pid = (uint32_t)visitor->who.pid;
     link->peer_pid = visitor->who.pid;
     link->peer_uid = visitor->who.uid;
