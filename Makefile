@@ -9,7 +9,7 @@ SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers bench clean
+.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-faults test-sanitizers bench clean
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -37,6 +37,10 @@ conformance: build/stamp-package
 # Programs that use pywin32 on Windows, fetched from PyPI and run unmodified.
 test-clients: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
+
+# Attackers, killers, races and loads, in a short form of some minutes; NPIPE_LONG=1 for the long one (docs/reliability.md).
+test-faults: build/stamp-package
+	$(ENV) $(PY) -m pytest tests/faults $(PYTEST_ARGS)
 
 # The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package

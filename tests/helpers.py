@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -261,6 +262,17 @@ def asleep(pid: int, thread: int | None = None) -> bool:
         return False
     number = int(call[0])
     return number in _POLL or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
+
+
+@contextlib.contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder as an administrator makes it for pipes of all users, to which everybody can come."""
+    with tempfile.TemporaryDirectory(prefix="npipe-test-") as above:
+        Path(above).chmod(0o755)
+        folder = Path(above) / "root"
+        folder.mkdir()
+        folder.chmod(0o1777)
+        yield folder
 
 
 def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:

@@ -15,7 +15,12 @@ from npipe.names import parse_name
 from npipe.transports import local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.helpers import shared_folder
+else:
+    from helpers import shared_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Child
 
@@ -440,17 +445,13 @@ AS_USER = """
 
 
 @pytest.fixture
-def shared_root(root: Path) -> Path:
-    """A root that every user may use, and folders above it that everybody may pass."""
+def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root that every user may use, where everybody may pass (each start of pytest closes its own folder again)."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
-    root.mkdir()
-    root.chmod(0o1777)
-    above = root.parent
-    while above != Path("/"):
-        above.chmod(above.stat().st_mode | 0o055)
-        above = above.parent
-    return root
+    with shared_folder() as folder:
+        monkeypatch.setenv("NPIPE_ROOT", str(folder))
+        yield folder
 
 
 def as_user(
