@@ -494,3 +494,47 @@ def test_a_peek_behind_a_read_that_has_taken_everything_is_109(name: str) -> Non
     client.Close()
     assert w.code_of(win32pipe.PeekNamedPipe, server, 5) == 109
     assert w.result(server, overlapped) == (0, 1)
+
+
+# --- What has completed is before what follows, whoever has noticed it
+
+
+def test_a_completion_that_nobody_has_looked_at_is_before_a_reset_of_its_event(name: str) -> None:
+    server, client = w.connected(name)
+    overlapped, _ = w.read(server)
+    win32file.WriteFile(client, b"x")
+    win32event.ResetEvent(overlapped.hEvent)
+    assert not w.signalled(overlapped.hEvent)
+    assert w.result(server, overlapped) == (0, 1)
+
+
+def test_a_completion_that_nobody_has_looked_at_is_before_a_pulse_of_its_event(name: str) -> None:
+    server, client = w.connected(name)
+    overlapped, _ = w.read(server)
+    win32file.WriteFile(client, b"x")
+    win32event.PulseEvent(overlapped.hEvent)
+    assert not w.signalled(overlapped.hEvent)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same OVERLAPPED", "another with the same event"])
+def test_a_completion_that_nobody_has_looked_at_is_before_the_next_start(name: str, same: bool) -> None:
+    server, client = w.connected(name)
+    overlapped, _ = w.read(server)
+    win32file.WriteFile(client, b"x")
+    following = overlapped
+    if not same:
+        following = win32file.OVERLAPPED()
+        following.hEvent = overlapped.hEvent
+    assert win32file.ReadFile(client, win32file.AllocateReadBuffer(10), following)[0] == w.PENDING
+    assert not w.signalled(following.hEvent)
+    win32file.WriteFile(server, b"y")
+    assert w.signalled(following.hEvent)
+
+
+def test_a_start_clears_what_a_completion_without_an_event_has_signalled(name: str) -> None:
+    server, client = w.connected(name)
+    without_event = win32file.OVERLAPPED()
+    win32file.ReadFile(server, win32file.AllocateReadBuffer(10), without_event)
+    win32file.WriteFile(client, b"x")
+    w.read(server)
+    assert not w.signalled(server)

@@ -76,6 +76,10 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     async->cancelling = false;
     async->by_start = false;
     atomic_store_explicit(&async->code, NP_IO_PENDING, memory_order_relaxed);
+    if (async->event)
+        np_object_settle(async->event);
+    if (async->file)
+        np_object_settle(async->file);
     /* SEMANTICS 10.3. Relaxed: who waits for it meanwhile sees it set or not, as with a ResetEvent of another thread. */
     if (async->event)
         atomic_store_explicit(&async->event->signalled, false, memory_order_relaxed);
@@ -113,6 +117,13 @@ static struct np_object *signalled_by(struct np_async *async)
     return async->event ? async->event : async->apc ? NULL : async->file;
 }
 
+/* With the objects' lock. */
+static void count_pending(struct np_object *object, uint32_t change)
+{
+    uint32_t pending = atomic_load_explicit(&object->pending, memory_order_relaxed);
+    atomic_store_explicit(&object->pending, pending + change, memory_order_relaxed);
+}
+
 static void count_write(struct np_async *async, int change)
 {
     atomic_fetch_add_explicit(&async->handle->pending_writes, (uint32_t)change, memory_order_release);
@@ -133,8 +144,10 @@ static void enlist(struct np_async *async, struct np_link *link)
     LIST(async->handle->asyncs, async, of_handle);
     if (async->thread)
         LIST(async->thread->asyncs, async, of_thread);
-    if (object)
+    if (object) {
         LIST(object->asyncs, async, of_object);
+        count_pending(object, 1);
+    }
     if (async->port)
         LIST(async->port->asyncs, async, of_port);
     np_objects_unlock();
@@ -149,8 +162,10 @@ static void delist(struct np_async *async)
     UNLIST(async->handle->asyncs, async, of_handle);
     if (async->thread)
         UNLIST(async->thread->asyncs, async, of_thread);
-    if (object)
+    if (object) {
         UNLIST(object->asyncs, async, of_object);
+        count_pending(object, (uint32_t)-1);
+    }
     if (async->port)
         UNLIST(async->port->asyncs, async, of_port);
 }

@@ -189,6 +189,7 @@ void np_event_set(struct np_object *event)
 
 void np_event_reset(struct np_object *event)
 {
+    np_object_settle(event);
     np_objects_lock();
     event->signalled = false;
     np_objects_unlock();
@@ -370,6 +371,17 @@ static void drive_and_lock(const struct waiting *waiting, bool connects)
         }
         connects = false; /* one of them is enough (settle_connects) */
     }
+}
+
+void np_object_settle(struct np_object *object)
+{
+    /* Relaxed: what this thread has started is counted; a start of another thread's at the same time is before this or after. */
+    if (atomic_load_explicit(&object->pending, memory_order_relaxed) == 0)
+        return;
+    struct np_object *const objects[] = {object};
+    const struct waiting waiting = {.objects = objects, .count = 1};
+    drive_and_lock(&waiting, true);
+    np_objects_unlock();
 }
 
 /* Asks the peers to wake the native thread, which wakes this one. False: something has moved meanwhile. */
@@ -565,6 +577,7 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
 
 void np_event_pulse(struct np_object *event)
 {
+    np_object_settle(event);
     /* Releases those who wait now: they look at the event while it is set, or not at all. As on Windows, nothing to rely on. */
     np_event_set(event);
     np_yield();

@@ -49,6 +49,7 @@ struct np_object {
     int64_t due, period; /* of a timer, ns */
     struct np_wait_block *waiters;
     struct np_async *asyncs; /* pending operations that will signal it, or queue a packet to it */
+    _Atomic uint32_t pending; /* how many of them will signal it; changed under the lock */
     struct np_packet *_Atomic first_packet; /* changed under the lock */
     struct np_packet *last_packet;
 };
@@ -91,6 +92,9 @@ void np_thread_unref(struct np_thread *thread);
 struct np_object *np_object_new(enum np_object_kind kind, bool manual, bool signalled);
 void np_object_ref(struct np_object *object);
 void np_object_unref(struct np_object *object);
+
+/* Tells what has come to its end already, whoever has noticed: a reset that follows is after it (SEMANTICS 10.3). */
+void np_object_settle(struct np_object *object);
 
 void np_event_set(struct np_object *event);
 void np_event_reset(struct np_object *event);
