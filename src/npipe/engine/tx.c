@@ -188,7 +188,10 @@ uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
     detached->op.in = detached->data;
     detached->op.size = size;
     detached->op.completed = np_detached_done;
-    return np_tx_submit(link, &detached->op);
+    uint32_t code = np_tx_submit(link, &detached->op);
+    if (code != NP_OK && !detached->op.queued)
+        free(detached); /* the link is broken; else it is the queue's, which frees it */
+    return code;
 }
 
 bool np_tx_only_detached(const struct np_link *link)
