@@ -18,6 +18,7 @@ struct np_visitor {
     uint32_t access;
     uint64_t offer;    /* token of the segment that it has kept, or 0 */
     bool keep, reused;
+    bool silent; /* has not said what it wants */
     struct np_credentials who;
 };
 
@@ -43,6 +44,7 @@ struct np_pipe {
     uint32_t instances;
     struct np_handle *first_listening, *last_listening;
     struct np_visitor *first_visitor, *last_visitor;
+    uint32_t n_silent; /* of these */
 };
 
 enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK, NP_WATCH_OWNER };

@@ -13,6 +13,9 @@
 #define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected, */
 #define LONGEST_PATIENCE_NS 100000 /* and so long at most: then the others who were let go on have had their turn */
 #define ACCEPTS_AT_ONCE 64
+/* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that are held. */
+#define MOST_SILENT 256
+#define MOST_HELD 128
 
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
 {
@@ -132,9 +135,16 @@ static bool is_held(const struct np_visitor *visitor)
     return visitor->kind == NPW_OPEN || visitor->kind == NPW_WAIT;
 }
 
+static void has_spoken(struct np_visitor *visitor)
+{
+    visitor->pipe->n_silent -= visitor->silent;
+    visitor->silent = false;
+}
+
 static void unlist(struct np_visitor *visitor)
 {
     struct np_pipe *pipe = visitor->pipe;
+    has_spoken(visitor);
     if (visitor->previous)
         visitor->previous->next = visitor->next;
     else
@@ -245,9 +255,28 @@ static bool watched(struct np_visitor *visitor)
     return visitor->watch != 0;
 }
 
+static void refuse(struct np_visitor *visitor, uint32_t code)
+{
+    (void)answer(visitor, code, -1);
+    np_visitor_drop(visitor);
+}
+
+static uint32_t held_of_user(const struct np_visitor *visitor)
+{
+    uint32_t count = 0;
+    for (const struct np_visitor *other = visitor->pipe->first_visitor; other; other = other->next)
+        count += other->who.uid == visitor->who.uid && other->deadline == NP_FOREVER;
+    return count;
+}
+
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
+    /* This user and root could do worse than to use up descriptors. */
+    if (visitor->who.uid != geteuid() && visitor->who.uid != 0 && held_of_user(visitor) >= MOST_HELD) {
+        refuse(visitor, NP_NO_SYSTEM_RESOURCES);
+        return;
+    }
     if (!watched(visitor)) {
         np_visitor_drop(visitor);
         return;
@@ -262,12 +291,6 @@ static void hold(struct np_visitor *visitor)
         (void)answer(visitor, visitor->kind == NPW_WAIT ? NP_OK : NP_RETRY, -1);
         np_visitor_drop(visitor);
     }
-}
-
-static void refuse(struct np_visitor *visitor, uint32_t code)
-{
-    (void)answer(visitor, code, -1);
-    np_visitor_drop(visitor);
 }
 
 static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
@@ -350,6 +373,15 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     }
 }
 
+static void drop_longest_silent(struct np_pipe *pipe)
+{
+    struct np_visitor *visitor = pipe->first_visitor; /* they stand in the order in which they came */
+    while (visitor && !visitor->silent)
+        visitor = visitor->next;
+    if (visitor)
+        np_visitor_drop(visitor);
+}
+
 /* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
  * may be on this processor, so it is let go on; on a busy machine that can take milliseconds, in which this process waits for its
  * lock. So after visitors who said nothing the next 1, 3, 7, ... up to 63 get no patience. Guarded by the process lock. */
@@ -399,8 +431,11 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
+        else if (visitor->pipe->n_silent > MOST_SILENT)
+            drop_longest_silent(visitor->pipe);
         return;
     }
+    has_spoken(visitor);
     bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request.magic == NPW_MAGIC;
     if (!known && got != -EMSGSIZE) {
         np_visitor_drop(visitor); /* gone, or not one of us */
@@ -437,6 +472,8 @@ void np_pipe_accept(struct np_pipe *pipe)
         visitor->pipe = pipe;
         visitor->socket = socket;
         visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
+        visitor->silent = true;
+        pipe->n_silent++;
         visitor->previous = pipe->last_visitor;
         if (pipe->last_visitor)
             pipe->last_visitor->next = visitor;
