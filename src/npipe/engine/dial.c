@@ -17,6 +17,8 @@
 #define ANSWER_PATIENCE_NS INT64_C(10000000000) /* for an owner that has been stopped */
 #define FIRST_ANSWER_NS INT64_C(1000000000)
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
+#define LISTING_PATIENCE_NS INT64_C(3000000000) /* for all that do not answer: somebody may own any number of pipes and say nothing */
+#define LEAST_PATIENCE_NS INT64_C(20000000)    /* for each one after that */
 #define MAX_OWNERS NPF_SLOTS
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
@@ -64,25 +66,35 @@ static uint32_t await_answer(struct call *call, int64_t deadline)
     }
 }
 
-/* Reads one answer: its code, or NP_RETRY when the owner hung up. */
-static uint32_t take_answer(struct call *call)
+uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
 {
-    ssize_t got = np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment, false);
     if (got == -EAGAIN || got == -EINTR)
         return NP_WOULD_WAIT;
     if (got == -EMFILE)
         return NP_TOO_MANY_OPEN_FILES;
     if (got == -EMSGSIZE)
-        got = sizeof call->answer + 1; /* longer than ours: its beginning is here */
-    if (got >= (ssize_t)(2 * sizeof(uint32_t)) && call->answer.magic == NPW_MAGIC && call->answer.version != NPW_VERSION) {
-        np_say(call->why, "the server speaks version %u of npipe's protocol, this process version %u", call->answer.version, NPW_VERSION);
+        got = sizeof *answer + 1; /* longer than ours: its beginning is here */
+    if (got >= (ssize_t)(2 * sizeof(uint32_t)) && answer->magic == NPW_MAGIC && answer->version != NPW_VERSION) {
+        np_say(why, "the server speaks version %u of npipe's protocol, this process version %u", answer->version, NPW_VERSION);
         return NP_REVISION_MISMATCH;
     }
-    if (got > 0 && (got != (ssize_t)sizeof call->answer || call->answer.magic != NPW_MAGIC)) {
-        np_say(call->why, "the server's answer makes no sense");
+    if (got <= 0)
+        return NP_RETRY;
+    /* The engine's own words are not his to say: they would be taken for ours. */
+    if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT || answer->code == NP_INTERRUPTED) {
+        np_say(why, "the server's answer makes no sense");
         return NP_INVALID_DATA;
     }
-    return got <= 0 ? NP_RETRY : call->answer.code;
+    return answer->code;
+}
+
+/* Reads one answer: its code, or NP_RETRY when the owner hung up. */
+static uint32_t take_answer(struct call *call)
+{
+    if (call->segment >= 0)
+        close(call->segment); /* of an answer that was not the last */
+    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment, false), &call->answer,
+                          call->why);
 }
 
 static void hang_up(struct call *call)
@@ -170,7 +182,11 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
             call->told = call->told || last == NP_IO_PENDING || (last == NP_RETRY && call->answer.code == NP_RETRY);
             if (last != NP_WOULD_WAIT && last != NP_IO_PENDING)
                 return last;
-            if (last == NP_IO_PENDING && !holds) {
+            if (last == NP_IO_PENDING && holds) {
+                np_say(call->why, "the server's answers make no sense");
+                return NP_INVALID_DATA; /* he could go on with that for ever */
+            }
+            if (last == NP_IO_PENDING) {
                 holds = true;
                 if (call->deadline == NP_FOREVER - 1) /* np_wait_named: the pipe's own time-out */
                     call->deadline = np_now() + (int64_t)call->answer.default_timeout_ms * 1000000;
@@ -340,6 +356,8 @@ static uint32_t ask_owners(struct call *call)
             return NP_FILE_NOT_FOUND;
         if (np_now() >= call->deadline)
             return NP_SEM_TIMEOUT;
+        if (interrupted(call->wait))
+            return NP_INTERRUPTED; /* owners that answer at once let nobody sleep */
         /* An owner went away while we asked, or told us to look again: who is there now? */
         vanished = told || busy ? 0 : vanished + 1;
     }
@@ -363,7 +381,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
 {
     struct np_link *link;
     uint32_t code;
-    if (call->answer.reused) {
+    if (call->segment < 0) {
         code = np_link_accept_again(&call->kept, call->socket, &link);
         call->kept.segment = NULL;
     } else {
@@ -430,8 +448,9 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     code = ask_owners(&call);
     if (code != NP_OK)
         return code;
-    bool sent = call.segment >= 0, again = call.answer.reused && call.kept.segment;
-    if (sent == again) {
+    /* Either a segment, or the word that the one that was offered is used again. */
+    bool sent = call.segment >= 0, again = call.answer.reused;
+    if (sent == again || (again && !call.kept.segment)) {
         withdraw_offer(&call);
         hang_up(&call);
         np_say(why, "the server sent no segment, or one too many");
@@ -461,8 +480,8 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
         return code;
     uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
     code = NP_FILE_NOT_FOUND;
+    struct np_wait wait = {.deadline = np_now() + QUERY_PATIENCE_NS}; /* for all of them */
     for (uint32_t i = 0; i < count && code != NP_OK; i++) {
-        struct np_wait wait = {.deadline = np_now() + QUERY_PATIENCE_NS};
         struct call call = new_call(&where, &wait, NPW_QUERY, NULL);
         int socket = np_socket_connect(dirfd, names[i], wait.deadline), fd;
         if (socket < 0)
@@ -471,10 +490,12 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
             struct npw_answer answer;
             char name[NPW_NAME_SIZE];
         } message;
-        if (np_send_message(socket, &call.request, sizeof call.request, -1) > 0 && np_socket_wait(socket, wait.deadline) == NP_OK &&
-            np_receive_message(socket, &message, sizeof message, &fd, false) >= (ssize_t)sizeof message.answer) {
-            if (fd >= 0)
-                close(fd);
+        bool answered = np_send_message(socket, &call.request, sizeof call.request, -1) > 0 &&
+                        np_socket_wait(socket, wait.deadline) == NP_OK;
+        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
+        if (answered && fd >= 0)
+            close(fd);
+        if (got >= (ssize_t)sizeof message.answer && message.answer.magic == NPW_MAGIC && message.answer.version == NPW_VERSION) {
             code = message.answer.code;
             if (code == NP_OK && message.answer.queried_id == id)
                 *instances = message.answer.instances; /* else the pipe has gone, and this is another of its name */
@@ -485,8 +506,8 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
     return code;
 }
 
-/* What the first living owner of the pipe in `folder` says of it. */
-static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
+/* What the first living owner of the pipe in `folder` says of it. `patience` is what is left for those who do not answer. */
+static bool query_listing(int dirfd, struct np_listing *listing, bool *dead, int64_t *patience)
 {
     struct stat folder;
     uid_t folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
@@ -495,7 +516,7 @@ static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
     static const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
     *dead = count == 0;
     for (uint32_t i = 0; i < count; i++) {
-        int64_t deadline = np_now() + QUERY_PATIENCE_NS;
+        int64_t began = np_now(), deadline = began + (*patience > QUERY_PATIENCE_NS ? QUERY_PATIENCE_NS : *patience);
         int socket = np_socket_connect(dirfd, names[i], deadline), fd = -1;
         if (socket < 0) {
             *dead = *dead || socket == -ECONNREFUSED;
@@ -512,6 +533,8 @@ static bool query_listing(int dirfd, struct np_listing *listing, bool *dead)
         if (fd >= 0)
             close(fd);
         close(socket);
+        if (!answered && (*patience -= np_now() - began) < LEAST_PATIENCE_NS)
+            *patience = LEAST_PATIENCE_NS;
         if (got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
             message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer)
             continue;
@@ -538,6 +561,7 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
         return NP_NOT_ENOUGH_MEMORY;
     }
     bool wanted = true;
+    int64_t patience = LISTING_PATIENCE_NS;
     for (struct dirent *entry; wanted && (entry = readdir(list));) {
         if (entry->d_name[0] == '.')
             continue;
@@ -546,7 +570,7 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
             continue; /* not a pipe's folder, or not for us */
         struct np_listing listing;
         bool dead;
-        bool found = query_listing(dirfd, &listing, &dead);
+        bool found = query_listing(dirfd, &listing, &dead, &patience);
         close(dirfd);
         if (dead)
             np_folder_sweep(root, entry->d_name);

@@ -553,21 +553,9 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
     struct npw_answer *answer = &dial->answer;
     close_descriptor(&dial->segment);
     ssize_t got = np_receive_message(dial->socket, answer, sizeof *answer, &dial->segment, false);
-    if (got == -EAGAIN || got == -EINTR)
-        return NP_WOULD_WAIT;
-    if (got == -EMFILE)
-        return NP_TOO_MANY_OPEN_FILES;
-    if (got == -EMSGSIZE)
-        got = sizeof *answer + 1; /* longer than ours: its beginning is here */
-    if (got >= (ssize_t)(2 * sizeof(uint32_t)) && answer->magic == NPW_MAGIC && answer->version != NPW_VERSION) {
-        np_say(why, "the server speaks version %u of npipe's protocol, this process version %u", answer->version, NPW_VERSION);
-        return NP_REVISION_MISMATCH;
-    }
-    if (got > 0 && (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC)) {
-        np_say(why, "the server's answer makes no sense");
-        return NP_INVALID_DATA;
-    }
-    uint32_t code = got <= 0 ? NP_RETRY : answer->code;
+    uint32_t code = np_answer_code(got, answer, why);
+    if (code == NP_WOULD_WAIT)
+        return code;
     if (code == NP_IO_PENDING && dial->held) {
         np_say(why, "the server's answers make no sense");
         return NP_INVALID_DATA; /* he could go on with that for ever */

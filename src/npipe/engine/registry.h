@@ -127,6 +127,8 @@ void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 /* dial.c: a client's view. */
 /* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
 void np_owner_gone(struct np_owner *owner);
+/* What np_receive_message has brought: the answer's code, NP_WOULD_WAIT (nothing yet), NP_RETRY (the owner has hung up), or an error. */
+uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why);
 void np_dial_forget(void); /* closes what is kept for the next open */
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances);
 struct np_listing {
