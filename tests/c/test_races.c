@@ -128,11 +128,81 @@ static void a_close_ends_reads_that_wait(void)
     }
 }
 
+/* ---- Several threads at each end, in whatever calls there are */
+
+static _Atomic long sent_bytes, received_bytes;
+static _Atomic int writers_left;
+
+static void *some_writer(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = calloc(1, job->largest + 1);
+    for (int i = 0; i < job->count; i++) {
+        uint32_t size = next_random(&job->random) % job->largest, count;
+        struct np_wait wait = next_random(&job->random) % 2 ? for_ever : (struct np_wait){.deadline = np_now() + next_random(&job->random) % 300000};
+        uint32_t code = np_write(job->handle, data, size, &count, &wait);
+        CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
+        if (code == NP_OK)
+            sent_bytes += size;
+        if (next_random(&job->random) % 16 == 0) {
+            wait.deadline = np_now() + 100000;
+            code = np_flush(job->handle, &wait);
+            CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
+        }
+    }
+    writers_left--;
+    free(data);
+    return NULL;
+}
+
+static void *some_reader(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = malloc(job->largest + 1);
+    uint32_t count, available, left;
+    for (;;) {
+        struct np_wait wait = {.deadline = np_now() + next_random(&job->random) % 3000000};
+        uint32_t code = np_read(job->handle, data, job->largest, &count, &wait); /* whole: what is left of one may be withdrawn */
+        CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
+        received_bytes += count; /* none when the time was over */
+        code = np_peek(job->handle, data, next_random(&job->random) % job->largest, &count, &available, &left);
+        CHECK_EQUAL(code, NP_OK);
+        np_rest_of_message(job->handle);
+        if (!writers_left && received_bytes == sent_bytes)
+            break;
+    }
+    free(data);
+    return NULL;
+}
+
+static void many_threads_at_each_end_lose_nothing(void)
+{
+    static const uint32_t quotas[] = {0, 100, 65536};
+    for (int round = 0; round < 3; round++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, quotas[round]);
+        sent_bytes = received_bytes = 0;
+        writers_left = 3;
+        struct job jobs[5] = {
+            {&pair.client, 11, 2000, 3000, 0, 0}, {&pair.client, 22, 2000, 3000, 0, 0}, {&pair.client, 33, 300, 150000, 0, 0},
+            {&pair.server, 44, 0, 150000, 0, 0}, {&pair.server, 55, 0, 150000, 0, 0},
+        };
+        pthread_t threads[5];
+        for (int i = 0; i < 5; i++)
+            CHECK(pthread_create(&threads[i], NULL, i < 3 ? some_writer : some_reader, &jobs[i]) == 0);
+        for (int i = 0; i < 5; i++)
+            CHECK(pthread_join(threads[i], NULL) == 0);
+        CHECK_EQUAL(received_bytes, sent_bytes);
+        close_pair(&pair);
+    }
+}
+
 int main(void)
 {
     RUN(every_message_arrives_once_and_in_order);
     RUN(messages_larger_than_the_ring_arrive_whole);
     RUN(what_timed_out_was_neither_consumed_nor_sent);
     RUN(a_close_ends_reads_that_wait);
+    RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

@@ -390,13 +390,23 @@ bool np_tx_may_close(const struct np_link *link)
     return true;
 }
 
+struct np_tx_counts np_tx_counts(const struct np_link *link)
+{
+    return (struct np_tx_counts){link->tx.head, link->tx.consumed, link->tx.taken};
+}
+
+bool np_tx_moved_since(const struct np_link *link, const struct np_tx_counts *counts)
+{
+    struct npl_consumer *consumer = &link->tx.shared->consumer;
+    return atomic_load_explicit(&consumer->head, memory_order_acquire) != counts->head ||
+           atomic_load_explicit(&consumer->consumed, memory_order_acquire) != counts->consumed ||
+           atomic_load_explicit(&consumer->taken, memory_order_acquire) != counts->taken;
+}
+
 bool np_tx_moved(const struct np_link *link)
 {
-    const struct np_tx *tx = &link->tx;
-    struct npl_consumer *consumer = &tx->shared->consumer;
-    return atomic_load_explicit(&consumer->head, memory_order_acquire) != tx->head ||
-           atomic_load_explicit(&consumer->consumed, memory_order_acquire) != tx->consumed ||
-           atomic_load_explicit(&consumer->taken, memory_order_acquire) != tx->taken;
+    const struct np_tx_counts counts = np_tx_counts(link);
+    return np_tx_moved_since(link, &counts);
 }
 
 static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)

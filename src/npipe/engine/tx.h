@@ -29,6 +29,12 @@ bool np_tx_all_put(const struct np_link *link);
 bool np_tx_may_close(const struct np_link *link);
 /* Whether something is there for np_tx_pump: for a wait. */
 bool np_tx_moved(const struct np_link *link);
+/* The same for a thread that waits without the lock, since it had it: others refresh meanwhile what this end knows. */
+struct np_tx_counts {
+    uint64_t head, consumed, taken;
+};
+struct np_tx_counts np_tx_counts(const struct np_link *link);
+bool np_tx_moved_since(const struct np_link *link, const struct np_tx_counts *counts);
 
 /* Withdraws a pending write. NP_OK: nothing of its unread rest will be read. NP_WOULD_WAIT: the consumer is copying
  * from it just now, try again. NP_NO_DATA: too late, it is complete. */

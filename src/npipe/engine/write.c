@@ -6,13 +6,14 @@
 
 struct write_awaited {
     const struct np_link *link;
+    struct np_tx_counts counts;
     uint32_t seen; /* of the word that moves when another thread of this end has found what this one waits for */
 };
 
 static bool write_ready(const void *what)
 {
     const struct write_awaited *awaited = what;
-    return np_tx_moved(awaited->link) || !np_link_quiet(awaited->link) ||
+    return np_tx_moved_since(awaited->link, &awaited->counts) || !np_link_quiet(awaited->link) ||
            atomic_load_explicit(&awaited->link->sleep->seq, memory_order_relaxed) != awaited->seen;
 }
 
@@ -20,7 +21,7 @@ static bool write_ready(const void *what)
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
     /* Read under the lock: what another thread finds out from here on moves it. */
-    struct write_awaited awaited = {link, atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
+    struct write_awaited awaited = {link, np_tx_counts(link), atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
     uint32_t code = NP_OK;
     link->tx.sleepers++;
     pthread_mutex_unlock(&handle->tx_lock);
@@ -61,7 +62,9 @@ uint32_t np_write_condition(struct np_link *link, bool pending)
     return condition;
 }
 
+#ifndef WITHDRAW_PATIENCE_NS /* the fuzzers have none */
 #define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
+#endif
 
 /* Ends a pending write. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. With tx_lock held. */
 uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
