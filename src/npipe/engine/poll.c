@@ -315,7 +315,9 @@ uint32_t np_poll_write_step(struct np_handle *handle, struct np_poll_write *writ
     return code;
 }
 
+#ifndef WITHDRAW_PATIENCE_NS /* the fuzzers have none */
 #define WITHDRAW_PATIENCE_NS INT64_C(50000000) /* a reader copies for microseconds, if nothing takes its processor away; an event loop does not wait for one that was stopped */
+#endif
 
 static uint32_t withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {

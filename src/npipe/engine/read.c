@@ -8,7 +8,9 @@
 #include "rx.h"
 #include "tx.h"
 
+#ifndef STREAM_PATIENCE_NS /* the fuzzers have none */
 #define STREAM_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
+#endif
 
 /* What an operation without a link gives (SEMANTICS 3.5). */
 uint32_t np_code_without_link(const struct np_handle *handle)

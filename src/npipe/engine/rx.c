@@ -573,7 +573,9 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
     return room != NULL;
 }
 
+#ifndef PEEK_PATIENCE_NS /* the fuzzers have none */
 #define PEEK_PATIENCE_NS 50000000 /* for a writer that has to bring the rest of a long entry, or the next so many bytes of it: */
+#endif
 #define PEEK_STEP 4096u
 
 /* Waits until the writer has moved. `until`: the patience is over then; 0: it begins here. */
