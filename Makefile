@@ -9,7 +9,8 @@ SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-faults test-sanitizers bench clean
+.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers bench clean
+.PHONY: test-faults test-fuzz test-model test-valgrind test-aarch64 test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -52,6 +53,37 @@ test-sanitizers: build/stamp-tools
 	$(ENV) meson test -C build/san-address --print-errorlogs --num-processes 1 --timeout-multiplier 5
 	$(ENV) scripts/build-c.sh build/san-thread -Dtests=true -Db_sanitize=thread -Dbuildtype=debugoptimized
 	$(ENV) meson test -C build/san-thread --print-errorlogs --num-processes 1 --timeout-multiplier 5
+
+# ---- Trust and faults (docs/reliability.md). NPIPE_LONG=1 is the long form of each.
+
+# Peers that do what they may not.
+test-faults: build/stamp-package
+	$(ENV) $(PY) -m pytest tests/faults $(PYTEST_ARGS)
+
+# The fuzzers, on their corpora and then for a moment (or FUZZ_SECONDS) on what they make of them.
+FUZZ_SECONDS ?= $(if $(NPIPE_LONG),600,10)
+test-fuzz:
+	scripts/build-fuzz.sh build/fuzz
+	for name in ring rendezvous; do \
+	    mkdir -p build/fuzz/$$name && build/fuzz/fuzz_$$name -max_len=400 -timeout=20 -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+	        -print_final_stats=1 build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
+
+# How one sleeps and is woken, searched through by spin.
+test-model:
+	tests/model/check.sh build/model
+
+# The engine's C tests under memcheck.
+test-valgrind: build/stamp-tools
+	$(ENV) scripts/build-c.sh build/valgrind -Dtests=true -Dbuildtype=debugoptimized
+	scripts/run-valgrind.sh build/valgrind
+
+# The engine's C tests on a processor that orders memory weakly, by qemu's user mode.
+test-aarch64: build/stamp-tools
+	$(ENV) scripts/test-aarch64.sh build/aarch64
+
+# The Python suites with the extension under the address sanitizer.
+test-asan-python: build/stamp-package
+	$(ENV) scripts/test-asan-python.sh build/asan $(PYTEST_ARGS)
 
 bench: build/stamp-bench
 	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true
