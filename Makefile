@@ -39,10 +39,6 @@ conformance: build/stamp-package
 test-clients: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
 
-# Attackers, killers, races and loads, in a short form of some minutes; NPIPE_LONG=1 for the long one (docs/reliability.md).
-test-faults: build/stamp-package
-	$(ENV) $(PY) -m pytest tests/faults $(PYTEST_ARGS)
-
 # The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/test_aio_*.py tests/test_anyio.py $(PYTEST_ARGS)
@@ -56,7 +52,7 @@ test-sanitizers: build/stamp-tools
 
 # ---- Trust and faults (docs/reliability.md). NPIPE_LONG=1 is the long form of each.
 
-# Peers that do what they may not.
+# Attackers, killers, races and loads.
 test-faults: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/faults $(PYTEST_ARGS)
 
