@@ -281,10 +281,12 @@ static uint32_t ask_remembered(struct call *call)
     struct stat folder;
     call->folder_uid = private ? geteuid() : folder_of_socket(path, &folder) ? folder.st_uid : (uid_t)-1;
     bool dead;
-    call->keep = true;
-    call->request.flags |= NPW_KEEP;
+    if (call->request.kind == NPW_OPEN) {
+        call->keep = true;
+        call->request.flags |= NPW_KEEP;
+    }
     uint32_t code = ask(call, -1, path, &dead);
-    if (code == NP_OK && call->answer.pipe_id == pipe_id)
+    if (code == NP_OK && (call->request.kind != NPW_OPEN || call->answer.pipe_id == pipe_id))
         return code;
     withdraw_offer(call);
     hang_up(call);
@@ -318,7 +320,7 @@ static uint32_t ask_owners(struct call *call)
             bool dead;
             call->request.flags = count > 1 ? 0 : flags;
             code = ask(call, dirfd, names[i], &dead);
-            if (code == NP_OK && count == 1)
+            if (code == NP_OK && count == 1 && call->request.kind == NPW_OPEN) /* a wait's answer has no id */
                 remember(call->where, names[i], call->answer.pipe_id);
             if (code == NP_OK)
                 break;
