@@ -67,10 +67,11 @@ class _Poller:
 
     def __init__(self, handle: _engine.Handle) -> None:
         self._handle = weakref.ref(handle)
-        socket = handle.poll_socket()
-        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._event = -1
         self._signalled = False
-        self._epoll = select.epoll()
+        socket = handle.poll_socket()
+        self._epoll = select.epoll()  # from here on __del__ closes what there is, also when the next call finds no room
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
         self._epoll.register(self._event, select.EPOLLIN)
         self.rearm()
