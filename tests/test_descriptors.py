@@ -275,6 +275,54 @@ def test_descriptors_of_closed_abandoned_and_misused_pipes(child: Start, name: s
         assert worker.line() == f"{what} 0"
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_fileno_without_descriptors_says_so_and_leaves_none(child: Start, name: str, left: int) -> None:
+    worker = child(
+        script(
+            f"""
+            import gc
+            listener = npipe.listen(name)
+            client = npipe.connect(name); server = listener.accept()
+            before = len(os.listdir("/proc/self/fd"))
+            fill({left})
+            try:
+                client.fileno()
+            except npipe.PipeResourceError as error:
+                print(error.winerror, flush=True)
+            free()
+            gc.collect()
+            print(len(os.listdir("/proc/self/fd")) - before, flush=True)
+            server.send(b"x")
+            import select
+            print(select.select([client], [], [], 20)[0] == [client], flush=True)
+            """
+        ),
+        name,
+    )
+    assert [worker.line() for _ in range(3)] == ["4", "0", "True"]
+
+
+def test_waits_between_connections_keep_no_segment(child: Start, name: str) -> None:
+    worker = child(
+        """
+        import sys, time, npipe
+        name = sys.argv[1]
+        with npipe.listen(name) as listener:
+            for _ in range(200):
+                npipe.wait(name, timeout=20)
+                with npipe.connect(name) as client, listener.accept(20) as server:
+                    client.send(b"x")
+                    server.recv(timeout=20)
+        until = time.monotonic() + 10
+        while open("/proc/self/maps").read().count("memfd:npipe-link") and time.monotonic() < until:
+            time.sleep(0.01)  # what is kept for the next connection is kept for a moment
+        print(open("/proc/self/maps").read().count("memfd:npipe-link"), flush=True)
+        """,
+        name,
+    )
+    assert worker.line() == "0"
+
+
 def test_ten_thousand_connections_of_one_server(child: Start, name: str) -> None:
     total, each = 10_000, 5_000
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

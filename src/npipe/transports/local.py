@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from npipe import _engine
-from npipe.errors import PipeClosedError, PipeError
+from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
 from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 
@@ -175,7 +175,12 @@ class _Ending:
         """See Pipe.fileno."""
         handle = cast("_engine.Handle", self)
         if self._poller is None or handle.closed:
-            self._poller = _Poller(handle)
+            try:
+                self._poller = _Poller(handle)
+            except PipeError:
+                raise
+            except OSError as error:  # no descriptor left
+                raise PipeResourceError(WinError.TOO_MANY_OPEN_FILES, handle.name, "making a descriptor") from error
             handle.set_rearm(self._poller.rearm)
         return self._poller.fileno()
 
