@@ -20,6 +20,12 @@
 enum { WORKERS = 2, ENEMIES = 2, /* of each kind: an enemy that is a server has its own worker */
         CALL_MS = 5, SLACK_MS = 10000, BURST = 24, OPS_PER_LINK = 300, MUTATIONS_PER_LINK = 3000 };
 
+#ifdef __SANITIZE_ADDRESS__
+#define USUAL_MUTATIONS 1000000
+#else
+#define USUAL_MUTATIONS 100000 /* less can be found without it */
+#endif
+
 static char root[256];
 
 static struct np_where place(const char *name)
@@ -484,7 +490,7 @@ int main(int count, char **arguments)
         snprintf(root, sizeof root, "%s", arguments[2]);
         return enemy(arguments[1], atoi(arguments[3]), atol(arguments[4]), strtoull(arguments[5], NULL, 10));
     }
-    long mutations = count > 1 ? atol(arguments[1]) : 1000000;
+    long mutations = count > 1 ? atol(arguments[1]) : USUAL_MUTATIONS;
     const char *seed = count > 2 ? arguments[2] : "1";
     alarm(count > 1 ? 3600 : 110);
     snprintf(root, sizeof root, "/tmp/npipe-hostile-%d", (int)getpid());

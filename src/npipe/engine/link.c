@@ -324,6 +324,9 @@ bool np_link_look(struct np_link *link, bool waits)
     uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_acq_rel);
     if (before & NP_ALERT_GONE)
         return true;
+    /* Full fence, with its twin in every way to sleep, which comes after the waiter's reference and before its look at the alert:
+     * either we see that it waits, or it sees that the peer has gone. */
+    atomic_thread_fence(memory_order_seq_cst);
     /* The handle has a reference, and each thread that waits; this one may be one of them. */
     if (atomic_load_explicit(&link->refs, memory_order_acquire) > (waits ? 2u : 1u))
         np_link_wake_own(link);

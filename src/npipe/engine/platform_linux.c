@@ -44,7 +44,8 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
         limit = &until;
     }
     int64_t began = np_now();
-    /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. */
+    /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. The kernel reads the word behind a
+     * full barrier, and a wake has one before it looks for sleepers. */
     int error = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 ? 0 : errno;
     np_slept += np_now() - began;
     if (error == 0 || error == EAGAIN)

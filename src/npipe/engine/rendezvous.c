@@ -62,6 +62,8 @@ uint32_t np_pipe_living_instances(const struct np_pipe *pipe)
 
 static bool others_listen(const struct np_pipe *pipe)
 {
+    /* Full fence, with its twin in np_pipe_nudge: between our waiter and this look at the others, of whom one may have just come. */
+    atomic_thread_fence(memory_order_seq_cst);
     for (int i = 0; i < NPF_SLOTS; i++) {
         const struct npf_slot *slot = &pipe->files.page->slot[i];
         uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
@@ -506,6 +508,7 @@ void np_pipe_serve(struct np_pipe *pipe)
 void np_pipe_nudge(struct np_pipe *pipe, bool listening)
 {
     static const struct npw_request nudge = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_NUDGE};
+    atomic_thread_fence(memory_order_seq_cst); /* as in others_listen: between our slot and instance, and this look at the waiters */
     for (int i = 0; i < NPF_SLOTS; i++) {
         struct npf_slot *slot = &pipe->files.page->slot[i];
         uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
