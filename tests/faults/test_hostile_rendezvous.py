@@ -129,13 +129,11 @@ def test_thousands_who_connect_and_say_nothing(served: str, child: Callable[...,
     before = hostile.descriptors()
     with nothing_left_open():
         crowd = child(SILENT, str(Path(hostile.__file__).parent), served, str(count), *["asks"][:asks])
-        while True:
+        all_there = Background(lambda: crowd.line(50))
+        while all_there.running:
             still_served(served)
             assert hostile.descriptors() - before < 300  # 256 are kept (rendezvous.c), whoever comes
-            with contextlib.suppress(AssertionError):
-                if crowd.line(0.5) == "there":
-                    break
-            assert crowd.process.poll() is None
+        assert all_there.result() == "there"
         for _ in range(20):
             still_served(served)
         crowd.kill()
