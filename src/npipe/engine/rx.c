@@ -599,9 +599,9 @@ static bool wait_for_more(struct np_link *link, int64_t *until)
 static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t size)
 {
     struct np_rx saved = link->rx, *rx = &link->rx;
-    uint32_t copied = 0;
+    uint32_t copied = 0, futile = 0;
     /* Walk a copy of the state: parse() and settle move it, nothing is published, and it is put back. */
-    while (copied < size) {
+    while (copied < size && futile < MOST_FUTILE) {
         rx->head += rx->total - rx->pulled;
         if ((int64_t)(rx->tail - rx->head) <= 0)
             break;
@@ -611,9 +611,11 @@ static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t siz
         uint32_t word = rx->deferred ? atomic_load_explicit(state_of(rx), memory_order_acquire) : 0;
         if (rx->deferred && word == word_of(rx->sequence, NPL_ENTRY_WITHDRAWN)) {
             rx->total = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
+            futile++;
             continue;
         }
         uint32_t piece = smaller(size - copied, np_rx_available(rx));
+        futile += piece == 0; /* there are none in a byte pipe */
         copy_out(rx, rx->head, target + copied, piece);
         copied += piece;
     }
