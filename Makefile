@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 
-SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.[ch]' -o -name meson.build)
+SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.[ch]' -o -name meson.build)
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 

@@ -39,7 +39,6 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "FlushFileBuffers": win32file.FlushFileBuffers,
     "CancelIo": win32file.CancelIo,
     "CancelIoEx": completion.CancelIoEx,
-    "GetFileType": win32file.GetFileType,
     "ConnectNamedPipe": lambda end: win32pipe.ConnectNamedPipe(end, None),
     "ConnectNamedPipe overlapped": lambda end: win32pipe.ConnectNamedPipe(end, Ov()),
     "DisconnectNamedPipe": win32pipe.DisconnectNamedPipe,
@@ -75,9 +74,17 @@ def test_a_closed_handle_and_a_number_that_is_none_are_6(name: str, call: str) -
 
 @pytest.mark.parametrize("call", CALLS)
 def test_what_is_no_handle_is_a_type_error(call: str) -> None:
-    for value in ("no", 1.5, b"", object()):
-        with pytest.raises(TypeError):
+    for value in ("no", b"", object(), 1 << 64, -1 << 64):
+        with pytest.raises(TypeError, match="The object is not a PyHANDLE object"):
             CALLS[call](value)
+
+
+def test_the_file_type_of_what_is_no_file_is_unknown(name: str) -> None:
+    server = w.create(name)
+    assert win32file.GetFileType(server) == win32file.FILE_TYPE_PIPE
+    server.Close()
+    for handle in (server, w.event(), w.port_for(), 0x7FFFFFF4):
+        assert win32file.GetFileType(handle) == win32file.FILE_TYPE_UNKNOWN
 
 
 def test_closing_twice_is_6_by_number_and_nothing_by_the_object(name: str) -> None:
@@ -85,8 +92,68 @@ def test_closing_twice_is_6_by_number_and_nothing_by_the_object(name: str) -> No
     number = int(end)
     win32file.CloseHandle(end)
     end.Close()
+    win32api.CloseHandle(end)
     assert w.code_of(win32file.CloseHandle, number) == 6
-    assert w.code_of(win32api.CloseHandle, end) == 6
+    assert w.code_of(win32api.CloseHandle, number) == 6
+
+
+def test_closing_no_handle_and_oneself_is_no_error() -> None:
+    handles: list[Any] = [None, 0, win32file.INVALID_HANDLE_VALUE, win32api.GetCurrentThread()]
+    for handle in handles:
+        win32file.CloseHandle(handle)
+
+
+def test_what_is_started_on_a_closed_handle_is_pending_in_its_overlapped_and_leaves_the_event(name: str) -> None:
+    server = w.create(name)
+    server.Close()
+    starts: list[Callable[[Any], object]] = [
+        lambda overlapped: win32file.ReadFile(server, 5, overlapped),
+        lambda overlapped: win32file.WriteFile(server, b"x", overlapped),
+        lambda overlapped: win32pipe.ConnectNamedPipe(server, overlapped),
+        lambda overlapped: win32pipe.TransactNamedPipe(server, b"x", 5, overlapped),
+    ]
+    for start in starts:
+        overlapped = w.with_event()
+        win32event.SetEvent(overlapped.hEvent)
+        assert w.code_of(start, overlapped) == 6
+        assert overlapped.Internal == 0x103
+        assert w.code_of(win32file.GetOverlappedResult, server, overlapped, False) == 996
+        assert w.signalled(overlapped.hEvent)
+
+
+def test_what_is_started_without_the_right_to_it_leaves_the_event(name: str) -> None:
+    server = w.create(name, direction=win32pipe.PIPE_ACCESS_OUTBOUND)
+    overlapped = w.with_event()
+    win32event.SetEvent(overlapped.hEvent)
+    assert w.code_of(win32file.ReadFile, server, 5, overlapped) == 5
+    assert w.signalled(overlapped.hEvent)
+    assert w.signalled(server)
+    assert w.code_of(win32file.GetOverlappedResult, server, overlapped, False) == 996
+
+
+def test_text_is_not_written(name: str) -> None:
+    server, client = w.connected(name)
+    for call in (
+        lambda: win32file.WriteFile(client, "text"),  # type: ignore[arg-type]
+        lambda: win32file.WriteFile(client, "text", Ov()),  # type: ignore[arg-type]
+        lambda: win32pipe.TransactNamedPipe(client, "text", 5, Ov()),  # type: ignore[call-overload]
+        lambda: win32pipe.CallNamedPipe(name, "text", 5, 0),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="a bytes-like object is required, not 'str'"):
+            call()
+    assert win32pipe.PeekNamedPipe(server, 5) == (b"", 0, 0)
+
+
+def test_numbers_that_are_none_or_have_no_room_in_32_bits_are_refused(name: str) -> None:
+    for wrong in ("1", 1.5, None):
+        with pytest.raises(TypeError):
+            win32pipe.CreateNamedPipe(name, 3, 0, 1, wrong, 0, 0, None)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            win32event.WaitForSingleObject(w.event(), wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            win32event.CreateEvent(None, wrong, False, None)  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        win32pipe.CreateNamedPipe(name, 3, 0, 1, 1 << 32, 0, 0, None)
 
 
 def test_a_closed_or_wrong_event_in_an_overlapped_is_6_and_starts_nothing(name: str) -> None:
@@ -150,9 +217,9 @@ def test_data_that_is_no_buffer_is_refused(name: str, data: object) -> None:
 def test_negative_and_enormous_sizes_are_refused(name: str) -> None:
     server, _client = w.connected(name)
     for size in (-1, 1 << 40):
-        with pytest.raises((ValueError, OverflowError, MemoryError)):
+        with pytest.raises(TypeError, match="an integer or writeable buffer"):
             win32file.ReadFile(server, size)
-        with pytest.raises((ValueError, OverflowError, MemoryError)):
+        with pytest.raises((OverflowError, MemoryError)):
             win32pipe.PeekNamedPipe(server, size)
 
 
@@ -289,8 +356,10 @@ def test_what_is_no_overlapped_is_a_type_error(name: str, overlapped: object) ->
         lambda: win32file.GetOverlappedResult(server, overlapped, False),  # type: ignore[arg-type]
         lambda: completion.CancelIoEx(server, overlapped),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="OVERLAPPED"):
             start()
+    with pytest.raises(TypeError, match="The object is not a PyOVERLAPPED object"):
+        win32file.GetOverlappedResult(server, None, False)  # type: ignore[arg-type]
     assert win32pipe.PeekNamedPipe(client, 5) == (b"", 0, 0)
 
 

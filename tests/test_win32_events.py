@@ -64,16 +64,24 @@ def test_a_manual_event_releases_all_waiters() -> None:
 
 def test_a_named_object_is_one_object_for_its_kind_and_6_for_another() -> None:
     first = win32event.CreateEvent(None, True, False, "Npipe-Test-Event")
-    second = win32event.CreateEvent(None, True, True, "npipe-test-event")
-    third = win32event.OpenEvent(win32event.EVENT_ALL_ACCESS, False, "NPIPE-TEST-EVENT")
+    assert win32api.GetLastError() == 0
+    second = win32event.CreateEvent(None, True, True, "Npipe-Test-Event")
+    assert win32api.GetLastError() == 183  # ERROR_ALREADY_EXISTS
+    third = win32event.OpenEvent(win32event.EVENT_ALL_ACCESS, False, r"Local\Npipe-Test-Event")
     assert not w.signalled(second)
     win32event.SetEvent(first)
     assert w.signalled(second)
     assert w.signalled(third)
-    assert w.code_of(win32event.CreateMutex, None, False, "npipe-test-event") == 6
+    assert w.code_of(win32event.CreateMutex, None, False, "Npipe-Test-Event") == 6
+    assert w.code_of(win32event.OpenEvent, win32event.EVENT_ALL_ACCESS, False, "npipe-test-event") == 2
     for handle in (first, second, third):
         handle.Close()
-    assert w.code_of(win32event.OpenEvent, win32event.EVENT_ALL_ACCESS, False, "npipe-test-event") == 2
+    assert w.code_of(win32event.OpenEvent, win32event.EVENT_ALL_ACCESS, False, "Npipe-Test-Event") == 2
+
+
+def test_a_backslash_in_an_objects_name_is_3_but_for_global_and_local() -> None:
+    assert w.code_of(win32event.CreateEvent, None, True, False, r"npipe\test") == 3
+    win32event.CreateEvent(None, True, False, r"Global\npipe-test").Close()
 
 
 # --- Waiting for several
@@ -374,7 +382,7 @@ def test_handles_of_another_kind_are_6(name: str, call: str) -> None:
 
 
 def test_what_is_no_handle_at_all_is_a_type_error() -> None:
-    for value in ("1", 1.5, b"", object()):
+    for value in ("no", b"", object()):
         with pytest.raises(TypeError):
             win32event.SetEvent(value)  # type: ignore[arg-type]
 

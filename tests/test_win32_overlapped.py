@@ -538,3 +538,16 @@ def test_a_start_clears_what_a_completion_without_an_event_has_signalled(name: s
     win32file.WriteFile(client, b"x")
     w.read(server)
     assert not w.signalled(server)
+
+
+# --- A transaction's request in the way
+
+
+def test_a_write_behind_an_unread_request_fails_when_the_reader_closes(name: str) -> None:
+    server, client = w.connected(name, mode=w.MESSAGE, quota=16)
+    asking, behind = w.with_event(), w.with_event()
+    assert win32pipe.TransactNamedPipe(server, b"r" * 100, 5, asking)[0] == w.PENDING
+    assert win32file.WriteFile(server, b"xy", behind)[0] == w.PENDING
+    client.Close()
+    assert w.result(server, asking) == (109, 0)
+    assert w.result(server, behind) == (109, 0)

@@ -39,7 +39,7 @@ def test_posted_packets_come_out_in_order() -> None:
     win32file.PostQueuedCompletionStatus(port, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, None)
     win32file.PostQueuedCompletionStatus(port)
     assert w.packet(port) == (0, 1, 2, overlapped)
-    assert w.packet(port) == (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, None)
+    assert w.packet(port) == (0, -1, -1, None)  # as pywin32 has it
     assert w.packet(port) == (0, 0, 0, None)
     assert empty(port)
 
@@ -205,12 +205,22 @@ def test_a_handle_that_is_given_without_a_port_makes_one_for_it(name: str) -> No
     assert w.packet(port) == (0, 1, 42, overlapped)
 
 
+def test_a_key_that_is_none_does_not_bind(name: str) -> None:
+    server, client = w.connected(name)
+    port = w.port_for()
+    with pytest.raises(TypeError, match="Unable to convert str to pointer-sized value"):
+        win32file.CreateIoCompletionPort(server, port, "key", 0)  # type: ignore[arg-type]
+    win32file.ReadFile(server, 5, win32file.OVERLAPPED())
+    win32file.WriteFile(client, b"x")
+    assert empty(port)
+
+
 def test_wrong_handles_are_6() -> None:
     port = w.port_for()
-    assert w.code_of(win32file.GetQueuedCompletionStatus, w.event(), 0) == 6
+    assert win32file.GetQueuedCompletionStatus(w.event(), 0) == (6, 0, 0, None)
     assert w.code_of(win32file.PostQueuedCompletionStatus, w.event(), 0, 0, None) == 6
     port.Close()
-    assert w.code_of(win32file.GetQueuedCompletionStatus, port, 0) == 6
+    assert win32file.GetQueuedCompletionStatus(port, 0) == (6, 0, 0, None)
     with pytest.raises(TypeError):
         win32file.PostQueuedCompletionStatus(w.port_for(), 0, 0, object())  # type: ignore[arg-type]
 

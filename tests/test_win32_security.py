@@ -167,13 +167,14 @@ def test_a_descriptor_copies_its_parts_as_windows_does() -> None:
 
 def test_a_descriptors_control_tells_which_lists_are_present() -> None:
     descriptor = win32security.SECURITY_DESCRIPTOR()
-    assert descriptor.GetSecurityDescriptorControl() == (0, 1)
+    assert descriptor.GetSecurityDescriptorControl() == (win32security.SE_SELF_RELATIVE, 1)
     descriptor.SetSecurityDescriptorDacl(1, None, 1)
     assert (
-        descriptor.GetSecurityDescriptorControl()[0] == win32security.SE_DACL_PRESENT | win32security.SE_DACL_DEFAULTED
+        descriptor.GetSecurityDescriptorControl()[0]
+        == win32security.SE_SELF_RELATIVE | win32security.SE_DACL_PRESENT | win32security.SE_DACL_DEFAULTED
     )
     descriptor.SetSecurityDescriptorDacl(0, win32security.ACL(), 0)
-    assert descriptor.GetSecurityDescriptorControl()[0] == 0
+    assert descriptor.GetSecurityDescriptorControl()[0] == win32security.SE_SELF_RELATIVE
     assert descriptor.GetSecurityDescriptorDacl() is None
     with pytest.raises(error) as caught:
         descriptor.SetSecurityDescriptorControl(win32security.SE_DACL_PRESENT, win32security.SE_DACL_PRESENT)
@@ -182,8 +183,8 @@ def test_a_descriptors_control_tells_which_lists_are_present() -> None:
 
 def test_security_attributes_have_a_descriptor_and_its_methods() -> None:
     attributes = win32security.SECURITY_ATTRIBUTES()
-    assert attributes.bInheritHandle == 0
-    attributes.bInheritHandle = 1
+    assert attributes.bInheritHandle == 1
+    attributes.bInheritHandle = 0
     attributes.SetSecurityDescriptorOwner(sid("SY"), 0)
     assert attributes.SECURITY_DESCRIPTOR is not None
     assert attributes.SECURITY_DESCRIPTOR.GetSecurityDescriptorOwner() == sid("SY")
@@ -191,7 +192,7 @@ def test_security_attributes_have_a_descriptor_and_its_methods() -> None:
     attributes.SECURITY_DESCRIPTOR = descriptor
     assert attributes.SECURITY_DESCRIPTOR is descriptor
     attributes.Initialize()
-    assert attributes.bInheritHandle == 0
+    assert attributes.bInheritHandle == 1
     with pytest.raises(TypeError, match="PySECURITY_DESCRIPTOR"):
         attributes.SECURITY_DESCRIPTOR = "D:"  # type: ignore[assignment]
     with pytest.raises(AttributeError, match="lpSecurityDescriptor"):
@@ -217,7 +218,7 @@ def test_a_descriptor_is_read_from_its_text() -> None:
     assert descriptor.GetSecurityDescriptorOwner() == sid("S-1-5-18")
     assert descriptor.GetSecurityDescriptorGroup() == sid("S-1-5-32-544")
     flags = win32security.SE_DACL_PRESENT | win32security.SE_DACL_PROTECTED | win32security.SE_DACL_AUTO_INHERITED
-    assert descriptor.GetSecurityDescriptorControl()[0] == flags
+    assert descriptor.GetSecurityDescriptorControl()[0] == flags | win32security.SE_SELF_RELATIVE
     acl = descriptor.GetSecurityDescriptorDacl()
     assert acl is not None
     assert [acl.GetAce(index) for index in range(acl.GetAceCount())] == [

@@ -2,7 +2,22 @@
 
 from libc.stdint cimport uintptr_t
 
+from npipe.win32 import _error
 from npipe.win32._error import make_error
+
+cdef extern from *:
+    """
+    /* GetLastError's, of each thread. */
+    static _Thread_local unsigned int npipe_last_error;
+    """
+    unsigned int npipe_last_error
+
+cdef extern from "Python.h":
+    object PyNumber_Long(object)
+    object PyNumber_Index(object)
+    bint PyNumber_Check(object)
+    struct _PyType "_typeobject":
+        const char *tp_name
 
 cdef extern from "engine/objects.h" nogil:
     enum:
@@ -62,8 +77,53 @@ cdef enum:
     _WAIT_ABANDONED = 128
     _INVALID_HANDLE = 6
     _INVALID_PARAMETER = 87
+    _PATH_NOT_FOUND = 3
+    _ALREADY_EXISTS = 183
 
 cdef uint32_t _INFINITE = 0xFFFFFFFF
+cdef enum:
+    _CURRENT_PROCESS = -1
+    _CURRENT_THREAD = -2
+
+
+def get_last_error():
+    """GetLastError: the code of the calling thread's last failure, or what SetLastError has set."""
+    return npipe_last_error
+
+
+def set_last_error(code):
+    """SetLastError, of the calling thread."""
+    global npipe_last_error
+    npipe_last_error = <unsigned int>(PyNumber_Index(code) & 0xFFFFFFFF)
+
+
+_error.note_code = set_last_error  # by whomever an error is raised
+
+
+cdef inline uint32_t noted(uint32_t code) noexcept:
+    """A code that a call returns, which GetLastError tells too."""
+    global npipe_last_error
+    if code:
+        npipe_last_error = code
+    return code
+
+
+cdef unsigned int as_dword(value) except? 0xFFFFFFFF:
+    """A DWORD argument, signed or not; raises TypeError, and OverflowError beyond 32 bits."""
+    number = PyNumber_Index(value)
+    if not -0x80000000 <= number <= 0xFFFFFFFF:
+        raise OverflowError("Python int too large to convert to C long")
+    return <unsigned int>(number & 0xFFFFFFFF)
+
+
+def dword(value):
+    """A DWORD argument of a Win32 function as a number that is not negative; raises TypeError, OverflowError."""
+    return as_dword(value)
+
+
+cdef inline bint as_bool(value) except? -1:
+    """A BOOL argument: an integer."""
+    return PyNumber_Index(value) != 0
 
 
 cdef class Target:
@@ -151,12 +211,7 @@ cdef class PyHANDLE:
     cdef Target target
 
     def __cinit__(self, value=0):
-        if isinstance(value, PyHANDLE):
-            value = (<PyHANDLE>value).number
-        if not isinstance(value, int):
-            raise TypeError(f"a handle is an integer, not {type(value).__name__}")
-        value = int(value) & 0xFFFFFFFFFFFFFFFF
-        self.number = value - (1 << 64) if value >> 63 else value
+        self.number = number_of(value)
         self.target = _handles.get(self.number)
 
     def __dealloc__(self):
@@ -217,6 +272,9 @@ cdef class PyHANDLE:
         self.Close()
 
 
+(<_PyType *>PyHANDLE).tp_name = "PyHANDLE"  # what pywin32's is called in texts and by repr
+
+
 cdef PyHANDLE handle_of(Target target):
     """A new handle of `target`."""
     cdef PyHANDLE handle = PyHANDLE.__new__(PyHANDLE)
@@ -230,9 +288,14 @@ cdef Py_ssize_t number_of(handle) except? -7:
         return (<PyHANDLE>handle).number
     if handle is None:
         return 0
-    if isinstance(handle, (int, PyHANDLE)):
-        return int(handle)
-    raise TypeError(f"The object is not a PyHANDLE object (a handle or an integer), but {type(handle).__name__}")
+    # As pywin32: whatever can be made a number that a pointer has room for.
+    try:
+        number = PyNumber_Long(handle)
+    except (TypeError, ValueError, OverflowError):
+        number = 1 << 64
+    if not -(1 << 63) <= number < 1 << 64:
+        raise TypeError("The object is not a PyHANDLE object")
+    return number - (1 << 64) if number >> 63 == 1 else number
 
 
 cdef Target target_of(handle, str function):
@@ -243,7 +306,7 @@ cdef Target target_of(handle, str function):
         if target is not None and target.handles > 0 and (<PyHANDLE>handle).number != 0:
             return target
     cdef Py_ssize_t number = number_of(handle)
-    if number == -2:  # GetCurrentThread
+    if number == _CURRENT_THREAD:
         return thread_target(own_thread())
     target = _handles.get(number)
     if target is None:
@@ -270,7 +333,7 @@ cdef np_thread *own_thread() except NULL:
 cdef np_wait wait_ms(timeout) except *:
     """A wait of so many milliseconds; INFINITE is for ever."""
     cdef np_wait wait
-    cdef uint32_t ms = <uint32_t>(int(timeout) & 0xFFFFFFFF)
+    cdef uint32_t ms = <uint32_t>(PyNumber_Index(timeout) & 0xFFFFFFFF)
     wait.interrupted = check_signals
     wait.context = NULL
     wait.cancel = NULL
@@ -284,14 +347,15 @@ cdef np_wait wait_ms(timeout) except *:
 
 
 def close_handle(handle, str function="CloseHandle"):
-    """CloseHandle: of a PyHANDLE or a number."""
+    """CloseHandle: of a PyHANDLE or a number. To close what stands for no handle or for oneself is no error, as in pywin32."""
     cdef PyHANDLE wrapper
     cdef Py_ssize_t number = number_of(handle)
     if isinstance(handle, PyHANDLE):
         wrapper = <PyHANDLE>handle
         wrapper.number = 0
         wrapper.target = None
-    close_number(number, function, True)
+    if number not in (0, _CURRENT_PROCESS, _CURRENT_THREAD):
+        close_number(number, function, True)
 
 
 def duplicate_handle(handle):
@@ -307,38 +371,50 @@ def handle_kind(handle, str function):
 # ---- Objects
 
 
+cdef str own_name(str name):
+    """An object's name without `Local\\`, in which all are by themselves. Upper and lower case are not the same."""
+    return name.removeprefix("Local\\")
+
+
 cdef Target named(name, str kind, str function, bint *fresh):
     """The object of that name, which may exist in this process already."""
     global _named
     fresh[0] = True
+    set_last_error(0)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"Objects of type '{type(name).__name__}' can not be converted to Unicode.")
     if not name:
         return None
+    name = own_name(name)
+    if "\\" in name.removeprefix("Global\\"):
+        raise make_error(_PATH_NOT_FOUND, function)
     if _named is None:
         import weakref
 
         _named = weakref.WeakValueDictionary()
-    cdef Target target = _named.get(str(name).lower())
+    cdef Target target = _named.get(name)
     if target is None:
         return None
     if target.kind != kind:
         raise make_error(_INVALID_HANDLE, function)
     fresh[0] = False
+    set_last_error(_ALREADY_EXISTS)
     return target
 
 
 cdef Target name_it(Target target, name):
     if name:
-        target.object_name = str(name)
-        _named[target.object_name.lower()] = target
+        target.object_name = own_name(name)
+        _named[target.object_name] = target
     return target
 
 
 def create_event(attributes, manual, initial, name):
     """CreateEvent; a name is known in this process only."""
-    cdef bint fresh
+    cdef bint fresh, stays = as_bool(manual), signalled = as_bool(initial)
     cdef Target target = named(name, "event", "CreateEvent", &fresh)
     if fresh:
-        target = name_it(new_object(NP_OBJECT_EVENT, "event", bool(manual), bool(initial)), name)
+        target = name_it(new_object(NP_OBJECT_EVENT, "event", stays, signalled), name)
     return handle_of(target)
 
 
@@ -358,14 +434,14 @@ def create_semaphore(attributes, initial, maximum, name):
 
 def create_mutex(attributes, owned, name):
     """CreateMutex; a name is known in this process only."""
-    cdef bint fresh
+    cdef bint fresh, mine = as_bool(owned)
     cdef Target target = named(name, "mutex", "CreateMutex", &fresh)
     cdef np_wait wait
     cdef uint32_t index
     cdef c_bool abandoned
     if fresh:
         target = name_it(new_object(NP_OBJECT_MUTEX, "mutex", False, False), name)
-        if owned:
+        if mine:
             wait = wait_ms(0)
             np_wait_objects(&target.object, 1, False, False, &wait, &index, &abandoned)
     return handle_of(target)
@@ -373,10 +449,10 @@ def create_mutex(attributes, owned, name):
 
 def create_timer(attributes, manual, name):
     """CreateWaitableTimer; a name is known in this process only."""
-    cdef bint fresh
+    cdef bint fresh, stays = as_bool(manual)
     cdef Target target = named(name, "timer", "CreateWaitableTimer", &fresh)
     if fresh:
-        target = name_it(new_object(NP_OBJECT_TIMER, "timer", bool(manual), False), name)
+        target = name_it(new_object(NP_OBJECT_TIMER, "timer", stays, False), name)
     return handle_of(target)
 
 
@@ -418,7 +494,7 @@ def ReleaseSemaphore(hSemaphore, lReleaseCount):
     """ReleaseSemaphore: return the count before."""
     cdef Target target = of_kind(hSemaphore, "semaphore", "ReleaseSemaphore")
     cdef uint32_t previous
-    if lReleaseCount <= 0:
+    if PyNumber_Index(lReleaseCount) <= 0:
         raise make_error(_INVALID_PARAMETER, "ReleaseSemaphore")
     if not 0 < lReleaseCount <= 0x7FFFFFFF or not np_semaphore_release(target.object, lReleaseCount, &previous):
         raise make_error(298, "ReleaseSemaphore")
@@ -484,15 +560,30 @@ def WaitForSingleObject(hHandle, milliseconds):
 
 def WaitForSingleObjectEx(hHandle, milliseconds, bAlertable):
     """WaitForSingleObjectEx: as WaitForSingleObject, or 192 after completion routines have run (SEMANTICS §10.5)."""
-    return wait_single(hHandle, milliseconds, bool(bAlertable), "WaitForSingleObjectEx")
+    return wait_single(hHandle, milliseconds, as_bool(bAlertable), "WaitForSingleObjectEx")
+
+
+cdef str _NO_HANDLES = "Handles must be a list of integers"
+
+
+cdef list list_of(sequence):
+    """The handles of another sequence than a list."""
+    if isinstance(sequence, (dict, PyHANDLE)) or not hasattr(type(sequence), "__getitem__"):
+        raise TypeError(_NO_HANDLES)
+    return [sequence[index] for index in range(len(sequence))]
 
 
 cdef uint32_t wait_several(handles, bint all_of_them, timeout, bint alertable, str function) except? 0xFFFFFFFE:
     cdef np_object *objects[NP_MOST_OBJECTS]
     cdef list targets = []
     cdef uint32_t count = 0
+    if not isinstance(handles, (list, tuple)):
+        handles = list_of(handles)
     for handle in handles:
-        target = waitable(handle, function)
+        try:
+            target = waitable(handle, function)
+        except TypeError:
+            raise TypeError(_NO_HANDLES) from None
         if count == NP_MOST_OBJECTS:
             raise make_error(_INVALID_PARAMETER, function)
         if all_of_them and target in targets:
@@ -507,12 +598,12 @@ cdef uint32_t wait_several(handles, bint all_of_them, timeout, bint alertable, s
 
 def WaitForMultipleObjects(handles, bWaitAll, milliseconds):
     """WaitForMultipleObjects over at most 64 handles: the first's index that is signalled, 128 and more for abandoned mutexes, or 258."""
-    return wait_several(handles, bool(bWaitAll), milliseconds, False, "WaitForMultipleObjects")
+    return wait_several(handles, as_bool(bWaitAll), milliseconds, False, "WaitForMultipleObjects")
 
 
 def WaitForMultipleObjectsEx(handles, bWaitAll, milliseconds, bAlertable):
     """WaitForMultipleObjectsEx: as WaitForMultipleObjects, or 192 after completion routines have run."""
-    return wait_several(handles, bool(bWaitAll), milliseconds, bool(bAlertable), "WaitForMultipleObjectsEx")
+    return wait_several(handles, as_bool(bWaitAll), milliseconds, as_bool(bAlertable), "WaitForMultipleObjectsEx")
 
 
 def sleep_ex(milliseconds, alertable):

@@ -139,10 +139,8 @@ cdef inline void reap() noexcept:
 cdef class OVERLAPPED:
     """What an overlapped operation is known by. Attributes as pywin32's: Offset, OffsetHigh, hEvent, object, dword, Internal, InternalHigh."""
 
-    cdef public uint32_t Offset
-    cdef public uint32_t OffsetHigh
-    cdef public object object
-    cdef public object dword
+    cdef uint32_t offset, offset_high, number
+    cdef object state
     cdef object event
     cdef Operation operation  # the last one that was started
     cdef list older  # others that are still pending
@@ -150,11 +148,52 @@ cdef class OVERLAPPED:
     cdef object __weakref__
 
     def __cinit__(self):
-        self.Offset = self.OffsetHigh = 0
+        self.offset = self.offset_high = self.number = 0
         self.internal = self.internal_high = 0
         self.event = 0
-        self.dword = 0
         self.older = None
+
+    def __init__(self):
+        pass  # that it takes no arguments
+
+    def __delattr__(self, str name):
+        raise AttributeError("can't delete OVERLAPPED attributes")
+
+    @property
+    def Offset(self):
+        """Where in a file to read or write: the lower 32 bits. Not looked at on pipes."""
+        return self.offset
+
+    @Offset.setter
+    def Offset(self, value):
+        self.offset = as_field(value)
+
+    @property
+    def OffsetHigh(self):
+        """Where in a file to read or write: the upper 32 bits."""
+        return self.offset_high
+
+    @OffsetHigh.setter
+    def OffsetHigh(self, value):
+        self.offset_high = as_field(value)
+
+    @property
+    def object(self):
+        """Whatever the program attaches to its operation."""
+        return self.state
+
+    @object.setter
+    def object(self, value):
+        self.state = value
+
+    @property
+    def dword(self):
+        """A number of 32 bits for the program's use."""
+        return self.number
+
+    @dword.setter
+    def dword(self, value):
+        self.number = as_field(value)
 
     @property
     def hEvent(self):
@@ -199,8 +238,8 @@ cdef class OVERLAPPED:
             return True
         if not isinstance(other, OVERLAPPED):
             return NotImplemented
-        return (self.Offset, self.OffsetHigh, number_of(self.event), self.Internal, self.InternalHigh) == (
-            other.Offset, other.OffsetHigh, number_of((<OVERLAPPED>other).event), other.Internal, other.InternalHigh)
+        return (self.offset, self.offset_high, number_of(self.event), self.Internal, self.InternalHigh) == (
+            (<OVERLAPPED>other).offset, (<OVERLAPPED>other).offset_high, number_of((<OVERLAPPED>other).event), other.Internal, other.InternalHigh)
 
     cdef void failed_at_once(self):
         """Windows leaves it as it began (SEMANTICS §3.2, §5.4)."""
@@ -212,6 +251,28 @@ cdef class OVERLAPPED:
         self.operation = None
         self.internal = <uint64_t>_STATUS.get(code, 0xC0000001)
         self.internal_high = count
+
+
+(<_PyType *>OVERLAPPED).tp_name = "PyOVERLAPPED"  # what pywin32's is called in texts and by repr
+
+
+cdef uint32_t as_field(value) except? 0xFFFFFFFF:
+    """A number for a field of 32 bits; a negative one is warned of, as for pywin32's members."""
+    number = PyNumber_Index(value)
+    if not -0x80000000 <= number <= 0xFFFFFFFF:
+        raise OverflowError("Python int too large to convert to C unsigned long")
+    if number < 0:
+        import warnings
+
+        warnings.warn("Writing negative value into unsigned field", RuntimeWarning)
+    return <uint32_t>(number & 0xFFFFFFFF)
+
+
+cdef OVERLAPPED as_overlapped(value):
+    """An argument that is an OVERLAPPED or None."""
+    if value is not None and type(value) is not OVERLAPPED:
+        raise TypeError("The object is not a PyOVERLAPPED object")
+    return <OVERLAPPED>value
 
 
 cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
@@ -295,9 +356,13 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
     return np_async_code(operation.async)
 
 
-def GetOverlappedResult(hFile, OVERLAPPED overlapped not None, bWait):
+def GetOverlappedResult(hFile, overlapped, bWait):
     """GetOverlappedResult: the bytes moved; raises 996 while it is pending, and the operation's own error, 234 included (SEMANTICS §10.3)."""
-    return result_of(hFile, overlapped, _INFINITE if bWait else 0, False, "GetOverlappedResult", 996)
+    if overlapped is None:
+        raise TypeError("The object is not a PyOVERLAPPED object")
+    if type(hFile) is not PyHANDLE:
+        number_of(hFile)
+    return result_of(hFile, as_overlapped(overlapped), _INFINITE if as_bool(bWait) else 0, False, "GetOverlappedResult", 996)
 
 
 def overlapped_result(file, OVERLAPPED overlapped not None, timeout, bint alertable, str function, uint32_t in_vain):
@@ -475,10 +540,12 @@ cdef object _LOST = object()  # an OVERLAPPED that is no more
 
 
 cdef tuple take_packet(np_packet *packet):
-    """(bytes, key, OVERLAPPED, code) of a packet, which is freed."""
+    """(bytes, key, OVERLAPPED, code) of a packet, which is freed; bytes and key are signed, as pywin32 gives them."""
     cdef Operation operation
     cdef uint32_t code = 0
-    count, key, overlapped = packet.count, packet.key, None
+    cdef uint32_t count = packet.count
+    cdef uint64_t key = packet.key
+    overlapped = None
     if packet.async != NULL:
         operation = <Operation>packet.async.owner
         overlapped = operation.known_by()
@@ -491,7 +558,7 @@ cdef tuple take_packet(np_packet *packet):
             overlapped = <object>packet.posted
             Py_DECREF(overlapped)
         free(packet)
-    return count, key, overlapped, code
+    return <int32_t>count, <int64_t>key, overlapped, code
 
 
 cdef bint is_internet_socket(Py_ssize_t number) noexcept nogil:
@@ -503,6 +570,19 @@ cdef bint is_internet_socket(Py_ssize_t number) noexcept nogil:
     return address.ss_family == AF_INET or address.ss_family == AF_INET6
 
 
+cdef uint64_t as_pointer(value) except? 0xFFFFFFFFFFFFFFFF:
+    """An argument of a pointer's size; None is 0."""
+    if value is None:
+        return 0
+    try:
+        number = PyNumber_Long(value)
+    except (TypeError, ValueError):
+        number = 1 << 64
+    if not -(1 << 63) <= number < 1 << 64:
+        raise TypeError(f"Unable to convert {type(value).__name__} to pointer-sized value")
+    return <uint64_t>(number & 0xFFFFFFFFFFFFFFFF)
+
+
 def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     """CreateIoCompletionPort: a new port, or `existing`, which `handle` is bound to (SEMANTICS §10.6).
 
@@ -510,6 +590,9 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     """
     cdef Target file
     cdef Target port
+    cdef uint64_t key = as_pointer(completionKey)
+    as_dword(numThreads)
+    number_of(handle)
     if existing is None or number_of(existing) == 0:
         result = handle_of(PortTarget())
         port = (<PyHANDLE>result).target
@@ -528,18 +611,23 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     if not (<PipeTarget>file).overlapped or (<PipeTarget>file).port is not None:
         raise make_error(_INVALID_PARAMETER, "CreateIoCompletionPort")
     (<PipeTarget>file).port = port
-    (<PipeTarget>file).key = <uint64_t>(int(completionKey) & 0xFFFFFFFFFFFFFFFF)
+    (<PipeTarget>file).key = key
     np_async_bind((<PipeTarget>file).handle, port.object, (<PipeTarget>file).key)
     return result
 
 
 def GetQueuedCompletionStatus(hPort, timeOut):
-    """GetQueuedCompletionStatus: (code, bytes, key, OVERLAPPED); (258, 0, 0, None) when the time is over.
+    """GetQueuedCompletionStatus: (code, bytes, key, OVERLAPPED); (258, 0, 0, None) when the time is over, (6, 0, 0, None) for what
+    is no port, (735, 0, 0, None) when the port is closed meanwhile. Bytes and key are signed numbers.
 
     Raises RuntimeError, as pywin32 does, when the OVERLAPPED of the operation has not been kept.
     """
-    cdef Target port = of_kind(hPort, "port", "GetQueuedCompletionStatus")
     cdef np_wait wait = wait_ms(timeOut)
+    cdef Target port
+    try:
+        port = of_kind(hPort, "port", "GetQueuedCompletionStatus")
+    except _error.error:
+        return (_INVALID_HANDLE, 0, 0, None)
     cdef np_packet *packet = NULL
     cdef uint32_t code
     reap()
@@ -549,9 +637,9 @@ def GetQueuedCompletionStatus(hPort, timeOut):
         with nogil:
             code = np_port_take(port.object, &wait, &packet)
     if code == NP_SEM_TIMEOUT:
-        return (_WAIT_TIMEOUT, 0, 0, None)
+        return (noted(_WAIT_TIMEOUT), 0, 0, None)
     if code == NP_ABANDONED_WAIT:
-        return (code, 0, 0, None)
+        return (noted(code), 0, 0, None)
     if code == NP_INTERRUPTED:
         npipe_reraise()
     if code != NP_OK:
@@ -559,17 +647,17 @@ def GetQueuedCompletionStatus(hPort, timeOut):
     count, key, overlapped, status = take_packet(packet)
     if overlapped is _LOST:
         raise RuntimeError("This overlapped object has lost all its references so was destroyed")
-    return (status, count, key, overlapped)
+    return (noted(status), count, key, overlapped)
 
 
 def PostQueuedCompletionStatus(hPort, numberOfbytes=0, completionKey=0, overlapped=None):
     """PostQueuedCompletionStatus: a packet of the program's own."""
     cdef Target port = of_kind(hPort, "port", "PostQueuedCompletionStatus")
-    if overlapped is not None and not isinstance(overlapped, OVERLAPPED):
-        raise TypeError("the fourth argument is an OVERLAPPED or None")
-    if overlapped is not None:
+    cdef uint32_t count = as_dword(numberOfbytes)
+    cdef uint64_t key = as_pointer(completionKey)
+    if as_overlapped(overlapped) is not None:
         Py_INCREF(overlapped)
-    if not np_port_post(port.object, <uint32_t>(int(numberOfbytes) & 0xFFFFFFFF), <uint64_t>(int(completionKey) & 0xFFFFFFFFFFFFFFFF),
+    if not np_port_post(port.object, count, key,
                         <void *>overlapped if overlapped is not None else NULL):
         if overlapped is not None:
             Py_DECREF(overlapped)

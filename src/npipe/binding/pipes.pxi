@@ -105,6 +105,17 @@ cdef PipeTarget pipe_of(handle, str function):
     raise make_error(1 if target.kind == "file" else _INVALID_HANDLE, function)
 
 
+cdef Target target_for(handle, OVERLAPPED overlapped, str function):
+    """As target_of. Of what is started on no handle at all the OVERLAPPED says that it is pending, as Windows leaves it, and the event
+    stays as it is."""
+    try:
+        return target_of(handle, function)
+    except _error.error:
+        if overlapped is not None:
+            overlapped.failed_at_once()
+        raise
+
+
 # A handle of \\.\pipe\ itself is no pipe (SEMANTICS §1).
 cdef dict ROOT_CODES = {
     "DisconnectNamedPipe": 233, "ConnectNamedPipe": 1, "TransactNamedPipe": 233, "ImpersonateNamedPipeClient": 1,
@@ -197,19 +208,23 @@ def wait_for_pipe(str root, str folder, str display, timeout_ms):
 
 def ConnectNamedPipe(hPipe, overlapped=None):
     """ConnectNamedPipe: 0, 535 (ERROR_PIPE_CONNECTED) or 997 (ERROR_IO_PENDING); raises the rest (SEMANTICS §3.2)."""
+    cdef OVERLAPPED given = as_overlapped(overlapped)
+    target_for(hPipe, given, "ConnectNamedPipe")
     cdef PipeTarget pipe = pipe_of(hPipe, "ConnectNamedPipe")
     cdef np_handle *handle = pipe.valid("ConnectNamedPipe")
     cdef np_wait wait
     cdef Operation operation
     cdef uint32_t code
-    if overlapped is not None:
-        operation = begin(overlapped, pipe, NP_ASYNC_CONNECT, "ConnectNamedPipe")
-        code = begun(overlapped, operation, np_async_connect(operation.async))
-        if code == NP_IO_PENDING and not pipe.overlapped:
+    if given is not None:
+        if not pipe.overlapped:
             pipe.enter("ConnectNamedPipe")
-            try:
+        try:
+            operation = begin(given, pipe, NP_ASYNC_CONNECT, "ConnectNamedPipe")
+            code = begun(given, operation, np_async_connect(operation.async))
+            if code == NP_IO_PENDING and not pipe.overlapped:
                 code = wait_until_over(operation, "ConnectNamedPipe")
-            finally:
+        finally:
+            if not pipe.overlapped:
                 pipe.leave()
     else:
         wait = blocking_wait()
@@ -229,7 +244,7 @@ def ConnectNamedPipe(hPipe, overlapped=None):
             raise_interrupted("ConnectNamedPipe")
     if code != NP_OK and code != NP_PIPE_CONNECTED and code != NP_IO_PENDING:
         raise make_error(code, "ConnectNamedPipe")
-    return code
+    return noted(code)
 
 
 cdef void block_in(np_handle *handle) noexcept nogil:
@@ -301,28 +316,47 @@ def DisconnectNamedPipe(hPipe):
 
 def AllocateReadBuffer(bufSize):
     """A writable buffer of so many bytes, for overlapped reads."""
-    return memoryview(bytearray(bufSize))
+    return memoryview(bytearray(PyNumber_Index(bufSize)))
 
 
 cdef uint32_t finish_start(OVERLAPPED overlapped, PipeTarget pipe, Operation operation, uint32_t code, str function) except? 0xFFFFFFFE:
-    """After a start: on a synchronous handle the call waits until it is over."""
+    """After a start: on a synchronous handle, whose gate the caller has, the call waits until it is over."""
     code = begun(overlapped, operation, code)
     if code == NP_IO_PENDING and not pipe.overlapped:
-        pipe.enter(function)
-        try:
-            code = wait_until_over(operation, function)
-        finally:
-            pipe.leave()
+        code = wait_until_over(operation, function)
     if code != NP_OK and code != NP_MORE_DATA and code != NP_IO_PENDING:
         raise make_error(code, function)
     return code
 
 
 cdef uint32_t start_read(OVERLAPPED overlapped, PipeTarget pipe, buffer, str function, routine=None) except? 0xFFFFFFFE:
+    if pipe.overlapped:
+        return begin_read(overlapped, pipe, buffer, function, routine)
+    pipe.enter(function)
+    try:
+        return begin_read(overlapped, pipe, buffer, function, routine)
+    finally:
+        pipe.leave()
+
+
+cdef uint32_t start_write(OVERLAPPED overlapped, PipeTarget pipe, data, str function, routine=None) except? 0xFFFFFFFE:
+    if pipe.overlapped:
+        return begin_write(overlapped, pipe, data, function, routine)
+    pipe.enter(function)
+    try:
+        return begin_write(overlapped, pipe, data, function, routine)
+    finally:
+        pipe.leave()
+
+
+cdef uint32_t begin_read(OVERLAPPED overlapped, PipeTarget pipe, buffer, str function, routine) except? 0xFFFFFFFE:
     cdef Operation operation = begin(overlapped, pipe, NP_ASYNC_READ, function, routine)
     try:
         operation.pin(buffer, True, False)
         size_of(operation.first.len, pipe.name)
+    except (TypeError, BufferError):
+        begun(overlapped, operation, _INVALID_PARAMETER)
+        raise TypeError(_NO_BUFFER) from None
     except BaseException:
         begun(overlapped, operation, _INVALID_PARAMETER)
         raise
@@ -334,7 +368,7 @@ cdef uint32_t start_read(OVERLAPPED overlapped, PipeTarget pipe, buffer, str fun
     return finish_start(overlapped, pipe, operation, code, function)
 
 
-cdef uint32_t start_write(OVERLAPPED overlapped, PipeTarget pipe, data, str function, routine=None) except? 0xFFFFFFFE:
+cdef uint32_t begin_write(OVERLAPPED overlapped, PipeTarget pipe, data, str function, routine) except? 0xFFFFFFFE:
     cdef Operation operation = begin(overlapped, pipe, NP_ASYNC_WRITE, function, routine)
     try:
         operation.pin(data, False, False)
@@ -377,39 +411,61 @@ def ReadFile(hFile, bufSize, ol=None):
     cdef uint32_t count = 0, code, size
     cdef bytes data
     cdef Buffer view
-    target = target_of(hFile, "ReadFile")
+    cdef OVERLAPPED overlapped = as_overlapped(ol)
+    cdef bint a_number = isinstance(bufSize, int)
+    if a_number:
+        size = size_to_read(bufSize)
+    target = target_for(hFile, overlapped, "ReadFile")
     if type(target) is not PipeTarget:
-        return read_other(target, bufSize, ol)
+        return read_other(target, bufSize, overlapped)
     pipe = <PipeTarget>target
-    if ol is not None:
-        buffer = AllocateReadBuffer(bufSize) if isinstance(bufSize, int) else bufSize
-        return start_read(ol, pipe, buffer, "ReadFile"), buffer
-    if isinstance(bufSize, int):
-        size = bufSize
+    if overlapped is not None:
+        buffer = memoryview(bytearray(size)) if a_number else bufSize
+        return noted(start_read(overlapped, pipe, buffer, "ReadFile")), buffer
+    if a_number:
         data = PyBytes_FromStringAndSize(NULL, size)
-        code = blocking_read(pipe, PyBytes_AS_STRING(data), size, &count, "ReadFile")
+        code = noted(blocking_read(pipe, PyBytes_AS_STRING(data), size, &count, "ReadFile"))
         return code, data if count == size else data[:count]
-    view = Buffer(bufSize, True)
-    code = blocking_read(pipe, <char *>view.view.buf, size_of(view.view.len, pipe.name), &count, "ReadFile")
+    try:
+        view = Buffer(bufSize, True)
+    except (TypeError, BufferError):
+        raise TypeError(_NO_BUFFER) from None
+    code = noted(blocking_read(pipe, <char *>view.view.buf, size_of(view.view.len, pipe.name), &count, "ReadFile"))
     return code, PyBytes_FromStringAndSize(<char *>view.view.buf, count)
 
 
+cdef str _NO_BUFFER = "Second param must be an integer or writeable buffer object"
+
+
+cdef uint32_t size_to_read(value) except? 0xFFFFFFFF:
+    if not 0 <= value <= 0x7FFFFFFF:
+        raise TypeError(_NO_BUFFER)
+    return value
+
+
+cdef int check_data(value) except -1:
+    """What is written is an object with a buffer, and no text."""
+    if value is None:
+        raise TypeError("Buffer cannot be None")
+    return 0
+
+
 def WriteFile(hFile, data, ol=None):
-    """WriteFile: (0, bytes written) or (997, 0)."""
-    cdef Target target = target_of(hFile, "WriteFile")
+    """WriteFile: (0, bytes written) or (997, 0). `data` is bytes or another buffer, no text."""
+    cdef OVERLAPPED overlapped = as_overlapped(ol)
+    check_data(data)
+    cdef Target target = target_for(hFile, overlapped, "WriteFile")
     cdef PipeTarget pipe
     cdef np_handle *handle
     cdef Buffer view
     cdef uint32_t code, count = 0, size
     cdef np_wait wait
-    if isinstance(data, str):
-        data = (<str>data).encode()
     if type(target) is not PipeTarget:
-        return write_other(target, data, ol)
+        return write_other(target, data, overlapped)
     pipe = <PipeTarget>target
-    if ol is not None:
-        code = start_write(ol, pipe, data, "WriteFile")
-        return code, (<OVERLAPPED>ol).operation.async.count if code == NP_OK else 0
+    if overlapped is not None:
+        code = noted(start_write(overlapped, pipe, data, "WriteFile"))
+        return code, overlapped.operation.async.count if code == NP_OK else 0
     handle = pipe.valid("WriteFile")
     view = Buffer(data, False)
     size = size_of(view.view.len, pipe.name)
@@ -467,7 +523,7 @@ cdef tuple read_other(Target target, size, OVERLAPPED overlapped):
         return 0, data
     if buffer is None:
         buffer = size = AllocateReadBuffer(wanted)
-    data = (<FileTarget>target).file.read_at(overlapped.Offset | <uint64_t>overlapped.OffsetHigh << 32, wanted)
+    data = (<FileTarget>target).file.read_at(overlapped.offset | <uint64_t>overlapped.offset_high << 32, wanted)
     if wanted and not data:
         overlapped.failed_at_once()
         raise make_error(38, "ReadFile")
@@ -483,7 +539,7 @@ cdef tuple write_other(Target target, data, OVERLAPPED overlapped):
         raise make_error(_INVALID_HANDLE, "WriteFile")
     if overlapped is None:
         return 0, (<FileTarget>target).file.write_at(None, data)
-    count = (<FileTarget>target).file.write_at(overlapped.Offset | <uint64_t>overlapped.OffsetHigh << 32, data)
+    count = (<FileTarget>target).file.write_at(overlapped.offset | <uint64_t>overlapped.offset_high << 32, data)
     finish_other(target, overlapped, count)
     return 0, count
 
@@ -528,16 +584,28 @@ def FlushFileBuffers(hFile):
 # ---- Peeking, transactions, state
 
 
+cdef enum:
+    _MUCH = 1048576
+
+
 def PeekNamedPipe(hPipe, size):
     """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""
+    cdef uint32_t length = as_dword(size)
     cdef PipeTarget pipe = pipe_of(hPipe, "PeekNamedPipe")
     cdef np_handle *handle = pipe.valid("PeekNamedPipe")
-    cdef uint32_t length = size
-    cdef bytes data = PyBytes_FromStringAndSize(NULL, length)
-    cdef char *buffer = PyBytes_AS_STRING(data)
+    cdef bytes data
+    cdef char *buffer
     cdef uint32_t count = 0, available = 0, left = 0, code
+    if length > 0x7FFFFFFF:
+        raise MemoryError  # as in pywin32, which asks for so much
     if not pipe.overlapped:
         pipe.enter("PeekNamedPipe")
+    if length > _MUCH:  # no more than there is
+        with nogil:
+            code = np_peek(handle, NULL, 0, &count, &available, &left)
+        length = max(_MUCH, available)
+    data = PyBytes_FromStringAndSize(NULL, length)
+    buffer = PyBytes_AS_STRING(data)
     with nogil:
         code = np_peek(handle, buffer, length, &count, &available, &left)
     if not pipe.overlapped:
@@ -552,26 +620,28 @@ def PeekNamedPipe(hPipe, size):
 def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
     """TransactNamedPipe: (0 or 234, the reply), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the
     buffer that it comes into) (SEMANTICS §8)."""
+    cdef OVERLAPPED given = as_overlapped(overlapped)
+    check_data(writeData)
+    target_for(hPipe, given, "TransactNamedPipe")
     cdef PipeTarget pipe = pipe_of(hPipe, "TransactNamedPipe")
     cdef np_handle *handle = pipe.valid("TransactNamedPipe")
     cdef Operation operation
-    cdef OVERLAPPED given = overlapped
     cdef uint32_t code
     buffer = AllocateReadBuffer(buffer_bufSize) if isinstance(buffer_bufSize, int) else buffer_bufSize
     if given is None:
         given = OVERLAPPED()
-    operation = begin(given, pipe, NP_ASYNC_TRANSACT, "TransactNamedPipe")
+    if not pipe.overlapped:
+        pipe.enter("TransactNamedPipe")
     try:
-        operation.pin(writeData, False, False)
-        operation.pin(buffer, True, True)
-        size_of(operation.first.len, pipe.name)
-        size_of(operation.second.len, pipe.name)
-        if not pipe.overlapped:
-            pipe.enter("TransactNamedPipe")
-    except BaseException:
-        begun(given, operation, _INVALID_PARAMETER)
-        raise
-    try:
+        operation = begin(given, pipe, NP_ASYNC_TRANSACT, "TransactNamedPipe")
+        try:
+            operation.pin(writeData, False, False)
+            operation.pin(buffer, True, True)
+            size_of(operation.first.len, pipe.name)
+            size_of(operation.second.len, pipe.name)
+        except BaseException:
+            begun(given, operation, _INVALID_PARAMETER)
+            raise
         code = begun(given, operation, np_async_transact(operation.async, operation.first.buf, <uint32_t>operation.first.len,
                                                          operation.second.buf, <uint32_t>operation.second.len))
         if code == NP_IO_PENDING and (overlapped is None or not pipe.overlapped):
@@ -581,6 +651,7 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
             pipe.leave()
     if code != NP_OK and code != NP_MORE_DATA and code != NP_IO_PENDING:
         raise make_error(code, "TransactNamedPipe")
+    noted(code)
     if overlapped is None:
         return code, bytes(memoryview(buffer).cast("B")[: given.InternalHigh])
     return code, buffer
@@ -618,7 +689,7 @@ def get_pipe_state(handle):
 
 
 def GetNamedPipeInfo(hPipe):
-    """GetNamedPipeInfo: (flags, out buffer size, in buffer size, maximum instances) (SEMANTICS §9.3)."""
+    """GetNamedPipeInfo: [flags, out buffer size, in buffer size, maximum instances] (SEMANTICS §9.3); a list, as in pywin32."""
     cdef PipeTarget pipe = pipe_of(hPipe, "GetNamedPipeInfo")
     cdef np_handle *end = pipe.valid("GetNamedPipeInfo")
     cdef np_info info
@@ -626,7 +697,7 @@ def GetNamedPipeInfo(hPipe):
     cdef uint32_t code = np_get_info(end, &info)
     if code != NP_OK:
         raise make_error(code, "GetNamedPipeInfo")
-    return info.flags, info.out_quota, info.in_quota, info.max_instances
+    return [info.flags, <int32_t>info.out_quota, <int32_t>info.in_quota, info.max_instances]
 
 
 def GetNamedPipeClientProcessId(hPipe):

@@ -48,6 +48,14 @@ static void refer(struct np_object **held, struct np_object *object)
     np_object_unref(before);
 }
 
+/* Whether the handle has the rights for such an operation. */
+static bool may(const struct np_handle *handle, enum np_async_kind kind)
+{
+    static const uint32_t rights[] = {
+        [NP_ASYNC_READ] = NP_READ, [NP_ASYNC_WRITE] = NP_WRITE, [NP_ASYNC_TRANSACT] = NP_READ | NP_WRITE, [NP_ASYNC_CONNECT] = 0};
+    return (handle->access & rights[kind]) == rights[kind];
+}
+
 void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling)
 {
     struct np_thread *thread = np_thread_self();
@@ -76,6 +84,8 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     async->cancelling = false;
     async->by_start = false;
     atomic_store_explicit(&async->code, NP_IO_PENDING, memory_order_relaxed);
+    if (!may(handle, kind))
+        return; /* Windows refuses it before it looks at the event */
     if (async->event)
         np_object_settle(async->event);
     if (async->file)
@@ -356,6 +366,14 @@ static void fail_writes(struct np_link *link, uint32_t code)
         next = op->next;
         if (!op->completed)
             continue;
+        if (op->completed == np_detached_done) { /* nobody waits for a transaction's request: its bytes stay in the way */
+            uint64_t begin = op->end - op->size;
+            kept += op->end - (begin > tx->consumed ? begin : tx->consumed);
+            np_tx_forget(link, op);
+            op->code = code;
+            op->completed(op);
+            continue;
+        }
         bool fits = !first && kept + op->size <= tx->quota;
         if (fits)
             kept += op->size;

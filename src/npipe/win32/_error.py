@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["_no_such", "_offered_by", "error", "make_error", "message_of"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["_no_such", "_offered_by", "error", "make_error", "message_of", "text_of"]
 
 NO_MESSAGE: Final = "No error message is available"
 """What pywin32 says for a code that Windows has no text for."""
@@ -51,9 +54,24 @@ def _remake(args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
     return made
 
 
+note_code: Callable[[int], None] | None = None
+"""What tells GetLastError of an error, when there is an engine."""
+
+
 def make_error(code: int, funcname: str) -> error:
     """Return the `error` for a Win32 code, with Windows' text, to be raised by the caller."""
+    if note_code is not None:
+        note_code(code)
     return error(code, funcname, message_of(code) or NO_MESSAGE)
+
+
+def text_of(value: object) -> str:
+    """Return an argument that has to be text, as pywin32 checks it."""
+    if value is None:
+        raise TypeError("None is not a valid string in this context")
+    if not isinstance(value, str):
+        raise TypeError(f"Objects of type '{type(value).__name__}' can not be converted to Unicode.")
+    return value
 
 
 def message_of(code: int) -> str | None:

@@ -43,6 +43,7 @@ SE_DACL_PRESENT: Final = 0x4
 SE_DACL_DEFAULTED: Final = 0x8
 SE_SACL_PRESENT: Final = 0x10
 SE_SACL_DEFAULTED: Final = 0x20
+SE_SELF_RELATIVE: Final = 0x8000
 
 _SETTABLE: Final = 0x3F00  # what SetSecurityDescriptorControl may change: protected and inherited lists
 _REVISION: Final = 1
@@ -197,8 +198,8 @@ class SECURITY_DESCRIPTOR:
         return True
 
     def IsSelfRelative(self) -> bool:
-        """Return False: its parts are objects of their own."""
-        return False
+        """Return True, as in pywin32, whose descriptors hold their parts."""
+        return True
 
     def SetSecurityDescriptorDacl(self, bSaclPresent: int, SACL: ACL | None, bSaclDefaulted: int) -> None:
         """Set who may do what: (present, list, defaulted). A list that is present and None lets everyone in.
@@ -225,18 +226,18 @@ class SECURITY_DESCRIPTOR:
         """Return a copy of the list of what is audited, or None."""
         return _as_acl(self._sacl)
 
-    def SetSecurityDescriptorOwner(self, sid: SID, bOwnerDefaulted: int) -> None:
+    def SetSecurityDescriptorOwner(self, sid: SID | None, bOwnerDefaulted: int) -> None:
         """Set the owner, which is kept: a pipe's owner is the user who creates it."""
-        self._owner = _as_sid(sid)
+        self._owner = None if sid is None else _as_sid(sid)
         self._mark(SE_OWNER_DEFAULTED, bOwnerDefaulted)
 
     def GetSecurityDescriptorOwner(self) -> SID | None:
         """Return the owner, or None."""
         return None if self._owner is None else self._owner.copy()
 
-    def SetSecurityDescriptorGroup(self, sid: SID, bOwnerDefaulted: int) -> None:
+    def SetSecurityDescriptorGroup(self, sid: SID | None, bOwnerDefaulted: int) -> None:
         """Set the owner's group, which is kept and not looked at."""
-        self._group = _as_sid(sid)
+        self._group = None if sid is None else _as_sid(sid)
         self._mark(SE_GROUP_DEFAULTED, bOwnerDefaulted)
 
     def GetSecurityDescriptorGroup(self) -> SID | None:
@@ -245,7 +246,7 @@ class SECURITY_DESCRIPTOR:
 
     def GetSecurityDescriptorControl(self) -> tuple[int, int]:
         """Return (SE_* flags, revision)."""
-        return self._control, _REVISION
+        return self._control | SE_SELF_RELATIVE, _REVISION
 
     def SetSecurityDescriptorControl(self, ControlBitsOfInterest: int, ControlBitsToSet: int) -> None:
         """Set those of the flags that have to do with inheritance; error 87 for others."""
@@ -271,12 +272,12 @@ class SECURITY_ATTRIBUTES:
     __slots__ = ("_descriptor", "_inherit")
 
     def __init__(self) -> None:
-        self._inherit = 0
+        self._inherit = 1
         self._descriptor: SECURITY_DESCRIPTOR | None = SECURITY_DESCRIPTOR()
 
     @property
     def bInheritHandle(self) -> int:
-        """Whether child processes inherit the handle: 0 or another number, as it was set."""
+        """Whether child processes inherit the handle: 0 or another number, as it was set; 1 at first, as in pywin32."""
         return self._inherit
 
     @bInheritHandle.setter

@@ -103,6 +103,10 @@ class SID:
         """Return how many subauthorities there are."""
         return len(self._subauthorities)
 
+    def GetLength(self) -> int:
+        """Return how many bytes it takes."""
+        return 8 + 4 * len(self._subauthorities)
+
     def GetSidIdentifierAuthority(self) -> tuple[int, ...]:
         """Return the authority as six numbers."""
         if self._authority is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from npipe import _engine
@@ -19,6 +20,22 @@ SECURITY_ATTRIBUTES = _security.SECURITY_ATTRIBUTES
 SECURITY_DESCRIPTOR = _security.SECURITY_DESCRIPTOR
 ACL = _security.ACL
 SID = _sid.SID
+ACLType = _security.ACL
+SECURITY_ATTRIBUTESType = _security.SECURITY_ATTRIBUTES
+SECURITY_DESCRIPTORType = _security.SECURITY_DESCRIPTOR
+SIDType = _sid.SID
+TimeType = dt.datetime
+
+
+class com_error(Exception):  # noqa: N801, N818 - pywin32's name
+    """A COM call failed; nothing here raises it, programs name it beside `error`."""
+
+    __module__ = "pywintypes"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.hresult, self.strerror, self.excepinfo, self.argerror = (*args, None, None, None, None)[:4]
+
 
 FALSE = 0
 TRUE = 1

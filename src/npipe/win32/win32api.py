@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from npipe import _engine
 from npipe.win32 import _error
-from npipe.win32._error import NO_MESSAGE, _no_such, _offered_by, make_error, message_of
+from npipe.win32._error import _no_such, _offered_by, make_error, message_of
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE
@@ -26,7 +26,7 @@ STD_ERROR_HANDLE = -12
 _PROCESS = -1
 _THREAD = -2
 
-_last = threading.local()
+_HRESULT_OF_WIN32 = 0x8007
 
 
 def CloseHandle(handle: PyHANDLE | int, /) -> None:
@@ -83,19 +83,19 @@ def GetCurrentThreadId() -> int:
     return threading.get_native_id()
 
 
-def GetLastError() -> int:
-    """GetLastError: what SetLastError has set in this thread, 0 at first; calls here raise their errors instead."""
-    return int(getattr(_last, "code", 0))
-
-
-def SetLastError(errCode: int, /) -> None:
-    """SetLastError."""
-    _last.code = errCode
+GetLastError = _engine.get_last_error
+SetLastError = _engine.set_last_error
 
 
 def FormatMessage(errCode: int = 0, /) -> str:
-    """FormatMessage of a system error, with the line's end that Windows puts there."""
-    return (message_of(errCode or GetLastError()) or NO_MESSAGE) + "\r\n"
+    """FormatMessage of a system error or its HRESULT, with the line's end that Windows puts there; raises 317."""
+    code = _engine.dword(errCode) or GetLastError()
+    if code >> 16 == _HRESULT_OF_WIN32:
+        code &= 0xFFFF
+    text = message_of(code)
+    if text is None:
+        raise make_error(317, "FormatMessageW")
+    return text + "\r\n"
 
 
 def GetTickCount() -> int:

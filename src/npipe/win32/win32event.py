@@ -7,11 +7,12 @@ Objects belong to this process; a name makes one known within it. Waits let othe
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from typing import TYPE_CHECKING
 
 from npipe import _engine
-from npipe.win32 import _error
-from npipe.win32._error import _no_such, _offered_by, make_error
+from npipe.win32 import _error, _security
+from npipe.win32._error import _no_such, _offered_by, make_error, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,8 +41,19 @@ TIMER_MODIFY_STATE = 2
 TIMER_QUERY_STATE = 1
 CREATE_WAITABLE_TIMER_MANUAL_RESET = 1
 CREATE_WAITABLE_TIMER_HIGH_RESOLUTION = 2
-QS_ALLEVENTS = 0xBF
-QS_ALLINPUT = 0xFF
+QS_ALLEVENTS = 0x4BF
+QS_ALLINPUT = 0x4FF
+QS_HOTKEY = 0x80
+QS_INPUT = 0x407
+QS_KEY = 1
+QS_MOUSE = 6
+QS_MOUSEBUTTON = 4
+QS_MOUSEMOVE = 2
+QS_PAINT = 0x20
+QS_POSTMESSAGE = 8
+QS_SENDMESSAGE = 0x40
+QS_TIMER = 0x10
+UNICODE = 1
 MWMO_ALERTABLE = 2
 MWMO_INPUTAVAILABLE = 4
 MWMO_WAITALL = 1
@@ -58,27 +70,35 @@ WaitForMultipleObjects = _engine.WaitForMultipleObjects
 WaitForMultipleObjectsEx = _engine.WaitForMultipleObjectsEx
 
 
-def CreateEvent(
-    EventAttributes: object, bManualReset: object, bInitialState: object, Name: str | None = None, /
-) -> PyHANDLE:
+def _check(attributes: object) -> None:
+    if attributes is not None and not isinstance(attributes, _security.SECURITY_ATTRIBUTES):
+        raise TypeError("The object is not a PySECURITY_ATTRIBUTES object")
+
+
+def CreateEvent(EventAttributes: object, bManualReset: int, bInitialState: int, Name: str | None, /) -> PyHANDLE:
     """CreateEvent: a manual-reset event stays set until ResetEvent, another one lets one waiter through."""
+    _check(EventAttributes)
     return _engine.create_event(EventAttributes, bManualReset, bInitialState, Name)
 
 
-def CreateMutex(MutexAttributes: object, InitialOwner: object, Name: str | None = None, /) -> PyHANDLE:
+def CreateMutex(MutexAttributes: object, InitialOwner: int, Name: str | None, /) -> PyHANDLE:
     """CreateMutex; with `InitialOwner` the calling thread has it."""
+    _check(MutexAttributes)
     return _engine.create_mutex(MutexAttributes, InitialOwner, Name)
 
 
 def CreateSemaphore(
-    SemaphoreAttributes: object, InitialCount: int, MaximumCount: int, SemaphoreName: str | None = None, /
+    SemaphoreAttributes: object, InitialCount: int, MaximumCount: int, SemaphoreName: str | None, /
 ) -> PyHANDLE:
     """CreateSemaphore."""
-    return _engine.create_semaphore(SemaphoreAttributes, InitialCount, MaximumCount, SemaphoreName)
+    _check(SemaphoreAttributes)
+    initial, maximum = operator.index(InitialCount), operator.index(MaximumCount)
+    return _engine.create_semaphore(SemaphoreAttributes, initial, maximum, SemaphoreName)
 
 
-def CreateWaitableTimer(TimerAttributes: object, ManualReset: object, TimerName: str | None = None, /) -> PyHANDLE:
+def CreateWaitableTimer(TimerAttributes: object, ManualReset: int, TimerName: str | None, /) -> PyHANDLE:
     """CreateWaitableTimer."""
+    _check(TimerAttributes)
     return _engine.create_timer(TimerAttributes, ManualReset, TimerName)
 
 
@@ -87,6 +107,7 @@ def CreateWaitableTimerEx(
 ) -> PyHANDLE:
     """CreateWaitableTimerEx; the access is all there is within a process."""
     del DesiredAccess
+    _check(TimerAttributes)
     return _engine.create_timer(TimerAttributes, Flags & CREATE_WAITABLE_TIMER_MANUAL_RESET, TimerName)
 
 
@@ -96,15 +117,17 @@ def SetWaitableTimer(
     period: int,
     func: object,
     param: object,
-    resume_state: object,
+    resume_state: int,
     /,
 ) -> None:
     """SetWaitableTimer: `dueTime` in 100 ns, negative from now; `period` in milliseconds."""
-    del param, resume_state
-    if func is not None:
-        raise make_error(50, "SetWaitableTimer")
+    operator.index(resume_state)
+    if func is not None or param is not None:
+        raise TypeError("This param must be None")
     if isinstance(dueTime, dt.datetime):
         seconds = dueTime.timestamp() - dt.datetime.now(tz=dt.UTC).timestamp()
+    elif not isinstance(dueTime, int):
+        raise TypeError("LARGE_INTEGER must be 'int', or '(int, int)'")
     elif dueTime <= 0:
         seconds = -dueTime / 1e7
     else:  # 100 ns since 1601
@@ -115,33 +138,33 @@ def SetWaitableTimer(
 def OpenEvent(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenEvent: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("event", name, "OpenEvent")
+    return _engine.open_object("event", text_of(name), "OpenEvent")
 
 
 def OpenMutex(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenMutex: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("mutex", name, "OpenMutex")
+    return _engine.open_object("mutex", text_of(name), "OpenMutex")
 
 
 def OpenSemaphore(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenSemaphore: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("semaphore", name, "OpenSemaphore")
+    return _engine.open_object("semaphore", text_of(name), "OpenSemaphore")
 
 
 def OpenWaitableTimer(desiredAccess: int, bInheritHandle: object, timerName: str, /) -> PyHANDLE:
     """OpenWaitableTimer: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("timer", timerName, "OpenWaitableTimer")
+    return _engine.open_object("timer", text_of(timerName), "OpenWaitableTimer")
 
 
 def MsgWaitForMultipleObjects(
-    handlelist: Iterable[PyHANDLE | int], bWaitAll: object, milliseconds: int, wakeMask: int, /
+    handlelist: Iterable[PyHANDLE | int], bWaitAll: int, milliseconds: int, wakeMask: int, /
 ) -> int:
     """MsgWaitForMultipleObjects in a process that gets no messages: the handles alone."""
     del wakeMask
-    return _wait_without_messages(list(handlelist), bWaitAll, milliseconds, 0)
+    return _wait_without_messages("MsgWaitForMultipleObjects", list(handlelist), bWaitAll, milliseconds, 0)
 
 
 def MsgWaitForMultipleObjectsEx(
@@ -149,12 +172,22 @@ def MsgWaitForMultipleObjectsEx(
 ) -> int:
     """MsgWaitForMultipleObjectsEx in a process that gets no messages."""
     del wakeMask
-    return _wait_without_messages(list(handlelist), waitFlags & MWMO_WAITALL, milliseconds, waitFlags & MWMO_ALERTABLE)
+    return _wait_without_messages(
+        "MsgWaitForMultipleObjectsEx",
+        list(handlelist),
+        waitFlags & MWMO_WAITALL,
+        milliseconds,
+        waitFlags & MWMO_ALERTABLE,
+    )
 
 
-def _wait_without_messages(handles: list[PyHANDLE | int], wait_all: object, milliseconds: int, alertable: int) -> int:
+def _wait_without_messages(
+    function: str, handles: list[PyHANDLE | int], wait_all: int, milliseconds: int, alertable: int
+) -> int:
     if not handles:
         return _engine.sleep_ex(milliseconds, alertable) or WAIT_TIMEOUT
+    if len(handles) >= MAXIMUM_WAIT_OBJECTS:  # the messages take one's place
+        raise make_error(87, function)
     return _engine.WaitForMultipleObjectsEx(handles, wait_all, milliseconds, alertable)
 
 

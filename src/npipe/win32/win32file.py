@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from npipe import _engine
@@ -14,7 +15,7 @@ from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
 from npipe.transports.local import root_folder
 from npipe.win32 import _error, _files, _security
-from npipe.win32._error import _no_such, _offered_by, make_error
+from npipe.win32._error import _no_such, _offered_by, make_error, text_of
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE
@@ -63,6 +64,7 @@ FILE_TYPE_DISK = 1
 FILE_TYPE_CHAR = 2
 FILE_TYPE_PIPE = 3
 INVALID_HANDLE_VALUE = -1
+UNICODE = 1
 
 OVERLAPPED = _engine.OVERLAPPED
 AllocateReadBuffer = _engine.AllocateReadBuffer
@@ -94,29 +96,63 @@ def CreateFile(
 
     Raises 2 (no such pipe), 231 (no instance listens), 5 (direction or access rule), 87 (the disposition), 3, 123.
     """
-    del ShareMode, TemplateFile
-    if not isinstance(FileName, str):
-        raise TypeError(f"the name of a file is text, not {type(FileName).__name__}")
-    if SecurityAttributes not in (None, 0) and not isinstance(SecurityAttributes, _security.SECURITY_ATTRIBUTES):
-        raise TypeError("the security attributes are SECURITY_ATTRIBUTES or None")
-    access, flags = DesiredAccess & 0xFFFFFFFF, FlagsAndAttributes & 0xFFFFFFFF
+    return _create_file(
+        "CreateFile",
+        text_of(FileName),
+        (DesiredAccess, ShareMode, CreationDisposition, FlagsAndAttributes),
+        SecurityAttributes,
+        TemplateFile,
+    )
+
+
+def CreateFileW(
+    FileName: str,
+    DesiredAccess: int,
+    ShareMode: int,
+    SecurityAttributes: object,
+    CreationDisposition: int,
+    FlagsAndAttributes: int,
+    TemplateFile: object = None,
+    Transacted: None = None,
+    MiniVersion: None = None,
+    ExtendedParameters: None = None,
+) -> PyHANDLE:
+    r"""CreateFileW: CreateFile, with keywords; there are no transactions here."""
+    if Transacted is not None or MiniVersion is not None or ExtendedParameters is not None:
+        raise NotImplementedError("CreateFileTransacted is not available on this platform")
+    return _create_file(
+        "CreateFileW",
+        text_of(FileName),
+        (DesiredAccess, ShareMode, CreationDisposition, FlagsAndAttributes),
+        SecurityAttributes,
+        TemplateFile,
+    )
+
+
+def _create_file(
+    function: str, FileName: str, numbers: tuple[int, int, int, int], attributes: object, template: object
+) -> PyHANDLE:
+    access, _share, disposition, flags = (operator.index(number) & 0xFFFFFFFF for number in numbers)
+    if attributes is not None and not isinstance(attributes, _security.SECURITY_ATTRIBUTES):
+        raise TypeError("The object is not a PySECURITY_ATTRIBUTES object")
+    _engine.PyHANDLE(template).Detach()  # only whether it is one
     if not FileName:
-        raise make_error(3, "CreateFile")
-    if not CREATE_NEW <= CreationDisposition <= TRUNCATE_EXISTING:
-        raise make_error(87, "CreateFile")
+        raise make_error(3, function)
+    if not CREATE_NEW <= disposition <= TRUNCATE_EXISTING:
+        raise make_error(87, function)
     overlapped = bool(flags & FILE_FLAG_OVERLAPPED)
     if is_pipe_root(FileName):
         return _engine.file_handle("root", None, overlapped)
     if not _is_device(FileName):
         reads, writes = bool(access & _READ), bool(access & _WRITE)
-        file = _files.open_file(FileName, reads=reads, writes=writes, disposition=CreationDisposition, flags=flags)
+        file = _files.open_file(FileName, reads=reads, writes=writes, disposition=disposition, flags=flags)
         return _engine.file_handle("file", file, overlapped)
     try:
         name = parse_win32_name(FileName)
     except PipeError as failure:
-        raise make_error(failure.winerror or 123, "CreateFile") from None
+        raise make_error(failure.winerror or 123, function) from None
     if name.host is not None:
-        raise make_error(53, "CreateFile")
+        raise make_error(53, function)
     wanted = 4  # FILE_READ_ATTRIBUTES comes with every handle
     wanted |= 1 if access & _READ else 0
     wanted |= 2 if access & _WRITE else 0
@@ -125,11 +161,8 @@ def CreateFile(
         root_folder(), name.folder, name.display, name.path, access=wanted, overlapped=overlapped
     )
     if isinstance(result, int):
-        raise make_error(result, "CreateFile")
+        raise make_error(result, function)
     return result
-
-
-CreateFileW = CreateFile
 
 
 def _is_device(name: str) -> bool:
@@ -142,11 +175,12 @@ def CloseHandle(handle: PyHANDLE | int, /) -> None:
 
 
 def GetFileType(hFile: PyHANDLE | int, /) -> int:
-    """GetFileType: 3 (FILE_TYPE_PIPE) for both ends of a pipe."""
-    kind = _engine.handle_kind(hFile, "GetFileType")
-    if kind not in ("pipe", "file", "root"):
-        raise make_error(6, "GetFileType")
-    return {"pipe": FILE_TYPE_PIPE, "file": FILE_TYPE_DISK}.get(kind, FILE_TYPE_PIPE)
+    """GetFileType: 3 (FILE_TYPE_PIPE) for both ends of a pipe, 0 (FILE_TYPE_UNKNOWN) for what is no file."""
+    try:
+        kind = _engine.handle_kind(hFile, "GetFileType")
+    except error:
+        return FILE_TYPE_UNKNOWN
+    return {"pipe": FILE_TYPE_PIPE, "root": FILE_TYPE_PIPE, "file": FILE_TYPE_DISK}.get(kind, FILE_TYPE_UNKNOWN)
 
 
 if not TYPE_CHECKING:

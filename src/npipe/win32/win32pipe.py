@@ -14,7 +14,7 @@ from npipe.names import parse_win32_name
 from npipe.transports.local import root_folder
 from npipe.win32 import _error
 from npipe.win32._access import access_rule
-from npipe.win32._error import _no_such, _offered_by, make_error
+from npipe.win32._error import _no_such, _offered_by, make_error, text_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -41,6 +41,7 @@ PIPE_REJECT_REMOTE_CLIENTS = 8
 PIPE_CLIENT_END = 0
 PIPE_SERVER_END = 1
 PIPE_UNLIMITED_INSTANCES = 255
+UNICODE = 1
 NMPWAIT_NOWAIT = 1
 NMPWAIT_USE_DEFAULT_WAIT = 0
 NMPWAIT_WAIT_FOREVER = -1
@@ -64,10 +65,8 @@ GetNamedPipeServerProcessId = _engine.GetNamedPipeServerProcessId
 
 
 def _name(text: object, function: str) -> PipeName:
-    if not isinstance(text, str):
-        raise TypeError(f"the name of a pipe is text, not {type(text).__name__}")
     try:
-        name = parse_win32_name(text)
+        name = parse_win32_name(text_of(text))
     except PipeError as failure:
         raise make_error(failure.winerror or 123, function) from None
     return name
@@ -88,15 +87,17 @@ def CreateNamedPipe(
 
     Raises 87 (bits, instances), 123 or 3 (the name), 231 (the limit), 5 (first instance or direction).
     """
+    open_mode, pipe_mode = _engine.dword(openMode), _engine.dword(pipeMode)
+    most, default_timeout = _engine.dword(nMaxInstances), _engine.dword(nDefaultTimeOut)
+    out_quota, in_quota = _engine.dword(nOutBufferSize), _engine.dword(nInBufferSize)
+    rule = access_rule(sa, open_mode & PIPE_ACCESS_DUPLEX)
     name = _name(pipeName, _CREATE)
     if name.host is not None:
         raise make_error(123, _CREATE)
-    open_mode, pipe_mode = openMode & 0xFFFFFFFF, pipeMode & 0xFFFFFFFF
     wrong = open_mode & PIPE_ACCESS_DUPLEX == 0 or open_mode & ~_OPEN_MODE_BITS or pipe_mode & ~_PIPE_MODE_BITS
     wrong = wrong or (pipe_mode & PIPE_READMODE_MESSAGE and not pipe_mode & PIPE_TYPE_MESSAGE)
-    if wrong or not 1 <= nMaxInstances <= _MOST_INSTANCES:
+    if wrong or not 1 <= most <= _MOST_INSTANCES:
         raise make_error(87, _CREATE)
-    rule = access_rule(sa, open_mode & PIPE_ACCESS_DUPLEX)
     result = _engine.create_pipe_instance(
         root_folder(),
         name.folder,
@@ -105,10 +106,10 @@ def CreateNamedPipe(
         open_mode=open_mode,
         type=pipe_mode & PIPE_TYPE_MESSAGE,
         mode=pipe_mode & (PIPE_READMODE_MESSAGE | PIPE_NOWAIT),
-        max_instances=nMaxInstances,
-        out_quota=nOutBufferSize & 0xFFFFFFFF,
-        in_quota=nInBufferSize & 0xFFFFFFFF,
-        default_timeout_ms=nDefaultTimeOut & 0xFFFFFFFF,
+        max_instances=most,
+        out_quota=out_quota,
+        in_quota=in_quota,
+        default_timeout_ms=default_timeout,
         everyone=rule.everyone,
         uids=rule.uids,
         gids=rule.gids,
@@ -125,10 +126,9 @@ def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
     0 (NMPWAIT_USE_DEFAULT_WAIT) is the pipe's own time-out, -1 (NMPWAIT_WAIT_FOREVER) none. Raises 121 (the time is
     over), 2 (no such pipe), 161 (not a pipe's name).
     """
-    if not isinstance(pipeName, str):
-        raise TypeError(f"the name of a pipe is text, not {type(pipeName).__name__}")
+    timeout = _engine.dword(timeout)
     try:
-        name = parse_win32_name(pipeName)
+        name = parse_win32_name(text_of(pipeName))
     except PipeError:
         raise make_error(161, "WaitNamedPipe") from None
     code = 53 if name.host is not None else _engine.wait_for_pipe(root_folder(), name.folder, name.display, timeout)
@@ -144,22 +144,28 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     """
     from npipe.win32 import win32file
 
-    if isinstance(data, str):
-        raise TypeError("a bytes-like object is required, not 'str'")
+    size, timeout = _engine.dword(bufSize), _engine.dword(timeOut)
+    if data is None:
+        raise TypeError("Buffer cannot be None")
+    try:
+        memoryview(data)
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
+    text_of(pipeName)
     try:
         handle = _open_for_call(pipeName)
     except error as busy:
         if busy.winerror == 2:  # ERROR_FILE_NOT_FOUND
             raise
         try:
-            WaitNamedPipe(pipeName, timeOut)
+            WaitNamedPipe(pipeName, timeout)
         except error as in_vain:
             if in_vain.winerror != 121:  # ERROR_SEM_TIMEOUT
                 raise make_error(in_vain.winerror, "CallNamedPipe") from None
         handle = _open_for_call(pipeName)
     try:
         _engine.set_pipe_state(handle, PIPE_READMODE_MESSAGE)
-        code, reply = TransactNamedPipe(handle, data, bufSize, None)
+        code, reply = TransactNamedPipe(handle, data, size, None)
     except error as failure:
         raise make_error(failure.winerror, "CallNamedPipe") from None
     finally:
@@ -184,22 +190,27 @@ def SetNamedPipeHandleState(
     hPipe: PyHANDLE | int, Mode: int | None, MaxCollectionCount: int | None, CollectDataTimeout: int | None, /
 ) -> None:
     """SetNamedPipeHandleState: read mode and wait mode; the others are for pipes of other machines (SEMANTICS §9.1)."""
+    given = {"mode": Mode, "maxCollectionCount": MaxCollectionCount, "collectDataTimeout": CollectDataTimeout}
+    for what, value in given.items():
+        if value is not None and not isinstance(value, int):
+            raise TypeError(f"{what} param must be None or an integer (got {type(value).__name__})")
     if MaxCollectionCount is not None or CollectDataTimeout is not None:
         _engine.handle_kind(hPipe, "SetNamedPipeHandleState")
         raise make_error(87, "SetNamedPipeHandleState")
     if Mode is not None:
-        _engine.set_pipe_state(hPipe, Mode & 0xFFFFFFFF)
+        _engine.set_pipe_state(hPipe, _engine.dword(Mode))
 
 
 def GetNamedPipeHandleState(
-    hPipe: PyHANDLE | int, bGetCollectionData: object = False, bGetUserName: object = False, /
+    hPipe: PyHANDLE | int, bGetCollectionData: int = False, bGetUserName: int = False, /
 ) -> tuple[int, int, int | None, int | None, str]:
     """GetNamedPipeHandleState: (modes, instances, None, None, the client's user if asked for) (SEMANTICS §9.2)."""
+    wants_collection, wants_user = _engine.dword(bGetCollectionData), _engine.dword(bGetUserName)
     mode, instances = _engine.get_pipe_state(hPipe)
-    if bGetCollectionData:
+    if wants_collection:
         raise make_error(87, "GetNamedPipeHandleState")
     user = ""
-    if bGetUserName:
+    if wants_user:
         is_server, connected, has_read, _pid, uid = _engine.pipe_peer(hPipe, "GetNamedPipeHandleState")
         if not is_server:
             raise make_error(87, "GetNamedPipeHandleState")
@@ -221,7 +232,7 @@ def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
     from npipe.win32 import win32file
 
     name = rf"\\.\pipe\npipe.anonymous.{os.getpid()}.{uuid4().hex}"
-    size = (nSize & 0xFFFFFFFF) or 4096
+    size = _engine.dword(nSize) or 4096
     reader = CreateNamedPipe(
         name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE, PIPE_TYPE_BYTE, 1, size, size, 120_000, sa
     )

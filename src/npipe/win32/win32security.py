@@ -3,14 +3,18 @@
 Descriptors are made as on Windows (SECURITY_ATTRIBUTES, SECURITY_DESCRIPTOR, ACL, SID) and say who may connect to a
 pipe; `npipe.win32._access` tells how. A name that is not here raises `AttributeError`.
 """
-# ruff: noqa: N802 - pywin32's names
+# ruff: noqa: N802, N803 - pywin32's names
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from npipe.win32 import _error, _sddl, _security, _sid
-from npipe.win32._error import _no_such
+from npipe.win32._error import _no_such, make_error
+
+if TYPE_CHECKING:
+    from npipe._engine import PyHANDLE
 
 error = _error.error
 
@@ -46,6 +50,52 @@ def RevertToSelf() -> None:
     from npipe import _engine
 
     _engine.RevertToSelf()  # type: ignore[attr-defined,unused-ignore]
+
+
+# --- Tokens: whom this process acts for -------------------------------------------------------------------------
+
+TokenUser = 1
+TokenGroups = 2
+TokenOwner = 4
+TokenPrimaryGroup = 5
+TokenType = 8
+TokenPrimary = 1
+TokenImpersonation = 2
+
+_SE_GROUP_ENABLED = 0x7  # mandatory, enabled by default, enabled
+
+
+def OpenProcessToken(processHandle: object, DesiredAccess: int, /) -> PyHANDLE:
+    """Return a handle that stands for whom this process acts for; `error` 6 for another process."""
+    del DesiredAccess
+    from npipe import _engine
+
+    if int(_engine.PyHANDLE(processHandle).Detach()) != -1:
+        raise make_error(6, "OpenProcessToken")
+    return _engine.file_handle("token", None, False)
+
+
+def GetTokenInformation(TokenHandle: object, TokenInformationClass: int, /) -> object:
+    """Return what a token says: TokenUser (identifier, 0), TokenGroups ((identifier, attributes), ...) and so on.
+
+    `error` 87 for another class than these, TokenOwner, TokenPrimaryGroup and TokenType, 6 for what is no token.
+    """
+    from npipe import _engine
+
+    if _engine.handle_kind(TokenHandle, "GetTokenInformation") != "token":  # type: ignore[arg-type]
+        raise make_error(6, "GetTokenInformation")
+    match TokenInformationClass:
+        case 1:  # TokenUser
+            return _sid.user_sid(os.geteuid()), 0
+        case 2:  # TokenGroups
+            return tuple((_sid.group_sid(gid), _SE_GROUP_ENABLED) for gid in sorted({os.getegid(), *os.getgroups()}))
+        case 4:  # TokenOwner
+            return _sid.user_sid(os.geteuid())
+        case 5:  # TokenPrimaryGroup
+            return _sid.group_sid(os.getegid())
+        case 8:  # TokenType
+            return TokenPrimary
+    raise make_error(87, "GetTokenInformation")
 
 
 # --- Security descriptors and their texts ----------------------------------------------------------------------
