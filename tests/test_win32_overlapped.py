@@ -551,3 +551,14 @@ def test_a_write_behind_an_unread_request_fails_when_the_reader_closes(name: str
     client.Close()
     assert w.result(server, asking) == (109, 0)
     assert w.result(server, behind) == (109, 0)
+
+
+def test_a_pending_read_keeps_what_a_write_gave_it_that_is_cancelled_then(name: str) -> None:
+    server, client = w.connected(name, quota=2)
+    reading, buffer = w.read(server, 4)
+    writing = w.write(client, b"0123456789")
+    win32file.CancelIo(client)
+    assert w.result(client, writing) == (995, 0)
+    assert w.result(server, reading) == (0, 4)
+    assert bytes(buffer[:4]) == b"0123"
+    assert win32pipe.PeekNamedPipe(server, 10) == (b"", 0, 0)

@@ -487,12 +487,8 @@ class Scenario:
         live = self.any_end()
         if live is None or not (live.reads and live.writes):
             return
-        fields = {
-            "op": "transact",
-            "h": live.name,
-            "data": self.payload()[0],
-            "size": self.random.choice([0, 2, 10, 50]),
-        }
+        size = self.random.choice([0, 2, 10, 50])
+        fields: Step = {"op": "transact", "h": live.name, "data": self.payload()[0], "size": size}
         end = live.end
         if end.link is not None and end.inbound.reads:
             return

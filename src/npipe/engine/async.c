@@ -494,6 +494,11 @@ uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_hand
     COLLECT(thread->asyncs, of_thread, async->apc && has_moved(async));
 }
 
+uint32_t np_async_moved_by(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most)
+{
+    COLLECT(thread->asyncs, of_thread, has_moved(async));
+}
+
 uint32_t np_async_connecting(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)
 {
     if (object->kind == NP_OBJECT_PORT) {
@@ -833,6 +838,7 @@ static bool cancel_read(struct np_async *async)
 static bool cancel_write(struct np_async *async)
 {
     struct np_handle *handle = async->handle;
+    np_objects_drive_moved(); /* a read of this process that is pended for these bytes has them already */
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = async->link;
     bool pending = link && np_async_code(async) == NP_IO_PENDING;

@@ -149,6 +149,7 @@ static inline bool np_glance_moved(const struct np_glance *glance)
 
 /* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
+uint32_t np_async_moved_by(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
 uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
 /* The same for those that wait for a client. */
 uint32_t np_async_connecting(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);

@@ -373,6 +373,24 @@ static void drive_and_lock(const struct waiting *waiting, bool connects)
     }
 }
 
+void np_objects_drive_moved(void)
+{
+    struct np_handle *handles[BATCH];
+    for (int turns = 0; turns < MOST_DRIVES; turns++) {
+        uint32_t count = 0;
+        np_objects_lock();
+        for (struct np_thread *thread = threads; thread && count < BATCH; thread = thread->next)
+            count = np_async_moved_by(thread, handles, count, BATCH);
+        np_objects_unlock();
+        if (!count)
+            return;
+        for (uint32_t i = 0; i < count; i++) {
+            np_async_drive(handles[i]);
+            np_free(handles[i]);
+        }
+    }
+}
+
 void np_object_settle(struct np_object *object)
 {
     /* Relaxed: what this thread has started is counted; a start of another thread's at the same time is before this or after. */

@@ -95,6 +95,8 @@ void np_object_unref(struct np_object *object);
 
 /* Tells what has come to its end already, whoever has noticed: a reset that follows is after it (SEMANTICS 10.3). */
 void np_object_settle(struct np_object *object);
+/* Moves on whatever this process has started and can go on: before something is taken back that its own reads may have. */
+void np_objects_drive_moved(void);
 
 void np_event_set(struct np_object *event);
 void np_event_reset(struct np_object *event);
