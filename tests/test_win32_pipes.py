@@ -412,7 +412,6 @@ def test_process_ids_are_those_of_creation_and_opening(name: str) -> None:
 # --- WaitNamedPipe and CallNamedPipe
 
 
-@pytest.mark.xfail(strict=True, reason="docs/design.md, known limits: CancelSynchronousIo does not end WaitNamedPipe")
 def test_wait_named_pipe_can_be_cancelled(name: str) -> None:
     server, _client = w.connected(name)
     handles: list[w.Handle] = []

@@ -68,6 +68,11 @@ cdef extern from "engine/wait.h" nogil:
         int (*interrupted)(void *) noexcept nogil
         void *context
         const uint32_t *cancel
+    struct np_breakable:
+        pass
+    void np_breakable_begin(np_breakable *)
+    void np_breakable_end(np_breakable *)
+    bint np_break(np_breakable *)
 
 cdef extern from "engine/op.h" nogil:
     struct np_op:
@@ -119,7 +124,7 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_wait_closed(const np_where *, uint32_t, const np_wait *)
     void np_wake_closed()
     uint32_t np_open(const np_where *, const np_open_options *, const np_wait *, np_handle **, char *)
-    uint32_t np_wait_named(const np_where *, bint, const np_wait *, char *)
+    uint32_t np_wait_named(const np_where *, bint, const np_wait *, np_breakable *, char *)
     void np_close(np_handle *, bint)
     void np_free(np_handle *)
     void np_hold(np_handle *)
@@ -822,7 +827,7 @@ def wait_named_pipe(str root, str folder, str display, str name, timeout, bint u
     cdef uint32_t code
     why[0] = 0
     with nogil:
-        code = np_wait_named(where, use_default, &wait, why)
+        code = np_wait_named(where, use_default, &wait, NULL, why)
     if code != NP_OK:
         raise failure(code, name, "waiting for an instance", why)
 

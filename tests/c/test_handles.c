@@ -40,7 +40,7 @@ static uint32_t wait_pipe(const char *name, int ms)
 {
     struct np_where where = where_of(name);
     struct np_wait wait = for_ms(ms);
-    return np_wait_named(&where, false, &wait, NULL);
+    return np_wait_named(&where, false, &wait, NULL, NULL);
 }
 
 static int entries_in_root(void)

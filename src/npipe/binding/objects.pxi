@@ -37,6 +37,7 @@ cdef extern from "engine/objects.h" nogil:
         np_object object
         uint32_t cancel
         np_handle *blocked
+        np_breakable breakable
     struct np_async
     struct np_apc:
         np_async *async

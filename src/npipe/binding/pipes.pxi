@@ -193,13 +193,19 @@ def wait_for_pipe(str root, str folder, str display, timeout_ms):
     cdef np_where *where = &place.where
     cdef np_wait wait = wait_ms(timeout_ms)
     cdef bint use_default = (int(timeout_ms) & 0xFFFFFFFF) == 0
+    cdef np_thread *thread
     cdef uint32_t code
     if use_default:
         wait.deadline = NP_FOREVER
+    thread = own_thread()
+    wait.cancel = &thread.cancel
+    np_breakable_begin(&thread.breakable)
     with nogil:
-        code = np_wait_named(where, use_default, &wait, NULL)
+        code = np_wait_named(where, use_default, &wait, &thread.breakable, NULL)
+    np_breakable_end(&thread.breakable)
     if code == NP_INTERRUPTED:
-        npipe_reraise()
+        raise_interrupted("WaitNamedPipe")
+    thread.cancel = 0
     return code
 
 
@@ -264,6 +270,8 @@ def cancel_synchronous_io(handle):
     if not isinstance(target, ThreadTarget):
         raise make_error(_INVALID_HANDLE, "CancelSynchronousIo")
     thread = (<ThreadTarget>target).thread
+    if np_break(&thread.breakable):
+        return
     pipe = thread.blocked
     if pipe == NULL:
         raise make_error(NP_NOT_FOUND, "CancelSynchronousIo")

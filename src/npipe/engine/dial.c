@@ -25,6 +25,7 @@
 struct call {
     const struct np_where *where;
     const struct np_wait *wait;
+    struct np_breakable *breakable; /* or NULL */
     bool verify_owner;
     uid_t folder_uid; /* whose folder the socket was found in */
     struct npw_request request;
@@ -58,7 +59,13 @@ static uint32_t await_answer(struct call *call, int64_t deadline)
     if (interrupted(call->wait))
         return NP_INTERRUPTED;
     for (;;) {
-        uint32_t code = np_socket_wait(call->socket, deadline);
+        if (call->breakable)
+            np_breakable_poll(call->breakable, call->socket);
+        uint32_t code = np_cancelled(call->wait) ? NP_OK : np_socket_wait(call->socket, deadline);
+        if (call->breakable)
+            np_breakable_poll(call->breakable, -1);
+        if (np_cancelled(call->wait))
+            return NP_INTERRUPTED;
         if (code != NP_INTERRUPTED)
             return code;
         if (interrupted(call->wait))
@@ -461,9 +468,11 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     return client_handle(&call, options, result);
 }
 
-uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, char *why)
+uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
+                       char *why)
 {
     struct call call = new_call(where, wait, NPW_WAIT, why);
+    call.breakable = breakable;
     if (use_default)
         call.deadline = NP_FOREVER - 1; /* until the owner has said how long */
     uint32_t code = ask_owners(&call);

@@ -108,7 +108,9 @@ struct np_open_options {
 uint32_t np_open(const struct np_where *where, const struct np_open_options *options, const struct np_wait *wait,
                  struct np_handle **handle, char *why);
 /* WaitNamedPipe (SEMANTICS 4). With `use_default` the pipe's own time-out replaces wait->deadline. */
-uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, char *why);
+/* `breakable`: what another thread may end it by (NP_INTERRUPTED), or NULL. */
+uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
+                       char *why);
 
 /* Ends everything on the handle. With `discard` the peer loses what it has not read yet. */
 void np_close(struct np_handle *handle, bool discard);

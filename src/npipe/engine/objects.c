@@ -86,6 +86,8 @@ struct np_thread *np_thread_self(void)
     }
     self = thread;
     thread->tid = np_thread_number();
+    pthread_mutex_init(&thread->breakable.lock, NULL);
+    thread->breakable.cancel = &thread->cancel;
     np_objects_lock();
     thread->next = threads;
     if (threads)
@@ -738,5 +740,6 @@ void np_objects_after_fork(void)
     if (self) {
         self->next = self->previous = NULL;
         self->tid = np_thread_number();
+        pthread_mutex_init(&self->breakable.lock, NULL);
     }
 }

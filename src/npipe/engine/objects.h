@@ -78,6 +78,7 @@ struct np_thread {
     /* CancelSynchronousIo: what it is blocked in. */
     _Atomic uint32_t cancel;
     struct np_handle *_Atomic blocked;
+    struct np_breakable breakable; /* ... or WaitNamedPipe */
 };
 
 /* The calling thread's; NULL: no memory. */

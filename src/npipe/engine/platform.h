@@ -72,6 +72,8 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
 /* Waits until `socket` has something to read or its peer has gone. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
 uint32_t np_socket_wait(int socket, int64_t deadline);
 /* Whether it has something to read, be it the end, just now. */
+/* Ends a poll of it in another thread. */
+void np_socket_break(int socket);
 bool np_socket_readable(int socket);
 /* Whether its peer has gone, just now. */
 bool np_socket_hung_up(int socket);

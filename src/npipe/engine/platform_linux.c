@@ -265,6 +265,11 @@ uint32_t np_socket_wait(int socket, int64_t deadline)
     return wait_for(&item, 1, deadline);
 }
 
+void np_socket_break(int socket)
+{
+    shutdown(socket, SHUT_RD);
+}
+
 bool np_socket_readable(int socket)
 {
     struct pollfd item = {.fd = socket, .events = POLLIN};

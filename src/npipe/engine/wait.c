@@ -146,3 +146,42 @@ uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const st
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
     return code;
 }
+
+/* ---- Ending a poll from outside */
+
+void np_breakable_begin(struct np_breakable *breakable)
+{
+    pthread_mutex_lock(&breakable->lock);
+    breakable->waits = true;
+    breakable->socket = -1;
+    pthread_mutex_unlock(&breakable->lock);
+}
+
+void np_breakable_end(struct np_breakable *breakable)
+{
+    pthread_mutex_lock(&breakable->lock);
+    breakable->waits = false;
+    breakable->socket = -1;
+    pthread_mutex_unlock(&breakable->lock);
+}
+
+void np_breakable_poll(struct np_breakable *breakable, int socket)
+{
+    pthread_mutex_lock(&breakable->lock);
+    breakable->socket = socket;
+    pthread_mutex_unlock(&breakable->lock);
+}
+
+bool np_break(struct np_breakable *breakable)
+{
+    pthread_mutex_lock(&breakable->lock);
+    bool waits = breakable->waits;
+    if (waits) {
+        /* Before the socket, under the lock: he who polls next sees it, he who polls is woken. */
+        atomic_store_explicit(breakable->cancel, 1, memory_order_release);
+        if (breakable->socket >= 0)
+            np_socket_break(breakable->socket);
+    }
+    pthread_mutex_unlock(&breakable->lock);
+    return waits;
+}

@@ -2,6 +2,8 @@
 #ifndef NPIPE_WAIT_H
 #define NPIPE_WAIT_H
 
+#include <pthread.h>
+
 #include "platform.h"
 
 /* How a caller waits. */
@@ -13,6 +15,21 @@ struct np_wait {
     /* If not NULL: somebody sets it, and then moves the word that this wait sleeps on, to end it with NP_INTERRUPTED. */
     const _Atomic uint32_t *cancel;
 };
+
+/* A wait that polls a socket and that another thread may end. */
+struct np_breakable {
+    pthread_mutex_t lock; /* a leaf */
+    bool waits;
+    int socket;               /* that is polled just now, or -1 */
+    _Atomic uint32_t *cancel; /* np_wait's */
+};
+
+void np_breakable_begin(struct np_breakable *breakable);
+void np_breakable_end(struct np_breakable *breakable);
+/* Which socket is polled from now on; -1: none. */
+void np_breakable_poll(struct np_breakable *breakable, int socket);
+/* Sets the wait's `cancel` and ends its poll. False: nobody waits. */
+bool np_break(struct np_breakable *breakable);
 
 /* What one kind of waiting on one link has learnt about its peer. Guarded by nothing: a lost update only
  * makes the next guess a little worse. */

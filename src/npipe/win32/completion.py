@@ -74,7 +74,8 @@ def CancelIoEx(hFile: PyHANDLE | int, overlapped: OVERLAPPED | None = None) -> N
 def CancelSynchronousIo(hThread: PyHANDLE | int) -> None:
     """CancelSynchronousIo: end the call that a thread is blocked in with 995. Raises 1168 when there is none.
 
-    A blocked ReadFile, WriteFile, ConnectNamedPipe or FlushFileBuffers is meant, and never an overlapped operation.
+    A blocked ReadFile, WriteFile, ConnectNamedPipe, FlushFileBuffers, TransactNamedPipe or WaitNamedPipe is meant, and
+    never an overlapped operation.
     """
     _engine.cancel_synchronous_io(hThread)
 
