@@ -365,7 +365,7 @@ static uint32_t ask_owners(struct call *call)
             return NP_FILE_NOT_FOUND;
         if (np_now() >= call->deadline)
             return NP_SEM_TIMEOUT;
-        if (interrupted(call->wait))
+        if (np_cancelled(call->wait) || interrupted(call->wait))
             return NP_INTERRUPTED; /* owners that answer at once let nobody sleep */
         /* An owner went away while we asked, or told us to look again: who is there now? */
         vanished = told || busy ? 0 : vanished + 1;
