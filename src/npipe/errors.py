@@ -262,7 +262,7 @@ _MEANINGS: dict[int, _Meaning] = {
         errno.ENOENT,
         "No such pipe",
         "no process has created it, or its last instance was closed; start the server, check the name, "
-        "and that both sides use the same root folder (NPIPE_ROOT)",
+        "and on Linux that both sides use the same root folder (NPIPE_ROOT)",
     ),
     WinError.PATH_NOT_FOUND: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT),
     WinError.TOO_MANY_OPEN_FILES: _Meaning(

@@ -180,6 +180,11 @@ def default_timeout_ms(seconds: float | None) -> int:
     return milliseconds
 
 
+def as_long(dword: int) -> int:
+    """Return a DWORD as pywin32's functions take it: as a C long."""
+    return dword - (_MAX_DWORD + 1) if dword > _MAX_DWORD >> 1 else dword
+
+
 def check_timeout(timeout: float | None) -> float | None:
     """Return a time-out in seconds; None, and infinity made None, for ever.
 
@@ -389,15 +394,15 @@ class PipeListing:
 
     name: str
     r"""The full name, `\\.\pipe\NAME`."""
-    type: Mode
-    """How it is written."""
-    direction: Direction
-    """Which way it carries data, as the server sees it."""
+    type: Mode | None
+    """How it is written; None where the system does not tell (Windows)."""
+    direction: Direction | None
+    """Which way it carries data, as the server sees it; None where the system does not tell."""
     instances: int
     """How many instances exist now."""
     max_instances: int | None
     """How many there may be; None for no limit."""
-    pid: int
-    """The process that owns them."""
-    user: str
-    """That process's user: the name, or the number where it has none."""
+    pid: int | None
+    """The process that owns them; None where the system does not tell."""
+    user: str | None
+    """That process's user: the name, or the number where it has none; None where the system does not tell."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import sys
 from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
@@ -281,7 +282,9 @@ class _PipeFile(io.RawIOBase):
 
 def peer_of(pid: int, uid: int) -> Peer:
     """Describe a process of this machine."""
-    import pwd  # not there on Windows
+    if sys.platform == "win32":  # there the transport knows
+        raise NotImplementedError
+    import pwd
 
     try:
         user = pwd.getpwuid(uid).pw_name

@@ -11,6 +11,21 @@ A pipe belongs to the event loop on which it was made. docs/aio.md says what can
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    from npipe.win32._windows import alias
+
+    # The modules that stand on the engine have counterparts that stand on the Proactor loop.
+    alias(
+        __name__,
+        (),
+        _loops=f"{__name__}._proactor",
+        listener=f"{__name__}._proactor_listener",
+        opening=f"{__name__}._proactor_opening",
+        pipe=f"{__name__}._proactor_pipe",
+    )
+
 from npipe.aio.listener import Listener, listen
 from npipe.aio.opening import call, connect, wait
 from npipe.aio.pipe import MessagePipe, Pipe, StreamPipe

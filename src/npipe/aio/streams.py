@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 from npipe.aio._loops import current
@@ -284,5 +285,11 @@ class PipeLoopMixin:
         return [PipeServer(protocol_factory, address)]
 
 
-class PipeEventLoop(PipeLoopMixin, asyncio.SelectorEventLoop):
+if sys.platform == "win32":
+    _Loop = asyncio.ProactorEventLoop
+else:
+    _Loop = asyncio.SelectorEventLoop
+
+
+class PipeEventLoop(PipeLoopMixin, _Loop):
     """asyncio's loop with create_pipe_connection and start_serving_pipe: asyncio.Runner(loop_factory=PipeEventLoop)."""

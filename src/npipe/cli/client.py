@@ -18,7 +18,10 @@ from npipe.transports import select
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from npipe import _engine
+    if sys.platform == "win32":
+        from npipe.transports.native import ClientHandle as _Handle
+    else:
+        from npipe._engine import Handle as _Handle
 
 __all__ = ["client"]
 
@@ -76,12 +79,16 @@ def _step(words: str) -> Iterator[None]:
         raise
 
 
-def _open(name: str, wait_seconds: float) -> _engine.Handle:
+def _open(name: str, wait_seconds: float) -> _Handle:
     """CreateFile, and WaitNamedPipe as often as it finds all instances busy."""
     with _step("Could not open pipe."):
         parsed = parse_name(name)
         select(parsed)  # refuses other machines' pipes
-    from npipe.transports.local import TRANSPORT  # not above, for --help works without the engine
+    # Not above, for --help works without the engine.
+    if sys.platform == "win32":
+        from npipe.transports.native import TRANSPORT
+    else:
+        from npipe.transports.local import TRANSPORT
 
     while True:
         try:
@@ -98,7 +105,7 @@ def _open(name: str, wait_seconds: float) -> _engine.Handle:
             raise
 
 
-def _print_reply(handle: _engine.Handle, encoding: str) -> None:
+def _print_reply(handle: _Handle, encoding: str) -> None:
     """Read one message in pieces, and print each in quotes on a line of its own."""
     # Incremental, for a character may lie across two pieces.
     decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")

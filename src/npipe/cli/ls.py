@@ -43,7 +43,8 @@ def ls(as_json: bool) -> None:
 
 def _fields(pipe: PipeListing) -> tuple[str, ...]:
     limit = "unlimited" if pipe.max_instances is None else str(pipe.max_instances)
-    return printable(pipe.name), pipe.type, pipe.direction, str(pipe.instances), limit, str(pipe.pid), pipe.user
+    pid = "" if pipe.pid is None else str(pipe.pid)
+    return printable(pipe.name), pipe.type or "", pipe.direction or "", str(pipe.instances), limit, pid, pipe.user or ""
 
 
 def _print_table(pipes: list[PipeListing]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import click
 
 import npipe
+from npipe.cli._commands import kill_command, start_command
 from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, printable
 from npipe.names import parse_name
 from npipe.options import parse_security
 from npipe.servers.base import current_connection
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
     from npipe.options import Model, Security
@@ -182,13 +183,7 @@ class _Command:
         with self._lock:  # over the start too: what runs is known to whoever ends it
             if self._ended:
                 raise npipe.PipeClosedError(npipe.WinError.INVALID_HANDLE)
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", self._command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # A group of its own: Ctrl-C is for the server, which lets the command finish, or kills all of it.
-                process_group=0,
-            )
+            process = start_command(self._command)
             self._running.add(process)
         with process:
             try:
@@ -207,8 +202,7 @@ class _Command:
         with self._lock:
             self._ended = True
             for process in self._running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                kill_command(process)
 
 
 def _this_client() -> str:
@@ -233,7 +227,8 @@ def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals]]
     context ends the signals have again the effect that they had: a second Ctrl-C ends a server that takes its time.
     """
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    if sys.platform != "win32":  # there a signal's number waits for room in the pipe
+        os.set_blocking(writer, False)
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     wakeup = signal.set_wakeup_fd(writer)
 

@@ -19,6 +19,7 @@ from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
     Peer,
+    as_long,
     check_timeout,
     default_timeout_ms,
     is_message_mode,
@@ -153,9 +154,9 @@ class PipeServer:
             self._direction | self.open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
             self._pipe_mode,
             self._max_instances,
-            self._out_size,
-            self._in_size,
-            self._default_timeout,
+            as_long(self._out_size),
+            as_long(self._in_size),
+            as_long(self._default_timeout),
             self._security,
         )
 
@@ -306,13 +307,14 @@ def security_attributes(security: str | Security) -> pywintypes.SECURITY_ATTRIBU
     The owner's entry lets him create further instances too. Raises PipeArgumentError (87) for what is no security.
     """
     checked = parse_security(security)
-    if sys.platform == "win32" and checked.sddl is not None:
-        text = checked.sddl
-    else:
-        access = (ACCESS_READ if checked.read else 0) | (ACCESS_WRITE if checked.write else 0)
-        rights = (_READ_RIGHTS if access & ACCESS_READ else 0) | (_WRITE_RIGHTS if access & ACCESS_WRITE else 0)
-        entries = [(rights | _CREATE_INSTANCE, "OW"), *((rights, sid) for sid in _sids(checked))]
-        text = "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+    if sys.platform == "win32":
+        from npipe.transports.native_access import security_attributes as native
+
+        return native(checked)  # type: ignore[no-any-return]  # pywin32's own object
+    access = (ACCESS_READ if checked.read else 0) | (ACCESS_WRITE if checked.write else 0)
+    rights = (_READ_RIGHTS if access & ACCESS_READ else 0) | (_WRITE_RIGHTS if access & ACCESS_WRITE else 0)
+    entries = [(rights | _CREATE_INSTANCE, "OW"), *((rights, sid) for sid in _sids(checked))]
+    text = "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
     attributes = pywintypes.SECURITY_ATTRIBUTES()
     attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
         text, win32security.SDDL_REVISION_1
@@ -324,9 +326,6 @@ def _sids(security: Security) -> list[str]:
     """Return the identifiers of those who may connect besides the owner."""
     if security.everyone:
         return ["WD"]
-    if sys.platform == "win32":
-        names = [str(who) for who in (*security.users, *security.groups)]
-        return [win32security.ConvertSidToStringSid(win32security.LookupAccountName(None, who)[0]) for who in names]
     rule = security.resolve()
     return [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
 
@@ -337,7 +336,9 @@ def _peer(handle: pywintypes.HANDLEType) -> Peer:
     if sys.platform == "win32":
         import socket
 
-        return Peer(pid=pid, uid=None, user=None, host=socket.gethostname())
+        from npipe.transports.native_access import user_of
+
+        return Peer(pid=pid, uid=None, user=user_of(pid), host=socket.gethostname())
     from npipe import _engine  # pywin32 tells the user only after something has been read
     from npipe.pipe import peer_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,7 +96,11 @@ def select(name: PipeName) -> Transport:
 
 
 def default() -> Transport:
-    """Return the transport of this machine's pipes."""
+    """Return the transport of this machine's pipes: Windows' own where there are such, else the engine."""
+    if sys.platform == "win32":
+        from npipe.transports import native
+
+        return native.TRANSPORT
     from npipe.transports import local
 
     return local.TRANSPORT

@@ -22,7 +22,7 @@ __all__ = ["Installation", "install"]
 if sys.platform == "win32":
     from npipe.win32._windows import alias
 
-    alias(__name__, NAMES)
+    alias(__name__, NAMES, completion=f"{__name__}._completion_windows")
 
 if not TYPE_CHECKING:
 

@@ -18,8 +18,8 @@ __all__ = ["alias"]
 class _Pywin32(MetaPathFinder, Loader):
     """Answers the import of `PACKAGE.NAME` with the module NAME, when it is asked for."""
 
-    def __init__(self, package: str, names: Iterable[str]) -> None:
-        self._real = {f"{package}.{name}": name for name in names}
+    def __init__(self, package: str, names: dict[str, str]) -> None:
+        self._real = {f"{package}.{name}": real for name, real in names.items()}
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -36,6 +36,6 @@ class _Pywin32(MetaPathFinder, Loader):
         sys.modules[module.__name__] = real
 
 
-def alias(package: str, names: Iterable[str]) -> None:
-    """Let `PACKAGE.NAME` be the module NAME for each name, imported at first use."""
-    sys.meta_path.insert(0, _Pywin32(package, names))
+def alias(package: str, names: Iterable[str], **others: str) -> None:
+    """Let `PACKAGE.NAME` be the module NAME for each name, or the one that `others` gives, imported at first use."""
+    sys.meta_path.insert(0, _Pywin32(package, {name: name for name in names} | others))

@@ -1,0 +1,380 @@
+"""One end of a connected pipe on Windows, for the Proactor loop: what npipe.aio.pipe is there.
+
+Cancelling a method that waits is safe at every moment: a read has then consumed nothing, and a write that its peer has
+read nothing of has written nothing. What a peer had read of a cancelled write by then, Windows does not tell.
+"""
+
+# ruff: noqa: E402 - what follows the assertion is for Windows only
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "win32"  # noqa: S101 - for type checkers
+
+import asyncio
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from npipe.aio._proactor import ProactorFile, deadline_of, time_left
+from npipe.errors import (
+    PipeAccessError,
+    PipeBusyError,
+    PipeClosedError,
+    PipeMessageTooLargeError,
+    PipeStateError,
+    PipeTimeoutError,
+    WinError,
+    error_from_code,
+)
+from npipe.options import ACCESS_WRITE, check_timeout
+from npipe.pipe import CLOSE_TIMEOUT
+from npipe.transports.native_handles import bytes_of, close_file
+from npipe.transports.native_pipes import READ_SIZE, Described, LongestMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from npipe.aio._proactor import Operation
+    from npipe.transports import CreateOptions
+
+__all__ = ["MessagePipe", "Pipe", "StreamPipe", "deadline_of", "pipe_of"]
+
+_IN_USE: Final = 170
+_NOTHING: Final = memoryview(bytearray())
+
+
+class Pipe(Described):
+    """See npipe.aio.Pipe: one end of a connected named pipe, on the event loop on which it was made."""
+
+    _file: ProactorFile
+
+    busy_wait: float = 0.0
+    """Without effect on Windows, where a read has no ring to look at."""
+
+    def __init__(
+        self, file: ProactorFile, *, access: int, direction: int, is_server: bool, options: CreateOptions | None = None
+    ) -> None:
+        self._file = file
+        self._access = access
+        self._direction = direction
+        self._is_server = is_server
+        self._options = options
+        self._reading = False
+        self._buffer = bytearray(READ_SIZE)
+        self._on_close: Callable[[ProactorFile, bool], None] | None = None
+
+    def when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
+        """Set what is called, once, before the handle is closed: with it, and whether to discard."""
+        self._on_close = on_close
+
+    # ---- Reading and writing
+
+    def _begin_reading(self) -> None:
+        """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
+        self._file.check_open(self._doing)
+        if self._reading:
+            detail = "another task is reading from this pipe already, and only one may at a time"
+            raise PipeStateError(_IN_USE, self.name, "reading", detail)
+        self._reading = True
+
+    async def _read(self, view: memoryview, deadline: float | None, doing: str | None = None) -> tuple[int, int]:
+        """ReadFile, by the one task that reads."""
+        doing = doing or self._doing
+        operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
+
+        def keep(code: int, count: int) -> None:
+            self._keep(view[:count], unfinished=code == WinError.MORE_DATA)
+
+        return await self._file.finish(operation, deadline, doing, keep)
+
+    def _start_write(self, data: ReadableBuffer) -> Operation:
+        content = bytes_of(data)
+        operation = self._file.start(lambda overlapped, handle: overlapped.WriteFile(handle, content), "writing")
+        if not operation.over:
+            self._file.writes.add(operation)
+            operation.future.add_done_callback(lambda _: self._file.writes.discard(operation))
+        return operation
+
+    async def _write(self, data: ReadableBuffer, timeout: float | None) -> None:
+        deadline = deadline_of(timeout)
+        await self._file.turn()
+        await self._file.finish(self._start_write(data), deadline, "writing")
+
+    async def flush(self, *, timeout: float | None = None) -> None:
+        """See npipe.aio.Pipe.flush. Windows has no overlapped form of it, so a thread waits."""
+        deadline = deadline_of(timeout)
+        self._file.check_open("flushing")
+        if not self._access & ACCESS_WRITE:
+            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+        code = await flushed(self._file, deadline)
+        if code is None:
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
+        if code and self.closed:
+            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "flushing", "it was closed in this process")
+        if code:
+            raise error_from_code(code, self.name, "flushing")
+
+    # ---- Ending
+
+    async def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """See npipe.aio.Pipe.close."""
+        deadline = deadline_of(timeout)
+        try:
+            while not self.closed and self._file.writes:
+                writes = [write.future for write in self._file.writes]
+                done, _ = await asyncio.wait(writes, timeout=time_left(deadline))
+                if not done:
+                    break
+        finally:
+            self._end(discard=False)
+
+    def abort(self) -> None:
+        """See npipe.aio.Pipe.abort. What a client has written stays readable: on Windows nothing takes that back."""
+        self._end(discard=True)
+
+    def _end(self, *, discard: bool) -> None:
+        if not self._file.end():
+            return
+        for thread in list(self._file.threads):
+            thread.end()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(self._file, discard)
+        close_file(self._file, discard=discard and self._is_server)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
+        if hasattr(self, "_on_close") and not self.closed:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self._end(discard=False)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<npipe.aio.{type(self).__name__} {self.name!r}, {state}>"
+
+
+async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
+    """FlushFileBuffers: its code, or None when the deadline came first."""
+    import win32file
+
+    handle = file.handle
+    return await file.loop.in_thread(lambda: win32file.FlushFileBuffers(handle), deadline, threads=file.threads)
+
+
+class MessagePipe(LongestMessage, Pipe):
+    """See npipe.aio.MessagePipe: what one `send` wrote is what one `recv` returns."""
+
+    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+        """See npipe.aio.MessagePipe.send.
+
+        Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
+        read a part of it by then does not get the rest; `recv` drops such a part.
+        """
+        await self._write(data, timeout)
+
+    async def recv(self, *, timeout: float | None = None) -> bytes:
+        """See npipe.aio.MessagePipe.recv."""
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            return await self._message(deadline, self._doing)
+        finally:
+            self._reading = False
+
+    async def _message(self, deadline: float | None, doing: str) -> bytes:
+        """See NativeMessagePipe._message."""
+        while self._head is None:
+            code, _ = await self._read(_NOTHING, deadline, doing)
+            if code == WinError.SUCCESS:
+                return self._delivered(b"")
+            message = self._whole(doing)
+            if message is not None:
+                return message
+            if deadline is not None and time.monotonic() >= deadline:
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+        message = self._rest(doing)
+        return await self._message(deadline, doing) if message is None else message
+
+    def _delivered(self, message: bytes) -> bytes:
+        self._head, self._unfinished, self._partial = None, False, False
+        return message
+
+    def _read_now(self, view: memoryview, doing: str) -> tuple[int, int]:
+        """Read what is there, without a wait; 995 when it is not there any more."""
+        operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
+        code, count = operation.result() if operation.over else operation.settle()
+        if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
+            raise error_from_code(code, self.name, doing)
+        return code, count
+
+    def _whole(self, doing: str) -> bytes | None:
+        """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
+        size = self._peek(0)[3]
+        if size > self._most:
+            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        if not size:
+            return None
+        view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))
+        code, count = self._read_now(view, doing)
+        if code == WinError.SUCCESS:
+            return self._delivered(bytes(view[:count]))
+        if code == WinError.OPERATION_ABORTED:
+            return None
+        self._keep(view[:count], unfinished=True)  # another one by now, which is longer
+        return self._rest(doing)
+
+    def _rest(self, doing: str) -> bytes | None:
+        """Return the message that _head is the beginning of; None when its writer has given up the rest."""
+        left = self._peek(0)[3] if self._unfinished else 0
+        head, unfinished = self._head or b"", self._unfinished
+        if len(head) + left > self._most:
+            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        if not unfinished:
+            return self._delivered(head)
+        self._head, self._unfinished = None, False
+        if not left:
+            return None
+        rest = memoryview(bytearray(left))
+        code, count = self._read_now(rest, doing)
+        if code == WinError.SUCCESS:
+            return self._delivered(head + rest[:count])
+        if code == WinError.MORE_DATA:
+            self._keep(rest[:count], unfinished=True)
+        return None
+
+    async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See npipe.aio.MessagePipe.recv_into."""
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            view = memoryview(buffer).cast("B")
+            taken, over = self._take_head(view)
+            if over:
+                return taken
+            code, count = await self._read(view[taken:], deadline)
+            # A read of nothing (234 too, when there is a message) has begun with none.
+            self._partial = code == WinError.MORE_DATA and (self._partial or taken + count > 0)
+            return taken + count
+        finally:
+            self._reading = False
+
+    @property
+    def more_data(self) -> bool:
+        """See npipe.aio.MessagePipe.more_data."""
+        return self._partial
+
+    async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
+        """See npipe.aio.MessagePipe.transact."""
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            if self._head is not None or self._peek(0)[2]:
+                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+            self._start_write(data)
+            return await self._message(deadline, "transacting")
+        finally:
+            self._reading = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Messages until the peer closes."""
+        while True:
+            try:
+                message = await self.recv()
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE:
+                    raise
+                return
+            yield message
+
+
+class StreamPipe(Pipe):
+    """See npipe.aio.StreamPipe: a pipe read as a stream of bytes, whatever the writes were."""
+
+    async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
+        """See npipe.aio.StreamPipe.write."""
+        await self._write(data, timeout)
+        return memoryview(data).nbytes
+
+    async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See npipe.aio.StreamPipe.readinto."""
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            return await self._read_bytes(memoryview(buffer).cast("B"), deadline)
+        finally:
+            self._reading = False
+
+    async def _read_bytes(self, view: memoryview, deadline: float | None) -> int:
+        if self._head is not None:  # of a read that was cancelled
+            count = min(len(view), len(self._head))
+            view[:count] = self._head[:count]
+            self._head = self._head[count:] or None
+            return count
+        return (await self._read(view, deadline))[1]
+
+    async def _read_some(self, size: int, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))[:size]
+            count = await self._read_bytes(view, deadline)
+            return bytes(view[:count])
+        finally:
+            self._reading = False
+
+    async def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
+        """See npipe.aio.StreamPipe.read."""
+        check_timeout(timeout)
+        if size >= 0:
+            return await self._read_some(size, timeout)
+        parts: list[bytes] = []
+        try:
+            while True:
+                parts.append(await self._read_some(READ_SIZE, timeout))
+        except BaseException as error:
+            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
+                self._head = b"".join(parts) + (self._head or b"") or None
+                raise
+        return b"".join(parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of the stream, as they come, until its end."""
+        while True:
+            try:
+                piece = await self._read_some(READ_SIZE, None)
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE:
+                    raise
+                return
+            yield piece
+
+
+def pipe_of(
+    file: ProactorFile,
+    *,
+    message_mode: bool,
+    access: int,
+    direction: int,
+    is_server: bool,
+    options: CreateOptions | None = None,
+) -> MessagePipe | StreamPipe:
+    """Return the public pipe of a connected handle."""
+    kind = MessagePipe if message_mode else StreamPipe
+    return kind(file, access=access, direction=direction, is_server=is_server, options=options)

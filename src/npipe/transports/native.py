@@ -1,0 +1,358 @@
+"""Pipes of this machine on Windows: kernel32's, through pywin32.
+
+Every handle is overlapped, so that reads and writes at the same time never wait for each other, and every call that
+waits can be ended: by its time-out, by a close in another thread, by Ctrl-C.
+"""
+
+# ruff: noqa: E402 - what follows the assertion is for Windows only
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "win32"  # noqa: S101 - for type checkers
+
+import contextlib
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pywintypes
+import win32file
+import win32pipe
+
+from npipe.errors import (
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeNotFoundError,
+    PipeTimeoutError,
+    WinError,
+    error_from_code,
+)
+from npipe.options import ACCESS_READ, ACCESS_WRITE, PipeListing, as_long
+from npipe.transports.native_access import check_owner, security_attributes
+from npipe.transports.native_handles import (
+    SLICE,
+    File,
+    close_file,
+    closed_count,
+    closed_event,
+    deadline_of,
+    direction_of,
+    own_instances,
+    tell_closed,
+    time_left,
+    wait_for_any,
+)
+from npipe.transports.native_pipes import NativeMessagePipe, NativeStreamPipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npipe.names import PipeName
+    from npipe.transports import CreateOptions, ServerEnd
+
+__all__ = [
+    "TRANSPORT",
+    "ClientHandle",
+    "NativeServerEnd",
+    "NativeTransport",
+    "create_instance",
+    "open_client",
+    "prepare_client",
+    "wait_named_pipe",
+]
+
+_PAUSE: Final = 0.05  # seconds between looks at what nothing tells: whether other processes' instances have gone
+_PATIENCE: Final = 1.0  # seconds that a client has to read its last answer when its instance is the name's only one
+_DRIVER_GONE: Final = 676  # Wine's WaitNamedPipe, when the last instance goes meanwhile (SEMANTICS §12)
+_FILE_READ_ATTRIBUTES: Final = 0x80
+_FILE_WRITE_ATTRIBUTES: Final = 0x100
+_GENERIC_READ: Final = 0x80000000
+_GENERIC_WRITE: Final = 0x40000000
+# A server may learn who its client is, and may not act in the client's name.
+_SQOS: Final = 0x110000  # SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION
+_OVERLAPPED: Final = 0x40000000
+_FIRST_INSTANCE: Final = 0x80000
+_MESSAGE: Final = 4
+_READ_MESSAGE: Final = 2
+_REJECT_REMOTE: Final = 8
+
+
+class NativeServerEnd:
+    """An instance of a pipe of this machine, until it has a client."""
+
+    def __init__(self, file: File, name: PipeName, options: CreateOptions) -> None:
+        self._file = file
+        self._name = name
+        self._options = options
+        own_instances.add(file)
+
+    def connect(self, timeout: float | None = None) -> int:
+        """See ServerEnd.connect."""
+        handle = self._file.handle
+        try:
+            return self._file.run(lambda ov: win32pipe.ConnectNamedPipe(handle, ov), timeout, "waiting for a client")[0]
+        except PipeClosedError as error:
+            if error.winerror == WinError.INVALID_HANDLE:  # closed between two calls, or in one: it is the same
+                raise PipeClosedError(WinError.BROKEN_PIPE, self._file.name, error.doing, error.detail) from None
+            raise
+
+    def has_data(self) -> bool:
+        """See ServerEnd.has_data."""
+        try:
+            self._file.ask(lambda handle: win32pipe.PeekNamedPipe(handle, 0), "peeking")
+        except PipeError:
+            return False  # nothing is left, or this end may not read
+        return True
+
+    def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> NativeMessagePipe | NativeStreamPipe:
+        """See ServerEnd.pipe."""
+        direction = self._options.direction
+        kind = NativeMessagePipe if self._options.message_mode else NativeStreamPipe
+        pipe = kind(self._file, access=direction, is_server=True, direction=direction)
+        pipe.adopt(self._options, lambda discard: on_close(self, discard))
+        return pipe
+
+    def another(self) -> NativeServerEnd:
+        """See ServerEnd.another."""
+        return TRANSPORT.create(self._name, self._options, first_instance=False)
+
+    def replace(self, discard: bool = False) -> NativeServerEnd:
+        """See ServerEnd.replace.
+
+        While the name has other instances it does not vanish, and this one is closed first. The only one is
+        disconnected and listens again, after its client has had a moment to read what was written.
+        """
+        file = self._file
+        file.end(0.0)
+        if not discard and self._name_has_others():
+            close_file(file)
+            return self.another()
+        fresh = File(file.handle, file.name)
+        if not discard:
+            try:
+                fresh.flush(_PATIENCE)
+            except PipeTimeoutError:
+                close_file(file)
+                return self.another()
+            except PipeError:
+                pass  # the client has gone
+        file.handle = None
+        with contextlib.suppress(pywintypes.error):
+            win32pipe.DisconnectNamedPipe(fresh.handle)
+        end = NativeServerEnd(fresh, self._name, self._options)
+        # It listens from this call on, and goes on doing so when the call is over (SEMANTICS §3.2).
+        with contextlib.suppress(PipeError):
+            end.connect(0.0)
+        tell_closed()
+        return end
+
+    def _name_has_others(self) -> bool:
+        try:
+            return bool(win32pipe.GetNamedPipeHandleState(self._file.handle)[1] > 1)
+        except pywintypes.error:
+            return False  # an outbound one may not ask
+
+    def close_handle(self, discard: bool = False) -> None:
+        """See ServerEnd.close_handle."""
+        self._file.end(0.0)
+        close_file(self._file, discard=discard)
+
+
+# ---- The transport
+
+
+def open_client(name: PipeName, access: int, *, message_mode: bool) -> Any:
+    """CreateFile: an overlapped handle, or PipeBusyError (231) at once.
+
+    No more rights than that takes: others' pipes may grant just these. Reading and writing each bring the attributes of
+    their kind; message-read mode is set by one who may write them, and what a pipe is, told to one who may read them.
+    """
+    rights = _FILE_READ_ATTRIBUTES | (_GENERIC_READ if access & ACCESS_READ else 0)
+    rights |= _GENERIC_WRITE if access & ACCESS_WRITE else _FILE_WRITE_ATTRIBUTES if message_mode else 0
+    try:
+        return win32file.CreateFile(name.path, rights, 0, None, win32file.OPEN_EXISTING, _OVERLAPPED | _SQOS, None)
+    except pywintypes.error as error:
+        raise error_from_code(error.winerror, name.path, "opening the pipe") from None
+
+
+def prepare_client(handle: Any, name: PipeName, *, message_mode: bool, verify_owner: bool) -> int:
+    """Check whose pipe a client has opened, set its read mode, return its direction. Closed when that fails."""
+    try:
+        if verify_owner:
+            check_owner(handle, name.path)
+        direction = direction_of(handle)
+        if message_mode:
+            win32pipe.SetNamedPipeHandleState(handle, _READ_MESSAGE, None, None)
+    except pywintypes.error as error:
+        handle.Close()
+        raise error_from_code(error.winerror, name.path, "setting the pipe's modes") from None
+    except BaseException:
+        handle.Close()
+        raise
+    return direction
+
+
+def create_instance(
+    name: PipeName, options: CreateOptions, *, first_instance: bool, message_type: bool | None = None
+) -> Any:
+    """CreateNamedPipe: an overlapped handle, which listens. `message_type` if it is not as `message_mode` is."""
+    attributes = security_attributes(options.security)
+    mode = _REJECT_REMOTE | (_READ_MESSAGE if options.message_mode else 0)
+    if options.message_mode if message_type is None else message_type:
+        mode |= _MESSAGE
+    try:
+        return win32pipe.CreateNamedPipe(
+            name.path,
+            options.direction | _OVERLAPPED | (_FIRST_INSTANCE if first_instance else 0),
+            mode,
+            options.max_instances,
+            as_long(options.out_buffer_size),
+            as_long(options.in_buffer_size),
+            as_long(options.default_timeout_ms),
+            attributes,
+        )
+    except pywintypes.error as error:
+        raise error_from_code(error.winerror, name.path, "creating an instance") from None
+
+
+def wait_named_pipe(
+    name: PipeName, timeout: float | None, *, use_default: bool, given_up: Callable[[], bool] = lambda: False
+) -> None:
+    """WaitNamedPipe, in slices in which it may be given up. See Transport.wait."""
+    deadline = deadline_of(timeout)
+    while True:
+        left = SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)
+        # 0 would mean the pipe's own time-out.
+        milliseconds = 0 if use_default else max(1, math.ceil(left * 1000))
+        try:
+            win32pipe.WaitNamedPipe(name.path, milliseconds)
+        except pywintypes.error as error:
+            if error.winerror == _DRIVER_GONE:
+                raise PipeNotFoundError(WinError.FILE_NOT_FOUND, name.path, "waiting for an instance") from None
+            if error.winerror != WinError.SEM_TIMEOUT:
+                raise error_from_code(error.winerror, name.path, "waiting for an instance") from None
+        else:
+            return
+        if given_up() or use_default or (deadline is not None and time.monotonic() >= deadline):
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "waiting for an instance")
+
+
+class ClientHandle:
+    """A client's handle with Win32's own calls, for the program of Microsoft's article."""
+
+    def __init__(self, handle: Any, name: str) -> None:
+        self._file = File(handle, name)
+
+    def set_state(self, mode: int) -> None:
+        """SetNamedPipeHandleState."""
+        doing = "setting the pipe's modes"
+        self._file.ask(lambda handle: win32pipe.SetNamedPipeHandleState(handle, mode, None, None), doing)
+
+    def write_file(self, data: bytes, timeout: float | None = None) -> int:
+        """WriteFile."""
+        handle = self._file.handle
+        return self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
+
+    def read_file(self, size: int, timeout: float | None = None) -> tuple[int, bytes]:
+        """ReadFile: 0 or 234, and the bytes."""
+        handle, buffer = self._file.handle, memoryview(bytearray(size))
+        code, count = self._file.run(lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, "reading")
+        return code, bytes(buffer[:count])
+
+    def close_handle(self) -> None:
+        """CloseHandle."""
+        if self._file.end(0.0):
+            close_file(self._file)
+
+
+class NativeTransport:
+    """Windows' own pipes as a transport."""
+
+    def connect(
+        self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
+    ) -> NativeMessagePipe | NativeStreamPipe:
+        """See Transport.connect. Windows keeps no order among those who wait."""
+        deadline = deadline_of(timeout)
+        while True:
+            try:
+                handle = open_client(name, access, message_mode=message_mode)
+                break
+            except PipeBusyError:
+                if timeout == 0:
+                    raise
+            try:
+                self.wait(name, time_left(deadline))
+            except PipeTimeoutError as error:
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "opening the pipe") from error
+        direction = prepare_client(handle, name, message_mode=message_mode, verify_owner=verify_owner)
+        kind = NativeMessagePipe if message_mode else NativeStreamPipe
+        return kind(File(handle, name.path), access=access, is_server=False, direction=direction)
+
+    def open(self, name: PipeName, *, access: int) -> ClientHandle:
+        """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
+        return ClientHandle(open_client(name, access, message_mode=True), name.path)
+
+    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> NativeServerEnd:
+        """See Transport.create."""
+        return NativeServerEnd(
+            File(create_instance(name, options, first_instance=first_instance), name.path), name, options
+        )
+
+    def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
+        """See Transport.wait."""
+        wait_named_pipe(name, timeout, use_default=use_default)
+
+    def list_pipes(self) -> list[PipeListing]:
+        """See Transport.list_pipes. Type, direction and owner are not told: to ask for them is to connect."""
+        try:
+            found = win32file.FindFilesW(r"\\.\pipe\*")
+        except pywintypes.error as error:
+            raise error_from_code(error.winerror, None, "listing pipes") from None
+        return sorted(
+            (
+                PipeListing(
+                    name=rf"\\.\pipe\{entry[8]}",
+                    type=None,
+                    direction=None,
+                    instances=entry[5],
+                    max_instances=None,
+                    pid=None,
+                    user=None,
+                )
+                for entry in found
+            ),
+            key=lambda listing: listing.name,
+        )
+
+    def instances_closed(self) -> int:
+        """See Transport.instances_closed."""
+        return closed_count()
+
+    def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
+        """See Transport.wait_instance_closed. It may return early: nothing tells of other processes' instances."""
+        event = closed_event(seen)
+        if event is None:
+            return
+        patience = _PAUSE if self._others_own(name) else 1.0
+        if wait_for_any((int(event),), patience if timeout is None else min(patience, timeout)) is None and (
+            timeout is not None and timeout <= patience
+        ):
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path)
+
+    def _others_own(self, name: PipeName) -> bool:
+        """Whether other processes own instances of a name, as far as that can be told."""
+        own = [file for file in list(own_instances) if file.name == name.path]
+        for file in own:
+            with contextlib.suppress(PipeError):
+                return bool(file.ask(win32pipe.GetNamedPipeHandleState)[1] > len(own))
+        return True
+
+    def wake_waiting_listeners(self) -> None:
+        """See Transport.wake_waiting_listeners."""
+        tell_closed()
+
+
+TRANSPORT = NativeTransport()

@@ -1,0 +1,421 @@
+"""Connected pipes of this machine on Windows, as the public classes."""
+
+# ruff: noqa: E402 - what follows the assertion is for Windows only
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "win32"  # noqa: S101 - for type checkers
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+import win32file
+import win32pipe
+
+from npipe.errors import (
+    PipeAccessError,
+    PipeArgumentError,
+    PipeBusyError,
+    PipeClosedError,
+    PipeMessageTooLargeError,
+    PipeStateError,
+    PipeTimeoutError,
+    WinError,
+)
+from npipe.options import ACCESS_WRITE, Peek, Peer, PipeInfo, check_timeout, direction_name
+from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+from npipe.transports.native_access import user_of
+from npipe.transports.native_handles import SLICE, File, bytes_of, close_file, deadline_of, own_instances, time_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from npipe.transports import CreateOptions
+
+__all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
+
+READ_SIZE: Final = 65536
+_NOTHING: Final = memoryview(bytearray())
+_MESSAGE: Final = 4
+_READ_MESSAGE: Final = 2
+_UNLIMITED: Final = 255
+
+
+class Asks(Protocol):
+    """A handle that can be asked what does not wait."""
+
+    name: str
+    closed: bool
+
+    def ask(self, question: Callable[[Any], Any], doing: str | None = None) -> Any:
+        """Make a call that does not wait, and return its result."""
+
+
+class Described:
+    """What a pipe tells of itself, for every face; and what of its data is taken from Windows and not delivered."""
+
+    _file: Asks
+    _is_server: bool
+    _direction: int
+    _doing = "reading"  # for errors
+    _options: CreateOptions | None = None  # a server's
+    _head: bytes | None = None  # of a message, or of the stream
+    _unfinished = False  # the rest of that message is still in the pipe
+    _partial = False  # the caller has had a part of the message
+
+    @property
+    def name(self) -> str:
+        """See Pipe.name."""
+        return self._file.name
+
+    @property
+    def closed(self) -> bool:
+        """See Pipe.closed."""
+        return self._file.closed
+
+    def _keep(self, data: memoryview | bytes, *, unfinished: bool) -> None:
+        """Keep what an interrupted read has taken, behind what is kept already."""
+        self._head = (self._head or b"") + bytes(data)
+        self._unfinished = unfinished
+
+    def _take_head(self, view: memoryview) -> tuple[int, bool]:
+        """Deliver what is kept of a message; return the number of bytes, and whether that ends the read."""
+        if self._head is None:
+            return 0, False
+        left = self._peek(0)[3] if self._unfinished else 0
+        taken = min(len(view), len(self._head))
+        view[:taken] = self._head[:taken]
+        rest = self._head[taken:]
+        self._partial = (bool(rest) or left > 0) and (taken > 0 or self._partial)
+        if rest:
+            self._head = rest
+            return taken, True
+        self._head, self._unfinished = None, False  # Windows knows how much of the message is left
+        return taken, left == 0 or taken == len(view)
+
+    def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
+        head = self._head
+        kept = b"" if head is None else head
+        message, data, available, left = self._peek(max(0, size - len(kept)))
+        if head is not None and message and not self._unfinished:
+            data = kept[:size]
+            return Peek(data, len(kept) + available, len(kept) - len(data))
+        total = len(kept) + len(data) + left
+        data = (kept + data)[:size]
+        return Peek(data, len(kept) + available, total - len(data) if message else 0)
+
+    def _peek(self, size: int) -> tuple[bool, bytes, int, int]:
+        data, available, left = self._file.ask(lambda handle: win32pipe.PeekNamedPipe(handle, size), "peeking")
+        message = bool(self._info()[0] & _MESSAGE)
+        return message, data, available, left if message else 0
+
+    def _info(self) -> tuple[int, int, int, int]:
+        information: tuple[int, int, int, int] = self._file.ask(win32pipe.GetNamedPipeInfo)
+        return information
+
+    @property
+    def peer(self) -> Peer:
+        """See Pipe.peer."""
+        function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
+        pid = self._file.ask(function, "asking for the peer")
+        return Peer(pid=pid, uid=None, user=user_of(pid), host=socket.gethostname())
+
+    @property
+    def info(self) -> PipeInfo:
+        """See Pipe.info."""
+        try:
+            flags, out_size, in_size, maximum = self._info()
+            mode, instances = self._file.ask(win32pipe.GetNamedPipeHandleState)[:2]
+        except PipeAccessError:  # an outbound server may not ask (SEMANTICS §9.2), but has created it
+            options = self._options
+            if options is None:
+                raise
+            flags, mode = (_MESSAGE, _READ_MESSAGE) if options.message_mode else (0, 0)
+            out_size, in_size, maximum = options.out_buffer_size, options.in_buffer_size, options.max_instances
+            instances = sum(file.name == self.name for file in list(own_instances))
+        return PipeInfo(
+            name=self.name,
+            type="message" if flags & _MESSAGE else "byte",
+            read_mode="message" if mode & _READ_MESSAGE else "byte",
+            direction=direction_name(self._direction),
+            is_server=self._is_server,
+            in_buffer_size=in_size,
+            out_buffer_size=out_size,
+            max_instances=maximum if 0 < maximum < _UNLIMITED else None,
+            instances=instances,
+        )
+
+
+class LongestMessage:
+    """The limit of what `recv` accepts."""
+
+    _doing = "receiving a message"
+    _most = 0xFFFFFFFF
+
+    @property
+    def max_message_size(self) -> int:
+        """See MessagePipe.max_message_size."""
+        return self._most
+
+    @max_message_size.setter
+    def max_message_size(self, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"max_message_size is a whole number, not {type(size).__name__}")
+        if not 0 <= size <= 0xFFFFFFFF:
+            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"max_message_size is 0 to {0xFFFFFFFF}")
+        self._most = size
+
+
+class _Native(Described):
+    """What the two pipe classes share."""
+
+    _file: File
+
+    def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
+        self._file = file
+        self._access = access
+        self._is_server = is_server
+        self._direction = direction
+        self._on_close: Callable[[bool], None] | None = None
+        self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
+        self._buffer = bytearray(READ_SIZE)
+
+    def adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
+        """Be a server's: made with `options`; `on_close` is called, once, at the end, with whether to discard."""
+        self._options = options
+        self._on_close = on_close
+
+    def _read(self, buffer: memoryview, timeout: float | None) -> tuple[int, int]:
+        """ReadFile; the caller has the lock."""
+        handle = self._file.handle
+
+        def keep(code: int, count: int) -> None:
+            self._keep(buffer[:count], unfinished=code == WinError.MORE_DATA)
+
+        return self._file.run(lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, self._doing, keep=keep)
+
+    def _begin_read(self, timeout: float | None) -> float | None:
+        """Take the lock for reading; return the deadline."""
+        if self._reading.acquire(blocking=False):
+            if self._file.closed:
+                self._reading.release()
+                raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+            return deadline_of(timeout)
+        deadline = deadline_of(timeout)
+        if self._file.closed:
+            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+        # In slices, for Ctrl-C does not end the wait for a lock.
+        while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
+        if self._file.closed:
+            self._reading.release()
+            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, self._doing, "it was closed in this process")
+        return deadline
+
+    def _write(self, data: ReadableBuffer, timeout: float | None) -> int:
+        content = bytes_of(data)
+        handle = self._file.handle
+        self._file.run(
+            lambda ov: win32file.WriteFile(handle, content, ov)[0], check_timeout(timeout), "writing", writing=True
+        )
+        return len(content)
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        """See Pipe.flush."""
+        timeout = check_timeout(timeout)
+        if not self._access & ACCESS_WRITE and not self.closed:
+            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+        self._file.flush(timeout)
+
+    def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """See Pipe.close."""
+        self._end(check_timeout(timeout), discard=False)
+
+    def abort(self) -> None:
+        """See Pipe.abort. What a client has written stays readable: on Windows nothing takes that back."""
+        self._end(0.0, discard=True)
+
+    def _end(self, drain: float | None, *, discard: bool) -> None:
+        if not self._file.end(drain):
+            return
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(discard)
+        close_file(self._file, discard=discard and self._is_server)
+
+    def fileno(self) -> NoReturn:
+        """See Pipe.fileno: Windows' select is for sockets only, and asyncio has npipe.aio."""
+        self._file.ask(lambda _: None, "asking for a descriptor")
+        detail = "a pipe is no socket, and select takes nothing else on Windows"
+        raise PipeStateError(WinError.NOT_SUPPORTED, self.name, "asking for a descriptor", detail)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, {'closed' if self.closed else 'open'}>"
+
+
+class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
+    """A message pipe of this machine."""
+
+    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+        """See MessagePipe.send."""
+        self._write(data, timeout)
+
+    def recv(self, *, timeout: float | None = None) -> bytes:
+        """See MessagePipe.recv."""
+        deadline = self._begin_read(check_timeout(timeout))
+        try:
+            return self._message(deadline)
+        finally:
+            self._reading.release()
+
+    def _message(self, deadline: float | None) -> bytes:
+        """Return the next message, or the rest of one that was read in part.
+
+        A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
+        writer gives up in the midst of that vanishes, and the rest of the next message cannot be told from its rest.
+        """
+        while self._head is None:
+            code, _ = self._read(_NOTHING, time_left(deadline))
+            if code == WinError.SUCCESS:
+                return self._delivered(b"")
+            message = self._whole()
+            if message is not None:
+                return message
+            if deadline is not None and time.monotonic() >= deadline:
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
+        message = self._rest()
+        return self._message(deadline) if message is None else message
+
+    def _delivered(self, message: bytes) -> bytes:
+        self._head, self._unfinished, self._partial = None, False, False
+        return message
+
+    def _whole(self) -> bytes | None:
+        """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
+        size = self._peek(0)[3]
+        if size > self._most:
+            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        if not size:
+            return None
+        view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))
+        try:
+            code, count = self._read(view, 0.0)
+        except PipeTimeoutError:
+            return None
+        if code == WinError.SUCCESS:
+            return self._delivered(bytes(view[:count]))
+        self._keep(view[:count], unfinished=True)  # another one by now, which is longer
+        return self._rest()
+
+    def _rest(self) -> bytes | None:
+        """Return the message that _head is the beginning of; None when its writer has given up the rest."""
+        left = self._peek(0)[3] if self._unfinished else 0
+        head, unfinished = self._head or b"", self._unfinished
+        if len(head) + left > self._most:
+            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        if not unfinished:
+            return self._delivered(head)
+        self._head, self._unfinished = None, False
+        if not left:
+            return None
+        rest = memoryview(bytearray(left))
+        try:
+            code, count = self._read(rest, 0.0)
+        except PipeTimeoutError:
+            return None
+        if code == WinError.SUCCESS:
+            return self._delivered(head + rest[:count])
+        self._keep(rest[:count], unfinished=True)
+        return None
+
+    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See MessagePipe.recv_into."""
+        deadline = self._begin_read(check_timeout(timeout))
+        try:
+            view = memoryview(buffer).cast("B")
+            taken, over = self._take_head(view)
+            if over:
+                return taken
+            code, count = self._read(view[taken:], time_left(deadline))
+            # A read of nothing (234 too, when there is a message) has begun with none.
+            self._partial = code == WinError.MORE_DATA and (self._partial or taken + count > 0)
+            return taken + count
+        finally:
+            self._reading.release()
+
+    @property
+    def more_data(self) -> bool:
+        """See MessagePipe.more_data."""
+        return self._partial
+
+    def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
+        """See MessagePipe.transact."""
+        timeout = check_timeout(timeout)
+        content = bytes_of(data)
+        self._file.ask(lambda _: None, "transacting")
+        # Another thread's read is one that is pending (SEMANTICS §8.1).
+        if not self._reading.acquire(blocking=False):
+            raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
+        try:
+            if self._head is not None:
+                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+            handle = self._file.handle
+            transact_named_pipe: Any = win32pipe.TransactNamedPipe  # the stubs say that it takes and returns text
+            deadline = deadline_of(timeout)
+
+            def keep(code: int, _count: int) -> None:
+                if code == WinError.SUCCESS:
+                    self._keep(b"", unfinished=False)
+
+            # With room for nothing: the answer stays there, to be read whole.
+            code, _ = self._file.run(
+                lambda ov: transact_named_pipe(handle, content, _NOTHING, ov)[0],
+                timeout,
+                "transacting",
+                writing=False,
+                keep=keep,
+            )
+            return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
+        finally:
+            self._reading.release()
+
+
+class NativeStreamPipe(_Native, StreamPipe):
+    """A byte pipe of this machine, or a message pipe read as bytes."""
+
+    def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
+        """See StreamPipe.write."""
+        return self._write(data, timeout)
+
+    def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See StreamPipe.readinto."""
+        deadline = self._begin_read(check_timeout(timeout))
+        try:
+            return self._read_bytes(memoryview(buffer).cast("B"), time_left(deadline))
+        finally:
+            self._reading.release()
+
+    def _read_bytes(self, view: memoryview, timeout: float | None) -> int:
+        if self._head is not None:  # of a read that was interrupted
+            count = min(len(view), len(self._head))
+            view[:count] = self._head[:count]
+            self._head = self._head[count:] or None
+            return count
+        return self._read(view, timeout)[1]
+
+    def _read_some(self, size: int, timeout: float | None) -> bytes:
+        deadline = self._begin_read(check_timeout(timeout))
+        try:
+            view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))[:size]
+            count = self._read_bytes(view, time_left(deadline))
+            return bytes(view[:count])
+        finally:
+            self._reading.release()
