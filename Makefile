@@ -9,7 +9,7 @@ SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers bench clean
+.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers setup-windows test-windows wheels bench clean
 .PHONY: test-faults test-fuzz test-model test-valgrind test-aarch64 test-asan-python
 
 demo: build/stamp-package
@@ -21,8 +21,10 @@ lint: build/stamp-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# As it is on Linux, and as it is on Windows.
 types: build/stamp-tools
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file scripts/windows/mypy.ini
 
 test-c: build/stamp-tools
 	$(ENV) scripts/build-c.sh build/c -Dtests=true -Dwerror=true
@@ -80,6 +82,17 @@ test-aarch64: build/stamp-tools
 # The Python suites with the extension under the address sanitizer.
 test-asan-python: build/stamp-package
 	$(ENV) scripts/test-asan-python.sh build/asan $(PYTEST_ARGS)
+
+# The package on CPython for Windows, under Wine: build/windows keeps all of it.
+setup-windows: build/stamp-tools
+	@$(PY) scripts/windows/setup.py
+
+test-windows: build/stamp-tools
+	PYTHON=$(PY) scripts/windows/test.sh $(PYTEST_ARGS)
+
+# The wheels for Linux and for Windows in dist/, each installed into an environment of its own and tried.
+wheels: build/stamp-tools
+	$(ENV) $(PY) scripts/wheels.py
 
 bench: build/stamp-bench
 	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true

@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import uvloop
-from blockbuster import blockbuster_ctx
 
 import npipe.aio
 
@@ -20,14 +18,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEADLINE = 30.0
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.SelectorEventLoop,
-    "uvloop": uvloop.new_event_loop,
-}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]]
+if sys.platform == "win32":
+    LOOPS = {"asyncio": asyncio.ProactorEventLoop}
+    nothing_blocks = contextlib.nullcontext  # CreateFile and the like are calls that Windows may take its time for
+else:
+    import uvloop
+    from blockbuster import blockbuster_ctx as nothing_blocks
+
+    LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
 
 def descriptors() -> int:
-    """How many descriptors this process has open."""
+    """How many descriptors, or handles, this process has open."""
+    if sys.platform == "win32":
+        import ctypes
+
+        count = ctypes.c_uint32()
+        assert ctypes.windll.kernel32.GetProcessHandleCount(ctypes.c_void_p(-1), ctypes.byref(count))
+        return count.value
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -41,7 +50,7 @@ def run(main: Coroutine[Any, Any, T], kind: str = "asyncio") -> T:
         assert not left, f"tasks are left: {left}"
         return result
 
-    with blockbuster_ctx(), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+    with nothing_blocks(), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
         result = runner.run(bounded())
     gc.collect()
     return result

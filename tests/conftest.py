@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
+if sys.platform == "win32":
+    if TYPE_CHECKING:
+        from tests.windows import differences
+    else:
+        from windows import differences
+
+    collect_ignore = list(differences.LINUX)
+
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        """Some tests are expected to fail on Windows, each for a reason."""
+        differences.mark(items)
+
+    def pytest_report_header() -> list[str]:
+        """Say what is left out, and why."""
+        return [f"not on Windows: {path} ({reason})" for path, reason in differences.LINUX.items()]
+
+
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root folder of this test's pipes; not there until something makes it."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -14,17 +15,24 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest
 
-from npipe import _engine
 from npipe.errors import PipeError
 from npipe.names import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-T = TypeVar("T")
+if sys.platform == "win32":
+    if TYPE_CHECKING:
+        from tests.windows import handles as system
+    else:
+        from windows import handles as system
+else:
+    from npipe import _engine as system
 
-Handle = _engine.Handle
-MessageHandle = _engine.MessageHandle
+Handle = system.Handle
+MessageHandle = system.MessageHandle
+
+T = TypeVar("T")
 
 DEADLINE = 5.0  # seconds for what should happen at once
 BYTE, MESSAGE = 0, 4
@@ -35,6 +43,7 @@ GENERIC_READ, GENERIC_WRITE, READ_WRITE, NOTHING = 1 | 4, 2 | 8, 15, 4
 
 _FUTEX = (202, 98)  # system calls' numbers on x86-64 and on arm64
 _POLL = (7, 271, 73, 232, 281, 22)
+_SAMPLES = 50  # looks, a millisecond apart
 _WAIT_BITSET = 9  # without FUTEX_PRIVATE_FLAG: never one of the interpreter's own locks
 
 
@@ -80,7 +89,7 @@ def open_client(name: str, *, access: int = READ_WRITE, mode: int | None = None)
 
 def wait_named(name: str, timeout: float | None, *, use_default: bool = False) -> None:
     """WaitNamedPipe."""
-    _engine.wait_named_pipe(*place(name), timeout, use_default)
+    system.wait_named_pipe(*place(name), timeout, use_default)
 
 
 def connected(
@@ -183,7 +192,27 @@ class Background(Generic[T]):
         return self
 
     def _sleeps(self) -> bool:
+        if sys.platform == "win32":
+            return self._waits_on_windows()
         return self._thread.native_id is not None and asleep(os.getpid(), self._thread.native_id)
+
+    def _waits_on_windows(self) -> bool:
+        """Whether the thread is in a function that waits, which is after its operation was started.
+
+        In a call of pywin32's there is nothing to see but that it stays there.
+        """
+        seen = set()
+        for _ in range(_SAMPLES):
+            frame = innermost = sys._current_frames().get(self._thread.ident or 0)
+            while frame is not None and not Path(frame.f_code.co_filename).name.startswith("native"):
+                frame = frame.f_back
+            if frame is not None and frame.f_code.co_name in ("wait_for_any", "wait_named_pipe", "_begin_read"):
+                return True
+            if frame is not None or innermost is None:
+                return False
+            seen.add((innermost.f_code, innermost.f_lasti))
+            time.sleep(0.001)
+        return len(seen) == 1
 
     def result(self, deadline: float = DEADLINE) -> T:
         """What the call returned or raised; fails when it is not over in time."""
@@ -241,6 +270,8 @@ def requests_held(name: str, owner: int | None = None) -> int:
 
 def settle(name: str) -> None:
     """Returns when the owners of a pipe have said what they had to say: each counts a request before he answers it."""
+    if sys.platform == "win32":
+        pytest.fail("the engine's protocol")
     for path in (Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder).glob("s*"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as query:
             query.settimeout(DEADLINE)

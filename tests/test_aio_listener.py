@@ -11,9 +11,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import descriptors, run, turns
+    from tests.aio_helpers import LOOPS, descriptors, run, turns
 else:
-    from aio_helpers import descriptors, run, turns
+    from aio_helpers import LOOPS, descriptors, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.conftest import Child
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

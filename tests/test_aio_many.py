@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,11 +67,14 @@ CLIENTS = """
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("kind", sorted(LOOPS))
 def test_a_thousand_clients_lose_nothing_and_leave_nothing(kind: str, name: str, child: Callable[..., Child]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < 1200:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < 1200:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     most = 0
 
     async def serve_all() -> None:

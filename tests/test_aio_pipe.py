@@ -11,9 +11,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import descriptors, pair, run, turns
+    from tests.aio_helpers import LOOPS, descriptors, pair, run, turns
 else:
-    from aio_helpers import descriptors, pair, run, turns
+    from aio_helpers import LOOPS, descriptors, pair, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SIZES = (0, 1, 127, 128, 5000, 65535, 65536, 65537, 200_000, 3_000_000)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -13,12 +13,12 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import run, turns
+    from tests.aio_helpers import LOOPS, run, turns
 else:
-    from aio_helpers import run, turns
+    from aio_helpers import LOOPS, run, turns
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import uvloop
 
 import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import run, turns
+    from tests.aio_helpers import LOOPS, run, turns
 else:
-    from aio_helpers import run, turns
+    from aio_helpers import LOOPS, run, turns
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -88,11 +88,18 @@ class Client(asyncio.Protocol):
         self.lost.set()
 
 
-class UvLoop(npipe.aio.PipeLoopMixin, uvloop.Loop):  # type: ignore[misc]  # its stubs differ from typeshed
-    """uvloop with the two methods."""
+LOOP_CLASSES: list[type[asyncio.AbstractEventLoop]] = [npipe.aio.PipeEventLoop]
+
+if sys.platform != "win32":
+    import uvloop
+
+    class UvLoop(npipe.aio.PipeLoopMixin, uvloop.Loop):  # type: ignore[misc]  # its stubs differ from typeshed
+        """uvloop with the two methods."""
+
+    LOOP_CLASSES.append(UvLoop)
 
 
-@pytest.mark.parametrize("loop_class", [npipe.aio.PipeEventLoop, UvLoop])
+@pytest.mark.parametrize("loop_class", LOOP_CLASSES)
 def test_code_for_the_proactor_loop_runs(name: str, loop_class: type[asyncio.AbstractEventLoop]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

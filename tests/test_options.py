@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import grp
 import math
 import os
-import pwd
 import subprocess
 import sys
 from decimal import Decimal
@@ -33,7 +31,15 @@ from npipe.options import (
     validate_instances,
 )
 
-ME = os.geteuid()
+if sys.platform == "win32":
+    ME = GROUP = -1
+    MY_NAME = MY_GROUP = ""
+else:
+    import grp
+    import pwd
+
+    ME, GROUP = os.geteuid(), os.getegid()
+    MY_NAME, MY_GROUP = pwd.getpwuid(ME).pw_name, grp.getgrgid(GROUP).gr_name
 
 
 # --- Words
@@ -197,16 +203,14 @@ def test_everyone_is_everyone() -> None:
 
 
 def test_group_is_found_by_name_or_number() -> None:
-    gid = os.getegid()
-    group = grp.getgrgid(gid).gr_name
+    gid, group = GROUP, MY_GROUP
     assert parse_security(f"group:{group}") == Security(groups=(group,))
     assert parse_security(f"group:{group}").resolve().gids == (gid,)
     assert parse_security(f"group:{gid}").resolve().gids == (gid,)
 
 
 def test_users_and_groups_are_sorted_and_counted_once() -> None:
-    me = pwd.getpwuid(ME).pw_name
-    security = Security(users=(70001, me, "70000", ME), groups=(70003, 70002, "70003"))
+    security = Security(users=(70001, MY_NAME, "70000", ME), groups=(70003, 70002, "70003"))
     assert security.resolve() == AccessRule(tuple(sorted({ME, 70000, 70001})), (70002, 70003), everyone=False, access=3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,7 +120,9 @@ def test_a_message_larger_than_the_ring_is_seen_in_full_while_its_writer_is_bloc
 
 
 @pytest.mark.xfail(
-    reason="docs/design.md, known limits: a peek over several long writes ends with the ring", strict=True
+    sys.platform != "win32",
+    reason="docs/design.md, known limits: a peek over several long writes ends with the ring",
+    strict=True,
 )
 def test_a_byte_peek_sees_across_entries_larger_than_the_ring(name: str) -> None:
     server, client = h.connected(name, type=h.BYTE, quota=10)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,14 @@ else:
     import helpers as h
     import win32_helpers as w
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
-NOBODY = pwd.getpwnam("nobody")
+if sys.platform == "win32":
+    AS_ROOT = pytest.mark.skip(reason="Windows: nobody starts programs as others without their password")
+    UID = GID = 0
+else:
+    import pwd
+
+    AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
+    UID, GID = pwd.getpwnam("nobody")[2:4]
 
 # --- Synchronous handles serialise (SEMANTICS §6.4)
 
@@ -130,7 +136,7 @@ def test_a_thread_of_root_acts_as_the_client_after_a_read_and_no_other_thread_do
     name: str, child: Start, world: Path
 ) -> None:
     server = w.create(name, sa=everyone())
-    client = child(CLIENT, name, str(NOBODY.pw_uid), str(NOBODY.pw_gid), env={"NPIPE_ROOT": str(world)})
+    client = child(CLIENT, name, str(UID), str(GID), env={"NPIPE_ROOT": str(world)})
     assert w.code_of(win32security.ImpersonateNamedPipeClient, server) == 1368
     client.say("rw")
     assert client.line() == "0"
@@ -148,8 +154,8 @@ def test_a_thread_of_root_acts_as_the_client_after_a_read_and_no_other_thread_do
         main = Path(f"/proc/self/task/{os.getpid()}/status").read_text()
     finally:
         win32security.RevertToSelf()
-    assert while_acting[1] == NOBODY.pw_uid
-    assert while_acting[3] == NOBODY.pw_gid
+    assert while_acting[1] == UID
+    assert while_acting[3] == GID
     assert main
     assert identity() == before
     win32security.RevertToSelf()
@@ -159,7 +165,7 @@ def test_a_thread_of_root_acts_as_the_client_after_a_read_and_no_other_thread_do
 @AS_ROOT
 def test_what_one_thread_acts_as_leaves_the_main_thread_alone(name: str, child: Start, world: Path) -> None:
     server = w.create(name, sa=everyone())
-    client = child(CLIENT, name, str(NOBODY.pw_uid), str(NOBODY.pw_gid), env={"NPIPE_ROOT": str(world)})
+    client = child(CLIENT, name, str(UID), str(GID), env={"NPIPE_ROOT": str(world)})
     client.say("rw")
     assert client.line() == "0"
     settle(server)
@@ -182,10 +188,11 @@ def test_what_one_thread_acts_as_leaves_the_main_thread_alone(name: str, child: 
     thread.start()
     assert acting.wait(h.DEADLINE)
     assert identity() == before
+    assert sys.platform != "win32"
     assert os.geteuid() == 0
     leave.set()
     thread.join(h.DEADLINE)
-    assert seen[0][1] == NOBODY.pw_uid
+    assert seen[0][1] == UID
     assert seen[1] == before
 
 
@@ -225,7 +232,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> object:
 
 def descriptor(text: str) -> object:
     attributes = win32security.SECURITY_ATTRIBUTES()
-    sddl = text.format(nobody=f"S-1-22-1-{NOBODY.pw_uid}", group=f"S-1-22-2-{NOBODY.pw_gid}")
+    sddl = text.format(nobody=f"S-1-22-1-{UID}", group=f"S-1-22-2-{GID}")
     attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(sddl, 1)
     return attributes
 
@@ -249,7 +256,7 @@ def test_the_security_descriptor_decides_who_connects(
     name: str, child: Start, world: Path, sa: Callable[[], object], access: str, code: int
 ) -> None:
     server = w.create(name, sa=sa())
-    client = child(CLIENT, name, str(NOBODY.pw_uid), str(NOBODY.pw_gid), env={"NPIPE_ROOT": str(world)})
+    client = child(CLIENT, name, str(UID), str(GID), env={"NPIPE_ROOT": str(world)})
     client.say(access)
     assert client.line() == str(code)
     overlapped = w.with_event()

@@ -1,0 +1,85 @@
+"""The command on Windows: the article's client against each of the servers, each a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEADLINE = 20.0
+TRANSCRIPT = [
+    'Sending 58 byte message: "Default message from client."',
+    "",
+    "Message sent to server, receiving reply as follows:",
+    '"Default answer from server."',
+    "",
+    "<End of message, press ENTER to terminate connection and exit>",
+]
+
+
+@pytest.fixture
+def serve(name: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `npipe serve` with options; it listens when this returns."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "npipe", "serve", name, *options]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stderr is not None
+        assert "listening on" in process.stderr.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(DEADLINE)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "npipe", *arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+
+
+@pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
+def test_the_transcript_is_the_same_with_each_server(name: str, serve: Callable[..., object], model: str) -> None:
+    serve("--model", model)
+    for _ in range(2):
+        client = run("client", name)
+        assert client.stdout.splitlines() == TRANSCRIPT, client.stderr
+        assert client.returncode == 0
+
+
+def test_an_answer_in_pieces(name: str, serve: Callable[..., object]) -> None:
+    serve("--echo")
+    message = "x" * 700
+    assert run("client", name, message).stdout.count('"') == 2 + 2 * 3  # 1402 bytes in pieces of 512
+
+
+def test_wait(name: str, serve: Callable[..., object]) -> None:
+    missing = run("wait", name)
+    assert (missing.returncode, "[WinError 2]" in missing.stderr) == (1, True)
+    serve()
+    assert run("wait", name, "--timeout", "5").returncode == 0
+
+
+def test_a_client_without_a_server(name: str) -> None:
+    client = run("client", name)
+    assert client.stdout == "Could not open pipe. GLE=2\n"
+    assert client.returncode == 1
+
+
+def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) -> None:
+    serve("--answer", "yes", "--encoding", "utf-8")
+    assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
