@@ -9,6 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from npipe import _engine
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,6 +46,10 @@ class Loop(ABC):
     @abstractmethod
     def waker(self, fd: int, wake: Callable[[], bool]) -> Waker:
         """Make a Waker; the descriptor is watched from its first wait on."""
+
+    def pipe_waker(self, handle: _engine.PolledHandle) -> Waker | _engine.LoopWaker:
+        """Make the Waker of a pipe."""
+        return self.waker(handle.poll_socket(), handle.wake)
 
     @abstractmethod
     async def readable(self, fd: int, deadline: float | None) -> bool:
@@ -133,6 +139,10 @@ class AsyncioLoop(Loop):
     def waker(self, fd: int, wake: Callable[[], bool]) -> Waker:
         """See Loop.waker."""
         return AsyncioWaker(self._loop, fd, wake)
+
+    def pipe_waker(self, handle: _engine.PolledHandle) -> _engine.LoopWaker:
+        """See Loop.pipe_waker."""
+        return _engine.LoopWaker(self._loop, handle)
 
     async def readable(self, fd: int, deadline: float | None) -> bool:
         """See Loop.readable."""

@@ -37,6 +37,7 @@ cdef extern from "engine/poll.h" nogil:
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
     uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
     uint32_t np_poll_write_leave(np_handle *, np_poll_write *)
+    bint np_poll_write_ready(const np_poll_write *)
     bint np_poll_all_put(np_handle *)
     uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)
     uint32_t np_poll_flush_step(np_handle *, np_poll_write *)
@@ -136,7 +137,7 @@ cdef class PolledHandle(Handle):
         self.turns = AT_ONCE
         return self.handle == NULL or np_poll_wake(self.handle)
 
-    def spin(self, double seconds):
+    cdef bint spin(self, double seconds) except -1:
         """Waits busily for something to read. Whether there is something."""
         cdef np_handle *handle = self.valid()
         cdef int64_t longest = <int64_t>(seconds * 1e9)
@@ -144,15 +145,6 @@ cdef class PolledHandle(Handle):
         with nogil:
             ready = np_poll_spin(handle, longest)
         return ready
-
-    def rest(self):
-        """The event loop has had a turn."""
-        self.turns = AT_ONCE
-
-    @property
-    def tired(self):
-        """Whether the event loop should have a turn before the next call."""
-        return self.turns <= 0
 
     # ---- Reading
 
@@ -163,7 +155,7 @@ cdef class PolledHandle(Handle):
                                  "another task is reading from this pipe already, and only one may at a time")
         return 0
 
-    def recv_now(self):
+    cdef bytes recv_now(self):
         """The next message if it is there in full."""
         cdef uint32_t size = 0, code
         cdef bytes data
@@ -182,12 +174,12 @@ cdef class PolledHandle(Handle):
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return data
 
-    def begin_reading(self):
+    cdef int begin_reading(self) except -1:
         """Takes the turn to read, until `end_reading`."""
         self.check_turn()
         self.is_reading = True
 
-    def end_reading(self):
+    cdef int end_reading(self) except -1:
         """Gives the turn back; what was copied and not delivered is as if it had not been read."""
         self.is_reading = False
         if self.handle != NULL and self.reading.link != NULL:
@@ -195,7 +187,7 @@ cdef class PolledHandle(Handle):
         self.message = None
         self.target = None
 
-    def recv_step(self):
+    cdef bytes recv_step(self):
         """The next whole message, or None."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
@@ -236,7 +228,7 @@ cdef class PolledHandle(Handle):
             if code != NP_RETRY:
                 raise failure(code, self.name, "receiving a message")
 
-    def read_now(self, uint32_t size):
+    cdef bytes read_now(self, uint32_t size):
         """Bytes that are there, at most `size`, or the next message's as far as they go; None if there are none."""
         cdef np_wait wait = only_try()
         cdef uint32_t count = 0, code
@@ -251,7 +243,7 @@ cdef class PolledHandle(Handle):
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return data if count == size else data[:count]
 
-    def read_into_now(self, buffer):
+    cdef object read_into_now(self, buffer):
         """The same into a buffer: the number of bytes."""
         cdef np_wait wait = only_try()
         cdef uint32_t count = 0, code
@@ -266,7 +258,7 @@ cdef class PolledHandle(Handle):
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count
 
-    def read_into_step(self, buffer):
+    cdef object read_into_step(self, buffer):
         """The number of bytes read into `buffer`, which is the same until `end_reading`; or None."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code = NP_OK
@@ -285,7 +277,7 @@ cdef class PolledHandle(Handle):
 
     # ---- Writing
 
-    def write_now(self, data):
+    cdef bint write_now(self, data) except -1:
         """Whether all of it was written at once; behind what is pending it is not."""
         cdef np_wait wait
         cdef uint32_t count, code
@@ -322,7 +314,7 @@ cdef class PolledHandle(Handle):
         pending.owner = self
         return pending
 
-    def begin_flush(self):
+    cdef PendingFlush begin_flush(self):
         """A PendingFlush, or None if nothing is unread."""
         cdef np_handle *handle = self.valid()
         cdef PendingFlush pending = PendingFlush.__new__(PendingFlush)
@@ -338,7 +330,7 @@ cdef class PolledHandle(Handle):
         """Whether all writes stand in the ring, where a close leaves them."""
         return self.handle == NULL or np_poll_all_put(self.handle)
 
-    def check_transaction(self):
+    cdef int check_transaction(self) except -1:
         """Raises why a transaction may not begin (SEMANTICS §8.1)."""
         cdef uint32_t code = np_poll_transact_check(self.valid())
         if code != NP_OK:
@@ -360,7 +352,7 @@ cdef class PendingWrite:
         if self.write.link != NULL and self.owner is not None and self.owner.handle != NULL:
             np_poll_write_leave(self.owner.handle, &self.write)
 
-    def step(self):
+    cpdef bint step(self) except -1:
         """Whether it is complete. Raises PipeClosedError (109, 233)."""
         cdef uint32_t code = np_poll_write_step(self.owner.valid(), &self.write)
         if code == NP_WOULD_WAIT:
@@ -398,7 +390,7 @@ cdef class PendingFlush:
     def __dealloc__(self):
         self.leave()
 
-    def step(self):
+    cdef bint step(self) except -1:
         """Whether everything is read. Raises PipeClosedError (109, 233)."""
         cdef uint32_t code = np_poll_flush_step(self.owner.valid(), &self.flush)
         if code == NP_WOULD_WAIT:
@@ -407,7 +399,7 @@ cdef class PendingFlush:
             raise failure(code, self.owner.name, "flushing")
         return True
 
-    cpdef leave(self):
+    cdef void leave(self) noexcept:
         """Nobody waits any longer."""
         if self.flush.link != NULL and self.owner is not None and self.owner.handle != NULL:
             np_poll_flush_leave(self.owner.handle, &self.flush)

@@ -315,6 +315,11 @@ uint32_t np_poll_write_step(struct np_handle *handle, struct np_poll_write *writ
     return code;
 }
 
+bool np_poll_write_ready(const struct np_poll_write *write)
+{
+    return !write->link || write->op.done || !np_link_quiet(write->link);
+}
+
 #ifndef WITHDRAW_PATIENCE_NS /* the fuzzers have none */
 #define WITHDRAW_PATIENCE_NS INT64_C(50000000) /* a reader copies for microseconds, if nothing takes its processor away; an event loop does not wait for one that was stopped */
 #endif

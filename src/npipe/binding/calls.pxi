@@ -1,0 +1,669 @@
+# The calls of npipe.aio's pipes: awaitables that try first, and go through the event loop only if that is not enough.
+
+from cpython.object cimport PyObject
+
+from time import monotonic
+
+from npipe.errors import PipeClosedError, PipeTimeoutError
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(object, object, PyObject **)
+    void Py_INCREF(object)
+    void Py_DECREF(object)
+    void PyErr_SetObject(object, object)
+    int PyErr_WarnFormat(object, Py_ssize_t, const char *, const char *) except -1
+
+
+cdef class LoopWaker:
+    """Wakes a pipe's calls on asyncio's selector loop, uvloop, or any other with add_reader.
+
+    The descriptor stays registered from the first wait to the end of the connection.
+    """
+
+    cdef object loop, create_future
+    cdef PolledHandle handle
+    cdef int fd
+    cdef bint watched, closed
+    cdef list waiting  # Calls with a future
+
+    def __cinit__(self, loop, PolledHandle handle not None):
+        self.loop = loop
+        self.create_future = loop.create_future
+        self.handle = handle
+        self.fd = handle.poll_socket()
+        self.watched = self.closed = False
+        self.waiting = []
+
+    def on_readable(self):
+        """The link's socket has something to say."""
+        cdef bint gone = self.handle.wake()
+        if gone:
+            self.unwatch()
+        if self.waiting:
+            self.wake(not gone)
+
+    cdef int wake(self, bint only_ready) except -1:
+        """Let those look again for whom there may be something to see."""
+        cdef Call call
+        for call in list(self.waiting):
+            if not only_ready or call.may_go_on():
+                call.wake()
+        return 0
+
+    def wake_all(self):
+        """Let all waiting tasks look again."""
+        self.wake(False)
+
+    cdef int unwatch(self) except -1:
+        if self.watched:
+            self.watched = False
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self.fd)
+        return 0
+
+    cdef object wait(self, Call call):
+        """A future that is done when `call` shall look again."""
+        future = self.create_future()
+        if self.closed:
+            future.set_result(None)
+        elif not self.watched:
+            self.loop.add_reader(self.fd, self.on_readable)
+            self.watched = True
+        self.waiting.append(call)
+        return future
+
+    def close(self):
+        """Let the descriptor go, before it is closed, and wake all who wait."""
+        self.closed = True
+        self.unwatch()
+        if self.waiting and not self.loop.is_closed():
+            self.wake(False)
+
+
+cdef class LoopPipe:
+    """What npipe.aio.Pipe stands on."""
+
+    cdef readonly PolledHandle _handle
+    cdef readonly object _loop, _waker
+    cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
+    cdef public double busy_wait
+    cdef public bytes _kept  # what a read of all had read when it was cancelled
+
+    def __cinit__(self, *args, **kwargs):
+        self.busy_wait = 0.0
+        self._kept = b""
+
+    def _set_up(self, PolledHandle handle not None, loop, waker):
+        self._handle = handle
+        self._loop = loop
+        self._waker = waker
+        self.native = waker if type(waker) is LoopWaker else None
+
+    def _next_wake(self, deadline):
+        """Wait for the next wake, until `deadline` (time.monotonic, or None): whether it came."""
+        cdef Pause call = Pause.__new__(Pause)
+        call.prepare(self, None, "Pipe._next_wake")
+        if deadline is not None:
+            call.deadline = deadline
+        return call
+
+    def flush(self, *, timeout=None):
+        """Wait until the peer has read everything written before this call; see npipe.Pipe.flush.
+
+        Cancelled, it has changed nothing.
+        """
+        cdef Flush call = Flush.__new__(Flush)
+        call.prepare(self, timeout, "Pipe.flush")
+        return call
+
+
+cdef class LoopMessagePipe(LoopPipe):
+    """What npipe.aio.MessagePipe stands on."""
+
+    def send(self, data, *, timeout=None):
+        """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
+
+        Cancelled, or out of time, nothing of it is sent, as a rule. If all of it was sent in just that moment, or the
+        peer (one that reads bytes, or parts with recv_into) has read a part of it already, all of it is: the rest goes
+        on in the background, and `close` waits for it. In the rare case that the peer begins to read a part while the
+        message is being taken back, the pipe is closed, and the next call says so (109). Raises as
+        npipe.MessagePipe.send.
+        """
+        cdef Write call = Write.__new__(Write)
+        call.prepare(self, timeout, "MessagePipe.send")
+        call.data = data
+        return call
+
+    def recv(self, *, timeout=None):
+        """Return the next whole message, of any length up to `max_message_size`.
+
+        Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
+        npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
+        """
+        cdef Receive call = Receive.__new__(Receive)
+        call.prepare(self, timeout, "MessagePipe.recv")
+        return call
+
+    def recv_into(self, buffer, *, timeout=None):
+        """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
+
+        Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
+        npipe.MessagePipe.recv_into.
+        """
+        cdef ReadInto call = ReadInto.__new__(ReadInto)
+        call.prepare(self, timeout, "MessagePipe.recv_into")
+        call.data = buffer
+        return call
+
+    def transact(self, data, *, timeout=None):
+        """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
+
+        Cancelled, or out of time, the request stays sent, and its answer is the next message.
+        """
+        cdef Transact call = Transact.__new__(Transact)
+        call.prepare(self, timeout, "MessagePipe.transact")
+        call.data = data
+        return call
+
+
+cdef class LoopStreamPipe(LoopPipe):
+    """What npipe.aio.StreamPipe stands on."""
+
+    def readinto(self, buffer, *, timeout=None):
+        """Read what is there, at least one byte, into `buffer`; return the number of bytes.
+
+        Cancelled, or out of time, it has consumed nothing. Raises as npipe.StreamPipe.readinto, and PipeStateError
+        (170).
+        """
+        cdef ReadInto call = ReadInto.__new__(ReadInto)
+        call.prepare(self, timeout, "StreamPipe.readinto")
+        call.data = buffer
+        return call
+
+    def _read_some(self, Py_ssize_t size, timeout):
+        """What is there, at least one byte and at most `size`."""
+        cdef ReadSome call = ReadSome.__new__(ReadSome)
+        call.prepare(self, timeout, "StreamPipe.read")
+        call.size = size
+        return call
+
+    def write(self, data, *, timeout=None):
+        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is."""
+        cdef Write call = Write.__new__(Write)
+        call.prepare(self, timeout, "StreamPipe.write")
+        call.data = data
+        call.counts = True
+        return call
+
+
+# ---- What the calls have in common
+
+cdef enum Stage:
+    FRESH     # nobody has awaited it
+    ENTERING
+    BEGINNING
+    LOOKING
+    OVER
+
+cdef double NO_DEADLINE = -1.0
+
+
+@cython.freelist(64)
+@cython.no_gc_clear  # __dealloc__ ends what is under way
+cdef class Call:
+    """An awaitable with a coroutine's methods, for everything that takes coroutines (tasks, gather, start_soon).
+
+    Its first step tries to do without the event loop. On asyncio's loops it then waits in a future, on others in a coroutine
+    of theirs.
+    """
+
+    cdef LoopPipe pipe
+    cdef PolledHandle handle
+    cdef object timeout, result
+    cdef object future  # one of the two while it waits
+    cdef object inner
+    cdef object timer
+    cdef const char *label
+    cdef double deadline  # of time.monotonic
+    cdef Stage stage
+    cdef bint resting, expired
+    # Of some kinds only, but here, so that all have one size and share the list of free ones.
+    cdef object data      # to write, or the buffer to read into
+    cdef PendingWrite pending
+    cdef Py_ssize_t size  # of a read
+    cdef bint counts      # the result is the number of bytes
+
+    cdef inline void prepare(self, LoopPipe pipe, object timeout, const char *label):
+        self.pipe = pipe
+        self.handle = pipe._handle
+        self.timeout = timeout
+        self.label = label
+        self.deadline = NO_DEADLINE
+
+    # ---- In these the kinds of call differ
+
+    cdef bint at_once(self) except -1:
+        """Whether it could be done without any waiting, with `result`."""
+        return False
+
+    cdef int enter(self) except -1:
+        """Take a turn that cannot be had twice."""
+        return 0
+
+    cdef bint begin(self) except -1:
+        """Begin what may have to wait. Whether it is complete at once."""
+        return False
+
+    cdef bint look(self) except -1:
+        """Whether it is complete now."""
+        return True
+
+    cdef bint may_go_on(self) noexcept:
+        """Whether there may be something new to see."""
+        return True
+
+    cdef bint spin(self) except -1:
+        """Wait busily, if that was asked for. Whether there is something new to see."""
+        return False
+
+    cdef int leave(self) except -1:
+        """The end of it: it is complete, or has failed."""
+        return 0
+
+    cdef bint give_up(self) except -1:
+        """The end of it: nobody waits any longer. Whether it is complete all the same."""
+        self.leave()
+        return False
+
+    cdef str doing(self):
+        return "waiting"
+
+    # ---- Waiting
+
+    cdef int wake(self) except -1:
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+        return 0
+
+    def time_is_up(self):
+        """The timer's callback."""
+        self.expired = True
+        self.wake()
+
+    cdef int wait_no_longer(self) except -1:
+        if self.future is not None:
+            self.future = None
+            self.pipe.native.waiting.remove(self)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        return 0
+
+    cdef object wait(self):
+        """Begin to wait: what to yield to asyncio's loop, or on another one None and `inner`."""
+        cdef LoopWaker waker = self.pipe.native
+        cdef double left
+        if waker is None:
+            self.inner = self.pipe._waker.wait(None if self.deadline < 0 else self.deadline)
+            return None
+        self.future = waker.wait(self)
+        if self.deadline >= 0:
+            left = self.deadline - <double>monotonic()
+            self.timer = waker.loop.call_later(left if left > 0 else 0, self.time_is_up)
+        self.future._asyncio_future_blocking = True
+        return self.future
+
+    # ---- Going on
+
+    cdef int abandon(self) except -1:
+        """Nobody waits any longer."""
+        cdef Stage before = self.stage
+        self.stage = OVER
+        self.wait_no_longer()
+        if before == BEGINNING or before == LOOKING:
+            self.give_up()
+        return 0
+
+    cdef object step(self, object value):
+        """Go on as far as possible: what to yield to the event loop; or the stage is OVER, with `result`."""
+        if self.stage == FRESH:
+            self.stage = OVER  # should it raise
+            if self.at_once():
+                return None
+            if self.timeout is not None:
+                timeout = check_timeout(self.timeout)
+                if timeout is not None:
+                    self.deadline = <double>monotonic() + <double>timeout
+            self.stage = ENTERING
+        elif self.stage == OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        try:
+            return self.go_on(value)
+        except PipeClosedError as error:
+            before = self.stage
+            self.stage = OVER
+            self.wait_no_longer()
+            if before == BEGINNING or before == LOOKING:
+                self.leave()
+            raise self.pipe._explained(error) from None
+        except BaseException:
+            self.abandon()
+            raise
+
+    cdef object go_on(self, object value):
+        cdef PyObject *found = NULL
+        cdef PySendResult sent
+        if self.future is not None:
+            self.wait_no_longer()
+        while True:
+            if self.inner is not None:
+                sent = PyIter_Send(self.inner, value, &found)
+                if sent != PYGEN_NEXT:
+                    self.inner = None
+                if sent == PYGEN_ERROR:
+                    npipe_reraise()
+                value = <object>found
+                Py_DECREF(value)
+                if sent == PYGEN_NEXT:
+                    return value
+                self.expired = value is False
+                value = None
+            if self.stage == ENTERING:
+                self.enter()
+                self.stage = BEGINNING
+                if self.handle.turns <= 0:
+                    self.resting = True
+                    if self.pipe.native is not None:
+                        return None  # asyncio: others go first
+                    self.inner = self.pipe._loop.pause(0)
+                    continue
+            if self.stage == BEGINNING:
+                if self.resting:
+                    self.handle.turns = AT_ONCE
+                self.stage = LOOKING
+                if self.begin():
+                    self.stage = OVER
+                    self.leave()
+                    return None
+            if self.look():
+                self.stage = OVER
+                self.leave()
+                return None
+            if self.expired:
+                self.stage = OVER
+                if self.give_up():
+                    return None
+                raise PipeTimeoutError(121, self.handle.name, self.doing())
+            if self.spin():
+                continue
+            value = self.wait()
+            if self.inner is None:
+                return value
+
+    # ---- A coroutine's methods
+
+    def __await__(self):
+        if self.stage != FRESH:
+            raise RuntimeError("cannot reuse already awaited coroutine" if self.stage == OVER
+                               else "coroutine is being awaited already")
+        return self
+
+    def __next__(self):
+        yielded = self.step(None)
+        if self.stage == OVER:
+            raise StopIteration(self.result)
+        return yielded  # see quick_next
+
+    def send(self, value):
+        """See collections.abc.Coroutine.send."""
+        yielded = self.step(value)
+        if self.stage == OVER:
+            raise StopIteration(self.result)
+        return yielded
+
+    def throw(self, kind, value=None, trace=None):
+        """See collections.abc.Coroutine.throw."""
+        error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else \
+            kind() if value is None else kind(value)
+        if trace is not None:
+            error = error.with_traceback(trace)
+        if self.stage == OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        if self.stage == FRESH:
+            self.stage = OVER
+        elif self.inner is not None:
+            try:
+                return self.inner.throw(error)
+            except StopIteration as stop:
+                self.inner = None
+                self.expired = stop.value is False
+                return self.send(None)
+            except BaseException:
+                self.inner = None
+                self.abandon()
+                raise
+        self.abandon()
+        raise error
+
+    def close(self):
+        """See collections.abc.Coroutine.close."""
+        inner, self.inner = self.inner, None
+        try:
+            if inner is not None:
+                inner.close()
+        finally:
+            self.abandon()
+
+    @property
+    def __name__(self):
+        return self.label.decode().rpartition(".")[2]
+
+    @property
+    def __qualname__(self):
+        return self.label.decode()
+
+    def __repr__(self):
+        return f"<call of {self.label.decode()} on {self.handle.name!r} at {<uintptr_t><void *>self:#x}>"
+
+    def __dealloc__(self):
+        if self.label == NULL:
+            return
+        if self.stage == FRESH:
+            PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%s' was never awaited", self.label)
+        elif self.stage != OVER:
+            self.abandon()
+
+
+cdef class Pause(Call):
+    """Until the next wake, whatever it is for: True; or until the deadline: False."""
+
+    cdef bint looked
+
+    cdef bint look(self) except -1:
+        if not self.looked:
+            self.looked = True
+            return False
+        self.result = not self.expired
+        return True
+
+
+# ---- Reading
+
+cdef class Reading(Call):
+    """A call that one task at a time may make."""
+
+    cdef int enter(self) except -1:
+        self.handle.begin_reading()
+        return 0
+
+    cdef bint spin(self) except -1:
+        return self.pipe.busy_wait > 0 and self.handle.spin(self.pipe.busy_wait)
+
+    cdef int leave(self) except -1:
+        self.handle.end_reading()
+        return 0
+
+    cdef str doing(self):
+        return "reading"
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Receive(Reading):
+    cdef bint at_once(self) except -1:
+        self.result = self.handle.recv_now()
+        return self.result is not None
+
+    cdef bint look(self) except -1:
+        self.result = self.handle.recv_step()
+        return self.result is not None
+
+    cdef str doing(self):
+        return "receiving a message"
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Transact(Reading):
+    cdef bint begin(self) except -1:
+        self.handle.check_transaction()
+        self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
+        return False
+
+    cdef bint look(self) except -1:
+        self.result = self.handle.recv_step()
+        return self.result is not None
+
+    cdef str doing(self):
+        return "transacting"
+
+
+cdef bytes take_kept(LoopPipe pipe, Py_ssize_t size):
+    cdef bytes data = pipe._kept[:size]
+    pipe._kept = pipe._kept[size:]
+    return data
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ReadInto(Reading):
+    cdef bint at_once(self) except -1:
+        if self.pipe._kept:
+            target = memoryview(self.data).cast("B")
+            data = take_kept(self.pipe, len(target))
+            target[: len(data)] = data
+            self.result = len(data)
+            return True
+        self.result = self.handle.read_into_now(self.data)
+        return self.result is not None
+
+    cdef bint look(self) except -1:
+        self.result = self.handle.read_into_step(self.data)
+        return self.result is not None
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ReadSome(Reading):
+    cdef bint at_once(self) except -1:
+        if self.pipe._kept:
+            self.result = take_kept(self.pipe, self.size)
+            return True
+        self.result = self.handle.read_now(size_of(self.size, self.handle.name))
+        return self.result is not None
+
+    cdef bint begin(self) except -1:
+        self.data = bytearray(self.size)
+        return False
+
+    cdef bint look(self) except -1:
+        count = self.handle.read_into_step(self.data)
+        if count is None:
+            return False
+        self.result = bytes(memoryview(self.data)[:count])
+        return True
+
+
+# ---- Writing
+
+@cython.final
+@cython.no_gc_clear
+cdef class Write(Call):
+    cdef bint at_once(self) except -1:
+        if not self.handle.write_now(self.data):
+            return False
+        if self.counts:
+            self.result = PyBytes_GET_SIZE(self.data)
+        return True
+
+    cdef bint begin(self) except -1:
+        if self.counts:
+            self.result = memoryview(self.data).nbytes
+        self.pending = self.pipe._begin_write(self.data)
+        return self.pending is None
+
+    cdef bint look(self) except -1:
+        return self.pending.step()
+
+    cdef bint may_go_on(self) noexcept:
+        return self.pending is None or np_poll_write_ready(&self.pending.write)
+
+    cdef int leave(self) except -1:
+        if self.pending is not None:
+            self.pipe._forget(self.pending)
+        return 0
+
+    cdef bint give_up(self) except -1:
+        return self.pending is not None and self.pipe._withdraw(self.pending) == "all"
+
+    cdef str doing(self):
+        return "writing"
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Flush(Call):
+    cdef PendingFlush flush
+
+    cdef bint begin(self) except -1:
+        self.flush = self.handle.begin_flush()
+        return self.flush is None
+
+    cdef bint look(self) except -1:
+        return self.flush.step()
+
+    cdef int leave(self) except -1:
+        if self.flush is not None:
+            self.flush.leave()
+        return 0
+
+    cdef str doing(self):
+        return "flushing"
+
+
+# ---- To raise StopIteration from Cython takes as long as the rest of a call together, for its traceback. So the slot is
+# filled with a function that does without one.
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        void *tp_iternext
+
+
+cdef PyObject *quick_next(PyObject *this) except? NULL:
+    """Call.__next__."""
+    cdef Call self = <Call>this
+    yielded = self.step(None)
+    if self.stage != OVER:
+        Py_INCREF(yielded)
+        return <PyObject *>yielded
+    if self.result is not None:
+        PyErr_SetObject(StopIteration, self.result)
+    return NULL  # with nothing set: the result is None
+
+
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReadSome, Write, Flush):
+    (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
