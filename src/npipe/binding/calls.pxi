@@ -645,12 +645,15 @@ cdef class Flush(Call):
         return "flushing"
 
 
-# ---- To raise StopIteration from Cython takes as long as the rest of a call together, for its traceback. So the slot is
-# filled with a function that does without one.
+# ---- To raise StopIteration from Cython takes as long as the rest of a call together, for its traceback. So the slots are
+# filled with functions that do without one.
 
 cdef extern from "Python.h":
+    ctypedef struct PyAsyncMethods:
+        void *am_send
     ctypedef struct PyTypeObject:
         void *tp_iternext
+        PyAsyncMethods *tp_as_async
 
 
 cdef PyObject *quick_next(PyObject *this) except? NULL:
@@ -665,5 +668,18 @@ cdef PyObject *quick_next(PyObject *this) except? NULL:
     return NULL  # with nothing set: the result is None
 
 
+cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) except PYGEN_ERROR:
+    """Call.send, as PyIter_Send has it."""
+    cdef Call self = <Call>this
+    found[0] = NULL
+    yielded = self.step(<object>value)
+    if self.stage == OVER:
+        yielded = self.result
+    Py_INCREF(yielded)
+    found[0] = <PyObject *>yielded
+    return PYGEN_RETURN if self.stage == OVER else PYGEN_NEXT
+
+
 for _kind in (Call, Pause, Receive, Transact, ReadInto, ReadSome, Write, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
+    (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send
