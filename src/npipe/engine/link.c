@@ -258,13 +258,6 @@ void np_link_alert(struct np_link *link, uint32_t bits)
     np_link_wake_own(link);
 }
 
-static void send_wake_byte(struct np_link *link)
-{
-    static const uint8_t byte = 1;
-    /* A full socket is one that is readable already, and a peer that is gone needs no waking. */
-    (void)np_send_message(link->socket, &byte, 1, -1);
-}
-
 void np_link_wake_peer(struct np_link *link)
 {
     const uint32_t all = NPL_SLEEP_READ | NPL_SLEEP_WRITE | NPL_ARMED_READ | NPL_ARMED_WRITE;
@@ -284,7 +277,7 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
         np_futex_wake(&peer->seq, flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE));
     }
     if (flags & (NPL_ARMED_READ | NPL_ARMED_WRITE) && link->socket >= 0)
-        send_wake_byte(link);
+        np_socket_poke(link->socket); /* a full one is readable already, and a peer that is gone needs no waking */
 }
 
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
@@ -301,12 +294,7 @@ void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
 
 bool np_link_drain_socket(struct np_link *link)
 {
-    uint8_t bytes[16];
-    int fd;
-    ssize_t got = np_receive_message(link->socket, bytes, sizeof bytes, &fd, false);
-    if (fd >= 0)
-        close(fd); /* nobody asked for it */
-    return got > 0;
+    return np_socket_poked(link->socket);
 }
 
 uint32_t np_link_violated(struct np_link *link)

@@ -69,6 +69,11 @@ ssize_t np_send_message(int socket, const void *data, size_t size, int fd);
  * The number of bytes, 0 at the end, or -errno. A message longer than `size` gives -EMSGSIZE. */
 ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wait);
 
+/* One byte, without what else np_send_message can do: for wakes. A full socket, or a peer that is gone, is no matter. */
+void np_socket_poke(int socket);
+/* Takes one such byte; a descriptor that came with it is closed by the kernel. Whether there was one. */
+bool np_socket_poked(int socket);
+
 /* Waits until `socket` has something to read or its peer has gone. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
 uint32_t np_socket_wait(int socket, int64_t deadline);
 /* Whether it has something to read, be it the end, just now. */

@@ -241,6 +241,18 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
     return got;
 }
 
+void np_socket_poke(int socket)
+{
+    static const uint8_t byte = 1;
+    (void)send(socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+bool np_socket_poked(int socket)
+{
+    uint8_t byte;
+    return recv(socket, &byte, 1, MSG_DONTWAIT) > 0;
+}
+
 static uint32_t wait_for(struct pollfd *items, nfds_t count, int64_t deadline)
 {
     struct timespec rest, *limit = NULL;
