@@ -26,6 +26,10 @@ cdef extern from "engine/poll.h" nogil:
     struct np_acceptor:
         pass
     bint np_poll_wake(np_handle *)
+    void np_poll_promise_pauses(np_handle *)
+    void np_poll_pause(np_handle *)
+    bint np_poll_owes(np_handle *)
+    bint np_poll_recv_take(np_handle *, void *, uint32_t)
     uint32_t np_poll_read_begin(np_handle *, np_poll_read *, void *, uint32_t)
     uint32_t np_poll_read_step(np_handle *, np_poll_read *)
     uint32_t np_poll_message(np_handle *, np_poll_read *, uint32_t *)
@@ -91,6 +95,7 @@ cdef class PolledHandle(Handle):
     cdef np_poll_read reading
     cdef bint is_reading
     cdef int turns
+    cdef bint owes  # the last read: see np_poll_promise_pauses
     cdef bytes message   # of a read under way: what has been copied so far
     cdef uint32_t upto, total
     cdef Buffer target
@@ -170,7 +175,7 @@ cdef class PolledHandle(Handle):
         except MemoryError:
             np_recv_leave(self.handle)
             raise
-        np_recv_take(self.handle, PyBytes_AS_STRING(data), size)
+        self.owes = np_poll_recv_take(self.handle, PyBytes_AS_STRING(data), size)
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return data
 
@@ -240,6 +245,7 @@ cdef class PolledHandle(Handle):
         code = np_read(self.handle, PyBytes_AS_STRING(data), size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
+        self.owes = np_poll_owes(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return data if count == size else data[:count]
 
@@ -255,6 +261,7 @@ cdef class PolledHandle(Handle):
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
+        self.owes = np_poll_owes(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count
 

@@ -27,7 +27,7 @@ cdef class LoopWaker:
     cdef object loop, create_future
     cdef PolledHandle handle
     cdef int fd
-    cdef bint watched, closed
+    cdef bint watched, closed, pausing
     cdef list waiting  # Calls with a future
 
     def __cinit__(self, loop, PolledHandle handle not None):
@@ -35,8 +35,9 @@ cdef class LoopWaker:
         self.create_future = loop.create_future
         self.handle = handle
         self.fd = handle.poll_socket()
-        self.watched = self.closed = False
+        self.watched = self.closed = self.pausing = False
         self.waiting = []
+        np_poll_promise_pauses(handle.valid())
 
     def on_readable(self):
         """The link's socket has something to say."""
@@ -53,6 +54,19 @@ cdef class LoopWaker:
             if not only_ready or call.may_go_on():
                 call.wake()
         return 0
+
+    cdef int plan_pause(self) except -1:
+        """The reader may go on at once; when the loop has its turn, it has paused."""
+        if not self.pausing:
+            self.pausing = True
+            self.loop.call_soon(self.pause)
+        return 0
+
+    def pause(self):
+        """A writer that waits for room is told what there is."""
+        self.pausing = False
+        if self.handle.handle != NULL:
+            np_poll_pause(self.handle.handle)
 
     def wake_all(self):
         """Let all waiting tasks look again."""
@@ -500,6 +514,11 @@ cdef class Reading(Call):
         self.handle.begin_reading()
         return 0
 
+    cdef inline bint has_read(self) except -1:
+        if self.handle.owes:
+            self.pipe.native.plan_pause()  # nobody else promises pauses
+        return True
+
     cdef bint spin(self) except -1:
         return self.pipe.busy_wait > 0 and self.handle.spin(self.pipe.busy_wait)
 
@@ -516,7 +535,7 @@ cdef class Reading(Call):
 cdef class Receive(Reading):
     cdef bint at_once(self) except -1:
         self.result = self.handle.recv_now()
-        return self.result is not None
+        return self.result is not None and self.has_read()
 
     cdef bint look(self) except -1:
         self.result = self.handle.recv_step()
@@ -559,7 +578,7 @@ cdef class ReadInto(Reading):
             self.result = len(data)
             return True
         self.result = self.handle.read_into_now(self.data)
-        return self.result is not None
+        return self.result is not None and self.has_read()
 
     cdef bint look(self) except -1:
         self.result = self.handle.read_into_step(self.data)
@@ -574,7 +593,7 @@ cdef class ReadSome(Reading):
             self.result = take_kept(self.pipe, self.size)
             return True
         self.result = self.handle.read_now(size_of(self.size, self.handle.name))
-        return self.result is not None
+        return self.result is not None and self.has_read()
 
     cdef bint begin(self) except -1:
         self.data = bytearray(self.size)

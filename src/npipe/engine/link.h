@@ -41,6 +41,8 @@ struct np_rx {
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
+    bool owing;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
+    bool owes_wake;
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
     _Atomic int32_t by_socket;   /* sleeps on the socket that are left */
 };

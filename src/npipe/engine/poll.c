@@ -44,6 +44,42 @@ bool np_poll_wake(struct np_handle *handle)
     return gone;
 }
 
+/* ---- Pausing */
+
+void np_poll_promise_pauses(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        handle->link->rx.owing = true;
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+void np_poll_pause(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        np_rx_pause(handle->link);
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+bool np_poll_owes(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool owes = handle->link && handle->link->rx.owes_wake;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return owes;
+}
+
+bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
+{
+    struct np_op op = {.out = buffer, .size = size};
+    /* A plain entry stands in the ring in full, so this cannot fail. */
+    np_rx_read(handle->link, &op, true, true);
+    bool owes = handle->link->rx.owes_wake;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return owes;
+}
+
 /* ---- Reading */
 
 uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size)
@@ -79,6 +115,7 @@ static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count,
         np_link_violated(link); /* which the next look says */
         return false;
     }
+    np_rx_pause(link);
     np_rx_post(link);
     atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
     /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */

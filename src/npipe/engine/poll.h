@@ -14,6 +14,15 @@
  * pending writes on, and asks for the next byte where one is needed. */
 bool np_poll_wake(struct np_handle *handle);
 
+/* From now on the caller says when it pauses after reads that left something: until then a writer who waits for room may wait a
+ * little longer, so that he is not woken for each message. */
+void np_poll_promise_pauses(struct np_handle *handle);
+void np_poll_pause(struct np_handle *handle);
+/* Whether such a wake waits for the pause. */
+bool np_poll_owes(struct np_handle *handle);
+/* np_recv_take, and the same. */
+bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size);
+
 /* A read that is pending. It counts as room for the peer (SEMANTICS 6.1) until it is left. */
 struct np_poll_read {
     struct np_op op;

@@ -94,10 +94,24 @@ static void wake_writer(struct np_link *link)
         return;
     /* Acquire on the flag would order these; the fence above does, and stale thresholds only wake too often:
      * the writer stores them before it sets its flag, and looks at the ring again after. */
-    if (rx->head >= atomic_load_explicit(&peer->wake_head, memory_order_relaxed) ||
-        rx->consumed >= atomic_load_explicit(&peer->wake_consumed, memory_order_relaxed) ||
-        rx->taken >= atomic_load_explicit(&peer->wake_taken, memory_order_relaxed))
+    uint64_t consumed = atomic_load_explicit(&peer->wake_consumed, memory_order_relaxed);
+    bool needed = rx->head >= atomic_load_explicit(&peer->wake_head, memory_order_relaxed) ||
+                  rx->taken >= atomic_load_explicit(&peer->wake_taken, memory_order_relaxed);
+    if (!needed && rx->consumed < consumed)
+        return;
+    /* There is room for the writer's next few bytes only, and more to read: it is told when it can do more with it, or when this
+     * reader pauses, whichever is first. */
+    rx->owes_wake = rx->owing && !needed && rx->head != rx->tail && rx->consumed - consumed < rx->quota / 2;
+    if (!rx->owes_wake)
         np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
+}
+
+void np_rx_pause(struct np_link *link)
+{
+    if (!link->rx.owes_wake)
+        return;
+    link->rx.owes_wake = false;
+    np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
 }
 
 static void commit(struct np_link *link)

@@ -33,6 +33,9 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
 void np_rx_post(struct np_link *link);
 void np_rx_leave(struct np_link *link, struct np_op *op);
 
+/* A reader with rx.owing pauses: the writer is told what he was not told yet. */
+void np_rx_pause(struct np_link *link);
+
 /* Whether the peer says that it has written more than stands in the ring. */
 bool np_rx_more_announced(const struct np_link *link);
 
