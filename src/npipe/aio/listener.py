@@ -100,6 +100,7 @@ class Listener(Generic[P]):
         self._options = options
         self._closed = False
         self._accepted_at_once = 0
+        self._waits_for_room = False
         self._listening: _engine.PolledHandle | None = options.create(name, first_instance=exclusive)
         self._acceptor = _engine.Acceptor(*place(name))
         self._waker: Waker = loop.waker(self._acceptor.fileno(), self._wake)
@@ -116,7 +117,7 @@ class Listener(Generic[P]):
         return self._closed
 
     def _wake(self) -> bool:
-        self._acceptor.busy()
+        self._acceptor.quieten()
         return False
 
     async def accept(self, timeout: float | None = None) -> P:
@@ -147,16 +148,19 @@ class Listener(Generic[P]):
             seen = _engine.closed_instances()
             with contextlib.suppress(PipeBusyError):
                 self._listening = self._options.create(self._name, first_instance=False)
-            if self._listening is None and not self._acceptor.busy():
-                self._acceptor.start(None, seen)
+            if self._listening is None:
+                self._acceptor.await_room(seen)
+                self._waits_for_room = True
+        if self._listening is not None and self._waits_for_room:
+            self._acceptor.forget_room()
+            self._waits_for_room = False
         return self._listening
 
     def _connected(self, instance: _engine.PolledHandle) -> P | None:
-        """Return the pipe of the client that has come to `instance`, if one has; else the acceptor waits for him."""
+        """Return the pipe of the client that has come to `instance`, if one has; else the acceptor tells of him."""
         try:
             if instance.connect_now() is None:
-                if not self._acceptor.busy():
-                    self._acceptor.start(instance)
+                self._acceptor.watch(instance)
                 return None
         except PipeClosedError as error:
             if error.winerror != WinError.NO_DATA:
@@ -191,7 +195,7 @@ class Listener(Generic[P]):
         """Be closed, without a word to the engine: this is a forked child, and all is the parent's."""
         self._closed = True
         self._listening = None
-        self._acceptor.forget()
+        self._acceptor.close()
 
     def close(self) -> None:
         """Stop listening. Tasks in accept get PipeClosedError; pipes that were handed out live on."""

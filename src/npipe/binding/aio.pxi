@@ -53,8 +53,10 @@ cdef extern from "engine/poll.h" nogil:
     uint32_t np_dial_handle(np_dial *, np_handle **, char *)
     np_acceptor *np_acceptor_new()
     int np_acceptor_event(const np_acceptor *)
-    bint np_acceptor_start(np_acceptor *, np_handle *, const np_where *, uint32_t)
-    bint np_acceptor_busy(np_acceptor *)
+    void np_acceptor_quieten(np_acceptor *)
+    void np_acceptor_watch(np_acceptor *, np_handle *)
+    void np_acceptor_await_room(np_acceptor *, const np_where *, uint32_t)
+    void np_acceptor_forget_room(np_acceptor *)
     void np_acceptor_free(np_acceptor *)
 
 
@@ -483,7 +485,7 @@ cdef class Dial:
 
 
 cdef class Acceptor:
-    """A listener's native thread, which waits for clients where the event loop cannot, and never runs Python."""
+    """Tells a listener, through a descriptor, when to look again: at its instance, or whether there is room for one."""
 
     cdef np_acceptor *acceptor
     cdef _Where place
@@ -498,24 +500,28 @@ cdef class Acceptor:
         self.close()
 
     cpdef close(self):
-        """The thread ends; an instance that it waits on has to be closed first."""
+        """Nobody is told any more, and the descriptor is closed."""
         if self.acceptor != NULL:
             np_acceptor_free(self.acceptor)
         self.acceptor = NULL
 
-    def forget(self):
-        """This is a forked child: the thread is the parent's."""
-        self.acceptor = NULL
-
     def fileno(self):
-        """A descriptor that is readable when what was asked for is over."""
+        """A descriptor that is readable when there is a reason to look; `quieten` makes it wait for the next one."""
         return np_acceptor_event(self.acceptor)
 
-    def start(self, Handle handle, uint32_t seen=0):
-        """Waits for a client of `handle`, or with None until instances have been closed since `seen`."""
-        if not np_acceptor_start(self.acceptor, NULL if handle is None else handle.valid(), &self.place.where, seen):
-            raise failure(1450, None, "waiting for a client")
+    def quieten(self):
+        """Take the descriptor's signal away."""
+        if self.acceptor != NULL:
+            np_acceptor_quieten(self.acceptor)
 
-    def busy(self):
-        """Whether the thread still waits; takes the descriptor's signal away."""
-        return np_acceptor_busy(self.acceptor)
+    def watch(self, Handle handle not None):
+        """Tell when `handle` does not listen any more: a client has come."""
+        np_acceptor_watch(self.acceptor, handle.valid())
+
+    def await_room(self, uint32_t seen):
+        """Tell when instances have been closed since `seen`, until `forget_room`."""
+        np_acceptor_await_room(self.acceptor, &self.place.where, seen)
+
+    def forget_room(self):
+        """Do not tell of closed instances any more."""
+        np_acceptor_forget_room(self.acceptor)

@@ -9,7 +9,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "registry.h"
@@ -114,7 +113,7 @@ static void hang_up(struct call *call)
 }
 
 /* A link in a stranger's folder could lead to a socket of this user's or root's own, for quite another pipe. */
-static bool leads_home(uid_t folder_uid, uid_t owner_uid)
+bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
 {
     return folder_uid == geteuid() || folder_uid == 0 || folder_uid == owner_uid;
 }
@@ -159,7 +158,7 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
         np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
     }
-    if (!leads_home(call->folder_uid, call->owner.uid)) {
+    if (!np_leads_home(call->folder_uid, call->owner.uid)) {
         np_say(call->why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u", (unsigned)call->folder_uid,
                (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
@@ -229,7 +228,7 @@ void np_dial_forget(void)
     forget_remembered();
 }
 
-static void remember(const struct np_where *where, const char *socket, uint32_t pipe_id)
+void np_remember(const struct np_where *where, const char *socket, uint32_t pipe_id)
 {
     char path[PATH_MAX];
     int length = snprintf(path, sizeof path, "%s/%s/%s", where->root, where->folder, socket);
@@ -248,6 +247,13 @@ static void remember(const struct np_where *where, const char *socket, uint32_t 
     pthread_mutex_unlock(&remembered.lock);
 }
 
+void np_remember_nothing(void)
+{
+    pthread_mutex_lock(&remembered.lock);
+    forget_remembered();
+    pthread_mutex_unlock(&remembered.lock);
+}
+
 /* The segment that was offered is not used again. */
 static void withdraw_offer(struct call *call)
 {
@@ -261,7 +267,7 @@ static void withdraw_offer(struct call *call)
 
 static bool folder_of_socket(const char *path, struct stat *folder)
 {
-    char place[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    char place[NP_REMEMBERED_SIZE];
     strcpy(place, path);
     char *slash = strrchr(place, '/');
     if (slash)
@@ -269,39 +275,44 @@ static bool folder_of_socket(const char *path, struct stat *folder)
     return slash && lstat(place, folder) == 0;
 }
 
+bool np_remembered(const struct np_where *where, struct np_remembered *found)
+{
+    bool private = false, known = false;
+    pthread_mutex_lock(&remembered.lock);
+    if (remembered.root && strcmp(remembered.root, where->root) == 0 && strcmp(remembered.folder, where->folder) == 0 &&
+        strlen(remembered.path) < sizeof found->path) {
+        strcpy(found->path, remembered.path);
+        found->pipe_id = remembered.pipe_id;
+        private = remembered.private;
+        known = true;
+    }
+    pthread_mutex_unlock(&remembered.lock);
+    struct stat folder;
+    if (known)
+        found->folder_uid = private ? geteuid() : folder_of_socket(found->path, &folder) ? folder.st_uid : (uid_t)-1;
+    return known;
+}
+
 /* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or he is not the one to ask any more. */
 static uint32_t ask_remembered(struct call *call)
 {
-    char path[sizeof((struct sockaddr_un *)NULL)->sun_path] = "";
-    uint32_t pipe_id = 0;
-    bool private = false;
-    pthread_mutex_lock(&remembered.lock);
-    if (remembered.root && strcmp(remembered.root, call->where->root) == 0 && strcmp(remembered.folder, call->where->folder) == 0 &&
-        strlen(remembered.path) < sizeof path) {
-        strcpy(path, remembered.path);
-        pipe_id = remembered.pipe_id;
-        private = remembered.private;
-    }
-    pthread_mutex_unlock(&remembered.lock);
-    if (!path[0])
+    struct np_remembered found;
+    if (!np_remembered(call->where, &found))
         return NP_RETRY;
-    struct stat folder;
-    call->folder_uid = private ? geteuid() : folder_of_socket(path, &folder) ? folder.st_uid : (uid_t)-1;
+    call->folder_uid = found.folder_uid;
     bool dead;
     if (call->request.kind == NPW_OPEN) {
         call->keep = true;
         call->request.flags |= NPW_KEEP;
     }
-    uint32_t code = ask(call, -1, path, &dead);
-    if (code == NP_OK && (call->request.kind != NPW_OPEN || call->answer.pipe_id == pipe_id))
+    uint32_t code = ask(call, -1, found.path, &dead);
+    if (code == NP_OK && (call->request.kind != NPW_OPEN || call->answer.pipe_id == found.pipe_id))
         return code;
     withdraw_offer(call);
     hang_up(call);
     if (code != NP_OK && code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
         return code;
-    pthread_mutex_lock(&remembered.lock);
-    forget_remembered();
-    pthread_mutex_unlock(&remembered.lock);
+    np_remember_nothing();
     return NP_RETRY;
 }
 
@@ -328,7 +339,7 @@ static uint32_t ask_owners(struct call *call)
             call->request.flags = count > 1 ? 0 : flags;
             code = ask(call, dirfd, names[i], &dead);
             if (code == NP_OK && count == 1 && call->request.kind == NPW_OPEN) /* a wait's answer has no id */
-                remember(call->where, names[i], call->answer.pipe_id);
+                np_remember(call->where, names[i], call->answer.pipe_id);
             if (code == NP_OK)
                 break;
             hang_up(call);
@@ -538,7 +549,7 @@ static bool query_listing(int dirfd, struct np_listing *listing, bool *dead, int
             char name[NPW_NAME_SIZE];
         } message;
         struct np_credentials owner;
-        bool answered = np_peer_credentials(socket, false, &owner) && leads_home(folder_uid, owner.uid) &&
+        bool answered = np_peer_credentials(socket, false, &owner) && np_leads_home(folder_uid, owner.uid) &&
                         np_send_message(socket, &request, sizeof request, -1) > 0 && np_socket_wait(socket, deadline) == NP_OK;
         ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
         if (fd >= 0)
@@ -648,8 +659,7 @@ static bool is_own_socket(const char *name)
     return own;
 }
 
-/* Has all other owners of the name watched. False: one of them is dead already, so there may be room now. */
-static bool watch_owners(const struct np_where *where)
+bool np_watch_owners(const struct np_where *where)
 {
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
     int dirfd;
@@ -669,18 +679,28 @@ static bool watch_owners(const struct np_where *where)
     return alive;
 }
 
-uint32_t np_wait_closed(const struct np_where *where, uint32_t seen, const struct np_wait *wait)
+void np_await_closed_begin(void)
 {
     /* Sequentially consistent, with its twin in np_tell_closed: either we are seen, or we see the number move. */
     atomic_fetch_add_explicit(&np_process.closed_waiters, 1, memory_order_seq_cst);
+}
+
+void np_await_closed_end(void)
+{
+    if (atomic_fetch_sub_explicit(&np_process.closed_waiters, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_lock(&np_process.lock);
+    while (np_process.owners && atomic_load_explicit(&np_process.closed_waiters, memory_order_acquire) == 0)
+        drop_owner(np_process.owners);
+    pthread_mutex_unlock(&np_process.lock);
+}
+
+uint32_t np_wait_closed(const struct np_where *where, uint32_t seen, const struct np_wait *wait)
+{
     uint32_t code = NP_OK;
-    if (watch_owners(where))
+    np_await_closed_begin();
+    if (np_watch_owners(where))
         code = np_sleep(&np_process.closed_seq, seen, UINT32_MAX, wait);
-    if (atomic_fetch_sub_explicit(&np_process.closed_waiters, 1, memory_order_acq_rel) == 1) {
-        pthread_mutex_lock(&np_process.lock);
-        while (np_process.owners && atomic_load_explicit(&np_process.closed_waiters, memory_order_acquire) == 0)
-            drop_owner(np_process.owners);
-        pthread_mutex_unlock(&np_process.lock);
-    }
+    np_await_closed_end();
     return code;
 }

@@ -10,6 +10,7 @@
 struct np_pipe;  /* registry.h */
 struct np_async;  /* async.h */
 struct np_object; /* objects.h */
+struct np_acceptor; /* poll.h */
 
 enum np_state {
     NP_LISTENING = 1,
@@ -41,6 +42,7 @@ struct np_handle {
     struct np_handle *next_listening; /* of the same pipe, the longest-listening first */
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
     _Atomic uint32_t connect_sleepers;
+    struct np_acceptor *acceptor;     /* is told that, or NULL */
     struct np_handle *next, *previous; /* all handles of the process */
     /* Overlapped operations (async.h). */
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */

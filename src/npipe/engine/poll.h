@@ -1,5 +1,5 @@
 /* For event loops: reads, writes and flushes that are begun, looked at whenever the link's socket wakes the loop, and ended,
- * none of which waits; the rendezvous step by step; and a thread that waits for a listener's clients.
+ * none of which waits; the rendezvous step by step; and a signal of a listener's clients.
  *
  * The socket of the link is the wake descriptor: a step that finds nothing asks the peer for a byte. One thread of this process
  * at a time uses a handle in this way, and no thread waits on it otherwise. */
@@ -22,6 +22,9 @@ void np_poll_pause(struct np_handle *handle);
 bool np_poll_owes(struct np_handle *handle);
 /* np_recv_take, and the same. */
 bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size);
+
+/* Moves the pending writes on and, if any are left, asks for a byte when there is room for more. With tx_lock held. */
+void np_poll_pump(struct np_link *link);
 
 /* A read that is pending. It counts as room for the peer (SEMANTICS 6.1) until it is left. */
 struct np_poll_read {
@@ -73,6 +76,8 @@ uint32_t np_poll_transact_check(struct np_handle *handle);
 
 /* ---- Connecting, step by step */
 
+#define NP_DIAL_PATH 108 /* NP_REMEMBERED_SIZE */
+
 struct np_dial {
     char *root, *folder;
     uint32_t access;
@@ -83,6 +88,13 @@ struct np_dial {
     char names[NPF_SLOTS][NPF_SOCKET_SIZE];
     uint32_t count, next, dead, busy, gone, told_by, vanished;
     bool holding; /* the second round, in which one of the owners holds the request */
+    bool looked;  /* whether an owner is remembered */
+    bool remembered;         /* he is being asked, at this socket: */
+    char path[NP_DIAL_PATH];
+    uint32_t pipe_id;        /* which the pipe had */
+    bool keep;               /* and segments are kept, and one that was is offered: */
+    struct np_kept kept;     /* segment NULL: none */
+    uid_t folder_uid;        /* whose folder the socket is in */
     int socket, segment;
     bool held, told; /* by the owner who is being asked */
     struct npw_answer answer;
@@ -97,17 +109,20 @@ uint32_t np_dial_step(struct np_dial *dial, char *why);
 /* After NP_OK of an open. */
 uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **handle, char *why);
 
-/* ---- Accepting: one thread for each listener, which never runs the program's code */
+/* ---- Accepting (poll_accept.c) */
 
 struct np_acceptor;
+/* NULL: no memory, or no descriptors. */
 struct np_acceptor *np_acceptor_new(void);
-/* An eventfd that is readable when what was asked for is over. */
+/* An eventfd that is readable when it is time to look again; np_acceptor_quieten takes the signal away. */
 int np_acceptor_event(const struct np_acceptor *acceptor);
-/* np_connect on `handle`, or with NULL np_wait_closed. False: the thread is at work already. */
-bool np_acceptor_start(struct np_acceptor *acceptor, struct np_handle *handle, const struct np_where *where, uint32_t seen);
-/* Takes the event's signal away. Whether the thread is at work. */
-bool np_acceptor_busy(struct np_acceptor *acceptor);
-/* The thread ends as soon as it can, and the event is closed now. */
+void np_acceptor_quieten(struct np_acceptor *acceptor);
+/* It is when `handle` is not listening (any more): a client has come, or it was closed. */
+void np_acceptor_watch(struct np_acceptor *acceptor, struct np_handle *handle);
+/* And it is when instances have been closed since np_closed_seq was `seen`, or another owner of the name has died: until
+ * np_acceptor_forget_room. */
+void np_acceptor_await_room(struct np_acceptor *acceptor, const struct np_where *where, uint32_t seen);
+void np_acceptor_forget_room(struct np_acceptor *acceptor);
 void np_acceptor_free(struct np_acceptor *acceptor);
 
 #endif

@@ -437,11 +437,13 @@ static void after_fork_in_child(void)
         }
         handle->link = NULL;
         handle->pipe = NULL;
+        np_acceptor_unlink(handle);
         atomic_fetch_add(&handle->connect_seq, 1); /* for a call from whose signal handler this fork came */
         atomic_store(&handle->state, NP_CLOSED);
         np_async_after_fork(handle);
     }
     np_objects_after_fork();
+    np_acceptors_after_fork();
     for (struct np_owner *owner = np_process.owners; owner; owner = owner->next)
         close_quietly(&owner->socket);
     np_process.owners = NULL;

@@ -124,12 +124,34 @@ void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_put_back(struct np_pipe *pipe, struct np_handle *handle); /* as the longest-listening */
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 
+/* poll_accept.c: the signals of event loops' listeners. */
+void np_acceptor_told(struct np_handle *handle); /* with the process lock held: it has left the listening state */
+void np_acceptor_unlink(struct np_handle *handle); /* it will not tell anything any more */
+void np_acceptors_tell_closed(void);
+void np_acceptors_after_fork(void);
+
 /* dial.c: a client's view. */
+/* Somebody waits for np_tell_closed, from begin to end. */
+void np_await_closed_begin(void);
+void np_await_closed_end(void);
+/* Has all other owners of the name watched while somebody does. False: one of them is dead already, so there may be room now. */
+bool np_watch_owners(const struct np_where *where);
 /* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
 void np_owner_gone(struct np_owner *owner);
 /* What np_receive_message has brought: the answer's code, NP_WOULD_WAIT (nothing yet), NP_RETRY (the owner has hung up), or an error. */
 uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why);
-void np_dial_forget(void); /* closes what is kept for the next open */
+/* The socket of the last pipe that was opened and had one owner, with the pipe's id and whose its folder is now. */
+#define NP_REMEMBERED_SIZE 108 /* a socket address's */
+struct np_remembered {
+    char path[NP_REMEMBERED_SIZE];
+    uint32_t pipe_id;
+    uid_t folder_uid;
+};
+bool np_remembered(const struct np_where *where, struct np_remembered *found);
+void np_remember(const struct np_where *where, const char *socket, uint32_t pipe_id);
+void np_remember_nothing(void);
+void np_dial_forget(void); /* in a forked child */
+bool np_leads_home(uid_t folder_uid, uid_t owner_uid);
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances);
 struct np_listing {
     struct npw_answer answer;

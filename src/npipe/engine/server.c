@@ -439,6 +439,7 @@ void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
 {
     uint64_t one = 1;
     np_async_end_connects(handle);
+    np_acceptor_told(handle);
     atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_seq_cst);
     /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or he sees the number move. */
     if (atomic_load_explicit(&handle->connect_sleepers, memory_order_seq_cst))
@@ -759,8 +760,10 @@ uint32_t np_closed_seq(void)
 void np_tell_closed(void)
 {
     atomic_fetch_add_explicit(&np_process.closed_seq, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&np_process.closed_waiters, memory_order_seq_cst))
-        np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    if (atomic_load_explicit(&np_process.closed_waiters, memory_order_seq_cst) == 0)
+        return;
+    np_futex_wake(&np_process.closed_seq, UINT32_MAX);
+    np_acceptors_tell_closed();
 }
 
 void np_wake_closed(void)
