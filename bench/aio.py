@@ -1,24 +1,41 @@
-"""npipe.aio beside asyncio's streams over a Unix socket, on asyncio's loop and on uvloop: python -m bench.aio."""
+"""npipe.aio measured beside asyncio's streams over a Unix socket and pyzmq.asyncio, on asyncio's loop and on uvloop.
+
+`python -m bench.aio` prints tables and writes docs/benchmarks-aio.md. The server of each peer is a process of its own
+with the same kind of loop; the peers take turns, window by window, and the ratios are of medians in one run.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
+import gc
+import importlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import npipe.aio
 from npipe import PipeClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 SIZE = 64
-TRIPS, ONE_WAY, CLIENTS, ROUNDS, DEPTH, REPEATS = 5_000, 100_000, 100, 20, 10, 3
-MESSAGE = bytes(SIZE)
+ECHO, SILENT = bytes(SIZE), b"\1" * SIZE  # the server sends back all but the silent ones
+BATCH = 5_000  # one-way messages between two acknowledgements
+CLIENTS, DEPTH = 100, 10
+BUSY_WAIT = 50e-6
+OUTPUT = Path(__file__).parent.parent / "docs" / "benchmarks-aio.md"
+
+STREAMS, ZMQ, NPIPE, BUSY = "asyncio streams", "pyzmq.asyncio", "npipe.aio", "npipe.aio, busy waiting"
+PEERS = (STREAMS, ZMQ, NPIPE, BUSY)
+TRIP, ONE_WAY, MANY = "round trip", "one-way", f"{CLIENTS} clients"
+TASKS = (TRIP, ONE_WAY, MANY)
 
 
 class Channel(NamedTuple):
@@ -43,76 +60,170 @@ def stream_channel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     return Channel(send, recv, close)
 
 
-def pipe_channel(pipe: npipe.aio.MessagePipe) -> Channel:
+def pipe_channel(pipe: npipe.aio.MessagePipe, peer: str) -> Channel:
+    if peer == BUSY:
+        pipe.busy_wait = BUSY_WAIT
     return Channel(pipe.send, pipe.recv, pipe.close)
 
 
+# ---- Servers
+
+
 async def converse(channel: Channel) -> None:
-    """Echo; or, when the first byte says so, answer only the last of many."""
-    try:
-        silent = (await channel.recv())[0]
-        for count in range(1, sys.maxsize):
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, PipeClosedError):
+        while True:
             data = await channel.recv()
-            if not silent or count == ONE_WAY:
+            if data[0] == 0:
                 await channel.send(data)
-    except (asyncio.IncompleteReadError, ConnectionError, PipeClosedError):
-        await channel.close()
+    await channel.close()
 
 
-async def serve(peer: str, name: str) -> None:
-    if peer == "unix":
-        server = await asyncio.start_unix_server(lambda r, w: converse(stream_channel(r, w)), name)
-        print("ready", flush=True)
-        await server.serve_forever()
+async def serve_pipes(name: str, peer: str) -> None:
     tasks = set()
     async with npipe.aio.listen(name) as listener:
         print("ready", flush=True)
         async for pipe in listener:
-            task = asyncio.create_task(converse(pipe_channel(pipe)))
+            task = asyncio.create_task(converse(pipe_channel(pipe, peer)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
 
-async def connect(peer: str, name: str, *, silent: bool = False) -> Channel:
-    if peer == "unix":
-        channel = stream_channel(*await asyncio.open_unix_connection(name))
-    else:
-        channel = pipe_channel(await npipe.aio.connect(name))
-    await channel.send(bytes([silent]) * SIZE)
-    return channel
+async def serve_streams(name: str) -> None:
+    server = await asyncio.start_unix_server(lambda r, w: converse(stream_channel(r, w)), name)
+    print("ready", flush=True)
+    await server.serve_forever()
 
 
-async def measure(peer: str, name: str) -> tuple[float, float, float]:
-    """Microseconds for a round trip; messages per second one way; requests per second of many clients."""
-    channel = await connect(peer, name)
-    begin = time.perf_counter()
-    for _ in range(TRIPS):
-        await channel.send(MESSAGE)
+async def serve_zmq(name: str) -> None:
+    zmq_asyncio, zmq = importlib.import_module("zmq.asyncio"), importlib.import_module("zmq")
+    context = zmq_asyncio.Context()
+    router = context.socket(zmq.ROUTER)
+    router.bind(f"ipc://{name}")
+    print("ready", flush=True)
+    while True:
+        who, data = await router.recv_multipart()
+        if data[0] == 0:
+            await router.send_multipart((who, data))
+
+
+def serve(peer: str, name: str) -> Any:
+    return serve_zmq(name) if peer == ZMQ else serve_streams(name) if peer == STREAMS else serve_pipes(name, peer)
+
+
+# ---- Clients
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, kind: str, peer: str, folder: str) -> None:
+        number = PEERS.index(peer)
+        self.peer = peer
+        self.name = f"{folder}/{kind}-{number}" if peer in {STREAMS, ZMQ} else f"bench-{kind}-{number}-{time.time_ns()}"
+        arguments = [sys.executable, "-m", "bench.aio", "--serve", kind, peer, self.name]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            raise RuntimeError(f"the server of {peer} did not start")
+
+    def end(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    async def connect(self) -> Channel:
+        """Begin another conversation."""
+        if self.peer == STREAMS:
+            return stream_channel(*await asyncio.open_unix_connection(self.name))
+        if self.peer != ZMQ:
+            return pipe_channel(await npipe.aio.connect(self.name), self.peer)
+        zmq = importlib.import_module("zmq")
+        socket = importlib.import_module("zmq.asyncio").Context.instance().socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(f"ipc://{self.name}")
+
+        async def close() -> None:
+            socket.close()
+
+        return Channel(socket.send, socket.recv, close)
+
+    def processor_time(self) -> float:
+        """Seconds that it and this process have used, all threads."""
+        return sum(_used(Path(f"/proc/{pid}/task")) for pid in (self.process.pid, "self"))
+
+
+def _used(tasks: Path) -> float:
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+
+
+async def trips(channels: list[Channel], seconds: float) -> int:
+    channel, count, end = channels[0], 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(50):
+            await channel.send(ECHO)
+            await channel.recv()
+        count += 50
+    return count
+
+
+async def one_way(channels: list[Channel], seconds: float) -> int:
+    channel, count, end = channels[0], 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(BATCH - 1):
+            await channel.send(SILENT)
+        await channel.send(ECHO)
         await channel.recv()
-    trip = (time.perf_counter() - begin) / TRIPS * 1e6
-    await channel.close()
-    channel = await connect(peer, name, silent=True)
-    begin = time.perf_counter()
-    for _ in range(ONE_WAY):
-        await channel.send(MESSAGE)
-    await channel.recv()
-    one_way = ONE_WAY / (time.perf_counter() - begin)
-    await channel.close()
-    channels = [await connect(peer, name) for _ in range(CLIENTS)]
+        count += BATCH
+    return count
 
-    async def ask(channel: Channel) -> None:
-        for _ in range(ROUNDS):
+
+async def many(channels: list[Channel], seconds: float) -> int:
+    end = time.perf_counter() + seconds
+
+    async def ask(channel: Channel) -> int:
+        count = 0
+        while time.perf_counter() < end:
             for _ in range(DEPTH):
-                await channel.send(MESSAGE)
+                await channel.send(ECHO)
             for _ in range(DEPTH):
                 await channel.recv()
+            count += DEPTH
+        return count
 
-    begin = time.perf_counter()
-    await asyncio.gather(*map(ask, channels))
-    many = CLIENTS * ROUNDS * DEPTH / (time.perf_counter() - begin)
-    for channel in channels:
-        await channel.close()
-    return trip, one_way, many
+    return sum(await asyncio.gather(*map(ask, channels)))
+
+
+WAYS = {TRIP: trips, ONE_WAY: one_way, MANY: many}
+
+
+class Window(NamedTuple):
+    """What one peer did in one window."""
+
+    rate: float  # messages, or round trips, per second
+    processor: float  # seconds of both processes for each
+
+
+async def measure(servers: list[Server], rounds: int, seconds: float) -> dict[tuple[str, str], list[Window]]:
+    windows: dict[tuple[str, str], list[Window]] = {}
+    channels = {server.peer: [await server.connect() for _ in range(CLIENTS)] for server in servers}
+    for task, way in WAYS.items():
+        for number in range(-1, rounds):  # the first is thrown away
+            for server in servers:
+                gc.collect()
+                used, begin = server.processor_time(), time.perf_counter()
+                count = await way(channels[server.peer], seconds)
+                took, used = time.perf_counter() - begin, server.processor_time() - used
+                if number >= 0:
+                    windows.setdefault((task, server.peer), []).append(Window(count / took, used / count))
+    for opened in channels.values():
+        for channel in opened:
+            await channel.close()
+    return windows
+
+
+# ---- Results
 
 
 def loop_of(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -123,32 +234,85 @@ def loop_of(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.SelectorEventLoop
 
 
+@contextlib.contextmanager
+def running(kind: str) -> Iterator[list[Server]]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        servers = []
+        for peer in PEERS:
+            servers.append(Server(kind, peer, folder))
+            stack.callback(servers[-1].end)
+        yield servers
+
+
+GOALS = ((TRIP, 0.8, "of the time of asyncio's streams"), (ONE_WAY, 5, "times"), (MANY, 3, "times"))
+
+
+def report(kind: str, windows: dict[tuple[str, str], list[Window]]) -> list[str]:
+    def rate(task: str, peer: str) -> float:
+        return statistics.median(window.rate for window in windows[task, peer])
+
+    def processor(task: str, peer: str) -> float:
+        return statistics.median(window.processor for window in windows[task, peer]) * 1e6
+
+    lines = [
+        f"## {'uvloop' if kind == 'uvloop' else 'Asyncio’s own loop'}",
+        "",
+        "| | " + " | ".join(f"{task} | beside streams | processor" for task in TASKS) + " |",
+        "| --- |" + " --- |" * 9,
+    ]
+    for peer in PEERS:
+        cells = [peer]
+        for task in TASKS:
+            own, base = rate(task, peer), rate(task, STREAMS)
+            what = f"{1e6 / own:.1f} µs" if task == TRIP else f"{own:,.0f} /s"
+            beside = f"{base / own:.2f}" if task == TRIP else f"{own / base:.2f}×"
+            cells += [what, beside, f"{processor(task, peer):.2f} µs"]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for task, goal, unit in GOALS:
+        gain = rate(task, NPIPE) / rate(task, STREAMS)
+        found = 1 / gain if task == TRIP else gain
+        reached = found <= goal if task == TRIP else found >= goal
+        lines.append(f"- {task}: {found:.2f} {unit} (to reach: {goal}{'' if reached else '; missed in this run'})")
+    return [*lines, ""]
+
+
+TEXT = f"""# The async face measured
+
+`make bench` writes this page too (`python -m bench.aio`): messages of {SIZE} bytes between two processes, each with a
+loop of the same kind and every option at its default. Peers take turns, window by window; cells are medians of one run,
+so compare the ratios. *Processor* is what both processes together use for one message or round trip, in all threads.
+
+- **round trip**: one client sends a message and waits for the answer: the time of one, and its share of the time that
+  asyncio's streams take.
+- **one-way**: one client sends {BATCH:,} messages, the server answers the last of them: messages per second.
+- **{CLIENTS} clients**: each sends {DEPTH} requests and then receives {DEPTH} answers, all in one process: requests per
+  second.
+
+*Streams* are asyncio's over a Unix socket: `write`, `drain`, `readexactly`. *pyzmq.asyncio* has DEALER sockets and a
+ROUTER over `ipc`. *Busy waiting* is `pipe.busy_wait = {BUSY_WAIT}` at both ends ([aio.md](aio.md#busy-waiting)).
+"""
+
+
 def main() -> None:
-    if len(sys.argv) > 1:
-        kind, peer, name = sys.argv[1:]
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=9, help="windows of each peer at each task")
+    parser.add_argument("--seconds", type=float, default=0.25, help="length of a window")
+    parser.add_argument("--no-page", action="store_true", help="only print")
+    parser.add_argument("--serve", nargs=3, metavar=("LOOP", "PEER", "NAME"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        kind, peer, name = arguments.serve
         with asyncio.Runner(loop_factory=loop_of(kind)) as runner:
             runner.run(serve(peer, name))
+    lines = []
     for kind in "asyncio", "uvloop":
-        results = {}
-        for peer in "unix", "npipe":
-            runs = []
-            for number in range(REPEATS):
-                name = f"{tempfile.mkdtemp()}/s" if peer == "unix" else f"bench-aio-{number}-{time.monotonic_ns()}"
-                arguments = [sys.executable, "-m", "bench.aio", kind, peer, name]
-                with subprocess.Popen(arguments, stdout=subprocess.PIPE) as server:
-                    assert server.stdout is not None
-                    server.stdout.readline()
-                    with asyncio.Runner(loop_factory=loop_of(kind)) as runner:
-                        runs.append(runner.run(measure(peer, name)))
-                    server.kill()
-            results[peer] = [statistics.median(column) for column in zip(*runs, strict=True)]
-        for what, unix, own in zip(
-            ("round trip, µs", "one-way, /s", "100 clients, /s"), *results.values(), strict=True
-        ):
-            print(
-                f"{kind:8} {what:16} streams {unix:12,.1f}   npipe.aio {own:12,.1f}   {own / unix:6.2f} times",
-                flush=True,
-            )
+        with running(kind) as servers, asyncio.Runner(loop_factory=loop_of(kind)) as runner:
+            lines += report(kind, runner.run(measure(servers, arguments.rounds, arguments.seconds)))
+    print("\n".join(lines))
+    if not arguments.no_page:
+        OUTPUT.write_text(TEXT + "\n" + "\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":
