@@ -12,6 +12,7 @@ cdef extern from "Python.h":
         PYGEN_ERROR
         PYGEN_NEXT
     PySendResult PyIter_Send(object, object, PyObject **)
+    Py_ssize_t Py_REFCNT(object)
     void Py_INCREF(object)
     void Py_DECREF(object)
     void PyErr_SetObject(object, object)
@@ -104,6 +105,7 @@ cdef class LoopPipe:
     cdef readonly PolledHandle _handle
     cdef readonly object _loop, _waker
     cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
+    cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
     cdef public bytes _kept  # what a read of all had read when it was cancelled
 
@@ -147,7 +149,10 @@ cdef class LoopMessagePipe(LoopPipe):
         message is being taken back, the pipe is closed, and the next call says so (109). Raises as
         npipe.MessagePipe.send.
         """
-        cdef Write call = Write.__new__(Write)
+        cdef Call call = self.spare_write
+        self.spare_write = None
+        if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
+            call = Write.__new__(Write)
         call.prepare(self, timeout, "MessagePipe.send")
         call.data = data
         return call
@@ -158,7 +163,10 @@ cdef class LoopMessagePipe(LoopPipe):
         Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
         npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
         """
-        cdef Receive call = Receive.__new__(Receive)
+        cdef Call call = self.spare_receive
+        self.spare_receive = None
+        if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
+            call = Receive.__new__(Receive)
         call.prepare(self, timeout, "MessagePipe.recv")
         return call
 
@@ -207,7 +215,10 @@ cdef class LoopStreamPipe(LoopPipe):
 
     def write(self, data, *, timeout=None):
         """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is."""
-        cdef Write call = Write.__new__(Write)
+        cdef Call call = self.spare_write
+        self.spare_write = None
+        if call is None or Py_REFCNT(call) != 1:
+            call = Write.__new__(Write)
         call.prepare(self, timeout, "StreamPipe.write")
         call.data = data
         call.counts = True
@@ -257,6 +268,8 @@ cdef class Call:
         self.timeout = timeout
         self.label = label
         self.deadline = NO_DEADLINE
+        self.stage = FRESH
+        self.resting = self.expired = False
 
     # ---- In these the kinds of call differ
 
@@ -295,6 +308,9 @@ cdef class Call:
 
     cdef str doing(self):
         return "waiting"
+
+    cdef void spare(self) noexcept:
+        """It was a success: be used again, if that pays."""
 
     # ---- Waiting
 
@@ -481,7 +497,8 @@ cdef class Call:
         return self.label.decode()
 
     def __repr__(self):
-        return f"<call of {self.label.decode()} on {self.handle.name!r} at {<uintptr_t><void *>self:#x}>"
+        where = "over" if self.handle is None else f"on {self.handle.name!r}"
+        return f"<call of {self.label.decode()}, {where}, at {<uintptr_t><void *>self:#x}>"
 
     def __dealloc__(self):
         if self.label == NULL:
@@ -540,6 +557,11 @@ cdef class Receive(Reading):
     cdef bint look(self) except -1:
         self.result = self.handle.recv_step()
         return self.result is not None
+
+    cdef void spare(self) noexcept:
+        cdef LoopPipe pipe = self.pipe
+        self.pipe = self.handle = self.result = None  # a pipe that is dropped goes at once
+        pipe.spare_receive = self
 
     cdef str doing(self):
         return "receiving a message"
@@ -639,6 +661,12 @@ cdef class Write(Call):
     cdef bint give_up(self) except -1:
         return self.pending is not None and self.pipe._withdraw(self.pending) == "all"
 
+    cdef void spare(self) noexcept:
+        cdef LoopPipe pipe = self.pipe
+        self.pipe = self.handle = self.result = self.data = self.pending = None
+        self.counts = False
+        pipe.spare_write = self
+
     cdef str doing(self):
         return "writing"
 
@@ -684,6 +712,7 @@ cdef PyObject *quick_next(PyObject *this) except? NULL:
         return <PyObject *>yielded
     if self.result is not None:
         PyErr_SetObject(StopIteration, self.result)
+    self.spare()
     return NULL  # with nothing set: the result is None
 
 
@@ -692,11 +721,14 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     cdef Call self = <Call>this
     found[0] = NULL
     yielded = self.step(<object>value)
-    if self.stage == OVER:
-        yielded = self.result
-    Py_INCREF(yielded)
-    found[0] = <PyObject *>yielded
-    return PYGEN_RETURN if self.stage == OVER else PYGEN_NEXT
+    if self.stage != OVER:
+        Py_INCREF(yielded)
+        found[0] = <PyObject *>yielded
+        return PYGEN_NEXT
+    Py_INCREF(self.result)
+    found[0] = <PyObject *>self.result
+    self.spare()
+    return PYGEN_RETURN
 
 
 for _kind in (Call, Pause, Receive, Transact, ReadInto, ReadSome, Write, Flush):
