@@ -40,8 +40,16 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def run(main: Coroutine[Any, Any, T], kind: str = "asyncio") -> T:
-    """Run it under a deadline; a call that blocks the loop raises BlockingError, a task that is left fails."""
+def threads() -> int:
+    """How many threads this process has, of Python and of the engine."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def run(main: Coroutine[Any, Any, T], kind: str = "asyncio", *, blocks: bool = False) -> T:
+    """Run it under a deadline; a call that blocks the loop raises BlockingError, a task that is left fails.
+
+    `blocks`: the test itself looks at files.
+    """
 
     async def bounded() -> T:
         async with asyncio.timeout(DEADLINE):
@@ -50,7 +58,8 @@ def run(main: Coroutine[Any, Any, T], kind: str = "asyncio") -> T:
         assert not left, f"tasks are left: {left}"
         return result
 
-    with nothing_blocks(), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+    watch = contextlib.nullcontext() if blocks else nothing_blocks()
+    with watch, asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
         result = runner.run(bounded())
     gc.collect()
     return result

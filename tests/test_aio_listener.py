@@ -11,9 +11,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors, run, turns
+    from tests.aio_helpers import LOOPS, descriptors, run, threads, turns
 else:
-    from aio_helpers import LOOPS, descriptors, run, turns
+    from aio_helpers import LOOPS, descriptors, run, threads, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,3 +200,79 @@ def test_a_listener_can_be_made_again_and_leaves_no_descriptor(kind: str, name: 
     before = descriptors()
     run(main(), kind)
     assert descriptors() == before
+
+
+def test_neither_listeners_nor_connections_have_threads(kind: str, name: str) -> None:
+    async def main() -> None:
+        with npipe.listen(f"{name}-warm"):
+            before = threads()  # with the engine's own
+        listeners = [npipe.aio.listen(f"{name}-{number}", max_instances=2) for number in range(10)]
+        ends: list[npipe.aio.MessagePipe] = []
+        waiting: list[asyncio.Task[npipe.aio.MessagePipe]] = []
+        for number, listener in enumerate(listeners):
+            for _ in range(2):
+                ends += [await npipe.aio.connect(f"{name}-{number}"), await listener.accept()]
+            waiting.append(asyncio.create_task(listener.accept()))  # at the limit
+        reading = [asyncio.create_task(end.recv()) for end in ends]
+        await turns()
+        assert threads() == before
+        for task in reading:
+            task.cancel()
+        for end in ends:
+            await end.close()
+        for listener in listeners:
+            listener.close()
+        await asyncio.gather(*waiting, *reading, return_exceptions=True)
+        assert threads() == before
+
+    run(main(), kind, blocks=True)
+
+
+def test_a_client_is_let_in_while_nobody_accepts_and_the_loop_is_told_once_it_is(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            accepting = asyncio.create_task(listener.accept())
+            await turns()
+            accepting.cancel()
+            await turns()
+            client = await npipe.aio.connect(name)  # the signal of this comes to nobody
+            async with client, await asyncio.wait_for(listener.accept(), 5) as server:
+                await client.send(b"x")
+                assert await server.recv() == b"x"
+            one, two = asyncio.create_task(listener.accept()), asyncio.create_task(listener.accept())
+            await turns()
+            one.cancel()  # the other one is told all the same
+            async with await npipe.aio.connect(name), await asyncio.wait_for(two, 5):
+                pass
+
+    run(main(), kind)
+
+
+def test_a_forked_child_has_no_part_in_a_listener(name: str, child: Callable[..., Child]) -> None:
+    forked = child(
+        """
+        import asyncio, os, sys
+        import npipe, npipe.aio
+
+        async def main():
+            async with npipe.aio.listen(sys.argv[1]) as listener:
+                accepting = asyncio.create_task(listener.accept())
+                await asyncio.sleep(0)
+                pid = os.fork()
+                if pid == 0:
+                    ok = listener.closed
+                    listener.close()
+                    del listener
+                    os._exit(0 if ok else 1)
+                assert os.waitpid(pid, 0)[1] == 0
+                async with await npipe.aio.connect(sys.argv[1]) as client, await accepting as server:
+                    await client.send(b"x")
+                    assert await server.recv() == b"x"
+            print("through", flush=True)
+
+        asyncio.run(main())
+        """,
+        name,
+    )
+    assert forked.line() == "through"
+    assert forked.wait() == 0

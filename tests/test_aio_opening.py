@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import Child
 
@@ -169,3 +169,56 @@ def test_it_works_without_a_root_of_ones_own(name: str, monkeypatch: pytest.Monk
     monkeypatch.delenv("NPIPE_ROOT")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     test_call_is_one_request_and_its_answer("asyncio", name)
+
+
+def _segments() -> set[str]:
+    """Where this process has links mapped."""
+    return {line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:npipe-link" in line}
+
+
+def test_one_connection_after_the_other_uses_the_same_segment(
+    kind: str, name: str, child: Callable[..., Child]
+) -> None:
+    server = child(
+        """
+        import npipe, sys
+        with npipe.serve(sys.argv[1], bytes.upper):
+            print("serving", flush=True)
+            input()
+        """,
+        name,
+    )
+    assert server.line() == "serving"
+
+    async def main() -> None:
+        seen: list[frozenset[str]] = []
+        for _ in range(30):
+            async with await npipe.aio.connect(name) as pipe:
+                assert await pipe.transact(b"x") == b"X"
+                seen.append(frozenset(_segments()))
+        # Kept for some 20 ms: on a busy machine not each time, but again and again.
+        assert len(set(seen)) < len(seen)
+        assert max(map(len, seen)) <= 4 + 1
+
+    run(main(), kind, blocks=True)
+
+
+def test_an_owner_that_has_gone_is_not_asked_for_ever(kind: str, name: str, child: Callable[..., Child]) -> None:
+    script = """
+        import npipe, sys
+        with npipe.serve(sys.argv[1], lambda data: sys.argv[2].encode()):
+            print("serving", flush=True)
+            input()
+        """
+
+    async def ask() -> bytes:
+        return await npipe.aio.call(name, b"who?")
+
+    for answer in "one", "two", "three":
+        server = child(script, name, answer)
+        assert server.line() == "serving"
+        for _ in range(3):
+            assert run(ask(), kind) == answer.encode()
+        server.kill()
+        with pytest.raises(npipe.PipeNotFoundError):
+            run(ask(), kind)

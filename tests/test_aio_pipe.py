@@ -434,3 +434,83 @@ def test_no_descriptor_is_left(kind: str, name: str) -> None:
     before = descriptors()
     run(main(), kind)
     assert descriptors() == before
+
+
+def test_many_ready_pipes_are_read_in_turns(kind: str, name: str) -> None:
+    pipes, messages = 20, 600
+
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            ends = []
+            for _ in range(pipes):
+                client = await npipe.aio.connect(name)
+                ends.append((client, await listener.accept()))
+                for _ in range(messages):
+                    await client.send(b"x")
+            received = [0] * pipes
+            first_through: list[int] = []
+
+            async def read(number: int) -> None:
+                for _ in range(messages):
+                    await ends[number][1].recv()
+                    received[number] += 1
+                if not first_through:
+                    first_through.extend(received)
+
+            await asyncio.gather(*map(read, range(pipes)))
+            assert min(first_through) >= messages - 2 * 128  # nobody is more than two turns behind
+            for pair_of_ends in ends:
+                for end in pair_of_ends:
+                    await end.close()
+
+    run(main(), kind)
+
+
+def test_a_writer_at_the_quota_is_woken_though_the_reader_stops_in_the_middle(kind: str, name: str) -> None:
+    """The wake of a writer may wait while the reader goes on; when it does not, the writer is told."""
+
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1000) as (server, client):
+            for _ in range(1000 // 10):
+                await client.send(b"x" * 10)
+            sending = asyncio.create_task(client.send(b"y" * 10))
+            await turns()
+            assert not sending.done()
+            await server.recv()  # room for one, and much is left to read
+            await asyncio.wait_for(sending, 5)
+            sending = asyncio.create_task(client.send(b"z" * 500))
+            await turns()
+            for number in range(49):
+                await server.recv()
+                if number % 7 == 0:
+                    await turns()
+                assert not sending.done()
+            await server.recv()
+            await asyncio.wait_for(sending, 5)
+
+    run(main(), kind)
+
+
+def test_a_writer_of_another_process_is_woken_by_a_reader_that_pauses(
+    kind: str, name: str, child: Callable[..., Child]
+) -> None:
+    writer = child(
+        """
+        import npipe, sys
+        with npipe.connect(sys.argv[1]) as pipe:
+            for number in range(101):
+                pipe.send(b"x" * 10)
+            print("through", flush=True)
+            input()
+        """,
+        name,
+    )
+
+    async def main() -> None:
+        async with npipe.aio.listen(name, in_buffer_size=1000) as listener, await listener.accept() as pipe:
+            while pipe.peek().available < 1010:
+                await asyncio.sleep(0.001)  # until it waits
+            await pipe.recv()
+            assert await asyncio.to_thread(writer.line) == "through"
+
+    run(main(), kind, blocks=True)

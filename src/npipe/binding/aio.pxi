@@ -144,6 +144,11 @@ cdef class PolledHandle(Handle):
         self.turns = AT_ONCE
         return self.handle == NULL or np_poll_wake(self.handle)
 
+    @property
+    def turns_left(self):
+        """How many calls are answered at once before the event loop has a turn."""
+        return self.turns
+
     cdef bint spin(self, double seconds) except -1:
         """Waits busily for something to read. Whether there is something."""
         cdef np_handle *handle = self.valid()

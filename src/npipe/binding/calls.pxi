@@ -29,7 +29,9 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
-    cdef list waiting  # Calls with a future
+    # Calls with a future, in a list that does not keep them alive: one that is dropped leaves it.
+    cdef PyObject *first
+    cdef PyObject *last
 
     def __cinit__(self, loop, PolledHandle handle not None):
         self.loop = loop
@@ -37,7 +39,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = False
-        self.waiting = []
+        self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
 
     def on_readable(self):
@@ -45,15 +47,17 @@ cdef class LoopWaker:
         cdef bint gone = self.handle.wake()
         if gone:
             self.unwatch()
-        if self.waiting:
-            self.wake(not gone)
+        self.wake(not gone)
 
     cdef int wake(self, bint only_ready) except -1:
         """Let those look again for whom there may be something to see."""
+        cdef PyObject *following = self.first
         cdef Call call
-        for call in list(self.waiting):
+        while following != NULL:
+            call = <Call>following
+            following = call.next_waiting
             if not only_ready or call.may_go_on():
-                call.wake()
+                call.wake()  # which runs nothing but schedules it
         return 0
 
     cdef int plan_pause(self) except -1:
@@ -88,14 +92,30 @@ cdef class LoopWaker:
         elif not self.watched:
             self.loop.add_reader(self.fd, self.on_readable)
             self.watched = True
-        self.waiting.append(call)
+        call.next_waiting = NULL
+        call.previous_waiting = self.last
+        if self.last != NULL:
+            (<Call>self.last).next_waiting = <PyObject *>call
+        else:
+            self.first = <PyObject *>call
+        self.last = <PyObject *>call
         return future
+
+    cdef void forget(self, Call call) noexcept:
+        if call.next_waiting != NULL:
+            (<Call>call.next_waiting).previous_waiting = call.previous_waiting
+        else:
+            self.last = call.previous_waiting
+        if call.previous_waiting != NULL:
+            (<Call>call.previous_waiting).next_waiting = call.next_waiting
+        else:
+            self.first = call.next_waiting
 
     def close(self):
         """Let the descriptor go, before it is closed, and wake all who wait."""
         self.closed = True
         self.unwatch()
-        if self.waiting and not self.loop.is_closed():
+        if not self.loop.is_closed():
             self.wake(False)
 
 
@@ -252,6 +272,8 @@ cdef class Call:
     cdef object future  # one of the two while it waits
     cdef object inner
     cdef object timer
+    cdef PyObject *next_waiting   # of the waker's list
+    cdef PyObject *previous_waiting
     cdef const char *label
     cdef double deadline  # of time.monotonic
     cdef Stage stage
@@ -327,7 +349,7 @@ cdef class Call:
     cdef int wait_no_longer(self) except -1:
         if self.future is not None:
             self.future = None
-            self.pipe.native.waiting.remove(self)
+            self.pipe.native.forget(self)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
