@@ -32,10 +32,10 @@ def test_a_call_is_taken_wherever_a_coroutine_is(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
             call: Any = client.send(b"one")
+            assert call.__qualname__ == "MessagePipe.send"
             assert issubclass(type(call), collections.abc.Coroutine)
             assert inspect.isawaitable(call)
             assert asyncio.iscoroutine(call)
-            assert call.__qualname__ == "MessagePipe.send"
             assert "MessagePipe.send" in repr(call)
             assert await asyncio.create_task(call) is None
             await asyncio.gather(client.send(b"two"), client.send(b"three"))
