@@ -174,6 +174,24 @@ def test_a_call_can_be_driven_by_hand(name: str) -> None:
     run(main())
 
 
+def test_a_task_that_nobody_holds_waits_on_all_the_same(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            received: list[bytes] = []
+
+            async def receive() -> None:
+                received.append(await server.recv())
+
+            asyncio.create_task(receive())  # noqa: RUF006
+            await turns()
+            gc.collect()
+            await client.send(b"message")
+            await turns()
+            assert received == [b"message"]
+
+    run(main(), kind)
+
+
 def test_calls_are_used_again_only_when_they_are_over(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):

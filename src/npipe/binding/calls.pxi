@@ -29,7 +29,8 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
-    # Calls with a future, in a list that does not keep them alive: one that is dropped leaves it.
+    cdef set futures  # of the calls that wait: through them the loop keeps their tasks alive
+    # These calls, in a list that does not keep them alive: one that is dropped leaves it.
     cdef PyObject *first
     cdef PyObject *last
 
@@ -39,6 +40,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = False
+        self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
 
@@ -92,6 +94,7 @@ cdef class LoopWaker:
         elif not self.watched:
             self.loop.add_reader(self.fd, self.on_readable)
             self.watched = True
+        self.futures.add(future)
         call.next_waiting = NULL
         call.previous_waiting = self.last
         if self.last != NULL:
@@ -101,7 +104,8 @@ cdef class LoopWaker:
         self.last = <PyObject *>call
         return future
 
-    cdef void forget(self, Call call) noexcept:
+    cdef int forget(self, Call call) except -1:
+        self.futures.discard(call.future)
         if call.next_waiting != NULL:
             (<Call>call.next_waiting).previous_waiting = call.previous_waiting
         else:
@@ -110,6 +114,7 @@ cdef class LoopWaker:
             (<Call>call.previous_waiting).next_waiting = call.next_waiting
         else:
             self.first = call.next_waiting
+        return 0
 
     def close(self):
         """Let the descriptor go, before it is closed, and wake all who wait."""
@@ -348,8 +353,8 @@ cdef class Call:
 
     cdef int wait_no_longer(self) except -1:
         if self.future is not None:
-            self.future = None
             self.pipe.native.forget(self)
+            self.future = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
