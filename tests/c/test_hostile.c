@@ -311,6 +311,32 @@ static void a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves
     end_attack(&attack);
 }
 
+static void a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_refused(void)
+{
+    struct attack attack;
+    static char data[100000];
+    open_attack(&attack, NP_TYPE_MESSAGE, 4096);
+    struct np_handle *victim = &attack.pair.server;
+    forge(&attack, 0, 0, sizeof data);
+    set_state(&attack, 0, NPL_ENTRY_LIVE);
+    atomic_store(&attack.inbound->producer.tail, 50);
+    struct np_object *file = np_object_new(NP_OBJECT_FILE, true, false);
+    struct np_async *async = np_async_new();
+    struct np_telling telling = {.file = file};
+    atomic_init(&victim->refs, 1);
+    np_async_prepare(async, victim, NP_ASYNC_READ, &telling);
+    CHECK_EQUAL(np_async_read(async, data, sizeof data), NP_IO_PENDING);
+    CHECK(np_async_lacks_rest(async));
+    atomic_store(&attack.inbound->producer.tail, 0);
+    CHECK_EQUAL(np_async_await_rest(async), NP_IO_PENDING); /* as its start: who gets an error there is told nothing */
+    CHECK_EQUAL(np_async_code(async), NP_INVALID_DATA);
+    CHECK(file->signalled);
+    np_async_unref(np_async_reap());
+    np_async_unref(async);
+    np_object_unref(file);
+    close_pair(&attack.pair);
+}
+
 /* ---- A reader that lies about what it has taken */
 
 static void claim_all(struct attack *attack)
@@ -374,6 +400,7 @@ int main(void)
     RUN(a_sleepers_word_that_moves_all_the_time_does_not_keep_it_beyond_its_time);
     RUN(an_event_loops_step_ends_though_the_peer_moves_all_the_time);
     RUN(a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time);
+    RUN(a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_refused);
     RUN(a_reader_that_takes_what_is_being_withdrawn_only_ends_the_link);
     RUN(bytes_in_the_socket_without_end_do_not_hold_a_call);
     return 0;

@@ -695,7 +695,7 @@ uint32_t np_async_await_rest(struct np_async *async)
             np_link_unref(link);
         np_async_drive(handle);
     }
-    return np_async_code(async);
+    return outcome(async);
 }
 
 uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)

@@ -74,7 +74,7 @@ uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t si
 uint32_t np_async_connect(struct np_async *async);
 
 /* Whether a read is pending though its entry has begun to arrive: what was written counts as there as a whole (SEMANTICS 0.3), and
- * the writer's process is just bringing it. Then a moment's wait for that; the code afterwards. */
+ * the writer's process is just bringing it. Then a moment's wait for that; what the start returns after it. */
 bool np_async_lacks_rest(struct np_async *async);
 uint32_t np_async_await_rest(struct np_async *async);
 
