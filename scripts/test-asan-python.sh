@@ -10,7 +10,7 @@ $python -m pip install --quiet --no-build-isolation --no-deps --upgrade --target
     -Csetup-args=-Db_sanitize=address -Csetup-args=-Db_lundef=false -Csetup-args=-Dbuildtype=debugoptimized .
 if [ $# = 0 ] && [ -z "$NPIPE_LONG" ]; then
     set -- tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_overlapped.py tests/test_win32_routines.py \
-        tests/test_win32_ports.py tests/faults/test_hostile_rendezvous.py
+        tests/test_win32_ports.py tests/faults/test_hostile_rendezvous.py tests/faults/test_hostile_segment.py
 elif [ $# = 0 ]; then
     set -- tests
 fi
