@@ -345,6 +345,27 @@ def test_an_over_quota_write_after_many_withdrawn_ones_is_visible_at_once(name: 
 
 
 @pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("times", [30, 31, 32, 33, 63, 64, 100])
+def test_many_withdrawn_writes_behind_an_unread_one_do_it_no_harm(name: str, type: int, times: int) -> None:
+    """The unread one keeps its place among the pending writes, however many others come and go."""
+    writer, reader = _ends(name, type=type, quota=10)
+    first = h.blocked(lambda: h.write(writer, b"the first, unread"))
+    for _ in range(times):
+        with h.fails(121):
+            h.write(writer, b"withdrawn", 0.001)
+    second = h.blocked(lambda: h.write(writer, b"the second one"))
+    for _ in range(3):
+        with h.fails(121):
+            h.write(writer, b"withdrawn", 0.001)
+    assert reader.peek_pipe()[1] == 17 + 14
+    assert h.read(reader, 17) == (0, b"the first, unread")
+    assert h.read(reader, 14) == (0, b"the second one")
+    assert (first.result(), second.result()) == (17, 14)
+    assert h.write(writer, b"after", 0) == 5
+    assert h.read(reader, 5) == (0, b"after")
+
+
+@pytest.mark.parametrize("type", TYPES)
 @pytest.mark.parametrize("read", [1, 5, 9, 10])
 def test_bytes_that_were_read_stay_read_when_the_rest_of_a_write_is_withdrawn(name: str, type: int, read: int) -> None:
     writer, reader = _ends(name, type=type, quota=10)

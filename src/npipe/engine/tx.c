@@ -259,9 +259,14 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }
 
+#define SEQUENCES (UINT32_MAX >> 3) /* a mask */
+
+/* Whether the next deferred entry's slot is free. Their number does not tell: those that were taken back have used up sequence
+ * numbers, though they are not outstanding any more. */
 static bool room_outstanding(const struct np_tx *tx)
 {
-    return tx->n_outstanding < NPL_DEFERRED;
+    const struct np_outstanding *oldest = &tx->outstanding[tx->first_outstanding];
+    return tx->n_outstanding == 0 || ((tx->next_sequence - oldest->sequence) & SEQUENCES) < NPL_DEFERRED;
 }
 
 static struct np_outstanding *newest_outstanding(struct np_tx *tx)
@@ -275,7 +280,7 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
     uint8_t slot = (uint8_t)(sequence % NPL_DEFERRED);
     uint8_t header[NPL_MAX_ENTRY_HEADER] = {NPL_TAG_DEFERRED, slot};
     memcpy(header + 2, &op->size, sizeof op->size);
-    tx->next_sequence = (sequence + 1) & (UINT32_MAX >> 3);
+    tx->next_sequence = (sequence + 1) & SEQUENCES;
     /* Published with the header by the release of the tail. */
     atomic_store_explicit(&tx->shared->deferred.state[slot], sequence << 3 | NPL_ENTRY_LIVE, memory_order_relaxed);
     copy_in(tx, header, sizeof header);
