@@ -37,6 +37,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def stop(process: Child) -> None:
+    """Stop it, and wait until all its threads stand still."""
+    os.kill(process.pid, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+
+
 async def cancelled(call: Any) -> None:
     """It waits, others run meanwhile, and it can be cancelled."""
     task = asyncio.ensure_future(call)
@@ -55,7 +61,7 @@ def test_every_call_on_a_pipe_whose_peer_is_stopped_only_waits(
 
     async def main() -> None:
         pipe = await npipe.aio.connect(name)
-        os.kill(server.pid, signal.SIGSTOP)
+        stop(server)
         await cancelled(pipe.recv())
         await cancelled(pipe.recv_into(bytearray(10)))
         await pipe.send(b"x" * 1000)
@@ -81,7 +87,7 @@ def test_every_call_on_a_pipe_whose_peer_is_stopped_only_waits(
 def test_opening_a_pipe_whose_owner_is_stopped_only_waits(kind: str, name: str, child: Callable[..., Child]) -> None:
     server = child(SERVER, name)
     assert server.line() == "listening"
-    os.kill(server.pid, signal.SIGSTOP)
+    stop(server)
 
     async def main() -> None:
         await cancelled(npipe.aio.connect(name))
@@ -106,7 +112,7 @@ def test_a_listener_at_a_limit_that_a_stopped_owner_has_its_part_in_only_waits(
     async def main() -> None:
         async with await npipe.aio.connect(name):
             assert await asyncio.to_thread(other.line) == "connected"
-            os.kill(other.pid, signal.SIGSTOP)  # with two instances: one connected, one listening
+            stop(other)  # with two instances: one connected, one listening
             with pytest.raises(npipe.PipeBusyError):
                 npipe.aio.listen(name, exclusive=False)
 
