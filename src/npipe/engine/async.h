@@ -101,6 +101,14 @@ static inline struct np_async *np_async_of(struct np_op *op)
 {
     return (struct np_async *)op;
 }
+/* op->completed of a pended operation. */
+void np_async_completed(struct np_op *op);
+/* Note what has to move before the pended reads (rx_lock held), writes (tx_lock held) can go on; whether it has. */
+void np_async_note_reads(struct np_link *link);
+void np_async_note_writes(struct np_link *link);
+bool np_async_has_moved(const struct np_async *async);
+/* In a forked child nothing is armed. */
+void np_async_arm_none(void);
 /* Drives the pended reads at the head of the queue (rx_lock held), the pended writes (tx_lock held). */
 void np_async_drive_reads(struct np_handle *handle, struct np_link *link);
 void np_async_drive_writes(struct np_handle *handle, struct np_link *link);
