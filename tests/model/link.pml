@@ -103,10 +103,19 @@ room:
     od
 }
 
+inline wake_writer()
+{
+    atomic { READERS_FENCE; sleeping = writer_sleeps_flag; writer_sleeps_flag = false }
+    if
+    :: sleeping -> writer_seq++; writer_blocked = false
+    :: else
+    fi
+}
+
 active proctype reader()
 {
     byte position = 0, seen_tail, seen_seq, seen_threshold;
-    bool sleeping;
+    bool sleeping, owes_wake;
 
     do
     :: position == MESSAGES -> break
@@ -128,14 +137,17 @@ active proctype reader()
             fi;
             if
             :: sleeping && position >= seen_threshold ->
-                atomic { READERS_FENCE; sleeping = writer_sleeps_flag; writer_sleeps_flag = false }
                 if
-                :: sleeping -> writer_seq++; writer_blocked = false
-                :: else
+                :: seen_tail > position -> owes_wake = true /* an event loop's reader may tell him when it pauses */
+                :: wake_writer()
                 fi
             :: else
             fi
         :: else ->
+            if
+            :: owes_wake -> owes_wake = false; wake_writer() /* np_rx_pause */
+            :: else
+            fi;
             if
             :: has_reader_flag = true; /* a thread: sleeps on the word */
 #ifndef NO_FENCE_READER
