@@ -358,8 +358,8 @@ def test_want_of_address_space_at_any_moment_never_crashes(child: Start, name: s
             """
             from collections import Counter
             seen = Counter()
-            def everything():
-                with npipe.listen(name, exclusive=False) as listener, npipe.connect(name, timeout=0.2) as client:
+            def everything(patience=20):
+                with npipe.listen(name, exclusive=False) as listener, npipe.connect(name, timeout=patience) as client:
                     with listener.accept(5) as server:
                         client.send(b"x" * 50_000, timeout=1)
                         server.recv(timeout=1)
@@ -370,7 +370,7 @@ def test_want_of_address_space_at_any_moment_never_crashes(child: Start, name: s
             for room in range(0, 3 << 20, int(sys.argv[2])):
                 squeeze(room)
                 try:
-                    everything()
+                    everything(0.2)
                     seen["fine"] += 1
                 except npipe.PipeError as error:
                     seen[error.winerror] += 1
@@ -401,8 +401,8 @@ def test_want_of_descriptors_at_any_moment_is_an_error_and_passes(child: Start, 
             """
             from collections import Counter
             seen = Counter()
-            def everything():
-                with npipe.listen(name, exclusive=False) as listener, npipe.connect(name, timeout=0.2) as client:
+            def everything(patience=20):
+                with npipe.listen(name, exclusive=False) as listener, npipe.connect(name, timeout=patience) as client:
                     with listener.accept(5) as server:
                         client.fileno(), server.fileno()
                         client.send(b"x" * 50_000, timeout=1)
@@ -418,7 +418,7 @@ def test_want_of_descriptors_at_any_moment_is_an_error_and_passes(child: Start, 
                     highest = max(map(int, os.listdir("/proc/self/fd")))
                     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + room, 4096))
                     try:
-                        everything()
+                        everything(0.2)
                         seen["fine"] += 1
                     except npipe.PipeError as error:
                         seen[error.winerror] += 1
