@@ -340,13 +340,14 @@ PENDING = """
         lambda: win32file.GetQueuedCompletionStatus(port, -1),
         lambda: win32file.GetOverlappedResult(ov_server, pended[0], True), lambda: served.wait(),
         lambda: [npipe.call(name + "-served", b"x") for _ in range(10**9)],
-        lambda: completion.ReadFileEx(ov_client, bytearray(10), win32file.OVERLAPPED(), lambda *_: None) or completion.SleepEx(-1, True),
+        lambda: (completion.ReadFileEx(ov_client, bytearray(10), win32file.OVERLAPPED(), lambda *_: None),
+                 completion.SleepEx(-1, True)),
     ]
     early, ending = [], False
     def pend(call):
         try:
             call()
-        except (npipe.PipeError, pywintypes.error, RuntimeError) as error:  # the last as pywin32's, of a collected OVERLAPPED
+        except (npipe.PipeError, pywintypes.error, RuntimeError) as error:  # the last: OVERLAPPED collected
             if not ending:
                 early.append(repr(error))
     for call in calls:
