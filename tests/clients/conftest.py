@@ -49,6 +49,18 @@ def rpyc_folder() -> Path:
     return _fetched(fetch.rpyc)
 
 
+@pytest.fixture(scope="session")
+def winconnect_folder() -> Path:
+    """Where winConnect is imported from."""
+    return _fetched(fetch.winconnect)
+
+
+@pytest.fixture(scope="session")
+def npipes_folder() -> Path:
+    """Where npipes is imported from."""
+    return _fetched(fetch.npipes)
+
+
 @pytest.fixture(scope="module")
 def installed() -> Iterator[None]:
     """`import win32pipe` and its like work while the tests of a module run."""

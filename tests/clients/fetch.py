@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CACHE = Path(__file__).parents[2] / "build" / "clients-cache"
 PYWIN32 = "pywin32==312"
 DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
+NPIPES = ("npipes==1.0.1",)
+WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -53,6 +55,18 @@ def docker() -> Path:
 def rpyc() -> Path:
     """A folder to import rpyc from."""
     return _made("rpyc-6.0", functools.partial(_install, RPYC))
+
+
+@functools.cache
+def winconnect() -> Path:
+    """A folder to import winConnect from."""
+    return _made("winconnect-0.9.1", functools.partial(_install_alone, WINCONNECT))
+
+
+@functools.cache
+def npipes() -> Path:
+    """A folder to import npipes from."""
+    return _made("npipes-1.0.1", functools.partial(_install_alone, NPIPES))
 
 
 @contextlib.contextmanager
@@ -101,6 +115,11 @@ def _unpack_pywin32(place: Path) -> None:
 
 def _install(requirements: tuple[str, ...], place: Path) -> None:
     _pip("install", f"--target={place}", *requirements)
+
+
+def _install_alone(requirements: tuple[str, ...], place: Path) -> None:
+    """Install what asks for pywin32, which is for Windows alone, without what it asks for."""
+    _pip("install", f"--target={place}", "--no-deps", *requirements)
 
 
 def _pip(command: str, *arguments: str) -> None:
