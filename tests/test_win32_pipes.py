@@ -58,6 +58,23 @@ def test_a_call_on_a_synchronous_handle_waits_for_the_read_that_is_under_way(nam
     second.result()
 
 
+@pytest.mark.parametrize("mode", [w.BYTE, w.MESSAGE])
+def test_an_overlapped_operation_on_a_synchronous_handle_takes_its_turn_before_it_starts(name: str, mode: int) -> None:
+    server, client = w.connected(name, mode=mode, overlapped=False)
+    reading = h.blocked_in(win32file.ReadFile, server, 5)
+    overlapped = w.with_event()
+    win32event.SetEvent(overlapped.hEvent)
+    writing = h.blocked_in(win32file.WriteFile, server, b"behind", overlapped)
+    asking = h.blocked_in(win32pipe.ConnectNamedPipe, server, w.with_event())
+    assert win32pipe.PeekNamedPipe(client, 10) == (b"", 0, 0)
+    assert w.signalled(overlapped.hEvent)
+    win32file.WriteFile(client, b"now")
+    assert reading.result() == (0, b"now")
+    assert writing.result() == (0, 6)
+    assert asking.result() == 535
+    assert win32file.ReadFile(client, 10) == (0, b"behind")
+
+
 def test_a_duplicate_of_a_synchronous_handle_waits_too(name: str) -> None:
     server, client = w.connected(name, overlapped=False)
     duplicate = win32api.DuplicateHandle(None, server, None, 0, False, 2)
