@@ -160,7 +160,7 @@ def _used(tasks: Path) -> float:
 
 async def trips(channels: list[Channel], seconds: float) -> int:
     channel, count, end = channels[0], 0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while not count or time.perf_counter() < end:
         for _ in range(50):
             await channel.send(ECHO)
             await channel.recv()
@@ -170,7 +170,7 @@ async def trips(channels: list[Channel], seconds: float) -> int:
 
 async def one_way(channels: list[Channel], seconds: float) -> int:
     channel, count, end = channels[0], 0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while not count or time.perf_counter() < end:
         for _ in range(BATCH - 1):
             await channel.send(SILENT)
         await channel.send(ECHO)
@@ -184,7 +184,7 @@ async def many(channels: list[Channel], seconds: float) -> int:
 
     async def ask(channel: Channel) -> int:
         count = 0
-        while time.perf_counter() < end:
+        while not count or time.perf_counter() < end:
             for _ in range(DEPTH):
                 await channel.send(ECHO)
             for _ in range(DEPTH):
