@@ -158,3 +158,67 @@ def test_an_aborted_transport_is_closed_at_once(kind: str, name: str) -> None:
                 await turns(20)
 
     run(main(), kind)
+
+
+class Pausing(asyncio.Protocol):
+    """Collects, and can be told to pause."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received.append(data)
+
+
+@pytest.mark.parametrize("loop_class", [npipe.aio.PipeEventLoop, UvLoop])
+def test_nothing_is_received_while_reading_is_paused(name: str, loop_class: type[asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, npipe.aio.PipeLoopMixin)
+        async with npipe.aio.listen(name, mode="byte") as listener:
+            transport, protocol = await loop.create_pipe_connection(Pausing, name)
+            assert isinstance(protocol, Pausing)
+            async with await listener.accept() as pipe:
+                await turns()  # it is reading
+                transport.pause_reading()
+                assert not transport.is_reading()
+                await pipe.write(b"while paused")
+                for _ in range(20):
+                    await turns()
+                assert protocol.received == []
+                transport.resume_reading()
+                while not protocol.received:
+                    await turns()
+                assert protocol.received == [b"while paused"]
+                transport.close()
+                for _ in range(20):
+                    await turns()
+
+    with asyncio.Runner(loop_factory=loop_class) as runner:
+        runner.run(asyncio.wait_for(main(), 30))
+
+
+def test_what_has_room_is_written_at_once_and_the_rest_in_its_order(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name, mode="byte", in_buffer_size=100) as listener:
+            _, writer = await npipe.aio.open_stream(name)
+            async with await listener.accept() as pipe:
+                writer.write(b"a" * 60)
+                assert pipe.peek().available == 60  # no turn of the loop was needed
+                assert writer.transport.get_write_buffer_size() == 0
+                writer.write(b"b" * 60)
+                writer.write(b"c" * 10)
+                assert writer.transport.get_write_buffer_size() == 70
+                received = b""
+                while len(received) < 130:
+                    received += await pipe.read(1000)
+                assert received == b"a" * 60 + b"b" * 60 + b"c" * 10
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+
+    run(main(), kind)

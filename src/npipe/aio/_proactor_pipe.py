@@ -328,6 +328,11 @@ class StreamPipe(Pipe):
             return count
         return (await self._read(view, deadline))[1]
 
+    def _write_now(self, data: bytes) -> bool:
+        """Whether all of `data` was written at once: not here."""
+        del data
+        return False
+
     async def _read_some(self, size: int, timeout: float | None) -> bytes:
         deadline = deadline_of(timeout)
         self._begin_reading()

@@ -71,10 +71,13 @@ class PipeTransport(asyncio.Transport):
                 protocol = self._protocol
                 if isinstance(protocol, asyncio.BufferedProtocol):
                     count = await self._pipe.readinto(protocol.get_buffer(-1))
+                    await self._may_read.wait()  # paused meanwhile
                     if count:
                         protocol.buffer_updated(count)
                     continue
                 data = await self._pipe.read(_READ_SIZE)
+                await self._may_read.wait()
+                protocol = self._protocol
                 if data and isinstance(protocol, asyncio.Protocol):
                     protocol.data_received(data)
         except PipeClosedError as error:
@@ -111,8 +114,11 @@ class PipeTransport(asyncio.Transport):
             raise TypeError(f"data is bytes-like, not {type(data).__name__}")
         if self._closing or self._lost or not data:
             return
-        self._buffer.append(bytes(data))
-        self._buffered += len(self._buffer[-1])
+        data = bytes(data)
+        if self._writer is None and self._pipe._write_now(data):  # noqa: SLF001
+            return
+        self._buffer.append(data)
+        self._buffered += len(data)
         if self._writer is None:
             self._writer = self._loop.create_task(self._write())
         if self._buffered > self._high and not self._protocol_paused:

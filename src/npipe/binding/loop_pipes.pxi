@@ -238,6 +238,10 @@ cdef class LoopStreamPipe(LoopPipe):
         call.size = size
         return call
 
+    def _write_now(self, bytes data):
+        """Whether all of `data` was written at once."""
+        return self._handle.write_now(data)
+
     def write(self, data, *, timeout=None):
         """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is."""
         cdef Call call = self.spare_write
