@@ -363,6 +363,17 @@ def test_what_is_no_overlapped_is_a_type_error(name: str, overlapped: object) ->
     assert win32pipe.PeekNamedPipe(client, 5) == (b"", 0, 0)
 
 
+def test_an_overlapped_that_two_operations_share_shows_what_happened_last(name: str) -> None:
+    server, client = w.connected(name, quota=1)
+    shared = w.with_event()
+    win32file.ReadFile(server, bytearray(2), shared)
+    assert win32file.WriteFile(client, b"more than fits", shared)[0] == w.PENDING  # which ends the read
+    assert (shared.Internal, shared.InternalHigh) == (0, 2)
+    assert w.result(server, shared) == (0, 2)
+    assert win32file.ReadFile(server, 20) == (0, b"re than fits")
+    assert w.result(client, shared) == (0, 14)
+
+
 # --- Exits, forks, Ctrl-C
 
 PENDING = """

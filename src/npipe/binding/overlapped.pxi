@@ -29,6 +29,7 @@ cdef extern from "engine/async.h" nogil:
         np_async *next_finished
         np_object *event
         np_handle *handle
+        uint64_t ended
         bint by_start
     struct np_telling:
         np_object *event
@@ -51,6 +52,7 @@ cdef extern from "engine/async.h" nogil:
     uint32_t np_async_connect(np_async *)
     uint32_t np_async_code(const np_async *)
     void np_async_drive(np_handle *)
+    uint64_t np_async_clock()
     bint np_async_cancel(np_async *)
     uint32_t np_async_cancel_all(np_handle *, const np_thread *)
     np_async *np_async_reap()
@@ -80,6 +82,7 @@ cdef class Operation:
     cdef object known_by  # a weak reference to the OVERLAPPED
     cdef Target file, event
     cdef object routine
+    cdef uint64_t began  # by np_async_clock, when its OVERLAPPED had another one pending
     cdef Py_buffer first, second
     cdef uint8_t pinned
 
@@ -205,14 +208,31 @@ cdef class OVERLAPPED:
         number_of(value)
         self.event = 0 if value is None else value
 
+    cdef Operation shown(self):
+        """The operation whose state the OVERLAPPED shows: of several that share it the one that has written there last, by its start or
+        by its end."""
+        cdef Operation last = self.operation, one
+        cdef uint64_t when
+        if last is None:
+            return None
+        np_async_drive(last.async.handle)
+        if self.older is None:
+            return last
+        for one in self.older:
+            np_async_drive(one.async.handle)
+        when = last.began if np_async_code(last.async) == NP_IO_PENDING else last.async.ended
+        for one in self.older:
+            if np_async_code(one.async) != NP_IO_PENDING and one.async.ended > when:
+                last, when = one, one.async.ended
+        return last
+
     @property
     def Internal(self):
         """The NTSTATUS of the operation: 0x103 while it is pending."""
-        if self.operation is None:
+        cdef Operation shown = self.shown()
+        if shown is None:
             return self.internal
-        np_async_drive(self.operation.async.handle)
-        code = np_async_code(self.operation.async)
-        return _STATUS.get(code, 0xC0000001)
+        return _STATUS.get(np_async_code(shown.async), 0xC0000001)
 
     @Internal.setter
     def Internal(self, value):
@@ -222,9 +242,10 @@ cdef class OVERLAPPED:
     @property
     def InternalHigh(self):
         """How many bytes the operation has moved."""
-        if self.operation is None or np_async_code(self.operation.async) == NP_IO_PENDING:
+        cdef Operation shown = self.shown()
+        if shown is None or np_async_code(shown.async) == NP_IO_PENDING:
             return self.internal_high
-        return self.operation.async.count
+        return shown.async.count
 
     @InternalHigh.setter
     def InternalHigh(self, value):
@@ -315,6 +336,10 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
             overlapped.older = []
         overlapped.older = [one for one in overlapped.older if np_async_code((<Operation>one).async) == NP_IO_PENDING]
         overlapped.older.append(overlapped.operation)
+        operation.began = np_async_clock()
+    elif overlapped.older is not None:
+        overlapped.older = [one for one in overlapped.older if np_async_code((<Operation>one).async) == NP_IO_PENDING] or None
+        operation.began = np_async_clock()
     np_async_prepare(operation.async, pipe.handle, kind, &telling)
     overlapped.internal_high = 0
     Py_INCREF(operation)
@@ -379,8 +404,8 @@ cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str 
     reap()
     if operation is not None:
         pending = np_async_code(operation.async) == NP_IO_PENDING
-        if pending:
-            np_async_drive(operation.async.handle)
+        if pending or overlapped.older is not None:
+            operation = overlapped.shown()
             pending = np_async_code(operation.async) == NP_IO_PENDING
     else:
         pending = overlapped.internal == _STATUS_PENDING

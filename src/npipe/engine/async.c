@@ -218,11 +218,21 @@ struct np_async *np_async_reap(void)
     return atomic_exchange_explicit(&finished, NULL, memory_order_acquire);
 }
 
+static _Atomic uint64_t told;
+
+uint64_t np_async_clock(void)
+{
+    return atomic_load_explicit(&told, memory_order_relaxed);
+}
+
 /* With the objects' lock: the result, and its telling. Whether somebody else takes the operation on from there, with a reference:
  * the thread that its routine is queued to, the port. */
 static bool tell(struct np_async *async, uint32_t code, uint32_t count)
 {
     async->count = count;
+    /* Relaxed: changed under the lock, and whoever asks compares with what he has asked before. */
+    async->ended = atomic_load_explicit(&told, memory_order_relaxed) + 1;
+    atomic_store_explicit(&told, async->ended, memory_order_relaxed);
     if (!async->port && !async->apc && !async->no_packet && async->handle->port) {
         async->port = async->handle->port;
         async->key = async->handle->port_key;

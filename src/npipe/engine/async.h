@@ -23,6 +23,7 @@ struct np_async {
     struct np_handle *handle; /* held */
     struct np_link *link;     /* held while it is pended in a queue of it */
     struct np_thread *thread; /* held: who has issued it */
+    uint64_t ended; /* when it was told, by np_async_clock: for an OVERLAPPED that several operations share */
     bool message_mode;
     /* How its completion is told. */
     struct np_object *event; /* held, or NULL: then `file` */
@@ -85,6 +86,8 @@ static inline uint32_t np_async_code(const struct np_async *async)
 
 /* Moves the operations of a handle on. */
 void np_async_drive(struct np_handle *handle);
+/* How many operations have been told so far. */
+uint64_t np_async_clock(void);
 /* CancelIoEx: false if it is over already. */
 bool np_async_cancel(struct np_async *async);
 /* CancelIo (thread: the calling one's only), CancelIoEx(h, NULL) (thread NULL): the number of operations. */
