@@ -247,6 +247,8 @@ def held(name: str, call: Callable[[], T], owner: int | None = None) -> Backgrou
 
     With the owner's process id: when that one holds it.
     """
+    if sys.platform == "win32":  # nobody holds requests there: WaitNamedPipe waits in the kernel
+        return Background(call).blocked()
     before = requests_held(name, owner)
     background = Background(call)
     until(lambda: requests_held(name, owner) > before or not background.running)
