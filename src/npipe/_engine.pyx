@@ -138,7 +138,7 @@ cdef uint32_t begin_reply(void *context, const np_wait *wait) noexcept nogil:
 cdef class Handle:
     """A handle of a local pipe: a server's instance or a client's end, in Win32's own verbs.
 
-    The methods raise what DESIGN §4 lists; a method that may wait takes `timeout` in seconds, None for ever.
+    The methods raise the exceptions of npipe.errors; a method that may wait takes `timeout` in seconds, None for ever.
     """
 
     cdef np_handle *handle

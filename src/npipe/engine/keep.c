@@ -2,7 +2,7 @@
  *
  * To make a segment, map it twice, touch its pages and take it all down again costs more than the rest of a short connection. A
  * client that opens the same pipe again and again therefore says so, both sides keep the mapping when they let go of a link, and
- * the client offers it by its token with its next open. A segment never goes to another client (DESIGN 3.1): the server gives
+ * the client offers it by its token with its next open. A segment never goes to another client (SECURITY.md): the server gives
  * a token's segment only to the process and user that had it, and sets its header anew before. */
 #include <pthread.h>
 #include <string.h>
