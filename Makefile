@@ -98,6 +98,7 @@ bench: build/stamp-bench
 	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true
 	mkdir -p build/bench && cp build/bench-c/bench/limit build/bench/limit
 	$(ENV) $(PY) -m bench $(BENCH_ARGS)
+	$(ENV) $(PY) -m bench.win32 $(BENCH_WIN32_ARGS)
 	$(ENV) $(PY) -m bench.aio $(BENCH_AIO_ARGS)
 
 clean:

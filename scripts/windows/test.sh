@@ -14,8 +14,8 @@ $windows -m pip install --quiet --no-index --find-links build/windows/dist --fin
     --force-reinstall --no-deps --no-compile --no-warn-script-location --disable-pip-version-check npipe
 case " $* " in
     *" tests/"*) ;;
-    # What is not for Windows is left out by tests/conftest.py, which says why. tests/aio wants to be asked for.
-    *) if [ -d tests/aio ]; then set -- tests tests/aio "$@"; else set -- tests "$@"; fi ;;
+    # What is not for Windows is left out by tests/conftest.py, which says why.
+    *) set -- tests "$@" ;;
 esac
 # A program that hangs under Wine must not hang whoever runs this.
 timeout "${NPIPE_WINDOWS_TIMEOUT:-3000}" $windows -m pytest -p no:cacheprovider -o timeout=180 "$@"
