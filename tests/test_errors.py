@@ -48,6 +48,7 @@ CODES: dict[int, tuple[type[PipeError], int]] = {
     122: (PipeMessageTooLargeError, errno.EMSGSIZE),
     123: (PipeNameError, errno.EINVAL),
     161: (PipeNameError, errno.EINVAL),
+    170: (PipeStateError, errno.EBUSY),
     206: (PipeNameError, errno.ENAMETOOLONG),
     229: (PipeStateError, errno.EINVAL),
     230: (PipeModeError, errno.EINVAL),

@@ -28,7 +28,6 @@ __all__ = ["MessageStream", "PipeAttribute", "PipeByteStream", "PipeListener", "
 
 S = TypeVar("S", "MessageStream", "PipeByteStream")
 
-_IN_USE = 170
 _ENDS = (WinError.BROKEN_PIPE, WinError.PIPE_NOT_CONNECTED, WinError.NO_DATA)
 
 
@@ -44,7 +43,7 @@ class PipeAttribute(anyio.TypedAttributeSet):
 def _translated(error: PipeClosedError | PipeStateError, pipe: aio.Pipe, doing: str) -> Exception:
     """Return anyio's exception for one of ours, or ours if it has none."""
     if isinstance(error, PipeStateError):
-        return anyio.BusyResourceError(doing) if error.winerror == _IN_USE else error
+        return anyio.BusyResourceError(doing) if error.winerror == WinError.BUSY else error
     if pipe.closed:
         return anyio.ClosedResourceError()
     if doing == "receiving from" and error.winerror in _ENDS:

@@ -52,6 +52,7 @@ class WinError(IntEnum):
     INSUFFICIENT_BUFFER = 122
     INVALID_NAME = 123
     BAD_PATHNAME = 161
+    BUSY = 170
     WAIT_IO_COMPLETION = 192
     FILENAME_EXCED_RANGE = 206
     PIPE_LOCAL = 229
@@ -190,7 +191,7 @@ class PipeVersionError(PipeError):
 
 
 class PipeStateError(PipeError):
-    """The wrong end or the wrong moment for the operation (1, 50, 229, 535, 536, 996, 997, 1168, 1368)."""
+    """The wrong end or the wrong moment for the operation (1, 50, 170, 229, 535, 536, 996, 997, 1168, 1368)."""
 
     usual_code = WinError.INVALID_FUNCTION
 
@@ -316,6 +317,9 @@ _MEANINGS: dict[int, _Meaning] = {
     ),
     WinError.INVALID_NAME: _Meaning(PipeNameError, errno.EINVAL, "Not the name of a pipe", _NAME_HINT),
     WinError.BAD_PATHNAME: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT),
+    WinError.BUSY: _Meaning(
+        PipeStateError, errno.EBUSY, "The pipe is in use", "one task at a time may read; let the first one finish"
+    ),
     WinError.WAIT_IO_COMPLETION: _Meaning(
         PipeError, errno.EINTR, "The wait was ended by a completion routine", "wait again"
     ),

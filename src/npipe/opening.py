@@ -66,7 +66,8 @@ def connect(
     Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy),
     PipeBusyError (231: with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or
     the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError
-    (123, 3). Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
+    (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of another machine),
+    PipeResourceError (4, 8, 1450: no descriptors or memory). Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
     parsed = parse_name(name)
     return select(parsed).connect(
@@ -102,7 +103,8 @@ def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | 
 
     `timeout` in seconds (None: for ever); "default" is the time-out that the pipe's server has set. Raises
     PipeNotFoundError (2: no such pipe, at once, or its last instance went meanwhile), PipeTimeoutError (121),
-    PipeAccessError (5), PipeNameError (123, 3). Follows WaitNamedPipe, SEMANTICS §4.
+    PipeAccessError (5), PipeNameError (123, 3), PipeArgumentError (87), PipeStateError (50: a pipe of another machine).
+    Follows WaitNamedPipe, SEMANTICS §4.
     """
     parsed = parse_name(name)
     use_default = timeout == "default"

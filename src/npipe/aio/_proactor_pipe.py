@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe", "deadline_of", "pipe_of"]
 
-_IN_USE: Final = 170
 _NOTHING: Final = memoryview(bytearray())
 
 
@@ -79,7 +78,7 @@ class Pipe(Described):
         self._file.check_open(self._doing)
         if self._reading:
             detail = "another task is reading from this pipe already, and only one may at a time"
-            raise PipeStateError(_IN_USE, self.name, "reading", detail)
+            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
         self._reading = True
 
     async def _read(self, view: memoryview, deadline: float | None, doing: str | None = None) -> tuple[int, int]:

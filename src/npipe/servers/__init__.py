@@ -56,7 +56,9 @@ def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "thr
     and everybody waits for it.
 
     Other options are those of `listen`, and `on_connect` and `on_disconnect`, which are called with the client's
-    `Connection` (number, requests, peer) when it has come and when it has left.
+    `Connection` (number, requests, peer) when it has come and when it has left. "threaded" has `flush_timeout` too: the
+    seconds (5; None: for ever) that a client gets to read what is left, if the server ends the conversation and needs
+    the instance for another client.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
     close() or the with statement. PipeArgumentError (87) for a model that does not exist.
