@@ -67,7 +67,9 @@ def connect(
     PipeBusyError (231: with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or
     the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError
     (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of another machine),
-    PipeResourceError (4, 8, 1450: no descriptors or memory). Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
+    PipeResourceError (4, 8, 1450: no descriptors or memory).
+
+    Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
     parsed = parse_name(name)
     return select(parsed).connect(

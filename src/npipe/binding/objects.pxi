@@ -411,7 +411,7 @@ cdef Target name_it(Target target, name):
 
 
 def create_event(attributes, manual, initial, name):
-    """CreateEvent; a name is known in this process only."""
+    """CreateEvent; a name is known in this process only. Raises 6 when the name is another kind of object's."""
     cdef bint fresh, stays = as_bool(manual), signalled = as_bool(initial)
     cdef Target target = named(name, "event", "CreateEvent", &fresh)
     if fresh:
@@ -420,7 +420,7 @@ def create_event(attributes, manual, initial, name):
 
 
 def create_semaphore(attributes, initial, maximum, name):
-    """CreateSemaphore; a name is known in this process only."""
+    """CreateSemaphore; a name is known in this process only. Raises 87 (the counts), and 6 as create_event does."""
     cdef bint fresh
     cdef Target target = named(name, "semaphore", "CreateSemaphore", &fresh)
     if fresh:
@@ -434,7 +434,7 @@ def create_semaphore(attributes, initial, maximum, name):
 
 
 def create_mutex(attributes, owned, name):
-    """CreateMutex; a name is known in this process only."""
+    """CreateMutex; a name is known in this process only. Raises 6 as create_event does."""
     cdef bint fresh, mine = as_bool(owned)
     cdef Target target = named(name, "mutex", "CreateMutex", &fresh)
     cdef np_wait wait
@@ -449,7 +449,7 @@ def create_mutex(attributes, owned, name):
 
 
 def create_timer(attributes, manual, name):
-    """CreateWaitableTimer; a name is known in this process only."""
+    """CreateWaitableTimer; a name is known in this process only. Raises 6 as create_event does."""
     cdef bint fresh, stays = as_bool(manual)
     cdef Target target = named(name, "timer", "CreateWaitableTimer", &fresh)
     if fresh:
@@ -458,7 +458,7 @@ def create_timer(attributes, manual, name):
 
 
 def open_object(str kind, name, str function):
-    """OpenEvent and the like: of an object that this process has named."""
+    """OpenEvent and the like: of an object that this process has named. Raises 2."""
     cdef bint fresh
     cdef Target target = named(name, kind, function, &fresh)
     if target is None:
@@ -474,25 +474,25 @@ cdef Target of_kind(handle, str kind, str function):
 
 
 def SetEvent(hEvent):
-    """SetEvent: whoever waits for the event goes on."""
+    """SetEvent: whoever waits for the event goes on. Raises 6."""
     cdef Target target = of_kind(hEvent, "event", "SetEvent")
     np_event_set(target.object)
 
 
 def ResetEvent(hEvent):
-    """ResetEvent."""
+    """ResetEvent: who waits for the event from now on waits. Raises 6."""
     cdef Target target = of_kind(hEvent, "event", "ResetEvent")
     np_event_reset(target.object)
 
 
 def PulseEvent(hEvent):
-    """PulseEvent: releases those who wait just now. As unreliable as Windows' own."""
+    """PulseEvent: releases those who wait just now. As unreliable as Windows' own. Raises 6."""
     cdef Target target = of_kind(hEvent, "event", "PulseEvent")
     np_event_pulse(target.object)
 
 
 def ReleaseSemaphore(hSemaphore, lReleaseCount):
-    """ReleaseSemaphore: return the count before."""
+    """ReleaseSemaphore: return the count before. Raises 298 (more than its maximum), 87 (not a positive number), 6."""
     cdef Target target = of_kind(hSemaphore, "semaphore", "ReleaseSemaphore")
     cdef uint32_t previous
     if PyNumber_Index(lReleaseCount) <= 0:
@@ -503,7 +503,7 @@ def ReleaseSemaphore(hSemaphore, lReleaseCount):
 
 
 def ReleaseMutex(hMutex):
-    """ReleaseMutex."""
+    """ReleaseMutex. Raises 288 (another thread has it, or none), 6."""
     cdef Target target = of_kind(hMutex, "mutex", "ReleaseMutex")
     own_thread()
     if not np_mutex_release(target.object):
@@ -517,7 +517,7 @@ def set_timer(handle, double due, double period):
 
 
 def CancelWaitableTimer(hTimer):
-    """CancelWaitableTimer."""
+    """CancelWaitableTimer: it does not ring any more. Raises 6."""
     cdef Target target = of_kind(hTimer, "timer", "CancelWaitableTimer")
     np_timer_cancel(target.object)
 
@@ -555,7 +555,7 @@ cdef uint32_t wait_single(handle, timeout, bint alertable, str function) except?
 
 
 def WaitForSingleObject(hHandle, milliseconds):
-    """WaitForSingleObject: 0, 128 (WAIT_ABANDONED) or 258 (WAIT_TIMEOUT)."""
+    """WaitForSingleObject: 0, 128 (WAIT_ABANDONED) or 258 (WAIT_TIMEOUT). `milliseconds` -1 (INFINITE) is for ever. Raises 6."""
     return wait_single(hHandle, milliseconds, False, "WaitForSingleObject")
 
 
@@ -598,7 +598,10 @@ cdef uint32_t wait_several(handles, bint all_of_them, timeout, bint alertable, s
 
 
 def WaitForMultipleObjects(handles, bWaitAll, milliseconds):
-    """WaitForMultipleObjects over at most 64 handles: the first's index that is signalled, 128 and more for abandoned mutexes, or 258."""
+    """WaitForMultipleObjects over at most 64 handles: the first's index that is signalled, 128 and more for abandoned mutexes, or 258.
+
+    Raises 87 (no handle, more than 64, or with `bWaitAll` one twice), 6.
+    """
     return wait_several(handles, as_bool(bWaitAll), milliseconds, False, "WaitForMultipleObjects")
 
 

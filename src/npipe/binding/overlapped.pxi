@@ -439,7 +439,7 @@ cdef uint32_t code_of_status(uint64_t status):
 
 
 def has_completed(OVERLAPPED overlapped not None):
-    """HasOverlappedIoCompleted."""
+    """HasOverlappedIoCompleted: whether the operation is over."""
     return overlapped.Internal != _STATUS_PENDING
 
 
@@ -447,7 +447,7 @@ def has_completed(OVERLAPPED overlapped not None):
 
 
 def CancelIo(handle):
-    """CancelIo: the calling thread's operations on this file (SEMANTICS §10.2)."""
+    """CancelIo: the calling thread's operations on this file end with 995; no error if there are none (SEMANTICS §10.2). Raises 6."""
     cdef Target target = target_of(handle, "CancelIo")
     cdef np_handle *pipe
     cdef np_thread *thread
@@ -611,7 +611,7 @@ cdef uint64_t as_pointer(value) except? 0xFFFFFFFFFFFFFFFF:
 def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     """CreateIoCompletionPort: a new port, or `existing`, which `handle` is bound to (SEMANTICS §10.6).
 
-    A socket's descriptor may be bound too; there are no overlapped operations on sockets here that could complete.
+    Raises 87 (bound already, or opened without FILE_FLAG_OVERLAPPED), 6. A socket's descriptor may be bound too; there are no overlapped operations on sockets here that could complete.
     """
     cdef Target file
     cdef Target port
@@ -676,7 +676,7 @@ def GetQueuedCompletionStatus(hPort, timeOut):
 
 
 def PostQueuedCompletionStatus(hPort, numberOfbytes=0, completionKey=0, overlapped=None):
-    """PostQueuedCompletionStatus: a packet of the program's own."""
+    """PostQueuedCompletionStatus: a packet of the program's own. Raises 6."""
     cdef Target port = of_kind(hPort, "port", "PostQueuedCompletionStatus")
     cdef uint32_t count = as_dword(numberOfbytes)
     cdef uint64_t key = as_pointer(completionKey)

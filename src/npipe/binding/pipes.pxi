@@ -304,7 +304,7 @@ def open_thread(ident):
 
 
 def DisconnectNamedPipe(hPipe):
-    """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3)."""
+    """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3). Raises 233 (disconnected already), 1 (a client's handle), 6."""
     cdef PipeTarget pipe = pipe_of(hPipe, "DisconnectNamedPipe")
     cdef np_handle *handle = pipe.valid("DisconnectNamedPipe")
     cdef uint32_t code
@@ -323,7 +323,7 @@ def DisconnectNamedPipe(hPipe):
 
 
 def AllocateReadBuffer(bufSize):
-    """A writable buffer of so many bytes, for overlapped reads."""
+    """A writable buffer (a memoryview) of `bufSize` bytes, for overlapped reads."""
     return memoryview(bytearray(PyNumber_Index(bufSize)))
 
 
@@ -413,7 +413,12 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
 
 
 def ReadFile(hFile, bufSize, ol=None):
-    """ReadFile: (0 or 234, bytes), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the buffer)."""
+    """ReadFile: (0 or 234, bytes), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the buffer).
+
+    `bufSize` is a number of bytes or a writable buffer, which stays pinned while the operation is pending. Raises 109 (the peer has closed
+    and nothing is left), 232 (PIPE_NOWAIT and nothing there), 233 (disconnected), 536 (listening), 5 (no right to read), 995 (cancelled),
+    6. Follows SEMANTICS §5.
+    """
     cdef Target target
     cdef PipeTarget pipe
     cdef uint32_t count = 0, code, size
@@ -459,7 +464,11 @@ cdef int check_data(value) except -1:
 
 
 def WriteFile(hFile, data, ol=None):
-    """WriteFile: (0, bytes written) or (997, 0). `data` is bytes or another buffer, no text."""
+    """WriteFile: (0, bytes written) or (997, 0). `data` is bytes or another buffer, no text; it stays pinned while the operation is pending.
+
+    Raises 232 (the peer has closed), 109 (it closed while this waited), 233 (disconnected), 536 (listening), 5 (no right to write),
+    995 (cancelled), 6. Follows SEMANTICS §6.
+    """
     cdef OVERLAPPED overlapped = as_overlapped(ol)
     check_data(data)
     cdef Target target = target_for(hFile, overlapped, "WriteFile")
@@ -561,7 +570,7 @@ cdef int finish_other(Target target, OVERLAPPED overlapped, uint64_t count) exce
 
 
 def FlushFileBuffers(hFile):
-    """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""
+    """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1). Raises 109 (the peer closes), 233, 5 (no right to write), 995, 6."""
     cdef Target target = target_of(hFile, "FlushFileBuffers")
     cdef PipeTarget pipe
     cdef np_handle *handle
@@ -597,7 +606,10 @@ cdef enum:
 
 
 def PeekNamedPipe(hPipe, size):
-    """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""
+    """PeekNamedPipe: (data, at most `size` bytes; bytes available; bytes left in this message) (SEMANTICS §7).
+
+    Raises 109 (the peer has closed and nothing is left), 230 (a server without a client), 233, 5 (no right to read), 6.
+    """
     cdef uint32_t length = as_dword(size)
     cdef PipeTarget pipe = pipe_of(hPipe, "PeekNamedPipe")
     cdef np_handle *handle = pipe.valid("PeekNamedPipe")
@@ -627,7 +639,11 @@ def PeekNamedPipe(hPipe, size):
 
 def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
     """TransactNamedPipe: (0 or 234, the reply), which a writable buffer that was given has too; overlapped: (0, 234 or 997, the
-    buffer that it comes into) (SEMANTICS §8)."""
+    buffer that it comes into) (SEMANTICS §8).
+
+    Raises 231 (something unread is there; nothing is sent), 230 (not in message-read mode, or not connected), 109 and 233 (while
+    waiting for the reply), 5 (not both rights), 995 (cancelled), 6.
+    """
     cdef OVERLAPPED given = as_overlapped(overlapped)
     check_data(writeData)
     target_for(hPipe, given, "TransactNamedPipe")
@@ -697,7 +713,10 @@ def get_pipe_state(handle):
 
 
 def GetNamedPipeInfo(hPipe):
-    """GetNamedPipeInfo: [flags, out buffer size, in buffer size, maximum instances] (SEMANTICS §9.3); a list, as in pywin32."""
+    """GetNamedPipeInfo: [flags, out buffer size, in buffer size, maximum instances] (SEMANTICS §9.3); a list, as in pywin32.
+
+    Sizes are bytes, 255 instances are no limit. Raises 233 (a disconnected client), 5 (an outbound server's handle), 6.
+    """
     cdef PipeTarget pipe = pipe_of(hPipe, "GetNamedPipeInfo")
     cdef np_handle *end = pipe.valid("GetNamedPipeInfo")
     cdef np_info info
@@ -709,7 +728,7 @@ def GetNamedPipeInfo(hPipe):
 
 
 def GetNamedPipeClientProcessId(hPipe):
-    """GetNamedPipeClientProcessId (SEMANTICS §11)."""
+    """GetNamedPipeClientProcessId (SEMANTICS §11). Raises 1168 (there is no client), 233 (a disconnected client), 6."""
     cdef PipeTarget pipe = pipe_of(hPipe, "GetNamedPipeClientProcessId")
     cdef uint32_t pid = 0
     cdef uint32_t code = np_client_pid(pipe.valid("GetNamedPipeClientProcessId"), &pid)
@@ -719,7 +738,7 @@ def GetNamedPipeClientProcessId(hPipe):
 
 
 def GetNamedPipeServerProcessId(hPipe):
-    """GetNamedPipeServerProcessId (SEMANTICS §11)."""
+    """GetNamedPipeServerProcessId (SEMANTICS §11). Raises 233 (a disconnected client), 6."""
     cdef PipeTarget pipe = pipe_of(hPipe, "GetNamedPipeServerProcessId")
     cdef uint32_t pid = 0
     cdef uint32_t code = np_server_pid(pipe.valid("GetNamedPipeServerProcessId"), &pid)

@@ -43,10 +43,12 @@ SleepEx = win32api.SleepEx
 
 
 def ReadFileEx(hFile: PyHANDLE | int, buffer: WriteableBuffer, overlapped: OVERLAPPED, routine: Routine) -> int:
-    """ReadFileEx: start to read into `buffer`, which stays pinned; `routine` is called when it is over (§10.5).
+    """ReadFileEx: start to read into `buffer`, which stays pinned; `routine` is called when it is over.
 
     Returns 0, or 234 when a part of a message was there (which GetLastError tells on Windows). Raises the error of a
-    read that fails at once (109, 232, 233, 536 …): then the routine is not called. The OVERLAPPED's event is not used.
+    read that fails at once (109, 232, 233, 536 …), then the routine is not called; and 87 for a handle that is bound
+    to a completion port. The routine is called with (code, bytes, OVERLAPPED) in an alertable wait of this thread. The
+    OVERLAPPED's event is not used. Follows SEMANTICS §10.5.
     """
     _callable(routine)
     code = _engine.read_file_ex(hFile, buffer, overlapped, routine)
@@ -55,7 +57,11 @@ def ReadFileEx(hFile: PyHANDLE | int, buffer: WriteableBuffer, overlapped: OVERL
 
 
 def WriteFileEx(hFile: PyHANDLE | int, data: ReadableBuffer, overlapped: OVERLAPPED, routine: Routine) -> None:
-    """WriteFileEx: start to write `data`, which stays pinned; `routine` is called when it is over (SEMANTICS §10.5)."""
+    """WriteFileEx: start to write `data`, which stays pinned; `routine` is called when it is over (SEMANTICS §10.5).
+
+    Raises the error of a write that fails at once (232, 233, 536, 5), and then the routine is not called; and 87 for a
+    handle that is bound to a completion port.
+    """
     _callable(routine)
     _engine.write_file_ex(hFile, data, overlapped, routine)
     win32api.SetLastError(0)
@@ -81,12 +87,12 @@ def CancelSynchronousIo(hThread: PyHANDLE | int) -> None:
 
 
 def GetOverlappedResultEx(hFile: PyHANDLE | int, overlapped: OVERLAPPED, milliseconds: int, alertable: object) -> int:
-    """GetOverlappedResultEx: the bytes moved; raises 996 (a time-out of 0), 258, 192, or the operation's error."""
+    """GetOverlappedResultEx: the bytes moved; raises 996 (time-out 0), 258, 192, or its error (SEMANTICS §10.3)."""
     return _engine.overlapped_result(hFile, overlapped, milliseconds, bool(alertable), "GetOverlappedResultEx", 996)
 
 
 def HasOverlappedIoCompleted(overlapped: OVERLAPPED) -> bool:
-    """HasOverlappedIoCompleted."""
+    """HasOverlappedIoCompleted: whether the operation is over."""
     return _engine.has_completed(overlapped)
 
 

@@ -76,13 +76,17 @@ def _check(attributes: object) -> None:
 
 
 def CreateEvent(EventAttributes: object, bManualReset: int, bInitialState: int, Name: str | None, /) -> PyHANDLE:
-    """CreateEvent: a manual-reset event stays set until ResetEvent, another one lets one waiter through."""
+    """CreateEvent: a manual-reset event stays set until ResetEvent, another one lets one waiter through.
+
+    With this function and the next ones a name is known in this process only; one that exists already gives a further
+    handle, and GetLastError tells 183. Raises 6 when the name is another kind of object's.
+    """
     _check(EventAttributes)
     return _engine.create_event(EventAttributes, bManualReset, bInitialState, Name)
 
 
 def CreateMutex(MutexAttributes: object, InitialOwner: int, Name: str | None, /) -> PyHANDLE:
-    """CreateMutex; with `InitialOwner` the calling thread has it."""
+    """CreateMutex; with `InitialOwner` the calling thread has it. Raises as CreateEvent does."""
     _check(MutexAttributes)
     return _engine.create_mutex(MutexAttributes, InitialOwner, Name)
 
@@ -90,14 +94,14 @@ def CreateMutex(MutexAttributes: object, InitialOwner: int, Name: str | None, /)
 def CreateSemaphore(
     SemaphoreAttributes: object, InitialCount: int, MaximumCount: int, SemaphoreName: str | None, /
 ) -> PyHANDLE:
-    """CreateSemaphore."""
+    """CreateSemaphore: each wait that it ends takes 1 of its count. Raises 87 (the counts), and as CreateEvent does."""
     _check(SemaphoreAttributes)
     initial, maximum = operator.index(InitialCount), operator.index(MaximumCount)
     return _engine.create_semaphore(SemaphoreAttributes, initial, maximum, SemaphoreName)
 
 
 def CreateWaitableTimer(TimerAttributes: object, ManualReset: int, TimerName: str | None, /) -> PyHANDLE:
-    """CreateWaitableTimer."""
+    """CreateWaitableTimer: not set at first; see SetWaitableTimer. Raises as CreateEvent does."""
     _check(TimerAttributes)
     return _engine.create_timer(TimerAttributes, ManualReset, TimerName)
 
@@ -120,7 +124,11 @@ def SetWaitableTimer(
     resume_state: int,
     /,
 ) -> None:
-    """SetWaitableTimer: `dueTime` in 100 ns, negative from now; `period` in milliseconds."""
+    """SetWaitableTimer: `dueTime` in 100 ns, negative from now, else since 1601, or a datetime.
+
+    `period` is in milliseconds; 0: it rings once. `func` and `param` have to be None (TypeError): there is no routine.
+    Raises 6.
+    """
     operator.index(resume_state)
     if func is not None or param is not None:
         raise TypeError("This param must be None")
@@ -194,7 +202,7 @@ def _wait_without_messages(
 def SignalObjectAndWait(
     objectToSignal: PyHANDLE | int, objectToWaitOn: PyHANDLE | int, milliseconds: int, alertable: object, /
 ) -> int:
-    """SignalObjectAndWait, in two steps."""
+    """SignalObjectAndWait, in two steps; raises what SetEvent or its like and WaitForSingleObject raise."""
     {"event": SetEvent, "mutex": ReleaseMutex}.get(
         _engine.handle_kind(objectToSignal, "SignalObjectAndWait"), lambda handle: ReleaseSemaphore(handle, 1)
     )(objectToSignal)

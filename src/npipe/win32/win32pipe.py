@@ -189,7 +189,11 @@ def _open_for_call(name: str) -> PyHANDLE:
 def SetNamedPipeHandleState(
     hPipe: PyHANDLE | int, Mode: int | None, MaxCollectionCount: int | None, CollectDataTimeout: int | None, /
 ) -> None:
-    """SetNamedPipeHandleState: read mode and wait mode; the others are for pipes of other machines (SEMANTICS §9.1)."""
+    """SetNamedPipeHandleState: read mode and wait mode; the others are for pipes of other machines (SEMANTICS §9.1).
+
+    Raises 87 (other bits, message reads of a byte pipe, collection parameters), 5 (no FILE_WRITE_ATTRIBUTES), 231
+    (PIPE_NOWAIT while something is pending), 233, 6.
+    """
     given = {"mode": Mode, "maxCollectionCount": MaxCollectionCount, "collectDataTimeout": CollectDataTimeout}
     for what, value in given.items():
         if value is not None and not isinstance(value, int):
@@ -204,7 +208,11 @@ def SetNamedPipeHandleState(
 def GetNamedPipeHandleState(
     hPipe: PyHANDLE | int, bGetCollectionData: int = False, bGetUserName: int = False, /
 ) -> tuple[int, int, int | None, int | None, str]:
-    """GetNamedPipeHandleState: (modes, instances, None, None, the client's user if asked for) (SEMANTICS §9.2)."""
+    """GetNamedPipeHandleState: (modes, instances, None, None, the client's user if asked for) (SEMANTICS §9.2).
+
+    Raises 87 (collection data, or a user's name at a client's end), 1368 (no client, or nothing read of it yet), 5 (no
+    FILE_READ_ATTRIBUTES), 233 (a disconnected client), 6.
+    """
     wants_collection, wants_user = _engine.dword(bGetCollectionData), _engine.dword(bGetUserName)
     mode, instances = _engine.get_pipe_state(hPipe)
     if wants_collection:
@@ -228,7 +236,7 @@ def _user_name(uid: int) -> str:
 
 
 def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
-    """CreatePipe: (the end to read from, the end to write to) of a byte pipe without a name of its own."""
+    """CreatePipe: (the end to read from, the end to write to) of a nameless byte pipe of `nSize` bytes (0: 4096)."""
     from npipe.win32 import win32file
 
     name = rf"\\.\pipe\npipe.anonymous.{os.getpid()}.{uuid4().hex}"
