@@ -81,7 +81,7 @@ def ask(victim: Child, expression: str) -> str:
     return answer
 
 
-def test_accept(child: Start, name: str) -> None:
+def test_ctrl_c_ends_accept_and_no_client_is_lost(child: Start, name: str) -> None:
     victim = interrupted(child, name, "l = npipe.listen(name); call = l.accept")
     with npipe.connect(name) as pipe:  # the name has not gone
         pipe.send(b"after")
@@ -113,7 +113,7 @@ def test_connect_while_all_instances_are_busy(child: Start, name: str) -> None:
         first.close()
 
 
-def test_wait(child: Start, name: str) -> None:
+def test_ctrl_c_ends_the_wait_for_an_instance(child: Start, name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener:
         first = npipe.connect(name)
         server = listener.accept(5)
@@ -124,7 +124,7 @@ def test_wait(child: Start, name: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["pipe.recv()", "pipe.recv_into(bytearray(100))", "next(iter(pipe))"])
-def test_recv(child: Start, name: str, call: str) -> None:
+def test_ctrl_c_ends_recv_and_no_message_is_lost(child: Start, name: str, call: str) -> None:
     with npipe.listen(name) as listener:
         victim = interrupted(child, name, f"pipe = npipe.connect(name); call = lambda: {call}")
         with listener.accept(5) as pipe:
@@ -223,7 +223,7 @@ def test_write_over_quota_is_withdrawn(child: Start, name: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["pipe.read(10)", "pipe.read()", "pipe.readinto(bytearray(9))", "file.read(3)"])
-def test_read(child: Start, name: str, call: str) -> None:
+def test_ctrl_c_ends_read_and_no_byte_is_lost(child: Start, name: str, call: str) -> None:
     with npipe.listen(name, mode="byte") as listener:
         victim = interrupted(
             child,
@@ -235,7 +235,7 @@ def test_read(child: Start, name: str, call: str) -> None:
             assert ask(victim, "pipe.read(5)") == "b'after'"
 
 
-def test_transact(child: Start, name: str) -> None:
+def test_ctrl_c_ends_transact_and_the_request_stays_sent(child: Start, name: str) -> None:
     with npipe.listen(name) as listener:
         victim = interrupted(child, name, "pipe = npipe.connect(name); call = lambda: pipe.transact(b'request')")
         with listener.accept(5) as pipe:
@@ -244,7 +244,7 @@ def test_transact(child: Start, name: str) -> None:
             assert ask(victim, "pipe.recv()") == "b'answer'"
 
 
-def test_call(child: Start, name: str) -> None:
+def test_ctrl_c_ends_call_and_closes_its_connection(child: Start, name: str) -> None:
     with npipe.listen(name) as listener:
         served = []
 
@@ -262,7 +262,7 @@ def test_call(child: Start, name: str) -> None:
         assert ask(victim, "len(open('/proc/self/maps').read().split('memfd:npipe-link')) - 1") == "0"
 
 
-def test_flush(child: Start, name: str) -> None:
+def test_ctrl_c_ends_flush_and_nothing_is_lost(child: Start, name: str) -> None:
     with npipe.listen(name) as listener:
         victim = interrupted(child, name, "pipe = npipe.connect(name); pipe.send(b'unread'); call = pipe.flush")
         with listener.accept(5) as pipe:
@@ -270,7 +270,7 @@ def test_flush(child: Start, name: str) -> None:
             assert ask(victim, "pipe.flush()") == "None"
 
 
-def test_server_wait(child: Start, name: str) -> None:
+def test_ctrl_c_ends_the_wait_for_a_server_that_goes_on(child: Start, name: str) -> None:
     victim = interrupted(child, name, "server = npipe.serve(name, bytes.upper); call = server.wait")
     assert npipe.call(name, b"still there", timeout=5) == b"STILL THERE"
     assert ask(victim, "server.close()") == "None"
@@ -278,7 +278,7 @@ def test_server_wait(child: Start, name: str) -> None:
         npipe.connect(name)
 
 
-def test_listener_iteration(child: Start, name: str) -> None:
+def test_ctrl_c_ends_the_iteration_of_a_listener(child: Start, name: str) -> None:
     victim = interrupted(child, name, "l = npipe.listen(name); call = lambda: next(iter(l))")
     npipe.connect(name).close()
     assert ask(victim, "l.close()") == "None"

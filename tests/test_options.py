@@ -288,7 +288,7 @@ def test_module_needs_neither_pwd_nor_grp_to_be_imported() -> None:
 # --- Results
 
 
-def test_peek_unpacks() -> None:
+def test_a_peek_unpacks_into_data_available_and_left() -> None:
     data, available, left = Peek(b"ab", 5, 3)
     assert (data, available, left) == (b"ab", 5, 3)
 

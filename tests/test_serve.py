@@ -77,13 +77,13 @@ def test_handler_without_an_answer(serve: Serve, name: str) -> None:
     assert seen == [b"0", b"1", b"2", b"3", b"4", b"last"]
 
 
-def test_byte_server(serve: Serve, name: str) -> None:
+def test_a_request_on_a_byte_pipe_is_what_a_read_returns(serve: Serve, name: str) -> None:
     with serve(name, bytes.upper, mode="byte"), npipe.connect(name, mode="byte") as client:
         client.write(b"stream")
         assert client.read(6, timeout=5) == b"STREAM"
 
 
-def test_inbound_server(serve: Serve, name: str) -> None:
+def test_an_inbound_server_hears_its_clients_and_does_not_answer(serve: Serve, name: str) -> None:
     seen: list[bytes] = []
     with serve(name, lambda request: seen.append(request), access="inbound"):
         for number in range(10):

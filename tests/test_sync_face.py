@@ -217,7 +217,7 @@ def test_abort_of_the_client_discards(ends: Callable[..., Ends]) -> None:
         pair.server.recv(timeout=5)
 
 
-def test_connect_race(name: str) -> None:
+def test_many_clients_at_once_are_each_served_once(name: str) -> None:
     """Many clients at once, each served once."""
     with npipe.serve(name, lambda request: request):
         clients = [Background(lambda n=n: npipe.call(name, b"%d" % n, timeout=20)) for n in range(50)]  # type: ignore[misc]
@@ -296,7 +296,7 @@ def test_close_gives_up_on_a_pending_write_in_time(ends: Callable[..., Ends]) ->
         pair.server.recv(timeout=5)
 
 
-def test_context_managers(name: str) -> None:
+def test_with_closes_pipes_and_listeners_after_an_error_too(name: str) -> None:
     with npipe.listen(name) as listener:
         with pytest.raises(ZeroDivisionError):
             with npipe.connect(name) as client, listener.accept(5) as server:
@@ -450,7 +450,7 @@ def test_one_gibibyte_in_one_message_through_64_kib(ends: Callable[..., Ends]) -
     assert received == data
 
 
-def test_transact(ends: Callable[..., Ends]) -> None:
+def test_transact_returns_an_answer_of_any_length(ends: Callable[..., Ends]) -> None:
     pair = ends()
 
     def echo() -> None:
@@ -477,7 +477,7 @@ def test_transact_refuses_when_messages_wait(ends: Callable[..., Ends]) -> None:
     assert pair.server.recv(timeout=0) == b"request"  # it stays sent
 
 
-def test_peek(ends: Callable[..., Ends]) -> None:
+def test_peek_tells_what_is_there_and_takes_nothing(ends: Callable[..., Ends]) -> None:
     pair, stream = ends(), ends("byte")
     assert pair.client.peek(10) == (b"", 0, 0)
     pair.server.send(b"hello")
@@ -510,7 +510,7 @@ def test_flush_waits_for_the_reader(ends: Callable[..., Ends]) -> None:
 
 
 @pytest.mark.parametrize(("access", "wrong"), [("inbound", ("duplex", "read")), ("outbound", ("duplex", "write"))])
-def test_directions(name: str, access: Any, wrong: tuple[Any, ...]) -> None:
+def test_each_end_may_do_what_the_direction_says(name: str, access: Any, wrong: tuple[Any, ...]) -> None:
     with npipe.listen(name, access=access, mode="byte") as listener:
         for how in wrong:
             with fails(5):
@@ -597,7 +597,7 @@ def test_info_and_peer(name: str) -> None:
 # ---- Streams and files
 
 
-def test_stream_reads(ends: Callable[..., Ends]) -> None:
+def test_stream_reads_return_what_is_there_whatever_the_writes_were(ends: Callable[..., Ends]) -> None:
     pair = ends("byte")
     pair.server.write(b"abc")
     pair.server.write(b"defgh")
@@ -617,7 +617,7 @@ def test_stream_reads(ends: Callable[..., Ends]) -> None:
         pair.client.read(1)
 
 
-def test_makefile(ends: Callable[..., Ends]) -> None:
+def test_makefile_gives_files_of_text_and_of_bytes(ends: Callable[..., Ends]) -> None:
     pair = ends("byte")
     with pair.client.makefile("rw", encoding="utf-8", newline="\n") as text:
         text.write("grüße\nzwei\n")
@@ -853,7 +853,7 @@ def test_many_writers_and_readers_of_one_end(ends: Callable[..., Ends]) -> None:
     assert sorted(got) == sorted(b"%d:%d:" % (w, n) + b"x" * (n * 37 % 3000) for w in range(4) for n in range(200))
 
 
-def test_listing(name: str, root: Path) -> None:
+def test_pipes_are_listed_while_they_exist(name: str, root: Path) -> None:
     assert npipe.list_pipes() == []
     with npipe.listen(name, max_instances=3), npipe.listen(name + "-b", mode="byte", access="outbound"):
         first, second = npipe.list_pipes()

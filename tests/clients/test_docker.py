@@ -67,7 +67,7 @@ def test_docker_knows_the_transport(foreign: SimpleNamespace) -> None:
     assert importlib.import_module("docker.transport").NpipeHTTPAdapter is foreign.adapter
 
 
-def test_get(session: Any) -> None:
+def test_a_get_is_answered(session: Any) -> None:
     answer = session.get(f"{URL}/hello")
     assert (answer.status_code, answer.content) == (200, b"hello")
 

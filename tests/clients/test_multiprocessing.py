@@ -162,7 +162,7 @@ class TestMessages:
 
 
 class TestPoll:
-    def test_nothing_there(self, pair: tuple[Any, Any]) -> None:
+    def test_it_is_false_when_nothing_is_there(self, pair: tuple[Any, Any]) -> None:
         server, _ = pair
         assert server.poll() is False
         assert server.poll(0.05) is False
@@ -237,7 +237,7 @@ class TestWait:
         assert waiting.result() == [servers[0]]
         assert servers[0].recv_bytes() == b""
 
-    def test_it_waits(self, connection: Any, pairs: list[tuple[Any, Any]]) -> None:
+    def test_it_waits_for_the_first_that_is_ready(self, connection: Any, pairs: list[tuple[Any, Any]]) -> None:
         servers = [server for server, _ in pairs]
         waiting = blocked(lambda: connection.wait(servers, 20))
         pairs[2][1].send("two")
@@ -339,7 +339,7 @@ class TestClients:
                     second.send(2)
                     assert other.recv() == 2
 
-    def test_no_listener(self, connection: Any, name: str) -> None:
+    def test_without_a_listener_it_is_file_not_found(self, connection: Any, name: str) -> None:
         with pytest.raises(FileNotFoundError) as caught:
             connection.Client(name)
         assert caught.value.winerror == 2  # type: ignore[attr-defined]
@@ -390,14 +390,14 @@ class TestClients:
 
 
 class TestPipe:
-    def test_two_ways(self, connection: Any) -> None:
+    def test_both_ends_send_and_receive(self, connection: Any) -> None:
         one, two = connection.Pipe()
         with one, two:
             one.send(1)
             two.send(2)
             assert (two.recv(), one.recv()) == (1, 2)
 
-    def test_one_way(self, connection: Any) -> None:
+    def test_one_end_reads_and_the_other_writes(self, connection: Any) -> None:
         reader, writer = connection.Pipe(duplex=False)
         with reader, writer:
             writer.send("hello")

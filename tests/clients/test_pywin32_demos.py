@@ -123,7 +123,7 @@ class TestClient:
         assert done.returncode == 1
         assert "pywintypes.error: (234, 'CallNamedPipe', " in done.stderr
 
-    def test_no_server(self, pywin32: Path) -> None:
+    def test_without_a_server_it_fails_with_2(self, pywin32: Path) -> None:
         done = run_client(pywin32, "Hi")
         assert done.returncode == 1
         assert "pywintypes.error: (2, 'CallNamedPipe', " in done.stderr
@@ -154,7 +154,7 @@ class TestService:
         assert f"Read b'{'x' * 100}'" in service.output
         assert "Traceback" not in service.output
 
-    def test_many_clients(self, service: Service) -> None:
+    def test_it_serves_many_clients_in_turn(self, service: Service) -> None:
         for number in range(50):
             service.wait_until_it_listens()
             answer = npipe.call(PIPE, b"%d" % number, timeout=20)

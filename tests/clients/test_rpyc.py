@@ -98,7 +98,7 @@ class TestNamedPipeStream:
             assert client.read(len(data)) == data
         echoing.result(20)
 
-    def test_poll(self, pair: tuple[Any, Any]) -> None:
+    def test_poll_tells_whether_something_is_there(self, pair: tuple[Any, Any]) -> None:
         server, client = pair
         assert not server.poll(0.01)
         client.write(b"abc")
@@ -136,7 +136,7 @@ class TestNamedPipeStream:
         with pytest.raises(EOFError):
             client.read(1)
 
-    def test_no_server(self, foreign: SimpleNamespace, name: str) -> None:
+    def test_without_a_server_it_fails_with_2(self, foreign: SimpleNamespace, name: str) -> None:
         with pytest.raises(foreign.pywintypes.error) as caught:
             foreign.stream.NamedPipeStream.create_client(name)
         assert caught.value.winerror == 2
@@ -179,7 +179,7 @@ class TestConnection:
         connection.close()
         serving.result(20)
 
-    def test_calls(self, root: Any) -> None:
+    def test_calls_are_answered_in_order(self, root: Any) -> None:
         assert [root.add(number, 1) for number in range(50)] == list(range(1, 51))
 
     def test_a_large_argument(self, root: Any) -> None:
@@ -188,7 +188,7 @@ class TestConnection:
     def test_a_call_back(self, root: Any) -> None:
         assert root.call(lambda number: number * 2) == 42
 
-    def test_an_exception(self, root: Any) -> None:
+    def test_an_exception_of_the_server_is_raised_at_the_client(self, root: Any) -> None:
         with pytest.raises(ZeroDivisionError):
             root.fail()
 

@@ -307,7 +307,7 @@ def test_bytes_come_as_they_are_there(pipes: Pipes) -> None:
         client.read(1, timeout=0.02)
 
 
-def test_transact(pipes: Pipes) -> None:
+def test_transact_sends_and_returns_the_next_message(pipes: Pipes) -> None:
     server, client = pipes.pair()
     asking = blocked(lambda: client.transact(b"question", timeout=20))
     server.send(server.recv(timeout=DEADLINE).upper() * 10_000)

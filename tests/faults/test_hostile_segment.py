@@ -127,7 +127,7 @@ def test_the_sync_face(name: str, attack: Callable[[str], None], mode: Any) -> N
 
 @pytest.mark.timeout(2000)
 @pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
-def test_the_servers(name: str, attack: Callable[[str], None], model: Any) -> None:
+def test_each_server_goes_on_for_its_other_clients(name: str, attack: Callable[[str], None], model: Any) -> None:
     with npipe.serve(name, bytes.upper, model=model), npipe.connect(name) as friend:
         done = Background(lambda: attack(name))
         turns = 0

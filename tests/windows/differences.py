@@ -99,7 +99,7 @@ DIFFERENCES: Final = {
         "test_selector_over_many_pipes": _SELECT,
         "test_asyncio_add_reader": _SELECT,
         "test_no_wake_is_lost_by_a_selector": _SELECT,
-        "test_listing": _LISTING,
+        "test_pipes_are_listed_while_they_exist": _LISTING,
     },
     "test_listener.py": {
         "test_longest_waiting_client_comes_first": _ORDER,

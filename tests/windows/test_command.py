@@ -67,7 +67,7 @@ def test_an_answer_in_pieces(name: str, serve: Callable[..., object]) -> None:
     assert run("client", name, message).stdout.count('"') == 2 + 2 * 3  # 1402 bytes in pieces of 512
 
 
-def test_wait(name: str, serve: Callable[..., object]) -> None:
+def test_wait_tells_by_its_status_whether_an_instance_listens(name: str, serve: Callable[..., object]) -> None:
     missing = run("wait", name)
     assert (missing.returncode, "[WinError 2]" in missing.stderr) == (1, True)
     serve()

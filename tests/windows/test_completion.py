@@ -119,7 +119,7 @@ def test_an_overlapped_in_use_is_refused(ends: tuple[Any, Any]) -> None:
     assert [call[:2] for call in routine.calls] == [(995, 0)]
 
 
-def test_wrong_arguments(ends: tuple[Any, Any]) -> None:
+def test_wrong_arguments_are_type_errors(ends: tuple[Any, Any]) -> None:
     server, _ = ends
     nothing: Any = None
     with pytest.raises(TypeError):
