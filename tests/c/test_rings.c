@@ -298,6 +298,31 @@ static void a_pending_read_counts_as_room(void)
     close_pair(&pair);
 }
 
+static void a_peek_behind_a_close_sees_what_came_since_the_last_look(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    static unsigned char out[100000], in[100000];
+    uint32_t count, available, left;
+    fill_pattern(out, sizeof out, 5);
+    struct np_op *op = submit(&pair.client, out, sizeof out);
+    struct np_wait now = {.deadline = 0};
+    CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &now), NP_SEM_TIMEOUT); /* the rest is not there yet */
+    pthread_mutex_lock(&pair.client.tx_lock);
+    CHECK_EQUAL(np_tx_pump(pair.client.link), NP_OK);
+    CHECK(np_tx_all_put(pair.client.link));
+    np_tx_forget(pair.client.link, op);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    free(op);
+    close_end(&pair.client);
+    CHECK_EQUAL(np_peek(&pair.server, in, 10, &count, &available, &left), NP_OK);
+    CHECK_EQUAL(count, 10);
+    CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, sizeof out);
+    CHECK(memcmp(in, out, sizeof out) == 0);
+    close_pair(&pair);
+}
+
 static void what_was_written_before_a_close_stays_readable(void)
 {
     struct pair pair;
@@ -341,6 +366,7 @@ int main(void)
     RUN(an_entry_larger_than_the_ring_streams_through_it);
     RUN(a_read_that_times_out_in_a_long_message_consumes_nothing);
     RUN(a_pending_read_counts_as_room);
+    RUN(a_peek_behind_a_close_sees_what_came_since_the_last_look);
     RUN(what_was_written_before_a_close_stays_readable);
     RUN(what_the_dead_had_not_finished_writing_goes_with_them);
     return 0;

@@ -553,7 +553,8 @@ bool np_rx_give_back(struct np_link *link, struct np_op *op)
 bool np_rx_drop_incomplete(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
-    if (!rx->active || np_rx_rest(rx) <= np_rx_available(rx))
+    /* By what is there now: the last look may have been before the rest came. */
+    if (!rx->active || !refresh(link) || !rx->active || np_rx_rest(rx) <= np_rx_available(rx))
         return false;
     rx->head = rx->tail;
     leave_entry(rx);
