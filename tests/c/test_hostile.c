@@ -1,4 +1,6 @@
 /* A peer that keeps this end busy on purpose: every call ends, with an error or by its time, and the link with it. */
+#include <sys/mman.h>
+
 #include "async.h"
 #include "pair.h"
 #include "poll.h"
@@ -337,6 +339,58 @@ static void a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_
     close_pair(&attack.pair);
 }
 
+/* A byte at a time, as soon as the last one is taken. */
+static void trickle(struct attack *attack)
+{
+    uint64_t head = atomic_load(&attack->inbound->consumer.head), tail = atomic_load(&attack->inbound->producer.tail);
+    if (head == tail)
+        atomic_store(&attack->inbound->producer.tail, tail + 1);
+}
+
+static void a_message_that_comes_byte_by_byte_does_not_keep_its_reader_beyond_its_time(void)
+{
+    struct attack attack;
+    const uint32_t size = UINT32_MAX; /* it would take minutes */
+    uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(data != MAP_FAILED);
+    open_attack(&attack, NP_TYPE_MESSAGE, 4096);
+    struct np_handle *victim = &attack.pair.server;
+    forge(&attack, 0, 0, size);
+    set_state(&attack, 0, NPL_ENTRY_LIVE);
+    atomic_store(&attack.inbound->producer.tail, 6);
+    begin(&attack, trickle);
+    struct np_wait wait = for_ms(50);
+    uint32_t count, length;
+    int64_t began = np_now();
+    CHECK_EQUAL(np_read(victim, data, size, &count, &wait), NP_SEM_TIMEOUT);
+    in_time(began, 50 + SLACK_MS);
+    struct np_recv recv = {0};
+    wait = for_ms(50);
+    began = np_now();
+    CHECK_EQUAL(np_recv_begin(victim, &recv, &length, &wait), NP_OK);
+    CHECK_EQUAL(np_recv_more(victim, &recv, data, length, &wait), NP_SEM_TIMEOUT);
+    np_recv_end(victim, &recv, data, false);
+    in_time(began, 50 + SLACK_MS);
+    struct np_object *file = np_object_new(NP_OBJECT_FILE, true, false);
+    struct np_async *async = np_async_new();
+    struct np_telling telling = {.file = file};
+    atomic_init(&victim->refs, 1);
+    np_async_prepare(async, victim, NP_ASYNC_READ, &telling);
+    began = np_now();
+    CHECK_EQUAL(np_async_read(async, data, size), NP_IO_PENDING);
+    wait = for_ms(50);
+    uint32_t index;
+    bool abandoned;
+    CHECK_EQUAL(np_wait_objects(&file, 1, false, false, &wait, &index, &abandoned), NP_SEM_TIMEOUT);
+    CHECK(np_async_cancel(async));
+    in_time(began, 50 + SLACK_MS);
+    np_async_unref(np_async_reap());
+    np_async_unref(async);
+    np_object_unref(file);
+    end_attack(&attack);
+    munmap(data, size);
+}
+
 /* ---- A reader that lies about what it has taken */
 
 static void claim_all(struct attack *attack)
@@ -401,6 +455,7 @@ int main(void)
     RUN(an_event_loops_step_ends_though_the_peer_moves_all_the_time);
     RUN(a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time);
     RUN(a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_refused);
+    RUN(a_message_that_comes_byte_by_byte_does_not_keep_its_reader_beyond_its_time);
     RUN(a_reader_that_takes_what_is_being_withdrawn_only_ends_the_link);
     RUN(bytes_in_the_socket_without_end_do_not_hold_a_call);
     return 0;

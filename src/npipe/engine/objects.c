@@ -357,7 +357,7 @@ static uint32_t to_drive(const struct waiting *waiting, bool connects, struct np
 
 /* Moves on what the objects and, in an alertable wait, the thread wait for. Takes the lock, and holds it when nothing is left to
  * move. */
-static void drive_and_lock(const struct waiting *waiting, bool connects)
+static bool drive_and_lock(const struct waiting *waiting, bool connects)
 {
     struct np_handle *handles[BATCH];
     for (int turns = 0;; turns++) {
@@ -365,7 +365,7 @@ static void drive_and_lock(const struct waiting *waiting, bool connects)
         /* A peer that moves all the time shall not keep this thread from looking at the clock. */
         uint32_t count = turns < MOST_DRIVES ? to_drive(waiting, connects, handles) : 0;
         if (!count)
-            return;
+            return turns < MOST_DRIVES;
         np_objects_unlock();
         for (uint32_t i = 0; i < count; i++) {
             np_async_drive(handles[i]);
@@ -540,7 +540,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
     bool enlisted = false, spun = false, asked = false;
     uint32_t code = NP_OK, result, turns = 0;
     for (bool first = true;; first = false) {
-        drive_and_lock(&waiting, first);
+        if (!drive_and_lock(&waiting, first) && code == NP_OK && np_expired(wait))
+            code = NP_SEM_TIMEOUT;
         waiting.seen = atomic_load_explicit(&self->word, memory_order_acquire);
         if (over(&waiting, index, abandoned))
             result = NP_OK;
