@@ -11,6 +11,9 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import importlib.metadata
+import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -294,6 +297,13 @@ ROUTER over `ipc`. *Busy waiting* is `pipe.busy_wait = {BUSY_WAIT}` at both ends
 """
 
 
+def machine() -> str:
+    """Describe where and with what the numbers are made."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("uvloop", "pyzmq"))
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"{cores} cores, load {load:.1f} when the run began; Python {platform.python_version()}, {versions}."
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -306,7 +316,7 @@ def main() -> None:
         kind, peer, name = arguments.serve
         with asyncio.Runner(loop_factory=loop_of(kind)) as runner:
             runner.run(serve(peer, name))
-    lines = []
+    lines = [machine(), ""]
     for kind in "asyncio", "uvloop":
         with running(kind) as servers, asyncio.Runner(loop_factory=loop_of(kind)) as runner:
             lines += report(kind, runner.run(measure(servers, arguments.rounds, arguments.seconds)))
