@@ -491,6 +491,26 @@ def test_a_writer_at_the_quota_is_woken_though_the_reader_stops_in_the_middle(ki
     run(main(), kind)
 
 
+def test_a_writer_is_woken_when_the_reader_that_lets_others_run_does_not_go_on(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=10_000) as (server, client):
+            for _ in range(1000):
+                await client.send(b"x" * 10)
+            sending = asyncio.create_task(client.send(b"y"))
+            await turns()
+            assert not sending.done()
+            while server._handle.turns_left > 0:
+                await server.recv()
+            receiving = asyncio.create_task(server.recv())
+            await turns(1)
+            assert not receiving.done()  # it goes on in the next turn
+            receiving.cancel()
+            await asyncio.wait_for(sending, 5)
+            assert len([await server.recv() for _ in range(500)]) == 500
+
+    run(main(), kind)
+
+
 def test_a_writer_of_another_process_is_woken_by_a_reader_that_pauses(
     kind: str, name: str, child: Callable[..., Child]
 ) -> None:

@@ -97,7 +97,8 @@ cdef class PolledHandle(Handle):
     cdef np_poll_read reading
     cdef bint is_reading
     cdef int turns
-    cdef bint owes  # the last read: see np_poll_promise_pauses
+    cdef bint owes   # the last read: see np_poll_promise_pauses
+    cdef bint rests  # a read that lets the event loop have a turn, and then goes on at once
     cdef bytes message   # of a read under way: what has been copied so far
     cdef uint32_t upto, total
     cdef Buffer target
@@ -190,10 +191,11 @@ cdef class PolledHandle(Handle):
         """Takes the turn to read, until `end_reading`."""
         self.check_turn()
         self.is_reading = True
+        self.rests = self.turns <= 0
 
     cdef int end_reading(self) except -1:
         """Gives the turn back; what was copied and not delivered is as if it had not been read."""
-        self.is_reading = False
+        self.is_reading = self.rests = False
         if self.handle != NULL and self.reading.link != NULL:
             np_poll_read_leave(self.handle, &self.reading, self.copied())
         self.message = None

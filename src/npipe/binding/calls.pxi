@@ -191,6 +191,7 @@ cdef class Call:
             if self.stage == BEGINNING:
                 if self.resting:
                     self.handle.turns = AT_ONCE
+                    self.handle.rests = False
                 self.stage = LOOKING
                 if self.begin():
                     self.stage = OVER

@@ -70,7 +70,10 @@ cdef class LoopWaker:
         return 0
 
     def pause(self):
-        """A writer that waits for room is told what there is."""
+        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn."""
+        if self.handle.rests:
+            self.loop.call_soon(self.pause)
+            return
         self.pausing = False
         if self.handle.handle != NULL:
             np_poll_pause(self.handle.handle)
