@@ -17,7 +17,7 @@ else:
     from aio_helpers import LOOPS, descriptors, pair, run, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from tests.conftest import Child
 
@@ -27,7 +27,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def cancelled(coroutine: Coroutine[Any, Any, Any] | asyncio.Task[Any], after: int) -> tuple[bool, Any]:
+async def cancelled(coroutine: Awaitable[Any], after: int) -> tuple[bool, Any]:
     """Cancel it after so many turns of the loop: whether it was, and what it returned otherwise."""
     task = asyncio.ensure_future(coroutine)
     await turns(after)
@@ -260,6 +260,39 @@ def test_a_read_of_all_that_is_cancelled_keeps_what_it_has(kind: str, name: str)
             await client.close()
             assert await server.read(5) == b"part "
             assert await server.read() == b"one, part two"
+
+    run(main(), kind)
+
+
+def test_an_iteration_goes_on_after_a_step_that_was_cancelled(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            clients = aiter(listener)
+            was, _ = await cancelled(anext(clients), 3)
+            assert was
+            client = await npipe.aio.connect(name)
+            async with client, await anext(clients) as server:
+                messages = aiter(server)
+                was, _ = await cancelled(anext(messages), 3)
+                assert was
+                await client.send(b"one")
+                await client.send(b"two")
+                assert await anext(messages) == b"one"
+                async for message in server:
+                    assert message == b"two"
+                    break
+                await client.close()
+                with pytest.raises(StopAsyncIteration):
+                    await anext(messages)
+            listener.close()
+            with pytest.raises(StopAsyncIteration):
+                await anext(clients)
+        async with pair(name, mode="byte") as (server, client):
+            pieces = aiter(server)
+            was, _ = await cancelled(anext(pieces), 3)
+            assert was
+            await client.write(b"piece")
+            assert await anext(pieces) == b"piece"
 
     run(main(), kind)
 

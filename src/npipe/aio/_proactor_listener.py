@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 import pywintypes
 import win32pipe
 
+from npipe.aio._iterating import UntilClosed
 from npipe.aio._proactor import ProactorFile, current, deadline_of
 from npipe.aio._proactor_pipe import MessagePipe, StreamPipe, flushed, pipe_of
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
@@ -244,16 +245,9 @@ class Listener(Generic[P]):
             task.cancel()
         self._waiters.wake_all()
 
-    async def __aiter__(self) -> AsyncIterator[P]:
-        """Accept clients until the listener is closed."""
-        while True:
-            try:
-                pipe = await self.accept()
-            except PipeClosedError:
-                if self._closed:
-                    return
-                raise
-            yield pipe
+    def __aiter__(self) -> AsyncIterator[P]:
+        """Accept clients until the listener is closed. A step that is cancelled has lost no client."""
+        return UntilClosed(self.accept, lambda _error: self._closed)
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from npipe.aio._iterating import UntilClosed, peer_closed
 from npipe.aio._proactor import ProactorFile, deadline_of, time_left
 from npipe.errors import (
     PipeAccessError,
@@ -289,16 +290,9 @@ class MessagePipe(LongestMessage, Pipe):
         finally:
             self._reading = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Messages until the peer closes."""
-        while True:
-            try:
-                message = await self.recv()
-            except PipeClosedError as error:
-                if error.winerror != WinError.BROKEN_PIPE:
-                    raise
-                return
-            yield message
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
+        return UntilClosed(self.recv, peer_closed)
 
 
 class StreamPipe(Pipe):
@@ -358,16 +352,9 @@ class StreamPipe(Pipe):
                 raise
         return b"".join(parts)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the stream, as they come, until its end."""
-        while True:
-            try:
-                piece = await self._read_some(READ_SIZE, None)
-            except PipeClosedError as error:
-                if error.winerror != WinError.BROKEN_PIPE:
-                    raise
-                return
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
+        return UntilClosed(lambda: self._read_some(READ_SIZE, None), peer_closed)
 
 
 def pipe_of(

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
 from npipe import _engine
+from npipe.aio._iterating import UntilClosed
 from npipe.aio._loops import current
 from npipe.aio.opening import place
 from npipe.aio.pipe import MessagePipe, StreamPipe, deadline_of, pipe_of
@@ -209,16 +210,9 @@ class Listener(Generic[P]):
         self._acceptor.close()
         _engine.wake_closed()
 
-    async def __aiter__(self) -> AsyncIterator[P]:
-        """Accept clients until the listener is closed."""
-        while True:
-            try:
-                pipe = await self.accept()
-            except PipeClosedError:
-                if self._closed:
-                    return
-                raise
-            yield pipe
+    def __aiter__(self) -> AsyncIterator[P]:
+        """Accept clients until the listener is closed. A step that is cancelled has lost no client."""
+        return UntilClosed(self.accept, lambda _error: self._closed)
 
     async def __aenter__(self) -> Self:
         return self

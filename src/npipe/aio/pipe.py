@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from npipe import _engine
+from npipe.aio._iterating import UntilClosed, peer_closed
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Mode, Peek, Peer, PipeInfo, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
@@ -212,16 +213,9 @@ class MessagePipe(_engine.LoopMessagePipe, Pipe):
         """Whether a message has been read in part, so that the next read returns more of it."""
         return self._handle.rest_of_message() > 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Messages until the peer closes."""
-        while True:
-            try:
-                message = await self.recv()
-            except PipeClosedError as error:
-                if error.winerror != WinError.BROKEN_PIPE:
-                    raise
-                return
-            yield message
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
+        return UntilClosed(self.recv, peer_closed)
 
 
 class StreamPipe(_engine.LoopStreamPipe, Pipe):
@@ -247,16 +241,9 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
                 raise
         return b"".join(parts)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the stream, as they come, until its end."""
-        while True:
-            try:
-                piece = await self._read_some(_READ_SIZE, None)
-            except PipeClosedError as error:
-                if error.winerror != WinError.BROKEN_PIPE:
-                    raise
-                return
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
+        return UntilClosed(lambda: self._read_some(_READ_SIZE, None), peer_closed)
 
 
 def pipe_of(
