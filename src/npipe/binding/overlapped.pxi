@@ -332,15 +332,13 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     telling.no_packet = no_packet
     telling.owner = <void *>operation
     if overlapped.operation is not None and np_async_code(overlapped.operation.async) == NP_IO_PENDING:
-        if overlapped.older is None:
-            overlapped.older = []
-        overlapped.older = [one for one in overlapped.older if np_async_code((<Operation>one).async) == NP_IO_PENDING]
-        overlapped.older.append(overlapped.operation)
-        operation.began = np_async_clock()
-    elif overlapped.older is not None:
+        np_async_drive(overlapped.operation.async.handle)  # it may be over, and only not been looked at
+        if np_async_code(overlapped.operation.async) == NP_IO_PENDING:
+            overlapped.older = [*(overlapped.older or ()), overlapped.operation]
+    if overlapped.older is not None:
         overlapped.older = [one for one in overlapped.older if np_async_code((<Operation>one).async) == NP_IO_PENDING] or None
-        operation.began = np_async_clock()
     np_async_prepare(operation.async, pipe.handle, kind, &telling)
+    operation.began = np_async_clock()
     overlapped.internal_high = 0
     Py_INCREF(operation)
     return operation
@@ -350,6 +348,10 @@ cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
     """What a start has given: the operation is the OVERLAPPED's from now on, unless it has failed at once."""
     if code == NP_OK or code == NP_MORE_DATA or code == NP_IO_PENDING:
         overlapped.operation = operation
+        if overlapped.older is not None and code != NP_IO_PENDING:
+            for one in overlapped.older:  # what this one has let through was before its own end
+                np_async_drive((<Operation>one).async.handle)
+            operation.async.ended = np_async_clock()
         if operation.async.by_start:
             operation.async.owner = NULL
             operation.unpin()
