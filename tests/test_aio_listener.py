@@ -41,8 +41,8 @@ def test_clients_come_one_after_the_other(kind: str, name: str) -> None:
             serving = asyncio.create_task(serve())
             for number in range(50):
                 assert await npipe.aio.call(name, str(number).encode()) == str(number).encode()
-            await turns(20)
-            assert served == 50
+            while served < 50:  # the last client has his answer before his server has counted him
+                await turns()
             listener.close()
             await serving
 

@@ -17,6 +17,7 @@ _GOES_ON: Final = "Windows: a write that is cancelled ends, whatever the peer ha
 _WAITS_WITH_NOTHING: Final = "Windows: recv waits with a read of nothing, which is no room for a write"
 _INNER: Final = "Windows: the test looks into the engine, or stands on it in another process"
 _WAITED_FOR: Final = "Windows: the test waits for another process that stands on the engine"
+_FORK: Final = "Windows: there is no fork"
 _NEWLINES: Final = "Windows: text ends its lines with two characters"
 _PROC: Final = "POSIX: the test sends signals, or looks into /proc"
 _POSIX_USERS: Final = "POSIX: users and groups are numbers"
@@ -63,6 +64,8 @@ LINUX: Final = {
     "fuzz": "the engine in C",
     "model": "a model of the engine's sleeping and waking",
     "conformance": "tests/windows/test_conformance.py replays it on pywin32",
+    "test_aio_calls.py": "the binding's awaitables, in whose place are coroutines",
+    "test_aio_stopped.py": "processes that are stopped by POSIX signals",
     "test_cli_ls.py": "terminals, and pipes' owners",
     "test_cli_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "test_death.py": "how the engine sees that a process has died",
@@ -195,6 +198,7 @@ DIFFERENCES: Final = {
     },
     "test_aio_listener.py": {
         "test_a_name_is_exclusive_unless_told_otherwise": _FIRST,
+        "test_a_forked_child_has_no_part_in_a_listener": _FORK,
     },
     "test_aio_cancellation.py": {
         "test_a_recv_cancelled_in_the_moment_it_was_woken_loses_nothing": _INNER,
