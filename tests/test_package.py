@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import npipe
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "npipe"
 
@@ -26,3 +28,20 @@ def test_the_core_has_no_dependencies_and_the_extras_exist() -> None:
     assert project["dependencies"] == []
     assert set(project["optional-dependencies"]) == {"cli", "smb", "monitor", "all"}
     assert "Typing :: Typed" in project["classifiers"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    build = re.search(r"version: '([\d.]+)'", (ROOT / "meson.build").read_text(encoding="utf-8"))
+    assert build is not None
+    assert npipe.__version__ == project["version"] == build[1]
+
+
+def test_every_row_of_windows_behaviour_that_is_cited_stands_in_the_docs() -> None:
+    table = (ROOT / "docs" / "semantics.md").read_text(encoding="utf-8")
+    there = set(re.findall(r"^##+ (\d+(?:\.\d+)?)\b", table, re.MULTILINE))
+    for folder in ("src", "tests", "docs", "bench", "scripts"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".pyi", ".pyx", ".pxi", ".c", ".h", ".md"}:
+                cited = re.findall(r"SEMANTICS §? ?(\d+(?:\.\d+)?)", path.read_text(encoding="utf-8"))
+                assert set(cited) <= there, path
