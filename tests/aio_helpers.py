@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,8 +77,3 @@ async def turns(count: int = 3) -> None:
     """Let the other tasks run until they wait."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-def unique(name: str, suffix: str) -> str:
-    """Another name that nobody else uses."""
-    return f"{name}-{suffix}-{os.getpid()}"

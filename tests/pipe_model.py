@@ -193,7 +193,6 @@ class Link:
             SERVER: Queue(instance.in_quota, pipe.type),
         }
         self.open = {SERVER: True, CLIENT: True}
-        self.disconnected = False
 
 
 @dataclass(eq=False)
@@ -403,7 +402,6 @@ class Instance(End):
         self._end_connects(233)
         if self.link is not None:
             link, self.link = self.link, None
-            link.disconnected = True
             for queue in link.to.values():
                 queue.discard(233)
             if self.client is not None:
