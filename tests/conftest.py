@@ -9,9 +9,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+import npipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +51,33 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def name() -> str:
     """A pipe name that nobody else uses."""
     return rf"\\.\pipe\test-{os.getpid()}-{next(_numbers)}"
+
+
+class Ends(NamedTuple):
+    """Both ends of a pipe. Any: the two classes' methods are used without asking which it is."""
+
+    listener: Any
+    server: Any
+    client: Any
+
+
+@pytest.fixture
+def ends(name: str) -> Iterator[Callable[..., Ends]]:
+    """Makes connected pipes that end with the test: ends(mode, client_mode, access, **options of listen) -> Ends."""
+    made: list[Ends] = []
+
+    def make(mode: str = "message", client_mode: str | None = None, access: str = "duplex", **options: Any) -> Ends:
+        kind: Any = mode
+        listener = npipe.listen(f"{name}-{len(made)}", mode=kind, access=access, **options)  # type: ignore[call-overload]
+        client = npipe.connect(listener.name, mode=client_mode or mode, access=access)  # type: ignore[call-overload]
+        made.append(Ends(listener, listener.accept(5), client))
+        return made[-1]
+
+    yield make
+    for listener, server, client in made:
+        server.abort()
+        client.abort()
+        listener.close()
 
 
 class Child:
