@@ -33,7 +33,7 @@ test-c: build/stamp-tools
 test-python: build/stamp-package
 	$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
 
-# The recorded scenarios of a real Win32 alone (they are a part of test-python too).
+# The recorded scenarios alone (they are a part of test-python too).
 conformance: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/conformance $(PYTEST_ARGS)
 
