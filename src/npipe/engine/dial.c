@@ -222,10 +222,20 @@ static void forget_remembered(void)
     remembered.root = remembered.folder = remembered.path = NULL;
 }
 
+void np_dial_hold(void)
+{
+    pthread_mutex_lock(&remembered.lock);
+}
+
+void np_dial_release(void)
+{
+    pthread_mutex_unlock(&remembered.lock);
+}
+
 void np_dial_forget(void)
 {
-    pthread_mutex_init(&remembered.lock, NULL); /* called in a forked child: its holder is not here */
-    forget_remembered();
+    forget_remembered(); /* in a forked child: held over the fork, so nobody was in the middle of it */
+    pthread_mutex_init(&remembered.lock, NULL);
 }
 
 void np_remember(const struct np_where *where, const char *socket, uint32_t pipe_id)

@@ -119,9 +119,19 @@ void np_kept_forget(enum npl_side side)
     pthread_mutex_unlock(&lock);
 }
 
+void np_kept_hold(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void np_kept_release(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
 void np_kept_after_fork(void)
 {
-    pthread_mutex_init(&lock, NULL); /* its holder is not here */
+    pthread_mutex_init(&lock, NULL); /* held over the fork by the thread that is here, and taken again below */
     np_kept_forget(NPL_SERVER);
     np_kept_forget(NPL_CLIENT);
 }

@@ -151,6 +151,9 @@ void np_kept_drop(const struct np_kept *kept);
 /* The server's ones are of no use any more; in a forked child none is. */
 void np_kept_forget(enum npl_side side);
 void np_kept_after_fork(void);
+/* Over a fork. */
+void np_kept_hold(void);
+void np_kept_release(void);
 /* Drops those whose time is over. When to come again, 0: none is left. */
 int64_t np_kept_expire(int64_t now);
 

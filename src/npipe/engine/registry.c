@@ -385,10 +385,17 @@ static void before_fork(void)
 {
     pthread_mutex_lock(&np_process.create_lock);
     pthread_mutex_lock(&np_process.lock);
+    /* The leaves too: the child frees or walks what they guard, and no other thread is to be in the middle of it. */
+    np_objects_lock();
+    np_dial_hold();
+    np_kept_hold();
 }
 
 static void after_fork_in_parent(void)
 {
+    np_kept_release();
+    np_dial_release();
+    np_objects_unlock();
     pthread_mutex_unlock(&np_process.lock);
     pthread_mutex_unlock(&np_process.create_lock);
 }

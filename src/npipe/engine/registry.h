@@ -151,6 +151,9 @@ bool np_remembered(const struct np_where *where, struct np_remembered *found);
 void np_remember(const struct np_where *where, const char *socket, uint32_t pipe_id);
 void np_remember_nothing(void);
 void np_dial_forget(void); /* in a forked child */
+/* Over a fork. */
+void np_dial_hold(void);
+void np_dial_release(void);
 bool np_leads_home(uid_t folder_uid, uid_t owner_uid);
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances);
 struct np_listing {
