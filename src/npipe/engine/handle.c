@@ -40,6 +40,7 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
     bool waited_for = false;
+    np_handle_leaves(handle);
     if (link && link->rx.first)
         np_async_drive_reads(handle, link); /* what has come already is theirs */
     if (link)

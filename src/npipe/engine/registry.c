@@ -176,6 +176,14 @@ void np_server_died(void)
     np_ring_doorbell();
 }
 
+void np_handle_leaves(const struct np_handle *handle)
+{
+    if (!handle->link || !handle->root || !server_died(handle->link))
+        return;
+    plan_sweep(&np_process.sweeps, handle);
+    np_ring_doorbell();
+}
+
 /* A thread has found a server dead that was not watched. */
 static void look_for_the_dead(struct sweep **sweeps)
 {
@@ -344,9 +352,11 @@ static void *native_thread(void *unused)
     int timeout = -1;
     for (;;) {
         int count = epoll_wait(np_process.epoll, events, EVENTS, timeout);
-        struct sweep *sweeps = NULL;
+        struct sweep *sweeps;
         struct to_tend tend = {.count = 0};
         pthread_mutex_lock(&np_process.lock);
+        sweeps = np_process.sweeps;
+        np_process.sweeps = NULL;
         for (int i = 0; i < count; i++)
             handle_event(&events[i], &sweeps, &tend);
         timeout = do_timers();
@@ -454,6 +464,7 @@ static void after_fork_in_child(void)
     for (struct np_owner *owner = np_process.owners; owner; owner = owner->next)
         close_quietly(&owner->socket);
     np_process.owners = NULL;
+    np_process.sweeps = NULL; /* the parent does it */
     np_dial_forget();
     np_kept_after_fork();
     np_process.pid = (uint32_t)getpid();

@@ -74,6 +74,7 @@ struct np_process {
     pthread_mutex_t alarm_lock; /* a leaf */
     int64_t alarm_due;          /* then; 0: it is not set */
     struct np_owner *owners; /* that somebody here waits for */
+    struct sweep *sweeps;    /* folders of the dead, for the native thread */
     struct np_handle *first_fresh, *last_fresh; /* whose links are not watched yet */
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
@@ -170,6 +171,9 @@ struct np_handle *np_handle_new(void);
 /* np_handle_watch for the handle's link, with the process lock held. */
 bool np_handle_watch_locked(struct np_handle *handle);
 void np_handle_register(struct np_handle *handle);
+/* Before its link is taken away, with the process lock: a client that knows that its server is dead may leave before the native
+ * thread has come to clean up behind the dead. */
+void np_handle_leaves(const struct np_handle *handle);
 /* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
 void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
 
