@@ -542,3 +542,23 @@ def test_calls_at_a_shared_limit_are_served_by_whoever_lives(
     assert seen["answered"] > 0
     h.until(lambda: files_below(root) == [])
     figure(f"{f.rounds(40, 1500) * 2} owners killed beside a steady one, limit {limit}: {dict(seen)}")
+
+
+def test_nothing_is_left_of_a_server_whose_clients_go_as_soon_as_they_know(
+    child: Start, name: str, root: Path, tmp_path: Path
+) -> None:
+    """A client that is the only one to come by cleans up, though it has closed before its native thread has looked."""
+    shared = tmp_path / "page"
+    shared.write_bytes(bytes(4096))
+    with shared.open("r+b") as opened, mmap.mmap(opened.fileno(), 4096) as page, f.busy_neighbours(2):
+        zygote = child(ZYGOTE, name, str(shared))
+        assert zygote.line() == "ready"
+        for _ in range(f.rounds(30, 1500)):
+            peer = Killed(zygote, "server", "idle", 1, 0, page)
+            pipe = npipe.connect(name, timeout=DEADLINE)
+            peer.kill()
+            with h.fails(109):
+                pipe.recv(timeout=DEADLINE)
+            pipe.close()
+            peer.reaped()
+            h.until(lambda: files_below(root) == [])
