@@ -172,8 +172,8 @@ def test_it_works_without_a_root_of_ones_own(name: str, monkeypatch: pytest.Monk
 
 
 def _segments() -> set[str]:
-    """Where this process has links mapped."""
-    return {line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:npipe-link" in line}
+    """The files of the links that this process has mapped, by their numbers."""
+    return {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:npipe-link" in line}
 
 
 def test_one_connection_after_the_other_uses_the_same_segment(
