@@ -48,12 +48,16 @@ def test_a_coroutine_or_a_plain_function_answers(kind: str, name: str) -> None:
 def test_no_more_requests_are_answered_at_once_than_allowed(kind: str, name: str) -> None:
     async def main() -> None:
         now = most = 0
+        three = asyncio.Event()
 
         async def answer(request: bytes) -> bytes:
             nonlocal now, most
             now += 1
             most = max(most, now)
-            await asyncio.sleep(0.002)
+            if now == 3:
+                three.set()
+            await three.wait()
+            await asyncio.sleep(0.002)  # a fourth would come by now
             now -= 1
             return request
 

@@ -67,6 +67,7 @@ __all__ = [
 _PAUSE: Final = 0.05  # seconds between looks at what nothing tells: whether other processes' instances have gone
 _PATIENCE: Final = 1.0  # seconds that a client has to read its last answer when its instance is the name's only one
 _DRIVER_GONE: Final = 676  # Wine's WaitNamedPipe, when the last instance goes meanwhile (SEMANTICS §12)
+_READ_CONTROL: Final = 0x20000  # to see the owner
 _FILE_READ_ATTRIBUTES: Final = 0x80
 _FILE_WRITE_ATTRIBUTES: Final = 0x100
 _GENERIC_READ: Final = 0x80000000
@@ -170,7 +171,7 @@ def open_client(name: PipeName, access: int, *, message_mode: bool) -> Any:
     No more rights than that takes: others' pipes may grant just these. Reading and writing each bring the attributes of
     their kind; message-read mode is set by one who may write them, and what a pipe is, told to one who may read them.
     """
-    rights = _FILE_READ_ATTRIBUTES | (_GENERIC_READ if access & ACCESS_READ else 0)
+    rights = _READ_CONTROL | _FILE_READ_ATTRIBUTES | (_GENERIC_READ if access & ACCESS_READ else 0)
     rights |= _GENERIC_WRITE if access & ACCESS_WRITE else _FILE_WRITE_ATTRIBUTES if message_mode else 0
     try:
         return win32file.CreateFile(name.path, rights, 0, None, win32file.OPEN_EXISTING, _OVERLAPPED | _SQOS, None)
