@@ -55,7 +55,8 @@ def until(condition: Callable[[], bool], what: str, deadline: float = LONG) -> N
 
 
 def files_below(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    # os.walk passes over what goes meanwhile.
+    return sorted(entry for _, folders, files in os.walk(root) for entry in folders + files)
 
 
 class Call:
