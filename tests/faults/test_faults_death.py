@@ -44,7 +44,7 @@ def files_below(root: Path) -> list[str]:
 
 
 COMMON = """
-    import mmap, os, random, signal, sys, zlib, npipe
+    import ctypes, mmap, os, random, signal, sys, zlib, npipe
 
     def message(number, most):
         body = bytes([number % 251]) * (number * 7919 % most)
@@ -98,6 +98,7 @@ ZYGOTE = (
         role, work, most, quota = line.split()
         pid = os.fork()
         if pid == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive a test that fails
             try:
                 run(role, work, int(most), int(quota))
             except BaseException as error:
@@ -465,12 +466,13 @@ def test_a_client_that_dies_at_any_system_call_costs_the_server_nothing(
 # ---- Several owners at a shared limit, killed while requests are held
 
 OWNER = """
-    import os, signal, sys, time, npipe
+    import ctypes, os, signal, sys, time, npipe
     name, limit = sys.argv[1], int(sys.argv[2])
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive a test that fails
             try:
                 with npipe.listen(name, exclusive=False, max_instances=limit) as listener:
                     while True:
