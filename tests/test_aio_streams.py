@@ -174,7 +174,7 @@ class Pausing(asyncio.Protocol):
         self.received.append(data)
 
 
-@pytest.mark.parametrize("loop_class", [npipe.aio.PipeEventLoop, UvLoop])
+@pytest.mark.parametrize("loop_class", LOOP_CLASSES)
 def test_nothing_is_received_while_reading_is_paused(name: str, loop_class: type[asyncio.AbstractEventLoop]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
