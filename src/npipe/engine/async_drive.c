@@ -251,9 +251,7 @@ uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_ha
 static pthread_mutex_t arm_lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf */
 static struct np_handle *to_arm;
 
-/* Somebody may wait for this operation in a moment, and the peer's next message then costs him no system call. If nobody has
- * when the moment is over, the native thread takes care of it. */
-void np_async_arm_later(struct np_handle *handle)
+static void list_to_arm(struct np_handle *handle)
 {
     if (atomic_load_explicit(&handle->to_arm, memory_order_acquire))
         return;
@@ -261,6 +259,7 @@ void np_async_arm_later(struct np_handle *handle)
     bool fresh = !handle->to_arm;
     if (fresh) {
         handle->to_arm = true;
+        handle->starts_listed = atomic_load_explicit(&handle->starts, memory_order_relaxed);
         handle->next_to_arm = to_arm;
         to_arm = handle;
         np_hold(handle);
@@ -268,6 +267,16 @@ void np_async_arm_later(struct np_handle *handle)
     pthread_mutex_unlock(&arm_lock);
     if (fresh)
         np_alarm(np_now() + ARM_AFTER_NS);
+}
+
+/* Somebody may wait for this operation in a moment, and the peer's next message then costs him no system call. If nobody has
+ * when the moment is over, the native thread takes care of it. */
+void np_async_arm_later(struct np_handle *handle)
+{
+    /* Relaxed, and not even counted exactly: who looks only wants to know whether there was one meanwhile. */
+    uint32_t starts = atomic_load_explicit(&handle->starts, memory_order_relaxed);
+    atomic_store_explicit(&handle->starts, starts + 1, memory_order_relaxed);
+    list_to_arm(handle);
 }
 
 bool np_async_arm(struct np_handle *handle)
@@ -303,13 +312,36 @@ bool np_async_arm(struct np_handle *handle)
     return quiet;
 }
 
-void np_async_tend(struct np_handle *handle)
+static void arm_now(struct np_handle *handle)
 {
-    np_async_drive(handle);
     for (int i = 0; i < MOST_TURNS; i++)
         if (np_async_arm(handle))
             return;
-    np_async_arm_later(handle); /* its peer keeps it moving: others have a turn first */
+    list_to_arm(handle); /* its peer keeps it moving: others have a turn first */
+}
+
+/* Whether a thread sleeps until one of the handle's operations is over; who spins moves them on himself. */
+static bool awaited(const struct np_handle *handle)
+{
+    bool found = false;
+    np_objects_lock();
+    for (const struct np_async *async = handle->asyncs; async && !found; async = async->of_handle.next) {
+        const struct np_object *object = async->event ? async->event : async->file;
+        found = (async->apc && atomic_load_explicit(&async->thread->sleeps, memory_order_relaxed)) ||
+                (!async->apc && object && object->waiters) || (async->port && async->port->waiters);
+    }
+    np_objects_unlock();
+    return found;
+}
+
+void np_async_tend(struct np_handle *handle)
+{
+    np_async_drive(handle);
+    /* Two that exchange messages without sleeping would pay a system call and a wake for each of them, were this armed again at once. */
+    if (awaited(handle))
+        arm_now(handle);
+    else
+        list_to_arm(handle);
 }
 
 void np_async_arm_listed(void)
@@ -331,7 +363,12 @@ void np_async_arm_listed(void)
     while (batch) {
         struct np_handle *handle = batch;
         batch = handle->next_tended;
-        np_async_tend(handle);
+        np_async_drive(handle);
+        /* While operations are started all the time, those who start them look at them too, unless one of them sleeps. */
+        if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_listed || awaited(handle))
+            arm_now(handle);
+        else
+            list_to_arm(handle);
         np_free(handle);
     }
 }

@@ -52,6 +52,8 @@ struct np_handle {
     struct np_async *connects; /* guarded by the process lock */
     _Atomic uint32_t pending_writes;
     _Atomic bool to_arm;
+    _Atomic uint32_t starts; /* operations that were pended, as far as it matters whether there were any */
+    uint32_t starts_listed;  /* of these, when it was listed to be armed */
     struct np_handle *next_to_arm, *next_tended;
 };
 
