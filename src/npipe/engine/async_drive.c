@@ -356,6 +356,7 @@ void np_async_arm_listed(void)
     while (list) {
         struct np_handle *handle = list;
         list = handle->next_to_arm;
+        handle->starts_tended = handle->starts_listed; /* while the lock is held: it may be listed again meanwhile */
         handle->next_tended = batch;
         batch = handle;
     }
@@ -365,7 +366,7 @@ void np_async_arm_listed(void)
         batch = handle->next_tended;
         np_async_drive(handle);
         /* While operations are started all the time, those who start them look at them too, unless one of them sleeps. */
-        if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_listed || awaited(handle))
+        if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_tended || awaited(handle))
             arm_now(handle);
         else
             list_to_arm(handle);

@@ -53,8 +53,10 @@ struct np_handle {
     _Atomic uint32_t pending_writes;
     _Atomic bool to_arm;
     _Atomic uint32_t starts; /* operations that were pended, as far as it matters whether there were any */
-    uint32_t starts_listed;  /* of these, when it was listed to be armed */
-    struct np_handle *next_to_arm, *next_tended;
+    uint32_t starts_listed;  /* of these, when it was listed to be armed (async_drive.c's lock guards it) */
+    struct np_handle *next_to_arm;
+    uint32_t starts_tended; /* this one and the next are the native thread's own */
+    struct np_handle *next_tended;
 };
 
 /* ---- Names are given as (root, folder, display): see folder.h. Text for people goes to `why` (may be NULL). */
