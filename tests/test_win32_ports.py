@@ -73,6 +73,39 @@ def test_a_pending_operation_gives_a_packet_with_its_key(name: str) -> None:
     assert empty(port)
 
 
+def test_packets_of_several_pipes_come_in_the_order_of_the_peers_calls(name: str) -> None:
+    pipes = [w.connected(f"{name}-{i}", mode=w.MESSAGE, quota=10) for i in range(4)]
+    port = w.port_for(*(server for server, _ in pipes))
+    reads = {(i, j): plain_read(server)[1] for j in range(2) for i, (server, _) in enumerate(pipes)}
+    turns = [(2, 0), (0, 0), (3, 0), (1, 0), (3, 1), (2, 1), (0, 1), (1, 1)]
+    for i, _ in turns:
+        win32file.WriteFile(pipes[i][1], b"x" * (i + 1))
+    assert [w.packet(port) for _ in turns] == [(0, i + 1, i + 1, reads[i, j]) for i, j in turns]
+    writes = {}
+    for i, (server, _) in enumerate(pipes):
+        writes[i] = win32file.OVERLAPPED()
+        assert win32file.WriteFile(server, b"1234567890", writes[i]) == (0, 10)  # the quota is full
+        assert w.packet(port) == (0, 10, i + 1, writes[i])
+        writes[i] = win32file.OVERLAPPED()
+        assert win32file.WriteFile(server, b"y", writes[i])[0] == w.PENDING
+    for i in (1, 3, 0, 2):
+        win32file.ReadFile(pipes[i][1], 10)
+    assert [w.packet(port) for _ in range(4)] == [(0, 1, i + 1, writes[i]) for i in (1, 3, 0, 2)]
+    reads = {(i, 0): plain_read(server)[1] for i, (server, _) in enumerate(pipes)}
+    for i in (3, 1, 2, 0):
+        pipes[i][1].Close()
+    assert [w.packet(port) for _ in range(4)] == [(109, 0, i + 1, reads[i, 0]) for i in (3, 1, 2, 0)]
+    assert empty(port)
+
+
+def test_a_read_is_told_before_the_write_that_ends_it(name: str) -> None:
+    server, client = w.connected(name)
+    port = w.port_for(server, client)
+    reading, writing = plain_read(server)[1], win32file.OVERLAPPED()
+    assert win32file.WriteFile(client, b"abc", writing) == (0, 3)
+    assert [w.packet(port), w.packet(port)] == [(0, 3, 1, reading), (0, 3, 2, writing)]
+
+
 def test_immediate_success_and_a_partial_message_give_packets(name: str) -> None:
     server, client = w.connected(name, mode=w.MESSAGE)
     port = w.port_for(server)

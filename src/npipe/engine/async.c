@@ -139,6 +139,39 @@ static void count_write(struct np_async *async, int change)
     atomic_fetch_add_explicit(&async->handle->pending_writes, (uint32_t)change, memory_order_release);
 }
 
+/* Those that are pended on links of which this process has both ends, by the link's token; guarded by the objects' lock. */
+#define LOCAL_BUCKETS 64
+static struct np_async *locals[LOCAL_BUCKETS];
+_Atomic uint32_t np_async_local;
+
+static struct np_async **bucket_of(uint64_t token)
+{
+    return &locals[token % LOCAL_BUCKETS];
+}
+
+/* With the objects' lock. */
+static void count_local(uint32_t change)
+{
+    uint32_t count = atomic_load_explicit(&np_async_local, memory_order_relaxed);
+    atomic_store_explicit(&np_async_local, count + change, memory_order_relaxed);
+}
+
+uint64_t np_async_twins_of(const struct np_link *link)
+{
+    return link->peer_pid == (pid_t)np_process.pid ? link->token : 0;
+}
+
+uint32_t np_async_moved_twins(uint64_t token, struct np_handle **handles, uint32_t most)
+{
+    uint32_t count = 0;
+    np_objects_lock();
+    for (struct np_async *async = *bucket_of(token); async && count < most; async = async->of_twins.next)
+        if (async->twins == token && np_async_has_moved(async))
+            count = np_async_add_handle(async, handles, count);
+    np_objects_unlock();
+    return count;
+}
+
 /* It is under way from now on, with a reference of its own until it is told. */
 static void enlist(struct np_async *async, struct np_link *link)
 {
@@ -160,6 +193,11 @@ static void enlist(struct np_async *async, struct np_link *link)
     }
     if (async->port)
         LIST(async->port->asyncs, async, of_port);
+    async->twins = link ? np_async_twins_of(link) : 0;
+    if (async->twins) {
+        LIST(*bucket_of(async->twins), async, of_twins);
+        count_local(1);
+    }
     np_objects_unlock();
 }
 
@@ -178,6 +216,10 @@ static void delist(struct np_async *async)
     }
     if (async->port)
         UNLIST(async->port->asyncs, async, of_port);
+    if (async->twins) {
+        UNLIST(*bucket_of(async->twins), async, of_twins);
+        count_local((uint32_t)-1);
+    }
 }
 
 /* The start has failed at once: nothing is told. */
@@ -332,7 +374,7 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
         code = outcome(async);
         pended = np_async_code(async) == NP_IO_PENDING;
     }
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     if (pended)
         np_async_arm_later(handle);
     return code;
@@ -387,7 +429,7 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
     uint32_t code = link ? np_write_condition(link, false) : np_code_without_link(handle), written = size;
-    bool pended = false;
+    bool pended = false, done = false;
     op->in = data;
     op->size = size;
     if (code == NP_OK && !(size == 0 && link->type != NP_TYPE_MESSAGE)) {
@@ -408,12 +450,14 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             np_tx_forget(link, op);
             code = refuse(async, code);
         }
-    } else if (code == NP_OK) {
-        complete_at_once(async, NP_OK, written);
+    } else {
+        done = code == NP_OK;
     }
     bool at_once = pended && !np_tx_all_put(link);
     bool detached = link && np_tx_only_detached(link);
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
+    if (done)
+        complete_at_once(async, NP_OK, written); /* the reads that it has satisfied come first */
     if (pended || detached)
         np_async_arm_later(handle);
     if (at_once)
@@ -465,7 +509,7 @@ uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t si
         }
     }
     pthread_mutex_unlock(&handle->tx_lock);
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     if (code == NP_IO_PENDING)
         np_async_arm_later(handle);
     return code;

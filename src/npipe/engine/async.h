@@ -39,8 +39,9 @@ struct np_async {
     void *owner; /* the program's reference, to be given back after the completion */
     struct np_async *next_finished;
     /* Lists, guarded by the objects' lock. */
-    struct np_async_links of_object, of_port, of_thread, of_handle;
+    struct np_async_links of_object, of_port, of_thread, of_handle, of_twins;
     struct np_async *next_connect; /* of its handle, guarded by the process lock */
+    uint64_t twins; /* the link's token if this process has both its ends, or 0 */
     bool listed, cancelling;
     bool by_start; /* completed by its start, which is the only one who knows of it */
     /* What has to move before there is anything to do. */
@@ -86,6 +87,25 @@ static inline uint32_t np_async_code(const struct np_async *async)
 
 /* Moves the operations of a handle on. */
 void np_async_drive(struct np_handle *handle);
+/* Where both ends of a link are in this process, whoever moves one drives what is pended on the other at once: packets, routines and
+ * events come in the order of the calls that caused them, not in that in which a waiter finds them. (Those of another process come in
+ * the order in which this one finds them.) What np_async_drive_twins is to be given once the locks are released; 0: nothing. */
+extern _Atomic uint32_t np_async_local; /* how many operations are pended on such links */
+uint64_t np_async_twins_of(const struct np_link *link);
+static inline uint64_t np_async_twins(const struct np_link *link)
+{
+    /* Relaxed: for a caller for whom the start came before this call it is counted. */
+    return atomic_load_explicit(&np_async_local, memory_order_relaxed) && link ? np_async_twins_of(link) : 0;
+}
+void np_async_drive_twins(uint64_t token);
+/* Releases a lock of the handle (its rx_lock or tx_lock) under which it may have moved its peer. */
+static inline void np_unlock_moved(struct np_handle *handle, pthread_mutex_t *lock)
+{
+    uint64_t twins = np_async_twins(handle->link);
+    pthread_mutex_unlock(lock);
+    if (twins)
+        np_async_drive_twins(twins);
+}
 /* How many operations have been told so far. */
 uint64_t np_async_clock(void);
 /* CancelIoEx: false if it is over already. */
@@ -158,6 +178,10 @@ static inline bool np_glance_moved(const struct np_glance *glance)
            atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != glance->rewinds;
 }
 
+/* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */
+uint32_t np_async_add_handle(const struct np_async *async, struct np_handle **handles, uint32_t count);
+/* The same as the next three for what is pended on a link of this process; takes the objects' lock. */
+uint32_t np_async_moved_twins(uint64_t token, struct np_handle **handles, uint32_t most);
 /* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 uint32_t np_async_moved_by(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);

@@ -131,22 +131,48 @@ static void settle_connects(const struct np_handle *handle)
     pthread_mutex_unlock(&np_process.lock);
 }
 
-void np_async_drive(struct np_handle *handle)
+/* Both rings of one end. What to drive on account of it. */
+static uint64_t drive_end(struct np_handle *handle)
 {
-    settle_connects(handle);
     pthread_mutex_lock(&handle->rx_lock);
     if (handle->link && handle->link->rx.first)
         np_async_drive_reads(handle, handle->link);
+    uint64_t twins = np_async_twins(handle->link);
     pthread_mutex_unlock(&handle->rx_lock);
     if (atomic_load_explicit(&handle->pending_writes, memory_order_acquire) == 0)
-        return;
+        return twins;
     pthread_mutex_lock(&handle->tx_lock);
     if (handle->link)
         np_async_drive_writes(handle, handle->link);
     pthread_mutex_unlock(&handle->tx_lock);
+    return twins;
 }
 
-static uint32_t add_handle(const struct np_async *async, struct np_handle **handles, uint32_t count)
+void np_async_drive(struct np_handle *handle)
+{
+    settle_connects(handle);
+    uint64_t twins = drive_end(handle);
+    if (twins)
+        np_async_drive_twins(twins);
+}
+
+#define MOST_ROUNDS 64 /* what one end's read gives room to, the other's reads take, and so on */
+
+void np_async_drive_twins(uint64_t token)
+{
+    struct np_handle *handles[2];
+    for (int i = 0; i < MOST_ROUNDS; i++) {
+        uint32_t count = np_async_moved_twins(token, handles, 2);
+        if (!count)
+            return;
+        while (count) {
+            drive_end(handles[--count]);
+            np_free(handles[count]);
+        }
+    }
+}
+
+uint32_t np_async_add_handle(const struct np_async *async, struct np_handle **handles, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         if (handles[i] == async->handle)
@@ -201,7 +227,7 @@ void np_async_forget(struct np_glances *glances)
 #define COLLECT(head, list, condition)                                                             \
     for (struct np_async *async = (head); async && count < most; async = async->list.next)         \
         if (condition)                                                                             \
-            count = add_handle(async, handles, count);                                             \
+            count = np_async_add_handle(async, handles, count);                                             \
     return count
 
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)

@@ -46,7 +46,7 @@ static bool cancel_read(struct np_async *async)
         else
             np_async_complete(async, np_link_violated(link), 0);
     }
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     return pending;
 }
 
@@ -69,7 +69,7 @@ static bool cancel_write(struct np_async *async)
         }
         np_link_unref(link);
     }
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     return pending;
 }
 

@@ -457,6 +457,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
     handle->server_pid = link->server_pid;
     handle->client_pid = np_process.pid;
     handle->peer_uid = call->owner.uid;
+    /* With the lock comes also that a server in this process has told whoever waits for this client. */
     pthread_mutex_lock(&np_process.lock);
     np_handle_register(handle);
     np_fresh_add(handle);

@@ -128,7 +128,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
     bool by_socket = in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0;
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
     bool ready = in_turn && (by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
@@ -143,7 +143,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         if (code != NP_OK || np_forked(link))
             return code;
         np_rx_post(link);
-        pthread_mutex_unlock(&handle->rx_lock);
+        np_unlock_moved(handle, &handle->rx_lock);
         atomic_fetch_or_explicit(&link->sleep->flags, by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
@@ -258,7 +258,7 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     struct np_op op = {.out = buffer, .size = size};
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = read_with(handle, &op, wait);
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     if (code != NP_OK)
         return code;
     *count = op.count;
@@ -314,7 +314,7 @@ void np_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
     struct np_op op = {.out = buffer, .size = size};
     /* A plain entry stands in the ring in full, so this cannot fail. */
     np_rx_read(handle->link, &op, true, true);
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
 }
 
 void np_recv_leave(struct np_handle *handle)
@@ -361,7 +361,7 @@ static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32
 {
     end_pended_read(recv->link, &recv->op);
     recv->link = NULL;
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     return code;
 }
 
@@ -407,7 +407,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
         recv->theirs = true;
         waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     return NP_OK;
 }
 
@@ -469,7 +469,7 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     }
     end_pended_read(link, &recv->op);
     recv->link = NULL;
-    pthread_mutex_unlock(&handle->rx_lock);
+    np_unlock_moved(handle, &handle->rx_lock);
     return code;
 }
 

@@ -24,7 +24,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
     struct write_awaited awaited = {link, np_tx_counts(link), atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
     uint32_t code = NP_OK;
     link->tx.sleepers++;
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     np_handle_watch(handle, link);
     if (!np_spin(&link->tx.spin, write_ready, &awaited, wait->deadline)) {
         if (!*asked) {
@@ -152,7 +152,7 @@ uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uin
     pthread_mutex_lock(&handle->tx_lock);
     uint32_t code = write_with(handle, data, size, count, wait);
     bool detached = handle->link && np_tx_only_detached(handle->link);
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     if (detached)
         np_async_arm_later(handle);
     return code;
@@ -199,7 +199,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
         np_tx_end_flush(link, &op);
         np_link_unref(link);
     }
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     return code;
 }
 
@@ -223,7 +223,7 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
         }
         np_link_unref(link);
     }
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     return code;
 }
 
@@ -293,6 +293,6 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
         np_link_unref(link);
     }
-    pthread_mutex_unlock(&handle->tx_lock);
+    np_unlock_moved(handle, &handle->tx_lock);
     return code == NP_OK ? read_reply(context, wait) : code;
 }
