@@ -121,6 +121,8 @@ class Queue:
             served = min(room, len(data)) if self.type == BYTE else 0
             if served:
                 self._feed(data[:served], message_mode=message_mode)
+            if self.type == BYTE:
+                self.end_reads(0)  # those that are left asked for nothing, and get it of the rest
             op.done(0, count=served)
             return served
         rest, used = self._feed(data, message_mode=message_mode)

@@ -490,6 +490,30 @@ def test_a_nowait_byte_write_gives_several_pending_reads_their_bytes(name: str) 
     assert [one.result() for one in reads] == [(0, b"abc"), (0, b"def")]
 
 
+@pytest.mark.parametrize("sizes", [[0], [0, 0], [3, 0], [3, 0, 0], [0, 3], [0, 3, 0]])
+def test_a_nowait_byte_write_that_is_too_long_ends_reads_of_nothing(name: str, sizes: list[int]) -> None:
+    writer, reader = _ends(name, type=h.BYTE, quota=1)
+    writer.set_state(h.NOWAIT)
+    for _ in range(2):
+        reads = [h.blocked_in(h.read, reader, size) for size in sizes]
+        given = b"abcdefgh"[: sum(sizes)]
+        assert writer.write_file(b"abcdefgh") == len(given)
+        assert [one.result() for one in reads] == [(0, given if size else b"") for size in sizes]
+        assert reader.peek_pipe(10) == (b"", 0, 0)
+
+
+def test_what_ends_a_read_of_nothing_is_for_no_other_read(name: str) -> None:
+    writer, reader = _ends(name, type=h.BYTE, quota=1)
+    writer.set_state(h.NOWAIT)
+    ending = h.blocked_in(h.read, reader, 0)
+    reading = h.blocked_in(h.read, reader, 3)
+    assert writer.write_file(b"abcdefgh") == 3
+    assert (ending.result(), reading.result()) == ((0, b""), (0, b"abc"))
+    reading = h.blocked_in(h.read, reader, 3)
+    assert writer.write_file(b"x") == 1
+    assert reading.result() == (0, b"x")
+
+
 # ---- §6.3 Broken or absent peer
 
 

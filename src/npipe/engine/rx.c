@@ -210,8 +210,13 @@ uint32_t np_rx_settle(struct np_link *link)
             if (code != NP_OK)
                 return NP_INVALID_DATA;
         }
-        if (!rx->deferred)
-            return NP_OK;
+        if (!rx->deferred) {
+            if (rx->total > 0 || link->type == NP_TYPE_MESSAGE || (rx->first && rx->first->size == 0))
+                return NP_OK;
+            leave_entry(rx); /* it was to end a read of no bytes that is not there any more */
+            commit(link);
+            continue;
+        }
         if (!rx->claimed && rewound(rx)) {
             /* Perhaps it is not there any more, and its slot another's. */
             unparse(rx);

@@ -116,6 +116,7 @@ static bool fits_plain(const struct np_tx *tx, uint32_t size)
 struct credit {
     uint64_t handed; /* of the bytes that are not consumed: goes straight to reads that are pending */
     uint32_t given;  /* of a further write of `size` bytes */
+    uint32_t empty;  /* reads of no bytes that such a write ends after the last that takes something of it */
 };
 
 static struct credit credit_of(struct np_link *link, uint32_t size)
@@ -147,6 +148,7 @@ static struct credit credit_of(struct np_link *link, uint32_t size)
     for (; next != posted && (first || credit.given < size); next++, first = false) {
         uint32_t asked = atomic_load_explicit(&posts->size[next % NPL_POSTS], memory_order_relaxed);
         credit.given += (uint32_t)least(asked, size - credit.given);
+        credit.empty = asked ? 0 : credit.empty + 1;
     }
     return credit;
 }
@@ -250,12 +252,17 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
     if (code != NP_WOULD_WAIT)
         return code;
     /* A byte pipe gives pending reads what they asked for; a message is all or nothing. */
-    uint32_t given = link->tx.first || link->type == NP_TYPE_MESSAGE ? 0 : credit_of(link, size).given;
-    if (given) {
-        code = np_tx_try(link, data, given);
+    if (link->tx.first || link->type == NP_TYPE_MESSAGE)
+        return NP_OK;
+    struct credit credit = credit_of(link, size);
+    if (credit.given) {
+        code = np_tx_try(link, data, credit.given);
         if (code == NP_OK)
-            *written = given;
+            *written = credit.given;
     }
+    /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else (np_rx_settle). */
+    for (uint32_t i = 0; i < credit.empty && code != NP_INVALID_DATA; i++)
+        code = np_tx_try(link, data, 0);
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }
 
