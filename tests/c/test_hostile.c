@@ -188,7 +188,7 @@ static void empty_messages_without_end_do_not_hold_a_read_of_bytes(void)
 
 static void count_rewinds(struct attack *attack)
 {
-    atomic_fetch_add(&attack->inbound->producer.rewinds, 1);
+    atomic_fetch_add(&attack->inbound->takebacks.rewinds, 1);
 }
 
 static void rewinds_without_end_hold_neither_a_read_nor_a_peek(void)

@@ -175,7 +175,7 @@ static inline bool np_glance_moved(const struct np_glance *glance)
     if (glance->next)
         np_rx_fetch(glance->next);
     return atomic_load_explicit(&producer->tail, memory_order_acquire) != glance->tail ||
-           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != glance->rewinds;
+           atomic_load_explicit(&link->rx.shared->takebacks.rewinds, memory_order_relaxed) != glance->rewinds;
 }
 
 /* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */

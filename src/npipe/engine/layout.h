@@ -90,7 +90,11 @@ struct npl_header {
 struct npl_producer {
     alignas(NPL_LINE) _Atomic uint64_t tail; /* ring bytes published */
     _Atomic uint64_t announced; /* payload of all entries, also those that wait outside the ring; less withdrawn */
-    _Atomic uint32_t rewinds;   /* how often the tail has gone back: what was read behind it before is void */
+};
+
+/* Also written by the producer, but seldom, and read with each entry: so it is not in the line that moves with each. */
+struct npl_takebacks {
+    alignas(NPL_LINE) _Atomic uint32_t rewinds; /* how often the tail has gone back: what was read behind it before is void */
 };
 
 /* Written by the consumer of a ring. */
@@ -118,6 +122,7 @@ struct npl_direction {
     struct npl_consumer consumer;
     struct npl_posts posts;
     struct npl_deferred deferred;
+    struct npl_takebacks takebacks;
 };
 
 /* How one side sleeps. `seq` is the futex word of all its threads. */
@@ -144,10 +149,11 @@ _Static_assert(sizeof(struct npl_header) <= NPL_LINE, "the header is one line");
 _Static_assert(offsetof(struct npl_segment, side) == 128, "docs/protocol.md");
 _Static_assert(offsetof(struct npl_segment, sleep) == 384, "docs/protocol.md");
 _Static_assert(offsetof(struct npl_segment, direction) == 640, "docs/protocol.md");
-_Static_assert(sizeof(struct npl_direction) == 640, "docs/protocol.md");
+_Static_assert(sizeof(struct npl_direction) == 768, "docs/protocol.md");
 _Static_assert(offsetof(struct npl_direction, consumer) == 128, "docs/protocol.md");
 _Static_assert(offsetof(struct npl_direction, posts) == 256, "docs/protocol.md");
 _Static_assert(offsetof(struct npl_direction, deferred) == 384, "docs/protocol.md");
+_Static_assert(offsetof(struct npl_direction, takebacks) == 640, "docs/protocol.md");
 _Static_assert(sizeof(struct npl_segment) <= NPL_HEADER_SIZE, "the header page holds it all");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomics between processes");
 

@@ -7,11 +7,12 @@
 #include <unistd.h>
 
 /* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
- * payload with one byte of header, so twice the quota is enough (layout.h, docs/design.md). */
+ * payload with one byte of header, so twice the quota is enough; a ring that is larger is
+ * faster (layout.h, docs/design.md). */
 static uint64_t ring_capacity(uint32_t quota)
 {
     uint64_t capacity = NPL_MIN_RING;
-    while (capacity < 2 * (uint64_t)quota && capacity < NPL_MAX_RING)
+    while (capacity < 4 * (uint64_t)quota && capacity < NPL_MAX_RING)
         capacity *= 2;
     return capacity;
 }

@@ -44,6 +44,7 @@ struct np_rx {
     bool owing;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
     bool owes_wake;
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
+    _Atomic uint32_t streak;     /* entries read since this end last wrote one: from some on it is a stream */
     _Atomic int32_t by_socket;   /* sleeps on the socket that are left */
 };
 
@@ -86,7 +87,7 @@ struct np_tx {
     uint64_t last_put;  /* number of the last entry in the ring */
     uint32_t sleepers;  /* threads that wait for room or for a flush */
     uint32_t rewinds;
-    struct np_spin spin;
+    struct np_spin spin, stream; /* until a pending write is over, until there is room for one */
 };
 
 /* Why a link needs a closer look; zero in ordinary use. */

@@ -115,7 +115,7 @@ static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count,
     atomic_thread_fence(memory_order_seq_cst);
     const struct npl_producer *producer = &link->rx.shared->producer;
     return atomic_load_explicit(&producer->tail, memory_order_acquire) == link->rx.tail &&
-           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) == link->rx.rewinds && np_link_quiet(link);
+           atomic_load_explicit(&link->rx.shared->takebacks.rewinds, memory_order_relaxed) == link->rx.rewinds && np_link_quiet(link);
 }
 
 static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)

@@ -39,13 +39,22 @@ static struct read_awaited what_reads_await(const struct np_link *link)
     return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
 }
 
+/* A stream's next entries are let come together. An answer is never late for it, as nothing has been read since the question; and
+ * an entry that comes alone is late only if it comes within that time. */
+#define STREAM_ENTRIES 16
+#define STREAM_NS 500
+static int64_t head_start(const struct np_link *link)
+{
+    return atomic_load_explicit(&link->rx.streak, memory_order_relaxed) >= STREAM_ENTRIES ? STREAM_NS : 0;
+}
+
 static bool read_ready(const void *what)
 {
     const struct read_awaited *awaited = what;
     const struct npl_producer *producer = &awaited->link->rx.shared->producer;
     np_rx_fetch(awaited->next);
     return atomic_load_explicit(&producer->tail, memory_order_acquire) != awaited->tail ||
-           atomic_load_explicit(&producer->rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
+           atomic_load_explicit(&awaited->link->rx.shared->takebacks.rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
 }
 
 /* Nothing is there on a link that nobody watches: whether that is because the peer is dead. A sleep on the socket finds it
@@ -124,6 +133,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     bool in_turn = link->rx.first == op;
     /* The rest of an entry comes at another pace than the next entry. */
     struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
+    int64_t behind = link->rx.active ? 0 : head_start(link);
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
@@ -132,7 +142,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
     bool ready = in_turn && (by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
-                                       : np_spin(spin, read_ready, &awaited, wait->deadline));
+                                       : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
     if (!ready) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
@@ -282,7 +292,7 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_unlock(&handle->rx_lock);
     if (!idle)
         return false;
-    bool ready = np_spin(&link->rx.spin, read_ready, &awaited, deadline);
+    bool ready = np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
     np_link_unref(link);
     return ready;
 }

@@ -47,7 +47,7 @@ static bool rewound(const struct np_rx *rx)
 {
     /* The fence orders the reads of the ring before the read of the count, as in a sequence lock. */
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&rx->shared->producer.rewinds, memory_order_relaxed) != rx->rewinds;
+    return atomic_load_explicit(&rx->shared->takebacks.rewinds, memory_order_relaxed) != rx->rewinds;
 }
 
 static bool refresh(struct np_link *link)
@@ -55,7 +55,7 @@ static bool refresh(struct np_link *link)
     struct np_rx *rx = &link->rx;
     /* Acquire, and before the tail: the producer moves the tail back before he counts the rewind, so a tail that is
      * void comes with an old count, which parse() then finds out. */
-    uint32_t rewinds = atomic_load_explicit(&rx->shared->producer.rewinds, memory_order_acquire);
+    uint32_t rewinds = atomic_load_explicit(&rx->shared->takebacks.rewinds, memory_order_acquire);
     /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
     uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
     if (tail - rx->head > rx->capacity) {
@@ -129,6 +129,8 @@ static void leave_entry(struct np_rx *rx)
     rx->active = false;
     rx->stash_length = rx->stash_begin = 0;
     rx->taken++;
+    /* Relaxed, and not counted exactly: a guess. */
+    atomic_store_explicit(&rx->streak, atomic_load_explicit(&rx->streak, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* NP_OK, NP_RETRY (refresh and look again) or NP_INVALID_DATA. */

@@ -85,6 +85,8 @@ static uint32_t plain_header(uint8_t *header, uint32_t size)
 static void publish(struct np_link *link)
 {
     struct np_tx *tx = &link->tx;
+    if (atomic_load_explicit(&link->rx.streak, memory_order_relaxed))
+        atomic_store_explicit(&link->rx.streak, 0, memory_order_relaxed);
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_relaxed);
     /* Release: the entry's bytes come before the tail that covers them. */
     atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
@@ -173,7 +175,7 @@ struct detached {
     struct np_op op;
     uint8_t data[];
 };
-#define MOST_DETACHED 65536u /* bytes: what does not fit into a ring of twice the quota though it is within the quota is short */
+#define MOST_DETACHED 65536u /* bytes: what does not fit into the ring though it is within the quota is short */
 
 void np_detached_done(struct np_op *op)
 {
@@ -464,7 +466,7 @@ static void rewind_to(struct np_tx *tx, uint64_t position)
     tx->tail = position;
     atomic_store_explicit(&tx->shared->producer.tail, position, memory_order_release);
     /* Release: who sees the count sees the tail. */
-    atomic_store_explicit(&tx->shared->producer.rewinds, ++tx->rewinds, memory_order_release);
+    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
     /* The bytes that are written from here on come after the count. */
     atomic_thread_fence(memory_order_release);
 }

@@ -1,9 +1,5 @@
 #include "wait.h"
 
-/* Waking a sleeper costs some tens of microseconds where it was measured (docs/design.md), so to spin for
- * about as long is never much worse than to sleep at once, and far better whenever the peer is running. The time
- * covers a peer that has to wake up first: else two that both sleep would never find out that they need not. */
-#define SPIN_NS 60000
 /* After failures in a row 1, 3, 7, ... up to this many waits sleep at once, so a spin that is of no use costs less
  * than a microsecond a wait on average. */
 #define MOST_SKIPPED_BITS 6
@@ -94,11 +90,6 @@ static void failed(struct np_spin *spin)
 
 struct np_spin np_brief_spins[NP_BRIEF_SPINS];
 
-bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline)
-{
-    return np_spin_for(spin, ready, what, deadline, SPIN_NS);
-}
-
 static bool succeeded(struct np_spin *spin)
 {
     if (atomic_load_explicit(&spin->failures, memory_order_relaxed))
@@ -106,10 +97,17 @@ static bool succeeded(struct np_spin *spin)
     return true;
 }
 
-bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest)
+static void let_get_ahead(int64_t head_start, int64_t deadline)
 {
-    if (!worth_it(spin))
-        return ready(what);
+    int64_t end = np_now() + head_start;
+    if (deadline < end)
+        end = deadline;
+    while (np_now() < end)
+        np_pause();
+}
+
+static bool look_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest)
+{
     for (int i = 0; i < QUICK_CHECKS; i++)
         if (ready(what))
             return succeeded(spin);
@@ -133,6 +131,25 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
         }
         last = now;
     }
+}
+
+bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest)
+{
+    return worth_it(spin) ? look_for(spin, ready, what, deadline, longest) : ready(what);
+}
+
+bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline)
+{
+    return np_spin_for(spin, ready, what, deadline, NP_SPIN_NS);
+}
+
+bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest)
+{
+    if (!worth_it(spin))
+        return ready(what);
+    if (head_start)
+        let_get_ahead(head_start, deadline);
+    return look_for(spin, ready, what, deadline, longest);
 }
 
 uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const struct np_wait *wait)

@@ -40,11 +40,21 @@ struct np_spin {
 
 typedef bool (*np_ready_fn)(const void *what);
 
+/* Waking a sleeper costs some tens of microseconds where it was measured (docs/design.md), so to spin for
+ * about as long is never much worse than to sleep at once, and far better whenever the peer is running. The time
+ * covers a peer that has to wake up first: else two that both sleep would never find out that they need not. */
+#define NP_SPIN_NS 60000
+
 /* Spins until ready(what), unless that has not been worth it lately. Whether it is ready. */
 bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline);
 
 /* The same for `longest` nanoseconds at most. */
 bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest);
+
+/* The same, but looks only when `head_start` nanoseconds are over. A look takes the line away from the one who is at
+ * work on it, so in a stream, where each message is waited for on its own, both sides would pay for the line's way there and back
+ * with each; let him get ahead, and he pays once for many. */
+bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest);
 
 /* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a spin pays
  * depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it never succeeds. */

@@ -17,16 +17,27 @@ static bool write_ready(const void *what)
            atomic_load_explicit(&awaited->link->sleep->seq, memory_order_relaxed) != awaited->seen;
 }
 
+/* A reader who has many entries before him is busy for a while: let him make room for more than one. */
+#define MANY_ENTRIES 16
+#define MOST_ENTRIES 1024
+#define ENTRY_NS 20
+static int64_t head_start(const struct np_link *link)
+{
+    uint64_t before_him = link->tx.entries - link->tx.taken;
+    return before_him < MANY_ENTRIES ? 0 : ENTRY_NS * (int64_t)(before_him < MOST_ENTRIES ? before_him : MOST_ENTRIES);
+}
+
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
     /* Read under the lock: what another thread finds out from here on moves it. */
     struct write_awaited awaited = {link, np_tx_counts(link), atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
     uint32_t code = NP_OK;
+    int64_t behind = head_start(link);
     link->tx.sleepers++;
     np_unlock_moved(handle, &handle->tx_lock);
     np_handle_watch(handle, link);
-    if (!np_spin(&link->tx.spin, write_ready, &awaited, wait->deadline)) {
+    if (!np_spin_behind(&link->tx.spin, write_ready, &awaited, wait->deadline, behind, NP_SPIN_NS)) {
         if (!*asked) {
             *asked = true;
             if (wait->interrupted && wait->interrupted(wait->context))
@@ -122,6 +133,42 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
     return code;
 }
 
+/* In a stream the reader makes room all the time, so before a write is queued as pending, which costs both sides more, it looks for
+ * that a moment; and for room for more than itself, so that not each has to. */
+#define STREAM_NS 3000
+#define FEW_ENTRIES 4
+
+struct room_awaited {
+    const struct np_link *link;
+    uint64_t consumed;
+};
+
+static bool room_ready(const void *what)
+{
+    const struct room_awaited *awaited = what;
+    uint64_t consumed = atomic_load_explicit(&awaited->link->tx.shared->consumer.consumed, memory_order_relaxed);
+    return (int64_t)(consumed - awaited->consumed) >= 0 || !np_link_quiet(awaited->link);
+}
+
+/* Called and returns with tx_lock held. */
+static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, const void *data, uint32_t size, const struct np_wait *wait)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->first || size > tx->quota / FEW_ENTRIES || tx->entries - tx->taken < FEW_ENTRIES)
+        return NP_WOULD_WAIT;
+    const struct room_awaited awaited = {link, tx->announced + size + tx->quota / FEW_ENTRIES - tx->quota};
+    int64_t behind = head_start(link);
+    np_link_ref(link);
+    np_unlock_moved(handle, &handle->tx_lock);
+    np_spin_behind(&tx->stream, room_ready, &awaited, wait->deadline, behind, STREAM_NS);
+    pthread_mutex_lock(&handle->tx_lock);
+    uint32_t code = np_in_use(handle, link) ? np_write_condition(link, false) : np_code_of_end(link);
+    if (code == NP_OK)
+        code = np_tx_write(link, data, size);
+    np_link_unref(link);
+    return code;
+}
+
 static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
 {
     struct np_link *link = handle->link;
@@ -135,6 +182,8 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
         return np_tx_nowait(link, data, size, count);
     code = np_tx_write(link, data, size);
+    if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY)
+        code = write_in_stream(handle, link, data, size, wait);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
         struct np_op op = {.in = data, .size = size};
         code = pend_write(handle, link, &op, wait);
