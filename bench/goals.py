@@ -42,14 +42,10 @@ def _goal(text: str, value: float | None, reached: Callable[[float], bool], form
     return Goal(text, form.format(value), reached(value))
 
 
-def _times(text: str, gain: float | None, needed: float) -> Goal:
-    return _goal(text, gain, lambda value: value >= needed, "{:.2f} times")
-
-
-def _trip(text: str, gain: float | None, bare: float | None) -> Goal:
-    """50 times; beside it what a bare cache line reaches on this machine, which no program can better."""
-    goal = _times(text, gain, 50)
-    return Goal(goal.text, f"{goal.measured} (a bare cache line: {bare:.0f})", goal.reached) if gain and bare else goal
+def _times(text: str, gain: float | None, needed: float, bare: float | None = None, name: str = "") -> Goal:
+    """So many times; beside it what ``bare``, which no program can better, reaches on this machine."""
+    goal = _goal(text, gain, lambda value: value >= needed, "{:.2f} times")
+    return Goal(goal.text, f"{goal.measured} ({name}: {bare:.1f})", goal.reached) if gain and bare else goal
 
 
 def _slower(text: str, gain: float | None, allowed: float) -> Goal:
@@ -78,16 +74,24 @@ def judge(cases: list[Case]) -> list[Goal]:
     for place, apart in (("", ""), (", a core each", "-apart")):
         trip, way = f"roundtrip{apart}", f"oneway{apart}"
         goals += [
-            _trip(
+            _times(
                 f"round trip, 64 B{place}: at least 50 times faster than {s.BASE}",
                 r.gain(trip, "64 B", s.BASE),
+                50,
                 r.gain(trip, "64 B", s.BASE, s.LINE),
+                s.LINE,
             ),
             _slower(
                 f"round trip, 64 B{place}: at most twice as long as the {s.LIMIT}", r.gain(trip, "64 B", s.LIMIT), 2
             ),
             _times(f"one-way, 64 B{place}: at least 15 times {s.BASE}", r.gain(way, "64 B", s.BASE), 15),
-            _times(f"one-way, 64 KiB{place}: at least 4 times {s.BASE}", r.gain(way, "64 KiB", s.BASE), 4),
+            _times(
+                f"one-way, 64 KiB{place}: at least 4 times {s.BASE}",
+                r.gain(way, "64 KiB", s.BASE),
+                4,
+                r.gain(way, "64 KiB", s.BASE, s.COPY),
+                s.COPY,
+            ),
             _share(f"one-way, 1 MiB{place}: at least 60 % of the {s.LIMIT}", r.gain(way, "1 MiB", s.LIMIT), 0.6),
             _share(f"the same{place}, with recv_into", r.gain(way, "1 MiB", s.LIMIT, s.INTO), 0.6),
         ]

@@ -4,6 +4,8 @@
  *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
  *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for each way
  *                            and nothing else: what no round trip of two processes on two cores can do without
+ *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied out, and
+ *                            nothing else: what no messages in a row can do without
  */
 #include <sched.h>
 #include <stdatomic.h>
@@ -153,15 +155,86 @@ static int exchange_lines(long count)
     return status == 0 ? 0 : 1;
 }
 
+#define COPY_RING (1u << 20)
+#define COPY_PIECE (1u << 15)
+
+struct copying {
+    struct lines lines;
+    _Alignas(128) uint8_t ring[COPY_RING];
+};
+
+static uint32_t piece_of(uint32_t left)
+{
+    return left < COPY_PIECE ? left : COPY_PIECE;
+}
+
+static void copy_out(struct copying *copying, uint8_t *target, uint32_t size, long count)
+{
+    long head = 0;
+    for (long i = 0; i < count; i++)
+        for (uint32_t done = 0, piece; done < size; done += piece, head++) {
+            piece = piece_of(size - done);
+            while (atomic_load_explicit(&copying->lines.there, memory_order_acquire) == head)
+                ;
+            memcpy(target + done, copying->ring + head * COPY_PIECE % COPY_RING, piece);
+            atomic_store_explicit(&copying->lines.back, head + 1, memory_order_release);
+        }
+}
+
+static void copy_in(struct copying *copying, const uint8_t *source, uint32_t size, long count)
+{
+    long tail = 0;
+    for (long i = 0; i < count; i++)
+        for (uint32_t done = 0, piece; done < size; done += piece, tail++) {
+            piece = piece_of(size - done);
+            while (tail - atomic_load_explicit(&copying->lines.back, memory_order_acquire) == COPY_RING / COPY_PIECE)
+                ;
+            memcpy(copying->ring + tail * COPY_PIECE % COPY_RING, source + done, piece);
+            atomic_store_explicit(&copying->lines.there, tail + 1, memory_order_release);
+        }
+    await_word(&copying->lines.back, tail);
+}
+
+static int copy(uint32_t size, long count)
+{
+    struct copying *copying = mmap(NULL, sizeof *copying, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *buffer = malloc(size);
+    if (copying == MAP_FAILED || !buffer)
+        return 1;
+    memset(buffer, 'x', size);
+    pid_t other = fork();
+    if (other == 0) {
+        bind_to(1);
+        copy_out(copying, buffer, size, count);
+        _exit(0);
+    }
+    bind_to(0);
+    int64_t began = np_now();
+    if (other > 0)
+        copy_in(copying, buffer, size, count);
+    int64_t took = np_now() - began;
+    int status = 1;
+    waitpid(other, &status, 0);
+    printf("%.1f\n", (double)took / (double)count);
+    return status == 0 ? 0 : 1;
+}
+
+static int is(const char *word, const char *other)
+{
+    return strcmp(word, other) == 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4 || (strcmp(argv[1], "rtt") != 0 && strcmp(argv[1], "oneway") != 0 && strcmp(argv[1], "line") != 0)) {
-        fprintf(stderr, "usage: limit rtt|oneway|line SIZE COUNT\n");
+    if (argc != 4 || !(is(argv[1], "rtt") || is(argv[1], "oneway") || is(argv[1], "line") || is(argv[1], "copy"))) {
+        fprintf(stderr, "usage: limit rtt|oneway|line|copy SIZE COUNT\n");
         return 2;
     }
-    if (strcmp(argv[1], "line") == 0)
+    if (is(argv[1], "line"))
         return exchange_lines(strtol(argv[3], NULL, 10));
-    int round_trips = strcmp(argv[1], "rtt") == 0;
+    if (is(argv[1], "copy"))
+        return copy((uint32_t)strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
+    int round_trips = is(argv[1], "rtt");
     uint32_t size = (uint32_t)strtoul(argv[2], NULL, 10);
     long count = strtol(argv[3], NULL, 10);
     char root[] = "/tmp/npipe-limit-XXXXXX";

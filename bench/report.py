@@ -125,6 +125,8 @@ round, the best round, and in bold how many times better than {base} the median 
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
 - **a cache line in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
   itself takes for a round trip between two cores.
+- **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
+  the machine itself takes for a message one way.
 
 Measured on:
 

@@ -22,7 +22,9 @@ BASE = "multiprocessing.connection"
 PAIR = "SEQPACKET pair"
 LIMIT = "engine in C"
 LINE = "a cache line in C"
+COPY = "a copy in C"
 SIZES = {64: "64 B", 4096: "4 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
+COPIED = 1 << 16  # from here on the copy is most of the work
 CLIENTS = (1, 10, 100)
 CONNECTIONS = 1000
 CORES = len(os.sched_getaffinity(0))
@@ -121,8 +123,12 @@ def _run(kind: int, size: int, seconds: float, _peer: str, ends: Ends) -> Callab
 def _limit(settings: Settings, what: str, size: int) -> dict[str, Callable[[], float]]:
     if not settings.limit.exists():
         return {}
-    run = timed(lambda count: run_limit(settings.limit, what, size, count) * count, settings.round_seconds)
+    run = _bare(settings, what, size)
     return {LIMIT: run if what == "rtt" else _inverse(run)}
+
+
+def _bare(settings: Settings, what: str, size: int) -> Callable[[], float]:
+    return timed(lambda count: run_limit(settings.limit, what, size, count) * count, settings.round_seconds)
 
 
 def round_trip(session: Session, settings: Settings, *, apart: bool = False) -> list[Case]:
@@ -134,9 +140,7 @@ def round_trip(session: Session, settings: Settings, *, apart: bool = False) -> 
             task = partial(_run, ECHO, size, settings.round_seconds)
             limit = _limit(settings, "rtt", size)
             if limit and size == min(SIZES):
-                limit[LINE] = timed(
-                    lambda count: run_limit(settings.limit, "line", 0, count) * count, settings.round_seconds
-                )
+                limit[LINE] = _bare(settings, "line", 0)
             cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=limit))
     return cases
 
@@ -152,6 +156,8 @@ def one_way(session: Session, settings: Settings, *, apart: bool = False) -> lis
                 return _inverse(_run(kind, size, settings.round_seconds, peer, ends))
 
             others = _limit(settings, "oneway", size)
+            if others and size >= COPIED:
+                others[COPY] = _inverse(_bare(settings, "copy", size))
             if size == max(SIZES) and NPIPE in fleet.running:
                 others[INTO] = task(NPIPE, fleet.running[NPIPE], SINK_INTO)
             cases.append(fleet.measure(label, Quantity.RATE, settings.rounds, task, size=size, others=others))

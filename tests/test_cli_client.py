@@ -75,10 +75,25 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+started: list[subprocess.Popen[bytes]] = []
+
+
 def start(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """No process outlives its test, also when that fails."""
+    yield
+    while started:
+        process = started.pop()
+        process.kill()
+        process.communicate()
 
 
 def read_until(stream: int, ending: bytes) -> bytes:
