@@ -8,6 +8,7 @@
 /* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever keeps to the
  * rules stays far below it: at most NPL_DEFERRED entries can be withdrawn in the ring. Others could go on for ever. */
 #define MOST_FUTILE 65536u
+#define MOST_PAUSES 256u /* in these, while he takes an entry back */
 
 static uint32_t smaller(uint32_t a, uint64_t b)
 {
@@ -233,8 +234,13 @@ uint32_t np_rx_settle(struct np_link *link)
                 return NP_INVALID_DATA;
             continue;
         }
-        if (word == word_of(rx->sequence, NPL_ENTRY_MOVING))
-            return NP_WOULD_WAIT; /* until the tail is where it belongs, nothing behind our head means anything */
+        if (word == word_of(rx->sequence, NPL_ENTRY_MOVING)) {
+            /* Until the tail is where it belongs, nothing behind our head means anything. It takes him a moment. */
+            if (turns > MOST_PAUSES)
+                return NP_WOULD_WAIT;
+            np_pause();
+            continue;
+        }
         if (word == word_of(rx->sequence, NPL_ENTRY_CUT)) {
             leave_entry(rx);
             if (!refresh(link))

@@ -533,15 +533,12 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     bool last = own && own->number == tx->last_put;
     bool whole = last && kind == NPL_ENTRY_LIVE;
     atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
-    uint32_t gone = op->sequence << 3 | (uint32_t)(whole ? NPL_ENTRY_MOVING : NPL_ENTRY_WITHDRAWN);
-    /* Release: `put` and the tail before the state that makes the consumer rely on them. */
-    if (!atomic_compare_exchange_strong_explicit(state, &word, gone, memory_order_acq_rel, memory_order_acquire))
+    /* Acquire: with the state that the consumer has let go of comes what he has announced before. */
+    if (!atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
+                                                 memory_order_acquire))
         return NP_WOULD_WAIT;
-    /* Begun: the tail goes back to the head, unless the consumer comes first and skips the rest. */
-    bool cut = last && !whole &&
-               atomic_compare_exchange_strong_explicit(state, &gone, op->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
-                                                       memory_order_acquire);
-    /* From here on nobody reads from it: the counters hold still as far as this entry goes. */
+    /* From here on nobody reads from it, nor goes on to what is behind it: the counters hold still. (If it was marked as withdrawn at
+     * once, the consumer could be beyond it by now, and what he has read there would count as read of this one.) */
     if (!refresh(link))
         return NP_INVALID_DATA;
     uint64_t begin = op->end - op->size;
@@ -565,9 +562,11 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         tx->n_outstanding--;
         tx->last_put--;
         rewind_withdrawn(link);
-    } else if (cut) {
+    } else if (last) { /* begun: the tail goes back to the head */
         rewind_to(tx, tx->head);
         moved(tx, op->sequence, NPL_ENTRY_CUT);
+    } else {
+        moved(tx, op->sequence, NPL_ENTRY_WITHDRAWN); /* its release comes after `put`, too */
     }
     dequeue(tx, op);
     np_link_wake_peer(link); /* a reader may wait for the rest of it */
