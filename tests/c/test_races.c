@@ -178,13 +178,13 @@ static void *some_reader(void *argument)
 static void many_threads_at_each_end_lose_nothing(void)
 {
     static const uint32_t quotas[] = {0, 100, 65536};
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 30; round++) {
         struct pair pair;
-        open_pair(&pair, NP_TYPE_MESSAGE, quotas[round]);
+        open_pair(&pair, NP_TYPE_MESSAGE, quotas[round % 3]);
         sent_bytes = received_bytes = 0;
         writers_left = 3;
         struct job jobs[5] = {
-            {&pair.client, 11, 2000, 3000, 0, 0}, {&pair.client, 22, 2000, 3000, 0, 0}, {&pair.client, 33, 300, 150000, 0, 0},
+            {&pair.client, 11 + (unsigned)round, 2000, 3000, 0, 0}, {&pair.client, 22, 2000, 3000, 0, 0}, {&pair.client, 33, 300, 150000, 0, 0},
             {&pair.server, 44, 0, 150000, 0, 0}, {&pair.server, 55, 0, 150000, 0, 0},
         };
         pthread_t threads[5];

@@ -158,6 +158,34 @@ static void a_withdrawn_write_takes_its_unread_rest_with_it(void)
     close_pair(&pair);
 }
 
+/* Who has met an entry that is just being withdrawn, and is on his way to sleep, has to see that it is over. */
+static void the_end_of_a_withdrawal_can_be_seen(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4);
+    const struct np_rx *rx = &pair.server.link->rx;
+    for (int begun = 0; begun < 2; begun++)
+        for (int last = 0; last < 2; last++) {
+            struct np_op *op = submit(&pair.client, "withdrawn", 9), *behind = last ? NULL : submit(&pair.client, "behind", 6);
+            if (begun)
+                expect_read(&pair.server, 1, NP_MORE_DATA, "w");
+            else
+                expect_read(&pair.server, 0, NP_MORE_DATA, "");
+            uint64_t tail = rx->tail;
+            uint32_t rewinds = rx->rewinds;
+            CHECK_EQUAL(withdraw(&pair.client, op), NP_OK);
+            CHECK(np_rx_moved_since(pair.server.link, tail, rewinds));
+            if (behind) {
+                expect_read(&pair.server, 6, NP_OK, "behind");
+                CHECK(pumped(&pair.client, behind));
+            }
+            expect_read(&pair.server, 6, NP_WOULD_WAIT, "");
+            free(op);
+            free(behind);
+        }
+    close_pair(&pair);
+}
+
 static void a_flush_does_not_wait_for_what_was_withdrawn(void)
 {
     struct pair pair;
@@ -361,6 +389,7 @@ int main(void)
     RUN(a_write_over_the_quota_is_visible_at_once_and_complete_when_enough_is_read);
     RUN(deferred_writes_complete_in_order);
     RUN(a_withdrawn_write_takes_its_unread_rest_with_it);
+    RUN(the_end_of_a_withdrawal_can_be_seen);
     RUN(a_flush_does_not_wait_for_what_was_withdrawn);
     RUN(a_withdrawn_write_gives_its_space_back);
     RUN(an_entry_larger_than_the_ring_streams_through_it);

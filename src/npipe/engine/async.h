@@ -171,11 +171,9 @@ static inline bool np_glance_moved(const struct np_glance *glance)
                atomic_load_explicit(&consumer->consumed, memory_order_acquire) != glance->consumed ||
                atomic_load_explicit(&consumer->taken, memory_order_acquire) != glance->taken;
     }
-    const struct npl_producer *producer = &link->rx.shared->producer;
     if (glance->next)
         np_rx_fetch(glance->next);
-    return atomic_load_explicit(&producer->tail, memory_order_acquire) != glance->tail ||
-           atomic_load_explicit(&link->rx.shared->takebacks.rewinds, memory_order_relaxed) != glance->rewinds;
+    return np_rx_moved_since(link, glance->tail, glance->rewinds);
 }
 
 /* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */

@@ -227,7 +227,7 @@ void np_async_forget(struct np_glances *glances)
 #define COLLECT(head, list, condition)                                                             \
     for (struct np_async *async = (head); async && count < most; async = async->list.next)         \
         if (condition)                                                                             \
-            count = np_async_add_handle(async, handles, count);                                             \
+            count = np_async_add_handle(async, handles, count);                                    \
     return count
 
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)

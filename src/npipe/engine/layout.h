@@ -94,7 +94,8 @@ struct npl_producer {
 
 /* Also written by the producer, but seldom, and read with each entry: so it is not in the line that moves with each. */
 struct npl_takebacks {
-    alignas(NPL_LINE) _Atomic uint32_t rewinds; /* how often the tail has gone back: what was read behind it before is void */
+    /* Moves when the tail has gone back, so that what was read behind it before is void, and when a withdrawal is over. */
+    alignas(NPL_LINE) _Atomic uint32_t rewinds;
 };
 
 /* Written by the consumer of a ring. */

@@ -113,9 +113,7 @@ static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count,
     atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
     /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
     atomic_thread_fence(memory_order_seq_cst);
-    const struct npl_producer *producer = &link->rx.shared->producer;
-    return atomic_load_explicit(&producer->tail, memory_order_acquire) == link->rx.tail &&
-           atomic_load_explicit(&link->rx.shared->takebacks.rewinds, memory_order_relaxed) == link->rx.rewinds && np_link_quiet(link);
+    return !np_rx_moved_since(link, link->rx.tail, link->rx.rewinds) && np_link_quiet(link);
 }
 
 static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)

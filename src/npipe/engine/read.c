@@ -51,10 +51,8 @@ static int64_t head_start(const struct np_link *link)
 static bool read_ready(const void *what)
 {
     const struct read_awaited *awaited = what;
-    const struct npl_producer *producer = &awaited->link->rx.shared->producer;
     np_rx_fetch(awaited->next);
-    return atomic_load_explicit(&producer->tail, memory_order_acquire) != awaited->tail ||
-           atomic_load_explicit(&awaited->link->rx.shared->takebacks.rewinds, memory_order_relaxed) != awaited->rewinds || !np_link_quiet(awaited->link);
+    return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
 }
 
 /* Nothing is there on a link that nobody watches: whether that is because the peer is dead. A sleep on the socket finds it

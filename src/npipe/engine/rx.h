@@ -46,6 +46,14 @@ static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t po
     return link->rx.ring + (position & (link->rx.capacity - 1));
 }
 
+/* Whether the producer has done anything since `tail` and `rewinds` were loaded. Without any lock. */
+static inline bool np_rx_moved_since(const struct np_link *link, uint64_t tail, uint32_t rewinds)
+{
+    const struct npl_direction *shared = link->rx.shared;
+    return atomic_load_explicit(&shared->producer.tail, memory_order_acquire) != tail ||
+           atomic_load_explicit(&shared->takebacks.rewinds, memory_order_relaxed) != rewinds;
+}
+
 static inline void np_rx_fetch(const uint8_t *place)
 {
     __builtin_prefetch(place);

@@ -457,6 +457,12 @@ static struct np_outstanding *find_outstanding(struct np_tx *tx, uint64_t number
     return NULL;
 }
 
+static void count_rewind(struct np_tx *tx)
+{
+    /* Release: who sees the count sees the tail, or the state, that it is about. */
+    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
+}
+
 /* Takes back what stands in the ring from `position` on: the tail first, then the count, then perhaps other bytes. A
  * consumer that has read any of those sees the count move, and looks again (rx.c). */
 static void rewind_to(struct np_tx *tx, uint64_t position)
@@ -465,8 +471,7 @@ static void rewind_to(struct np_tx *tx, uint64_t position)
         return;
     tx->tail = position;
     atomic_store_explicit(&tx->shared->producer.tail, position, memory_order_release);
-    /* Release: who sees the count sees the tail. */
-    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
+    count_rewind(tx);
     /* The bytes that are written from here on come after the count. */
     atomic_thread_fence(memory_order_release);
 }
@@ -476,6 +481,7 @@ static void moved(struct np_tx *tx, uint32_t sequence, enum npl_entry_state stat
 {
     atomic_store_explicit(&tx->shared->deferred.state[sequence % NPL_DEFERRED], sequence << 3 | (uint32_t)state,
                           memory_order_release);
+    count_rewind(tx); /* who has found it moving and is about to sleep looks once more */
 }
 
 /* Entries that were withdrawn while others stood behind them, and are the last ones now. */
