@@ -47,7 +47,9 @@ A new connection for one message of 64 bytes and its answer. pyzmq and pynng use
 """,
     "busy": f"""
 Both with 64 bytes, while {CORES} other processes, as many as there are cores, count as fast as they can.
-*Neighbours keep* is what these still reach, of what they reach with no peer beside them.
+*Neighbours keep* is what these still reach, of what they reach with no peer beside them. Rounds are half as long here
+and three times as many: two processes that sleep are fast where the scheduler has put both on one core and slow where
+it has not, and stay there.
 """,
     "busy-apart": """
 The same with the server bound to one core and the client to another; the neighbours are free to go where they like.

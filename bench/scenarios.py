@@ -40,6 +40,9 @@ NOTHING = "(a process without any)"
 _CLIENT_PROCESSES = 4
 _HEAD = 0.3  # of a window: load before it is measured, and the neighbours' load after it
 _SMALL = 64
+# A round beside busy neighbours is fast or slow with the cores on which the scheduler has put the two processes, so
+# there are more and shorter ones.
+BUSY_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ class _Neighbours:
 
 def busy(session: Session, settings: Settings, *, apart: bool = False) -> list[Case]:
     """Move 64 bytes, both ways, while as many processes as there are cores count as fast as they can."""
-    neighbours = _Neighbours(session, settings.window_seconds)
+    neighbours = _Neighbours(session, settings.window_seconds / 2)
     cases = []
     with Fleet("busy-apart" if apart else "busy", settings.peers, partial(_start_one, session, apart=apart)) as fleet:
         for kind, label, kept in ((ECHO, ROUND_TRIP, KEPT_ROUND_TRIP), (SINK, ONE_WAY, KEPT_ONE_WAY)):
@@ -224,7 +227,7 @@ def busy(session: Session, settings: Settings, *, apart: bool = False) -> list[C
 
             quantity = Quantity.LATENCY if kind == ECHO else Quantity.RATE
             alone = {neighbours.ALONE: partial(neighbours.load, neighbours.ALONE, lambda _start, _stop: 1.0)}
-            case = fleet.measure(label, quantity, settings.window_rounds, task, others=alone)
+            case = fleet.measure(label, quantity, BUSY_ROUNDS * settings.window_rounds, task, others=alone)
             del case.outcomes[neighbours.ALONE]
             cases += [case, fleet.case(kept, Quantity.SHARE, neighbours.kept())]
     return cases

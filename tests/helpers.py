@@ -43,6 +43,7 @@ GENERIC_READ, GENERIC_WRITE, READ_WRITE, NOTHING = 1 | 4, 2 | 8, 15, 4
 
 _FUTEX = (202, 98)  # system calls' numbers on x86-64 and on arm64
 _POLL = (7, 271, 73, 232, 281, 22)
+_RECV = (45, 207)  # a read that waits for its peer's byte while neighbours want the processors
 _SAMPLES = 50  # looks, a millisecond apart
 _WAIT_BITSET = 9  # without FUTEX_PRIVATE_FLAG: never one of the interpreter's own locks
 
@@ -294,7 +295,7 @@ def asleep(pid: int, thread: int | None = None) -> bool:
     if not call or call[0] == "running":
         return False
     number = int(call[0])
-    return number in _POLL or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
+    return number in _POLL + _RECV or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Child]
 
 COMMON = """
-    import gc, os, signal, subprocess, sys, threading, npipe
+    import gc, os, signal, subprocess, sys, threading, time, npipe
     name = sys.argv[1]
 
     def code(call):
@@ -340,6 +340,43 @@ def test_fork_in_a_signal_handler_inside_a_blocking_call(child: Start, name: str
             os._exit(0 if outcome == "closed" else 1)
         assert outcome == "done", outcome
         assert os.waitpid(pids[0], 0)[1] == 0
+        print("fine", flush=True)
+        """,
+    )
+
+
+def test_child_of_another_thread_hears_signals_in_blocking_calls(child: Start, name: str) -> None:
+    run(
+        child,
+        name,
+        """
+        listener = npipe.listen(name)
+        client = npipe.connect(name); server = listener.accept()
+        class Done(Exception):
+            pass
+        def handler(number, frame):
+            raise Done
+        def use():
+            # The thread that forked is the first one now, which it was not when it waited last.
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, handler)
+            with npipe.listen(name + "-child") as own, npipe.connect(name + "-child") as c, own.accept(5) as s:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                end = time.monotonic() + 8
+                try:
+                    c.recv(timeout=8)
+                except Done:
+                    return "heard" if time.monotonic() < end else "heard when it was over"
+        def work():
+            try:
+                client.recv(timeout=0.05)
+            except npipe.PipeTimeoutError:
+                pass
+            said.append(in_child(use))
+        said = []
+        thread = threading.Thread(target=work)
+        thread.start(); thread.join()
+        assert said == [(0, "'heard'")], said
         print("fine", flush=True)
         """,
     )

@@ -35,7 +35,7 @@ cdef int run_handlers() noexcept with gil:
 cdef int check_signals(void *context) noexcept nogil:
     # Not for its own sake: a thread that asks for the interpreter while that is being finalized never comes back, and would leave
     # what it has on its stack (its place in a queue) behind in the engine.
-    if not _EMBEDDED and np_thread_number() != getpid():
+    if not _EMBEDDED and not np_on_first_thread():
         return 0
     return run_handlers()
 

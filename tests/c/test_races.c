@@ -1,4 +1,6 @@
 /* Both ends at work in threads of one process: for the thread sanitizer too. */
+#include <sched.h>
+
 #include "pair.h"
 
 struct job {
@@ -65,10 +67,22 @@ static void *reader(void *argument)
     return NULL;
 }
 
+/* Which ends have been told that neighbours want the processors, so that they sleep by the socket: 1 the server, 2 the client. */
+static int told;
+
+static void open_told(struct pair *pair, uint32_t quota)
+{
+    open_pair(pair, NP_TYPE_MESSAGE, quota);
+    if (told & 1)
+        pair->server.link->rx.crowded = NP_FOREVER;
+    if (told & 2)
+        pair->client.link->rx.crowded = NP_FOREVER;
+}
+
 static void both_ways(uint32_t quota, int count, uint32_t largest, int timeouts)
 {
     struct pair pair;
-    open_pair(&pair, NP_TYPE_MESSAGE, quota);
+    open_told(&pair, quota);
     struct job jobs[4] = {
         {&pair.client, 1234567, count, largest, timeouts, 0},
         {&pair.server, 7654321, count, largest, timeouts, 0},
@@ -117,7 +131,7 @@ static void a_close_ends_reads_that_wait(void)
 {
     for (int i = 0; i < 2000; i++) {
         struct pair pair;
-        open_pair(&pair, NP_TYPE_MESSAGE, 100);
+        open_told(&pair, 100);
         pthread_t threads[3];
         for (int k = 0; k < 3; k++)
             CHECK(pthread_create(&threads[k], NULL, blocked_reader, k < 2 ? &pair.server : &pair.client) == 0);
@@ -126,6 +140,52 @@ static void a_close_ends_reads_that_wait(void)
             CHECK(pthread_join(threads[k], NULL) == 0);
         close_pair(&pair);
     }
+}
+
+static void beside_busy_neighbours_it_is_the_same(void)
+{
+    for (told = 1; told <= 3; told++) {
+        both_ways(65536, 5000, 60000, 0);
+        both_ways(10, 2000, 3000, 0);
+        both_ways(100, 200, 300000, 0);
+        both_ways(4096, 1000, 30000, 1);
+        a_close_ends_reads_that_wait();
+    }
+    told = 0;
+}
+
+static void *read_one(void *argument)
+{
+    char byte;
+    uint32_t count;
+    CHECK_EQUAL(np_read(argument, &byte, 1, &count, &for_ever), NP_OK);
+    return NULL;
+}
+
+static void who_wakes_a_sleeper_hears_of_his_neighbours(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 100);
+    _Atomic uint32_t *flags = &pair.server.link->sleep->flags;
+    atomic_fetch_or(flags, NPL_ARMED_READ | NPL_CROWDED);
+    int64_t before = np_now();
+    CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_OK);
+    CHECK(pair.client.link->rx.crowded >= before + NP_CROWDED_NS);
+    CHECK_EQUAL(atomic_load(flags), 0);
+    CHECK(np_link_drain_socket(pair.server.link));
+    expect_read(&pair.server, 10, NP_OK, "x");
+    /* Then he sleeps by the socket too, but says nothing of neighbours: he has not seen any himself. */
+    pair.client.link->rx.by_socket = 0;
+    pair.client.link->rx.crowded = NP_FOREVER;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, read_one, &pair.client) == 0);
+    uint32_t seen;
+    while (((seen = atomic_load(&pair.client.link->sleep->flags)) & ~(uint32_t)NPL_POSTED) == 0)
+        sched_yield();
+    CHECK_EQUAL(seen & ~(uint32_t)NPL_POSTED, NPL_ARMED_READ);
+    CHECK_EQUAL(try_write(&pair.server, "x", 1), NP_OK);
+    CHECK(pthread_join(thread, NULL) == 0);
+    close_pair(&pair);
 }
 
 /* ---- Several threads at each end, in whatever calls there are */
@@ -203,6 +263,8 @@ int main(void)
     RUN(messages_larger_than_the_ring_arrive_whole);
     RUN(what_timed_out_was_neither_consumed_nor_sent);
     RUN(a_close_ends_reads_that_wait);
+    RUN(beside_busy_neighbours_it_is_the_same);
+    RUN(who_wakes_a_sleeper_hears_of_his_neighbours);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

@@ -10,9 +10,6 @@ cdef extern from *:
     """
     int npipe_reraise() except -1
 
-cdef extern from "unistd.h" nogil:
-    int getpid()
-
 cdef extern from "stdbool.h" nogil:
     ctypedef bint c_bool "bool"
 
@@ -25,7 +22,7 @@ cdef extern from "engine/platform.h" nogil:
     const int64_t NP_FOREVER
     const int64_t NP_TRY
     int64_t np_now()
-    int64_t np_thread_number()
+    bint np_on_first_thread()
 
 cdef extern from "engine/codes.h" nogil:
     enum:

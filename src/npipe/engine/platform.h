@@ -32,6 +32,8 @@ struct np_credentials {
 };
 void np_yield(void);
 int64_t np_thread_number(void);
+/* Whether the calling thread is the process's first one. */
+bool np_on_first_thread(void);
 /* The calling thread acts as somebody else from now on, where it may; false: it may not. Then as itself again. */
 bool np_become(const struct np_credentials *who);
 bool np_revert(void);
@@ -73,6 +75,8 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
 void np_socket_poke(int socket);
 /* Takes one such byte; a descriptor that came with it is closed by the kernel. Whether there was one. */
 bool np_socket_poked(int socket);
+/* Waits for such a byte, and takes it. NP_OK, NP_INTERRUPTED, NP_BROKEN_PIPE: the peer has gone, or the socket was shut down. */
+uint32_t np_socket_await_poke(int socket);
 
 /* Waits until `socket` has something to read or its peer has gone. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
 uint32_t np_socket_wait(int socket, int64_t deadline);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -111,6 +112,29 @@ bool np_revert(void)
 int64_t np_thread_number(void)
 {
     return syscall(SYS_gettid);
+}
+
+/* Asked before each sleep, of which two system calls would be a good part. In a child the thread that forked is the first one. */
+static _Thread_local enum { NOT_ASKED, FIRST_THREAD, ANOTHER_THREAD } which_thread;
+
+static void ask_again(void)
+{
+    which_thread = NOT_ASKED;
+}
+
+static void ask_again_after_fork(void)
+{
+    pthread_atfork(NULL, NULL, ask_again);
+}
+
+bool np_on_first_thread(void)
+{
+    static pthread_once_t hook = PTHREAD_ONCE_INIT;
+    if (which_thread == NOT_ASKED) {
+        pthread_once(&hook, ask_again_after_fork);
+        which_thread = np_thread_number() == getpid() ? FIRST_THREAD : ANOTHER_THREAD;
+    }
+    return which_thread == FIRST_THREAD;
 }
 
 void np_yield(void)
@@ -251,6 +275,20 @@ bool np_socket_poked(int socket)
 {
     uint8_t byte;
     return recv(socket, &byte, 1, MSG_DONTWAIT) > 0;
+}
+
+uint32_t np_socket_await_poke(int socket)
+{
+    uint8_t byte;
+    int64_t began = np_now();
+    ssize_t got = recv(socket, &byte, 1, 0);
+    /* A client's socket does not wait by itself, for connect() was not to. Nothing else relies on that. */
+    if (got < 0 && errno == EAGAIN && fcntl(socket, F_SETFL, 0) == 0)
+        got = recv(socket, &byte, 1, 0);
+    np_slept += np_now() - began;
+    if (got > 0)
+        return NP_OK;
+    return got < 0 && errno == EINTR ? NP_INTERRUPTED : NP_BROKEN_PIPE;
 }
 
 static uint32_t wait_for(struct pollfd *items, nfds_t count, int64_t deadline)

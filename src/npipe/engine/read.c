@@ -114,13 +114,24 @@ uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_
 /* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
 static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait)
 {
-    atomic_fetch_sub_explicit(&link->rx.by_socket, 1, memory_order_relaxed);
-    uint32_t code = np_socket_wait(link->socket, wait->deadline);
+    if (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0)
+        atomic_fetch_sub_explicit(&link->rx.by_socket, 1, memory_order_relaxed);
+    bool for_ever = wait->deadline == NP_FOREVER; /* then one system call does both */
+    uint32_t code = for_ever ? np_socket_await_poke(link->socket) : np_socket_wait(link->socket, wait->deadline);
     if (code == NP_INTERRUPTED)
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
-    if (code == NP_OK && !np_link_drain_socket(link))
+    if (code == NP_BROKEN_PIPE || (!for_ever && code == NP_OK && !np_link_drain_socket(link)))
         np_link_look(link, true);
-    return code;
+    return code == NP_SEM_TIMEOUT ? code : NP_OK;
+}
+
+/* Whether this process has found out, or the peer has, that neighbours want the processors. */
+static bool is_crowded(struct np_link *link)
+{
+    int64_t until = atomic_load_explicit(&link->rx.crowded, memory_order_relaxed);
+    if (until && np_now() >= until)
+        atomic_store_explicit(&link->rx.crowded, until = 0, memory_order_relaxed);
+    return until || np_crowded();
 }
 
 /* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
@@ -135,11 +146,15 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
-    bool by_socket = in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0;
+    /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
+     * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
+    bool crowded = in_turn && !handle->no_socket_sleeps && !wait->cancel && is_crowded(link);
+    bool by_socket = crowded || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
     np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
-    bool ready = in_turn && (by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
+    bool ready = in_turn && (crowded     ? read_ready(&awaited)
+                             : by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
                                        : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
     if (!ready) {
         if (!*asked) {
@@ -152,7 +167,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             return code;
         np_rx_post(link);
         np_unlock_moved(handle, &handle->rx_lock);
-        atomic_fetch_or_explicit(&link->sleep->flags, by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ, memory_order_relaxed);
+        uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
+        atomic_fetch_or_explicit(&link->sleep->flags, crowded && np_crowded() ? how | NPL_CROWDED : how, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!(in_turn && read_ready(&awaited)))

@@ -15,12 +15,15 @@
 #define FIRST_OFF_NS INT64_C(10000000)
 #define LONGEST_OFF_NS INT64_C(640000000)
 #define CALM_NS INT64_C(20000000) /* spinning undisturbed for so long: they are gone */
+#define IDLE_NS INT64_C(100000000)
+#define REMEMBERED_NS INT64_C(40000000)
 #define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
 #define LEAST_LOST_NS 400000
 
 static struct {
     _Atomic int64_t until, span;
-    _Atomic bool on; /* until then, if nobody has found out yet that it is over */
+    _Atomic int64_t resumed; /* the first spin after that */
+    _Atomic bool on;         /* until then, if nobody has found out yet that it is over */
 } crowded;
 
 static void be_crowded(int64_t now)
@@ -29,7 +32,8 @@ static void be_crowded(int64_t now)
     int64_t span = atomic_load_explicit(&crowded.span, memory_order_relaxed);
     if (now < until)
         return;
-    span = now - until > CALM_NS ? FIRST_OFF_NS : span * 4 < LONGEST_OFF_NS ? span * 4 : LONGEST_OFF_NS;
+    int64_t calm = now - atomic_load_explicit(&crowded.resumed, memory_order_relaxed);
+    span = calm > CALM_NS ? FIRST_OFF_NS : span * 4 < LONGEST_OFF_NS ? span * 4 : LONGEST_OFF_NS;
     atomic_store_explicit(&crowded.span, span, memory_order_relaxed);
     atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
     atomic_store_explicit(&crowded.on, true, memory_order_relaxed);
@@ -59,15 +63,36 @@ static bool was_preempted(void)
     return preempted;
 }
 
+/* Whether it is not over yet. Nobody having waited for a while after the end says nothing about neighbours: the first who waits then
+ * goes on believing in them for a moment. That moment of sleeping decides where the scheduler puts him and his peer: two that
+ * have used little are brought together, two that have just spun are kept apart. */
+static bool still_crowded(void)
+{
+    if (!atomic_load_explicit(&crowded.on, memory_order_relaxed))
+        return false;
+    int64_t now = np_now(), until = atomic_load_explicit(&crowded.until, memory_order_relaxed);
+    if (now < until)
+        return true;
+    if (now - until > IDLE_NS) {
+        atomic_store_explicit(&crowded.until, now + REMEMBERED_NS, memory_order_relaxed);
+        return true;
+    }
+    atomic_store_explicit(&crowded.resumed, now, memory_order_relaxed);
+    atomic_store_explicit(&crowded.on, false, memory_order_relaxed);
+    return false;
+}
+
+bool np_crowded(void)
+{
+    return still_crowded();
+}
+
 static bool worth_it(struct np_spin *spin)
 {
-    if (atomic_load_explicit(&crowded.on, memory_order_relaxed)) {
-        if (np_now() < atomic_load_explicit(&crowded.until, memory_order_relaxed)) {
-            last_look.known = false; /* what happens meanwhile does not count */
-            last_look.spins_left = 0;
-            return false;
-        }
-        atomic_store_explicit(&crowded.on, false, memory_order_relaxed);
+    if (still_crowded()) {
+        last_look.known = false; /* what happens meanwhile does not count */
+        last_look.spins_left = 0;
+        return false;
     }
     if (last_look.spins_left-- == 0 && was_preempted()) {
         be_crowded(np_now());

@@ -56,6 +56,10 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
  * with each; let him get ahead, and he pays once for many. */
 bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest);
 
+/* Whether neighbours want the processors, so that nobody in this process spins. */
+bool np_crowded(void);
+#define NP_CROWDED_NS INT64_C(10000000) /* for how long one believes a peer who says so */
+
 /* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a spin pays
  * depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it never succeeds. */
 enum np_brief_spin { NP_BRIEF_ANSWER, NP_BRIEF_ACCEPT, NP_BRIEF_READ, NP_BRIEF_SPINS };
