@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +68,49 @@ def test_both_ends_may_be_on_one_loop(kind: str, name: str) -> None:
                 sending = asyncio.create_task(client.send(b"y" * size))
                 assert await server.recv() == b"y" * size
                 await sending
+
+    run(main(), kind)
+
+
+@pytest.mark.parametrize("then", ["receives", "does something else", "is cancelled", "leaves", "hears of the end"])
+def test_a_loop_has_nothing_to_do_when_the_message_has_been_received(kind: str, name: str, then: str) -> None:
+    # The byte that told of a message may be taken later than the message: by the next call, or in the loop's next turn.
+    async def main() -> None:
+        async with pair(name) as (server, client), pair(name + "-other") as (other_server, other_client):
+            other = asyncio.create_task(other_server.recv())
+            receiving = asyncio.create_task(server.recv())
+            await turns()
+            await client.send(b"one")
+            if then == "is cancelled":
+                while not receiving.done():
+                    receiving.cancel()
+                    await asyncio.sleep(0)
+            assert then == "is cancelled" or await receiving == b"one"
+            if then == "receives":
+                receiving = asyncio.create_task(server.recv())
+            elif then == "leaves":
+                await server.close()
+            elif then == "hears of the end":
+                await client.close()
+            await turns()
+            used = time.process_time()
+            await asyncio.sleep(0.5)
+            used = time.process_time() - used
+            assert used < 0.25, "the loop is kept busy"
+            # Nothing that the one pipe has left undone keeps another from being told.
+            await other_client.send(b"two")
+            assert await other == b"two"
+            if then == "receives":
+                await client.send(b"three")
+                assert await receiving == b"three"
+            elif then == "is cancelled":
+                await client.send(b"three")
+                messages = [await server.recv()] if receiving.cancelled() else [receiving.result()]
+                messages.append(await server.recv())
+                assert messages == [b"one", b"three"]
+            elif then == "hears of the end":
+                with pytest.raises(npipe.PipeClosedError):
+                    await server.recv()
 
     run(main(), kind)
 

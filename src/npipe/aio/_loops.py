@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,9 @@ def _is_readable(waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(True)
 
 
+_late_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _engine.LateTurn] = weakref.WeakKeyDictionary()
+
+
 class AsyncioLoop(Loop):
     """asyncio's selector loop, uvloop, and whatever else has add_reader."""
 
@@ -142,7 +146,10 @@ class AsyncioLoop(Loop):
 
     def pipe_waker(self, handle: _engine.PolledHandle) -> _engine.LoopWaker:
         """See Loop.pipe_waker."""
-        return _engine.LoopWaker(self._loop, handle)
+        turn = _late_turns.get(self._loop)
+        if turn is None:
+            turn = _late_turns[self._loop] = _engine.LateTurn()
+        return _engine.LoopWaker(self._loop, handle, turn)
 
     async def readable(self, fd: int, deadline: float | None) -> bool:
         """See Loop.readable."""

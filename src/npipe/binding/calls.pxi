@@ -70,6 +70,10 @@ cdef class Call:
         """Whether there may be something new to see."""
         return True
 
+    cdef bint reads(self) noexcept:
+        """Whether it waits for something to read."""
+        return False
+
     cdef bint spin(self) except -1:
         """Wait busily, if that was asked for. Whether there is something new to see."""
         return False
@@ -100,6 +104,14 @@ cdef class Call:
         """The timer's callback."""
         self.expired = True
         self.wake()
+
+    cdef inline bint take_late_byte(self) except -1:
+        """Whether there was one: then look, and ask for another, before the next wait."""
+        cdef LoopWaker waker = self.pipe.native
+        if waker is None or not waker.late:
+            return False
+        waker.take_byte()
+        return True
 
     cdef int wait_no_longer(self) except -1:
         if self.future is not None:
@@ -193,6 +205,7 @@ cdef class Call:
                     self.handle.turns = AT_ONCE
                     self.handle.rests = False
                 self.stage = LOOKING
+                self.take_late_byte()
                 if self.begin():
                     self.stage = OVER
                     self.leave()
@@ -206,7 +219,7 @@ cdef class Call:
                 if self.give_up():
                     return None
                 raise PipeTimeoutError(121, self.handle.name, self.doing())
-            if self.spin():
+            if self.take_late_byte() or self.spin():
                 continue
             value = self.wait()
             if self.inner is None:
@@ -312,6 +325,9 @@ cdef class Reading(Call):
     cdef inline bint has_read(self) except -1:
         if self.handle.owes:
             self.pipe.native.plan_pause()  # nobody else promises pauses
+        return True
+
+    cdef bint reads(self) noexcept:
         return True
 
     cdef bint spin(self) except -1:

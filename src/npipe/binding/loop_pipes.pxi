@@ -19,6 +19,17 @@ cdef extern from "Python.h":
     int PyErr_WarnFormat(object, Py_ssize_t, const char *, const char *) except -1
 
 
+@cython.final
+cdef class LateTurn:
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later."""
+
+    cdef bint taken
+
+    def __cinit__(self):
+        self.taken = False
+
+
+@cython.no_gc_clear  # __dealloc__ uses `turn`
 cdef class LoopWaker:
     """Wakes a pipe's calls on asyncio's selector loop, uvloop, or any other with add_reader.
 
@@ -26,30 +37,53 @@ cdef class LoopWaker:
     """
 
     cdef object loop, create_future
+    cdef LateTurn turn
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
+    cdef bint late  # the byte that made the socket readable has not been taken yet
     cdef set futures  # of the calls that wait: through them the loop keeps their tasks alive
     # These calls, in a list that does not keep them alive: one that is dropped leaves it.
     cdef PyObject *first
     cdef PyObject *last
 
-    def __cinit__(self, loop, PolledHandle handle not None):
+    def __cinit__(self, loop, PolledHandle handle not None, LateTurn turn not None):
         self.loop = loop
+        self.turn = turn
         self.create_future = loop.create_future
         self.handle = handle
         self.fd = handle.poll_socket()
-        self.watched = self.closed = self.pausing = False
+        self.watched = self.closed = self.pausing = self.late = False
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
 
     def on_readable(self):
         """The link's socket has something to say."""
+        # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin with
+        # the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time: where many are
+        # readable, the loop has enough to do.
+        if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads():
+            self.late = self.turn.taken = True
+            self.handle.turns = AT_ONCE
+            (<Call>self.first).wake()
+        else:
+            self.take_byte()
+
+    cdef int take_byte(self) except -1:
         cdef bint gone = self.handle.wake()
+        self.be_late_no_more()
         if gone:
             self.unwatch()
         self.wake(not gone)
+
+    cdef inline void be_late_no_more(self) noexcept:
+        if self.late:
+            self.late = self.turn.taken = False
+
+    def __dealloc__(self):
+        if self.turn is not None:
+            self.be_late_no_more()
 
     cdef int wake(self, bint only_ready) except -1:
         """Let those look again for whom there may be something to see."""
@@ -122,6 +156,7 @@ cdef class LoopWaker:
     def close(self):
         """Let the descriptor go, before it is closed, and wake all who wait."""
         self.closed = True
+        self.be_late_no_more()
         self.unwatch()
         if not self.loop.is_closed():
             self.wake(False)
