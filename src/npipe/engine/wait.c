@@ -24,6 +24,7 @@ static struct {
     _Atomic int64_t until, span;
     _Atomic int64_t resumed; /* the first spin after that */
     _Atomic bool on;         /* until then, if nobody has found out yet that it is over */
+    _Atomic bool remembered; /* once more, after that */
 } crowded;
 
 static void be_crowded(int64_t now)
@@ -36,6 +37,7 @@ static void be_crowded(int64_t now)
     span = calm > CALM_NS ? FIRST_OFF_NS : span * 4 < LONGEST_OFF_NS ? span * 4 : LONGEST_OFF_NS;
     atomic_store_explicit(&crowded.span, span, memory_order_relaxed);
     atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
+    atomic_store_explicit(&crowded.remembered, false, memory_order_relaxed);
     atomic_store_explicit(&crowded.on, true, memory_order_relaxed);
 }
 
@@ -64,7 +66,7 @@ static bool was_preempted(void)
 }
 
 /* Whether it is not over yet. Nobody having waited for a while after the end says nothing about neighbours: the first who waits then
- * goes on believing in them for a moment. That moment of sleeping decides where the scheduler puts him and his peer: two that
+ * goes on believing in them for a moment, once. That moment of sleeping decides where the scheduler puts him and his peer: two that
  * have used little are brought together, two that have just spun are kept apart. */
 static bool still_crowded(void)
 {
@@ -73,7 +75,7 @@ static bool still_crowded(void)
     int64_t now = np_now(), until = atomic_load_explicit(&crowded.until, memory_order_relaxed);
     if (now < until)
         return true;
-    if (now - until > IDLE_NS) {
+    if (now - until > IDLE_NS && !atomic_exchange_explicit(&crowded.remembered, true, memory_order_relaxed)) {
         atomic_store_explicit(&crowded.until, now + REMEMBERED_NS, memory_order_relaxed);
         return true;
     }

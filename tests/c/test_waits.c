@@ -1,0 +1,77 @@
+/* What a process believes of its neighbours: white box and with a clock of its own, for neighbours cannot be had on demand. */
+#include "platform.h"
+
+static int64_t the_time = INT64_C(1000000000000);
+
+static int64_t test_now(void)
+{
+    return the_time;
+}
+
+#define np_now test_now
+#include "wait.c"
+
+#include "check.h"
+
+static void forget(void)
+{
+    crowded.until = crowded.span = crowded.resumed = 0;
+    crowded.on = crowded.remembered = false;
+}
+
+/* The time of not spinning ends, and `ns` later somebody waits. Whether he believes that neighbours are there. */
+static bool believes_after(int64_t ns)
+{
+    the_time = crowded.until + ns;
+    return np_crowded();
+}
+
+static void neighbours_are_believed_in_for_a_while(void)
+{
+    forget();
+    CHECK(!np_crowded());
+    be_crowded(the_time);
+    CHECK(np_crowded());
+    CHECK(believes_after(-1));
+    CHECK(!believes_after(0));
+    CHECK(!believes_after(2 * IDLE_NS));
+}
+
+static void after_an_idle_time_they_are_remembered_once(void)
+{
+    forget();
+    be_crowded(the_time);
+    CHECK(believes_after(2 * IDLE_NS));
+    CHECK_EQUAL(crowded.until, the_time + REMEMBERED_NS);
+    /* One who waits now and then, and never for long, is not to believe in them for ever. */
+    CHECK(!believes_after(2 * IDLE_NS));
+    CHECK(!np_crowded());
+}
+
+static void who_meets_them_again_at_once_keeps_still_for_longer(void)
+{
+    forget();
+    be_crowded(the_time);
+    for (int64_t span = FIRST_OFF_NS; span <= LONGEST_OFF_NS; span *= 4) {
+        CHECK_EQUAL(crowded.span, span);
+        CHECK(!believes_after(0));
+        be_crowded(the_time += CALM_NS);
+    }
+    CHECK_EQUAL(crowded.span, LONGEST_OFF_NS);
+    /* Having idled says nothing about them; having spun undisturbed does. */
+    CHECK(believes_after(100 * CALM_NS));
+    CHECK(!believes_after(0));
+    be_crowded(the_time += CALM_NS);
+    CHECK_EQUAL(crowded.span, LONGEST_OFF_NS);
+    CHECK(!believes_after(0));
+    be_crowded(the_time += CALM_NS + 1);
+    CHECK_EQUAL(crowded.span, FIRST_OFF_NS);
+}
+
+int main(void)
+{
+    RUN(neighbours_are_believed_in_for_a_while);
+    RUN(after_an_idle_time_they_are_remembered_once);
+    RUN(who_meets_them_again_at_once_keeps_still_for_longer);
+    return 0;
+}
