@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,92 @@ def test_a_loop_has_nothing_to_do_when_the_message_has_been_received(kind: str, 
                     await server.recv()
 
     run(main(), kind)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the engine's calls: the Proactor loop's are asyncio's own futures")
+def test_a_wake_that_came_before_the_wait_counts(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            receiving = asyncio.create_task(server.recv())
+            await turns()
+            await client.send(b"one")
+            server._waker.on_readable()  # which leaves the byte for later
+            pause = server._next_wake(None)
+            with pytest.raises(StopIteration) as result:
+                pause.send(None)  # takes it, so nothing else will wake it
+            assert result.value.value is True
+            assert await receiving == b"one"
+
+    run(main(), kind)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the engine's calls: the Proactor loop's are asyncio's own futures")
+def test_a_call_that_is_dropped_while_it_waits_is_over(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=10) as (server, client):
+            await client.send(b"unread")
+            makes: list[Callable[[], Any]] = [
+                lambda: client.send(bytes(20)),
+                client.flush,
+                client.recv,
+                lambda: client.recv_into(bytearray(5)),
+                lambda: client._next_wake(None),
+            ]
+            for make in makes:
+                call = make()
+                call.send(None)
+                del call
+            await client.send(b"on")
+            assert [await server.recv(), await server.recv()] == [b"unread", b"on"]
+            await server.send(b"back")
+            assert await client.recv() == b"back"
+
+    run(main(), kind)
+
+
+DROPPED = """
+    import asyncio, gc, sys, npipe.aio
+
+    async def main(number):
+        async with npipe.aio.listen(f"{sys.argv[1]}-{number}", in_buffer_size=10) as listener:
+            client = await npipe.aio.connect(listener.name)
+            server = await listener.accept()
+        tasks = [asyncio.ensure_future(call) for call in (%s)]
+        await asyncio.sleep(0)
+        return tasks, client, server
+
+    def new_loop():
+        if sys.argv[2] == "uvloop":
+            import uvloop
+            return uvloop.new_event_loop()
+        return asyncio.new_event_loop()
+
+    for number in range(5):
+        loop = new_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        loop.run_until_complete(main(number))
+        loop.close()
+        del loop
+        gc.collect()
+    print("fine", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the engine's calls: the Proactor loop's are asyncio's own futures")
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "server.recv(), client.recv()",
+        "client.send(bytes(1000)), server.recv()",
+        "client.send(bytes(20)), client.flush()",
+    ],
+)
+def test_a_loop_that_is_dropped_with_calls_that_wait_leaves_no_harm(
+    kind: str, name: str, child: Callable[..., Child], calls: str
+) -> None:
+    process = child(DROPPED % calls, name, kind)
+    assert process.line() == "fine"
+    assert process.wait() == 0
 
 
 def test_a_message_that_is_there_is_received_without_the_selector(name: str) -> None:

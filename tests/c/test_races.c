@@ -154,6 +154,12 @@ static void beside_busy_neighbours_it_is_the_same(void)
     told = 0;
 }
 
+static void *write_one(void *argument)
+{
+    CHECK_EQUAL(try_write(argument, "x", 1), NP_OK);
+    return NULL;
+}
+
 static void *read_one(void *argument)
 {
     char byte;
@@ -186,6 +192,27 @@ static void who_wakes_a_sleeper_hears_of_his_neighbours(void)
     CHECK_EQUAL(try_write(&pair.server, "x", 1), NP_OK);
     CHECK(pthread_join(thread, NULL) == 0);
     close_pair(&pair);
+}
+
+/* A reader sleeps by the socket, and for the first time somebody asks for the descriptor, to wait for it too. */
+static void a_selector_takes_no_byte_from_a_reader(void)
+{
+    for (told = 1; told >= 0; told--)
+        for (int i = 0; i < 2000; i++) {
+            struct pair pair;
+            open_told(&pair, 100);
+            pthread_t threads[2];
+            CHECK(pthread_create(&threads[0], NULL, read_one, &pair.server) == 0);
+            while (i % 2 && !(atomic_load(&pair.server.link->sleep->flags) & (NPL_ARMED_READ | NPL_SLEEP_READ)))
+                sched_yield();
+            CHECK(pthread_create(&threads[1], NULL, write_one, &pair.client) == 0);
+            for (int k = 0; k < 30; k++)
+                np_arm_read(&pair.server);
+            for (int k = 0; k < 2; k++)
+                CHECK(pthread_join(threads[k], NULL) == 0);
+            close_pair(&pair);
+        }
+    told = 0;
 }
 
 /* ---- Several threads at each end, in whatever calls there are */
@@ -265,6 +292,7 @@ int main(void)
     RUN(a_close_ends_reads_that_wait);
     RUN(beside_busy_neighbours_it_is_the_same);
     RUN(who_wakes_a_sleeper_hears_of_his_neighbours);
+    RUN(a_selector_takes_no_byte_from_a_reader);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

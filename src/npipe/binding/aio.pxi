@@ -36,6 +36,7 @@ cdef extern from "engine/poll.h" nogil:
     uint32_t np_poll_message_more(np_handle *, np_poll_read *, void *, uint32_t)
     uint32_t np_poll_message_take(np_handle *, np_poll_read *)
     uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
+    bint np_poll_has_come(np_handle *)
     bint np_poll_spin(np_handle *, int64_t)
     uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
@@ -144,6 +145,10 @@ cdef class PolledHandle(Handle):
         """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come."""
         self.turns = AT_ONCE
         return self.handle == NULL or np_poll_wake(self.handle)
+
+    cdef bint has_come(self) noexcept:
+        """Whether there is something to read, or the end."""
+        return self.handle == NULL or np_poll_has_come(self.handle)
 
     @property
     def turns_left(self):

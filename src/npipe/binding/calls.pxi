@@ -23,6 +23,7 @@ cdef class Call:
 
     cdef LoopPipe pipe
     cdef PolledHandle handle
+    cdef LoopWaker waker  # in whose list it is while it waits; not through `pipe`, which the collector may have cleared
     cdef object timeout, result
     cdef object future  # one of the two while it waits
     cdef object inner
@@ -33,9 +34,11 @@ cdef class Call:
     cdef double deadline  # of time.monotonic
     cdef Stage stage
     cdef bint resting, expired
-    # Of some kinds only, but here, so that all have one size and share the list of free ones.
+    # Of some kinds only, but here: all have one size and share the list of free ones, and a kind's own objects would be gone
+    # when __dealloc__ ends what is under way.
     cdef object data      # to write, or the buffer to read into
     cdef PendingWrite pending
+    cdef PendingFlush flush
     cdef Py_ssize_t size  # of a read
     cdef bint counts      # the result is the number of bytes
 
@@ -69,6 +72,9 @@ cdef class Call:
     cdef bint may_go_on(self) noexcept:
         """Whether there may be something new to see."""
         return True
+
+    cdef void heed(self) noexcept:
+        """A wake came before it began to wait."""
 
     cdef bint reads(self) noexcept:
         """Whether it waits for something to read."""
@@ -115,8 +121,8 @@ cdef class Call:
 
     cdef int wait_no_longer(self) except -1:
         if self.future is not None:
-            self.pipe.native.forget(self)
-            self.future = None
+            self.waker.forget(self)
+            self.future = self.waker = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -130,6 +136,7 @@ cdef class Call:
             self.inner = self.pipe._waker.wait(None if self.deadline < 0 else self.deadline)
             return None
         self.future = waker.wait(self)
+        self.waker = waker
         if self.deadline >= 0:
             left = self.deadline - <double>monotonic()
             self.timer = waker.loop.call_later(left if left > 0 else 0, self.time_is_up)
@@ -205,7 +212,8 @@ cdef class Call:
                     self.handle.turns = AT_ONCE
                     self.handle.rests = False
                 self.stage = LOOKING
-                self.take_late_byte()
+                if self.take_late_byte():
+                    self.heed()
                 if self.begin():
                     self.stage = OVER
                     self.leave()
@@ -304,6 +312,14 @@ cdef class Pause(Call):
     """Until the next wake, whatever it is for: True; or until the deadline: False."""
 
     cdef bint looked
+
+    cdef int enter(self) except -1:
+        if self.handle.turns <= 0:
+            self.handle.turns = 1  # it does not rest, for it would miss what happens meanwhile
+        return 0
+
+    cdef void heed(self) noexcept:
+        self.looked = True
 
     cdef bint look(self) except -1:
         if not self.looked:
@@ -447,13 +463,17 @@ cdef class Write(Call):
     cdef bint may_go_on(self) noexcept:
         return self.pending is None or np_poll_write_ready(&self.pending.write)
 
+    cdef inline bint is_pending(self) noexcept:
+        # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself.
+        return self.pending is not None and self.pipe._handle is not None
+
     cdef int leave(self) except -1:
-        if self.pending is not None:
+        if self.is_pending():
             self.pipe._forget(self.pending)
         return 0
 
     cdef bint give_up(self) except -1:
-        return self.pending is not None and self.pipe._withdraw(self.pending) == "all"
+        return self.is_pending() and self.pipe._withdraw(self.pending) == "all"
 
     cdef void spare(self) noexcept:
         cdef LoopPipe pipe = self.pipe
@@ -468,8 +488,6 @@ cdef class Write(Call):
 @cython.final
 @cython.no_gc_clear
 cdef class Flush(Call):
-    cdef PendingFlush flush
-
     cdef bint begin(self) except -1:
         self.flush = self.handle.begin_flush()
         return self.flush is None

@@ -63,7 +63,8 @@ cdef class LoopWaker:
         # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin with
         # the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time: where many are
         # readable, the loop has enough to do.
-        if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads():
+        if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads() and \
+                self.handle.has_come():
             self.late = self.turn.taken = True
             self.handle.turns = AT_ONCE
             (<Call>self.first).wake()

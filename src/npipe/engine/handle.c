@@ -359,8 +359,10 @@ uint32_t np_arm_read(struct np_handle *handle)
     struct np_link *link = handle->link;
     uint32_t code = NP_MORE_DATA;
     if (link && np_link_check(link) == NP_OK && np_rx_settle(link) == NP_WOULD_WAIT) {
+        link->rx.polled = true;
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
         /* Drain first: a byte that is still in flight is then only a wake too many. */
-        for (int i = 0; i < MOST_DRAINED && np_link_drain_socket(link); i++)
+        for (int i = 0; i < MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
             continue;
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */

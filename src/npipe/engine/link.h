@@ -41,6 +41,8 @@ struct np_rx {
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
+    bool polled;    /* somebody else's selector waits for the socket */
+    bool on_socket; /* a read sleeps on it: what comes through it is for that read */
     bool owing;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
     bool owes_wake;
     struct np_spin spin, stream; /* for the next entry, for the rest of one */

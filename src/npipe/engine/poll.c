@@ -257,22 +257,40 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
 struct awaited {
     const struct np_link *link;
     uint64_t tail;
+    uint32_t rewinds;
 };
+
+static struct awaited what_is_awaited(const struct np_link *link)
+{
+    return (struct awaited){link, link->rx.tail, link->rx.rewinds};
+}
 
 static bool has_come(const void *what)
 {
     const struct awaited *awaited = what;
-    return atomic_load_explicit(&awaited->link->rx.shared->producer.tail, memory_order_acquire) != awaited->tail ||
-           !np_link_quiet(awaited->link);
+    return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
+}
+
+bool np_poll_has_come(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct awaited awaited = {0};
+    if (handle->link)
+        awaited = what_is_awaited(handle->link);
+    bool come = !awaited.link || has_come(&awaited);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return come;
 }
 
 bool np_poll_spin(struct np_handle *handle, int64_t longest)
 {
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    struct awaited awaited = {link, link ? link->rx.tail : 0};
-    if (link)
+    struct awaited awaited = {0};
+    if (link) {
+        awaited = what_is_awaited(link);
         np_link_ref(link);
+    }
     pthread_mutex_unlock(&handle->rx_lock);
     if (!link)
         return true;

@@ -44,6 +44,8 @@ uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *rea
 uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read);
 /* The end of it. What was copied into `buffer` and not consumed is put back. */
 uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read, void *buffer);
+/* Whether there may be something to read that a read which found nothing has not seen. */
+bool np_poll_has_come(struct np_handle *handle);
 /* Spins for up to `longest` nanoseconds. Whether there is something to read. */
 bool np_poll_spin(struct np_handle *handle, int64_t longest);
 

@@ -120,8 +120,9 @@ static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait
     uint32_t code = for_ever ? np_socket_await_poke(link->socket) : np_socket_wait(link->socket, wait->deadline);
     if (code == NP_INTERRUPTED)
         return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
-    if (code == NP_BROKEN_PIPE || (!for_ever && code == NP_OK && !np_link_drain_socket(link)))
-        np_link_look(link, true);
+    bool ended = code == NP_BROKEN_PIPE || (!for_ever && code == NP_OK && !np_link_drain_socket(link));
+    if (ended && !(atomic_load_explicit(&link->alert, memory_order_acquire) & ~(uint32_t)NP_ALERT_UNWATCHED))
+        np_link_look(link, true); /* it was not this process that shut it down */
     return code == NP_SEM_TIMEOUT ? code : NP_OK;
 }
 
@@ -148,7 +149,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     uint32_t code = NP_OK;
     /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
      * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
-    bool crowded = in_turn && !handle->no_socket_sleeps && !wait->cancel && is_crowded(link);
+    bool crowded = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !wait->cancel && is_crowded(link);
     bool by_socket = crowded || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
     np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
@@ -166,6 +167,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         if (code != NP_OK || np_forked(link))
             return code;
         np_rx_post(link);
+        if (by_socket)
+            link->rx.on_socket = true;
         np_unlock_moved(handle, &handle->rx_lock);
         uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
         atomic_fetch_or_explicit(&link->sleep->flags, crowded && np_crowded() ? how | NPL_CROWDED : how, memory_order_relaxed);
@@ -175,6 +178,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
     pthread_mutex_lock(&handle->rx_lock);
+    if (by_socket)
+        link->rx.on_socket = false;
     return code;
 }
 
