@@ -117,6 +117,7 @@ cdef class Call:
         if waker is None or not waker.late:
             return False
         waker.take_byte()
+        waker.taken = True
         return True
 
     cdef int wait_no_longer(self) except -1:

@@ -41,7 +41,8 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
-    cdef bint late  # the byte that made the socket readable has not been taken yet
+    cdef bint late   # the byte that made the socket readable has not been taken yet
+    cdef bint taken  # it has been, by a call, and not since the loop called
     cdef set futures  # of the calls that wait: through them the loop keeps their tasks alive
     # These calls, in a list that does not keep them alive: one that is dropped leaves it.
     cdef PyObject *first
@@ -53,13 +54,19 @@ cdef class LoopWaker:
         self.create_future = loop.create_future
         self.handle = handle
         self.fd = handle.poll_socket()
-        self.watched = self.closed = self.pausing = self.late = False
+        self.watched = self.closed = self.pausing = self.late = self.taken = False
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
 
     def on_readable(self):
         """The link's socket has something to say."""
+        if self.taken:
+            # A call has taken the byte when the loop had seen it already, as asyncio's does. Should there be another one, the
+            # loop says so again.
+            self.taken = False
+            if not self.handle.has_come():
+                return
         # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin with
         # the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time: where many are
         # readable, the loop has enough to do.

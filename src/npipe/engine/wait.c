@@ -14,7 +14,7 @@
  * each further one for four times as long; one that comes alone, some daemon's, costs next to nothing. */
 #define FIRST_OFF_NS INT64_C(10000000)
 #define LONGEST_OFF_NS INT64_C(640000000)
-#define CALM_NS INT64_C(20000000) /* spinning undisturbed for so long: they are gone */
+#define CALM_NS INT64_C(100000000) /* spinning undisturbed for so long: they are gone (one is noticed in 8 to 20 ms) */
 #define IDLE_NS INT64_C(100000000)
 #define REMEMBERED_NS INT64_C(40000000)
 #define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
