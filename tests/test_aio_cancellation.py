@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -368,3 +369,27 @@ def test_cancelled_calls_leave_no_descriptor(kind: str, name: str) -> None:
     before = descriptors()
     run(main(), kind)
     assert descriptors() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="how the engine's calls wake each other")
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+@pytest.mark.parametrize("second", ["send", "flush"])
+def test_what_waits_behind_a_write_that_is_taken_back_goes_on(kind: str, name: str, how: str, second: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=100) as (server, client):
+            unread = b"a" * 90 if second == "send" else b""
+            if unread:
+                await client.send(unread)
+            first = asyncio.create_task(client.send(b"1" * 200, timeout=0.05 if how == "out of time" else None))
+            await turns()
+            behind = asyncio.create_task(client.send(b"2" * 10) if second == "send" else client.flush())
+            await turns()
+            if how == "cancelled":
+                first.cancel()
+            outcome = (await asyncio.gather(first, return_exceptions=True))[0]
+            assert isinstance(outcome, asyncio.CancelledError | npipe.PipeTimeoutError)
+            await behind
+            if unread:
+                assert [await server.recv(), await server.recv()] == [unread, b"2" * 10]
+
+    run(main(), kind)

@@ -157,6 +157,24 @@ def test_a_call_that_is_dropped_while_it_waits_is_over(kind: str, name: str) -> 
     run(main(), kind)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the engine's promise of pauses")
+@pytest.mark.parametrize("into", [False, True])
+def test_a_writer_is_told_when_the_reader_stops_after_letting_others_run(kind: str, name: str, into: bool) -> None:
+    # The last of 129 reads in a row lets the loop have a turn first.
+    async def main() -> None:
+        async with pair(name, in_buffer_size=129) as (server, client):
+            for _ in range(129):
+                await client.send(b"x")
+            writing = asyncio.create_task(client.send(b"y" * 129))
+            await turns()
+            assert not writing.done()
+            for _ in range(129):
+                assert await (server.recv_into(bytearray(1)) if into else server.recv())
+            await writing
+
+    run(main(), kind)
+
+
 DROPPED = """
     import asyncio, gc, sys, npipe.aio
 

@@ -129,6 +129,7 @@ class Pipe(_engine.LoopPipe):
     def _withdraw(self, pending: _engine.PendingWrite) -> str:
         """End a write whose task does not wait any longer. What became of it."""
         outcome = pending.withdraw()
+        self._waker.wake_all()  # what stood behind it may have gone into the pipe, or be over
         if outcome != "goes on":
             self._forget(pending)
         if outcome == "torn":

@@ -46,6 +46,7 @@ cdef extern from "engine/poll.h" nogil:
     bint np_poll_all_put(np_handle *)
     uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)
     uint32_t np_poll_flush_step(np_handle *, np_poll_write *)
+    bint np_poll_flush_ready(np_handle *, const np_poll_write *)
     void np_poll_flush_leave(np_handle *, np_poll_write *)
     uint32_t np_poll_transact_check(np_handle *)
     np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *)

@@ -34,7 +34,7 @@ cdef class Call:
     cdef double deadline  # of time.monotonic
     cdef Stage stage
     cdef bint resting, expired
-    # Of some kinds only, but here: all have one size and share the list of free ones, and a kind's own objects would be gone
+    # Of some kinds only, but here: most have one size and share the list of free ones, and a kind's own objects would be gone
     # when __dealloc__ ends what is under way.
     cdef object data      # to write, or the buffer to read into
     cdef PendingWrite pending
@@ -114,11 +114,21 @@ cdef class Call:
     cdef inline bint take_late_byte(self) except -1:
         """Whether there was one: then look, and ask for another, before the next wait."""
         cdef LoopWaker waker = self.pipe.native
+        cdef int turns = self.handle.turns
         if waker is None or not waker.late:
             return False
         waker.take_byte()
         waker.taken = True
+        self.handle.turns = turns  # the loop has had none
         return True
+
+    cdef inline int wake_writers(self, bint over) except -1:
+        """Writes and flushes go on in order, so one that goes on may have ended others."""
+        if self.pipe.native is not None:
+            self.pipe.native.wake_others(True)  # only those that are over
+        elif over:
+            self.pipe._waker.wake_all()
+        return 0
 
     cdef int wait_no_longer(self) except -1:
         if self.future is not None:
@@ -347,11 +357,16 @@ cdef class Reading(Call):
     cdef bint reads(self) noexcept:
         return True
 
+    cdef bint may_go_on(self) noexcept:
+        return self.handle.has_come()
+
     cdef bint spin(self) except -1:
         return self.pipe.busy_wait > 0 and self.handle.spin(self.pipe.busy_wait)
 
     cdef int leave(self) except -1:
         self.handle.end_reading()
+        if self.handle.handle != NULL and np_poll_owes(self.handle.handle) and self.pipe.native is not None:
+            self.pipe.native.plan_pause()
         return 0
 
     cdef str doing(self):
@@ -456,10 +471,13 @@ cdef class Write(Call):
         if self.counts:
             self.result = memoryview(self.data).nbytes
         self.pending = self.pipe._begin_write(self.data)
+        self.wake_writers(True)
         return self.pending is None
 
     cdef bint look(self) except -1:
-        return self.pending.step()
+        cdef bint over = self.pending.step()
+        self.wake_writers(over)
+        return over
 
     cdef bint may_go_on(self) noexcept:
         return self.pending is None or np_poll_write_ready(&self.pending.write)
@@ -491,10 +509,16 @@ cdef class Write(Call):
 cdef class Flush(Call):
     cdef bint begin(self) except -1:
         self.flush = self.handle.begin_flush()
+        self.wake_writers(True)
         return self.flush is None
 
     cdef bint look(self) except -1:
-        return self.flush.step()
+        cdef bint over = self.flush.step()
+        self.wake_writers(over)
+        return over
+
+    cdef bint may_go_on(self) noexcept:
+        return self.flush is None or self.handle.handle == NULL or np_poll_flush_ready(self.handle.handle, &self.flush.flush)
 
     cdef int leave(self) except -1:
         if self.flush is not None:

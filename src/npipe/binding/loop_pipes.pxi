@@ -106,7 +106,7 @@ cdef class LoopWaker:
 
     cdef int plan_pause(self) except -1:
         """The reader may go on at once; when the loop has its turn, it has paused."""
-        if not self.pausing:
+        if not self.pausing and not self.loop.is_closed():
             self.pausing = True
             self.loop.call_soon(self.pause)
         return 0
@@ -120,9 +120,15 @@ cdef class LoopWaker:
         if self.handle.handle != NULL:
             np_poll_pause(self.handle.handle)
 
+    cdef int wake_others(self, bint only_ready) except -1:
+        """A call has moved more on than what it is about itself, and no byte will come for that."""
+        if self.first != NULL and not self.loop.is_closed():
+            self.wake(only_ready)
+        return 0
+
     def wake_all(self):
         """Let all waiting tasks look again."""
-        self.wake(False)
+        self.wake_others(False)
 
     cdef int unwatch(self) except -1:
         if self.watched:

@@ -19,7 +19,8 @@ static uint64_t ring_capacity(uint32_t quota)
 
 /* A socket's wake is a hint that the waker will wait for an answer: the kernel lets the two take turns on one processor,
  * which is the fastest way for a single message and its answer. A futex's wake looks for another processor, which is
- * what two that are going to spin need. So a new link begins with the first and goes on with the second. */
+ * what two that are going to spin need. So a new link begins with the first and goes on with the second,
+ * but for reads beside busy neighbours (read.c). */
 #define FIRST_SLEEPS_BY_SOCKET 2
 
 static void attach(struct np_link *link, enum npl_side side)

@@ -277,7 +277,7 @@ bool np_poll_has_come(struct np_handle *handle)
     struct awaited awaited = {0};
     if (handle->link)
         awaited = what_is_awaited(handle->link);
-    bool come = !awaited.link || has_come(&awaited);
+    bool come = !awaited.link || awaited.link->rx.active || awaited.link->rx.head != awaited.tail || has_come(&awaited);
     pthread_mutex_unlock(&handle->rx_lock);
     return come;
 }

@@ -44,7 +44,7 @@ uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *rea
 uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read);
 /* The end of it. What was copied into `buffer` and not consumed is put back. */
 uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read, void *buffer);
-/* Whether there may be something to read that a read which found nothing has not seen. */
+/* Whether there may be something to read, or to say to one who reads. */
 bool np_poll_has_come(struct np_handle *handle);
 /* Spins for up to `longest` nanoseconds. Whether there is something to read. */
 bool np_poll_spin(struct np_handle *handle, int64_t longest);
@@ -71,6 +71,7 @@ bool np_poll_all_put(struct np_handle *handle);
 /* The same for a flush. */
 uint32_t np_poll_flush_begin(struct np_handle *handle, struct np_poll_write *flush);
 uint32_t np_poll_flush_step(struct np_handle *handle, struct np_poll_write *flush);
+bool np_poll_flush_ready(struct np_handle *handle, const struct np_poll_write *flush);
 void np_poll_flush_leave(struct np_handle *handle, struct np_poll_write *flush);
 
 /* Whether a transaction may begin (SEMANTICS 8.1). */

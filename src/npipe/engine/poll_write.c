@@ -205,6 +205,16 @@ uint32_t np_poll_flush_step(struct np_handle *handle, struct np_poll_write *flus
     return code;
 }
 
+bool np_poll_flush_ready(struct np_handle *handle, const struct np_poll_write *flush)
+{
+    if (!flush->link || !np_link_quiet(flush->link))
+        return true;
+    pthread_mutex_lock(&handle->tx_lock);
+    bool ready = !np_in_use(handle, flush->link) || np_tx_flushed(flush->link, &flush->op);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return ready;
+}
+
 void np_poll_flush_leave(struct np_handle *handle, struct np_poll_write *flush)
 {
     struct np_link *link = flush->link;

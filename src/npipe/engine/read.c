@@ -311,7 +311,7 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_unlock(&handle->rx_lock);
     if (!idle)
         return false;
-    bool ready = np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
+    bool ready = !is_crowded(link) && np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
     np_link_unref(link);
     return ready;
 }

@@ -22,7 +22,7 @@
 
 static struct {
     _Atomic int64_t until, span;
-    _Atomic int64_t resumed; /* the first spin after that */
+    _Atomic int64_t resumed; /* the first time after that when somebody asked */
     _Atomic bool on;         /* until then, if nobody has found out yet that it is over */
     _Atomic bool remembered; /* once more, after that */
 } crowded;
@@ -86,16 +86,17 @@ static bool still_crowded(void)
 
 bool np_crowded(void)
 {
-    return still_crowded();
+    if (!still_crowded())
+        return false;
+    last_look.known = false; /* what happens meanwhile does not count */
+    last_look.spins_left = 0;
+    return true;
 }
 
 static bool worth_it(struct np_spin *spin)
 {
-    if (still_crowded()) {
-        last_look.known = false; /* what happens meanwhile does not count */
-        last_look.spins_left = 0;
+    if (np_crowded())
         return false;
-    }
     if (last_look.spins_left-- == 0 && was_preempted()) {
         be_crowded(np_now());
         return false;

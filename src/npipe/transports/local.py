@@ -74,7 +74,6 @@ class _Poller:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
         self._epoll.register(self._event, select.EPOLLIN)
-        self.rearm()
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -181,7 +180,9 @@ class _Ending:
                 raise
             except OSError as error:  # no descriptor left
                 raise PipeResourceError(WinError.TOO_MANY_OPEN_FILES, handle.name, "making a descriptor") from error
+            # In this order: a reader that takes the byte meanwhile has to know whom to tell.
             handle.set_rearm(self._poller.rearm)
+            self._poller.rearm()
         return self._poller.fileno()
 
 
