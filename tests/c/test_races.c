@@ -194,6 +194,23 @@ static void who_wakes_a_sleeper_hears_of_his_neighbours(void)
     close_pair(&pair);
 }
 
+static void who_has_been_told_of_neighbours_does_not_spin(void)
+{
+    struct pair pair;
+    told = 1;
+    open_told(&pair, 100);
+    told = 0;
+    struct np_rx *rx = &pair.server.link->rx;
+    rx->by_socket = 0;
+    bool was_idle;
+    CHECK(!np_spin_read(&pair.server, np_now() + 1000000, &was_idle));
+    CHECK(was_idle);
+    CHECK_EQUAL(rx->spin.failures, 0); /* as it would count one */
+    CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_OK);
+    expect_read(&pair.server, 10, NP_OK, "x");
+    close_pair(&pair);
+}
+
 /* A reader sleeps by the socket, and for the first time somebody asks for the descriptor, to wait for it too. */
 static void a_selector_takes_no_byte_from_a_reader(void)
 {
@@ -286,6 +303,7 @@ static void many_threads_at_each_end_lose_nothing(void)
 
 int main(void)
 {
+    RUN(who_has_been_told_of_neighbours_does_not_spin); /* first: the others make this process see neighbours itself */
     RUN(every_message_arrives_once_and_in_order);
     RUN(messages_larger_than_the_ring_arrive_whole);
     RUN(what_timed_out_was_neither_consumed_nor_sent);

@@ -68,10 +68,22 @@ static void who_meets_them_again_at_once_keeps_still_for_longer(void)
     CHECK_EQUAL(crowded.span, FIRST_OFF_NS);
 }
 
+static void what_happens_meanwhile_does_not_count(void)
+{
+    forget();
+    last_look.known = true;
+    last_look.spins_left = 100;
+    be_crowded(the_time);
+    CHECK(np_crowded());
+    CHECK(!last_look.known);
+    CHECK_EQUAL(last_look.spins_left, 0);
+}
+
 int main(void)
 {
     RUN(neighbours_are_believed_in_for_a_while);
     RUN(after_an_idle_time_they_are_remembered_once);
+    RUN(what_happens_meanwhile_does_not_count);
     RUN(who_meets_them_again_at_once_keeps_still_for_longer);
     return 0;
 }
