@@ -42,7 +42,7 @@ _HEAD = 0.3  # of a window: load before it is measured, and the neighbours' load
 _SMALL = 64
 # A round beside busy neighbours is fast or slow with the cores on which the scheduler has put the two processes, so
 # there are more and shorter ones.
-BUSY_ROUNDS = 3
+_BUSY_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def busy(session: Session, settings: Settings, *, apart: bool = False) -> list[C
 
             quantity = Quantity.LATENCY if kind == ECHO else Quantity.RATE
             alone = {neighbours.ALONE: partial(neighbours.load, neighbours.ALONE, lambda _start, _stop: 1.0)}
-            case = fleet.measure(label, quantity, BUSY_ROUNDS * settings.window_rounds, task, others=alone)
+            case = fleet.measure(label, quantity, _BUSY_ROUNDS * settings.window_rounds, task, others=alone)
             del case.outcomes[neighbours.ALONE]
             cases += [case, fleet.case(kept, Quantity.SHARE, neighbours.kept())]
     return cases

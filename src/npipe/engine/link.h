@@ -48,7 +48,7 @@ struct np_rx {
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
     _Atomic uint32_t streak;     /* entries read since this end last wrote one: from some on it is a stream */
     _Atomic int32_t by_socket;   /* sleeps on the socket that are left */
-    _Atomic int64_t crowded;     /* until then, says the peer, others want the processors */
+    _Atomic int64_t crowded;     /* until then, says the peer, others want the processors; a guess, so relaxed */
 };
 
 /* A deferred entry that may still stand in the ring. */

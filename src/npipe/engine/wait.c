@@ -15,11 +15,12 @@
 #define FIRST_OFF_NS INT64_C(10000000)
 #define LONGEST_OFF_NS INT64_C(640000000)
 #define CALM_NS INT64_C(100000000) /* spinning undisturbed for so long: they are gone (one is noticed in 8 to 20 ms) */
-#define IDLE_NS INT64_C(100000000)
-#define REMEMBERED_NS INT64_C(40000000)
+#define IDLE_NS INT64_C(100000000)      /* nobody having waited for so long: one may have missed that they came back */
+#define REMEMBERED_NS INT64_C(40000000) /* for so long they are believed in then */
 #define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
 #define LEAST_LOST_NS 400000
 
+/* All of it relaxed: guesses of several threads, of which a lost one costs a few spins or sleeps, and which publish nothing else. */
 static struct {
     _Atomic int64_t until, span;
     _Atomic int64_t resumed; /* the first time after that when somebody asked */
