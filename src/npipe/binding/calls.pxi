@@ -399,6 +399,7 @@ cdef class Transact(Reading):
     cdef bint begin(self) except -1:
         self.handle.check_transaction()
         self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
+        self.wake_writers(True)
         return False
 
     cdef bint look(self) except -1:
