@@ -75,16 +75,27 @@ struct np_thread {
     struct np_object *owned; /* mutexes */
     struct np_spin spin;
     bool ended;
-    /* CancelSynchronousIo: what it is blocked in. */
-    _Atomic uint32_t cancel;
-    struct np_handle *_Atomic blocked;
-    struct np_breakable breakable; /* ... or WaitNamedPipe */
+    /* CancelSynchronousIo: the thread's calls that can be cancelled are numbered, and a cancel names the one that it has found. */
+    _Atomic uint32_t call;             /* odd: that call is under way; even: none is */
+    _Atomic uint32_t cancel;           /* np_wait's: the last one that was cancelled */
+    struct np_handle *_Atomic blocked; /* whose call it is */
+    struct np_breakable breakable;     /* ... or WaitNamedPipe */
 };
 
 /* The calling thread's; NULL: no memory. */
 struct np_thread *np_thread_self(void);
 /* The living thread with that number, with a reference; NULL: there is none that has used anything here. */
 struct np_thread *np_thread_find(int64_t tid);
+/* The calling thread begins a call on `handle` that may block, with `wait`, which can be cancelled from here on; and ends it. */
+void np_call_begin(struct np_thread *thread, struct np_handle *handle, struct np_wait *wait);
+void np_call_end(struct np_thread *thread);
+/* The same for a WaitNamedPipe. */
+void np_call_begin_named(struct np_thread *thread, struct np_wait *wait);
+void np_call_end_named(struct np_thread *thread);
+/* CancelSynchronousIo: cancels the call that the thread is in. False: it is in none. If `*handle` is not NULL, np_handle_cancel_blocked
+ * is to follow; the caller sees to it that a thread in a call cannot free its handle meanwhile. A call that is over by then is not
+ * cancelled, nor is the one after it. */
+bool np_thread_cancel(struct np_thread *thread, struct np_handle **handle);
 /* CancelIoEx(h, NULL): tells those that are blocked in a call on the handle. Their number; np_handle_cancel_blocked follows. */
 uint32_t np_threads_cancel(const struct np_handle *handle);
 void np_thread_ref(struct np_thread *thread);
