@@ -262,7 +262,9 @@ void np_link_unref(struct np_link *link)
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
+    bool peer_has_left = false;
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
+        peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
         const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0, 0};
         bool died = alert & NP_ALERT_GONE && atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
         if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
@@ -270,7 +272,10 @@ void np_link_unref(struct np_link *link)
         else
             np_kept_drop(&kept);
     }
-    np_hang_up(link->socket);
+    if (peer_has_left)
+        np_fd_close(link->socket); /* there is nobody to tell: a system call less */
+    else
+        np_hang_up(link->socket);
     free(link->rx.stash);
     free(link->unshared[0]);
     free(link->unshared[1]);

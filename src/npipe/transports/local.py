@@ -31,6 +31,7 @@ _READ_MESSAGE = 2
 _READ_ATTRIBUTES = 4
 _WRITE_ATTRIBUTES = 8
 _UNLIMITED = 255
+_FOLDER_PATIENCE = 0.1  # seconds for another process that has the folder's lock, by those who can do without
 
 
 def root_folder() -> str:
@@ -235,7 +236,7 @@ class LocalServerEnd:
 
     def another(self) -> LocalServerEnd:
         """See ServerEnd.another."""
-        return LocalServerEnd(self._handle.another(), message_mode=self._message_mode)
+        return LocalServerEnd(self._handle.another(_FOLDER_PATIENCE), message_mode=self._message_mode)
 
     def replace(self, discard: bool = False) -> LocalServerEnd:
         """See ServerEnd.replace."""
@@ -278,7 +279,9 @@ class LocalTransport:
         wanted = access & (ACCESS_READ | ACCESS_WRITE) | rights
         return _engine.Handle.open(*_place(name), access=wanted, hold=False, verify_owner=verify_owner, timeout=None)
 
-    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> LocalServerEnd:
+    def create(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, timeout: float | None = None
+    ) -> LocalServerEnd:
         """See Transport.create."""
         rule = options.rule or options.security.resolve()
         handle = _engine.Handle.create(
@@ -295,6 +298,7 @@ class LocalTransport:
             uids=rule.uids,
             gids=rule.gids,
             allowed=rule.access,
+            timeout=timeout,
         )
         return LocalServerEnd(handle, message_mode=options.message_mode)
 
