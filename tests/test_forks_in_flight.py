@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.helpers import requests_held, settle, until
 
 import npipe
 from npipe.names import parse_name
+
+if TYPE_CHECKING:
+    from tests.helpers import requests_held, settle, until
+else:
+    from helpers import requests_held, settle, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +41,10 @@ COMMON = """
     children = []
 
     def live():
-        # What a child does: nothing, for as long as its parent lives.
+        # What a child does: nothing, for as long as its parent lives, and without its parent's standard output.
         signal.alarm(60)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0), os.dup2(null, 1), os.close(null)
         while True:
             signal.pause()
 
@@ -193,28 +199,61 @@ STORM = """
 """
 
 
-def test_peers_are_told_of_each_close_at_once_whatever_forks_meanwhile(child: Start, name: str) -> None:
-    """Both sides close in turn, and the other one is told; each message arrives."""
+SERVERS = {
+    "recv": """
+        def until_closed(pipe):
+            with contextlib.suppress(npipe.PipeClosedError):
+                while True:
+                    pipe.recv(timeout=5)
+    """,
+    "selectors": """
+        def until_closed(pipe):
+            with contextlib.suppress(npipe.PipeClosedError):
+                while True:
+                    assert select.select([pipe], [], [], 5)[0], "not told"
+                    pipe.recv(timeout=0)
+    """,
+    "aio": """
+        async def serve_async():
+            async def serve(pipe):
+                async with pipe:
+                    if await pipe.recv(timeout=5) == b"mine":
+                        with contextlib.suppress(npipe.PipeClosedError):
+                            await pipe.recv(timeout=5)
+            async with asyncio.TaskGroup() as group, npipe.aio.listen(name) as listener:
+                while not stop.is_set():
+                    with contextlib.suppress(npipe.PipeTimeoutError):
+                        group.create_task(serve(await listener.accept(0.2)))
+    """,
+}
+
+
+@pytest.mark.parametrize("way", SERVERS)
+def test_peers_are_told_of_each_close_at_once_whatever_forks_meanwhile(child: Start, name: str, way: str) -> None:
+    """The client and the server close in turn, and the other one is told; each message arrives."""
     server = program(
         child,
         textwrap.dedent(STORM)
+        + textwrap.dedent(SERVERS[way])
         + textwrap.dedent("""
-        listener = npipe.listen(name)
+        import select, npipe.aio
         def serve():
             try:
                 pipe = listener.accept(0.2)
             except npipe.PipeTimeoutError:
                 return
             with pipe:
-                if pipe.recv(timeout=5) == b"your turn":
-                    return
-                try:
-                    pipe.recv(timeout=5)  # not 121: the client's close comes at once
-                except npipe.PipeClosedError as error:
-                    assert error.winerror == 109
-        threads = [again_and_again(serve) for _ in range(2)]
+                if pipe.recv(timeout=5) == b"mine":
+                    until_closed(pipe)
+        if "serve_async" in globals():
+            threads = [again_and_again(lambda: asyncio.run(serve_async()))]
+        else:
+            listener = npipe.listen(name)
+            threads = [again_and_again(serve) for _ in range(2)]
+        while not npipe.list_pipes():
+            time.sleep(0.01)
         print("ready", flush=True)
-        storm(150)
+        storm(100)
         print("stormed", flush=True)
         sys.stdin.readline()
         all_over(threads)
@@ -229,18 +268,24 @@ def test_peers_are_told_of_each_close_at_once_whatever_forks_meanwhile(child: St
         child,
         textwrap.dedent(STORM)
         + textwrap.dedent("""
+        import select
+        turns = 0
         def call():
+            global turns
+            turns += 1
             with npipe.connect(name, timeout=10) as pipe:
                 pipe.send(b"mine")
             with npipe.connect(name, timeout=10) as pipe:
                 pipe.send(b"your turn")
+                assert select.select([pipe], [], [], 5)[0], "not told"
                 try:
-                    pipe.recv(timeout=5)
+                    pipe.recv(timeout=0)
                 except npipe.PipeClosedError as error:
                     assert error.winerror == 109
         threads = [again_and_again(call) for _ in range(2)]
         storm(100)
         all_over(threads)
+        assert turns > 20, turns
         print("fine", flush=True)
         sys.stdin.readline()
         end()
@@ -323,57 +368,49 @@ def test_child_has_nothing_of_what_other_threads_were_doing(child: Start, name: 
     assert worker.wait() == 0
 
 
-def crowd_of_the_dead(name: str) -> None:
-    """A pipe's folder as 128 owners leave it who were killed: to bury them takes some time, with the folder's lock."""
-    parsed = parse_name(name)
-    folder = Path(os.environ["NPIPE_ROOT"]) / parsed.folder
-    folder.mkdir(mode=0o700)
-    page = bytearray(1056 + 128 * 32)
-    struct.pack_into("<7I", page, 0, 0x4650504E, 1, 4, 3, 255, 50, 0)
-    for slot in range(128):
-        struct.pack_into("<QIIII8x", page, 1056 + 32 * slot, slot + 1, 1, 1, 1, 0)
-        (folder / f"s{slot + 1:016x}").touch()  # which refuses, as a dead one's does
-    (folder / "pipe").write_bytes(page)
-    (folder / "lock").touch()
+def bring_the_dead(name: str) -> None:
+    """Puts 127 owners who were killed beside the living one: to bury them takes time, with the lock."""
+    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
+    with (folder / "pipe").open("r+b") as page:
+        for number in range(1, 128):
+            page.seek(1056 + 32 * number)
+            page.write(struct.pack("<QIIII8x", number, 1, 1, 1, 0))
+            (folder / f"s{number:016x}").touch()  # which refuses, as a dead one's does
 
 
-def test_fork_in_the_middle_of_a_sweep_leaves_no_lock_behind(child: Start, name: str, root: Path) -> None:
-    root.mkdir(mode=0o700)
-    count = 60
-    for number in range(count):
-        crowd_of_the_dead(f"{name}-{number}")
-    worker = program(
-        child,
-        """
-        left = list(range(int(sys.argv[2])))
-        def sweep():
-            while left:
-                try:
-                    npipe.connect(f"{name}-{left[-1]}")
-                except npipe.PipeNotFoundError:
-                    left.pop()
-        thread = threading.Thread(target=sweep)
-        thread.start()
-        while left:
-            fork()
-        thread.join()
-        print("swept", len(children), flush=True)
-        sys.stdin.readline()
-        end()
-        """,
-        name,
-        str(count),
-    )
-    said = worker.line(60).split()
-    assert said[0] == "swept"
-    assert int(said[1]) > count / 4, "hardly a fork met a sweep"
-    began = time.monotonic()
-    for number in range(count):
-        npipe.listen(f"{name}-{number}").close()
-    assert time.monotonic() - began < 3
-    assert list(root.iterdir()) == []
-    worker.say("end")
-    assert worker.line() == "ended"
+def test_fork_in_the_middle_of_a_sweep_leaves_no_lock_behind(child: Start, name: str) -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(npipe.listen(f"{name}-{number}", max_instances=4)) for number in range(40)]
+        for listener in listeners:
+            bring_the_dead(listener.name)
+        worker = program(
+            child,
+            """
+            root = Path(os.environ["NPIPE_ROOT"])
+            swept = False
+            def sweep():
+                global swept
+                while len(list(root.glob("*/s*"))) > len(list(root.iterdir())):
+                    npipe.list_pipes()
+                swept = True
+            thread = threading.Thread(target=sweep)
+            thread.start()
+            while not swept:
+                fork()
+            thread.join()
+            print("swept", flush=True)
+            sys.stdin.readline()
+            end()
+            """,
+            name,
+        )
+        assert worker.line(60) == "swept"
+        began = time.monotonic()
+        for listener in listeners:  # with a limit, so that the lock is needed
+            npipe.listen(listener.name, max_instances=4, exclusive=False).close()
+        assert time.monotonic() - began < 2
+        worker.say("end")
+        assert worker.line() == "ended"
 
 
 def test_listener_that_is_closed_refuses_at_once_and_its_backlog_is_told(child: Start, name: str) -> None:
