@@ -1,4 +1,4 @@
-"""A process that has the lock of a pipe's folder, and is stopped: nobody hangs, and each call says what is the matter."""
+"""A process that has the lock of a pipe's folder, and is stopped: nobody hangs, and each call says what is wrong."""
 
 from __future__ import annotations
 
