@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Child]
 
 COMMON = """
-    import asyncio, contextlib, multiprocessing, os, pty, signal, socket, struct, sys, threading, time, npipe
+    import asyncio, contextlib, ctypes, multiprocessing, os, pty, signal, socket, struct, sys, threading, time, npipe
     from pathlib import Path
 
     name = sys.argv[1]
@@ -42,6 +42,7 @@ COMMON = """
 
     def live():
         # What a child does: nothing, for as long as its parent lives, and without its parent's standard output.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         signal.alarm(60)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0), os.dup2(null, 1), os.close(null)
@@ -380,7 +381,7 @@ def bring_the_dead(name: str) -> None:
 
 def test_fork_in_the_middle_of_a_sweep_leaves_no_lock_behind(child: Start, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(npipe.listen(f"{name}-{number}", max_instances=4)) for number in range(40)]
+        listeners = [stack.enter_context(npipe.listen(f"{name}-{number}", max_instances=4)) for number in range(20)]
         for listener in listeners:
             bring_the_dead(listener.name)
         worker = program(
@@ -397,6 +398,7 @@ def test_fork_in_the_middle_of_a_sweep_leaves_no_lock_behind(child: Start, name:
             thread.start()
             while not swept:
                 fork()
+                time.sleep(0.002)
             thread.join()
             print("swept", flush=True)
             sys.stdin.readline()

@@ -72,6 +72,7 @@ class _Poller:
         self._signalled = False
         socket = handle.poll_socket()
         self._epoll = select.epoll()  # from here on __del__ closes what there is, also when the next call finds no room
+        _pollers.add(self)
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
         self._epoll.register(self._event, select.EPOLLIN)
@@ -101,6 +102,17 @@ class _Poller:
     def __del__(self) -> None:
         if hasattr(self, "_epoll"):
             self.close()  # of a pipe that nobody closed
+
+
+_pollers: weakref.WeakSet[_Poller] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for poller in _pollers:
+        poller.close()  # the pipes are the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Ending:
