@@ -49,10 +49,12 @@ cdef extern from "engine/objects.h" nogil:
     np_thread *np_thread_self()
     np_thread *np_thread_find(int64_t)
     uint32_t np_threads_cancel(const np_handle *)
-    void np_call_begin(np_thread *, np_handle *, np_wait *)
-    void np_call_end(np_thread *)
-    void np_call_begin_named(np_thread *, np_wait *)
-    void np_call_end_named(np_thread *)
+    struct np_call:
+        pass
+    np_call np_call_begin(np_thread *, np_handle *, np_wait *)
+    void np_call_end(np_thread *, const np_call *)
+    uint32_t np_call_begin_named(np_thread *, np_wait *)
+    void np_call_end_named(np_thread *, uint32_t)
     bint np_thread_cancel(np_thread *, np_handle **)
     void np_thread_ref(np_thread *)
     void np_thread_unref(np_thread *)

@@ -373,7 +373,7 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
     cdef c_bool abandoned
     objects[0] = operation.event.object if operation.event is not None else operation.file.object
     cdef np_thread *thread = own_thread()
-    np_call_begin(thread, handle, &wait)
+    cdef np_call outer = np_call_begin(thread, handle, &wait)
     try:
         while np_async_code(operation.async) == NP_IO_PENDING:
             with nogil:
@@ -382,7 +382,7 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
                 np_async_cancel(operation.async)
                 raise_interrupted(function)
     finally:
-        np_call_end(thread)
+        np_call_end(thread, &outer)
     return np_async_code(operation.async)
 
 

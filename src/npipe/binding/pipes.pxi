@@ -190,14 +190,14 @@ def wait_for_pipe(str root, str folder, str display, timeout_ms):
     cdef np_wait wait = wait_ms(timeout_ms)
     cdef bint use_default = (int(timeout_ms) & 0xFFFFFFFF) == 0
     cdef np_thread *thread
-    cdef uint32_t code
+    cdef uint32_t code, outer
     if use_default:
         wait.deadline = NP_FOREVER
     thread = own_thread()
-    np_call_begin_named(thread, &wait)
+    outer = np_call_begin_named(thread, &wait)
     with nogil:
         code = np_wait_named(where, use_default, &wait, &thread.breakable, NULL)
-    np_call_end_named(thread)
+    np_call_end_named(thread, outer)
     if code == NP_INTERRUPTED:
         raise_interrupted("WaitNamedPipe")
     return code
@@ -213,6 +213,7 @@ def ConnectNamedPipe(hPipe, overlapped=None):
     cdef PipeTarget pipe = pipe_of(hPipe, "ConnectNamedPipe")
     cdef np_handle *handle = pipe.valid("ConnectNamedPipe")
     cdef np_wait wait
+    cdef np_call outer
     cdef Operation operation
     cdef uint32_t code
     if given is not None:
@@ -233,9 +234,9 @@ def ConnectNamedPipe(hPipe, overlapped=None):
         np_hold(handle)
         try:
             with nogil:
-                np_call_begin(np_thread_self(), handle, &wait)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_connect(handle, &wait)
-                np_call_end(np_thread_self())
+                np_call_end(np_thread_self(), &outer)
         finally:
             if not pipe.overlapped:
                 pipe.leave()
@@ -371,6 +372,7 @@ cdef uint32_t begin_write(OVERLAPPED overlapped, PipeTarget pipe, data, str func
 cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32_t *count, str function) except? 0xFFFFFFFE:
     cdef np_handle *handle = pipe.valid(function)
     cdef np_wait wait = only_try()
+    cdef np_call outer
     cdef uint32_t code
     if not pipe.overlapped:
         pipe.enter(function)
@@ -379,9 +381,9 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
         if code == NP_WOULD_WAIT:
             wait = blocking_wait()
             with nogil:
-                np_call_begin(np_thread_self(), handle, &wait)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_read(handle, buffer, size, count, &wait)
-                np_call_end(np_thread_self())
+                np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()
@@ -457,6 +459,7 @@ def WriteFile(hFile, data, ol=None):
     cdef Buffer view
     cdef uint32_t code, count = 0, size
     cdef np_wait wait
+    cdef np_call outer
     if type(target) is not PipeTarget:
         return write_other(target, data, overlapped)
     pipe = <PipeTarget>target
@@ -474,9 +477,9 @@ def WriteFile(hFile, data, ol=None):
         if code == NP_WOULD_WAIT:
             wait = blocking_wait()
             with nogil:
-                np_call_begin(np_thread_self(), handle, &wait)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_write(handle, view.view.buf, size, &count, &wait)
-                np_call_end(np_thread_self())
+                np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()
@@ -555,6 +558,7 @@ def FlushFileBuffers(hFile):
     cdef PipeTarget pipe
     cdef np_handle *handle
     cdef np_wait wait
+    cdef np_call outer
     cdef uint32_t code
     if target.kind == "file":
         (<FileTarget>target).file.flush()
@@ -566,9 +570,9 @@ def FlushFileBuffers(hFile):
         pipe.enter("FlushFileBuffers")
     try:
         with nogil:
-            np_call_begin(np_thread_self(), handle, &wait)
+            outer = np_call_begin(np_thread_self(), handle, &wait)
             code = np_flush(handle, &wait)
-            np_call_end(np_thread_self())
+            np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()

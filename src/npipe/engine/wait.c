@@ -195,20 +195,19 @@ uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const st
 
 /* ---- Ending a poll from outside */
 
-void np_breakable_begin(struct np_breakable *breakable, uint32_t call)
+uint32_t np_breakable_begin(struct np_breakable *breakable, uint32_t call)
 {
     pthread_mutex_lock(&breakable->lock);
+    uint32_t outer = breakable->call;
     breakable->call = call;
     breakable->socket = -1;
     pthread_mutex_unlock(&breakable->lock);
+    return outer;
 }
 
-void np_breakable_end(struct np_breakable *breakable)
+void np_breakable_end(struct np_breakable *breakable, uint32_t outer)
 {
-    pthread_mutex_lock(&breakable->lock);
-    breakable->call = 0;
-    breakable->socket = -1;
-    pthread_mutex_unlock(&breakable->lock);
+    np_breakable_begin(breakable, outer);
 }
 
 void np_breakable_poll(struct np_breakable *breakable, int socket)

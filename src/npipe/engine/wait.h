@@ -26,8 +26,9 @@ struct np_breakable {
     _Atomic uint32_t *cancel; /* np_wait's */
 };
 
-void np_breakable_begin(struct np_breakable *breakable, uint32_t call);
-void np_breakable_end(struct np_breakable *breakable);
+/* The number of the call that waits by it already, and goes on when this one has ended; 0: none. */
+uint32_t np_breakable_begin(struct np_breakable *breakable, uint32_t call);
+void np_breakable_end(struct np_breakable *breakable, uint32_t outer);
 /* Which socket is polled from now on; -1: none. */
 void np_breakable_poll(struct np_breakable *breakable, int socket);
 /* Sets the wait's `cancel` and ends its poll. False: nobody waits. */
