@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "async.h"
+#include "fds.h"
 #include "pair.h"
 #include "registry.h"
 
@@ -60,8 +61,7 @@ static void hear_all(int socket)
     uint8_t bytes[4096];
     int fd;
     while (np_receive_message(socket, bytes, sizeof bytes, &fd) > 0)
-        if (fd >= 0)
-            close(fd);
+        np_fd_close(fd);
 }
 
 /* A visitor to the pipe, as np_pipe_accept makes it. */
@@ -151,8 +151,7 @@ static void be_answered(const uint8_t *data, size_t size)
             np_write(&handle, bytes, sizeof bytes, &count, &only_try);
             np_link_unref(link);
         }
-        if (got_fd >= 0)
-            close(got_fd);
+        np_fd_close(got_fd);
         if (got <= 0)
             break;
     }
