@@ -543,7 +543,8 @@ static void after_fork_in_child(void)
     np_process.free_watch = UINT32_MAX;
 }
 
-static void install_hooks(void)
+/* From the start: also a process that only asks for pipes has descriptors and locks in its hands. */
+__attribute__((constructor)) static void install_hooks(void)
 {
     np_process.pid = (uint32_t)getpid();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -552,8 +553,6 @@ static void install_hooks(void)
 
 uint32_t np_process_start(void)
 {
-    static pthread_once_t hooks = PTHREAD_ONCE_INIT;
-    pthread_once(&hooks, install_hooks);
     uint32_t code = NP_OK;
     pthread_mutex_lock(&np_process.lock);
     if (np_process.running)
