@@ -335,7 +335,7 @@ def test_child_has_nothing_of_what_other_threads_were_doing(child: Start, name: 
         import npipe.aio
         threads = [again_and_again(work) for work in (call, call, others)]
         found = []
-        for _ in range(150):
+        for _ in range(40):
             r, w = os.pipe()
             pid = os.fork()
             if pid == 0:
@@ -376,8 +376,8 @@ def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
             child,
             textwrap.dedent(STORM)
             + textwrap.dedent("""
-            threads = [again_and_again(npipe.list_pipes), again_and_again(lambda: npipe.wait(name, timeout=5))]
-            for _ in range(150):
+            threads = [again_and_again(lambda: npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])), again_and_again(lambda: npipe.wait(name, timeout=5))]
+            for _ in range(40):
                 pid = os.fork()
                 if pid == 0:
                     signal.alarm(10)
@@ -385,7 +385,8 @@ def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
                         with contextlib.suppress(FileNotFoundError):
                             target = os.readlink(f"/proc/self/fd/{fd}")
                             assert not target.startswith(("socket:", os.environ["NPIPE_ROOT"])), target
-                    assert npipe.list_pipes()
+                    # Not list_pipes, which asks libc for users' names: its own locks may be another thread's here.
+                    assert npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])
                     npipe.wait(name, timeout=5)
                     os._exit(0)
                 assert os.waitpid(pid, 0)[1] == 0
