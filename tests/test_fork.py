@@ -108,6 +108,7 @@ def test_child_has_no_descriptor_and_no_mapping_of_the_parents_pipes(child: Star
         listener = npipe.listen(name)
         client = npipe.connect(name)
         server = listener.accept()
+        client.fileno(), server.fileno()
         def use():
             maps = open("/proc/self/maps").read()
             return len(os.listdir("/proc/self/fd")) - before - 1, maps.count("memfd:npipe")

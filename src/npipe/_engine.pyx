@@ -152,9 +152,18 @@ cdef class Handle:
         self.max_message_size = LARGEST
         self.name = ""
 
+    def __del__(self):
+        # Not in __dealloc__: the interpreter may be given up only while others can still get hold of this object (a weak reference).
+        cdef np_handle *handle = self.handle
+        if handle != NULL:
+            np_hold(handle)
+            with nogil:
+                np_close(handle, False)
+                np_free(handle)
+
     def __dealloc__(self):
         if self.handle != NULL:
-            np_close(self.handle, False)
+            np_let_go(self.handle)
             np_free(self.handle)
 
     # ---- Opening and closing
@@ -162,15 +171,21 @@ cdef class Handle:
     @classmethod
     def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance, uint32_t type,
                uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota, uint32_t default_timeout_ms,
-               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3, bint overlapped=False):
-        """CreateNamedPipe: a new, listening instance (SEMANTICS §2)."""
+               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3, bint overlapped=False, timeout=None):
+        """CreateNamedPipe: a new, listening instance (SEMANTICS §2).
+
+        `timeout` is for another process that has the lock of the pipe's folder: PipeTimeoutError (121), or, after 3 seconds in any
+        case, PipeResourceError (1450).
+        """
         cdef Handle self = cls.__new__(cls)
         cdef _Where place = place_of(root, folder, display)
         cdef np_create_options options
+        cdef np_wait wait = wait_until(timeout)
         cdef char why[NP_WHY_SIZE]
         cdef uint32_t code
         cdef np_where *where = &place.where
         why[0] = 0
+        options.wait = &wait
         self.name = name
         options.access = access
         options.first_instance = first_instance
@@ -256,16 +271,17 @@ cdef class Handle:
             raise failure(code, self.name, "listening again")
         return fresh
 
-    def another(self):
-        """A new, listening instance of the same pipe with the attributes of this one (CreateNamedPipe, SEMANTICS §2)."""
+    def another(self, timeout=None):
+        """A new, listening instance of the same pipe with the attributes of this one (CreateNamedPipe, SEMANTICS §2). `timeout` as in create."""
         cdef Handle fresh = Handle.__new__(Handle)
         cdef np_handle *handle = self.valid()
+        cdef np_wait wait = wait_until(timeout)
         cdef uint32_t code
         fresh.name = self.name
         fresh.max_message_size = self.max_message_size
         np_hold(handle)  # see connect
         with nogil:
-            code = np_create_another(handle, &fresh.handle)
+            code = np_create_another(handle, &wait, &fresh.handle)
             np_free(handle)
         if code != NP_OK:
             raise failure(code, self.name, "creating an instance")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -51,6 +50,7 @@ class Listener(Generic[P]):
         self._transport = transport
         self._name = name
         self._options = options
+        self._creation = threading.Lock()  # one thread at a time creates, which may have to wait; before the other one
         self._lock = threading.Lock()  # for the fields below
         self._closed = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
@@ -72,7 +72,8 @@ class Listener(Generic[P]):
         A client that has come and gone already is handed out if it left something to read, and else passed over
         (ERROR_NO_DATA, 232, is no error here; nor is ERROR_PIPE_CONNECTED, 535). Raises PipeTimeoutError (121),
         PipeClosedError (109: the listener is closed), PipeResourceError (4, 8, 1450: no descriptors or memory for
-        another instance; what is connected stays so). Follows ConnectNamedPipe, SEMANTICS §3.2.
+        another instance, or another process keeps the lock of the pipe's folder for more than 3 seconds; what is
+        connected stays so). Follows ConnectNamedPipe, SEMANTICS §3.2.
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -86,17 +87,43 @@ class Listener(Generic[P]):
         """Return the instance that listens; at the limit wait until there may be one."""
         while True:
             seen = self._transport.instances_closed()
-            with self._lock:
-                self._check_open()
-                if self._listening is None:
-                    with contextlib.suppress(PipeBusyError):
-                        self._listening = self._create()
-                if self._listening is not None:
-                    return self._listening
+            instance = self._instance(deadline)
+            if instance is not None:
+                return instance
             try:
                 self._transport.wait_instance_closed(self._name, seen, _left(deadline))
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
+
+    def _instance(self, deadline: float | None) -> ServerEnd | None:
+        """Return the instance that listens, made if need be; None at the limit."""
+        with self._lock:
+            self._check_open()
+            if self._listening is not None:
+                return self._listening
+        # Without that lock: another process may have the folder's, and nobody who closes is to wait for it.
+        left = _left(deadline)
+        if not self._creation.acquire(timeout=-1 if left is None else left):
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
+        try:
+            with self._lock:
+                self._check_open()
+                if self._listening is not None:
+                    return self._listening
+            try:
+                made = self._transport.create(self._name, self._options, first_instance=False, timeout=_left(deadline))
+            except PipeBusyError:
+                made = None
+            with self._lock:
+                if made is not None and not self._closed and self._listening is None:
+                    self._listening, made = made, None
+                instance = self._listening
+            if made is not None:
+                made.close_handle()  # closed meanwhile, or a pipe that was closed has left its place
+            self._check_open()
+            return instance
+        finally:
+            self._creation.release()
 
     def _connected(self, instance: ServerEnd, deadline: float | None) -> P | None:
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
@@ -131,9 +158,6 @@ class Listener(Generic[P]):
         except PipeError:
             return None
 
-    def _create(self) -> ServerEnd:
-        return self._transport.create(self._name, self._options, first_instance=False)
-
     def _release(self, instance: ServerEnd, discard: bool) -> None:
         """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
         with self._lock:
@@ -152,6 +176,7 @@ class Listener(Generic[P]):
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
+        self._creation = threading.Lock()
         self._closed = True
         self._listening = None
 
@@ -268,7 +293,8 @@ def listen(
 
     Raises PipeAccessError (5: the name is taken, by whatever process, or exists with another direction; the root
     folder cannot be trusted), PipeBusyError (231: the name has all the instances it may have), PipeNameError (123, 3),
-    PipeArgumentError (87), PipeResourceError (4, 8, 1450). Follows CreateNamedPipe, SEMANTICS §2.
+    PipeArgumentError (87), PipeResourceError (4, 8, 1450; the last also if another process, which may be stopped, keeps
+    the lock of the pipe's folder for more than 3 seconds). Follows CreateNamedPipe, SEMANTICS §2.
     """
     parsed = parse_name(name)
     if parsed.host is not None:

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "check.h"
+#include "fds.h"
 #include "handle.h"
 #include "rx.h"
 #include "tx.h"
@@ -36,7 +37,7 @@ static inline void open_pair(struct pair *pair, uint32_t type, uint32_t quota)
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0);
     server->socket = sockets[0];
     CHECK_EQUAL(np_link_accept(fd, sockets[1], &client), NP_OK);
-    close(fd);
+    np_fd_close(fd);
     attach_handle(&pair->server, server, true);
     attach_handle(&pair->client, client, false);
 }

@@ -40,7 +40,7 @@ static void a_header_with_any_word_wrong_is_refused(void)
     }
     CHECK_EQUAL(np_link_accept(fd, -1, &link), NP_OK);
     np_link_unref(link);
-    close(fd);
+    np_fd_close(fd);
     np_link_unref(server);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "async.h"
+#include "fds.h"
 #include "pair.h"
 #include "registry.h"
 
@@ -59,9 +60,8 @@ static void hear_all(int socket)
 {
     uint8_t bytes[4096];
     int fd;
-    while (np_receive_message(socket, bytes, sizeof bytes, &fd, false) > 0)
-        if (fd >= 0)
-            close(fd);
+    while (np_receive_message(socket, bytes, sizeof bytes, &fd) > 0)
+        np_fd_close(fd);
 }
 
 /* A visitor to the pipe, as np_pipe_accept makes it. */
@@ -138,7 +138,7 @@ static void be_answered(const uint8_t *data, size_t size)
     char why[NP_WHY_SIZE];
     for (int i = 0; i < 8; i++) {
         struct npw_answer answer;
-        ssize_t got = np_receive_message(ends[1], &answer, sizeof answer, &got_fd, false);
+        ssize_t got = np_receive_message(ends[1], &answer, sizeof answer, &got_fd);
         uint32_t code = np_answer_code(got, &answer, why);
         struct np_link *link;
         if (got_fd >= 0 && code == NP_OK && np_link_accept(got_fd, -1, &link) == NP_OK) {
@@ -151,8 +151,7 @@ static void be_answered(const uint8_t *data, size_t size)
             np_write(&handle, bytes, sizeof bytes, &count, &only_try);
             np_link_unref(link);
         }
-        if (got_fd >= 0)
-            close(got_fd);
+        np_fd_close(got_fd);
         if (got <= 0)
             break;
     }

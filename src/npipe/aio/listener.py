@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
@@ -12,7 +12,15 @@ from npipe.aio._iterating import UntilClosed
 from npipe.aio._loops import current
 from npipe.aio.opening import place
 from npipe.aio.pipe import MessagePipe, StreamPipe, deadline_of, pipe_of
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import (
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeNameError,
+    PipeResourceError,
+    PipeTimeoutError,
+    WinError,
+)
 from npipe.names import parse_name
 from npipe.options import (
     Direction,
@@ -41,6 +49,8 @@ P = TypeVar("P", MessagePipe, StreamPipe)
 _MESSAGE = 4
 _READ_MESSAGE = 2
 _ACCEPTS_AT_ONCE = 16
+_LOCKED_PATIENCE = 3.0  # seconds, as the engine's
+_LOCKED_PAUSE = 0.01  # seconds; nothing tells that the lock of a pipe's folder is free
 
 
 class ListenOptions:
@@ -67,8 +77,8 @@ class ListenOptions:
         self.default_timeout_ms = default_timeout_ms(default_timeout)
         self.rule: AccessRule = parse_security(security).resolve()
 
-    def create(self, name: PipeName, *, first_instance: bool) -> _engine.PolledHandle:
-        """Create an instance, which listens from now on."""
+    def create(self, name: PipeName, *, first_instance: bool, timeout: float | None = None) -> _engine.PolledHandle:
+        """Create an instance, which listens from now on. `timeout`: for another process with the folder's lock."""
         return _engine.PolledHandle.create(
             *place(name),
             name.path,
@@ -84,6 +94,7 @@ class ListenOptions:
             uids=self.rule.uids,
             gids=self.rule.gids,
             allowed=self.rule.access,
+            timeout=timeout,
         )
 
 
@@ -102,6 +113,7 @@ class Listener(Generic[P]):
         self._closed = False
         self._accepted_at_once = 0
         self._waits_for_room = False
+        self._locked_since: float | None = None  # time.monotonic; another process had the folder's lock when last tried
         self._listening: _engine.PolledHandle | None = options.create(name, first_instance=exclusive)
         self._acceptor = _engine.Acceptor(*place(name))
         self._waker: Waker = loop.waker(self._acceptor.fileno(), self._wake)
@@ -139,17 +151,33 @@ class Listener(Generic[P]):
             if instance is not self._listening:
                 continue
             self._accepted_at_once = 0
+            if self._locked_since is not None:
+                await self._loop.pause(_LOCKED_PAUSE)
+                if deadline is None or time.monotonic() < deadline:
+                    continue
             if not await self._waker.wait(deadline):
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
 
     def _instance(self) -> _engine.PolledHandle | None:
         """Return the instance that listens; None at the limit, and the acceptor then tells when there may be one."""
         self._check_open()
+        locked_since, self._locked_since = self._locked_since, None
         if self._listening is None:
             seen = _engine.closed_instances()
-            with contextlib.suppress(PipeBusyError):
-                self._listening = self._options.create(self._name, first_instance=False)
-            if self._listening is None:
+            try:
+                self._listening = self._options.create(self._name, first_instance=False, timeout=0)
+            except PipeTimeoutError as error:  # the loop is not to wait for it
+                self._locked_since = time.monotonic() if locked_since is None else locked_since
+                if time.monotonic() - self._locked_since > _LOCKED_PATIENCE:
+                    self._locked_since = None
+                    raise PipeResourceError(
+                        WinError.NO_SYSTEM_RESOURCES,
+                        self.name,
+                        "waiting for a client",
+                        f"another process has had the lock of the pipe's folder for {_LOCKED_PATIENCE:.0f} seconds; "
+                        "it may be stopped",
+                    ) from error
+            except PipeBusyError:
                 self._acceptor.await_room(seen)
                 self._waits_for_room = True
         if self._listening is not None and self._waits_for_room:
@@ -170,7 +198,7 @@ class Listener(Generic[P]):
                 self._listening = instance.replace_polled()
                 return None
         try:
-            self._listening = instance.another_polled()
+            self._listening = instance.another_polled(0)
         except PipeError:
             self._listening = None  # the next accept says why, if it is still so
         pipe = pipe_of(instance, self._loop, message_mode=self._options.message_mode)

@@ -136,10 +136,10 @@ cdef class PolledHandle(Handle):
         fresh.adopt(self.replace(discard))
         return fresh
 
-    def another_polled(self):
+    def another_polled(self, timeout=None):
         """`another`, for a handle of this kind."""
         cdef PolledHandle fresh = PolledHandle.__new__(PolledHandle)
-        fresh.adopt(self.another())
+        fresh.adopt(self.another(timeout))
         return fresh
 
     def wake(self):

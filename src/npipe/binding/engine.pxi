@@ -51,9 +51,6 @@ cdef extern from "engine/wait.h" nogil:
         const uint32_t *cancel
     struct np_breakable:
         pass
-    void np_breakable_begin(np_breakable *)
-    void np_breakable_end(np_breakable *)
-    bint np_break(np_breakable *)
 
 cdef extern from "engine/op.h" nogil:
     struct np_op:
@@ -85,6 +82,7 @@ cdef extern from "engine/handle.h" nogil:
         uint32_t default_timeout_ms
         np_access_rule rule
         bint overlapped
+        const np_wait *wait
     struct np_open_options:
         uint32_t access
         bint hold
@@ -100,13 +98,14 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_connect(np_handle *, const np_wait *)
     uint32_t np_disconnect(np_handle *)
     uint32_t np_replace(np_handle *, bint, np_handle **)
-    uint32_t np_create_another(np_handle *, np_handle **)
+    uint32_t np_create_another(np_handle *, const np_wait *, np_handle **)
     uint32_t np_closed_seq()
     uint32_t np_wait_closed(const np_where *, uint32_t, const np_wait *)
     void np_wake_closed()
     uint32_t np_open(const np_where *, const np_open_options *, const np_wait *, np_handle **, char *)
     uint32_t np_wait_named(const np_where *, bint, const np_wait *, np_breakable *, char *)
     void np_close(np_handle *, bint)
+    void np_let_go(np_handle *)
     void np_free(np_handle *)
     void np_hold(np_handle *)
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)

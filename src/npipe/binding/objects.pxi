@@ -35,8 +35,6 @@ cdef extern from "engine/objects.h" nogil:
     struct np_thread:
         uint64_t id
         np_object object
-        uint32_t cancel
-        np_handle *blocked
         np_breakable breakable
     struct np_async
     struct np_apc:
@@ -51,7 +49,13 @@ cdef extern from "engine/objects.h" nogil:
     np_thread *np_thread_self()
     np_thread *np_thread_find(int64_t)
     uint32_t np_threads_cancel(const np_handle *)
-    void np_wake_thread(np_thread *)
+    struct np_call:
+        pass
+    np_call np_call_begin(np_thread *, np_handle *, np_wait *)
+    void np_call_end(np_thread *, const np_call *)
+    uint32_t np_call_begin_named(np_thread *, np_wait *)
+    void np_call_end_named(np_thread *, uint32_t)
+    bint np_thread_cancel(np_thread *, np_handle **)
     void np_thread_ref(np_thread *)
     void np_thread_unref(np_thread *)
     np_object *np_object_new(int, bint, bint)

@@ -372,14 +372,17 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
     cdef uint32_t index, code
     cdef c_bool abandoned
     objects[0] = operation.event.object if operation.event is not None else operation.file.object
-    while np_async_code(operation.async) == NP_IO_PENDING:
-        with nogil:
-            block_in(handle)
-            code = np_wait_objects(objects, 1, False, False, &wait, &index, &abandoned)
-            block_in(NULL)
-        if code == NP_INTERRUPTED:
-            np_async_cancel(operation.async)
-            raise_interrupted(function)
+    cdef np_thread *thread = own_thread()
+    cdef np_call outer = np_call_begin(thread, handle, &wait)
+    try:
+        while np_async_code(operation.async) == NP_IO_PENDING:
+            with nogil:
+                code = np_wait_objects(objects, 1, False, False, &wait, &index, &abandoned)
+            if code == NP_INTERRUPTED:
+                np_async_cancel(operation.async)
+                raise_interrupted(function)
+    finally:
+        np_call_end(thread, &outer)
     return np_async_code(operation.async)
 
 

@@ -40,7 +40,7 @@ cdef class PipeTarget(Target):
 
     def __dealloc__(self):
         if self.handle != NULL:
-            np_close(self.handle, False)
+            np_let_go(self.handle)  # unless `shut` has closed it: with the interpreter, so without waiting
             np_free(self.handle)
 
     cdef np_handle *valid(self, str function) except NULL:
@@ -81,17 +81,13 @@ cdef class PipeTarget(Target):
 
 
 cdef np_wait blocking_wait() except *:
-    """For ever, but for Ctrl-C and CancelSynchronousIo."""
-    cdef np_wait wait = wait_ms(_INFINITE)
-    cdef np_thread *thread = own_thread()
-    wait.cancel = &thread.cancel
-    return wait
+    """For ever, but for Ctrl-C, and CancelSynchronousIo between np_call_begin and np_call_end."""
+    own_thread()  # there it is found
+    return wait_ms(_INFINITE)
 
 
 cdef int raise_interrupted(str function) except -1:
-    cdef np_thread *thread = own_thread()
     npipe_reraise()
-    thread.cancel = 0
     raise make_error(NP_OPERATION_ABORTED, function)
 
 
@@ -194,18 +190,16 @@ def wait_for_pipe(str root, str folder, str display, timeout_ms):
     cdef np_wait wait = wait_ms(timeout_ms)
     cdef bint use_default = (int(timeout_ms) & 0xFFFFFFFF) == 0
     cdef np_thread *thread
-    cdef uint32_t code
+    cdef uint32_t code, outer
     if use_default:
         wait.deadline = NP_FOREVER
     thread = own_thread()
-    wait.cancel = &thread.cancel
-    np_breakable_begin(&thread.breakable)
+    outer = np_call_begin_named(thread, &wait)
     with nogil:
         code = np_wait_named(where, use_default, &wait, &thread.breakable, NULL)
-    np_breakable_end(&thread.breakable)
+    np_call_end_named(thread, outer)
     if code == NP_INTERRUPTED:
         raise_interrupted("WaitNamedPipe")
-    thread.cancel = 0
     return code
 
 
@@ -219,6 +213,7 @@ def ConnectNamedPipe(hPipe, overlapped=None):
     cdef PipeTarget pipe = pipe_of(hPipe, "ConnectNamedPipe")
     cdef np_handle *handle = pipe.valid("ConnectNamedPipe")
     cdef np_wait wait
+    cdef np_call outer
     cdef Operation operation
     cdef uint32_t code
     if given is not None:
@@ -239,9 +234,9 @@ def ConnectNamedPipe(hPipe, overlapped=None):
         np_hold(handle)
         try:
             with nogil:
-                block_in(handle)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_connect(handle, &wait)
-                block_in(NULL)
+                np_call_end(np_thread_self(), &outer)
         finally:
             if not pipe.overlapped:
                 pipe.leave()
@@ -253,31 +248,17 @@ def ConnectNamedPipe(hPipe, overlapped=None):
     return noted(code)
 
 
-cdef void block_in(np_handle *handle) noexcept nogil:
-    """What this thread is blocked in, for CancelSynchronousIo."""
-    cdef np_thread *thread = np_thread_self()
-    if thread != NULL:
-        thread.blocked = handle
-        if handle == NULL:
-            thread.cancel = 0
-
-
 def cancel_synchronous_io(handle):
     """CancelSynchronousIo: ends the call that `handle`'s thread is blocked in; raises 1168 when there is none (SEMANTICS §10.2)."""
     cdef Target target = target_of(handle, "CancelSynchronousIo")
-    cdef np_thread *thread
     cdef np_handle *pipe
     if not isinstance(target, ThreadTarget):
         raise make_error(_INVALID_HANDLE, "CancelSynchronousIo")
-    thread = (<ThreadTarget>target).thread
-    if np_break(&thread.breakable):
-        return
-    pipe = thread.blocked
-    if pipe == NULL:
+    # A thread in a call refers to the pipe, and lets go of it with the interpreter, which is here.
+    if not np_thread_cancel((<ThreadTarget>target).thread, &pipe):
         raise make_error(NP_NOT_FOUND, "CancelSynchronousIo")
-    thread.cancel = 1
-    np_handle_cancel_blocked(pipe)
-    np_wake_thread(thread)
+    if pipe != NULL:
+        np_handle_cancel_blocked(pipe)
 
 
 cdef uint32_t cancel_blocked(np_handle *handle):
@@ -391,6 +372,7 @@ cdef uint32_t begin_write(OVERLAPPED overlapped, PipeTarget pipe, data, str func
 cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32_t *count, str function) except? 0xFFFFFFFE:
     cdef np_handle *handle = pipe.valid(function)
     cdef np_wait wait = only_try()
+    cdef np_call outer
     cdef uint32_t code
     if not pipe.overlapped:
         pipe.enter(function)
@@ -399,9 +381,9 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
         if code == NP_WOULD_WAIT:
             wait = blocking_wait()
             with nogil:
-                block_in(handle)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_read(handle, buffer, size, count, &wait)
-                block_in(NULL)
+                np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()
@@ -477,6 +459,7 @@ def WriteFile(hFile, data, ol=None):
     cdef Buffer view
     cdef uint32_t code, count = 0, size
     cdef np_wait wait
+    cdef np_call outer
     if type(target) is not PipeTarget:
         return write_other(target, data, overlapped)
     pipe = <PipeTarget>target
@@ -494,9 +477,9 @@ def WriteFile(hFile, data, ol=None):
         if code == NP_WOULD_WAIT:
             wait = blocking_wait()
             with nogil:
-                block_in(handle)
+                outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_write(handle, view.view.buf, size, &count, &wait)
-                block_in(NULL)
+                np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()
@@ -575,6 +558,7 @@ def FlushFileBuffers(hFile):
     cdef PipeTarget pipe
     cdef np_handle *handle
     cdef np_wait wait
+    cdef np_call outer
     cdef uint32_t code
     if target.kind == "file":
         (<FileTarget>target).file.flush()
@@ -586,9 +570,9 @@ def FlushFileBuffers(hFile):
         pipe.enter("FlushFileBuffers")
     try:
         with nogil:
-            block_in(handle)
+            outer = np_call_begin(np_thread_self(), handle, &wait)
             code = np_flush(handle, &wait)
-            block_in(NULL)
+            np_call_end(np_thread_self(), &outer)
     finally:
         if not pipe.overlapped:
             pipe.leave()

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "registry.h"
 
 #define ANSWER_PATIENCE_NS INT64_C(10000000000) /* for an owner that has been stopped */
@@ -34,6 +35,7 @@ struct call {
     struct npw_answer answer;
     bool told; /* NP_RETRY was the owner's word, or came after he had held the request: not just a hang-up */
     int socket, segment;
+    uint32_t forks;  /* np_forks when they were made: in the handler of a signal this may have become a child, where they are closed */
     struct np_credentials owner;
     bool keep;           /* the pipe was opened before: its segments are kept, and one that was is offered */
     struct np_kept kept; /* the offer, segment NULL: none */
@@ -42,6 +44,12 @@ struct call {
 static bool interrupted(const struct np_wait *wait)
 {
     return wait->interrupted && wait->interrupted(wait->context);
+}
+
+/* The request was the parent's. This process's own call begins anew. */
+static bool has_forked(const struct call *call)
+{
+    return call->forks != np_forks;
 }
 
 static bool has_answer(const void *what)
@@ -58,6 +66,8 @@ static uint32_t await_answer(struct call *call, int64_t deadline)
     if (interrupted(call->wait))
         return NP_INTERRUPTED;
     for (;;) {
+        if (has_forked(call))
+            return NP_RETRY;
         if (call->breakable)
             np_breakable_poll(call->breakable, call->socket);
         uint32_t code = np_cancelled(call->wait) ? NP_OK : np_socket_wait(call->socket, deadline);
@@ -97,18 +107,17 @@ uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
 /* Reads one answer: its code, or NP_RETRY when the owner hung up. */
 static uint32_t take_answer(struct call *call)
 {
-    if (call->segment >= 0)
-        close(call->segment); /* of an answer that was not the last */
-    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment, false), &call->answer,
+    np_fd_close(call->segment); /* of an answer that was not the last */
+    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment), &call->answer,
                           call->why);
 }
 
 static void hang_up(struct call *call)
 {
-    if (call->socket >= 0)
-        close(call->socket);
-    if (call->segment >= 0)
-        close(call->segment);
+    if (!has_forked(call)) {
+        np_hang_up(call->socket); /* a request that is held is withdrawn, whoever has duplicates of the socket */
+        np_fd_close(call->segment);
+    }
     call->socket = call->segment = -1;
 }
 
@@ -130,6 +139,8 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
             break;
         if (interrupted(call->wait))
             return NP_INTERRUPTED;
+        if (has_forked(call))
+            return NP_RETRY;
     }
     switch (call->socket) {
     case -ECONNREFUSED:
@@ -270,7 +281,7 @@ static void withdraw_offer(struct call *call)
     call->keep = false;
     call->request.flags &= ~(uint32_t)NPW_KEEP;
     memset(call->request.offer, 0, sizeof call->request.offer);
-    if (call->kept.segment)
+    if (call->kept.segment && !has_forked(call))
         np_kept_refused(&call->kept);
     call->kept.segment = NULL;
 }
@@ -322,18 +333,20 @@ static uint32_t ask_remembered(struct call *call)
     hang_up(call);
     if (code != NP_OK && code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
         return code;
+    if (has_forked(call))
+        return code;
     np_remember_nothing();
     return NP_RETRY;
 }
 
 /* Puts the request to the owners in turn, until one says something definite. With a request that is to be held,
- * each is first asked without holding it, if there are several. */
-static uint32_t ask_owners(struct call *call)
+ * each is first asked without holding it, if there are several. NP_RETRY: has_forked. */
+static uint32_t try_owners(struct call *call)
 {
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
     int dirfd;
     uint32_t known = ask_remembered(call);
-    if (known != NP_RETRY)
+    if (known != NP_RETRY || has_forked(call))
         return known;
     for (int vanished = 0; vanished < MOST_VANISHED;) {
         uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
@@ -353,6 +366,8 @@ static uint32_t ask_owners(struct call *call)
             if (code == NP_OK)
                 break;
             hang_up(call);
+            if (has_forked(call))
+                return code;
             dead_ones += dead;
             gone += code == NP_RETRY && !dead;
             told += code == NP_RETRY && call->told;
@@ -371,13 +386,15 @@ static uint32_t ask_owners(struct call *call)
                 settled = code != NP_RETRY && code != NP_FILE_NOT_FOUND;
                 if (code != NP_OK)
                     hang_up(call);
+                if (has_forked(call))
+                    return code;
                 if (code == NP_RETRY && !dead)
                     break;
             }
         }
-        close(dirfd);
+        np_fd_close(dirfd);
         if (dead_ones)
-            np_folder_sweep(call->where->root, call->where->folder);
+            np_folder_sweep(call->where->root, call->where->folder, true);
         if (settled)
             return code;
         if (busy && !(flags & NPW_HOLD))
@@ -388,10 +405,25 @@ static uint32_t ask_owners(struct call *call)
             return NP_SEM_TIMEOUT;
         if (np_cancelled(call->wait) || interrupted(call->wait))
             return NP_INTERRUPTED; /* owners that answer at once let nobody sleep */
+        if (has_forked(call))
+            return NP_RETRY;
         /* An owner went away while we asked, or told us to look again: who is there now? */
         vanished = told || busy ? 0 : vanished + 1;
     }
     return NP_FILE_NOT_FOUND; /* what is in the folder is no pipe: nobody there says a word */
+}
+
+static uint32_t ask_owners(struct call *call)
+{
+    for (;;) {
+        uint32_t code = try_owners(call);
+        if (code != NP_RETRY)
+            return code;
+        call->forks = np_forks;
+        code = np_process_start();
+        if (code != NP_OK)
+            return code;
+    }
 }
 
 static struct call new_call(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why)
@@ -404,6 +436,7 @@ static struct call new_call(const struct np_where *where, const struct np_wait *
         .why = why,
         .socket = -1,
         .segment = -1,
+        .forks = np_forks,
     };
 }
 
@@ -426,8 +459,7 @@ static uint32_t client_handle(struct call *call, const struct np_open_options *o
         return code;
     }
     link->keep = keep;
-    if (call->segment >= 0)
-        close(call->segment);
+    np_fd_close(call->segment);
     struct np_handle *handle = np_handle_new();
     if (handle) {
         handle->root = strdup(call->where->root);
@@ -525,17 +557,17 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
         } message;
         bool answered = np_send_message(socket, &call.request, sizeof call.request, -1) > 0 &&
                         np_socket_wait(socket, wait.deadline) == NP_OK;
-        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
-        if (answered && fd >= 0)
-            close(fd);
+        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd) : -1;
+        if (answered)
+            np_fd_close(fd);
         if (got >= (ssize_t)sizeof message.answer && message.answer.magic == NPW_MAGIC && message.answer.version == NPW_VERSION) {
             code = message.answer.code;
             if (code == NP_OK && message.answer.queried_id == id)
                 *instances = message.answer.instances; /* else the pipe has gone, and this is another of its name */
         }
-        close(socket);
+        np_hang_up(socket);
     }
-    close(dirfd);
+    np_fd_close(dirfd);
     return code;
 }
 
@@ -562,10 +594,9 @@ static bool query_listing(int dirfd, struct np_listing *listing, bool *dead, int
         struct np_credentials owner;
         bool answered = np_peer_credentials(socket, false, &owner) && np_leads_home(folder_uid, owner.uid) &&
                         np_send_message(socket, &request, sizeof request, -1) > 0 && np_socket_wait(socket, deadline) == NP_OK;
-        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd, false) : -1;
-        if (fd >= 0)
-            close(fd);
-        close(socket);
+        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd) : -1;
+        np_fd_close(fd);
+        np_hang_up(socket);
         if (!answered && (*patience -= np_now() - began) < LEAST_PATIENCE_NS)
             *patience = LEAST_PATIENCE_NS;
         if (got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
@@ -590,7 +621,7 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
         return code;
     DIR *list = fdopendir(rootfd);
     if (!list) {
-        close(rootfd);
+        np_fd_close(rootfd);
         return NP_NOT_ENOUGH_MEMORY;
     }
     bool wanted = true;
@@ -598,19 +629,20 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
     for (struct dirent *entry; wanted && (entry = readdir(list));) {
         if (entry->d_name[0] == '.')
             continue;
-        int dirfd = openat(rootfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        np_fds_hold();
+        int dirfd = np_fd_made(openat(rootfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (dirfd < 0)
             continue; /* not a pipe's folder, or not for us */
         struct np_listing listing;
         bool dead;
         bool found = query_listing(dirfd, &listing, &dead, &patience);
-        close(dirfd);
+        np_fd_close(dirfd);
         if (dead)
-            np_folder_sweep(root, entry->d_name);
+            np_folder_sweep(root, entry->d_name, true);
         if (found)
             wanted = each(context, &listing);
     }
-    closedir(list);
+    np_fd_close_list(list);
     return NP_OK;
 }
 
@@ -624,7 +656,7 @@ static void drop_owner(struct np_owner *owner)
             break;
         }
     np_watch_remove(owner->watch, owner->socket);
-    close(owner->socket);
+    np_hang_up(owner->socket);
     free(owner);
 }
 
@@ -684,9 +716,9 @@ bool np_watch_owners(const struct np_where *where)
         int socket = np_socket_connect(dirfd, names[i], np_now());
         alive = socket != -ECONNREFUSED && socket != -ENOENT;
         if (socket >= 0 && !watch_owner(socket))
-            close(socket); /* without descriptors or memory his end is noticed later */
+            np_hang_up(socket); /* without descriptors or memory his end is noticed later */
     }
-    close(dirfd);
+    np_fd_close(dirfd);
     return alive;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "handle.h"
 
 void np_say(char *why, const char *format, ...)
@@ -67,7 +68,8 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
         np_say(why, "the root folder %s is a symbolic link of uid %u", root, (unsigned)named.st_uid);
         return NP_ACCESS_DENIED;
     }
-    int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    np_fds_hold();
+    int fd = np_fd_made(open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0) {
         if (errno != ENOENT || create)
             np_say(why, "the root folder %s cannot be opened: %s", root, strerror(errno));
@@ -78,17 +80,51 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
         np_say(why, "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o; it has to belong to you or root, "
                     "and only they may write to it, or it needs the sticky bit",
                root, (unsigned)status.st_uid, (unsigned)status.st_mode & 07777);
-        close(fd);
+        np_fd_close(fd);
         return NP_ACCESS_DENIED;
     }
     *result = fd;
     return NP_OK;
 }
 
-void np_folder_lock(const struct np_folder *folder)
+bool np_folder_try_lock(const struct np_folder *folder)
 {
-    while (flock(folder->lockfd, LOCK_EX) != 0 && errno == EINTR)
-        ;
+    int code;
+    do
+        code = flock(folder->lockfd, LOCK_EX | LOCK_NB);
+    while (code != 0 && errno == EINTR);
+    return code == 0 || errno != EWOULDBLOCK; /* where files cannot be locked at all one goes without */
+}
+
+#define LOCK_PATIENCE_NS INT64_C(3000000000)
+#define FIRST_PAUSE_NS 50000
+#define LONGEST_PAUSE_NS 10000000
+
+uint32_t np_lock_pause(struct np_lock_wait *state, const struct np_wait *wait, char *why)
+{
+    int64_t now = np_now();
+    if (state->since == 0)
+        *state = (struct np_lock_wait){.since = now, .pause = FIRST_PAUSE_NS};
+    if (wait && np_expired(wait)) {
+        np_say(why, "another process has the lock of the pipe's folder");
+        return NP_SEM_TIMEOUT;
+    }
+    if (now - state->since >= LOCK_PATIENCE_NS) {
+        np_say(why, "another process has had the lock of the pipe's folder for %d seconds; it may be stopped",
+               (int)(LOCK_PATIENCE_NS / 1000000000));
+        return NP_NO_SYSTEM_RESOURCES;
+    }
+    if (wait && (np_cancelled(wait) || (wait->interrupted && wait->interrupted(wait->context))))
+        return NP_INTERRUPTED;
+    int64_t until = now + state->pause;
+    if (wait && wait->deadline < until)
+        until = wait->deadline;
+    if (state->pause < LONGEST_PAUSE_NS)
+        state->pause += state->pause / 2;
+    _Atomic uint32_t nobody_moves_it = 0;
+    /* A signal ends the pause, and is asked for before the next one, or by the call that has the lock then. */
+    (void)np_futex_wait(&nobody_moves_it, 0, UINT32_MAX, until);
+    return NP_OK;
 }
 
 void np_folder_unlock(const struct np_folder *folder)
@@ -100,11 +136,32 @@ void np_folder_close(struct np_folder *folder)
 {
     if (folder->page)
         munmap(folder->page, sizeof *folder->page);
+    /* The lock belongs to the open file: a duplicate in a child would keep it beyond a close. */
     if (folder->lockfd >= 0)
-        close(folder->lockfd);
-    if (folder->dirfd >= 0)
-        close(folder->dirfd);
+        np_folder_unlock(folder);
+    np_fd_close(folder->lockfd);
+    np_fd_close(folder->dirfd);
+    np_folder_forget(folder);
+}
+
+void np_folder_forget(struct np_folder *folder)
+{
     *folder = (struct np_folder){.dirfd = -1, .lockfd = -1};
+}
+
+static struct npf_page *map_page(int fd)
+{
+    void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED)
+        return NULL;
+    (void)madvise(page, sizeof(struct npf_page), MADV_DONTFORK); /* as np_segment_map */
+    return page;
+}
+
+static int open_in(int dirfd, const char *name, int flags)
+{
+    np_fds_hold();
+    return np_fd_made(openat(dirfd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600));
 }
 
 /* Whether the locked file is still the one in the folder, and the folder still the one below the root: another
@@ -137,7 +194,7 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
         np_say(why, "the pipe's folder cannot be made: %s", strerror(errno));
         return code_of_errno(errno);
     }
-    folder->dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    folder->dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     if (folder->dirfd < 0) {
         if (errno == ENOENT)
             return NP_RETRY;
@@ -150,32 +207,29 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
                (unsigned)status.st_mode & 07777);
         return NP_ACCESS_DENIED;
     }
-    folder->lockfd = openat(folder->dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    folder->lockfd = open_in(folder->dirfd, "lock", O_RDWR | O_CREAT);
     if (folder->lockfd < 0) {
         if (errno == ENOENT)
             return NP_RETRY; /* removed under us */
         np_say(why, "the pipe's folder cannot be locked: %s", strerror(errno));
         return code_of_errno(errno);
     }
-    np_folder_lock(folder);
+    if (!np_folder_try_lock(folder))
+        return NP_WOULD_WAIT;
     if (!still_there(rootfd, name, folder))
         return NP_RETRY;
     if (shared)
         fchmod(folder->dirfd, 0755);
-    int fd = openat(folder->dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = open_in(folder->dirfd, "pipe", O_RDWR | O_CREAT);
     int error = fd < 0 ? errno : page_size(fd);
     if (error) {
         np_say(why, "the pipe's page cannot be made: %s", strerror(error));
-        if (fd >= 0)
-            close(fd);
+        np_fd_close(fd);
         return code_of_errno(error);
     }
-    void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
-    if (page == MAP_FAILED)
-        return NP_NOT_ENOUGH_MEMORY;
-    folder->page = page;
-    return NP_OK;
+    folder->page = map_page(fd);
+    np_fd_close(fd);
+    return folder->page ? NP_OK : NP_NOT_ENOUGH_MEMORY;
 }
 
 uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct np_folder *folder, char *why)
@@ -190,7 +244,7 @@ uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct
         if (code != NP_OK)
             np_folder_close(folder);
     } while (code == NP_RETRY);
-    close(rootfd);
+    np_fd_close(rootfd);
     return code;
 }
 
@@ -202,8 +256,7 @@ void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE])
 bool np_socket_is_dead(int dirfd, const char *name)
 {
     int fd = np_socket_connect(dirfd, name, np_now());
-    if (fd >= 0)
-        close(fd);
+    np_hang_up(fd);
     return fd == -ECONNREFUSED || fd == -ENOENT;
 }
 
@@ -218,7 +271,7 @@ bool np_socket_is_dying(int dirfd, const char *name)
         return false;
     /* The living wait for a request; the dead hang up. */
     bool hung_up = np_socket_wait(fd, np_now() + DYING_NS) == NP_OK;
-    close(fd);
+    np_hang_up(fd);
     return hung_up;
 }
 
@@ -232,16 +285,22 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id)
         if (id == 0 || id == own_id || !np_socket_is_dead(folder->dirfd, name))
             continue;
         unlinkat(folder->dirfd, name, 0);
-        atomic_store_explicit(&page->slot[i].id, 0, memory_order_release);
+        np_slot_leave(&page->slot[i], id);
     }
+}
+
+void np_slot_leave(struct npf_slot *slot, uint64_t id)
+{
+    /* Release, as whoever takes it next acquires. It may be another one's by now, if others have taken its owner for dead. */
+    atomic_compare_exchange_strong_explicit(&slot->id, &id, 0, memory_order_release, memory_order_relaxed);
 }
 
 static DIR *open_list(int dirfd)
 {
-    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_in(dirfd, ".", O_RDONLY | O_DIRECTORY);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
-    if (!list && fd >= 0)
-        close(fd);
+    if (!list)
+        np_fd_close(fd);
     return list;
 }
 
@@ -268,45 +327,42 @@ bool np_folder_remove(const char *root, const char *name, const struct np_folder
             for (struct dirent *entry; (entry = readdir(list));)
                 if (entry->d_name[0] == 's' || strncmp(entry->d_name, "draft-", 6) == 0)
                     unlinkat(folder->dirfd, entry->d_name, 0);
-            closedir(list);
+            np_fd_close_list(list);
         }
         unlinkat(folder->dirfd, "pipe", 0);
         unlinkat(folder->dirfd, "lock", 0); /* last: without it nobody else can be inside */
         gone = unlinkat(rootfd, name, AT_REMOVEDIR) == 0;
     }
-    close(rootfd);
+    np_fd_close(rootfd);
     return gone;
 }
 
-void np_folder_sweep(const char *root, const char *name)
+bool np_folder_sweep(const char *root, const char *name, bool dying)
 {
     struct np_folder folder = {.dirfd = -1, .lockfd = -1};
     int rootfd = -1;
     if (np_root_open(root, false, &rootfd, NULL) != NP_OK)
-        return;
-    folder.dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return true;
+    folder.dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     struct stat status;
     if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && status.st_uid == geteuid())
-        folder.lockfd = openat(folder.dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        folder.lockfd = open_in(folder.dirfd, "lock", O_RDWR | O_CREAT);
     char names[NPF_SLOTS][NPF_SOCKET_SIZE];
-    uint32_t count = folder.dirfd >= 0 ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
+    uint32_t count = folder.dirfd >= 0 && dying ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
     for (uint32_t i = 0; i < count; i++)
         (void)np_socket_is_dying(folder.dirfd, names[i]); /* gives him the time to be dead */
-    if (folder.lockfd >= 0 && flock(folder.lockfd, LOCK_EX | LOCK_NB) == 0 && still_there(rootfd, name, &folder)) {
-        int fd = openat(folder.dirfd, "pipe", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd >= 0 && page_size(fd) == 0) {
-            void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-            if (page != MAP_FAILED) {
-                folder.page = page;
-                np_folder_bury(&folder, 0);
-                np_folder_remove(root, name, &folder);
-            }
+    bool locked = folder.lockfd < 0 || np_folder_try_lock(&folder);
+    if (locked && folder.lockfd >= 0 && still_there(rootfd, name, &folder)) {
+        int fd = open_in(folder.dirfd, "pipe", O_RDWR | O_CREAT);
+        if (fd >= 0 && page_size(fd) == 0 && (folder.page = map_page(fd))) {
+            np_folder_bury(&folder, 0);
+            np_folder_remove(root, name, &folder);
         }
-        if (fd >= 0)
-            close(fd);
+        np_fd_close(fd);
     }
-    close(rootfd);
+    np_fd_close(rootfd);
     np_folder_close(&folder);
+    return locked;
 }
 
 uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why)
@@ -315,12 +371,12 @@ uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *wh
     uint32_t code = np_root_open(root, false, &rootfd, why);
     if (code != NP_OK)
         return code;
-    *dirfd = openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    *dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     if (*dirfd < 0)
         code = errno == ENOTDIR || errno == ELOOP ? NP_ACCESS_DENIED : code_of_errno(errno);
     if (code == NP_ACCESS_DENIED)
         np_say(why, "the pipe's folder may not be entered: %s", strerror(errno));
-    close(rootfd);
+    np_fd_close(rootfd);
     return code;
 }
 
@@ -333,6 +389,6 @@ uint32_t np_folder_sockets(int dirfd, char (*names)[NPF_SOCKET_SIZE], uint32_t m
     for (struct dirent *entry; count < max && (entry = readdir(list));)
         if (entry->d_name[0] == 's' && strlen(entry->d_name) == 17)
             memcpy(names[count++], entry->d_name, 18);
-    closedir(list);
+    np_fd_close_list(list);
     return count;
 }

@@ -10,6 +10,7 @@
 
 #include "layout.h"
 #include "platform.h"
+#include "wait.h"
 
 #define NPF_MAGIC UINT32_C(0x4650504e) /* "NPPF" */
 #define NPF_VERSION 1
@@ -47,17 +48,36 @@ struct np_folder {
 uint32_t np_root_open(const char *root, bool create, int *fd, char *why);
 
 /* Opens (making it if need be) and locks the folder; undone by np_folder_close. The page is mapped and may be
- * all zero. `shared`: other users may look for the socket. */
+ * all zero. `shared`: other users may look for the socket. NP_WOULD_WAIT: somebody else has the lock. */
 uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct np_folder *folder, char *why);
-void np_folder_lock(const struct np_folder *folder);
+/* False: somebody else has it. Nobody waits for it with anything in his hands: see np_lock_pause. */
+bool np_folder_try_lock(const struct np_folder *folder);
 void np_folder_unlock(const struct np_folder *folder);
+/* Unlocks it too. */
 void np_folder_close(struct np_folder *folder);
+/* In a forked child: it is the parent's, whose lock it leaves alone. */
+void np_folder_forget(struct np_folder *folder);
+
+/* Waiting for the lock. Another process holds it, for microseconds; but it may be stopped in that moment, and then for ever. flock()
+ * has no time-out, and no event tells that such a lock is free, but a thread that sleeps in flock() itself, in the hands of the process
+ * that holds it. So it is tried, then again after pauses from 50 us to 10 ms: by a thread that has no other lock, nor the interpreter,
+ * and that answers to signals and its deadline, and for LOCK_PATIENCE_NS at most. */
+struct np_lock_wait {
+    int64_t since; /* 0: it has not waited yet */
+    int64_t pause;
+};
+/* NP_OK: try again. NP_INTERRUPTED; NP_SEM_TIMEOUT: wait's deadline is over (NP_TRY: it always is); NP_NO_SYSTEM_RESOURCES: the bound is.
+ * `wait` NULL: only the bound. */
+uint32_t np_lock_pause(struct np_lock_wait *state, const struct np_wait *wait, char *why);
 /* With the lock: forgets owners that are dead. */
 void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 /* With the lock: removes the folder if nobody is in it. Whether it has gone. */
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
-/* For whoever found only dead owners: takes away what they left, if it is his to do so. */
-void np_folder_sweep(const char *root, const char *name);
+/* With the lock or without: an owner's slot is free, if it is still his. */
+void np_slot_leave(struct npf_slot *slot, uint64_t id);
+/* For whoever found only dead owners: takes away what they left, if it is his to do so. False: somebody else has the lock.
+ * `dying`: gives those who are just dying the time to be dead. */
+bool np_folder_sweep(const char *root, const char *name, bool dying);
 
 /* Opens the folder of an existing pipe for looking only: NP_OK, NP_FILE_NOT_FOUND, NP_ACCESS_DENIED. */
 uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why);

@@ -86,12 +86,16 @@ struct np_create_options {
     uint32_t default_timeout_ms;
     struct np_access_rule rule;
     bool overlapped; /* the handle may have overlapped operations */
+    /* While another process has the lock of the pipe's folder: until when, and by what it is interrupted. NULL: the bound of
+     * np_lock_pause alone, which holds in any case. */
+    const struct np_wait *wait;
 };
 
-/* CreateNamedPipe (SEMANTICS 2). */
+/* CreateNamedPipe (SEMANTICS 2). NP_SEM_TIMEOUT, NP_NO_SYSTEM_RESOURCES (and why), NP_INTERRUPTED: another process has the lock of the
+ * pipe's folder, see np_lock_pause. */
 uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **handle, char *why);
-/* Another instance like `handle`, which is open: the next one to listen. */
-uint32_t np_create_another(struct np_handle *handle, struct np_handle **fresh);
+/* Another instance like `handle`, which is open: the next one to listen. `wait` as in np_create_options. */
+uint32_t np_create_another(struct np_handle *handle, const struct np_wait *wait, struct np_handle **fresh);
 /* ConnectNamedPipe (SEMANTICS 3.2): NP_OK, 535, 536 (NOWAIT), 232, 1, ... */
 uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait);
 uint32_t np_disconnect(struct np_handle *handle);
@@ -118,8 +122,12 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
 uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
                        char *why);
 
-/* Ends everything on the handle. With `discard` the peer loses what it has not read yet. */
+/* Ends everything on the handle. With `discard` the peer loses what it has not read yet. If it was the pipe's last instance here, the
+ * pipe has gone for everybody when this returns; its folder too, unless another process has that locked for 100 ms and more: then the
+ * native thread removes it when that is over. */
 void np_close(struct np_handle *handle, bool discard);
+/* The same without these 100 ms, for whoever must not wait. */
+void np_let_go(struct np_handle *handle);
 /* Frees a closed handle as soon as all who hold it have freed it. */
 void np_free(struct np_handle *handle);
 void np_hold(struct np_handle *handle);

@@ -131,7 +131,6 @@ void np_kept_release(void)
 
 void np_kept_after_fork(void)
 {
-    pthread_mutex_init(&lock, NULL); /* held over the fork by the thread that is here, and taken again below */
-    np_kept_forget(NPL_SERVER);
-    np_kept_forget(NPL_CLIENT);
+    pthread_mutex_init(&lock, NULL); /* held over the fork by the thread that is here */
+    memset(kept_segments, 0, sizeof kept_segments); /* their mappings are the parent's alone (np_segment_map) */
 }

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fds.h"
+
 /* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
  * payload with one byte of header, so twice the quota is enough; a ring that is larger is
  * faster (layout.h, docs/design.md). */
@@ -55,12 +57,42 @@ uint64_t np_link_size(const struct np_link_shape *shape)
     return NPL_HEADER_SIZE + ring_capacity(shape->quota[0]) + ring_capacity(shape->quota[1]);
 }
 
+static struct np_link *links; /* guarded by np_fds_hold, so that a fork finds the list in order */
+
 static struct np_link *new_link(void)
 {
     struct np_link *link = calloc(1, sizeof *link);
-    if (link)
-        link->socket = -1;
+    if (!link)
+        return NULL;
+    link->socket = -1;
+    np_fds_hold();
+    link->next = links;
+    if (links)
+        links->previous = link;
+    links = link;
+    np_fds_release();
     return link;
+}
+
+static void free_link(struct np_link *link)
+{
+    np_fds_hold();
+    if (link->previous)
+        link->previous->next = link->next;
+    else
+        links = link->next;
+    if (link->next)
+        link->next->previous = link->previous;
+    np_fds_release();
+    free(link);
+}
+
+void np_links_after_fork(void)
+{
+    for (struct np_link *link = links; link; link = link->next) {
+        atomic_fetch_or_explicit(&link->alert, NP_ALERT_FORKED, memory_order_relaxed);
+        link->socket = -1;
+    }
 }
 
 /* Fills in the header of a segment that is all zero there, before it is shared. */
@@ -97,13 +129,13 @@ uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **resu
     *fd = np_segment_create(link->size);
     if (*fd < 0) {
         uint32_t code = errno == EMFILE || errno == ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NOT_ENOUGH_MEMORY;
-        free(link);
+        free_link(link);
         return code;
     }
     link->segment = np_segment_map(*fd, link->size);
     if (!link->segment) {
-        close(*fd);
-        free(link);
+        np_fd_close(*fd);
+        free_link(link);
         return NP_NOT_ENOUGH_MEMORY;
     }
     link->token = np_random();
@@ -169,7 +201,7 @@ static uint32_t accept_segment(struct np_link *link, int socket)
                  link->size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
     if (!sound) {
         np_segment_unmap(link->segment, link->size);
-        free(link);
+        free_link(link);
         return NP_INVALID_DATA;
     }
     link->socket = socket;
@@ -194,7 +226,7 @@ uint32_t np_link_accept(int fd, int socket, struct np_link **result)
     link->size = size;
     link->segment = np_segment_map(fd, size);
     if (!link->segment) {
-        free(link);
+        free_link(link);
         return NP_NOT_ENOUGH_MEMORY;
     }
     uint32_t code = accept_segment(link, socket);
@@ -230,7 +262,9 @@ void np_link_unref(struct np_link *link)
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
+    bool peer_has_left = false;
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
+        peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
         const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0, 0};
         bool died = alert & NP_ALERT_GONE && atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
         if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
@@ -238,13 +272,15 @@ void np_link_unref(struct np_link *link)
         else
             np_kept_drop(&kept);
     }
-    if (link->socket >= 0)
-        close(link->socket);
+    if (peer_has_left)
+        np_fd_close(link->socket); /* there is nobody to tell: a system call less */
+    else
+        np_hang_up(link->socket);
     free(link->rx.stash);
     free(link->rx.back);
     free(link->unshared[0]);
     free(link->unshared[1]);
-    free(link);
+    free_link(link);
 }
 
 void np_link_wake_own(struct np_link *link)

@@ -126,6 +126,7 @@ struct np_link {
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
+    struct np_link *next, *previous; /* all of the process, with np_fds_hold */
     void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */
     struct np_rx rx;
     struct np_tx tx;
@@ -181,6 +182,8 @@ uint32_t np_link_accept(int fd, int socket, struct np_link **link);
 uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_link **link);
 void np_link_ref(struct np_link *link);
 void np_link_unref(struct np_link *link);
+/* In a forked child, whose parent's they are: says so in all of them, also those that only a thread's stack knows. */
+void np_links_after_fork(void);
 
 void np_link_alert(struct np_link *link, uint32_t bits);
 /* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. `waits`: the caller is one of

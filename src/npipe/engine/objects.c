@@ -109,16 +109,118 @@ struct np_thread *np_thread_find(int64_t tid)
     return thread;
 }
 
+/* ---- Calls that can be cancelled (CancelSynchronousIo). Only the thread itself moves `call` and `blocked`. */
+
+static void cancel_call(struct np_thread *thread, uint32_t call)
+{
+    /* Of two who cancel, one may have looked long ago: he does not take back what the other one has said. Release: the handle's word
+     * moves after it. */
+    uint32_t last = atomic_load_explicit(&thread->cancel, memory_order_relaxed);
+    while ((int32_t)(call - last) > 0 &&
+           !atomic_compare_exchange_weak_explicit(&thread->cancel, &last, call, memory_order_release, memory_order_relaxed))
+        continue;
+    np_wake_thread(thread);
+}
+
+/* Odd, and another one than ever before (or 2^31 calls ago). */
+static uint32_t next_call(struct np_thread *thread)
+{
+    return thread->number = (thread->number + 2) | 1;
+}
+
+static void publish_call(struct np_thread *thread, uint32_t call)
+{
+    thread->current.wait->call = call;
+    /* Releases, as in a sequence lock: who sees this handle sees that the call before is over, who sees the call sees the handle. */
+    atomic_store_explicit(&thread->blocked, thread->current.handle, memory_order_release);
+    atomic_store_explicit(&thread->call, call, memory_order_release);
+}
+
+/* The call that another one has begun in goes on, under a new number. */
+static void go_on(struct np_thread *thread)
+{
+    struct np_call *call = &thread->current;
+    call->cancelled = call->cancelled || np_cancelled(call->wait);
+    publish_call(thread, next_call(thread));
+    if (call->cancelled)
+        cancel_call(thread, call->wait->call);
+}
+
+struct np_call np_call_begin(struct np_thread *thread, struct np_handle *handle, struct np_wait *wait)
+{
+    struct np_call outer = thread->current;
+    outer.cancelled = outer.cancelled || (outer.wait && np_cancelled(outer.wait));
+    wait->cancel = &thread->cancel;
+    thread->current = (struct np_call){.wait = wait, .handle = handle};
+    publish_call(thread, next_call(thread));
+    return outer;
+}
+
+void np_call_end(struct np_thread *thread, const struct np_call *outer)
+{
+    thread->current = *outer;
+    if (outer->wait) {
+        go_on(thread);
+        return;
+    }
+    atomic_store_explicit(&thread->call, thread->number + 1, memory_order_release); /* even */
+    atomic_store_explicit(&thread->blocked, NULL, memory_order_release);
+}
+
+uint32_t np_call_begin_named(struct np_thread *thread, struct np_wait *wait)
+{
+    if (thread->current.wait)
+        thread->current.cancelled = thread->current.cancelled || np_cancelled(thread->current.wait);
+    wait->cancel = &thread->cancel;
+    wait->call = next_call(thread);
+    return np_breakable_begin(&thread->breakable, wait->call);
+}
+
+void np_call_end_named(struct np_thread *thread, uint32_t outer)
+{
+    np_breakable_end(&thread->breakable, outer);
+    if (thread->current.wait)
+        go_on(thread);
+}
+
+/* The call of the thread just now, 0: none, and its handle. */
+static uint32_t call_of(const struct np_thread *thread, struct np_handle **handle)
+{
+    for (;;) {
+        uint32_t call = atomic_load_explicit(&thread->call, memory_order_acquire);
+        *handle = atomic_load_explicit(&thread->blocked, memory_order_acquire);
+        /* Acquires, with their twins in np_call_begin: if the handle is a later call's, the number has moved. */
+        if (atomic_load_explicit(&thread->call, memory_order_acquire) == call)
+            return call % 2 ? call : 0;
+    }
+}
+
+bool np_thread_cancel(struct np_thread *thread, struct np_handle **handle)
+{
+    *handle = NULL;
+    if (np_break(&thread->breakable))
+        return true;
+    uint32_t call = call_of(thread, handle);
+    if (!call) {
+        *handle = NULL;
+        return false;
+    }
+    cancel_call(thread, call);
+    return true;
+}
+
 uint32_t np_threads_cancel(const struct np_handle *handle)
 {
     uint32_t count = 0;
     np_objects_lock();
-    for (struct np_thread *thread = threads; thread; thread = thread->next)
-        if (atomic_load_explicit(&thread->blocked, memory_order_acquire) == handle) {
-            atomic_store_explicit(&thread->cancel, 1, memory_order_release);
-            np_wake_thread(thread);
-            count++;
-        }
+    for (struct np_thread *thread = threads; thread; thread = thread->next) {
+        struct np_handle *blocked;
+        uint32_t call = call_of(thread, &blocked);
+        if (!call || blocked != handle)
+            continue;
+        cancel_call(thread, call);
+        count++;
+    }
     np_objects_unlock();
     return count;
 }

@@ -62,6 +62,13 @@ struct np_apc {
     uint64_t value;
 };
 
+/* A call that can be cancelled; wait NULL: none. */
+struct np_call {
+    struct np_wait *wait;
+    struct np_handle *handle;
+    bool cancelled; /* before another one began in it */
+};
+
 struct np_thread {
     struct np_thread *next, *previous; /* all that live */
     int64_t tid;                       /* the kernel's */
@@ -75,16 +82,30 @@ struct np_thread {
     struct np_object *owned; /* mutexes */
     struct np_spin spin;
     bool ended;
-    /* CancelSynchronousIo: what it is blocked in. */
-    _Atomic uint32_t cancel;
-    struct np_handle *_Atomic blocked;
-    struct np_breakable breakable; /* ... or WaitNamedPipe */
+    /* CancelSynchronousIo: the thread's calls that can be cancelled are numbered, and a cancel names the one that it has found. */
+    _Atomic uint32_t call;             /* odd: that call is under way; even: none is */
+    _Atomic uint32_t cancel;           /* np_wait's: the last one that was cancelled */
+    struct np_handle *_Atomic blocked; /* whose call it is */
+    struct np_call current;            /* this and the next are for the thread itself: the same call, */
+    uint32_t number;                   /* and the number that was given last */
+    struct np_breakable breakable;     /* ... or WaitNamedPipe */
 };
 
 /* The calling thread's; NULL: no memory. */
 struct np_thread *np_thread_self(void);
 /* The living thread with that number, with a reference; NULL: there is none that has used anything here. */
 struct np_thread *np_thread_find(int64_t tid);
+/* The calling thread begins a call on `handle` that may block, with `wait`, which can be cancelled from here on; and ends it. What it
+ * was in before (a signal's handler makes calls too) goes on then, and is handed from the one to the other. */
+struct np_call np_call_begin(struct np_thread *thread, struct np_handle *handle, struct np_wait *wait);
+void np_call_end(struct np_thread *thread, const struct np_call *outer);
+/* The same for a WaitNamedPipe; the number of the one that it was in before, or 0. */
+uint32_t np_call_begin_named(struct np_thread *thread, struct np_wait *wait);
+void np_call_end_named(struct np_thread *thread, uint32_t outer);
+/* CancelSynchronousIo: cancels the call that the thread is in. False: it is in none. If `*handle` is not NULL, np_handle_cancel_blocked
+ * is to follow; the caller sees to it that a thread in a call cannot free its handle meanwhile. A call that is over by then is not
+ * cancelled, nor is the one after it. */
+bool np_thread_cancel(struct np_thread *thread, struct np_handle **handle);
 /* CancelIoEx(h, NULL): tells those that are blocked in a call on the handle. Their number; np_handle_cancel_blocked follows. */
 uint32_t np_threads_cancel(const struct np_handle *handle);
 void np_thread_ref(struct np_thread *thread);

@@ -69,7 +69,7 @@ bool np_peer_credentials(int socket, bool with_groups, struct np_credentials *wh
 ssize_t np_send_message(int socket, const void *data, size_t size, int fd);
 /* One message; `fd` gets the descriptor that came with it or -1 (any further ones are closed).
  * The number of bytes, 0 at the end, or -errno. A message longer than `size` gives -EMSGSIZE. */
-ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wait);
+ssize_t np_receive_message(int socket, void *data, size_t size, int *fd);
 
 /* One byte, without what else np_send_message can do: for wakes. A full socket, or a peer that is gone, is no matter. */
 void np_socket_poke(int socket);

@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fds.h"
+
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59
 #endif
@@ -151,12 +153,13 @@ void np_futex_wake(_Atomic uint32_t *word, uint32_t bits)
 
 int np_segment_create(uint64_t size)
 {
-    int fd = memfd_create("npipe-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    np_fds_hold();
+    int fd = np_fd_made(memfd_create("npipe-link", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
         int error = errno;
-        close(fd);
+        np_fd_close(fd);
         errno = error;
         return -1;
     }
@@ -177,7 +180,12 @@ uint64_t np_segment_check(int fd)
 void *np_segment_map(int fd, uint64_t size)
 {
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return map == MAP_FAILED ? NULL : map;
+    if (map == MAP_FAILED)
+        return NULL;
+    /* A forked child does not get it: two processes must never act as one side. So nothing is unmapped there, not even what a thread
+     * had in its hands that is not there. */
+    (void)madvise(map, size, MADV_DONTFORK);
+    return map;
 }
 
 void np_segment_unmap(void *map, uint64_t size)
@@ -226,7 +234,7 @@ ssize_t np_send_message(int socket, const void *data, size_t size, int fd)
     return sent < 0 ? -errno : sent;
 }
 
-ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wait)
+ssize_t np_receive_message(int socket, void *data, size_t size, int *fd)
 {
     union {
         char bytes[CMSG_SPACE(4 * sizeof(int))];
@@ -240,9 +248,13 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
         .msg_controllen = sizeof control.bytes,
     };
     *fd = -1;
-    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
-    if (got < 0)
-        return -errno;
+    np_fds_hold();
+    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (got < 0) {
+        int error = errno;
+        np_fds_release();
+        return -error;
+    }
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
         if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
             continue;
@@ -250,15 +262,17 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd, bool wa
         for (size_t i = 0; i < count; i++) {
             int received;
             memcpy(&received, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
-            if (*fd < 0)
+            if (*fd >= 0)
+                close(received);
+            else if (np_fd_enter(received))
                 *fd = received;
             else
-                close(received);
+                message.msg_flags |= MSG_CTRUNC; /* as if there had been no room for it */
         }
     }
+    np_fds_release();
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        if (*fd >= 0)
-            close(*fd);
+        np_fd_close(*fd);
         *fd = -1;
         return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE;
     }
@@ -349,7 +363,8 @@ static bool socket_address(struct sockaddr_un *address, int dirfd, const char *n
 
 static int connect_to(const struct sockaddr_un *address, int64_t deadline)
 {
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    np_fds_hold();
+    int fd = np_fd_made(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
@@ -357,7 +372,7 @@ static int connect_to(const struct sockaddr_un *address, int64_t deadline)
     /* It waits only for room in the backlog: no event tells of that, but a blocking connect() with a time-out does. */
     if (errno != EAGAIN || fcntl(fd, F_SETFL, 0) != 0) {
         int error = errno;
-        close(fd);
+        np_fd_close(fd);
         return -error;
     }
     struct timeval limit = {.tv_sec = 0, .tv_usec = 0};
@@ -368,13 +383,13 @@ static int connect_to(const struct sockaddr_un *address, int64_t deadline)
         limit = (struct timeval){.tv_sec = left / SECOND, .tv_usec = (left % SECOND) / 1000};
         if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
             int error = errno;
-            close(fd);
+            np_fd_close(fd);
             return -error;
         }
     }
     if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
         int error = errno;
-        close(fd);
+        np_fd_close(fd);
         return -error;
     }
     return fd;
@@ -405,7 +420,8 @@ int np_socket_listen(int dirfd, const char *name, mode_t mode)
     snprintf(draft, sizeof draft, "draft-%s", name);
     if (!socket_address(&address, dirfd, draft))
         return -ENAMETOOLONG;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    np_fds_hold();
+    int fd = np_fd_made(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0)
         return -errno;
     bool bound = false;
@@ -419,7 +435,7 @@ failed:;
     int error = errno;
     if (bound)
         unlinkat(dirfd, draft, 0);
-    close(fd);
+    np_fd_close(fd);
     return -error;
 }
 

@@ -99,6 +99,7 @@ struct np_dial {
     struct np_kept kept;     /* segment NULL: none */
     uid_t folder_uid;        /* whose folder the socket is in */
     int socket, segment;
+    uint32_t forks;          /* np_forks when these were made */
     bool held, told; /* by the owner who is being asked */
     struct npw_answer answer;
     struct np_credentials owner;

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "registry.h"
 
 /* Guards the list, and `listed` of who is in it. A leaf: no other lock is taken while it is held. */
@@ -12,22 +13,32 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct np_acceptor *waiting_for_room;
 
 struct np_acceptor {
-    int event;
+    int event;      /* -1 in a child: it was the parent's */
     struct np_handle *handle; /* which tells when it has left the listening state; guarded by the process lock */
     bool listed;              /* to be told when an instance is closed */
     struct np_acceptor *next;
+    struct np_acceptor *next_of_all, *previous_of_all; /* with np_fds_hold */
 };
+
+static struct np_acceptor *acceptors;
 
 struct np_acceptor *np_acceptor_new(void)
 {
     struct np_acceptor *acceptor = calloc(1, sizeof *acceptor);
     if (!acceptor)
         return NULL;
-    acceptor->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    np_fds_hold();
+    acceptor->event = np_fd_made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (acceptor->event < 0) {
         free(acceptor);
         return NULL;
     }
+    np_fds_hold();
+    acceptor->next_of_all = acceptors;
+    if (acceptors)
+        acceptors->previous_of_all = acceptor;
+    acceptors = acceptor;
+    np_fds_release();
     return acceptor;
 }
 
@@ -139,14 +150,24 @@ void np_acceptor_free(struct np_acceptor *acceptor)
     forget_handle(acceptor);
     pthread_mutex_unlock(&np_process.lock);
     np_acceptor_forget_room(acceptor);
-    close(acceptor->event);
+    np_fd_close(acceptor->event);
+    np_fds_hold();
+    if (acceptor->previous_of_all)
+        acceptor->previous_of_all->next_of_all = acceptor->next_of_all;
+    else
+        acceptors = acceptor->next_of_all;
+    if (acceptor->next_of_all)
+        acceptor->next_of_all->previous_of_all = acceptor->previous_of_all;
+    np_fds_release();
     free(acceptor);
 }
 
 void np_acceptors_after_fork(void)
 {
     pthread_mutex_init(&lock, NULL); /* its holder is not here */
-    for (struct np_acceptor *acceptor = waiting_for_room; acceptor; acceptor = acceptor->next)
+    for (struct np_acceptor *acceptor = acceptors; acceptor; acceptor = acceptor->next_of_all) {
         acceptor->listed = false;
+        acceptor->event = -1;
+    }
     waiting_for_room = NULL;
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "registry.h"
 
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
@@ -17,6 +18,7 @@ struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, co
     if (!dial)
         return NULL;
     dial->dirfd = dial->socket = dial->segment = -1;
+    dial->forks = np_forks;
     dial->root = strdup(where->root);
     dial->folder = strdup(where->folder);
     dial->access = options->access;
@@ -33,9 +35,28 @@ struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, co
 
 static void close_descriptor(int *fd)
 {
-    if (*fd >= 0)
-        close(*fd);
+    np_fd_close(*fd);
     *fd = -1;
+}
+
+/* A request that is held is withdrawn, whoever has duplicates of the socket. */
+static void hang_up(struct np_dial *dial)
+{
+    np_hang_up(dial->socket);
+    dial->socket = -1;
+}
+
+/* In a child: what there is was the parent's, and is closed. Its own call, if it goes on with it, begins anew. */
+static bool heed_fork(struct np_dial *dial)
+{
+    if (dial->forks == np_forks)
+        return false;
+    dial->forks = np_forks;
+    dial->dirfd = dial->socket = dial->segment = -1;
+    dial->kept.segment = NULL;
+    dial->keep = dial->looked = dial->remembered = dial->held = dial->told = false;
+    memset(dial->request.offer, 0, sizeof dial->request.offer);
+    return true;
 }
 
 /* What was offered is not used again. */
@@ -51,9 +72,10 @@ static void withdraw_offer(struct np_dial *dial)
 
 void np_dial_free(struct np_dial *dial)
 {
+    heed_fork(dial);
     withdraw_offer(dial);
     close_descriptor(&dial->dirfd);
-    close_descriptor(&dial->socket);
+    hang_up(dial);
     close_descriptor(&dial->segment);
     free(dial->root);
     free(dial->folder);
@@ -119,7 +141,7 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
 {
     struct npw_answer *answer = &dial->answer;
     close_descriptor(&dial->segment);
-    ssize_t got = np_receive_message(dial->socket, answer, sizeof *answer, &dial->segment, false);
+    ssize_t got = np_receive_message(dial->socket, answer, sizeof *answer, &dial->segment);
     uint32_t code = np_answer_code(got, answer, why);
     if (code == NP_WOULD_WAIT)
         return code;
@@ -152,7 +174,7 @@ static uint32_t end_turn(struct np_dial *dial)
 {
     close_descriptor(&dial->dirfd);
     if (dial->dead)
-        np_folder_sweep(dial->root, dial->folder);
+        np_folder_sweep(dial->root, dial->folder, true);
     if (dial->busy && !(dial->flags & NPW_HOLD))
         return NP_PIPE_BUSY;
     if (!dial->busy && !dial->gone)
@@ -178,6 +200,11 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
 {
     const struct np_where where = {.root = dial->root, .folder = dial->folder};
     struct np_remembered found;
+    if (heed_fork(dial)) {
+        uint32_t code = np_process_start();
+        if (code != NP_OK)
+            return code;
+    }
     if (!dial->looked && dial->request.kind == NPW_OPEN && np_remembered(&where, &found)) {
         dial->remembered = true;
         dial->folder_uid = found.folder_uid;
@@ -223,7 +250,7 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
             np_remember(&where, dial->names[dial->next], dial->answer.pipe_id);
         if (code == NP_OK)
             return code;
-        close_descriptor(&dial->socket);
+        hang_up(dial);
         close_descriptor(&dial->segment);
         if (first_of_all && code == NP_RETRY)
             continue;
@@ -239,6 +266,8 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
 
 uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *why)
 {
+    if (dial->forks != np_forks)
+        return NP_BROKEN_PIPE; /* the parent's */
     bool sent = dial->segment >= 0, again = dial->answer.reused && dial->kept.segment;
     if (sent == again) {
         np_say(why, "the server sent no segment, or one too many");

@@ -9,6 +9,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "fds.h"
+
 struct np_process np_process = {
     .create_lock = PTHREAD_MUTEX_INITIALIZER,
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -118,37 +120,101 @@ static void alarm_has_rung(void)
 
 #define EVENTS 64
 
-/* A folder whose owner has died: this process may be the only one that comes by to clean up. */
+/* A folder whose owner has died, or has gone while somebody else had its lock: this process may be the only one that comes by to clean
+ * up. */
 struct sweep {
     struct sweep *next;
     char *root, *folder;
+    bool dying;         /* he may be just dying */
+    int64_t due, pause; /* not before that; since when it was locked, how long till the next attempt */
 };
 
-static void plan_sweep(struct sweep **sweeps, const struct np_handle *handle)
+#define FIRST_SWEEP_PAUSE_NS 10000000
+#define LONGEST_SWEEP_PAUSE_NS 1000000000
+
+static void plan_sweep(struct sweep **sweeps, const char *root, const char *folder, bool dying)
 {
     for (struct sweep *item = *sweeps; item; item = item->next)
-        if (strcmp(item->folder, handle->folder) == 0 && strcmp(item->root, handle->root) == 0)
+        if (strcmp(item->folder, folder) == 0 && strcmp(item->root, root) == 0) {
+            item->dying = item->dying || dying;
             return;
+        }
     struct sweep *sweep = calloc(1, sizeof *sweep);
     if (!sweep)
         return; /* no memory: whoever comes next to the name cleans up */
-    sweep->root = strdup(handle->root);
-    sweep->folder = strdup(handle->folder);
+    sweep->root = strdup(root);
+    sweep->folder = strdup(folder);
+    sweep->dying = dying;
+    if (!sweep->root || !sweep->folder) {
+        free(sweep->root);
+        free(sweep->folder);
+        free(sweep);
+        return;
+    }
     sweep->next = *sweeps;
     *sweeps = sweep;
 }
 
+static void append_sweeps(struct sweep **sweeps, struct sweep *more)
+{
+    while (*sweeps)
+        sweeps = &(*sweeps)->next;
+    *sweeps = more;
+}
+
+/* Takes out those that are due, with the process lock held. */
+static struct sweep *due_sweeps(int64_t now)
+{
+    struct sweep *due = NULL;
+    for (struct sweep **place = &np_process.sweeps; *place;) {
+        struct sweep *sweep = *place;
+        if (sweep->due > now) {
+            np_alarm(sweep->due);
+            place = &sweep->next;
+            continue;
+        }
+        *place = sweep->next;
+        sweep->next = due;
+        due = sweep;
+    }
+    return due;
+}
+
+/* The native thread's, without a lock. Where somebody has the folder's lock it comes again: he may be stopped, and this process may
+ * be the last one that knows. */
 static void do_sweeps(struct sweep *sweeps)
 {
+    struct sweep *again = NULL;
     while (sweeps) {
         struct sweep *sweep = sweeps;
         sweeps = sweep->next;
-        if (sweep->root && sweep->folder)
-            np_folder_sweep(sweep->root, sweep->folder);
-        free(sweep->root);
-        free(sweep->folder);
-        free(sweep);
+        if (np_folder_sweep(sweep->root, sweep->folder, sweep->dying)) {
+            free(sweep->root);
+            free(sweep->folder);
+            free(sweep);
+            continue;
+        }
+        sweep->pause = sweep->pause == 0 ? FIRST_SWEEP_PAUSE_NS : 2 * sweep->pause;
+        if (sweep->pause > LONGEST_SWEEP_PAUSE_NS)
+            sweep->pause = LONGEST_SWEEP_PAUSE_NS;
+        sweep->due = np_now() + sweep->pause;
+        np_alarm(sweep->due);
+        sweep->next = again;
+        again = sweep;
     }
+    if (!again)
+        return;
+    pthread_mutex_lock(&np_process.lock);
+    append_sweeps(&np_process.sweeps, again);
+    pthread_mutex_unlock(&np_process.lock);
+}
+
+void np_sweep_later(const char *root, const char *folder)
+{
+    pthread_mutex_lock(&np_process.lock);
+    plan_sweep(&np_process.sweeps, root, folder, false);
+    pthread_mutex_unlock(&np_process.lock);
+    np_ring_doorbell();
 }
 
 static bool server_died(const struct np_link *link)
@@ -167,7 +233,7 @@ static void link_gone(struct np_link *link, uint64_t watch, struct sweep **sweep
         return;
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
         if (handle->link == link && handle->root)
-            plan_sweep(sweeps, handle);
+            plan_sweep(sweeps, handle->root, handle->folder, true);
 }
 
 void np_server_died(void)
@@ -180,7 +246,7 @@ void np_handle_leaves(const struct np_handle *handle)
 {
     if (!handle->link || !handle->root || !server_died(handle->link))
         return;
-    plan_sweep(&np_process.sweeps, handle);
+    plan_sweep(&np_process.sweeps, handle->root, handle->folder, true);
     np_ring_doorbell();
 }
 
@@ -192,7 +258,7 @@ static void look_for_the_dead(struct sweep **sweeps)
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
         if (handle->link && handle->root && server_died(handle->link) &&
             atomic_load_explicit(&handle->link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED)
-            plan_sweep(sweeps, handle);
+            plan_sweep(sweeps, handle->root, handle->folder, true);
 }
 
 /* A leader who has not come back: the native thread answers again. */
@@ -355,8 +421,7 @@ static void *native_thread(void *unused)
         struct sweep *sweeps;
         struct to_tend tend = {.count = 0};
         pthread_mutex_lock(&np_process.lock);
-        sweeps = np_process.sweeps;
-        np_process.sweeps = NULL;
+        sweeps = due_sweeps(np_now());
         for (int i = 0; i < count; i++)
             handle_event(&events[i], &sweeps, &tend);
         timeout = do_timers();
@@ -374,21 +439,38 @@ static void *native_thread(void *unused)
 
 /* ---- Start, exit, fork */
 
+#define EXIT_PATIENCE_NS INT64_C(300000000) /* for the locks of all folders: who holds one may be stopped */
+
+/* Tries until then, and takes away what is left of a pipe of this process's. */
+static void remove_folder(const struct np_pipe *pipe, const struct np_wait *until)
+{
+    struct np_lock_wait state = {0};
+    while (!np_folder_try_lock(&pipe->files))
+        if (np_lock_pause(&state, until, NULL) != NP_OK)
+            return; /* whoever comes next to the name cleans up */
+    np_folder_bury(&pipe->files, 0);
+    np_folder_remove(pipe->root, pipe->folder, &pipe->files);
+    np_folder_unlock(&pipe->files);
+}
+
 static void remove_pipes_at_exit(void)
 {
     /* Not the locks: another thread may be stopped in the middle of anything by now, and the process goes away. */
     if (!np_process.running)
         return;
-    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
-        char name[NPF_SOCKET_SIZE];
-        np_folder_lock(&pipe->files);
-        np_socket_name(pipe->id, name);
-        unlinkat(pipe->files.dirfd, name, 0);
-        atomic_store_explicit(&pipe->slot->id, 0, memory_order_release);
-        np_folder_bury(&pipe->files, 0);
-        np_folder_remove(pipe->root, pipe->folder, &pipe->files);
-        np_folder_unlock(&pipe->files);
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        np_pipe_vacate(pipe);
+    const struct np_wait until = {.deadline = np_now() + EXIT_PATIENCE_NS};
+    for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        remove_folder(pipe, &until);
+    struct sweep *sweeps = NULL;
+    if (pthread_mutex_trylock(&np_process.lock) == 0) {
+        sweeps = np_process.sweeps;
+        np_process.sweeps = NULL;
+        pthread_mutex_unlock(&np_process.lock);
     }
+    for (; sweeps; sweeps = sweeps->next)
+        np_folder_sweep(sweeps->root, sweeps->folder, false);
 }
 
 static void before_fork(void)
@@ -399,10 +481,12 @@ static void before_fork(void)
     np_objects_lock();
     np_dial_hold();
     np_kept_hold();
+    np_fds_hold();
 }
 
 static void after_fork_in_parent(void)
 {
+    np_fds_release();
     np_kept_release();
     np_dial_release();
     np_objects_unlock();
@@ -410,33 +494,25 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&np_process.create_lock);
 }
 
-static void close_quietly(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 static void forget_pipe(struct np_pipe *pipe)
 {
-    close_quietly(&pipe->socket);
-    close_quietly(&pipe->bell);
+    pipe->socket = pipe->bell = -1;
     pipe->watch = 0;
-    /* The lock belongs to the open file, which the parent shares: closing our descriptor leaves it to him. */
-    np_folder_close(&pipe->files);
+    np_folder_forget(&pipe->files);
     for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = visitor->next)
-        close_quietly(&visitor->socket);
+        visitor->socket = -1;
 }
 
-/* The child has none of the parent's ends: the segments are unmapped, the sockets are closed, and every
- * handle says so. Nothing of the parent's is unlinked. Other threads do not exist here, so a lock that one of
- * them held in the parent is made anew. */
+/* The child has none of the parent's ends: it has no mapping of their segments (np_segment_map), every descriptor is closed, also
+ * those that other threads had in their hands, and every handle says so. Nothing of the parent's is unlinked, unlocked or told. Other
+ * threads do not exist here, so a lock that one of them held in the parent is made anew. */
 static void after_fork_in_child(void)
 {
+    np_fds_after_fork();
+    np_links_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
-    close_quietly(&np_process.epoll);
-    close_quietly(&np_process.alarm);
+    np_process.epoll = np_process.alarm = -1;
     pthread_mutex_init(&np_process.alarm_lock, NULL);
     np_process.alarm_due = 0;
     np_process.first_fresh = np_process.last_fresh = NULL;
@@ -446,12 +522,6 @@ static void after_fork_in_child(void)
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next) {
         pthread_mutex_init(&handle->rx_lock, NULL);
         pthread_mutex_init(&handle->tx_lock, NULL);
-        struct np_link *link = handle->link;
-        if (link) {
-            atomic_fetch_or(&link->alert, NP_ALERT_FORKED);
-            np_segment_unmap(link->segment, link->size); /* two processes must never act as one side */
-            close_quietly(&link->socket);
-        }
         handle->link = NULL;
         handle->pipe = NULL;
         np_acceptor_unlink(handle);
@@ -461,8 +531,6 @@ static void after_fork_in_child(void)
     }
     np_objects_after_fork();
     np_acceptors_after_fork();
-    for (struct np_owner *owner = np_process.owners; owner; owner = owner->next)
-        close_quietly(&owner->socket);
     np_process.owners = NULL;
     np_process.sweeps = NULL; /* the parent does it */
     np_dial_forget();
@@ -475,7 +543,8 @@ static void after_fork_in_child(void)
     np_process.free_watch = UINT32_MAX;
 }
 
-static void install_hooks(void)
+/* From the start: also a process that only asks for pipes has descriptors and locks in its hands. */
+__attribute__((constructor)) static void install_hooks(void)
 {
     np_process.pid = (uint32_t)getpid();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -484,14 +553,14 @@ static void install_hooks(void)
 
 uint32_t np_process_start(void)
 {
-    static pthread_once_t hooks = PTHREAD_ONCE_INIT;
-    pthread_once(&hooks, install_hooks);
     uint32_t code = NP_OK;
     pthread_mutex_lock(&np_process.lock);
     if (np_process.running)
         goto out;
-    np_process.epoll = epoll_create1(EPOLL_CLOEXEC);
-    np_process.alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    np_fds_hold();
+    np_process.epoll = np_fd_made(epoll_create1(EPOLL_CLOEXEC));
+    np_fds_hold();
+    np_process.alarm = np_fd_made(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     np_process.alarm_due = 0;
     if (np_process.epoll < 0 || np_process.alarm < 0) {
         code = NP_TOO_MANY_OPEN_FILES;
@@ -519,8 +588,9 @@ uint32_t np_process_start(void)
     }
     code = NP_NO_SYSTEM_RESOURCES;
 failed:
-    close_quietly(&np_process.epoll);
-    close_quietly(&np_process.alarm);
+    np_fd_close(np_process.epoll);
+    np_fd_close(np_process.alarm);
+    np_process.epoll = np_process.alarm = -1;
 out:
     pthread_mutex_unlock(&np_process.lock);
     return code;

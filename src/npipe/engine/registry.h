@@ -27,6 +27,7 @@ struct np_pipe {
     struct np_pipe *next;
     char *root, *folder;
     struct np_folder files;
+    uint32_t forks;        /* np_forks when it was made: in a child all of it is the parent's */
     struct npf_slot *slot; /* our own in files.page */
     uint64_t id;
     int socket;
@@ -74,7 +75,7 @@ struct np_process {
     pthread_mutex_t alarm_lock; /* a leaf */
     int64_t alarm_due;          /* then; 0: it is not set */
     struct np_owner *owners; /* that somebody here waits for */
-    struct sweep *sweeps;    /* folders of the dead, for the native thread */
+    struct sweep *sweeps;    /* folders of the dead and of those who have gone, for the native thread */
     struct np_handle *first_fresh, *last_fresh; /* whose links are not watched yet */
     struct np_watch *watches;
     uint32_t n_watches, free_watch;
@@ -103,6 +104,8 @@ void np_fresh_add(struct np_handle *handle);
 void np_fresh_remove(struct np_handle *handle);
 /* Makes the native thread look at its timers again. */
 void np_ring_doorbell(void);
+/* Has it take away what is left of a pipe whose folder somebody else has locked, as soon as that is over. Without the process lock. */
+void np_sweep_later(const char *root, const char *folder);
 
 /* rendezvous.c: with the process lock held. */
 void np_pipe_accept(struct np_pipe *pipe);
@@ -119,6 +122,9 @@ uint32_t np_pipe_instances(const struct np_pipe *pipe);
 uint32_t np_pipe_living_instances(const struct np_pipe *pipe);
 
 /* server.c */
+/* This process has no instance of the pipe any more: nobody finds its socket, who has found it is told, and its place in the page is
+ * free. Needs neither the folder's lock nor ours. */
+void np_pipe_vacate(struct np_pipe *pipe);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);

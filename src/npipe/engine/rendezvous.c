@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "registry.h"
 
 #define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
@@ -163,7 +164,7 @@ void np_visitor_drop(struct np_visitor *visitor)
 {
     unlist(visitor);
     np_watch_remove(visitor->watch, visitor->socket);
-    close(visitor->socket);
+    np_hang_up(visitor->socket);
     free(visitor);
 }
 
@@ -200,8 +201,7 @@ static bool grant(struct np_visitor *visitor)
     if (link_for(visitor, handle, &link, &fd) != NP_OK)
         return false;
     if (!np_link_unshare(link, visitor->access)) {
-        if (fd >= 0)
-            close(fd);
+        np_fd_close(fd);
         np_link_unref(link);
         return false;
     }
@@ -215,8 +215,7 @@ static bool grant(struct np_visitor *visitor)
     pthread_mutex_lock(&handle->tx_lock);
     np_listening_remove(pipe, handle); /* before the client can ask another owner */
     bool told = answer(visitor, NP_OK, fd);
-    if (fd >= 0)
-        close(fd);
+    np_fd_close(fd);
     if (!told) {
         np_listening_put_back(pipe, handle);
         pthread_mutex_unlock(&handle->tx_lock);
@@ -414,9 +413,8 @@ static ssize_t receive_request(const struct np_visitor *visitor, struct npw_requ
     int fd;
     int64_t until = patient ? np_now() + LONGEST_PATIENCE_NS : 0;
     for (int i = 0;; i++) {
-        got = np_receive_message(visitor->socket, request, sizeof *request, &fd, false);
-        if (fd >= 0)
-            close(fd); /* nobody asked for it */
+        got = np_receive_message(visitor->socket, request, sizeof *request, &fd);
+        np_fd_close(fd); /* nobody asked for it */
         if (got != -EAGAIN || !patient || i == REQUEST_PATIENCE || np_now() > until)
             break;
         np_yield();
@@ -453,7 +451,8 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
 void np_pipe_accept(struct np_pipe *pipe)
 {
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-        int socket = accept4(pipe->socket, NULL, NULL, SOCK_CLOEXEC);
+        np_fds_hold();
+        int socket = np_fd_made(accept4(pipe->socket, NULL, NULL, SOCK_CLOEXEC));
         if (socket < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 /* The client waits in the backlog; to look again at once would only spin. */
@@ -467,7 +466,7 @@ void np_pipe_accept(struct np_pipe *pipe)
         }
         struct np_visitor *visitor = calloc(1, sizeof *visitor);
         if (!visitor || !np_peer_credentials(socket, pipe->rule.n_gids > 0, &visitor->who)) {
-            close(socket);
+            np_hang_up(socket);
             free(visitor);
             continue;
         }
@@ -522,7 +521,7 @@ void np_pipe_nudge(struct np_pipe *pipe, bool listening)
         if (socket < 0)
             continue; /* dead: whoever waits there is told by the hang-up */
         (void)np_send_message(socket, &nudge, sizeof nudge, -1);
-        close(socket);
+        np_hang_up(socket);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "async.h"
+#include "fds.h"
 #include "registry.h"
 
 /* ---- Listening instances, with the process lock held */
@@ -88,11 +89,11 @@ static bool copy_rule(struct np_access_rule *target, const struct np_access_rule
 
 static void free_pipe(struct np_pipe *pipe)
 {
-    if (pipe->socket >= 0)
-        close(pipe->socket);
-    if (pipe->bell >= 0)
-        close(pipe->bell);
-    np_folder_close(&pipe->files);
+    if (pipe->forks == np_forks) {
+        np_fd_close(pipe->socket);
+        np_fd_close(pipe->bell);
+        np_folder_close(&pipe->files);
+    }
     free(pipe->rule.uids);
     free(pipe->rule.gids);
     free(pipe->root);
@@ -169,13 +170,14 @@ static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const
     return code;
 }
 
-/* This process's first instance of the name. With the create lock held. */
+/* This process's first instance of the name. With the create lock held. NP_WOULD_WAIT: somebody else has the folder's lock. */
 static uint32_t new_pipe(const struct np_where *where, const struct np_create_options *options, struct np_pipe **result, char *why)
 {
     struct np_pipe *pipe = calloc(1, sizeof *pipe);
     if (!pipe)
         return NP_NOT_ENOUGH_MEMORY;
     pipe->socket = pipe->bell = -1;
+    pipe->forks = np_forks;
     pipe->refs = 1;
     pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
     pipe->root = strdup(where->root);
@@ -214,7 +216,8 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     while (pipe->id == 0);
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
-    pipe->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    np_fds_hold();
+    pipe->bell = np_fd_made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     pipe->socket = pipe->bell < 0 ? -errno : np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
     if (pipe->socket < 0) {
         code = pipe->socket == -EMFILE || pipe->socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
@@ -246,20 +249,52 @@ static void put_pipe(struct np_pipe *pipe)
         free_pipe(pipe);
 }
 
-/* The last instance here has gone. With the create lock held, the pipe out of the list. */
-static void end_pipe(struct np_pipe *pipe)
+void np_pipe_vacate(struct np_pipe *pipe)
 {
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
-    np_folder_lock(&pipe->files);
     unlinkat(pipe->files.dirfd, name, 0);
-    atomic_store_explicit(&pipe->slot->id, 0, memory_order_release);
+    np_stop_listening(pipe->socket); /* not before: what refuses in a folder is taken for a dead one's */
+    np_slot_leave(pipe->slot, pipe->id);
+}
+
+/* The rest of it, with the folder's lock. */
+static void end_locked(struct np_pipe *pipe)
+{
     np_folder_bury(&pipe->files, 0);
     np_folder_remove(pipe->root, pipe->folder, &pipe->files);
     np_folder_unlock(&pipe->files);
+    put_pipe(pipe);
+}
+
+/* The last instance here has gone. With the create lock held, the pipe out of the list. False: somebody else has the folder's lock,
+ * and end_pipe is to follow without ours. To the others the pipe has gone already. */
+static bool try_end_pipe(struct np_pipe *pipe)
+{
+    np_pipe_vacate(pipe);
     if (!np_process.pipes)
         np_kept_forget(NPL_SERVER);
-    put_pipe(pipe);
+    if (!np_folder_try_lock(&pipe->files))
+        return false;
+    end_locked(pipe);
+    return true;
+}
+
+#define CLOSE_PATIENCE_NS 100000000 /* then the native thread takes over */
+
+/* Without a lock. */
+static void end_pipe(struct np_pipe *pipe, bool waits)
+{
+    const struct np_wait wait = {.deadline = waits ? np_now() + CLOSE_PATIENCE_NS : NP_TRY};
+    struct np_lock_wait state = {0};
+    while (!np_folder_try_lock(&pipe->files)) {
+        if (np_lock_pause(&state, &wait, NULL) == NP_OK)
+            continue;
+        np_sweep_later(pipe->root, pipe->folder);
+        put_pipe(pipe);
+        return;
+    }
+    end_locked(pipe);
 }
 
 /* With the process lock held. */
@@ -335,53 +370,70 @@ static void add_instance(struct np_pipe *pipe, struct np_handle *handle)
     start_listening(pipe, handle);
 }
 
-uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result, char *why)
+/* With the create lock held. NP_WOULD_WAIT: somebody else has the folder's lock. */
+static uint32_t try_create(const struct np_where *where, const struct np_create_options *options, struct np_handle *handle, char *why)
 {
-    uint32_t code = valid_options(options);
-    if (code == NP_OK)
-        code = np_process_start();
-    if (code != NP_OK)
-        return code;
-    struct np_handle *handle = np_handle_new();
-    if (!handle)
-        return NP_NOT_ENOUGH_MEMORY;
-    pthread_mutex_lock(&np_process.create_lock);
     struct np_pipe *pipe = find_pipe(where);
     bool fresh = !pipe, locked = true;
+    uint32_t code = NP_OK;
     if (fresh) {
         code = new_pipe(where, options, &pipe, why);
     } else {
         uint32_t count;
         /* Without a limit nothing can go wrong that the lock would prevent. */
         locked = pipe->max_instances != NP_UNLIMITED_INSTANCES;
-        if (locked)
-            np_folder_lock(&pipe->files);
+        if (locked && !np_folder_try_lock(&pipe->files))
+            return NP_WOULD_WAIT;
         code = check_name(&pipe->files, pipe->id, options, false, &count, why);
         if (code != NP_OK && locked)
             np_folder_unlock(&pipe->files);
     }
-    if (code == NP_OK) {
-        set_up(handle, pipe, options);
-        pthread_mutex_lock(&np_process.lock);
-        if (fresh) {
-            pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
-            if (!pipe->watch)
-                code = NP_NOT_ENOUGH_MEMORY;
-        }
-        if (code == NP_OK) {
-            if (fresh) {
-                pipe->next = np_process.pipes;
-                np_process.pipes = pipe;
-            }
-            add_instance(pipe, handle);
-        }
-        pthread_mutex_unlock(&np_process.lock);
-        if (locked)
-            np_folder_unlock(&pipe->files);
-        if (code != NP_OK && fresh)
-            end_pipe(pipe);
+    if (code != NP_OK)
+        return code;
+    set_up(handle, pipe, options);
+    pthread_mutex_lock(&np_process.lock);
+    if (fresh) {
+        pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
+        if (!pipe->watch)
+            code = NP_NOT_ENOUGH_MEMORY;
     }
-    pthread_mutex_unlock(&np_process.create_lock);
+    if (code == NP_OK) {
+        if (fresh) {
+            pipe->next = np_process.pipes;
+            np_process.pipes = pipe;
+        }
+        add_instance(pipe, handle);
+    }
+    pthread_mutex_unlock(&np_process.lock);
+    if (code != NP_OK) {
+        np_pipe_vacate(pipe);
+        end_locked(pipe);
+    } else if (locked) {
+        np_folder_unlock(&pipe->files);
+    }
+    return code;
+}
+
+uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result, char *why)
+{
+    uint32_t code = valid_options(options);
+    if (code != NP_OK)
+        return code;
+    struct np_handle *handle = np_handle_new();
+    if (!handle)
+        return NP_NOT_ENOUGH_MEMORY;
+    struct np_lock_wait state = {0};
+    do {
+        code = np_process_start(); /* each time: the handler of a signal may have made a child of this process */
+        if (code != NP_OK)
+            break;
+        pthread_mutex_lock(&np_process.create_lock);
+        code = try_create(where, options, handle, why);
+        pthread_mutex_unlock(&np_process.create_lock);
+        if (code != NP_WOULD_WAIT)
+            break;
+        code = np_lock_pause(&state, options->wait, why);
+    } while (code == NP_OK);
     if (code != NP_OK) {
         np_free(handle);
         return code;
@@ -390,20 +442,16 @@ uint32_t np_create(const struct np_where *where, const struct np_create_options 
     return NP_OK;
 }
 
-uint32_t np_create_another(struct np_handle *handle, struct np_handle **result)
+static uint32_t try_create_another(const struct np_handle *handle, struct np_handle *fresh)
 {
-    struct np_handle *fresh = np_handle_new();
-    if (!fresh)
-        return NP_NOT_ENOUGH_MEMORY;
-    copy_set_up(fresh, handle);
     uint32_t code = NP_OK;
-    pthread_mutex_lock(&np_process.create_lock);
     struct np_pipe *pipe = handle->pipe; /* changes under both locks */
-    bool limited = pipe && pipe->max_instances != NP_UNLIMITED_INSTANCES;
     if (!pipe)
-        code = NP_INVALID_HANDLE;
+        return NP_INVALID_HANDLE;
+    bool limited = pipe->max_instances != NP_UNLIMITED_INSTANCES;
     if (limited) {
-        np_folder_lock(&pipe->files);
+        if (!np_folder_try_lock(&pipe->files))
+            return NP_WOULD_WAIT;
         if (count_instances(pipe->files.page) >= pipe->max_instances)
             np_folder_bury(&pipe->files, pipe->id); /* perhaps only the dead are in the way */
         if (count_instances(pipe->files.page) >= pipe->max_instances)
@@ -416,7 +464,25 @@ uint32_t np_create_another(struct np_handle *handle, struct np_handle **result)
     }
     if (limited)
         np_folder_unlock(&pipe->files);
-    pthread_mutex_unlock(&np_process.create_lock);
+    return code;
+}
+
+uint32_t np_create_another(struct np_handle *handle, const struct np_wait *wait, struct np_handle **result)
+{
+    struct np_handle *fresh = np_handle_new();
+    if (!fresh)
+        return NP_NOT_ENOUGH_MEMORY;
+    copy_set_up(fresh, handle);
+    struct np_lock_wait state = {0};
+    uint32_t code;
+    do {
+        pthread_mutex_lock(&np_process.create_lock);
+        code = try_create_another(handle, fresh);
+        pthread_mutex_unlock(&np_process.create_lock);
+        if (code != NP_WOULD_WAIT)
+            break;
+        code = np_lock_pause(&state, wait, NULL);
+    } while (code == NP_OK);
     if (code == NP_OK)
         *result = fresh;
     else
@@ -671,8 +737,8 @@ static void unregister(struct np_handle *handle)
     handle->next = handle->previous = NULL;
 }
 
-/* With the create lock held: one instance less. */
-static void leave_pipe(struct np_handle *handle)
+/* With the create lock held: one instance less. The pipe, if end_pipe is to follow without the lock. */
+static struct np_pipe *leave_pipe(struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
@@ -690,8 +756,7 @@ static void leave_pipe(struct np_handle *handle)
             np_pipe_nudge(pipe, false); /* another owner may wait for room */
     }
     pthread_mutex_unlock(&np_process.lock);
-    if (last)
-        end_pipe(pipe);
+    return last && !try_end_pipe(pipe) ? pipe : NULL;
 }
 
 static void end_link(struct np_handle *handle, bool discard)
@@ -702,12 +767,12 @@ static void end_link(struct np_handle *handle, bool discard)
     np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
 }
 
-void np_close(struct np_handle *handle, bool discard)
+static void close_handle(struct np_handle *handle, bool discard, bool waits)
 {
     if (atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED)
         return;
     pthread_mutex_lock(&np_process.create_lock);
-    leave_pipe(handle);
+    struct np_pipe *left = leave_pipe(handle);
     end_link(handle, discard);
     pthread_mutex_lock(&np_process.lock);
     unregister(handle);
@@ -715,6 +780,18 @@ void np_close(struct np_handle *handle, bool discard)
     pthread_mutex_unlock(&np_process.create_lock);
     if (handle->server)
         np_tell_closed();
+    if (left)
+        end_pipe(left, waits);
+}
+
+void np_close(struct np_handle *handle, bool discard)
+{
+    close_handle(handle, discard, true);
+}
+
+void np_let_go(struct np_handle *handle)
+{
+    close_handle(handle, false, false);
 }
 
 uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **result)

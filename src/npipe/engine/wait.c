@@ -195,20 +195,19 @@ uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const st
 
 /* ---- Ending a poll from outside */
 
-void np_breakable_begin(struct np_breakable *breakable)
+uint32_t np_breakable_begin(struct np_breakable *breakable, uint32_t call)
 {
     pthread_mutex_lock(&breakable->lock);
-    breakable->waits = true;
+    uint32_t outer = breakable->call;
+    breakable->call = call;
     breakable->socket = -1;
     pthread_mutex_unlock(&breakable->lock);
+    return outer;
 }
 
-void np_breakable_end(struct np_breakable *breakable)
+void np_breakable_end(struct np_breakable *breakable, uint32_t outer)
 {
-    pthread_mutex_lock(&breakable->lock);
-    breakable->waits = false;
-    breakable->socket = -1;
-    pthread_mutex_unlock(&breakable->lock);
+    np_breakable_begin(breakable, outer);
 }
 
 void np_breakable_poll(struct np_breakable *breakable, int socket)
@@ -221,10 +220,10 @@ void np_breakable_poll(struct np_breakable *breakable, int socket)
 bool np_break(struct np_breakable *breakable)
 {
     pthread_mutex_lock(&breakable->lock);
-    bool waits = breakable->waits;
+    bool waits = breakable->call != 0;
     if (waits) {
         /* Before the socket, under the lock: he who polls next sees it, he who polls is woken. */
-        atomic_store_explicit(breakable->cancel, 1, memory_order_release);
+        atomic_store_explicit(breakable->cancel, breakable->call, memory_order_release);
         if (breakable->socket >= 0)
             np_socket_break(breakable->socket);
     }

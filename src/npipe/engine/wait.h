@@ -12,20 +12,23 @@ struct np_wait {
     /* Asked before the first sleep and after every signal; not zero ends the wait with NP_INTERRUPTED. */
     int (*interrupted)(void *context);
     void *context;
-    /* If not NULL: somebody sets it, and then moves the word that this wait sleeps on, to end it with NP_INTERRUPTED. */
+    /* If not NULL: somebody sets it to this call's number, and then moves the word that this wait sleeps on, to end it with
+     * NP_INTERRUPTED. Any other number was meant for another call, which is over. */
     const _Atomic uint32_t *cancel;
+    uint32_t call;
 };
 
 /* A wait that polls a socket and that another thread may end. */
 struct np_breakable {
     pthread_mutex_t lock; /* a leaf */
-    bool waits;
+    uint32_t call;            /* the number of the call that waits; 0: none does */
     int socket;               /* that is polled just now, or -1 */
     _Atomic uint32_t *cancel; /* np_wait's */
 };
 
-void np_breakable_begin(struct np_breakable *breakable);
-void np_breakable_end(struct np_breakable *breakable);
+/* The number of the call that waits by it already, and goes on when this one has ended; 0: none. */
+uint32_t np_breakable_begin(struct np_breakable *breakable, uint32_t call);
+void np_breakable_end(struct np_breakable *breakable, uint32_t outer);
 /* Which socket is polled from now on; -1: none. */
 void np_breakable_poll(struct np_breakable *breakable, int socket);
 /* Sets the wait's `cancel` and ends its poll. False: nobody waits. */
@@ -71,7 +74,7 @@ uint32_t np_sleep(_Atomic uint32_t *word, uint32_t seen, uint32_t bits, const st
 
 static inline bool np_cancelled(const struct np_wait *wait)
 {
-    return wait->cancel && atomic_load_explicit(wait->cancel, memory_order_acquire);
+    return wait->cancel && atomic_load_explicit(wait->cancel, memory_order_acquire) == wait->call;
 }
 
 static inline bool np_expired(const struct np_wait *wait)

@@ -69,8 +69,14 @@ class Transport(Protocol):
     ) -> MessagePipe | StreamPipe:
         """Wait for an instance and open it, as one step."""
 
-    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> ServerEnd:
-        """Create an instance, which listens from now on."""
+    def create(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, timeout: float | None = None
+    ) -> ServerEnd:
+        """Create an instance, which listens from now on.
+
+        `timeout` is for the creations and removals of other processes; PipeTimeoutError (121). They have a bound of
+        their own beside it: PipeResourceError (1450).
+        """
 
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """Wait until an instance listens."""

@@ -31,6 +31,7 @@ _READ_MESSAGE = 2
 _READ_ATTRIBUTES = 4
 _WRITE_ATTRIBUTES = 8
 _UNLIMITED = 255
+_FOLDER_PATIENCE = 0.1  # seconds for another process that has the folder's lock, by those who can do without
 
 
 def root_folder() -> str:
@@ -71,6 +72,7 @@ class _Poller:
         self._signalled = False
         socket = handle.poll_socket()
         self._epoll = select.epoll()  # from here on __del__ closes what there is, also when the next call finds no room
+        _pollers.add(self)
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
         self._epoll.register(self._event, select.EPOLLIN)
@@ -100,6 +102,17 @@ class _Poller:
     def __del__(self) -> None:
         if hasattr(self, "_epoll"):
             self.close()  # of a pipe that nobody closed
+
+
+_pollers: weakref.WeakSet[_Poller] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for poller in _pollers:
+        poller.close()  # the pipes are the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Ending:
@@ -238,7 +251,7 @@ class LocalServerEnd:
 
     def another(self) -> LocalServerEnd:
         """See ServerEnd.another."""
-        return LocalServerEnd(self._handle.another(), message_mode=self._message_mode)
+        return LocalServerEnd(self._handle.another(_FOLDER_PATIENCE), message_mode=self._message_mode)
 
     def replace(self, discard: bool = False) -> LocalServerEnd:
         """See ServerEnd.replace."""
@@ -281,7 +294,9 @@ class LocalTransport:
         wanted = access & (ACCESS_READ | ACCESS_WRITE) | rights
         return _engine.Handle.open(*_place(name), access=wanted, hold=False, verify_owner=verify_owner, timeout=None)
 
-    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> LocalServerEnd:
+    def create(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, timeout: float | None = None
+    ) -> LocalServerEnd:
         """See Transport.create."""
         rule = options.rule or options.security.resolve()
         handle = _engine.Handle.create(
@@ -298,6 +313,7 @@ class LocalTransport:
             uids=rule.uids,
             gids=rule.gids,
             allowed=rule.access,
+            timeout=timeout,
         )
         return LocalServerEnd(handle, message_mode=options.message_mode)
 

@@ -296,7 +296,14 @@ class NativeTransport:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
         return ClientHandle(open_client(name, access, message_mode=True), name.path)
 
-    def create(self, name: PipeName, options: CreateOptions, *, first_instance: bool) -> NativeServerEnd:
+    def create(
+        self,
+        name: PipeName,
+        options: CreateOptions,
+        *,
+        first_instance: bool,
+        timeout: float | None = None,  # noqa: ARG002  # there is nothing to wait for
+    ) -> NativeServerEnd:
         """See Transport.create."""
         return NativeServerEnd(
             File(create_instance(name, options, first_instance=first_instance), name.path), name, options
