@@ -150,9 +150,7 @@ def test_a_listing_has_one_bound_for_any_number_of_silent_pipes(name: str, child
 
 
 @pytest.mark.parametrize("face", ["sync", "aio"])
-def test_one_stopped_owner_does_not_hide_another_who_listens(
-    name: str, child: Callable[..., Child], face: str
-) -> None:
+def test_one_stopped_owner_does_not_hide_another_who_listens(name: str, child: Callable[..., Child], face: str) -> None:
     first, second = child(SHARING, name), child(SHARING, name)
     assert first.line() == second.line() == "there"
     stop(first)
@@ -202,6 +200,27 @@ def test_ctrl_c_ends_a_connect_to_a_stopped_server(stopped: str, child: Callable
 
 def _polls(pid: int) -> bool:
     return Path(f"/proc/{pid}/syscall").read_text().split()[0] in {"271", "73"}  # ppoll, on x86-64 and on arm64
+
+
+@pytest.mark.parametrize(
+    "way", ["connect", "connect, 0", "aio.connect", "aio.connect, 0", "CreateFile", "WaitNamedPipe"]
+)
+def test_a_backlog_that_is_full_holds_nobody_either(name: str, way: str) -> None:
+    call, least, most, code = BOUNDED[way]
+    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
+    folder.mkdir(mode=0o700, parents=True)
+    folder.parent.chmod(0o700)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        server.bind(f"/proc/self/fd/{descriptor}/s{1:016x}")
+        server.listen(0)
+        stack.enter_context(_dial(name))
+        with lasts(least, most):
+            assert winerror(lambda: call(name)) == code
+        with lasts(0, GOODWILL):
+            assert npipe.list_pipes() == []
 
 
 # ---- A server that cannot make segments
@@ -287,7 +306,7 @@ def test_no_memory_for_a_connection_is_told_to_both_ends(
     assert server.line() == "there"
     with lasts(0, 1), pytest.raises((npipe.PipeResourceError, pywintypes.error)) as caught:
         calls[client]()
-    assert caught.value.winerror == 1450
+    assert caught.value.winerror == 1450  # type: ignore[attr-defined]
     assert client == "win32" or "File too large" in str(caught.value)
     assert server.line() == "1450 True"
     server.say("")
@@ -299,7 +318,8 @@ def test_no_memory_for_a_connection_is_told_to_both_ends(
 
 
 def test_the_signal_of_the_file_size_limit_kills_no_server(name: str, child: Callable[..., Child]) -> None:
-    script = NO_MEMORY.replace("import resource,", "import signal\n    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n    import resource,")
+    usual = "import signal\n    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n    import resource,"
+    script = NO_MEMORY.replace("import resource,", usual)
     server = child(script, name)
     assert server.line() == "there"
     assert winerror(lambda: npipe.connect(name, timeout=5)) == 1450
@@ -397,9 +417,7 @@ CROWDED = """
 """
 
 
-def test_silent_connections_to_five_pipes_leave_the_process_descriptors(
-    name: str, child: Callable[..., Child]
-) -> None:
+def test_silent_connections_to_five_pipes_leave_the_process_descriptors(name: str, child: Callable[..., Child]) -> None:
     names = [f"{name}-{number}" for number in range(5)]
     server = child(CROWDED, "512", *names)
     before = int(server.line())

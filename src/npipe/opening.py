@@ -64,11 +64,11 @@ def connect(
     then given up after a second). With `verify_owner` only a server of this user or of root
     is talked to.
 
-    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy,
-    or the server did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or
-    the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError
-    (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of another machine),
-    PipeResourceError (4, 8, 1450: no descriptors or memory, here or, with the reason, at the server).
+    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy, or the server
+    did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the direction
+    does not allow it, or the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306),
+    PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of
+    another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or, with the reason, at the server).
 
     Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
@@ -104,9 +104,9 @@ def call(
 def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
     """Wait until an instance of a pipe listens; that reserves nothing, so a connect may still find it busy.
 
-    `timeout` in seconds (None: for ever; 0: not at all, but a second for the server's answer); "default" is the time-out
-    that the pipe's server has set. Raises
-    PipeNotFoundError (2: no such pipe, at once, or its last instance went meanwhile), PipeTimeoutError (121),
+    `timeout` in seconds (None: for ever; 0: not at all, but a second for the server's answer); "default" is the
+    time-out that the pipe's server has set. Raises PipeNotFoundError (2: no such pipe, at once, or its last instance
+    went meanwhile), PipeTimeoutError (121: also when the server did not answer),
     PipeAccessError (5), PipeNameError (123, 3), PipeArgumentError (87), PipeStateError (50: a pipe of another machine).
     Follows WaitNamedPipe, SEMANTICS §4.
     """

@@ -126,7 +126,8 @@ def SetWaitableTimer(
 ) -> None:
     """SetWaitableTimer: `dueTime` in 100 ns, negative from now, else since 1601, or a datetime.
 
-    `period` is in milliseconds; 0: it rings once. What lies further away than 126 years never rings. `func` and `param` have to be None (TypeError): there is no routine.
+    `period` is in milliseconds; 0: it rings once. What lies further away than
+    126 years never rings. `func` and `param` have to be None (TypeError): there is no routine.
     Raises 6; OverflowError for what is no LARGE_INTEGER, or no LONG.
     """
     operator.index(resume_state)
