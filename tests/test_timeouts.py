@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -432,6 +433,43 @@ def test_silent_connections_to_five_pipes_leave_the_process_descriptors(name: st
         assert npipe.call(each, b"hello", timeout=10) == b"HELLO"
     for raw in crowd:
         raw.close()
+
+
+def test_held_requests_to_five_pipes_leave_the_process_descriptors(name: str, child: Callable[..., Child]) -> None:
+    names = [f"{name}-{number}" for number in range(5)]
+    server = child(
+        CROWDED.replace('npipe.serve(name, bytes.upper, model="threaded")', "busy(name)").replace(
+            "    servers =", BUSY + "    servers ="
+        ),
+        "512",
+        *names,
+    )
+    before = int(server.line())
+    crowd = [_dial(names[number % 5]) for number in range(450)]
+    for raw in crowd:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has been dropped for its silence
+            raw.send(struct.pack("<8I", 0x5250504E, 1, 2, 0, 3, 0, 0, 0))
+    answered = [_code(raw) for raw in crowd]
+    assert set(answered) <= {997, 1450, None}
+    server.say("count")
+    assert int(server.line()) - before <= 512 / 2 + 2
+    for raw in crowd:
+        raw.close()
+    assert winerror(lambda: npipe.wait(names[0], timeout=0.2)) == 121  # held again
+
+
+BUSY = """
+    def busy(name):
+        listener = npipe.listen(name, max_instances=1)
+        return listener, npipe.connect(name), listener.accept(5)
+"""
+
+
+def _code(raw: socket.socket) -> int | None:
+    with contextlib.suppress(ConnectionResetError):
+        data = raw.recv(4096)
+        return int(struct.unpack_from("<I", data, 12)[0]) if data else None
+    return None
 
 
 def _dial(name: str) -> Any:

@@ -64,11 +64,12 @@ def connect(
     then given up after a second). With `verify_owner` only a server of this user or of root
     is talked to.
 
-    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy, or the server
-    did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the direction
-    does not allow it, or the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306),
-    PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of
-    another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or, with the reason, at the server).
+    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy, or the
+    server did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the
+    direction does not allow it, or the owner is another), PipeModeError (87: message mode on a byte pipe),
+    PipeVersionError (1306), PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0),
+    PipeStateError (50: a pipe of another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or,
+    with the reason, at the server).
 
     Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """

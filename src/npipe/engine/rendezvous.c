@@ -21,6 +21,7 @@
 #define SILENT_PART 8
 #define HELD_PART 8
 #define HELD_ALL_PART 4
+#define HELD_OWN_PART 2 /* with this user's own and root's, who could do worse: the rest is for connections */
 
 static uint32_t at_most(uint32_t most, uint32_t part)
 {
@@ -188,8 +189,10 @@ static void unlist(struct np_visitor *visitor)
         visitor->next->previous = visitor->previous;
     else
         pipe->last_visitor = visitor->previous;
-    if (is_held(visitor) && visitor->deadline == NP_FOREVER)
+    if (is_held(visitor) && visitor->deadline == NP_FOREVER) {
         count_waiters(pipe, -1);
+        np_process.n_held--;
+    }
 }
 
 void np_visitor_drop(struct np_visitor *visitor)
@@ -340,8 +343,8 @@ static bool may_hold(const struct np_visitor *visitor)
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
-    /* This user and root could do worse than to use up descriptors. */
-    if (visitor->who.uid != geteuid() && visitor->who.uid != 0 && !may_hold(visitor)) {
+    bool own = visitor->who.uid == geteuid() || visitor->who.uid == 0;
+    if (np_process.n_held >= at_most(UINT32_MAX, HELD_OWN_PART) || (!own && !may_hold(visitor))) {
         refuse(visitor, NP_NO_SYSTEM_RESOURCES);
         return;
     }
@@ -350,6 +353,7 @@ static void hold(struct np_visitor *visitor)
         return;
     }
     visitor->deadline = NP_FOREVER;
+    np_process.n_held++;
     count_waiters(visitor->pipe, 1);
     if (!answer(visitor, NP_IO_PENDING, -1)) {
         np_visitor_drop(visitor);
