@@ -53,7 +53,7 @@ cdef np_wait wait_until(timeout) except *:
     if timeout is not None:
         seconds = timeout
         if seconds < 9e9:
-            wait.deadline = np_now() + <int64_t>(seconds * 1e9)
+            wait.deadline = np_now() + <int64_t>(seconds * 1e9)  # within 292 years of the machine's start: it fits
     return wait
 
 
@@ -72,6 +72,15 @@ cdef object failure(uint32_t code, str name, str doing, char *why=NULL):
         npipe_reraise()
     detail = (<bytes>why).decode("utf-8", "replace") if why != NULL and why[0] else None
     return error_from_code(code, name, doing, detail)
+
+
+cdef object failure_to_accept(np_handle *handle, uint32_t code, str name):
+    """The same after np_connect."""
+    if code != NP_NO_SYSTEM_RESOURCES:
+        return failure(code, name, "waiting for a client")
+    return error_from_code(code, name, "waiting for a client",
+                           "a client could not be let in, for there is no memory for its connection: "
+                           + os.strerror(np_connect_reason(handle)))
 
 
 cdef class _Where:
@@ -316,9 +325,12 @@ cdef class Handle:
         np_hold(handle)
         with nogil:
             code = np_connect(handle, &wait)
-            np_free(handle)
-        if code != NP_OK and code != NP_PIPE_CONNECTED:
-            raise failure(code, self.name, "waiting for a client")
+        try:
+            if code != NP_OK and code != NP_PIPE_CONNECTED:
+                raise failure_to_accept(handle, code, self.name)
+        finally:
+            with nogil:
+                np_free(handle)
         return code
 
     def disconnect(self):
@@ -723,11 +735,12 @@ def list_named_pipes(str root):
     cdef char why[NP_WHY_SIZE]
     cdef bytes path = os.fsencode(root)
     cdef const char *place = path
+    cdef np_wait wait = wait_until(None)
     cdef uint32_t code
     rows = []
     why[0] = 0
     with nogil:
-        code = np_list(place, add_listing, <void *>rows, why)
+        code = np_list(place, add_listing, <void *>rows, &wait, why)
     if code != NP_OK:
         raise failure(code, None, "listing the pipes", why)
     return rows

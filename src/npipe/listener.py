@@ -72,8 +72,9 @@ class Listener(Generic[P]):
         A client that has come and gone already is handed out if it left something to read, and else passed over
         (ERROR_NO_DATA, 232, is no error here; nor is ERROR_PIPE_CONNECTED, 535). Raises PipeTimeoutError (121),
         PipeClosedError (109: the listener is closed), PipeResourceError (4, 8, 1450: no descriptors or memory for
-        another instance, or another process keeps the lock of the pipe's folder for more than 3 seconds; what is
-        connected stays so). Follows ConnectNamedPipe, SEMANTICS §3.2.
+        another instance or for the connection of a client, who is told too, or another process keeps the lock of the
+        pipe's folder for more than 3 seconds; what is connected stays so, and the next accept tries again). Follows
+        ConnectNamedPipe, SEMANTICS §3.2.
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout

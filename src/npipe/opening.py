@@ -60,14 +60,16 @@ def connect(
     `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` "message" opens a message pipe and switches
     it to message-read mode; "byte" reads any pipe as a stream. `access` is "duplex", "read", "write" or "none";
     "inbound" and "outbound" mean what a client of such a pipe does. `timeout` in seconds is how long to wait while all
-    instances are busy; None is for ever, and 0 not at all. With `verify_owner` only a server of this user or of root
+    instances are busy, or the server does not answer; None is for ever, and 0 not at all (a server that is stopped is
+    then given up after a second). With `verify_owner` only a server of this user or of root
     is talked to.
 
-    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy),
-    PipeBusyError (231: with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or
-    the owner is another), PipeModeError (87: message mode on a byte pipe), PipeVersionError (1306), PipeNameError
-    (123, 3), PipeArgumentError (87: another word, a time-out below 0), PipeStateError (50: a pipe of another machine),
-    PipeResourceError (4, 8, 1450: no descriptors or memory).
+    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy, or the
+    server did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the
+    direction does not allow it, or the owner is another), PipeModeError (87: message mode on a byte pipe),
+    PipeVersionError (1306), PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0),
+    PipeStateError (50: a pipe of another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or,
+    with the reason, at the server).
 
     Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
@@ -103,8 +105,9 @@ def call(
 def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
     """Wait until an instance of a pipe listens; that reserves nothing, so a connect may still find it busy.
 
-    `timeout` in seconds (None: for ever); "default" is the time-out that the pipe's server has set. Raises
-    PipeNotFoundError (2: no such pipe, at once, or its last instance went meanwhile), PipeTimeoutError (121),
+    `timeout` in seconds (None: for ever; 0: not at all, but a second for the server's answer); "default" is the
+    time-out that the pipe's server has set. Raises PipeNotFoundError (2: no such pipe, at once, or its last instance
+    went meanwhile), PipeTimeoutError (121: also when the server did not answer),
     PipeAccessError (5), PipeNameError (123, 3), PipeArgumentError (87), PipeStateError (50: a pipe of another machine).
     Follows WaitNamedPipe, SEMANTICS §4.
     """
@@ -118,6 +121,7 @@ def list_pipes() -> list[PipeListing]:
     r"""List the pipes of this machine that this user may connect to, by name: what a folder `\\.\pipe\` would show.
 
     Raises PipeAccessError (5) when the root folder cannot be trusted. Pipes whose owners are dead are not listed, and
-    what they left is removed.
+    what they left is removed. It takes a second at most; a pipe whose server does not answer by then (it is stopped) is
+    listed as its folder tells, if this user may read that.
     """
     return default().list_pipes()

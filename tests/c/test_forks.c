@@ -127,7 +127,7 @@ static void a_request_that_is_withdrawn_is_not_held_any_longer(void)
         end_duplicate(duplicate);
     }
     struct np_where where = where_of("FORKED");
-    struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights);
+    struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights, NP_FOREVER, false);
     while (!step->held)
         CHECK_EQUAL(np_dial_step(step, NULL), NP_IO_PENDING);
     CHECK_EQUAL(held(), 1);
@@ -233,7 +233,7 @@ static void a_child_has_nothing_that_was_in_somebodys_hands(void)
     CHECK_EQUAL(np_root_open(root, false, &rootfd, NULL), NP_OK);
     CHECK_EQUAL(np_folder_enter(root, "LOCKED", false, &folder, NULL), NP_OK);
     struct np_where where = where_of("FORKED");
-    struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights);
+    struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights, NP_FOREVER, false);
     while (!step->held)
         CHECK_EQUAL(np_dial_step(step, NULL), NP_IO_PENDING);
     struct np_acceptor *acceptor = np_acceptor_new();

@@ -195,7 +195,7 @@ static void a_listing_tells_of_every_pipe(void)
     int count = 0;
     CHECK_EQUAL(create("LISTED", 255, true, &one), NP_OK);
     CHECK_EQUAL(create("LISTED", 255, false, &two), NP_OK);
-    CHECK_EQUAL(np_list(root, count_listing, &count, NULL), NP_OK);
+    CHECK_EQUAL(np_list(root, count_listing, &count, &(struct np_wait){.deadline = NP_FOREVER}, NULL), NP_OK);
     CHECK_EQUAL(count, 1);
     end(one);
     end(two);

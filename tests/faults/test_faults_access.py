@@ -16,10 +16,10 @@ import npipe
 
 if TYPE_CHECKING:
     from tests.faults import faults as f
-    from tests.helpers import blocked, shared_folder, until
+    from tests.helpers import Background, blocked, shared_folder, until
 else:
     import faults as f
-    from helpers import blocked, shared_folder, until
+    from helpers import Background, blocked, shared_folder, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,8 @@ pytestmark = f.needs_root
 OWNER, STRANGER, THIRD = 12345, 4242, 777  # users and groups that are nobody's
 
 PERSON = """
-    import ctypes, encodings.utf_16_le, errno, grp, os, pwd, shutil, signal, socket, struct, sys, threading, traceback
+    import ctypes, encodings.utf_16_le, errno, grp, os, pathlib, pwd, resource
+    import shutil, signal, socket, struct, sys, threading, traceback
     import npipe, npipe.transports.local  # while they may still be read
     npipe.names.parse_name("x")
     uid, gid, groups, name = sys.argv[1:5]
@@ -253,6 +254,32 @@ def _has_line(child: Child) -> bool:
 
 
 # ---- Rules
+
+
+HELD_OPEN = "struct.pack('<IIIIIIQ', 0x5250504E, 1, 1, 1, 3, 0, 0)"
+
+
+def test_one_strangers_held_requests_leave_descriptors_and_room_for_another(
+    person: Callable[..., Person], name: str
+) -> None:
+    owner, stranger, third = person(OWNER), person(STRANGER), person(THIRD)
+    owner.does("resource.setrlimit(7, (256, 256))")  # RLIMIT_NOFILE
+    for number in range(5):
+        options = "security='everyone', max_instances=1"
+        owner.does(f"keep('listener{number}', npipe.listen(name + '-{number}', {options}))")
+        owner.does(f"keep('client{number}', npipe.connect(name + '-{number}'))")
+        owner.does(f"keep('server{number}', kept['listener{number}'].accept(20))")
+    stranger.does("keep('paths', [str(p) for p in pathlib.Path(root).glob('*/s*')])")
+    assert stranger.does("len(kept['paths'])") == 5
+    before = owner.does("len(os.listdir('/proc/self/fd'))")
+    stranger.does("keep('crowd', [dial(kept['paths'][i % 5]) for i in range(300)])")
+    stranger.does(f"[made.send({HELD_OPEN}) for made in kept['crowd'] if not made.getsockopt(1, 4)] and None")
+    assert owner.does("len(os.listdir('/proc/self/fd'))") - before <= 256 / 8 + 2
+    waiting = Background(lambda: third.does("code(lambda: npipe.connect(name + '-2', verify_owner=False, timeout=20))"))
+    assert owner.does("code(lambda: npipe.wait(name + '-2', timeout=0.5))") == 121  # a request of the owner is held too
+    stranger.does("[made.close() for made in kept['crowd']] and None")
+    owner.does("(kept['client2'].close(), kept['server2'].close())")
+    assert waiting.result(20) == 0
 
 
 def test_the_rule_of_a_group_by_name(person: Callable[..., Person], name: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import npipe
 import npipe.aio
+from npipe.win32 import pywintypes, win32file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -314,6 +315,42 @@ def test_an_owner_who_always_says_try_again(name: str) -> None:
             npipe.connect(name, timeout=0.3)
         server.socket.shutdown(socket.SHUT_RDWR)
         serving.result(10)
+
+
+@pytest.mark.parametrize("face", ["sync", "aio", "win32"])
+def test_held_is_no_answer_to_who_did_not_ask_for_it(name: str, face: str) -> None:
+    opens: dict[str, Callable[[], Any]] = {
+        "sync": lambda: npipe.connect(name, timeout=0),
+        "aio": lambda: asyncio.run(npipe.aio.connect(name, timeout=0)),
+        "win32": lambda: win32file.CreateFile(name, win32file.GENERIC_READ, 0, None, win32file.OPEN_EXISTING, 0, None),
+    }
+    with hostile.own(name) as server, nothing_left_open():
+
+        def hold() -> socket.socket:
+            client = server.next_client()
+            client.send(hostile.answer(hostile.IO_PENDING))
+            return client
+
+        holding = Background(hold)
+        began = time.monotonic()
+        with pytest.raises((npipe.PipeError, pywintypes.error)) as caught:
+            opens[face]()
+        assert caught.value.winerror == 13  # type: ignore[attr-defined]
+        assert time.monotonic() - began < IN_TIME
+        holding.result(5).close()
+
+
+def test_a_thousand_links_to_a_silent_socket_do_not_stretch_a_listing(served: str) -> None:
+    with hostile.own(served + "-silent"):
+        (silent,) = hostile.folder_of(served + "-silent").glob("s*")
+        for number in range(128):
+            folder = hostile.folder_of(f"{served}-{number}")
+            folder.mkdir(mode=0o700)
+            for link in range(8):
+                (folder / f"s{link:016x}").symlink_to(silent)
+        began = time.monotonic()
+        assert [pipe.name for pipe in npipe.list_pipes()] == [served]
+        assert time.monotonic() - began < 3
 
 
 def test_an_owner_who_never_answers_a_listing(name: str, served: str) -> None:

@@ -69,6 +69,7 @@ LINUX: Final = {
     "test_aio_stopped.py": "processes that are stopped by POSIX signals",
     "test_cli_ls.py": "terminals, and pipes' owners",
     "test_cli_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
     "test_death.py": "how the engine sees that a process has died",
     "test_descriptors.py": "the engine's file descriptors",
     "test_fork.py": "fork",

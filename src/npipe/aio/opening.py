@@ -25,12 +25,6 @@ __all__ = ["call", "connect", "wait"]
 _READ_MESSAGE = 2
 _ATTRIBUTES = 12  # to read and to write them
 
-_PATIENCE = 10.0
-"""Seconds for an owner that has been stopped to say whether an instance listens."""
-
-_FIRST_ANSWER = 1.0
-"""Seconds that this question gets at least: a wait's time-out is for an instance."""
-
 
 def place(name: PipeName) -> tuple[str, str, str]:
     """Return where a pipe of this machine is. Raises PipeStateError (50) for a host."""
@@ -55,37 +49,14 @@ def _root_folder() -> str:
 tempfile.gettempdir()  # which finds it by trying, so not on an event loop
 
 
-async def _dialled(
-    dial: _engine.Dial, loop: Loop, name: str, deadline: float | None, *, patience: float | None
-) -> None:
-    """Take the steps of a dial until it is through.
-
-    `patience` bounds the wait for the first word of each owner. Without it the deadline does, but the question gets a
-    moment at least.
-    """
-    use_default = deadline is not None and deadline < 0
-    asked = time.monotonic()
-    socket = -1
+async def _dialled(dial: _engine.Dial, loop: Loop) -> None:
+    """Take the steps of a dial until it is through; it knows its time-out itself."""
     while not dial.step():
         fd = dial.fileno()
         if fd < 0:
             await loop.pause(BACKLOG_PAUSE)
-            if deadline is not None and time.monotonic() >= deadline:
-                raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, "waiting for an instance")
-            continue
-        if fd != socket:
-            asked, socket = time.monotonic(), fd
-        if dial.held:
-            if use_default:
-                use_default, deadline = False, time.monotonic() + dial.default_timeout
-            until = deadline
-        elif patience is not None:
-            until = asked + patience
         else:
-            until = None if deadline is None or use_default else max(deadline, asked + _FIRST_ANSWER)
-        # Also at the last moment: what has been granted is not thrown away.
-        if not await loop.readable(fd, until) and not dial.step():
-            raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, "waiting for an instance")
+            await loop.readable(fd, dial.until)
 
 
 @overload
@@ -134,11 +105,16 @@ async def connect(
     wanted = client_access(access) | _ATTRIBUTES
     timeout = check_timeout(timeout)
     hold = timeout is None or timeout > 0
-    dial = _engine.Dial(*place(parsed), parsed.path, access=wanted, hold=hold, verify_owner=verify_owner)
+    dial = _engine.Dial(
+        *place(parsed),
+        parsed.path,
+        access=wanted,
+        hold=hold,
+        verify_owner=verify_owner,
+        timeout=timeout if hold else None,  # without a wait it is the engine that bounds the few messages of an open
+    )
     try:
-        await _dialled(
-            dial, loop, parsed.path, deadline_of(timeout) if hold else None, patience=None if hold else _PATIENCE
-        )
+        await _dialled(dial, loop)
         handle, instances = dial.handle()
     finally:
         dial.close()
@@ -175,9 +151,15 @@ async def wait(name: str | os.PathLike[str], *, timeout: float | Literal["defaul
     """
     parsed = parse_name(name)
     loop = current()
-    deadline = -1.0 if timeout == "default" else deadline_of(timeout)
-    dial = _engine.Dial(*place(parsed), parsed.path, only_wait=True, verify_owner=False)
+    dial = _engine.Dial(
+        *place(parsed),
+        parsed.path,
+        only_wait=True,
+        verify_owner=False,
+        timeout=None if timeout == "default" else timeout,
+        use_default=timeout == "default",
+    )
     try:
-        await _dialled(dial, loop, parsed.path, deadline, patience=None)
+        await _dialled(dial, loop)
     finally:
         dial.close()

@@ -18,10 +18,10 @@ cdef extern from "engine/poll.h" nogil:
     struct np_poll_write:
         np_link *link
     struct npw_granted "npw_answer":
-        uint32_t instances, default_timeout_ms
+        uint32_t instances
     struct np_dial:
         int socket
-        bint held
+        int64_t until
         npw_granted answer
     struct np_acceptor:
         pass
@@ -49,7 +49,7 @@ cdef extern from "engine/poll.h" nogil:
     bint np_poll_flush_ready(np_handle *, const np_poll_write *)
     void np_poll_flush_leave(np_handle *, np_poll_write *)
     uint32_t np_poll_transact_check(np_handle *)
-    np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *)
+    np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *, int64_t, bint)
     void np_dial_free(np_dial *)
     uint32_t np_dial_step(np_dial *, char *)
     uint32_t np_dial_handle(np_dial *, np_handle **, char *)
@@ -127,7 +127,7 @@ cdef class PolledHandle(Handle):
         if code == NP_WOULD_WAIT:
             return None
         if code != NP_OK and code != NP_PIPE_CONNECTED:
-            raise failure(code, self.name, "waiting for a client")
+            raise failure_to_accept(self.handle, code, self.name)
         return code
 
     def replace_polled(self, bint discard=False):
@@ -435,7 +435,9 @@ cdef class Dial:
     cdef str name
 
     def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
-                  bint verify_owner=True, bint only_wait=False):
+                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False):
+        """`timeout` in seconds is for all of the steps, from now on."""
+        cdef np_wait wait = wait_until(timeout)
         cdef np_open_options options
         self.dial = NULL
         self.place = place_of(root, folder, display)
@@ -444,7 +446,7 @@ cdef class Dial:
         options.hold = hold
         options.verify_owner = verify_owner
         options.overlapped = False
-        self.dial = np_dial_new(&self.place.where, NPW_WAIT if only_wait else NPW_OPEN, &options)
+        self.dial = np_dial_new(&self.place.where, NPW_WAIT if only_wait else NPW_OPEN, &options, wait.deadline, use_default)
         if self.dial == NULL:
             raise MemoryError
 
@@ -458,7 +460,7 @@ cdef class Dial:
         self.dial = NULL
 
     def step(self):
-        """True: it has what it wants. False: again when `fileno` is readable, or, with that -1, in a moment."""
+        """True: it has what it wants. False: again when `fileno` is readable or at `until`, or, with fileno -1, in a moment."""
         cdef char why[NP_WHY_SIZE]
         cdef uint32_t code
         why[0] = 0
@@ -474,14 +476,9 @@ cdef class Dial:
         return self.dial.socket
 
     @property
-    def held(self):
-        """Whether an owner holds the request until an instance listens."""
-        return self.dial.held
-
-    @property
-    def default_timeout(self):
-        """The pipe's own time-out in seconds, once the request is held."""
-        return self.dial.answer.default_timeout_ms / 1000
+    def until(self):
+        """The time.monotonic at which to step again, whatever has come; None: never."""
+        return None if self.dial.until >= NP_FOREVER - 1 else self.dial.until / 1e9
 
     def handle(self):
         """After an open: (the handle, the number of instances at that time)."""

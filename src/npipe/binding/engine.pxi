@@ -29,6 +29,7 @@ cdef extern from "engine/codes.h" nogil:
         NP_OK
         NP_FILE_NOT_FOUND
         NP_INVALID_HANDLE
+        NP_NO_SYSTEM_RESOURCES
         NP_BROKEN_PIPE
         NP_SEM_TIMEOUT
         NP_PIPE_BUSY
@@ -96,6 +97,7 @@ cdef extern from "engine/handle.h" nogil:
         uint32_t flags, out_quota, in_quota, max_instances
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
     uint32_t np_connect(np_handle *, const np_wait *)
+    int np_connect_reason(const np_handle *)
     uint32_t np_disconnect(np_handle *)
     uint32_t np_replace(np_handle *, bint, np_handle **)
     uint32_t np_create_another(np_handle *, const np_wait *, np_handle **)
@@ -150,4 +152,4 @@ cdef extern from "engine/registry.h" nogil:
         npw_answer answer
         uid_t uid
         char name[1025]
-    uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, char *)
+    uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, const np_wait *, char *)

@@ -514,10 +514,16 @@ def ReleaseMutex(hMutex):
         raise make_error(288, "ReleaseMutex")
 
 
+cdef double MOST_SECONDS = 4e9  # of which two and np_now are less than 2**63 ns
+
+
 def set_timer(handle, double due, double period):
     """Let a waitable timer ring in `due` seconds, and again each `period` seconds (0: once)."""
     cdef Target target = of_kind(handle, "timer", "SetWaitableTimer")
-    np_timer_set(target.object, np_now() + <int64_t>(due * 1e9), <int64_t>(period * 1e9))
+    cdef int64_t now = np_now()
+    # As far away as can be counted is never, and a period that long is none.
+    np_timer_set(target.object, NP_FOREVER if due >= MOST_SECONDS else now + <int64_t>(due * 1e9),
+                 0 if period >= MOST_SECONDS else <int64_t>(period * 1e9))
 
 
 def CancelWaitableTimer(hTimer):

@@ -167,14 +167,14 @@ def create_pipe_instance(str root, str folder, str display, str name, *, uint32_
     return handle_of(pipe)
 
 
-def open_pipe(str root, str folder, str display, str name, *, uint32_t access, bint overlapped):
-    """CreateFile on a pipe: a PyHANDLE, or a number, the Win32 code."""
+def open_pipe(str root, str folder, str display, str name, *, uint32_t access, bint overlapped, patience=None):
+    """CreateFile on a pipe: a PyHANDLE, or a number, the Win32 code; a server that is silent for `patience` seconds (1 at most) is busy."""
     cdef PipeTarget pipe = PipeTarget()
     cdef Handle made
     from npipe.errors import PipeError
 
     try:
-        made = Handle.open(root, folder, display, name, access=access, hold=False, verify_owner=False, timeout=None, overlapped=True)
+        made = Handle.open(root, folder, display, name, access=access, hold=False, verify_owner=False, timeout=patience, overlapped=True)
     except PipeError as error:
         return error.winerror
     pipe.handle, made.handle = made.handle, NULL

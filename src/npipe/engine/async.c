@@ -540,6 +540,19 @@ void np_async_end_connects(struct np_handle *handle)
     }
 }
 
+bool np_async_fail_connect(struct np_handle *handle)
+{
+    struct np_async **place = &handle->connects;
+    if (!*place)
+        return false;
+    while ((*place)->next_connect)
+        place = &(*place)->next_connect; /* the one that began first */
+    struct np_async *async = *place;
+    *place = NULL;
+    np_async_complete(async, NP_NO_SYSTEM_RESOURCES, 0);
+    return true;
+}
+
 bool np_async_cancel_connect(struct np_async *async)
 {
     bool found = false;

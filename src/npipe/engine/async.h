@@ -139,6 +139,8 @@ void np_async_drive_writes(struct np_handle *handle, struct np_link *link);
 void np_async_end(struct np_link *link, uint32_t code);
 /* The instance has left the listening state (process lock held). */
 void np_async_end_connects(struct np_handle *handle);
+/* Ends the one that began first with NP_NO_SYSTEM_RESOURCES. False: none is pending. With the process lock held. */
+bool np_async_fail_connect(struct np_handle *handle);
 /* The thread has ended. */
 void np_async_cancel_thread(struct np_thread *thread);
 /* What has to move before a pending operation can go on, for a thread that looks at it again and again without any lock. */

@@ -14,11 +14,11 @@
 #include "fds.h"
 #include "registry.h"
 
-#define ANSWER_PATIENCE_NS INT64_C(10000000000) /* for an owner that has been stopped */
-#define FIRST_ANSWER_NS INT64_C(1000000000)
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
-#define LISTING_PATIENCE_NS INT64_C(3000000000) /* for all that do not answer: somebody may own any number of pipes and say nothing */
-#define LEAST_PATIENCE_NS INT64_C(20000000)    /* for each one after that */
+#define LISTING_NS INT64_C(1000000000)     /* for a whole listing: somebody may own any number of pipes and say nothing */
+#define NEXT_OWNER_NS INT64_C(50000000)    /* a listing asks the next owner of a pipe too when one has been silent for so long */
+#define CROWD_PATIENCE_NS INT64_C(20000000) /* and when nobody else can be asked any more, it gives up the one that was asked first */
+#define MOST_ASKED 1024                    /* owners at a time, and a quarter of the descriptors at most */
 #define MAX_OWNERS NPF_SLOTS
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
@@ -30,6 +30,7 @@ struct call {
     uid_t folder_uid; /* whose folder the socket was found in */
     struct npw_request request;
     int64_t deadline;
+    int64_t answer_due; /* of an owner who does not hold the request */
     char *why;
     /* The answer */
     struct npw_answer answer;
@@ -127,14 +128,25 @@ bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
     return folder_uid == geteuid() || folder_uid == 0 || folder_uid == owner_uid;
 }
 
-/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word. NP_RETRY: he
- * has gone. */
-static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
+int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline)
+{
+    int64_t goodwill = began + NP_GOODWILL_NS;
+    if (!waits)
+        return deadline != NP_TRY && deadline < goodwill ? deadline : goodwill;
+    if (use_default || (wait_named && deadline <= began))
+        return goodwill;
+    int64_t least = began + NP_LEAST_ANSWER_NS;
+    return wait_named && deadline < least ? least : deadline;
+}
+
+/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the first one until
+ * `due`. NP_RETRY: he has gone. */
+static uint32_t ask(struct call *call, int dirfd, const char *name, int64_t due, bool *dead)
 {
     *dead = call->told = false;
     call->segment = -1;
     for (;;) {
-        call->socket = dirfd < 0 ? np_socket_connect_path(name, call->deadline) : np_socket_connect(dirfd, name, call->deadline);
+        call->socket = dirfd < 0 ? np_socket_connect_path(name, due) : np_socket_connect(dirfd, name, due);
         if (call->socket != -EINTR)
             break;
         if (interrupted(call->wait))
@@ -159,7 +171,7 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
         return NP_TOO_MANY_OPEN_FILES;
     default:
         if (call->socket < 0) {
-            np_say(call->why, "the pipe's socket cannot be reached: %s", strerror(-call->socket));
+            np_say(call->why, "the pipe's socket cannot be reached: %s", np_socket_error(-call->socket));
             return NP_NO_SYSTEM_RESOURCES;
         }
     }
@@ -182,24 +194,15 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, bool *dead)
     if (sent != (ssize_t)sizeof call->request)
         return NP_RETRY;
     bool holds = false;
-    int64_t began = np_now();
     for (;;) {
-        int64_t deadline = call->deadline;
-        int64_t patience = np_now() + ANSWER_PATIENCE_NS;
-        if (!holds && !(call->request.flags & NPW_HOLD) && call->request.kind != NPW_WAIT && patience < deadline)
-            deadline = patience;
-        /* The time-out of a wait is for an instance, not for the question whether one listens. */
-        int64_t least = began + FIRST_ANSWER_NS;
-        if (!holds && call->request.kind == NPW_WAIT && deadline < least)
-            deadline = least;
-        uint32_t code = await_answer(call, deadline);
+        uint32_t code = await_answer(call, holds ? call->deadline : due);
         if (code == NP_OK || code == NP_SEM_TIMEOUT) {
             /* Also at the last moment: what has been granted is not thrown away. */
             uint32_t last = take_answer(call);
             call->told = call->told || last == NP_IO_PENDING || (last == NP_RETRY && call->answer.code == NP_RETRY);
             if (last != NP_WOULD_WAIT && last != NP_IO_PENDING)
                 return last;
-            if (last == NP_IO_PENDING && holds) {
+            if (last == NP_IO_PENDING && (holds || !np_may_be_held(&call->request))) {
                 np_say(call->why, "the server's answers make no sense");
                 return NP_INVALID_DATA; /* he could go on with that for ever */
             }
@@ -326,7 +329,7 @@ static uint32_t ask_remembered(struct call *call)
         call->keep = true;
         call->request.flags |= NPW_KEEP;
     }
-    uint32_t code = ask(call, -1, found.path, &dead);
+    uint32_t code = ask(call, -1, found.path, call->answer_due, &dead);
     if (code == NP_OK && (call->request.kind != NPW_OPEN || call->answer.pipe_id == found.pipe_id))
         return code;
     withdraw_offer(call);
@@ -339,11 +342,21 @@ static uint32_t ask_remembered(struct call *call)
     return NP_RETRY;
 }
 
+int64_t np_share_of_time(int64_t due, uint32_t others)
+{
+    int64_t now = np_now();
+    if (others == 0 || due <= now)
+        return due;
+    return now + (due - now > NP_GOODWILL_NS ? NP_GOODWILL_NS / 4 : (due - now) / (others + 1));
+}
+
 /* Puts the request to the owners in turn, until one says something definite. With a request that is to be held,
- * each is first asked without holding it, if there are several. NP_RETRY: has_forked. */
+ * each is first asked without holding it, if there are several; and one who is silent does not keep from the others.
+ * NP_RETRY: has_forked. */
 static uint32_t try_owners(struct call *call)
 {
     char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    bool busy_ones[MAX_OWNERS], silent_ones[MAX_OWNERS];
     int dirfd;
     uint32_t known = ask_remembered(call);
     if (known != NP_RETRY || has_forked(call))
@@ -354,35 +367,37 @@ static uint32_t try_owners(struct call *call)
             return code;
         struct stat folder;
         call->folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
-        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, gone = 0, told = 0;
+        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, silent = 0, gone = 0, told = 0;
         uint32_t flags = call->request.flags;
+        bool settled = false;
         code = NP_FILE_NOT_FOUND;
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < count && !settled; i++) {
             bool dead;
+            busy_ones[i] = silent_ones[i] = false;
             call->request.flags = count > 1 ? 0 : flags;
-            code = ask(call, dirfd, names[i], &dead);
+            code = ask(call, dirfd, names[i], np_share_of_time(call->answer_due, count - 1 - i), &dead);
             if (code == NP_OK && count == 1 && call->request.kind == NPW_OPEN) /* a wait's answer has no id */
                 np_remember(call->where, names[i], call->answer.pipe_id);
-            if (code == NP_OK)
-                break;
-            hang_up(call);
+            if (code != NP_OK)
+                hang_up(call);
             if (has_forked(call))
                 return code;
             dead_ones += dead;
             gone += code == NP_RETRY && !dead;
             told += code == NP_RETRY && call->told;
-            if (code == NP_PIPE_BUSY)
-                busy++;
-            else if (code != NP_RETRY && code != NP_FILE_NOT_FOUND)
-                break;
+            busy += busy_ones[i] = code == NP_PIPE_BUSY;
+            silent += silent_ones[i] = code == NP_SEM_TIMEOUT && count > 1 && !call->told;
+            settled = !busy_ones[i] && !silent_ones[i] && code != NP_RETRY && code != NP_FILE_NOT_FOUND;
         }
         call->request.flags = flags;
-        bool settled = code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND;
-        if (!settled && busy && flags & NPW_HOLD) {
-            /* All are busy: any of them can hold the request, the others tell him when they listen. */
+        bool may_be_held = np_may_be_held(&call->request);
+        if (!settled && busy + silent && may_be_held) {
+            /* All are busy: any of them can hold the request, the others tell him when they listen. Best one who answers. */
             for (uint32_t i = 0; i < count && !settled; i++) {
                 bool dead;
-                code = ask(call, dirfd, names[i], &dead);
+                if (busy ? !busy_ones[i] : !silent_ones[i])
+                    continue;
+                code = ask(call, dirfd, names[i], call->answer_due, &dead);
                 settled = code != NP_RETRY && code != NP_FILE_NOT_FOUND;
                 if (code != NP_OK)
                     hang_up(call);
@@ -394,21 +409,23 @@ static uint32_t try_owners(struct call *call)
         }
         np_fd_close(dirfd);
         if (dead_ones)
-            np_folder_sweep(call->where->root, call->where->folder, true);
+            np_folder_sweep(call->where->root, call->where->folder, false);
         if (settled)
             return code;
-        if (busy && !(flags & NPW_HOLD))
+        if (silent && !may_be_held)
+            return NP_SEM_TIMEOUT;
+        if (busy && !may_be_held)
             return NP_PIPE_BUSY;
-        if (!busy && !gone)
+        if (!busy && !silent && !gone)
             return NP_FILE_NOT_FOUND;
-        if (np_now() >= call->deadline)
+        if (np_now() >= call->deadline && np_now() >= call->answer_due)
             return NP_SEM_TIMEOUT;
         if (np_cancelled(call->wait) || interrupted(call->wait))
             return NP_INTERRUPTED; /* owners that answer at once let nobody sleep */
         if (has_forked(call))
             return NP_RETRY;
         /* An owner went away while we asked, or told us to look again: who is there now? */
-        vanished = told || busy ? 0 : vanished + 1;
+        vanished = told || busy || silent ? 0 : vanished + 1;
     }
     return NP_FILE_NOT_FOUND; /* what is in the folder is no pipe: nobody there says a word */
 }
@@ -426,12 +443,29 @@ static uint32_t ask_owners(struct call *call)
     }
 }
 
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why)
+{
+    if (code != NP_SEM_TIMEOUT || told)
+        return code;
+    np_say(why, "the pipe's server does not answer: its process is stopped, or very busy");
+    return waits ? code : NP_PIPE_BUSY;
+}
+
+void np_say_reason(const struct npw_answer *answer, char *why)
+{
+    if (answer->reason > 0 && answer->reason < 4096)
+        np_say(why, "the server cannot make the connection's memory: %s", strerror((int)answer->reason));
+    else
+        np_say(why, "the server cannot hold any more requests");
+}
+
 static struct call new_call(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why)
 {
     return (struct call){
         .where = where,
         .wait = wait,
         .deadline = wait->deadline,
+        .answer_due = wait->deadline,
         .request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = kind},
         .why = why,
         .socket = -1,
@@ -508,7 +542,13 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     call.verify_owner = options->verify_owner;
     call.request.access = options->access & (NP_READ | NP_WRITE);
     call.request.flags = options->hold ? NPW_HOLD : 0;
-    code = ask_owners(&call);
+    int64_t began = np_now();
+    call.answer_due = np_answer_due(options->hold, false, false, began, wait->deadline);
+    if (!options->hold)
+        call.deadline = call.answer_due;
+    code = np_without_answer(ask_owners(&call), call.told, options->hold, why);
+    if (code == NP_NO_SYSTEM_RESOURCES && call.answer.code == code)
+        np_say_reason(&call.answer, why);
     if (code != NP_OK)
         return code;
     /* Either a segment, or the word that the one that was offered is used again. */
@@ -527,9 +567,10 @@ uint32_t np_wait_named(const struct np_where *where, bool use_default, const str
 {
     struct call call = new_call(where, wait, NPW_WAIT, why);
     call.breakable = breakable;
+    call.answer_due = np_answer_due(true, true, use_default, np_now(), wait->deadline);
     if (use_default)
         call.deadline = NP_FOREVER - 1; /* until the owner has said how long */
-    uint32_t code = ask_owners(&call);
+    uint32_t code = np_without_answer(ask_owners(&call), call.told, true, why);
     hang_up(&call);
     return code;
 }
@@ -571,48 +612,230 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
     return code;
 }
 
-/* What the first living owner of the pipe in `folder` says of it. `patience` is what is left for those who do not answer. */
-static bool query_listing(int dirfd, struct np_listing *listing, bool *dead, int64_t *patience)
+/* ---- Listing */
+
+/* A folder of the root, while its owners are asked. */
+struct listed {
+    char *name;
+    uid_t uid;
+    char (*sockets)[NPF_SOCKET_SIZE];
+    uint32_t count, next;
+    uint32_t asked;    /* who have not answered yet */
+    int64_t next_due;  /* when the next one is asked even so */
+    bool answered, silent, dead;
+};
+
+struct question {
+    uint32_t folder; /* index */
+    int64_t began;
+    struct np_credentials owner;
+};
+
+struct listing_work {
+    int rootfd;
+    struct listed *folders;
+    uint32_t n_folders;
+    int sockets[MOST_ASKED];
+    bool ready[MOST_ASKED];
+    struct question questions[MOST_ASKED];
+    uint32_t n_questions, most; /* the oldest first */
+    np_list_fn each;
+    void *context;
+    bool wanted;
+};
+
+static int open_folder(int rootfd, const char *name)
 {
-    struct stat folder;
-    uid_t folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
-    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
-    uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
-    static const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
-    *dead = count == 0;
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t began = np_now(), deadline = began + (*patience > QUERY_PATIENCE_NS ? QUERY_PATIENCE_NS : *patience);
-        int socket = np_socket_connect(dirfd, names[i], deadline), fd = -1;
-        if (socket < 0) {
-            *dead = *dead || socket == -ECONNREFUSED;
-            continue;
-        }
-        struct {
-            struct npw_answer answer;
-            char name[NPW_NAME_SIZE];
-        } message;
-        struct np_credentials owner;
-        bool answered = np_peer_credentials(socket, false, &owner) && np_leads_home(folder_uid, owner.uid) &&
-                        np_send_message(socket, &request, sizeof request, -1) > 0 && np_socket_wait(socket, deadline) == NP_OK;
-        ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd) : -1;
-        np_fd_close(fd);
-        np_hang_up(socket);
-        if (!answered && (*patience -= np_now() - began) < LEAST_PATIENCE_NS)
-            *patience = LEAST_PATIENCE_NS;
-        if (got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
-            message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer)
-            continue;
-        listing->answer = message.answer;
-        listing->uid = owner.uid;
-        memcpy(listing->name, message.name, message.answer.name_size);
-        listing->name[message.answer.name_size] = 0;
-        return true;
-    }
-    return false;
+    np_fds_hold();
+    return np_fd_made(openat(rootfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 }
 
-uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
+static bool add_folder(struct listing_work *work, const char *name)
 {
+    int dirfd = open_folder(work->rootfd, name);
+    if (dirfd < 0)
+        return true; /* not a pipe's folder, or not for us */
+    if (work->n_folders % 64 == 0) {
+        struct listed *more = realloc(work->folders, (work->n_folders + 64) * sizeof *more);
+        if (!more) {
+            np_fd_close(dirfd);
+            return false;
+        }
+        work->folders = more;
+    }
+    char sockets[MAX_OWNERS][NPF_SOCKET_SIZE];
+    struct stat status;
+    struct listed *folder = &work->folders[work->n_folders];
+    *folder = (struct listed){.uid = fstat(dirfd, &status) == 0 ? status.st_uid : (uid_t)-1};
+    folder->count = np_folder_sockets(dirfd, sockets, MAX_OWNERS);
+    np_fd_close(dirfd);
+    folder->dead = folder->count == 0;
+    folder->name = strdup(name);
+    folder->sockets = malloc((folder->count + 1) * sizeof *sockets);
+    if (!folder->name || !folder->sockets) {
+        free(folder->name);
+        free(folder->sockets);
+        return false;
+    }
+    memcpy(folder->sockets, sockets, folder->count * sizeof *sockets);
+    work->n_folders++;
+    return true;
+}
+
+static void end_question(struct listing_work *work, uint32_t which)
+{
+    work->folders[work->questions[which].folder].asked--;
+    np_hang_up(work->sockets[which]);
+    work->n_questions--;
+    memmove(work->sockets + which, work->sockets + which + 1, (work->n_questions - which) * sizeof *work->sockets);
+    memmove(work->ready + which, work->ready + which + 1, (work->n_questions - which) * sizeof *work->ready);
+    memmove(work->questions + which, work->questions + which + 1, (work->n_questions - which) * sizeof *work->questions);
+}
+
+/* Asks the folder's next owner, which never waits. False: no descriptor is left for it. */
+static bool ask_next(struct listing_work *work, uint32_t index)
+{
+    static const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
+    struct listed *folder = &work->folders[index];
+    int dirfd = open_folder(work->rootfd, folder->name);
+    if (dirfd < 0 && (errno == EMFILE || errno == ENFILE))
+        return false;
+    int64_t now = np_now();
+    int socket = dirfd < 0 ? -ENOENT : np_socket_connect(dirfd, folder->sockets[folder->next], now);
+    np_fd_close(dirfd);
+    if (socket == -EMFILE || socket == -ENFILE)
+        return false;
+    folder->next++;
+    if (socket < 0) {
+        folder->dead = folder->dead || socket == -ECONNREFUSED;
+        folder->silent = folder->silent || socket == -EAGAIN;
+        return true;
+    }
+    struct question *question = &work->questions[work->n_questions];
+    *question = (struct question){.folder = index, .began = now};
+    if (!np_peer_credentials(socket, false, &question->owner) || !np_leads_home(folder->uid, question->owner.uid) ||
+        np_send_message(socket, &request, sizeof request, -1) <= 0) {
+        np_hang_up(socket);
+        return true;
+    }
+    folder->next_due = now + NEXT_OWNER_NS;
+    folder->asked++;
+    work->sockets[work->n_questions++] = socket;
+    return true;
+}
+
+static void take_listing(struct listing_work *work, uint32_t which)
+{
+    const struct question *question = &work->questions[which];
+    struct listed *folder = &work->folders[question->folder];
+    struct {
+        struct npw_answer answer;
+        char name[NPW_NAME_SIZE];
+    } message;
+    struct np_listing listing;
+    int fd;
+    ssize_t got = np_receive_message(work->sockets[which], &message, sizeof message, &fd);
+    np_fd_close(fd);
+    if (folder->answered || got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
+        message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer)
+        return;
+    folder->answered = true;
+    listing.answer = message.answer;
+    listing.uid = question->owner.uid;
+    memcpy(listing.name, message.name, message.answer.name_size);
+    listing.name[message.answer.name_size] = 0;
+    work->wanted = work->wanted && work->each(work->context, &listing);
+}
+
+/* Asks whoever is to be asked now. When to go on with that, NP_FOREVER: all have been asked who will be. */
+static int64_t ask_more(struct listing_work *work)
+{
+    int64_t next = NP_FOREVER, now = np_now();
+    for (uint32_t i = 0; i < work->n_folders; i++) {
+        struct listed *folder = &work->folders[i];
+        while (!folder->answered && folder->next < folder->count && (folder->asked == 0 || folder->next_due <= now)) {
+            if (work->n_questions == work->most || !ask_next(work, i)) {
+                if (work->n_questions == 0)
+                    return next; /* no descriptor is left, and none will come back from here */
+                int64_t patience = work->questions[0].began + CROWD_PATIENCE_NS;
+                if (patience > now)
+                    return patience < next ? patience : next;
+                work->folders[work->questions[0].folder].silent = true;
+                end_question(work, 0);
+            }
+        }
+        if (!folder->answered && folder->next < folder->count && folder->next_due < next)
+            next = folder->next_due;
+    }
+    return next;
+}
+
+static uint32_t ask_all(struct listing_work *work, int64_t deadline, const struct np_wait *wait)
+{
+    for (;;) {
+        int64_t next = ask_more(work);
+        if (work->n_questions == 0 && next == NP_FOREVER)
+            return NP_OK;
+        uint32_t code = np_sockets_ready(work->sockets, work->ready, work->n_questions, next < deadline ? next : deadline);
+        if (code == NP_INTERRUPTED && interrupted(wait))
+            return code;
+        if (code == NP_NOT_ENOUGH_MEMORY)
+            return code;
+        for (uint32_t i = work->n_questions; code == NP_OK && i-- > 0;)
+            if (work->ready[i]) {
+                take_listing(work, i);
+                end_question(work, i);
+            }
+        if (!work->wanted || np_now() >= deadline)
+            return NP_OK;
+    }
+}
+
+/* What the page says of a pipe whose owners are silent. */
+static bool listing_of_page(int rootfd, const struct listed *folder, struct np_listing *listing)
+{
+    struct npf_page page;
+    struct stat status;
+    int dirfd = open_folder(rootfd, folder->name);
+    np_fds_hold();
+    int fd = np_fd_made(dirfd < 0 ? -1 : openat(dirfd, "pipe", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    /* Read, not mapped: it may be cut short at any time. */
+    bool whole = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == folder->uid &&
+                 pread(fd, &page, sizeof page, 0) == (ssize_t)sizeof page;
+    np_fd_close(fd);
+    np_fd_close(dirfd);
+    if (!whole || page.magic != NPF_MAGIC || page.version != NPF_VERSION || page.name_size > NPF_NAME_SIZE ||
+        page.name_size > NPW_NAME_SIZE)
+        return false;
+    *listing = (struct np_listing){
+        .answer = {.type = page.type, .direction = page.direction, .max_instances = page.max_instances, .name_size = page.name_size},
+        .uid = folder->uid,
+    };
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        if (atomic_load_explicit(&page.slot[i].id, memory_order_relaxed) == 0)
+            continue;
+        listing->answer.instances += atomic_load_explicit(&page.slot[i].instances, memory_order_relaxed);
+        listing->answer.owner_pid = listing->answer.owner_pid ? listing->answer.owner_pid : page.slot[i].pid;
+    }
+    memcpy(listing->name, page.name, page.name_size);
+    return listing->answer.owner_pid != 0;
+}
+
+static void end_listing(struct listing_work *work)
+{
+    while (work->n_questions)
+        end_question(work, work->n_questions - 1);
+    for (uint32_t i = 0; i < work->n_folders; i++) {
+        free(work->folders[i].name);
+        free(work->folders[i].sockets);
+    }
+    free(work->folders);
+    free(work);
+}
+
+uint32_t np_list(const char *root, np_list_fn each, void *context, const struct np_wait *wait, char *why)
+{
+    int64_t deadline = np_now() + LISTING_NS;
     int rootfd;
     uint32_t code = np_root_open(root, false, &rootfd, why);
     if (code == NP_FILE_NOT_FOUND)
@@ -620,30 +843,38 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, char *why)
     if (code != NP_OK)
         return code;
     DIR *list = fdopendir(rootfd);
-    if (!list) {
-        np_fd_close(rootfd);
+    struct listing_work *work = calloc(1, sizeof *work);
+    if (!list || !work) {
+        if (list)
+            np_fd_close_list(list);
+        else
+            np_fd_close(rootfd);
+        free(work);
         return NP_NOT_ENOUGH_MEMORY;
     }
-    bool wanted = true;
-    int64_t patience = LISTING_PATIENCE_NS;
-    for (struct dirent *entry; wanted && (entry = readdir(list));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        np_fds_hold();
-        int dirfd = np_fd_made(openat(rootfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-        if (dirfd < 0)
-            continue; /* not a pipe's folder, or not for us */
+    uint64_t quarter = np_descriptor_limit() / 4;
+    work->rootfd = rootfd;
+    work->most = quarter > MOST_ASKED ? MOST_ASKED : quarter ? (uint32_t)quarter : 1;
+    work->each = each;
+    work->context = context;
+    work->wanted = true;
+    for (struct dirent *entry; code == NP_OK && (entry = readdir(list));)
+        if (entry->d_name[0] != '.' && !add_folder(work, entry->d_name))
+            code = NP_NOT_ENOUGH_MEMORY;
+    if (code == NP_OK)
+        code = ask_all(work, deadline, wait);
+    for (uint32_t i = 0; i < work->n_folders && code == NP_OK && work->wanted; i++) {
+        struct listed *folder = &work->folders[i];
         struct np_listing listing;
-        bool dead;
-        bool found = query_listing(dirfd, &listing, &dead, &patience);
-        np_fd_close(dirfd);
-        if (dead)
-            np_folder_sweep(root, entry->d_name, true);
-        if (found)
-            wanted = each(context, &listing);
+        if (!folder->answered && (folder->silent || folder->asked || folder->next < folder->count) &&
+            listing_of_page(rootfd, folder, &listing))
+            work->wanted = each(context, &listing);
+        if (folder->dead && np_now() < deadline)
+            np_folder_sweep(root, folder->name, false);
     }
+    end_listing(work);
     np_fd_close_list(list);
-    return NP_OK;
+    return code;
 }
 
 /* ---- Waiting for room at the limit of instances */

@@ -177,9 +177,9 @@ static bool still_there(int rootfd, const char *name, const struct np_folder *fo
 /* Gives the page its memory now: the first touch of a hole in a file system that is full would be a SIGBUS. */
 static int page_size(int fd)
 {
-    if (ftruncate(fd, sizeof(struct npf_page)) != 0)
-        return errno;
-    int error;
+    int error = np_file_resize(fd, sizeof(struct npf_page));
+    if (error)
+        return error;
     do
         error = posix_fallocate(fd, 0, sizeof(struct npf_page));
     while (error == EINTR);
@@ -260,9 +260,9 @@ bool np_socket_is_dead(int dirfd, const char *name)
     return fd == -ECONNREFUSED || fd == -ENOENT;
 }
 
-#define DYING_NS INT64_C(50000000)
+#define DYING_NS INT64_C(50000000) /* for all sockets of a folder */
 
-bool np_socket_is_dying(int dirfd, const char *name)
+bool np_socket_is_dying(int dirfd, const char *name, int64_t until)
 {
     int fd = np_socket_connect(dirfd, name, np_now());
     if (fd == -ECONNREFUSED || fd == -ENOENT)
@@ -270,7 +270,7 @@ bool np_socket_is_dying(int dirfd, const char *name)
     if (fd < 0)
         return false;
     /* The living wait for a request; the dead hang up. */
-    bool hung_up = np_socket_wait(fd, np_now() + DYING_NS) == NP_OK;
+    bool hung_up = np_socket_wait(fd, until) == NP_OK;
     np_hang_up(fd);
     return hung_up;
 }
@@ -348,9 +348,10 @@ bool np_folder_sweep(const char *root, const char *name, bool dying)
     if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && status.st_uid == geteuid())
         folder.lockfd = open_in(folder.dirfd, "lock", O_RDWR | O_CREAT);
     char names[NPF_SLOTS][NPF_SOCKET_SIZE];
-    uint32_t count = folder.dirfd >= 0 && dying ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
+    int64_t until = np_now() + DYING_NS; /* for all of them */
+    uint32_t count = folder.lockfd >= 0 && dying ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
     for (uint32_t i = 0; i < count; i++)
-        (void)np_socket_is_dying(folder.dirfd, names[i]); /* gives him the time to be dead */
+        (void)np_socket_is_dying(folder.dirfd, names[i], until); /* gives it the time to be dead */
     bool locked = folder.lockfd < 0 || np_folder_try_lock(&folder);
     if (locked && folder.lockfd >= 0 && still_there(rootfd, name, &folder)) {
         int fd = open_in(folder.dirfd, "pipe", O_RDWR | O_CREAT);

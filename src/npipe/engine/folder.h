@@ -87,7 +87,7 @@ void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE]);
 /* Whether nobody listens at that socket any more. */
 bool np_socket_is_dead(int dirfd, const char *name);
 /* The same for one that is just dying: at its end a process closes one thing after the other. */
-bool np_socket_is_dying(int dirfd, const char *name);
+bool np_socket_is_dying(int dirfd, const char *name, int64_t until);
 
 void np_say(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -42,6 +42,8 @@ struct np_handle {
     struct np_handle *next_listening; /* of the same pipe, the longest-listening first */
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
     _Atomic uint32_t connect_sleepers;
+    _Atomic int connect_failed;       /* 0, or the errno for which a client could not be let in, until one who accepts is told; */
+    _Atomic int connect_reason;       /* and the last one that was */
     struct np_acceptor *acceptor;     /* is told that, or NULL */
     struct np_handle *next, *previous; /* all handles of the process */
     /* Overlapped operations (async.h). */
@@ -96,6 +98,8 @@ struct np_create_options {
 uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **handle, char *why);
 /* Another instance like `handle`, which is open: the next one to listen. `wait` as in np_create_options. */
 uint32_t np_create_another(struct np_handle *handle, const struct np_wait *wait, struct np_handle **fresh);
+/* Why np_connect has just returned NP_NO_SYSTEM_RESOURCES: an errno. */
+int np_connect_reason(const struct np_handle *handle);
 /* ConnectNamedPipe (SEMANTICS 3.2): NP_OK, 535, 536 (NOWAIT), 232, 1, ... */
 uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait);
 uint32_t np_disconnect(struct np_handle *handle);

@@ -56,6 +56,10 @@ static inline void np_pause(void)
 
 /* A shared segment of fixed size, sealed against shrinking and growing. -1 and errno on failure. */
 int np_segment_create(uint64_t size);
+/* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an errno. */
+int np_file_resize(int fd, uint64_t size);
+/* How many descriptors the process may have open, as the limit stands now. */
+uint64_t np_descriptor_limit(void);
 /* Whether `fd` is such a segment; its size, or 0. */
 uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
@@ -90,11 +94,16 @@ bool np_socket_hung_up(int socket);
 uint32_t np_sockets_wait(int first, int second, int64_t deadline);
 
 /* A Unix socket connected to / listening at `name` in the folder `dirfd`, however long the folder's path is.
- * -errno on failure. A connect that waits for room in the backlog is bounded by `deadline`. */
+ * -errno on failure: -ENOSYS where that needs /proc, which is not there, and nothing else will do. A connect waits for room in the backlog
+ * until `deadline`, and not at all when that is over. */
 int np_socket_connect(int dirfd, const char *name, int64_t deadline);
 /* The same by a whole path, which is quicker; -ENAMETOOLONG if it does not fit. */
 int np_socket_connect_path(const char *path, int64_t deadline);
 int np_socket_listen(int dirfd, const char *name, mode_t mode);
+/* What to say of an error of theirs. */
+const char *np_socket_error(int error);
+/* Waits until one of `count` sockets (-1: none) has something to read or its peer has gone; ready[i] says which. As np_socket_wait. */
+uint32_t np_sockets_ready(const int *sockets, bool *ready, uint32_t count, int64_t deadline);
 
 uint64_t np_random(void);
 

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <sys/poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -151,14 +153,41 @@ void np_futex_wake(_Atomic uint32_t *word, uint32_t bits)
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+int np_file_resize(int fd, uint64_t size)
+{
+    /* The signal goes to this thread only: kept back, and taken away again if it came now. */
+    sigset_t beyond, before, pending;
+    sigemptyset(&beyond);
+    sigaddset(&beyond, SIGXFSZ);
+    bool kept = pthread_sigmask(SIG_BLOCK, &beyond, &before) == 0;
+    bool was_pending = kept && sigpending(&pending) == 0 && sigismember(&pending, SIGXFSZ);
+    int error = ftruncate(fd, (off_t)size) != 0 ? errno : 0;
+    if (error == EFBIG && kept && !was_pending) {
+        const struct timespec at_once = {0};
+        while (sigtimedwait(&beyond, NULL, &at_once) < 0 && errno == EINTR)
+            ;
+    }
+    if (kept)
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+uint64_t np_descriptor_limit(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
+}
+
 int np_segment_create(uint64_t size)
 {
     np_fds_hold();
     int fd = np_fd_made(memfd_create("npipe-link", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return -1;
-    if (ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
-        int error = errno;
+    int error = np_file_resize(fd, size);
+    if (error == 0 && fcntl(fd, F_ADD_SEALS, SEALS) != 0)
+        error = errno;
+    if (error) {
         np_fd_close(fd);
         errno = error;
         return -1;
@@ -346,6 +375,20 @@ bool np_socket_hung_up(int socket)
     return poll(&item, 1, 0) > 0;
 }
 
+uint32_t np_sockets_ready(const int *sockets, bool *ready, uint32_t count, int64_t deadline)
+{
+    struct pollfd *items = calloc(count ? count : 1, sizeof *items);
+    if (!items)
+        return NP_NOT_ENOUGH_MEMORY;
+    for (uint32_t i = 0; i < count; i++)
+        items[i] = (struct pollfd){.fd = sockets[i], .events = POLLIN | POLLRDHUP};
+    uint32_t code = wait_for(items, count, deadline);
+    for (uint32_t i = 0; i < count; i++)
+        ready[i] = code == NP_OK && items[i].revents;
+    free(items);
+    return code;
+}
+
 uint32_t np_sockets_wait(int first, int second, int64_t deadline)
 {
     struct pollfd items[2] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
@@ -370,7 +413,7 @@ static int connect_to(const struct sockaddr_un *address, int64_t deadline)
     if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
         return fd;
     /* It waits only for room in the backlog: no event tells of that, but a blocking connect() with a time-out does. */
-    if (errno != EAGAIN || fcntl(fd, F_SETFL, 0) != 0) {
+    if (errno != EAGAIN || (deadline != NP_FOREVER && deadline <= np_now()) || fcntl(fd, F_SETFL, 0) != 0) {
         int error = errno;
         np_fd_close(fd);
         return -error;
@@ -395,10 +438,73 @@ static int connect_to(const struct sockaddr_un *address, int64_t deadline)
     return fd;
 }
 
+const char *np_socket_error(int error)
+{
+    return error == ENOSYS ? "/proc is not mounted here, and a thread may have no folder of its own" : strerror(error);
+}
+
+/* Without /proc: a thread whose working folder is its own goes into the folder, where the bare name is short enough. */
+struct errand {
+    int dirfd;
+    const char *name;
+    int64_t deadline;
+    int listener; /* to bind; or -1, to connect */
+    int result;
+};
+
+static void *run_errand(void *what)
+{
+    struct errand *errand = what;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(errand->name) >= sizeof address.sun_path) {
+        errand->result = -ENAMETOOLONG;
+        return NULL;
+    }
+    strcpy(address.sun_path, errand->name);
+    if (unshare(CLONE_FS) != 0)
+        errand->result = -ENOSYS; /* a sandbox that has neither */
+    else if (fchdir(errand->dirfd) != 0)
+        errand->result = -errno;
+    else if (errand->listener < 0)
+        errand->result = connect_to(&address, errand->deadline);
+    else
+        errand->result = bind(errand->listener, (const struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
+    return NULL;
+}
+
+#define ERRAND_NS INT64_C(50000000) /* then its caller looks for signals, which the errand's thread does not get */
+
+static int send_errand(struct errand *errand)
+{
+    int64_t deadline = errand->deadline, slice = np_now() + ERRAND_NS;
+    if (slice < deadline)
+        errand->deadline = slice;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, run_errand, errand);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error)
+        return -error;
+    pthread_join(thread, NULL);
+    return errand->result == -EAGAIN && slice < deadline ? -EINTR : errand->result;
+}
+
+/* Whether `error` may come from /proc's not being there. */
+static bool lacks_proc(int error)
+{
+    return error == ENOENT && access("/proc/self/fd", F_OK) != 0;
+}
+
 int np_socket_connect(int dirfd, const char *name, int64_t deadline)
 {
     struct sockaddr_un address;
-    return socket_address(&address, dirfd, name) ? connect_to(&address, deadline) : -ENAMETOOLONG;
+    int fd = socket_address(&address, dirfd, name) ? connect_to(&address, deadline) : -ENAMETOOLONG;
+    if (fd >= 0 || !lacks_proc(-fd))
+        return fd;
+    struct errand errand = {.dirfd = dirfd, .name = name, .deadline = deadline, .listener = -1};
+    return send_errand(&errand);
 }
 
 int np_socket_connect_path(const char *path, int64_t deadline)
@@ -425,8 +531,14 @@ int np_socket_listen(int dirfd, const char *name, mode_t mode)
     if (fd < 0)
         return -errno;
     bool bound = false;
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
-        goto failed;
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        struct errand errand = {.dirfd = dirfd, .name = draft, .deadline = NP_FOREVER, .listener = fd};
+        int result = lacks_proc(errno) ? send_errand(&errand) : -errno;
+        if (result < 0) {
+            errno = -result;
+            goto failed;
+        }
+    }
     bound = true;
     if (fchmodat(dirfd, draft, mode, 0) != 0 || listen(fd, 4096) != 0 || renameat(dirfd, draft, dirfd, name) != 0)
         goto failed;

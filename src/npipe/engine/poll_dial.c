@@ -12,7 +12,8 @@
 
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
-struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options)
+struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options, int64_t deadline,
+                            bool use_default)
 {
     struct np_dial *dial = calloc(1, sizeof *dial);
     if (!dial)
@@ -23,7 +24,11 @@ struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, co
     dial->folder = strdup(where->folder);
     dial->access = options->access;
     dial->verify_owner = options->verify_owner;
-    dial->flags = options->hold ? NPW_HOLD : 0;
+    bool waits = options->hold || kind == NPW_WAIT;
+    dial->flags = options->hold && kind == NPW_OPEN ? NPW_HOLD : 0;
+    dial->answer_due = np_answer_due(waits, kind == NPW_WAIT, use_default, np_now(), deadline);
+    dial->deadline = use_default ? NP_FOREVER : waits ? deadline : dial->answer_due;
+    dial->use_default = use_default;
     dial->request = (struct npw_request){
         .magic = NPW_MAGIC, .version = NPW_VERSION, .kind = kind, .access = options->access & (NP_READ | NP_WRITE)};
     if (!dial->root || !dial->folder || np_process_start() != NP_OK) {
@@ -108,7 +113,7 @@ static uint32_t ask(struct np_dial *dial, bool *dead, char *why)
         return NP_TOO_MANY_OPEN_FILES;
     default:
         if (socket < 0) {
-            np_say(why, "the pipe's socket cannot be reached: %s", strerror(-socket));
+            np_say(why, "the pipe's socket cannot be reached: %s", np_socket_error(-socket));
             return NP_NO_SYSTEM_RESOURCES;
         }
     }
@@ -145,12 +150,18 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
     uint32_t code = np_answer_code(got, answer, why);
     if (code == NP_WOULD_WAIT)
         return code;
-    if (code == NP_IO_PENDING && dial->held) {
+    if (code == NP_IO_PENDING && (dial->held || !np_may_be_held(&dial->request))) {
         np_say(why, "the server's answers make no sense");
         return NP_INVALID_DATA; /* he could go on with that for ever */
     }
     dial->told = dial->told || code == NP_IO_PENDING || (got > 0 && code == NP_RETRY);
     dial->held = dial->held || code == NP_IO_PENDING;
+    if (code == NP_IO_PENDING) {
+        if (dial->use_default)
+            dial->deadline = np_now() + (int64_t)answer->default_timeout_ms * 1000000;
+        dial->use_default = false;
+        dial->until = dial->deadline;
+    }
     return code;
 }
 
@@ -164,9 +175,16 @@ static uint32_t begin_turn(struct np_dial *dial, char *why)
     struct stat folder;
     dial->folder_uid = fstat(dial->dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
     dial->count = np_folder_sockets(dial->dirfd, dial->names, NPF_SLOTS);
-    dial->next = dial->dead = dial->busy = dial->gone = dial->told_by = 0;
+    dial->next = dial->dead = dial->busy = dial->silent = dial->gone = dial->told_by = 0;
+    memset(dial->was_silent, 0, sizeof dial->was_silent);
+    memset(dial->was_busy, 0, sizeof dial->was_busy);
     dial->holding = false;
     return NP_OK;
+}
+
+static bool is_over(int64_t due)
+{
+    return due != NP_FOREVER && np_now() >= due;
 }
 
 /* All owners have been asked, or one has gone away while he held the request. NP_RETRY: another turn. */
@@ -174,12 +192,17 @@ static uint32_t end_turn(struct np_dial *dial)
 {
     close_descriptor(&dial->dirfd);
     if (dial->dead)
-        np_folder_sweep(dial->root, dial->folder, true);
-    if (dial->busy && !(dial->flags & NPW_HOLD))
+        np_folder_sweep(dial->root, dial->folder, false);
+    bool may_be_held = dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT;
+    if (dial->silent && !may_be_held)
+        return NP_SEM_TIMEOUT;
+    if (dial->busy && !may_be_held)
         return NP_PIPE_BUSY;
-    if (!dial->busy && !dial->gone)
+    if (!dial->busy && !dial->silent && !dial->gone)
         return NP_FILE_NOT_FOUND;
-    dial->vanished = dial->told_by || dial->busy ? 0 : dial->vanished + 1;
+    if (is_over(dial->deadline) && is_over(dial->answer_due))
+        return NP_SEM_TIMEOUT;
+    dial->vanished = dial->told_by || dial->busy || dial->silent ? 0 : dial->vanished + 1;
     return dial->vanished < MOST_VANISHED ? NP_RETRY : NP_FILE_NOT_FOUND;
 }
 
@@ -196,7 +219,7 @@ static uint32_t after_remembered(struct np_dial *dial, uint32_t code)
     return NP_RETRY;
 }
 
-uint32_t np_dial_step(struct np_dial *dial, char *why)
+static uint32_t dial_step(struct np_dial *dial, char *why)
 {
     const struct np_where where = {.root = dial->root, .folder = dial->folder};
     struct np_remembered found;
@@ -217,8 +240,10 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
         bool dead = false;
         if (dial->socket >= 0) {
             code = take_answer(dial, why);
-            if (code == NP_WOULD_WAIT)
+            if (code == NP_WOULD_WAIT && !is_over(dial->until))
                 return NP_IO_PENDING;
+            if (code == NP_WOULD_WAIT)
+                code = NP_SEM_TIMEOUT;
             if (code == NP_IO_PENDING)
                 continue; /* it is held: another answer follows */
         } else {
@@ -226,8 +251,9 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
             if (code != NP_OK)
                 return code;
             if (!dial->remembered && dial->next == dial->count) {
-                if (!dial->holding && dial->busy && dial->flags & NPW_HOLD) {
-                    /* All are busy: any of them can hold the request, the others tell him when they listen. */
+                if (!dial->holding && dial->busy + dial->silent && (dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT)) {
+                    /* All are busy: any of them can hold the request, the others tell him when they listen. Best one
+                     * who answers. */
                     dial->holding = true;
                     dial->next = 0;
                     continue;
@@ -237,12 +263,23 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
                     return code;
                 continue;
             }
+            if (!dial->remembered && dial->holding && !(dial->busy ? dial->was_busy : dial->was_silent)[dial->next]) {
+                dial->next++;
+                continue;
+            }
+            if (dial->until == 0)
+                dial->until = dial->remembered || dial->holding
+                                  ? dial->answer_due
+                                  : np_share_of_time(dial->answer_due, dial->count - 1 - dial->next);
             code = ask(dial, &dead, why);
-            if (code == NP_WOULD_WAIT)
+            if (code == NP_WOULD_WAIT && !is_over(dial->until))
                 return code;
+            if (code == NP_WOULD_WAIT)
+                code = NP_SEM_TIMEOUT;
             if (code == NP_OK)
                 continue;
         }
+        dial->until = 0;
         bool first_of_all = dial->remembered;
         if (first_of_all)
             code = after_remembered(dial, code);
@@ -257,11 +294,24 @@ uint32_t np_dial_step(struct np_dial *dial, char *why)
         dial->dead += dead;
         dial->gone += code == NP_RETRY && !dead;
         dial->told_by += code == NP_RETRY && dial->told;
-        dial->busy += code == NP_PIPE_BUSY;
-        if (code != NP_RETRY && code != NP_FILE_NOT_FOUND && (code != NP_PIPE_BUSY || dial->holding))
+        bool silent = code == NP_SEM_TIMEOUT && dial->count > 1 && !dial->told && !dial->holding;
+        if (code != NP_RETRY && code != NP_FILE_NOT_FOUND && !silent && (code != NP_PIPE_BUSY || dial->holding))
             return code;
+        if (!dial->holding) {
+            dial->busy += dial->was_busy[dial->next] = code == NP_PIPE_BUSY;
+            dial->silent += dial->was_silent[dial->next] = silent;
+        }
         dial->next = dial->holding && code == NP_RETRY && !dead ? dial->count : dial->next + 1;
     }
+}
+
+uint32_t np_dial_step(struct np_dial *dial, char *why)
+{
+    bool waits = dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT;
+    uint32_t code = np_without_answer(dial_step(dial, why), dial->told, waits, why);
+    if (code == NP_NO_SYSTEM_RESOURCES && dial->answer.code == code)
+        np_say_reason(&dial->answer, why);
+    return code;
 }
 
 uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *why)

@@ -18,7 +18,9 @@ struct np_visitor {
     uint32_t access;
     uint64_t offer;    /* token of the segment that it has kept, or 0 */
     bool keep, reused;
-    bool silent; /* has not said what it wants */
+    bool silent; /* has not said what it wants: in np_process's list, */
+    struct np_visitor *next_silent, *previous_silent; /* the longest-silent first */
+    int reason; /* why there is no memory for its link: an errno, or 0 */
     struct np_credentials who;
 };
 
@@ -45,7 +47,6 @@ struct np_pipe {
     uint32_t instances;
     struct np_handle *first_listening, *last_listening;
     struct np_visitor *first_visitor, *last_visitor;
-    uint32_t n_silent; /* of these */
 };
 
 enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK, NP_WATCH_OWNER };
@@ -81,6 +82,9 @@ struct np_process {
     uint32_t n_watches, free_watch;
     _Atomic uint32_t closed_seq; /* futex: moves when an instance of any pipe is closed */
     _Atomic uint32_t closed_waiters;
+    struct np_visitor *first_silent, *last_silent; /* of all pipes */
+    uint32_t n_silent;
+    uint32_t n_held; /* requests, in all pipes */
     _Atomic bool server_died;    /* an unwatched link's, and nobody has cleaned up yet */
     uint32_t pid;
 };
@@ -125,6 +129,8 @@ uint32_t np_pipe_living_instances(const struct np_pipe *pipe);
 /* This process has no instance of the pipe any more: nobody finds its socket, who has found it is told, and its place in the page is
  * free. Needs neither the folder's lock nor ours. */
 void np_pipe_vacate(struct np_pipe *pipe);
+/* A client could not be let in for want of memory: whoever accepts is told 1450 with the reason, and the instance goes on listening. */
+void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
@@ -145,6 +151,23 @@ void np_await_closed_end(void);
 bool np_watch_owners(const struct np_where *where);
 /* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
 void np_owner_gone(struct np_owner *owner);
+/* For how long a call that asked for no wait relies on another process's goodwill, all owners together, and what a WAIT gives the
+ * question whether an instance listens at least: its time-out is for the instance (docs/semantics.md, 2.5 and 4). */
+#define NP_GOODWILL_NS INT64_C(1000000000)
+#define NP_LEAST_ANSWER_NS INT64_C(50000000)
+/* By when an owner has to have answered, while it does not hold the request: of a call that began at `began`. */
+int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline);
+/* What is left of that for the owner who is asked now, with so many `others` behind him. */
+int64_t np_share_of_time(int64_t due, uint32_t others);
+/* Time is up: 231 where no wait was asked for, with the reason if no owner has answered. Other codes are as they were. */
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why);
+/* Why an owner has answered 1450. */
+void np_say_reason(const struct npw_answer *answer, char *why);
+/* Whether 997 may be the answer to a request: only to one that is to be held, and once. */
+static inline bool np_may_be_held(const struct npw_request *request)
+{
+    return request->kind == NPW_WAIT || request->flags & NPW_HOLD;
+}
 /* What np_receive_message has brought: the answer's code, NP_WOULD_WAIT (nothing yet), NP_RETRY (the owner has hung up), or an error. */
 uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why);
 /* The socket of the last pipe that was opened and had one owner, with the pipe's id and whose its folder is now. */
@@ -169,8 +192,9 @@ struct np_listing {
     char name[NPW_NAME_SIZE + 1];
 };
 typedef int (*np_list_fn)(void *context, const struct np_listing *pipe);
-/* All pipes below the root that the caller may use, one after the other. */
-uint32_t np_list(const char *root, np_list_fn each, void *context, char *why);
+/* All pipes below the root that the caller may use, one after the other. The owners are asked side by side, for a second at most; of a
+ * pipe whose owners are silent it is told what its page says, where that may be read. */
+uint32_t np_list(const char *root, np_list_fn each, void *context, const struct np_wait *wait, char *why);
 
 /* handle.c */
 struct np_handle *np_handle_new(void);

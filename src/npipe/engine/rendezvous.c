@@ -16,7 +16,19 @@
 #define ACCEPTS_AT_ONCE 64
 /* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that are held. */
 #define MOST_SILENT 256
-#define MOST_HELD 128
+#define MOST_HELD 128     /* of one other user's, and */
+#define MOST_HELD_ALL 512 /* of all others' */
+/* Or of the descriptors that this process may have, these parts, as the limit stands when somebody comes. */
+#define SILENT_PART 8
+#define HELD_PART 8
+#define HELD_ALL_PART 4
+#define HELD_OWN_PART 2 /* with this user's own and root's, who could do worse: the rest is for connections */
+
+static uint32_t at_most(uint32_t most, uint32_t part)
+{
+    uint64_t share = np_descriptor_limit() / part;
+    return share < 1 ? 1 : share < most ? (uint32_t)share : most;
+}
 
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
 {
@@ -93,7 +105,7 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
         .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
-        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : 0,
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : code == NP_NO_SYSTEM_RESOURCES ? (uint32_t)visitor->reason : 0,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
@@ -140,8 +152,30 @@ static bool is_held(const struct np_visitor *visitor)
 
 static void has_spoken(struct np_visitor *visitor)
 {
-    visitor->pipe->n_silent -= visitor->silent;
+    if (!visitor->silent)
+        return;
     visitor->silent = false;
+    np_process.n_silent--;
+    if (visitor->previous_silent)
+        visitor->previous_silent->next_silent = visitor->next_silent;
+    else
+        np_process.first_silent = visitor->next_silent;
+    if (visitor->next_silent)
+        visitor->next_silent->previous_silent = visitor->previous_silent;
+    else
+        np_process.last_silent = visitor->previous_silent;
+}
+
+static void is_silent(struct np_visitor *visitor)
+{
+    visitor->silent = true;
+    visitor->previous_silent = np_process.last_silent;
+    if (np_process.last_silent)
+        np_process.last_silent->next_silent = visitor;
+    else
+        np_process.first_silent = visitor;
+    np_process.last_silent = visitor;
+    np_process.n_silent++;
 }
 
 static void unlist(struct np_visitor *visitor)
@@ -156,8 +190,10 @@ static void unlist(struct np_visitor *visitor)
         visitor->next->previous = visitor->previous;
     else
         pipe->last_visitor = visitor->previous;
-    if (is_held(visitor) && visitor->deadline == NP_FOREVER)
+    if (is_held(visitor) && visitor->deadline == NP_FOREVER) {
         count_waiters(pipe, -1);
+        np_process.n_held--;
+    }
 }
 
 void np_visitor_drop(struct np_visitor *visitor)
@@ -190,20 +226,21 @@ static uint32_t link_for(const struct np_visitor *visitor, const struct np_handl
     return np_link_create(&shape, link, fd);
 }
 
-/* Gives the longest-listening instance to the visitor, whose socket becomes the link's. False: nothing is left to make a
- * link of, and the visitor is as it was. */
-static bool grant(struct np_visitor *visitor)
+/* Gives the longest-listening instance to the visitor, whose socket becomes the link's: 0. Else the errno for which there is no link, and
+ * the visitor is as it was. */
+static int grant(struct np_visitor *visitor)
 {
     struct np_pipe *pipe = visitor->pipe;
     struct np_handle *handle = pipe->first_listening;
     struct np_link *link;
     int fd;
+    errno = 0;
     if (link_for(visitor, handle, &link, &fd) != NP_OK)
-        return false;
+        return errno ? errno : ENOMEM;
     if (!np_link_unshare(link, visitor->access)) {
         np_fd_close(fd);
         np_link_unref(link);
-        return false;
+        return ENOMEM;
     }
     link->client_pid = (uint32_t)visitor->who.pid;
     link->peer_pid = visitor->who.pid;
@@ -222,7 +259,7 @@ static bool grant(struct np_visitor *visitor)
         pthread_mutex_unlock(&handle->rx_lock);
         np_link_unref(link);
         np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
-        return true;
+        return 0;
     }
     unlist(visitor);
     link->keep = visitor->keep;
@@ -240,12 +277,13 @@ static bool grant(struct np_visitor *visitor)
     if (handle->no_socket_sleeps)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->client_pid = link->client_pid;
+    atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* the state's release is behind it */
     handle->peer_uid = link->peer_uid;
     atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
     np_left_listening(pipe, handle);
-    return true;
+    return 0;
 }
 
 /* The native thread is told of what comes from the visitor. False: it cannot be. */
@@ -262,19 +300,50 @@ static void refuse(struct np_visitor *visitor, uint32_t code)
     np_visitor_drop(visitor);
 }
 
-static uint32_t held_of_user(const struct np_visitor *visitor)
+static bool is_strangers(const struct np_visitor *visitor)
 {
-    uint32_t count = 0;
-    for (const struct np_visitor *other = visitor->pipe->first_visitor; other; other = other->next)
-        count += other->who.uid == visitor->who.uid && other->deadline == NP_FOREVER;
-    return count;
+    return visitor->who.uid != geteuid() && visitor->who.uid != 0 && is_held(visitor) && visitor->deadline == NP_FOREVER;
+}
+
+/* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many of all users, the
+ * one who has most of them loses one, unless that is this one. */
+static bool may_hold(const struct np_visitor *visitor)
+{
+    uint32_t own = 0, all = 0, most = 0;
+    struct np_visitor *victim = NULL;
+    for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
+            all += is_strangers(other);
+            own += is_strangers(other) && other->who.uid == visitor->who.uid;
+        }
+    if (own >= at_most(MOST_HELD, HELD_PART))
+        return false;
+    if (all < at_most(MOST_HELD_ALL, HELD_ALL_PART))
+        return true;
+    for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        for (struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
+            if (!is_strangers(other))
+                continue;
+            uint32_t count = 0;
+            for (const struct np_pipe *in = np_process.pipes; in; in = in->next)
+                for (const struct np_visitor *same = in->first_visitor; same; same = same->next)
+                    count += is_strangers(same) && same->who.uid == other->who.uid;
+            if (count >= most) { /* his youngest, about */
+                most = count;
+                victim = other;
+            }
+        }
+    if (most <= own + 1)
+        return false;
+    refuse(victim, NP_NO_SYSTEM_RESOURCES);
+    return true;
 }
 
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
-    /* This user and root could do worse than to use up descriptors. */
-    if (visitor->who.uid != geteuid() && visitor->who.uid != 0 && held_of_user(visitor) >= MOST_HELD) {
+    bool own = visitor->who.uid == geteuid() || visitor->who.uid == 0;
+    if (np_process.n_held >= at_most(UINT32_MAX, HELD_OWN_PART) || (!own && !may_hold(visitor))) {
         refuse(visitor, NP_NO_SYSTEM_RESOURCES);
         return;
     }
@@ -283,6 +352,7 @@ static void hold(struct np_visitor *visitor)
         return;
     }
     visitor->deadline = NP_FOREVER;
+    np_process.n_held++;
     count_waiters(visitor->pipe, 1);
     if (!answer(visitor, NP_IO_PENDING, -1)) {
         np_visitor_drop(visitor);
@@ -303,15 +373,32 @@ static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
     return access & ~pipe->rule.allowed & (NP_READ | NP_WRITE) ? NP_ACCESS_DENIED : NP_OK;
 }
 
+/* Descriptors come back when others are closed: who has asked to be held waits for that, as he does before accept(). */
+static bool is_passing(int reason)
+{
+    return reason == EMFILE || reason == ENFILE;
+}
+
+static void cannot_grant(struct np_visitor *visitor, int reason)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    visitor->reason = reason;
+    refuse(visitor, NP_NO_SYSTEM_RESOURCES);
+    np_accept_failed(pipe, pipe->first_listening, reason);
+}
+
 static void do_open(struct np_visitor *visitor, uint32_t flags)
 {
     struct np_pipe *pipe = visitor->pipe;
     if (access_check(pipe, visitor->access) != NP_OK)
         refuse(visitor, NP_ACCESS_DENIED); /* before busy (SEMANTICS 2.5) */
     else if (pipe->first_listening) {
-        if (!grant(visitor)) {
+        int reason = grant(visitor);
+        if (is_passing(reason) && flags & NPW_HOLD) {
             pause_pipe(pipe);
             hold(visitor);
+        } else if (reason) {
+            cannot_grant(visitor, reason);
         }
     } else if (flags & NPW_HOLD)
         hold(visitor);
@@ -374,13 +461,17 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     }
 }
 
-static void drop_longest_silent(struct np_pipe *pipe)
+/* In whichever pipe it is; but somebody who has more than half of all makes room for himself. */
+static void drop_longest_silent(uid_t uid)
 {
-    struct np_visitor *visitor = pipe->first_visitor; /* they stand in the order in which they came */
-    while (visitor && !visitor->silent)
-        visitor = visitor->next;
-    if (visitor)
-        np_visitor_drop(visitor);
+    uint32_t own = 0;
+    struct np_visitor *oldest = NULL;
+    for (struct np_visitor *visitor = np_process.first_silent; visitor; visitor = visitor->next_silent)
+        if (visitor->who.uid == uid) {
+            own++;
+            oldest = oldest ? oldest : visitor;
+        }
+    np_visitor_drop(own > np_process.n_silent / 2 ? oldest : np_process.first_silent);
 }
 
 /* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
@@ -431,8 +522,8 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
-        else if (visitor->pipe->n_silent > MOST_SILENT)
-            drop_longest_silent(visitor->pipe);
+        else if (np_process.n_silent > at_most(MOST_SILENT, SILENT_PART))
+            drop_longest_silent(visitor->who.uid);
         return;
     }
     has_spoken(visitor);
@@ -473,8 +564,7 @@ void np_pipe_accept(struct np_pipe *pipe)
         visitor->pipe = pipe;
         visitor->socket = socket;
         visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
-        visitor->silent = true;
-        pipe->n_silent++;
+        is_silent(visitor);
         visitor->previous = pipe->last_visitor;
         if (pipe->last_visitor)
             pipe->last_visitor->next = visitor;
@@ -497,10 +587,13 @@ void np_pipe_serve(struct np_pipe *pipe)
     }
     for (struct np_visitor *visitor = pipe->first_visitor; visitor && pipe->first_listening; visitor = next) {
         next = visitor->next;
-        if (visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER && !grant(visitor)) {
+        int reason = visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER ? grant(visitor) : 0;
+        if (is_passing(reason)) {
             pause_pipe(pipe);
             return;
         }
+        if (reason)
+            cannot_grant(visitor, reason);
     }
 }
 

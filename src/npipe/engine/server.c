@@ -221,7 +221,7 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     pipe->socket = pipe->bell < 0 ? -errno : np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
     if (pipe->socket < 0) {
         code = pipe->socket == -EMFILE || pipe->socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
-        np_say(why, "the pipe's socket cannot be made: %s", strerror(-pipe->socket));
+        np_say(why, "the pipe's socket cannot be made: %s", np_socket_error(-pipe->socket));
         goto unlock;
     }
     struct npf_slot *slot = pipe->slot;
@@ -501,6 +501,31 @@ static void listen_again(struct np_handle *handle)
     pthread_mutex_unlock(&np_process.lock);
 }
 
+void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason)
+{
+    /* Release, with np_connect's exchange: behind the word stand only the handle's own fields, which its lock guards. */
+    atomic_store_explicit(&handle->connect_failed, reason ? reason : ENOMEM, memory_order_release);
+    if (np_async_fail_connect(handle))
+        atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* he is told */
+    np_left_listening(pipe, handle);
+}
+
+int np_connect_reason(const struct np_handle *handle)
+{
+    return atomic_load_explicit(&handle->connect_reason, memory_order_relaxed);
+}
+
+/* Whether a client could not be let in since somebody was told of that. */
+static bool accept_has_failed(struct np_handle *handle)
+{
+    int reason = atomic_load_explicit(&handle->connect_failed, memory_order_relaxed) == 0
+                     ? 0
+                     : atomic_exchange_explicit(&handle->connect_failed, 0, memory_order_acquire);
+    if (reason)
+        atomic_store_explicit(&handle->connect_reason, reason, memory_order_relaxed);
+    return reason != 0;
+}
+
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
 {
     uint64_t one = 1;
@@ -661,6 +686,8 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             lease(handle);
             return left ? NP_NO_DATA : NP_PIPE_CONNECTED;
         }
+        if (accept_has_failed(handle))
+            return NP_NO_SYSTEM_RESOURCES; /* it goes on listening */
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
             return NP_PIPE_LISTENING;
         if (wait->deadline == NP_TRY)
@@ -698,6 +725,8 @@ uint32_t np_async_connect(struct np_async *async)
             np_async_add_connect(async); /* before it listens, for somebody may be waiting */
         if (state == NP_DISCONNECTED)
             start_listening(handle->pipe, handle);
+        else if (accept_has_failed(handle) && code == NP_IO_PENDING)
+            (void)np_async_fail_connect(handle);
     }
     pthread_mutex_unlock(&np_process.lock);
     return code;

@@ -52,6 +52,7 @@ struct npw_answer {
     union {
         uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
         uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */
+        uint32_t reason;    /* with code 1450: the errno for which the owner cannot make a segment, or 0 */
     };
 };
 

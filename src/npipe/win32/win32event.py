@@ -126,16 +126,21 @@ def SetWaitableTimer(
 ) -> None:
     """SetWaitableTimer: `dueTime` in 100 ns, negative from now, else since 1601, or a datetime.
 
-    `period` is in milliseconds; 0: it rings once. `func` and `param` have to be None (TypeError): there is no routine.
-    Raises 6.
+    `period` is in milliseconds; 0: it rings once. What lies further away than
+    126 years never rings. `func` and `param` have to be None (TypeError): there is no routine.
+    Raises 6; OverflowError for what is no LARGE_INTEGER, or no LONG.
     """
     operator.index(resume_state)
+    if not -(2**31) <= operator.index(period) < 2**31:
+        raise OverflowError("Python int too large to convert to C long")
     if func is not None or param is not None:
         raise TypeError("This param must be None")
     if isinstance(dueTime, dt.datetime):
         seconds = dueTime.timestamp() - dt.datetime.now(tz=dt.UTC).timestamp()
     elif not isinstance(dueTime, int):
         raise TypeError("LARGE_INTEGER must be 'int', or '(int, int)'")
+    elif not -(2**63) <= dueTime < 2**63:
+        raise OverflowError("int too big to convert")
     elif dueTime <= 0:
         seconds = -dueTime / 1e7
     else:  # 100 ns since 1601

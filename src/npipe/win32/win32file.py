@@ -94,7 +94,8 @@ def CreateFile(
 ) -> PyHANDLE:
     r"""CreateFile: open a pipe (SEMANTICS §2.5), or a file.
 
-    Raises 2 (no such pipe), 231 (no instance listens), 5 (direction or access rule), 87 (the disposition), 3, 123.
+    Raises 2 (no such pipe), 231 (no instance listens, or the server does not answer within a second: its process is
+    stopped), 1450 (it has no memory for the connection), 5 (direction or access rule), 87 (the disposition), 3, 123.
     """
     return _create_file(
         "CreateFile",
@@ -129,8 +130,19 @@ def CreateFileW(
     )
 
 
+def _open_for_call(name: str, patience: float) -> PyHANDLE:
+    """CreateFile for CallNamedPipe: a server that is silent for `patience` seconds is busy."""
+    access = GENERIC_READ | GENERIC_WRITE
+    return _create_file("CreateFile", name, (access, 0, OPEN_EXISTING, 0), None, None, patience)
+
+
 def _create_file(
-    function: str, FileName: str, numbers: tuple[int, int, int, int], attributes: object, template: object
+    function: str,
+    FileName: str,
+    numbers: tuple[int, int, int, int],
+    attributes: object,
+    template: object,
+    patience: float | None = None,
 ) -> PyHANDLE:
     access, _share, disposition, flags = (operator.index(number) & 0xFFFFFFFF for number in numbers)
     if attributes is not None and not isinstance(attributes, _security.SECURITY_ATTRIBUTES):
@@ -158,7 +170,13 @@ def _create_file(
     wanted |= 2 if access & _WRITE else 0
     wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
     result = _engine.open_pipe(
-        root_folder(), name.folder, name.display, name.path, access=wanted, overlapped=overlapped
+        root_folder(),
+        name.folder,
+        name.display,
+        name.path,
+        access=wanted,
+        overlapped=overlapped,
+        patience=patience,
     )
     if isinstance(result, int):
         raise make_error(result, function)

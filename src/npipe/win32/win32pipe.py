@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -152,17 +153,23 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
     text_of(pipeName)
+    began = time.monotonic()
+    bounded = timeout not in (_engine.dword(NMPWAIT_USE_DEFAULT_WAIT), _engine.dword(NMPWAIT_WAIT_FOREVER))
+    patience = min(_PATIENCE, max(_LEAST_PATIENCE, timeout / 1000)) if bounded else _PATIENCE
     try:
-        handle = _open_for_call(pipeName)
+        handle = _open_for_call(pipeName, patience)
     except error as busy:
-        if busy.winerror == 2:  # ERROR_FILE_NOT_FOUND
+        left = timeout - int((time.monotonic() - began) * 1000) if bounded else timeout
+        if busy.winerror == 2 or (bounded and left <= 0):  # ERROR_FILE_NOT_FOUND
             raise
         try:
-            WaitNamedPipe(pipeName, timeout)
+            WaitNamedPipe(pipeName, left)
         except error as in_vain:
             if in_vain.winerror != 121:  # ERROR_SEM_TIMEOUT
                 raise make_error(in_vain.winerror, "CallNamedPipe") from None
-        handle = _open_for_call(pipeName)
+        if bounded:
+            patience = min(_PATIENCE, max(_LEAST_PATIENCE, began + timeout / 1000 - time.monotonic()))
+        handle = _open_for_call(pipeName, patience)
     try:
         _engine.set_pipe_state(handle, PIPE_READMODE_MESSAGE)
         code, reply = TransactNamedPipe(handle, data, size, None)
@@ -175,13 +182,17 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     return reply
 
 
-def _open_for_call(name: str) -> PyHANDLE:
+_PATIENCE = 1.0
+"""Seconds for a server that does not answer, where no time is given: the engine's own bound."""
+
+_LEAST_PATIENCE = 0.05  # as what a WaitNamedPipe gives the question at least
+
+
+def _open_for_call(name: str, patience: float) -> PyHANDLE:
     from npipe.win32 import win32file
 
     try:
-        return win32file.CreateFile(
-            name, win32file.GENERIC_READ | win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, None
-        )
+        return win32file._open_for_call(name, patience)  # noqa: SLF001 - CreateFile with a bound of its own
     except error as failure:
         raise make_error(failure.winerror, "CallNamedPipe") from None
 
