@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 WINDOWS = sys.platform == "win32"
@@ -190,9 +190,9 @@ def _draw_sizes(plan: Plan, chance: random.Random, *, long: bool) -> None:
     total = chance.choice([60_000, 600_000, 3_000_000]) * (4 if long else 1)
     if chance.random() < 0.4:
         plan.connections = chance.randint(4, 25) * (4 if long else 1)
-        plan.count = chance.randint(1, 5)
+        plan.count = chance.choice([1, 3, 10, 60])
         if mean * plan.count * plan.connections > 2 * total:
-            plan.connections = max(2, int(2 * total / mean / plan.count))
+            plan.connections = max(3, int(2 * total / mean / plan.count))
     else:
         plan.count = int(min(max(total / mean, 3), 1500 * (4 if long else 1)))
     plan.count = -(-plan.count // plan.writers)
@@ -233,28 +233,32 @@ def _draw_requests(plan: Plan, chance: random.Random, *, long: bool) -> None:
         plan.peeks = chance.choice([0, 0.2])
 
 
-def _fixed(number: int, first: str, second: str, **options: Any) -> Plan:
-    return Plan(-number, "stream", first, second, **options)
-
-
-REPORTED = {
-    "64 KiB written, 1 MiB read": _fixed(1, "sync", "sync", count=400, sizes=(65536,), reads=(MIB,)),
-    "4 KiB written at a quota of 4 KiB, 64 KiB read": _fixed(2, "sync", "sync", quota=4096, count=4000, sizes=(4096,)),
-    "short connections with writes of 1,000 bytes": _fixed(3, "sync", "sync", connections=300, count=5, sizes=(1000,)),
-    "short connections with writes of 5,000 bytes": _fixed(4, "sync", "sync", connections=300, count=5, sizes=(5000,)),
-    "ReadFile of 65,536 bytes": _fixed(5, "win32", "win32", quota=4096, count=2000, sizes=(4096,)),
-    "short connections through win32file": _fixed(6, "win32", "win32", connections=200, count=5, sizes=(1000, 5000)),
-    "aio": _fixed(7, "aio", "aio", quota=4096, count=3000, sizes=(4096,)),
-    "short connections through aio": _fixed(8, "aio", "aio", connections=200, count=5, sizes=(1000, 5000)),
-}
-"""The cases in which bytes were lost."""
-
-
-def reported(name: str, *, long: bool = False) -> Plan:
-    """Return the plan of a reported case."""
-    plan = replace(REPORTED[name])
-    if long:
-        plan.count, plan.connections = plan.count * (8 if plan.connections == 1 else 1), plan.connections * 4
-        if plan.connections == 4:
-            plan.connections = 1
+def _fixed(number: int, face: str, *, long: int = 1, **options: Any) -> Plan:
+    plan = Plan(-number, "stream", face, face, **options)
+    if plan.connections > 1:
+        plan.connections *= long
+    else:
+        plan.count *= long
     return plan
+
+
+def reported(times: int) -> dict[str, Plan]:
+    """Return the cases in which bytes were lost, each `times` as long as in the short form."""
+    small = (1000, 5000)
+    return {
+        "64 KiB written, 1 MiB read": _fixed(1, "sync", long=times, count=400, sizes=(65536,), reads=(MIB,)),
+        "4 KiB written, 64 KiB read": _fixed(2, "sync", long=times, quota=4096, count=10_000),
+        "short connections, 1,000 bytes": _fixed(3, "sync", long=times, connections=300, count=60, sizes=(1000,)),
+        "short connections, 5,000 bytes": _fixed(4, "sync", long=times, connections=300, count=60, sizes=(5000,)),
+        "ReadFile of 65,536 bytes": _fixed(5, "win32", long=times, quota=4096, count=10_000),
+        "short connections of win32file": _fixed(6, "win32", long=times, connections=300, count=60, sizes=small),
+        "overlapped reads": _fixed(7, "overlapped", long=times, count=10_000, sizes=small, write_depth=16, read_depth=4),
+        "aio, 64 KiB written, 1 MiB read": _fixed(8, "aio", long=times, count=400, sizes=(65536,), reads=(MIB,)),
+        "aio, 4 KiB written, 64 KiB read": _fixed(9, "aio", long=times, quota=4096, count=10_000),
+        "short connections of aio": _fixed(10, "aio", long=times, connections=300, count=60, sizes=small),
+    }
+
+
+def copied(size: int, length: int, *, server_writes: bool) -> Plan:
+    """Return a plan of a file of `size` bytes that is copied through makefile; `length` is the reader's shutil.copyfileobj's."""
+    return Plan(-100, "copy", "file", "file", first_serves=server_writes, count=1, sizes=(size,), reads=(length,))
