@@ -369,6 +369,11 @@ cdef class Handle:
             wait = wait_until(timeout)
             with nogil:
                 code = np_read(handle, buffer, size, count, &wait)
+        if code == NP_INTERRUPTED and self.rearm is not None:
+            try:
+                npipe_reraise()
+            finally:
+                self.rearm()  # what it had taken was put back
         if code != NP_OK and code != NP_MORE_DATA:
             raise failure(code, self.name, "reading")
         if self.rearm is not None:
@@ -655,6 +660,14 @@ cdef class StreamHandle(Handle):
         PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5.
         """
         return self.read_file_into(buffer, timeout)[1]
+
+    def put_back(self, bytes data not None):
+        """What reads have returned and could not be delivered: the next reads return it again. Raises PipeClosedError (6)."""
+        cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size_of(PyBytes_GET_SIZE(data), self.name))
+        if code != NP_OK:
+            raise failure(code, self.name, "putting back what was read")
+        if self.rearm is not None:
+            self.rearm()
 
     def write(self, data, *, timeout=None):
         """Write all of `data` (bytes-like); return its length in bytes.

@@ -193,12 +193,17 @@ class StreamPipe(Pipe):
     def _read_some(self, size: int, timeout: float | None) -> bytes:
         """Read what is there, at least one byte and at most `size`."""
 
+    @abstractmethod
+    def _put_back(self, data: bytes) -> None:
+        """Make `data`, which reads have returned, what the next reads return."""
+
     def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
         The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is
         also an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that
-        returns b"" at the end as files do. `timeout` is for each wait. Raises as readinto does.
+        returns b"" at the end as files do. `timeout` is for each wait. Raises as readinto does; what a read of all had
+        read by then is there for the next read.
         """
         check_timeout(timeout)
         if size >= 0:
@@ -207,8 +212,10 @@ class StreamPipe(Pipe):
         try:
             while True:
                 parts.append(self._read_some(_READ_SIZE, timeout))
-        except PipeClosedError as error:
-            if error.winerror != WinError.BROKEN_PIPE:
+        except BaseException as error:
+            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
+                if parts and not self.closed:
+                    self._put_back(b"".join(parts))
                 raise
         return b"".join(parts)
 
@@ -274,6 +281,10 @@ class _PipeFile(io.RawIOBase):
             if error.winerror != WinError.BROKEN_PIPE:
                 raise
             return 0
+
+    def readall(self) -> bytes:
+        """Read up to the end. Nothing is lost when that fails, unlike what io does with many calls of readinto."""
+        return self._pipe.read()
 
     def write(self, data: ReadableBuffer) -> int:
         """Write all of it."""

@@ -66,6 +66,7 @@ void np_async_drive_reads(struct np_handle *handle, struct np_link *link)
             code = NP_OK;
         if (code == NP_WOULD_WAIT || (code == NP_NO_DATA && async->kind == NP_ASYNC_TRANSACT))
             break; /* a transaction waits also on a NOWAIT handle (SEMANTICS 8.2) */
+        code = np_read_end(op, async->message_mode, code);
         np_rx_leave(link, op);
         if (code == NP_OK)
             np_async_complete(async, op->code, op->count);

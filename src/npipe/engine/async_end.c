@@ -16,7 +16,8 @@ void np_async_end(struct np_link *link, uint32_t code)
         if (!op->completed)
             continue;
         np_rx_leave(link, op);
-        np_async_complete(np_async_of(op), code, 0);
+        bool taken = np_read_end(op, np_async_of(op)->message_mode, code) == NP_OK;
+        np_async_complete(np_async_of(op), taken ? NP_OK : code, taken ? op->count : 0);
     }
     for (struct np_op *op = link->tx.first; op; op = next) {
         next = op->next;
@@ -39,9 +40,9 @@ static bool cancel_read(struct np_async *async)
     if (pending) {
         struct np_op *op = &async->op;
         np_rx_leave(link, op);
-        if (!async->message_mode && op->count)
+        if (np_read_end(op, async->message_mode, NP_OPERATION_ABORTED) == NP_OK)
             np_async_complete(async, NP_OK, op->count); /* what a byte-mode read has taken, it has read */
-        else if (np_rx_give_back(link, op))
+        else if (!async->message_mode || np_rx_give_back(link, op))
             np_async_complete(async, NP_OPERATION_ABORTED, 0);
         else
             np_async_complete(async, np_link_violated(link), 0);

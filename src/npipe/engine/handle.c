@@ -358,7 +358,7 @@ uint32_t np_arm_read(struct np_handle *handle)
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     uint32_t code = NP_MORE_DATA;
-    if (link && np_link_check(link) == NP_OK && np_rx_settle(link) == NP_WOULD_WAIT) {
+    if (link && np_link_check(link) == NP_OK && !np_rx_has_back(link) && np_rx_settle(link) == NP_WOULD_WAIT) {
         link->rx.polled = true;
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
         /* Drain first: a byte that is still in flight is then only a wake too many. */

@@ -138,6 +138,8 @@ void np_handle_watch_events(struct np_handle *handle);
 
 /* ReadFile: NP_OK or NP_MORE_DATA with *count, or why not. */
 uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait);
+/* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them again. */
+uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
 /* WriteFile. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait);
 /* PeekNamedPipe (SEMANTICS 7). */

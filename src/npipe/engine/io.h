@@ -9,8 +9,11 @@ uint32_t np_code_without_link(const struct np_handle *handle);
 /* What ended an operation on a link which is not the handle's any more. */
 uint32_t np_code_of_end(const struct np_link *link);
 bool np_message_mode_of(const struct np_handle *handle);
-/* One attempt at a read, with rx_lock held. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
+/* One attempt at a read, with rx_lock held. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. It keeps np_rx_read's
+ * promise: a try that is not done, or an error, has consumed nothing. */
 uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
+/* How a read ends that `code` would end: what a byte-mode read has taken it delivers (NP_OK), and the next one is told. */
+uint32_t np_read_end(struct np_op *op, bool message_mode, uint32_t code);
 /* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
 uint32_t np_write_condition(struct np_link *link, bool pending);
 /* Ends a pending write, with tx_lock held, which is let go meanwhile. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. */

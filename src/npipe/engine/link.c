@@ -241,6 +241,7 @@ void np_link_unref(struct np_link *link)
     if (link->socket >= 0)
         close(link->socket);
     free(link->rx.stash);
+    free(link->rx.back);
     free(link->unshared[0]);
     free(link->unshared[1]);
     free(link);

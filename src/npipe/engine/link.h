@@ -37,6 +37,10 @@ struct np_rx {
      * a long message was streaming, a peek further than the ring). */
     uint8_t *stash;
     uint32_t stash_length, stash_begin;
+    /* What byte-mode reads took and could not deliver, to be read before the head entry (np_rx_put_back). It counts as consumed. */
+    uint8_t *back;
+    uint32_t back_length, back_begin;
+    bool back_empty; /* an empty message is before it */
     bool trimmed;    /* the peer has died, and `trim` is known: */
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */

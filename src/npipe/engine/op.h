@@ -26,6 +26,12 @@ struct np_op {
     uint64_t number; /* a write or flush: the entry's number, from 1 */
 };
 
+/* Whether a byte-mode read has taken something, which is to be delivered, or put back, whatever ends it. */
+static inline bool np_op_has_taken(const struct np_op *op)
+{
+    return op->count || op->touched;
+}
+
 static inline void np_queue_append(struct np_op **first, struct np_op **last, struct np_op *op)
 {
     op->next = NULL;

@@ -127,7 +127,7 @@ static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)
         return NP_WOULD_WAIT;
     uint32_t code = np_read_step(handle, link, op, read->message_mode, false);
     /* What a read of bytes has taken it returns: nothing of it would survive a cancel. */
-    if (code == NP_WOULD_WAIT && !read->message_mode && (op->count || op->touched)) {
+    if (code == NP_WOULD_WAIT && !read->message_mode && np_op_has_taken(op)) {
         op->done = true;
         op->code = code = NP_OK;
     }
@@ -277,7 +277,7 @@ bool np_poll_has_come(struct np_handle *handle)
     struct awaited awaited = {0};
     if (handle->link)
         awaited = what_is_awaited(handle->link);
-    bool come = !awaited.link || awaited.link->rx.active || awaited.link->rx.head != awaited.tail || has_come(&awaited);
+    bool come = !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) || awaited.link->rx.head != awaited.tail || has_come(&awaited);
     pthread_mutex_unlock(&handle->rx_lock);
     return come;
 }

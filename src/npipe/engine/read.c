@@ -70,9 +70,19 @@ static void look_before_deferred(struct np_link *link)
         np_link_look(link, false);
 }
 
-/* One attempt at a read. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. */
-uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+uint32_t np_read_end(struct np_op *op, bool message_mode, uint32_t code)
 {
+    if (code == NP_OK || code == NP_WOULD_WAIT || message_mode || !np_op_has_taken(op))
+        return code;
+    op->done = true;
+    op->code = NP_OK;
+    return NP_OK;
+}
+
+static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+{
+    if (np_rx_has_back(link) && !np_op_has_taken(op))
+        return np_rx_read(link, op, message_mode, try_only); /* whatever has become of the pipe since */
     if (op->count == 0)
         look_before_deferred(link);
     uint32_t condition = np_link_known(link);
@@ -93,11 +103,9 @@ uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_
         /* The condition was looked at before the ring, so an empty ring now stays empty. */
         if (condition == NP_OK)
             break;
-        if ((op->count || op->touched) && !message_mode) {
-            op->done = true;
-            op->code = NP_OK;
+        if (np_op_has_taken(op) && !message_mode) {
             np_rx_drop_incomplete(link);
-            return NP_OK;
+            return NP_BROKEN_PIPE; /* which the next read is told, for this one has something to deliver */
         }
         /* Only one can be incomplete, unless the peer has said that it is gone and goes on writing. */
         if (!np_rx_drop_incomplete(link) || dropped)
@@ -105,10 +113,15 @@ uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_
         op->count = 0;
     }
     if (found_dead(link))
-        return np_read_step(handle, link, op, message_mode, try_only);
+        return attempt_read(handle, link, op, message_mode, try_only);
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && !link->rx.active)
         return NP_NO_DATA;
     return NP_WOULD_WAIT;
+}
+
+uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+{
+    return np_read_end(op, message_mode, attempt_read(handle, link, op, message_mode, try_only));
 }
 
 /* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
@@ -266,15 +279,15 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
     /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
     op->pended = !link->rx.active;
     code = pend_read(handle, link, op, message_mode, &limited);
-    if (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED) {
-        if (message_mode) {
-            if (!np_rx_give_back(link, op))
-                code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
-        } else if (op->count || op->touched) {
-            op->done = true;
-            op->code = code = NP_OK; /* a byte-mode read returns what there is */
-        }
-    }
+    bool kept = true;
+    if (message_mode && (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED))
+        kept = np_rx_give_back(link, op);
+    else if (code == NP_INTERRUPTED && !np_cancelled(wait) && np_op_has_taken(op))
+        kept = np_rx_put_back(link, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
+    else
+        code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
+    if (!kept)
+        code = np_link_violated(link); /* no memory to keep what was taken: the pipe cannot go on */
     end_pended_read(link, op);
     return code;
 }
@@ -292,6 +305,23 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
         return code;
     *count = op.count;
     return op.code;
+}
+
+uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_OK;
+    if (!link) {
+        code = np_code_without_link(handle);
+    } else if (np_rx_put_back(link, data, size)) {
+        np_drive_ahead(handle, link, NULL);
+        np_link_wake_own(link);
+    } else {
+        code = np_link_violated(link); /* no memory to keep it: the pipe cannot go on */
+    }
+    np_unlock_moved(handle, &handle->rx_lock);
+    return code;
 }
 
 /* ---- Whole messages */
@@ -325,7 +355,7 @@ uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size)
     uint32_t code = NP_WOULD_WAIT;
     if (link && np_link_quiet(link) && !link->rx.first) {
         code = np_rx_settle(link);
-        if (code == NP_OK && (link->rx.deferred || link->rx.stash_length))
+        if (code == NP_OK && (link->rx.deferred || link->rx.stash_length || np_rx_has_back(link)))
             code = NP_WOULD_WAIT; /* the long way handles these */
         if (code == NP_OK) {
             *size = np_rx_rest(&link->rx);
@@ -529,6 +559,8 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
                 code = np_rx_settle(link) == NP_OK ? NP_OK : NP_BROKEN_PIPE;
             }
         }
+        if (broken && np_rx_has_back(link))
+            code = NP_OK;
         if (code == NP_OK && !link->rx.first)
             *count = np_rx_peek(link, buffer, size, available, left);
         if (code == NP_OK && atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_BROKEN)

@@ -1,5 +1,6 @@
 #include "rx.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -450,13 +451,56 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
     }
 }
 
-static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only)
+/* Bytes that were put back, before everything else. */
+static uint32_t read_back(struct np_rx *rx, struct np_op *op)
+{
+    if (rx->back_empty) {
+        rx->back_empty = false;
+        return finish_read(op, NP_OK);
+    }
+    uint32_t piece = smaller(op->size, rx->back_length);
+    if (piece)
+        memcpy(op->out, rx->back + rx->back_begin, piece);
+    op->count = piece;
+    rx->back_begin += piece;
+    rx->back_length -= piece;
+    if (rx->back_length == 0) {
+        free(rx->back);
+        rx->back = NULL;
+        rx->back_begin = 0;
+    }
+    return finish_read(op, NP_OK);
+}
+
+bool np_rx_put_back(struct np_link *link, const void *data, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    if (size == 0) {
+        rx->back_empty = true;
+        return true;
+    }
+    uint8_t *back = size <= UINT32_MAX - rx->back_length ? malloc((size_t)rx->back_length + size) : NULL;
+    if (!back)
+        return false;
+    memcpy(back, data, size);
+    if (rx->back_length)
+        memcpy(back + size, rx->back + rx->back_begin, rx->back_length);
+    free(rx->back);
+    rx->back = back;
+    rx->back_begin = 0;
+    rx->back_length += size;
+    return true;
+}
+
+/* Takes bytes of one entry after the other. What it returns is read_bytes' business: it may have taken some and then have to wait,
+ * or have met an error. */
+static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
     uint32_t futile = 0;
     for (;;) {
         uint32_t code = np_rx_settle(link);
-        if (code == NP_WOULD_WAIT && (op->count || op->touched)) {
+        if (code == NP_WOULD_WAIT && np_op_has_taken(op)) {
             /* An entry that a writer waits with outside the ring counts as queued too. */
             if (op->pended || !np_rx_more_announced(link))
                 return finish_read(op, NP_OK);
@@ -470,8 +514,9 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
         uint32_t target = smaller(op->size - op->count, rest);
         if (target > np_rx_available(rx) && !refresh(link))
             return NP_INVALID_DATA;
-        /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. */
-        if (try_only && !op->touched && (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
+        /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. Once it has begun, nothing
+         * but this entry was announced, so it may end with it; what comes meanwhile it takes as far as it goes. */
+        if (try_only && !np_op_has_taken(op) && (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
             return NP_WOULD_WAIT;
         if (!claim(rx)) {
             code = nonsense(link, &futile);
@@ -497,9 +542,28 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
     }
 }
 
+static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only)
+{
+    uint32_t code = take_bytes(link, op, try_only);
+    if (code != NP_OK && (try_only || code != NP_WOULD_WAIT) && np_op_has_taken(op))
+        return finish_read(op, NP_OK);
+    return code;
+}
+
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
-    return message_mode ? read_message(link, op, try_only) : read_bytes(link, op, try_only);
+    uint64_t consumed = link->rx.consumed;
+    uint32_t code;
+    if (np_rx_has_back(link) && !np_op_has_taken(op))
+        code = read_back(&link->rx, op);
+    else
+        code = message_mode ? read_message(link, op, try_only) : read_bytes(link, op, try_only);
+    /* What the header promises. */
+    assert(code != NP_OK || op->done);
+    assert(code == NP_OK || (code == NP_WOULD_WAIT && !try_only && !message_mode) ||
+           (link->rx.consumed == consumed && (message_mode || !np_op_has_taken(op))));
+    (void)consumed;
+    return code;
 }
 
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto)
@@ -715,7 +779,7 @@ static uint32_t look(struct np_link *link, void *buffer, uint32_t size, uint32_t
 #define FEW_LOOKS 10 /* however long they took: this process may not have run meanwhile */
 #define LOOKS_NS INT64_C(1000000000)
 
-uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
+static uint32_t peek_ring(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
 {
     int64_t limit = 0;
     for (int i = 0; i < MOST_LOOKS; i++) {
@@ -731,6 +795,20 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
     np_link_violated(link); /* nobody takes something back all the time */
     *available = *left = 0;
     return 0;
+}
+
+uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
+{
+    struct np_rx *rx = &link->rx;
+    uint32_t back = smaller(size, rx->back_length);
+    if (rx->back_length == 0)
+        return peek_ring(link, buffer, size, available, left);
+    if (back)
+        memcpy(buffer, rx->back + rx->back_begin, back);
+    uint32_t count = peek_ring(link, back < size ? (uint8_t *)buffer + back : buffer, size - back, available, left);
+    *available = smaller(UINT32_MAX, (uint64_t)*available + rx->back_length);
+    *left -= link->type == NP_TYPE_MESSAGE ? 0 : back; /* as Windows has it (SEMANTICS 7) */
+    return back + count;
 }
 
 void np_rx_post(struct np_link *link)

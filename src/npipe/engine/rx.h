@@ -10,11 +10,24 @@ uint32_t np_rx_settle(struct np_link *link);
 uint32_t np_rx_rest(const struct np_rx *rx);
 uint32_t np_rx_available(const struct np_rx *rx);
 
-/* Moves a read on. NP_OK: it is done, op->code and op->count say how. NP_WOULD_WAIT: nothing there, or the rest
- * of the entry is still to come. With `try_only` nothing is consumed unless the read can be finished at once. */
+/* Moves a read on. An attempt either delivers what it has consumed or consumes nothing:
+ *   NP_OK          the read is done; op->code and op->count say how. Byte mode: also when something ended it that would have been
+ *                  an error, had the read taken nothing before; the next one meets that.
+ *   NP_WOULD_WAIT  nothing is there, or the rest is still to come. With `try_only` nothing was consumed, and `op` may be dropped.
+ *                  Else a byte-mode read may have taken a part (np_op_has_taken) and a message-mode read may have copied one; the
+ *                  same `op` goes on with it, and whoever ends it first delivers it or puts it back (the two below).
+ *   other          nothing was consumed. */
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
 /* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */
 bool np_rx_give_back(struct np_link *link, struct np_op *op);
+/* The same for bytes that a byte-mode read has consumed (`size` may be 0, for an empty message): they are the next to be read, before
+ * those that were put back earlier. To the writer they stay consumed. False: no memory. */
+bool np_rx_put_back(struct np_link *link, const void *data, uint32_t size);
+/* Whether there are such. */
+static inline bool np_rx_has_back(const struct np_link *link)
+{
+    return link->rx.back_length || link->rx.back_empty;
+}
 
 /* For a whole message: copies bytes [op->count, upto) of the entry `entry` (rx->entry) without consuming them. NP_OK,
  * NP_WOULD_WAIT, NP_RETRY when that entry was withdrawn. Then consumes its first `size` bytes, all at once. */

@@ -292,7 +292,7 @@ uint32_t np_transact_check(struct np_handle *handle)
         return NP_BAD_PIPE;
     np_drive_ahead(handle, link, NULL);
     code = np_rx_settle(link);
-    if (code == NP_OK || link->rx.first)
+    if (code == NP_OK || np_rx_has_back(link) || link->rx.first)
         return NP_PIPE_BUSY; /* unread data, be it an empty message, or a read that would get the answer */
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }

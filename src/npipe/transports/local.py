@@ -205,6 +205,9 @@ class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
     def _read_some(self, size: int, timeout: float | None) -> bytes:
         return self.read_file(size, timeout)[1]
 
+    def _put_back(self, data: bytes) -> None:
+        self.put_back(data)
+
 
 class LocalServerEnd:
     """An instance of a pipe of this machine, until it has a client."""

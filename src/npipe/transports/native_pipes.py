@@ -411,6 +411,9 @@ class NativeStreamPipe(_Native, StreamPipe):
             return count
         return self._read(view, timeout)[1]
 
+    def _put_back(self, data: bytes) -> None:
+        self._head = data + (self._head or b"")
+
     def _read_some(self, size: int, timeout: float | None) -> bytes:
         deadline = self._begin_read(check_timeout(timeout))
         try:

@@ -1,0 +1,318 @@
+/* Byte streams: every byte says where it stands, and is compared. A read that gives nothing has consumed nothing, whatever it asked
+ * for and whatever ended it. For the thread sanitizer too. */
+#include <sched.h>
+
+#include "async.h"
+#include "io.h"
+#include "pair.h"
+#include "poll.h"
+
+#define ROOM 400000u
+
+static unsigned char byte_at(uint64_t position)
+{
+    return (unsigned char)(position ^ position >> 8 ^ position >> 16 ^ position >> 24);
+}
+
+static void fill(unsigned char *data, uint64_t position, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; i++)
+        data[i] = byte_at(position + i);
+}
+
+static void compare(const unsigned char *data, uint64_t position, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; i++)
+        CHECK_EQUAL(data[i], byte_at(position + i));
+}
+
+struct job {
+    struct np_handle *handle;
+    unsigned long long random;
+    uint64_t total;
+    const uint32_t *sizes; /* of writes, or of reads; 0 ends the list: up to the one before at random */
+    int how;
+};
+
+static uint32_t next_size(struct job *job)
+{
+    uint32_t count = 0;
+    while (job->sizes[count])
+        count++;
+    uint32_t choice = next_random(&job->random) % (count + 1);
+    return choice < count ? job->sizes[choice] : 1 + next_random(&job->random) % job->sizes[count - 1];
+}
+
+static void *writer(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = malloc(ROOM);
+    for (uint64_t at = 0; at < job->total;) {
+        uint32_t size = next_size(job), count;
+        if (size > job->total - at)
+            size = (uint32_t)(job->total - at);
+        fill(data, at, size);
+        CHECK_EQUAL(np_write(job->handle, data, size, &count, &for_ever), NP_OK);
+        CHECK_EQUAL(count, size);
+        at += size;
+        if (next_random(&job->random) % 64 == 0)
+            sched_yield();
+    }
+    free(data);
+    return NULL;
+}
+
+static int raise_at_once(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+enum { TRIES = 1, WAITS = 2, SHORT_WAITS = 4, SIGNALS = 8, POLLS = 16, PEEKS = 32 };
+
+/* One read in one of the ways of `how`. The number of bytes, which may be none. */
+static uint32_t read_somehow(struct job *job, unsigned char *data, uint32_t size)
+{
+    struct np_handle *handle = job->handle;
+    uint32_t count = 0, code, way;
+    do
+        way = 1u << next_random(&job->random) % 5;
+    while (!(job->how & (int)way));
+    struct np_wait wait = for_ever;
+    if (way == POLLS) {
+        struct np_poll_read read;
+        CHECK_EQUAL(np_poll_read_begin(handle, &read, data, size), NP_OK);
+        code = np_poll_read_step(handle, &read);
+        count = code == NP_OK ? read.op.count : 0;
+        CHECK_EQUAL(np_poll_read_leave(handle, &read, data), NP_OK);
+        CHECK(code == NP_OK || code == NP_WOULD_WAIT);
+        return count;
+    }
+    if (way == TRIES)
+        wait = only_try;
+    else if (way == SHORT_WAITS)
+        wait.deadline = np_now() + next_random(&job->random) % 50000;
+    else if (way == SIGNALS) /* a handler that raises, before the first sleep */
+        wait.interrupted = raise_at_once;
+    code = np_read(handle, data, size, &count, &wait);
+    CHECK(code == NP_OK || (code == NP_WOULD_WAIT && way == TRIES) || (code == NP_SEM_TIMEOUT && way == SHORT_WAITS) ||
+          (code == NP_INTERRUPTED && way == SIGNALS));
+    CHECK(code == NP_OK || count == 0);
+    return count;
+}
+
+static void *reader(void *argument)
+{
+    struct job *job = argument;
+    unsigned char *data = malloc(ROOM);
+    for (uint64_t at = 0; at < job->total;) {
+        uint32_t size = next_size(job), count, available, left;
+        if (job->how & PEEKS && next_random(&job->random) % 8 == 0) {
+            CHECK_EQUAL(np_peek(job->handle, data, size, &count, &available, &left), NP_OK);
+            CHECK(available >= count);
+            compare(data, at, count);
+        }
+        count = read_somehow(job, data, size);
+        compare(data, at, count);
+        at += count;
+        if (count == 0)
+            sched_yield();
+    }
+    free(data);
+    return NULL;
+}
+
+static void stream_through(uint32_t type, uint32_t quota, uint64_t total, const uint32_t *writes, const uint32_t *reads, int how)
+{
+    struct pair pair;
+    open_pair(&pair, type, quota);
+    pair.server.mode = 0; /* byte-read mode, also of a message pipe */
+    struct job jobs[2] = {{&pair.client, 4711 + quota, total, writes, 0}, {&pair.server, 1147 + quota, total, reads, how}};
+    pthread_t threads[2];
+    CHECK(pthread_create(&threads[0], NULL, writer, &jobs[0]) == 0);
+    CHECK(pthread_create(&threads[1], NULL, reader, &jobs[1]) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    close_pair(&pair);
+}
+
+#define SIZES(...) ((const uint32_t[]){__VA_ARGS__, 0})
+
+static void a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole(void)
+{
+    stream_through(0, 65536, 100000000, SIZES(65536), SIZES(200000), TRIES | WAITS);
+    stream_through(0, 4096, 10000000, SIZES(4096), SIZES(65536), TRIES | WAITS);
+    stream_through(0, 4096, 10000000, SIZES(1000, 5000), SIZES(65536), TRIES | WAITS);
+    stream_through(NP_TYPE_MESSAGE, 4096, 10000000, SIZES(1000, 5000), SIZES(65536), TRIES | WAITS);
+}
+
+static void whatever_ends_a_read_takes_no_byte_with_it(void)
+{
+    for (int type = 0; type <= NP_TYPE_MESSAGE; type += NP_TYPE_MESSAGE) {
+        stream_through((uint32_t)type, 65536, 12000000, SIZES(1, 65535, 65536, 65537, 262145), SIZES(1, 65536, 300000), 63);
+        stream_through((uint32_t)type, 100, 1500000, SIZES(1, 99, 100, 101, 70000), SIZES(1, 100, 300000), 63);
+        stream_through((uint32_t)type, 0, 300000, SIZES(1, 10, 70000), SIZES(1, 100, 300000), 63);
+    }
+}
+
+/* The entry behind the one that a try finds has arrived in part: as if its writer had begun it just after the try had looked for more. */
+static void a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took(void)
+{
+    struct pair pair;
+    unsigned char data[64], buffer[256];
+    uint32_t count;
+    open_pair(&pair, 0, 65536);
+    fill(data, 0, 10);
+    CHECK_EQUAL(np_write(&pair.client, data, 10, &count, &only_try), NP_OK);
+    struct np_link *link = pair.client.link;
+    struct npl_direction *inbound = link->tx.shared;
+    unsigned char *ring = link->tx.ring + link->tx.tail;
+    const uint32_t length = 50, slot = 0;
+    ring[0] = NPL_TAG_DEFERRED;
+    ring[1] = (unsigned char)slot;
+    memcpy(ring + 2, &length, 4);
+    fill(data, 10, 50);
+    memcpy(ring + 6, data, 20);
+    atomic_store(&inbound->deferred.state[slot], 0u << 3 | NPL_ENTRY_LIVE);
+    atomic_store(&inbound->producer.tail, link->tx.tail + 6 + 20); /* and not announced */
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 30);
+    compare(buffer, 0, 30);
+    memcpy(ring + 6 + 20, data + 20, 30);
+    atomic_store(&inbound->producer.tail, link->tx.tail + 6 + 50);
+    atomic_store(&inbound->producer.announced, 60);
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 30);
+    compare(buffer, 30, 30);
+    close_pair(&pair);
+}
+
+/* More is announced than there is, so that a read of bytes that has taken something waits for it. */
+static void announce(struct pair *pair, uint64_t more)
+{
+    struct npl_direction *inbound = pair->client.link->tx.shared;
+    atomic_store(&inbound->producer.announced, pair->client.link->tx.announced + more);
+}
+
+static void a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took(void)
+{
+    struct pair pair;
+    unsigned char data[64], buffer[256];
+    uint32_t count, available, left;
+    open_pair(&pair, 0, 65536);
+    fill(data, 0, 40);
+    CHECK_EQUAL(try_write(&pair.client, data, 30), NP_OK);
+    announce(&pair, 10);
+    struct np_wait wait = for_ever;
+    wait.interrupted = raise_at_once;
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &wait), NP_INTERRUPTED);
+    CHECK_EQUAL(count, 0);
+    CHECK(np_rx_has_back(pair.server.link));
+    CHECK_EQUAL(np_arm_read(&pair.server), NP_MORE_DATA);
+    announce(&pair, 0);
+    CHECK_EQUAL(try_write(&pair.client, data + 30, 10), NP_OK);
+    CHECK_EQUAL(np_peek(&pair.server, buffer, sizeof buffer, &count, &available, &left), NP_OK);
+    CHECK_EQUAL(count, 40);
+    CHECK_EQUAL(available, 40);
+    compare(buffer, 0, 40);
+    CHECK_EQUAL(np_peek(&pair.server, buffer, 12, &count, &available, &left), NP_OK);
+    CHECK_EQUAL(count, 12);
+    CHECK_EQUAL(available, 40);
+    compare(buffer, 0, 12);
+    CHECK_EQUAL(np_read(&pair.server, buffer, 7, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 7);
+    compare(buffer, 0, 7);
+    CHECK_EQUAL(np_put_back(&pair.server, buffer + 4, 3), NP_OK);
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 26);
+    compare(buffer, 4, 26);
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 10);
+    compare(buffer, 30, 10);
+    CHECK_EQUAL(np_arm_read(&pair.server), NP_OK);
+    close_pair(&pair);
+}
+
+struct blocked {
+    struct np_handle *handle;
+    unsigned char buffer[256];
+    uint32_t code, count;
+};
+
+static void *read_blocked(void *argument)
+{
+    struct blocked *blocked = argument;
+    blocked->code = np_read(blocked->handle, blocked->buffer, sizeof blocked->buffer, &blocked->count, &for_ever);
+    return NULL;
+}
+
+/* Begins a read in a thread, that takes 30 bytes and waits for more. */
+static pthread_t begin_read(struct pair *pair, struct blocked *blocked)
+{
+    unsigned char data[30];
+    pthread_t thread;
+    fill(data, 0, 30);
+    CHECK_EQUAL(try_write(&pair->client, data, 30), NP_OK);
+    announce(pair, 10);
+    blocked->handle = &pair->server;
+    CHECK(pthread_create(&thread, NULL, read_blocked, blocked) == 0);
+    while (atomic_load(&pair->client.link->tx.shared->consumer.consumed) != 30)
+        sched_yield();
+    return thread;
+}
+
+static void end_read(struct blocked *blocked, pthread_t thread)
+{
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(blocked->code, NP_OK);
+    CHECK_EQUAL(blocked->count, 30);
+    compare(blocked->buffer, 0, 30);
+}
+
+static void a_read_delivers_what_it_took_when_its_pipe_ends(void)
+{
+    for (int way = 0; way < 4; way++) {
+        struct pair pair;
+        struct blocked blocked = {0};
+        open_pair(&pair, 0, 65536);
+        pthread_t thread = begin_read(&pair, &blocked);
+        if (way == 0)
+            close_end(&pair.server);
+        else if (way == 1)
+            close_end(&pair.client);
+        else if (way == 2)
+            np_link_violated(pair.server.link);
+        else
+            np_link_end(pair.client.link, NPL_END_ABORTED, false);
+        end_read(&blocked, thread);
+        close_pair(&pair);
+    }
+}
+
+static void a_read_without_patience_delivers_what_it_took(void)
+{
+    struct pair pair;
+    struct blocked blocked = {.handle = &pair.server};
+    open_pair(&pair, 0, 65536);
+    unsigned char data[30];
+    fill(data, 0, 30);
+    pair.server.mode = NP_MODE_NOWAIT;
+    CHECK_EQUAL(try_write(&pair.client, data, 30), NP_OK);
+    announce(&pair, 10);
+    read_blocked(&blocked);
+    CHECK_EQUAL(blocked.code, NP_OK);
+    CHECK_EQUAL(blocked.count, 30);
+    compare(blocked.buffer, 0, 30);
+    close_pair(&pair);
+}
+
+int main(void)
+{
+    RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
+    RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
+    RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
+    RUN(a_read_without_patience_delivers_what_it_took);
+    RUN(a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole);
+    RUN(whatever_ends_a_read_takes_no_byte_with_it);
+    return 0;
+}
