@@ -111,6 +111,22 @@ def test_cancelling_the_call_that_is_under_way_lets_the_next_one_in(name: str) -
     closing.result()
 
 
+def test_a_write_that_is_read_as_a_whole_cannot_be_cancelled_any_more(name: str) -> None:
+    server, client = w.connected(name, overlapped=False, quota=0)
+    for number in range(100):  # the cancel comes while the writer wakes up
+        data = b"%04d" % number
+        handles: list[w.Handle] = []
+
+        def write(data: bytes = data, handles: list[w.Handle] = handles) -> object:
+            handles.append(w.thread_handle())
+            return win32file.WriteFile(server, data)
+
+        writing = h.blocked(write)
+        assert win32file.ReadFile(client, 4) == (0, data)
+        assert w.code_of(completion.CancelSynchronousIo, handles[0]) in (0, 1168)
+        assert writing.result() == (0, 4)
+
+
 # --- Impersonation (SEMANTICS §11)
 
 
