@@ -1,4 +1,7 @@
-"""An oracle of content: `make test-integrity`, not part of `make test`; NPIPE_LONG=1 for the long form, NPIPE_SEED=n for one plan."""
+"""An oracle of content: `make test-integrity`, not part of `make test`.
+
+NPIPE_LONG=1 is the long form; NPIPE_SEED=n the plan of that seed alone, NPIPE_REPEAT times.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _WORKER = Path(__file__).with_name("worker.py")
 _numbers = itertools.count()
 
 
-class Finding(AssertionError):
+class Finding(AssertionError):  # noqa: N818 - it is what is looked for
     """A plan did not end as it has to."""
 
 
@@ -136,7 +136,9 @@ class Crew:
             if time.monotonic() > end:
                 break
         # Bytes that are wrong end the plan for both, so that is what it is about.
-        bad = sorted((answer for answer in answers.values() if answer["is"] != what), key=lambda answer: answer["is"] != "wrong")
+        bad = sorted(
+            (answer for answer in answers.values() if answer["is"] != what), key=lambda answer: answer["is"] != "wrong"
+        )
         text = "\n".join(answer["text"] for answer in bad)
         if not bad and len(answers) < len(processes):
             stacks = "\n\n".join(f"pid {one.process.pid}:\n{one.stacks()}" for one in processes)
@@ -153,11 +155,18 @@ class Crew:
         self._pair = None
 
 
+_TURN = """
+import sys, threading
+reading = threading.Thread(target=sys.stdin.read)  # ends with this process
+reading.start()
+while reading.is_alive():
+    pass
+"""
+
+
 @contextlib.contextmanager
 def _neighbours(count: int) -> Iterator[None]:
-    # They end with this process, too: each has to be told to go on.
-    turn = "import sys, threading\nthreading.Thread(target=sys.stdin.read, daemon=True).start()\nwhile threading.active_count() > 1: pass"
-    neighbours = [subprocess.Popen([sys.executable, "-c", turn], stdin=subprocess.PIPE) for _ in range(count)]
+    neighbours = [subprocess.Popen([sys.executable, "-c", _TURN], stdin=subprocess.PIPE) for _ in range(count)]
     try:
         yield
     finally:

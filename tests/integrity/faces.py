@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import random
 import selectors
 import threading
 import time
@@ -28,6 +27,7 @@ else:
     import numbered
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
@@ -182,7 +182,8 @@ class SyncEnd(End):
         try:
             self.pipe.flush()
         except PipeClosedError as error:
-            assert error.winerror == 109  # the other side has what it wanted, and left
+            if error.winerror != 109:  # the other side has what it wanted, and left
+                raise
 
     async def close(self) -> None:
         self.pipe.close(timeout=None)
@@ -388,7 +389,8 @@ class Win32End(End):
         try:
             win32file.FlushFileBuffers(self.pipe)
         except pywintypes.error as error:
-            assert error.winerror in (109, 995), error  # it has gone; or see Canceller.forget
+            if error.winerror not in (109, 995):  # it has gone; or see Canceller.forget
+                raise
 
     async def close(self) -> None:
         for canceller in self._made:
@@ -507,7 +509,8 @@ class OverlappedEnd(End):
         try:
             completion.CancelIoEx(self.pipe, pended.overlapped)
         except pywintypes.error as error:
-            assert error.winerror == 1168, error  # it was over
+            if error.winerror != 1168:  # it was over
+                raise
 
     # ---- Writing
 
@@ -591,7 +594,8 @@ class OverlappedEnd(End):
         try:
             win32file.FlushFileBuffers(self.pipe)
         except pywintypes.error as error:
-            assert error.winerror == 109, error
+            if error.winerror != 109:
+                raise
 
     async def close(self) -> None:
         win32file.CloseHandle(self.pipe)
@@ -654,7 +658,7 @@ def _open(plan: Plan, chance: random.Random, name: str, face: str, *, writing: b
             if error.winerror != 231 or time.monotonic() > end:
                 raise
         win32pipe.WaitNamedPipe(name, int(LIMIT * 1000))
-    if plan.message_mode and not writing or plan.kind != "stream":
+    if (plan.message_mode and not writing) or plan.kind != "stream":
         win32pipe.SetNamedPipeHandleState(pipe, 2 if plan.message_mode else 0, None, None)
     return _ENDS[face](plan, chance, pipe)
 

@@ -61,7 +61,9 @@ class Numbered:
         at, rest = offset + right, found[right : right + _SHOWN]
         place = _pool().find(rest) if len(rest) >= _LOCATABLE else -1
         if place < 0:
-            return f"expected offset {at}, found {rest.hex(' ')}, the bytes of no offset ({len(found)} from {offset} on)"
+            return (
+                f"expected offset {at}, found {rest.hex(' ')}, the bytes of no offset ({len(found)} from {offset} on)"
+            )
         ahead = (place - self.start - at) % LENGTH
         if ahead > LENGTH // 2:
             ahead -= LENGTH
@@ -133,7 +135,13 @@ class Bytes:
             # In parts, but never all of it: then it would have been sent. (At the end of the connection, who knows.)
             return range(place + min(right, size - (outcome == WITHDRAWN)), place - 1, -1)
 
-        _match(self._sizes, writes, after, len(data), lambda offset, place: self._numbered.explain(offset, bytes(data[place : place + 64])))
+        _match(
+            self._sizes,
+            writes,
+            after,
+            len(data),
+            lambda offset, place: self._numbered.explain(offset, bytes(data[place : place + 64])),
+        )
 
     def upcoming(self, size: int) -> bytes | None:
         return self._numbered.piece(self.total, min(size, self._all - self.total)) if self._strict else None
@@ -161,7 +169,9 @@ class Messages:
             raise Wrong(f"message {self._number} of {size} bytes: {self._numbered.explain(at, data)}")
         self._taken += len(data)
         if more != (self._taken < size) or self._taken > size:
-            raise Wrong(f"message {self._number} of {size} bytes: {self._taken} came, and more is said to be there: {more}")
+            raise Wrong(
+                f"message {self._number} of {size} bytes: {self._taken} came, and more is said to be there: {more}"
+            )
         if not more:
             self._offset += size
             self._taken = 0
@@ -274,7 +284,9 @@ def frame(numbered: Numbered, writer: int, number: int, size: int, offset: int) 
 class Frames:
     """Several writers' writes, each whole and in its writer's order; `several` readers, each in that order."""
 
-    def __init__(self, key: str, sizes: Sequence[Sequence[int]], *, strict: bool, messages: bool, several: bool) -> None:
+    def __init__(
+        self, key: str, sizes: Sequence[Sequence[int]], *, strict: bool, messages: bool, several: bool
+    ) -> None:
         self._streams = [Numbered(f"{key}/{writer}") for writer in range(len(sizes))]
         self._sizes, self._strict, self._messages, self._several = sizes, strict, messages, several
         self._kept = bytearray()
@@ -301,7 +313,12 @@ class Frames:
         if len(data) < HEADER.size:
             raise Wrong(f"a message of {len(data)} bytes has no header")
         magic, writer, number, size, offset = HEADER.unpack_from(data)
-        if magic != _MAGIC or writer >= len(self._sizes) or number >= len(self._sizes[writer]) or size != self._sizes[writer][number]:
+        if (
+            magic != _MAGIC
+            or writer >= len(self._sizes)
+            or number >= len(self._sizes[writer])
+            or size != self._sizes[writer][number]
+        ):
             raise Wrong(f"no write begins with {bytes(data[: HEADER.size]).hex(' ')}, at byte {self.total - len(data)}")
         if len(data) < size:
             return 0
@@ -335,7 +352,8 @@ class Frames:
             lost = [number for number, outcome in enumerate(writes) if outcome == SENT and number not in got]
             back = [number for number in got if writes[number] == WITHDRAWN]
             if twice or lost or back:
-                raise Wrong(f"writer {writer}, writes of {len(writes)}: {twice} came twice, {lost} never, {back} though withdrawn")
+                what = f"{twice} came twice, {lost} never, {back} though withdrawn"
+                raise Wrong(f"of {len(writes)} writes of writer {writer} {what}")
 
     def upcoming(self, size: int) -> bytes | None:
         return None

@@ -139,7 +139,12 @@ def _draw_stream(plan: Plan, chance: random.Random, *, long: bool) -> None:
     plan.message_mode = (
         plan.message_type and reader not in _BYTES_ONLY and writer not in _BYTES_ONLY and chance.random() < 0.7
     )
-    if plan.message_type and not plan.message_mode and not plan.first_serves and reader in ("sync", "selectors", "file", "aio"):
+    if (
+        plan.message_type
+        and not plan.message_mode
+        and not plan.first_serves
+        and reader in ("sync", "selectors", "file", "aio")
+    ):
         plan.first_serves = True  # a listener of npipe's reads as its type is
     if reader == "nowait" and not plan.first_serves:
         plan.duplex = True  # a server that may only read may not set its mode (SEMANTICS 9.1)
@@ -197,8 +202,14 @@ def _draw_sizes(plan: Plan, chance: random.Random, *, long: bool) -> None:
         plan.count = int(min(max(total / mean, 3), 1500 * (4 if long else 1)))
     plan.count = -(-plan.count // plan.writers)
     how = chance.random()
-    reads = [65536, MIB] if how < 0.4 else [chance.choice([1, 7, 100])] if how < 0.55 else chance.sample(
-        [1000, 4096, 5000, quota + 1, 65536, ring - 1, ring + 1, MIB, max(1, int(mean) - 1), int(mean) + 1], 3
+    reads = (
+        [65536, MIB]
+        if how < 0.4
+        else [chance.choice([1, 7, 100])]
+        if how < 0.55
+        else chance.sample(
+            [1000, 4096, 5000, quota + 1, 65536, ring - 1, ring + 1, MIB, max(1, int(mean) - 1), int(mean) + 1], 3
+        )
     )
     if chance.random() < 0.3:
         reads = [chance.choice(reads)]
@@ -252,7 +263,9 @@ def reported(times: int) -> dict[str, Plan]:
         "short connections, 5,000 bytes": _fixed(4, "sync", long=times, connections=300, count=60, sizes=(5000,)),
         "ReadFile of 65,536 bytes": _fixed(5, "win32", long=times, quota=4096, count=10_000),
         "short connections of win32file": _fixed(6, "win32", long=times, connections=300, count=60, sizes=small),
-        "overlapped reads": _fixed(7, "overlapped", long=times, count=10_000, sizes=small, write_depth=16, read_depth=4),
+        "overlapped reads": _fixed(
+            7, "overlapped", long=times, count=10_000, sizes=small, write_depth=16, read_depth=4
+        ),
         "aio, 64 KiB written, 1 MiB read": _fixed(8, "aio", long=times, count=400, sizes=(65536,), reads=(MIB,)),
         "aio, 4 KiB written, 64 KiB read": _fixed(9, "aio", long=times, quota=4096, count=10_000),
         "short connections of aio": _fixed(10, "aio", long=times, connections=300, count=60, sizes=small),
@@ -260,5 +273,8 @@ def reported(times: int) -> dict[str, Plan]:
 
 
 def copied(size: int, length: int, *, server_writes: bool) -> Plan:
-    """Return a plan of a file of `size` bytes that is copied through makefile; `length` is the reader's shutil.copyfileobj's."""
+    """Return a plan of a file of `size` bytes that is copied through makefile.
+
+    `length` is that of the reader's shutil.copyfileobj; 0 for the default.
+    """
     return Plan(-100, "copy", "file", "file", first_serves=server_writes, count=1, sizes=(size,), reads=(length,))

@@ -18,7 +18,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from io import RawIOBase
 from pathlib import Path
@@ -37,12 +36,13 @@ else:
 import npipe.aio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from _typeshed import WriteableBuffer
 
-if WINDOWS:
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.ProactorEventLoop}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]]
+if sys.platform == "win32":
+    LOOPS = {"asyncio": asyncio.ProactorEventLoop}
 else:
     import uvloop
 
@@ -206,7 +206,8 @@ class Run:
         expected = oracle.upcoming(size)
         seen = await end.peek(size)
         if not (expected or b"").startswith(seen):
-            raise numbered.Wrong(f"a peek after {oracle.total} bytes saw {len(seen)} others, beginning with {seen[:24].hex(' ')}")
+            begins = seen[:24].hex(" ")
+            raise numbered.Wrong(f"a peek after {oracle.total} bytes saw {len(seen)} others, which begin with {begins}")
 
     # ---- Requests and answers
 
@@ -245,7 +246,8 @@ class Run:
         incoming.finish()
 
     def _expected(self, what: str, connection: int) -> numbered.Messages:
-        return numbered.Messages(f"{self.plan.seed} {connection} {what}", self.plan.sizes_of(what, connection), strict=True)
+        sizes = self.plan.sizes_of(what, connection)
+        return numbered.Messages(f"{self.plan.seed} {connection} {what}", sizes, strict=True)
 
     async def _message(self, end: faces.End, incoming: numbered.Messages, chance: random.Random) -> None:
         """Read the rest of one message."""
@@ -294,7 +296,7 @@ class Run:
                 f"{self.plan.seed} {connection} copy", self.plan.sizes_of("copy", connection), strict=True
             )
             with tempfile.TemporaryFile() as copy:
-                shutil.copyfileobj(end.file, copy, self.plan.reads[0])
+                shutil.copyfileobj(end.file, copy, *filter(None, self.plan.reads))
                 copy.seek(0)
                 while data := copy.read(MIB):
                     oracle.feed(data, False)
