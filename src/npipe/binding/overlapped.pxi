@@ -379,7 +379,10 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
             block_in(NULL)
         if code == NP_INTERRUPTED:
             np_async_cancel(operation.async)
-            raise_interrupted(function)
+            # What was over before tells what became of it, and has taken what it read; but not when a signal's handler has raised.
+            if np_async_code(operation.async) == NP_OPERATION_ABORTED:
+                raise_interrupted(function)
+            npipe_reraise()
     return np_async_code(operation.async)
 
 
