@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 LIMIT = 90.0  # seconds for what should come at once; the runner's own deadline is before it
 LOOPS = ("aio", "stream")
+WIN32 = ("win32", "nowait", "overlapped")
 
 
 class Ended(Exception):  # noqa: N818 - no error

@@ -148,9 +148,14 @@ class Bytes:
 
 
 class Messages:
-    """One writer's messages, read whole or in parts; `strict` as above."""
+    """One writer's messages, read whole or in parts; `strict` as above.
 
-    def __init__(self, key: str, sizes: Sequence[int], *, strict: bool) -> None:
+    `told`: a read itself says whether the message has more (234). Where `more_data` is asked behind it, a message that was
+    withdrawn meanwhile has none.
+    """
+
+    def __init__(self, key: str, sizes: Sequence[int], *, strict: bool, told: bool = True) -> None:
+        self._told = told
         self._numbered, self._sizes, self._strict = Numbered(key), sizes, strict
         self._number = self._offset = self._taken = 0  # the message that comes, where it begins, and what came of it
         self._pieces: list[tuple[bytes, bool]] = []
@@ -200,6 +205,8 @@ class Messages:
                 taken += len(data)
                 place += 1
                 if more != (taken < size):
+                    if not more and not self._told:
+                        parts.append(place)
                     break
                 whole = not more
                 if more:

@@ -88,6 +88,8 @@ class Plan:
             sizes = [chance.randint(self.sizes[0], self.sizes[-1]) for _ in range(self.count)]
         else:
             sizes = [chance.choice(self.sizes) for _ in range(self.count)]
+        if self.kind == "both" and not self.message_mode:
+            sizes = [size or 1 for size in sizes]  # whoever has all bytes leaves
         if self.kind == "stream":
             sizes[0] = sizes[0] or 1
         return sizes

@@ -156,8 +156,11 @@ class Run:
         if plan.framed:
             oracle = self._frames(what, connection)
         else:
-            kind = numbered.Messages if plan.message_mode else numbered.Bytes
-            oracle = kind(key, plan.sizes_of(what, connection), strict=strict)
+            sizes = plan.sizes_of(what, connection)
+            if plan.message_mode:
+                oracle = numbered.Messages(key, sizes, strict=strict, told=self.face in faces.WIN32)
+            else:
+                oracle = numbered.Bytes(key, sizes, strict=strict)
         self._oracles.append(oracle)
         return oracle
 
