@@ -150,8 +150,8 @@ class Bytes:
 class Messages:
     """One writer's messages, read whole or in parts; `strict` as above.
 
-    `told`: a read itself says whether the message has more (234). Where `more_data` is asked behind it, a message that was
-    withdrawn meanwhile has none.
+    `told`: a read itself says whether the message has more (234). Where `more_data` is asked behind it, a message that
+    was withdrawn meanwhile has none.
     """
 
     def __init__(self, key: str, sizes: Sequence[int], *, strict: bool, told: bool = True) -> None:
