@@ -144,7 +144,8 @@ class Crew:
             stacks = "\n\n".join(f"pid {one.process.pid}:\n{one.stacks()}" for one in processes)
             text = f"no end within {DEADLINE:g} s\n{stacks}"
         if text:
-            again = f"\nagain: NPIPE_SEED={plan.seed} make test-integrity" if plan.seed >= 0 else ""
+            form = "NPIPE_LONG=1 " if LONG else ""
+            again = f"\nagain: {form}NPIPE_SEED={plan.seed} make test-integrity" if plan.seed >= 0 else ""
             raise Finding(f"{text}{again}\n{plan}")
         return [answers[process] for process in processes]
 
