@@ -10,7 +10,7 @@ SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers setup-windows test-windows wheels bench clean
-.PHONY: test-faults test-fuzz test-model test-valgrind test-aarch64 test-asan-python
+.PHONY: test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -57,6 +57,10 @@ test-sanitizers: build/stamp-tools
 # Attackers, killers, races and loads.
 test-faults: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/faults $(PYTEST_ARGS)
+
+# Numbered bytes through every pair of faces. NPIPE_SEED=n for the plan of that seed alone, NPIPE_REPEAT times.
+test-integrity: build/stamp-package
+	$(ENV) $(PY) -m pytest tests/integrity $(PYTEST_ARGS)
 
 # The fuzzers, on their corpora and then for a moment (or FUZZ_SECONDS) on what they make of them.
 FUZZ_SECONDS ?= $(if $(NPIPE_LONG),600,10)

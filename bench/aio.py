@@ -198,6 +198,18 @@ async def many(channels: list[Channel], seconds: float) -> int:
     return sum(await asyncio.gather(*map(ask, channels)))
 
 
+async def check(channel: Channel) -> None:
+    """Send messages that differ, one by one and many at a time, and compare what comes back."""
+    for depth in 1, DEPTH:
+        sent = [bytes([0, depth, number]) + os.urandom(SIZE - 3) for number in range(DEPTH)]
+        for first in range(0, DEPTH, depth):
+            for data in sent[first : first + depth]:
+                await channel.send(data)
+            for data in sent[first : first + depth]:
+                if await channel.recv() != data:
+                    raise RuntimeError("what comes back is not what was sent")
+
+
 WAYS = {TRIP: trips, ONE_WAY: one_way, MANY: many}
 
 
@@ -214,6 +226,8 @@ async def measure(servers: list[Server], rounds: int, seconds: float) -> dict[tu
     for task, way in WAYS.items():
         for number in range(-1, rounds):  # the first is thrown away
             for server in servers:
+                for channel in channels[server.peer]:
+                    await check(channel)
                 gc.collect()
                 used, begin = server.processor_time(), time.perf_counter()
                 count = await way(channels[server.peer], seconds)
@@ -222,6 +236,7 @@ async def measure(servers: list[Server], rounds: int, seconds: float) -> dict[tu
                     windows.setdefault((task, server.peer), []).append(Window(count / took, used / count))
     for opened in channels.values():
         for channel in opened:
+            await check(channel)  # behind the last window: nothing of it is left
             await channel.close()
     return windows
 

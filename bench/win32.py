@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe
 
@@ -157,19 +157,44 @@ SERVERS = {
 # ---- Clients
 
 
-def _pipe_connection(name: str) -> tuple[Callable[[], object], Callable[[], object]]:
+class Ways(NamedTuple):
+    """One connection: what is measured, and a round trip with other bytes, which returns what came back."""
+
+    send: Callable[[], object]
+    receive: Callable[[], object]
+    ask: Callable[[bytes], bytes]
+
+    def check(self) -> None:
+        """Send messages that differ, and compare what comes back."""
+        for _ in range(10):
+            data = os.urandom(SIZE)
+            if self.ask(data) != data:
+                raise RuntimeError("what comes back is not what was sent")
+
+
+def _pipe_connection(name: str) -> Ways:
     handle = win32file.CreateFile(name, -1073741824, 0, None, win32file.OPEN_EXISTING, 0, None)
     win32pipe.SetNamedPipeHandleState(handle, win32pipe.PIPE_READMODE_MESSAGE, None, None)
-    return (lambda: win32file.WriteFile(handle, MESSAGE)), (lambda: win32file.ReadFile(handle, SIZE))
+
+    def ask(data: bytes) -> bytes:
+        win32file.WriteFile(handle, data)
+        return win32file.ReadFile(handle, SIZE)[1]
+
+    return Ways(lambda: win32file.WriteFile(handle, MESSAGE), lambda: win32file.ReadFile(handle, SIZE), ask)
 
 
-def _socket_connection(name: str) -> tuple[Callable[[], object], Callable[[], object]]:
+def _socket_connection(name: str) -> Ways:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(name)
-    return (lambda: connection.sendall(MESSAGE)), (lambda: connection.recv(SIZE))
+
+    def ask(data: bytes) -> bytes:
+        connection.sendall(data)
+        return connection.recv(SIZE, socket.MSG_WAITALL)
+
+    return Ways(lambda: connection.sendall(MESSAGE), lambda: connection.recv(SIZE), ask)
 
 
-def _overlapped_connection(name: str) -> tuple[Callable[[], object], Callable[[], object]]:
+def _overlapped_connection(name: str) -> Ways:
     handle = win32file.CreateFile(name, -1073741824, 0, None, win32file.OPEN_EXISTING, 0x40000000, None)
     win32pipe.SetNamedPipeHandleState(handle, win32pipe.PIPE_READMODE_MESSAGE, None, None)
     reading, writing, buffer = _overlapped(), _overlapped(), win32file.AllocateReadBuffer(SIZE)
@@ -179,17 +204,25 @@ def _overlapped_connection(name: str) -> tuple[Callable[[], object], Callable[[]
             win32event.WaitForSingleObject(reading.hEvent, INFINITE)
         win32file.GetOverlappedResult(handle, reading, False)
 
-    return (lambda: win32file.WriteFile(handle, MESSAGE, writing)), receive
+    def ask(data: bytes) -> bytes:
+        win32file.WriteFile(handle, data, writing)
+        receive()
+        return bytes(buffer)
+
+    return Ways(lambda: win32file.WriteFile(handle, MESSAGE, writing), receive, ask)
 
 
 CONNECTIONS = {"pipe": _pipe_connection, "socket": _socket_connection, "overlapped": _overlapped_connection}
 
 
 def _client(orders: Connection, kind: str, name: str, count: int) -> None:
-    pairs = [CONNECTIONS[kind](name) for _ in range(count)]
+    ways = [CONNECTIONS[kind](name) for _ in range(count)]
+    pairs = [(way.send, way.receive) for way in ways]
     orders.send("connected")
     while True:
         seconds = orders.recv()
+        for way in ways:
+            way.check()
         if seconds is None:
             return
         rounds = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from npipe.win32 import completion, win32api, win32event, win32file, win32pipe, win32security
+from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe, win32security
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,72 @@ def test_cancelling_the_call_that_is_under_way_lets_the_next_one_in(name: str) -
     completion.CancelSynchronousIo(handles[0])
     assert w.code_of(reading.result) == 995
     closing.result()
+
+
+def test_a_write_that_is_read_as_a_whole_cannot_be_cancelled_any_more(name: str) -> None:
+    server, client = w.connected(name, overlapped=False, quota=0)
+    for number in range(100):  # the cancel comes while the writer wakes up
+        data = b"%04d" % number
+        handles: list[w.Handle] = []
+
+        def write(data: bytes = data, handles: list[w.Handle] = handles) -> object:
+            handles.append(w.thread_handle())
+            return win32file.WriteFile(server, data)
+
+        writing = h.blocked(write)
+        assert win32file.ReadFile(client, 4) == (0, data)
+        assert w.code_of(completion.CancelSynchronousIo, handles[0]) in (0, 1168)
+        assert writing.result() == (0, 4)
+
+
+ANSWERS = """
+    import random, sys, time
+    from npipe.win32 import pywintypes, win32file, win32pipe
+    pipe = win32file.CreateFile(sys.argv[1], 0xC0000000, 0, None, 3, 0, None)
+    win32pipe.SetNamedPipeHandleState(pipe, 2, None, None)
+    try:
+        while True:
+            question = win32file.ReadFile(pipe, 10)[1]
+            time.sleep(random.random() * 1e-4)
+            win32file.WriteFile(pipe, question)
+    except pywintypes.error as error:
+        assert error.winerror in (109, 232), error
+"""
+
+
+def test_a_transaction_that_is_cancelled_too_late_has_its_answer(name: str, child: Callable[..., Child]) -> None:
+    server = w.create(name, mode=w.MESSAGE, overlapped=False)
+    child(ANSWERS, name)
+    win32pipe.ConnectNamedPipe(server)
+    mine, over = w.thread_handle(), threading.Event()
+
+    def cancel() -> None:
+        chance = random.Random(1)
+        while not over.wait(chance.random() * 2e-4):
+            w.code_of(completion.CancelSynchronousIo, mine)
+
+    cancelling = h.started(cancel)
+    cancelled = number = 0
+    try:
+        while cancelled < 1000:
+            number += 1
+            assert number < 50_000, "they are not cancelled"
+            question = b"%04d" % number
+            try:
+                answer = win32pipe.TransactNamedPipe(server, question, 10)[1]
+            except pywintypes.error as error:
+                if error.winerror != 995:
+                    raise
+                cancelled += 1
+                h.until(lambda: win32pipe.PeekNamedPipe(server, 10)[1] == 4)  # the request stays sent
+                answer = win32pipe.PeekNamedPipe(server, 10)[0]
+                while w.code_of(win32file.ReadFile, server, 10) == 995:
+                    pass
+            assert answer == question
+    finally:
+        over.set()
+        cancelling.result()
+    server.Close()
 
 
 # --- Impersonation (SEMANTICS §11)

@@ -31,7 +31,8 @@ class Pipe(ABC):
 
     A pipe is a context manager that closes it. It may be used by several threads: reads are served in the order in
     which they began, and a write goes in whole. All time-outs are in seconds, None means for ever, and when the time
-    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent.
+    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent; but of a write that a reader of
+    bytes, or of a message's parts, had begun with, what it had taken stays read (SEMANTICS §10.2).
     """
 
     __slots__ = ()

@@ -60,6 +60,7 @@ _SLOW: Final = "65,536 writes take minutes there"
 
 LINUX: Final = {
     "c": "the engine in C",
+    "integrity": "an oracle of content for the engine",
     "clients": "programs for Windows on npipe.win32, which is pywin32 itself there",
     "faults": "who attacks, kills and races the engine",
     "fuzz": "the engine in C",

@@ -380,7 +380,10 @@ cdef uint32_t wait_until_over(Operation operation, str function) except? 0xFFFFF
                 code = np_wait_objects(objects, 1, False, False, &wait, &index, &abandoned)
             if code == NP_INTERRUPTED:
                 np_async_cancel(operation.async)
-                raise_interrupted(function)
+                # What was over before tells what became of it, and has taken what it read; but not when a signal's handler has raised.
+                if np_async_code(operation.async) == NP_OPERATION_ABORTED:
+                    raise_interrupted(function)
+                npipe_reraise()
     finally:
         np_call_end(thread, &outer)
     return np_async_code(operation.async)

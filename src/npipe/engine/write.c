@@ -98,6 +98,13 @@ uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_o
     }
 }
 
+/* A signal's handler has raised: nobody is there to be told what became of the call. A cancel is not that: 995 says that the write was
+ * withdrawn (SEMANTICS 10.2), so one that comes when all is read changes nothing. */
+static bool left_by_signal(uint32_t waited, const struct np_wait *wait)
+{
+    return waited == NP_INTERRUPTED && !np_cancelled(wait);
+}
+
 /* Queues `op` and waits until it is complete. With tx_lock held. */
 static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
 {
@@ -110,7 +117,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         if (np_in_use(handle, link) && code == NP_OK && !op->done)
             code = np_tx_pump(link);
         if (op->done) {
-            code = waited == NP_INTERRUPTED ? waited : op->code;
+            code = left_by_signal(waited, wait) ? waited : op->code;
             break;
         }
         if (code == NP_OK)
@@ -119,7 +126,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
             break;
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);
-            if (waited == NP_INTERRUPTED)
+            if (left_by_signal(waited, wait))
                 code = waited; /* written or withdrawn: the caller is on his way out */
             else
                 code = op->done ? op->code : code == NP_OK ? waited : code;
