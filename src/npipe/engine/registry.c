@@ -348,6 +348,7 @@ static int do_timers(void)
 static void *native_thread(void *unused)
 {
     (void)unused;
+    (void)np_settle_identity(); /* whoever started it may have acted as a client: this thread acts for the process */
     struct epoll_event events[EVENTS];
     int timeout = -1;
     for (;;) {
@@ -379,6 +380,7 @@ static void remove_pipes_at_exit(void)
     /* Not the locks: another thread may be stopped in the middle of anything by now, and the process goes away. */
     if (!np_process.running)
         return;
+    bool out = np_step_out();
     for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next) {
         char name[NPF_SOCKET_SIZE];
         np_folder_lock(&pipe->files);
@@ -389,6 +391,7 @@ static void remove_pipes_at_exit(void)
         np_folder_remove(pipe->root, pipe->folder, &pipe->files);
         np_folder_unlock(&pipe->files);
     }
+    np_step_back(out);
 }
 
 static void before_fork(void)
@@ -399,10 +402,12 @@ static void before_fork(void)
     np_objects_lock();
     np_dial_hold();
     np_kept_hold();
+    np_own_lock();
 }
 
 static void after_fork_in_parent(void)
 {
+    np_own_unlock();
     np_kept_release();
     np_dial_release();
     np_objects_unlock();
@@ -433,6 +438,9 @@ static void forget_pipe(struct np_pipe *pipe)
  * them held in the parent is made anew. */
 static void after_fork_in_child(void)
 {
+    /* A new process is the process's own, whomever the thread acted as (as on Windows): so are its threads and its pipes. */
+    np_own_unlock();
+    (void)np_revert();
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     close_quietly(&np_process.epoll);
@@ -486,6 +494,8 @@ uint32_t np_process_start(void)
 {
     static pthread_once_t hooks = PTHREAD_ONCE_INIT;
     pthread_once(&hooks, install_hooks);
+    if (!np_settle_identity())
+        return NP_PRIVILEGE_NOT_HELD;
     uint32_t code = NP_OK;
     pthread_mutex_lock(&np_process.lock);
     if (np_process.running)

@@ -17,20 +17,26 @@
 #define MOST_SILENT 256
 #define MOST_HELD 128
 
+/* Whose the pipe is was settled when it was made: the thread that answers may be anybody just now. */
+static bool is_owner(const struct np_pipe *pipe, const struct np_credentials *who)
+{
+    return who->uid == 0 || np_is_user(who->uid, pipe->owner);
+}
+
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
 {
     const struct np_access_rule *rule = &pipe->rule;
-    if (rule->everyone || who->uid == geteuid() || who->uid == 0)
+    if (rule->everyone || is_owner(pipe, who))
         return true;
     for (uint32_t i = 0; i < rule->n_uids; i++)
-        if (rule->uids[i] == who->uid)
+        if (np_is_user(rule->uids[i], who->uid))
             return true;
     for (uint32_t i = 0; i < rule->n_gids; i++) {
-        if (rule->gids[i] == who->gid)
-            return true;
+        bool member = rule->gids[i] == who->gid;
         for (uint32_t k = 0; k < who->n_groups; k++)
-            if (rule->gids[i] == who->groups[k])
-                return true;
+            member = member || rule->gids[i] == who->groups[k];
+        if (member && !np_is_no_group(rule->gids[i]))
+            return true;
     }
     return false;
 }
@@ -275,7 +281,7 @@ static uint32_t held_of_user(const struct np_visitor *visitor)
 static void hold(struct np_visitor *visitor)
 {
     /* This user and root could do worse than to use up descriptors. */
-    if (visitor->who.uid != geteuid() && visitor->who.uid != 0 && held_of_user(visitor) >= MOST_HELD) {
+    if (!is_owner(visitor->pipe, &visitor->who) && held_of_user(visitor) >= MOST_HELD) {
         refuse(visitor, NP_NO_SYSTEM_RESOURCES);
         return;
     }
@@ -337,12 +343,12 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
 {
     struct np_pipe *pipe = visitor->pipe;
     uint32_t kind = request->kind;
-    if (kind == NPW_NUDGE && (visitor->who.uid == geteuid() || visitor->who.uid == 0)) {
+    if (kind == NPW_NUDGE && is_owner(pipe, &visitor->who)) {
         np_visitor_drop(visitor);
         be_nudged(pipe);
         return;
     }
-    if (kind == NPW_STAY && (visitor->who.uid == geteuid() || visitor->who.uid == 0) && watched(visitor)) {
+    if (kind == NPW_STAY && is_owner(pipe, &visitor->who) && watched(visitor)) {
         visitor->kind = kind;
         visitor->deadline = NP_FOREVER;
         return;
@@ -518,7 +524,9 @@ void np_pipe_nudge(struct np_pipe *pipe, bool listening)
             continue;
         char name[NPF_SOCKET_SIZE];
         np_socket_name(id, name);
+        bool out = np_step_out(); /* it is an owner who nudges */
         int socket = np_socket_connect(pipe->files.dirfd, name, np_now());
+        np_step_back(out);
         if (socket < 0)
             continue; /* dead: whoever waits there is told by the hang-up */
         (void)np_send_message(socket, &nudge, sizeof nudge, -1);

@@ -177,6 +177,7 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
         return NP_NOT_ENOUGH_MEMORY;
     pipe->socket = pipe->bell = -1;
     pipe->refs = 1;
+    pipe->owner = geteuid();
     pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
     pipe->root = strdup(where->root);
     pipe->folder = strdup(where->folder);
@@ -252,10 +253,13 @@ static void end_pipe(struct np_pipe *pipe)
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
     np_folder_lock(&pipe->files);
+    /* The last to close may act as a client just now. */
+    bool out = geteuid() != pipe->owner && np_step_out();
     unlinkat(pipe->files.dirfd, name, 0);
     atomic_store_explicit(&pipe->slot->id, 0, memory_order_release);
     np_folder_bury(&pipe->files, 0);
     np_folder_remove(pipe->root, pipe->folder, &pipe->files);
+    np_step_back(out);
     np_folder_unlock(&pipe->files);
     if (!np_process.pipes)
         np_kept_forget(NPL_SERVER);
