@@ -147,7 +147,7 @@ def parse_win32_name(text: str | os.PathLike[str]) -> PipeName:
 
 
 def name_in_folder(said: bytes, folder: bytes) -> str | None:
-    """Return the name that the owner of the pipe in this folder gives it, or None if it is no name, or not the folder's."""
+    """Return the name that its owner gives the pipe in this folder; None if it is no name, or not the folder's."""
     try:
         name = _make("", None, said.decode("utf-8", "surrogatepass"))
     except (UnicodeDecodeError, PipeNameError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex

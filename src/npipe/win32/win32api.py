@@ -104,7 +104,7 @@ def GetTickCount() -> int:
 
 
 def GetUserName() -> str:
-    """GetUserName: of the user whom this thread acts as, by this system's users; the number of one that is not there."""
+    """GetUserName: of whom this thread acts as; the number of a user that this system has no name for."""
     uid = _engine.effective_uid()
     try:
         return pwd.getpwuid(uid).pw_name
