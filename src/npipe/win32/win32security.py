@@ -8,7 +8,7 @@ pipe; `npipe.win32._access` tells how. A name that is not here raises `Attribute
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from npipe.win32 import _error, _sddl, _security, _sid
 from npipe.win32._error import _no_such, make_error
@@ -112,7 +112,7 @@ def GetTokenInformation(TokenHandle: object, TokenInformationClass: int, /) -> o
     """
     from npipe import _engine
 
-    token = cast("_Token", _engine.file_of(TokenHandle, "token", "GetTokenInformation"))
+    token: _Token = _engine.file_of(TokenHandle, "token", "GetTokenInformation")
     match TokenInformationClass:
         case 1:  # TokenUser
             return _sid.user_sid(token.uid), 0
