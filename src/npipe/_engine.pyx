@@ -723,15 +723,19 @@ def wait_named_pipe(str root, str folder, str display, str name, timeout, bint u
 cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
     rows = <list>context
     rows.append((
-        (<bytes>pipe.name[:pipe.answer.name_size]).decode("utf-8", "surrogatepass"),
-        pipe.answer.type, pipe.answer.direction, pipe.answer.instances, pipe.answer.max_instances,
+        <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction, pipe.answer.instances, pipe.answer.max_instances,
         pipe.answer.owner_pid, pipe.uid,
     ))
     return 1
 
 
 def list_named_pipes(str root):
-    """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`."""
+    """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`.
+
+    A pipe whose owner gives it a name that is not its folder's is left out: that name is another pipe's, or nobody's.
+    """
+    from npipe.names import name_in_folder
+
     cdef char why[NP_WHY_SIZE]
     cdef bytes path = os.fsencode(root)
     cdef const char *place = path
@@ -743,7 +747,8 @@ def list_named_pipes(str root):
         code = np_list(place, add_listing, <void *>rows, &wait, why)
     if code != NP_OK:
         raise failure(code, None, "listing the pipes", why)
-    return rows
+    named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
+    return [(name, *rest) for name, rest in named if name is not None]
 
 
 def closed_instances():

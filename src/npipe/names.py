@@ -146,6 +146,15 @@ def parse_win32_name(text: str | os.PathLike[str]) -> PipeName:
     return _parse_path(given, joined)
 
 
+def name_in_folder(said: bytes, folder: bytes) -> str | None:
+    """Return the name that its owner gives the pipe in this folder; None if it is no name, or not the folder's."""
+    try:
+        name = _make("", None, said.decode("utf-8", "surrogatepass"))
+    except (UnicodeDecodeError, PipeNameError):
+        return None
+    return name.display if "\0" not in name.display and os.fsencode(name.folder) == folder else None
+
+
 def is_pipe_root(text: str) -> bool:
     r"""Whether this is `\\.\pipe` or `\\.\pipe\`: the pipe file system itself (SEMANTICS §1)."""
     return text.replace("/", "\\").rstrip("\\").lower() in (r"\\.\pipe", r"\\?\pipe", r"\??\pipe")

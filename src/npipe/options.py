@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex
@@ -269,7 +268,9 @@ class Security:
         """
         if sys.platform == "win32":
             raise PipeStateError(WinError.NOT_SUPPORTED, detail="users and groups by number are POSIX's")
-        uids = {os.geteuid(), *(_id_of(user, "user", _uid_of_name) for user in self.users)}
+        from npipe import _engine  # here, for this module is imported on Windows too
+
+        uids = {_engine.effective_uid(), *(_id_of(user, "user", _uid_of_name) for user in self.users)}
         gids = {_id_of(group, "group", _gid_of_name) for group in self.groups}
         access = (ACCESS_READ if self.read else 0) | (ACCESS_WRITE if self.write else 0)
         return AccessRule(tuple(sorted(uids)), tuple(sorted(gids)), bool(self.everyone), access)

@@ -43,7 +43,7 @@ def _root_folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and _engine.is_folder(runtime):
         return f"{runtime}/npipe"
-    return f"{tempfile.gettempdir()}/npipe-{os.geteuid()}"
+    return f"{tempfile.gettempdir()}/npipe-{_engine.effective_uid()}"
 
 
 tempfile.gettempdir()  # which finds it by trying, so not on an event loop

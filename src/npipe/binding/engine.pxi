@@ -151,5 +151,6 @@ cdef extern from "engine/registry.h" nogil:
     struct np_listing:
         npw_answer answer
         uid_t uid
+        const char *folder
         char name[1025]
     uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, const np_wait *, char *)

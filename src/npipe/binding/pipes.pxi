@@ -12,7 +12,15 @@ cdef extern from "engine/handle.h" nogil:
     uint32_t np_impersonate(np_handle *)
 
 cdef extern from "engine/platform.h" nogil:
+    struct np_credentials:
+        uid_t uid
+        gid_t gid
+        uint32_t n_groups
+        gid_t groups[256]
     bint np_revert()
+    bint np_settle_identity()
+    bint np_is_impersonating()
+    bint np_own_credentials(np_credentials *)
 
 cdef enum:
     _READ = 1
@@ -755,6 +763,45 @@ def ImpersonateNamedPipeClient(handle):
 
 
 def RevertToSelf():
-    """RevertToSelf: no error when this thread acts as itself already."""
+    """RevertToSelf: no error when this thread acts as itself already.
+
+    A thread that got a client's credentials from the one that started it gets the process's own. Raises 1314 where the
+    process's own cannot be had any more.
+    """
     if not np_revert():
         raise make_error(1314, "RevertToSelf")
+
+
+def effective_uid():
+    """The user whom this thread acts as; a thread that was started by one that acted as a client acts for the process."""
+    np_settle_identity()
+    return os.geteuid()
+
+
+def is_impersonating():
+    """Whether this thread acts as a client."""
+    return bool(np_is_impersonating())
+
+
+def own_credentials():
+    """(uid, gid, groups) of the process, whomever this thread acts as."""
+    cdef np_credentials who
+    if not np_own_credentials(&who):
+        raise make_error(1314, "OpenProcessToken")
+    return who.uid, who.gid, tuple([who.groups[i] for i in range(who.n_groups)])
+
+
+def is_own_thread(handle, str function):
+    """Whether a handle is of the thread that asks. Raises 6, also for what is no thread."""
+    cdef Target target = target_of(handle, function)
+    if target.kind != "thread":
+        raise make_error(_INVALID_HANDLE, function)
+    return target.object == thread_target(own_thread()).object
+
+
+def file_of(handle, str kind, str function):
+    """What file_handle was given for a handle of this kind; raises 6 for any other."""
+    cdef Target target = target_of(handle, function)
+    if target.kind != kind or not isinstance(target, FileTarget):
+        raise make_error(_INVALID_HANDLE, function)
+    return (<FileTarget>target).file

@@ -125,7 +125,10 @@ static void hang_up(struct call *call)
 /* A link in a stranger's folder could lead to a socket of this user's or root's own, for quite another pipe. */
 bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
 {
-    return folder_uid == geteuid() || folder_uid == 0 || folder_uid == owner_uid;
+    if (folder_uid == 0 || np_is_user(folder_uid, geteuid()))
+        return true;
+    /* Two who are nobody may be two; but neither is this user, unless it has nobody's number itself. */
+    return folder_uid == owner_uid && (owner_uid != geteuid() || !np_is_nobody(owner_uid));
 }
 
 int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline)
@@ -177,7 +180,7 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, int64_t due,
     }
     if (!np_peer_credentials(call->socket, false, &call->owner))
         return NP_NO_SYSTEM_RESOURCES;
-    if (call->verify_owner && call->owner.uid != geteuid() && call->owner.uid != 0) {
+    if (call->verify_owner && !np_is_user(call->owner.uid, geteuid()) && call->owner.uid != 0) {
         np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
     }
@@ -225,6 +228,7 @@ static struct {
     char *root, *folder, *path;
     bool private;
     uint32_t pipe_id;
+    uid_t uid; /* as whom the thread acted that found them trustworthy */
 } remembered = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* With its lock held. */
@@ -264,6 +268,7 @@ void np_remember(const struct np_where *where, const char *socket, uint32_t pipe
     remembered.folder = strdup(where->folder);
     remembered.path = strdup(path);
     remembered.pipe_id = pipe_id;
+    remembered.uid = geteuid();
     struct stat root;
     remembered.private = stat(where->root, &root) == 0 && !(root.st_mode & (S_IWGRP | S_IWOTH));
     if (!remembered.root || !remembered.folder || !remembered.path)
@@ -304,7 +309,7 @@ bool np_remembered(const struct np_where *where, struct np_remembered *found)
     bool private = false, known = false;
     pthread_mutex_lock(&remembered.lock);
     if (remembered.root && strcmp(remembered.root, where->root) == 0 && strcmp(remembered.folder, where->folder) == 0 &&
-        strlen(remembered.path) < sizeof found->path) {
+        remembered.uid == geteuid() && strlen(remembered.path) < sizeof found->path) {
         strcpy(found->path, remembered.path);
         found->pipe_id = remembered.pipe_id;
         private = remembered.private;
@@ -313,7 +318,7 @@ bool np_remembered(const struct np_where *where, struct np_remembered *found)
     pthread_mutex_unlock(&remembered.lock);
     struct stat folder;
     if (known)
-        found->folder_uid = private ? geteuid() : folder_of_socket(found->path, &folder) ? folder.st_uid : (uid_t)-1;
+        found->folder_uid = private ? 0 : folder_of_socket(found->path, &folder) ? folder.st_uid : (uid_t)-1;
     return known;
 }
 
@@ -565,6 +570,8 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
 uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
                        char *why)
 {
+    if (!np_settle_identity())
+        return NP_PRIVILEGE_NOT_HELD;
     struct call call = new_call(where, wait, NPW_WAIT, why);
     call.breakable = breakable;
     call.answer_due = np_answer_due(true, true, use_default, np_now(), wait->deadline);
@@ -724,6 +731,13 @@ static bool ask_next(struct listing_work *work, uint32_t index)
     return true;
 }
 
+/* Whether a pipe can be like that: what a stranger says otherwise hides nobody else's. */
+static bool makes_sense(const struct npw_answer *answer)
+{
+    return answer->direction >= NP_ACCESS_INBOUND && answer->direction <= NP_ACCESS_DUPLEX && answer->max_instances >= 1 &&
+           answer->max_instances <= NP_UNLIMITED_INSTANCES && (answer->type == 0 || answer->type == NP_TYPE_MESSAGE);
+}
+
 static void take_listing(struct listing_work *work, uint32_t which)
 {
     const struct question *question = &work->questions[which];
@@ -737,10 +751,12 @@ static void take_listing(struct listing_work *work, uint32_t which)
     ssize_t got = np_receive_message(work->sockets[which], &message, sizeof message, &fd);
     np_fd_close(fd);
     if (folder->answered || got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
-        message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer)
+        message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer ||
+        !makes_sense(&message.answer))
         return;
     folder->answered = true;
     listing.answer = message.answer;
+    listing.folder = folder->name;
     listing.uid = question->owner.uid;
     memcpy(listing.name, message.name, message.answer.name_size);
     listing.name[message.answer.name_size] = 0;
@@ -810,7 +826,10 @@ static bool listing_of_page(int rootfd, const struct listed *folder, struct np_l
     *listing = (struct np_listing){
         .answer = {.type = page.type, .direction = page.direction, .max_instances = page.max_instances, .name_size = page.name_size},
         .uid = folder->uid,
+        .folder = folder->name,
     };
+    if (!makes_sense(&listing->answer))
+        return false;
     for (int i = 0; i < NPF_SLOTS; i++) {
         if (atomic_load_explicit(&page.slot[i].id, memory_order_relaxed) == 0)
             continue;
@@ -837,6 +856,8 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, const struct 
 {
     int64_t deadline = np_now() + LISTING_NS;
     int rootfd;
+    if (!np_settle_identity())
+        return NP_PRIVILEGE_NOT_HELD;
     uint32_t code = np_root_open(root, false, &rootfd, why);
     if (code == NP_FILE_NOT_FOUND)
         return NP_OK; /* no root, no pipes */
@@ -944,7 +965,9 @@ bool np_watch_owners(const struct np_where *where)
     for (uint32_t i = 0; i < count && alive; i++) {
         if (is_own_socket(names[i]))
             continue;
+        bool out = np_step_out(); /* it is an owner who stays */
         int socket = np_socket_connect(dirfd, names[i], np_now());
+        np_step_back(out);
         alive = socket != -ECONNREFUSED && socket != -ENOENT;
         if (socket >= 0 && !watch_owner(socket))
             np_hang_up(socket); /* without descriptors or memory his end is noticed later */

@@ -49,7 +49,7 @@ static uint32_t code_of_errno(int error)
  * there nobody can rename or remove what is another's. */
 static bool trustworthy(const struct stat *status, bool may_be_shared)
 {
-    if (status->st_uid != geteuid() && status->st_uid != 0)
+    if (!np_is_user(status->st_uid, geteuid()) && status->st_uid != 0)
         return false;
     if (!(status->st_mode & (S_IWGRP | S_IWOTH)))
         return true;
@@ -64,7 +64,7 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
         return error == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(error);
     }
     struct stat named;
-    if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && named.st_uid != geteuid() && named.st_uid != 0) {
+    if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && !np_is_user(named.st_uid, geteuid()) && named.st_uid != 0) {
         np_say(why, "the root folder %s is a symbolic link of uid %u", root, (unsigned)named.st_uid);
         return NP_ACCESS_DENIED;
     }
@@ -202,7 +202,7 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
         return errno == ENOTDIR ? NP_ACCESS_DENIED : code_of_errno(errno);
     }
     struct stat status;
-    if (fstat(folder->dirfd, &status) != 0 || status.st_uid != geteuid() || status.st_mode & (S_IWGRP | S_IWOTH)) {
+    if (fstat(folder->dirfd, &status) != 0 || !np_is_user(status.st_uid, geteuid()) || status.st_mode & (S_IWGRP | S_IWOTH)) {
         np_say(why, "the name is taken: its folder belongs to uid %u with mode %04o", (unsigned)status.st_uid,
                (unsigned)status.st_mode & 07777);
         return NP_ACCESS_DENIED;
@@ -255,7 +255,9 @@ void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE])
 
 bool np_socket_is_dead(int dirfd, const char *name)
 {
+    bool out = np_step_out(); /* a client might not get there, and the dead would live */
     int fd = np_socket_connect(dirfd, name, np_now());
+    np_step_back(out);
     np_hang_up(fd);
     return fd == -ECONNREFUSED || fd == -ENOENT;
 }
@@ -284,7 +286,9 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id)
         np_socket_name(id, name);
         if (id == 0 || id == own_id || !np_socket_is_dead(folder->dirfd, name))
             continue;
+        bool out = np_step_out();
         unlinkat(folder->dirfd, name, 0);
+        np_step_back(out);
         np_slot_leave(&page->slot[i], id);
     }
 }
@@ -345,7 +349,7 @@ bool np_folder_sweep(const char *root, const char *name, bool dying)
         return true;
     folder.dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     struct stat status;
-    if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && status.st_uid == geteuid())
+    if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && np_is_user(status.st_uid, geteuid()))
         folder.lockfd = open_in(folder.dirfd, "lock", O_RDWR | O_CREAT);
     char names[NPF_SLOTS][NPF_SOCKET_SIZE];
     int64_t until = np_now() + DYING_NS; /* for all of them */

@@ -37,6 +37,23 @@ bool np_on_first_thread(void);
 /* The calling thread acts as somebody else from now on, where it may; false: it may not. Then as itself again. */
 bool np_become(const struct np_credentials *who);
 bool np_revert(void);
+bool np_is_impersonating(void);
+/* A thread that was started by one that acted as a client has the client's credentials, and never asked for them: it gets the
+ * process's own. One that acts as a client on purpose stays as it is. False: it cannot have them. */
+bool np_settle_identity(void);
+/* The process's own, whomever the thread acts as. False: there are more groups than NP_MAX_GROUPS. */
+bool np_own_credentials(struct np_credentials *who);
+/* What the process does for its own sake in a thread that acts as a client is done as the process: from out to back. */
+bool np_step_out(void);
+void np_step_back(bool out);
+/* Over a fork. */
+void np_own_lock(void);
+void np_own_unlock(void);
+/* Whether the id is what the kernel says of everybody whom the user namespace does not map: it tells nothing. */
+bool np_is_nobody(uid_t uid);
+bool np_is_no_group(gid_t gid);
+/* Whether both are the same user; nobody is no user, not even himself. */
+bool np_is_user(uid_t one, uid_t other);
 /* What this thread has used of the processor (ns), and how often it was taken away from it; costs a system call. */
 struct np_usage {
     int64_t cpu, involuntary;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -67,50 +68,232 @@ struct np_usage np_thread_usage(void)
     return (struct np_usage){.cpu = cpu.tv_sec * SECOND + cpu.tv_nsec, .involuntary = usage.ru_nivcsw};
 }
 
-/* The thread's own credentials while it acts as somebody else. */
+/* ---- Who is who */
+
+/* What the kernel says instead of an id that the user namespace does not map. */
+static struct {
+    pthread_once_t once;
+    id_t uid, gid;
+} unmapped = {.once = PTHREAD_ONCE_INIT, .uid = 65534, .gid = 65534};
+
+static void read_id(const char *path, id_t *id)
+{
+    unsigned long number;
+    FILE *file = fopen(path, "re");
+    if (file && fscanf(file, "%lu", &number) == 1)
+        *id = (id_t)number;
+    if (file)
+        fclose(file);
+}
+
+static void read_unmapped(void)
+{
+    read_id("/proc/sys/kernel/overflowuid", &unmapped.uid);
+    read_id("/proc/sys/kernel/overflowgid", &unmapped.gid);
+}
+
+/* Whether every id has a name of its own here. A map may only name what the namespace above maps too, so one that names all
+ * holds for those above. If it cannot be read, no. */
+static bool maps_all(const char *path)
+{
+    unsigned long long inside, outside, count, all = 0;
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    while (fscanf(file, "%llu %llu %llu", &inside, &outside, &count) == 3)
+        all += count;
+    fclose(file);
+    return all >= UINT32_MAX; /* UINT32_MAX itself is no id */
+}
+
+bool np_is_nobody(uid_t uid)
+{
+    pthread_once(&unmapped.once, read_unmapped);
+    return uid == (uid_t)-1 || (uid == unmapped.uid && !maps_all("/proc/self/uid_map"));
+}
+
+bool np_is_no_group(gid_t gid)
+{
+    pthread_once(&unmapped.once, read_unmapped);
+    return gid == (gid_t)-1 || (gid == unmapped.gid && !maps_all("/proc/self/gid_map"));
+}
+
+bool np_is_user(uid_t one, uid_t other)
+{
+    return one == other && !np_is_nobody(one);
+}
+
+/* The calling thread acts as a client: `changed` if that is another user than the process's own. */
 static _Thread_local struct {
-    bool active;
-    struct np_credentials self;
+    bool active, changed;
+    uid_t client;
 } impersonating;
 
+/* The process's own credentials, of which all threads have had the effective ones before the first became a client; a thread that
+ * is started by one that is a client has the client's, and does not know. Only root acts as others, so uid is 0. */
+static struct {
+    pthread_mutex_t lock; /* a leaf */
+    _Atomic bool known;   /* somebody has been a client; released with the rest in place */
+    uid_t real, saved;
+    gid_t gid;
+    uint32_t n_groups;
+    gid_t groups[NP_MAX_GROUPS];
+    uint32_t n_clients; /* as whom threads have acted; more than there is room for: any */
+    uid_t clients[64];
+} own = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+#define MOST_CLIENTS (sizeof own.clients / sizeof own.clients[0])
+
 /* The system calls themselves: the library's functions would change every thread of the process. */
-static bool take_on(const struct np_credentials *who, bool leaving)
+static bool set_groups(uint32_t count, const gid_t *groups, gid_t gid)
 {
-    uid_t uid = who->uid;
-    gid_t gid = who->gid;
-    if (leaving && syscall(SYS_setresuid, -1, uid, -1) != 0)
+    return syscall(SYS_setgroups, (size_t)count, groups) == 0 && syscall(SYS_setresgid, -1, gid, -1) == 0;
+}
+
+static bool set_user(uid_t uid)
+{
+    return syscall(SYS_setresuid, -1, uid, -1) == 0;
+}
+
+/* With its lock held. False: the process has more groups than we can give back. */
+static bool remember_own(uid_t client)
+{
+    uid_t effective;
+    int groups = getgroups(NP_MAX_GROUPS, own.groups);
+    if (groups < 0 || getresuid(&own.real, &effective, &own.saved) != 0)
         return false;
-    bool done = syscall(SYS_setgroups, (size_t)who->n_groups, who->groups) == 0 && syscall(SYS_setresgid, -1, gid, -1) == 0;
-    return done && (leaving || syscall(SYS_setresuid, -1, uid, -1) == 0);
+    own.n_groups = (uint32_t)groups;
+    own.gid = getegid();
+    uint32_t i = 0;
+    while (i < own.n_clients && i < MOST_CLIENTS && own.clients[i] != client)
+        i++;
+    if (i < MOST_CLIENTS)
+        own.clients[i] = client;
+    if (i == own.n_clients)
+        own.n_clients++;
+    /* Release, with its twin in has_inherited. */
+    atomic_store_explicit(&own.known, true, memory_order_release);
+    return true;
+}
+
+/* Whether this thread got a client's credentials from the thread that started it: it has those of somebody who was one, and the
+ * real and saved ids that only the process's own have beside them. A process that has changed its user has others. */
+static bool has_inherited(void)
+{
+    uid_t real, effective, saved;
+    if (!atomic_load_explicit(&own.known, memory_order_acquire) || impersonating.active)
+        return false;
+    if (getresuid(&real, &effective, &saved) != 0 || effective == 0)
+        return false;
+    pthread_mutex_lock(&own.lock);
+    bool was_client = own.n_clients > MOST_CLIENTS;
+    for (uint32_t i = 0; i < own.n_clients && i < MOST_CLIENTS; i++)
+        was_client = was_client || own.clients[i] == effective;
+    bool inherited = was_client && real == own.real && saved == own.saved;
+    pthread_mutex_unlock(&own.lock);
+    return inherited;
+}
+
+static bool be_the_process(void)
+{
+    if (!set_user(0))
+        return false;
+    pthread_mutex_lock(&own.lock);
+    bool done = set_groups(own.n_groups, own.groups, own.gid);
+    pthread_mutex_unlock(&own.lock);
+    return done;
 }
 
 bool np_become(const struct np_credentials *who)
 {
-    if (impersonating.active && !np_revert())
+    if (!np_revert())
         return false;
-    struct np_credentials self = {.pid = getpid(), .uid = geteuid(), .gid = getegid()};
-    int groups = getgroups(NP_MAX_GROUPS, self.groups);
-    if (groups < 0)
+    if (np_is_nobody(who->uid) || np_is_no_group(who->gid))
         return false;
-    self.n_groups = (uint32_t)groups;
-    if (who->uid == self.uid)
-        return true;
-    if (self.uid != 0)
-        return false;
-    impersonating.self = self;
+    uid_t self = geteuid();
+    if (who->uid != self) {
+        gid_t groups[NP_MAX_GROUPS];
+        uint32_t count = 0;
+        if (self != 0)
+            return false;
+        for (uint32_t i = 0; i < who->n_groups; i++)
+            if (!np_is_no_group(who->groups[i]))
+                groups[count++] = who->groups[i];
+        pthread_mutex_lock(&own.lock);
+        bool done = remember_own(who->uid);
+        pthread_mutex_unlock(&own.lock);
+        if (!done)
+            return false;
+        if (!set_groups(count, groups, who->gid) || !set_user(who->uid)) {
+            be_the_process();
+            return false;
+        }
+    }
     impersonating.active = true;
-    if (take_on(who, false))
-        return true;
-    np_revert();
-    return false;
+    impersonating.changed = who->uid != self;
+    impersonating.client = who->uid;
+    return true;
 }
 
 bool np_revert(void)
 {
-    if (!impersonating.active)
-        return true;
-    impersonating.active = !take_on(&impersonating.self, true);
-    return !impersonating.active;
+    bool changed = impersonating.active ? impersonating.changed : has_inherited();
+    if (changed && !be_the_process())
+        return false;
+    impersonating.active = impersonating.changed = false;
+    return true;
+}
+
+bool np_is_impersonating(void)
+{
+    return impersonating.active;
+}
+
+bool np_own_credentials(struct np_credentials *who)
+{
+    if (!np_settle_identity())
+        return false;
+    who->pid = getpid();
+    if (!impersonating.changed) {
+        int groups = getgroups(NP_MAX_GROUPS, who->groups);
+        who->uid = geteuid();
+        who->gid = getegid();
+        who->n_groups = groups < 0 ? 0 : (uint32_t)groups;
+        return groups >= 0;
+    }
+    pthread_mutex_lock(&own.lock);
+    who->uid = 0;
+    who->gid = own.gid;
+    who->n_groups = own.n_groups;
+    memcpy(who->groups, own.groups, sizeof who->groups);
+    pthread_mutex_unlock(&own.lock);
+    return true;
+}
+
+bool np_settle_identity(void)
+{
+    return impersonating.active || np_revert();
+}
+
+bool np_step_out(void)
+{
+    return impersonating.changed ? set_user(0) : false;
+}
+
+void np_step_back(bool out)
+{
+    if (out && !set_user(impersonating.client))
+        abort(); /* what the program does next for a client would be done as root */
+}
+
+void np_own_lock(void)
+{
+    pthread_mutex_lock(&own.lock);
+}
+
+void np_own_unlock(void)
+{
+    pthread_mutex_unlock(&own.lock);
 }
 
 int64_t np_thread_number(void)

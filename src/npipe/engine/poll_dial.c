@@ -120,7 +120,7 @@ static uint32_t ask(struct np_dial *dial, bool *dead, char *why)
     dial->socket = socket;
     if (!np_peer_credentials(socket, false, &dial->owner))
         return NP_NO_SYSTEM_RESOURCES;
-    if (dial->verify_owner && dial->owner.uid != geteuid() && dial->owner.uid != 0) {
+    if (dial->verify_owner && !np_is_user(dial->owner.uid, geteuid()) && dial->owner.uid != 0) {
         np_say(why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)dial->owner.uid);
         return NP_ACCESS_DENIED;
     }

@@ -414,6 +414,7 @@ static int do_timers(void)
 static void *native_thread(void *unused)
 {
     (void)unused;
+    (void)np_settle_identity(); /* whoever started it may have acted as a client: this thread acts for the process */
     struct epoll_event events[EVENTS];
     int timeout = -1;
     for (;;) {
@@ -458,6 +459,7 @@ static void remove_pipes_at_exit(void)
     /* Not the locks: another thread may be stopped in the middle of anything by now, and the process goes away. */
     if (!np_process.running)
         return;
+    bool out = np_step_out();
     for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         np_pipe_vacate(pipe);
     const struct np_wait until = {.deadline = np_now() + EXIT_PATIENCE_NS};
@@ -471,6 +473,7 @@ static void remove_pipes_at_exit(void)
     }
     for (; sweeps; sweeps = sweeps->next)
         np_folder_sweep(sweeps->root, sweeps->folder, false);
+    np_step_back(out);
 }
 
 static void before_fork(void)
@@ -482,10 +485,12 @@ static void before_fork(void)
     np_dial_hold();
     np_kept_hold();
     np_fds_hold();
+    np_own_lock();
 }
 
 static void after_fork_in_parent(void)
 {
+    np_own_unlock();
     np_fds_release();
     np_kept_release();
     np_dial_release();
@@ -508,6 +513,9 @@ static void forget_pipe(struct np_pipe *pipe)
  * threads do not exist here, so a lock that one of them held in the parent is made anew. */
 static void after_fork_in_child(void)
 {
+    /* A new process is the process's own, whomever the thread acted as (as on Windows): so are its threads and its pipes. */
+    np_own_unlock();
+    (void)np_revert();
     np_fds_after_fork();
     np_links_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);
@@ -555,6 +563,8 @@ __attribute__((constructor)) static void install_hooks(void)
 
 uint32_t np_process_start(void)
 {
+    if (!np_settle_identity())
+        return NP_PRIVILEGE_NOT_HELD;
     uint32_t code = NP_OK;
     pthread_mutex_lock(&np_process.lock);
     if (np_process.running)

@@ -44,6 +44,7 @@ struct np_pipe {
     uint32_t refs;        /* the list's, and that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
+    uid_t owner; /* as whom the thread acted that made it */
     uint32_t instances;
     struct np_handle *first_listening, *last_listening;
     struct np_visitor *first_visitor, *last_visitor;
@@ -189,7 +190,8 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
 struct np_listing {
     struct npw_answer answer;
     uid_t uid;
-    char name[NPW_NAME_SIZE + 1];
+    const char *folder;           /* in which it was found, */
+    char name[NPW_NAME_SIZE + 1]; /* and what its owner says of its name: who lies may say anything, in any encoding */
 };
 typedef int (*np_list_fn)(void *context, const struct np_listing *pipe);
 /* All pipes below the root that the caller may use, one after the other. The owners are asked side by side, for a second at most; of a

@@ -30,20 +30,26 @@ static uint32_t at_most(uint32_t most, uint32_t part)
     return share < 1 ? 1 : share < most ? (uint32_t)share : most;
 }
 
+/* Whose the pipe is was settled when it was made: the thread that answers may be anybody just now. */
+static bool is_owner(const struct np_pipe *pipe, const struct np_credentials *who)
+{
+    return who->uid == 0 || np_is_user(who->uid, pipe->owner);
+}
+
 static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
 {
     const struct np_access_rule *rule = &pipe->rule;
-    if (rule->everyone || who->uid == geteuid() || who->uid == 0)
+    if (rule->everyone || is_owner(pipe, who))
         return true;
     for (uint32_t i = 0; i < rule->n_uids; i++)
-        if (rule->uids[i] == who->uid)
+        if (np_is_user(rule->uids[i], who->uid))
             return true;
     for (uint32_t i = 0; i < rule->n_gids; i++) {
-        if (rule->gids[i] == who->gid)
-            return true;
+        bool member = rule->gids[i] == who->gid;
         for (uint32_t k = 0; k < who->n_groups; k++)
-            if (rule->gids[i] == who->groups[k])
-                return true;
+            member = member || rule->gids[i] == who->groups[k];
+        if (member && !np_is_no_group(rule->gids[i]))
+            return true;
     }
     return false;
 }
@@ -302,7 +308,7 @@ static void refuse(struct np_visitor *visitor, uint32_t code)
 
 static bool is_strangers(const struct np_visitor *visitor)
 {
-    return visitor->who.uid != geteuid() && visitor->who.uid != 0 && is_held(visitor) && visitor->deadline == NP_FOREVER;
+    return !is_owner(visitor->pipe, &visitor->who) && is_held(visitor) && visitor->deadline == NP_FOREVER;
 }
 
 /* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many of all users, the
@@ -342,7 +348,7 @@ static bool may_hold(const struct np_visitor *visitor)
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
-    bool own = visitor->who.uid == geteuid() || visitor->who.uid == 0;
+    bool own = is_owner(visitor->pipe, &visitor->who);
     if (np_process.n_held >= at_most(UINT32_MAX, HELD_OWN_PART) || (!own && !may_hold(visitor))) {
         refuse(visitor, NP_NO_SYSTEM_RESOURCES);
         return;
@@ -423,12 +429,12 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
 {
     struct np_pipe *pipe = visitor->pipe;
     uint32_t kind = request->kind;
-    if (kind == NPW_NUDGE && (visitor->who.uid == geteuid() || visitor->who.uid == 0)) {
+    if (kind == NPW_NUDGE && is_owner(pipe, &visitor->who)) {
         np_visitor_drop(visitor);
         be_nudged(pipe);
         return;
     }
-    if (kind == NPW_STAY && (visitor->who.uid == geteuid() || visitor->who.uid == 0) && watched(visitor)) {
+    if (kind == NPW_STAY && is_owner(pipe, &visitor->who) && watched(visitor)) {
         visitor->kind = kind;
         visitor->deadline = NP_FOREVER;
         return;
@@ -610,7 +616,9 @@ void np_pipe_nudge(struct np_pipe *pipe, bool listening)
             continue;
         char name[NPF_SOCKET_SIZE];
         np_socket_name(id, name);
+        bool out = np_step_out(); /* it is an owner who nudges */
         int socket = np_socket_connect(pipe->files.dirfd, name, np_now());
+        np_step_back(out);
         if (socket < 0)
             continue; /* dead: whoever waits there is told by the hang-up */
         (void)np_send_message(socket, &nudge, sizeof nudge, -1);

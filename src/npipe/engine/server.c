@@ -179,6 +179,7 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     pipe->socket = pipe->bell = -1;
     pipe->forks = np_forks;
     pipe->refs = 1;
+    pipe->owner = geteuid();
     pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
     pipe->root = strdup(where->root);
     pipe->folder = strdup(where->folder);
@@ -249,11 +250,19 @@ static void put_pipe(struct np_pipe *pipe)
         free_pipe(pipe);
 }
 
+/* The last to close may act as a client just now: then it steps out of that. Whether it has. */
+static bool as_owner(const struct np_pipe *pipe)
+{
+    return geteuid() != pipe->owner && np_step_out();
+}
+
 void np_pipe_vacate(struct np_pipe *pipe)
 {
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
+    bool out = as_owner(pipe);
     unlinkat(pipe->files.dirfd, name, 0);
+    np_step_back(out);
     np_stop_listening(pipe->socket); /* not before: what refuses in a folder is taken for a dead one's */
     np_slot_leave(pipe->slot, pipe->id);
 }
@@ -261,8 +270,10 @@ void np_pipe_vacate(struct np_pipe *pipe)
 /* The rest of it, with the folder's lock. */
 static void end_locked(struct np_pipe *pipe)
 {
+    bool out = as_owner(pipe);
     np_folder_bury(&pipe->files, 0);
     np_folder_remove(pipe->root, pipe->folder, &pipe->files);
+    np_step_back(out);
     np_folder_unlock(&pipe->files);
     put_pipe(pipe);
 }

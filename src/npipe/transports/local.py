@@ -48,7 +48,7 @@ def root_folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_dir():
         return str(Path(runtime) / "npipe")
-    return str(Path(tempfile.gettempdir()) / f"npipe-{os.geteuid()}")
+    return str(Path(tempfile.gettempdir()) / f"npipe-{_engine.effective_uid()}")
 
 
 def _place(name: PipeName) -> tuple[str, str, str, str]:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import socket
 import tempfile
 import threading
@@ -104,8 +104,12 @@ def GetTickCount() -> int:
 
 
 def GetUserName() -> str:
-    """GetUserName."""
-    return getpass.getuser()
+    """GetUserName: of whom this thread acts as; the number of a user that this system has no name for."""
+    uid = _engine.effective_uid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def GetComputerName() -> str:

@@ -8,7 +8,7 @@ pipe; `npipe.win32._access` tells how. A name that is not here raises `Attribute
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from npipe.win32 import _error, _sddl, _security, _sid
 from npipe.win32._error import _no_such, make_error
@@ -52,49 +52,80 @@ def RevertToSelf() -> None:
     _engine.RevertToSelf()  # type: ignore[attr-defined,unused-ignore]
 
 
-# --- Tokens: whom this process acts for -------------------------------------------------------------------------
+# --- Tokens: whom this process, or this thread, acts for ---------------------------------------------------------
 
 TokenUser = 1
 TokenGroups = 2
 TokenOwner = 4
 TokenPrimaryGroup = 5
 TokenType = 8
+TokenImpersonationLevel = 9
 TokenPrimary = 1
 TokenImpersonation = 2
 
 _SE_GROUP_ENABLED = 0x7  # mandatory, enabled by default, enabled
 
 
+class _Token(NamedTuple):
+    """Whom a token is of, as it was when it was opened."""
+
+    type: int
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 def OpenProcessToken(processHandle: object, DesiredAccess: int, /) -> PyHANDLE:
-    """Return a handle that stands for whom this process acts for; `error` 6 for another process."""
+    """Return a token of whom this process acts for, whomever this thread acts as; `error` 6 for another process."""
     del DesiredAccess
     from npipe import _engine
 
     if int(_engine.PyHANDLE(processHandle).Detach()) != -1:
         raise make_error(6, "OpenProcessToken")
-    return _engine.file_handle("token", None, False)
+    return _engine.file_handle("token", _Token(TokenPrimary, *_engine.own_credentials()), False)
+
+
+def OpenThreadToken(handle: object, desiredAccess: int, openAsself: object, /) -> PyHANDLE:
+    """Return a token of the client as whom this thread acts, so that a server can ask who its client is.
+
+    `handle` is GetCurrentThread(). `error` 1008 when the thread acts as nobody, 50 for another thread, 6 for no thread.
+    """
+    del desiredAccess, openAsself
+    from npipe import _engine
+
+    if not _engine.is_own_thread(handle, "OpenThreadToken"):
+        raise make_error(50, "OpenThreadToken")
+    if not _engine.is_impersonating():
+        raise make_error(1008, "OpenThreadToken")
+    token = _Token(TokenImpersonation, os.geteuid(), os.getegid(), tuple(os.getgroups()))
+    return _engine.file_handle("token", token, False)
 
 
 def GetTokenInformation(TokenHandle: object, TokenInformationClass: int, /) -> object:
     """Return what a token says: TokenUser (identifier, 0), TokenGroups ((identifier, attributes), ...) and so on.
 
-    `error` 87 for another class than these, TokenOwner, TokenPrimaryGroup and TokenType, 6 for what is no token.
+    `error` 87 for another class than these, TokenOwner, TokenPrimaryGroup, TokenType and, of a client's token,
+    TokenImpersonationLevel; 6 for what is no token.
     """
     from npipe import _engine
 
-    if _engine.handle_kind(TokenHandle, "GetTokenInformation") != "token":  # type: ignore[arg-type]
-        raise make_error(6, "GetTokenInformation")
+    token: _Token = _engine.file_of(TokenHandle, "token", "GetTokenInformation")
     match TokenInformationClass:
         case 1:  # TokenUser
-            return _sid.user_sid(os.geteuid()), 0
+            return _sid.user_sid(token.uid), 0
         case 2:  # TokenGroups
-            return tuple((_sid.group_sid(gid), _SE_GROUP_ENABLED) for gid in sorted({os.getegid(), *os.getgroups()}))
+            return tuple((_sid.group_sid(gid), _SE_GROUP_ENABLED) for gid in sorted({token.gid, *token.groups}))
         case 4:  # TokenOwner
-            return _sid.user_sid(os.geteuid())
+            return _sid.user_sid(token.uid)
         case 5:  # TokenPrimaryGroup
-            return _sid.group_sid(os.getegid())
+            return _sid.group_sid(token.gid)
         case 8:  # TokenType
-            return TokenPrimary
+            return token.type
+        case 9 if token.type == TokenImpersonation:  # TokenImpersonationLevel
+            return SecurityImpersonation
     raise make_error(87, "GetTokenInformation")
 
 
@@ -208,4 +239,4 @@ if not TYPE_CHECKING:  # a type checker knows the names that are here
         raise _no_such("win32security", name)
 
 
-del annotations, TYPE_CHECKING  # `from win32security import *` is for what pywin32 has
+del annotations, TYPE_CHECKING, NamedTuple  # `from win32security import *` is for what pywin32 has
