@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, freethreading_compatible=True
+# cython: language_level=3, binding=True
 """The binding of the engine: handles of local pipes, with the hot methods of the public classes.
 
 Every method that may wait tries first without giving the interpreter up, and waits without it.
