@@ -13,7 +13,8 @@ from libc.string cimport memcpy
 import os
 import threading
 
-from npipe.errors import PipeArgumentError, error_from_code
+from npipe._process import NO_FILE, refuse_copy
+from npipe.errors import PipeArgumentError, PipeStateError, error_from_code
 from npipe.options import check_timeout
 
 include "binding/engine.pxi"
@@ -156,6 +157,9 @@ cdef class Handle:
         if self.handle != NULL:
             np_close(self.handle, False)
             np_free(self.handle)
+
+    def __reduce__(self):
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.connect")
 
     # ---- Opening and closing
 

@@ -76,6 +76,43 @@ def is_folder(str path):
     return np_do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
 
 
+from libc.errno cimport errno
+
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union np_epoll_data "epoll_data_t":
+        int fd
+    struct np_epoll_event "epoll_event":
+        uint32_t events
+        np_epoll_data data
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, np_epoll_event *)
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLLIN
+        EPOLLRDHUP
+
+
+def watch_both(int socket, int event):
+    """A new descriptor that is readable when `socket` or `event` is, or `socket` has hung up. Raises OSError.
+
+    Not by select.epoll, which gevent and eventlet take out of the module.
+    """
+    cdef np_epoll_event about
+    cdef int made = epoll_create1(EPOLL_CLOEXEC), one
+    if made < 0:
+        raise OSError(errno, os.strerror(errno))
+    for one in (socket, event):
+        about.events = EPOLLIN | EPOLLRDHUP
+        about.data.fd = one
+        if epoll_ctl(made, EPOLL_CTL_ADD, one, &about) != 0:
+            error = errno
+            os.close(made)
+            raise OSError(error, os.strerror(error))
+    return made
+
+
 # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
 cdef int AT_ONCE = 128
 cdef int WEIGHT_SHIFT = 13

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import select
 import tempfile
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from npipe import _engine
+from npipe._process import refuse_child
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
 from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
@@ -67,16 +67,15 @@ class _Poller:
 
     def __init__(self, handle: _engine.Handle) -> None:
         self._handle = weakref.ref(handle)
-        self._event = -1
+        self._epoll = self._event = -1
         self._signalled = False
         socket = handle.poll_socket()
-        self._epoll = select.epoll()  # from here on __del__ closes what there is, also when the next call finds no room
+        # From here on __del__ closes what there is, also when the next call finds no room.
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
-        self._epoll.register(self._event, select.EPOLLIN)
+        self._epoll = _engine.watch_both(socket, self._event)
 
     def fileno(self) -> int:
-        return self._epoll.fileno()
+        return self._epoll
 
     def rearm(self) -> None:
         """Find out, after each read, whether the next one has to wait."""
@@ -92,14 +91,13 @@ class _Poller:
             self._signalled = ready
 
     def close(self) -> None:
-        self._epoll.close()
-        if self._event >= 0:
-            os.close(self._event)
-        self._event = -1
+        for descriptor in self._epoll, self._event:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._epoll = self._event = -1
 
     def __del__(self) -> None:
-        if hasattr(self, "_epoll"):
-            self.close()  # of a pipe that nobody closed
+        self.close()  # of a pipe that nobody closed
 
 
 class _Ending:
@@ -173,6 +171,7 @@ class _Ending:
     def fileno(self) -> int:
         """See Pipe.fileno."""
         handle = cast("_engine.Handle", self)
+        refuse_child(handle.name)
         if self._poller is None or handle.closed:
             try:
                 self._poller = _Poller(handle)
