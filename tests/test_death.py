@@ -35,7 +35,7 @@ KEPT = 0.3  # a segment is kept for 20 ms, and goes some time after
 
 @pytest.fixture(autouse=True)
 def nothing_of_other_tests() -> None:
-    """What another test has kept alive, or what is kept for its next connection, must not go while a later one counts."""
+    """What another test has left, or is kept for its next connection, must not go while a later one counts."""
     gc.collect()
     end, seen = time.monotonic() + KEPT, mappings()
     while seen and time.monotonic() < end:  # nothing tells of it

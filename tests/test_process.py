@@ -105,11 +105,11 @@ def test_a_pipe_as_a_childs_stream_is_refused_and_says_what_instead(
     pair = ends(mode="byte")
     given: Any = pair.client.makefile("rb" if stream == "stdin" else "wb") if file else pair.client
     with pytest.raises(npipe.PipeStateError, match=r"give the child subprocess\.PIPE") as caught:
-        subprocess.Popen([sys.executable, "-c", "pass"], **{stream: given})  # type: ignore[call-overload]
+        subprocess.Popen([sys.executable, "-c", "pass"], **{stream: given})
     assert caught.value.winerror == 50
 
     async def start() -> None:
-        await asyncio.create_subprocess_exec(sys.executable, "-c", "pass", **{stream: given})  # type: ignore[arg-type]
+        await asyncio.create_subprocess_exec(sys.executable, "-c", "pass", **{stream: given})
 
     with pytest.raises(npipe.PipeStateError, match=r"subprocess\.PIPE"):
         asyncio.run(start())

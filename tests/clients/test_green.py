@@ -1,4 +1,4 @@
-"""Programs that gevent or eventlet has patched: what works in them, and what says what to do instead (docs/servers.md)."""
+"""Programs that gevent or eventlet has patched: what works in them, and what says what to do (docs/servers.md)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ PATCHED = {
     ),
     "eventlet": (
         "import eventlet; eventlet.monkey_patch()",
-        "from eventlet.hubs import trampoline; wait_read = lambda fd: trampoline(fd, read=True)\n"
-        "spawn = eventlet.spawn; result = lambda green: green.wait()",
+        "from eventlet.hubs import trampoline; wait_read = lambda fd: trampoline(fd, read=True); "
+        + "spawn = eventlet.spawn; result = lambda green: green.wait()",
     ),
 }
 
 
 def run(folder: Path, kind: str, script: str, name: str) -> str:
     patch, names = PATCHED[kind]
-    lines = ["import sys, warnings", "warnings.simplefilter('ignore')", f"sys.path.append({str(folder)!r})", patch, names]
+    lines = [
+        "import sys, warnings",
+        "warnings.simplefilter('ignore')",
+        f"sys.path.append({str(folder)!r})",
+        patch,
+        names,
+    ]
     program = "\n".join([*lines, "import npipe", "name = sys.argv[1]", textwrap.dedent(script)])
     done = subprocess.run(
         [sys.executable, "-c", program, name], capture_output=True, text=True, timeout=50, check=False
