@@ -19,8 +19,10 @@ PATCHED = {
     ),
     "eventlet": (
         "import eventlet; eventlet.monkey_patch()",
-        "from eventlet.hubs import trampoline; wait_read = lambda fd: trampoline(fd, read=True); "
-        + "spawn = eventlet.spawn; result = lambda green: green.wait()",
+        (
+            "from eventlet.hubs import trampoline; wait_read = lambda fd: trampoline(fd, read=True); "
+            "spawn = eventlet.spawn; result = lambda green: green.wait()"
+        ),
     ),
 }
 
