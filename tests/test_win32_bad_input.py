@@ -486,11 +486,13 @@ def test_ctrl_c_ends_each_blocking_call(name: str, child: Start, call: str) -> N
         timer = win32event.CreateWaitableTimer(None, 1, None)
         win32event.SetWaitableTimer(timer, -1000000000, 0, None, None, False)
         mutex = win32event.CreateMutex(None, False, None)
-        owner = threading.Thread(target=lambda: (win32event.WaitForSingleObject(mutex, 0), event2.wait()), daemon=True)
-        event2 = threading.Event()
-        owner.start()
-        while win32event.WaitForSingleObject(mutex, 0) == 0:
-            win32event.ReleaseMutex(mutex)
+        owned, for_ever = threading.Event(), threading.Event()
+        def own():
+            assert win32event.WaitForSingleObject(mutex, 0) == 0
+            owned.set()
+            for_ever.wait()
+        threading.Thread(target=own, daemon=True).start()
+        assert owned.wait(20)
         port = win32file.CreateIoCompletionPort(-1, None, 0, 1)
         overlapped, pended = win32file.OVERLAPPED(), win32file.OVERLAPPED()
         pended.hEvent = win32event.CreateEvent(None, 1, 0, None)

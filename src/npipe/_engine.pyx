@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, freethreading_compatible=True
+# cython: language_level=3, binding=True
 """The binding of the engine: handles of local pipes, with the hot methods of the public classes.
 
 Every method that may wait tries first without giving the interpreter up, and waits without it.
@@ -12,8 +12,10 @@ from libc.string cimport memcpy
 
 import os
 import threading
+import weakref
 
-from npipe.errors import PipeArgumentError, error_from_code
+from npipe._process import NO_FILE, refuse_copy
+from npipe.errors import PipeArgumentError, PipeStateError, error_from_code
 from npipe.options import check_timeout
 
 include "binding/engine.pxi"
@@ -174,6 +176,9 @@ cdef class Handle:
         if self.handle != NULL:
             np_let_go(self.handle)
             np_free(self.handle)
+
+    def __reduce__(self):
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.connect")
 
     # ---- Opening and closing
 
@@ -779,3 +784,4 @@ include "binding/pipes.pxi"
 include "binding/aio.pxi"
 include "binding/loop_pipes.pxi"
 include "binding/calls.pxi"
+include "binding/poller.pxi"

@@ -9,13 +9,14 @@ anyio's: EndOfStream when the peer has closed, BrokenResourceError, ClosedResour
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 
 from npipe import aio
+from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeStateError, WinError
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class _Stream:
     """What the two kinds of stream share."""
 
     _pipe: aio.Pipe
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a stream can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and open it there")
 
     async def aclose(self) -> None:
         """Close this end; what was written stays readable for the peer. Cancelled, it is closed all the same."""
@@ -131,6 +136,10 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
     ) -> None:
         self._listener = listener
         self._stream: Callable[[Any], S] = stream
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a listener can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and listen there")
 
     async def accept(self) -> S:
         """Wait for the next client. ClosedResourceError when the listener is closed."""

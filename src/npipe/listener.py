@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, overload
 
+from npipe._process import refuse_copy
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
@@ -55,6 +56,10 @@ class Listener(Generic[P]):
         self._closed = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
         _listeners.add(self)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a listener can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and listen there with npipe.listen")
 
     @property
     def name(self) -> str:

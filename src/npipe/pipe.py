@@ -7,8 +7,9 @@ import os
 import socket
 import sys
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
 
+from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout
 
@@ -96,8 +97,14 @@ class Pipe(ABC):
     def fileno(self) -> int:
         """Return a descriptor for select, poll and epoll: it is readable when a read would not wait.
 
-        It is good for waiting only, and for as long as the pipe is open. Raises PipeClosedError.
+        It is good for waiting only, and for as long as the pipe is open; no program that is started inherits it. Raises
+        PipeClosedError, and PipeStateError (50) when subprocess asks for it: a child cannot have a pipe as its standard
+        input or output. Give it subprocess.PIPE and copy, or let it open the pipe by its name.
         """
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a pipe can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.connect")
 
     def __enter__(self) -> Self:
         return self
@@ -261,6 +268,10 @@ class _PipeFile(io.RawIOBase):
         self._pipe = pipe
         self._reading = reading
         self._writing = writing
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError, as for the pipe."""
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.connect")
 
     def readable(self) -> bool:
         """Whether the file was made for reading."""

@@ -421,6 +421,117 @@ static void a_reader_that_takes_what_is_being_withdrawn_only_ends_the_link(void)
     }
 }
 
+/* Fills the ring with empty messages until one has to wait for its place. How many there were. */
+static uint32_t fill_with_empty_messages(struct np_handle *victim)
+{
+    uint32_t count = 0, code;
+    while ((code = try_write(victim, "", 0)) == NP_OK)
+        CHECK(++count < 400000);
+    CHECK_EQUAL(code, NP_WOULD_WAIT);
+    return count;
+}
+
+static void a_reader_that_has_read_what_is_not_in_the_ring_ends_the_link(void)
+{
+    static uint8_t data[65536];
+    for (int lie = 0; lie < 3; lie++) {
+        struct attack attack;
+        open_attack(&attack, NP_TYPE_MESSAGE, 1000);
+        struct np_handle *victim = &attack.pair.server;
+        struct npl_direction *out = victim->link->tx.shared;
+        struct np_op op = {.in = data, .size = sizeof data, .completed = NULL};
+        pthread_mutex_lock(&victim->tx_lock);
+        CHECK_EQUAL(np_tx_submit(victim->link, &op), NP_OK);
+        CHECK(op.count < op.size);
+        /* Up to what stands there it may be so. */
+        atomic_store(&out->consumer.consumed, op.count);
+        CHECK_EQUAL(np_tx_pump(victim->link), NP_OK);
+        if (lie == 0)
+            atomic_store(&out->consumer.consumed, op.count + 1);
+        else if (lie == 1)
+            atomic_store(&out->consumer.consumed, atomic_load(&out->producer.announced));
+        else
+            atomic_store(&out->consumer.taken, 2);
+        CHECK_EQUAL(np_tx_pump(victim->link), NP_INVALID_DATA);
+        np_tx_forget(victim->link, &op);
+        pthread_mutex_unlock(&victim->tx_lock);
+        CHECK_EQUAL(try_write(victim, "x", 1), NP_INVALID_DATA);
+        close_pair(&attack.pair);
+    }
+}
+
+static void a_reader_that_has_taken_what_waits_for_its_place_ends_the_link(void)
+{
+    struct attack attack;
+    open_attack(&attack, NP_TYPE_MESSAGE, 65536);
+    struct np_handle *victim = &attack.pair.server;
+    struct np_tx *tx = &victim->link->tx;
+    uint32_t count = fill_with_empty_messages(victim);
+    atomic_store(&tx->shared->consumer.taken, tx->last_put);
+    CHECK_EQUAL(try_write(victim, "x", 1), NP_WOULD_WAIT);
+    CHECK(tx->last_put < count);
+    atomic_store(&tx->shared->consumer.taken, tx->last_put + 1);
+    CHECK_EQUAL(try_write(victim, "x", 1), NP_INVALID_DATA);
+    close_pair(&attack.pair);
+}
+
+/* Whatever the reader says of what it has read, and however many reads it says that it has under way. */
+static void what_is_kept_outside_the_ring_is_bounded(void)
+{
+    static uint8_t data[65536];
+    for (int lie = 0; lie < 2; lie++) {
+        struct attack attack;
+        open_attack(&attack, NP_TYPE_MESSAGE, 65536);
+        struct np_handle *victim = &attack.pair.server;
+        struct np_tx *tx = &victim->link->tx;
+        fill_with_empty_messages(victim);
+        CHECK(tx->kept <= 1 << 20);
+        if (lie) {
+            for (int i = 0; i < NPL_POSTS; i++)
+                atomic_store(&tx->shared->posts.size[i], UINT32_MAX);
+            atomic_store(&tx->shared->posts.posted, NPL_POSTS);
+            atomic_fetch_or(&victim->link->peer_sleep->flags, NPL_POSTED);
+        }
+        for (int i = 0; i < 1000; i++) {
+            atomic_store(&tx->shared->consumer.consumed, tx->announced - tx->outside);
+            uint32_t code = try_write(victim, data, i % 3 ? 1000 : sizeof data);
+            CHECK(code == NP_WOULD_WAIT || code == NP_OK);
+            CHECK(tx->kept <= 1 << 20);
+        }
+        close_pair(&attack.pair);
+    }
+}
+
+static void a_peer_that_answers_and_does_not_read_is_not_sent_transactions_without_end(void)
+{
+    static uint8_t data[65536], reply[16];
+    struct attack attack;
+    open_attack(&attack, NP_TYPE_MESSAGE, 16384);
+    struct np_handle *victim = &attack.pair.server;
+    struct np_object *file = np_object_new(NP_OBJECT_FILE, true, false);
+    struct np_telling telling = {.file = file};
+    atomic_init(&victim->refs, 1);
+    uint32_t code = NP_IO_PENDING, turns = 0;
+    for (; turns < 200 && code == NP_IO_PENDING; turns++) {
+        struct np_async *async = np_async_new();
+        np_async_prepare(async, victim, NP_ASYNC_TRANSACT, &telling);
+        code = np_async_transact(async, data, sizeof data, reply, sizeof reply);
+        if (code == NP_IO_PENDING) {
+            CHECK_EQUAL(try_write(&attack.pair.client, "answer", 6), NP_OK);
+            np_async_drive(victim);
+            CHECK_EQUAL(np_async_code(async), NP_OK);
+            np_async_unref(np_async_reap());
+        }
+        np_async_unref(async);
+    }
+    CHECK_EQUAL(code, NP_NO_SYSTEM_RESOURCES);
+    CHECK(turns > 4 && turns < 40);
+    CHECK(victim->link->tx.kept <= 1 << 20);
+    np_async_end(victim->link, NP_BROKEN_PIPE); /* as a close does it */
+    np_object_unref(file);
+    close_pair(&attack.pair);
+}
+
 static void bytes_in_the_socket_without_end_do_not_hold_a_call(void)
 {
     struct attack attack;
@@ -455,6 +566,10 @@ int main(void)
     RUN(a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_refused);
     RUN(a_message_that_comes_byte_by_byte_does_not_keep_its_reader_beyond_its_time);
     RUN(a_reader_that_takes_what_is_being_withdrawn_only_ends_the_link);
+    RUN(a_reader_that_has_read_what_is_not_in_the_ring_ends_the_link);
+    RUN(a_reader_that_has_taken_what_waits_for_its_place_ends_the_link);
+    RUN(what_is_kept_outside_the_ring_is_bounded);
+    RUN(a_peer_that_answers_and_does_not_read_is_not_sent_transactions_without_end);
     RUN(bytes_in_the_socket_without_end_do_not_hold_a_call);
     return 0;
 }

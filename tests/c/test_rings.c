@@ -380,6 +380,37 @@ static void what_the_dead_had_not_finished_writing_goes_with_them(void)
     close_pair(&pair);
 }
 
+static void empty_messages_beyond_what_is_kept_wait_and_come_in_order(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    uint32_t before = 0, got, count;
+    while (try_write(&pair.client, "", 0) == NP_OK)
+        CHECK(++before < 200000);
+    CHECK(before > 65536 + 8000 && before < 65536 + 9000);
+    struct np_wait wait = for_ms(20);
+    CHECK_EQUAL(np_write(&pair.client, "", 0, &count, &wait), NP_SEM_TIMEOUT); /* and is withdrawn */
+    pair.client.mode |= NP_MODE_NOWAIT;
+    CHECK_EQUAL(try_write(&pair.client, "", 0), NP_NO_SYSTEM_RESOURCES);
+    pair.client.mode &= ~(uint32_t)NP_MODE_NOWAIT;
+    struct np_op *op = submit(&pair.client, "", 0);
+    CHECK(!pumped(&pair.client, op));
+    for (got = 0; got < before; got++) {
+        expect_read(&pair.server, 10, NP_OK, "");
+        if (got % 1000 == 0 || got == 65530)
+            pumped(&pair.client, op);
+    }
+    CHECK(pumped(&pair.client, op));
+    expect_read(&pair.server, 10, NP_OK, "");
+    CHECK_EQUAL(pair.client.link->tx.kept, 0);
+    CHECK_EQUAL(pair.client.link->tx.outside, 0);
+    CHECK_EQUAL(try_write(&pair.client, "last", 4), NP_OK);
+    expect_read(&pair.server, 10, NP_OK, "last");
+    expect_read(&pair.server, 10, NP_WOULD_WAIT, "");
+    free(op);
+    close_pair(&pair);
+}
+
 int main(void)
 {
     RUN(messages_keep_their_boundaries);
@@ -397,6 +428,7 @@ int main(void)
     RUN(a_pending_read_counts_as_room);
     RUN(a_peek_behind_a_close_sees_what_came_since_the_last_look);
     RUN(what_was_written_before_a_close_stays_readable);
+    RUN(empty_messages_beyond_what_is_kept_wait_and_come_in_order);
     RUN(what_the_dead_had_not_finished_writing_goes_with_them);
     return 0;
 }

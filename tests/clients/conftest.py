@@ -50,6 +50,12 @@ def rpyc_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def green_folder() -> Path:
+    """Where gevent and eventlet are imported from."""
+    return _fetched(fetch.green)
+
+
+@pytest.fixture(scope="session")
 def winconnect_folder() -> Path:
     """Where winConnect is imported from."""
     return _fetched(fetch.winconnect)

@@ -20,6 +20,7 @@ PYWIN32 = "pywin32==312"
 DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)
 WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
+GREEN = ("gevent", "eventlet")
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -55,6 +56,12 @@ def docker() -> Path:
 def rpyc() -> Path:
     """A folder to import rpyc from."""
     return _made("rpyc-6.0", functools.partial(_install, RPYC))
+
+
+@functools.cache
+def green() -> Path:
+    """A folder to import gevent and eventlet from."""
+    return _made(f"green-{sys.version_info.minor}", functools.partial(_install, GREEN))
 
 
 @functools.cache

@@ -152,3 +152,48 @@ def test_the_face_for_event_loops(name: str, attack: Callable[[str], None]) -> N
             assert turns > 0
 
     asyncio.run(main())
+
+
+LYING = """
+    import mmap, os, struct, sys
+    sys.path.insert(0, sys.argv[1])
+    import hostile
+    raw, segment = hostile.open_link(sys.argv[2])
+    memory = mmap.mmap(segment, 0)
+    outbound = 1408
+    print("open", flush=True)
+    sys.stdin.readline()
+    while True:  # all that is announced is read, it says, before it has even come
+        memory[outbound + 136 : outbound + 144] = memory[outbound + 8 : outbound + 16]
+"""
+
+
+def test_a_reader_that_says_it_has_read_everything_does_not_fill_the_writers_memory(
+    name: str, child: Callable[..., Child], figure: Callable[[str], None]
+) -> None:
+    with npipe.listen(name) as listener:
+        liar = child(LYING, str(Path(hostile.__file__).parent), name)
+        pipe = listener.accept(IN_TIME)
+        assert liar.line() == "open"
+        with contextlib.suppress(npipe.PipeTimeoutError):
+            for _ in range(300_000):  # the ring is full of what costs no quota
+                pipe.send(b"", timeout=0)
+        before = memory()
+        liar.say("lie")
+        data, sent = bytes(16384), 0
+        with pytest.raises(npipe.PipeError) as caught:
+            for _ in range(8_000):
+                pipe.send(data, timeout=0.5)
+                sent += len(data)
+        grown = memory() - before
+        figure(f"{sent} bytes sent, {grown} bytes kept")
+        assert caught.value.winerror in (13, 121)
+        assert grown < 8 << 20
+        liar.kill()
+        pipe.abort()
+
+
+def memory() -> int:
+    """Bytes of memory of this process's own."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024

@@ -10,11 +10,12 @@ assert sys.platform == "win32"  # noqa: S101 - for type checkers
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
 
 import pywintypes
 import win32pipe
 
+from npipe._process import refuse_copy
 from npipe.aio._iterating import UntilClosed
 from npipe.aio._proactor import ProactorFile, current, deadline_of
 from npipe.aio._proactor_pipe import MessagePipe, StreamPipe, flushed, pipe_of
@@ -95,6 +96,10 @@ class Listener(Generic[P]):
         self._relisting: set[asyncio.Task[None]] = set()
         self._connecting: Operation | None = None  # of the instance that listens
         self._listening: ProactorFile | None = self._create(first_instance=exclusive)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a listener can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and listen there with npipe.aio.listen")
 
     def _create(self, *, first_instance: bool = False) -> ProactorFile:
         options = self._options

@@ -15,8 +15,9 @@ assert sys.platform == "win32"  # noqa: S101 - for type checkers
 import asyncio
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from npipe._process import refuse_copy
 from npipe.aio._iterating import UntilClosed, peer_closed
 from npipe.aio._proactor import ProactorFile, deadline_of, time_left
 from npipe.errors import (
@@ -55,6 +56,10 @@ class Pipe(Described):
 
     busy_wait: float = 0.0
     """Without effect on Windows, where a read has no ring to look at."""
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a pipe can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")
 
     def __init__(
         self, file: ProactorFile, *, access: int, direction: int, is_server: bool, options: CreateOptions | None = None

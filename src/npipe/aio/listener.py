@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, overload
 
 from npipe import _engine
+from npipe._process import refuse_copy
 from npipe.aio._iterating import UntilClosed
 from npipe.aio._loops import current
 from npipe.aio.opening import place
@@ -118,6 +119,10 @@ class Listener(Generic[P]):
         self._acceptor = _engine.Acceptor(*place(name))
         self._waker: Waker = loop.waker(self._acceptor.fileno(), self._wake)
         _listeners.add(self)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a listener can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and listen there with npipe.aio.listen")
 
     @property
     def name(self) -> str:

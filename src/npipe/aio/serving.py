@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
+from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.aio.pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
@@ -46,6 +47,10 @@ class Server:
         self._ending = False
         self._over = asyncio.Event()
         self._accepting = asyncio.create_task(self._accept(), name=f"accepting on {listener.name}")
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a server can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and serve it there with npipe.aio.serve")
 
     @property
     def name(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from npipe._process import refuse_copy
 from npipe.aio._loops import current
 from npipe.aio.listener import Listener, ListenOptions
 from npipe.aio.opening import connect
@@ -53,6 +54,10 @@ class PipeTransport(asyncio.Transport):
         self._writer: asyncio.Task[None] | None = None
         self._closer: asyncio.Task[None] | None = None
         loop.call_soon(self._begin, made)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a transport can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and open it there with create_pipe_connection")
 
     def _begin(self, made: asyncio.Future[None] | None) -> None:
         self._protocol.connection_made(self)
@@ -255,6 +260,10 @@ class PipeServer:
         options = ListenOptions(mode="byte", message_type=True)
         self._listener: Listener[StreamPipe] = Listener(current(), parse_name(address), options, exclusive=True)
         self._task = asyncio.get_running_loop().create_task(self._accept())
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a server can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and serve it there with start_serving_pipe")
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -76,6 +76,9 @@ def is_folder(str path):
     return np_do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
 
 
+from libc.errno cimport errno
+
+
 # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
 cdef int AT_ONCE = 128
 cdef int WEIGHT_SHIFT = 13

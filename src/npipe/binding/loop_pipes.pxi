@@ -196,6 +196,14 @@ cdef class LoopPipe:
         self._waker = waker
         self.native = waker if type(waker) is LoopWaker else None
 
+    def __reduce__(self):
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")
+
+    def fileno(self):
+        """Raise PipeStateError (50): the event loop waits for this pipe, and nobody else may."""
+        raise PipeStateError(50, self._handle.name, "asking for a descriptor",
+                             "a pipe of npipe.aio has none, as its event loop waits for it; npipe.Pipe.fileno() is for select, and " + NO_FILE)
+
     def _next_wake(self, deadline):
         """Wait for the next wake, until `deadline` (time.monotonic, or None): whether it came."""
         cdef Pause call = Pause.__new__(Pause)

@@ -238,6 +238,13 @@ cdef class PyHANDLE:
 
     close = Close
 
+    def __reduce__(self):
+        refuse_copy(self, "pass the pipe's name, and open it there; win32api.DuplicateHandle gives a second handle here")
+
+    def fileno(self):
+        """Raise TypeError: the number is no descriptor."""
+        raise TypeError("a handle has no descriptor: " + NO_FILE)
+
     def Detach(self):
         """Return the number, which this object no longer closes."""
         cdef Py_ssize_t number = self.number

@@ -159,6 +159,9 @@ cdef class OVERLAPPED:
     def __init__(self):
         pass  # that it takes no arguments
 
+    def __reduce__(self):
+        refuse_copy(self, "make a new OVERLAPPED for each operation that is to run at the same time")
+
     def __delattr__(self, str name):
         raise AttributeError("can't delete OVERLAPPED attributes")
 

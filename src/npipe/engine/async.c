@@ -437,6 +437,8 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
             code = np_tx_nowait(link, data, size, &written);
         else
             code = np_tx_write(link, data, size);
+        if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+            code = NP_NO_SYSTEM_RESOURCES; /* as in write_with */
     }
     if (code == NP_WOULD_WAIT) {
         op->completed = np_async_completed;
@@ -465,11 +467,17 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     return code;
 }
 
-/* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read. */
+/* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read. A peer who
+ * answers and does not read is not sent any more than is kept for him. */
 static uint32_t send_request(struct np_link *link, const void *data, uint32_t size)
 {
     uint32_t code = np_tx_try(link, data, size);
-    return code == NP_WOULD_WAIT ? np_tx_detach(link, data, size) : code;
+    if (code != NP_WOULD_WAIT)
+        return code;
+    code = np_tx_pump(link); /* what he has read is not kept any more */
+    if (code != NP_OK)
+        return code;
+    return np_tx_may_detach(link, size) ? np_tx_detach(link, data, size) : NP_NO_SYSTEM_RESOURCES;
 }
 
 uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t size, void *reply, uint32_t reply_size)

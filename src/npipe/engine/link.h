@@ -79,6 +79,8 @@ struct np_tx {
     uint64_t consumed;
     uint64_t taken;
     uint64_t announced; /* payload of all live entries so far */
+    uint64_t outside;   /* of this, what does not stand in the ring yet: of writes that are pending */
+    uint64_t kept;      /* memory that pending writes take which are nobody's any more (np_tx_detach) */
     uint64_t entries;   /* number of entries so far */
     uint64_t handed;    /* payload position up to which pending reads have been promised the data */
     struct np_recent recent[NP_RECENT]; /* the last entries, for playing pending reads through */

@@ -35,8 +35,11 @@ static bool refresh(struct np_link *link)
     uint64_t head = atomic_load_explicit(&consumer->head, memory_order_acquire);
     uint64_t taken = atomic_load_explicit(&consumer->taken, memory_order_acquire);
     uint64_t consumed = atomic_load_explicit(&consumer->consumed, memory_order_acquire);
-    if (tx->tail - head > tx->capacity || (int64_t)(head - tx->head) < 0 || consumed > tx->announced ||
-        consumed < tx->consumed || taken > tx->entries || taken < tx->taken) {
+    /* Against what stands in the ring, not what is announced: nobody can have read what was not put yet, and one who says so would
+     * have us keep all that we write. Each counter is compared with our own truth alone, which says no less than any tail that we
+     * have published, and is not taken back while an entry may be read; so in which order they are loaded does not matter. */
+    if (tx->tail - head > tx->capacity || (int64_t)(head - tx->head) < 0 || consumed > tx->announced - tx->outside ||
+        consumed < tx->consumed || taken > tx->last_put || taken < tx->taken) {
         np_link_violated(link);
         return false;
     }
@@ -177,6 +180,16 @@ struct detached {
 };
 #define MOST_DETACHED 65536u /* bytes: what does not fit into the ring though it is within the quota is short */
 
+/* What a link keeps of such writes at most, in bytes of memory; the next one waits for its place. */
+#define MOST_KEPT (UINT64_C(1) << 20)
+#define KEPT_BESIDE 128u /* the least that one takes beside its data, with what the allocator adds */
+_Static_assert(sizeof(struct detached) <= KEPT_BESIDE, "the bound counts less than there is");
+
+static uint64_t kept_by(uint32_t size)
+{
+    return (uint64_t)size + KEPT_BESIDE;
+}
+
 void np_detached_done(struct np_op *op)
 {
     free(op);
@@ -196,6 +209,11 @@ uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
     if (code != NP_OK && !detached->op.queued)
         free(detached); /* the link is broken; else it is the queue's, which frees it */
     return code;
+}
+
+bool np_tx_may_detach(const struct np_link *link, uint32_t size)
+{
+    return link->tx.kept == 0 || link->tx.kept + kept_by(size) <= MOST_KEPT;
 }
 
 bool np_tx_only_detached(const struct np_link *link)
@@ -227,7 +245,7 @@ static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool 
         if (!in_turn(tx) || !fits_plain(tx, size)) {
             /* What pending reads take may be more than the ring holds, and streams through it. */
             bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
-            return may_detach && short_of_place ? np_tx_detach(link, data, size) : NP_WOULD_WAIT;
+            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size) : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
@@ -309,6 +327,7 @@ static bool put(struct np_link *link, struct np_op *op)
         if (complete && fits_plain(tx, op->size)) {
             op->started = true;
             op->count = op->size;
+            tx->outside -= op->size;
             put_plain(link, op->in, op->size, op->number);
             return true;
         }
@@ -322,6 +341,7 @@ static bool put(struct np_link *link, struct np_op *op)
             return false;
         copy_in(tx, op->in + op->count, piece);
         op->count += piece;
+        tx->outside -= piece;
         if (op->count == op->size) {
             newest_outstanding(tx)->put = true;
         }
@@ -332,7 +352,9 @@ static bool put(struct np_link *link, struct np_op *op)
 
 static void dequeue(struct np_tx *tx, struct np_op *op)
 {
-    if (op->queued && op->completed != np_detached_done)
+    if (op->queued && op->completed == np_detached_done)
+        tx->kept -= kept_by(op->size);
+    else if (op->queued)
         tx->attached--;
     np_queue_remove(&tx->first, &tx->last, op);
 }
@@ -374,11 +396,15 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
         return NP_INVALID_DATA;
     struct credit credit = credit_of(link, op->size);
     announce(tx, op->size);
+    tx->outside += op->size;
     tx->handed = most(tx->handed, tx->consumed + credit.handed + credit.given);
     op->end = tx->announced;
     op->number = tx->entries;
     np_queue_append(&tx->first, &tx->last, op);
-    tx->attached += op->completed != np_detached_done;
+    if (op->completed == np_detached_done)
+        tx->kept += kept_by(op->size);
+    else
+        tx->attached++;
     uint32_t code = np_tx_pump(link);
     /* Also what has no room in the ring yet is queued for the reader. */
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
@@ -428,6 +454,7 @@ static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
     struct np_tx *tx = &link->tx;
     forget_recent(tx);
     tx->announced -= rest;
+    tx->outside -= op->size - op->count; /* the rest of it never will be in the ring */
     for (struct np_op *later = op->next; later; later = later->next)
         later->end -= rest;
     if (tx->handed > op->end - op->size)

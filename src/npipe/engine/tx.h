@@ -15,6 +15,8 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
 /* Queues a copy of the data as one entry; it is done as far as its writer is concerned. NP_OK, NP_NOT_ENOUGH_MEMORY or
  * NP_INVALID_DATA. Whether all that is pending is of that kind: then nobody waits who would move it on. */
 uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size);
+/* Whether another copy may be kept: one there may always be, more up to a bound, whatever the reader says or does. */
+bool np_tx_may_detach(const struct np_link *link, uint32_t size);
 bool np_tx_only_detached(const struct np_link *link);
 /* op->completed of such a write. */
 void np_detached_done(struct np_op *op);

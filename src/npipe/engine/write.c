@@ -189,6 +189,8 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
         return np_tx_nowait(link, data, size, count);
     code = np_tx_write(link, data, size);
+    if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+        return NP_NO_SYSTEM_RESOURCES; /* an empty message beyond what is kept of them: it must not wait, and was not written */
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY)
         code = write_in_stream(handle, link, data, size, wait);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {

@@ -61,7 +61,8 @@ def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "thr
     the instance for another client.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
-    close() or the with statement. PipeArgumentError (87) for a model that does not exist.
+    close() or the with statement. PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where
+    gevent or eventlet has put green threads in the place of threads, which a server would stop (docs/servers.md).
     """
     if model not in _MODELS:
         words = ", ".join(f'"{known}"' for known in _MODELS)

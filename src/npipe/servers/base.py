@@ -11,8 +11,9 @@ import math
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from npipe._process import check_threads, refuse_copy
 from npipe.errors import PipeError, PipeNameError, WinError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (
@@ -71,6 +72,10 @@ class Connection:
         self.handle = handle
         """The instance, a handle of `npipe.win32`."""
 
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a connection can be neither pickled nor copied."""
+        refuse_copy(self, "pass its number, or who its peer is")
+
     @property
     def peer(self) -> Peer:
         """Who the client is; raises PipeError when that cannot be told any more."""
@@ -110,6 +115,7 @@ class PipeServer:
             raise PipeNameError(
                 WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
             )
+        check_threads(parsed.path, "serving")
         self._name = parsed.path
         self._handler = handler
         self._on_connect = on_connect
@@ -130,6 +136,10 @@ class PipeServer:
         self._ending = False
         self._over = win32event.CreateEvent(None, True, False, None)
         self._thread = threading.Thread(target=self._main, name="npipe-server", daemon=True)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a server can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and serve it there with npipe.serve")
 
     def _main(self) -> None:
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import select
 import tempfile
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from npipe import _engine
+from npipe._process import refuse_child
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
 from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
@@ -59,52 +59,7 @@ def _mode_word(message: int) -> Mode:
     return "message" if message else "byte"
 
 
-class _Poller:
-    """A descriptor that is readable when a read on `handle` would not wait (Pipe.fileno).
-
-    The peer sends a byte through the link's socket when it has been asked to; what is there already when we ask
-    is told by an event of our own. One epoll descriptor holds both.
-    """
-
-    def __init__(self, handle: _engine.Handle) -> None:
-        self._handle = weakref.ref(handle)
-        self._event = -1
-        self._signalled = False
-        socket = handle.poll_socket()
-        self._epoll = select.epoll()  # from here on __del__ closes what there is, also when the next call finds no room
-        _pollers.add(self)
-        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(socket, select.EPOLLIN | select.EPOLLRDHUP)
-        self._epoll.register(self._event, select.EPOLLIN)
-
-    def fileno(self) -> int:
-        return self._epoll.fileno()
-
-    def rearm(self) -> None:
-        """Find out, after each read, whether the next one has to wait."""
-        handle = self._handle()
-        if handle is None or handle.closed:
-            return
-        ready = not handle.arm_read()
-        if ready != self._signalled:
-            if ready:
-                os.eventfd_write(self._event, 1)
-            else:
-                os.eventfd_read(self._event)
-            self._signalled = ready
-
-    def close(self) -> None:
-        self._epoll.close()
-        if self._event >= 0:
-            os.close(self._event)
-        self._event = -1
-
-    def __del__(self) -> None:
-        if hasattr(self, "_epoll"):
-            self.close()  # of a pipe that nobody closed
-
-
-_pollers: weakref.WeakSet[_Poller] = weakref.WeakSet()
+_pollers: weakref.WeakSet[_engine.Poller] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
@@ -118,7 +73,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 class _Ending:
     """What the two pipe classes share beside the engine's handle: everything that is not hot."""
 
-    _poller: _Poller | None = None
+    _poller: _engine.Poller | None = None
     _on_close: Callable[[_engine.Handle, bool], None] | None = None
 
     def peek(self, size: int = 0) -> Peek:
@@ -186,9 +141,11 @@ class _Ending:
     def fileno(self) -> int:
         """See Pipe.fileno."""
         handle = cast("_engine.Handle", self)
+        refuse_child(handle.name)
         if self._poller is None or handle.closed:
             try:
-                self._poller = _Poller(handle)
+                self._poller = _engine.Poller(handle)
+                _pollers.add(self._poller)
             except PipeError:
                 raise
             except OSError as error:  # no descriptor left
