@@ -648,13 +648,34 @@ cdef class MessageHandle(Handle):
 cdef class StreamHandle(Handle):
     """The hot methods of a byte pipe."""
 
+    cdef bint ended  # an empty message has been read: the peer has closed for writing alone
+
     def readinto(self, buffer, *, timeout=None):
         """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
 
         Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
-        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5.
+        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
+        an empty message is the end of the stream: 0, from then on.
         """
-        return self.read_file_into(buffer, timeout)[1]
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t count = 0
+        cdef uint32_t size = size_of(target.view.len, self.name)
+        if self.ended and self.handle != NULL:
+            return 0
+        self.read_to(<char *>target.view.buf, size, &count, timeout)
+        if count == 0 and size:
+            self.ended = True
+        return count
+
+    def _read_some(self, uint32_t size, timeout):
+        """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
+        cdef bytes data
+        if self.ended and self.handle != NULL:
+            return b""
+        data = self.read_file(size, timeout)[1]
+        if not data and size:
+            self.ended = True
+        return data
 
     def write(self, data, *, timeout=None):
         """Write all of `data` (bytes-like); return its length in bytes.

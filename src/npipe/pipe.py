@@ -182,12 +182,16 @@ class StreamPipe(Pipe):
         """Read what is there, at least one byte, into `buffer`; return the number of bytes.
 
         Raises PipeClosedError (109 at the end of the stream, 233), PipeTimeoutError (121), PipeAccessError (5). Follows
-        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message reads as 0 bytes.
+        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message is the end of the stream, by which
+        the peer has closed for writing alone: 0, from then on.
         """
 
     @abstractmethod
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
-        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does."""
+        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does.
+
+        On a pipe of message type an empty write is the end for a peer that reads it as a stream; this end goes on reading.
+        """
 
     @abstractmethod
     def _read_some(self, size: int, timeout: float | None) -> bytes:
@@ -198,15 +202,17 @@ class StreamPipe(Pipe):
 
         The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is
         also an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that
-        returns b"" at the end as files do. `timeout` is for each wait. Raises as readinto does.
+        returns b"" at the end as files do. The other end that a stream may have, an empty message on a message pipe, by
+        which the peer has closed for writing alone, gives b"", from then on. `timeout` is for each wait. Raises as
+        readinto does.
         """
         check_timeout(timeout)
         if size >= 0:
             return self._read_some(size, timeout)
         parts = []
         try:
-            while True:
-                parts.append(self._read_some(_READ_SIZE, timeout))
+            while data := self._read_some(_READ_SIZE, timeout):
+                parts.append(data)
         except PipeClosedError as error:
             if error.winerror != WinError.BROKEN_PIPE:
                 raise

@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from npipe import _engine
-from npipe.aio._iterating import UntilClosed, peer_closed
+from npipe.aio._iterating import UntilClosed, end_of_iteration, peer_closed
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Mode, Peek, Peer, PipeInfo, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
@@ -225,8 +225,9 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
     def read(self, size: int = -1, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
-        The end of the stream raises PipeClosedError (109), but a read of all returns what there was. `timeout` is for
-        each wait. Cancelled, or out of time, what it has read so far is there for the next read. Raises as readinto
+        The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message on
+        a message pipe, by which the peer has closed for writing alone, is an end too, which gives b"" from then on (and
+        readinto 0). `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read. Raises as readinto
         does.
         """
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
@@ -234,8 +235,8 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
     async def _read_all(self, timeout: float | None) -> bytes:
         parts = []
         try:
-            while True:
-                parts.append(await self._read_some(_READ_SIZE, timeout))
+            while data := await self._read_some(_READ_SIZE, timeout):
+                parts.append(data)
         except BaseException as error:
             if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
                 self._kept = b"".join(parts) + self._kept
@@ -244,7 +245,14 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
-        return UntilClosed(lambda: self._read_some(_READ_SIZE, None), peer_closed)
+        return UntilClosed(self._next_piece, peer_closed)
+
+    async def _next_piece(self) -> bytes:
+        return await self._read_some(_READ_SIZE, None) or end_of_iteration()
+
+    def _is_message_type(self) -> bool:
+        """Whether it has messages, whatever it is read as."""
+        return bool(self._handle.describe()[1] == _MESSAGE)
 
 
 def pipe_of(

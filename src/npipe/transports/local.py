@@ -202,9 +202,6 @@ class LocalMessagePipe(_Ending, _engine.MessageHandle, MessagePipe):
 class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
 
-    def _read_some(self, size: int, timeout: float | None) -> bytes:
-        return self.read_file(size, timeout)[1]
-
 
 class LocalServerEnd:
     """An instance of a pipe of this machine, until it has a client."""
