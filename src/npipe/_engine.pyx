@@ -289,6 +289,12 @@ cdef class Handle:
             raise failure(NP_INVALID_HANDLE, self.name, "using the pipe")
         return self.handle
 
+    cdef object ended_by(self, uint32_t code, str doing):
+        """The exception for a call that has failed; it says so if that was a close in another thread."""
+        if code == NP_BROKEN_PIPE and self.closed:
+            return error_from_code(code, self.name, doing, "it was closed in this process")
+        return failure(code, self.name, doing)
+
     # ---- The server's verbs
 
     def connect(self, timeout=None):
@@ -342,8 +348,10 @@ cdef class Handle:
             else:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
+        if code == NP_BROKEN_PIPE and size and count == size:
+            return count  # another thread has closed the pipe, but the peer can read all of it
         if code != NP_OK:
-            raise failure(code, self.name, "writing")
+            raise self.ended_by(code, "writing")
         return count
 
     def read_file(self, uint32_t size, timeout=None):
@@ -370,7 +378,7 @@ cdef class Handle:
             with nogil:
                 code = np_read(handle, buffer, size, count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
-            raise failure(code, self.name, "reading")
+            raise self.ended_by(code, "reading")
         if self.rearm is not None:
             self.rearm()
         return code
@@ -399,18 +407,18 @@ cdef class Handle:
                 raise
             np_recv_take(handle, PyBytes_AS_STRING(data), size)
         elif code == NP_MORE_DATA:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         elif code == NP_WOULD_WAIT:
             while True:
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
-                    raise failure(code, self.name, "receiving a message")
+                    raise self.ended_by(code, "receiving a message")
                 data = self.collect(&recv, size, &wait)
                 if data is not None:
                     break
         else:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         if self.rearm is not None:
             self.rearm()
         return data
@@ -448,7 +456,7 @@ cdef class Handle:
         if code == NP_RETRY:
             return None
         if code != NP_OK:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         return data
 
     def transact_pipe(self, data, timeout=None):
@@ -472,7 +480,7 @@ cdef class Handle:
                 return answer
             with nogil:
                 code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
-        raise failure(code, self.name, "transacting")
+        raise self.ended_by(code, "transacting")
 
     def peek_pipe(self, uint32_t size=0):
         """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""
@@ -496,7 +504,7 @@ cdef class Handle:
         with nogil:
             code = np_flush(handle, &wait)
         if code != NP_OK:
-            raise failure(code, self.name, "flushing")
+            raise self.ended_by(code, "flushing")
 
     def drain(self, timeout=None):
         """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time."""

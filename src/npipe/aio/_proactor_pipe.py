@@ -53,6 +53,7 @@ class Pipe(Described):
 
     _file: ProactorFile
 
+    _has_transport = False
     busy_wait: float = 0.0
     """Without effect on Windows, where a read has no ring to look at."""
 
@@ -157,7 +158,8 @@ class Pipe(Described):
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if hasattr(self, "_on_close") and not self.closed:
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            if not self._has_transport:  # which warns itself
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self._end(discard=False)
 
     def __repr__(self) -> str:

@@ -52,6 +52,8 @@ class Pipe(_engine.LoopPipe):
     before the next, so that other tasks get theirs.
     """
 
+    _has_transport = False
+
     def __init__(self, handle: _engine.PolledHandle, loop: Loop, *, instances: int = 0) -> None:
         self._set_up(handle, loop, loop.pipe_waker(handle))
         self._writes: list[_engine.PendingWrite] = []  # those that a task waits for, and those that go on by themselves
@@ -109,9 +111,10 @@ class Pipe(_engine.LoopPipe):
 
     def _explained(self, error: PipeClosedError) -> PipeClosedError:
         """Return the error, with what is known of why the pipe was closed."""
-        if self._why is None:
-            return error
-        return PipeClosedError(WinError.BROKEN_PIPE, self.name, None, self._why)
+        why = self._why
+        if why is None and error.winerror == WinError.BROKEN_PIPE and self._handle.closed:
+            why = "it was closed in this process"
+        return error if why is None else PipeClosedError(WinError.BROKEN_PIPE, self.name, None, why)
 
     def _begin_write(self, data: ReadableBuffer) -> _engine.PendingWrite | None:
         """Begin a write; one that is pending is remembered until it is over."""
@@ -182,7 +185,8 @@ class Pipe(_engine.LoopPipe):
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if self._waker is not None and not self._handle.closed:
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            if not self._has_transport:  # which warns itself
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self._end(discard=False)
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PipeEventLoop", "PipeLoopMixin", "PipeServer", "PipeTransport", "open_stream"]
 
+
 async def _transport(
     pipe: StreamPipe, protocol: asyncio.BaseProtocol, address: str | os.PathLike[str]
 ) -> PipeTransport:

@@ -77,6 +77,7 @@ class PipeTransport(asyncio.Transport):
         self._conn_lost = False  # connection_lost is scheduled
         self._ignored = 0  # writes since the connection was lost
         self.set_protocol(protocol)
+        pipe._has_transport = True  # noqa: SLF001
         # In three steps, as asyncio's: one that raises does not keep the others from being done.
         loop.call_soon(getattr(protocol, "connection_made", _nothing), self)
         loop.call_soon(self._begin, context=self._context)
@@ -88,7 +89,7 @@ class PipeTransport(asyncio.Transport):
         return f"<{type(self).__name__} {self._pipe.name!r}, {state}, {self._buffered} bytes to write>"
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
-        if hasattr(self, "_protocol") and not self._pipe.closed:
+        if getattr(self, "_protocol", None) is not None:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._pipe._end(discard=False)  # noqa: SLF001
 
