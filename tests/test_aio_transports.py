@@ -704,10 +704,10 @@ def test_a_stream_reader_has_what_came_before_a_failed_write(name: str) -> None:
 def test_a_server_has_the_methods_of_asyncios(place: Place) -> None:
     async def scenario(place: Place) -> None:
         server = await place.serve(Data)
+        assert isinstance(server.sockets, tuple)
         assert isinstance(server, asyncio.AbstractServer)
         assert server.is_serving()
         assert server.get_loop() is asyncio.get_running_loop()
-        assert isinstance(server.sockets, tuple)
         await server.start_serving()
         forever = asyncio.create_task(server.serve_forever())
         await turns()

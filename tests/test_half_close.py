@@ -1,4 +1,4 @@
-"""An empty message ends a message pipe that is read as a stream, as go-winio's CloseWrite has it, in every way of reading."""
+"""An empty message ends a message pipe that is read as a stream (go-winio's CloseWrite), in every way of reading."""
 
 from __future__ import annotations
 
@@ -142,6 +142,7 @@ def test_a_stream_reader_ends_and_a_stream_writer_ends_what_it_writes(name: str)
                 assert await pipe.recv() == b"question"
                 assert await pipe.recv() == b""
                 await pipe.send(b"answer\n")
+                await pipe.flush()
                 await pipe.send(b"")
                 assert await reader.readline() == b"answer\n"
                 assert await reader.read() == b""
@@ -173,14 +174,15 @@ def test_anyio_streams_send_and_receive_the_end(name: str, backend: str) -> None
         async with await npipe.anyio.listen(name) as listener, await npipe.anyio.connect(name, mode="byte") as stream:
             async with await listener.accept() as messages:
                 await stream.send(b"question")
-                await stream.send_eof()
-                assert await messages.receive() == b"question"
-                assert await messages.receive() == b""
+                async with anyio.create_task_group() as group:
+                    group.start_soon(stream.send_eof)
+                    assert await messages.receive() == b"question"
+                    assert await messages.receive() == b""
                 with pytest.raises(NotImplementedError):
                     await messages.send_eof()
                 await messages.send(b"answer")
-                await messages.send(b"")
                 assert await stream.receive() == b"answer"
+                await messages.send(b"")
                 for _ in range(2):
                     with pytest.raises(anyio.EndOfStream):
                         await stream.receive()

@@ -324,8 +324,8 @@ cdef class Handle:
 
     # ---- Data
 
-    def write_file(self, data, timeout=None):
-        """WriteFile: the number of bytes written (SEMANTICS §6)."""
+    def write_file(self, data, timeout=None, bint may_be_left=False):
+        """WriteFile: the number of bytes written (SEMANTICS §6). `may_be_left`: see below."""
         cdef np_handle *handle = self.valid()
         cdef Buffer buffer = None
         cdef const char *bytes
@@ -348,7 +348,7 @@ cdef class Handle:
             else:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
-        if code == NP_BROKEN_PIPE and size and count == size:
+        if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
             return count  # another thread has closed the pipe, but the peer can read all of it
         if code != NP_OK:
             raise self.ended_by(code, "writing")
@@ -632,7 +632,7 @@ cdef class MessageHandle(Handle):
             code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
             if code == NP_OK:
                 return
-        self.write_file(data, timeout)
+        self.write_file(data, timeout, True)
 
     def recv(self, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
@@ -668,7 +668,7 @@ cdef class StreamHandle(Handle):
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
         cdef uint32_t size = size_of(target.view.len, self.name)
-        if self.ended and self.handle != NULL:
+        if self.ended and not self.closed:
             return 0
         self.read_to(<char *>target.view.buf, size, &count, timeout)
         if count == 0 and size:
@@ -678,7 +678,7 @@ cdef class StreamHandle(Handle):
     def _read_some(self, uint32_t size, timeout):
         """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
         cdef bytes data
-        if self.ended and self.handle != NULL:
+        if self.ended and not self.closed:
             return b""
         data = self.read_file(size, timeout)[1]
         if not data and size:
@@ -691,7 +691,7 @@ cdef class StreamHandle(Handle):
         Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). Raises as
         MessagePipe.send does.
         """
-        return self.write_file(data, timeout)
+        return self.write_file(data, timeout, True)
 
 
 def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):

@@ -133,6 +133,10 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
         await anyio.lowlevel.checkpoint()
         if not self._pipe._is_message_type():  # noqa: SLF001
             raise NotImplementedError("a named pipe of byte type cannot be closed for writing alone")
+        try:
+            await self._pipe.flush()  # a reader of bytes takes an empty message together with what is before it
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "sending to") from error
         await self.send(b"")
 
 

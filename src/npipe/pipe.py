@@ -67,8 +67,8 @@ class Pipe(ABC):
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
-        Writes that other threads have under way get `timeout` seconds to finish first. Calls that wait in other threads
-        raise PipeClosedError.
+        Writes that other threads have under way get `timeout` seconds until they stand in the pipe, and succeed then.
+        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here.
         """
 
     @abstractmethod
@@ -190,7 +190,8 @@ class StreamPipe(Pipe):
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does.
 
-        On a pipe of message type an empty write is the end for a peer that reads it as a stream; this end goes on reading.
+        On a pipe of message type an empty write, after a flush, is the end for a peer that reads a stream; a read of
+        bytes takes an empty message together with what is before it. This end can go on reading.
         """
 
     @abstractmethod

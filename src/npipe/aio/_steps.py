@@ -1,4 +1,4 @@
-"""Going through a call step by step in callbacks of asyncio's loop, without a task that the program could see or cancel."""
+"""Going through a call step by step in callbacks of asyncio's loop, without a task that the program could cancel."""
 
 from __future__ import annotations
 

@@ -148,7 +148,8 @@ class Pipe(_engine.LoopPipe):
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
         Writes that are under way, of other tasks or cancelled ones that go on, get `timeout` seconds until they stand
-        in the pipe. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError (109).
+        in the pipe, and succeed then. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError
+        (109).
         """
         deadline = deadline_of(timeout)
         try:
@@ -231,8 +232,8 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
 
         The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message on
         a message pipe, by which the peer has closed for writing alone, is an end too, which gives b"" from then on (and
-        readinto 0). `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read. Raises as readinto
-        does.
+        readinto 0). `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next
+        read. Raises as readinto does.
         """
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
 

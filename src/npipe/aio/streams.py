@@ -220,9 +220,9 @@ class PipeServer(asyncio.AbstractServer):
             raise RuntimeError(f"server {self!r} is closed")
 
     async def wait_closed(self) -> None:
-        """Wait until the server is closed and its connections have ended; before Python 3.12 not if it is closed already.
+        """Wait until the server is closed and its connections have ended; see asyncio.Server.wait_closed.
 
-        See asyncio.Server.wait_closed.
+        Before Python 3.12 it does not wait if the server is closed already.
         """
         if self._waiters is None or (sys.version_info < (3, 12) and self.closed()):
             return

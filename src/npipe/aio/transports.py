@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -292,8 +291,7 @@ class PipeTransport(asyncio.Transport):
         return b"".join(parts)
 
     async def _write_end(self) -> None:
-        if sys.platform == "win32":
-            await self._pipe.flush()  # a reader there may take an empty message together with what is before it
+        await self._pipe.flush()  # a reader of bytes takes an empty message together with what is before it
         await self._pipe.write(b"")
 
     def _have_written(self, steps: Steps) -> None:
@@ -301,7 +299,7 @@ class PipeTransport(asyncio.Transport):
             self._write_on()
 
     def _wrote(self, steps: Steps) -> bool:
-        """A write is over. Whether to go on with the next one."""
+        """Heed a write that is over. Whether to go on with the next one."""
         error = steps.error
         try:
             if self._conn_lost:

@@ -426,7 +426,7 @@ cdef class ReadInto(Reading):
             target[: len(data)] = data
             self.result = len(data)
             return True
-        if self.pipe.ended and self.handle.handle != NULL:
+        if self.pipe.ended and not self.handle.closed:
             self.result = 0
             return True
         self.result = self.handle.read_into_now(self.data)
@@ -450,7 +450,7 @@ cdef class ReadSome(Reading):
         if self.pipe._kept:
             self.result = take_kept(self.pipe, self.size)
             return True
-        if self.pipe.ended and self.handle.handle != NULL:
+        if self.pipe.ended and not self.handle.closed:
             self.result = b""
             return True
         self.result = self.handle.read_now(size_of(self.size, self.handle.name))
@@ -504,7 +504,8 @@ cdef class Write(Call):
     cdef inline bint is_pending(self) noexcept:
         # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself; one that was closed has
         # left its writes.
-        return self.pending is not None and self.pipe._handle is not None and self.handle.handle != NULL
+        return self.pending is not None and self.pipe._handle is not None and self.handle.handle != NULL and \
+            not np_is_closed(self.handle.handle)
 
     cdef int leave(self) except -1:
         if self.is_pending():
