@@ -471,7 +471,7 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
         if (op->count == 0)
             seen = rx->tail;
         else if (rx->total == 0 && (int64_t)(rx->head - rx->header - seen) >= 0)
-            return finish_read(op, NP_OK); /* an empty message that came after a flush was told of what this read took is the next read's */
+            return finish_read(op, NP_OK); /* it came after a flush was told of what this read took: the next read's */
         uint32_t target = smaller(op->size - op->count, rest);
         if (target > np_rx_available(rx) && !refresh(link))
             return NP_INVALID_DATA;

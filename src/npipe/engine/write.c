@@ -98,7 +98,7 @@ uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_o
     }
 }
 
-/* Whether another thread has closed this end while all of `op` stood in the ring, where the peer can still read it. With tx_lock held. */
+/* Whether another thread has closed this end while all of `op` stood in the ring, where the peer can read it. tx_lock is held. */
 static bool stays_readable(const struct np_handle *handle, const struct np_link *link, const struct np_op *op)
 {
     return !np_in_use(handle, link) && op->started && op->count == op->size &&
