@@ -231,7 +231,7 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
         The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message
-        on a message pipe, by which the peer has closed for writing alone, is an end too: b"" from then on (readinto: 0).
+        on a message pipe, by which the peer closes for writing alone, is an end too: b"" from then on, readinto 0.
         `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read.
         Raises as readinto does.
         """
