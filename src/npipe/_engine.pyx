@@ -319,6 +319,12 @@ cdef class Handle:
             raise failure(NP_INVALID_HANDLE, self.name, "using the pipe")
         return self.handle
 
+    cdef object ended_by(self, uint32_t code, str doing):
+        """The exception for a call that has failed; it says so if that was a close in another thread."""
+        if code == NP_BROKEN_PIPE and self.closed:
+            return error_from_code(code, self.name, doing, "it was closed in this process")
+        return failure(code, self.name, doing)
+
     # ---- The server's verbs
 
     def connect(self, timeout=None):
@@ -351,8 +357,8 @@ cdef class Handle:
 
     # ---- Data
 
-    def write_file(self, data, timeout=None):
-        """WriteFile: the number of bytes written (SEMANTICS §6)."""
+    def write_file(self, data, timeout=None, bint may_be_left=False):
+        """WriteFile: the number of bytes written (SEMANTICS §6). `may_be_left`: see below."""
         cdef np_handle *handle = self.valid()
         cdef Buffer buffer = None
         cdef const char *bytes
@@ -375,8 +381,10 @@ cdef class Handle:
             else:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
+        if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
+            return count  # another thread has closed the pipe, but the peer can read all of it
         if code != NP_OK:
-            raise failure(code, self.name, "writing")
+            raise self.ended_by(code, "writing")
         return count
 
     def read_file(self, uint32_t size, timeout=None):
@@ -408,7 +416,7 @@ cdef class Handle:
             finally:
                 self.rearm()  # what it had taken was put back
         if code != NP_OK and code != NP_MORE_DATA:
-            raise failure(code, self.name, "reading")
+            raise self.ended_by(code, "reading")
         if self.rearm is not None:
             self.rearm()
         return code
@@ -437,18 +445,18 @@ cdef class Handle:
                 raise
             np_recv_take(handle, PyBytes_AS_STRING(data), size)
         elif code == NP_MORE_DATA:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         elif code == NP_WOULD_WAIT:
             while True:
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
-                    raise failure(code, self.name, "receiving a message")
+                    raise self.ended_by(code, "receiving a message")
                 data = self.collect(&recv, size, &wait)
                 if data is not None:
                     break
         else:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         if self.rearm is not None:
             self.rearm()
         return data
@@ -486,7 +494,7 @@ cdef class Handle:
         if code == NP_RETRY:
             return None
         if code != NP_OK:
-            raise failure(code, self.name, "receiving a message")
+            raise self.ended_by(code, "receiving a message")
         return data
 
     def transact_pipe(self, data, timeout=None):
@@ -510,7 +518,7 @@ cdef class Handle:
                 return answer
             with nogil:
                 code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
-        raise failure(code, self.name, "transacting")
+        raise self.ended_by(code, "transacting")
 
     def peek_pipe(self, uint32_t size=0):
         """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""
@@ -534,7 +542,7 @@ cdef class Handle:
         with nogil:
             code = np_flush(handle, &wait)
         if code != NP_OK:
-            raise failure(code, self.name, "flushing")
+            raise self.ended_by(code, "flushing")
 
     def drain(self, timeout=None):
         """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time."""
@@ -662,7 +670,7 @@ cdef class MessageHandle(Handle):
             code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
             if code == NP_OK:
                 return
-        self.write_file(data, timeout)
+        self.write_file(data, timeout, True)
 
     def recv(self, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
@@ -686,13 +694,34 @@ cdef class MessageHandle(Handle):
 cdef class StreamHandle(Handle):
     """The hot methods of a byte pipe."""
 
+    cdef bint ended  # an empty message has been read: the peer has closed for writing alone
+
     def readinto(self, buffer, *, timeout=None):
         """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
 
         Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
-        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5.
+        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
+        an empty message is the end of the stream: 0, from then on.
         """
-        return self.read_file_into(buffer, timeout)[1]
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t count = 0
+        cdef uint32_t size = size_of(target.view.len, self.name)
+        if self.ended and not self.closed:
+            return 0
+        self.read_to(<char *>target.view.buf, size, &count, timeout)
+        if count == 0 and size:
+            self.ended = True
+        return count
+
+    def _read_some(self, uint32_t size, timeout):
+        """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
+        cdef bytes data
+        if self.ended and not self.closed:
+            return b""
+        data = self.read_file(size, timeout)[1]
+        if not data and size:
+            self.ended = True
+        return data
 
     def put_back(self, bytes data not None):
         """What reads have returned and could not be delivered: the next reads return it again. Raises PipeClosedError (6)."""
@@ -708,7 +737,7 @@ cdef class StreamHandle(Handle):
         Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). Raises as
         MessagePipe.send does.
         """
-        return self.write_file(data, timeout)
+        return self.write_file(data, timeout, True)
 
 
 def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):

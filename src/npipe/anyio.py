@@ -66,10 +66,6 @@ class _Stream:
         await self._pipe.close()
         await anyio.lowlevel.checkpoint()
 
-    async def send_eof(self) -> None:
-        """Raise NotImplementedError: a pipe cannot be closed for writing alone."""
-        raise NotImplementedError("a named pipe cannot be closed for writing alone")
-
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """The pipe and its name."""
@@ -101,6 +97,10 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         except (PipeClosedError, PipeStateError) as error:
             raise _translated(error, self._pipe, "receiving from") from error
 
+    async def send_eof(self) -> None:
+        """Raise NotImplementedError: messages have no end but that of the pipe, and an empty one is one of them."""
+        raise NotImplementedError("a message pipe cannot be closed for writing alone")
+
 
 class PipeByteStream(_Stream, anyio.abc.ByteStream):
     """A pipe read as a stream of bytes."""
@@ -117,15 +117,32 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
             raise _translated(error, self._pipe, "sending to") from error
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left."""
+        """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left.
+
+        On a pipe of message type an empty message is the end too.
+        """
         await anyio.lowlevel.checkpoint()
         try:
-            while True:
-                data = await self._pipe.read(max_bytes)
-                if data:
-                    return data  # an empty message of a message pipe is no bytes at all
+            data = await self._pipe.read(max_bytes)
         except (PipeClosedError, PipeStateError) as error:
             raise _translated(error, self._pipe, "receiving from") from error
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send_eof(self) -> None:
+        """End what is sent, by an empty message; receiving goes on.
+
+        Raises NotImplementedError on a pipe of byte type, which has no empty messages.
+        """
+        await anyio.lowlevel.checkpoint()
+        if not self._pipe._is_message_type():  # noqa: SLF001
+            raise NotImplementedError("a named pipe of byte type cannot be closed for writing alone")
+        try:
+            await self._pipe.flush()  # a reader of bytes takes an empty message together with what is before it
+        except (PipeClosedError, PipeStateError) as error:
+            raise _translated(error, self._pipe, "sending to") from error
+        await self.send(b"")
 
 
 class PipeListener(anyio.abc.Listener[S], Generic[S]):

@@ -109,7 +109,9 @@ class PipeError(OSError):
         self.doing = doing
         self.detail = detail
         # Another class that shares the code (87) means something else by it, and says it in `detail`.
-        self.hint = meaning.hint if isinstance(self, meaning.error) else ""
+        # The code's own hint blames the peer, who has nothing to do with a close of ours.
+        closed_here = detail == "it was closed in this process"
+        self.hint = meaning.hint if isinstance(self, meaning.error) and not closed_here else ""
 
     def __str__(self) -> str:
         text = f"[WinError {self.winerror}] {self.strerror}"

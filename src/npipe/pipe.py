@@ -69,8 +69,8 @@ class Pipe(ABC):
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
-        Writes that other threads have under way get `timeout` seconds to finish first. Calls that wait in other threads
-        raise PipeClosedError.
+        Writes that other threads have under way get `timeout` seconds until they stand in the pipe, and succeed then.
+        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here.
         """
 
     @abstractmethod
@@ -190,12 +190,17 @@ class StreamPipe(Pipe):
         """Read what is there, at least one byte, into `buffer`; return the number of bytes.
 
         Raises PipeClosedError (109 at the end of the stream, 233), PipeTimeoutError (121), PipeAccessError (5). Follows
-        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message reads as 0 bytes.
+        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message is the end of the stream, by which
+        the peer has closed for writing alone: 0, from then on.
         """
 
     @abstractmethod
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
-        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does."""
+        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does.
+
+        On a pipe of message type an empty write, after a flush, is the end for a peer that reads a stream; a read of
+        bytes takes an empty message together with what is before it. This end can go on reading.
+        """
 
     @abstractmethod
     def _read_some(self, size: int, timeout: float | None) -> bytes:
@@ -210,16 +215,17 @@ class StreamPipe(Pipe):
 
         The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is
         also an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that
-        returns b"" at the end as files do. `timeout` is for each wait. Raises as readinto does; what a read of all had
-        read by then is there for the next read.
+        returns b"" at the end as files do. The other end that a stream may have, an empty message on a message pipe, by
+        which the peer has closed for writing alone, gives b"", from then on. `timeout` is for each wait. Raises as
+        readinto does; what a read of all had read by then is there for the next read.
         """
         check_timeout(timeout)
         if size >= 0:
             return self._read_some(size, timeout)
         parts = []
         try:
-            while True:
-                parts.append(self._read_some(_READ_SIZE, timeout))
+            while data := self._read_some(_READ_SIZE, timeout):
+                parts.append(data)
         except BaseException as error:
             if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
                 if parts and not self.closed:

@@ -30,7 +30,8 @@ from npipe.aio.listener import Listener, listen
 from npipe.aio.opening import call, connect, wait
 from npipe.aio.pipe import MessagePipe, Pipe, StreamPipe
 from npipe.aio.serving import Server, serve
-from npipe.aio.streams import PipeEventLoop, PipeLoopMixin, PipeServer, PipeTransport, open_stream
+from npipe.aio.streams import PipeEventLoop, PipeLoopMixin, PipeServer, open_stream
+from npipe.aio.transports import PipeTransport
 
 __all__ = [
     "Listener",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from npipe.errors import PipeClosedError, WinError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["UntilClosed", "peer_closed"]
+__all__ = ["UntilClosed", "end_of_iteration", "peer_closed"]
 
 T = TypeVar("T")
 
@@ -17,6 +17,11 @@ T = TypeVar("T")
 def peer_closed(error: PipeClosedError) -> bool:
     """Whether it says that the peer has closed, and everything is read."""
     return error.winerror == WinError.BROKEN_PIPE
+
+
+def end_of_iteration() -> NoReturn:
+    """Raise what ends an iteration over a pipe: the peer has closed for writing alone."""
+    raise PipeClosedError(WinError.BROKEN_PIPE)
 
 
 class UntilClosed(Generic[T]):

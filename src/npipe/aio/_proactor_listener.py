@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform == "win32"  # noqa: S101 - for type checkers
 
+import collections
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
@@ -93,6 +94,8 @@ class Listener(Generic[P]):
         self._closed = False
         self._accepted_at_once = 0
         self._waiters = loop.waiters()
+        self._waiting = 0  # tasks in accept
+        self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._relisting: set[asyncio.Task[None]] = set()
         self._connecting: Operation | None = None  # of the instance that listens
         self._listening: ProactorFile | None = self._create(first_instance=exclusive)
@@ -131,6 +134,9 @@ class Listener(Generic[P]):
             await self._loop.pause(0)
         while True:
             self._check_open()
+            if self._ready:
+                self._accepted_at_once += 1
+                return self._ready.popleft()
             until = deadline
             if self._listening is None:
                 try:
@@ -146,15 +152,29 @@ class Listener(Generic[P]):
                 if self._connecting is None:
                     continue  # another instance listens
             self._accepted_at_once = 0
-            if not await self._waiters.wait(until) and (deadline is not None and time.monotonic() >= deadline):
+            self._waiting += 1
+            try:
+                in_time = await self._waiters.wait(until)
+            finally:
+                self._waiting -= 1
+            if not in_time and not self._ready and deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
+
+    def _client_has_come(self, _: object) -> None:
+        """Take the client of one who waits, so that the next instance listens before anybody has had a turn."""
+        if len(self._ready) < self._waiting and self._listening is not None and self._connecting is not None:
+            with contextlib.suppress(PipeError):  # accept says why
+                pipe = self._connected(self._listening)
+                if pipe is not None:
+                    self._ready.append(pipe)
+        self._waiters.wake_all()
 
     def _connected(self, file: ProactorFile) -> P | None:
         """Return the pipe of the client that has come, if one has; else ConnectNamedPipe is in progress for him."""
         try:
             if self._connecting is None:
                 self._connecting = file.start(_connect_named_pipe, "waiting for a client")
-                self._connecting.future.add_done_callback(lambda _: self._waiters.wake_all())
+                self._connecting.future.add_done_callback(self._client_has_come)
             if not self._connecting.over:
                 return None
             code, _ = self._connecting.result()
@@ -229,7 +249,7 @@ class Listener(Generic[P]):
         self._listening = file
         with contextlib.suppress(PipeError):  # the next accept tells
             self._connecting = file.start(_connect_named_pipe, "waiting for a client")
-            self._connecting.future.add_done_callback(lambda _: self._waiters.wake_all())
+            self._connecting.future.add_done_callback(self._client_has_come)
         tell_closed()
         self._waiters.wake_all()
 
@@ -246,6 +266,9 @@ class Listener(Generic[P]):
         if file is not None:
             file.end()
             close_file(file)
+        for pipe in self._ready:
+            pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
+        self._ready.clear()
         for task in self._relisting:
             task.cancel()
         self._waiters.wake_all()

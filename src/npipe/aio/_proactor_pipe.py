@@ -18,7 +18,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from npipe._process import refuse_copy
-from npipe.aio._iterating import UntilClosed, peer_closed
+from npipe.aio._iterating import UntilClosed, end_of_iteration, peer_closed
 from npipe.aio._proactor import ProactorFile, deadline_of, time_left
 from npipe.errors import (
     PipeAccessError,
@@ -54,6 +54,7 @@ class Pipe(Described):
 
     _file: ProactorFile
 
+    _has_transport = False
     busy_wait: float = 0.0
     """Without effect on Windows, where a read has no ring to look at."""
 
@@ -162,7 +163,8 @@ class Pipe(Described):
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if hasattr(self, "_on_close") and not self.closed:
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            if not self._has_transport:  # which warns itself
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self._end(discard=False)
 
     def __repr__(self) -> str:
@@ -303,6 +305,8 @@ class MessagePipe(LongestMessage, Pipe):
 class StreamPipe(Pipe):
     """See npipe.aio.StreamPipe: a pipe read as a stream of bytes, whatever the writes were."""
 
+    _ended = False  # an empty message has been read: the peer has closed for writing alone
+
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See npipe.aio.StreamPipe.write."""
         await self._write(data, timeout)
@@ -324,12 +328,20 @@ class StreamPipe(Pipe):
             view[:count] = self._head[:count]
             self._head = self._head[count:] or None
             return count
-        return (await self._read(view, deadline))[1]
+        if self._ended:
+            return 0
+        count = (await self._read(view, deadline))[1]
+        self._ended = len(view) > 0 and not count
+        return count
 
     def _write_now(self, data: bytes) -> bool:
         """Whether all of `data` was written at once: not here."""
         del data
         return False
+
+    def _is_message_type(self) -> bool:
+        """Whether it has messages, whatever it is read as."""
+        return self.info.type == "message"
 
     async def _read_some(self, size: int, timeout: float | None) -> bytes:
         deadline = deadline_of(timeout)
@@ -349,8 +361,8 @@ class StreamPipe(Pipe):
             return await self._read_some(size, timeout)
         parts: list[bytes] = []
         try:
-            while True:
-                parts.append(await self._read_some(READ_SIZE, timeout))
+            while data := await self._read_some(READ_SIZE, timeout):
+                parts.append(data)
         except BaseException as error:
             if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
                 self._head = b"".join(parts) + (self._head or b"") or None
@@ -359,7 +371,10 @@ class StreamPipe(Pipe):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
-        return UntilClosed(lambda: self._read_some(READ_SIZE, None), peer_closed)
+        return UntilClosed(self._next_piece, peer_closed)
+
+    async def _next_piece(self) -> bytes:
+        return await self._read_some(READ_SIZE, None) or end_of_iteration()
 
 
 def pipe_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import time
 import weakref
@@ -115,6 +116,8 @@ class Listener(Generic[P]):
         self._accepted_at_once = 0
         self._waits_for_room = False
         self._locked_since: float | None = None  # time.monotonic; another process had the folder's lock when last tried
+        self._waiting = 0  # tasks in accept
+        self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._listening: _engine.PolledHandle | None = options.create(name, first_instance=exclusive)
         self._acceptor = _engine.Acceptor(*place(name))
         self._waker: Waker = loop.waker(self._acceptor.fileno(), self._wake)
@@ -135,7 +138,18 @@ class Listener(Generic[P]):
         return self._closed
 
     def _wake(self) -> bool:
+        """Take the clients of those who wait, so that the next instance listens before anybody has had a turn."""
         self._acceptor.quieten()
+        while len(self._ready) < self._waiting and self._listening is not None and not self._closed:
+            instance = self._listening
+            try:
+                pipe = self._connected(instance)
+            except PipeError:
+                break  # accept says why
+            if pipe is not None:
+                self._ready.append(pipe)
+            elif instance is self._listening:
+                break
         return False
 
     async def accept(self, timeout: float | None = None) -> P:
@@ -148,6 +162,10 @@ class Listener(Generic[P]):
             self._accepted_at_once = 0
             await self._loop.pause(0)
         while True:
+            self._check_open()
+            if self._ready:
+                self._accepted_at_once += 1
+                return self._ready.popleft()
             instance = self._instance()
             pipe = None if instance is None else self._connected(instance)
             if pipe is not None:
@@ -160,12 +178,16 @@ class Listener(Generic[P]):
                 await self._loop.pause(_LOCKED_PAUSE)
                 if deadline is None or time.monotonic() < deadline:
                     continue
-            if not await self._waker.wait(deadline):
+            self._waiting += 1
+            try:
+                in_time = await self._waker.wait(deadline)
+            finally:
+                self._waiting -= 1
+            if not in_time and not self._ready:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
 
     def _instance(self) -> _engine.PolledHandle | None:
         """Return the instance that listens; None at the limit, and the acceptor then tells when there may be one."""
-        self._check_open()
         locked_since, self._locked_since = self._locked_since, None
         if self._listening is None:
             seen = _engine.closed_instances()
@@ -239,6 +261,9 @@ class Listener(Generic[P]):
         instance, self._listening = self._listening, None
         if instance is not None:
             instance.close_handle()
+        for pipe in self._ready:
+            pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
+        self._ready.clear()
         self._waker.close()
         self._acceptor.close()
         _engine.wake_closed()

@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from npipe import _engine
-from npipe.aio._iterating import UntilClosed, peer_closed
+from npipe.aio._iterating import UntilClosed, end_of_iteration, peer_closed
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Mode, Peek, Peer, PipeInfo, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
@@ -51,6 +51,8 @@ class Pipe(_engine.LoopPipe):
     A call that can be answered at once is, without a turn of the event loop; after many of them in a row one is taken
     before the next, so that other tasks get theirs.
     """
+
+    _has_transport = False
 
     def __init__(self, handle: _engine.PolledHandle, loop: Loop, *, instances: int = 0) -> None:
         self._set_up(handle, loop, loop.pipe_waker(handle))
@@ -109,9 +111,10 @@ class Pipe(_engine.LoopPipe):
 
     def _explained(self, error: PipeClosedError) -> PipeClosedError:
         """Return the error, with what is known of why the pipe was closed."""
-        if self._why is None:
-            return error
-        return PipeClosedError(WinError.BROKEN_PIPE, self.name, None, self._why)
+        why = self._why
+        if why is None and error.winerror == WinError.BROKEN_PIPE and self._handle.closed:
+            why = "it was closed in this process"
+        return error if why is None else PipeClosedError(WinError.BROKEN_PIPE, self.name, None, why)
 
     def _begin_write(self, data: ReadableBuffer) -> _engine.PendingWrite | None:
         """Begin a write; one that is pending is remembered until it is over."""
@@ -145,7 +148,8 @@ class Pipe(_engine.LoopPipe):
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
         Writes that are under way, of other tasks or cancelled ones that go on, get `timeout` seconds until they stand
-        in the pipe. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError (109).
+        in the pipe, and succeed then. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError
+        (109).
         """
         deadline = deadline_of(timeout)
         try:
@@ -182,7 +186,8 @@ class Pipe(_engine.LoopPipe):
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if self._waker is not None and not self._handle.closed:
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            if not self._has_transport:  # which warns itself
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self._end(discard=False)
 
     def __repr__(self) -> str:
@@ -225,17 +230,18 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
     def read(self, size: int = -1, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
-        The end of the stream raises PipeClosedError (109), but a read of all returns what there was. `timeout` is for
-        each wait. Cancelled, or out of time, what it has read so far is there for the next read. Raises as readinto
-        does.
+        The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message
+        on a message pipe, by which the peer closes for writing alone, is an end too: b"" from then on, readinto 0.
+        `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read.
+        Raises as readinto does.
         """
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
 
     async def _read_all(self, timeout: float | None) -> bytes:
         parts = []
         try:
-            while True:
-                parts.append(await self._read_some(_READ_SIZE, timeout))
+            while data := await self._read_some(_READ_SIZE, timeout):
+                parts.append(data)
         except BaseException as error:
             if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
                 self._kept = b"".join(parts) + self._kept
@@ -244,7 +250,14 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
-        return UntilClosed(lambda: self._read_some(_READ_SIZE, None), peer_closed)
+        return UntilClosed(self._next_piece, peer_closed)
+
+    async def _next_piece(self) -> bytes:
+        return await self._read_some(_READ_SIZE, None) or end_of_iteration()
+
+    def _is_message_type(self) -> bool:
+        """Whether it has messages, whatever it is read as."""
+        return bool(self._handle.describe()[1] == _MESSAGE)
 
 
 def pipe_of(

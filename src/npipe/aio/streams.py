@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from npipe._process import refuse_copy
 from npipe.aio._loops import current
+from npipe.aio._steps import Steps
 from npipe.aio.listener import Listener, ListenOptions
 from npipe.aio.opening import connect
-from npipe.errors import PipeClosedError, PipeError, WinError
+from npipe.aio.transports import PipeTransport
+from npipe.errors import PipeClosedError, PipeResourceError, WinError
 from npipe.names import parse_name
 
 if TYPE_CHECKING:
@@ -20,204 +23,6 @@ if TYPE_CHECKING:
     from npipe.aio.pipe import StreamPipe
 
 __all__ = ["PipeEventLoop", "PipeLoopMixin", "PipeServer", "PipeTransport", "open_stream"]
-
-_READ_SIZE = 65536
-_HIGH_WATER = 65536
-
-
-class PipeTransport(asyncio.Transport):
-    """A byte pipe as asyncio's duplex pipe transport. A pipe cannot be closed for writing alone."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        pipe: StreamPipe,
-        protocol: asyncio.BaseProtocol,
-        extra: dict[str, Any],
-        *,
-        made: asyncio.Future[None] | None = None,
-    ) -> None:
-        super().__init__({"pipe": pipe, "sockname": pipe.name, "peername": pipe.name, **extra})
-        self._loop = loop
-        self._pipe = pipe
-        self._protocol = protocol
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
-        self._protocol_paused = False
-        self._reading_paused = False
-        self._may_read = asyncio.Event()
-        self._may_read.set()
-        self._closing = False
-        self._lost = False
-        self._reader: asyncio.Task[None] | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._closer: asyncio.Task[None] | None = None
-        loop.call_soon(self._begin, made)
-
-    def __reduce__(self) -> NoReturn:
-        """Raise TypeError: a transport can be neither pickled nor copied."""
-        refuse_copy(self, "pass the pipe's name, and open it there with create_pipe_connection")
-
-    def _begin(self, made: asyncio.Future[None] | None) -> None:
-        self._protocol.connection_made(self)
-        if not self._closing:
-            self._reader = self._loop.create_task(self._read())
-        if made is not None and not made.done():
-            made.set_result(None)
-
-    # ---- Reading
-
-    async def _read(self) -> None:
-        protocol = self._protocol
-        try:
-            while not self._closing:
-                await self._may_read.wait()
-                protocol = self._protocol
-                if isinstance(protocol, asyncio.BufferedProtocol):
-                    count = await self._pipe.readinto(protocol.get_buffer(-1))
-                    await self._may_read.wait()  # paused meanwhile
-                    if count:
-                        protocol.buffer_updated(count)
-                    continue
-                data = await self._pipe.read(_READ_SIZE)
-                await self._may_read.wait()
-                protocol = self._protocol
-                if data and isinstance(protocol, asyncio.Protocol):
-                    protocol.data_received(data)
-        except PipeClosedError as error:
-            if self._closing:
-                return
-            if error.winerror != WinError.BROKEN_PIPE:
-                self._fail(error)
-                return
-            if isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol):
-                protocol.eof_received()
-            self._lose(None)  # both directions end with the peer
-        except PipeError as error:
-            self._fail(error)
-
-    def is_reading(self) -> bool:
-        """See asyncio.ReadTransport.is_reading."""
-        return not self._reading_paused and not self._closing
-
-    def pause_reading(self) -> None:
-        """See asyncio.ReadTransport.pause_reading."""
-        self._reading_paused = True
-        self._may_read.clear()
-
-    def resume_reading(self) -> None:
-        """See asyncio.ReadTransport.resume_reading."""
-        self._reading_paused = False
-        self._may_read.set()
-
-    # ---- Writing
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """See asyncio.WriteTransport.write."""
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"data is bytes-like, not {type(data).__name__}")
-        if self._closing or self._lost or not data:
-            return
-        data = bytes(data)
-        if self._writer is None and self._pipe._write_now(data):  # noqa: SLF001
-            return
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._writer is None:
-            self._writer = self._loop.create_task(self._write())
-        if self._buffered > self._high and not self._protocol_paused:
-            self._protocol_paused = True
-            self._protocol.pause_writing()
-
-    async def _write(self) -> None:
-        try:
-            while self._buffer:
-                parts, self._buffer = self._buffer, []
-                data = parts[0] if len(parts) == 1 else b"".join(parts)
-                await self._pipe.write(data)
-                self._buffered -= len(data)
-                if self._protocol_paused and self._buffered <= self._low:
-                    self._protocol_paused = False
-                    self._protocol.resume_writing()
-        except PipeError as error:
-            self._fail(error)
-        finally:
-            self._writer = None
-        if self._closing and not self._lost:
-            self._lose(None)
-
-    def get_write_buffer_size(self) -> int:
-        """See asyncio.WriteTransport.get_write_buffer_size."""
-        return self._buffered
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """See asyncio.WriteTransport.get_write_buffer_limits."""
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """See asyncio.WriteTransport.set_write_buffer_limits."""
-        if high is None:
-            high = _HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high}) >= low ({low}) >= 0 does not hold")
-        self._high, self._low = high, low
-
-    def can_write_eof(self) -> bool:
-        """No: a pipe has no half-close."""
-        return False
-
-    def write_eof(self) -> None:
-        """Raise NotImplementedError: a pipe has no half-close."""
-        raise NotImplementedError("a named pipe cannot be closed for writing alone")
-
-    # ---- Ending
-
-    def is_closing(self) -> bool:
-        """See asyncio.BaseTransport.is_closing."""
-        return self._closing
-
-    def close(self) -> None:
-        """Write what is buffered, then close the pipe."""
-        if self._closing:
-            return
-        self._closing = True
-        if self._writer is None:
-            self._lose(None)
-
-    def abort(self) -> None:
-        """Close the pipe at once; what the peer has not read yet is lost."""
-        self._buffer.clear()
-        self._pipe.abort()
-        self._lose(None)
-
-    def _fail(self, error: Exception) -> None:
-        self._buffer.clear()
-        self._lose(error)
-
-    def _lose(self, error: Exception | None) -> None:
-        if self._lost:
-            return
-        self._lost = self._closing = True
-        self._closer = self._loop.create_task(self._end(error))
-
-    async def _end(self, error: Exception | None) -> None:
-        tasks = [task for task in (self._reader, self._writer) if task is not None]
-        await self._pipe.close(timeout=0 if error else 5.0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._protocol.connection_lost(error)
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """See asyncio.BaseTransport.set_protocol."""
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """See asyncio.BaseTransport.get_protocol."""
-        return self._protocol
 
 
 async def _transport(
@@ -234,53 +39,207 @@ async def _transport(
     return transport
 
 
+class _StreamReader(asyncio.StreamReader):
+    """A reader from which what came before a write that failed can still be read, up to the end."""
+
+    _write_error: Exception | None = None
+
+    def exception(self) -> Exception | None:
+        """See asyncio.StreamReader.exception. It is what the writer's drain raises."""
+        return self._write_error or super().exception()
+
+    def set_exception(self, exc: Exception) -> None:
+        """See asyncio.StreamReader.set_exception."""
+        if isinstance(exc, PipeClosedError) and exc.winerror in (WinError.NO_DATA, WinError.BROKEN_PIPE):
+            self._write_error = exc  # the peer had closed, and the transport has read everything before it said so
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
+
+
 async def open_stream(
     name: str | os.PathLike[str], *, limit: int = 65536, **options: Any
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a pipe and return asyncio's reader and writer, as asyncio.open_unix_connection does.
 
     `limit` is the reader's, in bytes; `options` are those of `connect` but mode. Raises as `connect` does; the reader
-    and the writer raise what their transport got, a PipeError. Cancelled, the connection is closed.
+    and the writer raise what their transport got, a PipeError; but after a write that failed because the peer has gone,
+    what it had written is there to be read. On a pipe of message type the writer has `write_eof`, an empty message, and
+    such a message is the end for the reader. Cancelled, the connection is closed.
     """
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    reader = _StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     pipe = await connect(name, mode="byte", **options)
     transport = await _transport(pipe, protocol, name)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-class PipeServer:
-    """What start_serving_pipe returns: a server whose clients get a protocol each."""
+_ACCEPT_PAUSE = 1.0
+"""Seconds until it is tried again, when an accept has failed; asyncio's own."""
+
+
+class PipeServer(asyncio.AbstractServer):
+    """What start_serving_pipe returns: a server whose clients get a protocol each.
+
+    It has the methods of asyncio.Server, which do what they do there on the Python that runs, and `closed`. Serving is
+    no task of the program's. A protocol factory that raises, or an accept, is told to the loop's exception handler, and
+    the server goes on.
+    """
+
+    sockets: tuple[()] = ()
+    """A pipe has none."""
 
     def __init__(self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str) -> None:
+        self._loop = asyncio.get_running_loop()
         self._factory = protocol_factory
         self._address = address
         # As asyncio's own server on Windows: of message type, and read as bytes.
         options = ListenOptions(mode="byte", message_type=True)
         self._listener: Listener[StreamPipe] = Listener(current(), parse_name(address), options, exclusive=True)
-        self._task = asyncio.get_running_loop().create_task(self._accept())
+        self._clients: weakref.WeakSet[PipeTransport] = weakref.WeakSet()
+        self._waiters: list[asyncio.Future[None]] | None = []
+        self._forever: asyncio.Future[None] | None = None
+        self._accepting: Steps | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._accept()
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: a server can be neither pickled nor copied."""
         refuse_copy(self, "pass the pipe's name, and serve it there with start_serving_pipe")
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        async for pipe in self._listener:
-            PipeTransport(loop, pipe, self._factory(), {"addr": self._address})
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._listener.name!r}, {'closed' if self.closed() else 'serving'}>"
 
-    def close(self) -> None:
-        """Stop listening; connections live on."""
-        self._listener.close()
+    # ---- Accepting
+
+    def _accept(self) -> None:
+        self._retry = None
+        while not self._listener.closed:
+            steps = self._accepting = Steps(self._loop, self._listener.accept(), self._accepted)
+            if not steps.start() or not self._take(steps):
+                return
+
+    def _accepted(self, steps: Steps) -> None:
+        if self._take(steps):
+            self._accept()
+
+    def _take(self, steps: Steps) -> bool:
+        """Begin with a client. Whether to accept the next one."""
+        self._accepting = None
+        if self._listener.closed:
+            return False
+        if steps.error is not None:
+            what = "out of system resources" if isinstance(steps.error, PipeResourceError) else "failed"
+            self._tell(f"accepting a pipe's client {what}", steps.error)
+            self._retry = self._loop.call_later(_ACCEPT_PAUSE, self._accept)
+            return False
+        pipe = steps.result
+        try:
+            transport = PipeTransport(
+                self._loop, pipe, self._factory(), {"addr": self._address}, on_lost=self._client_left
+            )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio's servers
+            pipe._end(discard=False)  # noqa: SLF001
+            self._tell("Error on transport creation for incoming connection", error)
+        else:
+            self._clients.add(transport)
+        return True
+
+    def _tell(self, message: str, error: BaseException) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": error, "server": self})
+
+    def _client_left(self, transport: PipeTransport) -> None:
+        self._clients.discard(transport)
+        self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        if self.closed() and not self._clients and self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    # ---- What asyncio.Server has
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """See asyncio.Server.get_loop."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """See asyncio.Server.is_serving."""
+        return not self.closed()
 
     def closed(self) -> bool:
         """Whether the server is closed."""
         return self._listener.closed
 
+    def close(self) -> None:
+        """Stop listening; connections live on."""
+        if self._listener.closed:
+            return
+        if self._retry is not None:
+            self._retry.cancel()
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            accepting.drop()
+        self._listener.close()
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+        self._look_whether_over()
+
+    def close_clients(self) -> None:
+        """Close the transports of all clients, as asyncio.Server.close_clients (3.13)."""
+        for transport in self._clients.copy():
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Abort the transports of all clients, as asyncio.Server.abort_clients (3.13)."""
+        for transport in self._clients.copy():
+            transport.abort()
+
+    async def start_serving(self) -> None:
+        """Do nothing: it serves from the start. RuntimeError when it is closed."""
+        self._check_open()
+        await asyncio.sleep(0)
+
+    async def serve_forever(self) -> None:
+        """See asyncio.Server.serve_forever: cancelled, the server is closed."""
+        if self._forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        self._check_open()
+        self._forever = self._loop.create_future()
+        try:
+            await self._forever
+        except asyncio.CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+        finally:
+            self._forever = None
+
+    def _check_open(self) -> None:
+        if self.closed():
+            raise RuntimeError(f"server {self!r} is closed")
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and its connections have ended; see asyncio.Server.wait_closed.
+
+        Before Python 3.12 it does not wait if the server is closed already.
+        """
+        if self._waiters is None or (sys.version_info < (3, 12) and self.closed()):
+            return
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
 
 class PipeLoopMixin:
     """The two methods for pipes that asyncio's Proactor loop has on Windows, for any loop with add_reader.
+
+    Their transports and servers behave as those of asyncio's sockets.
 
     class Loop(PipeLoopMixin, asyncio.SelectorEventLoop): ...
     """
@@ -290,13 +249,17 @@ class PipeLoopMixin:
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         """Connect to a pipe; return a transport and the protocol made for it. Waits while all instances are busy."""
         pipe = await connect(address, mode="byte", timeout=None)
-        protocol = protocol_factory()
+        try:
+            protocol = protocol_factory()
+        except BaseException:
+            pipe._end(discard=False)  # noqa: SLF001
+            raise
         return await _transport(pipe, protocol, address), protocol
 
     async def start_serving_pipe(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str
     ) -> list[PipeServer]:
-        """Serve a pipe, a protocol for each client; return a list of one server, which has `close`."""
+        """Serve a pipe, a protocol for each client; return a list of one server, with the methods of asyncio.Server."""
         return [PipeServer(protocol_factory, address)]
 
 

@@ -426,11 +426,20 @@ cdef class ReadInto(Reading):
             target[: len(data)] = data
             self.result = len(data)
             return True
+        if self.pipe.ended and not self.handle.closed:
+            self.result = 0
+            return True
         self.result = self.handle.read_into_now(self.data)
-        return self.result is not None and self.has_read()
+        return self.have_counted() and self.has_read()
 
     cdef bint look(self) except -1:
         self.result = self.handle.read_into_step(self.data)
+        return self.have_counted()
+
+    cdef inline bint have_counted(self) except -1:
+        """Whether there is a result; that of a stream may be its end."""
+        if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
+            self.pipe.ended = True
         return self.result is not None
 
 
@@ -441,8 +450,15 @@ cdef class ReadSome(Reading):
         if self.pipe._kept:
             self.result = take_kept(self.pipe, self.size)
             return True
+        if self.pipe.ended and not self.handle.closed:
+            self.result = b""
+            return True
         self.result = self.handle.read_now(size_of(self.size, self.handle.name))
-        return self.result is not None and self.has_read()
+        if self.result is None:
+            return False
+        if self.size and not self.result:
+            self.pipe.ended = True
+        return self.has_read()
 
     cdef bint begin(self) except -1:
         self.data = bytearray(self.size)
@@ -452,6 +468,8 @@ cdef class ReadSome(Reading):
         count = self.handle.read_into_step(self.data)
         if count is None:
             return False
+        if self.size and count == 0:
+            self.pipe.ended = True
         self.result = bytes(memoryview(self.data)[:count])
         return True
 
@@ -484,8 +502,10 @@ cdef class Write(Call):
         return self.pending is None or np_poll_write_ready(&self.pending.write)
 
     cdef inline bint is_pending(self) noexcept:
-        # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself.
-        return self.pending is not None and self.pipe._handle is not None
+        # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself; one that was closed has
+        # left its writes.
+        return self.pending is not None and self.pipe._handle is not None and self.handle.handle != NULL and \
+            not np_is_closed(self.handle.handle)
 
     cdef int leave(self) except -1:
         if self.is_pending():

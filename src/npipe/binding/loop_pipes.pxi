@@ -184,6 +184,7 @@ cdef class LoopPipe:
     cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
     cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
+    cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
     cdef public bytes _kept  # what a read of all had read when it was cancelled
 
     def __cinit__(self, *args, **kwargs):
@@ -289,6 +290,7 @@ cdef class LoopStreamPipe(LoopPipe):
         cdef ReadInto call = ReadInto.__new__(ReadInto)
         call.prepare(self, timeout, "StreamPipe.readinto")
         call.data = buffer
+        call.counts = True
         return call
 
     def _read_some(self, Py_ssize_t size, timeout):

@@ -152,7 +152,7 @@ void np_handle_watch_events(struct np_handle *handle);
 uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait);
 /* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them again. */
 uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
-/* WriteFile. */
+/* WriteFile. NP_BROKEN_PIPE with *count == size > 0: another thread has closed this end meanwhile, but all of it stays readable. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait);
 /* PeekNamedPipe (SEMANTICS 7). */
 uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available, uint32_t *left);

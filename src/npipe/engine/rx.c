@@ -498,6 +498,7 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
 {
     struct np_rx *rx = &link->rx;
     uint32_t futile = 0;
+    uint64_t seen = rx->tail; /* what stood there when the first bytes were taken */
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (code == NP_WOULD_WAIT && np_op_has_taken(op)) {
@@ -511,6 +512,10 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
         uint32_t rest = np_rx_rest(rx);
         if (op->size == 0 && rest > 0)
             return finish_read(op, NP_OK); /* consumes nothing */
+        if (op->count == 0)
+            seen = rx->tail;
+        else if (rx->total == 0 && (int64_t)(rx->head - rx->header - seen) >= 0)
+            return finish_read(op, NP_OK); /* it came after a flush was told of what this read took: the next read's */
         uint32_t target = smaller(op->size - op->count, rest);
         if (target > np_rx_available(rx) && !refresh(link))
             return NP_INVALID_DATA;

@@ -105,8 +105,15 @@ static bool left_by_signal(uint32_t waited, const struct np_wait *wait)
     return waited == NP_INTERRUPTED && !np_cancelled(wait);
 }
 
-/* Queues `op` and waits until it is complete. With tx_lock held. */
-static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, const struct np_wait *wait)
+/* Whether another thread has closed this end while all of `op` stood in the ring, where the peer can read it. tx_lock is held. */
+static bool stays_readable(const struct np_handle *handle, const struct np_link *link, const struct np_op *op)
+{
+    return !np_in_use(handle, link) && op->started && op->count == op->size &&
+           atomic_load_explicit(link->state, memory_order_acquire) == NPL_END_CLOSED;
+}
+
+/* Queues `op` and waits until it is complete. With tx_lock held. *count: see np_write. */
+static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, uint32_t *count, const struct np_wait *wait)
 {
     bool asked = false;
     uint32_t code = np_tx_submit(link, op), waited = NP_OK, turns = 0;
@@ -134,6 +141,8 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         }
         waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
     }
+    if (code == NP_BROKEN_PIPE && stays_readable(handle, link, op))
+        *count = op->size;
     if (op->queued)
         np_tx_forget(link, op);
     np_link_unref(link);
@@ -195,7 +204,7 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
         code = write_in_stream(handle, link, data, size, wait);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
         struct np_op op = {.in = data, .size = size};
-        code = pend_write(handle, link, &op, wait);
+        code = pend_write(handle, link, &op, count, wait);
     }
     if (code == NP_OK)
         *count = size;

@@ -172,9 +172,6 @@ class LocalMessagePipe(_Ending, _engine.MessageHandle, MessagePipe):
 class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
 
-    def _read_some(self, size: int, timeout: float | None) -> bytes:
-        return self.read_file(size, timeout)[1]
-
     def _put_back(self, data: bytes) -> None:
         self.put_back(data)
 

@@ -391,6 +391,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 class NativeStreamPipe(_Native, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
 
+    _ended = False  # an empty message has been read: the peer has closed for writing alone
+
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write."""
         return self._write(data, timeout)
@@ -409,7 +411,11 @@ class NativeStreamPipe(_Native, StreamPipe):
             view[:count] = self._head[:count]
             self._head = self._head[count:] or None
             return count
-        return self._read(view, timeout)[1]
+        if self._ended:
+            return 0
+        count = self._read(view, timeout)[1]
+        self._ended = len(view) > 0 and not count
+        return count
 
     def _put_back(self, data: bytes) -> None:
         self._head = data + (self._head or b"")
