@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,6 +114,12 @@ def read_with_aio(name: str, size: int) -> bytes:
         return b"".join(parts)
 
     return asyncio.run(read())
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached all its threads: the first one has to run to hand it on."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
 
 WAYS = [read_with_read, read_with_makefile, read_all, read_with_win32, read_with_aio]
@@ -231,6 +238,7 @@ def test_ctrl_c_in_the_middle_of_a_read_takes_no_byte_with_it(child: Start, name
     assert reader.line() == "there"
     writer.process.send_signal(signal.SIGSTOP)
     try:
+        until(lambda: is_stopped(writer.pid))
         reader.say("go on")
         assert reader.line() == "begins"
         until(lambda: asleep(reader.pid))

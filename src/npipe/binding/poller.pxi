@@ -82,6 +82,6 @@ cdef class Poller:
         ready = np_arm_read(handle.handle) != NP_OK
         # The counter is 0 or 1, so neither of them has to wait.
         if ready and not self.signalled:
-            self.signalled = c_write(self.event, &one, sizeof one) == sizeof one
+            self.signalled = c_write(self.event, &one, sizeof(one)) == sizeof(one)
         elif self.signalled and not ready:
-            self.signalled = c_read(self.event, &one, sizeof one) != sizeof one
+            self.signalled = c_read(self.event, &one, sizeof(one)) != sizeof(one)
