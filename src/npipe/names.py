@@ -13,6 +13,7 @@ backslash inside a name is an ordinary character: there are no folders. See SEMA
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -21,6 +22,9 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from npipe.errors import PipeNameError, WinError
+
+# Python imports a codec on first use, and a child that is forked while another thread is at that waits for ever.
+codecs.lookup("utf-16-le")
 
 __all__ = ["MAX_NAME_UNITS", "PipeName", "parse_name", "parse_win32_name"]
 

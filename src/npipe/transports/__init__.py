@@ -103,10 +103,11 @@ def select(name: PipeName) -> Transport:
 
 def default() -> Transport:
     """Return the transport of this machine's pipes: Windows' own where there are such, else the engine."""
-    if sys.platform == "win32":
-        from npipe.transports import native
+    return _own.TRANSPORT
 
-        return native.TRANSPORT
-    from npipe.transports import local
 
-    return local.TRANSPORT
+# Not on first use: a child that is forked while another thread imports a module waits for that for ever.
+if sys.platform == "win32":
+    from npipe.transports import native as _own
+else:
+    from npipe.transports import local as _own
