@@ -369,6 +369,36 @@ def test_child_has_nothing_of_what_other_threads_were_doing(child: Start, name: 
     assert worker.wait() == 0
 
 
+def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
+    """It has no pipe, and its questions take descriptors and locks of the engine's all the same."""
+    with npipe.listen(name):
+        worker = program(
+            child,
+            textwrap.dedent(STORM)
+            + textwrap.dedent("""
+            threads = [again_and_again(lambda: npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])), again_and_again(lambda: npipe.wait(name, timeout=5))]
+            for _ in range(40):
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(10)
+                    for fd in os.listdir("/proc/self/fd"):
+                        with contextlib.suppress(FileNotFoundError):
+                            target = os.readlink(f"/proc/self/fd/{fd}")
+                            assert not target.startswith(("socket:", os.environ["NPIPE_ROOT"])), target
+                    # Not list_pipes, which asks libc for users' names: its own locks may be another thread's here.
+                    assert npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])
+                    npipe.wait(name, timeout=5)
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+            all_over(threads)
+            print("fine", flush=True)
+            """),
+            name,
+        )
+        assert worker.line(60) == "fine"
+        assert worker.wait() == 0
+
+
 def bring_the_dead(name: str) -> None:
     """Puts 127 owners who were killed beside the living one: to bury them takes time, with the lock."""
     folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
