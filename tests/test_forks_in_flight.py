@@ -376,7 +376,7 @@ def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
             child,
             textwrap.dedent(STORM)
             + textwrap.dedent("""
-            threads = [again_and_again(lambda: npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])), again_and_again(lambda: npipe.wait(name, timeout=5))]
+            threads = [again_and_again(npipe.list_pipes), again_and_again(lambda: npipe.wait(name, timeout=5))]
             for _ in range(40):
                 pid = os.fork()
                 if pid == 0:

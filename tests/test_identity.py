@@ -457,3 +457,43 @@ def test_a_name_is_its_folder_s_and_no_other_s(text: str) -> None:
     folder = os.fsencode(parse_name(text).folder)
     assert name_in_folder(text.encode("utf-8", "surrogatepass"), folder) == text
     assert name_in_folder(text.encode("utf-8", "surrogatepass"), folder + b"x") is None
+
+
+@AS_ROOT
+def test_a_process_that_changes_its_user_on_purpose_is_not_made_root_again(
+    user: Child, name: str, child: Start
+) -> None:
+    """Also where that user was once a client's, as whom a thread has acted: nothing of npipe's gives rights back."""
+    server = child(
+        """
+        import os, sys, threading, npipe
+        from npipe.win32 import win32api, win32file, win32pipe, win32security
+        name, uid = sys.argv[1], int(sys.argv[2])
+        everyone = win32security.SECURITY_ATTRIBUTES()
+        everyone.SECURITY_DESCRIPTOR = win32security.SECURITY_DESCRIPTOR()
+        everyone.SECURITY_DESCRIPTOR.SetSecurityDescriptorDacl(True, None, False)
+        handle = win32pipe.CreateNamedPipe(name, 3, 6, 1, 100, 100, 0, everyone)
+        print("listens", flush=True)
+        win32pipe.ConnectNamedPipe(handle, None)
+        win32file.ReadFile(handle, 10)
+        win32security.ImpersonateNamedPipeClient(handle)
+        assert os.geteuid() == uid
+        win32security.RevertToSelf()
+        assert os.geteuid() == 0
+        os.seteuid(uid)
+        npipe.list_pipes()
+        win32api.GetUserName()
+        win32security.RevertToSelf()
+        found = []
+        thread = threading.Thread(target=lambda: found.append((npipe.list_pipes(), os.getresuid())[1]))
+        thread.start()
+        thread.join()
+        print(os.getresuid() == found[0] == (0, uid, 0), flush=True)
+        """,
+        name,
+        str(UID),
+    )
+    assert server.line() == "listens"
+    does(user, "kept.append(npipe.connect(name, verify_owner=False)) or kept[-1].send(b'me')")
+    assert server.line() == "True"
+    assert server.wait() == 0

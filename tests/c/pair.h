@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include "async.h"
 #include "check.h"
 #include "fds.h"
 #include "handle.h"
@@ -50,6 +51,7 @@ static inline void close_end(struct np_handle *handle)
         return;
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
+    np_async_end(link, NP_BROKEN_PIPE);
     handle->link = NULL;
     handle->state = NP_CLOSED;
     np_link_alert(link, NP_ALERT_CLOSING);

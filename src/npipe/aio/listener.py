@@ -116,6 +116,7 @@ class Listener(Generic[P]):
         self._accepted_at_once = 0
         self._waits_for_room = False
         self._locked_since: float | None = None  # time.monotonic; another process had the folder's lock when last tried
+        self._failed: PipeError | None = None  # what the next accept says
         self._waiting = 0  # tasks in accept
         self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._listening: _engine.PolledHandle | None = options.create(name, first_instance=exclusive)
@@ -144,8 +145,9 @@ class Listener(Generic[P]):
             instance = self._listening
             try:
                 pipe = self._connected(instance)
-            except PipeError:
-                break  # accept says why
+            except PipeError as error:
+                self._failed = error
+                break
             if pipe is not None:
                 self._ready.append(pipe)
             elif instance is self._listening:
@@ -166,6 +168,9 @@ class Listener(Generic[P]):
             if self._ready:
                 self._accepted_at_once += 1
                 return self._ready.popleft()
+            failed, self._failed = self._failed, None
+            if failed is not None:
+                raise failed
             instance = self._instance()
             pipe = None if instance is None else self._connected(instance)
             if pipe is not None:
@@ -183,7 +188,7 @@ class Listener(Generic[P]):
                 in_time = await self._waker.wait(deadline)
             finally:
                 self._waiting -= 1
-            if not in_time and not self._ready:
+            if not in_time and not self._ready and self._failed is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
 
     def _instance(self) -> _engine.PolledHandle | None:

@@ -813,8 +813,11 @@ static bool listing_of_page(int rootfd, const struct listed *folder, struct np_l
     struct npf_page page;
     struct stat status;
     int dirfd = open_folder(rootfd, folder->name);
-    np_fds_hold();
-    int fd = np_fd_made(dirfd < 0 ? -1 : openat(dirfd, "pipe", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    int fd = -1;
+    if (dirfd >= 0) {
+        np_fds_hold();
+        fd = np_fd_made(openat(dirfd, "pipe", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    }
     /* Read, not mapped: it may be cut short at any time. */
     bool whole = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == folder->uid &&
                  pread(fd, &page, sizeof page, 0) == (ssize_t)sizeof page;

@@ -39,8 +39,12 @@ bool np_become(const struct np_credentials *who);
 bool np_revert(void);
 bool np_is_impersonating(void);
 /* A thread that was started by one that acted as a client has the client's credentials, and never asked for them: it gets the
- * process's own. One that acts as a client on purpose stays as it is. False: it cannot have them. */
+ * process's own. One that acts as a client on purpose stays as it is, and so does one whose process has changed its user: which of the
+ * two it is, the native thread's user tells. False: it cannot have them, or it cannot be told. */
 bool np_settle_identity(void);
+/* The calling thread is the native thread, which acts for the process and tells whom that is. */
+void np_settle_reference_thread(void);
+void np_identity_after_fork(void);
 /* The process's own, whomever the thread acts as. False: there are more groups than NP_MAX_GROUPS. */
 bool np_own_credentials(struct np_credentials *who);
 /* What the process does for its own sake in a thread that acts as a client is done as the process: from out to back. */

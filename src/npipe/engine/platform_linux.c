@@ -76,14 +76,23 @@ static struct {
     id_t uid, gid;
 } unmapped = {.once = PTHREAD_ONCE_INIT, .uid = 65534, .gid = 65534};
 
+/* The beginning of a small file of /proc, as a string. False: it cannot be read. */
+static bool read_text(const char *path, char *text, size_t size)
+{
+    np_fds_hold();
+    int fd = np_fd_made(open(path, O_RDONLY | O_CLOEXEC));
+    ssize_t got = fd < 0 ? -1 : read(fd, text, size - 1);
+    np_fd_close(fd);
+    text[got < 0 ? 0 : got] = 0;
+    return got > 0;
+}
+
 static void read_id(const char *path, id_t *id)
 {
+    char text[32];
     unsigned long number;
-    FILE *file = fopen(path, "re");
-    if (file && fscanf(file, "%lu", &number) == 1)
+    if (read_text(path, text, sizeof text) && sscanf(text, "%lu", &number) == 1)
         *id = (id_t)number;
-    if (file)
-        fclose(file);
 }
 
 static void read_unmapped(void)
@@ -96,13 +105,13 @@ static void read_unmapped(void)
  * holds for those above. If it cannot be read, no. */
 static bool maps_all(const char *path)
 {
-    unsigned long long inside, outside, count, all = 0;
-    FILE *file = fopen(path, "re");
-    if (!file)
+    unsigned long long count, all = 0;
+    char text[4096]; /* cut off, it maps less */
+    if (!read_text(path, text, sizeof text))
         return false;
-    while (fscanf(file, "%llu %llu %llu", &inside, &outside, &count) == 3)
+    int length;
+    for (const char *line = text; sscanf(line, "%*u %*u %llu%n", &count, &length) == 1; line += length)
         all += count;
-    fclose(file);
     return all >= UINT32_MAX; /* UINT32_MAX itself is no id */
 }
 
@@ -171,14 +180,41 @@ static bool remember_own(uid_t client)
         own.clients[i] = client;
     if (i == own.n_clients)
         own.n_clients++;
-    /* Release, with its twin in has_inherited. */
+    /* Release, with its twin in may_have_inherited. */
     atomic_store_explicit(&own.known, true, memory_order_release);
     return true;
 }
 
-/* Whether this thread got a client's credentials from the thread that started it: it has those of somebody who was one, and the
- * real and saved ids that only the process's own have beside them. A process that has changed its user has others. */
-static bool has_inherited(void)
+/* A thread that never acts as a client: 0 while there is none. */
+static _Atomic int64_t reference_thread;
+
+static void be_reference_thread(bool is)
+{
+    atomic_store_explicit(&reference_thread, is ? np_thread_number() : 0, memory_order_relaxed);
+}
+
+/* The effective user of that thread, which is the process's: a change of user by the library's functions reaches all threads. False:
+ * nobody knows. */
+static bool effective_of_process(uid_t *uid)
+{
+    int64_t thread = atomic_load_explicit(&reference_thread, memory_order_relaxed);
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%lld/status", (long long)thread);
+    if (!thread)
+        return false;
+    if (!read_text(path, text, sizeof text))
+        return false;
+    const char *line = strstr(text, "\nUid:");
+    unsigned long effective;
+    if (!line || sscanf(line, " Uid: %*u %lu", &effective) != 1)
+        return false;
+    *uid = (uid_t)effective;
+    return true;
+}
+
+/* Whether this thread may have a client's credentials from the thread that started it: it has those of somebody who was one, and the real
+ * and saved ids that the process's own have beside them. The program may have changed its user to that one, too. */
+static bool may_have_inherited(void)
 {
     uid_t real, effective, saved;
     if (!atomic_load_explicit(&own.known, memory_order_acquire) || impersonating.active)
@@ -237,7 +273,13 @@ bool np_become(const struct np_credentials *who)
 
 bool np_revert(void)
 {
-    bool changed = impersonating.active ? impersonating.changed : has_inherited();
+    bool changed = impersonating.changed;
+    if (!impersonating.active && may_have_inherited()) {
+        uid_t of_process;
+        if (!effective_of_process(&of_process))
+            return false; /* to guess could make a program that has given up its rights root again */
+        changed = of_process != geteuid();
+    }
     if (changed && !be_the_process())
         return false;
     impersonating.active = impersonating.changed = false;
@@ -268,6 +310,22 @@ bool np_own_credentials(struct np_credentials *who)
     memcpy(who->groups, own.groups, sizeof who->groups);
     pthread_mutex_unlock(&own.lock);
     return true;
+}
+
+void np_settle_reference_thread(void)
+{
+    if (may_have_inherited())
+        (void)be_the_process(); /* the thread that started it acts as a client: np_process_start has settled all others */
+    be_reference_thread(true);
+}
+
+void np_identity_after_fork(void)
+{
+    /* One thread, which acts for the process from here on: no other has inherited anything. */
+    (void)np_revert();
+    atomic_store_explicit(&own.known, false, memory_order_relaxed);
+    own.n_clients = 0;
+    be_reference_thread(false);
 }
 
 bool np_settle_identity(void)

@@ -180,6 +180,13 @@ static struct sweep *due_sweeps(int64_t now)
     return due;
 }
 
+static void free_sweep(struct sweep *sweep)
+{
+    free(sweep->root);
+    free(sweep->folder);
+    free(sweep);
+}
+
 /* The native thread's, without a lock. Where somebody has the folder's lock it comes again: he may be stopped, and this process may
  * be the last one that knows. */
 static void do_sweeps(struct sweep *sweeps)
@@ -189,9 +196,7 @@ static void do_sweeps(struct sweep *sweeps)
         struct sweep *sweep = sweeps;
         sweeps = sweep->next;
         if (np_folder_sweep(sweep->root, sweep->folder, sweep->dying)) {
-            free(sweep->root);
-            free(sweep->folder);
-            free(sweep);
+            free_sweep(sweep);
             continue;
         }
         sweep->pause = sweep->pause == 0 ? FIRST_SWEEP_PAUSE_NS : 2 * sweep->pause;
@@ -414,7 +419,7 @@ static int do_timers(void)
 static void *native_thread(void *unused)
 {
     (void)unused;
-    (void)np_settle_identity(); /* whoever started it may have acted as a client: this thread acts for the process */
+    np_settle_reference_thread(); /* whoever started it may have acted as a client: this thread acts for the process */
     struct epoll_event events[EVENTS];
     int timeout = -1;
     for (;;) {
@@ -471,8 +476,12 @@ static void remove_pipes_at_exit(void)
         np_process.sweeps = NULL;
         pthread_mutex_unlock(&np_process.lock);
     }
-    for (; sweeps; sweeps = sweeps->next)
-        np_folder_sweep(sweeps->root, sweeps->folder, false);
+    while (sweeps) {
+        struct sweep *sweep = sweeps;
+        sweeps = sweep->next;
+        np_folder_sweep(sweep->root, sweep->folder, false);
+        free_sweep(sweep);
+    }
     np_step_back(out);
 }
 
@@ -515,7 +524,7 @@ static void after_fork_in_child(void)
 {
     /* A new process is the process's own, whomever the thread acted as (as on Windows): so are its threads and its pipes. */
     np_own_unlock();
-    (void)np_revert();
+    np_identity_after_fork();
     np_fds_after_fork();
     np_links_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import tempfile
 import weakref
 from pathlib import Path
@@ -14,6 +13,11 @@ from npipe._process import refuse_child
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
 from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+
+try:
+    import pwd
+except ImportError:  # a Python without it: users have numbers
+    pwd = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +309,8 @@ class LocalTransport:
 
 
 def _user_name(uid: int) -> str:
+    if pwd is None:
+        return str(uid)
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

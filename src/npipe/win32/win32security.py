@@ -7,7 +7,9 @@ pipe; `npipe.win32._access` tells how. A name that is not here raises `Attribute
 
 from __future__ import annotations
 
+import grp  # noqa: F401 - now: who acts as a client later may not be allowed to read the library
 import os
+import pwd  # noqa: F401
 from typing import TYPE_CHECKING, NamedTuple
 
 from npipe.win32 import _error, _sddl, _security, _sid
