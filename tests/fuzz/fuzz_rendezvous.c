@@ -78,8 +78,9 @@ static void visit(const uint8_t *data, size_t size)
     visitor->pipe = pipe;
     visitor->socket = ends[1];
     visitor->deadline = np_now() + 1000000000;
-    visitor->silent = true;
-    pipe->n_silent++;
+    visitor->silent = true; /* and the only one */
+    np_process.first_silent = np_process.last_silent = visitor;
+    np_process.n_silent = 1;
     visitor->previous = pipe->last_visitor;
     if (pipe->last_visitor)
         pipe->last_visitor->next = visitor;
@@ -90,7 +91,8 @@ static void visit(const uint8_t *data, size_t size)
         np_visitor_ready(visitor, false);
     while (pipe->first_visitor)
         np_visitor_drop(pipe->first_visitor);
-    CHECK_EQUAL(pipe->n_silent, 0);
+    CHECK_EQUAL(np_process.n_silent, 0);
+    CHECK_EQUAL(np_process.n_held, 0);
     CHECK_EQUAL(atomic_load(&pipe->slot->waiters), 0);
     pthread_mutex_unlock(&np_process.lock);
     hear_all(ends[0]);
