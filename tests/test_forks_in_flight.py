@@ -182,7 +182,7 @@ STORM = """
                     work()
             except BaseException as error:
                 wrong.append(repr(error))
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)  # should this script fail, it ends all the same
         thread.start()
         return thread
 
