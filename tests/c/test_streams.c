@@ -289,6 +289,25 @@ static void a_read_delivers_what_it_took_when_its_pipe_ends(void)
     }
 }
 
+/* A second thread waits for its turn to read, asleep, when the first one puts back what it had. */
+static void bytes_that_are_put_back_wake_whoever_waits_to_read(void)
+{
+    struct pair pair;
+    struct blocked blocked = {0};
+    unsigned char data[30];
+    pthread_t thread;
+    open_pair(&pair, 0, 65536);
+    blocked.handle = &pair.server;
+    np_will_put_back(&pair.server);
+    CHECK(pthread_create(&thread, NULL, read_blocked, &blocked) == 0);
+    while (!(atomic_load(&pair.server.link->sleep->flags) & (NPL_SLEEP_READ | NPL_ARMED_READ)))
+        sched_yield();
+    fill(data, 0, 30);
+    CHECK_EQUAL(np_put_back(&pair.server, data, 30), NP_OK);
+    end_read(&blocked, thread);
+    close_pair(&pair);
+}
+
 static void a_read_without_patience_delivers_what_it_took(void)
 {
     struct pair pair;
@@ -311,6 +330,7 @@ int main(void)
     RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
     RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
+    RUN(bytes_that_are_put_back_wake_whoever_waits_to_read);
     RUN(a_read_without_patience_delivers_what_it_took);
     RUN(a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole);
     RUN(whatever_ends_a_read_takes_no_byte_with_it);
