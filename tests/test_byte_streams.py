@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,3 +253,134 @@ def test_ctrl_c_in_the_middle_of_a_read_takes_no_byte_with_it(child: Start, name
     assert reader.line() == "True"
     writer.say("end")
     assert writer.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals: POSIX")
+@pytest.mark.parametrize("read", ["p.read()", "p.makefile('rb').read()"])
+def test_a_handler_that_raises_whenever_it_likes_takes_no_byte_from_reads_of_all(
+    child: Start, name: str, read: str
+) -> None:
+    total = 32 * 1024 * 1024
+    writer = child(WRITER, name, str(total), "65536", "1", "30000")
+    assert writer.line() == "listens"
+    reader = child(
+        NUMBERED
+        + f"""
+    import signal, sys, npipe
+    class Alarm(Exception): pass
+    def ring(*about):
+        global left
+        left -= 1
+        raise Alarm
+    left = 20
+    signal.signal(signal.SIGALRM, ring)
+    p = npipe.connect(sys.argv[1], mode="byte", timeout=20)
+    while left:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0015)
+            {read}
+        except Alarm:
+            pass
+    print(p.read() == numbered(0, {total}), flush=True)
+    """,
+        name,
+    )
+    assert reader.line() == "True"
+    assert writer.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks: POSIX")
+def test_a_handler_that_forks_in_the_middle_of_a_read_leaves_its_bytes_to_the_parent(child: Start, name: str) -> None:
+    writer = child(
+        NUMBERED
+        + """
+    import sys, threading, npipe
+    with npipe.listen(sys.argv[1], mode="byte", out_buffer_size=4096, in_buffer_size=4096) as listener:
+        print("listens", flush=True)
+        with listener.accept(20) as pipe:
+            pipe.write(numbered(0, 301000))
+    """,
+        name,
+    )
+    assert writer.line() == "listens"
+    reader = child(
+        NUMBERED
+        + """
+    import os, signal, sys, npipe
+    def fork(*about):
+        global pid
+        pid = os.fork()
+        if pid:
+            print("forked", flush=True)
+    signal.signal(signal.SIGUSR1, fork)
+    p = npipe.connect(sys.argv[1], mode="byte", timeout=20)
+    while p.peek().available < 301000:
+        pass
+    print("there", flush=True)
+    sys.stdin.readline()
+    pid = -1
+    print("begins", flush=True)
+    try:
+        data = p.read(1 << 20, timeout=20)
+    except npipe.PipeClosedError:
+        os._exit(0 if pid == 0 else 2)
+    if pid == 0:
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    while len(data) < 301000:
+        data += p.read(1 << 20, timeout=20)
+    print(data == numbered(0, 301000), flush=True)
+    """,
+        name,
+    )
+    assert reader.line() == "there"
+    writer.process.send_signal(signal.SIGSTOP)
+    try:
+        reader.say("go on")
+        assert reader.line() == "begins"
+        until(lambda: asleep(reader.pid))
+        reader.process.send_signal(signal.SIGUSR1)
+        assert reader.line() == "forked"
+    finally:
+        writer.process.send_signal(signal.SIGCONT)
+    assert reader.line() == "0"
+    assert reader.line() == "True"
+    assert writer.wait() == 0
+
+
+def test_a_read_behind_a_read_of_all_that_times_out_gets_what_that_had_read(ends: Callable[..., Ends]) -> None:
+    # Again and again, for how a thread sleeps is not the same each time.
+    for _ in range(10):
+        pair = ends("byte")
+        pair.server.write(b"read before the time was over")
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(pair.client.read, timeout=0.2)
+            until(lambda pair=pair: pair.client.peek().available == 0)
+            second = threads.submit(pair.client.read, 100, timeout=20)
+            with fails(121):
+                first.result()
+            try:
+                assert second.result(timeout=5) == b"read before the time was over"
+            finally:
+                pair.server.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks where a thread sleeps in /proc")
+@pytest.mark.parametrize("read", [lambda pipe: pipe.read(), lambda pipe: pipe.makefile("rb").read(100)])
+def test_a_stream_that_another_thread_closes_has_no_ordinary_end(
+    ends: Callable[..., Ends], read: Callable[[npipe.StreamPipe], bytes]
+) -> None:
+    pair = ends("byte")
+    pair.server.write(b"a part")
+    numbers: list[int] = []
+
+    def read_noted() -> bytes:
+        numbers.append(threading.get_native_id())
+        return read(pair.client)
+
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read_noted)
+        until(lambda: pair.client.peek().available == 0 and asleep(os.getpid(), numbers[0]))
+        pair.client.close()
+        with fails(109):
+            reading.result(timeout=10)

@@ -5,6 +5,7 @@ Every method that may wait tries first without giving the interpreter up, and wa
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -691,6 +692,11 @@ cdef class MessageHandle(Handle):
         return self.read_file_into(buffer, timeout)[1]
 
 
+cdef enum:
+    _PIECE = 65536  # bytes that a read of all asks for at a time
+    MOST_AT_ONCE = 0x40000000
+
+
 cdef class StreamHandle(Handle):
     """The hot methods of a byte pipe."""
 
@@ -722,6 +728,61 @@ cdef class StreamHandle(Handle):
         if not data and size:
             self.ended = True
         return data
+
+    def _read_all(self, timeout):
+        """StreamPipe.read of all. Not in Python, where a signal's handler may raise between a read and the next line, which takes with it
+        what the read has returned."""
+        cdef np_handle *handle = self.valid()
+        cdef bytearray data = bytearray()
+        cdef Py_ssize_t length = 0
+        cdef bytes result
+        cdef np_wait wait
+        cdef uint32_t code, count
+        cdef char *place
+        if self.ended and not self.closed:
+            return b""
+        np_will_put_back(handle)
+        try:
+            while True:
+                PyByteArray_Resize(data, length + _PIECE)
+                place = PyByteArray_AS_STRING(data) + length
+                wait = only_try()
+                code = np_read(handle, place, _PIECE, &count, &wait)
+                if code == NP_WOULD_WAIT:
+                    wait = wait_until(timeout)
+                    with nogil:
+                        code = np_read(handle, place, _PIECE, &count, &wait)
+                if code == NP_BROKEN_PIPE and not np_is_closed(handle):
+                    break
+                if code != NP_OK and code != NP_MORE_DATA:
+                    raise self.ended_by(code, "reading")
+                length += count
+                if self.rearm is not None:
+                    self.rearm()
+                if count == 0:
+                    break
+                if PyErr_CheckSignals():  # a read that does not wait does not look
+                    npipe_reraise()
+            result = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(data), length)
+        except BaseException:
+            if length:
+                self.return_all(PyByteArray_AS_STRING(data), length)
+            raise
+        if code != NP_BROKEN_PIPE:
+            self.ended = True
+        return result
+
+    cdef int return_all(self, const char *data, Py_ssize_t length) except -1:
+        """Put back what a read of all has read. Of a pipe that is closed it is lost."""
+        cdef Py_ssize_t piece
+        while length:
+            piece = min(length, <Py_ssize_t>MOST_AT_ONCE)
+            length -= piece
+            if np_put_back(self.handle, data + length, <uint32_t>piece) != NP_OK:
+                break
+        if self.rearm is not None:
+            self.rearm()
+        return 0
 
     def put_back(self, bytes data not None):
         """What reads have returned and could not be delivered: the next reads return it again. Raises PipeClosedError (6)."""

@@ -214,20 +214,25 @@ class StreamPipe(Pipe):
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
 
         The end of the stream, when the peer has closed and everything is read, raises PipeClosedError (109), which is
-        also an EOFError; but a read of all returns what there was, perhaps nothing. `makefile` gives an object that
-        returns b"" at the end as files do. The other end that a stream may have, an empty message on a message pipe, by
-        which the peer has closed for writing alone, gives b"", from then on. `timeout` is for each wait. Raises as
-        readinto does; what a read of all had read by then is there for the next read.
+        also an EOFError; but a read of all returns what there was, perhaps nothing, unless this end was closed
+        meanwhile. `makefile` gives an object that returns b"" at the end as files do. The other end that a stream may
+        have, an empty message on a message pipe, by which the peer has closed for writing alone, gives b"", from then
+        on. `timeout` is for each wait. Raises as readinto does; what a read of all had read by then is there for the
+        next read.
         """
         check_timeout(timeout)
         if size >= 0:
             return self._read_some(size, timeout)
+        return self._read_all(timeout)
+
+    def _read_all(self, timeout: float | None) -> bytes:
+        """Read up to the end; what was read until that failed is put back."""
         parts = []
         try:
             while data := self._read_some(_READ_SIZE, timeout):
                 parts.append(data)
         except BaseException as error:
-            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
+            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE or self.closed:
                 if parts and not self.closed:
                     self._put_back(b"".join(parts))
                 raise
@@ -292,11 +297,11 @@ class _PipeFile(io.RawIOBase):
         return self._pipe.fileno()
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read as the pipe does; 0 at the end, as files do."""
+        """Read as the pipe does; 0 at the end, as files do, but not when another thread has closed the pipe."""
         try:
             return self._pipe.readinto(buffer)
         except PipeClosedError as error:
-            if error.winerror != WinError.BROKEN_PIPE:
+            if error.winerror != WinError.BROKEN_PIPE or self._pipe.closed:
                 raise
             return 0
 

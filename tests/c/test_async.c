@@ -240,6 +240,45 @@ static void *close_the_client(void *argument)
     return NULL;
 }
 
+struct behind {
+    struct ends *ends;
+    struct io io;
+};
+
+/* A signal's handler that starts a read behind the one that it interrupts, and raises. */
+static int start_behind(void *context)
+{
+    struct behind *behind = context;
+    CHECK_EQUAL(start_read(&behind->io, behind->ends->server, behind->ends->files[0]), NP_IO_PENDING);
+    return 1;
+}
+
+static void a_read_behind_one_that_puts_back_what_it_took_gets_it(void)
+{
+    struct ends ends = connect_ends("back", 4096);
+    struct behind behind = {.ends = &ends};
+    struct np_wait wait = for_ever;
+    unsigned char data[30], buffer[256];
+    uint32_t count;
+    make_io(&behind.io);
+    fill_pattern(data, sizeof data, 5);
+    CHECK_EQUAL(np_set_state(ends.server, 0), NP_OK);
+    CHECK_EQUAL(np_write(ends.client, data, sizeof data, &count, &only_try), NP_OK);
+    /* More is announced, so the read takes what is there and waits for it. */
+    struct npl_direction *inbound = ends.client->link->tx.shared;
+    atomic_store(&inbound->producer.announced, sizeof data + 10);
+    wait.interrupted = start_behind;
+    wait.context = &behind;
+    CHECK_EQUAL(np_read(ends.server, buffer, sizeof buffer, &count, &wait), NP_INTERRUPTED);
+    atomic_store(&inbound->producer.announced, sizeof data);
+    CHECK_EQUAL(np_async_code(behind.io.async), NP_OK); /* without anybody who waits and looks */
+    CHECK_EQUAL(behind.io.async->count, sizeof data);
+    CHECK(memcmp(behind.io.buffer, data, sizeof data) == 0);
+    reap();
+    free_io(&behind.io);
+    end_both(&ends);
+}
+
 static void a_close_ends_what_is_pending_on_both_ends(void)
 {
     for (int i = 0; i < 50; i++) {
@@ -393,6 +432,7 @@ int main(void)
     RUN(a_completion_needs_nobody_who_waits);
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
+    RUN(a_read_behind_one_that_puts_back_what_it_took_gets_it);
     RUN(a_close_ends_what_is_pending_on_both_ends);
     RUN(a_start_that_fails_tells_nothing);
     RUN(a_port_gives_each_packet_to_one_thread);

@@ -289,6 +289,48 @@ static void a_read_delivers_what_it_took_when_its_pipe_ends(void)
     }
 }
 
+/* What a write that did not even begin had announced is not waited for when it has been withdrawn. */
+static void a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took(void)
+{
+    struct pair pair;
+    struct blocked blocked = {0};
+    struct np_op op = {.size = 10};
+    unsigned char data[10];
+    open_pair(&pair, 0, 65536);
+    pthread_t thread = begin_read(&pair, &blocked);
+    struct np_link *link = pair.client.link;
+    uint64_t capacity = link->tx.capacity;
+    op.in = data;
+    link->tx.capacity = 4; /* as if the reader had made room just after the withdrawal has looked for it */
+    pthread_mutex_lock(&pair.client.tx_lock);
+    CHECK_EQUAL(np_tx_submit(link, &op), NP_OK);
+    CHECK(!op.started);
+    CHECK_EQUAL(np_tx_withdraw(link, &op), NP_OK);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    link->tx.capacity = capacity;
+    end_read(&blocked, thread);
+    close_pair(&pair);
+}
+
+/* A second thread waits for its turn to read, asleep, when the first one puts back what it had. */
+static void bytes_that_are_put_back_wake_whoever_waits_to_read(void)
+{
+    struct pair pair;
+    struct blocked blocked = {0};
+    unsigned char data[30];
+    pthread_t thread;
+    open_pair(&pair, 0, 65536);
+    blocked.handle = &pair.server;
+    np_will_put_back(&pair.server);
+    CHECK(pthread_create(&thread, NULL, read_blocked, &blocked) == 0);
+    while (!(atomic_load(&pair.server.link->sleep->flags) & (NPL_SLEEP_READ | NPL_ARMED_READ)))
+        sched_yield();
+    fill(data, 0, 30);
+    CHECK_EQUAL(np_put_back(&pair.server, data, 30), NP_OK);
+    end_read(&blocked, thread);
+    close_pair(&pair);
+}
+
 static void a_read_without_patience_delivers_what_it_took(void)
 {
     struct pair pair;
@@ -311,6 +353,8 @@ int main(void)
     RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
     RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
+    RUN(a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took);
+    RUN(bytes_that_are_put_back_wake_whoever_waits_to_read);
     RUN(a_read_without_patience_delivers_what_it_took);
     RUN(a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole);
     RUN(whatever_ends_a_read_takes_no_byte_with_it);

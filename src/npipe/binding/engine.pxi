@@ -112,6 +112,7 @@ cdef extern from "engine/handle.h" nogil:
     void np_hold(np_handle *)
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
+    void np_will_put_back(np_handle *)
     uint32_t np_put_back(np_handle *, const void *, uint32_t)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
     uint32_t np_transact(np_handle *, const void *, uint32_t, const np_wait *,

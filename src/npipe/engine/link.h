@@ -39,8 +39,9 @@ struct np_rx {
     uint32_t stash_length, stash_begin;
     /* What byte-mode reads took and could not deliver, to be read before the head entry (np_rx_put_back). It counts as consumed. */
     uint8_t *back;
-    uint32_t back_length, back_begin;
+    uint64_t back_length, back_begin;
     bool back_empty; /* an empty message is before it */
+    bool may_come_back; /* so nobody sleeps on the socket, where only the peer can wake him (np_will_put_back) */
     bool trimmed;    /* the peer has died, and `trim` is known: */
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */

@@ -162,7 +162,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     uint32_t code = NP_OK;
     /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
      * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
-    bool crowded = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !wait->cancel && is_crowded(link);
+    bool crowded = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back && !wait->cancel &&
+                   is_crowded(link);
     bool by_socket = crowded || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
     np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
@@ -284,11 +285,14 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
         kept = np_rx_give_back(link, op);
     else if (code == NP_INTERRUPTED && !np_cancelled(wait) && np_op_has_taken(op))
         kept = np_rx_put_back(link, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
-    else
+    else if (!np_forked(link)) /* in a child this call is the parent's, which delivers it there */
         code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
     if (!kept)
         code = np_link_violated(link); /* no memory to keep what was taken: the pipe cannot go on */
-    end_pended_read(link, op);
+    np_rx_leave(link, op);
+    if (np_rx_has_back(link) && np_in_use(handle, link))
+        np_drive_ahead(handle, link, NULL); /* an overlapped read has its turn, and nothing of the ring tells it */
+    np_link_unref(link);
     return code;
 }
 
@@ -305,6 +309,18 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
         return code;
     *count = op.count;
     return op.code;
+}
+
+void np_will_put_back(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (link) {
+        /* Who sleeps on the socket already is before us, and has left it when a read of ours takes anything. */
+        link->rx.may_come_back = true;
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
 }
 
 uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size)

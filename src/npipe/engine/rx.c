@@ -479,12 +479,12 @@ bool np_rx_put_back(struct np_link *link, const void *data, uint32_t size)
         rx->back_empty = true;
         return true;
     }
-    uint8_t *back = size <= UINT32_MAX - rx->back_length ? malloc((size_t)rx->back_length + size) : NULL;
+    uint8_t *back = size <= SIZE_MAX - rx->back_length ? malloc((size_t)rx->back_length + size) : NULL;
     if (!back)
         return false;
     memcpy(back, data, size);
     if (rx->back_length)
-        memcpy(back + size, rx->back + rx->back_begin, rx->back_length);
+        memcpy(back + size, rx->back + rx->back_begin, (size_t)rx->back_length);
     free(rx->back);
     rx->back = back;
     rx->back_begin = 0;

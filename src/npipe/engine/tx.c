@@ -545,6 +545,8 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         take_back(link, op, op->size);
         unnumber(tx, op->number);
         dequeue(tx, op);
+        count_rewind(tx); /* a reader that is about to sleep until this comes looks once more, */
+        np_link_wake_peer(link); /* and one that sleeps, too */
         return NP_OK;
     }
     if (!op->deferred)
