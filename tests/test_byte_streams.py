@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -117,6 +118,10 @@ def read_with_aio(name: str, size: int) -> bytes:
         return b"".join(parts)
 
     return asyncio.run(read())
+
+
+def is_empty(pipe: npipe.StreamPipe) -> bool:
+    return pipe.peek().available == 0
 
 
 def is_stopped(pid: int) -> bool:
@@ -355,7 +360,7 @@ def test_a_read_behind_a_read_of_all_that_times_out_gets_what_that_had_read(ends
         pair.server.write(b"read before the time was over")
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(pair.client.read, timeout=0.2)
-            until(lambda pair=pair: pair.client.peek().available == 0)
+            until(functools.partial(is_empty, pair.client))
             second = threads.submit(pair.client.read, 100, timeout=20)
             with fails(121):
                 first.result()

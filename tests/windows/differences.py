@@ -75,6 +75,7 @@ LINUX: Final = {
     "test_descriptors.py": "the engine's file descriptors",
     "test_fork.py": "fork",
     "test_forks_in_flight.py": "fork",
+    "test_identity.py": "users of POSIX, and threads that act as them",
     "test_interrupts.py": "POSIX signals",
     "test_model.py": "a model of Windows' pipes, from which Wine's differ (SEMANTICS §12, 17 and others)",
     "test_package.py": "the files of a checkout",

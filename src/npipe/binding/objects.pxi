@@ -241,9 +241,11 @@ cdef class PyHANDLE:
     def __reduce__(self):
         refuse_copy(self, "pass the pipe's name, and open it there; win32api.DuplicateHandle gives a second handle here")
 
-    def fileno(self):
-        """Raise TypeError: the number is no descriptor."""
-        raise TypeError("a handle has no descriptor: " + NO_FILE)
+    def __getattr__(self, name):
+        # As on Windows there is no such method, and programs ask for that; who calls it all the same is told what to use.
+        if name == "fileno":
+            raise AttributeError("a handle has no descriptor: " + NO_FILE)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def Detach(self):
         """Return the number, which this object no longer closes."""
