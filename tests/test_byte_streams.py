@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,10 +118,6 @@ def read_with_aio(name: str, size: int) -> bytes:
         return b"".join(parts)
 
     return asyncio.run(read())
-
-
-def is_empty(pipe: npipe.StreamPipe) -> bool:
-    return pipe.peek().available == 0
 
 
 def is_stopped(pid: int) -> bool:
@@ -353,6 +349,11 @@ def test_a_handler_that_forks_in_the_middle_of_a_read_leaves_its_bytes_to_the_pa
     assert writer.wait() == 0
 
 
+def has_nothing(pipe: npipe.StreamPipe) -> bool:
+    """Whether all that came is with a read."""
+    return pipe.peek().available == 0
+
+
 def test_a_read_behind_a_read_of_all_that_times_out_gets_what_that_had_read(ends: Callable[..., Ends]) -> None:
     # Again and again, for how a thread sleeps is not the same each time.
     for _ in range(10):
@@ -360,7 +361,7 @@ def test_a_read_behind_a_read_of_all_that_times_out_gets_what_that_had_read(ends
         pair.server.write(b"read before the time was over")
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(pair.client.read, timeout=0.2)
-            until(functools.partial(is_empty, pair.client))
+            until(partial(has_nothing, pair.client))
             second = threads.submit(pair.client.read, 100, timeout=20)
             with fails(121):
                 first.result()
@@ -371,21 +372,20 @@ def test_a_read_behind_a_read_of_all_that_times_out_gets_what_that_had_read(ends
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="looks where a thread sleeps in /proc")
-@pytest.mark.parametrize("read", [lambda pipe: pipe.read(), lambda pipe: pipe.makefile("rb").read(100)])
-def test_a_stream_that_another_thread_closes_has_no_ordinary_end(
-    ends: Callable[..., Ends], read: Callable[[npipe.StreamPipe], bytes]
-) -> None:
+@pytest.mark.parametrize("way", ["read", "makefile"])
+def test_a_stream_that_another_thread_closes_has_no_ordinary_end(ends: Callable[..., Ends], way: str) -> None:
     pair = ends("byte")
     pair.server.write(b"a part")
     numbers: list[int] = []
 
     def read_noted() -> bytes:
         numbers.append(threading.get_native_id())
-        return read(pair.client)
+        data: bytes = pair.client.read() if way == "read" else pair.client.makefile("rb").read(100)
+        return data
 
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read_noted)
-        until(lambda: pair.client.peek().available == 0 and asleep(os.getpid(), numbers[0]))
+        until(lambda: has_nothing(pair.client) and asleep(os.getpid(), numbers[0]))
         pair.client.close()
         with fails(109):
             reading.result(timeout=10)

@@ -250,6 +250,8 @@ class StreamPipe(Pipe):
         """Return a file object over this pipe, as socket.makefile does; closing it leaves the pipe open.
 
         `mode` is made of "r", "w" and "b"; `buffering` 0 (binary only) for none, else the buffer's size in bytes.
+        A signal's handler that raises in the middle of a read with a buffer takes what that has read by then with it,
+        as with all of io's files.
         """
         if not mode or set(mode) - set("rwb"):
             raise ValueError(f'a mode is made of "r", "w" and "b", not {mode!r}')
