@@ -273,7 +273,8 @@ def test_one_strangers_held_requests_leave_descriptors_and_room_for_another(
     assert stranger.does("len(kept['paths'])") == 5
     before = owner.does("len(os.listdir('/proc/self/fd'))")
     stranger.does("keep('crowd', [dial(kept['paths'][i % 5]) for i in range(300)])")
-    stranger.does(f"[made.send({HELD_OPEN}) for made in kept['crowd'] if not made.getsockopt(1, 4)] and None")
+    # Of those who said nothing the owner has dropped some, and may be at it still.
+    stranger.does(f"[error(lambda made=made: made.send({HELD_OPEN})) for made in kept['crowd']] and None")
     assert owner.does("len(os.listdir('/proc/self/fd'))") - before <= 256 / 8 + 2
     waiting = Background(lambda: third.does("code(lambda: npipe.connect(name + '-2', verify_owner=False, timeout=20))"))
     assert owner.does("code(lambda: npipe.wait(name + '-2', timeout=0.5))") == 121  # a request of the owner is held too
