@@ -165,7 +165,8 @@ class MessagePipe(Pipe):
 
         Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe,
         or the peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121: the request stays
-        sent), PipeAccessError (5). Follows TransactNamedPipe, SEMANTICS §8.
+        sent; one larger than the pipe's buffer of which a part still waits for room is withdrawn), PipeAccessError
+        (5). Follows TransactNamedPipe, SEMANTICS §8.
         """
 
     def __iter__(self) -> Iterator[bytes]:

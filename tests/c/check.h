@@ -30,9 +30,17 @@
     do {                          \
         printf("%s\n", #test);    \
         fflush(stdout);           \
-        alarm(60);                \
+        alarm(deadline(60));      \
         test();                   \
     } while (0)
+
+/* Seconds after which a test counts as hung. Where every instruction takes many times as long (memcheck, an emulated processor),
+ * NPIPE_TEST_PATIENCE says how many times. */
+static inline unsigned deadline(unsigned seconds)
+{
+    const char *patience = getenv("NPIPE_TEST_PATIENCE");
+    return patience ? seconds * (unsigned)atoi(patience) : seconds;
+}
 
 static inline void fill_pattern(unsigned char *data, size_t size, unsigned seed)
 {

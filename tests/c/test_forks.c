@@ -240,7 +240,7 @@ static void a_child_has_nothing_that_was_in_somebodys_hands(void)
     CHECK(acceptor);
     pid_t child = fork();
     if (child == 0) {
-        alarm(20);
+        alarm(deadline(20));
         CHECK_EQUAL(np_forks, 1);
         CHECK_EQUAL(open_descriptors(), at_first);
         int mine[8];

@@ -495,7 +495,7 @@ int main(int count, char **arguments)
     }
     long mutations = count > 1 ? atol(arguments[1]) : USUAL_MUTATIONS;
     const char *seed = count > 2 ? arguments[2] : "1";
-    alarm(count > 1 ? 3600 : 110);
+    alarm(deadline(count > 1 ? 3600 : 110));
     snprintf(root, sizeof root, "/tmp/npipe-hostile-%d", (int)getpid());
     struct np_handle *for_friend;
     CHECK_EQUAL(create("FRIEND", NP_TYPE_MESSAGE, 65536, &for_friend), NP_OK);

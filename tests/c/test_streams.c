@@ -233,6 +233,82 @@ static void a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took(void)
     close_pair(&pair);
 }
 
+static void what_is_put_back_keeps_its_order_and_its_ends(void)
+{
+    struct pair pair;
+    unsigned char data[64], buffer[64];
+    uint32_t count;
+    open_pair(&pair, 0, 65536);
+    fill(data, 0, 40);
+    CHECK_EQUAL(try_write(&pair.client, data + 20, 10), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, NULL, 0), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, data + 10, 10), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, data, 10), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, NULL, 0), NP_OK);
+    const uint32_t expected[] = {0, 20, 0, 10};
+    for (uint32_t i = 0, at = 0; i < 4; i++) {
+        CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+        CHECK_EQUAL(count, expected[i]);
+        compare(buffer, at, count);
+        at += count;
+    }
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_WOULD_WAIT);
+    close_pair(&pair);
+}
+
+/* Receives a message in pieces of `step`, as the binding does. */
+static uint32_t receive(struct np_handle *handle, unsigned char *buffer, uint32_t step)
+{
+    struct np_recv recv = {0};
+    uint32_t size, done = 0;
+    CHECK_EQUAL(np_recv_begin(handle, &recv, &size, &only_try), NP_OK);
+    while (done < size) {
+        done = done + step < size ? done + step : size;
+        CHECK_EQUAL(np_recv_more(handle, &recv, buffer, done, &only_try), NP_OK);
+    }
+    CHECK_EQUAL(np_recv_end(handle, &recv, buffer, true), NP_OK);
+    return size;
+}
+
+static void whole_messages_begin_with_what_was_put_back(void)
+{
+    struct pair pair;
+    unsigned char data[64], buffer[64];
+    struct np_poll_read poll = {0};
+    uint32_t size, count;
+    open_pair(&pair, NP_TYPE_MESSAGE, 65536);
+    fill(data, 0, 60);
+    CHECK_EQUAL(try_write(&pair.client, data + 40, 20), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, data + 30, 10), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, data + 15, 15), NP_OK);
+    CHECK_EQUAL(np_put_back(&pair.server, data, 15), NP_OK);
+    CHECK_EQUAL(np_recv_try(&pair.server, 100, &size), NP_WOULD_WAIT); /* the quick way leaves it to the other */
+    CHECK_EQUAL(receive(&pair.server, buffer, 4), 15);
+    compare(buffer, 0, 15);
+    CHECK_EQUAL(np_poll_read_begin(&pair.server, &poll, NULL, 0), NP_OK);
+    CHECK_EQUAL(np_poll_message(&pair.server, &poll, &size), NP_OK);
+    CHECK_EQUAL(size, 15);
+    CHECK_EQUAL(np_poll_message_more(&pair.server, &poll, buffer, 7), NP_OK);
+    /* Somebody puts back meanwhile: that comes first now. */
+    CHECK_EQUAL(np_put_back(&pair.server, data, 15), NP_OK);
+    CHECK_EQUAL(np_poll_message_more(&pair.server, &poll, buffer, 15), NP_RETRY);
+    CHECK_EQUAL(np_poll_message(&pair.server, &poll, &size), NP_OK);
+    CHECK_EQUAL(np_poll_message_more(&pair.server, &poll, buffer, 15), NP_OK);
+    CHECK_EQUAL(np_poll_message_take(&pair.server, &poll), NP_OK);
+    compare(buffer, 0, 15);
+    CHECK_EQUAL(np_poll_read_leave(&pair.server, &poll, buffer), NP_OK);
+    CHECK_EQUAL(np_read(&pair.server, buffer, 5, &count, &only_try), NP_MORE_DATA);
+    CHECK_EQUAL(np_rest_of_message(&pair.server), 10);
+    CHECK_EQUAL(np_read(&pair.server, buffer + 5, 59, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 10);
+    compare(buffer, 15, 15);
+    CHECK_EQUAL(receive(&pair.server, buffer, 64), 10);
+    compare(buffer, 30, 10);
+    CHECK_EQUAL(receive(&pair.server, buffer, 64), 20);
+    compare(buffer, 40, 20);
+    close_pair(&pair);
+}
+
 struct blocked {
     struct np_handle *handle;
     unsigned char buffer[256];
@@ -352,6 +428,8 @@ int main(void)
 {
     RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
+    RUN(what_is_put_back_keeps_its_order_and_its_ends);
+    RUN(whole_messages_begin_with_what_was_put_back);
     RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
     RUN(a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took);
     RUN(bytes_that_are_put_back_wake_whoever_waits_to_read);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "async.h"
+#include "back.h"
 #include "registry.h"
 #include "rx.h"
 #include "tx.h"
@@ -333,7 +334,9 @@ uint32_t np_rest_of_message(struct np_handle *handle)
     uint32_t rest = 0;
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    if (link && np_link_condition(link) != NP_PIPE_NOT_CONNECTED && !link->rx.first && link->rx.active &&
+    if (link && !link->rx.first && np_rx_has_back(link))
+        rest = np_back_begun(&link->rx) ? np_back_rest(&link->rx) : 0;
+    else if (link && np_link_condition(link) != NP_PIPE_NOT_CONNECTED && !link->rx.first && link->rx.active &&
         link->rx.delivered > 0 && np_rx_settle(link) == NP_OK && link->rx.delivered > 0)
         rest = np_rx_rest(&link->rx);
     pthread_mutex_unlock(&handle->rx_lock);

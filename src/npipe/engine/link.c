@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "back.h"
 #include "fds.h"
 
 /* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
@@ -277,7 +278,7 @@ void np_link_unref(struct np_link *link)
     else
         np_hang_up(link->socket);
     free(link->rx.stash);
-    free(link->rx.back);
+    np_back_free(&link->rx);
     free(link->unshared[0]);
     free(link->unshared[1]);
     free_link(link);

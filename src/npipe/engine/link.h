@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "wait.h"
 
+struct np_back;   /* back.h */
 struct np_op;     /* op.h */
 struct np_handle; /* handle.h */
 
@@ -37,10 +38,8 @@ struct np_rx {
      * a long message was streaming, a peek further than the ring). */
     uint8_t *stash;
     uint32_t stash_length, stash_begin;
-    /* What byte-mode reads took and could not deliver, to be read before the head entry (np_rx_put_back). It counts as consumed. */
-    uint8_t *back;
-    uint64_t back_length, back_begin;
-    bool back_empty; /* an empty message is before it */
+    struct np_back *back; /* what reads took and could not deliver, the next to be read (back.h) */
+    uint64_t backs;       /* so many there were */
     bool may_come_back; /* so nobody sleeps on the socket, where only the peer can wake him (np_will_put_back) */
     bool trimmed;    /* the peer has died, and `trim` is known: */
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
@@ -81,23 +80,23 @@ struct np_tx {
     uint64_t taken;
     uint64_t announced; /* payload of all live entries so far */
     uint64_t outside;   /* of this, what does not stand in the ring yet: of writes that are pending */
-    uint64_t kept;      /* memory that pending writes take which are nobody's any more (np_tx_detach) */
     uint64_t entries;   /* number of entries so far */
+    uint64_t last_put;  /* number of the last entry in the ring */
     uint64_t handed;    /* payload position up to which pending reads have been promised the data */
-    struct np_recent recent[NP_RECENT]; /* the last entries, for playing pending reads through */
     uint64_t next_recent;
     uint32_t n_recent;
     uint32_t quota;
     uint32_t next_sequence;
-    struct np_outstanding outstanding[NPL_DEFERRED];
     uint32_t first_outstanding, n_outstanding;
     struct np_op *first, *last; /* pending writes, in order */
     uint32_t attached;          /* of these, how many are somebody's who is told when they are done */
     struct np_op *flushes;
-    uint64_t last_put;  /* number of the last entry in the ring */
+    uint64_t kept;      /* memory that pending writes take which are nobody's any more (np_tx_detach) */
     uint32_t sleepers;  /* threads that wait for room or for a flush */
     uint32_t rewinds;
     struct np_spin spin, stream; /* until a pending write is over, until there is room for one */
+    struct np_recent recent[NP_RECENT]; /* the last entries, for playing pending reads through */
+    struct np_outstanding outstanding[NPL_DEFERRED];
 };
 
 /* Why a link needs a closer look; zero in ordinary use. */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "back.h"
 #include "io.h"
 #include "rx.h"
 #include "tx.h"
@@ -154,6 +155,8 @@ static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read,
     np_drive_ahead(handle, link, &read->op);
     if (link->rx.first != &read->op)
         return NP_WOULD_WAIT;
+    if (np_rx_has_back(link))
+        return np_rx_head(link, &read->entry, size); /* whatever has become of the pipe since */
     /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before it is begun one has to know. */
     if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred && link->rx.pulled == 0)
         np_link_look(link, false);
@@ -167,11 +170,7 @@ static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read,
         if (peer == NPL_END_OPEN)
             np_rx_trim(link);
     }
-    uint32_t code = np_rx_settle(link);
-    if (code == NP_OK) {
-        *size = np_rx_rest(&link->rx);
-        read->entry = link->rx.entry;
-    }
+    uint32_t code = np_rx_head(link, &read->entry, size);
     /* The condition was looked at before the ring, so an empty ring now stays empty. */
     return code == NP_WOULD_WAIT && condition != NP_OK ? NP_BROKEN_PIPE : code;
 }
@@ -195,7 +194,7 @@ static uint32_t copy_once(struct np_handle *handle, struct np_poll_read *read, u
         return np_code_of_end(link);
     uint32_t code = np_link_known(link);
     bool gone = code == NP_BROKEN_PIPE;
-    if (code == NP_OK || gone)
+    if (code == NP_OK || gone || read->entry & NP_ENTRY_BACK)
         code = np_rx_copy(link, &read->op, read->entry, buffer, upto);
     if (code == NP_WOULD_WAIT && gone) {
         np_rx_drop_incomplete(link);
@@ -224,10 +223,10 @@ uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *rea
     pthread_mutex_lock(&handle->rx_lock);
     if (!np_in_use(handle, link))
         code = np_code_of_end(link);
-    else if (!link->rx.active || link->rx.entry != read->entry)
+    else if (!np_rx_is_head(link, read->entry))
         code = NP_RETRY;
     else
-        code = np_rx_consume(link, read->op.count);
+        code = np_rx_consume(link, read->entry, read->op.count);
     read->op.count = 0; /* consumed, or of an entry that has gone */
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
@@ -242,7 +241,7 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
         return NP_OK;
     read->link = NULL;
     pthread_mutex_lock(&handle->rx_lock);
-    bool same = op->out || (link->rx.active && link->rx.entry == read->entry);
+    bool same = op->out || (!(read->entry & NP_ENTRY_BACK) && np_rx_is_head(link, read->entry));
     if (!op->done && op->count && same && np_in_use(handle, link) && !np_forked(link)) {
         op->out = buffer;
         if (!np_rx_give_back(link, op))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "async.h"
+#include "back.h"
 #include "io.h"
 #include "rx.h"
 #include "tx.h"
@@ -284,7 +285,7 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
     if (message_mode && (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED))
         kept = np_rx_give_back(link, op);
     else if (code == NP_INTERRUPTED && !np_cancelled(wait) && np_op_has_taken(op))
-        kept = np_rx_put_back(link, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
+        kept = np_back_put(&link->rx, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
     else if (!np_forked(link)) /* in a child this call is the parent's, which delivers it there */
         code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
     if (!kept)
@@ -330,7 +331,7 @@ uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size)
     uint32_t code = NP_OK;
     if (!link) {
         code = np_code_without_link(handle);
-    } else if (np_rx_put_back(link, data, size)) {
+    } else if (np_back_put(&link->rx, data, size)) {
         np_drive_ahead(handle, link, NULL);
         np_link_wake_own(link);
     } else {
@@ -400,13 +401,12 @@ void np_recv_leave(struct np_handle *handle)
 /* Like read_step, but only finds out how long the head message is. */
 static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
 {
+    if (np_rx_has_back(link))
+        return np_rx_head(link, &recv->entry, size); /* whatever has become of the pipe since */
     look_before_deferred(link);
     uint32_t condition = np_link_known(link);
-    if (condition == NP_PIPE_NOT_CONNECTED && recv->theirs && np_rx_settle(link) == NP_OK) {
-        *size = np_rx_rest(&link->rx);
-        recv->entry = link->rx.entry;
+    if (condition == NP_PIPE_NOT_CONNECTED && recv->theirs && np_rx_head(link, &recv->entry, size) == NP_OK)
         return NP_OK;
-    }
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
     if (condition == NP_BROKEN_PIPE) {
@@ -416,14 +416,9 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
         if (peer == NPL_END_OPEN)
             np_rx_trim(link);
     }
-    uint32_t code = np_rx_settle(link);
+    uint32_t code = np_rx_head(link, &recv->entry, size);
     if (code == NP_WOULD_WAIT && condition == NP_OK && found_dead(link))
         return settle_step(handle, link, recv, size);
-    if (code == NP_OK) {
-        *size = np_rx_rest(&link->rx);
-        recv->entry = link->rx.entry;
-        return NP_OK;
-    }
     if (code == NP_WOULD_WAIT && condition != NP_OK)
         return NP_BROKEN_PIPE;
     if (code == NP_WOULD_WAIT && !recv->reply && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
@@ -500,6 +495,8 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             code = waited;
         } else if (!np_in_use(handle, link)) {
             code = np_code_of_end(link);
+        } else if (recv->entry & NP_ENTRY_BACK) {
+            code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
         } else {
             code = np_link_known(link);
             bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->theirs;
@@ -531,10 +528,10 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     if (!link)
         return NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
-    if (np_in_use(handle, link) && link->rx.active && link->rx.entry == recv->entry) {
+    if (np_in_use(handle, link) && np_rx_is_head(link, recv->entry)) {
         if (consume)
-            code = np_rx_consume(link, recv->op.count);
-        else {
+            code = np_rx_consume(link, recv->entry, recv->op.count);
+        else if (!(recv->entry & NP_ENTRY_BACK)) {
             recv->op.out = buffer;
             if (!np_rx_give_back(link, &recv->op))
                 code = np_link_violated(link);

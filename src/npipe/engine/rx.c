@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "back.h"
+
 #define CHUNK 32768u /* a long entry's space is handed back in pieces, so that both sides copy at once */
 
 /* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever keeps to the
@@ -451,47 +453,6 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
     }
 }
 
-/* Bytes that were put back, before everything else. */
-static uint32_t read_back(struct np_rx *rx, struct np_op *op)
-{
-    if (rx->back_empty) {
-        rx->back_empty = false;
-        return finish_read(op, NP_OK);
-    }
-    uint32_t piece = smaller(op->size, rx->back_length);
-    if (piece)
-        memcpy(op->out, rx->back + rx->back_begin, piece);
-    op->count = piece;
-    rx->back_begin += piece;
-    rx->back_length -= piece;
-    if (rx->back_length == 0) {
-        free(rx->back);
-        rx->back = NULL;
-        rx->back_begin = 0;
-    }
-    return finish_read(op, NP_OK);
-}
-
-bool np_rx_put_back(struct np_link *link, const void *data, uint32_t size)
-{
-    struct np_rx *rx = &link->rx;
-    if (size == 0) {
-        rx->back_empty = true;
-        return true;
-    }
-    uint8_t *back = size <= SIZE_MAX - rx->back_length ? malloc((size_t)rx->back_length + size) : NULL;
-    if (!back)
-        return false;
-    memcpy(back, data, size);
-    if (rx->back_length)
-        memcpy(back + size, rx->back + rx->back_begin, (size_t)rx->back_length);
-    free(rx->back);
-    rx->back = back;
-    rx->back_begin = 0;
-    rx->back_length += size;
-    return true;
-}
-
 /* Takes bytes of one entry after the other. What it returns is read_bytes' business: it may have taken some and then have to wait,
  * or have met an error. */
 static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only)
@@ -557,12 +518,12 @@ static uint32_t read_bytes(struct np_link *link, struct np_op *op, bool try_only
 
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
 {
+    if (np_rx_has_back(link) && !np_op_has_taken(op)) {
+        np_back_read(&link->rx, op, message_mode);
+        return NP_OK;
+    }
     uint64_t consumed = link->rx.consumed;
-    uint32_t code;
-    if (np_rx_has_back(link) && !np_op_has_taken(op))
-        code = read_back(&link->rx, op);
-    else
-        code = message_mode ? read_message(link, op, try_only) : read_bytes(link, op, try_only);
+    uint32_t code = message_mode ? read_message(link, op, try_only) : read_bytes(link, op, try_only);
     /* What the header promises. */
     assert(code != NP_OK || op->done);
     assert(code == NP_OK || (code == NP_WOULD_WAIT && !try_only && !message_mode) ||
@@ -571,10 +532,40 @@ uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, b
     return code;
 }
 
+uint32_t np_rx_head(struct np_link *link, uint64_t *entry, uint32_t *size)
+{
+    struct np_rx *rx = &link->rx;
+    if (np_rx_has_back(link)) {
+        *entry = np_back_entry(rx);
+        *size = np_back_rest(rx);
+        return NP_OK;
+    }
+    uint32_t code = np_rx_settle(link);
+    if (code == NP_OK) {
+        *entry = rx->entry;
+        *size = np_rx_rest(rx);
+    }
+    return code;
+}
+
+bool np_rx_is_head(const struct np_link *link, uint64_t entry)
+{
+    if (entry & NP_ENTRY_BACK)
+        return np_rx_has_back(link) && np_back_entry(&link->rx) == entry;
+    return link->rx.active && link->rx.entry == entry;
+}
+
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto)
 {
     struct np_rx *rx = &link->rx;
     uint32_t futile = 0, rounds = 0;
+    if (entry & NP_ENTRY_BACK) {
+        if (!np_rx_is_head(link, entry) || upto > np_back_rest(rx))
+            return NP_RETRY;
+        np_back_copy(rx, op->count, buffer + op->count, upto - op->count);
+        op->count = upto;
+        return NP_OK;
+    }
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (rx->entry != entry)
@@ -604,9 +595,13 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
     }
 }
 
-uint32_t np_rx_consume(struct np_link *link, uint32_t size)
+uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
+    if (entry & NP_ENTRY_BACK) {
+        np_back_consume(rx, size);
+        return NP_OK;
+    }
     if (!claim(rx)) {
         uint32_t futile = 0;
         uint32_t code = nonsense(link, &futile);
@@ -805,13 +800,12 @@ static uint32_t peek_ring(struct np_link *link, void *buffer, uint32_t size, uin
 uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t *available, uint32_t *left)
 {
     struct np_rx *rx = &link->rx;
-    uint32_t back = smaller(size, rx->back_length);
-    if (rx->back_length == 0)
+    if (!np_rx_has_back(link))
         return peek_ring(link, buffer, size, available, left);
-    if (back)
-        memcpy(buffer, rx->back + rx->back_begin, back);
+    uint64_t more;
+    uint32_t back = np_back_peek(rx, buffer, size, &more);
     uint32_t count = peek_ring(link, back < size ? (uint8_t *)buffer + back : buffer, size - back, available, left);
-    *available = smaller(UINT32_MAX, (uint64_t)*available + rx->back_length);
+    *available = smaller(UINT32_MAX, *available + more);
     *left -= link->type == NP_TYPE_MESSAGE ? 0 : back; /* as Windows has it (SEMANTICS 7) */
     return back + count;
 }

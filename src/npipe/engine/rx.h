@@ -20,19 +20,19 @@ uint32_t np_rx_available(const struct np_rx *rx);
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
 /* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */
 bool np_rx_give_back(struct np_link *link, struct np_op *op);
-/* The same for bytes that a byte-mode read has consumed (`size` may be 0, for an empty message): they are the next to be read, before
- * those that were put back earlier. To the writer they stay consumed. False: no memory. */
-bool np_rx_put_back(struct np_link *link, const void *data, uint32_t size);
-/* Whether there are such. */
+/* Whether something was put back (back.h), which is read before everything else. */
 static inline bool np_rx_has_back(const struct np_link *link)
 {
-    return link->rx.back_length || link->rx.back_empty;
+    return link->rx.back != NULL;
 }
 
-/* For a whole message: copies bytes [op->count, upto) of the entry `entry` (rx->entry) without consuming them. NP_OK,
- * NP_WOULD_WAIT, NP_RETRY when that entry was withdrawn. Then consumes its first `size` bytes, all at once. */
+/* For a whole message: what comes next, and how long it is; NP_OK or what np_rx_settle says. Whether that still comes next. */
+uint32_t np_rx_head(struct np_link *link, uint64_t *entry, uint32_t *size);
+bool np_rx_is_head(const struct np_link *link, uint64_t entry);
+/* Copies bytes [op->count, upto) of it without consuming them. NP_OK, NP_WOULD_WAIT, NP_RETRY when it has gone. Then consumes its
+ * first `size` bytes, all at once. */
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto);
-uint32_t np_rx_consume(struct np_link *link, uint32_t size);
+uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size);
 
 /* The peer is gone: whatever entry is not wholly in the ring will never be. Returns whether there was one. */
 bool np_rx_drop_incomplete(struct np_link *link);
