@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "handle.h"
+#include "engine.h"
 
 #define QUOTA 65536
 

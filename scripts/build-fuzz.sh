@@ -16,5 +16,5 @@ mkdir -p "$folder"
 for name in ring rendezvous; do
     clang -std=gnu11 -D_GNU_SOURCE -DPEEK_PATIENCE_NS=0 -DSTREAM_PATIENCE_NS=0 -DWITHDRAW_PATIENCE_NS=0 -g -O1 \
         -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
-        -Isrc/npipe/engine -Isrc/npipe -Itests/c src/npipe/engine/*.c "tests/fuzz/fuzz_$name.c" -lpthread -o "$folder/fuzz_$name"
+        -Isrc/npipe/engine -Isrc/npipe -Itests/c src/npipe/engine/*/*.c "tests/fuzz/fuzz_$name.c" -lpthread -o "$folder/fuzz_$name"
 done

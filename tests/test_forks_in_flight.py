@@ -544,7 +544,7 @@ def test_every_descriptor_of_the_engine_is_made_and_closed_where_a_fork_can_see_
     )
     made = re.compile(r"np_fd_made\((?:\w+)\(")
     wrong = []
-    for source in sorted(SOURCES.glob("*.c")):
+    for source in sorted(SOURCES.rglob("*.c")):
         if source.name == "fds.c":
             continue
         for number, line in enumerate(source.read_text().splitlines(), 1):

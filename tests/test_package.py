@@ -19,8 +19,9 @@ def test_every_python_file_is_listed_in_the_build() -> None:
 
 
 def test_every_c_file_of_the_engine_is_listed_in_the_build() -> None:
-    listed = set(re.findall(r"engine/(\w+\.c)'", (ROOT / "meson.build").read_text(encoding="utf-8")))
-    assert listed == {path.name for path in (PACKAGE / "engine").glob("*.c")}
+    listed = set(re.findall(r"engine/(\w+/\w+\.c)'", (ROOT / "meson.build").read_text(encoding="utf-8")))
+    engine = PACKAGE / "engine"
+    assert listed == {path.relative_to(engine).as_posix() for path in engine.rglob("*.c")}
 
 
 def test_the_core_has_no_dependencies_and_the_extras_exist() -> None:

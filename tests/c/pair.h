@@ -4,12 +4,11 @@
 
 #include <sys/socket.h>
 
-#include "async.h"
+#include "base/fds.h"
 #include "check.h"
-#include "fds.h"
-#include "handle.h"
-#include "rx.h"
-#include "tx.h"
+#include "engine.h"
+#include "ring/rx.h"
+#include "ring/tx.h"
 
 struct pair {
     struct np_handle server, client;

@@ -1,8 +1,9 @@
 /* Overlapped operations within one process: driven by waits, by other calls and by the native thread, cancelled and closed
  * upon. For the thread sanitizer too. */
-#include "async.h"
 #include "pair.h"
-#include "registry.h"
+#include "pipe/owner.h"
+#include "pipe/remembered.h"
+#include "pipe/sweep.h"
 
 static char root[64];
 

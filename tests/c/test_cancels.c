@@ -1,5 +1,5 @@
 /* CancelSynchronousIo against the end of the call that it has found: white box, so that each can come in between the other's steps. */
-#include "objects.c"
+#include "handle/objects.c"
 
 #include "check.h"
 

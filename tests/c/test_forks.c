@@ -7,10 +7,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "fds.h"
+#include "base/fds.h"
+#include "base/socket.h"
 #include "pair.h"
-#include "poll.h"
-#include "registry.h"
+#include "pipe/owner.h"
+#include "pipe/remembered.h"
+#include "pipe/sweep.h"
 
 static char root[64];
 

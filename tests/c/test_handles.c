@@ -2,7 +2,9 @@
 #include <dirent.h>
 
 #include "pair.h"
-#include "registry.h"
+#include "pipe/owner.h"
+#include "pipe/remembered.h"
+#include "pipe/sweep.h"
 
 static char root[64];
 

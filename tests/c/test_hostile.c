@@ -1,9 +1,8 @@
 /* A peer that keeps this end busy on purpose: every call ends, with an error or by its time, and the link with it. */
 #include <sys/mman.h>
 
-#include "async.h"
+#include "base/socket.h"
 #include "pair.h"
-#include "poll.h"
 
 /* ---- An attacker in a thread of its own, which does one thing over and over until it is told to stop */
 

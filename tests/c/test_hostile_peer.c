@@ -13,9 +13,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "async.h"
+#include "base/socket.h"
 #include "pair.h"
-#include "poll.h"
 
 enum { WORKERS = 2, ENEMIES = 2, /* of each kind: an enemy that is a server has its own worker */
         CALL_MS = 5, SLACK_MS = 10000, BURST = 24, OPS_PER_LINK = 300, MUTATIONS_PER_LINK = 3000 };

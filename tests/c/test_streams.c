@@ -2,10 +2,8 @@
  * for and whatever ended it. For the thread sanitizer too. */
 #include <sched.h>
 
-#include "async.h"
-#include "io.h"
+#include "handle/step.h"
 #include "pair.h"
-#include "poll.h"
 
 #define ROOM 400000u
 

@@ -1,5 +1,7 @@
 /* What a process believes of its neighbours: white box and with a clock of its own, for neighbours cannot be had on demand. */
-#include "platform.h"
+#include "base/identity.h"
+#include "base/platform.h"
+#include "base/socket.h"
 
 static int64_t the_time = INT64_C(1000000000000);
 
@@ -9,7 +11,7 @@ static int64_t test_now(void)
 }
 
 #define np_now test_now
-#include "wait.c"
+#include "base/wait.c"
 
 #include "check.h"
 

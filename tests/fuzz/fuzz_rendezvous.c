@@ -4,10 +4,11 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "async.h"
-#include "fds.h"
+#include "base/fds.h"
 #include "pair.h"
-#include "registry.h"
+#include "pipe/owner.h"
+#include "pipe/remembered.h"
+#include "pipe/sweep.h"
 
 int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

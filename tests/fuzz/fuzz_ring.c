@@ -3,9 +3,7 @@
  * Built with the patience of waits set to nothing (scripts/build-fuzz.sh), so that an input says what happens, and not the clock. */
 #include <sys/mman.h>
 
-#include "async.h"
 #include "pair.h"
-#include "poll.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

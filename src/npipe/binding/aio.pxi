@@ -2,12 +2,12 @@
 
 cimport cython
 
-cdef extern from "engine/wire.h" nogil:
+cdef extern from "pipe/messages.h" nogil:
     cdef enum npw_kind:
         NPW_OPEN
         NPW_WAIT
 
-cdef extern from "engine/poll.h" nogil:
+cdef extern from "engine.h" nogil:
     struct np_link:
         pass
     struct np_poll_op "np_op":

@@ -18,13 +18,13 @@ cdef extern from "sys/types.h":
     ctypedef unsigned int uid_t
     ctypedef unsigned int gid_t
 
-cdef extern from "engine/platform.h" nogil:
+cdef extern from "engine.h" nogil:
     const int64_t NP_FOREVER
     const int64_t NP_TRY
     int64_t np_now()
     bint np_on_first_thread()
 
-cdef extern from "engine/codes.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         NP_OK
         NP_FILE_NOT_FOUND
@@ -44,7 +44,7 @@ cdef extern from "engine/codes.h" nogil:
         NP_TYPE_MESSAGE
         NP_UNLIMITED_INSTANCES
 
-cdef extern from "engine/wait.h" nogil:
+cdef extern from "engine.h" nogil:
     struct np_wait:
         int64_t deadline
         int (*interrupted)(void *) noexcept nogil
@@ -53,11 +53,11 @@ cdef extern from "engine/wait.h" nogil:
     struct np_breakable:
         pass
 
-cdef extern from "engine/op.h" nogil:
+cdef extern from "engine.h" nogil:
     struct np_op:
         uint32_t count
 
-cdef extern from "engine/handle.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         NP_WHY_SIZE
         NP_CLOSED
@@ -144,11 +144,11 @@ cdef extern from "engine/handle.h" nogil:
     bint np_has_read(np_handle *)
     bint np_is_disconnected(np_handle *)
 
-cdef extern from "engine/wire.h" nogil:
+cdef extern from "pipe/messages.h" nogil:
     struct npw_answer:
         uint32_t type, direction, max_instances, instances, owner_pid, name_size
 
-cdef extern from "engine/registry.h" nogil:
+cdef extern from "engine.h" nogil:
     struct np_listing:
         npw_answer answer
         uid_t uid

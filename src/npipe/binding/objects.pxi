@@ -19,7 +19,7 @@ cdef extern from "Python.h":
     struct _PyType "_typeobject":
         const char *tp_name
 
-cdef extern from "engine/objects.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         NP_OBJECT_EVENT
         NP_OBJECT_SEMAPHORE

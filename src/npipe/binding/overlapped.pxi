@@ -17,7 +17,7 @@ cdef extern from "sys/socket.h" nogil:
         int ss_family
     int getsockname(int, sockaddr *, socklen_t *)
 
-cdef extern from "engine/async.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         NP_ASYNC_READ
         NP_ASYNC_WRITE
@@ -58,7 +58,7 @@ cdef extern from "engine/async.h" nogil:
     np_async *np_async_reap()
     bint np_async_any_finished()
 
-cdef extern from "engine/codes.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         NP_IO_PENDING
         NP_IO_COMPLETION

@@ -1,17 +1,17 @@
 # Named pipes, files and the calls on them that npipe.win32 is made of.
 
-cdef extern from "engine/gate.h" nogil:
+cdef extern from "base/call_lock.h" nogil:
     struct np_gate:
         pass
     bint np_gate_try(np_gate *)
     uint32_t np_gate_enter(np_gate *, const np_wait *)
     void np_gate_leave(np_gate *)
 
-cdef extern from "engine/handle.h" nogil:
+cdef extern from "engine.h" nogil:
     void np_handle_cancel_blocked(np_handle *)
     uint32_t np_impersonate(np_handle *)
 
-cdef extern from "engine/platform.h" nogil:
+cdef extern from "engine.h" nogil:
     struct np_credentials:
         uid_t uid
         gid_t gid

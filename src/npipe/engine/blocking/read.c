@@ -1,0 +1,495 @@
+#include "blocking/read.h"
+
+#include <string.h>
+
+#include "base/codes.h"
+#include "base/platform.h"
+#include "base/socket.h"
+#include "base/wait.h"
+#include "ring/back.h"
+#include "ring/link.h"
+#include "ring/op.h"
+#include "ring/rx.h"
+#include "ring/segment.h"
+#include "handle/handle.h"
+#include "handle/step.h"
+#include "overlapped/drive.h"
+
+#ifndef STREAM_PATIENCE_NS /* the fuzzers have none */
+#define STREAM_PATIENCE_NS 100000000 /* for the rest of an entry that a writer is still streaming */
+#endif
+
+/* ---- Reading */
+
+struct read_awaited {
+    const struct np_link *link;
+    uint64_t tail;
+    uint32_t rewinds;
+    const uint8_t *next; /* where the next entry will begin */
+};
+
+static struct read_awaited what_reads_await(const struct np_link *link)
+{
+    return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
+}
+
+/* A stream's next entries are let come together. An answer is never late for it, as nothing has been read since the question; and
+ * an entry that comes alone is late only if it comes within that time. */
+#define STREAM_ENTRIES 16
+#define STREAM_NS 500
+static int64_t head_start(const struct np_link *link)
+{
+    return atomic_load_explicit(&link->rx.streak, memory_order_relaxed) >= STREAM_ENTRIES ? STREAM_NS : 0;
+}
+
+static bool read_ready(const void *what)
+{
+    const struct read_awaited *awaited = what;
+    np_rx_fetch(awaited->next);
+    return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
+}
+
+/* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
+static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait)
+{
+    if (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0)
+        atomic_fetch_sub_explicit(&link->rx.by_socket, 1, memory_order_relaxed);
+    bool for_ever = wait->deadline == NP_FOREVER; /* then one system call does both */
+    uint32_t code = for_ever ? np_socket_await_poke(link->socket) : np_socket_wait(link->socket, wait->deadline);
+    if (code == NP_INTERRUPTED)
+        return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
+    bool ended = code == NP_BROKEN_PIPE || (!for_ever && code == NP_OK && !np_link_drain_socket(link));
+    if (ended && !(atomic_load_explicit(&link->alert, memory_order_acquire) & ~(uint32_t)NP_ALERT_UNWATCHED))
+        np_link_look(link, true); /* it was not this process that shut it down */
+    return code == NP_SEM_TIMEOUT ? code : NP_OK;
+}
+
+/* Whether this process has found out, or the peer has, that neighbours want the processors. */
+static bool is_crowded(struct np_link *link)
+{
+    int64_t until = atomic_load_explicit(&link->rx.crowded, memory_order_relaxed);
+    if (until && np_now() >= until)
+        atomic_store_explicit(&link->rx.crowded, until = 0, memory_order_relaxed);
+    return until || np_crowded();
+}
+
+/* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
+static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, bool *asked,
+                             const struct np_wait *wait)
+{
+    struct read_awaited awaited = what_reads_await(link);
+    bool in_turn = link->rx.first == op;
+    /* The rest of an entry comes at another pace than the next entry. */
+    struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
+    int64_t behind = link->rx.active ? 0 : head_start(link);
+    /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
+    uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
+    uint32_t code = NP_OK;
+    /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
+     * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
+    bool crowded = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back && !wait->cancel &&
+                   is_crowded(link);
+    bool by_socket = crowded || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
+    np_unlock_moved(handle, &handle->rx_lock);
+    if (!by_socket)
+        by_socket = !np_handle_watch(handle, link) && in_turn;
+    bool ready = in_turn && (crowded     ? read_ready(&awaited)
+                             : by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
+                                       : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
+    if (!ready) {
+        if (!*asked) {
+            *asked = true; /* a signal that came while we were spinning has no other way to be heard */
+            if (wait->interrupted && wait->interrupted(wait->context))
+                code = NP_INTERRUPTED;
+        }
+        pthread_mutex_lock(&handle->rx_lock);
+        if (code != NP_OK || np_forked(link))
+            return code;
+        np_rx_post(link);
+        if (by_socket)
+            link->rx.on_socket = true;
+        np_unlock_moved(handle, &handle->rx_lock);
+        uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
+        atomic_fetch_or_explicit(&link->sleep->flags, crowded && np_crowded() ? how | NPL_CROWDED : how, memory_order_relaxed);
+        /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!(in_turn && read_ready(&awaited)))
+            code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
+    }
+    pthread_mutex_lock(&handle->rx_lock);
+    if (by_socket)
+        link->rx.on_socket = false;
+    return code;
+}
+
+/* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
+static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
+{
+    bool asked = false, theirs = false;
+    uint32_t code, turns = 0;
+    np_link_ref(link);
+    if (!op->queued)
+        np_queue_append(&link->rx.first, &link->rx.last, op);
+    /* A step comes first: the try that sent us here leaves alone what it cannot finish at once. */
+    for (uint32_t waited = NP_OK;; waited = np_restless(&turns, wait_to_read(handle, link, op, &asked, wait), wait)) {
+        if (waited == NP_INTERRUPTED) {
+            code = waited; /* what may have come meanwhile stays for the next read */
+            break;
+        }
+        if (!np_in_use(handle, link)) {
+            code = np_code_of_end(link);
+            break;
+        }
+        np_drive_ahead(handle, link, op);
+        code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
+                                    : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
+        /* What came while this read was pending was its at once: a DisconnectNamedPipe behind it takes nothing back. */
+        if (code == NP_PIPE_NOT_CONNECTED && theirs && link->rx.first == op && np_rx_read(link, op, message_mode, false) == NP_OK)
+            code = NP_OK;
+        theirs = op->pended;
+        if (code == NP_BROKEN_PIPE && link->rx.first != op)
+            code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT)
+            break;
+    }
+    return code;
+}
+
+static void end_pended_read(struct np_link *link, struct np_op *op)
+{
+    np_rx_leave(link, op);
+    np_link_unref(link);
+}
+
+/* What is there is read without waiting, but of a long entry the rest has to come through the ring first. */
+static int64_t patient(const struct np_link *link, int64_t deadline, bool nowait)
+{
+    int64_t patience = np_now() + STREAM_PATIENCE_NS;
+    if (nowait)
+        return deadline < patience ? deadline : patience;
+    return link->rx.active && deadline < patience ? patience : deadline;
+}
+
+static uint32_t read_with(struct np_handle *handle, struct np_op *op, const struct np_wait *wait)
+{
+    struct np_link *link = handle->link;
+    if (!link)
+        return np_code_without_link(handle);
+    bool message_mode = np_message_mode_of(handle);
+    uint32_t code = NP_WOULD_WAIT;
+    np_drive_ahead(handle, link, op);
+    if (!link->rx.first)
+        code = np_read_step(handle, link, op, message_mode, true);
+    if (code != NP_WOULD_WAIT || wait->deadline == NP_TRY)
+        return code;
+    struct np_wait limited = *wait;
+    bool nowait = atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT;
+    if (nowait && link->rx.first)
+        return NP_NO_DATA; /* others wait already: nothing is there */
+    limited.deadline = patient(link, wait->deadline, nowait);
+    /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
+    op->pended = !link->rx.active;
+    code = pend_read(handle, link, op, message_mode, &limited);
+    bool kept = true;
+    if (message_mode && (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED))
+        kept = np_rx_give_back(link, op);
+    else if (code == NP_INTERRUPTED && !np_cancelled(wait) && np_op_has_taken(op))
+        kept = np_back_put(&link->rx, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
+    else if (!np_forked(link)) /* in a child this call is the parent's, which delivers it there */
+        code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
+    if (!kept)
+        code = np_link_violated(link); /* no memory to keep what was taken: the pipe cannot go on */
+    np_rx_leave(link, op);
+    if (np_rx_has_back(link) && np_in_use(handle, link))
+        np_drive_ahead(handle, link, NULL); /* an overlapped read has its turn, and nothing of the ring tells it */
+    np_link_unref(link);
+    return code;
+}
+
+uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait)
+{
+    *count = 0;
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    struct np_op op = {.out = buffer, .size = size};
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = read_with(handle, &op, wait);
+    np_unlock_moved(handle, &handle->rx_lock);
+    if (code != NP_OK)
+        return code;
+    *count = op.count;
+    return op.code;
+}
+
+void np_will_put_back(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (link) {
+        /* Who sleeps on the socket already is before us, and has left it when a read of ours takes anything. */
+        link->rx.may_come_back = true;
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_OK;
+    if (!link) {
+        code = np_code_without_link(handle);
+    } else if (np_back_put(&link->rx, data, size)) {
+        np_drive_ahead(handle, link, NULL);
+        np_link_wake_own(link);
+    } else {
+        code = np_link_violated(link); /* no memory to keep it: the pipe cannot go on */
+    }
+    np_unlock_moved(handle, &handle->rx_lock);
+    return code;
+}
+
+/* ---- Whole messages */
+
+bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    struct read_awaited awaited = {0};
+    bool idle = link && np_link_quiet(link) && !link->rx.first && np_rx_settle(link) == NP_WOULD_WAIT &&
+                atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
+    *was_idle = idle;
+    if (idle) {
+        awaited = what_reads_await(link);
+        np_link_ref(link);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (!idle)
+        return false;
+    bool ready = !is_crowded(link) && np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
+    np_link_unref(link);
+    return ready;
+}
+
+uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size)
+{
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_WOULD_WAIT;
+    if (link && np_link_quiet(link) && !link->rx.first) {
+        code = np_rx_settle(link);
+        if (code == NP_OK && (link->rx.deferred || link->rx.stash_length || np_rx_has_back(link)))
+            code = NP_WOULD_WAIT; /* the long way handles these */
+        if (code == NP_OK) {
+            *size = np_rx_rest(&link->rx);
+            if (*size <= limit)
+                return NP_OK;
+            code = NP_MORE_DATA;
+        }
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+void np_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
+{
+    struct np_op op = {.out = buffer, .size = size};
+    /* A plain entry stands in the ring in full, so this cannot fail. */
+    np_rx_read(handle->link, &op, true, true);
+    np_unlock_moved(handle, &handle->rx_lock);
+}
+
+void np_recv_leave(struct np_handle *handle)
+{
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+/* Like read_step, but only finds out how long the head message is. */
+static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
+{
+    if (np_rx_has_back(link))
+        return np_rx_head(link, &recv->entry, size); /* whatever has become of the pipe since */
+    np_look_before_deferred(link);
+    uint32_t condition = np_link_known(link);
+    if (condition == NP_PIPE_NOT_CONNECTED && recv->theirs && np_rx_head(link, &recv->entry, size) == NP_OK)
+        return NP_OK;
+    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
+        return condition;
+    if (condition == NP_BROKEN_PIPE) {
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (peer == NPL_END_ABORTED)
+            return NP_BROKEN_PIPE;
+        if (peer == NPL_END_OPEN)
+            np_rx_trim(link);
+    }
+    uint32_t code = np_rx_head(link, &recv->entry, size);
+    if (code == NP_WOULD_WAIT && condition == NP_OK && np_found_dead(link))
+        return settle_step(handle, link, recv, size);
+    if (code == NP_WOULD_WAIT && condition != NP_OK)
+        return NP_BROKEN_PIPE;
+    if (code == NP_WOULD_WAIT && !recv->reply && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+        return NP_NO_DATA;
+    return code;
+}
+
+/* The end of a call that waited in vain: out of the queue, the lock released. */
+static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32_t code)
+{
+    end_pended_read(recv->link, &recv->op);
+    recv->link = NULL;
+    np_unlock_moved(handle, &handle->rx_lock);
+    return code;
+}
+
+uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
+{
+    bool reply = recv->reply, theirs = recv->theirs;
+    memset(recv, 0, sizeof *recv);
+    recv->reply = reply;
+    recv->theirs = theirs || reply;
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (!link) {
+        pthread_mutex_unlock(&handle->rx_lock);
+        return np_code_without_link(handle);
+    }
+    recv->op.size = UINT32_MAX; /* it takes a message of any length */
+    recv->op.pended = true;
+    recv->link = link;
+    np_link_ref(link);
+    np_queue_append(&link->rx.first, &link->rx.last, &recv->op);
+    bool asked = false;
+    uint32_t waited = NP_OK, turns = 0;
+    for (;;) {
+        uint32_t code;
+        if (waited == NP_INTERRUPTED)
+            return recv_fail(handle, recv, waited);
+        if (!np_in_use(handle, link))
+            return recv_fail(handle, recv, np_code_of_end(link));
+        code = NP_WOULD_WAIT;
+        np_drive_ahead(handle, link, &recv->op);
+        if (link->rx.first == &recv->op)
+            code = settle_step(handle, link, recv, size);
+        else if (!np_link_quiet(link) && np_link_condition(link) != NP_BROKEN_PIPE)
+            code = np_link_condition(link);
+        if (code == NP_OK)
+            break;
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT)
+            return recv_fail(handle, recv, code);
+        recv->theirs = true;
+        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
+    }
+    np_unlock_moved(handle, &handle->rx_lock);
+    return NP_OK;
+}
+
+uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto, const struct np_wait *wait)
+{
+    struct np_link *link = recv->link;
+    bool asked = true;
+    uint32_t waited = NP_OK, turns = 0;
+    struct np_wait limited = *wait;
+    pthread_mutex_lock(&handle->rx_lock);
+    limited.deadline = patient(link, wait->deadline, false);
+    for (;;) {
+        uint32_t code = NP_OK;
+        if (waited == NP_INTERRUPTED) {
+            code = waited;
+        } else if (!np_in_use(handle, link)) {
+            code = np_code_of_end(link);
+        } else if (recv->entry & NP_ENTRY_BACK) {
+            code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
+        } else {
+            code = np_link_known(link);
+            bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->theirs;
+            if (code == NP_OK || gone || taken)
+                code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
+            if (code == NP_WOULD_WAIT && taken)
+                code = NP_PIPE_NOT_CONNECTED;
+            if (code == NP_WOULD_WAIT && gone) {
+                np_rx_drop_incomplete(link);
+                code = NP_RETRY; /* np_recv_begin says what is left */
+            }
+        }
+        if (code == NP_WOULD_WAIT && waited != NP_OK)
+            code = waited;
+        if (code != NP_WOULD_WAIT) {
+            if (code == NP_RETRY)
+                recv->op.count = 0;
+            pthread_mutex_unlock(&handle->rx_lock);
+            return code;
+        }
+        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, &limited), &limited);
+    }
+}
+
+uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffer, bool consume)
+{
+    struct np_link *link = recv->link;
+    uint32_t code = NP_OK;
+    if (!link)
+        return NP_OK;
+    pthread_mutex_lock(&handle->rx_lock);
+    if (np_in_use(handle, link) && np_rx_is_head(link, recv->entry)) {
+        if (consume)
+            code = np_rx_consume(link, recv->entry, recv->op.count);
+        else if (!(recv->entry & NP_ENTRY_BACK)) {
+            recv->op.out = buffer;
+            if (!np_rx_give_back(link, &recv->op))
+                code = np_link_violated(link);
+        }
+    } else if (consume) {
+        code = np_in_use(handle, link) ? NP_RETRY : np_code_of_end(link);
+    }
+    end_pended_read(link, &recv->op);
+    recv->link = NULL;
+    np_unlock_moved(handle, &handle->rx_lock);
+    return code;
+}
+
+/* ---- Peeking */
+
+uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available, uint32_t *left)
+{
+    *count = *available = *left = 0;
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code;
+    if (!link) {
+        code = np_code_without_link(handle);
+        if (handle->server && code != NP_INVALID_HANDLE)
+            code = NP_BAD_PIPE;
+    } else {
+        np_drive_ahead(handle, link, NULL);
+        code = np_link_check(link);
+        bool broken = code == NP_BROKEN_PIPE;
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (broken && peer != NPL_END_ABORTED) {
+            if (peer == NPL_END_OPEN)
+                np_rx_trim(link);
+            if (np_rx_settle(link) == NP_OK) {
+                np_rx_drop_incomplete(link);
+                code = np_rx_settle(link) == NP_OK ? NP_OK : NP_BROKEN_PIPE;
+            }
+        }
+        if (broken && np_rx_has_back(link))
+            code = NP_OK;
+        if (code == NP_OK && !link->rx.first)
+            *count = np_rx_peek(link, buffer, size, available, left);
+        if (code == NP_OK && atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_BROKEN)
+            code = NP_INVALID_DATA;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}

@@ -1,0 +1,66 @@
+#include "pipe/answer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/codes.h"
+#include "base/platform.h"
+#include "pipe/directory.h"
+#include "pipe/messages.h"
+
+uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
+{
+    if (got == -EAGAIN || got == -EINTR)
+        return NP_WOULD_WAIT;
+    if (got == -EMFILE)
+        return NP_TOO_MANY_OPEN_FILES;
+    if (got == -EMSGSIZE)
+        got = sizeof *answer + 1; /* longer than ours: its beginning is here */
+    if (got >= (ssize_t)(2 * sizeof(uint32_t)) && answer->magic == NPW_MAGIC && answer->version != NPW_VERSION) {
+        np_say(why, "the server speaks version %u of npipe's protocol, this process version %u", answer->version, NPW_VERSION);
+        return NP_REVISION_MISMATCH;
+    }
+    if (got <= 0)
+        return NP_RETRY;
+    /* The engine's own words are not his to say: they would be taken for ours. */
+    if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT || answer->code == NP_INTERRUPTED) {
+        np_say(why, "the server's answer makes no sense");
+        return NP_INVALID_DATA;
+    }
+    return answer->code;
+}
+
+int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline)
+{
+    int64_t goodwill = began + NP_GOODWILL_NS;
+    if (!waits)
+        return deadline != NP_TRY && deadline < goodwill ? deadline : goodwill;
+    if (use_default || (wait_named && deadline <= began))
+        return goodwill;
+    int64_t least = began + NP_LEAST_ANSWER_NS;
+    return wait_named && deadline < least ? least : deadline;
+}
+
+int64_t np_share_of_time(int64_t due, uint32_t others)
+{
+    int64_t now = np_now();
+    if (others == 0 || due <= now)
+        return due;
+    return now + (due - now > NP_GOODWILL_NS ? NP_GOODWILL_NS / 4 : (due - now) / (others + 1));
+}
+
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why)
+{
+    if (code != NP_SEM_TIMEOUT || told)
+        return code;
+    np_say(why, "the pipe's server does not answer: its process is stopped, or very busy");
+    return waits ? code : NP_PIPE_BUSY;
+}
+
+void np_say_reason(const struct npw_answer *answer, char *why)
+{
+    if (answer->reason > 0 && answer->reason < 4096)
+        np_say(why, "the server cannot make the connection's memory: %s", strerror((int)answer->reason));
+    else
+        np_say(why, "the server cannot hold any more requests");
+}

@@ -1,0 +1,37 @@
+/* Closing an end, and what goes with the last instance of a pipe. */
+#ifndef NPIPE_PIPE_CLOSE_H
+#define NPIPE_PIPE_CLOSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct np_handle;
+struct np_pipe;
+struct npf_page;
+struct npf_slot;
+
+/* Ends everything on the handle. With `discard` the peer loses what it has not read yet. If it was the pipe's last instance here, the
+ * pipe has gone for everybody when this returns; its folder too, unless another process has that locked for 100 ms and more: then the
+ * native thread removes it when that is over. */
+void np_close(struct np_handle *handle, bool discard);
+/* The same without these 100 ms, for whoever must not wait. */
+void np_let_go(struct np_handle *handle);
+
+/* This process has no instance of the pipe any more: nobody finds its socket, who has found it is told, and its place in the page is
+ * free. Needs neither the folder's lock nor ours. */
+void np_pipe_vacate(struct np_pipe *pipe);
+
+void np_pipe_free(struct np_pipe *pipe);
+
+struct npf_slot *np_slot_find_free(struct npf_page *page);
+
+void np_pipe_put(struct np_pipe *pipe);
+
+/* The rest of it, with the folder's lock. */
+void np_pipe_end_locked(struct np_pipe *pipe);
+
+void np_handle_unregister(struct np_handle *handle);
+
+void np_handle_end_link(struct np_handle *handle, bool discard);
+
+#endif

@@ -1,0 +1,645 @@
+#include "pipe/owner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/codes.h"
+#include "base/fds.h"
+#include "base/identity.h"
+#include "base/platform.h"
+#include "base/socket.h"
+#include "process/process.h"
+#include "ring/link.h"
+#include "ring/segment_cache.h"
+#include "handle/handle.h"
+#include "pipe/directory.h"
+#include "pipe/instances.h"
+#include "pipe/messages.h"
+
+#define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
+#define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
+#define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected, */
+#define LONGEST_PATIENCE_NS 100000 /* and so long at most: then the others who were let go on have had their turn */
+#define ACCEPTS_AT_ONCE 64
+/* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that are held. */
+#define MOST_SILENT 256
+#define MOST_HELD 128     /* of one other user's, and */
+#define MOST_HELD_ALL 512 /* of all others' */
+/* Or of the descriptors that this process may have, these parts, as the limit stands when somebody comes. */
+#define SILENT_PART 8
+#define HELD_PART 8
+#define HELD_ALL_PART 4
+#define HELD_OWN_PART 2 /* with this user's own and root's, who could do worse: the rest is for connections */
+
+static uint32_t at_most(uint32_t most, uint32_t part)
+{
+    uint64_t share = np_descriptor_limit() / part;
+    return share < 1 ? 1 : share < most ? (uint32_t)share : most;
+}
+
+/* Whose the pipe is was settled when it was made: the thread that answers may be anybody just now. */
+static bool is_owner(const struct np_pipe *pipe, const struct np_credentials *who)
+{
+    return who->uid == 0 || np_is_user(who->uid, pipe->owner);
+}
+
+static bool permitted(const struct np_pipe *pipe, const struct np_credentials *who)
+{
+    const struct np_access_rule *rule = &pipe->rule;
+    if (rule->everyone || is_owner(pipe, who))
+        return true;
+    for (uint32_t i = 0; i < rule->n_uids; i++)
+        if (np_is_user(rule->uids[i], who->uid))
+            return true;
+    for (uint32_t i = 0; i < rule->n_gids; i++) {
+        bool member = rule->gids[i] == who->gid;
+        for (uint32_t k = 0; k < who->n_groups; k++)
+            member = member || rule->gids[i] == who->groups[k];
+        if (member && !np_is_no_group(rule->gids[i]))
+            return true;
+    }
+    return false;
+}
+
+uint32_t np_pipe_instances(const struct np_pipe *pipe)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        if (atomic_load_explicit(&slot->id, memory_order_acquire))
+            count += atomic_load_explicit(&slot->instances, memory_order_relaxed);
+    }
+    return count;
+}
+
+uint32_t np_pipe_living_instances(const struct np_pipe *pipe)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        if (id && (slot == pipe->slot || !np_socket_is_dead(pipe->files.dirfd, name)))
+            count += atomic_load_explicit(&slot->instances, memory_order_relaxed);
+    }
+    return count;
+}
+
+static bool others_listen(const struct np_pipe *pipe)
+{
+    /* Full fence, with its twin in np_pipe_nudge: between our waiter and this look at the others, of whom one may have just come. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        const struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        if (slot == pipe->slot || id == 0 || atomic_load_explicit(&slot->listening, memory_order_seq_cst) == 0)
+            continue;
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        if (!np_socket_is_dead(pipe->files.dirfd, name)) /* the dead leave their slots as they were */
+            return true;
+    }
+    return false;
+}
+
+static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
+{
+    const struct np_pipe *pipe = visitor->pipe;
+    struct npw_answer message = {
+        .magic = NPW_MAGIC,
+        .version = NPW_VERSION,
+        .kind = visitor->kind,
+        .code = code,
+        .default_timeout_ms = pipe->default_timeout_ms,
+        .type = pipe->type,
+        .direction = pipe->direction,
+        .max_instances = pipe->max_instances,
+        .instances = np_pipe_instances(pipe),
+        .owner_pid = np_process.pid,
+        .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : code == NP_NO_SYSTEM_RESOURCES ? (uint32_t)visitor->reason : 0,
+    };
+    return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
+}
+
+static void answer_query(struct np_visitor *visitor)
+{
+    const struct np_pipe *pipe = visitor->pipe;
+    struct {
+        struct npw_answer answer;
+        char name[NPW_NAME_SIZE];
+    } message = {
+        .answer =
+            {
+                .magic = NPW_MAGIC,
+                .version = NPW_VERSION,
+                .kind = NPW_QUERY,
+                .queried_id = pipe->files.page->id,
+                .type = pipe->type,
+                .direction = pipe->direction,
+                .max_instances = pipe->max_instances,
+                .instances = np_pipe_living_instances(pipe),
+                .owner_pid = np_process.pid,
+                .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
+                .name_size = pipe->files.page->name_size,
+            },
+    };
+    if (message.answer.name_size > NPW_NAME_SIZE)
+        message.answer.name_size = NPW_NAME_SIZE;
+    memcpy(message.name, pipe->files.page->name, message.answer.name_size);
+    (void)np_send_message(visitor->socket, &message, sizeof message.answer + message.answer.name_size, -1);
+}
+
+static void count_waiters(struct np_pipe *pipe, int change)
+{
+    /* Sequentially consistent, with its twin in np_pipe_nudge: either the creator of an instance sees the waiter,
+     * or the waiter's owner sees the instance. */
+    atomic_fetch_add_explicit(&pipe->slot->waiters, (uint32_t)change, memory_order_seq_cst);
+}
+
+static bool is_held(const struct np_visitor *visitor)
+{
+    return visitor->kind == NPW_OPEN || visitor->kind == NPW_WAIT;
+}
+
+static void has_spoken(struct np_visitor *visitor)
+{
+    if (!visitor->silent)
+        return;
+    visitor->silent = false;
+    np_process.n_silent--;
+    if (visitor->previous_silent)
+        visitor->previous_silent->next_silent = visitor->next_silent;
+    else
+        np_process.first_silent = visitor->next_silent;
+    if (visitor->next_silent)
+        visitor->next_silent->previous_silent = visitor->previous_silent;
+    else
+        np_process.last_silent = visitor->previous_silent;
+}
+
+static void is_silent(struct np_visitor *visitor)
+{
+    visitor->silent = true;
+    visitor->previous_silent = np_process.last_silent;
+    if (np_process.last_silent)
+        np_process.last_silent->next_silent = visitor;
+    else
+        np_process.first_silent = visitor;
+    np_process.last_silent = visitor;
+    np_process.n_silent++;
+}
+
+static void unlist(struct np_visitor *visitor)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    has_spoken(visitor);
+    if (visitor->previous)
+        visitor->previous->next = visitor->next;
+    else
+        pipe->first_visitor = visitor->next;
+    if (visitor->next)
+        visitor->next->previous = visitor->previous;
+    else
+        pipe->last_visitor = visitor->previous;
+    if (is_held(visitor) && visitor->deadline == NP_FOREVER) {
+        count_waiters(pipe, -1);
+        np_process.n_held--;
+    }
+}
+
+void np_visitor_drop(struct np_visitor *visitor)
+{
+    unlist(visitor);
+    np_watch_remove(visitor->watch, visitor->socket);
+    np_hang_up(visitor->socket);
+    free(visitor);
+}
+
+static void pause_pipe(struct np_pipe *pipe)
+{
+    pipe->paused_until = np_now() + PAUSE_NS;
+    np_ring_doorbell(); /* it is the native thread that tries again, whoever tried now */
+}
+
+/* A link for the visitor: in the segment that it offers, if that is its own, or in a new one (then with *fd). */
+static uint32_t link_for(const struct np_visitor *visitor, const struct np_handle *handle, struct np_link **link, int *fd)
+{
+    struct np_link_shape shape = {
+        .type = handle->type,
+        .direction = handle->direction,
+        .quota = {handle->quota[0], handle->quota[1]},
+        .server_pid = np_process.pid,
+    };
+    struct np_kept kept;
+    *fd = -1;
+    if (visitor->offer && np_kept_take(visitor->offer, np_link_size(&shape), visitor->who.pid, visitor->who.uid, &kept))
+        return np_link_create_again(&shape, &kept, link);
+    return np_link_create(&shape, link, fd);
+}
+
+/* Gives the longest-listening instance to the visitor, whose socket becomes the link's: 0. Else the errno for which there is no link, and
+ * the visitor is as it was. */
+static int grant(struct np_visitor *visitor)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    struct np_handle *handle = pipe->first_listening;
+    struct np_link *link;
+    int fd;
+    errno = 0;
+    if (link_for(visitor, handle, &link, &fd) != NP_OK)
+        return errno ? errno : ENOMEM;
+    if (!np_link_unshare(link, visitor->access)) {
+        np_fd_close(fd);
+        np_link_unref(link);
+        return ENOMEM;
+    }
+    link->client_pid = (uint32_t)visitor->who.pid;
+    link->peer_pid = visitor->who.pid;
+    link->peer_uid = visitor->who.uid;
+    link->segment->header.client_pid = link->client_pid;
+    visitor->reused = fd < 0;
+    /* Held over the answer: a client that has it finds the instance connected, whatever this process calls next. */
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    np_listening_remove(pipe, handle); /* before the client can ask another owner */
+    bool told = answer(visitor, NP_OK, fd);
+    np_fd_close(fd);
+    if (!told) {
+        np_listening_put_back(pipe, handle);
+        pthread_mutex_unlock(&handle->tx_lock);
+        pthread_mutex_unlock(&handle->rx_lock);
+        np_link_unref(link);
+        np_visitor_drop(visitor); /* it did not wait for the answer: the instance goes on listening */
+        return 0;
+    }
+    unlist(visitor);
+    link->keep = visitor->keep;
+    link->socket = visitor->socket;
+    link->watch = visitor->watch;
+    if (link->watch)
+        np_watch_change(link->watch, link->socket, EPOLLRDHUP, NP_WATCH_LINK, link);
+    else
+        atomic_fetch_or_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
+    if (!link->watch)
+        np_fresh_add(handle);
+    free(visitor);
+    handle->link = link;
+    link->handle = handle;
+    if (handle->no_socket_sleeps)
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
+    handle->client_pid = link->client_pid;
+    atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* the state's release is behind it */
+    handle->peer_uid = link->peer_uid;
+    atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    np_left_listening(pipe, handle);
+    return 0;
+}
+
+/* The native thread is told of what comes from the visitor. False: it cannot be. */
+static bool watched(struct np_visitor *visitor)
+{
+    if (!visitor->watch)
+        visitor->watch = np_watch_add(visitor->socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_VISITOR, visitor);
+    return visitor->watch != 0;
+}
+
+static void refuse(struct np_visitor *visitor, uint32_t code)
+{
+    (void)answer(visitor, code, -1);
+    np_visitor_drop(visitor);
+}
+
+static bool is_strangers(const struct np_visitor *visitor)
+{
+    return !is_owner(visitor->pipe, &visitor->who) && is_held(visitor) && visitor->deadline == NP_FOREVER;
+}
+
+/* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many of all users, the
+ * one who has most of them loses one, unless that is this one. */
+static bool may_hold(const struct np_visitor *visitor)
+{
+    uint32_t own = 0, all = 0, most = 0;
+    struct np_visitor *victim = NULL;
+    for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
+            all += is_strangers(other);
+            own += is_strangers(other) && other->who.uid == visitor->who.uid;
+        }
+    if (own >= at_most(MOST_HELD, HELD_PART))
+        return false;
+    if (all < at_most(MOST_HELD_ALL, HELD_ALL_PART))
+        return true;
+    for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        for (struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
+            if (!is_strangers(other))
+                continue;
+            uint32_t count = 0;
+            for (const struct np_pipe *in = np_process.pipes; in; in = in->next)
+                for (const struct np_visitor *same = in->first_visitor; same; same = same->next)
+                    count += is_strangers(same) && same->who.uid == other->who.uid;
+            if (count >= most) { /* his youngest, about */
+                most = count;
+                victim = other;
+            }
+        }
+    if (most <= own + 1)
+        return false;
+    refuse(victim, NP_NO_SYSTEM_RESOURCES);
+    return true;
+}
+
+/* Keeps the request until an instance listens, and says so. */
+static void hold(struct np_visitor *visitor)
+{
+    bool own = is_owner(visitor->pipe, &visitor->who);
+    if (np_process.n_held >= at_most(UINT32_MAX, HELD_OWN_PART) || (!own && !may_hold(visitor))) {
+        refuse(visitor, NP_NO_SYSTEM_RESOURCES);
+        return;
+    }
+    if (!watched(visitor)) {
+        np_visitor_drop(visitor);
+        return;
+    }
+    visitor->deadline = NP_FOREVER;
+    np_process.n_held++;
+    count_waiters(visitor->pipe, 1);
+    if (!answer(visitor, NP_IO_PENDING, -1)) {
+        np_visitor_drop(visitor);
+        return;
+    }
+    if (others_listen(visitor->pipe)) {
+        (void)answer(visitor, visitor->kind == NPW_WAIT ? NP_OK : NP_RETRY, -1);
+        np_visitor_drop(visitor);
+    }
+}
+
+static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
+{
+    if (access & NP_READ && !(pipe->direction & NP_ACCESS_OUTBOUND))
+        return NP_ACCESS_DENIED;
+    if (access & NP_WRITE && !(pipe->direction & NP_ACCESS_INBOUND))
+        return NP_ACCESS_DENIED;
+    return access & ~pipe->rule.allowed & (NP_READ | NP_WRITE) ? NP_ACCESS_DENIED : NP_OK;
+}
+
+/* Descriptors come back when others are closed: who has asked to be held waits for that, as he does before accept(). */
+static bool is_passing(int reason)
+{
+    return reason == EMFILE || reason == ENFILE;
+}
+
+static void cannot_grant(struct np_visitor *visitor, int reason)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    visitor->reason = reason;
+    refuse(visitor, NP_NO_SYSTEM_RESOURCES);
+    np_accept_failed(pipe, pipe->first_listening, reason);
+}
+
+static void do_open(struct np_visitor *visitor, uint32_t flags)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    if (access_check(pipe, visitor->access) != NP_OK)
+        refuse(visitor, NP_ACCESS_DENIED); /* before busy (SEMANTICS 2.5) */
+    else if (pipe->first_listening) {
+        int reason = grant(visitor);
+        if (is_passing(reason) && flags & NPW_HOLD) {
+            pause_pipe(pipe);
+            hold(visitor);
+        } else if (reason) {
+            cannot_grant(visitor, reason);
+        }
+    } else if (flags & NPW_HOLD)
+        hold(visitor);
+    else
+        refuse(visitor, NP_PIPE_BUSY);
+}
+
+static void be_nudged(struct np_pipe *pipe)
+{
+    np_tell_closed();
+    if (!others_listen(pipe))
+        return;
+    struct np_visitor *next;
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+        next = visitor->next;
+        if (is_held(visitor))
+            refuse(visitor, visitor->kind == NPW_WAIT ? NP_OK : NP_RETRY);
+    }
+}
+
+static void do_request(struct np_visitor *visitor, const struct npw_request *request)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    uint32_t kind = request->kind;
+    if (kind == NPW_NUDGE && is_owner(pipe, &visitor->who)) {
+        np_visitor_drop(visitor);
+        be_nudged(pipe);
+        return;
+    }
+    if (kind == NPW_STAY && is_owner(pipe, &visitor->who) && watched(visitor)) {
+        visitor->kind = kind;
+        visitor->deadline = NP_FOREVER;
+        return;
+    }
+    if (!permitted(pipe, &visitor->who)) {
+        refuse(visitor, NP_ACCESS_DENIED);
+        return;
+    }
+    switch (kind) {
+    case NPW_OPEN:
+        visitor->kind = kind;
+        visitor->access = request->access;
+        visitor->keep = request->flags & NPW_KEEP;
+        visitor->offer = (uint64_t)request->offer[1] << 32 | request->offer[0];
+        do_open(visitor, request->flags);
+        break;
+    case NPW_WAIT:
+        visitor->kind = kind;
+        if (pipe->first_listening || others_listen(pipe))
+            refuse(visitor, NP_OK);
+        else
+            hold(visitor);
+        break;
+    case NPW_QUERY:
+        answer_query(visitor);
+        np_visitor_drop(visitor);
+        break;
+    default:
+        refuse(visitor, NP_INVALID_FUNCTION);
+    }
+}
+
+/* In whichever pipe it is; but somebody who has more than half of all makes room for himself. */
+static void drop_longest_silent(uid_t uid)
+{
+    uint32_t own = 0;
+    struct np_visitor *oldest = NULL;
+    for (struct np_visitor *visitor = np_process.first_silent; visitor; visitor = visitor->next_silent)
+        if (visitor->who.uid == uid) {
+            own++;
+            oldest = oldest ? oldest : visitor;
+        }
+    np_visitor_drop(own > np_process.n_silent / 2 ? oldest : np_process.first_silent);
+}
+
+/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
+ * may be on this processor, so it is let go on; on a busy machine that can take milliseconds, in which this process waits for its
+ * lock. So after visitors who said nothing the next 1, 3, 7, ... up to 63 get no patience. Guarded by the process lock. */
+static struct {
+    uint32_t failures, skip;
+} patience;
+
+static bool is_patient(void)
+{
+    if (patience.skip == 0)
+        return true;
+    patience.skip--;
+    return false;
+}
+
+static void patience_ended(bool rewarded)
+{
+    if (rewarded)
+        patience.failures = 0;
+    else if (patience.failures < 6)
+        patience.failures++;
+    patience.skip = (1u << patience.failures) - 1;
+}
+
+static ssize_t receive_request(const struct np_visitor *visitor, struct npw_request *request, bool patient)
+{
+    ssize_t got;
+    int fd;
+    int64_t until = patient ? np_now() + LONGEST_PATIENCE_NS : 0;
+    for (int i = 0;; i++) {
+        got = np_receive_message(visitor->socket, request, sizeof *request, &fd);
+        np_fd_close(fd); /* nobody asked for it */
+        if (got != -EAGAIN || !patient || i == REQUEST_PATIENCE || np_now() > until)
+            break;
+        np_yield();
+    }
+    if (patient)
+        patience_ended(got != -EAGAIN);
+    return got;
+}
+
+void np_visitor_ready(struct np_visitor *visitor, bool fresh)
+{
+    struct npw_request request;
+    ssize_t got = receive_request(visitor, &request, fresh && is_patient());
+    if (got == -EAGAIN || got == -EINTR) {
+        if (!watched(visitor))
+            np_visitor_drop(visitor);
+        else if (np_process.n_silent > at_most(MOST_SILENT, SILENT_PART))
+            drop_longest_silent(visitor->who.uid);
+        return;
+    }
+    has_spoken(visitor);
+    bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request.magic == NPW_MAGIC;
+    if (!known && got != -EMSGSIZE) {
+        np_visitor_drop(visitor); /* gone, or not one of us */
+    } else if (got != (ssize_t)sizeof request || request.version != NPW_VERSION) {
+        refuse(visitor, NP_REVISION_MISMATCH);
+    } else if (visitor->deadline == NP_FOREVER) {
+        np_visitor_drop(visitor); /* a second request while the first is held */
+    } else {
+        do_request(visitor, &request);
+    }
+}
+
+void np_pipe_accept(struct np_pipe *pipe)
+{
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+        np_fds_hold();
+        int socket = np_fd_made(accept4(pipe->socket, NULL, NULL, SOCK_CLOEXEC));
+        if (socket < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                /* The client waits in the backlog; to look again at once would only spin. */
+                np_watch_remove(pipe->watch, pipe->socket);
+                pipe->watch = 0;
+                pause_pipe(pipe);
+            }
+            if (errno == EINTR || errno == ECONNABORTED)
+                continue;
+            return;
+        }
+        struct np_visitor *visitor = calloc(1, sizeof *visitor);
+        if (!visitor || !np_peer_credentials(socket, pipe->rule.n_gids > 0, &visitor->who)) {
+            np_hang_up(socket);
+            free(visitor);
+            continue;
+        }
+        visitor->pipe = pipe;
+        visitor->socket = socket;
+        visitor->deadline = np_now() + REQUEST_PATIENCE_NS;
+        is_silent(visitor);
+        visitor->previous = pipe->last_visitor;
+        if (pipe->last_visitor)
+            pipe->last_visitor->next = visitor;
+        else
+            pipe->first_visitor = visitor;
+        pipe->last_visitor = visitor;
+        np_visitor_ready(visitor, true);
+        if (pipe->leader_awake && atomic_load_explicit(&pipe->led->connect_seq, memory_order_relaxed) != pipe->led_seq)
+            return; /* he has his client */
+    }
+}
+
+void np_pipe_serve(struct np_pipe *pipe)
+{
+    struct np_visitor *next;
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+        next = visitor->next;
+        if (visitor->kind == NPW_WAIT && visitor->deadline == NP_FOREVER)
+            refuse(visitor, NP_OK); /* all of them: it is only a hint (SEMANTICS 4) */
+    }
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor && pipe->first_listening; visitor = next) {
+        next = visitor->next;
+        int reason = visitor->kind == NPW_OPEN && visitor->deadline == NP_FOREVER ? grant(visitor) : 0;
+        if (is_passing(reason)) {
+            pause_pipe(pipe);
+            return;
+        }
+        if (reason)
+            cannot_grant(visitor, reason);
+    }
+}
+
+void np_pipe_nudge(struct np_pipe *pipe, bool listening)
+{
+    static const struct npw_request nudge = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_NUDGE};
+    atomic_thread_fence(memory_order_seq_cst); /* as in others_listen: between our slot and instance, and this look at the waiters */
+    for (int i = 0; i < NPF_SLOTS; i++) {
+        struct npf_slot *slot = &pipe->files.page->slot[i];
+        uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+        if (slot == pipe->slot || id == 0)
+            continue;
+        if (listening && atomic_load_explicit(&slot->waiters, memory_order_seq_cst) == 0)
+            continue;
+        char name[NPF_SOCKET_SIZE];
+        np_socket_name(id, name);
+        bool out = np_step_out(); /* it is an owner who nudges */
+        int socket = np_socket_connect(pipe->files.dirfd, name, np_now());
+        np_step_back(out);
+        if (socket < 0)
+            continue; /* dead: whoever waits there is told by the hang-up */
+        (void)np_send_message(socket, &nudge, sizeof nudge, -1);
+        np_hang_up(socket);
+    }
+}
+
+void np_pipe_turn_away(struct np_pipe *pipe)
+{
+    bool others = np_pipe_instances(pipe) > 0;
+    while (pipe->first_visitor)
+        refuse(pipe->first_visitor, others ? NP_RETRY : NP_FILE_NOT_FOUND);
+}

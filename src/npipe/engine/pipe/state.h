@@ -1,0 +1,43 @@
+/* What is known of a handle's pipe and set of its state: mode, quotas, peers, impersonation. */
+#ifndef NPIPE_PIPE_STATE_H
+#define NPIPE_PIPE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ring/segment.h"
+#include "handle/handle.h"
+
+/* Moves whatever threads of this process sleep on in calls on the handle, so that those that are cancelled go. */
+void np_handle_cancel_blocked(struct np_handle *handle);
+/* ImpersonateNamedPipeClient (SEMANTICS 11): the calling thread acts as the client. */
+uint32_t np_impersonate(struct np_handle *handle);
+/* Whether it is a client's whose server has disconnected it. */
+bool np_is_disconnected(struct np_handle *handle);
+/* Whether anything was ever read from the current connection. */
+bool np_has_read(struct np_handle *handle);
+uint32_t np_set_state(struct np_handle *handle, uint32_t mode);
+uint32_t np_get_state(struct np_handle *handle, uint32_t *mode, uint32_t *instances);
+struct np_info {
+    uint32_t flags, out_quota, in_quota, max_instances;
+};
+uint32_t np_get_info(struct np_handle *handle, struct np_info *info);
+/* What the handle itself knows, without the access checks that Win32 makes. */
+struct np_description {
+    bool server;
+    uint32_t type, direction, mode, in_quota, out_quota, max_instances;
+};
+void np_describe(const struct np_handle *handle, struct np_description *description);
+/* The current instances of a handle's name, also without a check; 0 when its servers are gone. */
+uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances);
+uint32_t np_client_pid(struct np_handle *handle, uint32_t *pid);
+uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
+/* Who is at the other end; NP_PIPE_NOT_CONNECTED, NP_PIPE_LISTENING if nobody is. */
+uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
+/* Bytes of the head message that have not been read, after part of it was. 0: at a message boundary. */
+uint32_t np_rest_of_message(struct np_handle *handle);
+/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
+void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
+
+#endif

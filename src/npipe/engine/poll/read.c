@@ -1,0 +1,343 @@
+#include "poll/read.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/codes.h"
+#include "base/platform.h"
+#include "base/wait.h"
+#include "ring/back.h"
+#include "ring/link.h"
+#include "ring/op.h"
+#include "ring/rx.h"
+#include "ring/segment.h"
+#include "ring/tx.h"
+#include "handle/handle.h"
+#include "handle/step.h"
+#include "overlapped/drive.h"
+
+uint32_t np_poll_socket(struct np_handle *handle, int *socket)
+{
+    np_handle_watch_current(handle);
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = handle->link ? NP_OK : np_is_closed(handle) ? NP_INVALID_HANDLE : NP_PIPE_NOT_CONNECTED;
+    if (handle->link)
+        *socket = handle->link->socket;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+#define MOST_DRAINED 16 /* more than one who keeps to the rules leaves there */
+
+uint32_t np_arm_read(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = NP_MORE_DATA;
+    if (link && np_link_check(link) == NP_OK && !np_rx_has_back(link) && np_rx_settle(link) == NP_WOULD_WAIT) {
+        link->rx.polled = true;
+        atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
+        /* Drain first: a byte that is still in flight is then only a wake too many. */
+        for (int i = 0; i < MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
+            continue;
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
+        /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
+        atomic_thread_fence(memory_order_seq_cst);
+        code = NP_OK;
+        if (np_rx_settle(link) != NP_WOULD_WAIT || !np_link_quiet(link))
+            code = NP_MORE_DATA;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+/* ---- Waking */
+
+void np_poll_pump(struct np_link *link)
+{
+    while (np_tx_pump(link) == NP_OK && (link->tx.first || link->tx.flushes) && np_link_quiet(link)) {
+        np_tx_set_thresholds(link);
+        /* Release: the thresholds come before the flag that makes the reader look at them. */
+        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_WRITE, memory_order_release);
+        /* Full fence, with its twin in the reader's commit: either it sees us armed, or we see what it has taken. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!np_tx_moved(link))
+            return;
+    }
+}
+
+bool np_poll_wake(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (link && !np_link_drain_socket(link))
+        np_link_look(link, false);
+    bool gone = !link || !np_link_quiet(link);
+    pthread_mutex_unlock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    if (handle->link && (handle->link->tx.first || handle->link->tx.flushes))
+        np_poll_pump(handle->link);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return gone;
+}
+
+/* ---- Pausing */
+
+void np_poll_promise_pauses(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        handle->link->rx.owing = true;
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+void np_poll_pause(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        np_rx_pause(handle->link);
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
+bool np_poll_owes(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool owes = handle->link && handle->link->rx.owes_wake;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return owes;
+}
+
+bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
+{
+    struct np_op op = {.out = buffer, .size = size};
+    /* A plain entry stands in the ring in full, so this cannot fail. */
+    np_rx_read(handle->link, &op, true, true);
+    bool owes = handle->link->rx.owes_wake;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return owes;
+}
+
+/* ---- Reading */
+
+uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size)
+{
+    memset(read, 0, sizeof *read);
+    if (!(handle->access & NP_READ))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = link ? NP_OK : np_code_without_link(handle);
+    if (link) {
+        read->op.out = buffer;
+        read->op.size = buffer ? size : UINT32_MAX; /* a whole message may have any length */
+        read->op.pended = buffer == NULL || !link->rx.active;
+        read->message_mode = np_message_mode_of(handle);
+        read->link = link;
+        np_link_ref(link);
+        np_queue_append(&link->rx.first, &link->rx.last, &read->op);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+#define MOST_FUTILE 65536u /* turns in one step in which the peer moves without giving anything */
+
+/* Asks for a byte when something comes; false: something has come, look again (`*turns` counts how often for nothing). With rx_lock
+ * held. */
+static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count, uint32_t *turns)
+{
+    *turns = op->count == *count ? *turns + 1 : 0;
+    *count = op->count;
+    if (*turns > MOST_FUTILE) {
+        np_link_violated(link); /* which the next look says */
+        return false;
+    }
+    np_rx_pause(link);
+    np_rx_post(link);
+    atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
+    /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return !np_rx_moved_since(link, link->rx.tail, link->rx.rewinds) && np_link_quiet(link);
+}
+
+static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)
+{
+    struct np_link *link = read->link;
+    struct np_op *op = &read->op;
+    if (!np_in_use(handle, link))
+        return np_code_of_end(link);
+    np_drive_ahead(handle, link, op);
+    if (link->rx.first != op)
+        return NP_WOULD_WAIT;
+    uint32_t code = np_read_step(handle, link, op, read->message_mode, false);
+    /* What a read of bytes has taken it returns: nothing of it would survive a cancel. */
+    if (code == NP_WOULD_WAIT && !read->message_mode && np_op_has_taken(op)) {
+        op->done = true;
+        op->code = code = NP_OK;
+    }
+    return code == NP_OK ? op->code : code;
+}
+
+uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read)
+{
+    uint32_t code, count = 0, turns = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    do
+        code = read_once(handle, read);
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+/* Finds out how long the head message is. */
+static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
+{
+    struct np_link *link = read->link;
+    if (!np_in_use(handle, link))
+        return np_code_of_end(link);
+    np_drive_ahead(handle, link, &read->op);
+    if (link->rx.first != &read->op)
+        return NP_WOULD_WAIT;
+    if (np_rx_has_back(link))
+        return np_rx_head(link, &read->entry, size); /* whatever has become of the pipe since */
+    /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before it is begun one has to know. */
+    if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred && link->rx.pulled == 0)
+        np_link_look(link, false);
+    uint32_t condition = np_link_known(link);
+    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
+        return condition;
+    if (condition == NP_BROKEN_PIPE) {
+        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+        if (peer == NPL_END_ABORTED)
+            return NP_BROKEN_PIPE;
+        if (peer == NPL_END_OPEN)
+            np_rx_trim(link);
+    }
+    uint32_t code = np_rx_head(link, &read->entry, size);
+    /* The condition was looked at before the ring, so an empty ring now stays empty. */
+    return code == NP_WOULD_WAIT && condition != NP_OK ? NP_BROKEN_PIPE : code;
+}
+
+uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
+{
+    uint32_t code, count = 0, turns = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    read->op.count = 0;
+    do
+        code = settle_once(handle, read, size);
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+static uint32_t copy_once(struct np_handle *handle, struct np_poll_read *read, uint8_t *buffer, uint32_t upto)
+{
+    struct np_link *link = read->link;
+    if (!np_in_use(handle, link))
+        return np_code_of_end(link);
+    uint32_t code = np_link_known(link);
+    bool gone = code == NP_BROKEN_PIPE;
+    if (code == NP_OK || gone || read->entry & NP_ENTRY_BACK)
+        code = np_rx_copy(link, &read->op, read->entry, buffer, upto);
+    if (code == NP_WOULD_WAIT && gone) {
+        np_rx_drop_incomplete(link);
+        code = NP_RETRY; /* np_poll_message says what is left */
+    }
+    if (code == NP_RETRY)
+        read->op.count = 0;
+    return code;
+}
+
+uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto)
+{
+    uint32_t code, count = 0, turns = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    do
+        code = copy_once(handle, read, buffer, upto);
+    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read)
+{
+    struct np_link *link = read->link;
+    uint32_t code;
+    pthread_mutex_lock(&handle->rx_lock);
+    if (!np_in_use(handle, link))
+        code = np_code_of_end(link);
+    else if (!np_rx_is_head(link, read->entry))
+        code = NP_RETRY;
+    else
+        code = np_rx_consume(link, read->entry, read->op.count);
+    read->op.count = 0; /* consumed, or of an entry that has gone */
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
+uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read, void *buffer)
+{
+    struct np_link *link = read->link;
+    struct np_op *op = &read->op;
+    uint32_t code = NP_OK;
+    if (!link)
+        return NP_OK;
+    read->link = NULL;
+    pthread_mutex_lock(&handle->rx_lock);
+    bool same = op->out || (!(read->entry & NP_ENTRY_BACK) && np_rx_is_head(link, read->entry));
+    if (!op->done && op->count && same && np_in_use(handle, link) && !np_forked(link)) {
+        op->out = buffer;
+        if (!np_rx_give_back(link, op))
+            code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
+    }
+    np_rx_leave(link, op);
+    pthread_mutex_unlock(&handle->rx_lock);
+    np_link_unref(link);
+    return code;
+}
+
+struct awaited {
+    const struct np_link *link;
+    uint64_t tail;
+    uint32_t rewinds;
+};
+
+static struct awaited what_is_awaited(const struct np_link *link)
+{
+    return (struct awaited){link, link->rx.tail, link->rx.rewinds};
+}
+
+static bool has_come(const void *what)
+{
+    const struct awaited *awaited = what;
+    return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
+}
+
+bool np_poll_has_come(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct awaited awaited = {0};
+    if (handle->link)
+        awaited = what_is_awaited(handle->link);
+    bool come = !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) || awaited.link->rx.head != awaited.tail || has_come(&awaited);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return come;
+}
+
+bool np_poll_spin(struct np_handle *handle, int64_t longest)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    struct awaited awaited = {0};
+    if (link) {
+        awaited = what_is_awaited(link);
+        np_link_ref(link);
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    if (!link)
+        return true;
+    bool come = np_spin_for(&link->rx.spin, has_come, &awaited, NP_FOREVER, longest);
+    np_link_unref(link);
+    return come;
+}

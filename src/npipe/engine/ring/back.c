@@ -1,0 +1,111 @@
+#include "ring/back.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/codes.h"
+#include "ring/link.h"
+#include "ring/op.h"
+
+struct np_back {
+    struct np_back *next;
+    uint64_t entry;
+    uint32_t size, begin; /* bytes left, and where they begin */
+    uint8_t data[];
+};
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+bool np_back_put(struct np_rx *rx, const void *data, uint32_t size)
+{
+    struct np_back *piece = malloc(sizeof *piece + size);
+    if (!piece)
+        return false;
+    piece->next = rx->back;
+    piece->entry = NP_ENTRY_BACK | rx->backs++;
+    piece->size = size;
+    piece->begin = 0;
+    if (size)
+        memcpy(piece->data, data, size);
+    rx->back = piece;
+    return true;
+}
+
+uint64_t np_back_entry(const struct np_rx *rx)
+{
+    return rx->back->entry;
+}
+
+uint32_t np_back_rest(const struct np_rx *rx)
+{
+    return rx->back->size;
+}
+
+bool np_back_begun(const struct np_rx *rx)
+{
+    return rx->back->begin > 0;
+}
+
+void np_back_copy(const struct np_rx *rx, uint32_t begin, void *target, uint32_t size)
+{
+    if (size)
+        memcpy(target, rx->back->data + rx->back->begin + begin, size);
+}
+
+void np_back_consume(struct np_rx *rx, uint32_t size)
+{
+    struct np_back *piece = rx->back;
+    piece->begin += size;
+    piece->size -= size;
+    if (piece->size)
+        return;
+    rx->back = piece->next;
+    free(piece);
+}
+
+void np_back_read(struct np_rx *rx, struct np_op *op, bool message_mode)
+{
+    op->count = 0;
+    op->done = true;
+    op->code = NP_OK;
+    do {
+        uint32_t rest = rx->back->size, piece = smaller(op->size - op->count, rest);
+        if (rest == 0 && op->count)
+            return; /* the next read's */
+        if (piece)
+            np_back_copy(rx, 0, op->out + op->count, piece);
+        op->count += piece;
+        if (piece || rest == 0)
+            np_back_consume(rx, piece);
+        if (message_mode && piece < rest)
+            op->code = NP_MORE_DATA;
+        if (message_mode || rest == 0)
+            return;
+    } while (rx->back && op->count < op->size);
+}
+
+uint32_t np_back_peek(const struct np_rx *rx, void *target, uint32_t size, uint64_t *available)
+{
+    uint32_t count = 0;
+    *available = 0;
+    for (const struct np_back *piece = rx->back; piece; piece = piece->next) {
+        uint32_t part = smaller(size - count, piece->size);
+        if (part)
+            memcpy((uint8_t *)target + count, piece->data + piece->begin, part);
+        count += part;
+        *available += piece->size;
+    }
+    return count;
+}
+
+void np_back_free(struct np_rx *rx)
+{
+    while (rx->back) {
+        struct np_back *piece = rx->back;
+        rx->back = piece->next;
+        free(piece);
+    }
+}

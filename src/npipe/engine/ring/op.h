@@ -1,0 +1,64 @@
+/* An operation on an end: a read, a write or a flush. A blocking call keeps it on its stack. */
+#ifndef NPIPE_OP_H
+#define NPIPE_OP_H
+
+#include "ring/link.h"
+
+struct np_op {
+    struct np_op *next;
+    void (*completed)(struct np_op *op); /* of an overlapped operation: called when it is done and out of the queue */
+    uint32_t code; /* once done */
+    bool done;
+    bool queued;
+    bool pended;    /* found nothing at first: it takes from one entry only (SEMANTICS 5.1) */
+    bool holds;     /* recv: has the turn, and takes its time */
+    bool touched;   /* a byte-mode read has consumed an entry, be it empty */
+    bool posted;
+    bool started;   /* a write: its header stands in the ring */
+    bool deferred;  /* ... as a deferred entry */
+    uint32_t post;
+    uint32_t sequence;
+    uint8_t *out;
+    const uint8_t *in;
+    uint32_t size;
+    uint32_t count;  /* read so far; put into the ring so far */
+    uint64_t end;    /* a write: position of its end among all payload announced */
+    uint64_t number; /* a write or flush: the entry's number, from 1 */
+};
+
+/* Whether a byte-mode read has taken something, which is to be delivered, or put back, whatever ends it. */
+static inline bool np_op_has_taken(const struct np_op *op)
+{
+    return op->count || op->touched;
+}
+
+static inline void np_queue_append(struct np_op **first, struct np_op **last, struct np_op *op)
+{
+    op->next = NULL;
+    op->queued = true;
+    if (*last)
+        (*last)->next = op;
+    else
+        *first = op;
+    *last = op;
+}
+
+static inline void np_queue_remove(struct np_op **first, struct np_op **last, struct np_op *op)
+{
+    struct np_op *before = NULL;
+    for (struct np_op *item = *first; item; before = item, item = item->next) {
+        if (item != op)
+            continue;
+        if (before)
+            before->next = op->next;
+        else
+            *first = op->next;
+        if (*last == op)
+            *last = before;
+        op->next = NULL;
+        op->queued = false;
+        return;
+    }
+}
+
+#endif

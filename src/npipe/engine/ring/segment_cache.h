@@ -1,0 +1,39 @@
+/* Segments that both sides have let go of, kept for the next connection of the same two. */
+#ifndef NPIPE_RING_SEGMENT_CACHE_H
+#define NPIPE_RING_SEGMENT_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ring/segment.h"
+
+/* A segment that a client and a server had between them, and have both let go of. The client may use it again for
+ * its next connection to that server, and nobody else may: it could see what is left in it. */
+struct np_kept {
+    struct npl_segment *segment;
+    uint64_t size, token;
+    pid_t peer_pid;
+    uid_t peer_uid;
+    int64_t until;    /* then it is dropped */
+    uint32_t refused; /* offers that the server did not take: he had not let go of it yet, or has dropped it */
+};
+/* Offers a segment to be kept; it is unmapped if it is not. */
+void np_keep(enum npl_side side, const struct np_kept *kept);
+/* A client's longest-kept segment of that server, for an offer. */
+bool np_kept_offer(pid_t peer_pid, struct np_kept *kept);
+/* The server's part of what a client offers. */
+bool np_kept_take(uint64_t token, uint64_t size, pid_t peer_pid, uid_t peer_uid, struct np_kept *kept);
+/* The server did not want it: perhaps next time. */
+void np_kept_refused(struct np_kept *kept);
+void np_kept_drop(const struct np_kept *kept);
+/* The server's ones are of no use any more; in a forked child none is. */
+void np_kept_forget(enum npl_side side);
+void np_kept_after_fork(void);
+/* Over a fork. */
+void np_kept_hold(void);
+void np_kept_release(void);
+/* Drops those whose time is over. When to come again, 0: none is left. */
+int64_t np_kept_expire(int64_t now);
+
+#endif
