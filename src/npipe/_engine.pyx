@@ -433,9 +433,9 @@ cdef class Handle:
         code = np_recv_try(handle, self.max_message_size, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            recv.reply = recv.theirs = False
+            recv.reply = recv.pended = False
             with nogil:
-                ready = np_spin_read(handle, wait.deadline, &recv.theirs)
+                ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready:
                 code = np_recv_try(handle, self.max_message_size, &size)
         if code == NP_OK:
@@ -508,7 +508,7 @@ cdef class Handle:
         cdef Reply reply
         cdef uint32_t code
         reply.handle = handle
-        reply.recv.reply = reply.recv.theirs = True
+        reply.recv.reply = reply.recv.pended = True
         with nogil:
             code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
         while code == NP_OK:

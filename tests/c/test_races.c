@@ -74,9 +74,9 @@ static void open_told(struct pair *pair, uint32_t quota)
 {
     open_pair(pair, NP_TYPE_MESSAGE, quota);
     if (told & 1)
-        pair->server.link->rx.crowded = NP_FOREVER;
+        pair->server.link->rx.contended = NP_FOREVER;
     if (told & 2)
-        pair->client.link->rx.crowded = NP_FOREVER;
+        pair->client.link->rx.contended = NP_FOREVER;
 }
 
 static void both_ways(uint32_t quota, int count, uint32_t largest, int timeouts)
@@ -176,13 +176,13 @@ static void who_wakes_a_sleeper_hears_of_his_neighbours(void)
     atomic_fetch_or(flags, NPL_ARMED_READ | NPL_CROWDED);
     int64_t before = np_now();
     CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_OK);
-    CHECK(pair.client.link->rx.crowded >= before + NP_CROWDED_NS);
+    CHECK(pair.client.link->rx.contended >= before + NP_CROWDED_NS);
     CHECK_EQUAL(atomic_load(flags), 0);
     CHECK(np_link_drain_socket(pair.server.link));
     expect_read(&pair.server, 10, NP_OK, "x");
-    /* Then he sleeps by the socket too. (Whether he says the same depends on what this process has seen itself.) */
+    /* Then it sleeps by the socket too. (Whether it says the same depends on what this process has seen itself.) */
     pair.client.link->rx.by_socket = 0;
-    pair.client.link->rx.crowded = NP_FOREVER;
+    pair.client.link->rx.contended = NP_FOREVER;
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, read_one, &pair.client) == 0);
     uint32_t seen;

@@ -158,7 +158,7 @@ static void a_withdrawn_write_takes_its_unread_rest_with_it(void)
     close_pair(&pair);
 }
 
-/* Who has met an entry that is just being withdrawn, and is on his way to sleep, has to see that it is over. */
+/* Who has met an entry that is just being withdrawn, and is on its way to sleep, has to see that it is over. */
 static void the_end_of_a_withdrawal_can_be_seen(void)
 {
     struct pair pair;

@@ -28,7 +28,7 @@ cdef extern from "engine.h" nogil:
     bint np_poll_wake(np_handle *)
     void np_poll_promise_pauses(np_handle *)
     void np_poll_pause(np_handle *)
-    bint np_poll_owes(np_handle *)
+    bint np_poll_wake_deferred(np_handle *)
     bint np_poll_recv_take(np_handle *, void *, uint32_t)
     uint32_t np_poll_read_begin(np_handle *, np_poll_read *, void *, uint32_t)
     uint32_t np_poll_read_step(np_handle *, np_poll_read *)
@@ -263,7 +263,7 @@ cdef class PolledHandle(Handle):
         code = np_read(self.handle, PyBytes_AS_STRING(data), size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
-        self.owes = np_poll_owes(self.handle)
+        self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return data if count == size else data[:count]
 
@@ -279,7 +279,7 @@ cdef class PolledHandle(Handle):
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
-        self.owes = np_poll_owes(self.handle)
+        self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count
 

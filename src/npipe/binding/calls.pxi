@@ -365,7 +365,7 @@ cdef class Reading(Call):
 
     cdef int leave(self) except -1:
         self.handle.end_reading()
-        if self.handle.handle != NULL and np_poll_owes(self.handle.handle) and self.pipe.native is not None:
+        if self.handle.handle != NULL and np_poll_wake_deferred(self.handle.handle) and self.pipe.native is not None:
             self.pipe.native.plan_pause()
         return 0
 

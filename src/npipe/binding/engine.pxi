@@ -92,7 +92,7 @@ cdef extern from "engine.h" nogil:
     struct np_recv:
         np_op op
         bint reply
-        c_bool theirs
+        c_bool pended
     struct np_info:
         uint32_t flags, out_quota, in_quota, max_instances
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)

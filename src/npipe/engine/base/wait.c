@@ -32,20 +32,20 @@ static struct {
     _Atomic int64_t resumed; /* the first time after that when somebody asked */
     _Atomic bool on;         /* until then, if nobody has found out yet that it is over */
     _Atomic bool remembered; /* once more, after that */
-} crowded;
+} contended;
 
 static void be_crowded(int64_t now)
 {
-    int64_t until = atomic_load_explicit(&crowded.until, memory_order_relaxed);
-    int64_t span = atomic_load_explicit(&crowded.span, memory_order_relaxed);
+    int64_t until = atomic_load_explicit(&contended.until, memory_order_relaxed);
+    int64_t span = atomic_load_explicit(&contended.span, memory_order_relaxed);
     if (now < until)
         return;
-    int64_t calm = now - atomic_load_explicit(&crowded.resumed, memory_order_relaxed);
+    int64_t calm = now - atomic_load_explicit(&contended.resumed, memory_order_relaxed);
     span = calm > CALM_NS ? FIRST_OFF_NS : span * 4 < LONGEST_OFF_NS ? span * 4 : LONGEST_OFF_NS;
-    atomic_store_explicit(&crowded.span, span, memory_order_relaxed);
-    atomic_store_explicit(&crowded.until, now + span, memory_order_relaxed);
-    atomic_store_explicit(&crowded.remembered, false, memory_order_relaxed);
-    atomic_store_explicit(&crowded.on, true, memory_order_relaxed);
+    atomic_store_explicit(&contended.span, span, memory_order_relaxed);
+    atomic_store_explicit(&contended.until, now + span, memory_order_relaxed);
+    atomic_store_explicit(&contended.remembered, false, memory_order_relaxed);
+    atomic_store_explicit(&contended.on, true, memory_order_relaxed);
 }
 
 /* What this thread knew when it last asked. */
@@ -72,28 +72,29 @@ static bool was_preempted(void)
     return preempted;
 }
 
-/* Whether it is not over yet. Nobody having waited for a while after the end says nothing about neighbours: the first who waits then
- * goes on believing in them for a moment, once. That moment of sleeping decides where the scheduler puts him and his peer: two that
- * have used little are brought together, two that have just spun are kept apart. */
-static bool still_crowded(void)
+/* Whether neighbours are still assumed after they were last seen (until contended.until).
+ *   - As long as waits follow each other: until that time is over.
+ *   - If nothing has waited for a while when it ends: for one more span, once, since nothing was learnt meanwhile. In that span waits
+ *     sleep; a thread that has slept is placed beside its peer by the scheduler, one that has spun is placed apart from it. */
+static bool still_contended(void)
 {
-    if (!atomic_load_explicit(&crowded.on, memory_order_relaxed))
+    if (!atomic_load_explicit(&contended.on, memory_order_relaxed))
         return false;
-    int64_t now = np_now(), until = atomic_load_explicit(&crowded.until, memory_order_relaxed);
+    int64_t now = np_now(), until = atomic_load_explicit(&contended.until, memory_order_relaxed);
     if (now < until)
         return true;
-    if (now - until > IDLE_NS && !atomic_exchange_explicit(&crowded.remembered, true, memory_order_relaxed)) {
-        atomic_store_explicit(&crowded.until, now + REMEMBERED_NS, memory_order_relaxed);
+    if (now - until > IDLE_NS && !atomic_exchange_explicit(&contended.remembered, true, memory_order_relaxed)) {
+        atomic_store_explicit(&contended.until, now + REMEMBERED_NS, memory_order_relaxed);
         return true;
     }
-    atomic_store_explicit(&crowded.resumed, now, memory_order_relaxed);
-    atomic_store_explicit(&crowded.on, false, memory_order_relaxed);
+    atomic_store_explicit(&contended.resumed, now, memory_order_relaxed);
+    atomic_store_explicit(&contended.on, false, memory_order_relaxed);
     return false;
 }
 
-bool np_crowded(void)
+bool np_contended(void)
 {
-    if (!still_crowded())
+    if (!still_contended())
         return false;
     last_look.known = false; /* what happens meanwhile does not count */
     last_look.spins_left = 0;
@@ -102,7 +103,7 @@ bool np_crowded(void)
 
 static bool worth_it(struct np_spin *spin)
 {
-    if (np_crowded())
+    if (np_contended())
         return false;
     if (last_look.spins_left-- == 0 && was_preempted()) {
         be_crowded(np_now());
@@ -228,7 +229,7 @@ bool np_break(struct np_breakable *breakable)
     pthread_mutex_lock(&breakable->lock);
     bool waits = breakable->call != 0;
     if (waits) {
-        /* Before the socket, under the lock: he who polls next sees it, he who polls is woken. */
+        /* Before the socket, under the lock: whoever polls next sees it, whoever polls is woken. */
         atomic_store_explicit(breakable->cancel, breakable->call, memory_order_release);
         if (breakable->socket >= 0)
             np_socket_break(breakable->socket);

@@ -56,11 +56,11 @@ bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int6
 
 /* The same, but looks only when `head_start` nanoseconds are over. A look takes the line away from the one who is at
  * work on it, so in a stream, where each message is waited for on its own, both sides would pay for the line's way there and back
- * with each; let him get ahead, and he pays once for many. */
+ * with each; let it get ahead, and it pays once for many. */
 bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest);
 
 /* Whether neighbours want the processors, so that nobody in this process spins. */
-bool np_crowded(void);
+bool np_contended(void);
 #define NP_CROWDED_NS INT64_C(10000000) /* for how long one believes a peer who says so */
 
 /* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a spin pays

@@ -65,12 +65,12 @@ static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait
 }
 
 /* Whether this process has found out, or the peer has, that neighbours want the processors. */
-static bool is_crowded(struct np_link *link)
+static bool is_contended(struct np_link *link)
 {
-    int64_t until = atomic_load_explicit(&link->rx.crowded, memory_order_relaxed);
+    int64_t until = atomic_load_explicit(&link->rx.contended, memory_order_relaxed);
     if (until && np_now() >= until)
-        atomic_store_explicit(&link->rx.crowded, until = 0, memory_order_relaxed);
-    return until || np_crowded();
+        atomic_store_explicit(&link->rx.contended, until = 0, memory_order_relaxed);
+    return until || np_contended();
 }
 
 /* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
@@ -87,13 +87,13 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     uint32_t code = NP_OK;
     /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
      * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
-    bool crowded = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back && !wait->cancel &&
-                   is_crowded(link);
-    bool by_socket = crowded || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
+    bool contended = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back && !wait->cancel &&
+                   is_contended(link);
+    bool by_socket = contended || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
     np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
-    bool ready = in_turn && (crowded     ? read_ready(&awaited)
+    bool ready = in_turn && (contended     ? read_ready(&awaited)
                              : by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
                                        : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
     if (!ready) {
@@ -110,7 +110,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             link->rx.on_socket = true;
         np_unlock_moved(handle, &handle->rx_lock);
         uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
-        atomic_fetch_or_explicit(&link->sleep->flags, crowded && np_crowded() ? how | NPL_CROWDED : how, memory_order_relaxed);
+        atomic_fetch_or_explicit(&link->sleep->flags, contended && np_contended() ? how | NPL_CROWDED : how, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!(in_turn && read_ready(&awaited)))
@@ -125,7 +125,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
 {
-    bool asked = false, theirs = false;
+    bool asked = false, pended = false;
     uint32_t code, turns = 0;
     np_link_ref(link);
     if (!op->queued)
@@ -144,9 +144,9 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
         code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
                                     : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
         /* What came while this read was pending was its at once: a DisconnectNamedPipe behind it takes nothing back. */
-        if (code == NP_PIPE_NOT_CONNECTED && theirs && link->rx.first == op && np_rx_read(link, op, message_mode, false) == NP_OK)
+        if (code == NP_PIPE_NOT_CONNECTED && pended && link->rx.first == op && np_rx_read(link, op, message_mode, false) == NP_OK)
             code = NP_OK;
-        theirs = op->pended;
+        pended = op->pended;
         if (code == NP_BROKEN_PIPE && link->rx.first != op)
             code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
         if (code == NP_WOULD_WAIT && waited != NP_OK)
@@ -269,7 +269,7 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_unlock(&handle->rx_lock);
     if (!idle)
         return false;
-    bool ready = !is_crowded(link) && np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
+    bool ready = !is_contended(link) && np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
     np_link_unref(link);
     return ready;
 }
@@ -316,7 +316,7 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
         return np_rx_head(link, &recv->entry, size); /* whatever has become of the pipe since */
     np_look_before_deferred(link);
     uint32_t condition = np_link_known(link);
-    if (condition == NP_PIPE_NOT_CONNECTED && recv->theirs && np_rx_head(link, &recv->entry, size) == NP_OK)
+    if (condition == NP_PIPE_NOT_CONNECTED && recv->pended && np_rx_head(link, &recv->entry, size) == NP_OK)
         return NP_OK;
     if (condition != NP_OK && condition != NP_BROKEN_PIPE)
         return condition;
@@ -348,10 +348,10 @@ static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32
 
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
 {
-    bool reply = recv->reply, theirs = recv->theirs;
+    bool reply = recv->reply, pended = recv->pended;
     memset(recv, 0, sizeof *recv);
     recv->reply = reply;
-    recv->theirs = theirs || reply;
+    recv->pended = pended || reply;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
@@ -385,7 +385,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             code = waited;
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, code);
-        recv->theirs = true;
+        recv->pended = true;
         waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
     np_unlock_moved(handle, &handle->rx_lock);
@@ -410,7 +410,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
         } else {
             code = np_link_known(link);
-            bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->theirs;
+            bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->pended;
             if (code == NP_OK || gone || taken)
                 code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
             if (code == NP_WOULD_WAIT && taken)

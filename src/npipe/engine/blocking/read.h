@@ -33,7 +33,9 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
-    bool theirs; /* also set by a caller who has spun: what comes now came while it was pending: a DisconnectNamedPipe behind it takes nothing back */
+    /* The call was pending before the message came, so a DisconnectNamedPipe behind the message does not take it back. Also set by a
+     * caller that has spun. */
+    bool pended;
     bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
     uint64_t entry;
 };

@@ -25,7 +25,7 @@ static bool write_ready(const void *what)
            atomic_load_explicit(&awaited->link->sleep->seq, memory_order_relaxed) != awaited->seen;
 }
 
-/* A reader who has many entries before him is busy for a while: let him make room for more than one. */
+/* A reader who has many entries before it is busy for a while: let it make room for more than one. */
 #define MANY_ENTRIES 16
 #define MOST_ENTRIES 1024
 #define ENTRY_NS 20
@@ -106,7 +106,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);
             if (left_by_signal(waited, wait))
-                code = waited; /* written or withdrawn: the caller is on his way out */
+                code = waited; /* written or withdrawn: the caller is on its way out */
             else
                 code = op->done ? op->code : code == NP_OK ? waited : code;
             break;

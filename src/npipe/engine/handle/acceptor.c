@@ -64,7 +64,7 @@ void np_acceptor_unlink(struct np_handle *handle)
     handle->acceptor = NULL;
 }
 
-void np_acceptor_told(struct np_handle *handle)
+void np_acceptor_notify(struct np_handle *handle)
 {
     if (!handle->acceptor)
         return;

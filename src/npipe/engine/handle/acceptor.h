@@ -16,7 +16,7 @@ void np_acceptor_quieten(struct np_acceptor *acceptor);
 /* It is when `handle` is not listening (any more): a client has come, or it was closed. */
 void np_acceptor_watch(struct np_acceptor *acceptor, struct np_handle *handle);
 
-void np_acceptor_told(struct np_handle *handle); /* with the process lock held: it has left the listening state */
+void np_acceptor_notify(struct np_handle *handle); /* with the process lock held: it has left the listening state */
 void np_acceptor_unlink(struct np_handle *handle); /* it will not tell anything any more */
 void np_acceptors_tell_closed(void);
 void np_acceptors_after_fork(void);

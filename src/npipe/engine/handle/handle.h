@@ -22,7 +22,7 @@ enum np_state {
 };
 
 struct np_handle {
-    _Atomic uint32_t refs;   /* the owner's, and of calls that may outlive his interest */
+    _Atomic uint32_t refs;   /* the owner's, and of calls that may outlive its interest */
     pthread_mutex_t rx_lock; /* link->rx, and together with tx_lock: link, state */
     pthread_mutex_t tx_lock; /* link->tx */
     struct np_link *link;    /* NULL unless connected */

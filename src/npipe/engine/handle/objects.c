@@ -117,7 +117,7 @@ struct np_thread *np_thread_find(int64_t tid)
 
 static void cancel_call(struct np_thread *thread, uint32_t call)
 {
-    /* Of two who cancel, one may have looked long ago: he does not take back what the other one has said. Release: the handle's word
+    /* Of two who cancel, one may have looked long ago: it does not take back what the other one has said. Release: the handle's word
      * moves after it. */
     uint32_t last = atomic_load_explicit(&thread->cancel, memory_order_relaxed);
     while ((int32_t)(call - last) > 0 &&
@@ -193,7 +193,7 @@ static uint32_t call_of(const struct np_thread *thread, struct np_handle **handl
     for (;;) {
         uint32_t call = atomic_load_explicit(&thread->call, memory_order_acquire);
         *handle = atomic_load_explicit(&thread->blocked, memory_order_acquire);
-        /* Acquires, with their twins in np_call_begin: if the handle is a later call's, the number has moved. */
+        /* Acquires, with their pair in np_call_begin: if the handle is a later call's, the number has moved. */
         if (atomic_load_explicit(&thread->call, memory_order_acquire) == call)
             return call % 2 ? call : 0;
     }

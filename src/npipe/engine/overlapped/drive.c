@@ -120,7 +120,7 @@ void np_async_drive_writes(struct np_handle *handle, struct np_link *link)
     np_async_note_writes(link);
 }
 
-/* A client whose open has returned ends what waits for it; he who let it in may still be at that. */
+/* A client whose open has returned ends what waits for it; whoever let it in may still be at that. */
 static void settle_connects(const struct np_handle *handle)
 {
     if (!handle->server || atomic_load_explicit(&handle->state, memory_order_acquire) != NP_LISTENING)
@@ -135,32 +135,32 @@ static uint64_t drive_end(struct np_handle *handle)
     pthread_mutex_lock(&handle->rx_lock);
     if (handle->link && handle->link->rx.first)
         np_async_drive_reads(handle, handle->link);
-    uint64_t twins = np_async_twins(handle->link);
+    uint64_t pair = np_async_pair(handle->link);
     pthread_mutex_unlock(&handle->rx_lock);
     if (atomic_load_explicit(&handle->pending_writes, memory_order_acquire) == 0)
-        return twins;
+        return pair;
     pthread_mutex_lock(&handle->tx_lock);
     if (handle->link)
         np_async_drive_writes(handle, handle->link);
     pthread_mutex_unlock(&handle->tx_lock);
-    return twins;
+    return pair;
 }
 
 void np_async_drive(struct np_handle *handle)
 {
     settle_connects(handle);
-    uint64_t twins = drive_end(handle);
-    if (twins)
-        np_async_drive_twins(twins);
+    uint64_t pair = drive_end(handle);
+    if (pair)
+        np_async_drive_pair(pair);
 }
 
 #define MOST_ROUNDS 64 /* what one end's read gives room to, the other's reads take, and so on */
 
-void np_async_drive_twins(uint64_t token)
+void np_async_drive_pair(uint64_t token)
 {
     struct np_handle *handles[2];
     for (int i = 0; i < MOST_ROUNDS; i++) {
-        uint32_t count = np_async_moved_twins(token, handles, 2);
+        uint32_t count = np_async_moved_pair(token, handles, 2);
         if (!count)
             return;
         while (count) {
@@ -171,44 +171,44 @@ void np_async_drive_twins(uint64_t token)
 }
 
 /* Notes what has to move before `async` can go on. False: there is no room for it. */
-static bool note(const struct np_async *async, struct np_glances *glances)
+static bool note(const struct np_async *async, struct np_snapshots *snapshots)
 {
     if (!async->link)
         return true; /* whoever completes it signals what it is waited for with */
-    if (glances->count == NP_MOST_GLANCES)
+    if (snapshots->count == NP_MOST_SNAPSHOTS)
         return false;
-    struct np_glance *glance = &glances->items[glances->count++];
-    *glance = np_glance_of(async);
-    glance->handle = async->handle;
-    np_hold(glance->handle);
-    np_link_ref(glance->link);
-    glance->next = np_rx_place(glance->link, glance->tail); /* where that is the head's: a read is pended on an empty ring */
+    struct np_snapshot *snapshot = &snapshots->items[snapshots->count++];
+    *snapshot = np_snapshot_of(async);
+    snapshot->handle = async->handle;
+    np_hold(snapshot->handle);
+    np_link_ref(snapshot->link);
+    snapshot->next = np_rx_place(snapshot->link, snapshot->tail); /* where that is the head's: a read is pended on an empty ring */
     return true;
 }
 
-bool np_async_note(const struct np_object *object, struct np_glances *glances)
+bool np_async_note(const struct np_object *object, struct np_snapshots *snapshots)
 {
     bool port = object->kind == NP_OBJECT_PORT;
     for (struct np_async *async = object->asyncs; async; async = port ? async->of_port.next : async->of_object.next)
-        if (!note(async, glances))
+        if (!note(async, snapshots))
             return false;
     return true;
 }
 
-bool np_async_note_thread(const struct np_thread *thread, struct np_glances *glances)
+bool np_async_note_thread(const struct np_thread *thread, struct np_snapshots *snapshots)
 {
     for (struct np_async *async = thread->asyncs; async; async = async->of_thread.next)
-        if (async->apc && !note(async, glances))
+        if (async->apc && !note(async, snapshots))
             return false;
     return true;
 }
 
-void np_async_forget(struct np_glances *glances)
+void np_async_forget(struct np_snapshots *snapshots)
 {
-    while (glances->count) {
-        struct np_glance *glance = &glances->items[--glances->count];
-        np_link_unref(glance->link);
-        np_free(glance->handle);
+    while (snapshots->count) {
+        struct np_snapshot *snapshot = &snapshots->items[--snapshots->count];
+        np_link_unref(snapshot->link);
+        np_free(snapshot->handle);
     }
 }
 
@@ -283,7 +283,7 @@ static void list_to_arm(struct np_handle *handle)
         np_alarm(np_now() + ARM_AFTER_NS);
 }
 
-/* Somebody may wait for this operation in a moment, and the peer's next message then costs him no system call. If nobody has
+/* Somebody may wait for this operation in a moment, and the peer's next message then costs it no system call. If nobody has
  * when the moment is over, the native thread takes care of it. */
 void np_async_arm_later(struct np_handle *handle)
 {
@@ -334,7 +334,7 @@ static void arm_now(struct np_handle *handle)
     list_to_arm(handle); /* its peer keeps it moving: others have a turn first */
 }
 
-/* Whether a thread sleeps until one of the handle's operations is over; who spins moves them on himself. */
+/* Whether a thread sleeps until one of the handle's operations is over; who spins moves them on itself. */
 static bool awaited(const struct np_handle *handle)
 {
     bool found = false;
@@ -348,7 +348,7 @@ static bool awaited(const struct np_handle *handle)
     return found;
 }
 
-void np_async_tend(struct np_handle *handle)
+void np_async_woken(struct np_handle *handle)
 {
     np_async_drive(handle);
     /* Two that exchange messages without sleeping would pay a system call and a wake for each of them, were this armed again at once. */

@@ -16,14 +16,14 @@ struct np_thread;
 
 /* Moves the operations of a handle on. */
 void np_async_drive(struct np_handle *handle);
-void np_async_drive_twins(uint64_t token);
+void np_async_drive_pair(uint64_t token);
 /* Releases a lock of the handle (its rx_lock or tx_lock) under which it may have moved its peer. */
 static inline void np_unlock_moved(struct np_handle *handle, pthread_mutex_t *lock)
 {
-    uint64_t twins = np_async_twins(handle->link);
+    uint64_t pair = np_async_pair(handle->link);
     pthread_mutex_unlock(lock);
-    if (twins)
-        np_async_drive_twins(twins);
+    if (pair)
+        np_async_drive_pair(pair);
 }
 /* Note what has to move before the pended reads (rx_lock held), writes (tx_lock held) can go on; whether it has. */
 void np_async_note_reads(struct np_link *link);
@@ -34,9 +34,9 @@ void np_async_arm_none(void);
 void np_async_drive_reads(struct np_handle *handle, struct np_link *link);
 void np_async_drive_writes(struct np_handle *handle, struct np_link *link);
 /* With the objects' lock: notes all that is pending for the object, for the thread's routines. False: there is too much. */
-bool np_async_note(const struct np_object *object, struct np_glances *glances);
-bool np_async_note_thread(const struct np_thread *thread, struct np_glances *glances);
-void np_async_forget(struct np_glances *glances);
+bool np_async_note(const struct np_object *object, struct np_snapshots *snapshots);
+bool np_async_note_thread(const struct np_thread *thread, struct np_snapshots *snapshots);
+void np_async_forget(struct np_snapshots *snapshots);
 /* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 uint32_t np_async_moved_by(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
@@ -49,7 +49,7 @@ uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_ha
 /* Asks the peer to wake the native thread for what is pended. False: it is to be driven again first. */
 bool np_async_arm(struct np_handle *handle);
 /* The native thread has been woken for the handle. */
-void np_async_tend(struct np_handle *handle);
+void np_async_woken(struct np_handle *handle);
 /* The native thread does so in a moment, unless somebody has waited for it by then. */
 void np_async_arm_later(struct np_handle *handle);
 /* The native thread: a moment has passed since operations were pended. */

@@ -97,17 +97,17 @@ static void count_local(uint32_t change)
     atomic_store_explicit(&np_async_local, count + change, memory_order_relaxed);
 }
 
-uint64_t np_async_twins_of(const struct np_link *link)
+uint64_t np_async_pair_of(const struct np_link *link)
 {
     return link->peer_pid == (pid_t)np_process.pid ? link->token : 0;
 }
 
-uint32_t np_async_moved_twins(uint64_t token, struct np_handle **handles, uint32_t most)
+uint32_t np_async_moved_pair(uint64_t token, struct np_handle **handles, uint32_t most)
 {
     uint32_t count = 0;
     np_objects_lock();
-    for (struct np_async *async = *bucket_of(token); async && count < most; async = async->of_twins.next)
-        if (async->twins == token && np_async_has_moved(async))
+    for (struct np_async *async = *bucket_of(token); async && count < most; async = async->of_pair.next)
+        if (async->pair == token && np_async_has_moved(async))
             count = np_async_add_handle(async, handles, count);
     np_objects_unlock();
     return count;
@@ -133,9 +133,9 @@ void np_async_enlist(struct np_async *async, struct np_link *link)
     }
     if (async->port)
         LIST(async->port->asyncs, async, of_port);
-    async->twins = link ? np_async_twins_of(link) : 0;
-    if (async->twins) {
-        LIST(*bucket_of(async->twins), async, of_twins);
+    async->pair = link ? np_async_pair_of(link) : 0;
+    if (async->pair) {
+        LIST(*bucket_of(async->pair), async, of_pair);
         count_local(1);
     }
     np_objects_unlock();
@@ -156,8 +156,8 @@ void np_async_delist(struct np_async *async)
     }
     if (async->port)
         UNLIST(async->port->asyncs, async, of_port);
-    if (async->twins) {
-        UNLIST(*bucket_of(async->twins), async, of_twins);
+    if (async->pair) {
+        UNLIST(*bucket_of(async->pair), async, of_pair);
         count_local((uint32_t)-1);
     }
 }
@@ -194,7 +194,7 @@ uint64_t np_async_clock(void)
 bool np_async_tell(struct np_async *async, uint32_t code, uint32_t count)
 {
     async->count = count;
-    /* Relaxed: changed under the lock, and whoever asks compares with what he has asked before. */
+    /* Relaxed: changed under the lock, and whoever asks compares with what it has asked before. */
     async->ended = atomic_load_explicit(&told, memory_order_relaxed) + 1;
     atomic_store_explicit(&told, async->ended, memory_order_relaxed);
     if (!async->port && !async->apc && !async->no_packet && async->handle->port) {
@@ -292,9 +292,9 @@ bool np_async_cancel_connect(struct np_async *async)
     return found;
 }
 
-struct np_glance np_glance_of(const struct np_async *async)
+struct np_snapshot np_snapshot_of(const struct np_async *async)
 {
-    return (struct np_glance){
+    return (struct np_snapshot){
         .link = async->link,
         .write = async->kind == NP_ASYNC_WRITE,
         .tail = atomic_load_explicit(&async->seen_tail, memory_order_relaxed),
@@ -306,8 +306,8 @@ struct np_glance np_glance_of(const struct np_async *async)
 
 bool np_async_has_moved(const struct np_async *async)
 {
-    const struct np_glance glance = np_glance_of(async);
-    return glance.link && np_glance_moved(&glance);
+    const struct np_snapshot snapshot = np_snapshot_of(async);
+    return snapshot.link && np_snapshot_moved(&snapshot);
 }
 
 /* A pended operation's op->completed: the engine's queues know nothing of overlapped operations but this. */

@@ -43,9 +43,9 @@ struct np_async {
     void *owner; /* the program's reference, to be given back after the completion */
     struct np_async *next_finished;
     /* Lists, guarded by the objects' lock. */
-    struct np_async_links of_object, of_port, of_thread, of_handle, of_twins;
+    struct np_async_links of_object, of_port, of_thread, of_handle, of_pair;
     struct np_async *next_connect; /* of its handle, guarded by the process lock */
-    uint64_t twins; /* the link's token if this process has both its ends, or 0 */
+    uint64_t pair; /* the link's token if this process has both its ends, or 0 */
     bool listed, cancelling;
     bool by_start; /* completed by its start, which is the only one who knows of it */
     /* What has to move before there is anything to do. */
@@ -65,15 +65,16 @@ static inline uint32_t np_async_code(const struct np_async *async)
 {
     return atomic_load_explicit(&async->code, memory_order_acquire);
 }
-/* Where both ends of a link are in this process, whoever moves one drives what is pended on the other at once: packets, routines and
- * events come in the order of the calls that caused them, not in that in which a waiter finds them. (Those of another process come in
- * the order in which this one finds them.) What np_async_drive_twins is to be given once the locks are released; 0: nothing. */
+/* A link whose both ends are in this process (a pair). A call that moves one end drives what is pended on the other one at once, so
+ * that packets, routines and events come in the order of the calls that caused them. Completions that another process causes come in the
+ * order in which this one finds them.
+ *   np_async_pair  what np_async_drive_pair is to be given once the locks are released; 0: nothing */
 extern _Atomic uint32_t np_async_local; /* how many operations are pended on such links */
-uint64_t np_async_twins_of(const struct np_link *link);
-static inline uint64_t np_async_twins(const struct np_link *link)
+uint64_t np_async_pair_of(const struct np_link *link);
+static inline uint64_t np_async_pair(const struct np_link *link)
 {
     /* Relaxed: for a caller for whom the start came before this call it is counted. */
-    return atomic_load_explicit(&np_async_local, memory_order_relaxed) && link ? np_async_twins_of(link) : 0;
+    return atomic_load_explicit(&np_async_local, memory_order_relaxed) && link ? np_async_pair_of(link) : 0;
 }
 /* How many operations have been told so far. */
 uint64_t np_async_clock(void);
@@ -95,7 +96,7 @@ void np_async_end_connects(struct np_handle *handle);
 /* Ends the one that began first with NP_NO_SYSTEM_RESOURCES. False: none is pending. With the process lock held. */
 bool np_async_fail_connect(struct np_handle *handle);
 /* What has to move before a pending operation can go on, for a thread that looks at it again and again without any lock. */
-struct np_glance {
+struct np_snapshot {
     struct np_handle *handle; /* held */
     struct np_link *link;     /* held */
     const uint8_t *next;  /* where the next entry will begin */
@@ -103,32 +104,32 @@ struct np_glance {
     uint64_t tail, consumed, taken; /* a write's: the head in place of the tail */
     uint32_t rewinds;
 };
-#define NP_MOST_GLANCES 4
-struct np_glances {
+#define NP_MOST_SNAPSHOTS 4
+struct np_snapshots {
     uint32_t count;
-    struct np_glance items[NP_MOST_GLANCES];
+    struct np_snapshot items[NP_MOST_SNAPSHOTS];
 };
 
-static inline bool np_glance_moved(const struct np_glance *glance)
+static inline bool np_snapshot_moved(const struct np_snapshot *snapshot)
 {
-    const struct np_link *link = glance->link;
+    const struct np_link *link = snapshot->link;
     if (!np_link_quiet(link))
         return true;
-    if (glance->write) {
+    if (snapshot->write) {
         const struct npl_consumer *consumer = &link->tx.shared->consumer;
-        return atomic_load_explicit(&consumer->head, memory_order_acquire) != glance->tail ||
-               atomic_load_explicit(&consumer->consumed, memory_order_acquire) != glance->consumed ||
-               atomic_load_explicit(&consumer->taken, memory_order_acquire) != glance->taken;
+        return atomic_load_explicit(&consumer->head, memory_order_acquire) != snapshot->tail ||
+               atomic_load_explicit(&consumer->consumed, memory_order_acquire) != snapshot->consumed ||
+               atomic_load_explicit(&consumer->taken, memory_order_acquire) != snapshot->taken;
     }
-    if (glance->next)
-        np_rx_fetch(glance->next);
-    return np_rx_moved_since(link, glance->tail, glance->rewinds);
+    if (snapshot->next)
+        np_rx_fetch(snapshot->next);
+    return np_rx_moved_since(link, snapshot->tail, snapshot->rewinds);
 }
 
 /* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */
 uint32_t np_async_add_handle(const struct np_async *async, struct np_handle **handles, uint32_t count);
 /* The same as the next three for what is pended on a link of this process; takes the objects' lock. */
-uint32_t np_async_moved_twins(uint64_t token, struct np_handle **handles, uint32_t most);
+uint32_t np_async_moved_pair(uint64_t token, struct np_handle **handles, uint32_t most);
 void np_async_add_connect(struct np_async *async);
 bool np_async_cancel_connect(struct np_async *async);
 /* Event, port or routine of a completed operation. */
@@ -145,6 +146,6 @@ void np_async_delist(struct np_async *async);
  * the thread that its routine is queued to, the port. */
 bool np_async_tell(struct np_async *async, uint32_t code, uint32_t count);
 
-struct np_glance np_glance_of(const struct np_async *async);
+struct np_snapshot np_snapshot_of(const struct np_async *async);
 
 #endif

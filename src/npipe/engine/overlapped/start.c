@@ -245,13 +245,13 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
 }
 
 /* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read. A peer who
- * answers and does not read is not sent any more than is kept for him. */
+ * answers and does not read is not sent any more than is kept for it. */
 static uint32_t send_request(struct np_link *link, const void *data, uint32_t size)
 {
     uint32_t code = np_tx_try(link, data, size);
     if (code != NP_WOULD_WAIT)
         return code;
-    code = np_tx_pump(link); /* what he has read is not kept any more */
+    code = np_tx_pump(link); /* what it has read is not kept any more */
     if (code != NP_OK)
         return code;
     return np_tx_may_detach(link, size) ? np_tx_detach(link, data, size) : NP_NO_SYSTEM_RESOURCES;

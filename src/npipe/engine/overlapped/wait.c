@@ -78,7 +78,7 @@ struct waiting {
     uint32_t count;
     bool all, alertable;
     uint32_t seen; /* the thread's word */
-    struct np_glances glances;
+    struct np_snapshots snapshots;
 };
 
 /* Whether the wait is over; takes the objects. */
@@ -217,11 +217,11 @@ static bool seen_signalled(const struct np_object *object)
  * meanwhile is not among it, which costs at most the rest of the spin. */
 static bool prepare_to_look(struct waiting *waiting)
 {
-    waiting->glances.count = 0;
-    bool simple = waiting->count <= NP_MOST_GLANCES && (!waiting->all || waiting->count == 1);
+    waiting->snapshots.count = 0;
+    bool simple = waiting->count <= NP_MOST_SNAPSHOTS && (!waiting->all || waiting->count == 1);
     for (uint32_t i = 0; simple && i < waiting->count; i++)
-        simple = plain_to_see(waiting->objects[i]) && np_async_note(waiting->objects[i], &waiting->glances);
-    return simple && (!waiting->alertable || np_async_note_thread(np_thread_of_caller, &waiting->glances));
+        simple = plain_to_see(waiting->objects[i]) && np_async_note(waiting->objects[i], &waiting->snapshots);
+    return simple && (!waiting->alertable || np_async_note_thread(np_thread_of_caller, &waiting->snapshots));
 }
 
 static bool something_seen(const void *what)
@@ -232,8 +232,8 @@ static bool something_seen(const void *what)
     for (uint32_t i = 0; i < waiting->count; i++)
         if (seen_signalled(waiting->objects[i]))
             return true;
-    for (uint32_t i = 0; i < waiting->glances.count; i++)
-        if (np_glance_moved(&waiting->glances.items[i]))
+    for (uint32_t i = 0; i < waiting->snapshots.count; i++)
+        if (np_snapshot_moved(&waiting->snapshots.items[i]))
             return true;
     return false;
 }
@@ -339,10 +339,10 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         if (spin) {
             spun = !np_spin(&np_thread_of_caller->spin, simple ? something_seen : something_moved, &waiting, wait->deadline);
             /* What the spin has seen moving is moved on here and now. */
-            for (uint32_t i = 0; i < waiting.glances.count; i++)
-                if (np_glance_moved(&waiting.glances.items[i]))
-                    np_async_drive(waiting.glances.items[i].handle);
-            np_async_forget(&waiting.glances);
+            for (uint32_t i = 0; i < waiting.snapshots.count; i++)
+                if (np_snapshot_moved(&waiting.snapshots.items[i]))
+                    np_async_drive(waiting.snapshots.items[i].handle);
+            np_async_forget(&waiting.snapshots);
             if (!spun)
                 code = np_restless(&turns, NP_OK, wait);
             continue;

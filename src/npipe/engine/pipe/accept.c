@@ -48,11 +48,11 @@ static struct np_pipe *lead(struct np_handle *handle, uint32_t seen)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
-    if (!pipe || pipe->led || !pipe->watch) {
+    if (!pipe || pipe->leader || !pipe->watch) {
         pipe = NULL;
     } else {
-        pipe->led = handle;
-        pipe->led_seq = seen;
+        pipe->leader = handle;
+        pipe->leader_seq = seen;
         pipe->refs++;
         if (!pipe->leased_until)
             np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
@@ -75,7 +75,7 @@ static void lease(struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
-    if (pipe && pipe->watch && !pipe->led && !pipe->leased_until) {
+    if (pipe && pipe->watch && !pipe->leader && !pipe->leased_until) {
         begin_lease(pipe);
         np_watch_change(pipe->watch, pipe->socket, 0, NP_WATCH_PIPE, pipe);
     }
@@ -85,8 +85,8 @@ static void lease(struct np_handle *handle)
 static void quieten_bell(struct np_pipe *pipe)
 {
     uint64_t count;
-    if (pipe->bell_rings && read(pipe->bell, &count, sizeof count) == (ssize_t)sizeof count)
-        pipe->bell_rings = false;
+    if (pipe->leader_called && read(pipe->leader_event, &count, sizeof count) == (ssize_t)sizeof count)
+        pipe->leader_called = false;
 }
 
 /* Gives the socket back to the native thread; if `back_soon` only after a moment, in which most servers come for the next
@@ -94,7 +94,7 @@ static void quieten_bell(struct np_pipe *pipe)
 static void stop_leading(struct np_pipe *pipe, bool back_soon)
 {
     pthread_mutex_lock(&np_process.lock);
-    pipe->led = NULL;
+    pipe->leader = NULL;
     if (pipe->watch && back_soon)
         begin_lease(pipe);
     else if (pipe->watch)
@@ -128,7 +128,7 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
     bool paused = false;
     while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
         if (!np_spin_for(&np_brief_spins[NP_BRIEF_ACCEPT], somebody_comes, pipe, wait->deadline, NP_BRIEF_NS))
-            code = np_sockets_wait(pipe->socket, pipe->bell, wait->deadline);
+            code = np_sockets_wait(pipe->socket, pipe->leader_event, wait->deadline);
         if (code == NP_INTERRUPTED) {
             /* A handler may take its time, and clients are not to wait for it. */
             stop_leading(pipe, false);

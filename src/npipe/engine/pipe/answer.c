@@ -22,7 +22,7 @@ uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
     }
     if (got <= 0)
         return NP_RETRY;
-    /* The engine's own words are not his to say: they would be taken for ours. */
+    /* The engine's own words are not its to say: they would be taken for ours. */
     if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT || answer->code == NP_INTERRUPTED) {
         np_say(why, "the server's answer makes no sense");
         return NP_INVALID_DATA;

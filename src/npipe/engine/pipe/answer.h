@@ -14,7 +14,7 @@
 #define NP_LEAST_ANSWER_NS INT64_C(50000000)
 /* By when an owner has to have answered, while it does not hold the request: of a call that began at `began`. */
 int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline);
-/* What is left of that for the owner who is asked now, with so many `others` behind him. */
+/* What is left of that for the owner who is asked now, with so many `others` behind it. */
 int64_t np_share_of_time(int64_t due, uint32_t others);
 /* Time is up: 231 where no wait was asked for, with the reason if no owner has answered. Other codes are as they were. */
 uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why);

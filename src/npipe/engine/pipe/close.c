@@ -24,7 +24,7 @@ void np_pipe_free(struct np_pipe *pipe)
 {
     if (pipe->forks == np_forks) {
         np_fd_close(pipe->socket);
-        np_fd_close(pipe->bell);
+        np_fd_close(pipe->leader_event);
         np_folder_close(&pipe->files);
     }
     free(pipe->rule.uids);

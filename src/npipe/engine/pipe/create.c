@@ -112,7 +112,7 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     struct np_pipe *pipe = calloc(1, sizeof *pipe);
     if (!pipe)
         return NP_NOT_ENOUGH_MEMORY;
-    pipe->socket = pipe->bell = -1;
+    pipe->socket = pipe->leader_event = -1;
     pipe->forks = np_forks;
     pipe->refs = 1;
     pipe->owner = geteuid();
@@ -154,8 +154,8 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     char name[NPF_SOCKET_SIZE];
     np_socket_name(pipe->id, name);
     np_fds_hold();
-    pipe->bell = np_fd_made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    pipe->socket = pipe->bell < 0 ? -errno : np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
+    pipe->leader_event = np_fd_made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    pipe->socket = pipe->leader_event < 0 ? -errno : np_socket_listen(pipe->files.dirfd, name, shared ? 0666 : 0600);
     if (pipe->socket < 0) {
         code = pipe->socket == -EMFILE || pipe->socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
         np_say(why, "the pipe's socket cannot be made: %s", np_socket_error(-pipe->socket));

@@ -92,7 +92,7 @@ bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
 }
 
 /* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the first one until
- * `due`. NP_RETRY: he has gone. */
+ * `due`. NP_RETRY: it has gone. */
 static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_t due, bool *dead)
 {
     *dead = call->told = false;
@@ -156,7 +156,7 @@ static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_
                 return last;
             if (last == NP_IO_PENDING && (holds || !np_may_be_held(&call->request))) {
                 np_say(call->why, "the server's answers make no sense");
-                return NP_INVALID_DATA; /* he could go on with that for ever */
+                return NP_INVALID_DATA; /* the owner could go on with that for ever */
             }
             if (last == NP_IO_PENDING) {
                 holds = true;
@@ -180,7 +180,7 @@ static void withdraw_offer(struct np_request *call)
     call->kept.segment = NULL;
 }
 
-/* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or he is not the one to ask any more. */
+/* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or it is not the one to ask any more. */
 static uint32_t ask_remembered(struct np_request *call)
 {
     struct np_remembered found;
@@ -247,7 +247,7 @@ static uint32_t try_owners(struct np_request *call)
         call->request.flags = flags;
         bool may_be_held = np_may_be_held(&call->request);
         if (!settled && busy + silent && may_be_held) {
-            /* All are busy: any of them can hold the request, the others tell him when they listen. Best one who answers. */
+            /* All are busy: any of them can hold the request, the others tell it when they listen. Best one who answers. */
             for (uint32_t i = 0; i < count && !settled; i++) {
                 bool dead;
                 if (busy ? !busy_ones[i] : !silent_ones[i])

@@ -45,7 +45,7 @@ struct np_request {
     char *why;
     /* The answer */
     struct npw_answer answer;
-    bool told; /* NP_RETRY was the owner's word, or came after he had held the request: not just a hang-up */
+    bool told; /* NP_RETRY was the owner's word, or came after it had held the request: not just a hang-up */
     int socket, segment;
     uint32_t forks;  /* np_forks when they were made: in the handler of a signal this may have become a child, where they are closed */
     struct np_credentials owner;

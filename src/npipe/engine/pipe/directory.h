@@ -46,7 +46,7 @@ uint32_t np_root_open(const char *root, bool create, int *fd, char *why);
 /* Opens (making it if need be) and locks the folder; undone by np_folder_close. The page is mapped and may be
  * all zero. `shared`: other users may look for the socket. NP_WOULD_WAIT: somebody else has the lock. */
 uint32_t np_folder_enter(const char *root, const char *name, bool shared, struct np_folder *folder, char *why);
-/* False: somebody else has it. Nobody waits for it with anything in his hands: see np_lock_pause. */
+/* False: somebody else has it. Nobody waits for it with anything in its hands: see np_lock_pause. */
 bool np_folder_try_lock(const struct np_folder *folder);
 void np_folder_unlock(const struct np_folder *folder);
 /* Unlocks it too. */
@@ -69,9 +69,9 @@ uint32_t np_lock_pause(struct np_lock_wait *state, const struct np_wait *wait, c
 void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 /* With the lock: removes the folder if nobody is in it. Whether it has gone. */
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
-/* With the lock or without: an owner's slot is free, if it is still his. */
+/* With the lock or without: an owner's slot is free, if it is still its. */
 void np_slot_leave(struct npf_slot *slot, uint64_t id);
-/* For whoever found only dead owners: takes away what they left, if it is his to do so. False: somebody else has the lock.
+/* For whoever found only dead owners: takes away what they left, if it is its to do so. False: somebody else has the lock.
  * `dying`: gives those who are just dying the time to be dead. */
 bool np_folder_sweep(const char *root, const char *name, bool dying);
 

@@ -63,7 +63,7 @@ void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason
     /* Release, with np_connect's exchange: behind the word stand only the handle's own fields, which its lock guards. */
     atomic_store_explicit(&handle->connect_failed, reason ? reason : ENOMEM, memory_order_release);
     if (np_async_fail_connect(handle))
-        atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* he is told */
+        atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* it is told */
     np_left_listening(pipe, handle);
 }
 
@@ -76,13 +76,13 @@ void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
 {
     uint64_t one = 1;
     np_async_end_connects(handle);
-    np_acceptor_told(handle);
+    np_acceptor_notify(handle);
     atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_seq_cst);
-    /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or he sees the number move. */
+    /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or it sees the number move. */
     if (atomic_load_explicit(&handle->connect_sleepers, memory_order_seq_cst))
         np_futex_wake(&handle->connect_seq, UINT32_MAX);
-    if (pipe->led && !pipe->leader_awake && !pipe->bell_rings)
-        pipe->bell_rings = write(pipe->bell, &one, sizeof one) == (ssize_t)sizeof one;
+    if (pipe->leader && !pipe->leader_awake && !pipe->leader_called)
+        pipe->leader_called = write(pipe->leader_event, &one, sizeof one) == (ssize_t)sizeof one;
 }
 
 uint32_t np_closed_seq(void)

@@ -36,12 +36,12 @@ struct np_pipe {
     int socket;
     uint64_t watch;
     int64_t paused_until; /* no descriptors were left for accept: 0, or when to try again */
-    struct np_handle *led; /* whose np_connect answers at the socket itself, instead of the native thread, or NULL */
-    uint32_t led_seq;      /* his connect_seq when he began */
-    bool leader_awake;     /* he is at it just now */
-    int64_t leased_until;  /* he has his client and will be back in a moment: till then nobody looks at the socket; 0: no */
-    bool bell_rings;
-    int bell;             /* eventfd that calls it back */
+    struct np_handle *leader; /* the one whose np_connect answers at the socket itself, instead of the native thread, or NULL */
+    uint32_t leader_seq;      /* its connect_seq when it began */
+    bool leader_awake;     /* it is awake and answers */
+    int64_t leased_until;  /* the leader has its client and will be back in a moment: till then nobody looks at the socket; 0: no */
+    bool leader_called;
+    int leader_event;             /* eventfd that calls it back */
     uint32_t refs;        /* the list's, and that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;

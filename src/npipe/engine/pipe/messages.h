@@ -14,7 +14,7 @@ enum npw_kind {
     NPW_WAIT = 2,  /* WaitNamedPipe */
     NPW_QUERY = 3, /* what is this pipe? */
     NPW_NUDGE = 4, /* from another owner: an instance of the name listens there, or was closed */
-    NPW_STAY = 16, /* from another owner: no answer; the hang-up tells him of this one's end */
+    NPW_STAY = 16, /* from another owner: no answer; the hang-up tells it of this one's end */
 };
 
 enum npw_flags {

@@ -224,7 +224,7 @@ void np_visitor_drop(struct np_visitor *visitor)
 static void pause_pipe(struct np_pipe *pipe)
 {
     pipe->paused_until = np_now() + PAUSE_NS;
-    np_ring_doorbell(); /* it is the native thread that tries again, whoever tried now */
+    np_native_thread_wake(); /* it is the native thread that tries again, whoever tried now */
 }
 
 /* A link for the visitor: in the segment that it offers, if that is its own, or in a new one (then with *fd). */
@@ -345,7 +345,7 @@ static bool may_hold(const struct np_visitor *visitor)
             for (const struct np_pipe *in = np_process.pipes; in; in = in->next)
                 for (const struct np_visitor *same = in->first_visitor; same; same = same->next)
                     count += is_strangers(same) && same->who.uid == other->who.uid;
-            if (count >= most) { /* his youngest, about */
+            if (count >= most) { /* its youngest, about */
                 most = count;
                 victim = other;
             }
@@ -390,7 +390,7 @@ static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
     return access & ~pipe->rule.allowed & (NP_READ | NP_WRITE) ? NP_ACCESS_DENIED : NP_OK;
 }
 
-/* Descriptors come back when others are closed: who has asked to be held waits for that, as he does before accept(). */
+/* Descriptors come back when others are closed: who has asked to be held waits for that, as it does before accept(). */
 static bool is_passing(int reason)
 {
     return reason == EMFILE || reason == ENFILE;
@@ -478,7 +478,7 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     }
 }
 
-/* In whichever pipe it is; but somebody who has more than half of all makes room for himself. */
+/* In whichever pipe it is; but somebody who has more than half of all makes room for itself. */
 static void drop_longest_silent(uid_t uid)
 {
     uint32_t own = 0;
@@ -589,8 +589,8 @@ void np_pipe_accept(struct np_pipe *pipe)
             pipe->first_visitor = visitor;
         pipe->last_visitor = visitor;
         np_visitor_ready(visitor, true);
-        if (pipe->leader_awake && atomic_load_explicit(&pipe->led->connect_seq, memory_order_relaxed) != pipe->led_seq)
-            return; /* he has his client */
+        if (pipe->leader_awake && atomic_load_explicit(&pipe->leader->connect_seq, memory_order_relaxed) != pipe->leader_seq)
+            return; /* it has its client */
     }
 }
 

@@ -37,7 +37,7 @@ void np_owner_gone(struct np_owner *owner)
     np_tell_closed();
 }
 
-/* Has the native thread watch the owner at `socket`, who keeps it for as long as he lives. */
+/* Has the native thread watch the owner at `socket`, who keeps it for as long as it lives. */
 static bool watch_owner(int socket)
 {
     static const struct npw_request stay = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_STAY};
@@ -89,7 +89,7 @@ bool np_watch_owners(const struct np_where *where)
         np_step_back(out);
         alive = socket != -ECONNREFUSED && socket != -ENOENT;
         if (socket >= 0 && !watch_owner(socket))
-            np_hang_up(socket); /* without descriptors or memory his end is noticed later */
+            np_hang_up(socket); /* without descriptors or memory its end is noticed later */
     }
     np_fd_close(dirfd);
     return alive;

@@ -10,7 +10,7 @@ struct np_where;
 
 uint32_t np_wait_closed(const struct np_where *where, uint32_t seen, const struct np_wait *wait);
 
-/* Another owner of a name whose limit of instances is reached: his end makes room. */
+/* Another owner of a name whose limit of instances is reached: its end makes room. */
 struct np_owner {
     struct np_owner *next;
     int socket;

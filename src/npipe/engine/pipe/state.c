@@ -50,14 +50,14 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
             np_link_wake_own(link);
         np_link_end(link, end, !waited_for);
     }
-    uint64_t twins = np_async_twins(link);
+    uint64_t pair = np_async_pair(link);
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
     pthread_mutex_unlock(&np_process.lock);
     if (!link)
         return;
-    if (twins)
-        np_async_drive_twins(twins);
+    if (pair)
+        np_async_drive_pair(pair);
     if (waited_for)
         shutdown(link->socket, SHUT_RDWR); /* the peer's native thread shall not wait for them to go */
     np_link_unref(link);

@@ -97,7 +97,7 @@ void np_sweep_later(const char *root, const char *folder)
     pthread_mutex_lock(&np_process.lock);
     plan_sweep(&np_process.sweeps, root, folder, false);
     pthread_mutex_unlock(&np_process.lock);
-    np_ring_doorbell();
+    np_native_thread_wake();
 }
 
 static bool server_died(const struct np_link *link)
@@ -123,7 +123,7 @@ void np_handle_leaves(const struct np_handle *handle)
     if (!handle->link || !handle->root || !server_died(handle->link))
         return;
     plan_sweep(&np_process.sweeps, handle->root, handle->folder, true);
-    np_ring_doorbell();
+    np_native_thread_wake();
 }
 
 void np_sweep_unwatched(struct np_sweep **sweeps)

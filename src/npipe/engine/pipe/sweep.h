@@ -19,7 +19,7 @@ void np_handle_leaves(const struct np_handle *handle);
 struct np_sweep {
     struct np_sweep *next;
     char *root, *folder;
-    bool dying;         /* he may be just dying */
+    bool dying;         /* it may be just dying */
     int64_t due, pause; /* not before that; since when it was locked, how long till the next attempt */
 };
 
@@ -28,7 +28,7 @@ struct np_sweep *np_sweeps_due(int64_t now);
 
 void np_sweep_free(struct np_sweep *sweep);
 
-/* The native thread's, without a lock. Where somebody has the folder's lock it comes again: he may be stopped, and this process may
+/* The native thread's, without a lock. Where somebody has the folder's lock it comes again: it may be stopped, and this process may
  * be the last one that knows. */
 void np_sweeps_do(struct np_sweep *sweeps);
 

@@ -98,7 +98,7 @@ void np_dial_free(struct np_dial *dial)
     free(dial);
 }
 
-/* Puts the request to the next owner. NP_OK, NP_WOULD_WAIT: his backlog is full; NP_RETRY: he has gone; or an error. */
+/* Puts the request to the next owner. NP_OK, NP_WOULD_WAIT: its backlog is full; NP_RETRY: it has gone; or an error. */
 static uint32_t ask(struct np_dial *dial, bool *dead, char *why)
 {
     dial->held = dial->told = false;
@@ -163,7 +163,7 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
         return code;
     if (code == NP_IO_PENDING && (dial->held || !np_may_be_held(&dial->request))) {
         np_say(why, "the server's answers make no sense");
-        return NP_INVALID_DATA; /* he could go on with that for ever */
+        return NP_INVALID_DATA; /* the owner could go on with that for ever */
     }
     dial->told = dial->told || code == NP_IO_PENDING || (got > 0 && code == NP_RETRY);
     dial->held = dial->held || code == NP_IO_PENDING;
@@ -198,7 +198,7 @@ static bool is_over(int64_t due)
     return due != NP_FOREVER && np_now() >= due;
 }
 
-/* All owners have been asked, or one has gone away while he held the request. NP_RETRY: another turn. */
+/* All owners have been asked, or one has gone away while it held the request. NP_RETRY: another turn. */
 static uint32_t end_turn(struct np_dial *dial)
 {
     close_descriptor(&dial->dirfd);
@@ -217,7 +217,7 @@ static uint32_t end_turn(struct np_dial *dial)
     return dial->vanished < MOST_VANISHED ? NP_RETRY : NP_FILE_NOT_FOUND;
 }
 
-/* He who was asked first of all was the one to ask (NP_OK), or the others are to be asked too (NP_RETRY). */
+/* Whoever was asked first of all was the one to ask (NP_OK), or the others are to be asked too (NP_RETRY). */
 static uint32_t after_remembered(struct np_dial *dial, uint32_t code)
 {
     dial->remembered = false;
@@ -263,7 +263,7 @@ static uint32_t dial_step(struct np_dial *dial, char *why)
                 return code;
             if (!dial->remembered && dial->next == dial->count) {
                 if (!dial->holding && dial->busy + dial->silent && (dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT)) {
-                    /* All are busy: any of them can hold the request, the others tell him when they listen. Best one
+                    /* All are busy: any of them can hold the request, the others tell it when they listen. Best one
                      * who answers. */
                     dial->holding = true;
                     dial->next = 0;

@@ -34,7 +34,7 @@ struct np_dial {
     int64_t until;              /* of what is waited for just now */
     bool use_default;           /* the deadline comes with the word that the request is held */
     bool looked;  /* whether an owner is remembered */
-    bool remembered;         /* he is being asked, at this socket: */
+    bool remembered;         /* it is being asked, at this socket: */
     char path[NP_DIAL_PATH];
     uint32_t pipe_id;        /* which the pipe had */
     bool keep;               /* and segments are kept, and one that was is offered: */

@@ -88,7 +88,7 @@ void np_poll_promise_pauses(struct np_handle *handle)
 {
     pthread_mutex_lock(&handle->rx_lock);
     if (handle->link)
-        handle->link->rx.owing = true;
+        handle->link->rx.may_defer_wake = true;
     pthread_mutex_unlock(&handle->rx_lock);
 }
 
@@ -100,10 +100,10 @@ void np_poll_pause(struct np_handle *handle)
     pthread_mutex_unlock(&handle->rx_lock);
 }
 
-bool np_poll_owes(struct np_handle *handle)
+bool np_poll_wake_deferred(struct np_handle *handle)
 {
     pthread_mutex_lock(&handle->rx_lock);
-    bool owes = handle->link && handle->link->rx.owes_wake;
+    bool owes = handle->link && handle->link->rx.wake_deferred;
     pthread_mutex_unlock(&handle->rx_lock);
     return owes;
 }
@@ -113,7 +113,7 @@ bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
     struct np_op op = {.out = buffer, .size = size};
     /* A plain entry stands in the ring in full, so this cannot fail. */
     np_rx_read(handle->link, &op, true, true);
-    bool owes = handle->link->rx.owes_wake;
+    bool owes = handle->link->rx.wake_deferred;
     pthread_mutex_unlock(&handle->rx_lock);
     return owes;
 }

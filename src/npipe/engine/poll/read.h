@@ -22,11 +22,11 @@ uint32_t np_arm_read(struct np_handle *handle);
 bool np_poll_wake(struct np_handle *handle);
 
 /* From now on the caller says when it pauses after reads that left something: until then a writer who waits for room may wait a
- * little longer, so that he is not woken for each message. */
+ * little longer, so that it is not woken for each message. */
 void np_poll_promise_pauses(struct np_handle *handle);
 void np_poll_pause(struct np_handle *handle);
 /* Whether such a wake waits for the pause. */
-bool np_poll_owes(struct np_handle *handle);
+bool np_poll_wake_deferred(struct np_handle *handle);
 /* np_recv_take, and the same. */
 bool np_poll_recv_take(struct np_handle *handle, void *buffer, uint32_t size);
 

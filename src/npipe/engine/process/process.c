@@ -100,7 +100,7 @@ void np_alarm(int64_t due)
     pthread_mutex_unlock(&np_process.alarm_lock);
 }
 
-void np_ring_doorbell(void)
+void np_native_thread_wake(void)
 {
     np_alarm(0);
 }
@@ -121,7 +121,7 @@ void np_alarm_has_rung(void)
 void np_server_died(void)
 {
     atomic_store_explicit(&np_process.server_died, true, memory_order_release);
-    np_ring_doorbell();
+    np_native_thread_wake();
 }
 
 /* ---- Start, exit, fork */

@@ -63,7 +63,7 @@ void np_watch_remove(uint64_t watch, int fd);
 /* Wakes the native thread at `due` (np_now's clock) or sooner. With any lock. */
 void np_alarm(int64_t due);
 /* Makes the native thread look at its timers again. */
-void np_ring_doorbell(void);
+void np_native_thread_wake(void);
 
 struct np_watch *np_watch_find(uint64_t name);
 

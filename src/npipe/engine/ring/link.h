@@ -23,7 +23,7 @@ struct np_rx {
     uint64_t capacity;
     uint64_t head;     /* the next ring byte to take: the truth, of which shared head is the announcement */
     uint64_t tail;     /* the producer's last announcement that was checked */
-    uint32_t rewinds;  /* his number of rewinds, read before it */
+    uint32_t rewinds;  /* its number of rewinds, read before it */
     uint64_t consumed; /* payload bytes delivered */
     uint64_t taken;    /* entries finished */
     uint32_t quota;    /* of this direction */
@@ -44,19 +44,19 @@ struct np_rx {
     uint32_t stash_length, stash_begin;
     struct np_back *back; /* what reads took and could not deliver, the next to be read (ring/back.h) */
     uint64_t backs;       /* so many there were */
-    bool may_come_back; /* so nobody sleeps on the socket, where only the peer can wake him (np_will_put_back) */
+    bool may_come_back; /* so nobody sleeps on the socket, where only the peer can wake it (np_will_put_back) */
     bool trimmed;    /* the peer has died, and `trim` is known: */
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
     bool polled;    /* somebody else's selector waits for the socket */
     bool on_socket; /* a read sleeps on it: what comes through it is for that read */
-    bool owing;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
-    bool owes_wake;
+    bool may_defer_wake;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
+    bool wake_deferred;
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
     _Atomic uint32_t streak;     /* entries read since this end last wrote one: from some on it is a stream */
     _Atomic int32_t by_socket;   /* sleeps on the socket that are left */
-    _Atomic int64_t crowded;     /* until then, says the peer, others want the processors; a guess, so relaxed */
+    _Atomic int64_t contended;     /* until then, says the peer, others want the processors; a guess, so relaxed */
 };
 
 /* A deferred entry that may still stand in the ring. */

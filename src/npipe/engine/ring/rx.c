@@ -16,7 +16,7 @@
 /* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever keeps to the
  * rules stays far below it: at most NPL_DEFERRED entries can be withdrawn in the ring. Others could go on for ever. */
 #define MOST_FUTILE 65536u
-#define MOST_PAUSES 256u /* in these, while he takes an entry back */
+#define MOST_PAUSES 256u /* in these, while the producer takes an entry back */
 
 static uint32_t smaller(uint32_t a, uint64_t b)
 {
@@ -62,13 +62,13 @@ static bool rewound(const struct np_rx *rx)
 static bool refresh(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
-    /* Acquire, and before the tail: the producer moves the tail back before he counts the rewind, so a tail that is
+    /* Acquire, and before the tail: the producer moves the tail back before it counts the rewind, so a tail that is
      * void comes with an old count, which parse() then finds out. */
     uint32_t rewinds = atomic_load_explicit(&rx->shared->takebacks.rewinds, memory_order_acquire);
     /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
     uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
     if (tail - rx->head > rx->capacity) {
-        /* Also a tail before our head: he rewinds what we have not begun, or have just let go of. But an entry that is
+        /* Also a tail before our head: the producer rewinds what we have not begun, or have just let go of. But an entry that is
          * parsed and not begun has moved our head; give it back first. */
         if (rx->active && rx->deferred && !rx->claimed && tail == rx->head - rx->header) {
             unparse(rx);
@@ -110,16 +110,16 @@ static void wake_writer(struct np_link *link)
         return;
     /* There is room for the writer's next few bytes only, and more to read: it is told when it can do more with it, or when this
      * reader pauses, whichever is first. */
-    rx->owes_wake = rx->owing && !needed && rx->head != rx->tail && rx->consumed - consumed < rx->quota / 2;
-    if (!rx->owes_wake)
+    rx->wake_deferred = rx->may_defer_wake && !needed && rx->head != rx->tail && rx->consumed - consumed < rx->quota / 2;
+    if (!rx->wake_deferred)
         np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
 }
 
 void np_rx_pause(struct np_link *link)
 {
-    if (!link->rx.owes_wake)
+    if (!link->rx.wake_deferred)
         return;
-    link->rx.owes_wake = false;
+    link->rx.wake_deferred = false;
     np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
 }
 
@@ -188,11 +188,11 @@ static uint32_t parse(struct np_link *link)
 static bool skip_withdrawn(struct np_link *link)
 {
     struct np_rx *rx = &link->rx;
-    /* From here on he does not move his tail back over it. Acquire/release as for a claim. */
+    /* From here on the producer does not move its tail back over this entry. Acquire/release as for a claim. */
     uint32_t word = word_of(rx->sequence, NPL_ENTRY_WITHDRAWN);
     if (!atomic_compare_exchange_strong_explicit(state_of(rx), &word, word_of(rx->sequence, NPL_ENTRY_DONE),
                                                  memory_order_acq_rel, memory_order_acquire))
-        return true; /* he just did: look again */
+        return true; /* it just did: look again */
     uint32_t put = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
     if (!refresh(link))
         return false;
@@ -243,7 +243,7 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_MOVING)) {
-            /* Until the tail is where it belongs, nothing behind our head means anything. It takes him a moment. */
+            /* Until the tail is where it belongs, nothing behind our head means anything. The producer needs a moment. */
             if (turns > MOST_PAUSES)
                 return NP_WOULD_WAIT;
             np_pause();
@@ -349,7 +349,7 @@ static void let_go(struct np_rx *rx, enum npl_entry_state state)
         atomic_store_explicit(state_of(rx), word_of(rx->sequence, state), memory_order_release);
 }
 
-/* The head before the state: a producer that sees the entry let go may move his tail back to the head. */
+/* The head before the state: a producer that sees the entry let go may move its tail back to the head. */
 static void let_go_in_part(struct np_link *link)
 {
     publish_head(&link->rx);

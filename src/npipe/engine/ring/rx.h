@@ -54,14 +54,14 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
 void np_rx_post(struct np_link *link);
 void np_rx_leave(struct np_link *link, struct np_op *op);
 
-/* A reader with rx.owing pauses: the writer is told what he was not told yet. */
+/* A reader with rx.may_defer_wake pauses: the writer is told what it was not told yet. */
 void np_rx_pause(struct np_link *link);
 
 /* Whether the peer says that it has written more than stands in the ring. */
 bool np_rx_more_announced(const struct np_link *link);
 
 /* Where an entry stands or will stand, and its first lines asked for: who looks for the tail again and again asks for these too, so
- * that what he waits for comes with it and not behind it (docs/design.md has the figures). A hint, which cannot fail. */
+ * that what it waits for comes with it and not behind it (docs/design.md has the figures). A hint, which cannot fail. */
 static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
 {
     return link->rx.ring + (position & (link->rx.capacity - 1));

@@ -16,7 +16,7 @@ struct np_kept {
     pid_t peer_pid;
     uid_t peer_uid;
     int64_t until;    /* then it is dropped */
-    uint32_t refused; /* offers that the server did not take: he had not let go of it yet, or has dropped it */
+    uint32_t refused; /* offers that the server did not take: it had not let go of it yet, or has dropped it */
 };
 /* Offers a segment to be kept; it is unmapped if it is not. */
 void np_keep(enum npl_side side, const struct np_kept *kept);

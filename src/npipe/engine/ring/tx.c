@@ -573,12 +573,12 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     bool last = own && own->number == tx->last_put;
     bool whole = last && kind == NPL_ENTRY_LIVE;
     atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
-    /* Acquire: with the state that the consumer has let go of comes what he has announced before. */
+    /* Acquire: with the state that the consumer has let go of comes what it has announced before. */
     if (!atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
                                                  memory_order_acquire))
         return NP_WOULD_WAIT;
     /* From here on nobody reads from it, nor goes on to what is behind it: the counters hold still. (If it was marked as withdrawn at
-     * once, the consumer could be beyond it by now, and what he has read there would count as read of this one.) */
+     * once, the consumer could be beyond it by now, and what it has read there would count as read of this one.) */
     if (!refresh(link))
         return NP_INVALID_DATA;
     uint64_t begin = op->end - op->size;
@@ -589,7 +589,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     }
     own = find_outstanding(tx, op->number);
     if (whole && (!own || tx->head > own->begin)) {
-        np_link_violated(link); /* he says that he has taken what he had not begun */
+        np_link_violated(link); /* the consumer says that it has taken what it had not begun */
         return NP_INVALID_DATA;
     }
     take_back(link, op, op->size - delivered);

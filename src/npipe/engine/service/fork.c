@@ -39,7 +39,7 @@ static void after_fork_in_parent(void)
 
 static void forget_pipe(struct np_pipe *pipe)
 {
-    pipe->socket = pipe->bell = -1;
+    pipe->socket = pipe->leader_event = -1;
     pipe->watch = 0;
     np_folder_forget(&pipe->files);
     for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = visitor->next)

@@ -54,25 +54,25 @@ static void on_alarm(struct np_sweep **sweeps)
 }
 
 /* Handles whose overlapped operations may go on, each held; what they do has no need of the process lock. */
-struct to_tend {
+struct to_drive {
     struct np_handle *handles[EVENTS];
     uint32_t count;
     bool arm;
 };
 
-static void tend_later(struct np_link *link, struct to_tend *tend)
+static void drive_later(struct np_link *link, struct to_drive *woken)
 {
     if (!link->handle || !link->events)
         return;
     np_hold(link->handle);
-    tend->handles[tend->count++] = link->handle;
+    woken->handles[woken->count++] = link->handle;
 }
 
-static void link_event(struct np_link *link, uint64_t watch, uint32_t events, struct np_sweep **sweeps, struct to_tend *tend)
+static void link_event(struct np_link *link, uint64_t watch, uint32_t events, struct np_sweep **sweeps, struct to_drive *woken)
 {
     bool gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (gone || events & EPOLLIN)
-        tend_later(link, tend);
+        drive_later(link, woken);
     if (link->events && events & EPOLLIN)
         np_link_drain_socket(link);
     /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
@@ -80,7 +80,7 @@ static void link_event(struct np_link *link, uint64_t watch, uint32_t events, st
         np_sweep_link_gone(link, watch, sweeps);
 }
 
-static void handle_event(const struct epoll_event *event, struct np_sweep **sweeps, struct to_tend *tend)
+static void handle_event(const struct epoll_event *event, struct np_sweep **sweeps, struct to_drive *woken)
 {
     struct np_watch *watch = np_watch_find(event->data.u64);
     if (!watch)
@@ -88,7 +88,7 @@ static void handle_event(const struct epoll_event *event, struct np_sweep **swee
     switch (watch->kind) {
     case NP_WATCH_ALARM:
         on_alarm(sweeps);
-        tend->arm = true;
+        woken->arm = true;
         break;
     case NP_WATCH_PIPE:
         np_pipe_accept(watch->object);
@@ -97,7 +97,7 @@ static void handle_event(const struct epoll_event *event, struct np_sweep **swee
         np_visitor_ready(watch->object, false);
         break;
     case NP_WATCH_LINK:
-        link_event(watch->object, event->data.u64, event->events, sweeps, tend);
+        link_event(watch->object, event->data.u64, event->events, sweeps, woken);
         break;
     case NP_WATCH_OWNER:
         np_owner_gone(watch->object);
@@ -144,18 +144,18 @@ static void *native_thread(void *unused)
     for (;;) {
         int count = epoll_wait(np_process.epoll, events, EVENTS, timeout);
         struct np_sweep *sweeps;
-        struct to_tend tend = {.count = 0};
+        struct to_drive woken = {.count = 0};
         pthread_mutex_lock(&np_process.lock);
         sweeps = np_sweeps_due(np_now());
         for (int i = 0; i < count; i++)
-            handle_event(&events[i], &sweeps, &tend);
+            handle_event(&events[i], &sweeps, &woken);
         timeout = do_timers();
         pthread_mutex_unlock(&np_process.lock);
-        for (uint32_t i = 0; i < tend.count; i++) {
-            np_async_tend(tend.handles[i]);
-            np_free(tend.handles[i]);
+        for (uint32_t i = 0; i < woken.count; i++) {
+            np_async_woken(woken.handles[i]);
+            np_free(woken.handles[i]);
         }
-        if (tend.arm)
+        if (woken.arm)
             np_async_arm_listed();
         np_sweeps_do(sweeps);
     }
