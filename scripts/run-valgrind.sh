@@ -14,6 +14,6 @@ if ! command -v valgrind >/dev/null; then
 fi
 for test in rings segments handles races async hostile cancels; do
     echo "== $test"
-    valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --fair-sched=yes \
-        "$folder/tests/c/test-$test" >/dev/null
+    valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+        --errors-for-leak-kinds=definite --fair-sched=yes "$folder/tests/c/test-$test" >/dev/null
 done
