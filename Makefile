@@ -77,7 +77,8 @@ test-fuzz:
 	scripts/build-fuzz.sh build/fuzz
 	for name in ring rendezvous; do \
 	    mkdir -p build/fuzz/$$name && build/fuzz/fuzz_$$name -max_len=400 -timeout=20 \
-	        -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
+	        -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	        build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
 
 # How one sleeps and is woken, searched through by spin.
 test-model:
