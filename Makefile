@@ -24,6 +24,7 @@ lint: build/stamp-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(PY) scripts/check_text.py
 
 # Python and C in the one form that they have (pyproject.toml, .clang-format).
 format: build/stamp-tools

@@ -1,7 +1,7 @@
 """Checks the text of the repository: check_text.py. Lines are at most 120 characters wide, and links lead somewhere.
 
-Width, in every file that git knows of one of SUFFIXES or NAMES. Python is not among them: ruff does it (E501). What
-cannot be broken may be wider:
+Width, in every file of SUFFIXES or NAMES that git does not ignore. Python is ruff's (E501). What cannot be broken may
+be wider:
   - a row of a Markdown table (it begins with `|`);
   - a line that is one word behind its indentation and list mark, such as a link's address.
 What stands below NOT_YET is not looked at.
@@ -40,8 +40,9 @@ _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 
 
 def _files() -> list[Path]:
-    """Return the files of the repository that git knows, and that are there."""
-    names = subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True).stdout.splitlines()
+    """Return the files of the repository, also those that are not committed yet."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [path for path in map(Path, names) if path.is_file()]
 
 

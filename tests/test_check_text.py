@@ -18,7 +18,6 @@ def complaints(folder: Path, files: dict[str, str]) -> list[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    subprocess.run(["git", "add", "."], cwd=folder, check=True)
     run = subprocess.run([sys.executable, SCRIPT], cwd=folder, capture_output=True, text=True, check=False)
     found = run.stdout.splitlines()
     assert run.stderr == ""
@@ -29,6 +28,12 @@ def complaints(folder: Path, files: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize("name", ["page.md", "code.c", "code.h", "code.pyx", "run.sh", "Makefile"])
 def test_a_line_of_more_than_120_characters_is_found(tmp_path: Path, name: str) -> None:
     assert complaints(tmp_path, {name: f"short\n{WIDE}\n"}) == [f"{name}:2: 125 characters, more than 120"]
+
+
+def test_a_file_that_is_not_committed_is_checked_and_one_that_is_ignored_is_not(tmp_path: Path) -> None:
+    assert complaints(tmp_path, {".gitignore": "build/\n", "build/page.md": WIDE, "page.md": WIDE}) == [
+        "page.md:1: 125 characters, more than 120"
+    ]
 
 
 def test_characters_are_counted_not_bytes(tmp_path: Path) -> None:
