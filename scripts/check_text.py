@@ -35,7 +35,7 @@ NOT_YET = (
 
 _ONE_WORD = re.compile(r"\s*(?:[-*>#]\s+|//\s+|\d+\.\s+|\[[^\]]+\]:\s+)?\S+")
 _FENCE = re.compile(r"\s*(```|~~~)")
-_LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)|^\[[^\]]+\]:\s+(\S+)")
+_LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]:\s+(\S+)")  # its text may begin in the line before
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 
 

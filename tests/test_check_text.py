@@ -55,14 +55,15 @@ def test_a_link_to_a_page_or_heading_that_is_not_there_is_found(tmp_path: Path) 
     files = {
         "page.md": "# Top\n[a](docs/other.md) [b](docs/other.md#its-heading) [c](#top) [d](https://example.org/)\n"
         "[e](gone.md) [f](docs/other.md#gone) `[g](gone.md)`\n```\n[h](gone.md)\n# Not a heading\n```\n"
-        "[i](#not-a-heading)\n\n[j]: gone.md\n",
+        "[i](#not-a-heading) [a text that goes\non](gone.md)\n\n[j]: gone.md\n",
         "docs/other.md": "# Other\n## Its *heading*\n[back](../page.md#top)\n",
     }
     assert complaints(tmp_path, files) == [
         "page.md:3: there is no gone.md",
         "page.md:3: docs/other.md has no heading for #gone",
         "page.md:8: page.md has no heading for #not-a-heading",
-        "page.md:10: there is no gone.md",
+        "page.md:9: there is no gone.md",
+        "page.md:11: there is no gone.md",
     ]
 
 
