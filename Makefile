@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 
-SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxi' -o -name '*.[ch]' -o -name meson.build)
+SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' \
+    -o -name '*.px[di]' -o -name '*.[ch]' -o -name meson.build)
+C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint types test-c test-python conformance test-clients test-aio test-sanitizers setup-windows test-windows wheels bench clean
+.PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
+.PHONY: setup-windows test-windows wheels bench clean
 .PHONY: test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
 
 demo: build/stamp-package
@@ -20,6 +23,13 @@ test: lint types test-c test-python
 lint: build/stamp-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(PY) scripts/check_text.py
+
+# Python and C in the one form that they have (pyproject.toml, .clang-format).
+format: build/stamp-tools
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 # As it is on Linux, and as it is on Windows.
 types: build/stamp-tools
@@ -67,8 +77,9 @@ FUZZ_SECONDS ?= $(if $(NPIPE_LONG),600,10)
 test-fuzz:
 	scripts/build-fuzz.sh build/fuzz
 	for name in ring rendezvous; do \
-	    mkdir -p build/fuzz/$$name && build/fuzz/fuzz_$$name -max_len=400 -timeout=20 -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
-	        -print_final_stats=1 build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
+	    mkdir -p build/fuzz/$$name && build/fuzz/fuzz_$$name -max_len=400 -timeout=20 \
+	        -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	        build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
 
 # How one sleeps and is woken, searched through by spin.
 test-model:
@@ -117,12 +128,13 @@ build/stamp-venv:
 	touch $@
 
 build/stamp-tools: build/stamp-venv pyproject.toml
-	$(PY) scripts/install-groups.py build test
+	$(PY) scripts/install-groups.py build test lint
 	$(PY) scripts/install-groups.py --extra cli
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)
-	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
+	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall \
+	    -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
 	touch $@
 
 build/stamp-bench: build/stamp-package

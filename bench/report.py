@@ -113,10 +113,12 @@ _METHOD = """
 look, `python -m bench --help` shows the rest. Absolute numbers belong to the machine: compare the ratios.
 
 For every peer, server and client are processes of their own, with the same small program around the peer's own
-calls. Messages have {sizes}. A first turn, which finds how many messages fill a round, is thrown away. Then the
-peers take turns, each with a round of about {short} ({many} times over) or, where many processes are at work,
-{long} ({few} times over), so that whatever else the machine does hits all of them alike. A cell holds the median
-round, the best round, and in bold how many times better than {base} the median is.
+calls. Messages have {sizes}.
+
+A first turn, which finds how many messages fill a round, is thrown away. Then the peers take turns, each with a
+round of about {short} ({many} times over) or, where many processes are at work, {long} ({few} times over), so that
+whatever else the machine does hits all of them alike. A cell holds the median round, the best round, and in bold how
+many times better than {base} the median is.
 
 - **npipe**: message pipes, every option at its default, `send` and `recv`.
 - **multiprocessing.connection**: `Listener` and `Client` on a Unix socket without authentication, `send_bytes` and

@@ -15,6 +15,6 @@ fi
 export NPIPE_TEST_PATIENCE=10
 for test in rings segments handles races async hostile cancels streams; do
     echo "== $test"
-    valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --fair-sched=yes \
-        "$folder/tests/c/test-$test" >/dev/null
+    valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+        --errors-for-leak-kinds=definite --fair-sched=yes "$folder/tests/c/test-$test" >/dev/null
 done

@@ -8,7 +8,8 @@ if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64 >/
         apt-get update -qq
         apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user >/dev/null
     else
-        echo "aarch64 needs a cross compiler and qemu (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)" >&2
+        echo "aarch64 needs a cross compiler and qemu" \
+            "(Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)" >&2
         exit 1
     fi
 fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up Windows' Python and the C programs, installs the wheel there with pip, and runs the tests: test.sh [PYTEST ARGS]
+# Sets up Windows' Python and the C programs, installs the wheel there with pip, and runs the tests:
+# test.sh [PYTEST ARGS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python="${PYTHON:-python3}"

@@ -78,6 +78,7 @@ LINUX: Final = {
     "test_identity.py": "users of POSIX, and threads that act as them",
     "test_interrupts.py": "POSIX signals",
     "test_model.py": "a model of Windows' pipes, from which Wine's differ (SEMANTICS §12, 17 and others)",
+    "test_check_text.py": "the files of a checkout",
     "test_package.py": "the files of a checkout",
     "test_process.py": "descriptors, and the classes of the engine's faces",
     "test_aio_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
