@@ -24,7 +24,9 @@ lint: build/stamp-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(PY) scripts/check_text.py
+	$(PY) scripts/check_layers.py
 
 # Python and C in the one form that they have (pyproject.toml, .clang-format).
 format: build/stamp-tools

@@ -2,10 +2,10 @@
  *
  *   limit rtt SIZE COUNT     prints the nanoseconds of one round trip
  *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
- *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for each way
- *                            and nothing else: what no round trip of two processes on two cores can do without
- *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied out, and
- *                            nothing else: what no messages in a row can do without
+ *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for
+ *                            each way and nothing else: what no round trip of two processes on two cores can do without
+ *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied
+ *                            out, and nothing else: what no messages in a row can do without
  */
 #include <sched.h>
 #include <stdatomic.h>
@@ -113,7 +113,8 @@ static void await_word(_Atomic long *word, long value)
         ;
 }
 
-/* The first or the last of the processors that this process may use: two that wait for each other like this need one each. */
+/* The first or the last of the processors that this process may use: two that wait for each other like this need one
+ * each. */
 static void bind_to(int last)
 {
     cpu_set_t may, chosen;

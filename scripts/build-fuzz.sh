@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the fuzzers with clang: build-fuzz.sh FOLDER. Their patience with a peer is none, so that an input alone says what happens.
+# Builds the fuzzers with clang: build-fuzz.sh FOLDER. Their patience with a peer is none, so that an input alone says
+# what happens.
 set -e
 cd "$(dirname "$0")/.."
 folder=$1
@@ -16,5 +17,6 @@ mkdir -p "$folder"
 for name in ring rendezvous; do
     clang -std=gnu11 -D_GNU_SOURCE -DPEEK_PATIENCE_NS=0 -DSTREAM_PATIENCE_NS=0 -DWITHDRAW_PATIENCE_NS=0 -g -O1 \
         -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
-        -Isrc/npipe/engine -Isrc/npipe -Itests/c src/npipe/engine/*/*.c "tests/fuzz/fuzz_$name.c" -lpthread -o "$folder/fuzz_$name"
+        -Isrc/npipe/engine -Isrc/npipe -Itests/c src/npipe/engine/*/*.c "tests/fuzz/fuzz_$name.c" \
+        -lpthread -o "$folder/fuzz_$name"
 done

@@ -47,7 +47,7 @@ def _wrong_includes(engine: Path) -> list[str]:
 
 
 def _symbols(engine: Path, folder: Path, source: Path) -> tuple[set[str], set[str]]:
-    """What an object file of `source` offers, and what it takes."""
+    """Return what an object file of `source` offers, and what it takes."""
     target = folder / (source.relative_to(engine).as_posix().replace("/", "-") + ".o")
     subprocess.run(
         ["cc", "-c", "-O1", "-std=gnu11", "-D_GNU_SOURCE", f"-I{engine}", f"-I{engine.parent}", "-o", target, source],
@@ -65,7 +65,7 @@ def _symbols(engine: Path, folder: Path, source: Path) -> tuple[set[str], set[st
 
 
 def _circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """The strongly connected components of more than one file (Tarjan)."""
+    """Return the strongly connected components of more than one file (Tarjan)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -123,6 +123,7 @@ def _wrong_symbols(engine: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    """Print what is wrong, and return the exit status."""
     engine = Path(arguments[0]) if arguments else ENGINE
     folders = {path.name for path in engine.iterdir() if path.is_dir()}
     wrong = [f"{folder}: not a layer that this check knows" for folder in sorted(folders - set(LAYERS))]

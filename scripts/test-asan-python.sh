@@ -1,16 +1,21 @@
 #!/bin/sh
-# Builds the extension with the address sanitizer and runs Python suites with it: test-asan-python.sh FOLDER [PYTEST-ARGUMENT...].
+# Builds the extension with the address sanitizer and runs Python suites with it:
+#
+#   test-asan-python.sh FOLDER [PYTEST-ARGUMENT...]
+#
 # Leaks are not looked for: the interpreter itself ends with memory that it has not freed.
 set -e
 cd "$(dirname "$0")/.."
 folder=$1
 shift
 python=.venv/bin/python
-$python -m pip install --quiet --no-build-isolation --no-deps --upgrade --target "$folder/site" -Cbuild-dir="$folder/package" \
-    -Csetup-args=-Db_sanitize=address -Csetup-args=-Db_lundef=false -Csetup-args=-Dbuildtype=debugoptimized .
+$python -m pip install --quiet --no-build-isolation --no-deps --upgrade --target "$folder/site" \
+    -Cbuild-dir="$folder/package" -Csetup-args=-Db_sanitize=address \
+    -Csetup-args=-Db_lundef=false -Csetup-args=-Dbuildtype=debugoptimized .
 if [ $# = 0 ] && [ -z "$NPIPE_LONG" ]; then
-    set -- tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_overlapped.py tests/test_win32_routines.py \
-        tests/test_win32_ports.py tests/faults/test_hostile_rendezvous.py tests/faults/test_hostile_segment.py
+    set -- tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_overlapped.py \
+        tests/test_win32_routines.py tests/test_win32_ports.py \
+        tests/faults/test_hostile_rendezvous.py tests/faults/test_hostile_segment.py
 elif [ $# = 0 ]; then
     set -- tests
 fi

@@ -7,35 +7,34 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                     \
-    do {                                                                                     \
-        if (!(condition)) {                                                                  \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);          \
-            abort();                                                                         \
-        }                                                                                    \
+#define CHECK(condition)                                                            \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                                \
+        }                                                                           \
     } while (0)
 
-#define CHECK_EQUAL(got, expected)                                                           \
-    do {                                                                                     \
-        unsigned long long got_value = (unsigned long long)(got);                            \
-        unsigned long long expected_value = (unsigned long long)(expected);                  \
-        if (got_value != expected_value) {                                                   \
-            fprintf(stderr, "%s:%d: %s is %llu, not %llu\n", __FILE__, __LINE__, #got,       \
-                    got_value, expected_value);                                              \
-            abort();                                                                         \
-        }                                                                                    \
+#define CHECK_EQUAL(got, expected)                                                                                 \
+    do {                                                                                                           \
+        unsigned long long got_value = (unsigned long long)(got);                                                  \
+        unsigned long long expected_value = (unsigned long long)(expected);                                        \
+        if (got_value != expected_value) {                                                                         \
+            fprintf(stderr, "%s:%d: %s is %llu, not %llu\n", __FILE__, __LINE__, #got, got_value, expected_value); \
+            abort();                                                                                               \
+        }                                                                                                          \
     } while (0)
 
-#define RUN(test)                 \
-    do {                          \
-        printf("%s\n", #test);    \
-        fflush(stdout);           \
-        alarm(deadline(60));      \
-        test();                   \
+#define RUN(test)              \
+    do {                       \
+        printf("%s\n", #test); \
+        fflush(stdout);        \
+        alarm(deadline(60));   \
+        test();                \
     } while (0)
 
-/* Seconds after which a test counts as hung. Where every instruction takes many times as long (memcheck, an emulated processor),
- * NPIPE_TEST_PATIENCE says how many times. */
+/* Seconds after which a test counts as hung. Where every instruction takes many times as long (memcheck, an emulated
+ * processor), NPIPE_TEST_PATIENCE says how many times. */
 static inline unsigned deadline(unsigned seconds)
 {
     const char *patience = getenv("NPIPE_TEST_PATIENCE");

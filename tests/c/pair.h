@@ -30,7 +30,8 @@ static inline void attach_handle(struct np_handle *handle, struct np_link *link,
 
 static inline void open_pair(struct pair *pair, uint32_t type, uint32_t quota)
 {
-    struct np_link_shape shape = {.type = type, .direction = NP_ACCESS_DUPLEX, .quota = {quota, quota}, .server_pid = 1};
+    struct np_link_shape shape = {
+        .type = type, .direction = NP_ACCESS_DUPLEX, .quota = {quota, quota}, .server_pid = 1};
     struct np_link *server, *client;
     int fd, sockets[2];
     CHECK_EQUAL(np_link_create(&shape, &server, &fd), NP_OK);

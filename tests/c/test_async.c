@@ -1,5 +1,5 @@
-/* Overlapped operations within one process: driven by waits, by other calls and by the native thread, cancelled and closed
- * upon. For the thread sanitizer too. */
+/* Overlapped operations within one process: driven by waits, by other calls and by the native thread, cancelled and
+ * closed upon. For the thread sanitizer too. */
 #include "pair.h"
 #include "pipe/owner.h"
 #include "pipe/remembered.h"
@@ -89,7 +89,8 @@ static uint32_t start_read(struct io *io, struct np_handle *handle, struct np_ob
     return np_async_read(io->async, io->buffer, sizeof io->buffer);
 }
 
-static uint32_t start_write(struct io *io, struct np_handle *handle, struct np_object *file, const void *data, uint32_t size)
+static uint32_t start_write(struct io *io, struct np_handle *handle, struct np_object *file, const void *data,
+                            uint32_t size)
 {
     struct np_telling telling = {.event = io->event, .file = file};
     renew(io);
@@ -305,7 +306,8 @@ static void a_close_ends_what_is_pending_on_both_ends(void)
     }
 }
 
-/* The other end goes at any moment of a read's start, which either fails and tells nothing or tells what became of it. */
+/* The other end goes at any moment of a read's start, which either fails and tells nothing or tells what became of
+ * it. */
 static struct np_handle *_Atomic to_close;
 static _Atomic bool last_closed;
 

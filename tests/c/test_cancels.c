@@ -1,4 +1,5 @@
-/* CancelSynchronousIo against the end of the call that it has found: white box, so that each can come in between the other's steps. */
+/* CancelSynchronousIo against the end of the call that it has found: white box, so that each can come in between the
+ * other's steps. */
 #include "handle/objects.c"
 
 #include "check.h"
@@ -94,7 +95,8 @@ static void a_call_within_a_call_has_a_number_of_its_own(void)
 {
     struct np_thread *thread = np_thread_self();
     struct np_handle *handle;
-    for (int cancels = 0; cancels < 8; cancels++) { /* 1: the outer one before, 2: the inner one, 4: the outer one after */
+    /* 1: the outer one before, 2: the inner one, 4: the outer one after */
+    for (int cancels = 0; cancels < 8; cancels++) {
         for (int named = 0; named < 2; named++) {
             struct np_wait outside = {.deadline = NP_FOREVER}, inside = outside;
             CHECK(!np_call_begin(thread, one, &outside).wait);

@@ -1,5 +1,6 @@
-/* What ends, ends for all duplicates. The children here are made by the bare system call, which no handler knows of, so they keep every
- * descriptor: only what acts on the connection or the lock itself is seen. Then a real fork, whose child keeps none. */
+/* What ends, ends for all duplicates. The children here are made by the bare system call, which no handler knows of, so
+ * they keep every descriptor: only what acts on the connection or the lock itself is seen. Then a real fork, whose
+ * child keeps none. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -109,7 +110,8 @@ static void *request_for_a_moment(void *argument)
     struct np_where where = where_of("FORKED");
     struct np_wait wait = for_ms(500);
     struct np_handle *handle;
-    request->code = request->open ? np_open(&where, &both_rights, &wait, &handle, NULL) : np_wait_named(&where, false, &wait, NULL, NULL);
+    request->code = request->open ? np_open(&where, &both_rights, &wait, &handle, NULL)
+                                  : np_wait_named(&where, false, &wait, NULL, NULL);
     return NULL;
 }
 
@@ -224,7 +226,8 @@ static int at_first; /* before anything was done */
 
 static void a_child_has_nothing_that_was_in_somebodys_hands(void)
 {
-    const struct np_link_shape shape = {.type = NP_TYPE_MESSAGE, .direction = NP_ACCESS_DUPLEX, .quota = {1, 1}, .server_pid = 1};
+    const struct np_link_shape shape = {
+        .type = NP_TYPE_MESSAGE, .direction = NP_ACCESS_DUPLEX, .quota = {1, 1}, .server_pid = 1};
     struct np_handle *server = listen_to("FORKED"), *client;
     CHECK_EQUAL(dial("FORKED", 1000, &client), NP_OK);
     /* As a thread has them for a moment: */

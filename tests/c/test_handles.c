@@ -33,7 +33,8 @@ static uint32_t create(const char *name, uint32_t max, bool first, struct np_han
 static uint32_t open_pipe(const char *name, int ms, struct np_handle **handle)
 {
     struct np_where where = where_of(name);
-    struct np_open_options options = {.access = NP_READ | NP_WRITE | NP_WRITE_ATTRIBUTES, .hold = ms > 0, .verify_owner = true};
+    struct np_open_options options = {
+        .access = NP_READ | NP_WRITE | NP_WRITE_ATTRIBUTES, .hold = ms > 0, .verify_owner = true};
     struct np_wait wait = ms > 0 ? for_ms(ms) : for_ever;
     return np_open(&where, &options, &wait, handle, NULL);
 }

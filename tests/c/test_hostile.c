@@ -141,8 +141,8 @@ static void one_that_says_it_is_gone_and_goes_on_writing_is_gone(void)
 
 /* ---- What moves all the time */
 
-/* Room that is filled with entries to be skipped, again and again: their states stay, so hardly anything has to be done but to move
- * the tail. */
+/* Room that is filled with entries to be skipped, again and again: their states stay, so hardly anything has to be done
+ * but to move the tail. */
 static void feed(struct attack *attack)
 {
     set_state(attack, NPL_DEFERRED - 1, NPL_ENTRY_WITHDRAWN);

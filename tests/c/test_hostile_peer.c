@@ -1,8 +1,9 @@
 /* A victim, its enemies and its friend, all of them processes.
  *
- * The enemies open the victim's pipe (or own the pipe that it opens), and write random and chosen values into every word of the
- * segment that they have mapped while the victim does all that can be done with its end. The friend has another pipe of the same
- * victim's, and is to notice nothing. To be built with the address and undefined-behaviour sanitizers.
+ * The enemies open the victim's pipe (or own the pipe that it opens), and write random and chosen values into every
+ * word of the segment that they have mapped while the victim does all that can be done with its end. The friend has
+ * another pipe of the same victim's, and is to notice nothing.
+ * To be built with the address and undefined-behaviour sanitizers.
  *
  *   test-hostile_peer [MUTATIONS [SEED]]
  */
@@ -16,8 +17,15 @@
 #include "base/socket.h"
 #include "pair.h"
 
-enum { WORKERS = 2, ENEMIES = 2, /* of each kind: an enemy that is a server has its own worker */
-        CALL_MS = 5, SLACK_MS = 10000, BURST = 24, OPS_PER_LINK = 300, MUTATIONS_PER_LINK = 3000 };
+enum {
+    WORKERS = 2,
+    ENEMIES = 2, /* of each kind: an enemy that is a server has its own worker */
+    CALL_MS = 5,
+    SLACK_MS = 10000,
+    BURST = 24,
+    OPS_PER_LINK = 300,
+    MUTATIONS_PER_LINK = 3000
+};
 
 #ifdef __SANITIZE_ADDRESS__
 #define USUAL_MUTATIONS 1000000
@@ -51,7 +59,8 @@ static uint32_t create(const char *name, uint32_t type, uint32_t quota, struct n
 static uint32_t open_for(const char *name, int ms, struct np_handle **handle)
 {
     struct np_where where = place(name);
-    struct np_open_options options = {.access = NP_READ | NP_WRITE | NP_WRITE_ATTRIBUTES, .hold = true, .overlapped = true};
+    struct np_open_options options = {
+        .access = NP_READ | NP_WRITE | NP_WRITE_ATTRIBUTES, .hold = true, .overlapped = true};
     struct np_wait wait = for_ms(ms);
     return np_open(&where, &options, &wait, handle, NULL);
 }
@@ -61,8 +70,35 @@ static uint32_t open_for(const char *name, int ms, struct np_handle **handle)
 static uint64_t chosen(unsigned long long *random, uint64_t now)
 {
     static const uint64_t values[] = {
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 127, 128, 255, 4095, 4096, 16383, 16384, 65535, 65536, 65537, 131072, UINT32_MAX >> 3,
-        INT32_MAX, (uint64_t)INT32_MAX + 1, UINT32_MAX, (uint64_t)UINT32_MAX + 1, INT64_MAX, UINT64_MAX / 2 + 1, UINT64_MAX - 1, UINT64_MAX,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        127,
+        128,
+        255,
+        4095,
+        4096,
+        16383,
+        16384,
+        65535,
+        65536,
+        65537,
+        131072,
+        UINT32_MAX >> 3,
+        INT32_MAX,
+        (uint64_t)INT32_MAX + 1,
+        UINT32_MAX,
+        (uint64_t)UINT32_MAX + 1,
+        INT64_MAX,
+        UINT64_MAX / 2 + 1,
+        UINT64_MAX - 1,
+        UINT64_MAX,
     };
     uint32_t kind = next_random(random) % 8;
     if (kind < 2)
@@ -84,7 +120,8 @@ static void mutate(struct np_link *link, unsigned long long *random)
     if (where < 5) {
         at = next_random(random) % size;
     } else if (where < 7) { /* what the victim is about to read */
-        uint64_t tail = atomic_load_explicit(&link->tx.shared->producer.tail, memory_order_relaxed) + next_random(random) % 256 - 128;
+        uint64_t tail = atomic_load_explicit(&link->tx.shared->producer.tail, memory_order_relaxed) +
+                        next_random(random) % 256 - 128;
         at = (uint64_t)(link->tx.ring - bytes) + (tail & (link->tx.capacity - 1));
     } else {
         at = next_random(random) % link->size;
@@ -92,10 +129,12 @@ static void mutate(struct np_link *link, unsigned long long *random)
     /* By atomic stores: it is the victim that is looked at by the sanitizers, and what it makes of them. */
     if (next_random(random) % 2 && at + 8 <= link->size) {
         _Atomic uint64_t *word = (_Atomic uint64_t *)(void *)(bytes + (at & ~UINT64_C(7)));
-        atomic_store_explicit(word, chosen(random, atomic_load_explicit(word, memory_order_relaxed)), memory_order_relaxed);
+        atomic_store_explicit(word, chosen(random, atomic_load_explicit(word, memory_order_relaxed)),
+                              memory_order_relaxed);
     } else {
         _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)(bytes + (at & ~UINT64_C(3)) % (link->size - 3));
-        atomic_store_explicit(word, (uint32_t)chosen(random, atomic_load_explicit(word, memory_order_relaxed)), memory_order_relaxed);
+        atomic_store_explicit(word, (uint32_t)chosen(random, atomic_load_explicit(word, memory_order_relaxed)),
+                              memory_order_relaxed);
     }
 }
 
@@ -122,7 +161,8 @@ static long be_hostile(struct np_handle *handle, unsigned long long *random)
 {
     struct np_link *link = handle->link; /* stays mapped until the handle is closed */
     long done = 0;
-    uint32_t most = next_random(random) % 3 ? 1 + next_random(random) % 3 : BURST; /* the patient see more of the victim */
+    /* the patient see more of the victim */
+    uint32_t most = next_random(random) % 3 ? 1 + next_random(random) % 3 : BURST;
     while (done < MUTATIONS_PER_LINK) {
         uint32_t burst = 1 + next_random(random) % most;
         for (uint32_t i = 0; i < burst; i++)
@@ -254,9 +294,20 @@ static void took(int64_t began, int64_t ms)
 static void known_code(uint32_t code)
 {
     switch (code) {
-    case NP_OK: case NP_MORE_DATA: case NP_SEM_TIMEOUT: case NP_INVALID_DATA: case NP_BROKEN_PIPE: case NP_NO_DATA:
-    case NP_PIPE_NOT_CONNECTED: case NP_BAD_PIPE: case NP_PIPE_BUSY: case NP_WOULD_WAIT: case NP_RETRY: case NP_IO_PENDING:
-    case NP_OPERATION_ABORTED: case NP_INVALID_PARAMETER:
+    case NP_OK:
+    case NP_MORE_DATA:
+    case NP_SEM_TIMEOUT:
+    case NP_INVALID_DATA:
+    case NP_BROKEN_PIPE:
+    case NP_NO_DATA:
+    case NP_PIPE_NOT_CONNECTED:
+    case NP_BAD_PIPE:
+    case NP_PIPE_BUSY:
+    case NP_WOULD_WAIT:
+    case NP_RETRY:
+    case NP_IO_PENDING:
+    case NP_OPERATION_ABORTED:
+    case NP_INVALID_PARAMETER:
         return;
     default:
         fprintf(stderr, "a call gave %u\n", code);
@@ -295,12 +346,15 @@ static uint32_t receive(struct np_handle *handle, const struct np_wait *wait)
     return code == NP_OK ? end : code;
 }
 
-static void overlapped(struct np_handle *handle, unsigned long long *random, uint8_t *data, uint32_t size, const struct np_wait *wait)
+static void overlapped(struct np_handle *handle, unsigned long long *random, uint8_t *data, uint32_t size,
+                       const struct np_wait *wait)
 {
     struct np_object *event = np_object_new(NP_OBJECT_EVENT, true, false);
     struct np_async *async = np_async_new();
     struct np_telling telling = {.event = event};
-    enum np_async_kind kind = next_random(random) % 3 == 0 ? NP_ASYNC_TRANSACT : next_random(random) % 2 ? NP_ASYNC_READ : NP_ASYNC_WRITE;
+    enum np_async_kind kind = next_random(random) % 3 == 0 ? NP_ASYNC_TRANSACT
+                              : next_random(random) % 2    ? NP_ASYNC_READ
+                                                           : NP_ASYNC_WRITE;
     uint8_t *more = malloc(size + 1);
     memset(more, 'm', size + 1);
     np_async_prepare(async, handle, kind, &telling);
@@ -320,7 +374,8 @@ static void overlapped(struct np_handle *handle, unsigned long long *random, uin
     if (kind != NP_ASYNC_WRITE)
         CHECK(async->count <= size);
     struct np_async *next;
-    if (np_async_code(async) != NP_IO_PENDING && code != NP_INVALID_DATA && (code == NP_OK || code == NP_MORE_DATA || code == NP_IO_PENDING))
+    if (np_async_code(async) != NP_IO_PENDING && code != NP_INVALID_DATA &&
+        (code == NP_OK || code == NP_MORE_DATA || code == NP_IO_PENDING))
         for (struct np_async *one = np_async_reap(); one; one = next) {
             next = one->next_finished;
             np_async_unref(one);
@@ -360,7 +415,8 @@ static void by_steps(struct np_handle *handle, unsigned long long *random, uint8
 /* One call. Whether the link has ended. */
 static bool do_something(struct np_handle *handle, unsigned long long *random)
 {
-    uint32_t size = next_random(random) % 4 ? next_random(random) % 600 : next_random(random) % 150000, count = 0, available, left;
+    uint32_t size = next_random(random) % 4 ? next_random(random) % 600 : next_random(random) % 150000, count = 0,
+             available, left;
     uint8_t *data = malloc(size ? size : 1); /* of exactly this size: what is beyond it is the sanitizer's */
     memset(data, 'v', size);
     struct np_wait wait = {.deadline = np_now() + next_random(random) % (CALL_MS * 1000000)};
@@ -510,7 +566,8 @@ int main(int count, char **arguments)
         char number[16], share[32];
         snprintf(number, sizeof number, "%d", i % ENEMIES);
         snprintf(share, sizeof share, "%ld", mutations / (2 * ENEMIES));
-        char *enemy_arguments[] = {arguments[0], i < ENEMIES ? "client" : "owner", root, number, share, (char *)(uintptr_t)seed, NULL};
+        char *enemy_arguments[] = {arguments[0], i < ENEMIES ? "client" : "owner", root, number,
+                                   share,        (char *)(uintptr_t)seed,          NULL};
         pids[i] = start(enemy_arguments, &outs[i]);
         char ready;
         CHECK(i < ENEMIES || read(outs[i], &ready, 1) == 1);
@@ -531,8 +588,8 @@ int main(int count, char **arguments)
     result_of(pids[2 * ENEMIES], outs[2 * ENEMIES]);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("%ld mutations, %ld calls on %ld links, the slowest call %ld ms, at most %ld MB of memory\n", done, calls, ended_links,
-           slowest_us / 1000, usage.ru_maxrss / 1024);
+    printf("%ld mutations, %ld calls on %ld links, the slowest call %ld ms, at most %ld MB of memory\n", done, calls,
+           ended_links, slowest_us / 1000, usage.ru_maxrss / 1024);
     CHECK(done >= mutations * 9 / 10);
     rmdir(root);
     return 0;

@@ -16,7 +16,8 @@ enum { MAGIC = 0x5a };
 
 static uint32_t make_message(struct job *job, unsigned char *data, uint32_t number)
 {
-    uint32_t size = 8 + (next_random(&job->random) % 16 ? next_random(&job->random) % 200 : next_random(&job->random) % job->largest);
+    uint32_t size = 8 + (next_random(&job->random) % 16 ? next_random(&job->random) % 200
+                                                        : next_random(&job->random) % job->largest);
     memset(data, (int)(number % 251), size);
     memcpy(data, &number, 4);
     memcpy(data + 4, &size, 4);
@@ -67,7 +68,8 @@ static void *reader(void *argument)
     return NULL;
 }
 
-/* Which ends have been told that neighbours want the processors, so that they sleep by the socket: 1 the server, 2 the client. */
+/* Which ends have been told that neighbours want the processors, so that they sleep by the socket: 1 the server, 2 the
+ * client. */
 static int told;
 
 static void open_told(struct pair *pair, uint32_t quota)
@@ -243,7 +245,9 @@ static void *some_writer(void *argument)
     unsigned char *data = calloc(1, job->largest + 1);
     for (int i = 0; i < job->count; i++) {
         uint32_t size = next_random(&job->random) % job->largest, count;
-        struct np_wait wait = next_random(&job->random) % 2 ? for_ever : (struct np_wait){.deadline = np_now() + next_random(&job->random) % 300000};
+        struct np_wait wait = next_random(&job->random) % 2
+                                  ? for_ever
+                                  : (struct np_wait){.deadline = np_now() + next_random(&job->random) % 300000};
         uint32_t code = np_write(job->handle, data, size, &count, &wait);
         CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
         if (code == NP_OK)
@@ -266,7 +270,8 @@ static void *some_reader(void *argument)
     uint32_t count, available, left;
     for (;;) {
         struct np_wait wait = {.deadline = np_now() + next_random(&job->random) % 3000000};
-        uint32_t code = np_read(job->handle, data, job->largest, &count, &wait); /* whole: what is left of one may be withdrawn */
+        /* whole: what is left of one may be withdrawn */
+        uint32_t code = np_read(job->handle, data, job->largest, &count, &wait);
         CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
         received_bytes += count; /* none when the time was over */
         code = np_peek(job->handle, data, next_random(&job->random) % job->largest, &count, &available, &left);
@@ -288,8 +293,11 @@ static void many_threads_at_each_end_lose_nothing(void)
         sent_bytes = received_bytes = 0;
         writers_left = 3;
         struct job jobs[5] = {
-            {&pair.client, 11 + (unsigned)round, 2000, 3000, 0, 0}, {&pair.client, 22, 2000, 3000, 0, 0}, {&pair.client, 33, 300, 150000, 0, 0},
-            {&pair.server, 44, 0, 150000, 0, 0}, {&pair.server, 55, 0, 150000, 0, 0},
+            {&pair.client, 11 + (unsigned)round, 2000, 3000, 0, 0},
+            {&pair.client, 22, 2000, 3000, 0, 0},
+            {&pair.client, 33, 300, 150000, 0, 0},
+            {&pair.server, 44, 0, 150000, 0, 0},
+            {&pair.server, 55, 0, 150000, 0, 0},
         };
         pthread_t threads[5];
         for (int i = 0; i < 5; i++)

@@ -42,7 +42,8 @@ static void entries_of_every_size_survive_every_position_in_the_ring(void)
     struct pair pair;
     open_pair(&pair, NP_TYPE_MESSAGE, 40000);
     static unsigned char out[40000], in[40000];
-    static const uint32_t sizes[] = {0, 1, 2, 126, 127, 128, 129, 255, 256, 4095, 16383, 16384, 16385, 32767, 32768, 39999, 40000};
+    static const uint32_t sizes[] = {0,    1,     2,     126,   127,   128,   129,   255,  256,
+                                     4095, 16383, 16384, 16385, 32767, 32768, 39999, 40000};
     for (unsigned round = 0; round < 400; round++)
         for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             uint32_t size = sizes[i], count;
@@ -166,7 +167,8 @@ static void the_end_of_a_withdrawal_can_be_seen(void)
     const struct np_rx *rx = &pair.server.link->rx;
     for (int begun = 0; begun < 2; begun++)
         for (int last = 0; last < 2; last++) {
-            struct np_op *op = submit(&pair.client, "withdrawn", 9), *behind = last ? NULL : submit(&pair.client, "behind", 6);
+            struct np_op *op = submit(&pair.client, "withdrawn", 9),
+                         *behind = last ? NULL : submit(&pair.client, "behind", 6);
             if (begun)
                 expect_read(&pair.server, 1, NP_MORE_DATA, "w");
             else
@@ -247,7 +249,8 @@ static void an_entry_larger_than_the_ring_streams_through_it(void)
     uint32_t got = 0, count;
     while (got < SIZE) {
         uint32_t want = SIZE - got < PIECE ? SIZE - got : PIECE;
-        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try), got + want == SIZE ? NP_OK : NP_MORE_DATA);
+        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try),
+                    got + want == SIZE ? NP_OK : NP_MORE_DATA);
         CHECK_EQUAL(count, want);
         got += count;
         pumped(&pair.client, op);
@@ -277,7 +280,8 @@ static void a_read_that_times_out_in_a_long_message_consumes_nothing(void)
     uint32_t got = 0, count;
     while (got < SIZE) {
         uint32_t want = SIZE - got < 999 ? SIZE - got : 999;
-        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try), got + want == SIZE ? NP_OK : NP_MORE_DATA);
+        CHECK_EQUAL(np_read(&pair.server, in + got, want, &count, &only_try),
+                    got + want == SIZE ? NP_OK : NP_MORE_DATA);
         got += count;
         pumped(&pair.client, op);
     }

@@ -1,5 +1,5 @@
-/* Byte streams: every byte says where it stands, and is compared. A read that gives nothing has consumed nothing, whatever it asked
- * for and whatever ended it. For the thread sanitizer too. */
+/* Byte streams: every byte says where it stands, and is compared. A read that gives nothing has consumed nothing,
+ * whatever it asked for and whatever ended it. For the thread sanitizer too. */
 #include <sched.h>
 
 #include "handle/step.h"
@@ -120,12 +120,14 @@ static void *reader(void *argument)
     return NULL;
 }
 
-static void stream_through(uint32_t type, uint32_t quota, uint64_t total, const uint32_t *writes, const uint32_t *reads, int how)
+static void stream_through(uint32_t type, uint32_t quota, uint64_t total, const uint32_t *writes, const uint32_t *reads,
+                           int how)
 {
     struct pair pair;
     open_pair(&pair, type, quota);
     pair.server.mode = 0; /* byte-read mode, also of a message pipe */
-    struct job jobs[2] = {{&pair.client, 4711 + quota, total, writes, 0}, {&pair.server, 1147 + quota, total, reads, how}};
+    struct job jobs[2] = {{&pair.client, 4711 + quota, total, writes, 0},
+                          {&pair.server, 1147 + quota, total, reads, how}};
     pthread_t threads[2];
     CHECK(pthread_create(&threads[0], NULL, writer, &jobs[0]) == 0);
     CHECK(pthread_create(&threads[1], NULL, reader, &jobs[1]) == 0);
@@ -147,13 +149,15 @@ static void a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole(vo
 static void whatever_ends_a_read_takes_no_byte_with_it(void)
 {
     for (int type = 0; type <= NP_TYPE_MESSAGE; type += NP_TYPE_MESSAGE) {
-        stream_through((uint32_t)type, 65536, 12000000, SIZES(1, 65535, 65536, 65537, 262145), SIZES(1, 65536, 300000), 63);
+        stream_through((uint32_t)type, 65536, 12000000, SIZES(1, 65535, 65536, 65537, 262145), SIZES(1, 65536, 300000),
+                       63);
         stream_through((uint32_t)type, 100, 1500000, SIZES(1, 99, 100, 101, 70000), SIZES(1, 100, 300000), 63);
         stream_through((uint32_t)type, 0, 300000, SIZES(1, 10, 70000), SIZES(1, 100, 300000), 63);
     }
 }
 
-/* The entry behind the one that a try finds has arrived in part: as if its writer had begun it just after the try had looked for more. */
+/* The entry behind the one that a try finds has arrived in part: as if its writer had begun it just after the try had
+ * looked for more. */
 static void a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took(void)
 {
     struct pair pair;

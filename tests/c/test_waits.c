@@ -1,4 +1,5 @@
-/* What a process believes of its neighbours: white box and with a clock of its own, for neighbours cannot be had on demand. */
+/* What a process believes of its neighbours: white box and with a clock of its own, for neighbours cannot be had on
+ * demand. */
 #include "base/identity.h"
 #include "base/platform.h"
 #include "base/socket.h"

@@ -1,4 +1,5 @@
-/* A fuzzer of what is said before there is a link: requests that a server gets, answers and segments that a client gets. */
+/* A fuzzer of what is said before there is a link: requests that a server gets, answers and segments that a client
+ * gets. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -42,7 +43,8 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
     return 0;
 }
 
-/* Sends what the input has, message by message: a byte says how long, its highest bit whether a descriptor goes with it. */
+/* Sends what the input has, message by message: a byte says how long, its highest bit whether a descriptor goes with
+ * it. */
 static void say_all(int socket, const uint8_t *data, size_t size, int fd)
 {
     while (size) {
@@ -110,8 +112,14 @@ static int segment_of(const uint8_t *data, size_t size, uint8_t kind)
     CHECK(fd >= 0 && ftruncate(fd, (off_t)sizes[kind & 3]) == 0);
     if (kind & 4) {
         struct npl_header good = {
-            .magic = NPL_MAGIC, .version = NPL_VERSION, .size = sizes[kind & 3], .ring_offset = {4096, 4096 + 65536},
-            .ring_capacity = {65536, 65536}, .quota = {4096, 10}, .type = 4, .direction = 3,
+            .magic = NPL_MAGIC,
+            .version = NPL_VERSION,
+            .size = sizes[kind & 3],
+            .ring_offset = {4096, 4096 + 65536},
+            .ring_capacity = {65536, 65536},
+            .quota = {4096, 10},
+            .type = 4,
+            .direction = 3,
         };
         CHECK(pwrite(fd, &good, sizeof good, 0) == (ssize_t)sizeof good);
     }

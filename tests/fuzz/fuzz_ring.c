@@ -1,6 +1,8 @@
-/* A fuzzer of what reading and writing make of a segment: the input is a script of the peer's stores and of this end's calls.
+/* A fuzzer of what reading and writing make of a segment: the input is a script of the peer's stores and of this end's
+ * calls.
  *
- * Built with the patience of waits set to nothing (scripts/build-fuzz.sh), so that an input says what happens, and not the clock. */
+ * Built with the patience of waits set to nothing (scripts/build-fuzz.sh), so that an input says what happens, and not
+ * the clock. */
 #include <sys/mman.h>
 
 #include "pair.h"
@@ -119,12 +121,13 @@ static void step(struct np_handle *handle, struct script *script)
     free(buffer);
 }
 
-/* As open_pair, but always in the same memory: to map it anew for each input takes most of the time. The rings of both quotas have the
- * same size. */
+/* As open_pair, but always in the same memory: to map it anew for each input takes most of the time. The rings of both
+ * quotas have the same size. */
 static void open_again(struct pair *pair, uint32_t type, uint32_t quota)
 {
     static struct np_kept kept;
-    const struct np_link_shape shape = {.type = type, .direction = NP_ACCESS_DUPLEX, .quota = {quota, quota}, .server_pid = 1};
+    const struct np_link_shape shape = {
+        .type = type, .direction = NP_ACCESS_DUPLEX, .quota = {quota, quota}, .server_pid = 1};
     struct np_link *server, *client;
     int sockets[2];
     if (!kept.segment) {

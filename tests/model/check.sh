@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the models of how one sleeps and is woken, with spin: check.sh FOLDER. Each has to hold, and to fail without any of its fences.
+# Checks the models of how one sleeps and is woken, with spin: check.sh FOLDER. Each has to hold, and to fail
+# without any of its fences.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1

@@ -1,13 +1,14 @@
-/* How the two sides of a ring go to sleep and wake each other (read.c: wait_to_read, write.c: wait_to_write, tx.c: publish, rx.c:
- * wake_writer, link.c: np_link_wake_sleeper), on a machine whose stores become visible late and in any order.
+/* How the two sides of a ring go to sleep and wake each other (blocking/read.c: wait_to_read, blocking/write.c:
+ * wait_to_write, ring/tx.c: publish, ring/rx.c: wake_writer, link.c: np_link_wake_sleeper), on a machine whose stores
+ * become visible late and in any order.
  *
- * A store goes into a buffer, one for each variable and writer, and becomes visible at any later time: also after loads that follow
- * it, and before older stores of other variables, unless it is a release. A fence waits until the buffers of its process are empty.
- * Payload is stored as well, so that what is read can be checked. An and-or on a word of flags is in the buffer until it happens, and
- * then happens at once.
+ * A store goes into a buffer, one for each variable and writer, and becomes visible at any later time: also after
+ * loads that follow it, and before older stores of other variables, unless it is a release. A fence waits until the
+ * buffers of its process are empty. Payload is stored as well, so that what is read can be checked. An and-or on a
+ * word of flags is in the buffer until it happens, and then happens at once.
  *
- * Somebody who sleeps for ever is an invalid end state. The four fences can be left out, each of which has to be found:
- * NO_FENCE_PUBLISH, NO_FENCE_READER, NO_FENCE_COMMIT, NO_FENCE_WRITER. */
+ * Somebody who sleeps for ever is an invalid end state. The four fences can be left out, each of which has to be
+ * found: NO_FENCE_PUBLISH, NO_FENCE_READER, NO_FENCE_COMMIT, NO_FENCE_WRITER. */
 
 #ifndef MESSAGES
 #define MESSAGES 4
@@ -75,7 +76,10 @@ room:
             goto room
         fi;
         /* publish */
-        atomic { !has_data[position % ROOM] -> new_data[position % ROOM] = position + 1; has_data[position % ROOM] = true }
+        atomic {
+            !has_data[position % ROOM] -> new_data[position % ROOM] = position + 1;
+            has_data[position % ROOM] = true
+        }
         atomic { new_tail = position + 1; has_tail = true; position++ }
 #ifndef NO_FENCE_PUBLISH
         WRITERS_FENCE;

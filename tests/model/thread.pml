@@ -1,5 +1,6 @@
-/* How a thread waits for objects and is woken (objects.c: sleep_for, np_wake_thread): a waker makes no system call for a thread that
- * is awake. Stores as in link.pml. Two wakers, one event each, which the sleeper has to see both.
+/* How a thread waits for objects and is woken (overlapped/wait.c: sleep_for, np_wake_thread): a waker makes no system
+ * call for a thread that is awake. Stores as in link.pml. Two wakers, one event each, which the sleeper has to see
+ * both.
  *
  * Both sides are sequentially consistent; without that (NO_FENCE_WAKER, NO_FENCE_SLEEPER) a wake is lost. */
 

@@ -1,9 +1,9 @@
-/* Several processes own instances of a name. One holds a request because nobody listens (rendezvous.c: hold, count_waiters,
- * others_listen), another one makes an instance listen and tells those who hold requests (server.c: np_listening_append, rendezvous.c:
- * np_pipe_nudge). Stores as in link.pml.
+/* Several processes own instances of a name. One holds a request because nobody listens (pipe/owner.c: hold,
+ * count_waiters, others_listen), another one makes an instance listen and tells those who hold requests
+ * (pipe/instances.c: np_listening_append, pipe/owner.c: np_pipe_nudge). Stores as in link.pml.
  *
- * Both counts are sequentially consistent; without that (NO_FENCE_HOLDER, NO_FENCE_CREATOR) a request is held for ever although an
- * instance listens. */
+ * Both counts are sequentially consistent; without that (NO_FENCE_HOLDER, NO_FENCE_CREATOR) a request is held for
+ * ever although an instance listens. */
 
 byte waiters, listening;          /* in the pipe's page */
 bool has_waiter, has_listening;   /* not visible yet */

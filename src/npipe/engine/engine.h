@@ -1,4 +1,5 @@
-/* The engine's interface: what the binding, the benchmarks and a program in C include. The folders are layers, the lowest first:
+/* The engine's interface: what the binding, the benchmarks and a program in C include. The folders are layers, the
+ * lowest first:
  *
  *   base        codes, the operating system, waiting
  *   process     the process's own state and its native thread

@@ -1,4 +1,5 @@
-/* One operation at a time on a synchronous handle (SEMANTICS 6.4): a lock that a thread waits for under a deadline, interruptibly. */
+/* One operation at a time on a synchronous handle (SEMANTICS 6.4): a lock that a thread waits for under a deadline,
+ * interruptibly. */
 #ifndef NPIPE_GATE_H
 #define NPIPE_GATE_H
 

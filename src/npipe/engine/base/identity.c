@@ -43,8 +43,8 @@ static void read_unmapped(void)
     read_id("/proc/sys/kernel/overflowgid", &unmapped.gid);
 }
 
-/* Whether every id has a name of its own here. A map may only name what the namespace above maps too, so one that names all
- * holds for those above. If it cannot be read, no. */
+/* Whether every id has a name of its own here. A map may only name what the namespace above maps too, so one that names
+ * all holds for those above. If it cannot be read, no. */
 static bool maps_all(const char *path)
 {
     unsigned long long count, all = 0;
@@ -80,8 +80,9 @@ static _Thread_local struct {
     uid_t client;
 } impersonating;
 
-/* The process's own credentials, of which all threads have had the effective ones before the first became a client; a thread that
- * is started by one that is a client has the client's, and does not know. Only root acts as others, so uid is 0. */
+/* The process's own credentials, of which all threads have had the effective ones before the first became a client; a
+ * thread that is started by one that is a client has the client's, and does not know. Only root acts as others, so uid
+ * is 0. */
 static struct {
     pthread_mutex_t lock; /* a leaf */
     _Atomic bool known;   /* somebody has been a client; released with the rest in place */
@@ -135,8 +136,8 @@ static void be_reference_thread(bool is)
     atomic_store_explicit(&reference_thread, is ? np_thread_number() : 0, memory_order_relaxed);
 }
 
-/* The effective user of that thread, which is the process's: a change of user by the library's functions reaches all threads. False:
- * nobody knows. */
+/* The effective user of that thread, which is the process's: a change of user by the library's functions reaches all
+ * threads. False: nobody knows. */
 static bool effective_of_process(uid_t *uid)
 {
     int64_t thread = atomic_load_explicit(&reference_thread, memory_order_relaxed);
@@ -154,8 +155,9 @@ static bool effective_of_process(uid_t *uid)
     return true;
 }
 
-/* Whether this thread may have a client's credentials from the thread that started it: it has those of somebody who was one, and the real
- * and saved ids that the process's own have beside them. The program may have changed its user to that one, too. */
+/* Whether this thread may have a client's credentials from the thread that started it: it has those of somebody who was
+ * one, and the real and saved ids that the process's own have beside them. The program may have changed its user to
+ * that one, too. */
 static bool may_have_inherited(void)
 {
     uid_t real, effective, saved;
@@ -257,7 +259,8 @@ bool np_own_credentials(struct np_credentials *who)
 void np_settle_reference_thread(void)
 {
     if (may_have_inherited())
-        (void)be_the_process(); /* the thread that started it acts as a client: np_process_start has settled all others */
+        /* the thread that started it acts as a client: np_process_start has settled all others */
+        (void)be_the_process();
     be_reference_thread(true);
 }
 

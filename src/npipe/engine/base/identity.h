@@ -1,7 +1,7 @@
 /* As whom the process and its threads act.
  *
- * A thread that impersonates a client has the client's credentials for the kernel. The process's own are those that the native thread
- * has, which never impersonates: what the process does for its own sake is done with them. */
+ * A thread that impersonates a client has the client's credentials for the kernel. The process's own are those that the
+ * native thread has, which never impersonates: what the process does for its own sake is done with them. */
 #ifndef NPIPE_IDENTITY_H
 #define NPIPE_IDENTITY_H
 
@@ -30,9 +30,10 @@ bool np_become(const struct np_credentials *who);
 bool np_revert(void);
 bool np_is_impersonating(void);
 
-/* A thread that was started by one that acted as a client has the client's credentials, and never asked for them: it gets the
- * process's own. One that acts as a client on purpose stays as it is, and so does one whose process has changed its user: which of the
- * two it is, the native thread's user tells. False: it cannot have them, or it cannot be told. */
+/* A thread that was started by one that acted as a client has the client's credentials, and never asked for them: it
+ * gets the process's own. One that acts as a client on purpose stays as it is, and so does one whose process has
+ * changed its user: which of the two it is, the native thread's user tells. False: it cannot have them, or it cannot be
+ * told. */
 bool np_settle_identity(void);
 /* The calling thread is the native thread, which acts for the process and tells whom that is. */
 void np_settle_reference_thread(void);

@@ -52,7 +52,8 @@ int np_segment_create(uint64_t size);
 uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
 void np_segment_unmap(void *map, uint64_t size);
-/* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an errno. */
+/* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an
+ * errno. */
 int np_file_resize(int fd, uint64_t size);
 /* How many descriptors the process may have open, as the limit stands now. */
 uint64_t np_descriptor_limit(void);

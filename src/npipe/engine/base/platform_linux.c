@@ -36,8 +36,8 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
         limit = &until;
     }
     int64_t began = np_now();
-    /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. The kernel reads the word behind a
-     * full barrier, and a wake has one before it looks for sleepers. */
+    /* FUTEX_WAIT_BITSET takes an absolute monotonic time. Not FUTEX_PRIVATE: the word may be shared. The kernel reads
+     * the word behind a full barrier, and a wake has one before it looks for sleepers. */
     int error = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, bits) == 0 ? 0 : errno;
     np_slept += np_now() - began;
     if (error == 0 || error == EAGAIN)
@@ -61,7 +61,8 @@ struct np_usage np_thread_usage(void)
 
 /* ---- Who is who */
 
-/* Asked before each sleep, of which two system calls would be a good part. In a child the thread that forked is the first one. */
+/* Asked before each sleep, of which two system calls would be a good part. In a child the thread that forked is the
+ * first one. */
 static _Thread_local enum { NOT_ASKED, FIRST_THREAD, ANOTHER_THREAD } which_thread;
 
 static void ask_again(void)
@@ -154,8 +155,8 @@ void *np_segment_map(int fd, uint64_t size)
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return NULL;
-    /* A forked child does not get it: two processes must never act as one side. So nothing is unmapped there, not even what a thread
-     * had in its hands that is not there. */
+    /* A forked child does not get it: two processes must never act as one side. So nothing is unmapped there, not even
+     * what a thread had in its hands that is not there. */
     (void)madvise(map, size, MADV_DONTFORK);
     return map;
 }

@@ -19,11 +19,13 @@ ssize_t np_send_message(int socket, const void *data, size_t size, int fd);
  * The number of bytes, 0 at the end, or -errno. A message longer than `size` gives -EMSGSIZE. */
 ssize_t np_receive_message(int socket, void *data, size_t size, int *fd);
 
-/* One byte, without what else np_send_message can do: for wakes. A full socket, or a peer that is gone, is no matter. */
+/* One byte, without what else np_send_message can do: for wakes. A full socket, or a peer that is gone, is no
+ * matter. */
 void np_socket_poke(int socket);
 /* Takes one such byte; a descriptor that came with it is closed by the kernel. Whether there was one. */
 bool np_socket_poked(int socket);
-/* Waits for such a byte, and takes it. NP_OK, NP_INTERRUPTED, NP_BROKEN_PIPE: the peer has gone, or the socket was shut down. */
+/* Waits for such a byte, and takes it. NP_OK, NP_INTERRUPTED, NP_BROKEN_PIPE: the peer has gone, or the socket was shut
+ * down. */
 uint32_t np_socket_await_poke(int socket);
 
 /* Waits until `socket` has something to read or its peer has gone. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
@@ -39,9 +41,9 @@ bool np_socket_readable(int socket);
 /* Whether its peer has gone, just now. */
 bool np_socket_hung_up(int socket);
 
-/* A Unix socket connected to / listening at `name` in the folder `dirfd`, however long the folder's path is.
- * -errno on failure: -ENOSYS where that needs /proc, which is not there, and nothing else will do. A connect waits for room in the backlog
- * until `deadline`, and not at all when that is over. */
+/* A Unix socket connected to / listening at `name` in the folder `dirfd`, however long the folder's path is. -errno on
+ * failure: -ENOSYS where that needs /proc, which is not there, and nothing else will do. A connect waits for room in
+ * the backlog until `deadline`, and not at all when that is over. */
 int np_socket_connect(int dirfd, const char *name, int64_t deadline);
 /* The same by a whole path, which is quicker; -ENAMETOOLONG if it does not fit. */
 int np_socket_connect_path(const char *path, int64_t deadline);

@@ -10,27 +10,29 @@
  * than a microsecond a wait on average. */
 #define MOST_SKIPPED_BITS 6
 #define CHECKS_PER_CLOCK 24
-/* The first looks of a spin, for some hundreds of nanoseconds, come without a pause, which takes longer on some processors than a
- * cache line on its way, and without the clock. */
+/* The first looks of a spin, for some hundreds of nanoseconds, come without a pause, which takes longer on some
+ * processors than a cache line on its way, and without the clock. */
 #define QUICK_CHECKS 100
 
-/* ---- Neighbours. A spin that succeeds costs the whole of this thread's share of its processor, so while others want it too,
- * nobody in this process spins: then the thread sleeps as it would on a socket, and they lose no more than to that. The kernel
- * tells of them by taking the processor away (an involuntary switch). After the first time it is left alone for a moment, after
- * each further one for four times as long; one that comes alone, some daemon's, costs next to nothing. */
+/* ---- Neighbours. A spin that succeeds costs the whole of this thread's share of its processor, so while others want
+ * it too, nobody in this process spins: then the thread sleeps as it would on a socket, and they lose no more than to
+ * that. The kernel tells of them by taking the processor away (an involuntary switch). After the first time it is left
+ * alone for a moment, after each further one for four times as long; one that comes alone, some daemon's, costs next to
+ * nothing. */
 #define FIRST_OFF_NS INT64_C(10000000)
 #define LONGEST_OFF_NS INT64_C(640000000)
 #define CALM_NS INT64_C(100000000) /* spinning undisturbed for so long: they are gone (one is noticed in 8 to 20 ms) */
-#define IDLE_NS INT64_C(100000000)      /* nobody having waited for so long: one may have missed that they came back */
+#define IDLE_NS INT64_C(100000000) /* nobody having waited for so long: one may have missed that they came back */
 #define REMEMBERED_NS INT64_C(40000000) /* for so long they are believed in then */
-#define SPINS_PER_LOOK 256        /* asking costs as much as a round trip */
+#define SPINS_PER_LOOK 256 /* asking costs as much as a round trip */
 #define LEAST_LOST_NS 400000
 
-/* All of it relaxed: guesses of several threads, of which a lost one costs a few spins or sleeps, and which publish nothing else. */
+/* All of it relaxed: guesses of several threads, of which a lost one costs a few spins or sleeps, and which publish
+ * nothing else. */
 static struct {
     _Atomic int64_t until, span;
     _Atomic int64_t resumed; /* the first time after that when somebody asked */
-    _Atomic bool on;         /* until then, if nobody has found out yet that it is over */
+    _Atomic bool on; /* until then, if nobody has found out yet that it is over */
     _Atomic bool remembered; /* once more, after that */
 } contended;
 
@@ -56,8 +58,8 @@ static _Thread_local struct {
     struct np_usage usage;
 } last_look;
 
-/* Whether others had the processor for a while since this thread last asked. A daemon, or this process's own native thread, takes
- * it for microseconds: that is not meant. */
+/* Whether others had the processor for a while since this thread last asked. A daemon, or this process's own native
+ * thread, takes it for microseconds: that is not meant. */
 static bool was_preempted(void)
 {
     int64_t now = np_now();
@@ -74,8 +76,9 @@ static bool was_preempted(void)
 
 /* Whether neighbours are still assumed after they were last seen (until contended.until).
  *   - As long as waits follow each other: until that time is over.
- *   - If nothing has waited for a while when it ends: for one more span, once, since nothing was learnt meanwhile. In that span waits
- *     sleep; a thread that has slept is placed beside its peer by the scheduler, one that has spun is placed apart from it. */
+ *   - If nothing has waited for a while when it ends: for one more span, once, since nothing was learnt meanwhile. In
+ *     that span waits sleep; a thread that has slept is placed beside its peer by the scheduler, one that has spun is
+ *     placed apart from it. */
 static bool still_contended(void)
 {
     if (!atomic_load_explicit(&contended.on, memory_order_relaxed))
@@ -179,7 +182,8 @@ bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t 
     return np_spin_for(spin, ready, what, deadline, NP_SPIN_NS);
 }
 
-bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest)
+bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start,
+                    int64_t longest)
 {
     if (!worth_it(spin))
         return ready(what);

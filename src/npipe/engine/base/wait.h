@@ -12,8 +12,8 @@ struct np_wait {
     /* Asked before the first sleep and after every signal; not zero ends the wait with NP_INTERRUPTED. */
     int (*interrupted)(void *context);
     void *context;
-    /* If not NULL: somebody sets it to this call's number, and then moves the word that this wait sleeps on, to end it with
-     * NP_INTERRUPTED. Any other number was meant for another call, which is over. */
+    /* If not NULL: somebody sets it to this call's number, and then moves the word that this wait sleeps on, to end it
+     * with NP_INTERRUPTED. Any other number was meant for another call, which is over. */
     const _Atomic uint32_t *cancel;
     uint32_t call;
 };
@@ -43,7 +43,7 @@ struct np_spin {
 
 typedef bool (*np_ready_fn)(const void *what);
 
-/* Waking a sleeper costs some tens of microseconds where it was measured (docs/design.md), so to spin for
+/* Waking a sleeper costs some tens of microseconds where it was measured (docs/performance.md), so to spin for
  * about as long is never much worse than to sleep at once, and far better whenever the peer is running. The time
  * covers a peer that has to wake up first: else two that both sleep would never find out that they need not. */
 #define NP_SPIN_NS 60000
@@ -55,16 +55,18 @@ bool np_spin(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t 
 bool np_spin_for(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t longest);
 
 /* The same, but looks only when `head_start` nanoseconds are over. A look takes the line away from the one who is at
- * work on it, so in a stream, where each message is waited for on its own, both sides would pay for the line's way there and back
- * with each; let it get ahead, and it pays once for many. */
-bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start, int64_t longest);
+ * work on it, so in a stream, where each message is waited for on its own, both sides would pay for the line's way
+ * there and back with each; let it get ahead, and it pays once for many. */
+bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, int64_t deadline, int64_t head_start,
+                    int64_t longest);
 
 /* Whether neighbours want the processors, so that nobody in this process spins. */
 bool np_contended(void);
 #define NP_CROWDED_NS INT64_C(10000000) /* for how long one believes a peer who says so */
 
-/* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a spin pays
- * depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it never succeeds. */
+/* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a
+ * spin pays depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it
+ * never succeeds. */
 enum np_brief_spin { NP_BRIEF_ANSWER, NP_BRIEF_ACCEPT, NP_BRIEF_READ, NP_BRIEF_SPINS };
 extern struct np_spin np_brief_spins[NP_BRIEF_SPINS];
 #define NP_BRIEF_NS 20000

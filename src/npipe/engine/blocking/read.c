@@ -30,11 +30,12 @@ struct read_awaited {
 
 static struct read_awaited what_reads_await(const struct np_link *link)
 {
-    return (struct read_awaited){.link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
+    return (struct read_awaited){
+        .link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
 }
 
-/* A stream's next entries are let come together. An answer is never late for it, as nothing has been read since the question; and
- * an entry that comes alone is late only if it comes within that time. */
+/* A stream's next entries are let come together. An answer is never late for it, as nothing has been read since the
+ * question; and an entry that comes alone is late only if it comes within that time. */
 #define STREAM_ENTRIES 16
 #define STREAM_NS 500
 static int64_t head_start(const struct np_link *link)
@@ -49,7 +50,8 @@ static bool read_ready(const void *what)
     return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
 }
 
-/* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket down. */
+/* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket
+ * down. */
 static uint32_t sleep_by_socket(struct np_link *link, const struct np_wait *wait)
 {
     if (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0)
@@ -85,17 +87,20 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     /* Read under the lock: whatever gives this read its turn moves the word afterwards. */
     uint32_t seen = atomic_load_explicit(&link->sleep->seq, memory_order_acquire);
     uint32_t code = NP_OK;
-    /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about to sleep, and
-     * brings the two together, where a futex leaves each on a processor of its own and in the neighbours' way. */
-    bool contended = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back && !wait->cancel &&
-                   is_contended(link);
+    /* While neighbours want the processors: the scheduler takes a wake through a socket for one whose sender is about
+     * to sleep, and brings the two together, where a futex leaves each on a processor of its own and in the neighbours'
+     * way. */
+    bool contended = in_turn && !handle->no_socket_sleeps && !link->rx.polled && !link->rx.may_come_back &&
+                     !wait->cancel && is_contended(link);
     bool by_socket = contended || (in_turn && atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) > 0);
     np_unlock_moved(handle, &handle->rx_lock);
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
-    bool ready = in_turn && (contended     ? read_ready(&awaited)
-                             : by_socket ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
-                                       : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
+    bool ready = in_turn &&
+                 (contended ? read_ready(&awaited)
+                  : by_socket
+                      ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
+                      : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
     if (!ready) {
         if (!*asked) {
             *asked = true; /* a signal that came while we were spinning has no other way to be heard */
@@ -110,7 +115,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             link->rx.on_socket = true;
         np_unlock_moved(handle, &handle->rx_lock);
         uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
-        atomic_fetch_or_explicit(&link->sleep->flags, contended && np_contended() ? how | NPL_CROWDED : how, memory_order_relaxed);
+        atomic_fetch_or_explicit(&link->sleep->flags, contended && np_contended() ? how | NPL_CROWDED : how,
+                                 memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!(in_turn && read_ready(&awaited)))
@@ -123,7 +129,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
 }
 
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
-static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, const struct np_wait *wait)
+static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
+                          const struct np_wait *wait)
 {
     bool asked = false, pended = false;
     uint32_t code, turns = 0;
@@ -144,7 +151,8 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
         code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
                                     : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
         /* What came while this read was pending was its at once: a DisconnectNamedPipe behind it takes nothing back. */
-        if (code == NP_PIPE_NOT_CONNECTED && pended && link->rx.first == op && np_rx_read(link, op, message_mode, false) == NP_OK)
+        if (code == NP_PIPE_NOT_CONNECTED && pended && link->rx.first == op &&
+            np_rx_read(link, op, message_mode, false) == NP_OK)
             code = NP_OK;
         pended = op->pended;
         if (code == NP_BROKEN_PIPE && link->rx.first != op)
@@ -196,7 +204,8 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
     if (message_mode && (code == NP_SEM_TIMEOUT || code == NP_INTERRUPTED))
         kept = np_rx_give_back(link, op);
     else if (code == NP_INTERRUPTED && !np_cancelled(wait) && np_op_has_taken(op))
-        kept = np_back_put(&link->rx, op->out, op->count); /* a signal's handler has raised: nobody is there to deliver to */
+        /* a signal's handler has raised: nobody is there to deliver to */
+        kept = np_back_put(&link->rx, op->out, op->count);
     else if (!np_forked(link)) /* in a child this call is the parent's, which delivers it there */
         code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
     if (!kept)
@@ -269,7 +278,8 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_unlock(&handle->rx_lock);
     if (!idle)
         return false;
-    bool ready = !is_contended(link) && np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
+    bool ready = !is_contended(link) &&
+                 np_spin_behind(&link->rx.spin, read_ready, &awaited, deadline, head_start(link), NP_SPIN_NS);
     np_link_unref(link);
     return ready;
 }
@@ -332,7 +342,8 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
         return settle_step(handle, link, recv, size);
     if (code == NP_WOULD_WAIT && condition != NP_OK)
         return NP_BROKEN_PIPE;
-    if (code == NP_WOULD_WAIT && !recv->reply && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
+    if (code == NP_WOULD_WAIT && !recv->reply &&
+        atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
         return NP_NO_DATA;
     return code;
 }
@@ -392,7 +403,8 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     return NP_OK;
 }
 
-uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto, const struct np_wait *wait)
+uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
+                      const struct np_wait *wait)
 {
     struct np_link *link = recv->link;
     bool asked = true;
@@ -458,7 +470,8 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
 
 /* ---- Peeking */
 
-uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available, uint32_t *left)
+uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available,
+                 uint32_t *left)
 {
     *count = *available = *left = 0;
     if (!(handle->access & NP_READ))

@@ -13,15 +13,17 @@ struct np_wait;
 
 /* ReadFile: NP_OK or NP_MORE_DATA with *count, or why not. */
 uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, const struct np_wait *wait);
-/* To be called before the first of the reads whose bytes np_put_back may bring back: threads that wait to read from then on can be
- * woken by it. */
+/* To be called before the first of the reads whose bytes np_put_back may bring back: threads that wait to read from
+ * then on can be woken by it. */
 void np_will_put_back(struct np_handle *handle);
-/* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them again. */
+/* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them
+ * again. */
 uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
 /* PeekNamedPipe (SEMANTICS 7). */
-uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available, uint32_t *left);
-/* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the pipe was
- * well and empty before, so what comes now belongs to the caller's read. */
+uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available,
+                 uint32_t *left);
+/* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the
+ * pipe was well and empty before, so what comes now belongs to the caller's read. */
 bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);
 
 /* A whole message at a time. np_recv_try: NP_OK and *size, and then exactly one of take and leave; the lock is
@@ -33,15 +35,16 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
-    /* The call was pending before the message came, so a DisconnectNamedPipe behind the message does not take it back. Also set by a
-     * caller that has spun. */
+    /* The call was pending before the message came, so a DisconnectNamedPipe behind the message does not take it back.
+     * Also set by a caller that has spun. */
     bool pended;
     bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
     uint64_t entry;
 };
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);
 /* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn, begin again. */
-uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto, const struct np_wait *wait);
+uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
+                      const struct np_wait *wait);
 /* Consumes the message (`keep` false) or puts it back. */
 uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffer, bool consume);
 

@@ -39,7 +39,8 @@ static int64_t head_start(const struct np_link *link)
 static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
 {
     /* Read under the lock: what another thread finds out from here on moves it. */
-    struct write_awaited awaited = {link, np_tx_counts(link), atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
+    struct write_awaited awaited = {link, np_tx_counts(link),
+                                    atomic_load_explicit(&link->sleep->seq, memory_order_acquire)};
     uint32_t code = NP_OK;
     int64_t behind = head_start(link);
     link->tx.sleepers++;
@@ -70,14 +71,15 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
     return code;
 }
 
-/* A signal's handler has raised: nobody is there to be told what became of the call. A cancel is not that: 995 says that the write was
- * withdrawn (SEMANTICS 10.2), so one that comes when all is read changes nothing. */
+/* A signal's handler has raised: nobody is there to be told what became of the call. A cancel is not that: 995 says
+ * that the write was withdrawn (SEMANTICS 10.2), so one that comes when all is read changes nothing. */
 static bool left_by_signal(uint32_t waited, const struct np_wait *wait)
 {
     return waited == NP_INTERRUPTED && !np_cancelled(wait);
 }
 
-/* Whether another thread has closed this end while all of `op` stood in the ring, where the peer can read it. tx_lock is held. */
+/* Whether another thread has closed this end while all of `op` stood in the ring, where the peer can read it. tx_lock
+ * is held. */
 static bool stays_readable(const struct np_handle *handle, const struct np_link *link, const struct np_op *op)
 {
     return !np_in_use(handle, link) && op->started && op->count == op->size &&
@@ -85,7 +87,8 @@ static bool stays_readable(const struct np_handle *handle, const struct np_link 
 }
 
 /* Queues `op` and waits until it is complete. With tx_lock held. *count: see np_write. */
-static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, uint32_t *count, const struct np_wait *wait)
+static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, uint32_t *count,
+                           const struct np_wait *wait)
 {
     bool asked = false;
     uint32_t code = np_tx_submit(link, op), waited = NP_OK, turns = 0;
@@ -121,8 +124,8 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
     return code;
 }
 
-/* In a stream the reader makes room all the time, so before a write is queued as pending, which costs both sides more, it looks for
- * that a moment; and for room for more than itself, so that not each has to. */
+/* In a stream the reader makes room all the time, so before a write is queued as pending, which costs both sides more,
+ * it looks for that a moment; and for room for more than itself, so that not each has to. */
 #define STREAM_NS 3000
 #define FEW_ENTRIES 4
 
@@ -139,7 +142,8 @@ static bool room_ready(const void *what)
 }
 
 /* Called and returns with tx_lock held. */
-static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, const void *data, uint32_t size, const struct np_wait *wait)
+static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, const void *data, uint32_t size,
+                                const struct np_wait *wait)
 {
     struct np_tx *tx = &link->tx;
     if (tx->first || size > tx->quota / FEW_ENTRIES || tx->entries - tx->taken < FEW_ENTRIES)
@@ -157,7 +161,8 @@ static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, 
     return code;
 }
 
-static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
+                           const struct np_wait *wait)
 {
     struct np_link *link = handle->link;
     if (!link)
@@ -171,7 +176,8 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
         return np_tx_nowait(link, data, size, count);
     code = np_tx_write(link, data, size);
     if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
-        return NP_NO_SYSTEM_RESOURCES; /* an empty message beyond what is kept of them: it must not wait, and was not written */
+        /* an empty message beyond what is kept of them: it must not wait, and was not written */
+        return NP_NO_SYSTEM_RESOURCES;
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY)
         code = write_in_stream(handle, link, data, size, wait);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
@@ -183,7 +189,8 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     return code;
 }
 
-uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait)
+uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
+                  const struct np_wait *wait)
 {
     *count = 0;
     if (!(handle->access & NP_WRITE))
@@ -299,7 +306,10 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
                 code = np_withdraw(handle, link, &op);
-                code = waited == NP_INTERRUPTED ? waited : op.done || code == NP_NO_DATA ? NP_OK : code == NP_OK ? waited : code;
+                code = waited == NP_INTERRUPTED        ? waited
+                       : op.done || code == NP_NO_DATA ? NP_OK
+                       : code == NP_OK                 ? waited
+                                                       : code;
                 break;
             }
             waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);

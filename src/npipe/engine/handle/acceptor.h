@@ -27,7 +27,8 @@ extern struct np_acceptor *np_acceptors_waiting;
 
 struct np_acceptor {
     int event;      /* -1 in a child: it was the parent's */
-    struct np_handle *handle; /* which tells when it has left the listening state; guarded by the process np_acceptors_lock */
+    /* which tells when it has left the listening state; guarded by the process np_acceptors_lock */
+    struct np_handle *handle;
     bool listed;              /* to be told when an instance is closed */
     struct np_acceptor *next;
     struct np_acceptor *next_of_all, *previous_of_all; /* with np_fds_hold */

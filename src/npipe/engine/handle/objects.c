@@ -117,11 +117,11 @@ struct np_thread *np_thread_find(int64_t tid)
 
 static void cancel_call(struct np_thread *thread, uint32_t call)
 {
-    /* Of two who cancel, one may have looked long ago: it does not take back what the other one has said. Release: the handle's word
-     * moves after it. */
+    /* Of two who cancel, one may have looked long ago: it does not take back what the other one has said. Release: the
+     * handle's word moves after it. */
     uint32_t last = atomic_load_explicit(&thread->cancel, memory_order_relaxed);
-    while ((int32_t)(call - last) > 0 &&
-           !atomic_compare_exchange_weak_explicit(&thread->cancel, &last, call, memory_order_release, memory_order_relaxed))
+    while ((int32_t)(call - last) > 0 && !atomic_compare_exchange_weak_explicit(
+                                             &thread->cancel, &last, call, memory_order_release, memory_order_relaxed))
         continue;
     np_wake_thread(thread);
 }
@@ -135,7 +135,8 @@ static uint32_t next_call(struct np_thread *thread)
 static void publish_call(struct np_thread *thread, uint32_t call)
 {
     thread->current.wait->call = call;
-    /* Releases, as in a sequence lock: who sees this handle sees that the call before is over, who sees the call sees the handle. */
+    /* Releases, as in a sequence lock: who sees this handle sees that the call before is over, who sees the call sees
+     * the handle. */
     atomic_store_explicit(&thread->blocked, thread->current.handle, memory_order_release);
     atomic_store_explicit(&thread->call, call, memory_order_release);
 }
@@ -385,7 +386,8 @@ void np_packet_append(struct np_object *port, struct np_packet *packet)
     if (port->last_packet)
         port->last_packet->next = packet;
     else
-        atomic_store_explicit(&port->first_packet, packet, memory_order_relaxed); /* who sees it still needs the lock to take it */
+        /* who sees it still needs the lock to take it */
+        atomic_store_explicit(&port->first_packet, packet, memory_order_relaxed);
     port->last_packet = packet;
     np_wake_waiters(port);
 }

@@ -1,4 +1,5 @@
-/* Objects that can be waited for (events, mutexes, timers, ports, threads) and what a thread has: its queued routines, its blocking call. */
+/* Objects that can be waited for (events, mutexes, timers, ports, threads) and what a thread has: its queued routines,
+ * its blocking call. */
 #ifndef NPIPE_HANDLE_OBJECTS_H
 #define NPIPE_HANDLE_OBJECTS_H
 
@@ -82,7 +83,8 @@ struct np_thread {
     struct np_object *owned; /* mutexes */
     struct np_spin spin;
     bool ended;
-    /* CancelSynchronousIo: the thread's calls that can be cancelled are numbered, and a cancel names the one that it has found. */
+    /* CancelSynchronousIo: the thread's calls that can be cancelled are numbered, and a cancel names the one that it
+     * has found. */
     _Atomic uint32_t call;             /* odd: that call is under way; even: none is */
     _Atomic uint32_t cancel;           /* np_wait's: the last one that was cancelled */
     struct np_handle *_Atomic blocked; /* whose call it is */
@@ -95,18 +97,20 @@ struct np_thread {
 struct np_thread *np_thread_self(void);
 /* The living thread with that number, with a reference; NULL: there is none that has used anything here. */
 struct np_thread *np_thread_find(int64_t tid);
-/* The calling thread begins a call on `handle` that may block, with `wait`, which can be cancelled from here on; and ends it. What it
- * was in before (a signal's handler makes calls too) goes on then, and is handed from the one to the other. */
+/* The calling thread begins a call on `handle` that may block, with `wait`, which can be cancelled from here on; and
+ * ends it. What it was in before (a signal's handler makes calls too) goes on then, and is handed from the one to the
+ * other. */
 struct np_call np_call_begin(struct np_thread *thread, struct np_handle *handle, struct np_wait *wait);
 void np_call_end(struct np_thread *thread, const struct np_call *outer);
 /* The same for a WaitNamedPipe; the number of the one that it was in before, or 0. */
 uint32_t np_call_begin_named(struct np_thread *thread, struct np_wait *wait);
 void np_call_end_named(struct np_thread *thread, uint32_t outer);
-/* CancelSynchronousIo: cancels the call that the thread is in. False: it is in none. If `*handle` is not NULL, np_handle_cancel_blocked
- * is to follow; the caller sees to it that a thread in a call cannot free its handle meanwhile. A call that is over by then is not
- * cancelled, nor is the one after it. */
+/* CancelSynchronousIo: cancels the call that the thread is in. False: it is in none. If `*handle` is not NULL,
+ * np_handle_cancel_blocked is to follow; the caller sees to it that a thread in a call cannot free its handle
+ * meanwhile. A call that is over by then is not cancelled, nor is the one after it. */
 bool np_thread_cancel(struct np_thread *thread, struct np_handle **handle);
-/* CancelIoEx(h, NULL): tells those that are blocked in a call on the handle. Their number; np_handle_cancel_blocked follows. */
+/* CancelIoEx(h, NULL): tells those that are blocked in a call on the handle. Their number; np_handle_cancel_blocked
+ * follows. */
 uint32_t np_threads_cancel(const struct np_handle *handle);
 void np_thread_ref(struct np_thread *thread);
 void np_thread_unref(struct np_thread *thread);
@@ -145,7 +149,8 @@ void np_wake_thread(struct np_thread *thread);
 void np_wake_waiters(struct np_object *object);
 void np_objects_after_fork(void);
 
-/* What a layer above has to do at a thread's end, in that thread and without a lock: set once, before there are threads. */
+/* What a layer above has to do at a thread's end, in that thread and without a lock: set once, before there are
+ * threads. */
 extern void (*np_thread_ending)(struct np_thread *thread);
 /* The calling thread's if it has one. */
 extern _Thread_local struct np_thread *np_thread_of_caller;

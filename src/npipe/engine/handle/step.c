@@ -1,6 +1,5 @@
 #include "handle/step.h"
 
-
 #include "base/codes.h"
 #include "base/platform.h"
 #include "ring/link.h"
@@ -26,7 +25,8 @@ uint32_t np_code_without_link(const struct np_handle *handle)
 bool np_found_dead(struct np_link *link)
 {
     return atomic_load_explicit(&link->alert, memory_order_relaxed) == NP_ALERT_UNWATCHED &&
-           (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0 || !link->rx.first) && np_link_look(link, false);
+           (atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0 || !link->rx.first) &&
+           np_link_look(link, false);
 }
 
 void np_look_before_deferred(struct np_link *link)
@@ -44,7 +44,8 @@ uint32_t np_read_end(struct np_op *op, bool message_mode, uint32_t code)
     return NP_OK;
 }
 
-static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
+                             bool try_only)
 {
     if (np_rx_has_back(link) && !np_op_has_taken(op))
         return np_rx_read(link, op, message_mode, try_only); /* whatever has become of the pipe since */
@@ -84,7 +85,8 @@ static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, str
     return NP_WOULD_WAIT;
 }
 
-uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only)
+uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
+                      bool try_only)
 {
     return np_read_end(op, message_mode, attempt_read(handle, link, op, message_mode, try_only));
 }
@@ -114,7 +116,8 @@ uint32_t np_write_condition(struct np_link *link, bool pending)
 }
 
 #ifndef WITHDRAW_PATIENCE_NS /* the fuzzers have none */
-#define WITHDRAW_PATIENCE_NS INT64_C(1000000000) /* a reader copies for microseconds; one that was stopped is given up */
+/* a reader copies for microseconds; one that was stopped is given up */
+#define WITHDRAW_PATIENCE_NS INT64_C(1000000000)
 #endif
 
 /* Ends a pending write. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. With tx_lock held. */

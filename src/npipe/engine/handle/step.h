@@ -18,14 +18,17 @@ uint32_t np_code_without_link(const struct np_handle *handle);
 /* What ended an operation on a link which is not the handle's any more. */
 uint32_t np_code_of_end(const struct np_link *link);
 bool np_message_mode_of(const struct np_handle *handle);
-/* One attempt at a read, with rx_lock held. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. It keeps np_rx_read's
- * promise: a try that is not done, or an error, has consumed nothing. */
-uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
-/* How a read ends that `code` would end: what a byte-mode read has taken it delivers (NP_OK), and the next one is told. */
+/* One attempt at a read, with rx_lock held. NP_OK: op is done; NP_WOULD_WAIT; else the operation's error. It keeps
+ * np_rx_read's promise: a try that is not done, or an error, has consumed nothing. */
+uint32_t np_read_step(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
+                      bool try_only);
+/* How a read ends that `code` would end: what a byte-mode read has taken it delivers (NP_OK), and the next one is
+ * told. */
 uint32_t np_read_end(struct np_op *op, bool message_mode, uint32_t code);
 /* The code for a write on a link that is not quiet: a new one gets 232 where a pending one gets 109. */
 uint32_t np_write_condition(struct np_link *link, bool pending);
-/* Ends a pending write, with tx_lock held, which is let go meanwhile. NP_OK: withdrawn; NP_NO_DATA: it was complete after all. */
+/* Ends a pending write, with tx_lock held, which is let go meanwhile. NP_OK: withdrawn; NP_NO_DATA: it was complete
+ * after all. */
 uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op);
 
 /* A signal's handler may have forked, and this be the child: it has no segment to look at. */
@@ -40,8 +43,8 @@ static inline bool np_in_use(const struct np_handle *handle, const struct np_lin
     return handle->link == link;
 }
 
-/* A peer can keep a waiter moving for ever without giving it anything. So one that is not let sleep looks at the clock and asks for
- * signals now and then; `waited` is how the last wait ended, and the result how it counts. */
+/* A peer can keep a waiter moving for ever without giving it anything. So one that is not let sleep looks at the clock
+ * and asks for signals now and then; `waited` is how the last wait ended, and the result how it counts. */
 #define NP_TURNS_PER_LOOK 64
 static inline uint32_t np_restless(uint32_t *turns, uint32_t waited, const struct np_wait *wait)
 {
@@ -52,11 +55,12 @@ static inline uint32_t np_restless(uint32_t *turns, uint32_t waited, const struc
     return np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
 }
 
-/* Nothing is there on a link that nobody watches: whether that is because the peer is dead. A sleep on the socket finds it
- * out by itself. */
+/* Nothing is there on a link that nobody watches: whether that is because the peer is dead. A sleep on the socket finds
+ * it out by itself. */
 bool np_found_dead(struct np_link *link);
 
-/* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before such an entry is begun one has to know. */
+/* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before such an entry is begun one has to
+ * know. */
 void np_look_before_deferred(struct np_link *link);
 
 #endif

@@ -71,7 +71,10 @@ static bool cancel_write(struct np_async *async)
         if (pending) {
             if (async->op.queued)
                 np_tx_forget(link, &async->op);
-            np_async_complete(async, code == NP_OK ? NP_OPERATION_ABORTED : code == NP_NO_DATA ? NP_OK : code,
+            np_async_complete(async,
+                              code == NP_OK        ? NP_OPERATION_ABORTED
+                              : code == NP_NO_DATA ? NP_OK
+                                                   : code,
                               code == NP_NO_DATA ? async->op.size : 0);
         }
         np_link_unref(link);
@@ -94,8 +97,8 @@ bool np_async_cancel(struct np_async *async)
     }
 }
 
-/* The next to cancel: reads in the order in which they began, then writes from the last one back, so that none is let through
- * by the one before it going away. With the objects' lock. */
+/* The next to cancel: reads in the order in which they began, then writes from the last one back, so that none is let
+ * through by the one before it going away. With the objects' lock. */
 static struct np_async *next_to_cancel(const struct np_handle *handle, const struct np_thread *thread)
 {
     struct np_async *read = NULL, *write = NULL;

@@ -1,6 +1,5 @@
 #include "overlapped/drive.h"
 
-
 #include "base/codes.h"
 #include "base/platform.h"
 #include "process/process.h"
@@ -73,8 +72,8 @@ void np_async_drive_reads(struct np_handle *handle, struct np_link *link)
     np_async_note_reads(link);
 }
 
-/* The reader has gone. The first pended write fails; with its bytes out of the way those behind it that are within the quota
- * count as written, which on a pipe that is at its end is as good as lost (as the recorded scenarios have it). */
+/* The reader has gone. The first pended write fails; with its bytes out of the way those behind it that are within the
+ * quota count as written, which on a pipe that is at its end is as good as lost (as the recorded scenarios have it). */
 static void fail_writes(struct np_link *link, uint32_t code)
 {
     struct np_tx *tx = &link->tx;
@@ -87,7 +86,8 @@ static void fail_writes(struct np_link *link, uint32_t code)
         next = op->next;
         if (!op->completed)
             continue;
-        if (op->completed == np_detached_done) { /* nobody waits for a transaction's request: its bytes stay in the way */
+        /* nobody waits for a transaction's request: its bytes stay in the way */
+        if (op->completed == np_detached_done) {
             uint64_t begin = op->end - op->size;
             kept += op->end - (begin > tx->consumed ? begin : tx->consumed);
             np_tx_forget(link, op);
@@ -182,7 +182,8 @@ static bool note(const struct np_async *async, struct np_snapshots *snapshots)
     snapshot->handle = async->handle;
     np_hold(snapshot->handle);
     np_link_ref(snapshot->link);
-    snapshot->next = np_rx_place(snapshot->link, snapshot->tail); /* where that is the head's: a read is pended on an empty ring */
+    /* where that is the head's: a read is pended on an empty ring */
+    snapshot->next = np_rx_place(snapshot->link, snapshot->tail);
     return true;
 }
 
@@ -212,10 +213,10 @@ void np_async_forget(struct np_snapshots *snapshots)
     }
 }
 
-#define COLLECT(head, list, condition)                                                             \
-    for (struct np_async *async = (head); async && count < most; async = async->list.next)         \
-        if (condition)                                                                             \
-            count = np_async_add_handle(async, handles, count);                                    \
+#define COLLECT(head, list, condition)                                                     \
+    for (struct np_async *async = (head); async && count < most; async = async->list.next) \
+        if (condition)                                                                     \
+            count = np_async_add_handle(async, handles, count);                            \
     return count
 
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most)
@@ -226,7 +227,8 @@ uint32_t np_async_moved(const struct np_object *object, struct np_handle **handl
     COLLECT(object->asyncs, of_object, np_async_has_moved(async));
 }
 
-uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most)
+uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
+                                  uint32_t most)
 {
     COLLECT(thread->asyncs, of_thread, async->apc && np_async_has_moved(async));
 }
@@ -252,7 +254,8 @@ uint32_t np_async_pending(const struct np_object *object, struct np_handle **han
     COLLECT(object->asyncs, of_object, async->link);
 }
 
-uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most)
+uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
+                                    uint32_t most)
 {
     COLLECT(thread->asyncs, of_thread, async->apc && async->link);
 }
@@ -283,8 +286,8 @@ static void list_to_arm(struct np_handle *handle)
         np_alarm(np_now() + ARM_AFTER_NS);
 }
 
-/* Somebody may wait for this operation in a moment, and the peer's next message then costs it no system call. If nobody has
- * when the moment is over, the native thread takes care of it. */
+/* Somebody may wait for this operation in a moment, and the peer's next message then costs it no system call. If nobody
+ * has when the moment is over, the native thread takes care of it. */
 void np_async_arm_later(struct np_handle *handle)
 {
     /* Relaxed, and not even counted exactly: who looks only wants to know whether there was one meanwhile. */
@@ -351,7 +354,8 @@ static bool awaited(const struct np_handle *handle)
 void np_async_woken(struct np_handle *handle)
 {
     np_async_drive(handle);
-    /* Two that exchange messages without sleeping would pay a system call and a wake for each of them, were this armed again at once. */
+    /* Two that exchange messages without sleeping would pay a system call and a wake for each of them, were this armed
+     * again at once. */
     if (awaited(handle))
         arm_now(handle);
     else
@@ -365,7 +369,8 @@ void np_async_arm_listed(void)
     to_arm = NULL;
     for (struct np_handle *handle = list; handle; handle = handle->next_to_arm)
         handle->to_arm = false;
-    /* Still linked by next_to_arm; whoever lists one of them again while we walk does so through the head, after this. */
+    /* Still linked by next_to_arm; whoever lists one of them again while we walk does so through the head, after
+     * this. */
     struct np_handle *batch = NULL;
     while (list) {
         struct np_handle *handle = list;
@@ -379,7 +384,8 @@ void np_async_arm_listed(void)
         struct np_handle *handle = batch;
         batch = handle->next_tended;
         np_async_drive(handle);
-        /* While operations are started all the time, those who start them look at them too, unless one of them sleeps. */
+        /* While operations are started all the time, those who start them look at them too, unless one of them
+         * sleeps. */
         if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_tended || awaited(handle))
             arm_now(handle);
         else

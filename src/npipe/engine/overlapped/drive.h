@@ -33,19 +33,22 @@ void np_async_arm_none(void);
 /* Drives the pended reads at the head of the queue (rx_lock held), the pended writes (tx_lock held). */
 void np_async_drive_reads(struct np_handle *handle, struct np_link *link);
 void np_async_drive_writes(struct np_handle *handle, struct np_link *link);
-/* With the objects' lock: notes all that is pending for the object, for the thread's routines. False: there is too much. */
+/* With the objects' lock: notes all that is pending for the object, for the thread's routines. False: there is too
+ * much. */
 bool np_async_note(const struct np_object *object, struct np_snapshots *snapshots);
 bool np_async_note_thread(const struct np_thread *thread, struct np_snapshots *snapshots);
 void np_async_forget(struct np_snapshots *snapshots);
 /* With the objects' lock: handles (at most `most`, each held) whose operations may go on. */
 uint32_t np_async_moved(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 uint32_t np_async_moved_by(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
-uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
+uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
+                                  uint32_t most);
 /* The same for those that wait for a client. */
 uint32_t np_async_connecting(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 /* The same for all of them, moved or not. */
 uint32_t np_async_pending(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
-uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count, uint32_t most);
+uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
+                                    uint32_t most);
 /* Asks the peer to wake the native thread for what is pended. False: it is to be driven again first. */
 bool np_async_arm(struct np_handle *handle);
 /* The native thread has been woken for the handle. */

@@ -44,22 +44,22 @@ bool np_async_reusable(const struct np_async *async)
     return np_async_code(async) != NP_IO_PENDING && atomic_load_explicit(&async->refs, memory_order_acquire) == 1;
 }
 
-#define LIST(head, async, list)                        \
-    do {                                               \
-        (async)->list.previous = NULL;                 \
-        (async)->list.next = (head);                   \
-        if (head)                                      \
-            (head)->list.previous = (async);           \
-        (head) = (async);                              \
+#define LIST(head, async, list)              \
+    do {                                     \
+        (async)->list.previous = NULL;       \
+        (async)->list.next = (head);         \
+        if (head)                            \
+            (head)->list.previous = (async); \
+        (head) = (async);                    \
     } while (0)
 
-#define UNLIST(head, async, list)                                  \
-    do {                                                           \
-        if ((async)->list.previous)                                \
-            (async)->list.previous->list.next = (async)->list.next;\
-        else                                                       \
-            (head) = (async)->list.next;                           \
-        if ((async)->list.next)                                    \
+#define UNLIST(head, async, list)                                       \
+    do {                                                                \
+        if ((async)->list.previous)                                     \
+            (async)->list.previous->list.next = (async)->list.next;     \
+        else                                                            \
+            (head) = (async)->list.next;                                \
+        if ((async)->list.next)                                         \
             (async)->list.next->list.previous = (async)->list.previous; \
     } while (0)
 
@@ -80,7 +80,8 @@ void np_async_count_write(struct np_async *async, int change)
     atomic_fetch_add_explicit(&async->handle->pending_writes, (uint32_t)change, memory_order_release);
 }
 
-/* Those that are pended on links of which this process has both ends, by the link's token; guarded by the objects' lock. */
+/* Those that are pended on links of which this process has both ends, by the link's token; guarded by the objects'
+ * lock. */
 #define LOCAL_BUCKETS 64
 static struct np_async *locals[LOCAL_BUCKETS];
 _Atomic uint32_t np_async_local;
@@ -170,7 +171,8 @@ static void finish(struct np_async *async)
     struct np_async *first = atomic_load_explicit(&finished, memory_order_relaxed);
     do
         async->next_finished = first;
-    while (!atomic_compare_exchange_weak_explicit(&finished, &first, async, memory_order_release, memory_order_relaxed));
+    while (
+        !atomic_compare_exchange_weak_explicit(&finished, &first, async, memory_order_release, memory_order_relaxed));
 }
 
 bool np_async_any_finished(void)

@@ -65,9 +65,10 @@ static inline uint32_t np_async_code(const struct np_async *async)
 {
     return atomic_load_explicit(&async->code, memory_order_acquire);
 }
-/* A link whose both ends are in this process (a pair). A call that moves one end drives what is pended on the other one at once, so
- * that packets, routines and events come in the order of the calls that caused them. Completions that another process causes come in the
- * order in which this one finds them.
+
+/* A link whose both ends are in this process (a pair). A call that moves one end drives what is pended on the other one
+ * at once, so that packets, routines and events come in the order of the calls that caused them. Completions that
+ * another process causes come in the order in which this one finds them.
  *   np_async_pair  what np_async_drive_pair is to be given once the locks are released; 0: nothing */
 extern _Atomic uint32_t np_async_local; /* how many operations are pended on such links */
 uint64_t np_async_pair_of(const struct np_link *link);
@@ -95,7 +96,8 @@ bool np_async_has_moved(const struct np_async *async);
 void np_async_end_connects(struct np_handle *handle);
 /* Ends the one that began first with NP_NO_SYSTEM_RESOURCES. False: none is pending. With the process lock held. */
 bool np_async_fail_connect(struct np_handle *handle);
-/* What has to move before a pending operation can go on, for a thread that looks at it again and again without any lock. */
+/* What has to move before a pending operation can go on, for a thread that looks at it again and again without any
+ * lock. */
 struct np_snapshot {
     struct np_handle *handle; /* held */
     struct np_link *link;     /* held */
@@ -142,8 +144,8 @@ void np_async_enlist(struct np_async *async, struct np_link *link);
 
 void np_async_delist(struct np_async *async);
 
-/* With the objects' lock: the result, and its telling. Whether somebody else takes the operation on from there, with a reference:
- * the thread that its routine is queued to, the port. */
+/* With the objects' lock: the result, and its telling. Whether somebody else takes the operation on from there, with a
+ * reference: the thread that its routine is queued to, the port. */
 bool np_async_tell(struct np_async *async, uint32_t code, uint32_t count);
 
 struct np_snapshot np_snapshot_of(const struct np_async *async);

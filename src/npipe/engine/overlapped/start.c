@@ -33,12 +33,15 @@ static void refer(struct np_object **held, struct np_object *object)
 /* Whether the handle has the rights for such an operation. */
 static bool may(const struct np_handle *handle, enum np_async_kind kind)
 {
-    static const uint32_t rights[] = {
-        [NP_ASYNC_READ] = NP_READ, [NP_ASYNC_WRITE] = NP_WRITE, [NP_ASYNC_TRANSACT] = NP_READ | NP_WRITE, [NP_ASYNC_CONNECT] = 0};
+    static const uint32_t rights[] = {[NP_ASYNC_READ] = NP_READ,
+                                      [NP_ASYNC_WRITE] = NP_WRITE,
+                                      [NP_ASYNC_TRANSACT] = NP_READ | NP_WRITE,
+                                      [NP_ASYNC_CONNECT] = 0};
     return (handle->access & rights[kind]) == rights[kind];
 }
 
-void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling)
+void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind,
+                      const struct np_telling *telling)
 {
     struct np_thread *thread = np_thread_self();
     memset(&async->op, 0, sizeof async->op);
@@ -72,7 +75,8 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
         np_object_settle(async->event);
     if (async->file)
         np_object_settle(async->file);
-    /* SEMANTICS 10.3. Relaxed: who waits for it meanwhile sees it set or not, as with a ResetEvent of another thread. */
+    /* SEMANTICS 10.3. Relaxed: who waits for it meanwhile sees it set or not, as with a ResetEvent of another
+     * thread. */
     if (async->event)
         atomic_store_explicit(&async->event->signalled, false, memory_order_relaxed);
     if (async->file)
@@ -106,8 +110,8 @@ static void complete_at_once(struct np_async *async, uint32_t code, uint32_t cou
     np_objects_unlock();
 }
 
-/* What the start of an operation that is under way returns. It may be over already, but a failure has been told then, and is not
- * to be returned as well: the caller would take it for a start that has failed, of which nothing is told. */
+/* What the start of an operation that is under way returns. It may be over already, but a failure has been told then,
+ * and is not to be returned as well: the caller would take it for a start that has failed, of which nothing is told. */
 static uint32_t outcome(const struct np_async *async)
 {
     uint32_t code = np_async_code(async);
@@ -244,8 +248,8 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     return code;
 }
 
-/* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read. A peer who
- * answers and does not read is not sent any more than is kept for it. */
+/* A request that outgrows the quota belongs to the engine from then on: the transaction may be over before it is read.
+ * A peer who answers and does not read is not sent any more than is kept for it. */
 static uint32_t send_request(struct np_link *link, const void *data, uint32_t size)
 {
     uint32_t code = np_tx_try(link, data, size);
@@ -304,7 +308,8 @@ uint32_t np_transact_check(struct np_handle *handle)
 {
     struct np_link *link = handle->link;
     if (!link)
-        return handle->server && np_code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE : np_code_without_link(handle);
+        return handle->server && np_code_without_link(handle) != NP_INVALID_HANDLE ? NP_BAD_PIPE
+                                                                                   : np_code_without_link(handle);
     uint32_t code = np_link_check(link);
     if (code == NP_BROKEN_PIPE)
         return NP_BAD_PIPE;

@@ -19,16 +19,18 @@ struct np_telling {
     void *owner;
 };
 /* Makes a fresh or finished operation ready for use: the event and the handle's own signal are reset. */
-void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind, const struct np_telling *telling);
+void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_async_kind kind,
+                      const struct np_telling *telling);
 
-/* Start: NP_OK or NP_MORE_DATA (done at once, and told; by_start: to nobody who would give the owner's reference back), NP_IO_PENDING, or the error (nothing is told). The buffers belong to the
- * operation until it is told. */
+/* Start: NP_OK or NP_MORE_DATA (done at once, and told; by_start: to nobody who would give the owner's reference back),
+ * NP_IO_PENDING, or the error (nothing is told). The buffers belong to the operation until it is told. */
 uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size);
 uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size);
 uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t size, void *reply, uint32_t reply_size);
 
-/* Whether a read is pending though its entry has begun to arrive: what was written counts as there as a whole (SEMANTICS 0.3), and
- * the writer's process is just bringing it. Then a moment's wait for that; what the start returns after it. */
+/* Whether a read is pending though its entry has begun to arrive: what was written counts as there as a whole
+ * (SEMANTICS 0.3), and the writer's process is just bringing it. Then a moment's wait for that; what the start returns
+ * after it. */
 bool np_async_lacks_rest(struct np_async *async);
 uint32_t np_async_await_rest(struct np_async *async);
 /* Whether a transaction may begin (SEMANTICS 8.1), with rx_lock held. */

@@ -1,6 +1,5 @@
 #include "overlapped/wait.h"
 
-
 #include "base/codes.h"
 #include "base/platform.h"
 #include "base/wait.h"
@@ -122,8 +121,8 @@ static uint32_t to_drive(const struct waiting *waiting, bool connects, struct np
     return count;
 }
 
-/* Moves on what the objects and, in an alertable wait, the thread wait for. Takes the lock, and holds it when nothing is left to
- * move. */
+/* Moves on what the objects and, in an alertable wait, the thread wait for. Takes the lock, and holds it when nothing
+ * is left to move. */
 static bool drive_and_lock(const struct waiting *waiting, bool connects)
 {
     struct np_handle *handles[BATCH];
@@ -162,7 +161,8 @@ void np_objects_drive_moved(void)
 
 void np_object_settle(struct np_object *object)
 {
-    /* Relaxed: what this thread has started is counted; a start of another thread's at the same time is before this or after. */
+    /* Relaxed: what this thread has started is counted; a start of another thread's at the same time is before this or
+     * after. */
     if (atomic_load_explicit(&object->pending, memory_order_relaxed) == 0)
         return;
     struct np_object *const objects[] = {object};
@@ -213,8 +213,8 @@ static bool seen_signalled(const struct np_object *object)
     return atomic_load_explicit(&object->signalled, memory_order_relaxed);
 }
 
-/* With the lock: what a spin can look at without it. False: it has to take it each time. An operation that another thread starts
- * meanwhile is not among it, which costs at most the rest of the spin. */
+/* With the lock: what a spin can look at without it. False: it has to take it each time. An operation that another
+ * thread starts meanwhile is not among it, which costs at most the rest of the spin. */
 static bool prepare_to_look(struct waiting *waiting)
 {
     waiting->snapshots.count = 0;
@@ -297,8 +297,8 @@ static uint32_t sleep_for(const struct waiting *waiting, const struct np_wait *w
     return code == NP_SEM_TIMEOUT && ring < wait->deadline ? NP_OK : code;
 }
 
-uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool all, bool alertable, const struct np_wait *wait,
-                         uint32_t *index, bool *abandoned)
+uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool all, bool alertable,
+                         const struct np_wait *wait, uint32_t *index, bool *abandoned)
 {
     if (!np_thread_self())
         return NP_NOT_ENOUGH_MEMORY;
@@ -321,7 +321,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         else
             result = NP_WOULD_WAIT;
         bool spin = result == NP_WOULD_WAIT && !enlisted && !spun;
-        /* While this thread spins it looks for itself; who wants to sleep has to be woken, and looks once more behind that. */
+        /* While this thread spins it looks for itself; who wants to sleep has to be woken, and looks once more behind
+         * that. */
         if (result == NP_WOULD_WAIT && !spin && !enlisted) {
             for (uint32_t i = 0; i < count; i++)
                 enlist(objects[i], &blocks[i]);
@@ -337,7 +338,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         if (result != NP_WOULD_WAIT)
             return result;
         if (spin) {
-            spun = !np_spin(&np_thread_of_caller->spin, simple ? something_seen : something_moved, &waiting, wait->deadline);
+            spun = !np_spin(&np_thread_of_caller->spin, simple ? something_seen : something_moved, &waiting,
+                            wait->deadline);
             /* What the spin has seen moving is moved on here and now. */
             for (uint32_t i = 0; i < waiting.snapshots.count; i++)
                 if (np_snapshot_moved(&waiting.snapshots.items[i]))
@@ -366,7 +368,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
 void np_event_pulse(struct np_object *event)
 {
     np_object_settle(event);
-    /* Releases those who wait now: they look at the event while it is set, or not at all. As on Windows, nothing to rely on. */
+    /* Releases those who wait now: they look at the event while it is set, or not at all. As on Windows, nothing to
+     * rely on. */
     np_event_set(event);
     np_yield();
     np_event_reset(event);

@@ -70,7 +70,8 @@ static void begin_lease(struct np_pipe *pipe)
     np_alarm(pipe->leased_until);
 }
 
-/* This thread has got a client without waiting, and most servers come for the next one in a moment: see stop_leading. */
+/* This thread has got a client without waiting, and most servers come for the next one in a moment: see
+ * stop_leading. */
 static void lease(struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
@@ -89,8 +90,8 @@ static void quieten_bell(struct np_pipe *pipe)
         pipe->leader_called = false;
 }
 
-/* Gives the socket back to the native thread; if `back_soon` only after a moment, in which most servers come for the next
- * client: else each of them would wake two threads. */
+/* Gives the socket back to the native thread; if `back_soon` only after a moment, in which most servers come for the
+ * next client: else each of them would wake two threads. */
 static void stop_leading(struct np_pipe *pipe, bool back_soon)
 {
     pthread_mutex_lock(&np_process.lock);

@@ -17,13 +17,15 @@ uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
     if (got == -EMSGSIZE)
         got = sizeof *answer + 1; /* longer than ours: its beginning is here */
     if (got >= (ssize_t)(2 * sizeof(uint32_t)) && answer->magic == NPW_MAGIC && answer->version != NPW_VERSION) {
-        np_say(why, "the server speaks version %u of npipe's protocol, this process version %u", answer->version, NPW_VERSION);
+        np_say(why, "the server speaks version %u of npipe's protocol, this process version %u", answer->version,
+               NPW_VERSION);
         return NP_REVISION_MISMATCH;
     }
     if (got <= 0)
         return NP_RETRY;
     /* The engine's own words are not its to say: they would be taken for ours. */
-    if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT || answer->code == NP_INTERRUPTED) {
+    if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT ||
+        answer->code == NP_INTERRUPTED) {
         np_say(why, "the server's answer makes no sense");
         return NP_INVALID_DATA;
     }

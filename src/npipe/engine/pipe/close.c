@@ -78,8 +78,8 @@ void np_pipe_end_locked(struct np_pipe *pipe)
     np_pipe_put(pipe);
 }
 
-/* The last instance here has gone. With the create lock held, the pipe out of the list. False: somebody else has the folder's lock,
- * and end_pipe is to follow without ours. To the others the pipe has gone already. */
+/* The last instance here has gone. With the create lock held, the pipe out of the list. False: somebody else has the
+ * folder's lock, and end_pipe is to follow without ours. To the others the pipe has gone already. */
 static bool try_end_pipe(struct np_pipe *pipe)
 {
     np_pipe_vacate(pipe);

@@ -10,15 +10,15 @@ struct np_pipe;
 struct npf_page;
 struct npf_slot;
 
-/* Ends everything on the handle. With `discard` the peer loses what it has not read yet. If it was the pipe's last instance here, the
- * pipe has gone for everybody when this returns; its folder too, unless another process has that locked for 100 ms and more: then the
- * native thread removes it when that is over. */
+/* Ends everything on the handle. With `discard` the peer loses what it has not read yet. If it was the pipe's last
+ * instance here, the pipe has gone for everybody when this returns; its folder too, unless another process has that
+ * locked for 100 ms and more: then the native thread removes it when that is over. */
 void np_close(struct np_handle *handle, bool discard);
 /* The same without these 100 ms, for whoever must not wait. */
 void np_let_go(struct np_handle *handle);
 
-/* This process has no instance of the pipe any more: nobody finds its socket, who has found it is told, and its place in the page is
- * free. Needs neither the folder's lock nor ours. */
+/* This process has no instance of the pipe any more: nobody finds its socket, who has found it is told, and its place
+ * in the page is free. Needs neither the folder's lock nor ours. */
 void np_pipe_vacate(struct np_pipe *pipe);
 
 void np_pipe_free(struct np_pipe *pipe);

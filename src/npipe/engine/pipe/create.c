@@ -60,7 +60,8 @@ static void first_of_name(struct npf_page *page, const struct np_where *where, c
 }
 
 /* The checks of SEMANTICS 2.3 on a name that has `count` instances. */
-static uint32_t may_create(const struct npf_page *page, uint32_t count, const struct np_create_options *options, bool replaces)
+static uint32_t may_create(const struct npf_page *page, uint32_t count, const struct np_create_options *options,
+                           bool replaces)
 {
     if (count == 0)
         return NP_OK;
@@ -81,8 +82,8 @@ static uint32_t count_instances(const struct npf_page *page)
 }
 
 /* Checks under the folder's lock; `files` may be a pipe's own. */
-static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const struct np_create_options *options, bool replaces,
-                           uint32_t *count, char *why)
+static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const struct np_create_options *options,
+                           bool replaces, uint32_t *count, char *why)
 {
     struct npf_page *page = files->page;
     bool known = page->magic == NPF_MAGIC;
@@ -106,8 +107,10 @@ static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const
     return code;
 }
 
-/* This process's first instance of the name. With the create lock held. NP_WOULD_WAIT: somebody else has the folder's lock. */
-static uint32_t new_pipe(const struct np_where *where, const struct np_create_options *options, struct np_pipe **result, char *why)
+/* This process's first instance of the name. With the create lock held. NP_WOULD_WAIT: somebody else has the folder's
+ * lock. */
+static uint32_t new_pipe(const struct np_where *where, const struct np_create_options *options, struct np_pipe **result,
+                         char *why)
 {
     struct np_pipe *pipe = calloc(1, sizeof *pipe);
     if (!pipe)
@@ -234,7 +237,8 @@ static void add_instance(struct np_pipe *pipe, struct np_handle *handle)
 }
 
 /* With the create lock held. NP_WOULD_WAIT: somebody else has the folder's lock. */
-static uint32_t try_create(const struct np_where *where, const struct np_create_options *options, struct np_handle *handle, char *why)
+static uint32_t try_create(const struct np_where *where, const struct np_create_options *options,
+                           struct np_handle *handle, char *why)
 {
     struct np_pipe *pipe = np_pipe_find(where);
     bool fresh = !pipe, locked = true;
@@ -277,7 +281,8 @@ static uint32_t try_create(const struct np_where *where, const struct np_create_
     return code;
 }
 
-uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result, char *why)
+uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **result,
+                   char *why)
 {
     uint32_t code = valid_options(options);
     if (code != NP_OK)

@@ -21,14 +21,15 @@ struct np_create_options {
     uint32_t default_timeout_ms;
     struct np_access_rule rule;
     bool overlapped; /* the handle may have overlapped operations */
-    /* While another process has the lock of the pipe's folder: until when, and by what it is interrupted. NULL: the bound of
-     * np_lock_pause alone, which holds in any case. */
+    /* While another process has the lock of the pipe's folder: until when, and by what it is interrupted. NULL: the
+     * bound of np_lock_pause alone, which holds in any case. */
     const struct np_wait *wait;
 };
 
-/* CreateNamedPipe (SEMANTICS 2). NP_SEM_TIMEOUT, NP_NO_SYSTEM_RESOURCES (and why), NP_INTERRUPTED: another process has the lock of the
- * pipe's folder, see np_lock_pause. */
-uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **handle, char *why);
+/* CreateNamedPipe (SEMANTICS 2). NP_SEM_TIMEOUT, NP_NO_SYSTEM_RESOURCES (and why), NP_INTERRUPTED: another process has
+ * the lock of the pipe's folder, see np_lock_pause. */
+uint32_t np_create(const struct np_where *where, const struct np_create_options *options, struct np_handle **handle,
+                   char *why);
 /* Another instance like `handle`, which is open: the next one to listen. `wait` as in np_create_options. */
 uint32_t np_create_another(struct np_handle *handle, const struct np_wait *wait, struct np_handle **fresh);
 

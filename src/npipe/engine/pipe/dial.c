@@ -69,8 +69,8 @@ static uint32_t await_answer(struct np_request *call, int64_t deadline)
 static uint32_t take_answer(struct np_request *call)
 {
     np_fd_close(call->segment); /* of an answer that was not the last */
-    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment), &call->answer,
-                          call->why);
+    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment),
+                          &call->answer, call->why);
 }
 
 static void hang_up(struct np_request *call)
@@ -91,8 +91,8 @@ bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
     return folder_uid == owner_uid && (owner_uid != geteuid() || !np_is_nobody(owner_uid));
 }
 
-/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the first one until
- * `due`. NP_RETRY: it has gone. */
+/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the
+ * first one until `due`. NP_RETRY: it has gone. */
 static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_t due, bool *dead)
 {
     *dead = call->told = false;
@@ -134,8 +134,8 @@ static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_
         return NP_ACCESS_DENIED;
     }
     if (!np_leads_home(call->folder_uid, call->owner.uid)) {
-        np_say(call->why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u", (unsigned)call->folder_uid,
-               (unsigned)call->owner.uid);
+        np_say(call->why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u",
+               (unsigned)call->folder_uid, (unsigned)call->owner.uid);
         return NP_ACCESS_DENIED;
     }
     if (call->keep && !call->kept.segment && np_kept_offer(call->owner.pid, &call->kept)) {
@@ -222,7 +222,8 @@ static uint32_t try_owners(struct np_request *call)
             return code;
         struct stat folder;
         call->folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
-        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, silent = 0, gone = 0, told = 0;
+        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, silent = 0, gone = 0,
+                 told = 0;
         uint32_t flags = call->request.flags;
         bool settled = false;
         code = NP_FILE_NOT_FOUND;
@@ -247,7 +248,8 @@ static uint32_t try_owners(struct np_request *call)
         call->request.flags = flags;
         bool may_be_held = np_may_be_held(&call->request);
         if (!settled && busy + silent && may_be_held) {
-            /* All are busy: any of them can hold the request, the others tell it when they listen. Best one who answers. */
+            /* All are busy: any of them can hold the request, the others tell it when they listen. Best one who
+             * answers. */
             for (uint32_t i = 0; i < count && !settled; i++) {
                 bool dead;
                 if (busy ? !busy_ones[i] : !silent_ones[i])
@@ -298,7 +300,8 @@ static uint32_t ask_owners(struct np_request *call)
     }
 }
 
-struct np_request np_request_new(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why)
+struct np_request np_request_new(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind,
+                                 char *why)
 {
     return (struct np_request){
         .where = where,
@@ -401,8 +404,8 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     return client_handle(&call, options, result);
 }
 
-uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
-                       char *why)
+uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait,
+                       struct np_breakable *breakable, char *why)
 {
     if (!np_settle_identity())
         return NP_PRIVILEGE_NOT_HELD;

@@ -26,11 +26,13 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
                  struct np_handle **handle, char *why);
 /* WaitNamedPipe (SEMANTICS 4). With `use_default` the pipe's own time-out replaces wait->deadline. */
 /* `breakable`: what another thread may end it by (NP_INTERRUPTED), or NULL. */
-uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait, struct np_breakable *breakable,
-                       char *why);
+uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait,
+                       struct np_breakable *breakable, char *why);
 bool np_leads_home(uid_t folder_uid, uid_t owner_uid);
-#define NEXT_OWNER_NS INT64_C(50000000)    /* a listing asks the next owner of a pipe too when one has been silent for so long */
-#define CROWD_PATIENCE_NS INT64_C(20000000) /* and when nobody else can be asked any more, it gives up the one that was asked first */
+/* a listing asks the next owner of a pipe too when one has been silent for so long */
+#define NEXT_OWNER_NS INT64_C(50000000)
+/* and when nobody else can be asked any more, it gives up the one that was asked first */
+#define CROWD_PATIENCE_NS INT64_C(20000000)
 #define MAX_OWNERS NPF_SLOTS
 
 struct np_request {
@@ -47,7 +49,8 @@ struct np_request {
     struct npw_answer answer;
     bool told; /* NP_RETRY was the owner's word, or came after it had held the request: not just a hang-up */
     int socket, segment;
-    uint32_t forks;  /* np_forks when they were made: in the handler of a signal this may have become a child, where they are closed */
+    /* np_forks when they were made: in the handler of a signal this may have become a child, where they are closed */
+    uint32_t forks;
     struct np_credentials owner;
     bool keep;           /* the pipe was opened before: its segments are kept, and one that was is offered */
     struct np_kept kept; /* the offer, segment NULL: none */
@@ -55,6 +58,7 @@ struct np_request {
 
 bool np_is_interrupted(const struct np_wait *wait);
 
-struct np_request np_request_new(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind, char *why);
+struct np_request np_request_new(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind,
+                                 char *why);
 
 #endif

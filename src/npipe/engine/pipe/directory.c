@@ -68,7 +68,8 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
         return error == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(error);
     }
     struct stat named;
-    if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && !np_is_user(named.st_uid, geteuid()) && named.st_uid != 0) {
+    if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && !np_is_user(named.st_uid, geteuid()) &&
+        named.st_uid != 0) {
         np_say(why, "the root folder %s is a symbolic link of uid %u", root, (unsigned)named.st_uid);
         return NP_ACCESS_DENIED;
     }
@@ -81,8 +82,9 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
     }
     struct stat status;
     if (fstat(fd, &status) != 0 || !trustworthy(&status, true)) {
-        np_say(why, "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o; it has to belong to you or root, "
-                    "and only they may write to it, or it needs the sticky bit",
+        np_say(why,
+               "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o; it has to belong to you or "
+               "root, and only they may write to it, or it needs the sticky bit",
                root, (unsigned)status.st_uid, (unsigned)status.st_mode & 07777);
         np_fd_close(fd);
         return NP_ACCESS_DENIED;
@@ -206,7 +208,8 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
         return errno == ENOTDIR ? NP_ACCESS_DENIED : code_of_errno(errno);
     }
     struct stat status;
-    if (fstat(folder->dirfd, &status) != 0 || !np_is_user(status.st_uid, geteuid()) || status.st_mode & (S_IWGRP | S_IWOTH)) {
+    if (fstat(folder->dirfd, &status) != 0 || !np_is_user(status.st_uid, geteuid()) ||
+        status.st_mode & (S_IWGRP | S_IWOTH)) {
         np_say(why, "the name is taken: its folder belongs to uid %u with mode %04o", (unsigned)status.st_uid,
                (unsigned)status.st_mode & 07777);
         return NP_ACCESS_DENIED;
@@ -299,7 +302,8 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id)
 
 void np_slot_leave(struct npf_slot *slot, uint64_t id)
 {
-    /* Release, as whoever takes it next acquires. It may be another one's by now, if others have taken its owner for dead. */
+    /* Release, as whoever takes it next acquires. It may be another one's by now, if others have taken its owner for
+     * dead. */
     atomic_compare_exchange_strong_explicit(&slot->id, &id, 0, memory_order_release, memory_order_relaxed);
 }
 

@@ -54,16 +54,17 @@ void np_folder_close(struct np_folder *folder);
 /* In a forked child: it is the parent's, whose lock it leaves alone. */
 void np_folder_forget(struct np_folder *folder);
 
-/* Waiting for the lock. Another process holds it, for microseconds; but it may be stopped in that moment, and then for ever. flock()
- * has no time-out, and no event tells that such a lock is free, but a thread that sleeps in flock() itself, in the hands of the process
- * that holds it. So it is tried, then again after pauses from 50 us to 10 ms: by a thread that has no other lock, nor the interpreter,
- * and that answers to signals and its deadline, and for LOCK_PATIENCE_NS at most. */
+/* Waiting for the lock. Another process holds it, for microseconds; but it may be stopped in that moment, and then for
+ * ever. flock() has no time-out, and no event tells that such a lock is free, but a thread that sleeps in flock()
+ * itself, in the hands of the process that holds it. So it is tried, then again after pauses from 50 us to 10 ms: by a
+ * thread that has no other lock, nor the interpreter, and that answers to signals and its deadline, and for
+ * LOCK_PATIENCE_NS at most. */
 struct np_lock_wait {
     int64_t since; /* 0: it has not waited yet */
     int64_t pause;
 };
-/* NP_OK: try again. NP_INTERRUPTED; NP_SEM_TIMEOUT: wait's deadline is over (NP_TRY: it always is); NP_NO_SYSTEM_RESOURCES: the bound is.
- * `wait` NULL: only the bound. */
+/* NP_OK: try again. NP_INTERRUPTED; NP_SEM_TIMEOUT: wait's deadline is over (NP_TRY: it always is);
+ * NP_NO_SYSTEM_RESOURCES: the bound is. `wait` NULL: only the bound. */
 uint32_t np_lock_pause(struct np_lock_wait *state, const struct np_wait *wait, char *why);
 /* With the lock: forgets owners that are dead. */
 void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
@@ -71,8 +72,8 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
 /* With the lock or without: an owner's slot is free, if it is still its. */
 void np_slot_leave(struct npf_slot *slot, uint64_t id);
-/* For whoever found only dead owners: takes away what they left, if it is its to do so. False: somebody else has the lock.
- * `dying`: gives those who are just dying the time to be dead. */
+/* For whoever found only dead owners: takes away what they left, if it is its to do so. False: somebody else has the
+ * lock. `dying`: gives those who are just dying the time to be dead. */
 bool np_folder_sweep(const char *root, const char *name, bool dying);
 
 /* Opens the folder of an existing pipe for looking only: NP_OK, NP_FILE_NOT_FOUND, NP_ACCESS_DENIED. */

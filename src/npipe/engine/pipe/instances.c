@@ -60,7 +60,8 @@ struct np_pipe *np_pipe_find(const struct np_where *where)
 
 void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason)
 {
-    /* Release, with np_connect's exchange: behind the word stand only the handle's own fields, which its lock guards. */
+    /* Release, with np_connect's exchange: behind the word stand only the handle's own fields, which its lock
+     * guards. */
     atomic_store_explicit(&handle->connect_failed, reason ? reason : ENOMEM, memory_order_release);
     if (np_async_fail_connect(handle))
         atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* it is told */

@@ -20,8 +20,8 @@ struct np_access_rule {
 };
 /* Why np_connect has just returned NP_NO_SYSTEM_RESOURCES: an errno. */
 int np_connect_reason(const struct np_handle *handle);
-/* For a server at the limit: waits until the number of closed instances is not `seen` any more, or another process that owns
- * instances of the name has died. */
+/* For a server at the limit: waits until the number of closed instances is not `seen` any more, or another process that
+ * owns instances of the name has died. */
 uint32_t np_closed_seq(void);
 void np_wake_closed(void);
 
@@ -36,10 +36,12 @@ struct np_pipe {
     int socket;
     uint64_t watch;
     int64_t paused_until; /* no descriptors were left for accept: 0, or when to try again */
-    struct np_handle *leader; /* the one whose np_connect answers at the socket itself, instead of the native thread, or NULL */
+    /* the one whose np_connect answers at the socket itself, instead of the native thread, or NULL */
+    struct np_handle *leader;
     uint32_t leader_seq;      /* its connect_seq when it began */
     bool leader_awake;     /* it is awake and answers */
-    int64_t leased_until;  /* the leader has its client and will be back in a moment: till then nobody looks at the socket; 0: no */
+    /* the leader has its client and will be back in a moment: till then nobody looks at the socket; 0: no */
+    int64_t leased_until;
     bool leader_called;
     int leader_event;             /* eventfd that calls it back */
     uint32_t refs;        /* the list's, and that thread's */
@@ -53,7 +55,8 @@ struct np_pipe {
 
 /* What np_wait_closed waits for has happened. */
 void np_tell_closed(void);
-/* A client could not be let in for want of memory: whoever accepts is told 1450 with the reason, and the instance goes on listening. */
+/* A client could not be let in for want of memory: whoever accepts is told 1450 with the reason, and the instance goes
+ * on listening. */
 void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);

@@ -25,7 +25,8 @@
 #define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected, */
 #define LONGEST_PATIENCE_NS 100000 /* and so long at most: then the others who were let go on have had their turn */
 #define ACCEPTS_AT_ONCE 64
-/* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that are held. */
+/* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that
+ * are held. */
 #define MOST_SILENT 256
 #define MOST_HELD 128     /* of one other user's, and */
 #define MOST_HELD_ALL 512 /* of all others' */
@@ -92,7 +93,8 @@ uint32_t np_pipe_living_instances(const struct np_pipe *pipe)
 
 static bool others_listen(const struct np_pipe *pipe)
 {
-    /* Full fence, with its twin in np_pipe_nudge: between our waiter and this look at the others, of whom one may have just come. */
+    /* Full fence, with its twin in np_pipe_nudge: between our waiter and this look at the others, of whom one may have
+     * just come. */
     atomic_thread_fence(memory_order_seq_cst);
     for (int i = 0; i < NPF_SLOTS; i++) {
         const struct npf_slot *slot = &pipe->files.page->slot[i];
@@ -122,7 +124,9 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
         .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
-        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused : code == NP_NO_SYSTEM_RESOURCES ? (uint32_t)visitor->reason : 0,
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused
+                  : code == NP_NO_SYSTEM_RESOURCES           ? (uint32_t)visitor->reason
+                                                             : 0,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
@@ -228,7 +232,8 @@ static void pause_pipe(struct np_pipe *pipe)
 }
 
 /* A link for the visitor: in the segment that it offers, if that is its own, or in a new one (then with *fd). */
-static uint32_t link_for(const struct np_visitor *visitor, const struct np_handle *handle, struct np_link **link, int *fd)
+static uint32_t link_for(const struct np_visitor *visitor, const struct np_handle *handle, struct np_link **link,
+                         int *fd)
 {
     struct np_link_shape shape = {
         .type = handle->type,
@@ -243,8 +248,8 @@ static uint32_t link_for(const struct np_visitor *visitor, const struct np_handl
     return np_link_create(&shape, link, fd);
 }
 
-/* Gives the longest-listening instance to the visitor, whose socket becomes the link's: 0. Else the errno for which there is no link, and
- * the visitor is as it was. */
+/* Gives the longest-listening instance to the visitor, whose socket becomes the link's: 0. Else the errno for which
+ * there is no link, and the visitor is as it was. */
 static int grant(struct np_visitor *visitor)
 {
     struct np_pipe *pipe = visitor->pipe;
@@ -322,8 +327,8 @@ static bool is_strangers(const struct np_visitor *visitor)
     return !is_owner(visitor->pipe, &visitor->who) && is_held(visitor) && visitor->deadline == NP_FOREVER;
 }
 
-/* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many of all users, the
- * one who has most of them loses one, unless that is this one. */
+/* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many
+ * of all users, the one who has most of them loses one, unless that is this one. */
 static bool may_hold(const struct np_visitor *visitor)
 {
     uint32_t own = 0, all = 0, most = 0;
@@ -491,9 +496,10 @@ static void drop_longest_silent(uid_t uid)
     np_visitor_drop(own > np_process.n_silent / 2 ? oldest : np_process.first_silent);
 }
 
-/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The client
- * may be on this processor, so it is let go on; on a busy machine that can take milliseconds, in which this process waits for its
- * lock. So after visitors who said nothing the next 1, 3, 7, ... up to 63 get no patience. Guarded by the process lock. */
+/* The request comes right behind the connect: a moment's patience saves two ways through the native thread's epoll. The
+ * client may be on this processor, so it is let go on; on a busy machine that can take milliseconds, in which this
+ * process waits for its lock. So after visitors who said nothing the next 1, 3, 7, ... up to 63 get no patience.
+ * Guarded by the process lock. */
 static struct {
     uint32_t failures, skip;
 } patience;
@@ -589,7 +595,8 @@ void np_pipe_accept(struct np_pipe *pipe)
             pipe->first_visitor = visitor;
         pipe->last_visitor = visitor;
         np_visitor_ready(visitor, true);
-        if (pipe->leader_awake && atomic_load_explicit(&pipe->leader->connect_seq, memory_order_relaxed) != pipe->leader_seq)
+        if (pipe->leader_awake &&
+            atomic_load_explicit(&pipe->leader->connect_seq, memory_order_relaxed) != pipe->leader_seq)
             return; /* it has its client */
     }
 }
@@ -617,7 +624,8 @@ void np_pipe_serve(struct np_pipe *pipe)
 void np_pipe_nudge(struct np_pipe *pipe, bool listening)
 {
     static const struct npw_request nudge = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_NUDGE};
-    atomic_thread_fence(memory_order_seq_cst); /* as in others_listen: between our slot and instance, and this look at the waiters */
+    /* as in others_listen: between our slot and instance, and this look at the waiters */
+    atomic_thread_fence(memory_order_seq_cst);
     for (int i = 0; i < NPF_SLOTS; i++) {
         struct npf_slot *slot = &pipe->files.page->slot[i];
         uint64_t id = atomic_load_explicit(&slot->id, memory_order_acquire);

@@ -20,7 +20,8 @@
 #include "pipe/messages.h"
 
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
-#define LISTING_NS INT64_C(1000000000)     /* for a whole listing: somebody may own any number of pipes and say nothing */
+/* for a whole listing: somebody may own any number of pipes and say nothing */
+#define LISTING_NS INT64_C(1000000000)
 #define MOST_ASKED 1024                    /* owners at a time, and a quarter of the descriptors at most */
 
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances)
@@ -49,7 +50,8 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
         ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd) : -1;
         if (answered)
             np_fd_close(fd);
-        if (got >= (ssize_t)sizeof message.answer && message.answer.magic == NPW_MAGIC && message.answer.version == NPW_VERSION) {
+        if (got >= (ssize_t)sizeof message.answer && message.answer.magic == NPW_MAGIC &&
+            message.answer.version == NPW_VERSION) {
             code = message.answer.code;
             if (code == NP_OK && message.answer.queried_id == id)
                 *instances = message.answer.instances; /* else the pipe has gone, and this is another of its name */
@@ -135,7 +137,8 @@ static void end_question(struct listing_work *work, uint32_t which)
     work->n_questions--;
     memmove(work->sockets + which, work->sockets + which + 1, (work->n_questions - which) * sizeof *work->sockets);
     memmove(work->ready + which, work->ready + which + 1, (work->n_questions - which) * sizeof *work->ready);
-    memmove(work->questions + which, work->questions + which + 1, (work->n_questions - which) * sizeof *work->questions);
+    memmove(work->questions + which, work->questions + which + 1,
+            (work->n_questions - which) * sizeof *work->questions);
 }
 
 /* Asks the folder's next owner, which never waits. False: no descriptor is left for it. */
@@ -173,8 +176,9 @@ static bool ask_next(struct listing_work *work, uint32_t index)
 /* Whether a pipe can be like that: what a stranger says otherwise hides nobody else's. */
 static bool makes_sense(const struct npw_answer *answer)
 {
-    return answer->direction >= NP_ACCESS_INBOUND && answer->direction <= NP_ACCESS_DUPLEX && answer->max_instances >= 1 &&
-           answer->max_instances <= NP_UNLIMITED_INSTANCES && (answer->type == 0 || answer->type == NP_TYPE_MESSAGE);
+    return answer->direction >= NP_ACCESS_INBOUND && answer->direction <= NP_ACCESS_DUPLEX &&
+           answer->max_instances >= 1 && answer->max_instances <= NP_UNLIMITED_INSTANCES &&
+           (answer->type == 0 || answer->type == NP_TYPE_MESSAGE);
 }
 
 static void take_listing(struct listing_work *work, uint32_t which)
@@ -189,9 +193,9 @@ static void take_listing(struct listing_work *work, uint32_t which)
     int fd;
     ssize_t got = np_receive_message(work->sockets[which], &message, sizeof message, &fd);
     np_fd_close(fd);
-    if (folder->answered || got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC || message.answer.code != NP_OK ||
-        message.answer.version != NPW_VERSION || message.answer.name_size > got - (ssize_t)sizeof message.answer ||
-        !makes_sense(&message.answer))
+    if (folder->answered || got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC ||
+        message.answer.code != NP_OK || message.answer.version != NPW_VERSION ||
+        message.answer.name_size > got - (ssize_t)sizeof message.answer || !makes_sense(&message.answer))
         return;
     folder->answered = true;
     listing.answer = message.answer;
@@ -231,7 +235,8 @@ static uint32_t ask_all(struct listing_work *work, int64_t deadline, const struc
         int64_t next = ask_more(work);
         if (work->n_questions == 0 && next == NP_FOREVER)
             return NP_OK;
-        uint32_t code = np_sockets_ready(work->sockets, work->ready, work->n_questions, next < deadline ? next : deadline);
+        uint32_t code = np_sockets_ready(work->sockets, work->ready, work->n_questions,
+                                         next < deadline ? next : deadline);
         if (code == NP_INTERRUPTED && np_is_interrupted(wait))
             return code;
         if (code == NP_NOT_ENOUGH_MEMORY)
@@ -266,7 +271,10 @@ static bool listing_of_page(int rootfd, const struct listed *folder, struct np_l
         page.name_size > NPW_NAME_SIZE)
         return false;
     *listing = (struct np_listing){
-        .answer = {.type = page.type, .direction = page.direction, .max_instances = page.max_instances, .name_size = page.name_size},
+        .answer = {.type = page.type,
+                   .direction = page.direction,
+                   .max_instances = page.max_instances,
+                   .name_size = page.name_size},
         .uid = folder->uid,
         .folder = folder->name,
     };

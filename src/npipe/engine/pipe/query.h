@@ -18,8 +18,8 @@ struct np_listing {
     char name[NPW_NAME_SIZE + 1]; /* and what its owner says of its name: who lies may say anything, in any encoding */
 };
 typedef int (*np_list_fn)(void *context, const struct np_listing *pipe);
-/* All pipes below the root that the caller may use, one after the other. The owners are asked side by side, for a second at most; of a
- * pipe whose owners are silent it is told what its page says, where that may be read. */
+/* All pipes below the root that the caller may use, one after the other. The owners are asked side by side, for a
+ * second at most; of a pipe whose owners are silent it is told what its page says, where that may be read. */
 uint32_t np_list(const char *root, np_list_fn each, void *context, const struct np_wait *wait, char *why);
 
 #endif

@@ -11,9 +11,10 @@
 
 #include "pipe/directory.h"
 
-/* The socket of the last pipe that was opened and had one owner: programs open the same pipe again and again, and finding it
- * costs more than asking. Root and folder were found trustworthy when they were looked up. In a root that is not `private` the
- * folder may be somebody else's by now, and is looked at again; whatever else may have become of it, the pipe's id tells. */
+/* The socket of the last pipe that was opened and had one owner: programs open the same pipe again and again, and
+ * finding it costs more than asking. Root and folder were found trustworthy when they were looked up. In a root that is
+ * not `private` the folder may be somebody else's by now, and is looked at again; whatever else may have become of it,
+ * the pipe's id tells. */
 static struct {
     pthread_mutex_t lock;
     char *root, *folder, *path;

@@ -20,7 +20,8 @@ struct np_owner {
 /* Somebody waits for np_tell_closed, from begin to end. */
 void np_await_closed_begin(void);
 void np_await_closed_end(void);
-/* Has all other owners of the name watched while somebody does. False: one of them is dead already, so there may be room now. */
+/* Has all other owners of the name watched while somebody does. False: one of them is dead already, so there may be
+ * room now. */
 bool np_watch_owners(const struct np_where *where);
 /* With the process lock: what the native thread does when an owner that somebody waits for has gone. */
 void np_owner_gone(struct np_owner *owner);

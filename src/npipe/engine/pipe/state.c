@@ -254,7 +254,7 @@ uint32_t np_rest_of_message(struct np_handle *handle)
     if (link && !link->rx.first && np_rx_has_back(link))
         rest = np_back_begun(&link->rx) ? np_back_rest(&link->rx) : 0;
     else if (link && np_link_condition(link) != NP_PIPE_NOT_CONNECTED && !link->rx.first && link->rx.active &&
-        link->rx.delivered > 0 && np_rx_settle(link) == NP_OK && link->rx.delivered > 0)
+             link->rx.delivered > 0 && np_rx_settle(link) == NP_OK && link->rx.delivered > 0)
         rest = np_rx_rest(&link->rx);
     pthread_mutex_unlock(&handle->rx_lock);
     return rest;

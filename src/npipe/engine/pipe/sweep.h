@@ -8,14 +8,15 @@
 struct np_handle;
 struct np_link;
 
-/* Has it take away what is left of a pipe whose folder somebody else has locked, as soon as that is over. Without the process lock. */
+/* Has it take away what is left of a pipe whose folder somebody else has locked, as soon as that is over. Without the
+ * process lock. */
 void np_sweep_later(const char *root, const char *folder);
-/* Before its link is taken away, with the process lock: a client that knows that its server is dead may leave before the native
- * thread has come to clean up behind the dead. */
+/* Before its link is taken away, with the process lock: a client that knows that its server is dead may leave before
+ * the native thread has come to clean up behind the dead. */
 void np_handle_leaves(const struct np_handle *handle);
 
-/* A folder whose owner has died, or has gone while somebody else had its lock: this process may be the only one that comes by to clean
- * up. */
+/* A folder whose owner has died, or has gone while somebody else had its lock: this process may be the only one that
+ * comes by to clean up. */
 struct np_sweep {
     struct np_sweep *next;
     char *root, *folder;
@@ -28,8 +29,8 @@ struct np_sweep *np_sweeps_due(int64_t now);
 
 void np_sweep_free(struct np_sweep *sweep);
 
-/* The native thread's, without a lock. Where somebody has the folder's lock it comes again: it may be stopped, and this process may
- * be the last one that knows. */
+/* The native thread's, without a lock. Where somebody has the folder's lock it comes again: it may be stopped, and this
+ * process may be the last one that knows. */
 void np_sweeps_do(struct np_sweep *sweeps);
 
 /* The peer's socket hung up. */

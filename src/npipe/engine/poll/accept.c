@@ -33,8 +33,8 @@ void np_acceptor_await_room(struct np_acceptor *acceptor, const struct np_where 
     acceptor->next = np_acceptors_waiting;
     np_acceptors_waiting = acceptor;
     pthread_mutex_unlock(&np_acceptors_lock);
-    /* Counted and listed before the number is looked at: who closes an instance moves the number before it looks for those who are
-     * counted (both sequentially consistent), so it rings, or the number has moved. */
+    /* Counted and listed before the number is looked at: who closes an instance moves the number before it looks for
+     * those who are counted (both sequentially consistent), so it rings, or the number has moved. */
     if (!np_watch_owners(where) || np_closed_seq() != seen)
         np_acceptor_ring(acceptor);
 }

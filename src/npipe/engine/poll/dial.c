@@ -23,8 +23,8 @@
 
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
-struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options, int64_t deadline,
-                            bool use_default)
+struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options,
+                            int64_t deadline, bool use_default)
 {
     struct np_dial *dial = calloc(1, sizeof *dial);
     if (!dial)
@@ -262,7 +262,8 @@ static uint32_t dial_step(struct np_dial *dial, char *why)
             if (code != NP_OK)
                 return code;
             if (!dial->remembered && dial->next == dial->count) {
-                if (!dial->holding && dial->busy + dial->silent && (dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT)) {
+                if (!dial->holding && dial->busy + dial->silent &&
+                    (dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT)) {
                     /* All are busy: any of them can hold the request, the others tell it when they listen. Best one
                      * who answers. */
                     dial->holding = true;

@@ -47,11 +47,11 @@ struct np_dial {
     struct np_credentials owner;
 };
 /* `kind` NPW_OPEN or NPW_WAIT, the latter perhaps with the pipe's own time-out. NULL: no memory. */
-struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options, int64_t deadline,
-                            bool use_default);
+struct np_dial *np_dial_new(const struct np_where *where, enum npw_kind kind, const struct np_open_options *options,
+                            int64_t deadline, bool use_default);
 void np_dial_free(struct np_dial *dial);
-/* NP_IO_PENDING: again when dial->socket is readable, or at dial->until. NP_WOULD_WAIT: the owner's backlog is full, again in a moment.
- * NP_OK, or the end of it. */
+/* NP_IO_PENDING: again when dial->socket is readable, or at dial->until. NP_WOULD_WAIT: the owner's backlog is full,
+ * again in a moment. NP_OK, or the end of it. */
 uint32_t np_dial_step(struct np_dial *dial, char *why);
 /* After NP_OK of an open. */
 uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **handle, char *why);

@@ -143,8 +143,8 @@ uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read,
 
 #define MOST_FUTILE 65536u /* turns in one step in which the peer moves without giving anything */
 
-/* Asks for a byte when something comes; false: something has come, look again (`*turns` counts how often for nothing). With rx_lock
- * held. */
+/* Asks for a byte when something comes; false: something has come, look again (`*turns` counts how often for nothing).
+ * With rx_lock held. */
 static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count, uint32_t *turns)
 {
     *turns = op->count == *count ? *turns + 1 : 0;
@@ -201,7 +201,8 @@ static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read,
         return NP_WOULD_WAIT;
     if (np_rx_has_back(link))
         return np_rx_head(link, &read->entry, size); /* whatever has become of the pipe since */
-    /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before it is begun one has to know. */
+    /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before it is begun one has to
+     * know. */
     if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred && link->rx.pulled == 0)
         np_link_look(link, false);
     uint32_t condition = np_link_known(link);
@@ -320,7 +321,8 @@ bool np_poll_has_come(struct np_handle *handle)
     struct awaited awaited = {0};
     if (handle->link)
         awaited = what_is_awaited(handle->link);
-    bool come = !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) || awaited.link->rx.head != awaited.tail || has_come(&awaited);
+    bool come = !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) ||
+                awaited.link->rx.head != awaited.tail || has_come(&awaited);
     pthread_mutex_unlock(&handle->rx_lock);
     return come;
 }

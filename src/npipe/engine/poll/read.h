@@ -17,12 +17,12 @@ uint32_t np_poll_socket(struct np_handle *handle, int *socket);
  * would not wait now. */
 uint32_t np_arm_read(struct np_handle *handle);
 
-/* Whether the connection has ended: then there is nothing more to be woken for. Takes the byte that woke the loop, moves the
- * pending writes on, and asks for the next byte where one is needed. */
+/* Whether the connection has ended: then there is nothing more to be woken for. Takes the byte that woke the loop,
+ * moves the pending writes on, and asks for the next byte where one is needed. */
 bool np_poll_wake(struct np_handle *handle);
 
-/* From now on the caller says when it pauses after reads that left something: until then a writer who waits for room may wait a
- * little longer, so that it is not woken for each message. */
+/* From now on the caller says when it pauses after reads that left something: until then a writer who waits for room
+ * may wait a little longer, so that it is not woken for each message. */
 void np_poll_promise_pauses(struct np_handle *handle);
 void np_poll_pause(struct np_handle *handle);
 /* Whether such a wake waits for the pause. */
@@ -44,8 +44,8 @@ struct np_poll_read {
 uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size);
 /* Into the buffer: NP_OK and NP_MORE_DATA with op.count; NP_WOULD_WAIT: the socket will say when to come again. */
 uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read);
-/* A whole message: NP_OK and its size; then its bytes [op.count, upto), NP_RETRY: it was withdrawn, look for the next one; then
- * it is consumed. */
+/* A whole message: NP_OK and its size; then its bytes [op.count, upto), NP_RETRY: it was withdrawn, look for the next
+ * one; then it is consumed. */
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size);
 uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto);
 uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read);

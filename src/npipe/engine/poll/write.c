@@ -78,7 +78,8 @@ bool np_poll_write_ready(const struct np_poll_write *write)
 }
 
 #ifndef WITHDRAW_PATIENCE_NS /* the fuzzers have none */
-/* A reader copies for microseconds, if nothing takes its processor away; an event loop does not wait for one that was stopped. */
+/* A reader copies for microseconds, if nothing takes its processor away; an event loop does not wait for one that was
+ * stopped. */
 #define WITHDRAW_PATIENCE_NS INT64_C(50000000)
 #endif
 

@@ -19,10 +19,12 @@ struct np_poll_write {
 uint32_t np_poll_write_begin(struct np_handle *handle, struct np_poll_write *write, const void *data, uint32_t size);
 /* NP_WOULD_WAIT, or its result, and then it is over. */
 uint32_t np_poll_write_step(struct np_handle *handle, struct np_poll_write *write);
-/* Whether a step would give its result: the last np_poll_wake has seen to it that this is known. By the thread that uses the handle. */
+/* Whether a step would give its result: the last np_poll_wake has seen to it that this is known. By the thread that
+ * uses the handle. */
 bool np_poll_write_ready(const struct np_poll_write *write);
-/* NP_OK: nothing of it will be read. NP_NO_DATA: it is complete. NP_WOULD_WAIT: the peer has read a part of it, so it goes on.
- * NP_MORE_DATA: the peer has read a part of it just now, and the rest was taken back. Else why the link has ended. */
+/* NP_OK: nothing of it will be read. NP_NO_DATA: it is complete. NP_WOULD_WAIT: the peer has read a part of it, so it
+ * goes on. NP_MORE_DATA: the peer has read a part of it just now, and the rest was taken back. Else why the link has
+ * ended. */
 uint32_t np_poll_write_withdraw(struct np_handle *handle, struct np_poll_write *write);
 /* The handle is about to be closed: NP_OK if all of it will stay readable. */
 uint32_t np_poll_write_leave(struct np_handle *handle, struct np_poll_write *write);

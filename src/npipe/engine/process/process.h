@@ -1,5 +1,5 @@
-/* The process's own state: its pipes, its handles, and the native thread, which answers for them without ever running Python. The only
- * global state of the engine. */
+/* The process's own state: its pipes, its handles, and the native thread, which answers for them without ever running
+ * Python. The only global state of the engine. */
 #ifndef NPIPE_PROCESS_PROCESS_H
 #define NPIPE_PROCESS_PROCESS_H
 

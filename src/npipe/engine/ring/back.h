@@ -1,6 +1,6 @@
-/* What byte-mode reads took and could not deliver: the next reads get it, before the head entry. It counts as consumed. A list, the next
- * to be read first, of pieces as long as the reads were that took them: an empty one is an empty message (an end, for streams).
- * Guarded by the handle's rx_lock. */
+/* What byte-mode reads took and could not deliver: the next reads get it, before the head entry. It counts as consumed.
+ * A list, the next to be read first, of pieces as long as the reads were that took them: an empty one is an empty
+ * message (an end, for streams). Guarded by the handle's rx_lock. */
 #ifndef NPIPE_BACK_H
 #define NPIPE_BACK_H
 
@@ -18,10 +18,11 @@ struct np_rx;
 bool np_back_put(struct np_rx *rx, const void *data, uint32_t size);
 /* The name of the first piece. */
 uint64_t np_back_entry(const struct np_rx *rx);
-/* Reads from a list that is not empty. Byte mode: of one piece after the other, up to an empty one; message mode: of the first,
- * NP_MORE_DATA if it is longer. */
+/* Reads from a list that is not empty. Byte mode: of one piece after the other, up to an empty one; message mode: of
+ * the first, NP_MORE_DATA if it is longer. */
 void np_back_read(struct np_rx *rx, struct np_op *op, bool message_mode);
-/* Bytes of the first piece; copies up to `size` of them from `begin` on; consumes the first `size`, the whole piece with its last. */
+/* Bytes of the first piece; copies up to `size` of them from `begin` on; consumes the first `size`, the whole piece
+ * with its last. */
 uint32_t np_back_rest(const struct np_rx *rx);
 bool np_back_begun(const struct np_rx *rx); /* whether it was longer */
 void np_back_copy(const struct np_rx *rx, uint32_t begin, void *target, uint32_t size);

@@ -18,7 +18,7 @@
 
 /* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
  * payload with one byte of header, so twice the quota is enough; a ring that is larger is
- * faster (ring/segment.h, docs/design.md). */
+ * faster (ring/segment.h, docs/performance.md). */
 static uint64_t ring_capacity(uint32_t quota)
 {
     uint64_t capacity = NPL_MIN_RING;
@@ -27,10 +27,10 @@ static uint64_t ring_capacity(uint32_t quota)
     return capacity;
 }
 
-/* A socket's wake is a hint that the waker will wait for an answer: the kernel lets the two take turns on one processor,
- * which is the fastest way for a single message and its answer. A futex's wake looks for another processor, which is
- * what two that are going to spin need. So a new link begins with the first and goes on with the second,
- * but for reads beside busy neighbours (blocking/read.c). */
+/* A socket's wake is a hint that the waker will wait for an answer: the kernel lets the two take turns on one
+ * processor, which is the fastest way for a single message and its answer. A futex's wake looks for another processor,
+ * which is what two that are going to spin need. So a new link begins with the first and goes on with the second, but
+ * for reads beside busy neighbours (blocking/read.c). */
 #define FIRST_SLEEPS_BY_SOCKET 2
 
 static void attach(struct np_link *link, enum npl_side side)
@@ -203,9 +203,10 @@ static uint32_t accept_segment(struct np_link *link, int socket)
     memcpy(&header, (const void *)link->segment, sizeof header);
     uint64_t capacity[2] = {ring_capacity(header.quota[0]), ring_capacity(header.quota[1])};
     bool sound = header.magic == NPL_MAGIC && header.version == NPL_VERSION && header.size == link->size &&
-                 (header.type == NP_TYPE_MESSAGE || header.type == 0) && header.direction >= 1 && header.direction <= 3 &&
-                 header.ring_capacity[0] == capacity[0] && header.ring_capacity[1] == capacity[1] &&
-                 header.ring_offset[0] == NPL_HEADER_SIZE && header.ring_offset[1] == NPL_HEADER_SIZE + capacity[0] &&
+                 (header.type == NP_TYPE_MESSAGE || header.type == 0) && header.direction >= 1 &&
+                 header.direction <= 3 && header.ring_capacity[0] == capacity[0] &&
+                 header.ring_capacity[1] == capacity[1] && header.ring_offset[0] == NPL_HEADER_SIZE &&
+                 header.ring_offset[1] == NPL_HEADER_SIZE + capacity[0] &&
                  link->size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
     if (!sound) {
         np_segment_unmap(link->segment, link->size);
@@ -274,7 +275,8 @@ void np_link_unref(struct np_link *link)
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
         peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
         const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0, 0};
-        bool died = alert & NP_ALERT_GONE && atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
+        bool died = alert & NP_ALERT_GONE &&
+                    atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
         if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
             np_keep(link->side, &kept);
         else
@@ -318,7 +320,8 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
 {
     struct npl_sleep *peer = link->peer_sleep;
     /* Taking the bits away says that this wake is on its way, so that the next write need not do it again. */
-    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(kinds | NPL_CROWDED), memory_order_acq_rel) & (kinds | NPL_CROWDED);
+    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(kinds | NPL_CROWDED), memory_order_acq_rel) &
+                     (kinds | NPL_CROWDED);
     if (flags & NPL_CROWDED)
         atomic_store_explicit(&link->rx.contended, np_now() + NP_CROWDED_NS, memory_order_relaxed);
     if (flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE)) {
@@ -361,8 +364,8 @@ bool np_link_look(struct np_link *link, bool waits)
     uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_acq_rel);
     if (before & NP_ALERT_GONE)
         return true;
-    /* Full fence, with its twin in every way to sleep, which comes after the waiter's reference and before its look at the alert:
-     * either we see that it waits, or it sees that the peer has gone. */
+    /* Full fence, with its twin in every way to sleep, which comes after the waiter's reference and before its look at
+     * the alert: either we see that it waits, or it sees that the peer has gone. */
     atomic_thread_fence(memory_order_seq_cst);
     /* The handle has a reference, and each thread that waits; this one may be one of them. */
     if (atomic_load_explicit(&link->refs, memory_order_acquire) > (waits ? 2u : 1u))

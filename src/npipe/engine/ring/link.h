@@ -1,5 +1,5 @@
-/* One end's view of a link: the mapped segment, the socket that tells of the peer's death, and the private truth about both rings. A link
- * serves one connection and is never used again. */
+/* One end's view of a link: the mapped segment, the socket that tells of the peer's death, and the private truth about
+ * both rings. A link serves one connection and is never used again. */
 #ifndef NPIPE_RING_LINK_H
 #define NPIPE_RING_LINK_H
 
@@ -51,7 +51,8 @@ struct np_rx {
     uint32_t posted, finished;  /* as announced */
     bool polled;    /* somebody else's selector waits for the socket */
     bool on_socket; /* a read sleeps on it: what comes through it is for that read */
-    bool may_defer_wake;     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
+    /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
+    bool may_defer_wake;
     bool wake_deferred;
     struct np_spin spin, stream; /* for the next entry, for the rest of one */
     _Atomic uint32_t streak;     /* entries read since this end last wrote one: from some on it is a stream */
@@ -150,9 +151,9 @@ uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link
 uint64_t np_link_size(const struct np_link_shape *shape);
 /* The same in a segment that was kept, which is taken over. */
 uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np_kept *kept, struct np_link **link);
-/* The segment lets both sides write everywhere, so the server's end of a direction that the client has opened without the right
- * to (`access`: NP_READ | NP_WRITE) is moved out of it: what the client writes there is not read, and what the server writes it
- * cannot see. False: no memory. */
+/* The segment lets both sides write everywhere, so the server's end of a direction that the client has opened without
+ * the right to (`access`: NP_READ | NP_WRITE) is moved out of it: what the client writes there is not read, and what
+ * the server writes it cannot see. False: no memory. */
 bool np_link_unshare(struct np_link *link, uint32_t access);
 /* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure. */
 uint32_t np_link_accept(int fd, int socket, struct np_link **link);
@@ -164,8 +165,8 @@ void np_link_unref(struct np_link *link);
 void np_links_after_fork(void);
 
 void np_link_alert(struct np_link *link, uint32_t bits);
-/* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. `waits`: the caller is one of
- * those who wait on the link. */
+/* Looks whether the peer's socket has hung up, and if so sets NP_ALERT_GONE. Whether it has. `waits`: the caller is one
+ * of those who wait on the link. */
 bool np_link_look(struct np_link *link, bool waits);
 /* Wakes every thread of this process that sleeps on the link. */
 void np_link_wake_own(struct np_link *link);
@@ -173,8 +174,8 @@ void np_link_wake_own(struct np_link *link);
 void np_link_wake_peer(struct np_link *link);
 /* Takes the bytes that woke this end out of its socket. Whether there were any. */
 bool np_link_drain_socket(struct np_link *link);
-/* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who wait
- * for the socket. */
+/* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who
+ * wait for the socket. */
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up);
 
 /* Ends the link because the peer broke its rules. Returns NP_INVALID_DATA. */

@@ -13,8 +13,9 @@
 
 #define CHUNK 32768u /* a long entry's space is handed back in pieces, so that both sides copy at once */
 
-/* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever keeps to the
- * rules stays far below it: at most NPL_DEFERRED entries can be withdrawn in the ring. Others could go on for ever. */
+/* How often in one call a peer may make us skip an entry, or look again, before there is something to read. Whoever
+ * keeps to the rules stays far below it: at most NPL_DEFERRED entries can be withdrawn in the ring. Others could go on
+ * for ever. */
 #define MOST_FUTILE 65536u
 #define MOST_PAUSES 256u /* in these, while the producer takes an entry back */
 
@@ -68,8 +69,8 @@ static bool refresh(struct np_link *link)
     /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
     uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
     if (tail - rx->head > rx->capacity) {
-        /* Also a tail before our head: the producer rewinds what we have not begun, or have just let go of. But an entry that is
-         * parsed and not begun has moved our head; give it back first. */
+        /* Also a tail before our head: the producer rewinds what we have not begun, or have just let go of. But an
+         * entry that is parsed and not begun has moved our head; give it back first. */
         if (rx->active && rx->deferred && !rx->claimed && tail == rx->head - rx->header) {
             unparse(rx);
         } else {
@@ -108,9 +109,10 @@ static void wake_writer(struct np_link *link)
                   rx->taken >= atomic_load_explicit(&peer->wake_taken, memory_order_relaxed);
     if (!needed && rx->consumed < consumed)
         return;
-    /* There is room for the writer's next few bytes only, and more to read: it is told when it can do more with it, or when this
-     * reader pauses, whichever is first. */
-    rx->wake_deferred = rx->may_defer_wake && !needed && rx->head != rx->tail && rx->consumed - consumed < rx->quota / 2;
+    /* There is room for the writer's next few bytes only, and more to read: it is told when it can do more with it, or
+     * when this reader pauses, whichever is first. */
+    rx->wake_deferred = rx->may_defer_wake && !needed && rx->head != rx->tail &&
+                        rx->consumed - consumed < rx->quota / 2;
     if (!rx->wake_deferred)
         np_link_wake_sleeper(link, NPL_SLEEP_WRITE | NPL_ARMED_WRITE);
 }
@@ -139,7 +141,8 @@ static void leave_entry(struct np_rx *rx)
     rx->stash_length = rx->stash_begin = 0;
     rx->taken++;
     /* Relaxed, and not counted exactly: a guess. */
-    atomic_store_explicit(&rx->streak, atomic_load_explicit(&rx->streak, memory_order_relaxed) + 1, memory_order_relaxed);
+    atomic_store_explicit(&rx->streak, atomic_load_explicit(&rx->streak, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
 /* NP_OK, NP_RETRY (refresh and look again) or NP_INVALID_DATA. */
@@ -243,7 +246,8 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_MOVING)) {
-            /* Until the tail is where it belongs, nothing behind our head means anything. The producer needs a moment. */
+            /* Until the tail is where it belongs, nothing behind our head means anything. The producer needs a
+             * moment. */
             if (turns > MOST_PAUSES)
                 return NP_WOULD_WAIT;
             np_pause();
@@ -259,8 +263,8 @@ uint32_t np_rx_settle(struct np_link *link)
         if (word == word_of(rx->sequence, NPL_ENTRY_REWOUND)) {
             if (rx->claimed)
                 return np_link_violated(link);
-            /* Not the count of rewinds is what tells: a refresh since the header was parsed may have seen it move. One who lies is found
-             * here again and again, as often as there are turns. */
+            /* Not the count of rewinds is what tells: a refresh since the header was parsed may have seen it move. One
+             * who lies is found here again and again, as often as there are turns. */
             unparse(rx);
             if (!refresh(link))
                 return NP_INVALID_DATA;
@@ -334,12 +338,14 @@ static bool claim(struct np_rx *rx)
     uint32_t busy = word_of(rx->sequence, NPL_ENTRY_BUSY);
     uint32_t word = word_of(rx->sequence, NPL_ENTRY_LIVE);
     /* Acquire/release: a claim comes after what the other side did before it let go of the entry. */
-    if (atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire)) {
+    if (atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel,
+                                                memory_order_acquire)) {
         rx->claimed = true;
         return true;
     }
     word = word_of(rx->sequence, NPL_ENTRY_PARTIAL);
-    return rx->claimed && atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel, memory_order_acquire);
+    return rx->claimed && atomic_compare_exchange_strong_explicit(state_of(rx), &word, busy, memory_order_acq_rel,
+                                                                  memory_order_acquire);
 }
 
 /* Lets a claimed entry go. Only the consumer changes a BUSY word, so a plain release store is enough. */
@@ -386,7 +392,8 @@ static uint32_t finish_read(struct np_op *op, uint32_t code)
     return NP_OK;
 }
 
-/* Why a claim has failed: NP_OK, the entry was taken back (look again), or NP_INVALID_DATA. `futile` counts the times. */
+/* Why a claim has failed: NP_OK, the entry was taken back (look again), or NP_INVALID_DATA. `futile` counts the
+ * times. */
 static uint32_t nonsense(struct np_link *link, uint32_t *futile)
 {
     if (++*futile > MOST_FUTILE)
@@ -458,8 +465,8 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
     }
 }
 
-/* Takes bytes of one entry after the other. What it returns is read_bytes' business: it may have taken some and then have to wait,
- * or have met an error. */
+/* Takes bytes of one entry after the other. What it returns is read_bytes' business: it may have taken some and then
+ * have to wait, or have met an error. */
 static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
@@ -485,9 +492,11 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
         uint32_t target = smaller(op->size - op->count, rest);
         if (target > np_rx_available(rx) && !refresh(link))
             return NP_INVALID_DATA;
-        /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. Once it has begun, nothing
-         * but this entry was announced, so it may end with it; what comes meanwhile it takes as far as it goes. */
-        if (try_only && !np_op_has_taken(op) && (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
+        /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. Once it
+         * has begun, nothing but this entry was announced, so it may end with it; what comes meanwhile it takes as far
+         * as it goes. */
+        if (try_only && !np_op_has_taken(op) &&
+            (target > np_rx_available(rx) || (op->size > rest && announced_beyond(link, rest))))
             return NP_WOULD_WAIT;
         if (!claim(rx)) {
             code = nonsense(link, &futile);
@@ -688,7 +697,8 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
 }
 
 #ifndef PEEK_PATIENCE_NS /* the fuzzers have none */
-#define PEEK_PATIENCE_NS 50000000 /* for a writer that has to bring the rest of a long entry, or the next so many bytes of it: */
+/* for a writer that has to bring the rest of a long entry, or the next so many bytes of it: */
+#define PEEK_PATIENCE_NS 50000000
 #endif
 #define PEEK_STEP 4096u
 
@@ -738,7 +748,8 @@ static uint32_t peek_further(struct np_link *link, uint8_t *target, uint32_t siz
 }
 
 /* One look. NP_RETRY: what was looked at has been taken back meanwhile. */
-static uint32_t look(struct np_link *link, void *buffer, uint32_t size, uint32_t *copied, uint32_t *available, uint32_t *left)
+static uint32_t look(struct np_link *link, void *buffer, uint32_t size, uint32_t *copied, uint32_t *available,
+                     uint32_t *left)
 {
     struct np_rx *rx = &link->rx;
     if (np_rx_settle(link) != NP_OK || !refresh(link))

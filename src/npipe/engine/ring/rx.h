@@ -19,11 +19,12 @@ uint32_t np_rx_rest(const struct np_rx *rx);
 uint32_t np_rx_available(const struct np_rx *rx);
 
 /* Moves a read on. An attempt either delivers what it has consumed or consumes nothing:
- *   NP_OK          the read is done; op->code and op->count say how. Byte mode: also when something ended it that would have been
- *                  an error, had the read taken nothing before; the next one meets that.
- *   NP_WOULD_WAIT  nothing is there, or the rest is still to come. With `try_only` nothing was consumed, and `op` may be dropped.
- *                  Else a byte-mode read may have taken a part (np_op_has_taken) and a message-mode read may have copied one; the
- *                  same `op` goes on with it, and whoever ends it first delivers it or puts it back (the two below).
+ *   NP_OK          the read is done; op->code and op->count say how. Byte mode: also when something ended it that would
+ *                  have been an error, had the read taken nothing before; the next one meets that.
+ *   NP_WOULD_WAIT  nothing is there, or the rest is still to come. With `try_only` nothing was consumed, and `op` may
+ *                  be dropped. Else a byte-mode read may have taken a part (np_op_has_taken) and a message-mode read
+ *                  may have copied one; the same `op` goes on with it, and whoever ends it first delivers it or puts
+ *                  it back (np_rx_give_back, np_back_put).
  *   other          nothing was consumed. */
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
 /* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */
@@ -34,11 +35,12 @@ static inline bool np_rx_has_back(const struct np_link *link)
     return link->rx.back != NULL;
 }
 
-/* For a whole message: what comes next, and how long it is; NP_OK or what np_rx_settle says. Whether that still comes next. */
+/* For a whole message: what comes next, and how long it is; NP_OK or what np_rx_settle says. Whether that still comes
+ * next. */
 uint32_t np_rx_head(struct np_link *link, uint64_t *entry, uint32_t *size);
 bool np_rx_is_head(const struct np_link *link, uint64_t entry);
-/* Copies bytes [op->count, upto) of it without consuming them. NP_OK, NP_WOULD_WAIT, NP_RETRY when it has gone. Then consumes its
- * first `size` bytes, all at once. */
+/* Copies bytes [op->count, upto) of it without consuming them. NP_OK, NP_WOULD_WAIT, NP_RETRY when it has gone. Then
+ * consumes its first `size` bytes, all at once. */
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto);
 uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size);
 
@@ -60,8 +62,9 @@ void np_rx_pause(struct np_link *link);
 /* Whether the peer says that it has written more than stands in the ring. */
 bool np_rx_more_announced(const struct np_link *link);
 
-/* Where an entry stands or will stand, and its first lines asked for: who looks for the tail again and again asks for these too, so
- * that what it waits for comes with it and not behind it (docs/design.md has the figures). A hint, which cannot fail. */
+/* Where an entry stands or will stand, and its first lines asked for: who looks for the tail again and again asks for
+ * these too, so that what it waits for comes with it and not behind it (docs/performance.md has the figures). A hint,
+ * which cannot fail. */
 static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
 {
     return link->rx.ring + (position & (link->rx.capacity - 1));

@@ -95,8 +95,8 @@ struct npl_producer {
 
 /* Also written by the producer, but seldom, and read with each entry: so it is not in the line that moves with each. */
 struct npl_takebacks {
-    /* Moves when the tail has gone back, so that what was read behind it before is void, and when a withdrawal is over, also of what
-     * was only announced. */
+    /* Moves when the tail has gone back, so that what was read behind it before is void, and when a withdrawal is over,
+     * also of what was only announced. */
     alignas(NPL_LINE) _Atomic uint32_t rewinds;
 };
 

@@ -79,7 +79,8 @@ bool np_kept_take(uint64_t token, uint64_t size, pid_t peer_pid, uid_t peer_uid,
     pthread_mutex_lock(&lock);
     for (int i = 0; i < KEPT && !found; i++) {
         const struct np_kept *item = &kept_segments[NPL_SERVER][i];
-        found = item->segment && item->token == token && item->size == size && item->peer_pid == peer_pid && item->peer_uid == peer_uid;
+        found = item->segment && item->token == token && item->size == size && item->peer_pid == peer_pid &&
+                item->peer_uid == peer_uid;
         if (found)
             *kept = take_out(NPL_SERVER, i);
     }

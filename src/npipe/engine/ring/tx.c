@@ -40,9 +40,10 @@ static bool refresh(struct np_link *link)
     uint64_t head = atomic_load_explicit(&consumer->head, memory_order_acquire);
     uint64_t taken = atomic_load_explicit(&consumer->taken, memory_order_acquire);
     uint64_t consumed = atomic_load_explicit(&consumer->consumed, memory_order_acquire);
-    /* Against what stands in the ring, not what is announced: nobody can have read what was not put yet, and one who says so would
-     * have us keep all that we write. Each counter is compared with our own truth alone, which says no less than any tail that we
-     * have published, and is not taken back while an entry may be read; so in which order they are loaded does not matter. */
+    /* Against what stands in the ring, not what is announced: nobody can have read what was not put yet, and one who
+     * says so would have us keep all that we write. Each counter is compared with our own truth alone, which says no
+     * less than any tail that we have published, and is not taken back while an entry may be read; so in which order
+     * they are loaded does not matter. */
     if (tx->tail - head > tx->capacity || (int64_t)(head - tx->head) < 0 || consumed > tx->announced - tx->outside ||
         consumed < tx->consumed || taken > tx->last_put || taken < tx->taken) {
         np_link_violated(link);
@@ -121,8 +122,9 @@ static bool fits_plain(const struct np_tx *tx, uint32_t size)
     return (uint64_t)plain_header(header, size) + size <= free_space(tx);
 }
 
-/* What pending reads of the peer make of the quota (SEMANTICS 0.3, 6.1): each takes what it asked for, or what is left of an entry,
- * and is over. They are played through only when a write finds no room without them, so a write that has room does not look. */
+/* What pending reads of the peer make of the quota (SEMANTICS 0.3, 6.1): each takes what it asked for, or what is left
+ * of an entry, and is over. They are played through only when a write finds no room without them, so a write that has
+ * room does not look. */
 struct credit {
     uint64_t handed; /* of the bytes that are not consumed: goes straight to reads that are pending */
     uint32_t given;  /* of a further write of `size` bytes */
@@ -136,7 +138,8 @@ static struct credit credit_of(struct np_link *link, uint32_t size)
     struct credit credit = {0};
     if (!(atomic_load_explicit(&link->peer_sleep->flags, memory_order_relaxed) & NPL_POSTED))
         return credit;
-    /* Acquire: with the number come the sizes. What is over was so before it was said, and what it took is consumed by then. */
+    /* Acquire: with the number come the sizes. What is over was so before it was said, and what it took is consumed by
+     * then. */
     uint32_t next = atomic_load_explicit(&posts->finished, memory_order_acquire);
     uint32_t posted = atomic_load_explicit(&posts->posted, memory_order_acquire);
     uint64_t waiting = tx->entries - tx->taken;
@@ -178,7 +181,8 @@ static void forget_recent(struct np_tx *tx)
     tx->n_recent = 0;
 }
 
-/* A write that belongs to the engine: whoever made it is told that it is done, and it comes into the ring when there is room. */
+/* A write that belongs to the engine: whoever made it is told that it is done, and it comes into the ring when there is
+ * room. */
 struct detached {
     struct np_op op;
     uint8_t data[];
@@ -250,7 +254,8 @@ static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool 
         if (!in_turn(tx) || !fits_plain(tx, size)) {
             /* What pending reads take may be more than the ring holds, and streams through it. */
             bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
-            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size) : NP_WOULD_WAIT;
+            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size)
+                                                                                : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
@@ -285,7 +290,8 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
         if (code == NP_OK)
             *written = credit.given;
     }
-    /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else (np_rx_settle). */
+    /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else
+     * (np_rx_settle). */
     for (uint32_t i = 0; i < credit.empty && code != NP_INVALID_DATA; i++)
         code = np_tx_try(link, data, 0);
     return code == NP_WOULD_WAIT ? NP_OK : code;
@@ -293,8 +299,8 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
 
 #define SEQUENCES (UINT32_MAX >> 3) /* a mask */
 
-/* Whether the next deferred entry's slot is free. Their number does not tell: those that were taken back have used up sequence
- * numbers, though they are not outstanding any more. */
+/* Whether the next deferred entry's slot is free. Their number does not tell: those that were taken back have used up
+ * sequence numbers, though they are not outstanding any more. */
 static bool room_outstanding(const struct np_tx *tx)
 {
     const struct np_outstanding *oldest = &tx->outstanding[tx->first_outstanding];
@@ -320,7 +326,8 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
     op->sequence = sequence;
     op->deferred = op->started = true;
     tx->n_outstanding++;
-    *newest_outstanding(tx) = (struct np_outstanding){.number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
+    *newest_outstanding(tx) = (struct np_outstanding){
+        .number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
 }
 
 /* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
@@ -429,7 +436,8 @@ bool np_tx_may_close(const struct np_link *link)
     /* The reader has begun with it: then it is about to be complete. */
     for (const struct np_op *op = link->tx.first; op; op = op->next) {
         uint32_t live = op->sequence << 3 | NPL_ENTRY_LIVE;
-        if (op->deferred && atomic_load_explicit(&link->tx.shared->deferred.state[op->sequence % NPL_DEFERRED], memory_order_acquire) != live)
+        if (op->deferred && atomic_load_explicit(&link->tx.shared->deferred.state[op->sequence % NPL_DEFERRED],
+                                                 memory_order_acquire) != live)
             return false;
     }
     return true;
@@ -574,11 +582,12 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     bool whole = last && kind == NPL_ENTRY_LIVE;
     atomic_store_explicit(&tx->shared->deferred.put[slot], op->count, memory_order_relaxed);
     /* Acquire: with the state that the consumer has let go of comes what it has announced before. */
-    if (!atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_MOVING, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    if (!atomic_compare_exchange_strong_explicit(state, &word, op->sequence << 3 | NPL_ENTRY_MOVING,
+                                                 memory_order_acq_rel, memory_order_acquire))
         return NP_WOULD_WAIT;
-    /* From here on nobody reads from it, nor goes on to what is behind it: the counters hold still. (If it was marked as withdrawn at
-     * once, the consumer could be beyond it by now, and what it has read there would count as read of this one.) */
+    /* From here on nobody reads from it, nor goes on to what is behind it: the counters hold still. (If it was marked
+     * as withdrawn at once, the consumer could be beyond it by now, and what it has read there would count as read of
+     * this one.) */
     if (!refresh(link))
         return NP_INVALID_DATA;
     uint64_t begin = op->end - op->size;

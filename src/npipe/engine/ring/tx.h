@@ -10,8 +10,8 @@ struct np_op;
 
 /* Writes `size` bytes as one entry if that completes at once: NP_OK, NP_WOULD_WAIT or NP_INVALID_DATA. */
 uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size);
-/* The same, and what the ring has no place for though it waits for nothing, an empty message and what is behind it, is detached
- * (NP_NOT_ENOUGH_MEMORY): for those who let the native thread move it on. */
+/* The same, and what the ring has no place for though it waits for nothing, an empty message and what is behind it, is
+ * detached (NP_NOT_ENOUGH_MEMORY): for those who let the native thread move it on. */
 uint32_t np_tx_write(struct np_link *link, const void *data, uint32_t size);
 /* PIPE_NOWAIT: how much of the write can be done without waiting (SEMANTICS 6.2) is done. */
 uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written);

@@ -46,12 +46,14 @@ static void forget_pipe(struct np_pipe *pipe)
         visitor->socket = -1;
 }
 
-/* The child has none of the parent's ends: it has no mapping of their segments (np_segment_map), every descriptor is closed, also
- * those that other threads had in their hands, and every handle says so. Nothing of the parent's is unlinked, unlocked or told. Other
- * threads do not exist here, so a lock that one of them held in the parent is made anew. */
+/* The child has none of the parent's ends: it has no mapping of their segments (np_segment_map), every descriptor is
+ * closed, also those that other threads had in their hands, and every handle says so. Nothing of the parent's is
+ * unlinked, unlocked or told. Other threads do not exist here, so a lock that one of them held in the parent is made
+ * anew. */
 static void after_fork_in_child(void)
 {
-    /* A new process is the process's own, whomever the thread acted as (as on Windows): so are its threads and its pipes. */
+    /* A new process is the process's own, whomever the thread acted as (as on Windows): so are its threads and its
+     * pipes. */
     np_own_unlock();
     np_identity_after_fork();
     np_fds_after_fork();

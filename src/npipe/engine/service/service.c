@@ -68,7 +68,8 @@ static void drive_later(struct np_link *link, struct to_drive *woken)
     woken->handles[woken->count++] = link->handle;
 }
 
-static void link_event(struct np_link *link, uint64_t watch, uint32_t events, struct np_sweep **sweeps, struct to_drive *woken)
+static void link_event(struct np_link *link, uint64_t watch, uint32_t events, struct np_sweep **sweeps,
+                       struct to_drive *woken)
 {
     bool gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (gone || events & EPOLLIN)
