@@ -133,7 +133,7 @@ static void a_request_that_is_withdrawn_is_not_held_any_longer(void)
     struct np_where where = where_of("FORKED");
     struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights, NP_FOREVER, false);
     while (!step->held)
-        CHECK_EQUAL(np_dial_step(step, NULL), NP_IO_PENDING);
+        CHECK_EQUAL(np_dial_poll(step, NULL), NP_IO_PENDING);
     CHECK_EQUAL(held(), 1);
     pid_t duplicate = duplicate_all();
     np_dial_free(step);
@@ -240,7 +240,7 @@ static void a_child_has_nothing_that_was_in_somebodys_hands(void)
     struct np_where where = where_of("FORKED");
     struct np_dial *step = np_dial_new(&where, NPW_OPEN, &both_rights, NP_FOREVER, false);
     while (!step->held)
-        CHECK_EQUAL(np_dial_step(step, NULL), NP_IO_PENDING);
+        CHECK_EQUAL(np_dial_poll(step, NULL), NP_IO_PENDING);
     struct np_acceptor *acceptor = np_acceptor_new();
     CHECK(acceptor);
     pid_t child = fork();

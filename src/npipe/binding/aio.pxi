@@ -51,7 +51,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_transact_check(np_handle *)
     np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *, int64_t, bint)
     void np_dial_free(np_dial *)
-    uint32_t np_dial_step(np_dial *, char *)
+    uint32_t np_dial_poll(np_dial *, char *)
     uint32_t np_dial_handle(np_dial *, np_handle **, char *)
     np_acceptor *np_acceptor_new()
     int np_acceptor_event(const np_acceptor *)
@@ -467,7 +467,7 @@ cdef class Dial:
         cdef char why[NP_WHY_SIZE]
         cdef uint32_t code
         why[0] = 0
-        code = np_dial_step(self.dial, why)
+        code = np_dial_poll(self.dial, why)
         if code == NP_IO_PENDING or code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:

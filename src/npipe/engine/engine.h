@@ -30,6 +30,7 @@
 #include "pipe/create.h"
 #include "pipe/dial.h"
 #include "pipe/instances.h"
+#include "pipe/open.h"
 #include "pipe/query.h"
 #include "pipe/room.h"
 #include "pipe/state.h"

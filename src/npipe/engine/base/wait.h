@@ -79,6 +79,12 @@ static inline bool np_cancelled(const struct np_wait *wait)
     return wait->cancel && atomic_load_explicit(wait->cancel, memory_order_acquire) == wait->call;
 }
 
+/* Whether the handler of a signal that has come has raised. */
+static inline bool np_is_interrupted(const struct np_wait *wait)
+{
+    return wait->interrupted && wait->interrupted(wait->context);
+}
+
 static inline bool np_expired(const struct np_wait *wait)
 {
     return wait->deadline != NP_FOREVER && (wait->deadline == NP_TRY || np_now() >= wait->deadline);

@@ -1,9 +1,8 @@
 #include "pipe/dial.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,7 +11,6 @@
 #include "base/identity.h"
 #include "base/platform.h"
 #include "base/socket.h"
-#include "base/wait.h"
 #include "process/process.h"
 #include "ring/link.h"
 #include "ring/segment_cache.h"
@@ -24,62 +22,68 @@
 
 #define MOST_VANISHED 3 /* turns in which all owners hang up without a word before they count as none */
 
-bool np_is_interrupted(const struct np_wait *wait)
+void np_dial_begin(struct np_dial *dial, const struct np_where *where, enum npw_kind kind,
+                   const struct np_open_options *options, int64_t deadline, bool use_default)
 {
-    return wait->interrupted && wait->interrupted(wait->context);
+    bool waits = options->hold || kind == NPW_WAIT;
+    /* All but the lists of owners, which begin_turn fills. */
+    memset(dial, 0, offsetof(struct np_dial, names));
+    dial->where = *where;
+    dial->options = *options;
+    dial->dirfd = dial->socket = dial->segment = -1;
+    dial->forks = np_forks;
+    dial->flags = options->hold && kind == NPW_OPEN ? NPW_HOLD : 0;
+    dial->answer_due = np_answer_due(waits, kind == NPW_WAIT, use_default, np_now(), deadline);
+    dial->deadline = use_default ? NP_FOREVER : waits ? deadline : dial->answer_due;
+    dial->use_default = use_default;
+    dial->request = (struct npw_request){
+        .magic = NPW_MAGIC, .version = NPW_VERSION, .kind = kind, .access = options->access & (NP_READ | NP_WRITE)};
 }
 
-/* The request was the parent's. This process's own call begins anew. */
-static bool has_forked(const struct np_request *call)
+static void close_descriptor(int *fd)
 {
-    return call->forks != np_forks;
+    np_fd_close(*fd);
+    *fd = -1;
 }
 
-static bool has_answer(const void *what)
+/* A request that is held is withdrawn, whoever has duplicates of the socket. */
+static void hang_up(struct np_dial *dial)
 {
-    const struct np_request *call = what;
-    return np_socket_readable(call->socket);
+    np_hang_up(dial->socket);
+    dial->socket = -1;
 }
 
-/* Waits until the owner has something to say. */
-static uint32_t await_answer(struct np_request *call, int64_t deadline)
+/* In a child: what there is was the parent's, and is closed. Its own call, if it goes on with it, begins anew. */
+static bool heed_fork(struct np_dial *dial)
 {
-    if (np_spin_for(&np_brief_spins[NP_BRIEF_ANSWER], has_answer, call, deadline, NP_BRIEF_NS))
-        return NP_OK;
-    if (np_is_interrupted(call->wait))
-        return NP_INTERRUPTED;
-    for (;;) {
-        if (has_forked(call))
-            return NP_RETRY;
-        if (call->breakable)
-            np_breakable_poll(call->breakable, call->socket);
-        uint32_t code = np_cancelled(call->wait) ? NP_OK : np_socket_wait(call->socket, deadline);
-        if (call->breakable)
-            np_breakable_poll(call->breakable, -1);
-        if (np_cancelled(call->wait))
-            return NP_INTERRUPTED;
-        if (code != NP_INTERRUPTED)
-            return code;
-        if (np_is_interrupted(call->wait))
-            return NP_INTERRUPTED;
-    }
+    if (!np_dial_has_forked(dial))
+        return false;
+    dial->forks = np_forks;
+    dial->dirfd = dial->socket = dial->segment = -1;
+    dial->kept.segment = NULL;
+    dial->started = dial->keep = dial->looked = dial->remembered = dial->held = dial->told = false;
+    memset(dial->request.offer, 0, sizeof dial->request.offer);
+    return true;
 }
 
-/* Reads one answer: its code, or NP_RETRY when the owner hung up. */
-static uint32_t take_answer(struct np_request *call)
+/* What was offered is not used again. */
+static void withdraw_offer(struct np_dial *dial)
 {
-    np_fd_close(call->segment); /* of an answer that was not the last */
-    return np_answer_code(np_receive_message(call->socket, &call->answer, sizeof call->answer, &call->segment),
-                          &call->answer, call->why);
+    dial->keep = false;
+    dial->request.flags &= ~(uint32_t)NPW_KEEP;
+    memset(dial->request.offer, 0, sizeof dial->request.offer);
+    if (dial->kept.segment)
+        np_kept_refused(&dial->kept);
+    dial->kept.segment = NULL;
 }
 
-static void hang_up(struct np_request *call)
+void np_dial_end(struct np_dial *dial)
 {
-    if (!has_forked(call)) {
-        np_hang_up(call->socket); /* a request that is held is withdrawn, whoever has duplicates of the socket */
-        np_fd_close(call->segment);
-    }
-    call->socket = call->segment = -1;
+    heed_fork(dial);
+    withdraw_offer(dial);
+    close_descriptor(&dial->dirfd);
+    hang_up(dial);
+    close_descriptor(&dial->segment);
 }
 
 /* A link in a stranger's folder could lead to a socket of this user's or root's own, for quite another pipe. */
@@ -91,22 +95,16 @@ bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
     return folder_uid == owner_uid && (owner_uid != geteuid() || !np_is_nobody(owner_uid));
 }
 
-/* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the
- * first one until `due`. NP_RETRY: it has gone. */
-static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_t due, bool *dead)
+/* Puts the request to the next owner. NP_OK; NP_WOULD_WAIT: its backlog is full, and was until `patience`, or a signal
+ * has come; NP_RETRY: it has gone; or an error. */
+static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *why)
 {
-    *dead = call->told = false;
-    call->segment = -1;
-    for (;;) {
-        call->socket = dirfd < 0 ? np_socket_connect_path(name, due) : np_socket_connect(dirfd, name, due);
-        if (call->socket != -EINTR)
-            break;
-        if (np_is_interrupted(call->wait))
-            return NP_INTERRUPTED;
-        if (has_forked(call))
-            return NP_RETRY;
-    }
-    switch (call->socket) {
+    dial->held = dial->told = false;
+    if (patience > dial->until)
+        patience = dial->until;
+    int socket = dial->remembered ? np_socket_connect_path(dial->path, patience)
+                                  : np_socket_connect(dial->dirfd, dial->names[dial->next], patience);
+    switch (socket) {
     case -ECONNREFUSED:
         *dead = true;
         return NP_RETRY;
@@ -114,232 +112,251 @@ static uint32_t ask(struct np_request *call, int dirfd, const char *name, int64_
         return NP_RETRY;
     case -EACCES:
     case -EPERM:
-        np_say(call->why, "the pipe's access rule does not let this user in");
+        np_say(why, "the pipe's access rule does not let this user in");
         return NP_ACCESS_DENIED;
-    case -EAGAIN: /* the backlog is full, and stayed so until the deadline */
-        return NP_SEM_TIMEOUT;
+    case -EAGAIN:
+    case -EINTR:
+        return NP_WOULD_WAIT;
     case -EMFILE:
     case -ENFILE:
         return NP_TOO_MANY_OPEN_FILES;
     default:
-        if (call->socket < 0) {
-            np_say(call->why, "the pipe's socket cannot be reached: %s", np_socket_error(-call->socket));
+        if (socket < 0) {
+            np_say(why, "the pipe's socket cannot be reached: %s", np_socket_error(-socket));
             return NP_NO_SYSTEM_RESOURCES;
         }
     }
-    if (!np_peer_credentials(call->socket, false, &call->owner))
+    dial->socket = socket;
+    if (!np_peer_credentials(socket, false, &dial->owner))
         return NP_NO_SYSTEM_RESOURCES;
-    if (call->verify_owner && !np_is_user(call->owner.uid, geteuid()) && call->owner.uid != 0) {
-        np_say(call->why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)call->owner.uid);
+    if (dial->options.verify_owner && !np_is_user(dial->owner.uid, geteuid()) && dial->owner.uid != 0) {
+        np_say(why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)dial->owner.uid);
         return NP_ACCESS_DENIED;
     }
-    if (!np_leads_home(call->folder_uid, call->owner.uid)) {
-        np_say(call->why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u",
-               (unsigned)call->folder_uid, (unsigned)call->owner.uid);
+    if (!np_leads_home(dial->folder_uid, dial->owner.uid)) {
+        np_say(why, "the pipe's folder belongs to uid %u, and leads to a socket of uid %u", (unsigned)dial->folder_uid,
+               (unsigned)dial->owner.uid);
         return NP_ACCESS_DENIED;
     }
-    if (call->keep && !call->kept.segment && np_kept_offer(call->owner.pid, &call->kept)) {
-        call->request.offer[0] = (uint32_t)call->kept.token;
-        call->request.offer[1] = (uint32_t)(call->kept.token >> 32);
-    }
-    ssize_t sent = np_send_message(call->socket, &call->request, sizeof call->request, -1);
-    if (sent != (ssize_t)sizeof call->request)
-        return NP_RETRY;
-    bool holds = false;
-    for (;;) {
-        uint32_t code = await_answer(call, holds ? call->deadline : due);
-        if (code == NP_OK || code == NP_SEM_TIMEOUT) {
-            /* Also at the last moment: what has been granted is not thrown away. */
-            uint32_t last = take_answer(call);
-            call->told = call->told || last == NP_IO_PENDING || (last == NP_RETRY && call->answer.code == NP_RETRY);
-            if (last != NP_WOULD_WAIT && last != NP_IO_PENDING)
-                return last;
-            if (last == NP_IO_PENDING && (holds || !np_may_be_held(&call->request))) {
-                np_say(call->why, "the server's answers make no sense");
-                return NP_INVALID_DATA; /* the owner could go on with that for ever */
-            }
-            if (last == NP_IO_PENDING) {
-                holds = true;
-                if (call->deadline == NP_FOREVER - 1) /* np_wait_named: the pipe's own time-out */
-                    call->deadline = np_now() + (int64_t)call->answer.default_timeout_ms * 1000000;
-            }
+    dial->request.flags = dial->holding || dial->count == 1 || dial->remembered ? dial->flags : 0;
+    if (dial->remembered && dial->request.kind == NPW_OPEN) {
+        dial->keep = true;
+        dial->request.flags |= NPW_KEEP;
+        if (np_kept_offer(dial->owner.pid, &dial->kept)) {
+            dial->request.offer[0] = (uint32_t)dial->kept.token;
+            dial->request.offer[1] = (uint32_t)(dial->kept.token >> 32);
         }
-        if (code != NP_OK)
-            return code;
     }
+    ssize_t sent = np_send_message(socket, &dial->request, sizeof dial->request, -1);
+    return sent == (ssize_t)sizeof dial->request ? NP_OK : NP_RETRY;
 }
 
-/* The segment that was offered is not used again. */
-static void withdraw_offer(struct np_request *call)
+static uint32_t take_answer(struct np_dial *dial, char *why)
 {
-    call->keep = false;
-    call->request.flags &= ~(uint32_t)NPW_KEEP;
-    memset(call->request.offer, 0, sizeof call->request.offer);
-    if (call->kept.segment && !has_forked(call))
-        np_kept_refused(&call->kept);
-    call->kept.segment = NULL;
-}
-
-/* Asks the owner that is remembered for this pipe. NP_RETRY: there is none, or it is not the one to ask any more. */
-static uint32_t ask_remembered(struct np_request *call)
-{
-    struct np_remembered found;
-    if (!np_remembered(call->where, &found))
-        return NP_RETRY;
-    call->folder_uid = found.folder_uid;
-    bool dead;
-    if (call->request.kind == NPW_OPEN) {
-        call->keep = true;
-        call->request.flags |= NPW_KEEP;
-    }
-    uint32_t code = ask(call, -1, found.path, call->answer_due, &dead);
-    if (code == NP_OK && (call->request.kind != NPW_OPEN || call->answer.pipe_id == found.pipe_id))
+    struct npw_answer *answer = &dial->answer;
+    close_descriptor(&dial->segment);
+    ssize_t got = np_receive_message(dial->socket, answer, sizeof *answer, &dial->segment);
+    uint32_t code = np_answer_code(got, answer, why);
+    if (code == NP_WOULD_WAIT)
         return code;
-    withdraw_offer(call);
-    hang_up(call);
+    if (code == NP_IO_PENDING && (dial->held || !np_may_be_held(&dial->request))) {
+        np_say(why, "the server's answers make no sense");
+        return NP_INVALID_DATA; /* the owner could go on with that for ever */
+    }
+    dial->told = dial->told || code == NP_IO_PENDING || (got > 0 && code == NP_RETRY);
+    dial->held = dial->held || code == NP_IO_PENDING;
+    if (code == NP_IO_PENDING) {
+        if (dial->use_default)
+            dial->deadline = np_now() + (int64_t)answer->default_timeout_ms * 1000000;
+        dial->use_default = false;
+        dial->until = dial->deadline;
+    }
+    return code;
+}
+
+static uint32_t begin_turn(struct np_dial *dial, char *why)
+{
+    uint32_t code = np_folder_look(dial->where.root, dial->where.folder, &dial->dirfd, why);
+    if (code != NP_OK) {
+        dial->dirfd = -1;
+        return code;
+    }
+    struct stat folder;
+    dial->folder_uid = fstat(dial->dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
+    dial->count = np_folder_sockets(dial->dirfd, dial->names, NPF_SLOTS);
+    dial->next = dial->dead = dial->busy = dial->silent = dial->gone = dial->told_by = 0;
+    memset(dial->was_silent, 0, sizeof dial->was_silent);
+    memset(dial->was_busy, 0, sizeof dial->was_busy);
+    dial->holding = false;
+    return NP_OK;
+}
+
+/* Whether the request may be held, and the call waits for an instance. */
+static bool waits(const struct np_dial *dial)
+{
+    return dial->flags & NPW_HOLD || dial->request.kind == NPW_WAIT;
+}
+
+static bool is_over(int64_t due)
+{
+    return due != NP_FOREVER && np_now() >= due;
+}
+
+/* All owners have been asked, or one has gone away while it held the request. NP_RETRY: another turn. */
+static uint32_t end_turn(struct np_dial *dial)
+{
+    close_descriptor(&dial->dirfd);
+    if (dial->dead)
+        np_folder_sweep(dial->where.root, dial->where.folder, false);
+    bool may_be_held = waits(dial);
+    if (dial->silent && !may_be_held)
+        return NP_SEM_TIMEOUT;
+    if (dial->busy && !may_be_held)
+        return NP_PIPE_BUSY;
+    if (!dial->busy && !dial->silent && !dial->gone)
+        return NP_FILE_NOT_FOUND;
+    if (is_over(dial->deadline) && is_over(dial->answer_due))
+        return NP_SEM_TIMEOUT;
+    dial->vanished = dial->told_by || dial->busy || dial->silent ? 0 : dial->vanished + 1;
+    return dial->vanished < MOST_VANISHED ? NP_RETRY : NP_FILE_NOT_FOUND;
+}
+
+/* Whoever was asked first of all was the one to ask (NP_OK), or the others are to be asked too (NP_RETRY). */
+static uint32_t after_remembered(struct np_dial *dial, uint32_t code)
+{
+    dial->remembered = false;
+    /* A wait's answer has no id. */
+    if (code == NP_OK && (dial->request.kind != NPW_OPEN || dial->answer.pipe_id == dial->pipe_id))
+        return code;
+    withdraw_offer(dial);
     if (code != NP_OK && code != NP_RETRY && code != NP_PIPE_BUSY && code != NP_FILE_NOT_FOUND)
-        return code;
-    if (has_forked(call))
         return code;
     np_remember_nothing();
     return NP_RETRY;
 }
 
-/* Puts the request to the owners in turn, until one says something definite. With a request that is to be held,
- * each is first asked without holding it, if there are several; and one who is silent does not keep from the others.
- * NP_RETRY: has_forked. */
-static uint32_t try_owners(struct np_request *call)
+static uint32_t dial_step(struct np_dial *dial, int64_t patience, char *why)
 {
-    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
-    bool busy_ones[MAX_OWNERS], silent_ones[MAX_OWNERS];
-    int dirfd;
-    uint32_t known = ask_remembered(call);
-    if (known != NP_RETRY || has_forked(call))
-        return known;
-    for (int vanished = 0; vanished < MOST_VANISHED;) {
-        uint32_t code = np_folder_look(call->where->root, call->where->folder, &dirfd, call->why);
+    struct np_remembered found;
+    heed_fork(dial);
+    if (!dial->started) {
+        uint32_t code = dial->request.kind == NPW_OPEN ? np_process_start()
+                        : np_settle_identity()         ? NP_OK
+                                                       : NP_PRIVILEGE_NOT_HELD;
         if (code != NP_OK)
             return code;
-        struct stat folder;
-        call->folder_uid = fstat(dirfd, &folder) == 0 ? folder.st_uid : (uid_t)-1;
-        uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS), dead_ones = 0, busy = 0, silent = 0, gone = 0,
-                 told = 0;
-        uint32_t flags = call->request.flags;
-        bool settled = false;
-        code = NP_FILE_NOT_FOUND;
-        for (uint32_t i = 0; i < count && !settled; i++) {
-            bool dead;
-            busy_ones[i] = silent_ones[i] = false;
-            call->request.flags = count > 1 ? 0 : flags;
-            code = ask(call, dirfd, names[i], np_share_of_time(call->answer_due, count - 1 - i), &dead);
-            if (code == NP_OK && count == 1 && call->request.kind == NPW_OPEN) /* a wait's answer has no id */
-                np_remember(call->where, names[i], call->answer.pipe_id);
-            if (code != NP_OK)
-                hang_up(call);
-            if (has_forked(call))
-                return code;
-            dead_ones += dead;
-            gone += code == NP_RETRY && !dead;
-            told += code == NP_RETRY && call->told;
-            busy += busy_ones[i] = code == NP_PIPE_BUSY;
-            silent += silent_ones[i] = code == NP_SEM_TIMEOUT && count > 1 && !call->told;
-            settled = !busy_ones[i] && !silent_ones[i] && code != NP_RETRY && code != NP_FILE_NOT_FOUND;
-        }
-        call->request.flags = flags;
-        bool may_be_held = np_may_be_held(&call->request);
-        if (!settled && busy + silent && may_be_held) {
-            /* All are busy: any of them can hold the request, the others tell it when they listen. Best one who
-             * answers. */
-            for (uint32_t i = 0; i < count && !settled; i++) {
-                bool dead;
-                if (busy ? !busy_ones[i] : !silent_ones[i])
-                    continue;
-                code = ask(call, dirfd, names[i], call->answer_due, &dead);
-                settled = code != NP_RETRY && code != NP_FILE_NOT_FOUND;
-                if (code != NP_OK)
-                    hang_up(call);
-                if (has_forked(call))
-                    return code;
-                if (code == NP_RETRY && !dead)
-                    break;
-            }
-        }
-        np_fd_close(dirfd);
-        if (dead_ones)
-            np_folder_sweep(call->where->root, call->where->folder, false);
-        if (settled)
-            return code;
-        if (silent && !may_be_held)
-            return NP_SEM_TIMEOUT;
-        if (busy && !may_be_held)
-            return NP_PIPE_BUSY;
-        if (!busy && !silent && !gone)
-            return NP_FILE_NOT_FOUND;
-        if (np_now() >= call->deadline && np_now() >= call->answer_due)
-            return NP_SEM_TIMEOUT;
-        if (np_cancelled(call->wait) || np_is_interrupted(call->wait))
-            return NP_INTERRUPTED; /* owners that answer at once let nobody sleep */
-        if (has_forked(call))
-            return NP_RETRY;
-        /* An owner went away while we asked, or told us to look again: who is there now? */
-        vanished = told || busy || silent ? 0 : vanished + 1;
     }
-    return NP_FILE_NOT_FOUND; /* what is in the folder is no pipe: nobody there says a word */
-}
-
-static uint32_t ask_owners(struct np_request *call)
-{
+    dial->started = true;
+    if (!dial->looked && np_remembered(&dial->where, &found)) {
+        dial->remembered = true;
+        dial->folder_uid = found.folder_uid;
+        dial->pipe_id = found.pipe_id;
+        memcpy(dial->path, found.path, sizeof dial->path);
+    }
+    dial->looked = true;
     for (;;) {
-        uint32_t code = try_owners(call);
-        if (code != NP_RETRY)
+        uint32_t code;
+        bool dead = false;
+        if (dial->socket >= 0) {
+            code = take_answer(dial, why);
+            if (code == NP_WOULD_WAIT && !is_over(dial->until))
+                return NP_IO_PENDING;
+            if (code == NP_WOULD_WAIT)
+                code = NP_SEM_TIMEOUT;
+            if (code == NP_IO_PENDING)
+                continue; /* it is held: another answer follows */
+        } else {
+            code = dial->dirfd < 0 && !dial->remembered ? begin_turn(dial, why) : NP_OK;
+            if (code != NP_OK)
+                return code;
+            if (!dial->remembered && dial->next == dial->count) {
+                if (!dial->holding && dial->busy + dial->silent && waits(dial)) {
+                    /* All are busy: any of them can hold the request, the others tell it when they listen. Best one
+                     * who answers. */
+                    dial->holding = true;
+                    dial->next = 0;
+                    continue;
+                }
+                return end_turn(dial);
+            }
+            if (!dial->remembered && dial->holding && !(dial->busy ? dial->was_busy : dial->was_silent)[dial->next]) {
+                dial->next++;
+                continue;
+            }
+            if (dial->until == 0)
+                dial->until = dial->remembered || dial->holding
+                                  ? dial->answer_due
+                                  : np_share_of_time(dial->answer_due, dial->count - 1 - dial->next);
+            code = ask(dial, patience, &dead, why);
+            if (code == NP_WOULD_WAIT && !is_over(dial->until))
+                return code;
+            if (code == NP_WOULD_WAIT)
+                code = NP_SEM_TIMEOUT;
+            if (code == NP_OK)
+                continue;
+        }
+        dial->until = 0;
+        bool first_of_all = dial->remembered;
+        if (first_of_all)
+            code = after_remembered(dial, code);
+        else if (code == NP_OK && dial->count == 1 && dial->request.kind == NPW_OPEN)
+            np_remember(&dial->where, dial->names[dial->next], dial->answer.pipe_id);
+        if (code == NP_OK)
             return code;
-        call->forks = np_forks;
-        code = np_process_start();
-        if (code != NP_OK)
+        hang_up(dial);
+        close_descriptor(&dial->segment);
+        if (first_of_all && code == NP_RETRY)
+            continue;
+        dial->dead += dead;
+        dial->gone += code == NP_RETRY && !dead;
+        dial->told_by += code == NP_RETRY && dial->told;
+        bool silent = code == NP_SEM_TIMEOUT && dial->count > 1 && !dial->told && !dial->holding;
+        if (code != NP_RETRY && code != NP_FILE_NOT_FOUND && !silent && (code != NP_PIPE_BUSY || dial->holding))
             return code;
+        if (!dial->holding) {
+            dial->busy += dial->was_busy[dial->next] = code == NP_PIPE_BUSY;
+            dial->silent += dial->was_silent[dial->next] = silent;
+        }
+        dial->next = dial->holding && code == NP_RETRY && !dead ? dial->count : dial->next + 1;
     }
 }
 
-struct np_request np_request_new(const struct np_where *where, const struct np_wait *wait, enum npw_kind kind,
-                                 char *why)
+uint32_t np_dial_step(struct np_dial *dial, int64_t patience, char *why)
 {
-    return (struct np_request){
-        .where = where,
-        .wait = wait,
-        .deadline = wait->deadline,
-        .answer_due = wait->deadline,
-        .request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = kind},
-        .why = why,
-        .socket = -1,
-        .segment = -1,
-        .forks = np_forks,
-    };
+    uint32_t code = np_without_answer(dial_step(dial, patience, why), dial->told, waits(dial), why);
+    if (code == NP_NO_SYSTEM_RESOURCES && dial->answer.code == code)
+        np_say_reason(&dial->answer, why);
+    return code;
 }
 
-static uint32_t client_handle(struct np_request *call, const struct np_open_options *options, struct np_handle **result)
+uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *why)
 {
+    if (np_dial_has_forked(dial))
+        return NP_BROKEN_PIPE; /* the parent's */
+    bool sent = dial->segment >= 0, again = dial->answer.reused && dial->kept.segment;
+    if (sent == again) {
+        np_say(why, "the server sent no segment, or one too many");
+        return NP_INVALID_DATA;
+    }
     struct np_link *link;
     uint32_t code;
-    if (call->segment < 0) {
-        code = np_link_accept_again(&call->kept, call->socket, &link);
-        call->kept.segment = NULL;
+    if (again) {
+        code = np_link_accept_again(&dial->kept, dial->socket, &link);
+        dial->kept.segment = NULL; /* the link's, or gone */
     } else {
-        code = np_link_accept(call->segment, call->socket, &link);
+        code = np_link_accept(dial->segment, dial->socket, &link);
     }
-    bool keep = call->keep;
-    withdraw_offer(call);
     if (code != NP_OK) {
         if (code == NP_INVALID_DATA)
-            np_say(call->why, "the server's segment is not as it should be");
-        hang_up(call);
+            np_say(why, "the server's segment is not as it should be");
         return code;
     }
-    link->keep = keep;
-    np_fd_close(call->segment);
+    link->keep = dial->keep;
+    dial->socket = -1; /* the link's from here on */
     struct np_handle *handle = np_handle_new();
     if (handle) {
-        handle->root = strdup(call->where->root);
-        handle->folder = strdup(call->where->folder);
+        handle->root = strdup(dial->where.root);
+        handle->folder = strdup(dial->where.folder);
     }
     if (!handle || !handle->root || !handle->folder) {
         if (handle)
@@ -347,24 +364,24 @@ static uint32_t client_handle(struct np_request *call, const struct np_open_opti
         np_link_unref(link);
         return NP_NOT_ENOUGH_MEMORY;
     }
-    link->peer_pid = call->owner.pid;
-    link->peer_uid = call->owner.uid;
+    link->peer_pid = dial->owner.pid;
+    link->peer_uid = dial->owner.uid;
     atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
     handle->link = link;
     link->handle = handle;
-    handle->no_socket_sleeps = options->overlapped;
-    if (options->overlapped)
+    handle->no_socket_sleeps = dial->options.overlapped;
+    if (dial->options.overlapped)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->state = NP_CONNECTED;
-    handle->access = options->access | NP_READ_ATTRIBUTES;
+    handle->access = dial->options.access | NP_READ_ATTRIBUTES;
     handle->type = link->type;
     handle->direction = link->direction;
-    handle->pipe_id = call->answer.pipe_id;
-    handle->max_instances = call->answer.max_instances;
+    handle->pipe_id = dial->answer.pipe_id;
+    handle->max_instances = dial->answer.max_instances;
     memcpy(handle->quota, link->quota, sizeof handle->quota);
     handle->server_pid = link->server_pid;
     handle->client_pid = np_process.pid;
-    handle->peer_uid = call->owner.uid;
+    handle->peer_uid = dial->owner.uid;
     /* With the lock comes also that a server in this process has told whoever waits for this client. */
     pthread_mutex_lock(&np_process.lock);
     np_handle_register(handle);
@@ -372,49 +389,4 @@ static uint32_t client_handle(struct np_request *call, const struct np_open_opti
     pthread_mutex_unlock(&np_process.lock);
     *result = handle;
     return NP_OK;
-}
-
-uint32_t np_open(const struct np_where *where, const struct np_open_options *options, const struct np_wait *wait,
-                 struct np_handle **result, char *why)
-{
-    uint32_t code = np_process_start();
-    if (code != NP_OK)
-        return code;
-    struct np_request call = np_request_new(where, wait, NPW_OPEN, why);
-    call.verify_owner = options->verify_owner;
-    call.request.access = options->access & (NP_READ | NP_WRITE);
-    call.request.flags = options->hold ? NPW_HOLD : 0;
-    int64_t began = np_now();
-    call.answer_due = np_answer_due(options->hold, false, false, began, wait->deadline);
-    if (!options->hold)
-        call.deadline = call.answer_due;
-    code = np_without_answer(ask_owners(&call), call.told, options->hold, why);
-    if (code == NP_NO_SYSTEM_RESOURCES && call.answer.code == code)
-        np_say_reason(&call.answer, why);
-    if (code != NP_OK)
-        return code;
-    /* Either a segment, or the word that the one that was offered is used again. */
-    bool sent = call.segment >= 0, again = call.answer.reused;
-    if (sent == again || (again && !call.kept.segment)) {
-        withdraw_offer(&call);
-        hang_up(&call);
-        np_say(why, "the server sent no segment, or one too many");
-        return NP_INVALID_DATA;
-    }
-    return client_handle(&call, options, result);
-}
-
-uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait,
-                       struct np_breakable *breakable, char *why)
-{
-    if (!np_settle_identity())
-        return NP_PRIVILEGE_NOT_HELD;
-    struct np_request call = np_request_new(where, wait, NPW_WAIT, why);
-    call.breakable = breakable;
-    call.answer_due = np_answer_due(true, true, use_default, np_now(), wait->deadline);
-    if (use_default)
-        call.deadline = NP_FOREVER - 1; /* until the owner has said how long */
-    uint32_t code = np_without_answer(ask_owners(&call), call.told, true, why);
-    hang_up(&call);
-    return code;
 }

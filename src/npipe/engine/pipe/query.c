@@ -20,24 +20,27 @@
 #include "pipe/messages.h"
 
 #define QUERY_PATIENCE_NS INT64_C(1000000000)
+/* A listing asks the next owner of a pipe too when one has been silent for so long, */
+#define NEXT_OWNER_NS INT64_C(50000000)
+/* and when nobody else can be asked any more, it gives up the one that was asked first. */
+#define CROWD_PATIENCE_NS INT64_C(20000000)
 /* for a whole listing: somebody may own any number of pipes and say nothing */
 #define LISTING_NS INT64_C(1000000000)
 #define MOST_ASKED 1024                    /* owners at a time, and a quarter of the descriptors at most */
 
 uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, uint32_t *instances)
 {
-    struct np_where where = {.root = root, .folder = folder, .display = ""};
-    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    const struct npw_request request = {.magic = NPW_MAGIC, .version = NPW_VERSION, .kind = NPW_QUERY};
+    char names[NPF_SLOTS][NPF_SOCKET_SIZE];
     int dirfd;
     *instances = 0;
     uint32_t code = np_folder_look(root, folder, &dirfd, NULL);
     if (code != NP_OK)
         return code;
-    uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
+    uint32_t count = np_folder_sockets(dirfd, names, NPF_SLOTS);
     code = NP_FILE_NOT_FOUND;
     struct np_wait wait = {.deadline = np_now() + QUERY_PATIENCE_NS}; /* for all of them */
     for (uint32_t i = 0; i < count && code != NP_OK; i++) {
-        struct np_request call = np_request_new(&where, &wait, NPW_QUERY, NULL);
         int socket = np_socket_connect(dirfd, names[i], wait.deadline), fd;
         if (socket < 0)
             continue;
@@ -45,7 +48,7 @@ uint32_t np_query_instances(const char *root, const char *folder, uint32_t id, u
             struct npw_answer answer;
             char name[NPW_NAME_SIZE];
         } message;
-        bool answered = np_send_message(socket, &call.request, sizeof call.request, -1) > 0 &&
+        bool answered = np_send_message(socket, &request, sizeof request, -1) > 0 &&
                         np_socket_wait(socket, wait.deadline) == NP_OK;
         ssize_t got = answered ? np_receive_message(socket, &message, sizeof message, &fd) : -1;
         if (answered)
@@ -111,11 +114,11 @@ static bool add_folder(struct listing_work *work, const char *name)
         }
         work->folders = more;
     }
-    char sockets[MAX_OWNERS][NPF_SOCKET_SIZE];
+    char sockets[NPF_SLOTS][NPF_SOCKET_SIZE];
     struct stat status;
     struct listed *folder = &work->folders[work->n_folders];
     *folder = (struct listed){.uid = fstat(dirfd, &status) == 0 ? status.st_uid : (uid_t)-1};
-    folder->count = np_folder_sockets(dirfd, sockets, MAX_OWNERS);
+    folder->count = np_folder_sockets(dirfd, sockets, NPF_SLOTS);
     np_fd_close(dirfd);
     folder->dead = folder->count == 0;
     folder->name = strdup(name);

@@ -1,7 +1,7 @@
 #include "pipe/remembered.h"
 
-#include <pthread.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

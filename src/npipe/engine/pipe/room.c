@@ -75,11 +75,11 @@ static bool is_own_socket(const char *name)
 
 bool np_watch_owners(const struct np_where *where)
 {
-    char names[MAX_OWNERS][NPF_SOCKET_SIZE];
+    char names[NPF_SLOTS][NPF_SOCKET_SIZE];
     int dirfd;
     if (np_folder_look(where->root, where->folder, &dirfd, NULL) != NP_OK)
         return false;
-    uint32_t count = np_folder_sockets(dirfd, names, MAX_OWNERS);
+    uint32_t count = np_folder_sockets(dirfd, names, NPF_SLOTS);
     bool alive = true;
     for (uint32_t i = 0; i < count && alive; i++) {
         if (is_own_socket(names[i]))
