@@ -12,6 +12,7 @@
 #include "ring/rx.h"
 #include "ring/segment.h"
 #include "handle/handle.h"
+#include "handle/message.h"
 #include "handle/step.h"
 #include "overlapped/drive.h"
 
@@ -319,35 +320,6 @@ void np_recv_leave(struct np_handle *handle)
     pthread_mutex_unlock(&handle->rx_lock);
 }
 
-/* Like read_step, but only finds out how long the head message is. */
-static uint32_t settle_step(struct np_handle *handle, struct np_link *link, struct np_recv *recv, uint32_t *size)
-{
-    if (np_rx_has_back(link))
-        return np_rx_head(link, &recv->entry, size); /* whatever has become of the pipe since */
-    np_look_before_deferred(link);
-    uint32_t condition = np_link_known(link);
-    if (condition == NP_PIPE_NOT_CONNECTED && recv->pended && np_rx_head(link, &recv->entry, size) == NP_OK)
-        return NP_OK;
-    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
-        return condition;
-    if (condition == NP_BROKEN_PIPE) {
-        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
-        if (peer == NPL_END_ABORTED)
-            return NP_BROKEN_PIPE;
-        if (peer == NPL_END_OPEN)
-            np_rx_trim(link);
-    }
-    uint32_t code = np_rx_head(link, &recv->entry, size);
-    if (code == NP_WOULD_WAIT && condition == NP_OK && np_found_dead(link))
-        return settle_step(handle, link, recv, size);
-    if (code == NP_WOULD_WAIT && condition != NP_OK)
-        return NP_BROKEN_PIPE;
-    if (code == NP_WOULD_WAIT && !recv->reply &&
-        atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
-        return NP_NO_DATA;
-    return code;
-}
-
 /* The end of a call that waited in vain: out of the queue, the lock released. */
 static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32_t code)
 {
@@ -361,8 +333,8 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
 {
     bool reply = recv->reply, pended = recv->pended;
     memset(recv, 0, sizeof *recv);
-    recv->reply = reply;
-    recv->pended = pended || reply;
+    recv->message.waits = recv->reply = reply;
+    recv->message.pended = pended || reply;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
@@ -387,7 +359,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
         code = NP_WOULD_WAIT;
         np_drive_ahead(handle, link, &recv->op);
         if (link->rx.first == &recv->op)
-            code = settle_step(handle, link, recv, size);
+            code = np_message_find(handle, link, &recv->message, size);
         else if (!np_link_quiet(link) && np_link_condition(link) != NP_BROKEN_PIPE)
             code = np_link_condition(link);
         if (code == NP_OK)
@@ -396,7 +368,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             code = waited;
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, code);
-        recv->pended = true;
+        recv->message.pended = true;
         waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
     np_unlock_moved(handle, &handle->rx_lock);
@@ -418,25 +390,12 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             code = waited;
         } else if (!np_in_use(handle, link)) {
             code = np_code_of_end(link);
-        } else if (recv->entry & NP_ENTRY_BACK) {
-            code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
         } else {
-            code = np_link_known(link);
-            bool gone = code == NP_BROKEN_PIPE, taken = code == NP_PIPE_NOT_CONNECTED && recv->pended;
-            if (code == NP_OK || gone || taken)
-                code = np_rx_copy(link, &recv->op, recv->entry, buffer, upto);
-            if (code == NP_WOULD_WAIT && taken)
-                code = NP_PIPE_NOT_CONNECTED;
-            if (code == NP_WOULD_WAIT && gone) {
-                np_rx_drop_incomplete(link);
-                code = NP_RETRY; /* np_recv_begin says what is left */
-            }
+            code = np_message_copy(link, &recv->op, &recv->message, buffer, upto);
         }
         if (code == NP_WOULD_WAIT && waited != NP_OK)
             code = waited;
         if (code != NP_WOULD_WAIT) {
-            if (code == NP_RETRY)
-                recv->op.count = 0;
             pthread_mutex_unlock(&handle->rx_lock);
             return code;
         }
@@ -451,17 +410,12 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     if (!link)
         return NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
-    if (np_in_use(handle, link) && np_rx_is_head(link, recv->entry)) {
-        if (consume)
-            code = np_rx_consume(link, recv->entry, recv->op.count);
-        else if (!(recv->entry & NP_ENTRY_BACK)) {
-            recv->op.out = buffer;
-            if (!np_rx_give_back(link, &recv->op))
-                code = np_link_violated(link);
-        }
-    } else if (consume) {
-        code = np_in_use(handle, link) ? NP_RETRY : np_code_of_end(link);
-    }
+    if (!np_in_use(handle, link))
+        code = consume ? np_code_of_end(link) : NP_OK;
+    else if (consume)
+        code = np_message_take(link, &recv->op, &recv->message);
+    else
+        code = np_message_leave(link, &recv->op, &recv->message, buffer);
     end_pended_read(link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "ring/op.h"
+#include "handle/message.h"
 
 struct np_handle;
 struct np_link;
@@ -39,7 +40,7 @@ struct np_recv {
      * Also set by a caller that has spun. */
     bool pended;
     bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
-    uint64_t entry;
+    struct np_message message;
 };
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);
 /* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn, begin again. */

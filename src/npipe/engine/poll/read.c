@@ -14,6 +14,7 @@
 #include "ring/segment.h"
 #include "ring/tx.h"
 #include "handle/handle.h"
+#include "handle/message.h"
 #include "handle/step.h"
 #include "overlapped/drive.h"
 
@@ -133,6 +134,7 @@ uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read,
         read->op.size = buffer ? size : UINT32_MAX; /* a whole message may have any length */
         read->op.pended = buffer == NULL || !link->rx.active;
         read->message_mode = np_message_mode_of(handle);
+        read->message.waits = true;
         read->link = link;
         np_link_ref(link);
         np_queue_append(&link->rx.first, &link->rx.last, &read->op);
@@ -190,34 +192,13 @@ uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read)
     return code;
 }
 
-/* Finds out how long the head message is. */
-static uint32_t settle_once(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
+static uint32_t find_once(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
 {
     struct np_link *link = read->link;
     if (!np_in_use(handle, link))
         return np_code_of_end(link);
     np_drive_ahead(handle, link, &read->op);
-    if (link->rx.first != &read->op)
-        return NP_WOULD_WAIT;
-    if (np_rx_has_back(link))
-        return np_rx_head(link, &read->entry, size); /* whatever has become of the pipe since */
-    /* A write that was not complete vanishes with its process (SEMANTICS 10.4), so before it is begun one has to
-     * know. */
-    if (np_link_quiet(link) && np_rx_settle(link) == NP_OK && link->rx.deferred && link->rx.pulled == 0)
-        np_link_look(link, false);
-    uint32_t condition = np_link_known(link);
-    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
-        return condition;
-    if (condition == NP_BROKEN_PIPE) {
-        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
-        if (peer == NPL_END_ABORTED)
-            return NP_BROKEN_PIPE;
-        if (peer == NPL_END_OPEN)
-            np_rx_trim(link);
-    }
-    uint32_t code = np_rx_head(link, &read->entry, size);
-    /* The condition was looked at before the ring, so an empty ring now stays empty. */
-    return code == NP_WOULD_WAIT && condition != NP_OK ? NP_BROKEN_PIPE : code;
+    return link->rx.first == &read->op ? np_message_find(handle, link, &read->message, size) : NP_WOULD_WAIT;
 }
 
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
@@ -226,28 +207,18 @@ uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, ui
     pthread_mutex_lock(&handle->rx_lock);
     read->op.count = 0;
     do
-        code = settle_once(handle, read, size);
+        code = find_once(handle, read, size);
     while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    read->message.pended = read->message.pended || code == NP_WOULD_WAIT;
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
 
 static uint32_t copy_once(struct np_handle *handle, struct np_poll_read *read, uint8_t *buffer, uint32_t upto)
 {
-    struct np_link *link = read->link;
-    if (!np_in_use(handle, link))
-        return np_code_of_end(link);
-    uint32_t code = np_link_known(link);
-    bool gone = code == NP_BROKEN_PIPE;
-    if (code == NP_OK || gone || read->entry & NP_ENTRY_BACK)
-        code = np_rx_copy(link, &read->op, read->entry, buffer, upto);
-    if (code == NP_WOULD_WAIT && gone) {
-        np_rx_drop_incomplete(link);
-        code = NP_RETRY; /* np_poll_message says what is left */
-    }
-    if (code == NP_RETRY)
-        read->op.count = 0;
-    return code;
+    if (!np_in_use(handle, read->link))
+        return np_code_of_end(read->link);
+    return np_message_copy(read->link, &read->op, &read->message, buffer, upto);
 }
 
 uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto)
@@ -268,10 +239,8 @@ uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *rea
     pthread_mutex_lock(&handle->rx_lock);
     if (!np_in_use(handle, link))
         code = np_code_of_end(link);
-    else if (!np_rx_is_head(link, read->entry))
-        code = NP_RETRY;
     else
-        code = np_rx_consume(link, read->entry, read->op.count);
+        code = np_message_take(link, &read->op, &read->message);
     read->op.count = 0; /* consumed, or of an entry that has gone */
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
@@ -286,11 +255,14 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
         return NP_OK;
     read->link = NULL;
     pthread_mutex_lock(&handle->rx_lock);
-    bool same = op->out || (!(read->entry & NP_ENTRY_BACK) && np_rx_is_head(link, read->entry));
-    if (!op->done && op->count && same && np_in_use(handle, link) && !np_forked(link)) {
-        op->out = buffer;
-        if (!np_rx_give_back(link, op))
-            code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
+    if (!op->done && op->count && np_in_use(handle, link) && !np_forked(link)) {
+        if (!op->out) {
+            code = np_message_leave(link, op, &read->message, buffer);
+        } else {
+            op->out = buffer;
+            if (!np_rx_give_back(link, op))
+                code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
+        }
     }
     np_rx_leave(link, op);
     pthread_mutex_unlock(&handle->rx_lock);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "ring/op.h"
+#include "handle/message.h"
 
 struct np_handle;
 struct np_link;
@@ -38,7 +39,7 @@ struct np_poll_read {
     struct np_op op;
     struct np_link *link; /* held; NULL: not begun */
     bool message_mode;
-    uint64_t entry;
+    struct np_message message;
 };
 /* `buffer` NULL: for a whole message. */
 uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size);
