@@ -142,6 +142,20 @@ int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t beg
     return wait_named && deadline < least ? least : deadline;
 }
 
+/* No event tells that there is room in a full backlog, and only a signal ends a connect() that waits for it: whoever may be cancelled
+ * looks so often whether it was. */
+#define BACKLOG_SLICE_NS INT64_C(50000000)
+
+/* The socket, or -errno; -EINTR: come again, unless the call is over. */
+static int reach(const struct call *call, int dirfd, const char *name, int64_t due)
+{
+    int64_t slice = call->breakable ? np_now() + BACKLOG_SLICE_NS : due;
+    if (slice > due)
+        slice = due;
+    int socket = dirfd < 0 ? np_socket_connect_path(name, slice) : np_socket_connect(dirfd, name, slice);
+    return socket == -EAGAIN && slice < due ? -EINTR : socket;
+}
+
 /* Puts the request to one owner, at `name` in a folder or (dirfd -1) by its path, and waits for the last word, for the first one until
  * `due`. NP_RETRY: he has gone. */
 static uint32_t ask(struct call *call, int dirfd, const char *name, int64_t due, bool *dead)
@@ -149,10 +163,10 @@ static uint32_t ask(struct call *call, int dirfd, const char *name, int64_t due,
     *dead = call->told = false;
     call->segment = -1;
     for (;;) {
-        call->socket = dirfd < 0 ? np_socket_connect_path(name, due) : np_socket_connect(dirfd, name, due);
+        call->socket = reach(call, dirfd, name, due);
         if (call->socket != -EINTR)
             break;
-        if (interrupted(call->wait))
+        if (np_cancelled(call->wait) || interrupted(call->wait))
             return NP_INTERRUPTED;
         if (has_forked(call))
             return NP_RETRY;
