@@ -1,7 +1,9 @@
 /* Overlapped operations within one process: driven by waits, by other calls and by the native thread, cancelled and closed
  * upon. For the thread sanitizer too. */
 #include "async.h"
+#include "back.h"
 #include "pair.h"
+#include "poll.h"
 #include "registry.h"
 
 static char root[64];
@@ -279,6 +281,57 @@ static void a_read_behind_one_that_puts_back_what_it_took_gets_it(void)
     end_both(&ends);
 }
 
+/* A read that was first in the queue leaves it, with something put back that is for the overlapped one behind it. */
+static void what_was_put_back_completes_the_read_whose_turn_it_is(void)
+{
+    for (int first = 0; first < 3; first++) {
+        struct ends ends = connect_ends("BACK", 10);
+        struct io one, behind;
+        struct np_recv recv = {0};
+        struct np_poll_read poll = {0};
+        const struct np_wait now = {.deadline = NP_TRY};
+        make_io(&one);
+        make_io(&behind);
+        if (first == 0)
+            CHECK_EQUAL(np_poll_read_begin(ends.server, &poll, NULL, 0), NP_OK);
+        else
+            CHECK_EQUAL(start_read(&one, ends.server, ends.files[0]), NP_IO_PENDING);
+        CHECK_EQUAL(start_read(&behind, ends.server, ends.files[0]), NP_IO_PENDING);
+        if (first == 0) {
+            pthread_mutex_lock(&ends.server->rx_lock);
+            CHECK(np_back_put(&ends.server->link->rx, "0123456789", 10));
+            pthread_mutex_unlock(&ends.server->rx_lock);
+            CHECK_EQUAL(np_poll_read_leave(ends.server, &poll, NULL), NP_OK);
+        } else if (first == 1) {
+            pthread_mutex_lock(&ends.server->rx_lock);
+            CHECK(np_back_put(&ends.server->link->rx, "0123456789", 10));
+            pthread_mutex_unlock(&ends.server->rx_lock);
+            CHECK(np_async_cancel(one.async));
+        } else {
+            uint32_t size;
+            CHECK(np_async_cancel(one.async));
+            CHECK(np_async_cancel(behind.async));
+            reap();
+            renew(&behind);
+            CHECK_EQUAL(np_put_back(ends.server, "0123456789", 10), NP_OK);
+            CHECK_EQUAL(np_put_back(ends.server, "0123456789", 10), NP_OK);
+            CHECK_EQUAL(np_recv_begin(ends.server, &recv, &size, &now), NP_OK); /* it has the turn */
+            CHECK_EQUAL(size, 10);
+            CHECK_EQUAL(start_read(&behind, ends.server, ends.files[0]), NP_IO_PENDING);
+            unsigned char message[10];
+            CHECK_EQUAL(np_recv_more(ends.server, &recv, message, size, &now), NP_OK);
+            CHECK_EQUAL(np_recv_end(ends.server, &recv, message, true), NP_OK);
+        }
+        CHECK_EQUAL(np_async_code(behind.async), NP_OK); /* without anybody who waits and looks */
+        CHECK_EQUAL(behind.async->count, 10);
+        CHECK(memcmp(behind.buffer, "0123456789", 10) == 0);
+        reap();
+        free_io(&one);
+        free_io(&behind);
+        end_both(&ends);
+    }
+}
+
 static void a_close_ends_what_is_pending_on_both_ends(void)
 {
     for (int i = 0; i < 50; i++) {
@@ -433,6 +486,7 @@ int main(void)
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
     RUN(a_read_behind_one_that_puts_back_what_it_took_gets_it);
+    RUN(what_was_put_back_completes_the_read_whose_turn_it_is);
     RUN(a_close_ends_what_is_pending_on_both_ends);
     RUN(a_start_that_fails_tells_nothing);
     RUN(a_port_gives_each_packet_to_one_thread);

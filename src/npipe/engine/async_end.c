@@ -46,6 +46,7 @@ static bool cancel_read(struct np_async *async)
             np_async_complete(async, NP_OPERATION_ABORTED, 0);
         else
             np_async_complete(async, np_link_violated(link), 0);
+        np_drive_back(handle, link);
     }
     np_unlock_moved(handle, &handle->rx_lock);
     return pending;

@@ -153,7 +153,8 @@ uint32_t np_read(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
 /* To be called before the first of the reads whose bytes np_put_back may bring back: threads that wait to read from then on can be
  * woken by it. */
 void np_will_put_back(struct np_handle *handle);
-/* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them again. */
+/* Bytes that byte-mode reads have returned and that could not be delivered further: the next reads return them again. (A thread that
+ * reads a link whose socket could not be watched, for want of memory, is woken by the peer alone.) */
 uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
 /* WriteFile. NP_BROKEN_PIPE with *count == size > 0: another thread has closed this end meanwhile, but all of it stays readable. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count, const struct np_wait *wait);

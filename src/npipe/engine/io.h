@@ -3,6 +3,7 @@
 #define NPIPE_IO_H
 
 #include "async.h"
+#include "rx.h"
 
 /* What an operation without a link gives (SEMANTICS 3.5). */
 uint32_t np_code_without_link(const struct np_handle *handle);
@@ -50,6 +51,13 @@ static inline void np_drive_ahead(struct np_handle *handle, struct np_link *link
 {
     if (link->rx.first && link->rx.first != op && link->rx.first->completed)
         np_async_drive_reads(handle, link);
+}
+
+/* A read has left the queue: overlapped ones have their turn, and nothing of the ring tells them of what was put back. */
+static inline void np_drive_back(struct np_handle *handle, struct np_link *link)
+{
+    if (np_rx_has_back(link) && np_in_use(handle, link))
+        np_drive_ahead(handle, link, NULL);
 }
 
 #endif

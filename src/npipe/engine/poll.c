@@ -248,6 +248,7 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
             code = np_link_violated(link); /* no memory to keep what was copied: the pipe cannot go on */
     }
     np_rx_leave(link, op);
+    np_drive_back(handle, link);
     pthread_mutex_unlock(&handle->rx_lock);
     np_link_unref(link);
     return code;

@@ -241,9 +241,10 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
     return code;
 }
 
-static void end_pended_read(struct np_link *link, struct np_op *op)
+static void end_pended_read(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {
     np_rx_leave(link, op);
+    np_drive_back(handle, link);
     np_link_unref(link);
 }
 
@@ -290,10 +291,7 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
         code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
     if (!kept)
         code = np_link_violated(link); /* no memory to keep what was taken: the pipe cannot go on */
-    np_rx_leave(link, op);
-    if (np_rx_has_back(link) && np_in_use(handle, link))
-        np_drive_ahead(handle, link, NULL); /* an overlapped read has its turn, and nothing of the ring tells it */
-    np_link_unref(link);
+    end_pended_read(handle, link, op);
     return code;
 }
 
@@ -348,7 +346,7 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     struct read_awaited awaited = {0};
-    bool idle = link && np_link_quiet(link) && !link->rx.first && np_rx_settle(link) == NP_WOULD_WAIT &&
+    bool idle = link && np_link_quiet(link) && !link->rx.first && !np_rx_has_back(link) && np_rx_settle(link) == NP_WOULD_WAIT &&
                 atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
     *was_idle = idle;
     if (idle) {
@@ -429,7 +427,7 @@ static uint32_t settle_step(struct np_handle *handle, struct np_link *link, stru
 /* The end of a call that waited in vain: out of the queue, the lock released. */
 static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32_t code)
 {
-    end_pended_read(recv->link, &recv->op);
+    end_pended_read(handle, recv->link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);
     return code;
@@ -539,7 +537,7 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     } else if (consume) {
         code = np_in_use(handle, link) ? NP_RETRY : np_code_of_end(link);
     }
-    end_pended_read(link, &recv->op);
+    end_pended_read(handle, link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);
     return code;
