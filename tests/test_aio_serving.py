@@ -139,6 +139,36 @@ def test_close_ends_requests_that_take_too_long(kind: str, name: str) -> None:
     run(main(), kind)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager_task_factory came with 3.12; scripts/test-pythons.sh")
+def test_close_in_a_handler_that_an_eager_task_calls_ends_that_client_too(name: str) -> None:
+    """Its request is there when it is accepted, so the handler is called before `create_task` has returned the task."""
+
+    async def main() -> None:
+        seen: list[object] = []
+        closing: list[asyncio.Task[None]] = []
+
+        async def answer(_: bytes) -> bytes:
+            seen.append(server.clients)
+            closing.append(asyncio.create_task(server.close(timeout=0.01)))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append("over")
+            return b"never"
+
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        server = await npipe.aio.serve(name, answer)
+        with npipe.connect(name) as client:
+            client.send(b"x")
+            await server.wait()
+            await turns()
+            assert (seen, server.clients) == ([1, "over"], 0)
+            with pytest.raises(npipe.PipeClosedError):
+                client.recv(timeout=5)
+
+    run(main(), blocks=True)  # not on uvloop, whose create_task does not know how to call that factory on 3.13
+
+
 def test_sync_clients_are_served(name: str) -> None:
     async def main() -> None:
         async with await npipe.aio.serve(name, bytes.upper):
