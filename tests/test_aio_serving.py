@@ -13,12 +13,12 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, run, turns
+    from tests.aio_helpers import WITH_EAGER, run, turns
 else:
-    from aio_helpers import LOOPS, run, turns
+    from aio_helpers import WITH_EAGER, run, turns
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(WITH_EAGER))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -139,7 +139,7 @@ def test_close_ends_requests_that_take_too_long(kind: str, name: str) -> None:
     run(main(), kind)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager_task_factory came with 3.12; scripts/test-pythons.sh")
+@pytest.mark.skipif("eager" not in WITH_EAGER, reason="eager_task_factory came with 3.12; make test-pythons")
 def test_close_in_a_handler_that_an_eager_task_calls_ends_that_client_too(name: str) -> None:
     """Its request is there when it is accepted, so the handler is called before `create_task` has returned the task."""
 
@@ -156,7 +156,6 @@ def test_close_in_a_handler_that_an_eager_task_calls_ends_that_client_too(name: 
                 seen.append("over")
             return b"never"
 
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
         server = await npipe.aio.serve(name, answer)
         with npipe.connect(name) as client:
             client.send(b"x")
@@ -166,7 +165,7 @@ def test_close_in_a_handler_that_an_eager_task_calls_ends_that_client_too(name: 
             with pytest.raises(npipe.PipeClosedError):
                 client.recv(timeout=5)
 
-    run(main(), blocks=True)  # not on uvloop, whose create_task does not know how to call that factory on 3.13
+    run(main(), "eager", blocks=True)
 
 
 def test_sync_clients_are_served(name: str) -> None:
