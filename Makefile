@@ -46,7 +46,7 @@ test-aio: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/test_aio_*.py tests/test_anyio.py $(PYTEST_ARGS)
 
 # The tests that an interpreter's version has a bearing on, on each CPython from 3.11 to 3.14 that this machine has beside
-# that of .venv, or on PYTHONS="PATH...". NPIPE_LONG=1: all of test-python.
+# that of .venv, or on PYTHONS="PATH...". PYTEST_ARGS=tests for all of test-python.
 test-pythons: build/stamp-venv
 	scripts/test-pythons.sh build/pythons $(PYTEST_ARGS)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The package and its tests on CPythons of other versions than .venv's: test-pythons.sh FOLDER [PYTEST-ARGUMENT...].
-# Without arguments, the tests that a version has a bearing on; with NPIPE_LONG=1, all that `make test` runs. 3.11 to
-# 3.14 are looked for, in PATH and among pyenv's; with PYTHONS="PATH..." it is those and no others.
+# Without arguments, the tests that a version has a bearing on. 3.11 to 3.14 are looked for, in PATH and among pyenv's;
+# with PYTHONS="PATH..." it is those and no others.
 set -e
 cd "$(dirname "$0")/.."
 folder=$1
@@ -37,7 +37,7 @@ if [ -z "$PYTHONS" ]; then
     done
 fi
 
-if [ $# = 0 ] && [ -z "$NPIPE_LONG" ]; then
+if [ $# = 0 ]; then
     set -- -k "not thousand and not gibibyte" tests/test_aio_*.py tests/test_anyio.py tests/test_fork.py \
         tests/test_interrupts.py tests/test_sync_face.py tests/test_selectors.py tests/test_package.py \
         tests/test_process.py tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_install.py
