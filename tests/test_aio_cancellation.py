@@ -13,9 +13,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors, pair, run, turns
+    from tests.aio_helpers import WITH_EAGER, descriptors, pair, run, turns
 else:
-    from aio_helpers import LOOPS, descriptors, pair, run, turns
+    from aio_helpers import WITH_EAGER, descriptors, pair, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.conftest import Child
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(WITH_EAGER))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
