@@ -13,7 +13,7 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench clean
-.PHONY: test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
+.PHONY: test-pythons test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -56,6 +56,11 @@ test-clients: build/stamp-package
 # The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/test_aio_*.py tests/test_anyio.py $(PYTEST_ARGS)
+
+# The tests that an interpreter's version has a bearing on, on each CPython from 3.11 to 3.14 that this machine has
+# beside that of .venv, or on PYTHONS="PATH...". PYTEST_ARGS=tests for all of test-python.
+test-pythons: build/stamp-venv
+	scripts/test-pythons.sh build/pythons $(PYTEST_ARGS)
 
 # The engine's C tests under the address, undefined-behaviour and thread sanitizers.
 test-sanitizers: build/stamp-tools

@@ -11,9 +11,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors, run, threads, turns
+    from tests.aio_helpers import WITH_EAGER, descriptors, run, threads, turns
 else:
-    from aio_helpers import LOOPS, descriptors, run, threads, turns
+    from aio_helpers import WITH_EAGER, descriptors, run, threads, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.conftest import Child
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(WITH_EAGER))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -12,9 +12,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, run, turns
+    from tests.aio_helpers import WITH_EAGER, run, turns
 else:
-    from aio_helpers import LOOPS, run, turns
+    from aio_helpers import WITH_EAGER, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Child
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(WITH_EAGER))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -13,12 +13,12 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, run, turns
+    from tests.aio_helpers import WITH_EAGER, run, turns
 else:
-    from aio_helpers import LOOPS, run, turns
+    from aio_helpers import WITH_EAGER, run, turns
 
 
-@pytest.fixture(params=sorted(LOOPS))
+@pytest.fixture(params=sorted(WITH_EAGER))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -137,6 +137,35 @@ def test_close_ends_requests_that_take_too_long(kind: str, name: str) -> None:
                 await asking
 
     run(main(), kind)
+
+
+@pytest.mark.skipif("eager" not in WITH_EAGER, reason="eager_task_factory came with 3.12; make test-pythons")
+def test_close_in_a_handler_that_an_eager_task_calls_ends_that_client_too(name: str) -> None:
+    """Its request is there when it is accepted, so the handler is called before `create_task` has returned the task."""
+
+    async def main() -> None:
+        seen: list[object] = []
+        closing: list[asyncio.Task[None]] = []
+
+        async def answer(_: bytes) -> bytes:
+            seen.append(server.clients)
+            closing.append(asyncio.create_task(server.close(timeout=0.01)))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append("over")
+            return b"never"
+
+        server = await npipe.aio.serve(name, answer)
+        with npipe.connect(name) as client:
+            client.send(b"x")
+            await server.wait()
+            await turns()
+            assert (seen, server.clients) == ([1, "over"], 0)
+            with pytest.raises(npipe.PipeClosedError):
+                client.recv(timeout=5)
+
+    run(main(), "eager", blocks=True)
 
 
 def test_sync_clients_are_served(name: str) -> None:

@@ -14,9 +14,9 @@ import npipe
 import npipe.aio
 
 if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors, run
+    from tests.aio_helpers import WITH_EAGER, descriptors, run
 else:
-    from aio_helpers import LOOPS, descriptors, run
+    from aio_helpers import WITH_EAGER, descriptors, run
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -133,7 +133,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("kind", sorted(LOOPS))
+@pytest.mark.parametrize("kind", sorted(WITH_EAGER))
 def test_whatever_is_cancelled_no_message_is_lost_or_doubled_and_nothing_is_left(
     kind: str, name: str, seed: int
 ) -> None:

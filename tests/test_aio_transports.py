@@ -764,9 +764,7 @@ def test_wait_closed_waits_for_connections_where_asyncio_does(place: Place) -> N
     place.run(scenario)
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 13), reason="asyncio has them from 3.13 on; see docs/aio.md for how to run this"
-)
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio has them from 3.13 on; make test-pythons")
 @pytest.mark.parametrize("how", ["close_clients", "abort_clients"])
 def test_a_server_ends_its_clients(place: Place, how: str) -> None:
     async def scenario(place: Place) -> None:
@@ -832,9 +830,7 @@ def test_the_next_instance_listens_in_the_turn_in_which_a_client_comes(name: str
 
 # ---- Eager tasks
 
-EAGER = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="eager_task_factory came with 3.12; see docs/aio.md for how to run this"
-)
+EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager_task_factory came with 3.12; make test-pythons")
 
 
 @EAGER

@@ -407,7 +407,6 @@ def _client(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_workers_of_multiprocessing_are_clients_however_they_start(name: str, method: str) -> None:
     context: Any = multiprocessing.get_context(method)
     with npipe.serve(name, bytes.upper):

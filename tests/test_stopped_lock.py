@@ -161,7 +161,6 @@ def test_listen_hears_signals_while_it_waits_for_the_lock(
             assert worker.line() == "interrupted"
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_other_pipes_other_threads_and_forks_do_not_wait_for_one_who_waits_for_the_lock(
     name: str, owner: Child, stopped: Callable[[str], Child]
 ) -> None:

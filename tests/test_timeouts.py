@@ -21,15 +21,17 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.names import parse_name
-from npipe.win32 import pywintypes, win32event, win32file, win32pipe
+from npipe.win32 import completion, pywintypes, win32event, win32file, win32pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests import win32_helpers as w
     from tests.conftest import Child
-    from tests.helpers import Background
+    from tests.helpers import Background, until
 else:
-    from helpers import Background
+    import win32_helpers as w
+    from helpers import Background, until
 
 GOODWILL = 1.0  # seconds that an open without a wait gives a server (docs/semantics.md, 2.5)
 SLACK = 0.6  # seconds, on a machine that is busy
@@ -208,6 +210,28 @@ def _polls(pid: int) -> bool:
 )
 def test_a_backlog_that_is_full_holds_nobody_either(name: str, way: str) -> None:
     call, least, most, code = BOUNDED[way]
+    with _full_backlog(name):
+        with lasts(least, most):
+            assert winerror(lambda: call(name)) == code
+        with lasts(0, GOODWILL):
+            assert npipe.list_pipes() == []
+
+
+def test_a_wait_before_a_full_backlog_can_be_cancelled(name: str) -> None:
+    thread: list[w.Handle] = []
+
+    def wait() -> None:
+        thread.append(w.thread_handle())
+        win32pipe.WaitNamedPipe(name, 30_000)
+
+    with _full_backlog(name), lasts(0, 10):
+        waiting = Background(wait)
+        until(lambda: bool(thread) and w.code_of(completion.CancelSynchronousIo, thread[0]) == 0)
+        assert w.code_of(waiting.result) == 995
+
+
+@contextlib.contextmanager
+def _full_backlog(name: str) -> Iterator[None]:
     folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
     folder.mkdir(mode=0o700, parents=True)
     folder.parent.chmod(0o700)
@@ -218,10 +242,7 @@ def test_a_backlog_that_is_full_holds_nobody_either(name: str, way: str) -> None
         server.bind(f"/proc/self/fd/{descriptor}/s{1:016x}")
         server.listen(0)
         stack.enter_context(_dial(name))
-        with lasts(least, most):
-            assert winerror(lambda: call(name)) == code
-        with lasts(0, GOODWILL):
-            assert npipe.list_pipes() == []
+        yield
 
 
 # ---- A server that cannot make segments
@@ -262,7 +283,7 @@ AIO_NO_MEMORY = """
 """
 WIN32_NO_MEMORY = """
     import resource, sys, npipe
-    from npipe.win32 import pywintypes, win32event, win32file, win32pipe
+    from npipe.win32 import completion, pywintypes, win32event, win32file, win32pipe
     handle = win32pipe.CreateNamedPipe(sys.argv[1], 3 | 0x40000000 * int(sys.argv[2]), 4 | 2, 255, 4096, 4096, 0, None)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -386,8 +407,8 @@ def test_a_time_out_beyond_all_clocks_is_for_ever(name: str, timeout: float) -> 
             assert server.recv(timeout=timeout) == b"x"
             npipe.wait(name, timeout=timeout)
         taking = Background(lambda: listener.accept(timeout))
-        npipe.connect(name, timeout=5).abort()
-        taking.result(5).abort()
+        with npipe.connect(name, timeout=5):  # accept passes over a client that has gone
+            taking.result(5).abort()
 
 
 @pytest.mark.parametrize("timeout", [1e30, 9.3e9, 2**63, 10**400, math.inf])

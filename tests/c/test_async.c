@@ -4,6 +4,7 @@
 #include "pipe/owner.h"
 #include "pipe/remembered.h"
 #include "pipe/sweep.h"
+#include "ring/back.h"
 
 static char root[64];
 
@@ -281,26 +282,77 @@ static void a_read_behind_one_that_puts_back_what_it_took_gets_it(void)
     end_both(&ends);
 }
 
+/* A read that was first in the queue leaves it, with something put back that is for the overlapped one behind it. */
+static void what_was_put_back_completes_the_read_whose_turn_it_is(void)
+{
+    for (int first = 0; first < 3; first++) {
+        struct ends ends = connect_ends("BACK", 10);
+        struct io one, behind;
+        struct np_recv recv = {0};
+        struct np_poll_read poll = {0};
+        const struct np_wait now = {.deadline = NP_TRY};
+        make_io(&one);
+        make_io(&behind);
+        if (first == 0)
+            CHECK_EQUAL(np_poll_read_begin(ends.server, &poll, NULL, 0), NP_OK);
+        else
+            CHECK_EQUAL(start_read(&one, ends.server, ends.files[0]), NP_IO_PENDING);
+        CHECK_EQUAL(start_read(&behind, ends.server, ends.files[0]), NP_IO_PENDING);
+        if (first == 0) {
+            pthread_mutex_lock(&ends.server->rx_lock);
+            CHECK(np_back_put(&ends.server->link->rx, "0123456789", 10));
+            pthread_mutex_unlock(&ends.server->rx_lock);
+            CHECK_EQUAL(np_poll_read_leave(ends.server, &poll, NULL), NP_OK);
+        } else if (first == 1) {
+            pthread_mutex_lock(&ends.server->rx_lock);
+            CHECK(np_back_put(&ends.server->link->rx, "0123456789", 10));
+            pthread_mutex_unlock(&ends.server->rx_lock);
+            CHECK(np_async_cancel(one.async));
+        } else {
+            uint32_t size;
+            CHECK(np_async_cancel(one.async));
+            CHECK(np_async_cancel(behind.async));
+            reap();
+            renew(&behind);
+            CHECK_EQUAL(np_put_back(ends.server, "0123456789", 10), NP_OK);
+            CHECK_EQUAL(np_put_back(ends.server, "0123456789", 10), NP_OK);
+            CHECK_EQUAL(np_recv_begin(ends.server, &recv, &size, &now), NP_OK); /* it has the turn */
+            CHECK_EQUAL(size, 10);
+            CHECK_EQUAL(start_read(&behind, ends.server, ends.files[0]), NP_IO_PENDING);
+            unsigned char message[10];
+            CHECK_EQUAL(np_recv_more(ends.server, &recv, message, size, &now), NP_OK);
+            CHECK_EQUAL(np_recv_end(ends.server, &recv, message, true), NP_OK);
+        }
+        CHECK_EQUAL(np_async_code(behind.async), NP_OK); /* without anybody who waits and looks */
+        CHECK_EQUAL(behind.async->count, 10);
+        CHECK(memcmp(behind.buffer, "0123456789", 10) == 0);
+        reap();
+        free_io(&one);
+        free_io(&behind);
+        end_both(&ends);
+    }
+}
+
 static void a_close_ends_what_is_pending_on_both_ends(void)
 {
     for (int i = 0; i < 50; i++) {
         struct ends ends = connect_ends("CLOSE", 10);
-        struct io mine, his, full;
+        struct io mine, theirs, full;
         make_io(&mine);
-        make_io(&his);
+        make_io(&theirs);
         make_io(&full);
         CHECK_EQUAL(start_read(&mine, ends.server, ends.files[0]), NP_IO_PENDING);
-        CHECK_EQUAL(start_read(&his, ends.client, ends.files[1]), NP_IO_PENDING);
+        CHECK_EQUAL(start_read(&theirs, ends.client, ends.files[1]), NP_IO_PENDING);
         pthread_t thread;
         CHECK_EQUAL(pthread_create(&thread, NULL, close_the_client, &ends), 0);
         CHECK_EQUAL(await(&mine, 5000), NP_OK);
         CHECK_EQUAL(np_async_code(mine.async), NP_BROKEN_PIPE);
-        CHECK_EQUAL(await(&his, 5000), NP_OK);
-        CHECK_EQUAL(np_async_code(his.async), NP_BROKEN_PIPE);
+        CHECK_EQUAL(await(&theirs, 5000), NP_OK);
+        CHECK_EQUAL(np_async_code(theirs.async), NP_BROKEN_PIPE);
         pthread_join(thread, NULL);
         reap();
         free_io(&mine);
-        free_io(&his);
+        free_io(&theirs);
         free_io(&full);
         end_both(&ends);
     }
@@ -436,6 +488,7 @@ int main(void)
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
     RUN(a_read_behind_one_that_puts_back_what_it_took_gets_it);
+    RUN(what_was_put_back_completes_the_read_whose_turn_it_is);
     RUN(a_close_ends_what_is_pending_on_both_ends);
     RUN(a_start_that_fails_tells_nothing);
     RUN(a_port_gives_each_packet_to_one_thread);

@@ -175,10 +175,10 @@ static void who_wakes_a_sleeper_hears_of_his_neighbours(void)
     struct pair pair;
     open_pair(&pair, NP_TYPE_MESSAGE, 100);
     _Atomic uint32_t *flags = &pair.server.link->sleep->flags;
-    atomic_fetch_or(flags, NPL_ARMED_READ | NPL_CROWDED);
+    atomic_fetch_or(flags, NPL_ARMED_READ | NPL_CONTENDED);
     int64_t before = np_now();
     CHECK_EQUAL(try_write(&pair.client, "x", 1), NP_OK);
-    CHECK(pair.client.link->rx.contended >= before + NP_CROWDED_NS);
+    CHECK(pair.client.link->rx.contended >= before + NP_CONTENDED_NS);
     CHECK_EQUAL(atomic_load(flags), 0);
     CHECK(np_link_drain_socket(pair.server.link));
     expect_read(&pair.server, 10, NP_OK, "x");

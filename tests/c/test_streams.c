@@ -284,6 +284,16 @@ static void whole_messages_begin_with_what_was_put_back(void)
     CHECK_EQUAL(np_put_back(&pair.server, data + 30, 10), NP_OK);
     CHECK_EQUAL(np_put_back(&pair.server, data + 15, 15), NP_OK);
     CHECK_EQUAL(np_put_back(&pair.server, data, 15), NP_OK);
+    uint32_t available, left;
+    CHECK_EQUAL(np_peek(&pair.server, buffer, 5, &count, &available, &left), NP_OK); /* as of the first message */
+    CHECK_EQUAL(count, 5);
+    CHECK_EQUAL(left, 10);
+    CHECK_EQUAL(available, 60);
+    CHECK_EQUAL(np_peek(&pair.server, buffer, 64, &count, &available, &left), NP_OK);
+    CHECK_EQUAL(count, 15);
+    CHECK_EQUAL(left, 0);
+    CHECK_EQUAL(available, 60);
+    compare(buffer, 0, 15);
     CHECK_EQUAL(np_recv_try(&pair.server, 100, &size), NP_WOULD_WAIT); /* the quick way leaves it to the other */
     CHECK_EQUAL(receive(&pair.server, buffer, 4), 15);
     compare(buffer, 0, 15);

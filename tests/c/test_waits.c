@@ -33,7 +33,7 @@ static void neighbours_are_believed_in_for_a_while(void)
 {
     forget();
     CHECK(!np_contended());
-    be_crowded(the_time);
+    be_contended(the_time);
     CHECK(np_contended());
     CHECK(believes_after(-1));
     CHECK(!believes_after(0));
@@ -43,7 +43,7 @@ static void neighbours_are_believed_in_for_a_while(void)
 static void after_an_idle_time_they_are_remembered_once(void)
 {
     forget();
-    be_crowded(the_time);
+    be_contended(the_time);
     CHECK(believes_after(2 * IDLE_NS));
     CHECK_EQUAL(contended.until, the_time + REMEMBERED_NS);
     /* One who waits now and then, and never for long, is not to believe in them for ever. */
@@ -54,20 +54,20 @@ static void after_an_idle_time_they_are_remembered_once(void)
 static void who_meets_them_again_at_once_keeps_still_for_longer(void)
 {
     forget();
-    be_crowded(the_time);
+    be_contended(the_time);
     for (int64_t span = FIRST_OFF_NS; span <= LONGEST_OFF_NS; span *= 4) {
         CHECK_EQUAL(contended.span, span);
         CHECK(!believes_after(0));
-        be_crowded(the_time += CALM_NS);
+        be_contended(the_time += CALM_NS);
     }
     CHECK_EQUAL(contended.span, LONGEST_OFF_NS);
     /* Having idled says nothing about them; having spun undisturbed does. */
     CHECK(believes_after(100 * CALM_NS));
     CHECK(!believes_after(0));
-    be_crowded(the_time += CALM_NS);
+    be_contended(the_time += CALM_NS);
     CHECK_EQUAL(contended.span, LONGEST_OFF_NS);
     CHECK(!believes_after(0));
-    be_crowded(the_time += CALM_NS + 1);
+    be_contended(the_time += CALM_NS + 1);
     CHECK_EQUAL(contended.span, FIRST_OFF_NS);
 }
 
@@ -76,7 +76,7 @@ static void what_happens_meanwhile_does_not_count(void)
     forget();
     last_look.known = true;
     last_look.spins_left = 100;
-    be_crowded(the_time);
+    be_contended(the_time);
     CHECK(np_contended());
     CHECK(!last_look.known);
     CHECK_EQUAL(last_look.spins_left, 0);

@@ -142,7 +142,7 @@ active proctype reader()
             if
             :: sleeping && position >= seen_threshold ->
                 if
-                :: seen_tail > position -> owes_wake = true /* an event loop's reader may tell him when it pauses */
+                :: seen_tail > position -> owes_wake = true /* an event loop's reader may tell it when it pauses */
                 :: wake_writer()
                 fi
             :: else

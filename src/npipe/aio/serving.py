@@ -73,7 +73,7 @@ class Server:
             except PipeClosedError:
                 return  # of the listener
             task = asyncio.create_task(self._serve(pipe), name=f"a client of {self.name}")
-            self._clients[task] = pipe
+            self._clients[task] = pipe  # an eager one has entered itself, and may be over; the callback comes later
             task.add_done_callback(self._client_left)
 
     def _client_left(self, task: asyncio.Task[None]) -> None:
@@ -82,8 +82,10 @@ class Server:
             pipe.abort()  # the task was cancelled before it had begun
 
     async def _serve(self, pipe: MessagePipe | StreamPipe) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._clients[task] = pipe  # here too: an eager task (3.12) calls the handler before create_task returns
         try:
-            await self._converse(pipe)
+            await self._converse(pipe, task)
         except PipeClosedError:
             await pipe.close()  # which is how every conversation ends
         except Exception:
@@ -92,8 +94,7 @@ class Server:
         finally:
             await pipe.close()
 
-    async def _converse(self, pipe: MessagePipe | StreamPipe) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+    async def _converse(self, pipe: MessagePipe | StreamPipe, task: asyncio.Task[None]) -> None:
         while not self._ending:
             request = await (pipe.recv() if isinstance(pipe, MessagePipe) else pipe.read(_READ_SIZE))
             self._answering.add(task)

@@ -6,7 +6,6 @@ A user with the number N is `S-1-22-1-N`, a group is `S-1-22-2-N`, as Samba has 
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,7 +24,6 @@ __all__ = [
     "LookupAccountName",
     "LookupAccountSid",
     "WellKnown",
-    "current_user",
     "group_sid",
     "parse_sid",
     "unix_id",
@@ -266,11 +264,6 @@ def user_sid(uid: int) -> SID:
 def group_sid(gid: int) -> SID:
     """Return the identifier of the group with this number."""
     return SID(_UNIX.to_bytes(6, "big"), (_GROUPS, gid))
-
-
-def current_user() -> SID:
-    """Return the identifier of the effective user."""
-    return user_sid(os.geteuid())
 
 
 def unix_id(sid: SID) -> tuple[int | None, int | None]:

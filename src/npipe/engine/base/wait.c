@@ -36,7 +36,7 @@ static struct {
     _Atomic bool remembered; /* once more, after that */
 } contended;
 
-static void be_crowded(int64_t now)
+static void be_contended(int64_t now)
 {
     int64_t until = atomic_load_explicit(&contended.until, memory_order_relaxed);
     int64_t span = atomic_load_explicit(&contended.span, memory_order_relaxed);
@@ -75,10 +75,10 @@ static bool was_preempted(void)
 }
 
 /* Whether neighbours are still assumed after they were last seen (until contended.until).
- *   - As long as waits follow each other: until that time is over.
- *   - If nothing has waited for a while when it ends: for one more span, once, since nothing was learnt meanwhile. In
- *     that span waits sleep; a thread that has slept is placed beside its peer by the scheduler, one that has spun is
- *     placed apart from it. */
+ *   - Until then they are.
+ *   - A wait that comes within IDLE_NS after it ends the assumption.
+ *   - A later one prolongs it by REMEMBERED_NS, once: nothing was learnt meanwhile. In that time waits sleep; a thread
+ *     that has slept is placed beside its peer by the scheduler, one that has spun is placed apart from it. */
 static bool still_contended(void)
 {
     if (!atomic_load_explicit(&contended.on, memory_order_relaxed))
@@ -109,7 +109,7 @@ static bool worth_it(struct np_spin *spin)
     if (np_contended())
         return false;
     if (last_look.spins_left-- == 0 && was_preempted()) {
-        be_crowded(np_now());
+        be_contended(np_now());
         return false;
     }
     uint32_t skip = atomic_load_explicit(&spin->skip, memory_order_relaxed);
@@ -161,7 +161,7 @@ static bool look_for(struct np_spin *spin, np_ready_fn ready, const void *what, 
         }
         now = np_now();
         if (now - last > LEAST_LOST_NS) {
-            be_crowded(now);
+            be_contended(now);
             return ready(what);
         }
         if (now >= end) {

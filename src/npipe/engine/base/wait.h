@@ -62,7 +62,7 @@ bool np_spin_behind(struct np_spin *spin, np_ready_fn ready, const void *what, i
 
 /* Whether neighbours want the processors, so that nobody in this process spins. */
 bool np_contended(void);
-#define NP_CROWDED_NS INT64_C(10000000) /* for how long one believes a peer who says so */
+#define NP_CONTENDED_NS INT64_C(10000000) /* for how long one believes a peer who says so */
 
 /* What short connections have learnt: a link of a few messages has no time to learn anything itself. Whether such a
  * spin pays depends on where the scheduler has put the two processes: on two processors it saves a wake, on one it

@@ -116,7 +116,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             link->rx.on_socket = true;
         np_unlock_moved(handle, &handle->rx_lock);
         uint32_t how = by_socket ? NPL_ARMED_READ : NPL_SLEEP_READ;
-        atomic_fetch_or_explicit(&link->sleep->flags, contended && np_contended() ? how | NPL_CROWDED : how,
+        atomic_fetch_or_explicit(&link->sleep->flags, contended && np_contended() ? how | NPL_CONTENDED : how,
                                  memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
@@ -166,9 +166,10 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
     return code;
 }
 
-static void end_pended_read(struct np_link *link, struct np_op *op)
+static void end_pended_read(struct np_handle *handle, struct np_link *link, struct np_op *op)
 {
     np_rx_leave(link, op);
+    np_drive_back(handle, link);
     np_link_unref(link);
 }
 
@@ -211,10 +212,7 @@ static uint32_t read_with(struct np_handle *handle, struct np_op *op, const stru
         code = np_read_end(op, message_mode, code); /* a byte-mode read returns what there is */
     if (!kept)
         code = np_link_violated(link); /* no memory to keep what was taken: the pipe cannot go on */
-    np_rx_leave(link, op);
-    if (np_rx_has_back(link) && np_in_use(handle, link))
-        np_drive_ahead(handle, link, NULL); /* an overlapped read has its turn, and nothing of the ring tells it */
-    np_link_unref(link);
+    end_pended_read(handle, link, op);
     return code;
 }
 
@@ -269,7 +267,8 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     struct read_awaited awaited = {0};
-    bool idle = link && np_link_quiet(link) && !link->rx.first && np_rx_settle(link) == NP_WOULD_WAIT &&
+    bool idle = link && np_link_quiet(link) && !link->rx.first && !np_rx_has_back(link) &&
+                np_rx_settle(link) == NP_WOULD_WAIT &&
                 atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
     *was_idle = idle;
     if (idle) {
@@ -323,7 +322,7 @@ void np_recv_leave(struct np_handle *handle)
 /* The end of a call that waited in vain: out of the queue, the lock released. */
 static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32_t code)
 {
-    end_pended_read(recv->link, &recv->op);
+    end_pended_read(handle, recv->link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);
     return code;
@@ -416,7 +415,7 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
         code = np_message_take(link, &recv->op, &recv->message);
     else
         code = np_message_leave(link, &recv->op, &recv->message, buffer);
-    end_pended_read(link, &recv->op);
+    end_pended_read(handle, link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);
     return code;

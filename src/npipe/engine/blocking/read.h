@@ -46,7 +46,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
 /* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn, begin again. */
 uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
                       const struct np_wait *wait);
-/* Consumes the message (`keep` false) or puts it back. */
+/* Consumes the message, or puts it back. */
 uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffer, bool consume);
 
 #endif

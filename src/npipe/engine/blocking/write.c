@@ -31,8 +31,10 @@ static bool write_ready(const void *what)
 #define ENTRY_NS 20
 static int64_t head_start(const struct np_link *link)
 {
-    uint64_t before_him = link->tx.entries - link->tx.taken;
-    return before_him < MANY_ENTRIES ? 0 : ENTRY_NS * (int64_t)(before_him < MOST_ENTRIES ? before_him : MOST_ENTRIES);
+    uint64_t before_reader = link->tx.entries - link->tx.taken;
+    return before_reader < MANY_ENTRIES
+               ? 0
+               : ENTRY_NS * (int64_t)(before_reader < MOST_ENTRIES ? before_reader : MOST_ENTRIES);
 }
 
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */

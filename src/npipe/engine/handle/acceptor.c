@@ -8,7 +8,6 @@
 #include "process/process.h"
 #include "handle/handle.h"
 
-/* Guards the list, and `listed` of who is in it. A leaf: no other np_acceptors_lock is taken while it is held. */
 pthread_mutex_t np_acceptors_lock = PTHREAD_MUTEX_INITIALIZER;
 struct np_acceptor *np_acceptors_waiting;
 

@@ -21,24 +21,27 @@ void np_acceptor_unlink(struct np_handle *handle); /* it will not tell anything 
 void np_acceptors_tell_closed(void);
 void np_acceptors_after_fork(void);
 
+/* Guards the list of those that wait for room, and `listed` of who is in it. A leaf: no other lock is taken while it is
+ * held. */
 extern pthread_mutex_t np_acceptors_lock;
-
 extern struct np_acceptor *np_acceptors_waiting;
 
 struct np_acceptor {
     int event;      /* -1 in a child: it was the parent's */
-    /* which tells when it has left the listening state; guarded by the process np_acceptors_lock */
+    /* which tells when it has left the listening state; guarded by the process lock */
     struct np_handle *handle;
     bool listed;              /* to be told when an instance is closed */
     struct np_acceptor *next;
     struct np_acceptor *next_of_all, *previous_of_all; /* with np_fds_hold */
 };
 
+/* All of the process, guarded by np_fds_hold. */
 extern struct np_acceptor *np_acceptors;
 
+/* Makes the event readable. */
 void np_acceptor_ring(const struct np_acceptor *acceptor);
 
-/* With the process np_acceptors_lock held. */
+/* With the process lock held. */
 void np_acceptor_forget_handle(struct np_acceptor *acceptor);
 
 #endif

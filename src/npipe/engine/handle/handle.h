@@ -60,8 +60,8 @@ struct np_handle {
     _Atomic uint32_t starts; /* operations that were pended, as far as it matters whether there were any */
     uint32_t starts_listed;  /* of these, when it was listed to be armed (overlapped/drive.c's lock guards it) */
     struct np_handle *next_to_arm;
-    uint32_t starts_tended; /* this one and the next are the native thread's own */
-    struct np_handle *next_tended;
+    uint32_t starts_driven; /* this one and the next are the native thread's own */
+    struct np_handle *next_woken;
 };
 /* Frees a closed handle as soon as all who hold it have freed it. */
 void np_free(struct np_handle *handle);

@@ -194,7 +194,7 @@ static uint32_t call_of(const struct np_thread *thread, struct np_handle **handl
     for (;;) {
         uint32_t call = atomic_load_explicit(&thread->call, memory_order_acquire);
         *handle = atomic_load_explicit(&thread->blocked, memory_order_acquire);
-        /* Acquires, with their pair in np_call_begin: if the handle is a later call's, the number has moved. */
+        /* Acquires, with their twin in np_call_begin: if the handle is a later call's, the number has moved. */
         if (atomic_load_explicit(&thread->call, memory_order_acquire) == call)
             return call % 2 ? call : 0;
     }

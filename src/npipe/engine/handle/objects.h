@@ -158,8 +158,10 @@ extern _Thread_local struct np_thread *np_thread_of_caller;
 /* All that live, guarded by the lock. */
 extern struct np_thread *np_threads;
 
+/* With the lock: queues the routine to the thread, and wakes it. */
 void np_apc_append(struct np_thread *thread, struct np_apc *apc);
 
+/* With the lock: queues the packet to the port, and wakes one that waits for it. */
 void np_packet_append(struct np_object *port, struct np_packet *packet);
 
 #endif

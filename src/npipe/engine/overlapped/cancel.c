@@ -52,6 +52,7 @@ static bool cancel_read(struct np_async *async)
             np_async_complete(async, NP_OPERATION_ABORTED, 0);
         else
             np_async_complete(async, np_link_violated(link), 0);
+        np_drive_back(handle, link);
     }
     np_unlock_moved(handle, &handle->rx_lock);
     return pending;
@@ -152,7 +153,8 @@ void np_async_cancel_thread(struct np_thread *thread)
     }
 }
 
-__attribute__((constructor)) static void hear_of_threads_that_end(void)
+/* 101: before the constructors of the program, which may use pipes. */
+__attribute__((constructor(101))) static void hear_of_threads_that_end(void)
 {
     np_thread_ending = np_async_cancel_thread;
 }

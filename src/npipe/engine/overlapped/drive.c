@@ -375,18 +375,18 @@ void np_async_arm_listed(void)
     while (list) {
         struct np_handle *handle = list;
         list = handle->next_to_arm;
-        handle->starts_tended = handle->starts_listed; /* while the lock is held: it may be listed again meanwhile */
-        handle->next_tended = batch;
+        handle->starts_driven = handle->starts_listed; /* while the lock is held: it may be listed again meanwhile */
+        handle->next_woken = batch;
         batch = handle;
     }
     pthread_mutex_unlock(&arm_lock);
     while (batch) {
         struct np_handle *handle = batch;
-        batch = handle->next_tended;
+        batch = handle->next_woken;
         np_async_drive(handle);
         /* While operations are started all the time, those who start them look at them too, unless one of them
          * sleeps. */
-        if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_tended || awaited(handle))
+        if (atomic_load_explicit(&handle->starts, memory_order_relaxed) == handle->starts_driven || awaited(handle))
             arm_now(handle);
         else
             list_to_arm(handle);

@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <pthread.h>
 
+#include "ring/rx.h"
 #include "handle/handle.h"
+#include "handle/step.h"
 #include "overlapped/operation.h"
 
 struct np_link;
@@ -25,7 +27,7 @@ static inline void np_unlock_moved(struct np_handle *handle, pthread_mutex_t *lo
     if (pair)
         np_async_drive_pair(pair);
 }
-/* Note what has to move before the pended reads (rx_lock held), writes (tx_lock held) can go on; whether it has. */
+/* Note what has to move before the pended reads (rx_lock held), writes (tx_lock held) can go on. */
 void np_async_note_reads(struct np_link *link);
 void np_async_note_writes(struct np_link *link);
 /* In a forked child nothing is armed. */
@@ -64,6 +66,14 @@ static inline void np_drive_ahead(struct np_handle *handle, struct np_link *link
 {
     if (link->rx.first && link->rx.first != op && link->rx.first->completed)
         np_async_drive_reads(handle, link);
+}
+
+/* A read has left the queue: overlapped ones have their turn, and nothing of the ring tells them of what was put
+ * back. */
+static inline void np_drive_back(struct np_handle *handle, struct np_link *link)
+{
+    if (np_rx_has_back(link) && np_in_use(handle, link))
+        np_drive_ahead(handle, link, NULL);
 }
 
 #endif

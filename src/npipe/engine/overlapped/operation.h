@@ -91,6 +91,7 @@ static inline struct np_async *np_async_of(struct np_op *op)
 }
 /* op->completed of a pended operation. */
 void np_async_completed(struct np_op *op);
+/* Whether what it waits for has moved since it was noted. */
 bool np_async_has_moved(const struct np_async *async);
 /* The instance has left the listening state (process lock held). */
 void np_async_end_connects(struct np_handle *handle);
@@ -130,24 +131,27 @@ static inline bool np_snapshot_moved(const struct np_snapshot *snapshot)
 
 /* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */
 uint32_t np_async_add_handle(const struct np_async *async, struct np_handle **handles, uint32_t count);
-/* The same as the next three for what is pended on a link of this process; takes the objects' lock. */
+/* Handles (at most `most`, each held) whose operations on a link of this process may go on; takes the objects' lock. */
 uint32_t np_async_moved_pair(uint64_t token, struct np_handle **handles, uint32_t most);
 void np_async_add_connect(struct np_async *async);
 bool np_async_cancel_connect(struct np_async *async);
 /* Event, port or routine of a completed operation. */
 void np_tell(struct np_async *async);
 
+/* One pending write more or less on its handle. */
 void np_async_count_write(struct np_async *async, int change);
 
 /* It is under way from now on, with a reference of its own until it is told. */
 void np_async_enlist(struct np_async *async, struct np_link *link);
 
+/* With the objects' lock: out of all lists. */
 void np_async_delist(struct np_async *async);
 
 /* With the objects' lock: the result, and its telling. Whether somebody else takes the operation on from there, with a
  * reference: the thread that its routine is queued to, the port. */
 bool np_async_tell(struct np_async *async, uint32_t code, uint32_t count);
 
+/* What has to move, as it is now; the caller holds the handle and the link. */
 struct np_snapshot np_snapshot_of(const struct np_async *async);
 
 #endif

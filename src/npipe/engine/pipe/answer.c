@@ -23,7 +23,7 @@ uint32_t np_answer_code(ssize_t got, const struct npw_answer *answer, char *why)
     }
     if (got <= 0)
         return NP_RETRY;
-    /* The engine's own words are not its to say: they would be taken for ours. */
+    /* An owner must not say the engine's own words: they would be taken for this process's. */
     if (got != (ssize_t)sizeof *answer || answer->magic != NPW_MAGIC || answer->code == NP_WOULD_WAIT ||
         answer->code == NP_INTERRUPTED) {
         np_say(why, "the server's answer makes no sense");

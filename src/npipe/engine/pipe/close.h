@@ -21,17 +21,22 @@ void np_let_go(struct np_handle *handle);
  * in the page is free. Needs neither the folder's lock nor ours. */
 void np_pipe_vacate(struct np_pipe *pipe);
 
+/* Closes its descriptors, unless they are the parent's, and frees it. */
 void np_pipe_free(struct np_pipe *pipe);
 
+/* NULL: so many processes own instances already. With the folder's lock. */
 struct npf_slot *np_slot_find_free(struct npf_page *page);
 
+/* Gives a reference back. Without the process lock. */
 void np_pipe_put(struct np_pipe *pipe);
 
-/* The rest of it, with the folder's lock. */
+/* The rest of it, with the folder's lock, which is let go. */
 void np_pipe_end_locked(struct np_pipe *pipe);
 
+/* Takes it out of the process's list. With the process lock held. */
 void np_handle_unregister(struct np_handle *handle);
 
+/* Takes its link away and ends it: closed, or with `discard` as lost. With the process lock held. */
 void np_handle_end_link(struct np_handle *handle, bool discard);
 
 #endif

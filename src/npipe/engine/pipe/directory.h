@@ -1,4 +1,10 @@
-/* The folder of a pipe's name: its lock, its page of attributes, the sockets of its owners. */
+/* The folder of a pipe below the root: who owns instances of it, and under which terms.
+ *
+ *   ROOT/FOLDER/pipe     the page: attributes, and a slot for each owning process (mode 0600)
+ *   ROOT/FOLDER/lock     flock: creation and removal are atomic among owners
+ *   ROOT/FOLDER/s<id>    the listening socket of one owner
+ *
+ * Whoever is dead refuses connections; the next one to come by takes away what it left. */
 #ifndef NPIPE_PIPE_DIRECTORY_H
 #define NPIPE_PIPE_DIRECTORY_H
 
@@ -70,9 +76,9 @@ uint32_t np_lock_pause(struct np_lock_wait *state, const struct np_wait *wait, c
 void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 /* With the lock: removes the folder if nobody is in it. Whether it has gone. */
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
-/* With the lock or without: an owner's slot is free, if it is still its. */
+/* With the lock or without: the slot is free, if it is still that owner's. */
 void np_slot_leave(struct npf_slot *slot, uint64_t id);
-/* For whoever found only dead owners: takes away what they left, if it is its to do so. False: somebody else has the
+/* For whoever found only dead owners: takes away what they left, if this user may. False: somebody else has the
  * lock. `dying`: gives those who are just dying the time to be dead. */
 bool np_folder_sweep(const char *root, const char *name, bool dying);
 

@@ -60,10 +60,12 @@ void np_tell_closed(void);
 void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
+/* Listening instances, the longest-listening first. With the process lock held. */
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_put_back(struct np_pipe *pipe, struct np_handle *handle); /* as the longest-listening */
 void np_listening_remove(struct np_pipe *pipe, struct np_handle *handle);
 
+/* The pipe of that name of which this process owns instances, or NULL. With the process lock held. */
 struct np_pipe *np_pipe_find(const struct np_where *where);
 
 #endif

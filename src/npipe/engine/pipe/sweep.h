@@ -33,10 +33,10 @@ void np_sweep_free(struct np_sweep *sweep);
  * process may be the last one that knows. */
 void np_sweeps_do(struct np_sweep *sweeps);
 
-/* The peer's socket hung up. */
+/* The peer's socket hung up: if it was a server that died, its folder is planned. With the process lock held. */
 void np_sweep_link_gone(struct np_link *link, uint64_t watch, struct np_sweep **sweeps);
 
-/* A thread has found a server dead that was not watched. */
+/* A thread has found a server dead that was not watched. With the process lock held. */
 void np_sweep_unwatched(struct np_sweep **sweeps);
 
 #endif

@@ -265,6 +265,7 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
         }
     }
     np_rx_leave(link, op);
+    np_drive_back(handle, link);
     pthread_mutex_unlock(&handle->rx_lock);
     np_link_unref(link);
     return code;

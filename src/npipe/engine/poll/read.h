@@ -1,4 +1,7 @@
-/* Reading in an event loop or a selector, in steps that never wait. */
+/* Reading in an event loop or a selector, in steps that never wait.
+ *
+ * The socket of the link is the wake descriptor: a step that finds nothing asks the peer for a byte. One thread of this
+ * process at a time uses a handle in this way (this header and poll/write.h), and no thread waits on it otherwise. */
 #ifndef NPIPE_POLL_READ_H
 #define NPIPE_POLL_READ_H
 

@@ -130,6 +130,8 @@ uint32_t np_process_start(void)
 {
     if (!np_settle_identity())
         return NP_PRIVILEGE_NOT_HELD;
+    if (!np_process.native_thread)
+        return NP_INVALID_FUNCTION; /* the service was not linked in (meson.build: link_whole) */
     uint32_t code = NP_OK;
     pthread_mutex_lock(&np_process.lock);
     if (np_process.running)

@@ -65,8 +65,10 @@ void np_alarm(int64_t due);
 /* Makes the native thread look at its timers again. */
 void np_native_thread_wake(void);
 
+/* NULL: it was removed after its event was fetched. With the process lock held. */
 struct np_watch *np_watch_find(uint64_t name);
 
+/* The native thread has been woken by the alarm, which is not set any more. */
 void np_alarm_has_rung(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* What byte-mode reads took and could not deliver: the next reads get it, before the head entry. It counts as consumed.
- * A list, the next to be read first, of pieces as long as the reads were that took them: an empty one is an empty
- * message (an end, for streams). Guarded by the handle's rx_lock. */
+ * A list, the next to be read first, of pieces as they were put back: an empty one is an empty message (an end, for
+ * streams). Guarded by the handle's rx_lock. */
 #ifndef NPIPE_BACK_H
 #define NPIPE_BACK_H
 

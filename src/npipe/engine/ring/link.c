@@ -320,10 +320,10 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
 {
     struct npl_sleep *peer = link->peer_sleep;
     /* Taking the bits away says that this wake is on its way, so that the next write need not do it again. */
-    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(kinds | NPL_CROWDED), memory_order_acq_rel) &
-                     (kinds | NPL_CROWDED);
-    if (flags & NPL_CROWDED)
-        atomic_store_explicit(&link->rx.contended, np_now() + NP_CROWDED_NS, memory_order_relaxed);
+    uint32_t flags = atomic_fetch_and_explicit(&peer->flags, ~(kinds | NPL_CONTENDED), memory_order_acq_rel) &
+                     (kinds | NPL_CONTENDED);
+    if (flags & NPL_CONTENDED)
+        atomic_store_explicit(&link->rx.contended, np_now() + NP_CONTENDED_NS, memory_order_relaxed);
     if (flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE)) {
         atomic_fetch_add_explicit(&peer->seq, 1, memory_order_release);
         np_futex_wake(&peer->seq, flags & (NPL_SLEEP_READ | NPL_SLEEP_WRITE));

@@ -819,10 +819,17 @@ uint32_t np_rx_peek(struct np_link *link, void *buffer, uint32_t size, uint32_t 
     if (!np_rx_has_back(link))
         return peek_ring(link, buffer, size, available, left);
     uint64_t more;
-    uint32_t back = np_back_peek(rx, buffer, size, &more);
-    uint32_t count = peek_ring(link, back < size ? (uint8_t *)buffer + back : buffer, size - back, available, left);
+    uint32_t back = np_back_peek(rx, buffer, size, &more), count = 0;
+    if (link->type ==
+        NP_TYPE_MESSAGE) { /* data and rest are of the first message only (SEMANTICS 7): here the first piece */
+        peek_ring(link, NULL, 0, available, left);
+        back = smaller(size, np_back_rest(rx));
+        *left = np_back_rest(rx) - back;
+    } else {
+        count = peek_ring(link, back < size ? (uint8_t *)buffer + back : buffer, size - back, available, left);
+        *left -= back; /* as Windows has it (SEMANTICS 7) */
+    }
     *available = smaller(UINT32_MAX, *available + more);
-    *left -= link->type == NP_TYPE_MESSAGE ? 0 : back; /* as Windows has it (SEMANTICS 7) */
     return back + count;
 }
 

@@ -24,7 +24,7 @@ uint32_t np_rx_available(const struct np_rx *rx);
  *   NP_WOULD_WAIT  nothing is there, or the rest is still to come. With `try_only` nothing was consumed, and `op` may
  *                  be dropped. Else a byte-mode read may have taken a part (np_op_has_taken) and a message-mode read
  *                  may have copied one; the same `op` goes on with it, and whoever ends it first delivers it or puts
- *                  it back (np_rx_give_back, np_back_put).
+ *                  it back (np_rx_give_back here, np_back_put in ring/back.h).
  *   other          nothing was consumed. */
 uint32_t np_rx_read(struct np_link *link, struct np_op *op, bool message_mode, bool try_only);
 /* Puts what a message-mode read under way has copied back, so that nothing is consumed. False: no memory. */

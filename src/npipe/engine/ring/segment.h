@@ -48,7 +48,7 @@ enum npl_sleep_flags {
     NPL_ARMED_READ = 4,  /* send one byte through the socket when something is written */
     NPL_ARMED_WRITE = 8, /* the same when a threshold is reached */
     NPL_POSTED = 16,     /* reads have been advertised: look into the posts (stays set) */
-    NPL_CROWDED = 32,    /* with NPL_ARMED_READ: others want the processors, so better sleep too than spin */
+    NPL_CONTENDED = 32,    /* with NPL_ARMED_READ: others want the processors, so better sleep too than spin */
 };
 
 /* State of a deferred entry; a slot's word is (sequence number << 3) | state. */

@@ -1,4 +1,10 @@
-/* Segments that both sides have let go of, kept for the next connection of the same two. */
+/* Segments kept for the next connection of the same client and the same server.
+ *
+ * To make a segment, map it twice, touch its pages and take it all down again costs more than the rest of a short
+ * connection. A client that opens the same pipe again and again therefore says so, both sides keep the mapping when
+ * they let go of a link, and the client offers it by its token with its next open. A segment never goes to another
+ * client (SECURITY.md): the server gives a token's segment only to the process and user that had it, and sets its
+ * header anew before. */
 #ifndef NPIPE_RING_SEGMENT_CACHE_H
 #define NPIPE_RING_SEGMENT_CACHE_H
 
@@ -8,8 +14,6 @@
 
 #include "ring/segment.h"
 
-/* A segment that a client and a server had between them, and have both let go of. The client may use it again for
- * its next connection to that server, and nobody else may: it could see what is left in it. */
 struct np_kept {
     struct npl_segment *segment;
     uint64_t size, token;

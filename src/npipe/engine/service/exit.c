@@ -51,7 +51,8 @@ static void remove_pipes_at_exit(void)
 }
 
 /* From the start: whoever makes pipes is to leave nothing behind. */
-__attribute__((constructor)) static void install_hook(void)
+/* 101: before the constructors of the program, which may use pipes. */
+__attribute__((constructor(101))) static void install_hook(void)
 {
     atexit(remove_pipes_at_exit);
 }

@@ -94,7 +94,8 @@ static void after_fork_in_child(void)
 }
 
 /* From the start: also a process that only asks for pipes has descriptors and locks in its hands. */
-__attribute__((constructor)) static void install_hooks(void)
+/* 101: before the constructors of the program, which may use pipes. */
+__attribute__((constructor(101))) static void install_hooks(void)
 {
     np_process.pid = (uint32_t)getpid();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -163,7 +163,8 @@ static void *native_thread(void *unused)
     return NULL;
 }
 
-__attribute__((constructor)) static void be_the_service(void)
+/* 101: before the constructors of the program, which may use pipes. */
+__attribute__((constructor(101))) static void be_the_service(void)
 {
     np_process.native_thread = native_thread;
 }
