@@ -365,7 +365,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not size:
             return None
-        view = self._room(size)
+        view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
         try:
             code, count = self._read(view, 0.0)
         except PipeTimeoutError:
