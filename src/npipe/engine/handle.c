@@ -9,6 +9,7 @@
 
 #include "async.h"
 #include "back.h"
+#include "io.h"
 #include "registry.h"
 #include "rx.h"
 #include "tx.h"
@@ -75,12 +76,15 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     np_link_unref(link);
 }
 
+/* By edges: a byte that is for somebody else (np_async_tend) stays where it is, and is told of once. */
+#define WATCH_BYTES (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
 /* With the process lock held. */
 static bool watch_link(struct np_link *link)
 {
     if (!(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED))
         return true;
-    link->watch = np_watch_add(link->socket, link->events ? EPOLLIN | EPOLLRDHUP : EPOLLRDHUP, NP_WATCH_LINK, link);
+    link->watch = np_watch_add(link->socket, link->events ? WATCH_BYTES : EPOLLRDHUP, NP_WATCH_LINK, link);
     if (link->watch)
         atomic_fetch_and_explicit(&link->alert, ~(uint32_t)NP_ALERT_UNWATCHED, memory_order_acq_rel);
     return link->watch != 0;
@@ -115,7 +119,7 @@ void np_handle_watch_events(struct np_handle *handle)
     if (link && !link->events) {
         link->events = true;
         if (link->watch)
-            np_watch_change(link->watch, link->socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LINK, link);
+            np_watch_change(link->watch, link->socket, WATCH_BYTES, NP_WATCH_LINK, link);
         else
             watch_link(link);
     }
@@ -348,13 +352,14 @@ uint32_t np_poll_socket(struct np_handle *handle, int *socket)
     np_handle_watch_current(handle);
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = handle->link ? NP_OK : np_is_closed(handle) ? NP_INVALID_HANDLE : NP_PIPE_NOT_CONNECTED;
-    if (handle->link)
+    if (handle->link) {
         *socket = handle->link->socket;
+        handle->link->rx.polled = true; /* its bytes are the caller's from now on */
+        atomic_store_explicit(&handle->link->rx.by_socket, 0, memory_order_relaxed);
+    }
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
-
-#define MOST_DRAINED 16 /* more than one who keeps to the rules leaves there */
 
 uint32_t np_arm_read(struct np_handle *handle)
 {
@@ -365,8 +370,9 @@ uint32_t np_arm_read(struct np_handle *handle)
         link->rx.polled = true;
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
         /* Drain first: a byte that is still in flight is then only a wake too many. */
-        for (int i = 0; i < MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
+        for (int i = 0; i < NP_MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
             continue;
+        np_move_detached(handle, link);
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);

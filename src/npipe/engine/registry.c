@@ -354,8 +354,6 @@ static void link_event(struct np_link *link, uint64_t watch, uint32_t events, st
     bool gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (gone || events & EPOLLIN)
         tend_later(link, tend);
-    if (link->events && events & EPOLLIN)
-        np_link_drain_socket(link);
     /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
     if (gone)
         link_gone(link, watch, sweeps);
