@@ -234,6 +234,51 @@ static void a_selector_takes_no_byte_from_a_reader(void)
     told = 0;
 }
 
+struct write {
+    struct np_handle *handle;
+    uint32_t size;
+    int64_t deadline;
+    uint32_t code;
+};
+
+static void *write_until(void *argument)
+{
+    struct write *write = argument;
+    unsigned char data[4096] = {0};
+    uint32_t count;
+    const struct np_wait wait = {.deadline = write->deadline};
+    write->code = np_write(write->handle, data, write->size, &count, &wait);
+    return NULL;
+}
+
+/* Two writers wait for a reader. The first, with more to write, gives up: the other one is told when its own bytes are
+ * read, though those are fewer than it waited for when it fell asleep. */
+static void a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes(void)
+{
+    for (int i = 0; i < 20; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 0);
+        struct write first = {&pair.client, 2000, np_now() + 30000000, 0}, second = {&pair.client, 1000, NP_FOREVER, 0};
+        pthread_t threads[2];
+        CHECK(pthread_create(&threads[0], NULL, write_until, &first) == 0);
+        while (atomic_load(&pair.client.link->tx.shared->producer.announced) != 2000)
+            sched_yield();
+        CHECK(pthread_create(&threads[1], NULL, write_until, &second) == 0);
+        CHECK(pthread_join(threads[0], NULL) == 0);
+        CHECK_EQUAL(first.code, NP_SEM_TIMEOUT);
+        while (atomic_load(&pair.client.link->tx.shared->producer.announced) != 1000 ||
+               !(atomic_load(&pair.client.link->sleep->flags) & NPL_SLEEP_WRITE))
+            sched_yield();
+        unsigned char buffer[4096];
+        uint32_t count;
+        CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &for_ever), NP_OK);
+        CHECK_EQUAL(count, 1000);
+        CHECK(pthread_join(threads[1], NULL) == 0);
+        CHECK_EQUAL(second.code, NP_OK);
+        close_pair(&pair);
+    }
+}
+
 /* ---- Several threads at each end, in whatever calls there are */
 
 static _Atomic long sent_bytes, received_bytes;
@@ -319,6 +364,7 @@ int main(void)
     RUN(beside_busy_neighbours_it_is_the_same);
     RUN(who_wakes_a_sleeper_hears_of_his_neighbours);
     RUN(a_selector_takes_no_byte_from_a_reader);
+    RUN(a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

@@ -38,6 +38,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
     bint np_poll_has_come(np_handle *)
     bint np_poll_spin(np_handle *, int64_t)
+    uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)
     uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
     uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
@@ -340,17 +341,12 @@ cdef class PolledHandle(Handle):
     cdef int64_t write_now(self, data) except -2:
         """How many bytes were written at once: -1 when it has to wait, as it has behind what is pending; fewer than there are when
         PIPE_NOWAIT is set (SEMANTICS §6.2)."""
-        cdef np_wait wait
         cdef uint32_t count, code
         if self.turns <= 0 or self.handle == NULL or not PyBytes_CheckExact(data):
             return -1
-        wait.deadline = NP_TRY
-        wait.interrupted = NULL
-        wait.context = NULL
-        wait.cancel = NULL
         if PyBytes_GET_SIZE(data) > <Py_ssize_t>LARGEST:
             return -1
-        code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
+        code = np_poll_write_now(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count)
         if code != NP_OK:
             return -1
         self.turns -= 1 + <int>(PyBytes_GET_SIZE(data) >> WEIGHT_SHIFT)

@@ -124,8 +124,11 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
             code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
     }
     pthread_mutex_lock(&handle->rx_lock);
-    if (by_socket)
+    if (by_socket) {
         link->rx.on_socket = false;
+        if (np_in_use(handle, link) && !np_forked(link))
+            np_move_detached(handle, link);
+    }
     return code;
 }
 

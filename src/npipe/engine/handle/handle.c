@@ -31,12 +31,15 @@ void np_handle_register(struct np_handle *handle)
     np_process.handles = handle;
 }
 
+/* By edges: a byte that is for somebody else (np_async_woken) stays where it is, and is told of once. */
+#define WATCH_BYTES (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
 /* With the process lock held. */
 static bool watch_link(struct np_link *link)
 {
     if (!(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED))
         return true;
-    link->watch = np_watch_add(link->socket, link->events ? EPOLLIN | EPOLLRDHUP : EPOLLRDHUP, NP_WATCH_LINK, link);
+    link->watch = np_watch_add(link->socket, link->events ? WATCH_BYTES : EPOLLRDHUP, NP_WATCH_LINK, link);
     if (link->watch)
         atomic_fetch_and_explicit(&link->alert, ~(uint32_t)NP_ALERT_UNWATCHED, memory_order_acq_rel);
     return link->watch != 0;
@@ -71,7 +74,7 @@ void np_handle_watch_events(struct np_handle *handle)
     if (link && !link->events) {
         link->events = true;
         if (link->watch)
-            np_watch_change(link->watch, link->socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LINK, link);
+            np_watch_change(link->watch, link->socket, WATCH_BYTES, NP_WATCH_LINK, link);
         else
             watch_link(link);
     }

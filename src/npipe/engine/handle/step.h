@@ -31,6 +31,10 @@ uint32_t np_write_condition(struct np_link *link, bool pending);
  * after all. */
 uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_op *op);
 
+/* With rx_lock held, by whoever has taken bytes out of the socket: one of them may have told of room for writes that
+ * nobody waits for (np_tx_detach). */
+void np_move_detached(struct np_handle *handle, struct np_link *link);
+
 /* A signal's handler may have forked, and this be the child: it has no segment to look at. */
 static inline bool np_forked(const struct np_link *link)
 {

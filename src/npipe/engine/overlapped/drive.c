@@ -351,8 +351,21 @@ static bool awaited(const struct np_handle *handle)
     return found;
 }
 
+/* Takes the bytes that have woken the native thread, unless somebody else waits for bytes of that socket: they are not
+ * told apart. */
+static void take_bytes(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    if (link && !link->rx.polled && !link->rx.on_socket)
+        for (int i = 0; i < NP_MOST_DRAINED && np_link_drain_socket(link); i++)
+            continue;
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
 void np_async_woken(struct np_handle *handle)
 {
+    take_bytes(handle);
     np_async_drive(handle);
     /* Two that exchange messages without sleeping would pay a system call and a wake for each of them, were this armed
      * again at once. */

@@ -23,13 +23,14 @@ uint32_t np_poll_socket(struct np_handle *handle, int *socket)
     np_handle_watch_current(handle);
     pthread_mutex_lock(&handle->rx_lock);
     uint32_t code = handle->link ? NP_OK : np_is_closed(handle) ? NP_INVALID_HANDLE : NP_PIPE_NOT_CONNECTED;
-    if (handle->link)
+    if (handle->link) {
         *socket = handle->link->socket;
+        handle->link->rx.polled = true; /* its bytes are the caller's from now on */
+        atomic_store_explicit(&handle->link->rx.by_socket, 0, memory_order_relaxed);
+    }
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
-
-#define MOST_DRAINED 16 /* more than one who keeps to the rules leaves there */
 
 uint32_t np_arm_read(struct np_handle *handle)
 {
@@ -40,8 +41,9 @@ uint32_t np_arm_read(struct np_handle *handle)
         link->rx.polled = true;
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
         /* Drain first: a byte that is still in flight is then only a wake too many. */
-        for (int i = 0; i < MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
+        for (int i = 0; i < NP_MOST_DRAINED && !link->rx.on_socket && np_link_drain_socket(link); i++)
             continue;
+        np_move_detached(handle, link);
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
         /* Full fence, with its twin in the writer's publish: either it sees us armed, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);

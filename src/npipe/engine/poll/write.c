@@ -9,8 +9,27 @@
 #include "ring/tx.h"
 #include "handle/handle.h"
 #include "handle/step.h"
+#include "overlapped/drive.h"
 #include "overlapped/start.h"
 #include "poll/read.h"
+
+uint32_t np_poll_write_now(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count)
+{
+    *count = 0;
+    if (!(handle->access & NP_WRITE))
+        return NP_ACCESS_DENIED;
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    uint32_t code = link ? np_write_condition(link, false) : np_code_without_link(handle);
+    if (code == NP_OK && (size || link->type == NP_TYPE_MESSAGE)) { /* SEMANTICS 5.2 */
+        if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
+            code = np_tx_nowait(link, data, size, count);
+        else if ((code = np_tx_try(link, data, size)) == NP_OK)
+            *count = size;
+    }
+    np_unlock_moved(handle, &handle->tx_lock);
+    return code;
+}
 
 uint32_t np_poll_write_begin(struct np_handle *handle, struct np_poll_write *write, const void *data, uint32_t size)
 {

@@ -49,7 +49,7 @@ struct np_rx {
     uint64_t trim;   /* deferred entries that end beyond this were not written yet */
     struct np_op *first, *last; /* pending reads, in order */
     uint32_t posted, finished;  /* as announced */
-    bool polled;    /* somebody else's selector waits for the socket */
+    bool polled;    /* a selector or an event loop waits for the socket: its bytes are for that */
     bool on_socket; /* a read sleeps on it: what comes through it is for that read */
     /* this reader says when it pauses (np_rx_pause), so that a wake of the writer may wait for that */
     bool may_defer_wake;
@@ -174,6 +174,7 @@ void np_link_wake_own(struct np_link *link);
 void np_link_wake_peer(struct np_link *link);
 /* Takes the bytes that woke this end out of its socket. Whether there were any. */
 bool np_link_drain_socket(struct np_link *link);
+#define NP_MOST_DRAINED 16 /* of them at a time: more than one who keeps to the rules leaves there */
 /* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who
  * wait for the socket. */
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up);

@@ -546,6 +546,25 @@ static void rewind_withdrawn(struct np_link *link)
     }
 }
 
+/* Something was taken back, so what others wait for comes sooner: whoever sleeps for it does so with thresholds that may
+ * never be reached. What the reader has done before it could see the new ones, the pump finds. */
+static uint32_t renew_thresholds(struct np_link *link)
+{
+    if (link->tx.flushes && link->tx.sleepers)
+        np_link_wake_own(link); /* a flush that has waited for nothing else is over */
+    for (;;) {
+        uint32_t code = np_tx_pump(link);
+        if (code != NP_OK || (!link->tx.first && !link->tx.flushes))
+            return code;
+        np_tx_set_thresholds(link);
+        /* Full fence, with its twin in the reader's commit: either it sees the thresholds, or we see what it has
+         * taken. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!np_tx_moved(link))
+            return NP_OK;
+    }
+}
+
 uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
 {
     struct np_tx *tx = &link->tx;
@@ -560,7 +579,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         dequeue(tx, op);
         count_rewind(tx); /* a reader that is about to sleep until this comes looks once more, */
         np_link_wake_peer(link); /* and one that sleeps, too */
-        return NP_OK;
+        return renew_thresholds(link);
     }
     if (!op->deferred)
         return NP_NO_DATA; /* a plain entry is complete once it is in the ring: the next pump says so */
@@ -619,7 +638,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     }
     dequeue(tx, op);
     np_link_wake_peer(link); /* a reader may wait for the rest of it */
-    return np_tx_pump(link); /* what was behind it has room now */
+    return renew_thresholds(link); /* what was behind it has room now */
 }
 
 void np_tx_forget(struct np_link *link, struct np_op *op)

@@ -74,8 +74,6 @@ static void link_event(struct np_link *link, uint64_t watch, uint32_t events, st
     bool gone = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (gone || events & EPOLLIN)
         drive_later(link, woken);
-    if (link->events && events & EPOLLIN)
-        np_link_drain_socket(link);
     /* A visitor's event may be handled when its socket is a link's already: then it is a byte, not the end. */
     if (gone)
         np_sweep_link_gone(link, watch, sweeps);
