@@ -537,6 +537,8 @@ static void rewind_withdrawn(struct np_link *link)
  * reached. What the reader has done before it could see the new ones, the pump finds. */
 static uint32_t renew_thresholds(struct np_link *link)
 {
+    if (link->tx.flushes && link->tx.sleepers)
+        np_link_wake_own(link); /* a flush that has waited for nothing else is over */
     for (;;) {
         uint32_t code = np_tx_pump(link);
         if (code != NP_OK || (!link->tx.first && !link->tx.flushes))
