@@ -13,8 +13,8 @@ import pytest
 
 import npipe
 from npipe.names import parse_name
-from npipe.options import ACCESS_READ, ACCESS_WRITE
-from npipe.transports import CreateOptions, default
+from npipe.options import ACCESS_READ, ACCESS_WRITE, CreateOptions
+from npipe.transports import default
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ BOTH = ACCESS_READ | ACCESS_WRITE
 def transport(request: pytest.FixtureRequest) -> Transport:
     """The transports that this machine has; the name says which."""
     found = default()
-    assert type(found).__module__ == f"npipe.transports.{request.param}"
+    assert type(found).__module__.startswith(f"npipe.transports.{request.param}.")
     return found
 
 

@@ -18,7 +18,7 @@ import win32security
 import npipe
 from npipe.options import Security, parse_security
 from npipe.transports import native
-from npipe.transports.native_access import security_attributes, security_text
+from npipe.transports.native.access import security_attributes, security_text
 
 CONNECT_BOTH = 0x12019B  # read and write, without the right to create instances
 CREATE = 0x4

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
 
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
-from npipe.aio.pipe import MessagePipe, StreamPipe
+from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
-from npipe.options import check_timeout
+from npipe.options import ListenOptions, Mode, check_timeout, takes_listen_options
 
 if TYPE_CHECKING:
     import os
@@ -147,20 +147,24 @@ class Server:
         return f"<npipe.aio.Server {self.name!r}, {len(self._clients)} clients, {'closed' if self._ending else 'open'}>"
 
 
+@takes_listen_options
 async def serve(
     name: str | os.PathLike[str],
     handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
     *,
     concurrency: int | None = None,
-    **options: Any,
+    mode: Mode = "message",
+    exclusive: bool = True,
+    **options: Unpack[ListenOptions],
 ) -> Server:
     """Answer requests until the server that this returns is closed.
 
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
     a plain one that does not block. Each client is a task; its requests are answered one after the other, and those of
     different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
-    and its client disconnected. `options` are those of `listen`. Raises as `listen` does, and PipeArgumentError (87).
+    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, and
+    PipeArgumentError (87).
     """
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
-    return Server(listen(name, **options), handler, concurrency)
+    return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from npipe.win32._error import make_error
@@ -270,6 +271,8 @@ def group_sid(gid: int) -> SID:
 
 def current_user() -> SID:
     """Return the identifier of the effective user."""
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     return user_sid(os.geteuid())
 
 
@@ -313,6 +316,8 @@ def LookupAccountName(systemName: str | None, accountName: str) -> tuple[SID, st
 
 def LookupAccountSid(systemName: str | None, sid: SID) -> tuple[str, str, int]:
     """Return (name, domain, SidType*) for an identifier; error 1332 for one that nobody here has."""
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     if not isinstance(sid, SID):
         raise TypeError("The object is not a PySID object")
     if systemName and not _is_here(systemName.lstrip("\\")):
@@ -340,6 +345,8 @@ def _is_here(system: str) -> bool:
 
 
 def _uid_of(name: str) -> int | None:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     import pwd
 
     try:
@@ -349,6 +356,8 @@ def _uid_of(name: str) -> int | None:
 
 
 def _gid_of(name: str) -> int | None:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     import grp
 
     try:
