@@ -422,9 +422,8 @@ def listen_options(
     out_buffer_size: int = 65536,
     default_timeout: float | None = 0.05,
     security: str | Security = "owner",
-    message_type: bool | None = None,
 ) -> CreateOptions:
-    """Check what `listen` is asked for; raises PipeArgumentError (87). `message_type`: see CreateOptions."""
+    """Check what `listen` is asked for; raises PipeArgumentError (87)."""
     checked = parse_security(security)
     return CreateOptions(
         message_mode=is_message_mode(mode),
@@ -435,7 +434,6 @@ def listen_options(
         default_timeout_ms=default_timeout_ms(default_timeout),
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
-        message_type=message_type,
     )
 
 

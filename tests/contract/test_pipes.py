@@ -698,3 +698,15 @@ def test_a_cancelled_connect_leaves_the_place_to_others(looped: LoopPipes) -> No
         pipe.close()
     with fails(2):
         looped.connect(timeout=DEADLINE)
+
+
+def test_a_close_ends_writes_that_stand_behind_others(looped: LoopPipes) -> None:
+    server, client = looped.pair(out_buffer_size=4)
+    writes = [looped.blocked(lambda: server.send(b"12345678", timeout=None)) for _ in range(3)]
+    server.close(timeout=0)
+    codes = [write.code() for write in writes]
+    assert set(codes) <= {0, 109}
+    for _ in range(codes.count(0)):
+        assert client.recv(timeout=DEADLINE) == b"12345678"
+    with fails(109):
+        client.recv(timeout=DEADLINE)

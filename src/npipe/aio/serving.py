@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
@@ -94,8 +95,14 @@ class Server:
 
     async def _converse(self, pipe: MessagePipe | StreamPipe) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
+        read: Callable[[], Awaitable[bytes]]
+        write: Callable[[ReadableBuffer], Awaitable[object]]
+        if isinstance(pipe, MessagePipe):  # not for each request: the class is an abstract one
+            read, write = pipe.recv, pipe.send
+        else:
+            read, write = functools.partial(pipe.read, _READ_SIZE), pipe.write
         while not self._ending:
-            request = await (pipe.recv() if isinstance(pipe, MessagePipe) else pipe.read(_READ_SIZE))
+            request = await read()
             self._answering.add(task)
             try:
                 async with self._slots or contextlib.nullcontext():
@@ -103,7 +110,7 @@ class Server:
                     if inspect.isawaitable(answer):
                         answer = await answer
                 if answer is not None:
-                    await (pipe.send(answer) if isinstance(pipe, MessagePipe) else pipe.write(answer))
+                    await write(answer)
             finally:
                 self._answering.discard(task)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import weakref
 from typing import TYPE_CHECKING, NoReturn, Unpack
@@ -97,7 +98,7 @@ class PipeServer(asyncio.AbstractServer):
         self._factory = protocol_factory
         self._address = address
         # As asyncio's own server on Windows: of message type, and read as bytes.
-        options = listen_options(mode="byte", message_type=True)
+        options = dataclasses.replace(listen_options(mode="byte"), message_type=True)
         name = parse_name(address)
         self._listener: Listener[StreamPipe] = Listener(select_async(name), name, options, exclusive=True)
         self._clients: weakref.WeakSet[PipeTransport] = weakref.WeakSet()

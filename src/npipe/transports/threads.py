@@ -16,7 +16,7 @@ import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from npipe import async_pipe
 from npipe.errors import (
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from npipe.transports.base import ServerEnd, Transport
 
 __all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
+
+T = TypeVar("T")
 
 # ---- Pipes
 
@@ -141,7 +143,7 @@ class _Threaded:
                 self._left_over = call
                 call.when_over(self._keep)
             raise
-        return call.result()
+        return self._outcome(call, "reading")
 
     def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
         self._left_over = None
@@ -154,13 +156,15 @@ class _Threaded:
     async def _write(self, function: Callable[[float | None], int], timeout: float | None) -> int:
         deadline = deadline_of(timeout)
         self._check_open("writing")
+        stands_behind_others = bool(self._writes)
         call = self._writer.start(lambda: function(time_left(deadline)))
         self._writes.add(call)
         call.when_over(self._writes.discard)
         try:
-            in_time = await call.wait(deadline)
+            # Until it has begun: then the time-out is the blocking call's, which tries once also when that is 0.
+            in_time = await call.wait(deadline if stands_behind_others else None)
             if not in_time and not call.give_up():
-                in_time = await call.wait()  # its own time-out is over too
+                in_time = await call.wait()
         except BaseException:
             if call.give_up():
                 self._writes.discard(call)
@@ -168,7 +172,7 @@ class _Threaded:
         if not in_time:
             self._writes.discard(call)
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "writing")
-        return call.result()
+        return self._outcome(call, "writing")
 
     async def _all_written(self, deadline: float | None) -> bool:
         for call in list(self._writes):
@@ -185,7 +189,17 @@ class _Threaded:
         pipe = self._any
         call = Worker(self._loop).start(lambda: pipe.flush(timeout=time_left(deadline)))
         await call.wait()
-        call.result()
+        self._outcome(call, "flushing")
+
+    def _outcome(self, call: Call[T], doing: str) -> T:
+        """Return what a call has ended with. One that had not begun when the pipe was closed ends as those that had."""
+        try:
+            return call.result()
+        except PipeClosedError as error:
+            if self._ended is None or error.winerror != WinError.INVALID_HANDLE:
+                raise
+            detail = "it was closed in this process"
+            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, detail) from None
 
     # ---- Ending
 
@@ -203,8 +217,6 @@ class _Threaded:
     def _end(self, *, discard: bool) -> None:
         if self._ended is not None:
             return
-        for write in self._writes:
-            write.give_up()
         pipe = self._any
         # Calls that wait in other threads end with 109. The peer is to know of an abort when this returns.
         if discard:
