@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from tests.aio_helpers import LOOPS
-    from tests.helpers import Background, blocked, fails, sleeps, until
+    from tests.helpers import Background, blocked, code_of, fails, sleeps, until
 
     from npipe.transports import AsyncInstances, AsyncTransport, Transport
 else:
     from aio_helpers import LOOPS
-    from helpers import Background, blocked, fails, sleeps, until
+    from helpers import Background, blocked, code_of, fails, sleeps, until
 
 DEADLINE = 5.0
 BOTH = ACCESS_READ | ACCESS_WRITE
@@ -145,7 +145,7 @@ class LoopPipes(Pipes):
         for _ in range(3):
             self.run(asyncio.sleep, 0)  # it came to the loop before this
         if self._threads:
-            until(lambda: all(sleeps(one) for one in threading.enumerate() if one.name == "npipe-call"))
+            until(lambda: all(sleeps(one) for one in threading.enumerate() if one.name == "npipe-worker"))
         assert waiting.running, f"it did not wait: {waiting.code()}"
         return waiting
 
@@ -155,7 +155,7 @@ class LoopPipes(Pipes):
         for pipe in self._opened:
             self.run(pipe.pipe.abort)
             self.run(pipe.pipe.close)
-        until(lambda: not any(one.name == "npipe-call" for one in threading.enumerate()))
+        until(lambda: not any(one.name == "npipe-worker" for one in threading.enumerate()))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
@@ -597,6 +597,18 @@ def test_a_listeners_next_instance_and_its_place_at_the_limit(looped: LoopPipes)
         for pipe in connected:
             pipe.close()
     assert not looped.connect().closed
+
+
+def test_a_closed_pipe_leaves_its_place_to_a_new_instance_though_nobody_accepts(looped: LoopPipes) -> None:
+    end = looped.create(max_instances=1)
+    client = looped.connect()
+    end.connect(DEADLINE)
+    server = LoopPipe(looped, end.taken)
+    client.close()
+    server.close()
+    if sys.platform == "win32":  # the only instance is disconnected first, after a moment for its client
+        until(lambda: code_of(lambda: looped.wait(0)) == 0)
+    assert not looped.connect(timeout=0).closed
 
 
 def test_a_listener_passes_over_who_left_nothing_and_gives_what_others_left(looped: LoopPipes) -> None:

@@ -115,7 +115,7 @@ class Worker:
             self._calls.append(call)
             starts, self._runs = not self._runs, True
         if starts:
-            threading.Thread(target=self._run, name="npipe-call", daemon=True).start()
+            threading.Thread(target=self._run, name="npipe-worker", daemon=True).start()
         return call
 
     def _run(self) -> None:
