@@ -27,6 +27,7 @@ lint: build/stamp-tools
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(PY) scripts/check_text.py
 	$(PY) scripts/check_layers.py
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 
 # Python and C in the one form that they have (pyproject.toml, .clang-format).
 format: build/stamp-tools

@@ -186,34 +186,11 @@ class Background(Generic[T]):
         A call that dials sleeps a first time until an owner has answered: for those there is held().
         """
         until = time.monotonic() + DEADLINE
-        while not self._sleeps():
+        while not sleeps(self._thread):
             assert self.running, f"it did not block: {self._outcome or self._error!r}"
             assert time.monotonic() < until, "it neither blocks nor returns"
             time.sleep(0.0005)  # nothing observable says that a thread has gone to sleep
         return self
-
-    def _sleeps(self) -> bool:
-        if sys.platform == "win32":
-            return self._waits_on_windows()
-        return self._thread.native_id is not None and asleep(os.getpid(), self._thread.native_id)
-
-    def _waits_on_windows(self) -> bool:
-        """Whether the thread is in a function that waits, which is after its operation was started.
-
-        In a call of pywin32's there is nothing to see but that it stays there.
-        """
-        seen = set()
-        for _ in range(_SAMPLES):
-            frame = innermost = sys._current_frames().get(self._thread.ident or 0)
-            while frame is not None and not Path(frame.f_code.co_filename).name.startswith("native"):
-                frame = frame.f_back
-            if frame is not None and frame.f_code.co_name in ("wait_for_any", "wait_named_pipe", "_begin_read"):
-                return True
-            if frame is not None or innermost is None:
-                return False
-            seen.add((innermost.f_code, innermost.f_lasti))
-            time.sleep(0.001)
-        return len(seen) == 1
 
     def result(self, deadline: float = DEADLINE) -> T:
         """What the call returned or raised; fails when it is not over in time."""
@@ -226,6 +203,32 @@ class Background(Generic[T]):
     def code(self, deadline: float = DEADLINE) -> int:
         """The Win32 code of the call, 0 for success."""
         return code_of(lambda: self.result(deadline))
+
+
+def sleeps(thread: threading.Thread) -> bool:
+    """Whether a thread sleeps in a call."""
+    if sys.platform == "win32":
+        return _waits_on_windows(thread)
+    return thread.native_id is not None and asleep(os.getpid(), thread.native_id)
+
+
+def _waits_on_windows(thread: threading.Thread) -> bool:
+    """Whether the thread is in a function that waits, which is after its operation was started.
+
+    In a call of pywin32's there is nothing to see but that it stays there.
+    """
+    seen = set()
+    for _ in range(_SAMPLES):
+        frame = innermost = sys._current_frames().get(thread.ident or 0)
+        while frame is not None and Path(frame.f_code.co_filename).parent.name != "native":
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_name in ("wait_for_any", "wait_named_pipe", "_begin_read"):
+            return True
+        if frame is not None or innermost is None:
+            return False
+        seen.add((innermost.f_code, innermost.f_lasti))
+        time.sleep(0.001)
+    return len(seen) == 1
 
 
 def started(call: Callable[..., T], *arguments: object) -> Background[T]:

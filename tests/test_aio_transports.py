@@ -814,11 +814,12 @@ def test_the_next_instance_listens_when_a_client_of_the_same_loop_is_connected(n
 def test_the_next_instance_listens_in_the_turn_in_which_a_client_comes(name: str) -> None:
     async def scenario(place: Place) -> None:
         async with npipe.aio.listen(name) as listener:
+            instances: Any = listener._instances
             for _ in range(20):
                 accepting = asyncio.create_task(listener.accept())
                 await turns(5)
                 with npipe.connect(name):
-                    assert select.select([listener._acceptor.fileno()], [], [], 5)[0]
+                    assert select.select([instances._acceptor.fileno()], [], [], 5)[0]
                     await asyncio.sleep(0)  # the loop asks its selector,
                     await asyncio.sleep(0)  # and has called what waits for that
                     with npipe.connect(name, timeout=0):

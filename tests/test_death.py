@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import npipe
-from npipe.transports.local import TRANSPORT
+from npipe.transports.local.blocking import TRANSPORT
 
 if TYPE_CHECKING:
     from tests.helpers import Background, requests_held, settle

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
 from npipe.names import parse_name
-from npipe.transports import local
+from npipe.transports.local import place
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.helpers import shared_folder
 else:
     from helpers import shared_folder
@@ -52,7 +53,7 @@ def code_and_text(call: Callable[[], Any]) -> tuple[int, str]:
 def test_npipe_root_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NPIPE_ROOT", str(tmp_path / "a"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert local.root_folder() == str(tmp_path / "a")
+    assert place.root_folder() == str(tmp_path / "a")
 
 
 def test_default_roots_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,17 +61,17 @@ def test_default_roots_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/somewhere/tmp")
     there = {"/run/npipe", str(tmp_path)}
-    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) in there)
-    assert local.root_folder() == "/run/npipe"
+    monkeypatch.setattr("npipe._engine.is_folder", there.__contains__)
+    assert place.root_folder() == "/run/npipe"
     there.discard("/run/npipe")
-    assert local.root_folder() == str(tmp_path / "npipe")
+    assert place.root_folder() == str(tmp_path / "npipe")
     there.clear()
-    assert local.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
+    assert place.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
     there.add(str(tmp_path))
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert local.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
+    assert place.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
     monkeypatch.setenv("NPIPE_ROOT", "")  # as good as not set
-    assert local.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
+    assert place.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
 
 
 def test_root_is_looked_up_for_each_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:

@@ -272,7 +272,8 @@ def test_aio_accept_keeps_its_time_out_and_lets_the_loop_run(
                 longest = max(longest, time.monotonic() - began)
 
         async with npipe.aio.listen(name, max_instances=10, exclusive=False) as listener:
-            instance, listener._listening = listener._listening, None
+            instances: Any = listener._instances
+            instance, instances._listening = instances._listening, None
             assert instance is not None
             stopped(name)
             ticks = asyncio.create_task(tick())

@@ -9,7 +9,7 @@ anyio's: EndOfStream when the peer has closed, BrokenResourceError, ClosedResour
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, Unpack, overload
 
 import anyio
 import anyio.abc
@@ -18,12 +18,13 @@ import anyio.lowlevel
 from npipe import aio
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeStateError, WinError, short_write
+from npipe.options import ListenOptions, takes_listen_options
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from npipe.options import Mode
+    from npipe.options import ConnectOptions, Mode
 
 __all__ = ["MessageStream", "PipeAttribute", "PipeByteStream", "PipeListener", "connect", "listen"]
 
@@ -200,12 +201,14 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
 
 @overload
 async def connect(
-    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Any
+    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Unpack[ConnectOptions]
 ) -> MessageStream: ...
 @overload
-async def connect(name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Any) -> PipeByteStream: ...
 async def connect(
-    name: str | os.PathLike[str], *, mode: Mode = "message", **options: Any
+    name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Unpack[ConnectOptions]
+) -> PipeByteStream: ...
+async def connect(
+    name: str | os.PathLike[str], *, mode: Mode = "message", **options: Unpack[ConnectOptions]
 ) -> MessageStream | PipeByteStream:
     """Connect to a pipe: a stream of messages, or with `mode` "byte" one of bytes. See npipe.aio.connect."""
     pipe = await aio.connect(name, mode=mode, **options)
@@ -214,17 +217,22 @@ async def connect(
 
 @overload
 async def listen(
-    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Any
+    name: str | os.PathLike[str],
+    *,
+    mode: Literal["message"] = "message",
+    exclusive: bool = True,
+    **options: Unpack[ListenOptions],
 ) -> PipeListener[MessageStream]: ...
 @overload
 async def listen(
-    name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Any
+    name: str | os.PathLike[str], *, mode: Literal["byte"], exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> PipeListener[PipeByteStream]: ...
+@takes_listen_options
 async def listen(
-    name: str | os.PathLike[str], *, mode: Mode = "message", **options: Any
+    name: str | os.PathLike[str], *, mode: Mode = "message", exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> PipeListener[MessageStream] | PipeListener[PipeByteStream]:
     """Create a pipe and listen on it; see npipe.aio.listen."""
-    listener = aio.listen(name, mode=mode, **options)
+    listener = aio.listen(name, mode=mode, exclusive=exclusive, **options)
     await anyio.lowlevel.checkpoint()
     if mode == "byte":
         return PipeListener(listener, PipeByteStream)

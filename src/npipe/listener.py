@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.options import (
-    Direction,
-    Mode,
-    Security,
-    check_timeout,
-    default_timeout_ms,
-    is_message_mode,
-    parse_security,
-    pipe_direction,
-    validate_buffer_size,
-    validate_instances,
-)
+from npipe.options import ListenOptions, Mode, check_timeout, listen_options, takes_listen_options, time_left
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.transports import CreateOptions, select
+from npipe.transports import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from npipe.names import PipeName
+    from npipe.options import CreateOptions
     from npipe.transports import ServerEnd, Transport
 
 __all__ = ["Listener", "listen"]
@@ -97,7 +86,7 @@ class Listener(Generic[P]):
             if instance is not None:
                 return instance
             try:
-                self._transport.wait_instance_closed(self._name, seen, _left(deadline))
+                self._transport.wait_instance_closed(self._name, seen, time_left(deadline))
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
 
@@ -108,7 +97,7 @@ class Listener(Generic[P]):
             if self._listening is not None:
                 return self._listening
         # Without that lock: another process may have the folder's, and nobody who closes is to wait for it.
-        left = _left(deadline)
+        left = time_left(deadline)
         if not self._creation.acquire(timeout=-1 if left is None else left):
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
         try:
@@ -117,7 +106,9 @@ class Listener(Generic[P]):
                 if self._listening is not None:
                     return self._listening
             try:
-                made = self._transport.create(self._name, self._options, first_instance=False, timeout=_left(deadline))
+                made = self._transport.create(
+                    self._name, self._options, first_instance=False, timeout=time_left(deadline)
+                )
             except PipeBusyError:
                 made = None
             with self._lock:
@@ -135,7 +126,7 @@ class Listener(Generic[P]):
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
         left_already = False
         try:
-            instance.connect(_left(deadline))
+            instance.connect(time_left(deadline))
         except PipeClosedError as error:
             if error.winerror == WinError.NO_DATA:
                 left_already = not instance.has_data()
@@ -231,60 +222,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
 @overload
 def listen(
     name: str | os.PathLike[str],
     *,
     mode: Literal["message"] = "message",
-    access: Direction = "duplex",
-    max_instances: int | None = None,
-    in_buffer_size: int = 65536,
-    out_buffer_size: int = 65536,
-    default_timeout: float | None = 0.05,
-    security: str | Security = "owner",
     exclusive: bool = True,
+    **options: Unpack[ListenOptions],
 ) -> Listener[MessagePipe]: ...
 @overload
 def listen(
     name: str | os.PathLike[str],
     *,
     mode: Literal["byte"],
-    access: Direction = "duplex",
-    max_instances: int | None = None,
-    in_buffer_size: int = 65536,
-    out_buffer_size: int = 65536,
-    default_timeout: float | None = 0.05,
-    security: str | Security = "owner",
     exclusive: bool = True,
+    **options: Unpack[ListenOptions],
 ) -> Listener[StreamPipe]: ...
 @overload
 def listen(
-    name: str | os.PathLike[str],
-    *,
-    mode: Mode,
-    access: Direction = "duplex",
-    max_instances: int | None = None,
-    in_buffer_size: int = 65536,
-    out_buffer_size: int = 65536,
-    default_timeout: float | None = 0.05,
-    security: str | Security = "owner",
-    exclusive: bool = True,
+    name: str | os.PathLike[str], *, mode: Mode, exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> Listener[MessagePipe] | Listener[StreamPipe]: ...
+@takes_listen_options
 def listen(
-    name: str | os.PathLike[str],
-    *,
-    mode: Mode = "message",
-    access: Direction = "duplex",
-    max_instances: int | None = None,
-    in_buffer_size: int = 65536,
-    out_buffer_size: int = 65536,
-    default_timeout: float | None = 0.05,
-    security: str | Security = "owner",
-    exclusive: bool = True,
+    name: str | os.PathLike[str], *, mode: Mode = "message", exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> Listener[MessagePipe] | Listener[StreamPipe]:
     r"""Create a pipe and listen on it: clients can connect as soon as this returns.
 
@@ -307,15 +267,5 @@ def listen(
         raise PipeNameError(
             WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
         )
-    checked = parse_security(security)
-    options = CreateOptions(
-        message_mode=is_message_mode(mode),
-        direction=pipe_direction(access),
-        max_instances=validate_instances(max_instances),
-        in_buffer_size=validate_buffer_size(in_buffer_size, "in_buffer_size"),
-        out_buffer_size=validate_buffer_size(out_buffer_size, "out_buffer_size"),
-        default_timeout_ms=default_timeout_ms(default_timeout),
-        security=checked,
-        rule=None if sys.platform == "win32" else checked.resolve(),
-    )
-    return Listener(select(parsed), parsed, options, exclusive=exclusive)
+    checked = listen_options(mode=mode, **options)
+    return Listener(select(parsed), parsed, checked, exclusive=exclusive)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.options import Access, Mode, PipeListing, check_timeout, client_access, is_message_mode
+from npipe.options import (
+    Access,
+    ConnectOptions,
+    Mode,
+    PipeListing,
+    check_timeout,
+    client_access,
+    deadline_of,
+    is_message_mode,
+    time_left,
+)
 from npipe.transports import default, select
 
 if TYPE_CHECKING:
@@ -22,30 +31,15 @@ __all__ = ["call", "connect", "list_pipes", "wait"]
 
 @overload
 def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Literal["message"] = "message",
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Unpack[ConnectOptions]
 ) -> MessagePipe: ...
 @overload
 def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Literal["byte"],
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Unpack[ConnectOptions]
 ) -> StreamPipe: ...
 @overload
 def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Mode,
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Mode, **options: Unpack[ConnectOptions]
 ) -> MessagePipe | StreamPipe: ...
 def connect(
     name: str | os.PathLike[str],
@@ -92,14 +86,13 @@ def call(
     Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time), PipeModeError
     (87: a byte pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe, SEMANTICS §8.3.
     """
-    timeout = check_timeout(timeout)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = deadline_of(timeout)
     try:
         pipe = connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
         raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
     with pipe:
-        return pipe.transact(data, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return pipe.transact(data, timeout=time_left(deadline))
 
 
 def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:

@@ -5,11 +5,13 @@ Everything here is plain data. A wrong value raises `PipeArgumentError` (87), wh
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import sys
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex, TypedDict, TypeVar
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Access",
     "AccessRule",
+    "ConnectOptions",
+    "CreateOptions",
     "Direction",
+    "ListenOptions",
     "Mode",
     "Model",
     "Peek",
@@ -29,11 +34,16 @@ __all__ = [
     "Security",
     "check_timeout",
     "client_access",
+    "deadline_of",
     "default_timeout_ms",
     "direction_name",
     "is_message_mode",
+    "listen_options",
+    "mode_name",
     "parse_security",
     "pipe_direction",
+    "takes_listen_options",
+    "time_left",
     "validate_buffer_size",
     "validate_instances",
 ]
@@ -100,6 +110,11 @@ def is_message_mode(mode: str) -> bool:
     if mode not in ("message", "byte"):
         raise _bad(f'mode is "message" or "byte", not {mode!r}')
     return mode == "message"
+
+
+def mode_name(message: int) -> Mode:
+    """Return the word for a PIPE_TYPE_* or PIPE_READMODE_*, of which all but the bit for messages is cut off."""
+    return "message" if message else "byte"
 
 
 def pipe_direction(access: str) -> int:
@@ -201,6 +216,17 @@ def check_timeout(timeout: float | None) -> float | None:
     if math.isnan(seconds) or seconds < 0:
         raise _bad(f"a timeout is 0 or more seconds, not {seconds!r}")
     return None if seconds == math.inf else seconds
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Return the time.monotonic at which a time-out that begins now is over; None for never. It is checked as above."""
+    timeout = check_timeout(timeout)
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline; None for ever."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
@@ -332,6 +358,96 @@ def _gid_of_name(name: str) -> int:
 
 def _bad(detail: str) -> PipeArgumentError:
     return PipeArgumentError(WinError.INVALID_PARAMETER, detail=detail)
+
+
+# --- What `listen` and `connect` take --------------------------------------------------------------------------
+
+
+class ListenOptions(TypedDict, total=False):
+    """What `listen` may be asked for, beside `mode` and `exclusive`, in every face. The defaults: `listen_options`."""
+
+    access: Direction
+    max_instances: int | None
+    in_buffer_size: int
+    out_buffer_size: int
+    default_timeout: float | None
+    security: str | Security
+
+
+class ConnectOptions(TypedDict, total=False):
+    """What `connect` may be asked for in every face, beside `mode`."""
+
+    access: Access
+    timeout: float | None
+    verify_owner: bool
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """What `listen` was asked for, checked and in Win32's numbers."""
+
+    message_mode: bool
+    """How the server's ends are read."""
+    direction: int
+    """PIPE_ACCESS_*."""
+    max_instances: int
+    """1 to 255; 255 is no limit."""
+    in_buffer_size: int
+    out_buffer_size: int
+    default_timeout_ms: int
+    security: Security
+    rule: AccessRule | None
+    """`security` in users' and groups' numbers, where there are such."""
+    message_type: bool | None = None
+    """How the pipe is written, if that is not as it is read."""
+
+    @property
+    def pipe_type(self) -> int:
+        """PIPE_TYPE_*."""
+        message = self.message_mode if self.message_type is None else self.message_type
+        return PIPE_TYPE_MESSAGE if message else PIPE_TYPE_BYTE
+
+    @property
+    def read_mode(self) -> int:
+        """PIPE_READMODE_*."""
+        return PIPE_READMODE_MESSAGE if self.message_mode else 0
+
+
+def listen_options(
+    *,
+    mode: Mode = "message",
+    access: Direction = "duplex",
+    max_instances: int | None = None,
+    in_buffer_size: int = 65536,
+    out_buffer_size: int = 65536,
+    default_timeout: float | None = 0.05,
+    security: str | Security = "owner",
+) -> CreateOptions:
+    """Check what `listen` is asked for; raises PipeArgumentError (87)."""
+    checked = parse_security(security)
+    return CreateOptions(
+        message_mode=is_message_mode(mode),
+        direction=pipe_direction(access),
+        max_instances=validate_instances(max_instances),
+        in_buffer_size=validate_buffer_size(in_buffer_size, "in_buffer_size"),
+        out_buffer_size=validate_buffer_size(out_buffer_size, "out_buffer_size"),
+        default_timeout_ms=default_timeout_ms(default_timeout),
+        security=checked,
+        rule=None if sys.platform == "win32" else checked.resolve(),
+    )
+
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def takes_listen_options(function: _F) -> _F:
+    """Let a function that takes **options tell by its signature which, and their defaults."""
+    own = inspect.signature(function)
+    parameters = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    others = inspect.signature(listen_options).parameters
+    parameters += [one for name, one in others.items() if name in ListenOptions.__annotations__]
+    function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect asks for it
+    return function
 
 
 # --- What is told in return ------------------------------------------------------------------------------------

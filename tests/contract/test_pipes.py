@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
 import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 import npipe
 from npipe.names import parse_name
-from npipe.options import ACCESS_READ, ACCESS_WRITE
-from npipe.transports import CreateOptions, default
+from npipe.options import ACCESS_READ, ACCESS_WRITE, CreateOptions, deadline_of
+from npipe.transports import default, default_async
+from npipe.transports.threads import ThreadsTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from tests.helpers import Background, blocked, fails
+    from tests.aio_helpers import LOOPS
+    from tests.helpers import Background, blocked, code_of, fails, sleeps, until
 
-    from npipe.transports import ServerEnd, Transport
+    from npipe.transports import AsyncInstances, AsyncTransport, Transport
 else:
-    from helpers import Background, blocked, fails
+    from aio_helpers import LOOPS
+    from helpers import Background, blocked, code_of, fails, sleeps, until
 
 DEADLINE = 5.0
 BOTH = ACCESS_READ | ACCESS_WRITE
+T = TypeVar("T")
 
 
-@pytest.fixture(params=["native" if sys.platform == "win32" else "local"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    """The transports that this machine has; the name says which."""
-    found = default()
-    assert type(found).__module__ == f"npipe.transports.{request.param}"
-    return found
+KINDS = ("blocking", "loop", "threads")
+"""The machine's transport as it is, its counterpart for event loops, and itself made awaitable by threads."""
+
+
+def options_of(**changes: Any) -> CreateOptions:
+    values: dict[str, Any] = {
+        "message_mode": True,
+        "direction": 3,
+        "max_instances": 255,
+        "in_buffer_size": 65536,
+        "out_buffer_size": 65536,
+        "default_timeout_ms": 50,
+        "security": npipe.Security(),
+        "rule": None,
+    }
+    return CreateOptions(**{**values, **changes})
 
 
 class Pipes:
     """Instances and connections of one name, all closed in the end."""
 
-    def __init__(self, transport: Transport, name: str) -> None:
-        self.transport = transport
+    def __init__(self, name: str) -> None:
+        self.transport: Transport = default()
         self.name = parse_name(name)
         self._opened: list[Any] = []
 
-    def create(self, *, first: bool = False, **changes: Any) -> ServerEnd:
-        values: dict[str, Any] = {
-            "message_mode": True,
-            "direction": 3,
-            "max_instances": 255,
-            "in_buffer_size": 65536,
-            "out_buffer_size": 65536,
-            "default_timeout_ms": 50,
-            "security": npipe.Security(),
-            "rule": None,
-        }
-        return self.transport.create(self.name, CreateOptions(**{**values, **changes}), first_instance=first)
+    def create(self, **changes: Any) -> Any:
+        return self.transport.create(self.name, options_of(**changes), first_instance=False)
 
     def connect(self, *, message_mode: bool = True, access: int = BOTH, timeout: float | None = DEADLINE) -> Any:
-        pipe = self.transport.connect(
-            self.name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=True
+        return self._kept(
+            self.transport.connect(
+                self.name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=True
+            )
         )
-        self._opened.append(pipe)
-        return pipe
 
-    def serve(self, end: ServerEnd) -> Any:
-        pipe = end.pipe(lambda _end, _discard: None)
-        self._opened.append(pipe)
-        return pipe
+    def wait(self, timeout: float | None, *, use_default: bool = False) -> None:
+        self.transport.wait(self.name, timeout, use_default=use_default)
+
+    def serve(self, end: Any) -> Any:
+        """The connected instance's pipe, without another instance."""
+        return self._kept(end.pipe(lambda _end, _discard: None))
 
     def pair(self, *, message_mode: bool = True, **changes: Any) -> tuple[Any, Any]:
         end = self.create(message_mode=message_mode, **changes)
@@ -76,34 +84,177 @@ class Pipes:
         assert end.connect(DEADLINE) in (0, 535)
         return self.serve(end), client
 
+    def blocked(self, call: Callable[[], T]) -> Background[T]:
+        """Starts a call that must wait, and returns when it does."""
+        return blocked(call)
+
+    def _kept(self, pipe: Any) -> Any:
+        self._opened.append(pipe)
+        return pipe
+
     def close(self) -> None:
         for pipe in self._opened:
             pipe.abort()
 
 
-@pytest.fixture
-def pipes(transport: Transport, name: str) -> Iterator[Pipes]:
-    made = Pipes(transport, name)
+class LoopPipes(Pipes):
+    """The same through a transport for event loops, whose loop is a thread's."""
+
+    def __init__(self, name: str, transport: AsyncTransport, *, threads: bool) -> None:
+        super().__init__(name)
+        self.over_loop = transport
+        self._threads = threads
+        self._under_way = 0  # calls in the loop
+        self._ends: list[LoopEnd] = []
+        self.loop = LOOPS["asyncio"]()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What a function returns that is called in the loop, or what its result gives if that is awaitable."""
+
+        async def main() -> Any:
+            self._under_way += 1
+            try:
+                result = function(*arguments, **options)
+                return await result if inspect.isawaitable(result) else result
+            finally:
+                self._under_way -= 1
+
+        return asyncio.run_coroutine_threadsafe(main(), self.loop).result()
+
+    def create(self, **changes: Any) -> LoopEnd:
+        self._ends.append(LoopEnd(self, options_of(**changes)))
+        return self._ends[-1]
+
+    def connect(self, *, message_mode: bool = True, access: int = BOTH, timeout: float | None = DEADLINE) -> Any:
+        options = {"message_mode": message_mode, "access": access, "timeout": timeout, "verify_owner": True}
+        return self._kept(LoopPipe(self, self.run(self.over_loop.connect, self.name, **options)))
+
+    def wait(self, timeout: float | None, *, use_default: bool = False) -> None:
+        self.run(self.over_loop.wait, self.name, timeout, use_default=use_default)
+
+    def serve(self, end: LoopEnd) -> Any:
+        end.close_handle()
+        return self._kept(LoopPipe(self, end.taken))
+
+    def blocked(self, call: Callable[[], T]) -> Background[T]:
+        before = self._under_way
+        waiting = Background(call)
+        until(lambda: self._under_way > before or not waiting.running)
+        for _ in range(3):
+            self.run(asyncio.sleep, 0)  # it came to the loop before this
+        if self._threads:
+            until(lambda: all(sleeps(one) for one in threading.enumerate() if one.name == "npipe-worker"))
+        assert waiting.running, f"it did not wait: {waiting.code()}"
+        return waiting
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close_handle()
+        for pipe in self._opened:
+            self.run(pipe.pipe.abort)
+            self.run(pipe.pipe.close)
+        until(lambda: not any(one.name == "npipe-worker" for one in threading.enumerate()))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class LoopEnd:
+    """What an AsyncTransport gives a listener, as one instance."""
+
+    def __init__(self, pipes: LoopPipes, options: CreateOptions) -> None:
+        self._pipes = pipes
+        self.taken: Any = None
+        self.instances: AsyncInstances = pipes.run(
+            pipes.over_loop.listen, pipes.name, options, first_instance=False, on_client=lambda: None
+        )
+
+    def connect(self, timeout: float | None = None) -> int:
+        """Take a client, whose pipe is `taken` then."""
+        self._pipes.run(self._take, deadline_of(timeout))
+        return 0
+
+    async def _take(self, deadline: float | None) -> None:
+        while True:
+            if self.instances.closed:
+                raise npipe.PipeClosedError(109)
+            self.taken = self.instances.take()
+            if self.taken is not None:
+                return
+            if not await self.instances.wait(deadline):
+                raise npipe.PipeTimeoutError(121)
+
+    def close_handle(self) -> None:
+        self._pipes.run(self.instances.close)
+
+
+class LoopPipe:
+    """A pipe of an event loop, whose methods wait in the thread that calls."""
+
+    def __init__(self, pipes: LoopPipes, pipe: Any) -> None:
+        vars(self).update(pipes=pipes, pipe=pipe)
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.pipes.run(getattr, self.pipe, name)
+        return functools.partial(self.pipes.run, value) if callable(value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.pipes.run(setattr, self.pipe, name, value)
+
+
+@pytest.fixture(params=KINDS)
+def pipes(request: pytest.FixtureRequest, name: str) -> Iterator[Pipes]:
+    made: Pipes
+    if request.param == "blocking":
+        made = Pipes(name)
+    elif request.param == "loop":
+        made = LoopPipes(name, default_async(), threads=False)
+    else:
+        made = LoopPipes(name, ThreadsTransport(default()), threads=True)
     yield made
     made.close()
+
+
+@pytest.fixture
+def blocking(name: str) -> Iterator[Pipes]:
+    """For what only a blocking transport's instances have: an AsyncTransport has a listener's rules in it."""
+    made = Pipes(name)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=KINDS[1:])
+def looped(request: pytest.FixtureRequest, name: str) -> Iterator[LoopPipes]:
+    threads = request.param == "threads"
+    made = LoopPipes(name, ThreadsTransport(default()) if threads else default_async(), threads=threads)
+    yield made
+    made.close()
+
+
+def test_the_transport_is_the_machines_own() -> None:
+    wing = "native" if sys.platform == "win32" else "local"
+    for found in (default(), default_async()):
+        assert type(found).__module__.startswith(f"npipe.transports.{wing}.")
 
 
 # ---- Instances
 
 
-def test_an_instance_listens_from_its_creation_on(pipes: Pipes) -> None:
-    end = pipes.create()
-    pipes.transport.wait(pipes.name, 0, use_default=False)
-    client = pipes.connect(timeout=0)
+def test_an_instance_listens_from_its_creation_on(blocking: Pipes) -> None:
+    end = blocking.create()
+    blocking.wait(0)
+    client = blocking.connect(timeout=0)
     assert end.connect(0) == 535
-    server = pipes.serve(end)
+    server = blocking.serve(end)
     client.send(b"x")
     assert server.recv(timeout=DEADLINE) == b"x"
 
 
 def test_a_client_ends_a_wait_for_it(pipes: Pipes) -> None:
     end = pipes.create()
-    waiting = blocked(lambda: end.connect(20))
+    waiting = pipes.blocked(lambda: end.connect(20))
     pipes.connect()
     assert waiting.result() in (0, 535)
     pipes.serve(end)
@@ -119,74 +270,74 @@ def test_a_wait_for_a_client_times_out_and_the_instance_goes_on_listening(pipes:
     pipes.serve(end)
 
 
-def test_a_client_that_has_left_is_232_and_what_it_wrote_is_there(pipes: Pipes) -> None:
-    end = pipes.create()
-    client = pipes.connect()
+def test_a_client_that_has_left_is_232_and_what_it_wrote_is_there(blocking: Pipes) -> None:
+    end = blocking.create()
+    client = blocking.connect()
     client.send(b"bye")
     client.close()
     with fails(232):
         end.connect(DEADLINE)
     assert end.has_data()
-    server = pipes.serve(end)
+    server = blocking.serve(end)
     assert server.recv(timeout=DEADLINE) == b"bye"
     with fails(109):
         server.recv(timeout=DEADLINE)
 
 
-def test_a_client_that_has_left_nothing(pipes: Pipes) -> None:
-    end = pipes.create()
-    pipes.connect().close()
+def test_a_client_that_has_left_nothing(blocking: Pipes) -> None:
+    end = blocking.create()
+    blocking.connect().close()
     with fails(232):
         end.connect(DEADLINE)
     assert not end.has_data()
     end.close_handle()
 
 
-def test_the_limit_of_instances(pipes: Pipes) -> None:
-    end = pipes.create(max_instances=1)
+def test_the_limit_of_instances(blocking: Pipes) -> None:
+    end = blocking.create(max_instances=1)
     with fails(231):
         end.another()
     with fails(231):
-        pipes.create(max_instances=1)
+        blocking.create(max_instances=1)
     end.close_handle()
     with fails(2):
-        pipes.connect()
+        blocking.connect()
 
 
-def test_a_replaced_instance_listens_at_once(pipes: Pipes) -> None:
-    end = pipes.create(max_instances=1)
-    client = pipes.connect()
+def test_a_replaced_instance_listens_at_once(blocking: Pipes) -> None:
+    end = blocking.create(max_instances=1)
+    client = blocking.connect()
     end.connect(DEADLINE)
     client.close()
     fresh = end.replace()
-    pipes.transport.wait(pipes.name, 0, use_default=False)
-    second = pipes.connect(timeout=0)
+    blocking.wait(0)
+    second = blocking.connect(timeout=0)
     assert fresh.connect(DEADLINE) == 535
     second.send(b"second")
-    assert pipes.serve(fresh).recv(timeout=DEADLINE) == b"second"
+    assert blocking.serve(fresh).recv(timeout=DEADLINE) == b"second"
 
 
 def test_closing_an_instance_ends_its_wait(pipes: Pipes) -> None:
     end = pipes.create()
-    waiting = blocked(lambda: end.connect(20))
+    waiting = pipes.blocked(lambda: end.connect(20))
     end.close_handle()
     assert waiting.code() == 109
 
 
-def test_closed_instances_are_counted(pipes: Pipes) -> None:
-    before = pipes.transport.instances_closed()
-    end = pipes.create()
-    waiting = blocked(lambda: pipes.transport.wait_instance_closed(pipes.name, before, 20))
+def test_closed_instances_are_counted(blocking: Pipes) -> None:
+    before = blocking.transport.instances_closed()
+    end = blocking.create()
+    waiting = blocking.blocked(lambda: blocking.transport.wait_instance_closed(blocking.name, before, 20))
     end.close_handle()
     waiting.result()
-    assert pipes.transport.instances_closed() != before
+    assert blocking.transport.instances_closed() != before
 
 
 # ---- Clients
 
 
 def test_no_pipe_is_2_at_once(pipes: Pipes) -> None:
-    for call in (pipes.connect, lambda: pipes.transport.wait(pipes.name, None, use_default=False)):
+    for call in (pipes.connect, lambda: pipes.wait(None)):
         with fails(2):
             call()
 
@@ -197,8 +348,8 @@ def test_a_busy_pipe(pipes: Pipes) -> None:
         pipes.connect(timeout=0)
     for call in (
         lambda: pipes.connect(timeout=0.05),
-        lambda: pipes.transport.wait(pipes.name, 0.05, use_default=False),
-        lambda: pipes.transport.wait(pipes.name, None, use_default=True),
+        lambda: pipes.wait(0.05),
+        lambda: pipes.wait(None, use_default=True),
     ):
         with fails(121):
             call()
@@ -206,7 +357,7 @@ def test_a_busy_pipe(pipes: Pipes) -> None:
 
 def test_a_client_that_waits_gets_the_next_instance(pipes: Pipes) -> None:
     pipes.pair()
-    waiting = blocked(lambda: pipes.connect(timeout=20))
+    waiting = pipes.blocked(lambda: pipes.connect(timeout=20))
     end = pipes.create()
     assert not waiting.result().closed
     assert end.connect(DEADLINE) in (0, 535)
@@ -215,7 +366,7 @@ def test_a_client_that_waits_gets_the_next_instance(pipes: Pipes) -> None:
 
 def test_the_last_instance_goes_while_a_client_waits(pipes: Pipes) -> None:
     server, client = pipes.pair()
-    waiting = blocked(lambda: pipes.connect(timeout=20))
+    waiting = pipes.blocked(lambda: pipes.connect(timeout=20))
     server.close()
     client.close()
     assert waiting.code() == 2
@@ -243,7 +394,7 @@ def test_messages_of_all_sizes_keep_their_bounds(pipes: Pipes, size: int) -> Non
 def test_a_write_over_the_quota_waits_for_its_reader(pipes: Pipes) -> None:
     server, client = pipes.pair(out_buffer_size=10)
     server.send(b"12345678", timeout=0)
-    sending = blocked(lambda: server.send(b"abcde", timeout=20))
+    sending = pipes.blocked(lambda: server.send(b"abcde", timeout=20))
     assert client.peek(20).available == 13
     assert client.recv(timeout=0) == b"12345678"
     sending.result()
@@ -261,7 +412,7 @@ def test_a_write_that_times_out_was_never_sent(pipes: Pipes) -> None:
 
 def test_reading_and_writing_at_once_on_one_end(pipes: Pipes) -> None:
     server, client = pipes.pair()
-    reading = blocked(lambda: client.recv(timeout=20))
+    reading = pipes.blocked(lambda: client.recv(timeout=20))
     client.send(b"while it reads", timeout=DEADLINE)
     assert server.recv(timeout=DEADLINE) == b"while it reads"
     server.send(b"answer")
@@ -309,7 +460,7 @@ def test_bytes_come_as_they_are_there(pipes: Pipes) -> None:
 
 def test_transact_sends_and_returns_the_next_message(pipes: Pipes) -> None:
     server, client = pipes.pair()
-    asking = blocked(lambda: client.transact(b"question", timeout=20))
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
     server.send(server.recv(timeout=DEADLINE).upper() * 10_000)
     assert asking.result(20) == b"QUESTION" * 10_000
     server.send(b"unread")
@@ -330,7 +481,7 @@ def test_flush_waits_until_it_is_read(pipes: Pipes) -> None:
     server.send(b"x")
     with fails(121):
         server.flush(timeout=0.05)
-    flushing = blocked(lambda: server.flush(timeout=20))
+    flushing = pipes.blocked(lambda: server.flush(timeout=20))
     assert client.recv(timeout=0) == b"x"
     flushing.result()
 
@@ -358,7 +509,7 @@ def test_abort_of_the_server_discards(pipes: Pipes) -> None:
 
 def test_close_ends_the_calls_of_other_threads(pipes: Pipes) -> None:
     server, client = pipes.pair(in_buffer_size=0)
-    calls = [blocked(lambda: client.recv(timeout=20)), blocked(lambda: client.send(b"x", timeout=20))]
+    calls = [pipes.blocked(lambda: client.recv(timeout=20)), pipes.blocked(lambda: client.send(b"x", timeout=20))]
     client.close(timeout=0)
     assert calls[0].code() == 109
     # What the write says is so: where a close leaves it to the peer, it has succeeded.
@@ -374,7 +525,7 @@ def test_close_ends_the_calls_of_other_threads(pipes: Pipes) -> None:
 
 def test_close_gives_a_write_its_time(pipes: Pipes) -> None:
     server, client = pipes.pair(out_buffer_size=4)
-    sending = blocked(lambda: server.send(b"12345678", timeout=20))
+    sending = pipes.blocked(lambda: server.send(b"12345678", timeout=20))
     closing = Background(lambda: server.close(timeout=20))
     assert client.recv(timeout=DEADLINE) == b"12345678"
     sending.result()
@@ -385,7 +536,7 @@ def test_close_gives_a_write_its_time(pipes: Pipes) -> None:
 
 def test_the_peers_close_ends_calls(pipes: Pipes) -> None:
     server, client = pipes.pair(out_buffer_size=0)
-    calls = [blocked(lambda: server.recv(timeout=20)), blocked(lambda: server.send(b"x", timeout=20))]
+    calls = [pipes.blocked(lambda: server.recv(timeout=20)), pipes.blocked(lambda: server.send(b"x", timeout=20))]
     client.close()
     assert [call.code() for call in calls] == [109, 109]
 
@@ -426,3 +577,148 @@ def test_many_messages_both_ways_in_threads(pipes: Pipes) -> None:
         asker.result(max(1.0, stop - time.monotonic()))
     echoing.result()
     assert len(set(answers)) == 500
+
+
+# ---- On an event loop
+
+
+def test_a_listeners_next_instance_and_its_place_at_the_limit(looped: LoopPipes) -> None:
+    end = looped.create(max_instances=2)
+    for _ in range(3):
+        connected = []
+        for _ in range(2):
+            connected.append(looped.connect())
+            end.connect(DEADLINE)
+            connected.append(LoopPipe(looped, end.taken))
+        with fails(231):
+            looped.connect(timeout=0)
+        with fails(121):
+            end.connect(0.02)
+        for pipe in connected:
+            pipe.close()
+    assert not looped.connect().closed
+
+
+def test_a_closed_pipe_leaves_its_place_to_a_new_instance_though_nobody_accepts(looped: LoopPipes) -> None:
+    end = looped.create(max_instances=1)
+    client = looped.connect()
+    end.connect(DEADLINE)
+    server = LoopPipe(looped, end.taken)
+    client.close()
+    server.close()
+    if sys.platform == "win32":  # the only instance is disconnected first, after a moment for its client
+        until(lambda: code_of(lambda: looped.wait(0)) == 0)
+    assert not looped.connect(timeout=0).closed
+
+
+def test_a_listener_passes_over_who_left_nothing_and_gives_what_others_left(looped: LoopPipes) -> None:
+    end = looped.create()
+    looped.connect().close()
+    leaving = looped.blocked(lambda: end.connect(20))
+    client = looped.connect()
+    client.send(b"bye")
+    client.close()
+    leaving.result()
+    server = looped.serve(end)
+    assert server.recv(timeout=DEADLINE) == b"bye"
+    with fails(109):
+        server.recv(timeout=DEADLINE)
+
+
+def cancelled(pipes: LoopPipes, call: Callable[[], Awaitable[Any]]) -> None:
+    """Fails unless a call waits; it is cancelled then."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(call())
+        await asyncio.sleep(0.02)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    pipes.run(main)
+
+
+def test_a_cancelled_read_of_a_message_has_consumed_nothing(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    buffer = bytearray(2)
+    for read in (lambda: client.pipe.recv(), lambda: client.pipe.recv_into(bytearray(2)), lambda: client.pipe.recv()):
+        cancelled(looped, read)
+        server.send(b"first")
+        server.send(b"second")
+        until(lambda: client.peek(100)[1] == 11)
+        assert client.peek(3)[0] in (b"fir", b"fi")  # a part may be on its way, behind a read of that size
+        assert (client.recv_into(buffer, timeout=DEADLINE), bytes(buffer), client.more_data) == (2, b"fi", True)
+        assert client.recv(timeout=DEADLINE) == b"rst"
+        assert client.recv(timeout=DEADLINE) == b"second"
+        assert not client.more_data
+    cancelled(looped, lambda: client.pipe.recv())
+    with fails(121):
+        client.recv(timeout=0.02)
+    server.send(b"")
+    assert client.recv(timeout=DEADLINE) == b""
+    cancelled(looped, lambda: client.pipe.recv())
+    asking = looped.blocked(lambda: client.transact(b"question", timeout=20))
+    assert server.recv(timeout=DEADLINE) == b"question"
+    server.send(b"answer")
+    assert asking.result() == b"answer"
+
+
+def test_a_cancelled_read_of_a_stream_has_consumed_nothing(looped: LoopPipes) -> None:
+    server, client = looped.pair(message_mode=False)
+    for read in (lambda: client.pipe.read(3), lambda: client.pipe.readinto(bytearray(3)), lambda: client.pipe.read()):
+        cancelled(looped, read)
+        server.write(b"abcdef")
+        until(lambda: client.peek(100)[1] == 6)
+        assert client.peek(100)[0] == b"abcdef"
+        assert client.read(2, timeout=DEADLINE) == b"ab"
+        buffer, data = bytearray(2), b""
+        while len(data) < 4:  # what a cancelled read keeps comes by itself
+            data += buffer[: looped.run(client.pipe.readinto, buffer, timeout=DEADLINE)]
+        assert data == b"cdef"
+    cancelled(looped, lambda: client.pipe.read())
+    server.write(b"the end")
+    server.close()
+    assert client.read() == b"the end"
+
+
+def test_a_cancelled_write_is_sent_as_a_whole_or_not_at_all(looped: LoopPipes) -> None:
+    server, client = looped.pair(out_buffer_size=4)
+    cancelled(looped, lambda: server.pipe.send(b"12345678"))
+    sending = looped.blocked(lambda: server.send(b"abcdefgh", timeout=20))
+    messages = [client.recv(timeout=DEADLINE)]
+    while messages[-1] != b"abcdefgh":
+        messages.append(client.recv(timeout=DEADLINE))
+    assert messages in ([b"abcdefgh"], [b"12345678", b"abcdefgh"])
+    sending.result()
+
+
+def test_one_task_at_a_time_reads(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    reading = looped.blocked(lambda: client.recv(timeout=20))
+    with fails(170):
+        client.recv(timeout=0)
+    server.send(b"x")
+    assert reading.result() == b"x"
+
+
+def test_a_cancelled_connect_leaves_the_place_to_others(looped: LoopPipes) -> None:
+    server, client = looped.pair(max_instances=1)
+    access: dict[str, Any] = {"message_mode": True, "access": BOTH, "timeout": 0.5, "verify_owner": True}
+    cancelled(looped, lambda: looped.over_loop.connect(looped.name, **access))
+    for pipe in (server, client):
+        pipe.close()
+    with fails(2):
+        looped.connect(timeout=DEADLINE)
+
+
+def test_a_close_ends_writes_that_stand_behind_others(looped: LoopPipes) -> None:
+    server, client = looped.pair(out_buffer_size=4)
+    writes = [looped.blocked(lambda: server.send(b"12345678", timeout=None)) for _ in range(3)]
+    server.close(timeout=0)
+    codes = [write.code() for write in writes]
+    assert set(codes) <= {0, 109}
+    for _ in range(codes.count(0)):
+        assert client.recv(timeout=DEADLINE) == b"12345678"
+    with fails(109):
+        client.recv(timeout=DEADLINE)

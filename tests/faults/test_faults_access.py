@@ -465,7 +465,7 @@ def test_a_shared_folder_in_run_is_found_without_being_told(child: Start, name: 
             os.mkdir("/run/npipe")
             os.chmod("/run/npipe", 0o1777)
             import npipe
-            from npipe.transports.local import root_folder
+            from npipe.transports.local.place import root_folder
             assert root_folder() == "/run/npipe"
             def user(uid, script):
                 return subprocess.Popen([sys.executable, "-c",

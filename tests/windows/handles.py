@@ -18,9 +18,9 @@ import win32pipe
 from npipe.errors import PipeBusyError, WinError, error_from_code
 from npipe.names import parse_name
 from npipe.options import as_long, check_timeout
-from npipe.transports.native import TRANSPORT
-from npipe.transports.native_handles import File, close_file
-from npipe.transports.native_pipes import NativeMessagePipe
+from npipe.transports.native.handles import File, close_file
+from npipe.transports.native.pipes import NativeMessagePipe
+from npipe.transports.native.transport import TRANSPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

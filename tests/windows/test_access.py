@@ -17,8 +17,8 @@ import win32security
 
 import npipe
 from npipe.options import Security, parse_security
-from npipe.transports import native
-from npipe.transports.native_access import security_attributes, security_text
+from npipe.transports.native import transport
+from npipe.transports.native.access import security_attributes, security_text
 
 CONNECT_BOTH = 0x12019B  # read and write, without the right to create instances
 CREATE = 0x4
@@ -114,7 +114,7 @@ def test_a_pipe_of_another_user_is_refused_unless_told_otherwise(name: str, monk
     def refuse(*_: object) -> None:
         raise npipe.PipeAccessError(5, name, "opening the pipe", "its owner is somebody else")
 
-    monkeypatch.setattr(native, "check_owner", refuse)
+    monkeypatch.setattr(transport, "check_owner", refuse)
     with npipe.listen(name), pytest.raises(npipe.PipeAccessError):
         npipe.connect(name)
     with npipe.listen(name) as listener:

@@ -172,16 +172,16 @@ def test_an_async_read_of_all_under_which_the_pipe_is_closed_has_no_ordinary_end
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Is set when a thread waits for an operation."""
-    from npipe.transports import native_handles
+    from npipe.transports.native import handles
 
     waiting = threading.Event()
-    wait_for_any = native_handles.wait_for_any
+    wait_for_any = handles.wait_for_any
 
     def noted(handles: Any, timeout: float | None) -> Any:
         waiting.set()
         return wait_for_any(handles, timeout)
 
-    monkeypatch.setattr(native_handles, "wait_for_any", noted)
+    monkeypatch.setattr(handles, "wait_for_any", noted)
     return waiting
 
 
@@ -268,7 +268,7 @@ class NoMemory(bytes):
 def test_a_read_without_memory_for_its_result_has_lost_nothing(
     ends: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch, mode: str, size: int
 ) -> None:
-    from npipe.transports import native_pipes
+    from npipe.transports.native import pipes
 
     pair = ends(mode, in_buffer_size=300_000, out_buffer_size=300_000)
     data = bytes(i % 251 for i in range(size))
@@ -279,7 +279,7 @@ def test_a_read_without_memory_for_its_result_has_lost_nothing(
 
     NoMemory.failed = 0
     with monkeypatch.context() as patched:
-        patched.setattr(native_pipes, "bytes", NoMemory, raising=False)
+        patched.setattr(pipes, "bytes", NoMemory, raising=False)
         with pytest.raises(MemoryError):
             read()
     assert read() == data

@@ -15,7 +15,7 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe.aio._proactor import ProactorFile
+from npipe.transports.native.proactor import ProactorFile
 
 if TYPE_CHECKING:
     from tests.aio_helpers import run
@@ -51,7 +51,7 @@ def test_no_next_instance_is_no_harm_to_the_client_and_is_said_next(name: str, m
 
             accepting = await waiting(listener)
             with monkeypatch.context() as patched:
-                patched.setattr(listener, "_create", create)
+                patched.setattr(listener._instances, "_create", create)
                 async with await npipe.aio.connect(name, timeout=10) as client, await accepting as server:
                     await client.send(b"hello")
                     assert await server.recv() == b"hello"
@@ -96,7 +96,7 @@ def test_a_connect_that_fails_while_it_is_pending_is_said_once(name: str, waits:
             if not waits:
                 accepting.cancel()
                 await asyncio.wait([accepting])
-            connecting = listener._connecting
+            connecting = listener._instances._connecting
             connecting.cancel()  # as CancelIoEx of somebody else's would
             while not connecting.future.done():
                 await asyncio.sleep(0)
@@ -114,7 +114,7 @@ def test_of_several_who_wait_one_is_told(name: str) -> None:
             tasks = [await waiting(listener) for _ in range(3)]
             while listener._waiting < len(tasks):
                 await asyncio.sleep(0)
-            connecting = listener._connecting
+            connecting = listener._instances._connecting
             connecting.cancel()
             done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             (told,) = done

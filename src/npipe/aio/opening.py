@@ -2,89 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
-from npipe import _engine
-from npipe.aio._loops import BACKLOG_PAUSE, current
-from npipe.aio.pipe import MessagePipe, StreamPipe, deadline_of, pipe_of
-from npipe.errors import PipeBusyError, PipeStateError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.options import Access, Mode, check_timeout, client_access, is_message_mode
+from npipe.options import (
+    Access,
+    ConnectOptions,
+    Mode,
+    check_timeout,
+    client_access,
+    deadline_of,
+    is_message_mode,
+    time_left,
+)
+from npipe.transports import select_async
 
 if TYPE_CHECKING:
+    import os
+
     from _typeshed import ReadableBuffer
 
-    from npipe.aio._loops import Loop
-    from npipe.names import PipeName
+    from npipe.async_pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "connect", "wait"]
 
-_READ_MESSAGE = 2
-_ATTRIBUTES = 12  # to read and to write them
-
-
-def place(name: PipeName) -> tuple[str, str, str]:
-    """Return where a pipe of this machine is. Raises PipeStateError (50) for a host."""
-    if name.host is not None:
-        raise PipeStateError(WinError.NOT_SUPPORTED, name.path, detail="pipes on other machines are not supported yet")
-    return _root_folder(), name.folder, name.display
-
-
-def _root_folder() -> str:
-    """npipe.transports.local.root_folder, with the engine's eyes: Python's own may block the event loop."""
-    given = os.environ.get("NPIPE_ROOT")
-    if given:
-        return given
-    if _engine.is_folder("/run/npipe"):
-        return "/run/npipe"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and _engine.is_folder(runtime):
-        return f"{runtime}/npipe"
-    return f"{tempfile.gettempdir()}/npipe-{_engine.effective_uid()}"
-
-
-tempfile.gettempdir()  # which finds it by trying, so not on an event loop
-
-
-async def _dialled(dial: _engine.Dial, loop: Loop) -> None:
-    """Take the steps of a dial until it is through; it knows its time-out itself."""
-    while not dial.step():
-        fd = dial.fileno()
-        if fd < 0:
-            await loop.pause(BACKLOG_PAUSE)
-        else:
-            await loop.readable(fd, dial.until)
-
 
 @overload
 async def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Literal["message"] = "message",
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Literal["message"] = "message", **options: Unpack[ConnectOptions]
 ) -> MessagePipe: ...
 @overload
 async def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Literal["byte"],
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Literal["byte"], **options: Unpack[ConnectOptions]
 ) -> StreamPipe: ...
 @overload
 async def connect(
-    name: str | os.PathLike[str],
-    *,
-    mode: Mode,
-    access: Access = "duplex",
-    timeout: float | None = 20.0,
-    verify_owner: bool = True,
+    name: str | os.PathLike[str], *, mode: Mode, **options: Unpack[ConnectOptions]
 ) -> MessagePipe | StreamPipe: ...
 async def connect(
     name: str | os.PathLike[str],
@@ -100,31 +54,13 @@ async def connect(
     comes and goes, which `accept` passes over.
     """
     parsed = parse_name(name)
-    loop = current()
-    message_mode = is_message_mode(mode)
-    wanted = client_access(access) | _ATTRIBUTES
-    timeout = check_timeout(timeout)
-    hold = timeout is None or timeout > 0
-    dial = _engine.Dial(
-        *place(parsed),
-        parsed.path,
-        access=wanted,
-        hold=hold,
+    return await select_async(parsed).connect(
+        parsed,
+        message_mode=is_message_mode(mode),
+        access=client_access(access),
+        timeout=check_timeout(timeout),
         verify_owner=verify_owner,
-        timeout=timeout if hold else None,  # without a wait it is the engine that bounds the few messages of an open
     )
-    try:
-        await _dialled(dial, loop)
-        handle, instances = dial.handle()
-    finally:
-        dial.close()
-    try:
-        if message_mode:
-            handle.set_state(_READ_MESSAGE)
-        return pipe_of(handle, loop, message_mode=message_mode, instances=instances)
-    except BaseException:
-        handle.close_handle(True)
-        raise
 
 
 async def call(
@@ -140,8 +76,7 @@ async def call(
     except PipeTimeoutError as error:
         raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
     async with pipe:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        return await pipe.transact(data, timeout=left)
+        return await pipe.transact(data, timeout=time_left(deadline))
 
 
 async def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
@@ -150,16 +85,6 @@ async def wait(name: str | os.PathLike[str], *, timeout: float | Literal["defaul
     Cancelled, it has changed nothing.
     """
     parsed = parse_name(name)
-    loop = current()
-    dial = _engine.Dial(
-        *place(parsed),
-        parsed.path,
-        only_wait=True,
-        verify_owner=False,
-        timeout=None if timeout == "default" else timeout,
-        use_default=timeout == "default",
-    )
-    try:
-        await _dialled(dial, loop)
-    finally:
-        dial.close()
+    use_default = timeout == "default"
+    seconds = None if timeout == "default" else check_timeout(timeout)
+    await select_async(parsed).wait(parsed, seconds, use_default=use_default)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
 
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
-from npipe.aio.pipe import MessagePipe, StreamPipe
+from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
-from npipe.options import check_timeout
+from npipe.options import ListenOptions, Mode, check_timeout, takes_listen_options
 
 if TYPE_CHECKING:
     import os
@@ -95,8 +96,14 @@ class Server:
             await pipe.close()
 
     async def _converse(self, pipe: MessagePipe | StreamPipe, task: asyncio.Task[None]) -> None:
+        read: Callable[[], Awaitable[bytes]]
+        write: Callable[[ReadableBuffer], Awaitable[object]]
+        if isinstance(pipe, MessagePipe):  # not for each request: the class is an abstract one
+            read, write = pipe.recv, pipe.send
+        else:
+            read, write = functools.partial(pipe.read, _READ_SIZE), pipe.write
         while not self._ending:
-            request = await (pipe.recv() if isinstance(pipe, MessagePipe) else pipe.read(_READ_SIZE))
+            request = await read()
             self._answering.add(task)
             try:
                 async with self._slots or contextlib.nullcontext():
@@ -104,7 +111,7 @@ class Server:
                     if inspect.isawaitable(answer):
                         answer = await answer
                 if answer is not None:
-                    await (pipe.send(answer) if isinstance(pipe, MessagePipe) else pipe.write(answer))
+                    await write(answer)
             finally:
                 self._answering.discard(task)
 
@@ -148,20 +155,24 @@ class Server:
         return f"<npipe.aio.Server {self.name!r}, {len(self._clients)} clients, {'closed' if self._ending else 'open'}>"
 
 
+@takes_listen_options
 async def serve(
     name: str | os.PathLike[str],
     handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
     *,
     concurrency: int | None = None,
-    **options: Any,
+    mode: Mode = "message",
+    exclusive: bool = True,
+    **options: Unpack[ListenOptions],
 ) -> Server:
     """Answer requests until the server that this returns is closed.
 
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
     a plain one that does not block. Each client is a task; its requests are answered one after the other, and those of
     different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
-    and its client disconnected. `options` are those of `listen`. Raises as `listen` does, and PipeArgumentError (87).
+    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, and
+    PipeArgumentError (87).
     """
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
-    return Server(listen(name, **options), handler, concurrency)
+    return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Unpack
 
 from npipe._process import refuse_copy
-from npipe.aio._loops import current
 from npipe.aio._steps import Steps
-from npipe.aio.listener import Listener, ListenOptions
+from npipe.aio.listener import Listener
 from npipe.aio.opening import connect
 from npipe.aio.transports import PipeTransport
 from npipe.errors import PipeClosedError, PipeResourceError, WinError
 from npipe.names import parse_name
+from npipe.options import listen_options
+from npipe.transports import select_async
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from npipe.aio.pipe import StreamPipe
+    from npipe.async_pipe import StreamPipe
+    from npipe.options import ConnectOptions
 
 __all__ = ["PipeEventLoop", "PipeLoopMixin", "PipeServer", "PipeTransport", "open_stream"]
 
@@ -58,7 +61,7 @@ class _StreamReader(asyncio.StreamReader):
 
 
 async def open_stream(
-    name: str | os.PathLike[str], *, limit: int = 65536, **options: Any
+    name: str | os.PathLike[str], *, limit: int = 65536, **options: Unpack[ConnectOptions]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a pipe and return asyncio's reader and writer, as asyncio.open_unix_connection does.
 
@@ -95,8 +98,9 @@ class PipeServer(asyncio.AbstractServer):
         self._factory = protocol_factory
         self._address = address
         # As asyncio's own server on Windows: of message type, and read as bytes.
-        options = ListenOptions(mode="byte", message_type=True)
-        self._listener: Listener[StreamPipe] = Listener(current(), parse_name(address), options, exclusive=True)
+        options = dataclasses.replace(listen_options(mode="byte"), message_type=True)
+        name = parse_name(address)
+        self._listener: Listener[StreamPipe] = Listener(select_async(name), name, options, exclusive=True)
         self._clients: weakref.WeakSet[PipeTransport] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
@@ -269,5 +273,5 @@ else:
     _Loop = asyncio.SelectorEventLoop
 
 
-class PipeEventLoop(PipeLoopMixin, _Loop):
+class PipeEventLoop(PipeLoopMixin, _Loop):  # type: ignore[misc,unused-ignore]  # the Proactor loop has the two methods
     """asyncio's loop with create_pipe_connection and start_serving_pipe: asyncio.Runner(loop_factory=PipeEventLoop)."""

@@ -15,7 +15,7 @@ from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npipe.aio.pipe import StreamPipe
+    from npipe.async_pipe import StreamPipe
 
 __all__ = ["PipeTransport"]
 

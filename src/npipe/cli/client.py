@@ -18,10 +18,7 @@ from npipe.transports import select
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    if sys.platform == "win32":
-        from npipe.transports.native import ClientHandle as _Handle
-    else:
-        from npipe._engine import Handle as _Handle
+    from npipe.transports import ClientHandle
 
 __all__ = ["client"]
 
@@ -79,33 +76,27 @@ def _step(words: str) -> Iterator[None]:
         raise
 
 
-def _open(name: str, wait_seconds: float) -> _Handle:
+def _open(name: str, wait_seconds: float) -> ClientHandle:
     """CreateFile, and WaitNamedPipe as often as it finds all instances busy."""
     with _step("Could not open pipe."):
         parsed = parse_name(name)
-        select(parsed)  # refuses other machines' pipes
-    # Not above, for --help works without the engine.
-    if sys.platform == "win32":
-        from npipe.transports.native import TRANSPORT
-    else:
-        from npipe.transports.local import TRANSPORT
-
+        transport = select(parsed)
     while True:
         try:
-            return TRANSPORT.open(parsed, access=ACCESS_READ | ACCESS_WRITE)
+            return transport.open(parsed, access=ACCESS_READ | ACCESS_WRITE)
         except PipeBusyError:
             pass
         except PipeError as error:
             click.echo(f"Could not open pipe. GLE={error.winerror}")
             raise
         try:
-            TRANSPORT.wait(parsed, check_timeout(wait_seconds))
+            transport.wait(parsed, check_timeout(wait_seconds))
         except PipeError:  # the article says so of every failure; the line on standard error tells which it was
             click.echo(f"Could not open pipe: {wait_seconds:g} second wait timed out.")
             raise
 
 
-def _print_reply(handle: _Handle, encoding: str) -> None:
+def _print_reply(handle: ClientHandle, encoding: str) -> None:
     """Read one message in pieces, and print each in quotes on a line of its own."""
     # Incremental, for a character may lie across two pieces.
     decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")

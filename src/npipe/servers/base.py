@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from npipe._process import check_threads, refuse_copy
-from npipe.errors import PipeError, PipeNameError, WinError, error_from_code
+from npipe.errors import PipeArgumentError, PipeError, PipeNameError, WinError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (
-    ACCESS_READ,
-    ACCESS_WRITE,
     Peer,
     as_long,
     check_timeout,
@@ -29,6 +26,7 @@ from npipe.options import (
     validate_buffer_size,
     validate_instances,
 )
+from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
 if TYPE_CHECKING:
@@ -51,10 +49,6 @@ PAUSE_MS: Final = 50
 
 GONE: Final = frozenset({winerror.ERROR_BROKEN_PIPE, winerror.ERROR_NO_DATA, winerror.ERROR_PIPE_NOT_CONNECTED})
 """What calls fail with when the client has left, which is how every conversation ends."""
-
-_READ_RIGHTS: Final = win32file.FILE_GENERIC_READ
-_CREATE_INSTANCE: Final = 0x4  # FILE_CREATE_PIPE_INSTANCE, which GENERIC_WRITE has in it
-_WRITE_RIGHTS: Final = win32file.FILE_GENERIC_WRITE & ~_CREATE_INSTANCE
 
 _LONGEST_MS: Final = 0x7FFFFFFF
 
@@ -80,7 +74,7 @@ class Connection:
     def peer(self) -> Peer:
         """Who the client is; raises PipeError when that cannot be told any more."""
         try:
-            return _peer(self.handle)
+            return default().client_of(self.handle)
         except pywintypes.error as error:
             raise error_from_code(error.winerror) from error
 
@@ -316,40 +310,12 @@ def security_attributes(security: str | Security) -> pywintypes.SECURITY_ATTRIBU
 
     The owner's entry lets him create further instances too. Raises PipeArgumentError (87) for what is no security.
     """
-    checked = parse_security(security)
-    if sys.platform == "win32":
-        from npipe.transports.native_access import security_attributes as native
-
-        return native(checked)  # type: ignore[no-any-return]  # pywin32's own object
-    access = (ACCESS_READ if checked.read else 0) | (ACCESS_WRITE if checked.write else 0)
-    rights = (_READ_RIGHTS if access & ACCESS_READ else 0) | (_WRITE_RIGHTS if access & ACCESS_WRITE else 0)
-    entries = [(rights | _CREATE_INSTANCE, "OW"), *((rights, sid) for sid in _sids(checked))]
-    text = "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+    text = default().security_text(parse_security(security))
     attributes = pywintypes.SECURITY_ATTRIBUTES()
-    attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
-        text, win32security.SDDL_REVISION_1
-    )
+    try:
+        attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
+            text, win32security.SDDL_REVISION_1
+        )
+    except pywintypes.error as error:
+        raise PipeArgumentError(error.winerror, detail=f"{text!r} is no security descriptor") from None
     return attributes
-
-
-def _sids(security: Security) -> list[str]:
-    """Return the identifiers of those who may connect besides the owner."""
-    if security.everyone:
-        return ["WD"]
-    rule = security.resolve()
-    return [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
-
-
-def _peer(handle: pywintypes.HANDLEType) -> Peer:
-    """Return who the client of an instance is."""
-    pid = win32pipe.GetNamedPipeClientProcessId(handle)
-    if sys.platform == "win32":
-        import socket
-
-        from npipe.transports.native_access import user_of
-
-        return Peer(pid=pid, uid=None, user=user_of(pid), host=socket.gethostname())
-    from npipe import _engine  # pywin32 tells the user only after something has been read
-    from npipe.pipe import peer_of
-
-    return peer_of(pid, _engine.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -97,6 +98,8 @@ def access_rule(attributes: object, direction: int = PIPE_ACCESS_DUPLEX) -> Acce
 
 
 def _rule(me: int, entries: list[_Entry]) -> AccessRule:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     granted = {who: _granted_to(who, entries) for who in _named(entries)}
     granted = {who: access for who, access in granted.items() if access}
     mine = {_Who("user", me), _EVERYONE, *(_Who("group", gid) for gid in (os.getegid(), *os.getgroups()))}

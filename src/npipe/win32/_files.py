@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,10 +37,14 @@ class _File:
 
     def read_at(self, offset: int | None, size: int) -> bytes:
         """Return at most `size` bytes."""
+        if sys.platform == "win32":  # there it is pywin32's
+            raise NotImplementedError
         return os.read(self._descriptor, size) if offset is None else os.pread(self._descriptor, size, offset)
 
     def write_at(self, offset: int | None, data: ReadableBuffer) -> int:
         """Write all of `data` and return its length in bytes."""
+        if sys.platform == "win32":  # there it is pywin32's
+            raise NotImplementedError
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view):
@@ -63,6 +68,8 @@ class _File:
 
 def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: int) -> _File:
     """Open or create a file as CreateFile does; raises error 2, 3, 5, 80."""
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     mode = os.O_CLOEXEC | (os.O_RDWR if reads and writes else os.O_WRONLY if writes else os.O_RDONLY)
     mode |= {_CREATE_NEW: os.O_CREAT | os.O_EXCL, _CREATE_ALWAYS: os.O_CREAT | os.O_TRUNC}.get(disposition, 0)
     mode |= {_OPEN_ALWAYS: os.O_CREAT, _TRUNCATE_EXISTING: os.O_TRUNC}.get(disposition, 0)

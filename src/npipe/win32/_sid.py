@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from npipe.win32._error import make_error
@@ -306,6 +307,8 @@ def LookupAccountName(systemName: str | None, accountName: str) -> tuple[SID, st
 
 def LookupAccountSid(systemName: str | None, sid: SID) -> tuple[str, str, int]:
     """Return (name, domain, SidType*) for an identifier; error 1332 for one that nobody here has."""
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     if not isinstance(sid, SID):
         raise TypeError("The object is not a PySID object")
     if systemName and not _is_here(systemName.lstrip("\\")):
@@ -333,6 +336,8 @@ def _is_here(system: str) -> bool:
 
 
 def _uid_of(name: str) -> int | None:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     import pwd
 
     try:
@@ -342,6 +347,8 @@ def _uid_of(name: str) -> int | None:
 
 
 def _gid_of(name: str) -> int | None:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     import grp
 
     try:

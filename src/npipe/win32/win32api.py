@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -105,6 +106,8 @@ def GetTickCount() -> int:
 
 def GetUserName() -> str:
     """GetUserName: of whom this thread acts as; the number of a user that this system has no name for."""
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     uid = _engine.effective_uid()
     try:
         return pwd.getpwuid(uid).pw_name

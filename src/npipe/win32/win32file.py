@@ -10,10 +10,9 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from npipe import _engine
+from npipe import _engine, transports
 from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
-from npipe.transports.local import root_folder
 from npipe.win32 import _error, _files, _security
 from npipe.win32._error import _no_such, _offered_by, make_error, text_of
 
@@ -170,9 +169,7 @@ def _create_file(
     wanted |= 2 if access & _WRITE else 0
     wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
     result = _engine.open_pipe(
-        root_folder(),
-        name.folder,
-        name.display,
+        *transports.select(name).place(name),
         name.path,
         access=wanted,
         overlapped=overlapped,

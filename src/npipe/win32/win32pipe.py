@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from npipe import _engine
+from npipe import _engine, transports
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
-from npipe.transports.local import root_folder
 from npipe.win32 import _error
 from npipe.win32._access import access_rule
 from npipe.win32._error import _no_such, _offered_by, make_error, text_of
@@ -100,9 +100,7 @@ def CreateNamedPipe(
     if wrong or not 1 <= most <= _MOST_INSTANCES:
         raise make_error(87, _CREATE)
     result = _engine.create_pipe_instance(
-        root_folder(),
-        name.folder,
-        name.display,
+        *transports.select(name).place(name),
         name.path,
         open_mode=open_mode,
         type=pipe_mode & PIPE_TYPE_MESSAGE,
@@ -132,7 +130,9 @@ def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
         name = parse_win32_name(text_of(pipeName))
     except PipeError:
         raise make_error(161, "WaitNamedPipe") from None
-    code = 53 if name.host is not None else _engine.wait_for_pipe(root_folder(), name.folder, name.display, timeout)
+    if name.host is not None:
+        raise make_error(53, "WaitNamedPipe")
+    code = _engine.wait_for_pipe(*transports.select(name).place(name), timeout)
     if code:
         raise make_error(code, "WaitNamedPipe")
 
@@ -240,6 +240,8 @@ def GetNamedPipeHandleState(
 
 
 def _user_name(uid: int) -> str:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -289,6 +291,8 @@ def GetNamedPipeServerSessionId(hPipe: PyHANDLE | int, /) -> int:
 
 
 def _session(pid: int, function: str) -> int:
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     try:
         return os.getsid(pid)
     except OSError:

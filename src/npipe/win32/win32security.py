@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp  # noqa: F401 - now: who acts as a client later may not be allowed to read the library
 import os
 import pwd  # noqa: F401
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from npipe.win32 import _error, _sddl, _security, _sid
@@ -95,6 +96,8 @@ def OpenThreadToken(handle: object, desiredAccess: int, openAsself: object, /) -
 
     `handle` is GetCurrentThread(). `error` 1008 when the thread acts as nobody, 50 for another thread, 6 for no thread.
     """
+    if sys.platform == "win32":  # there it is pywin32's
+        raise NotImplementedError
     del desiredAccess, openAsself
     from npipe import _engine
 

@@ -9,21 +9,21 @@ import sys
 assert sys.platform == "win32"  # noqa: S101 - for type checkers
 
 import _overlapped  # type: ignore[import-not-found]  # what asyncio itself stands on
-import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pywintypes
 
 from npipe.errors import PipeClosedError, PipeStateError, PipeTimeoutError, WinError, error_from_code
-from npipe.options import check_timeout
-from npipe.transports.native_handles import ThreadCall
+from npipe.loops._asyncio import AsyncioLoop
+from npipe.loops.current import current
+from npipe.transports.native.handles import ThreadCall
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-__all__ = ["Loop", "Operation", "ProactorFile", "Waiters", "current", "deadline_of", "time_left"]
+__all__ = ["Operation", "ProactorFile", "ProactorLoop", "current_proactor"]
 
 _LOWEST_TURN: Final = 128  # calls on one pipe that are answered at once, until the loop has a turn
 
@@ -31,69 +31,15 @@ _LOWEST_TURN: Final = 128  # calls on one pipe that are answered at once, until 
 _DONE: Final = (WinError.SUCCESS, WinError.MORE_DATA)
 
 
-def deadline_of(timeout: float | None) -> float | None:
-    """Return the time.monotonic at which `timeout` seconds are over."""
-    timeout = check_timeout(timeout)
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def time_left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline; None for ever."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-class Waiters:
-    """Tasks that wait until something has changed, and look for themselves what."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiters: list[asyncio.Future[bool]] = []
-
-    def wake_all(self) -> None:
-        """Let all look again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done() and not self._loop.is_closed():
-                waiter.set_result(True)
-
-    async def wait(self, deadline: float | None) -> bool:
-        """Wait for the next wake; False when the deadline came first."""
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._waiters.append(waiter)
-        timer = None
-        if deadline is not None:
-            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._time_is_up, waiter)
-        try:
-            return await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    @staticmethod
-    def _time_is_up(waiter: asyncio.Future[bool]) -> None:
-        if not waiter.done():
-            waiter.set_result(False)
-
-
-class Loop:
+class ProactorLoop(AsyncioLoop):
     """The Proactor loop: its completion port, and calls in threads for what has no overlapped form."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        super().__init__(loop)
         self.proactor: Any = getattr(loop, "_proactor", None)
         if self.proactor is None:
             detail = "on Windows the async face is for asyncio's Proactor loop, its default there"
             raise PipeStateError(WinError.NOT_SUPPORTED, detail=detail)
-
-    def waiters(self) -> Waiters:
-        """Make a Waiters."""
-        return Waiters(self.loop)
-
-    async def pause(self, seconds: float) -> None:
-        """Let others run, and `seconds` go by."""
-        await asyncio.sleep(seconds)
 
     async def in_thread(
         self, call: Callable[[], object], deadline: float | None, threads: set[ThreadCall] | None = None
@@ -103,13 +49,8 @@ class Loop:
         Out of time, or cancelled, the call is ended. It is in `threads` meanwhile, for others to end it.
         """
         waiters = self.waiters()
-
-        def over() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-                self.loop.call_soon_threadsafe(waiters.wake_all)
-
         in_time = False
-        thread = ThreadCall(call, over)
+        thread = ThreadCall(call, lambda: self.call_from_thread(waiters.wake_all))
         if threads is not None:
             threads.add(thread)
         try:
@@ -122,15 +63,13 @@ class Loop:
         return thread.code if in_time else None
 
 
-def current() -> Loop:
+def current_proactor() -> ProactorLoop:
     """Return the loop that the calling task runs on. RuntimeError outside of one, PipeStateError (50) on another."""
-    if "trio" in sys.modules:
-        import trio
-
-        if trio.lowlevel.in_trio_run():
-            detail = "on Windows the async face is for asyncio, not for trio"
-            raise PipeStateError(WinError.NOT_SUPPORTED, detail=detail)
-    return Loop(asyncio.get_running_loop())
+    loop = current()
+    if not isinstance(loop, AsyncioLoop):
+        detail = "on Windows the async face is for asyncio, not for trio"
+        raise PipeStateError(WinError.NOT_SUPPORTED, detail=detail)
+    return ProactorLoop(loop.loop)
 
 
 class Operation:
@@ -171,7 +110,7 @@ class Operation:
 class ProactorFile:
     """An overlapped handle, bound to the loop's completion port, and the operations in progress on it."""
 
-    def __init__(self, handle: Any, name: str, loop: Loop, *, bound: bool = False) -> None:
+    def __init__(self, handle: Any, name: str, loop: ProactorLoop, *, bound: bool = False) -> None:
         self.handle = handle
         self.name = name
         self.loop = loop

@@ -29,6 +29,7 @@ from npipe.errors import (
     WinError,
     error_from_code,
 )
+from npipe.options import deadline_of, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,11 +46,9 @@ __all__ = [
     "close_file",
     "closed_count",
     "closed_event",
-    "deadline_of",
     "direction_of",
     "own_instances",
     "tell_closed",
-    "time_left",
     "wait_for_any",
 ]
 
@@ -73,16 +72,6 @@ def wait_for_any(handles: Sequence[int], timeout: float | None) -> int | None:
             return index
         if left is not None and milliseconds < _LONGEST_MS:
             return None
-
-
-def time_left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline; None for ever."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """Return when a time-out that begins now is over; None for never."""
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def bytes_of(data: ReadableBuffer) -> bytes | memoryview:

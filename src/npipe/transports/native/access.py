@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform == "win32"  # noqa: S101 - for type checkers
 
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import pywintypes
@@ -20,11 +21,12 @@ from npipe.errors import (
     PipeArgumentError,
     WinError,
 )
+from npipe.options import Peer
 
 if TYPE_CHECKING:
     from npipe.options import Security
 
-__all__ = ["check_owner", "security_attributes", "security_text", "user_of"]
+__all__ = ["check_owner", "client_of", "peer_of", "security_attributes", "security_text"]
 
 # FILE_READ_ATTRIBUTES, FILE_WRITE_ATTRIBUTES, which setting the read mode takes, and READ_CONTROL, to see the owner.
 _ATTRIBUTES: Final = 0x20180
@@ -96,13 +98,23 @@ def _token_user(pid: int) -> Any:
     return win32security.GetTokenInformation(token, win32security.TokenUser)[0]
 
 
-def user_of(pid: int) -> str | None:
+def _user_of(pid: int) -> str | None:
     """Return the name of the user a process runs as; None when that cannot be told."""
     try:
         user: str = win32security.LookupAccountSid(None, _token_user(pid))[0]
     except pywintypes.error:
         return None  # it has ended, or is none of our business
     return user
+
+
+def client_of(handle: Any) -> Peer:
+    """Return who the client of an instance is. Raises pywin32's error."""
+    return peer_of(win32pipe.GetNamedPipeClientProcessId(handle))
+
+
+def peer_of(pid: int) -> Peer:
+    """Describe a process of this machine."""
+    return Peer(pid=pid, uid=None, user=_user_of(pid), host=socket.gethostname())
 
 
 def check_owner(handle: Any, name: str) -> None:

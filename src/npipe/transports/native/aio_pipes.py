@@ -1,8 +1,4 @@
-"""One end of a connected pipe on Windows, for the Proactor loop: what npipe.aio.pipe is there.
-
-Cancelling a method that waits is safe at every moment: a read has then consumed nothing, and a write that its peer has
-read nothing of has written nothing. What a peer had read of a cancelled write by then, Windows does not tell.
-"""
+"""Connected pipes of this machine on Windows, on the Proactor loop, as the public classes."""
 
 # ruff: noqa: E402 - what follows the assertion is for Windows only
 
@@ -15,11 +11,11 @@ assert sys.platform == "win32"  # noqa: S101 - for type checkers
 import asyncio
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from npipe._process import refuse_copy
-from npipe.aio._iterating import UntilClosed, end_of_iteration, peer_closed
-from npipe.aio._proactor import ProactorFile, deadline_of, time_left
+import win32file
+
+from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeAccessError,
     PipeBusyError,
@@ -31,37 +27,35 @@ from npipe.errors import (
     error_from_code,
     short_write,
 )
-from npipe.options import ACCESS_WRITE, check_timeout
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
-from npipe.transports.native_handles import bytes_of, close_file
-from npipe.transports.native_pipes import READ_SIZE, Described, LongestMessage
+from npipe.transports.native.handles import bytes_of, close_file
+from npipe.transports.native.pipes import Described, LongestMessage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from types import TracebackType
+    from collections.abc import Callable
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from npipe.aio._proactor import Operation
-    from npipe.transports import CreateOptions
+    from npipe.options import CreateOptions
+    from npipe.transports.native.proactor import Operation, ProactorFile
 
-__all__ = ["MessagePipe", "Pipe", "StreamPipe", "deadline_of", "pipe_of"]
+__all__ = ["NativeAsyncMessagePipe", "NativeAsyncStreamPipe", "flushed", "pipe_of"]
 
 _NOTHING: Final = memoryview(bytearray())
 
 
-class Pipe(Described):
-    """See npipe.aio.Pipe: one end of a connected named pipe, on the event loop on which it was made."""
+class _Native(Described):
+    """What the two pipe classes share.
+
+    What a peer had read of a cancelled write by then, Windows does not tell.
+    """
 
     _file: ProactorFile
 
     _has_transport = False
     busy_wait: float = 0.0
     """Without effect on Windows, where a read has no ring to look at."""
-
-    def __reduce__(self) -> NoReturn:
-        """Raise TypeError: a pipe can be neither pickled nor copied."""
-        refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")
 
     def __init__(
         self, file: ProactorFile, *, access: int, direction: int, is_server: bool, options: CreateOptions | None = None
@@ -113,7 +107,7 @@ class Pipe(Described):
         return (await self._file.finish(self._start_write(data), deadline, "writing"))[1]
 
     async def flush(self, *, timeout: float | None = None) -> None:
-        """See npipe.aio.Pipe.flush. Windows has no overlapped form of it, so a thread waits."""
+        """See Pipe.flush. Windows has no overlapped form of it, so a thread waits."""
         deadline = deadline_of(timeout)
         self._file.check_open("flushing")
         if not self._access & ACCESS_WRITE:
@@ -129,7 +123,7 @@ class Pipe(Described):
     # ---- Ending
 
     async def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
-        """See npipe.aio.Pipe.close."""
+        """See Pipe.close."""
         deadline = deadline_of(timeout)
         try:
             while not self.closed and self._file.writes:
@@ -140,9 +134,10 @@ class Pipe(Described):
         finally:
             self._end(discard=False)
 
-    def abort(self) -> None:
-        """See npipe.aio.Pipe.abort. What a client has written stays readable: on Windows nothing takes that back."""
-        self._end(discard=True)
+    def fileno(self) -> NoReturn:
+        """See Pipe.fileno."""
+        detail = "a pipe of npipe.aio has none, as its event loop waits for it"
+        raise PipeStateError(WinError.NOT_SUPPORTED, self.name, "asking for a descriptor", detail)
 
     def _end(self, *, discard: bool) -> None:
         if not self._file.end():
@@ -154,38 +149,24 @@ class Pipe(Described):
             on_close(self._file, discard)
         close_file(self._file, discard=discard and self._is_server)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if hasattr(self, "_on_close") and not self.closed:
             if not self._has_transport:  # which warns itself
                 _warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self._end(discard=False)
 
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        return f"<npipe.aio.{type(self).__name__} {self.name!r}, {state}>"
-
 
 async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
     """FlushFileBuffers: its code, or None when the deadline came first."""
-    import win32file
-
     handle = file.handle
     return await file.loop.in_thread(lambda: win32file.FlushFileBuffers(handle), deadline, threads=file.threads)
 
 
-class MessagePipe(LongestMessage, Pipe):
-    """See npipe.aio.MessagePipe: what one `send` wrote is what one `recv` returns."""
+class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
+    """A message pipe of this machine."""
 
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
-        """See npipe.aio.MessagePipe.send.
+        """See MessagePipe.send.
 
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
@@ -195,7 +176,7 @@ class MessagePipe(LongestMessage, Pipe):
             raise short_write(self.name, count, memoryview(data).nbytes)
 
     async def recv(self, *, timeout: float | None = None) -> bytes:
-        """See npipe.aio.MessagePipe.recv."""
+        """See MessagePipe.recv."""
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
@@ -271,7 +252,7 @@ class MessagePipe(LongestMessage, Pipe):
         return None
 
     async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
-        """See npipe.aio.MessagePipe.recv_into."""
+        """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
@@ -288,11 +269,11 @@ class MessagePipe(LongestMessage, Pipe):
 
     @property
     def more_data(self) -> bool:
-        """See npipe.aio.MessagePipe.more_data."""
+        """See MessagePipe.more_data."""
         return self._partial
 
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
-        """See npipe.aio.MessagePipe.transact."""
+        """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
@@ -307,22 +288,18 @@ class MessagePipe(LongestMessage, Pipe):
         finally:
             self._reading = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
-        return UntilClosed(self.recv, peer_closed)
 
-
-class StreamPipe(Pipe):
-    """See npipe.aio.StreamPipe: a pipe read as a stream of bytes, whatever the writes were."""
+class NativeAsyncStreamPipe(_Native, StreamPipe):
+    """A byte pipe of this machine, or a message pipe read as bytes."""
 
     _ended = False  # an empty message has been read: the peer has closed for writing alone
 
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
-        """See npipe.aio.StreamPipe.write."""
+        """See StreamPipe.write."""
         return await self._write(data, timeout)
 
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
-        """See npipe.aio.StreamPipe.readinto."""
+        """See StreamPipe.readinto."""
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
@@ -344,12 +321,12 @@ class StreamPipe(Pipe):
         return count
 
     def _write_now(self, data: bytes) -> int:
-        """How many bytes were written at once: here it is told later."""
+        """See StreamPipe._write_now: here it is told later."""
         del data
         return -1
 
     def _is_message_type(self) -> bool:
-        """Whether it has messages, whatever it is read as."""
+        """See StreamPipe._is_message_type."""
         return self.info.type == "message"
 
     async def _read_some(self, size: int, timeout: float | None) -> bytes:
@@ -363,11 +340,8 @@ class StreamPipe(Pipe):
         finally:
             self._reading = False
 
-    async def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
-        """See npipe.aio.StreamPipe.read."""
+    async def _read_all(self, timeout: float | None) -> bytes:
         check_timeout(timeout)
-        if size >= 0:
-            return await self._read_some(size, timeout)
         data, piece = bytearray(), b""  # what was read, and the last of it, until it is in there
         try:
             try:
@@ -384,13 +358,6 @@ class StreamPipe(Pipe):
                     self._head = memoryview(part) if self._head is None else bytes(part) + bytes(self._head)
             raise
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
-        return UntilClosed(self._next_piece, peer_closed)
-
-    async def _next_piece(self) -> bytes:
-        return await self._read_some(READ_SIZE, None) or end_of_iteration()
-
 
 def pipe_of(
     file: ProactorFile,
@@ -400,7 +367,7 @@ def pipe_of(
     direction: int,
     is_server: bool,
     options: CreateOptions | None = None,
-) -> MessagePipe | StreamPipe:
+) -> NativeAsyncMessagePipe | NativeAsyncStreamPipe:
     """Return the public pipe of a connected handle."""
-    kind = MessagePipe if message_mode else StreamPipe
+    kind = NativeAsyncMessagePipe if message_mode else NativeAsyncStreamPipe
     return kind(file, access=access, direction=direction, is_server=is_server, options=options)

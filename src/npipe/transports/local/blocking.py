@@ -1,18 +1,36 @@
 """Pipes of this machine on Linux: the engine's handles as the public classes."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
 
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
 import os
-import tempfile
 import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from npipe import _engine
 from npipe._process import refuse_child
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
-from npipe.options import ACCESS_READ, ACCESS_WRITE, Peek, Peer, PipeInfo, PipeListing, check_timeout, direction_name
+from npipe.options import (
+    ACCESS_READ,
+    ACCESS_WRITE,
+    PIPE_READMODE_MESSAGE,
+    PIPE_TYPE_MESSAGE,
+    PIPE_UNLIMITED_INSTANCES,
+    Peek,
+    Peer,
+    PipeInfo,
+    PipeListing,
+    check_timeout,
+    direction_name,
+    mode_name,
+)
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+from npipe.transports.local.place import place, root_folder
 
 try:
     import pwd
@@ -25,42 +43,17 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from npipe.names import PipeName
-    from npipe.options import Mode
-    from npipe.transports import CreateOptions, ServerEnd
+    from npipe.options import CreateOptions, Security
+    from npipe.transports.base import ServerEnd
 
-__all__ = ["TRANSPORT", "LocalMessagePipe", "LocalStreamPipe", "LocalTransport", "root_folder"]
+__all__ = ["READ_ATTRIBUTES", "TRANSPORT", "WRITE_ATTRIBUTES", "LocalMessagePipe", "LocalStreamPipe", "LocalTransport"]
 
-_MESSAGE = 4
-_READ_MESSAGE = 2
-_READ_ATTRIBUTES = 4
-_WRITE_ATTRIBUTES = 8
-_UNLIMITED = 255
+READ_ATTRIBUTES = 4  # the engine's bits beside ACCESS_READ and ACCESS_WRITE
+WRITE_ATTRIBUTES = 8
+_FILE_GENERIC_READ = 0x120089
+_FILE_CREATE_PIPE_INSTANCE = 0x4
+_FILE_GENERIC_WRITE = 0x120116 & ~_FILE_CREATE_PIPE_INSTANCE
 _FOLDER_PATIENCE = 0.1  # seconds for another process that has the folder's lock, by those who can do without
-
-
-def root_folder() -> str:
-    """Return the folder below which this process's pipes are (docs/protocol.md): the first of these that is there.
-
-    $NPIPE_ROOT; /run/npipe, where an administrator has made it; npipe in $XDG_RUNTIME_DIR; npipe-UID in the folder
-    for temporary files. The engine checks whose it is before it uses it.
-    """
-    given = os.environ.get("NPIPE_ROOT")
-    if given:
-        return given
-    if Path("/run/npipe").is_dir():
-        return "/run/npipe"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and Path(runtime).is_dir():
-        return str(Path(runtime) / "npipe")
-    return str(Path(tempfile.gettempdir()) / f"npipe-{_engine.effective_uid()}")
-
-
-def _place(name: PipeName) -> tuple[str, str, str, str]:
-    return root_folder(), name.folder, name.display, name.path
-
-
-def _mode_word(message: int) -> Mode:
-    return "message" if message else "byte"
 
 
 _pollers: weakref.WeakSet[_engine.Poller] = weakref.WeakSet()
@@ -84,7 +77,7 @@ class _Ending:
         """See Pipe.peek."""
         handle = cast("_engine.Handle", self)
         data, available, left = handle.peek_pipe(size)
-        return Peek(data, available, left if handle.describe()[1] == _MESSAGE else 0)
+        return Peek(data, available, left if handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -132,13 +125,13 @@ class _Ending:
         server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
         return PipeInfo(
             name=handle.name,
-            type=_mode_word(kind == _MESSAGE),
-            read_mode=_mode_word(modes & _READ_MESSAGE),
+            type=mode_name(kind),
+            read_mode=mode_name(modes & PIPE_READMODE_MESSAGE),
             direction=direction_name(direction),
             is_server=bool(server),
             in_buffer_size=in_size,
             out_buffer_size=out_size,
-            max_instances=None if maximum == _UNLIMITED else maximum,
+            max_instances=None if maximum == PIPE_UNLIMITED_INSTANCES else maximum,
             instances=handle.count_instances(),
         )
 
@@ -227,11 +220,12 @@ class LocalTransport:
         self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
     ) -> LocalMessagePipe | LocalStreamPipe:
         """See Transport.connect."""
-        wanted = access | _READ_ATTRIBUTES | _WRITE_ATTRIBUTES
+        wanted = access | READ_ATTRIBUTES | WRITE_ATTRIBUTES
         hold = timeout is None or timeout > 0
         kind = LocalMessagePipe if message_mode else LocalStreamPipe
         pipe = kind.open(
-            *_place(name),
+            *place(name),
+            name.path,
             access=wanted,
             hold=hold,
             verify_owner=verify_owner,
@@ -240,7 +234,7 @@ class LocalTransport:
         )
         if message_mode:
             try:
-                pipe.set_state(_READ_MESSAGE)
+                pipe.set_state(PIPE_READMODE_MESSAGE)
             except BaseException:
                 pipe.abort()
                 raise
@@ -248,9 +242,11 @@ class LocalTransport:
 
     def open(self, name: PipeName, *, access: int, verify_owner: bool = True) -> _engine.Handle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
-        rights = _READ_ATTRIBUTES | _WRITE_ATTRIBUTES if access & ACCESS_WRITE else _READ_ATTRIBUTES
+        rights = READ_ATTRIBUTES | WRITE_ATTRIBUTES if access & ACCESS_WRITE else READ_ATTRIBUTES
         wanted = access & (ACCESS_READ | ACCESS_WRITE) | rights
-        return _engine.Handle.open(*_place(name), access=wanted, hold=False, verify_owner=verify_owner, timeout=None)
+        return _engine.Handle.open(
+            *place(name), name.path, access=wanted, hold=False, verify_owner=verify_owner, timeout=None
+        )
 
     def create(
         self, name: PipeName, options: CreateOptions, *, first_instance: bool, timeout: float | None = None
@@ -258,11 +254,12 @@ class LocalTransport:
         """See Transport.create."""
         rule = options.rule or options.security.resolve()
         handle = _engine.Handle.create(
-            *_place(name),
+            *place(name),
+            name.path,
             access=options.direction,
             first_instance=first_instance,
-            type=_MESSAGE if options.message_mode else 0,
-            mode=_READ_MESSAGE if options.message_mode else 0,
+            type=options.pipe_type,
+            mode=options.read_mode,
             max_instances=options.max_instances,
             out_quota=options.out_buffer_size,
             in_quota=options.in_buffer_size,
@@ -277,17 +274,37 @@ class LocalTransport:
 
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """See Transport.wait."""
-        _engine.wait_named_pipe(*_place(name), timeout, use_default)
+        _engine.wait_named_pipe(*place(name), name.path, timeout, use_default)
+
+    def place(self, name: PipeName) -> tuple[str, str, str]:
+        """See Transport.place."""
+        return place(name)
+
+    def security_text(self, security: Security) -> str:
+        """See Transport.security_text."""
+        rights = (_FILE_GENERIC_READ if security.read else 0) | (_FILE_GENERIC_WRITE if security.write else 0)
+        if security.everyone:
+            who = ["WD"]
+        else:
+            rule = security.resolve()
+            who = [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
+        entries = [(rights | _FILE_CREATE_PIPE_INSTANCE, "OW"), *((rights, sid) for sid in who)]
+        return "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+
+    def client_of(self, handle: Any) -> Peer:
+        """See Transport.client_of."""
+        pid = _engine.GetNamedPipeClientProcessId(handle)
+        return peer_of(pid, _engine.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
 
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes."""
         return [
             PipeListing(
                 name=rf"\\.\pipe\{name}",
-                type=_mode_word(kind == _MESSAGE),
+                type=mode_name(kind),
                 direction=direction_name(direction),
                 instances=instances,
-                max_instances=None if maximum == _UNLIMITED else maximum,
+                max_instances=None if maximum == PIPE_UNLIMITED_INSTANCES else maximum,
                 pid=pid,
                 user=_user_name(uid),
             )
@@ -300,8 +317,7 @@ class LocalTransport:
 
     def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
         """See Transport.wait_instance_closed."""
-        root, folder, display, _ = _place(name)
-        _engine.wait_closed(root, folder, display, seen, timeout)
+        _engine.wait_closed(*place(name), seen, timeout)
 
     def wake_waiting_listeners(self) -> None:
         """See Transport.wake_waiting_listeners."""

@@ -8,7 +8,6 @@ import sys
 
 assert sys.platform == "win32"  # noqa: S101 - for type checkers
 
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -28,25 +27,35 @@ from npipe.errors import (
     WinError,
     short_write,
 )
-from npipe.options import ACCESS_WRITE, Peek, Peer, PipeInfo, check_timeout, direction_name
+from npipe.options import (
+    ACCESS_WRITE,
+    PIPE_READMODE_MESSAGE,
+    PIPE_TYPE_MESSAGE,
+    PIPE_UNLIMITED_INSTANCES,
+    Peek,
+    Peer,
+    PipeInfo,
+    check_timeout,
+    deadline_of,
+    direction_name,
+    mode_name,
+    time_left,
+)
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.transports.native_access import user_of
-from npipe.transports.native_handles import SLICE, File, bytes_of, close_file, deadline_of, own_instances, time_left
+from npipe.transports.native.access import peer_of
+from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from npipe.transports import CreateOptions
+    from npipe.options import CreateOptions
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
 
 READ_SIZE: Final = 65536
 _NOTHING: Final = memoryview(bytearray())
-_MESSAGE: Final = 4
-_READ_MESSAGE: Final = 2
-_UNLIMITED: Final = 255
 
 
 class Asks(Protocol):
@@ -146,7 +155,8 @@ class Described:
         except PipeClosedError as error:
             if not kept or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
                 raise
-            message, data, available, left = bool(self._info()[0] & _MESSAGE), b"", 0, 0  # that is all that is left
+            message = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
+            data, available, left = b"", 0, 0  # that is all that is left
         if not self._of_messages:
             return Peek((kept + data)[:size], len(kept) + available, left)
         if head is not None and message and not unfinished:
@@ -158,7 +168,7 @@ class Described:
 
     def _peek(self, size: int) -> tuple[bool, bytes, int, int]:
         data, available, left = self._file.ask(lambda handle: win32pipe.PeekNamedPipe(handle, size), "peeking")
-        message = bool(self._info()[0] & _MESSAGE)
+        message = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
         return message, data, available, left if message else 0
 
     def _info(self) -> tuple[int, int, int, int]:
@@ -170,7 +180,7 @@ class Described:
         """See Pipe.peer."""
         function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
         pid = self._file.ask(function, "asking for the peer")
-        return Peer(pid=pid, uid=None, user=user_of(pid), host=socket.gethostname())
+        return peer_of(pid)
 
     @property
     def info(self) -> PipeInfo:
@@ -182,18 +192,18 @@ class Described:
             options = self._options
             if options is None:
                 raise
-            flags, mode = (_MESSAGE, _READ_MESSAGE) if options.message_mode else (0, 0)
+            flags, mode = options.pipe_type, options.read_mode
             out_size, in_size, maximum = options.out_buffer_size, options.in_buffer_size, options.max_instances
             instances = sum(file.name == self.name for file in list(own_instances))
         return PipeInfo(
             name=self.name,
-            type="message" if flags & _MESSAGE else "byte",
-            read_mode="message" if mode & _READ_MESSAGE else "byte",
+            type=mode_name(flags & PIPE_TYPE_MESSAGE),
+            read_mode=mode_name(mode & PIPE_READMODE_MESSAGE),
             direction=direction_name(self._direction),
             is_server=self._is_server,
             in_buffer_size=in_size,
             out_buffer_size=out_size,
-            max_instances=maximum if 0 < maximum < _UNLIMITED else None,
+            max_instances=maximum if 0 < maximum < PIPE_UNLIMITED_INSTANCES else None,
             instances=instances,
         )
 

@@ -15,7 +15,7 @@ assert sys.platform == "win32"  # noqa: S101 - for type checkers
 import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pywintypes
 import win32file
@@ -26,36 +26,45 @@ from npipe.errors import (
     PipeClosedError,
     PipeError,
     PipeNotFoundError,
+    PipeStateError,
     PipeTimeoutError,
     WinError,
     error_from_code,
 )
-from npipe.options import ACCESS_READ, ACCESS_WRITE, PipeListing, as_long
-from npipe.transports.native_access import check_owner, security_attributes
-from npipe.transports.native_handles import (
+from npipe.options import (
+    ACCESS_READ,
+    ACCESS_WRITE,
+    FILE_FLAG_FIRST_PIPE_INSTANCE,
+    PIPE_READMODE_MESSAGE,
+    PipeListing,
+    as_long,
+    deadline_of,
+    time_left,
+)
+from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
+from npipe.transports.native.handles import (
     SLICE,
     File,
     close_file,
     closed_count,
     closed_event,
-    deadline_of,
     direction_of,
     own_instances,
     tell_closed,
-    time_left,
     wait_for_any,
 )
-from npipe.transports.native_pipes import NativeMessagePipe, NativeStreamPipe
+from npipe.transports.native.pipes import NativeMessagePipe, NativeStreamPipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.names import PipeName
-    from npipe.transports import CreateOptions, ServerEnd
+    from npipe.options import CreateOptions, Peer, Security
+    from npipe.transports.base import ServerEnd
 
 __all__ = [
     "TRANSPORT",
-    "ClientHandle",
+    "NativeClientHandle",
     "NativeServerEnd",
     "NativeTransport",
     "create_instance",
@@ -75,9 +84,6 @@ _GENERIC_WRITE: Final = 0x40000000
 # A server may learn who its client is, and may not act in the client's name.
 _SQOS: Final = 0x110000  # SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION
 _OVERLAPPED: Final = 0x40000000
-_FIRST_INSTANCE: Final = 0x80000
-_MESSAGE: Final = 4
-_READ_MESSAGE: Final = 2
 _REJECT_REMOTE: Final = 8
 
 
@@ -186,7 +192,7 @@ def prepare_client(handle: Any, name: PipeName, *, message_mode: bool, verify_ow
             check_owner(handle, name.path)
         direction = direction_of(handle)
         if message_mode:
-            win32pipe.SetNamedPipeHandleState(handle, _READ_MESSAGE, None, None)
+            win32pipe.SetNamedPipeHandleState(handle, PIPE_READMODE_MESSAGE, None, None)
     except pywintypes.error as error:
         handle.Close()
         raise error_from_code(error.winerror, name.path, "setting the pipe's modes") from None
@@ -196,19 +202,14 @@ def prepare_client(handle: Any, name: PipeName, *, message_mode: bool, verify_ow
     return direction
 
 
-def create_instance(
-    name: PipeName, options: CreateOptions, *, first_instance: bool, message_type: bool | None = None
-) -> Any:
-    """CreateNamedPipe: an overlapped handle, which listens. `message_type` if it is not as `message_mode` is."""
+def create_instance(name: PipeName, options: CreateOptions, *, first_instance: bool) -> Any:
+    """CreateNamedPipe: an overlapped handle, which listens."""
     attributes = security_attributes(options.security)
-    mode = _REJECT_REMOTE | (_READ_MESSAGE if options.message_mode else 0)
-    if options.message_mode if message_type is None else message_type:
-        mode |= _MESSAGE
     try:
         return win32pipe.CreateNamedPipe(
             name.path,
-            options.direction | _OVERLAPPED | (_FIRST_INSTANCE if first_instance else 0),
-            mode,
+            options.direction | _OVERLAPPED | (FILE_FLAG_FIRST_PIPE_INSTANCE if first_instance else 0),
+            _REJECT_REMOTE | options.pipe_type | options.read_mode,
             options.max_instances,
             as_long(options.out_buffer_size),
             as_long(options.in_buffer_size),
@@ -241,7 +242,7 @@ def wait_named_pipe(
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "waiting for an instance")
 
 
-class ClientHandle:
+class NativeClientHandle:
     """A client's handle with Win32's own calls, for the program of Microsoft's article."""
 
     def __init__(self, handle: Any, name: str) -> None:
@@ -292,9 +293,21 @@ class NativeTransport:
         kind = NativeMessagePipe if message_mode else NativeStreamPipe
         return kind(File(handle, name.path), access=access, is_server=False, direction=direction)
 
-    def open(self, name: PipeName, *, access: int) -> ClientHandle:
+    def open(self, name: PipeName, *, access: int) -> NativeClientHandle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
-        return ClientHandle(open_client(name, access, message_mode=True), name.path)
+        return NativeClientHandle(open_client(name, access, message_mode=True), name.path)
+
+    def place(self, name: PipeName) -> NoReturn:
+        """See Transport.place."""
+        raise PipeStateError(WinError.NOT_SUPPORTED, name.path, detail="Windows has no folders of pipes")
+
+    def security_text(self, security: Security) -> str:
+        """See Transport.security_text."""
+        return security_text(security)
+
+    def client_of(self, handle: Any) -> Peer:
+        """See Transport.client_of."""
+        return client_of(handle)
 
     def create(
         self,

@@ -1,0 +1,222 @@
+"""What every pipe offers on an event loop, whatever carries it: the abstract classes of the async face.
+
+Cancelling a method that waits, by whatever means (`Task.cancel`, `asyncio.timeout`, a trio scope), is safe at every
+moment: a read has then consumed nothing, and a write has written all of its data or nothing; each method says more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from npipe._process import refuse_copy
+from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
+from npipe.pipe import CLOSE_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from npipe.options import Peek, Peer, PipeInfo
+
+__all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
+
+READ_SIZE = 65536
+
+
+class Pipe(ABC):
+    """One end of a connected named pipe, on the event loop on which it was made.
+
+    An async context manager that closes it. Several tasks may write: each write goes in whole, in the order in which
+    they began. One task at a time may read; a second one gets PipeStateError (170). All time-outs are in seconds, None
+    means for ever, and when the time is over PipeTimeoutError (121) is raised, which is otherwise like a cancellation.
+    A call that can be answered at once is, without a turn of the event loop; after many of them in a row one is taken
+    before the next, so that other tasks get theirs.
+    """
+
+    busy_wait: float
+    """Seconds that a read spins before it waits; 0 at first. Of effect on the engine's pipes only."""
+    _has_transport: bool
+    """Whether a transport of asyncio's has it, which warns itself when it is forgotten."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether this end is closed."""
+
+    @abstractmethod
+    def peek(self, size: int = 0) -> Peek:
+        """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek."""
+
+    @property
+    @abstractmethod
+    def peer(self) -> Peer:
+        """The process at the other end; see npipe.Pipe.peer."""
+
+    @property
+    @abstractmethod
+    def info(self) -> PipeInfo:
+        """The pipe's attributes; a client's `instances` are those of the time when it connected.
+
+        Raises PipeClosedError (6).
+        """
+
+    @abstractmethod
+    def flush(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Wait until the peer has read everything written before this call; see npipe.Pipe.flush.
+
+        Cancelled, it has changed nothing.
+        """
+
+    @abstractmethod
+    async def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """Close this end. What was written stays readable for the peer; closing twice is no error.
+
+        Writes that are under way, of other tasks or cancelled ones that go on, get `timeout` seconds until they stand
+        in the pipe, and succeed then. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError
+        (109).
+        """
+
+    def abort(self) -> None:
+        """Close this end at once and discard what the peer has not read yet; see npipe.Pipe.abort."""
+        self._end(discard=True)
+
+    @abstractmethod
+    def fileno(self) -> NoReturn:
+        """Raise PipeStateError (50): the event loop waits for this pipe, and nothing else may."""
+
+    @abstractmethod
+    def _end(self, *, discard: bool) -> None:
+        """Close this end now, without any waiting."""
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: a pipe can be neither pickled nor copied."""
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        kind = "MessagePipe" if isinstance(self, MessagePipe) else "StreamPipe"
+        return f"<npipe.aio.{kind} {self.name!r}, {'closed' if self.closed else 'open'}>"
+
+
+class MessagePipe(Pipe):
+    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+
+    @property
+    @abstractmethod
+    def max_message_size(self) -> int:
+        """The longest message that `recv` accepts, in bytes; may be set at any time. At first 2**32 - 1."""
+
+    @max_message_size.setter
+    @abstractmethod
+    def max_message_size(self, size: int) -> None: ...
+
+    @abstractmethod
+    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
+
+        Cancelled, or out of time, nothing of it is sent, as a rule. If all of it was sent in just that moment, or the
+        peer (one that reads bytes, or parts with recv_into) has read a part of it already, all of it is: the rest goes
+        on in the background, and `close` waits for it. In the rare case that the peer begins to read a part while the
+        message is being taken back, the pipe is closed, and the next call says so (109). Raises as
+        npipe.MessagePipe.send.
+        """
+
+    @abstractmethod
+    def recv(self, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        """Return the next whole message, of any length up to `max_message_size`.
+
+        Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
+        npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
+        """
+
+    @abstractmethod
+    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
+        """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
+
+        Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
+        npipe.MessagePipe.recv_into.
+        """
+
+    @property
+    @abstractmethod
+    def more_data(self) -> bool:
+        """Whether a message has been read in part, so that the next read returns more of it."""
+
+    @abstractmethod
+    def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
+
+        Cancelled, or out of time, the request stays sent, and its answer is the next message.
+        """
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
+        return UntilClosed(self.recv, peer_closed)
+
+
+class StreamPipe(Pipe):
+    """A pipe read as a stream of bytes, whatever the writes were."""
+
+    @abstractmethod
+    def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
+        """Read what is there, at least one byte, into `buffer`; return the number of bytes.
+
+        Cancelled, or out of time, it has consumed nothing. Raises as npipe.StreamPipe.readinto, and PipeStateError
+        (170).
+        """
+
+    @abstractmethod
+    def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
+        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is.
+
+        With PIPE_NOWAIT it does not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2).
+        """
+
+    def read(self, size: int = -1, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
+
+        The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message
+        on a message pipe, by which the peer closes for writing alone, is an end too: b"" from then on, readinto 0.
+        `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read. If
+        this end is closed meanwhile it raises PipeClosedError (109), and what it has read goes with all that is unread.
+        Raises as readinto does.
+        """
+        return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
+
+    @abstractmethod
+    def _read_some(self, size: int, timeout: float | None) -> Coroutine[Any, Any, bytes]:
+        """Read what is there, at least one byte and at most `size`."""
+
+    @abstractmethod
+    def _read_all(self, timeout: float | None) -> Coroutine[Any, Any, bytes]:
+        """Read up to the end; what was read until that failed is there for the next read."""
+
+    @abstractmethod
+    def _write_now(self, data: bytes) -> int:
+        """Return how many bytes were written at once: -1 when it has to wait, fewer than all with PIPE_NOWAIT."""
+
+    @abstractmethod
+    def _is_message_type(self) -> bool:
+        """Whether it has messages, whatever it is read as."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""
+        return UntilClosed(self._next_piece, peer_closed)
+
+    async def _next_piece(self) -> bytes:
+        return await self._read_some(READ_SIZE, None) or end_of_iteration()

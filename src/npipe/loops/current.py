@@ -1,0 +1,26 @@
+"""Which event loop the calling task runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from npipe.loops._asyncio import AsyncioLoop
+
+if TYPE_CHECKING:
+    from npipe.loops.base import Loop
+
+__all__ = ["current"]
+
+
+def current() -> Loop:
+    """Return the loop that the calling task runs on. RuntimeError outside of one."""
+    if "trio" in sys.modules:
+        import trio
+
+        if trio.lowlevel.in_trio_run():
+            from npipe.loops._trio import TrioLoop
+
+            return TrioLoop()
+    return AsyncioLoop(asyncio.get_running_loop())

@@ -1,0 +1,128 @@
+"""Calls that block, made in threads for the tasks of an event loop."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npipe.loops.base import Loop
+
+__all__ = ["Call", "Worker"]
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """A call that a thread makes, as its task sees it."""
+
+    def __init__(self, loop: Loop, function: Callable[[], T]) -> None:
+        self.over = False  # of the loop's thread, as the two lists
+        self._loop = loop
+        self._function: Callable[[], T] | None = function
+        self._waiters = loop.waiters()
+        self._callbacks: list[Callable[[Call[T]], object]] = []
+        self._lock = threading.Lock()  # for the fields below
+        self._begun = False
+        self._result: T
+        self._error: BaseException | None = None
+        self._has_result = False
+        self._dispose: Callable[[T], object] | None = None  # nobody wants the result
+
+    def run(self) -> None:
+        """Make the call: the thread's part."""
+        with self._lock:
+            function, self._function = self._function, None
+            if function is None:
+                return  # it was given up
+            self._begun = True
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - its task raises it
+            self._error = error
+        else:
+            with self._lock:
+                self._result, self._has_result = result, True
+                dispose = self._dispose
+            if dispose is not None:
+                dispose(result)
+        self._loop.call_from_thread(self._is_over)
+
+    def _is_over(self) -> None:
+        self.over = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+        self._waiters.wake_all()
+
+    def when_over(self, callback: Callable[[Call[T]], object]) -> None:
+        """Let the loop call `callback` at the end of the call, or now."""
+        if self.over:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    async def wait(self, deadline: float | None = None) -> bool:
+        """Wait for its end; False when `deadline` (time.monotonic) came first."""
+        while not self.over:
+            if not await self._waiters.wait(deadline):
+                return self.over
+        return True
+
+    def result(self) -> T:
+        """Return or raise what it has ended with."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with an error."""
+        return self._error is not None
+
+    def give_up(self) -> bool:
+        """Do not begin it. Whether that came in time."""
+        with self._lock:
+            self._function = None
+            return not self._begun
+
+    def abandon(self, dispose: Callable[[T], object]) -> None:
+        """Let the thread give the result to `dispose`, for nobody else will take it."""
+        self.give_up()
+        with self._lock:
+            self._dispose = dispose
+            ended = self._has_result
+        if ended:
+            dispose(self._result)
+
+
+class Worker:
+    """A thread that makes calls one after the other, while there are any."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()  # for the two fields below
+        self._calls: collections.deque[Call[Any]] = collections.deque()
+        self._runs = False
+
+    def start(self, function: Callable[[], T]) -> Call[T]:
+        """Let the thread make a call when those before it are over."""
+        call = Call(self._loop, function)
+        with self._lock:
+            self._calls.append(call)
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._run, name="npipe-worker", daemon=True).start()
+        return call
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._runs = False
+                    return
+                call = self._calls.popleft()
+            call.run()

@@ -1,0 +1,153 @@
+"""What carries a pipe: the interfaces of a blocking transport and of one for event loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npipe import async_pipe
+    from npipe.names import PipeName
+    from npipe.options import CreateOptions, Peer, PipeListing, Security
+    from npipe.pipe import MessagePipe, StreamPipe
+
+__all__ = ["AsyncInstances", "AsyncTransport", "ClientHandle", "ServerEnd", "Transport"]
+
+
+class ServerEnd(Protocol):
+    """An instance, from its creation on."""
+
+    def connect(self, timeout: float | None = None) -> int:
+        """Wait for a client: 0, or 535 when one was there already; raises PipeClosedError (232) when it has left."""
+
+    def has_data(self) -> bool:
+        """Whether a client that has left already has left something to read."""
+
+    def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> MessagePipe | StreamPipe:
+        """Return the public pipe of a connected instance.
+
+        When it is closed, `on_close` gets the instance, and whether to discard what is unread; the pipe closes the
+        instance afterwards if it is still open.
+        """
+
+    def another(self) -> ServerEnd:
+        """Return a new, listening instance with the attributes of this one."""
+
+    def replace(self, discard: bool = False) -> ServerEnd:
+        """Close this instance and put a new, listening one in its place, as one step."""
+
+    def close_handle(self, discard: bool = False) -> None:
+        """Close the instance."""
+
+
+class Transport(Protocol):
+    """One way to carry pipes."""
+
+    def connect(
+        self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
+    ) -> MessagePipe | StreamPipe:
+        """Wait for an instance and open it, as one step."""
+
+    def create(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, timeout: float | None = None
+    ) -> ServerEnd:
+        """Create an instance, which listens from now on.
+
+        `timeout` is for the creations and removals of other processes; PipeTimeoutError (121). They have a bound of
+        their own beside it: PipeResourceError (1450).
+        """
+
+    def open(self, name: PipeName, *, access: int) -> ClientHandle:
+        """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
+
+    def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
+        """Wait until an instance listens."""
+
+    def place(self, name: PipeName) -> tuple[str, str, str]:
+        """Return where the engine finds a pipe, for npipe.win32's handles: root folder, folder, name to display.
+
+        Raises PipeStateError (50): another transport has no such place.
+        """
+
+    def security_text(self, security: Security) -> str:
+        """Return a `Security` as SDDL for CreateNamedPipe of `npipe.win32`: who may connect, and for what.
+
+        The owner's entry allows further instances too. Raises PipeArgumentError (87) for an unknown user or group.
+        """
+
+    def client_of(self, handle: Any) -> Peer:
+        """Return who the client of an instance of `npipe.win32`'s is. Raises its error (233)."""
+
+    def list_pipes(self) -> list[PipeListing]:
+        """All pipes that this user may see."""
+
+    def instances_closed(self) -> int:
+        """Return a number that changes whenever an instance of this process is closed."""
+
+    def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
+        """Wait until instances_closed() is not `seen` any more, or another process with instances of `name` died."""
+
+    def wake_waiting_listeners(self) -> None:
+        """End all wait_instance_closed."""
+
+
+class ClientHandle(Protocol):
+    """A client's end with Win32's own calls, for programs that go step by step."""
+
+    def set_state(self, mode: int) -> None:
+        """SetNamedPipeHandleState."""
+
+    def write_file(self, data: bytes, timeout: float | None = None) -> int:
+        """WriteFile."""
+
+    def read_file(self, size: int, timeout: float | None = None) -> tuple[int, bytes]:
+        """ReadFile: 0 or 234, and the bytes."""
+
+    def close_handle(self) -> None:
+        """CloseHandle."""
+
+
+# ---- For event loops
+
+
+class AsyncInstances(Protocol):
+    """The instances of a name for one listener: one listens, or waits for its place at the limit."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed; so it is in a forked child, whose parent has the instances."""
+
+    def take(self) -> async_pipe.MessagePipe | async_pipe.StreamPipe | None:
+        """Return the pipe of a client that has come, if one has. Never waits.
+
+        The next instance listens then. When a pipe that it gave is closed at the limit, a new instance takes the place
+        in the same step. A client that has left already is passed over if it left nothing to read. Raises
+        PipeResourceError and whatever else keeps an instance from listening; the next call tries again.
+        """
+
+    async def wait(self, deadline: float | None) -> bool:
+        """Wait until `take` may have something to give; False when `deadline` (time.monotonic) came first."""
+
+    def close(self) -> None:
+        """Listen no more, and wake all who wait. Pipes that were taken live on."""
+
+
+class AsyncTransport(Protocol):
+    """One way to carry pipes on an event loop: that of the calling task, on which its pipes then are."""
+
+    async def connect(
+        self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
+    ) -> async_pipe.MessagePipe | async_pipe.StreamPipe:
+        """Wait for an instance and open it, as one step."""
+
+    def listen(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, on_client: Callable[[], object]
+    ) -> AsyncInstances:
+        """Create the first instance, which listens from now on.
+
+        `on_client` is called by the loop when a client may have come, before those who wait are woken.
+        """
+
+    async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
+        """Wait until an instance listens."""

@@ -1,0 +1,1 @@
+"""Pipes of this machine on Linux: the engine."""

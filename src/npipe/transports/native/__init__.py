@@ -1,0 +1,1 @@
+"""Pipes of this machine on Windows: kernel32."""

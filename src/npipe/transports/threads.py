@@ -1,0 +1,596 @@
+"""Any blocking transport, awaitable: its calls are made in threads.
+
+What a thread has begun cannot be taken back. So a call that is cancelled goes on in its thread, and
+
+- what a read gets is kept for the next read: the cancelled one has consumed nothing;
+- a write that has begun is written as a whole, and `close` waits for it; one that has not begun is not written;
+- a connect, a wait and a flush end with their time-outs; a pipe that is opened then is closed at once.
+
+Time-outs are those of the blocking calls, and as exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from npipe import async_pipe
+from npipe.errors import (
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeMessageTooLargeError,
+    PipeStateError,
+    PipeTimeoutError,
+    WinError,
+)
+from npipe.loops.current import current
+from npipe.loops.worker import Call, Worker
+from npipe.options import Peek, deadline_of, time_left
+from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from npipe.loops.base import Loop
+    from npipe.names import PipeName
+    from npipe.options import CreateOptions, Peer, PipeInfo
+    from npipe.transports.base import ServerEnd, Transport
+
+__all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
+
+T = TypeVar("T")
+
+# ---- Pipes
+
+
+class _Threaded:
+    """What the two pipe classes share."""
+
+    _has_transport = False
+    busy_wait = 0.0
+    """Without effect here."""
+
+    def __init__(self, loop: Loop, pipe: MessagePipe | StreamPipe) -> None:
+        self._loop = loop
+        self._any = pipe
+        self._reader, self._writer = Worker(loop), Worker(loop)
+        self._reading = False  # a task reads
+        self._left_over: Call[tuple[bytes, bool]] | None = None  # the read of a task that was cancelled
+        self._writes: set[Call[int]] = set()
+        self._ended: Call[None] | None = None
+        # What a read has got that was cancelled: of a message, or of the stream.
+        self._head: bytes | None = None
+        self._unfinished = False  # the rest of that message is still in the pipe
+
+    @property
+    def name(self) -> str:
+        """See Pipe.name."""
+        return self._any.name
+
+    @property
+    def closed(self) -> bool:
+        """See Pipe.closed."""
+        return self._ended is not None or self._any.closed
+
+    @property
+    def peer(self) -> Peer:
+        """See Pipe.peer."""
+        self._check_open("asking for the peer")
+        return self._any.peer
+
+    @property
+    def info(self) -> PipeInfo:
+        """See Pipe.info."""
+        self._check_open(None)
+        return self._any.info
+
+    def _check_open(self, doing: str | None) -> None:
+        if self.closed:
+            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+
+    def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
+        self._check_open("peeking")
+        head = self._head
+        if head is None:
+            return self._any.peek(size)
+        if isinstance(self._any, MessagePipe) and not self._unfinished:
+            data = head[:size]
+            return Peek(data, len(head) + self._rest(0).available, len(head) - len(data))
+        rest = self._rest(max(0, size - len(head)))
+        data = (head + rest.data)[:size]
+        left = rest.left + len(head) + len(rest.data) - len(data) if isinstance(self._any, MessagePipe) else rest.left
+        return Peek(data, len(head) + rest.available, left)
+
+    def _rest(self, size: int) -> Peek:
+        """Look at what is behind that which is kept."""
+        try:
+            return self._any.peek(size)
+        except PipeClosedError as error:
+            if error.winerror != WinError.BROKEN_PIPE:
+                raise
+            return Peek(b"", 0, 0)
+
+    # ---- Reading
+
+    def _begin_reading(self, doing: str) -> None:
+        """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
+        self._check_open(doing)
+        if self._reading:
+            detail = "another task is reading from this pipe already, and only one may at a time"
+            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
+        self._reading = True
+
+    async def _settle(self, deadline: float | None, doing: str) -> None:
+        """Wait for the read of a task that was cancelled; what it gets is kept."""
+        if self._left_over is not None and not await self._left_over.wait(deadline):
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+
+    async def _get(self, function: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
+        """Read in the thread: the data, and whether there is more of that message. Cancelled, the data is kept."""
+        call = self._reader.start(function)
+        try:
+            await call.wait()
+        except BaseException:
+            if not call.give_up():
+                self._left_over = call
+                call.when_over(self._keep)
+            raise
+        return self._outcome(call, "reading")
+
+    def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
+        self._left_over = None
+        if not call.failed:  # else the next read finds out itself
+            data, self._unfinished = call.result()
+            self._head = (self._head or b"") + data
+
+    # ---- Writing
+
+    async def _write(self, function: Callable[[float | None], int], timeout: float | None) -> int:
+        deadline = deadline_of(timeout)
+        self._check_open("writing")
+        stands_behind_others = bool(self._writes)
+        call = self._writer.start(lambda: function(time_left(deadline)))
+        self._writes.add(call)
+        call.when_over(self._writes.discard)
+        try:
+            # Until it has begun: then the time-out is the blocking call's, which tries once also when that is 0.
+            in_time = await call.wait(deadline if stands_behind_others else None)
+            if not in_time and not call.give_up():
+                in_time = await call.wait()
+        except BaseException:
+            if call.give_up():
+                self._writes.discard(call)
+            raise
+        if not in_time:
+            self._writes.discard(call)
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "writing")
+        return self._outcome(call, "writing")
+
+    async def _all_written(self, deadline: float | None) -> bool:
+        for call in list(self._writes):
+            if not await call.wait(deadline):
+                return False
+        return True
+
+    async def flush(self, *, timeout: float | None = None) -> None:
+        """See Pipe.flush."""
+        deadline = deadline_of(timeout)
+        self._check_open("flushing")
+        if not await self._all_written(deadline):
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
+        pipe = self._any
+        call = Worker(self._loop).start(lambda: pipe.flush(timeout=time_left(deadline)))
+        await call.wait()
+        self._outcome(call, "flushing")
+
+    def _outcome(self, call: Call[T], doing: str) -> T:
+        """Return what a call has ended with. One that had not begun when the pipe was closed ends as those that had."""
+        try:
+            return call.result()
+        except PipeClosedError as error:
+            if self._ended is None or error.winerror != WinError.INVALID_HANDLE:
+                raise
+            detail = "it was closed in this process"
+            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, detail) from None
+
+    # ---- Ending
+
+    async def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """See Pipe.close."""
+        deadline = deadline_of(timeout)
+        try:
+            if not self.closed:
+                await self._all_written(deadline)
+        finally:
+            self._end(discard=False)
+        if self._ended is not None:
+            await self._ended.wait()
+
+    def _end(self, *, discard: bool) -> None:
+        if self._ended is not None:
+            return
+        pipe = self._any
+        # Calls that wait in other threads end with 109. The peer is to know of an abort when this returns.
+        if discard:
+            self._ended = Call(self._loop, pipe.abort)
+            self._ended.run()
+        else:
+            self._ended = Worker(self._loop).start(lambda: pipe.close(timeout=0))
+
+    def fileno(self) -> NoReturn:
+        """See Pipe.fileno."""
+        detail = "a pipe of npipe.aio has none, as its event loop waits for it"
+        raise PipeStateError(WinError.NOT_SUPPORTED, self.name, "asking for a descriptor", detail)
+
+    def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
+        if hasattr(self, "_ended") and not self.closed:
+            if not self._has_transport:  # which warns itself
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self._end(discard=False)
+
+
+class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
+    """A message pipe whose calls are made in threads."""
+
+    _doing = "receiving a message"
+
+    def __init__(self, loop: Loop, pipe: MessagePipe) -> None:
+        super().__init__(loop, pipe)
+        self._pipe = pipe
+        self._partial = False  # the caller has had a part of the message
+
+    @property
+    def max_message_size(self) -> int:
+        """See MessagePipe.max_message_size."""
+        return self._pipe.max_message_size
+
+    @max_message_size.setter
+    def max_message_size(self, size: int) -> None:
+        self._pipe.max_message_size = size  # type: ignore[misc]  # the abstract class has no fields of its own
+
+    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+        """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
+        pipe, content = self._pipe, memoryview(data).tobytes()
+
+        def send(left: float | None) -> int:
+            pipe.send(content, timeout=left)
+            return len(content)
+
+        await self._write(send, timeout)
+
+    async def recv(self, *, timeout: float | None = None) -> bytes:
+        """See MessagePipe.recv."""
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            return await self._message(deadline, self._doing)
+        finally:
+            self._reading = False
+
+    async def _message(self, deadline: float | None, doing: str) -> bytes:
+        pipe = self._pipe
+        await self._settle(deadline, doing)
+        if self._head is None or self._unfinished:
+            message, _ = await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False))
+            message = (self._head or b"") + message
+        else:
+            message = self._head
+        if len(message) > pipe.max_message_size:
+            self._head, self._unfinished = message, False
+            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        self._head, self._unfinished, self._partial = None, False, False
+        return message
+
+    async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See MessagePipe.recv_into."""
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            view = memoryview(buffer).cast("B")
+            await self._settle(deadline, self._doing)
+            size = len(view) - len(self._head or b"")
+            if self._head is None or (self._unfinished and size > 0):
+                part, more = await self._get(lambda: self._part(size, deadline))
+                self._head = (self._head or b"") + part
+            else:
+                more = self._unfinished
+            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, more
+            if self._head is None:
+                self._unfinished = False  # the blocking pipe knows how much of the message is left
+            self._partial = more or self._head is not None
+            view[: len(head)] = head
+            return len(head)
+        finally:
+            self._reading = False
+
+    def _part(self, size: int, deadline: float | None) -> tuple[bytes, bool]:
+        part = bytearray(size)
+        count = self._pipe.recv_into(part, timeout=time_left(deadline))
+        return bytes(part[:count]), self._pipe.more_data
+
+    @property
+    def more_data(self) -> bool:
+        """See MessagePipe.more_data."""
+        return self._partial
+
+    async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
+        """See MessagePipe.transact."""
+        deadline = deadline_of(timeout)
+        pipe, content = self._pipe, memoryview(data).tobytes()
+        self._begin_reading("transacting")
+        try:
+            if self._head is not None:
+                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+            if self._left_over is not None:  # which will get the answer
+                await self.send(content, timeout=time_left(deadline))
+                return await self._message(deadline, "transacting")
+            return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
+        finally:
+            self._reading = False
+
+
+class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):
+    """A pipe that is read as a stream, whose calls are made in threads."""
+
+    _doing = "reading"
+
+    def __init__(self, loop: Loop, pipe: StreamPipe) -> None:
+        super().__init__(loop, pipe)
+        self._pipe = pipe
+
+    async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
+        """See StreamPipe.write. Cancelled, all of it is written if its thread had begun with it, and else nothing."""
+        pipe, content = self._pipe, memoryview(data).tobytes()
+        return await self._write(lambda left: pipe.write(content, timeout=left), timeout)
+
+    async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+        """See StreamPipe.readinto."""
+        view = memoryview(buffer).cast("B")
+        data = await self._read_some(len(view), timeout)
+        view[: len(data)] = data
+        return len(data)
+
+    async def _read_some(self, size: int, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        pipe = self._pipe
+        self._begin_reading(self._doing)
+        try:
+            await self._settle(deadline, self._doing)
+            if not self._head:
+                self._head = None
+                return (await self._get(lambda: (pipe.read(size, timeout=time_left(deadline)), False)))[0]
+            data, self._head = self._head[:size], self._head[size:] or None
+            return data
+        finally:
+            self._reading = False
+
+    async def _read_all(self, timeout: float | None) -> bytes:
+        data = bytearray()
+        try:
+            try:
+                while piece := await self._read_some(async_pipe.READ_SIZE, timeout):
+                    data += piece
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE or self.closed:
+                    raise
+            return bytes(data)
+        except BaseException:
+            self._head = bytes(data) + (self._head or b"") or None
+            raise
+
+    def _write_now(self, data: bytes) -> int:
+        """See StreamPipe._write_now: here it is told later."""
+        del data
+        return -1
+
+    def _is_message_type(self) -> bool:
+        """See StreamPipe._is_message_type."""
+        return self.info.type == "message"
+
+
+def _pipe_of(loop: Loop, pipe: MessagePipe | StreamPipe) -> ThreadsMessagePipe | ThreadsStreamPipe:
+    return ThreadsMessagePipe(loop, pipe) if isinstance(pipe, MessagePipe) else ThreadsStreamPipe(loop, pipe)
+
+
+# ---- Instances
+
+
+class ThreadsInstances:
+    """See AsyncInstances. A thread waits for the next client, and another one makes the instance after it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        name: PipeName,
+        options: CreateOptions,
+        *,
+        first_instance: bool,
+        on_client: Callable[[], object],
+    ) -> None:
+        self._loop = current()
+        self._transport = transport
+        self._name = name
+        self._options = options
+        self._on_client = on_client
+        self._waiters = self._loop.waiters()
+        self._worker = Worker(self._loop)
+        self._coming: Call[ServerEnd] | None = None  # waits for a client
+        self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
+        self._lock = threading.Lock()  # for the two fields below; nothing waits under it
+        self._closed = False
+        self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
+        _all.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """See AsyncInstances.closed."""
+        return self._closed
+
+    def take(self) -> ThreadsMessagePipe | ThreadsStreamPipe | None:
+        """See AsyncInstances.take."""
+        opening = self._opening
+        if opening is not None and opening.over:
+            self._opening = None
+            return _pipe_of(self._loop, opening.result())
+        coming = self._coming
+        if opening is None and coming is not None and coming.over:
+            self._coming = None
+            end = coming.result()
+            self._opening = self._worker.start(lambda: self._opened(end))
+            self._opening.when_over(self._tell)
+        elif opening is None and coming is None:
+            self._coming = self._worker.start(self._awaited)
+            self._coming.when_over(self._tell)
+        return None
+
+    def _tell(self, _: object) -> None:
+        if not self._closed:
+            self._on_client()
+        self._waiters.wake_all()
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See AsyncInstances.wait."""
+        return await self._waiters.wait(deadline)
+
+    # ---- The threads' part
+
+    def _awaited(self) -> ServerEnd:
+        """Wait for a client; return the instance to which it has come."""
+        while True:
+            seen = self._transport.instances_closed()
+            with self._lock:
+                end = self._listening
+                if self._closed:
+                    raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+            if end is None:
+                try:
+                    self._adopt(self._transport.create(self._name, self._options, first_instance=False))
+                except PipeBusyError:
+                    self._transport.wait_instance_closed(self._name, seen, None)
+                continue
+            try:
+                end.connect(None)
+            except PipeClosedError as error:
+                if error.winerror != WinError.NO_DATA:
+                    with self._lock:
+                        if self._listening is end and not self._closed:
+                            raise
+                    continue
+                if not end.has_data():
+                    with self._lock:
+                        self._listening = None
+                    self._adopt(end.replace())
+                    continue
+            return end
+
+    def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
+        """Make the next instance, if that can be done now, and the pipe of a client that has come."""
+        with self._lock:
+            if self._closed:
+                raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+            self._listening = None
+        with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
+            self._adopt(end.another())
+        return end.pipe(self._release)
+
+    def _release(self, end: ServerEnd, discard: bool) -> None:
+        """Let a new instance take the place of one that is about to be closed, so that the name stays at the limit."""
+        with self._lock:
+            if self._closed or self._listening is not None:
+                return
+        try:
+            self._adopt(end.replace(discard))
+        except PipeError:
+            return
+        self._transport.wake_waiting_listeners()
+
+    def _adopt(self, end: ServerEnd) -> None:
+        """Let an instance be the one that listens, unless there is one meanwhile."""
+        with self._lock:
+            if not self._closed and self._listening is None:
+                self._listening = end
+                return
+        end.close_handle()
+
+    # ---- Ending
+
+    def close(self) -> None:
+        """See AsyncInstances.close."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            end, self._listening = self._listening, None
+        if end is not None:
+            end.close_handle()
+        if self._opening is not None:
+            self._opening.abandon(lambda pipe: pipe.close(timeout=0))
+        self._transport.wake_waiting_listeners()
+        self._waiters.wake_all()
+
+    def forget(self) -> None:
+        """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
+        self._lock = threading.Lock()
+        self._closed = True
+        self._listening = None
+
+
+_all: weakref.WeakSet[ThreadsInstances] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for instances in _all:
+        instances.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class ThreadsTransport:
+    """See AsyncTransport: one over a blocking transport."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def connect(
+        self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
+    ) -> ThreadsMessagePipe | ThreadsStreamPipe:
+        """See AsyncTransport.connect."""
+        loop, transport = current(), self._transport
+        call = Worker(loop).start(
+            lambda: transport.connect(
+                name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=verify_owner
+            )
+        )
+        try:
+            await call.wait()
+        except BaseException:
+            call.abandon(lambda pipe: pipe.abort())
+            raise
+        return _pipe_of(loop, call.result())
+
+    def listen(
+        self, name: PipeName, options: CreateOptions, *, first_instance: bool, on_client: Callable[[], object]
+    ) -> ThreadsInstances:
+        """See AsyncTransport.listen."""
+        return ThreadsInstances(self._transport, name, options, first_instance=first_instance, on_client=on_client)
+
+    async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
+        """See AsyncTransport.wait."""
+        transport = self._transport
+        call = Worker(current()).start(lambda: transport.wait(name, timeout, use_default=use_default))
+        try:
+            await call.wait()
+        except BaseException:
+            call.give_up()
+            raise
+        call.result()

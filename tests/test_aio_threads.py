@@ -1,0 +1,127 @@
+"""npipe.aio over a blocking transport whose calls are made in threads, as another transport of npipe's may be."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import npipe
+import npipe.aio
+from npipe.transports import default
+from npipe.transports.threads import ThreadsTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from npipe.names import PipeName
+    from npipe.transports import AsyncTransport
+
+
+@pytest.fixture(autouse=True)
+def over_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def select(_: PipeName) -> AsyncTransport:
+        return ThreadsTransport(default())
+
+    for face in ("opening", "listener", "streams"):
+        monkeypatch.setattr(f"npipe.aio.{face}.select_async", select)
+
+
+def on_asyncio(main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main()
+
+    asyncio.run(bounded())
+
+
+def on_trio(main: Callable[[], Awaitable[None]]) -> None:
+    import trio
+
+    async def bounded() -> None:
+        with trio.fail_after(20):
+            await main()
+
+    trio.run(bounded)
+
+
+LOOPS = [on_asyncio] if sys.platform == "win32" else [on_asyncio, on_trio]
+
+
+@pytest.mark.parametrize("run", LOOPS)
+def test_a_client_a_listener_and_both_kinds_of_pipe(run: Callable[[Callable[[], Any]], None], name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name, max_instances=2) as listener:
+            await npipe.aio.wait(name, timeout=5)
+            for _ in range(2):
+                client = await npipe.aio.connect(name)
+                async with await listener.accept(5) as server:
+                    assert isinstance(client, npipe.aio.MessagePipe)
+                    assert repr(client) == f"<npipe.aio.MessagePipe {name!r}, open>"
+                    await client.send(b"question")
+                    assert await server.recv() == b"question"
+                    await server.send(bytes(60_000))
+                    assert await client.recv() == bytes(60_000)
+                    await client.close()
+                    assert [message async for message in server] == []
+            with pytest.raises(npipe.PipeTimeoutError):
+                await listener.accept(0.02)
+        with pytest.raises(npipe.PipeNotFoundError):
+            await npipe.aio.connect(name)
+        async with npipe.aio.listen(name, mode="byte") as streams:
+            stream = await npipe.aio.connect(name, mode="byte")
+            async with await streams.accept() as other:
+                await stream.write(b"all of it")
+                await stream.close()
+                assert await other.read() == b"all of it"
+
+    run(main)
+
+
+def test_serve_call_and_streams(name: str) -> None:
+    async def main() -> None:
+        async with await npipe.aio.serve(name, bytes.upper):
+            assert await npipe.aio.call(name, b"shout", timeout=5) == b"SHOUT"
+            reader, writer = await npipe.aio.open_stream(name)
+            writer.write(b"stream")
+            await writer.drain()
+            assert await reader.readexactly(6) == b"STREAM"
+            writer.close()
+            await writer.wait_closed()
+
+    on_asyncio(main)
+
+
+def test_accepts_end_with_their_listener_and_no_client_is_lost_by_a_cancellation(name: str) -> None:
+    async def main() -> None:
+        listener = npipe.aio.listen(name)
+        accepting = asyncio.create_task(listener.accept())
+        await asyncio.sleep(0.02)
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        async with await npipe.aio.connect(name) as client, await listener.accept(5) as server:
+            await client.send(b"x")
+            assert await server.recv() == b"x"
+            waiting = [asyncio.create_task(listener.accept()) for _ in range(2)]
+            await asyncio.sleep(0.02)
+            listener.close()
+            for task in waiting:
+                with pytest.raises(npipe.PipeClosedError):
+                    await task
+
+    on_asyncio(main)
+
+
+def test_a_forgotten_pipe_is_warned_of_and_closed(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            client: Any = await npipe.aio.connect(name)
+            async with await listener.accept(5) as server:
+                with pytest.warns(ResourceWarning, match="unclosed <npipe.aio.MessagePipe"):
+                    del client
+                with pytest.raises(npipe.PipeClosedError):
+                    await server.recv(timeout=5)
+
+    on_asyncio(main)
