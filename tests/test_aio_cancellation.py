@@ -265,6 +265,115 @@ def test_a_read_of_all_that_is_cancelled_keeps_what_it_has(kind: str, name: str)
     run(main(), kind)
 
 
+async def read_in_part(reader: Any, writer: Any, data: bytes, *, mode: str = "byte") -> asyncio.Task[bytes]:
+    """A read of all that has read this much, and waits for more."""
+    reading = asyncio.create_task(reader.read())
+    if mode == "byte":
+        await writer.write(data)
+    else:
+        await writer.send(data)
+    while reader.peek().available:
+        await asyncio.sleep(0)
+    await turns()
+    return reading
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+@pytest.mark.parametrize("size", [0, 7, 300_000])
+def test_a_read_of_all_under_which_the_pipe_is_closed_has_no_ordinary_end(
+    kind: str, name: str, end: str, size: int
+) -> None:
+    async def main() -> None:
+        async with pair(name, mode="byte") as (server, client):
+            reading = await read_in_part(server, client, b"x" * size)
+            if end == "close":
+                await server.close()
+            else:
+                server.abort()
+            with pytest.raises(npipe.PipeClosedError, match="it was closed in this process") as caught:
+                await reading
+            assert caught.value.winerror == 109
+            for call in (server.read, lambda: server.read(1), lambda: server.readinto(bytearray(1))):
+                with pytest.raises(npipe.PipeClosedError) as caught:
+                    await call()
+                assert caught.value.winerror == 6
+            with pytest.raises(npipe.PipeClosedError):
+                server.peek()
+
+    run(main(), kind)
+
+
+def test_what_a_cancelled_read_of_all_had_read_goes_with_the_pipe(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, mode="byte") as (server, client):
+            await cancelled(await read_in_part(server, client, b"part one"), 1)
+            await server.close()
+            for call in (server.read, lambda: server.read(1), lambda: server.readinto(bytearray(1))):
+                with pytest.raises(npipe.PipeClosedError) as caught:
+                    await call()
+                assert caught.value.winerror == 6
+            with pytest.raises(npipe.PipeClosedError):
+                server.peek()
+
+    run(main(), kind)
+
+
+@pytest.mark.parametrize("mode", ["byte", "message"])
+def test_a_peek_shows_what_a_cancelled_read_of_all_keeps(kind: str, name: str, mode: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name, mode=mode) as listener:
+            client = await npipe.aio.connect(name, mode="byte")
+            server: Any = await listener.accept()
+            async with client, server:
+                write = server.write if mode == "byte" else server.send
+                await cancelled(await read_in_part(client, server, b"kept", mode=mode), 1)
+                assert client.peek() == npipe.Peek(b"", 4, 0)
+                assert client.peek(3) == npipe.Peek(b"kep", 4, 0)
+                await write(b"new")
+                assert client.peek(2)[:2] == (b"ke", 7)
+                assert client.peek(6)[:2] == (b"keptne", 7)
+                assert client.peek(100) == npipe.Peek(b"keptnew", 7, 0)
+                assert await client.read(1) == b"k"
+                assert client.peek(4) == npipe.Peek(b"eptn", 6, 2 if mode == "message" else 0)
+                buffer = bytearray(2)
+                assert (await client.readinto(buffer), buffer) == (2, b"ep")
+                assert client.peek(100) == npipe.Peek(b"tnew", 4, 0)
+                await server.close()
+                assert client.peek(100) == npipe.Peek(b"tnew", 4, 0)
+                assert await client.read(1) == b"t"
+                assert await client.read() == b"new"
+                with pytest.raises(npipe.PipeClosedError) as caught:
+                    client.peek()
+                assert caught.value.winerror == 109
+
+    run(main(), kind)
+
+
+def test_a_peek_shows_what_is_kept_when_nothing_else_is_left(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, mode="byte") as (server, client):
+            await cancelled(await read_in_part(server, client, b"kept"), 1)
+            await client.close()
+            await turns()
+            assert server.peek(3) == npipe.Peek(b"kep", 4, 0)
+            assert await server.read() == b"kept"
+            with pytest.raises(npipe.PipeClosedError):
+                server.peek()
+
+    run(main(), kind)
+
+
+def test_what_is_kept_survives_a_read_into_what_cannot_be_written_to(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, mode="byte") as (server, client):
+            await cancelled(await read_in_part(server, client, b"kept"), 1)
+            with pytest.raises((BufferError, TypeError)):
+                await server.readinto(b"read-only")
+            assert await server.read(10) == b"kept"
+
+    run(main(), kind)
+
+
 def test_an_iteration_goes_on_after_a_step_that_was_cancelled(kind: str, name: str) -> None:
     async def main() -> None:
         async with npipe.aio.listen(name) as listener:

@@ -5,8 +5,10 @@ Every method that may wait tries first without giving the interpreter up, and wa
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -16,7 +18,7 @@ import threading
 import weakref
 
 from npipe._process import NO_FILE, refuse_copy
-from npipe.errors import PipeArgumentError, PipeStateError, error_from_code
+from npipe.errors import PipeArgumentError, PipeStateError, error_from_code, short_write
 from npipe.options import check_timeout
 
 include "binding/engine.pxi"
@@ -134,6 +136,63 @@ cdef uint32_t size_of(Py_ssize_t size, str name) except? 0xFFFFFFFF:
     if size > <Py_ssize_t>LARGEST:
         raise PipeArgumentError(87, name, None, f"{size} bytes are more than one operation can take (2**32 - 1)")
     return <uint32_t>size
+
+
+# ---- What a read has consumed is delivered, also if there is no memory for anything more: so what it needs is there before it begins,
+# and what cannot be is tried without an exception.
+
+cdef extern from "Python.h":
+    PyObject *npipe_bytes_or_null "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
+    PyObject *npipe_number_or_null "PyLong_FromUnsignedLong"(unsigned long)
+    void npipe_set_size "Py_SET_SIZE"(object, Py_ssize_t)
+    void npipe_keep "Py_INCREF"(object)
+    void npipe_let_go "Py_DECREF"(object)
+    void npipe_forget_error "PyErr_Clear"()
+    void npipe_untrack "PyObject_GC_UnTrack"(object)
+
+
+cdef bytes shortened(bytes data, Py_ssize_t count):
+    """The first `count` bytes of `data`, which a read has just filled and nobody else has seen. Without memory for a smaller object it is
+    the same one, whose rest is not given back."""
+    cdef PyObject *made
+    if count == PyBytes_GET_SIZE(data):
+        return data
+    made = npipe_bytes_or_null(PyBytes_AS_STRING(data), count)
+    if made != NULL:
+        smaller = <bytes>made
+        npipe_let_go(smaller)
+        return smaller
+    npipe_forget_error()
+    PyBytes_AS_STRING(data)[count] = 0
+    npipe_set_size(data, count)
+    return data
+
+
+cdef tuple empty_pair():
+    """A pair for a number and bytes, which `fill` puts into it. Until then nobody may find it through the garbage collector, which has
+    nothing to do with it afterwards either."""
+    cdef tuple pair = PyTuple_New(2)
+    npipe_untrack(pair)
+    return pair
+
+
+cdef tuple fill(tuple pair, first, second):
+    npipe_keep(first)
+    PyTuple_SET_ITEM(pair, 0, first)
+    npipe_keep(second)
+    PyTuple_SET_ITEM(pair, 1, second)
+    return pair
+
+
+cdef object count_or_put_back(np_handle *handle, const void *data, uint32_t count):
+    """The number of bytes that a byte-mode read has put into the caller's buffer; without memory for it they are put back."""
+    cdef PyObject *made = npipe_number_or_null(count)
+    if made == NULL:
+        np_put_back(handle, data, count)
+        raise MemoryError
+    number = <object>made
+    npipe_let_go(number)
+    return number
 
 
 cdef struct Reply:
@@ -360,6 +419,11 @@ cdef class Handle:
 
     def write_file(self, data, timeout=None, bint may_be_left=False):
         """WriteFile: the number of bytes written (SEMANTICS §6). `may_be_left`: see below."""
+        cdef uint32_t size = 0
+        return self.write_from(data, timeout, may_be_left, &size)
+
+    cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF:
+        """write_file, which also says how many bytes there were to write."""
         cdef np_handle *handle = self.valid()
         cdef Buffer buffer = None
         cdef const char *bytes
@@ -374,6 +438,7 @@ cdef class Handle:
             bytes = <const char *>buffer.view.buf
             length = buffer.view.len
         size = size_of(length, self.name)
+        length_of_it[0] = size
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
@@ -391,9 +456,10 @@ cdef class Handle:
     def read_file(self, uint32_t size, timeout=None):
         """ReadFile: (0 or 234, data) (SEMANTICS §5)."""
         cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        cdef tuple result = empty_pair()
         cdef uint32_t count = 0
         cdef uint32_t code = self.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
-        return code, data if count == size else data[:count]
+        return fill(result, code, shortened(data, count))
 
     def read_file_into(self, buffer, timeout=None):
         """ReadFile into a writable buffer: (0 or 234, number of bytes)."""
@@ -658,11 +724,11 @@ cdef class MessageHandle(Handle):
 
         Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
         message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
-        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it), PipeAccessError (5: this end may only
-        read). Follows WriteFile, SEMANTICS §6.
+        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it; with PIPE_NOWAIT at once, if
+        there is no room), PipeAccessError (5: this end may only read). Follows WriteFile, SEMANTICS §6.
         """
         cdef np_wait wait
-        cdef uint32_t count, code
+        cdef uint32_t count, code, size = 0
         if PyBytes_CheckExact(data) and self.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait.deadline = NP_TRY
             wait.interrupted = NULL
@@ -670,8 +736,12 @@ cdef class MessageHandle(Handle):
             wait.cancel = NULL
             code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
             if code == NP_OK:
-                return
-        self.write_file(data, timeout, True)
+                if count == <uint32_t>PyBytes_GET_SIZE(data):
+                    return
+                raise short_write(self.name, count, <uint32_t>PyBytes_GET_SIZE(data))
+        count = self.write_from(data, timeout, True, &size)
+        if count != size:
+            raise short_write(self.name, count, size)
 
     def recv(self, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
@@ -717,17 +787,19 @@ cdef class StreamHandle(Handle):
         self.read_to(<char *>target.view.buf, size, &count, timeout)
         if count == 0 and size:
             self.ended = True
-        return count
+        return count_or_put_back(self.handle, target.view.buf, count)
 
     def _read_some(self, uint32_t size, timeout):
         """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
         cdef bytes data
+        cdef uint32_t count = 0
         if self.ended and not self.closed:
             return b""
-        data = self.read_file(size, timeout)[1]
-        if not data and size:
+        data = PyBytes_FromStringAndSize(NULL, size)
+        self.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
+        if count == 0 and size:
             self.ended = True
-        return data
+        return shortened(data, count)
 
     def _read_all(self, timeout):
         """StreamPipe.read of all. Not in Python, where a signal's handler may raise between a read and the next line, which takes with it
@@ -795,8 +867,8 @@ cdef class StreamHandle(Handle):
     def write(self, data, *, timeout=None):
         """Write all of `data` (bytes-like); return its length in bytes.
 
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). Raises as
-        MessagePipe.send does.
+        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does not wait: the
+        number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
         """
         return self.write_file(data, timeout, True)
 

@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from npipe import aio
 from npipe._process import refuse_copy
-from npipe.errors import PipeClosedError, PipeStateError, WinError
+from npipe.errors import PipeClosedError, PipeStateError, WinError, short_write
 
 if TYPE_CHECKING:
     import os
@@ -109,12 +109,14 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
         self._pipe: aio.StreamPipe = pipe
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`; see npipe.aio.StreamPipe.write."""
+        """Send all of `item`; see npipe.aio.StreamPipe.write. 121 when PIPE_NOWAIT cuts it short."""
         await anyio.lowlevel.checkpoint()
         try:
-            await self._pipe.write(item)
+            count = await self._pipe.write(item)
         except (PipeClosedError, PipeStateError) as error:
             raise _translated(error, self._pipe, "sending to") from error
+        if count != len(item):
+            raise short_write(self._pipe.name, count, len(item))
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left.

@@ -232,6 +232,12 @@ def error_from_code(
     return _MEANINGS.get(code, _UNKNOWN).error(code, name, doing, detail)
 
 
+def short_write(name: str, count: int, size: int) -> PipeTimeoutError:
+    """Return (not raise) the error of a PIPE_NOWAIT write of `count` of `size` bytes (SEMANTICS §6.2)."""
+    detail = f"{count} of {size} bytes were written, for the handle is set to PIPE_NOWAIT and the pipe has no room"
+    return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail)
+
+
 def _printable(text: str) -> str:
     """Return `text` with control characters and lone surrogates escaped: a name may hold any, a log should not."""
     if text.isprintable():

@@ -132,8 +132,9 @@ class MessagePipe(Pipe):
         """Write `data` as one message; an empty one is a message too.
 
         Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
-        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn), PipeAccessError
-        (5: this end may only read). Follows WriteFile, SEMANTICS §6.
+        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn; on a handle with
+        PIPE_NOWAIT at once, when there is no room for it), PipeAccessError (5: this end may only read). Follows
+        WriteFile, SEMANTICS §6.
         """
 
     @abstractmethod
@@ -199,6 +200,10 @@ class StreamPipe(Pipe):
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does.
 
+        On a handle with PIPE_NOWAIT it does not wait, and the number returned is that of the bytes that were written:
+        all, or those that reads were waiting for, or 0 (SEMANTICS §6.2). A file of `makefile` does then what files do
+        that would block: a raw one returns None, a buffered one raises BlockingIOError.
+
         On a pipe of message type an empty write, after a flush, is the end for a peer that reads a stream; a read of
         bytes takes an empty message together with what is before it. This end can go on reading.
         """
@@ -208,8 +213,8 @@ class StreamPipe(Pipe):
         """Read what is there, at least one byte and at most `size`."""
 
     @abstractmethod
-    def _put_back(self, data: bytes) -> None:
-        """Make `data`, which reads have returned, what the next reads return."""
+    def _put_back(self, data: bytes | bytearray) -> None:
+        """Make `data`, which reads have returned, what the next reads return, also those that wait already."""
 
     def read(self, size: int = -1, *, timeout: float | None = None) -> bytes:
         """Read what is there, at least one byte and at most `size`; with a negative `size` all up to the end.
@@ -228,16 +233,21 @@ class StreamPipe(Pipe):
 
     def _read_all(self, timeout: float | None) -> bytes:
         """Read up to the end; what was read until that failed is put back."""
-        parts = []
+        data, piece = bytearray(), b""  # what was read, and the last of it, until it is in there
         try:
-            while data := self._read_some(_READ_SIZE, timeout):
-                parts.append(data)
-        except BaseException as error:
-            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE or self.closed:
-                if parts and not self.closed:
-                    self._put_back(b"".join(parts))
-                raise
-        return b"".join(parts)
+            try:
+                while piece := self._read_some(_READ_SIZE, timeout):
+                    data += piece
+                    piece = b""
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE or self.closed:
+                    raise
+            return bytes(data)
+        except BaseException:
+            for part in (piece, data):
+                if part and not self.closed:
+                    self._put_back(part)
+            raise
 
     def makefile(
         self,
@@ -312,9 +322,10 @@ class _PipeFile(io.RawIOBase):
         """Read up to the end. Nothing is lost when that fails, unlike what io does with many calls of readinto."""
         return self._pipe.read()
 
-    def write(self, data: ReadableBuffer) -> int:
-        """Write all of it."""
-        return self._pipe.write(data)
+    def write(self, data: ReadableBuffer) -> int | None:
+        """Write all of it; None if that would block and the handle has PIPE_NOWAIT."""
+        count = self._pipe.write(data)
+        return None if count == 0 and memoryview(data).nbytes else count
 
 
 def peer_of(pid: int, uid: int) -> Peer:

@@ -29,6 +29,7 @@ from npipe.errors import (
     PipeTimeoutError,
     WinError,
     error_from_code,
+    short_write,
 )
 from npipe.options import ACCESS_WRITE, check_timeout
 from npipe.pipe import CLOSE_TIMEOUT
@@ -71,7 +72,6 @@ class Pipe(Described):
         self._is_server = is_server
         self._options = options
         self._reading = False
-        self._buffer = bytearray(READ_SIZE)
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
 
     def when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
@@ -106,10 +106,11 @@ class Pipe(Described):
             operation.future.add_done_callback(lambda _: self._file.writes.discard(operation))
         return operation
 
-    async def _write(self, data: ReadableBuffer, timeout: float | None) -> None:
+    async def _write(self, data: ReadableBuffer, timeout: float | None) -> int:
+        """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
         deadline = deadline_of(timeout)
         await self._file.turn()
-        await self._file.finish(self._start_write(data), deadline, "writing")
+        return (await self._file.finish(self._start_write(data), deadline, "writing"))[1]
 
     async def flush(self, *, timeout: float | None = None) -> None:
         """See npipe.aio.Pipe.flush. Windows has no overlapped form of it, so a thread waits."""
@@ -189,7 +190,9 @@ class MessagePipe(LongestMessage, Pipe):
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
-        await self._write(data, timeout)
+        count = await self._write(data, timeout)
+        if count != memoryview(data).nbytes:
+            raise short_write(self.name, count, memoryview(data).nbytes)
 
     async def recv(self, *, timeout: float | None = None) -> bytes:
         """See npipe.aio.MessagePipe.recv."""
@@ -234,10 +237,10 @@ class MessagePipe(LongestMessage, Pipe):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         if not size:
             return None
-        view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))
+        view = self._room(size)
         code, count = self._read_now(view, doing)
         if code == WinError.SUCCESS:
-            return self._delivered(bytes(view[:count]))
+            return self._delivered(self._copied(view[:count]))
         if code == WinError.OPERATION_ABORTED:
             return None
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
@@ -246,20 +249,25 @@ class MessagePipe(LongestMessage, Pipe):
     def _rest(self, doing: str) -> bytes | None:
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
-        head, unfinished = self._head or b"", self._unfinished
+        head = self._head or b""
         if len(head) + left > self._most:
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
-        if not unfinished:
-            return self._delivered(head)
-        self._head, self._unfinished = None, False
+        if not self._unfinished:
+            return self._delivered(bytes(head))
         if not left:
+            self._head, self._unfinished = None, False
             return None
-        rest = memoryview(bytearray(left))
+        message = memoryview(bytearray(len(head) + left))
+        message[: len(head)] = head
+        rest = message[len(head) :]
         code, count = self._read_now(rest, doing)
         if code == WinError.SUCCESS:
-            return self._delivered(head + rest[:count])
+            # A shorter one is another message.
+            return self._delivered(self._copied(message if count == left else rest[:count]))
         if code == WinError.MORE_DATA:
-            self._keep(rest[:count], unfinished=True)
+            self._keep_rest(rest[:count], left, code)
+        else:
+            self._head, self._unfinished = None, False
         return None
 
     async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
@@ -273,8 +281,7 @@ class MessagePipe(LongestMessage, Pipe):
             if over:
                 return taken
             code, count = await self._read(view[taken:], deadline)
-            # A read of nothing (234 too, when there is a message) has begun with none.
-            self._partial = code == WinError.MORE_DATA and (self._partial or taken + count > 0)
+            self._has_read(code, taken + count)
             return taken + count
         finally:
             self._reading = False
@@ -292,7 +299,10 @@ class MessagePipe(LongestMessage, Pipe):
             await self._file.turn()
             if self._head is not None or self._peek(0)[2]:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
-            self._start_write(data)
+            request = self._start_write(data)
+            size = memoryview(data).nbytes
+            if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
+                raise short_write(self.name, request.result()[1], size)
             return await self._message(deadline, "transacting")
         finally:
             self._reading = False
@@ -309,8 +319,7 @@ class StreamPipe(Pipe):
 
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See npipe.aio.StreamPipe.write."""
-        await self._write(data, timeout)
-        return memoryview(data).nbytes
+        return await self._write(data, timeout)
 
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See npipe.aio.StreamPipe.readinto."""
@@ -334,10 +343,10 @@ class StreamPipe(Pipe):
         self._ended = len(view) > 0 and not count
         return count
 
-    def _write_now(self, data: bytes) -> bool:
-        """Whether all of `data` was written at once: not here."""
+    def _write_now(self, data: bytes) -> int:
+        """How many bytes were written at once: here it is told later."""
         del data
-        return False
+        return -1
 
     def _is_message_type(self) -> bool:
         """Whether it has messages, whatever it is read as."""
@@ -348,9 +357,9 @@ class StreamPipe(Pipe):
         self._begin_reading()
         try:
             await self._file.turn()
-            view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))[:size]
+            view = self._room(size)
             count = await self._read_bytes(view, deadline)
-            return bytes(view[:count])
+            return self._copied(view[:count])
         finally:
             self._reading = False
 
@@ -359,15 +368,21 @@ class StreamPipe(Pipe):
         check_timeout(timeout)
         if size >= 0:
             return await self._read_some(size, timeout)
-        parts: list[bytes] = []
+        data, piece = bytearray(), b""  # what was read, and the last of it, until it is in there
         try:
-            while data := await self._read_some(READ_SIZE, timeout):
-                parts.append(data)
-        except BaseException as error:
-            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
-                self._head = b"".join(parts) + (self._head or b"") or None
-                raise
-        return b"".join(parts)
+            try:
+                while piece := await self._read_some(READ_SIZE, timeout):
+                    data += piece
+                    piece = b""
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE or self.closed:
+                    raise
+            return bytes(data)
+        except BaseException:
+            for part in (piece, data):
+                if part:
+                    self._head = memoryview(part) if self._head is None else bytes(part) + bytes(self._head)
+            raise
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""

@@ -77,8 +77,15 @@ class Pipe(_engine.LoopPipe):
 
     def peek(self, size: int = 0) -> Peek:
         """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek."""
-        data, available, left = self._handle.peek_pipe(size)
-        return Peek(data, available, left if self._handle.describe()[1] == _MESSAGE else 0)
+        kept = self._kept or b""
+        try:
+            data, available, left = self._handle.peek_pipe(max(0, size - len(kept)))
+        except PipeClosedError as error:
+            if not kept or self.closed or error.winerror != WinError.BROKEN_PIPE:
+                raise
+            data, available, left = b"", 0, 0  # what is kept is all that is left
+        left = left if self._handle.describe()[1] == _MESSAGE else 0
+        return Peek(bytes(kept[:size]) + data, len(kept) + available, left)
 
     @property
     def peer(self) -> Peer:
@@ -232,21 +239,29 @@ class StreamPipe(_engine.LoopStreamPipe, Pipe):
 
         The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message
         on a message pipe, by which the peer closes for writing alone, is an end too: b"" from then on, readinto 0.
-        `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read.
+        `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read. If
+        this end is closed meanwhile it raises PipeClosedError (109), and what it has read goes with all that is unread.
         Raises as readinto does.
         """
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
 
     async def _read_all(self, timeout: float | None) -> bytes:
-        parts = []
+        data, self._kept = self._kept or bytearray(), None
+        piece = b""  # until it is in `data`
         try:
-            while data := await self._read_some(_READ_SIZE, timeout):
-                parts.append(data)
-        except BaseException as error:
-            if not isinstance(error, PipeClosedError) or error.winerror != WinError.BROKEN_PIPE:
-                self._kept = b"".join(parts) + self._kept
-                raise
-        return b"".join(parts)
+            try:
+                while piece := await self._read_some(_READ_SIZE, timeout):
+                    data += piece
+                    piece = b""  # nothing that raises comes in between
+            except PipeClosedError as error:
+                if error.winerror != WinError.BROKEN_PIPE or self.closed:
+                    raise
+            return bytes(data)
+        except BaseException:
+            self._kept = data or None
+            if piece and not self.closed:
+                self._handle.put_back(piece)
+            raise
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces of the stream, as they come, until its end. A step that is cancelled has consumed nothing."""

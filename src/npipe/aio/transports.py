@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
-from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError
+from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, short_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,8 +261,13 @@ class PipeTransport(asyncio.Transport):
                 logger.warning("pipe.write() raised exception.")
             return
         data = bytes(data)
-        if self._writing is None and self._pipe._write_now(data):  # noqa: SLF001
-            return
+        if self._writing is None:
+            count = self._pipe._write_now(data)  # noqa: SLF001
+            if count == len(data):
+                return
+            if count >= 0:
+                self._write_failed(short_write(self._pipe.name, count, len(data)))
+                return
         self._buffer.append(data)
         self._buffered += len(data)
         if self._writing is None:
@@ -306,6 +311,8 @@ class PipeTransport(asyncio.Transport):
     def _wrote(self, steps: Steps) -> bool:
         """Heed a write that is over. Whether to go on with the next one."""
         error = steps.error
+        if error is None and self._written and steps.result != self._written:
+            error = short_write(self._pipe.name, steps.result, self._written)
         try:
             if self._conn_lost:
                 return False

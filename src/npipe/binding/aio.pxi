@@ -265,9 +265,9 @@ cdef class PolledHandle(Handle):
             return None
         self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
-        return data if count == size else data[:count]
+        return shortened(data, count)
 
-    cdef object read_into_now(self, buffer):
+    cdef object read_into_now(self, buffer, bint stream):
         """The same into a buffer: the number of bytes."""
         cdef np_wait wait = only_try()
         cdef uint32_t count = 0, code
@@ -281,44 +281,80 @@ cdef class PolledHandle(Handle):
             return None
         self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
-        return count
+        return count_or_put_back(self.handle, target.view.buf, count) if stream else count
 
-    cdef object read_into_step(self, buffer):
+    cdef object read_into_step(self, buffer, bint stream):
         """The number of bytes read into `buffer`, which is the same until `end_reading`; or None."""
+        cdef int64_t count
+        if self.reading.link == NULL:
+            self.target = Buffer(buffer, True)
+        count = self.read_to_step(<char *>self.target.view.buf, size_of(self.target.view.len, self.name))
+        if count < 0:
+            return None
+        return count_or_put_back(self.handle, self.target.view.buf, <uint32_t>count) if stream else count
+
+    cdef int64_t read_some_step(self, bytes data) except -2:
+        """The same into `data`, which nobody else has: the number, or -1."""
+        self.message = data
+        return self.read_to_step(PyBytes_AS_STRING(data), size_of(PyBytes_GET_SIZE(data), self.name))
+
+    cdef int64_t read_to_step(self, char *buffer, uint32_t size) except -2:
         cdef np_handle *handle = self.valid()
         cdef uint32_t code = NP_OK
         if self.reading.link == NULL:
-            self.target = Buffer(buffer, True)
-            code = np_poll_read_begin(handle, &self.reading, self.target.view.buf,
-                                      size_of(self.target.view.len, self.name))
+            code = np_poll_read_begin(handle, &self.reading, buffer, size)
         if code == NP_OK:
             code = np_poll_read_step(handle, &self.reading)
         if code == NP_WOULD_WAIT:
-            return None
+            return -1
         if code != NP_OK and code != NP_MORE_DATA:
             raise failure(code, self.name, "reading")
         self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
         return self.reading.op.count
 
+    def put_back(self, bytes data not None):
+        """What a read has returned and could not be delivered: the next reads return it again."""
+        cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size_of(PyBytes_GET_SIZE(data), self.name))
+        if code != NP_OK:
+            raise failure(code, self.name, "putting back what was read")
+
     # ---- Writing
 
-    cdef bint write_now(self, data) except -1:
-        """Whether all of it was written at once; behind what is pending it is not."""
+    cdef bint does_not_wait(self) noexcept:
+        """Whether PIPE_NOWAIT is set."""
+        cdef np_description about
+        np_describe(self.handle, &about)
+        return (about.mode & 1) != 0
+
+    cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF:
+        """WriteFile of a handle that does not wait: the number of bytes, perhaps fewer than there are (SEMANTICS §6.2)."""
+        cdef np_wait wait = only_try()
+        cdef Buffer buffer = Buffer(data, False)
+        cdef uint32_t size = size_of(buffer.view.len, self.name), count = 0
+        cdef uint32_t code = np_write(self.valid(), buffer.view.buf, size, &count, &wait)
+        if code != NP_OK:
+            raise failure(code, self.name, "writing")
+        self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+        return count
+
+    cdef int64_t write_now(self, data) except -2:
+        """How many bytes were written at once: -1 when it has to wait, as it has behind what is pending; fewer than there are when
+        PIPE_NOWAIT is set (SEMANTICS §6.2)."""
         cdef np_wait wait
         cdef uint32_t count, code
         if self.turns <= 0 or self.handle == NULL or not PyBytes_CheckExact(data):
-            return False
+            return -1
         wait.deadline = NP_TRY
         wait.interrupted = NULL
         wait.context = NULL
         wait.cancel = NULL
         if PyBytes_GET_SIZE(data) > <Py_ssize_t>LARGEST:
-            return False
+            return -1
         code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
         if code != NP_OK:
-            return False
+            return -1
         self.turns -= 1 + <int>(PyBytes_GET_SIZE(data) >> WEIGHT_SHIFT)
-        return True
+        return count
 
     def begin_write(self, data):
         """A PendingWrite of a copy of `data` (of itself if it is bytes), or None if it is complete already."""

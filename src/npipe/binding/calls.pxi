@@ -410,30 +410,36 @@ cdef class Transact(Reading):
         return "transacting"
 
 
-cdef bytes take_kept(LoopPipe pipe, Py_ssize_t size):
-    cdef bytes data = pipe._kept[:size]
-    pipe._kept = pipe._kept[size:]
-    return data
+cdef int drop_kept(LoopPipe pipe, Py_ssize_t size) except -1:
+    """The first `size` bytes of it are delivered."""
+    if size == len(pipe._kept):
+        pipe._kept = None
+    else:
+        del pipe._kept[:size]  # which moves nothing
+    return 0
 
 
 @cython.final
 @cython.no_gc_clear
 cdef class ReadInto(Reading):
     cdef bint at_once(self) except -1:
-        if self.pipe._kept:
-            target = memoryview(self.data).cast("B")
-            data = take_kept(self.pipe, len(target))
-            target[: len(data)] = data
-            self.result = len(data)
+        cdef Buffer target
+        cdef Py_ssize_t size
+        if self.pipe._kept and not self.handle.closed:
+            target = Buffer(self.data, True)
+            size = min(target.view.len, PyByteArray_GET_SIZE(self.pipe._kept))
+            self.result = size
+            memcpy(target.view.buf, PyByteArray_AS_STRING(self.pipe._kept), size)
+            drop_kept(self.pipe, size)
             return True
         if self.pipe.ended and not self.handle.closed:
             self.result = 0
             return True
-        self.result = self.handle.read_into_now(self.data)
+        self.result = self.handle.read_into_now(self.data, self.counts)
         return self.have_counted() and self.has_read()
 
     cdef bint look(self) except -1:
-        self.result = self.handle.read_into_step(self.data)
+        self.result = self.handle.read_into_step(self.data, self.counts)
         return self.have_counted()
 
     cdef inline bint have_counted(self) except -1:
@@ -447,8 +453,11 @@ cdef class ReadInto(Reading):
 @cython.no_gc_clear
 cdef class ReadSome(Reading):
     cdef bint at_once(self) except -1:
-        if self.pipe._kept:
-            self.result = take_kept(self.pipe, self.size)
+        cdef Py_ssize_t size
+        if self.pipe._kept and not self.handle.closed:
+            size = min(self.size, PyByteArray_GET_SIZE(self.pipe._kept))
+            self.result = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(self.pipe._kept), size)
+            drop_kept(self.pipe, size)
             return True
         if self.pipe.ended and not self.handle.closed:
             self.result = b""
@@ -461,16 +470,16 @@ cdef class ReadSome(Reading):
         return self.has_read()
 
     cdef bint begin(self) except -1:
-        self.data = bytearray(self.size)
+        self.data = PyBytes_FromStringAndSize(NULL, self.size)
         return False
 
     cdef bint look(self) except -1:
-        count = self.handle.read_into_step(self.data)
-        if count is None:
+        cdef int64_t count = self.handle.read_some_step(<bytes>self.data)
+        if count < 0:
             return False
         if self.size and count == 0:
             self.pipe.ended = True
-        self.result = bytes(memoryview(self.data)[:count])
+        self.result = shortened(<bytes>self.data, count)
         return True
 
 
@@ -480,13 +489,27 @@ cdef class ReadSome(Reading):
 @cython.no_gc_clear
 cdef class Write(Call):
     cdef bint at_once(self) except -1:
-        if not self.handle.write_now(self.data):
-            return False
-        if self.counts:
+        cdef int64_t count
+        if self.counts and PyBytes_CheckExact(self.data):
             self.result = PyBytes_GET_SIZE(self.data)
+        count = self.handle.write_now(self.data)
+        return count >= 0 and (count == PyBytes_GET_SIZE(self.data) or self.is_short(count, PyBytes_GET_SIZE(self.data)))
+
+    cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1:
+        """Less was written, as PIPE_NOWAIT is set. A stream's write says how much."""
+        if not self.counts:
+            raise short_write(self.handle.name, count, size)
+        self.result = count
         return True
 
     cdef bint begin(self) except -1:
+        cdef Py_ssize_t size
+        cdef uint32_t count
+        if self.handle.handle != NULL and self.handle.does_not_wait():
+            count = self.handle.write_without_wait(self.data)
+            size = memoryview(self.data).nbytes
+            self.result = size if self.counts else None
+            return count == size or self.is_short(count, size)
         if self.counts:
             self.result = memoryview(self.data).nbytes
         self.pending = self.pipe._begin_write(self.data)

@@ -1,7 +1,5 @@
 # What npipe.aio's pipes stand on: their methods, and how an event loop wakes them. The calls are in calls.pxi.
 
-from cpython.object cimport PyObject
-
 from time import monotonic
 
 from npipe.errors import PipeClosedError, PipeTimeoutError
@@ -185,11 +183,10 @@ cdef class LoopPipe:
     cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
     cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
-    cdef public bytes _kept  # what a read of all had read when it was cancelled
+    cdef public bytearray _kept  # what a read of all had read when it failed, to be read again; None: nothing
 
     def __cinit__(self, *args, **kwargs):
         self.busy_wait = 0.0
-        self._kept = b""
 
     def _set_up(self, PolledHandle handle not None, loop, waker):
         self._handle = handle
@@ -301,11 +298,14 @@ cdef class LoopStreamPipe(LoopPipe):
         return call
 
     def _write_now(self, bytes data):
-        """Whether all of `data` was written at once."""
+        """How many bytes of `data` were written at once: -1 when it has to wait, fewer than all with PIPE_NOWAIT."""
         return self._handle.write_now(data)
 
     def write(self, data, *, timeout=None):
-        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is."""
+        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is.
+
+        With PIPE_NOWAIT it does not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2).
+        """
         cdef Call call = self.spare_write
         self.spare_write = None
         if call is None or Py_REFCNT(call) != 1:

@@ -90,8 +90,11 @@ cdef class PipeTarget(Target):
 
 cdef np_wait blocking_wait() except *:
     """For ever, but for Ctrl-C, and CancelSynchronousIo between np_call_begin and np_call_end."""
+    cdef np_wait wait = only_try()
     own_thread()  # there it is found
-    return wait_ms(_INFINITE)
+    wait.deadline = NP_FOREVER
+    wait.interrupted = check_signals
+    return wait
 
 
 cdef int raise_interrupted(str function) except -1:
@@ -413,6 +416,7 @@ def ReadFile(hFile, bufSize, ol=None):
     cdef PipeTarget pipe
     cdef uint32_t count = 0, code, size
     cdef bytes data
+    cdef tuple result
     cdef Buffer view
     cdef OVERLAPPED overlapped = as_overlapped(ol)
     cdef bint a_number = isinstance(bufSize, int)
@@ -426,15 +430,20 @@ def ReadFile(hFile, bufSize, ol=None):
         buffer = memoryview(bytearray(size)) if a_number else bufSize
         return noted(start_read(overlapped, pipe, buffer, "ReadFile")), buffer
     if a_number:
+        result = empty_pair()
         data = PyBytes_FromStringAndSize(NULL, size)
         code = noted(blocking_read(pipe, PyBytes_AS_STRING(data), size, &count, "ReadFile"))
-        return code, data if count == size else data[:count]
+        return fill(result, code, shortened(data, count))
     try:
         view = Buffer(bufSize, True)
     except (TypeError, BufferError):
         raise TypeError(_NO_BUFFER) from None
-    code = noted(blocking_read(pipe, <char *>view.view.buf, size_of(view.view.len, pipe.name), &count, "ReadFile"))
-    return code, PyBytes_FromStringAndSize(<char *>view.view.buf, count)
+    size = size_of(view.view.len, pipe.name)
+    result = empty_pair()
+    data = PyBytes_FromStringAndSize(NULL, size)
+    code = noted(blocking_read(pipe, <char *>view.view.buf, size, &count, "ReadFile"))
+    memcpy(PyBytes_AS_STRING(data), view.view.buf, count)
+    return fill(result, code, shortened(data, count))
 
 
 cdef str _NO_BUFFER = "Second param must be an integer or writeable buffer object"
@@ -626,7 +635,7 @@ def PeekNamedPipe(hPipe, size):
     if code != NP_OK:
         raise make_error(code, "PeekNamedPipe")
     # pywin32 gives what is left as a signed number.
-    return data if count == length else data[:count], available, <int>left
+    return shortened(data, count), available, <int>left
 
 
 def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
@@ -642,7 +651,10 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
     cdef PipeTarget pipe = pipe_of(hPipe, "TransactNamedPipe")
     cdef np_handle *handle = pipe.valid("TransactNamedPipe")
     cdef Operation operation
-    cdef uint32_t code
+    cdef uint32_t code, count
+    cdef bytes reply
+    cdef Buffer place
+    cdef tuple result
     buffer = AllocateReadBuffer(buffer_bufSize) if isinstance(buffer_bufSize, int) else buffer_bufSize
     if given is None:
         given = OVERLAPPED()
@@ -655,6 +667,10 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
             operation.pin(buffer, True, True)
             size_of(operation.first.len, pipe.name)
             size_of(operation.second.len, pipe.name)
+            if overlapped is None:
+                reply = PyBytes_FromStringAndSize(NULL, operation.second.len)
+                result = empty_pair()
+                place = Buffer(buffer, True)
         except BaseException:
             begun(given, operation, _INVALID_PARAMETER)
             raise
@@ -669,7 +685,9 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
         raise make_error(code, "TransactNamedPipe")
     noted(code)
     if overlapped is None:
-        return code, bytes(memoryview(buffer).cast("B")[: given.InternalHigh])
+        count = operation.async.count
+        memcpy(PyBytes_AS_STRING(reply), place.view.buf, count)
+        return fill(result, code, shortened(reply, count))
     return code, buffer
 
 

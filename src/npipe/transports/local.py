@@ -176,8 +176,8 @@ class LocalMessagePipe(_Ending, _engine.MessageHandle, MessagePipe):
 class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
 
-    def _put_back(self, data: bytes) -> None:
-        self.put_back(data)
+    def _put_back(self, data: bytes | bytearray) -> None:
+        self.put_back(bytes(data))
 
 
 class LocalServerEnd:

@@ -120,11 +120,13 @@ class File:
         *,
         writing: bool = False,
         keep: Callable[[int, int], None] | None = None,
+        until: Any = None,
     ) -> tuple[int, int]:
         """Start an overlapped operation and wait for its end: its code (0, 234, 535) and how many bytes it moved.
 
         `start` gets the OVERLAPPED, and holds the buffer. When the wait is interrupted the operation is cancelled; if
-        it has succeeded all the same, `keep` gets the code and the count.
+        it has succeeded all the same, `keep` gets the code and the count. `until` is an event that ends it too: then
+        995, if it has not succeeded all the same.
         """
         self.enter(doing, writing=writing)
         try:
@@ -137,7 +139,7 @@ class File:
             try:
                 code = start(overlapped)
                 if code == WinError.IO_PENDING:
-                    code, count = self._complete(overlapped, event, timeout, doing, keep)
+                    code, count = self._complete(overlapped, event, timeout, doing, keep, until)
                 else:
                     count = overlapped.InternalHigh
             except pywintypes.error as error:
@@ -155,9 +157,11 @@ class File:
         timeout: float | None,
         doing: str,
         keep: Callable[[int, int], None] | None,
+        until: Any,
     ) -> tuple[int, int]:
+        events = (event, self._closing) if until is None else (event, self._closing, until)
         try:
-            which = wait_for_any((int(event), int(self._closing)), timeout)
+            which = wait_for_any([int(one) for one in events], timeout)
         except BaseException:
             code, count = self._cancel(overlapped, event)
             if keep is not None and code in (WinError.SUCCESS, WinError.MORE_DATA):
@@ -169,6 +173,8 @@ class File:
                 raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, "it was closed in this process")
             if which is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+            if which == 2:  # `until`
+                return code, 0
         if code not in (WinError.SUCCESS, WinError.MORE_DATA):
             raise error_from_code(code, self.name, doing)
         return code, count

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+import win32event
 import win32file
 import win32pipe
 
@@ -25,6 +26,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    short_write,
 )
 from npipe.options import ACCESS_WRITE, Peek, Peer, PipeInfo, check_timeout, direction_name
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
@@ -65,9 +67,10 @@ class Described:
     _direction: int
     _doing = "reading"  # for errors
     _options: CreateOptions | None = None  # a server's
-    _head: bytes | None = None  # of a message, or of the stream
+    _head: bytes | memoryview | None = None  # of a message, or of the stream
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
+    _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
     def name(self) -> str:
@@ -81,30 +84,69 @@ class Described:
 
     def _keep(self, data: memoryview | bytes, *, unfinished: bool) -> None:
         """Keep what an interrupted read has taken, behind what is kept already."""
-        self._head = (self._head or b"") + bytes(data)
+        self._head = bytes(self._head or b"") + bytes(data)
         self._unfinished = unfinished
 
+    def _keep_rest(self, data: memoryview, left: int, code: int) -> None:
+        """Keep what a read of the last `left` bytes of the kept message has taken; of another message, that alone."""
+        if code == WinError.MORE_DATA or len(data) != left:
+            self._head = None
+        self._keep(data, unfinished=code == WinError.MORE_DATA)
+
+    def _room(self, size: int) -> memoryview:
+        """Return a buffer for a read."""
+        if size > READ_SIZE:
+            return memoryview(bytearray(size))
+        if self._buffer is None:
+            self._buffer = bytearray(READ_SIZE)
+        return memoryview(self._buffer)[:size]
+
+    def _copied(self, data: memoryview) -> bytes:
+        """Return what a read has put into a buffer of _room's; without memory for that the next one does."""
+        try:
+            return bytes(data)
+        except MemoryError:
+            self._head, self._unfinished = data, False
+            self._buffer = None  # perhaps it is that one
+            raise
+
     def _take_head(self, view: memoryview) -> tuple[int, bool]:
-        """Deliver what is kept of a message; return the number of bytes, and whether that ends the read."""
+        """Copy what is kept of a message; return the number of bytes, and whether that ends the read.
+
+        If it does not, the rest has to be read behind it, and _head is cleared when that has succeeded.
+        """
         if self._head is None:
             return 0, False
         left = self._peek(0)[3] if self._unfinished else 0
         taken = min(len(view), len(self._head))
         view[:taken] = self._head[:taken]
         rest = self._head[taken:]
-        self._partial = (bool(rest) or left > 0) and (taken > 0 or self._partial)
+        if not rest and left > 0 and taken < len(view):
+            return taken, False
+        self._partial = (len(rest) > 0 or left > 0) and (taken > 0 or self._partial)
         if rest:
             self._head = rest
-            return taken, True
-        self._head, self._unfinished = None, False  # Windows knows how much of the message is left
-        return taken, left == 0 or taken == len(view)
+        else:
+            self._head, self._unfinished = None, False  # Windows knows how much of the message is left
+        return taken, True
+
+    def _has_read(self, code: int, count: int) -> None:
+        """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
+        self._head, self._unfinished = None, False
+        # A read of nothing (234 too, when there is a message) has begun with none.
+        self._partial = code == WinError.MORE_DATA and (self._partial or count > 0)
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
-        head = self._head
-        kept = b"" if head is None else head
-        message, data, available, left = self._peek(max(0, size - len(kept)))
-        if head is not None and message and not self._unfinished:
+        head, unfinished = self._head, self._unfinished
+        kept = b"" if head is None else bytes(head)
+        try:
+            message, data, available, left = self._peek(max(0, size - len(kept)))
+        except PipeClosedError as error:
+            if not kept or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
+                raise
+            message, data, available, left = bool(self._info()[0] & _MESSAGE), b"", 0, 0  # that is all that is left
+        if head is not None and message and not unfinished:
             data = kept[:size]
             return Peek(data, len(kept) + available, len(kept) - len(data))
         total = len(kept) + len(data) + left
@@ -185,21 +227,33 @@ class _Native(Described):
         self._direction = direction
         self._on_close: Callable[[bool], None] | None = None
         self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
-        self._buffer = bytearray(READ_SIZE)
 
     def adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
         """Be a server's: made with `options`; `on_close` is called, once, at the end, with whether to discard."""
         self._options = options
         self._on_close = on_close
 
-    def _read(self, buffer: memoryview, timeout: float | None) -> tuple[int, int]:
-        """ReadFile; the caller has the lock."""
+    def _read(
+        self,
+        buffer: memoryview,
+        timeout: float | None,
+        *,
+        keep: Callable[[int, int], None] | None = None,
+        until: Any = None,
+    ) -> tuple[int, int]:
+        """ReadFile; the caller has the lock. What an interrupted one has read all the same, `keep` gets, or _keep."""
         handle = self._file.handle
 
-        def keep(code: int, count: int) -> None:
+        def keep_it(code: int, count: int) -> None:
             self._keep(buffer[:count], unfinished=code == WinError.MORE_DATA)
 
-        return self._file.run(lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, self._doing, keep=keep)
+        return self._file.run(
+            lambda ov: win32file.ReadFile(handle, buffer, ov)[0],
+            timeout,
+            self._doing,
+            keep=keep or keep_it,
+            until=until,
+        )
 
     def _begin_read(self, timeout: float | None) -> float | None:
         """Take the lock for reading; return the deadline."""
@@ -220,13 +274,12 @@ class _Native(Described):
             raise PipeClosedError(WinError.BROKEN_PIPE, self.name, self._doing, "it was closed in this process")
         return deadline
 
-    def _write(self, data: ReadableBuffer, timeout: float | None) -> int:
-        content = bytes_of(data)
+    def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
+        """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
         handle = self._file.handle
-        self._file.run(
-            lambda ov: win32file.WriteFile(handle, content, ov)[0], check_timeout(timeout), "writing", writing=True
-        )
-        return len(content)
+        return self._file.run(
+            lambda ov: win32file.WriteFile(handle, data, ov)[0], check_timeout(timeout), "writing", writing=True
+        )[1]
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -266,7 +319,10 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
-        self._write(data, timeout)
+        content = bytes_of(data)
+        count = self._write(content, timeout)
+        if count != len(content):
+            raise short_write(self.name, count, len(content))
 
     def recv(self, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -305,35 +361,39 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not size:
             return None
-        view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))
+        view = self._room(size)
         try:
             code, count = self._read(view, 0.0)
         except PipeTimeoutError:
             return None
         if code == WinError.SUCCESS:
-            return self._delivered(bytes(view[:count]))
+            return self._delivered(self._copied(view[:count]))
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
         return self._rest()
 
     def _rest(self) -> bytes | None:
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
-        head, unfinished = self._head or b"", self._unfinished
+        head = self._head or b""
         if len(head) + left > self._most:
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
-        if not unfinished:
-            return self._delivered(head)
-        self._head, self._unfinished = None, False
+        if not self._unfinished:
+            return self._delivered(bytes(head))
         if not left:
+            self._head, self._unfinished = None, False
             return None
-        rest = memoryview(bytearray(left))
+        message = memoryview(bytearray(len(head) + left))
+        message[: len(head)] = head
+        rest = message[len(head) :]
         try:
-            code, count = self._read(rest, 0.0)
+            code, count = self._read(rest, 0.0, keep=lambda code, count: self._keep_rest(rest[:count], left, code))
         except PipeTimeoutError:
+            self._head, self._unfinished = None, False
             return None
         if code == WinError.SUCCESS:
-            return self._delivered(head + rest[:count])
-        self._keep(rest[:count], unfinished=True)
+            # A shorter one is another message.
+            return self._delivered(self._copied(message if count == left else rest[:count]))
+        self._keep_rest(rest[:count], left, code)
         return None
 
     def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
@@ -345,8 +405,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             if over:
                 return taken
             code, count = self._read(view[taken:], time_left(deadline))
-            # A read of nothing (234 too, when there is a message) has begun with none.
-            self._partial = code == WinError.MORE_DATA and (self._partial or taken + count > 0)
+            self._has_read(code, taken + count)
             return taken + count
         finally:
             self._reading.release()
@@ -393,38 +452,66 @@ class NativeStreamPipe(_Native, StreamPipe):
 
     _ended = False  # an empty message has been read: the peer has closed for writing alone
 
+    def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
+        super().__init__(file, access=access, is_server=is_server, direction=direction)
+        self._keeping = threading.Lock()  # for _head, into which other threads than the one that reads put something
+        self._returned = win32event.CreateEvent(None, True, False, None)  # they have: who waits to read looks again
+
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write."""
-        return self._write(data, timeout)
+        return self._write(bytes_of(data), timeout)
 
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
         deadline = self._begin_read(check_timeout(timeout))
         try:
-            return self._read_bytes(memoryview(buffer).cast("B"), time_left(deadline))
+            return self._read_bytes(memoryview(buffer).cast("B"), deadline)
         finally:
             self._reading.release()
 
-    def _read_bytes(self, view: memoryview, timeout: float | None) -> int:
-        if self._head is not None:  # of a read that was interrupted
-            count = min(len(view), len(self._head))
-            view[:count] = self._head[:count]
-            self._head = self._head[count:] or None
-            return count
-        if self._ended:
-            return 0
-        count = self._read(view, timeout)[1]
-        self._ended = len(view) > 0 and not count
-        return count
+    def _read_bytes(self, view: memoryview, deadline: float | None) -> int:
+        while True:
+            with self._keeping:
+                if self._head is not None:  # of a read that was interrupted
+                    count = min(len(view), len(self._head))
+                    view[:count] = self._head[:count]
+                    self._head = self._head[count:] or None
+                    return count
+                if self._ended:
+                    return 0
+                win32event.ResetEvent(self._returned)
+            code, count = self._read(view, time_left(deadline), until=self._returned)
+            if code == WinError.OPERATION_ABORTED:
+                continue  # something was put back
+            with self._keeping:
+                self._ended = len(view) > 0 and not count
+                if self._head is None:
+                    return count
+                self._head = bytes(self._head) + bytes(view[:count])  # what was put back meanwhile came before it
 
-    def _put_back(self, data: bytes) -> None:
-        self._head = data + (self._head or b"")
+    def _keep(self, data: memoryview | bytes, *, unfinished: bool) -> None:
+        with self._keeping:
+            super()._keep(data, unfinished=unfinished)
+
+    def _copied(self, data: memoryview) -> bytes:
+        try:
+            return bytes(data)
+        except MemoryError:
+            self._buffer = None  # perhaps it is that one
+            with self._keeping:
+                self._head = data if self._head is None else bytes(data) + bytes(self._head)
+            raise
+
+    def _put_back(self, data: bytes | bytearray) -> None:
+        with self._keeping:
+            self._head = memoryview(data) if self._head is None else bytes(data) + bytes(self._head)
+            win32event.SetEvent(self._returned)
 
     def _read_some(self, size: int, timeout: float | None) -> bytes:
         deadline = self._begin_read(check_timeout(timeout))
         try:
-            view = memoryview(self._buffer if size <= READ_SIZE else bytearray(size))[:size]
-            count = self._read_bytes(view, time_left(deadline))
-            return bytes(view[:count])
+            view = self._room(size)
+            count = self._read_bytes(view, deadline)
+            return self._copied(view[:count])
         finally:
             self._reading.release()
