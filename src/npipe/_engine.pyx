@@ -17,6 +17,7 @@ import os
 import threading
 import weakref
 
+from npipe import options
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeArgumentError, PipeStateError, error_from_code, short_write
 from npipe.options import check_timeout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex
@@ -218,6 +219,10 @@ def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
 # --- Who may connect -------------------------------------------------------------------------------------------
 
 
+effective_uid: Callable[[], int] | None = None
+"""What tells whom the calling thread acts as, where there is an engine. Its binding sets it."""
+
+
 class AccessRule(NamedTuple):
     """A pipe's security as the engine checks it against a peer's credentials."""
 
@@ -268,9 +273,8 @@ class Security:
         """
         if sys.platform == "win32":
             raise PipeStateError(WinError.NOT_SUPPORTED, detail="users and groups by number are POSIX's")
-        from npipe import _engine  # here, for this module is imported on Windows too
-
-        uids = {_engine.effective_uid(), *(_id_of(user, "user", _uid_of_name) for user in self.users)}
+        me = os.geteuid() if effective_uid is None else effective_uid()
+        uids = {me, *(_id_of(user, "user", _uid_of_name) for user in self.users)}
         gids = {_id_of(group, "group", _gid_of_name) for group in self.groups}
         access = (ACCESS_READ if self.read else 0) | (ACCESS_WRITE if self.write else 0)
         return AccessRule(tuple(sorted(uids)), tuple(sorted(gids)), bool(self.everyone), access)

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uintptr_t
 
-from npipe.win32 import _error
-from npipe.win32._error import make_error
+from npipe import win32_error
+from npipe.win32_error import make_error
 
 cdef extern from *:
     """
@@ -102,7 +102,7 @@ def set_last_error(code):
     npipe_last_error = <unsigned int>(PyNumber_Index(code) & 0xFFFFFFFF)
 
 
-_error.note_code = set_last_error  # by whomever an error is raised
+win32_error.note_code = set_last_error  # by whomever an error is raised
 
 
 cdef inline uint32_t noted(uint32_t code) noexcept:

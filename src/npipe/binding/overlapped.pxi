@@ -662,7 +662,7 @@ def GetQueuedCompletionStatus(hPort, timeOut):
     cdef Target port
     try:
         port = of_kind(hPort, "port", "GetQueuedCompletionStatus")
-    except _error.error:
+    except win32_error.error:
         return (_INVALID_HANDLE, 0, 0, None)
     cdef np_packet *packet = NULL
     cdef uint32_t code

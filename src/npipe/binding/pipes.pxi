@@ -117,7 +117,7 @@ cdef Target target_for(handle, OVERLAPPED overlapped, str function):
     stays as it is."""
     try:
         return target_of(handle, function)
-    except _error.error:
+    except win32_error.error:
         if overlapped is not None:
             overlapped.failed_at_once()
         raise
@@ -794,6 +794,9 @@ def effective_uid():
     """The user whom this thread acts as; a thread that was started by one that acted as a client acts for the process."""
     np_settle_identity()
     return os.geteuid()
+
+
+options.effective_uid = effective_uid  # for whom a Security is resolved
 
 
 def is_impersonating():

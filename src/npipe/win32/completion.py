@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from npipe import _engine
 from npipe.win32 import win32api
-from npipe.win32._error import _no_such, make_error
+from npipe.win32._offered import _no_such
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,9 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from npipe import _engine
-from npipe.win32 import _error, _security, _sid
-from npipe.win32._error import _no_such
+from npipe import win32_error as _error
+from npipe.win32 import _security, _sid
+from npipe.win32._offered import _no_such
 
 error = _error.error
 

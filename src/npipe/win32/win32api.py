@@ -12,8 +12,9 @@ import time
 from typing import TYPE_CHECKING
 
 from npipe import _engine
-from npipe.win32 import _error
-from npipe.win32._error import _no_such, _offered_by, make_error, message_of
+from npipe import win32_error as _error
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, message_of
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE

@@ -11,8 +11,10 @@ import operator
 from typing import TYPE_CHECKING
 
 from npipe import _engine
-from npipe.win32 import _error, _security
-from npipe.win32._error import _no_such, _offered_by, make_error, text_of
+from npipe import win32_error as _error
+from npipe.win32 import _security
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,11 +11,13 @@ import operator
 from typing import TYPE_CHECKING
 
 from npipe import _engine
+from npipe import win32_error as _error
 from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
 from npipe.transports.local import root_folder
-from npipe.win32 import _error, _files, _security
-from npipe.win32._error import _no_such, _offered_by, make_error, text_of
+from npipe.win32 import _files, _security
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE

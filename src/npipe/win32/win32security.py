@@ -12,8 +12,10 @@ import os
 import pwd  # noqa: F401
 from typing import TYPE_CHECKING, NamedTuple
 
-from npipe.win32 import _error, _sddl, _security, _sid
-from npipe.win32._error import _no_such, make_error
+from npipe import win32_error as _error
+from npipe.win32 import _sddl, _security, _sid
+from npipe.win32._offered import _no_such
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
     from npipe._engine import PyHANDLE
