@@ -10,7 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from npipe import _engine
+from npipe import binding as _engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

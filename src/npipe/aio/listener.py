@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, overload
 
-from npipe import _engine
+from npipe import binding as _engine
 from npipe._process import refuse_copy
 from npipe.aio._iterating import UntilClosed
 from npipe.aio._loops import current

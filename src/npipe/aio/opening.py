@@ -7,7 +7,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Literal, overload
 
-from npipe import _engine
+from npipe import binding as _engine
 from npipe.aio._loops import BACKLOG_PAUSE, current
 from npipe.aio.pipe import MessagePipe, StreamPipe, deadline_of, pipe_of
 from npipe.errors import PipeBusyError, PipeStateError, PipeTimeoutError, WinError

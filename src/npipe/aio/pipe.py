@@ -10,7 +10,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
-from npipe import _engine
+from npipe import binding as _engine
 from npipe.aio._iterating import UntilClosed, end_of_iteration, peer_closed
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Mode, Peek, Peer, PipeInfo, check_timeout, direction_name

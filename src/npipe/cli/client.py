@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     if sys.platform == "win32":
         from npipe.transports.native import ClientHandle as _Handle
     else:
-        from npipe._engine import Handle as _Handle
+        from npipe.binding import Handle as _Handle
 
 __all__ = ["client"]
 

@@ -349,7 +349,7 @@ def _peer(handle: pywintypes.HANDLEType) -> Peer:
         from npipe.transports.native_access import user_of
 
         return Peer(pid=pid, uid=None, user=user_of(pid), host=socket.gethostname())
-    from npipe import _engine  # pywin32 tells the user only after something has been read
+    from npipe import binding  # pywin32 tells the user only after something has been read
     from npipe.pipe import peer_of
 
-    return peer_of(pid, _engine.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
+    return peer_of(pid, binding.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])

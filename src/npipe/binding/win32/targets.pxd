@@ -1,0 +1,33 @@
+# What the handles of pipes and files stand for.
+
+from libc.stdint cimport uint64_t
+
+from npipe.binding.engine cimport np_gate, np_gate_leave, np_handle
+from npipe.binding.win32.handles cimport Target
+from npipe.binding.win32.overlapped cimport OVERLAPPED
+
+
+cdef class PipeTarget(Target):
+    cdef np_handle *handle
+    cdef bint overlapped
+    cdef np_gate gate  # of a synchronous handle: one operation at a time (SEMANTICS §6.4)
+    cdef Target port
+    cdef uint64_t key
+    cdef readonly str name
+
+    cdef np_handle *valid(self, str function) except NULL
+    cdef int enter(self, str function) except -1
+
+
+cdef class FileTarget(Target):
+    cdef readonly object file
+    cdef readonly bint overlapped
+
+
+cdef PipeTarget pipe_of(handle, str function)
+cdef Target target_for(handle, OVERLAPPED overlapped, str function)
+
+
+cdef inline void leave(PipeTarget pipe) noexcept:
+    """End an operation on a synchronous handle."""
+    np_gate_leave(&pipe.gate)
