@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import Ends
 
 KINDS: list[Callable[[bytes], Any]] = [bytes, bytearray, memoryview]
-SIZES = {"in_buffer_size": 10, "out_buffer_size": 10}
+SIZES: dict[str, Any] = {"in_buffer_size": 10, "out_buffer_size": 10}
 
 
 @pytest.fixture(params=sorted(LOOPS))
@@ -140,6 +140,7 @@ def test_an_async_stream_says_how_many_bytes_were_written(kind: str, name: str, 
     run(main(), kind)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there an answer is a read, which NOWAIT ends with 232")
 def test_an_async_transaction_waits_whatever_the_mode(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name, in_buffer_size=100_000, out_buffer_size=10) as (server, client):

@@ -20,7 +20,15 @@ from npipe._process import refuse_copy
 from npipe.aio._iterating import UntilClosed
 from npipe.aio._proactor import ProactorFile, current, deadline_of
 from npipe.aio._proactor_pipe import MessagePipe, StreamPipe, flushed, pipe_of
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import (
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeNameError,
+    PipeTimeoutError,
+    WinError,
+    error_from_code,
+)
 from npipe.names import parse_name
 from npipe.options import (
     Direction,
@@ -51,6 +59,8 @@ __all__ = ["ListenOptions", "Listener", "listen"]
 P = TypeVar("P", MessagePipe, StreamPipe)
 
 _ACCEPTS_AT_ONCE: Final = 16
+_CAME: Final = (WinError.SUCCESS, WinError.PIPE_CONNECTED)  # ConnectNamedPipe's results: a client has come, or
+_LEFT: Final = (WinError.NO_DATA, WinError.BROKEN_PIPE, WinError.PIPE_NOT_CONNECTED)  # has left already
 _PAUSE: Final = 0.05  # seconds between attempts at what nothing tells: whether others' instances have gone
 _PATIENCE: Final = 1.0  # seconds that a client has to read its last answer when its instance is the name's only one
 
@@ -161,12 +171,16 @@ class Listener(Generic[P]):
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
 
     def _client_has_come(self, _: object) -> None:
-        """Take the client of one who waits, so that the next instance listens before anybody has had a turn."""
-        if len(self._ready) < self._waiting and self._listening is not None and self._connecting is not None:
-            with contextlib.suppress(PipeError):  # accept says why
-                pipe = self._connected(self._listening)
-                if pipe is not None:
-                    self._ready.append(pipe)
+        """Take the client of one who waits, so that the next instance listens before anybody has had a turn.
+
+        What has gone wrong is left to accept, which says why.
+        """
+        file, connecting = self._listening, self._connecting
+        wanted = len(self._ready) < self._waiting and connecting is not None and connecting.over
+        if wanted and file is not None and connecting is not None and connecting.result()[0] in (*_CAME, *_LEFT):
+            pipe = self._connected(file)
+            if pipe is not None:
+                self._ready.append(pipe)
         self._waiters.wake_all()
 
     def _connected(self, file: ProactorFile) -> P | None:
@@ -183,6 +197,8 @@ class Listener(Generic[P]):
                 raise
             code = error.winerror
         self._connecting = None
+        if code not in (*_CAME, *_LEFT):  # the next accept tries again
+            raise error_from_code(code, self.name, "waiting for a client")
         if code and not _has_data(file):  # the client has left already
             self._listening = None
             self._listen_again(file)

@@ -237,7 +237,7 @@ class MessagePipe(LongestMessage, Pipe):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         if not size:
             return None
-        view = self._room(size)
+        view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
         code, count = self._read_now(view, doing)
         if code == WinError.SUCCESS:
             return self._delivered(self._copied(view[:count]))

@@ -66,6 +66,7 @@ class Described:
     _is_server: bool
     _direction: int
     _doing = "reading"  # for errors
+    _of_messages = False  # it is read as messages
     _options: CreateOptions | None = None  # a server's
     _head: bytes | memoryview | None = None  # of a message, or of the stream
     _unfinished = False  # the rest of that message is still in the pipe
@@ -146,6 +147,8 @@ class Described:
             if not kept or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
                 raise
             message, data, available, left = bool(self._info()[0] & _MESSAGE), b"", 0, 0  # that is all that is left
+        if not self._of_messages:
+            return Peek((kept + data)[:size], len(kept) + available, left)
         if head is not None and message and not unfinished:
             data = kept[:size]
             return Peek(data, len(kept) + available, len(kept) - len(data))
@@ -199,6 +202,7 @@ class LongestMessage:
     """The limit of what `recv` accepts."""
 
     _doing = "receiving a message"
+    _of_messages = True
     _most = 0xFFFFFFFF
 
     @property
@@ -361,7 +365,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not size:
             return None
-        view = self._room(size)
+        view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
         try:
             code, count = self._read(view, 0.0)
         except PipeTimeoutError:
