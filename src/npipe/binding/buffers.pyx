@@ -33,7 +33,6 @@ cdef uint32_t refuse_size(Py_ssize_t size, str name) except? 0xFFFFFFFF:
 
 cdef extern from "Python.h":
     PyObject *npipe_bytes_or_null "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
-    PyObject *npipe_number_or_null "PyLong_FromUnsignedLong"(unsigned long)
     void npipe_set_size "Py_SET_SIZE"(object, Py_ssize_t)
     void npipe_keep "Py_INCREF"(object)
     void npipe_let_go "Py_DECREF"(object)
@@ -41,14 +40,8 @@ cdef extern from "Python.h":
     void npipe_untrack "PyObject_GC_UnTrack"(object)
 
 
-cdef bytes shortened(bytes data, Py_ssize_t count):
-    """The first `count` bytes of `data`, which a read has just filled and nobody else has seen. Without memory for a
-    smaller object it is the same one, whose rest is not given back.
-    """
-    cdef PyObject *made
-    if count == PyBytes_GET_SIZE(data):
-        return data
-    made = npipe_bytes_or_null(PyBytes_AS_STRING(data), count)
+cdef bytes cut_short(bytes data, Py_ssize_t count):
+    cdef PyObject *made = npipe_bytes_or_null(PyBytes_AS_STRING(data), count)
     if made != NULL:
         smaller = <bytes>made
         npipe_let_go(smaller)
@@ -76,14 +69,6 @@ cdef tuple fill(tuple pair, first, second):
     return pair
 
 
-cdef object count_or_put_back(np_handle *handle, const void *data, uint32_t count):
-    """The number of bytes that a byte-mode read has put into the caller's buffer; without memory for it they are put
-    back.
-    """
-    cdef PyObject *made = npipe_number_or_null(count)
-    if made == NULL:
-        np_put_back(handle, data, count)
-        raise MemoryError
-    number = <object>made
-    npipe_let_go(number)
-    return number
+cdef object put_back_all(np_handle *handle, const void *data, uint32_t count):
+    np_put_back(handle, data, count)
+    raise MemoryError

@@ -57,6 +57,7 @@ cdef extern from "Python.h":
     int PyErr_CheckSignals()
     void PyErr_SetObject(object, object)
     int PyErr_WarnFormat(object, Py_ssize_t, const char *, const char *) except -1
+    PyObject *number_or_null "PyLong_FromUnsignedLong"(unsigned long)
     object PyNumber_Long(object)
     object PyNumber_Index(object)
     object PyWeakref_NewRef(object, void *)

@@ -206,9 +206,7 @@ cdef PyHANDLE handle_of(Target target):
     return handle
 
 
-cdef Py_ssize_t number_of(handle) except? -7:
-    if type(handle) is PyHANDLE:
-        return (<PyHANDLE>handle).number
+cdef Py_ssize_t as_number(handle) except? -7:
     if handle is None:
         return 0
     # As pywin32: whatever can be made a number that a pointer has room for.
@@ -221,14 +219,9 @@ cdef Py_ssize_t number_of(handle) except? -7:
     return number - (1 << 64) if number >> 63 == 1 else number
 
 
-cdef Target target_of(handle, str function):
-    """What `handle`, a PyHANDLE or a number, stands for; raises error 6."""
-    cdef Target target
-    if type(handle) is PyHANDLE:
-        target = (<PyHANDLE>handle).target
-        if target is not None and target.handles > 0 and (<PyHANDLE>handle).number != 0:
-            return target
+cdef Target look_up(handle, str function):
     cdef Py_ssize_t number = number_of(handle)
+    cdef Target target
     if number == CURRENT_THREAD:
         return thread_target(own_thread())
     target = _handles.get(number)

@@ -39,9 +39,15 @@ cdef class OVERLAPPED:
 
 cdef void let_go_of(np_async *async) noexcept
 cdef void reap_all() noexcept
-cdef OVERLAPPED as_overlapped(value)
 cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet)
 cdef uint32_t code_of_status(uint64_t status)
+
+
+cdef inline OVERLAPPED as_overlapped(value):
+    """An argument that is an OVERLAPPED or None."""
+    if value is not None and type(value) is not OVERLAPPED:
+        raise TypeError("The object is not a PyOVERLAPPED object")
+    return <OVERLAPPED>value
 
 
 cdef inline void reap() noexcept:

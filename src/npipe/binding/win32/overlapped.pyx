@@ -218,13 +218,6 @@ cdef uint32_t as_field(value) except? 0xFFFFFFFF:
     return <uint32_t>(number & 0xFFFFFFFF)
 
 
-cdef OVERLAPPED as_overlapped(value):
-    """An argument that is an OVERLAPPED or None."""
-    if value is not None and type(value) is not OVERLAPPED:
-        raise TypeError("The object is not a PyOVERLAPPED object")
-    return <OVERLAPPED>value
-
-
 cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
     cdef Py_ssize_t number = number_of(overlapped.event)
     no_packet[0] = number & 1

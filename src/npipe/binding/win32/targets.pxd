@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from npipe.binding.engine cimport np_gate, np_gate_leave, np_handle
-from npipe.binding.win32.handles cimport Target
+from npipe.binding.win32.handles cimport Target, open_target, target_of
 from npipe.binding.win32.overlapped cimport OVERLAPPED
 
 
@@ -24,8 +24,22 @@ cdef class FileTarget(Target):
     cdef readonly bint overlapped
 
 
-cdef PipeTarget pipe_of(handle, str function)
-cdef Target target_for(handle, OVERLAPPED overlapped, str function)
+cdef PipeTarget refuse(Target target, str function)
+cdef Target look_up_for(handle, OVERLAPPED overlapped, str function)
+
+
+cdef inline PipeTarget pipe_of(handle, str function):
+    """The pipe that `handle` stands for; raises 6, as for any other kind of object but a file."""
+    cdef Target target = target_of(handle, function)
+    return <PipeTarget>target if type(target) is PipeTarget else refuse(target, function)
+
+
+cdef inline Target target_for(handle, OVERLAPPED overlapped, str function):
+    """As target_of. Of what is started on no handle at all the OVERLAPPED says that it is pending, as Windows leaves
+    it, and the event stays as it is.
+    """
+    cdef Target target = open_target(handle)
+    return target if target is not None else look_up_for(handle, overlapped, function)
 
 
 cdef inline void leave(PipeTarget pipe) noexcept:

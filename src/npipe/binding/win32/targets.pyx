@@ -93,20 +93,14 @@ def file_handle(str kind, file, bint overlapped):
     return handle_of(FileTarget(kind, file, overlapped))
 
 
-cdef PipeTarget pipe_of(handle, str function):
-    """The pipe that `handle` stands for; raises 6, as for any other kind of object but a file."""
-    cdef Target target = target_of(handle, function)
-    if type(target) is PipeTarget:
-        return <PipeTarget>target
+cdef PipeTarget refuse(Target target, str function):
+    """What is no pipe."""
     if target.kind == "root":
         raise make_error(ROOT_CODES.get(function, INVALID_PARAMETER), function)
     raise make_error(1 if target.kind == "file" else INVALID_HANDLE, function)
 
 
-cdef Target target_for(handle, OVERLAPPED overlapped, str function):
-    """As target_of. Of what is started on no handle at all the OVERLAPPED says that it is pending, as Windows leaves
-    it, and the event stays as it is.
-    """
+cdef Target look_up_for(handle, OVERLAPPED overlapped, str function):
     try:
         return target_of(handle, function)
     except win32_error.error:
