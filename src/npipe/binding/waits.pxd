@@ -1,7 +1,5 @@
 # How long a call waits, and what ends the wait: a deadline, a signal's handler.
 
-from libc.stdint cimport int64_t
-
 from npipe.binding.engine cimport NP_TRY, np_wait
 
 cdef int check_signals(void *context) noexcept nogil

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 
 from npipe.binding.engine cimport *
-from npipe.binding.system cimport Py_DECREF, Py_INCREF, PyNumber_Index, c_bool, npipe_reraise
+from npipe.binding.system cimport Py_DECREF, Py_INCREF, c_bool, npipe_reraise
 from npipe.binding.win32.handles cimport (
     INFINITE, INVALID_HANDLE, INVALID_PARAMETER, PyHANDLE, Target, ThreadTarget, as_bool, number_of, target_of, wait_ms,
     waitable,
