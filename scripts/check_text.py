@@ -4,7 +4,6 @@ Width, in every file of SUFFIXES or NAMES that git does not ignore. Python is ru
 be wider:
   - a row of a Markdown table (it begins with `|`);
   - a line that is one word behind its indentation and list mark, such as a link's address.
-What stands below NOT_YET is not looked at.
 
 Links, in Markdown: a relative one names a file that is there, and behind `#` a heading of it.
 """
@@ -19,11 +18,6 @@ from pathlib import Path
 WIDTH = 120
 SUFFIXES = {".build", ".c", ".h", ".md", ".pml", ".pxd", ".pxi", ".pyx", ".sh", ".toml", ".yaml", ".yml"}
 NAMES = {"Makefile", ".clang-format", ".editorconfig"}
-# Source that is wider still, to be empty once `make format` has been over it.
-NOT_YET = (
-    "src/npipe/_engine.pyx",
-    "src/npipe/binding/",
-)
 
 _ONE_WORD = re.compile(r"\s*(?:[-*>#]\s+|//\s+|\d+\.\s+|\[[^\]]+\]:\s+)?\S+")
 _FENCE = re.compile(r"\s*(```|~~~)")
@@ -96,7 +90,7 @@ def main() -> int:
     """Print what is wrong, and say by the exit status whether anything is."""
     wrong = []
     for path in _files():
-        if (path.suffix in SUFFIXES or path.name in NAMES) and not path.as_posix().startswith(NOT_YET):
+        if path.suffix in SUFFIXES or path.name in NAMES:
             wrong += _check_width(path)
         if path.suffix == ".md":
             wrong += _check_links(path)

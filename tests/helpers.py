@@ -21,16 +21,34 @@ from npipe.names import parse_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
 if sys.platform == "win32":
     if TYPE_CHECKING:
         from tests.windows import handles as system
     else:
         from windows import handles as system
 else:
-    from npipe import _engine as system
+    from npipe import binding as system
 
 Handle = system.Handle
-MessageHandle = system.MessageHandle
+
+if sys.platform == "win32":
+    MessageHandle = system.MessageHandle
+else:
+
+    class MessageHandle(Handle):
+        """A handle that also has the methods of a message pipe."""
+
+        def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+            system.MessageEnd(self).send(data, timeout=timeout)
+
+        def recv(self, *, timeout: float | None = None) -> bytes:
+            return system.MessageEnd(self).recv(timeout=timeout)
+
+        def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+            return system.MessageEnd(self).recv_into(buffer, timeout=timeout)
+
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from npipe import _engine
+    from npipe import binding
 
 DEADLINE = 30.0
 END = "\n<End of message, press ENTER to terminate connection and exit>\n"
@@ -247,7 +247,7 @@ def test_a_write_that_fails_is_told_with_its_code(
 class _Faithless:
     """A client's handle whose server leaves right before the write."""
 
-    def __init__(self, handle: _engine.Handle, listener: npipe.Listener[npipe.MessagePipe]) -> None:
+    def __init__(self, handle: binding.Handle, listener: npipe.Listener[npipe.MessagePipe]) -> None:
         self._handle = handle
         self._listener = listener
         self.set_state = handle.set_state

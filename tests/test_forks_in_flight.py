@@ -386,7 +386,7 @@ def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
                             target = os.readlink(f"/proc/self/fd/{fd}")
                             assert not target.startswith(("socket:", os.environ["NPIPE_ROOT"])), target
                     # Not list_pipes, which asks libc for users' names: its own locks may be another thread's here.
-                    assert npipe._engine.list_named_pipes(os.environ["NPIPE_ROOT"])
+                    assert npipe.binding.list_named_pipes(os.environ["NPIPE_ROOT"])
                     npipe.wait(name, timeout=5)
                     os._exit(0)
                 assert os.waitpid(pid, 0)[1] == 0
@@ -503,13 +503,13 @@ def test_owner_who_waits_for_room_forks_and_the_other_one_does_not_keep_his_conn
                     npipe.listen(name, max_instances=1, exclusive=False)
                 except npipe.PipeBusyError:
                     pass
-            from npipe import _engine
+            from npipe import binding
             from npipe.names import parse_name
             parsed = parse_name(name)
             place = os.environ["NPIPE_ROOT"], parsed.folder, parsed.display
             def wait():
                 with contextlib.suppress(npipe.PipeTimeoutError):
-                    _engine.wait_closed(*place, _engine.closed_instances(), 0.001)
+                    binding.wait_closed(*place, binding.closed_instances(), 0.001)
             accept()
             threads = [threading.Thread(target=lambda: [wait() for _ in range(400)]) for _ in range(2)]
             for thread in threads:

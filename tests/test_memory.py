@@ -44,7 +44,7 @@ READS = {
     "readinto": ("byte", "lambda: pipe.readinto(buffer)"),
     "read of a message pipe": ("bytes of messages", "lambda: pipe.read(65536)"),
     "recv": ("message", "lambda: pipe.recv()"),
-    "read_file": ("byte", "lambda: pipe.read_file(65536)[1]"),
+    "read_file": ("byte", "lambda: pipe._handle.read_file(65536)[1]"),
     "ReadFile": ("win32", "lambda: win32file.ReadFile(pipe, 65536)[1]"),
     "ReadFile into a buffer": ("win32", "lambda: win32file.ReadFile(pipe, buffer)[1]"),
 }

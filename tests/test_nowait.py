@@ -43,9 +43,6 @@ def do_not_wait(pipe: Any, *, message: bool) -> None:
         import win32pipe
 
         win32pipe.SetNamedPipeHandleState(pipe._file.handle, mode, None, None)
-    elif isinstance(pipe, npipe.Pipe):
-        handle: Any = pipe
-        handle.set_state(mode)
     else:
         pipe._handle.set_state(mode)
 

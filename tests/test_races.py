@@ -81,11 +81,15 @@ def exchange(pipe, count, out_seed, in_seed, timeout):
 _CLIENT = (
     _EXCHANGE
     + r"""
-from npipe import _engine
+from npipe import binding
 from npipe.names import parse_name
 n = parse_name(sys.argv[1])
 place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-pipe = _engine.MessageHandle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
+class Pipe(binding.Handle):
+    def recv(self, timeout):
+        return binding.MessageEnd(self).recv(timeout=timeout)
+
+pipe = Pipe.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
 pipe.set_state(2)
 errors = exchange(pipe, int(sys.argv[2]), 2, 1, float(sys.argv[3]))
 print(errors or "fine", flush=True)

@@ -61,7 +61,7 @@ def test_default_roots_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/somewhere/tmp")
     there = {"/run/npipe", str(tmp_path)}
-    monkeypatch.setattr("npipe._engine.is_folder", there.__contains__)
+    monkeypatch.setattr("npipe.binding.is_folder", there.__contains__)
     assert place.root_folder() == "/run/npipe"
     there.discard("/run/npipe")
     assert place.root_folder() == str(tmp_path / "npipe")

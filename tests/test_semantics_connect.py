@@ -336,11 +336,11 @@ def test_a_dead_process_leaves_its_completed_messages_and_takes_the_pending_one_
         r"""
         import sys, threading
         import os
-        from npipe import _engine
+        from npipe import binding
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        client = _engine.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
+        client = binding.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
         client.write_file(b"complete", 5)
         threading.Thread(target=client.write_file, args=(b"never complete", 30), daemon=True).start()
         print("on", flush=True)
@@ -364,11 +364,11 @@ def test_a_process_that_dies_while_its_write_is_partly_read_takes_the_rest_along
     other = child(
         r"""
         import sys, os
-        from npipe import _engine
+        from npipe import binding
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        client = _engine.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
+        client = binding.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
         client.write_file(b"a" * 100, 30)
         """,
         name,
@@ -550,11 +550,11 @@ def test_the_death_of_the_last_server_process_ends_waits_with_2(name: str, child
     other = child(
         r"""
         import sys, os
-        from npipe import _engine
+        from npipe import binding
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        server = _engine.Handle.create(*place, access=3, first_instance=True, type=4, mode=0, max_instances=1,
+        server = binding.Handle.create(*place, access=3, first_instance=True, type=4, mode=0, max_instances=1,
                                        out_quota=1, in_quota=1, default_timeout_ms=0)
         print("on", flush=True)
         sys.stdin.readline()

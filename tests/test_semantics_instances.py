@@ -245,7 +245,7 @@ def test_another_process_sees_the_limit_the_direction_and_the_first_instance(
 
 _CREATE = r"""
     import sys
-    from npipe import _engine
+    from npipe import binding
     from npipe.errors import PipeError
     from npipe.names import parse_name
     import os
@@ -256,7 +256,7 @@ _CREATE = r"""
                        default_timeout_ms=0)
         try:
             place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-            kept.append(_engine.Handle.create(*place, **{**options, **changes}))
+            kept.append(binding.Handle.create(*place, **{**options, **changes}))
             print(what, 0, flush=True)
         except PipeError as error:
             print(what, error.winerror, flush=True)

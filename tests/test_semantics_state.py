@@ -130,11 +130,11 @@ def test_current_instances_count_those_of_all_processes(name: str, child: Callab
     other = child(
         r"""
         import os, sys
-        from npipe import _engine
+        from npipe import binding
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        kept = [_engine.Handle.create(*place, access=3, first_instance=False, type=4, mode=0, max_instances=255,
+        kept = [binding.Handle.create(*place, access=3, first_instance=False, type=4, mode=0, max_instances=255,
                                       out_quota=1, in_quota=1, default_timeout_ms=0) for _ in range(2)]
         print(kept[0].get_state()[1], flush=True)
         sys.stdin.readline()
@@ -296,11 +296,11 @@ def test_both_ends_know_both_processes(name: str, child: Callable[..., Any]) -> 
     other = child(
         r"""
         import os, sys
-        from npipe import _engine
+        from npipe import binding
         from npipe.names import parse_name
         n = parse_name(sys.argv[1])
         place = (os.environ["NPIPE_ROOT"], n.folder, n.display, n.path)
-        client = _engine.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
+        client = binding.Handle.open(*place, access=15, hold=False, verify_owner=True, timeout=None)
         print(client.client_pid(), client.server_pid(), *client.peer_credentials(), flush=True)
         sys.stdin.readline()
         """,

@@ -312,6 +312,19 @@ def test_iteration_raises_when_the_server_disconnects(ends: Callable[..., Ends])
         list(pair.client)
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("message", npipe.MessagePipe), ("byte", npipe.StreamPipe)])
+def test_a_pipe_shows_its_public_methods_alone(name: str, mode: Any, kind: type[npipe.Pipe]) -> None:
+    with (
+        npipe.listen(name, mode=mode) as listener,
+        npipe.connect(name, mode=mode) as client,
+        listener.accept() as server,
+    ):
+        public = {word for word in (*dir(kind), *kind.__annotations__) if not word.startswith("_")}
+        for pipe in (client, server):
+            shown = {word for word in dir(pipe) if not word.startswith("_")}
+            assert shown - ({"adopt"} if sys.platform == "win32" else set()) == public
+
+
 def test_max_message_size_leaves_the_message(ends: Callable[..., Ends]) -> None:
     pair = ends()
     assert pair.client.max_message_size == 2**32 - 1

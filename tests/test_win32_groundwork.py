@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from npipe.win32 import win32con, winerror
-from npipe.win32._error import _no_such, error, make_error, message_of
+from npipe.win32._offered import _no_such
+from npipe.win32_error import error, make_error, message_of
 
 # --- Constants
 

@@ -9,7 +9,7 @@ import pwd
 import pytest
 
 from npipe.win32 import _security, win32con, win32security
-from npipe.win32._error import error
+from npipe.win32_error import error
 
 ME = os.geteuid()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -244,6 +245,10 @@ def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
 # --- Who may connect -------------------------------------------------------------------------------------------
 
 
+effective_uid: Callable[[], int] | None = None
+"""What tells whom the calling thread acts as, where there is an engine. Its binding sets it."""
+
+
 class AccessRule(NamedTuple):
     """A pipe's security as the engine checks it against a peer's credentials."""
 
@@ -294,9 +299,8 @@ class Security:
         """
         if sys.platform == "win32":
             raise PipeStateError(WinError.NOT_SUPPORTED, detail="users and groups by number are POSIX's")
-        from npipe import _engine  # here, for this module is imported on Windows too
-
-        uids = {_engine.effective_uid(), *(_id_of(user, "user", _uid_of_name) for user in self.users)}
+        me = os.geteuid() if effective_uid is None else effective_uid()
+        uids = {me, *(_id_of(user, "user", _uid_of_name) for user in self.users)}
         gids = {_id_of(group, "group", _gid_of_name) for group in self.groups}
         access = (ACCESS_READ if self.read else 0) | (ACCESS_WRITE if self.write else 0)
         return AccessRule(tuple(sorted(uids)), tuple(sorted(gids)), bool(self.everyone), access)

@@ -80,9 +80,9 @@ def access_rule(attributes: object, direction: int = PIPE_ACCESS_DUPLEX) -> Acce
     In two things it cannot be as strict as the list: the owner is never left out, and root always may.
     `TypeError` for what is neither a SECURITY_ATTRIBUTES nor None.
     """
-    from npipe import _engine  # here: whoever only makes descriptors needs no engine
+    from npipe.binding import identity as _identity  # here: whoever only makes descriptors needs no engine
 
-    me = _engine.effective_uid()
+    me = _identity.effective_uid()
     owner_only = AccessRule((me,), (), False, ACCESS_READ | ACCESS_WRITE)
     if attributes is None:
         return owner_only

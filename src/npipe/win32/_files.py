@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from npipe.win32._error import make_error
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

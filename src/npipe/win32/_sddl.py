@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from npipe.win32._error import error, make_error
 from npipe.win32._security import ACL, SECURITY_DESCRIPTOR
 from npipe.win32._sid import SID, parse_sid
+from npipe.win32_error import error, make_error
 
 __all__ = ["SDDL_REVISION_1", "ConvertStringSecurityDescriptorToSecurityDescriptor"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 from typing import Any, Final, NamedTuple
 
-from npipe.win32._error import make_error
 from npipe.win32._sid import (
     SID,
     ConvertSidToStringSid,
@@ -18,6 +17,7 @@ from npipe.win32._sid import (
     LookupAccountName,
     LookupAccountSid,
 )
+from npipe.win32_error import make_error
 
 __all__ = [
     "ACL",

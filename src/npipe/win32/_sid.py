@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from npipe.win32._error import make_error
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

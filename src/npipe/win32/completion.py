@@ -11,16 +11,21 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from npipe import _engine
+from npipe.binding.win32 import objects as _objects
+from npipe.binding.win32 import operations as _operations
+from npipe.binding.win32 import overlapped as _overlapped
+from npipe.binding.win32 import waiting as _waiting
 from npipe.win32 import win32api
-from npipe.win32._error import _no_such, make_error
+from npipe.win32._offered import _no_such
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from npipe._engine import OVERLAPPED, PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
+    from npipe.binding.win32.overlapped import OVERLAPPED
 
     Routine = Callable[[int, int, OVERLAPPED], object]
 
@@ -51,7 +56,7 @@ def ReadFileEx(hFile: PyHANDLE | int, buffer: WriteableBuffer, overlapped: OVERL
     OVERLAPPED's event is not used. Follows SEMANTICS §10.5.
     """
     _callable(routine)
-    code = _engine.read_file_ex(hFile, buffer, overlapped, routine)
+    code = _operations.read_file_ex(hFile, buffer, overlapped, routine)
     win32api.SetLastError(code)
     return code
 
@@ -63,7 +68,7 @@ def WriteFileEx(hFile: PyHANDLE | int, data: ReadableBuffer, overlapped: OVERLAP
     handle that is bound to a completion port.
     """
     _callable(routine)
-    _engine.write_file_ex(hFile, data, overlapped, routine)
+    _operations.write_file_ex(hFile, data, overlapped, routine)
     win32api.SetLastError(0)
 
 
@@ -74,7 +79,7 @@ def _callable(routine: object) -> None:
 
 def CancelIoEx(hFile: PyHANDLE | int, overlapped: OVERLAPPED | None = None) -> None:
     """CancelIoEx: end the operation with 995; None: all of this process on the file. Raises 1168 when there is none."""
-    _engine.cancel_io_ex(hFile, overlapped)
+    _operations.cancel_io_ex(hFile, overlapped)
 
 
 def CancelSynchronousIo(hThread: PyHANDLE | int) -> None:
@@ -83,22 +88,22 @@ def CancelSynchronousIo(hThread: PyHANDLE | int) -> None:
     A blocked ReadFile, WriteFile, ConnectNamedPipe, FlushFileBuffers, TransactNamedPipe or WaitNamedPipe is meant, and
     never an overlapped operation.
     """
-    _engine.cancel_synchronous_io(hThread)
+    _operations.cancel_synchronous_io(hThread)
 
 
 def GetOverlappedResultEx(hFile: PyHANDLE | int, overlapped: OVERLAPPED, milliseconds: int, alertable: object) -> int:
     """GetOverlappedResultEx: the bytes moved; raises 996 (time-out 0), 258, 192, or its error (SEMANTICS §10.3)."""
-    return _engine.overlapped_result(hFile, overlapped, milliseconds, bool(alertable), "GetOverlappedResultEx", 996)
+    return _waiting.overlapped_result(hFile, overlapped, milliseconds, bool(alertable), "GetOverlappedResultEx", 996)
 
 
 def HasOverlappedIoCompleted(overlapped: OVERLAPPED) -> bool:
     """HasOverlappedIoCompleted: whether the operation is over."""
-    return _engine.has_completed(overlapped)
+    return _overlapped.has_completed(overlapped)
 
 
 def QueueUserAPC(routine: Callable[[int], object], hThread: PyHANDLE | int, data: int = 0) -> None:
     """QueueUserAPC: `routine(data)` is called in the thread's next alertable wait. Raises 31 when it has ended."""
-    _engine.queue_user_apc(routine, hThread, data)
+    _waiting.queue_user_apc(routine, hThread, data)
 
 
 def OpenThread(thread: int | threading.Thread) -> PyHANDLE:
@@ -107,7 +112,7 @@ def OpenThread(thread: int | threading.Thread) -> PyHANDLE:
     The thread has to be known: it has called `win32api.GetCurrentThreadId` or `GetCurrentThread`. Raises 87 otherwise.
     """
     ident = thread.native_id if isinstance(thread, threading.Thread) else thread
-    handle = _engine.open_thread(ident)
+    handle = _objects.open_thread(ident)
     if handle is None:
         raise make_error(87, "OpenThread")
     return handle

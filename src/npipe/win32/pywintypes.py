@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from npipe import _engine
-from npipe.win32 import _error, _security, _sid
-from npipe.win32._error import _no_such
+from npipe import win32_error as _error
+from npipe.binding.win32 import handles as _handles
+from npipe.binding.win32 import overlapped as _overlapped
+from npipe.win32 import _security, _sid
+from npipe.win32._offered import _no_such
 
 error = _error.error
 
-HANDLE = _engine.PyHANDLE
-HANDLEType = _engine.PyHANDLE
-OVERLAPPED = _engine.OVERLAPPED
-OVERLAPPEDType = _engine.OVERLAPPED
+HANDLE = _handles.PyHANDLE
+HANDLEType = _handles.PyHANDLE
+OVERLAPPED = _overlapped.OVERLAPPED
+OVERLAPPEDType = _overlapped.OVERLAPPED
 
 SECURITY_ATTRIBUTES = _security.SECURITY_ATTRIBUTES
 SECURITY_DESCRIPTOR = _security.SECURITY_DESCRIPTOR

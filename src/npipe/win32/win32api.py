@@ -12,12 +12,16 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from npipe import _engine
-from npipe.win32 import _error
-from npipe.win32._error import _no_such, _offered_by, make_error, message_of
+from npipe import win32_error as _error
+from npipe.binding import identity as _identity
+from npipe.binding.win32 import handles as _handles
+from npipe.binding.win32 import objects as _objects
+from npipe.binding.win32 import waiting as _waiting
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, message_of
 
 if TYPE_CHECKING:
-    from npipe._engine import PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
 
 error = _error.error
 
@@ -32,7 +36,7 @@ _HRESULT_OF_WIN32 = 0x8007
 
 def CloseHandle(handle: PyHANDLE | int, /) -> None:
     """CloseHandle; raises 6."""
-    _engine.close_handle(handle)
+    _handles.close_handle(handle)
 
 
 def DuplicateHandle(
@@ -46,20 +50,20 @@ def DuplicateHandle(
 ) -> PyHANDLE:
     """DuplicateHandle within this process: a second handle of the same object."""
     del hSourceProcess, hTargetProcessHandle, desiredAccess, bInheritHandle
-    copy = _engine.duplicate_handle(hSource)
+    copy = _handles.duplicate_handle(hSource)
     if options & 1:  # DUPLICATE_CLOSE_SOURCE
-        _engine.close_handle(hSource)
+        _handles.close_handle(hSource)
     return copy
 
 
 def Sleep(milliseconds: int, bAlterable: object = 0, /) -> int:
     """Sleep, or with `bAlterable` SleepEx."""
-    return _engine.sleep_ex(milliseconds, bAlterable)
+    return _waiting.sleep_ex(milliseconds, bAlterable)
 
 
 def SleepEx(milliseconds: int, bAlertable: object, /) -> int:
     """SleepEx: 0 when the time is over, 192 after completion routines have run."""
-    return _engine.sleep_ex(milliseconds, bAlertable)
+    return _waiting.sleep_ex(milliseconds, bAlertable)
 
 
 def GetCurrentProcess() -> int:
@@ -74,23 +78,23 @@ def GetCurrentProcessId() -> int:
 
 def GetCurrentThread() -> int:
     """GetCurrentThread: a number that stands for the calling thread; DuplicateHandle makes a handle of it."""
-    _engine.note_thread()
+    _objects.note_thread()
     return _THREAD
 
 
 def GetCurrentThreadId() -> int:
     """GetCurrentThreadId."""
-    _engine.note_thread()
+    _objects.note_thread()
     return threading.get_native_id()
 
 
-GetLastError = _engine.get_last_error
-SetLastError = _engine.set_last_error
+GetLastError = _handles.get_last_error
+SetLastError = _handles.set_last_error
 
 
 def FormatMessage(errCode: int = 0, /) -> str:
     """FormatMessage of a system error or its HRESULT, with the line's end that Windows puts there; raises 317."""
-    code = _engine.dword(errCode) or GetLastError()
+    code = _handles.dword(errCode) or GetLastError()
     if code >> 16 == _HRESULT_OF_WIN32:
         code &= 0xFFFF
     text = message_of(code)
@@ -108,7 +112,7 @@ def GetUserName() -> str:
     """GetUserName: of whom this thread acts as; the number of a user that this system has no name for."""
     if sys.platform == "win32":  # there it is pywin32's
         raise NotImplementedError
-    uid = _engine.effective_uid()
+    uid = _identity.effective_uid()
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -130,7 +134,7 @@ def GetTempPath() -> str:
 
 def GetHandleInformation(handle: PyHANDLE | int, /) -> int:
     """GetHandleInformation: 0; raises 6."""
-    _engine.handle_kind(handle, "GetHandleInformation")
+    _handles.handle_kind(handle, "GetHandleInformation")
     return 0
 
 

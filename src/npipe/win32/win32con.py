@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npipe.win32._error import _no_such
+from npipe.win32._offered import _no_such
 
 # --- Access rights -------------------------------------------------------------------------------------------
 

@@ -10,14 +10,18 @@ import datetime as dt
 import operator
 from typing import TYPE_CHECKING
 
-from npipe import _engine
-from npipe.win32 import _error, _security
-from npipe.win32._error import _no_such, _offered_by, make_error, text_of
+from npipe import win32_error as _error
+from npipe.binding.win32 import handles as _handles
+from npipe.binding.win32 import objects as _objects
+from npipe.binding.win32 import waiting as _waiting
+from npipe.win32 import _security
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from npipe._engine import PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
 
 error = _error.error
 
@@ -58,16 +62,16 @@ MWMO_ALERTABLE = 2
 MWMO_INPUTAVAILABLE = 4
 MWMO_WAITALL = 1
 
-SetEvent = _engine.SetEvent
-ResetEvent = _engine.ResetEvent
-PulseEvent = _engine.PulseEvent
-ReleaseSemaphore = _engine.ReleaseSemaphore
-ReleaseMutex = _engine.ReleaseMutex
-CancelWaitableTimer = _engine.CancelWaitableTimer
-WaitForSingleObject = _engine.WaitForSingleObject
-WaitForSingleObjectEx = _engine.WaitForSingleObjectEx
-WaitForMultipleObjects = _engine.WaitForMultipleObjects
-WaitForMultipleObjectsEx = _engine.WaitForMultipleObjectsEx
+SetEvent = _objects.SetEvent
+ResetEvent = _objects.ResetEvent
+PulseEvent = _objects.PulseEvent
+ReleaseSemaphore = _objects.ReleaseSemaphore
+ReleaseMutex = _objects.ReleaseMutex
+CancelWaitableTimer = _objects.CancelWaitableTimer
+WaitForSingleObject = _waiting.WaitForSingleObject
+WaitForSingleObjectEx = _waiting.WaitForSingleObjectEx
+WaitForMultipleObjects = _waiting.WaitForMultipleObjects
+WaitForMultipleObjectsEx = _waiting.WaitForMultipleObjectsEx
 
 
 def _check(attributes: object) -> None:
@@ -82,13 +86,13 @@ def CreateEvent(EventAttributes: object, bManualReset: int, bInitialState: int, 
     handle, and GetLastError tells 183. Raises 6 when the name is another kind of object's.
     """
     _check(EventAttributes)
-    return _engine.create_event(EventAttributes, bManualReset, bInitialState, Name)
+    return _objects.create_event(EventAttributes, bManualReset, bInitialState, Name)
 
 
 def CreateMutex(MutexAttributes: object, InitialOwner: int, Name: str | None, /) -> PyHANDLE:
     """CreateMutex; with `InitialOwner` the calling thread has it. Raises as CreateEvent does."""
     _check(MutexAttributes)
-    return _engine.create_mutex(MutexAttributes, InitialOwner, Name)
+    return _objects.create_mutex(MutexAttributes, InitialOwner, Name)
 
 
 def CreateSemaphore(
@@ -97,13 +101,13 @@ def CreateSemaphore(
     """CreateSemaphore: each wait that it ends takes 1 of its count. Raises 87 (the counts), and as CreateEvent does."""
     _check(SemaphoreAttributes)
     initial, maximum = operator.index(InitialCount), operator.index(MaximumCount)
-    return _engine.create_semaphore(SemaphoreAttributes, initial, maximum, SemaphoreName)
+    return _objects.create_semaphore(SemaphoreAttributes, initial, maximum, SemaphoreName)
 
 
 def CreateWaitableTimer(TimerAttributes: object, ManualReset: int, TimerName: str | None, /) -> PyHANDLE:
     """CreateWaitableTimer: not set at first; see SetWaitableTimer. Raises as CreateEvent does."""
     _check(TimerAttributes)
-    return _engine.create_timer(TimerAttributes, ManualReset, TimerName)
+    return _objects.create_timer(TimerAttributes, ManualReset, TimerName)
 
 
 def CreateWaitableTimerEx(
@@ -112,7 +116,7 @@ def CreateWaitableTimerEx(
     """CreateWaitableTimerEx; the access is all there is within a process."""
     del DesiredAccess
     _check(TimerAttributes)
-    return _engine.create_timer(TimerAttributes, Flags & CREATE_WAITABLE_TIMER_MANUAL_RESET, TimerName)
+    return _objects.create_timer(TimerAttributes, Flags & CREATE_WAITABLE_TIMER_MANUAL_RESET, TimerName)
 
 
 def SetWaitableTimer(
@@ -145,31 +149,31 @@ def SetWaitableTimer(
         seconds = -dueTime / 1e7
     else:  # 100 ns since 1601
         seconds = dueTime / 1e7 - 11644473600 - dt.datetime.now(tz=dt.UTC).timestamp()
-    _engine.set_timer(handle, max(0.0, seconds), period / 1000)
+    _objects.set_timer(handle, max(0.0, seconds), period / 1000)
 
 
 def OpenEvent(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenEvent: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("event", text_of(name), "OpenEvent")
+    return _objects.open_object("event", text_of(name), "OpenEvent")
 
 
 def OpenMutex(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenMutex: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("mutex", text_of(name), "OpenMutex")
+    return _objects.open_object("mutex", text_of(name), "OpenMutex")
 
 
 def OpenSemaphore(desiredAccess: int, bInheritHandle: object, name: str, /) -> PyHANDLE:
     """OpenSemaphore: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("semaphore", text_of(name), "OpenSemaphore")
+    return _objects.open_object("semaphore", text_of(name), "OpenSemaphore")
 
 
 def OpenWaitableTimer(desiredAccess: int, bInheritHandle: object, timerName: str, /) -> PyHANDLE:
     """OpenWaitableTimer: one that this process has named; raises 2."""
     del desiredAccess, bInheritHandle
-    return _engine.open_object("timer", text_of(timerName), "OpenWaitableTimer")
+    return _objects.open_object("timer", text_of(timerName), "OpenWaitableTimer")
 
 
 def MsgWaitForMultipleObjects(
@@ -198,10 +202,10 @@ def _wait_without_messages(
     function: str, handles: list[PyHANDLE | int], wait_all: int, milliseconds: int, alertable: int
 ) -> int:
     if not handles:
-        return _engine.sleep_ex(milliseconds, alertable) or WAIT_TIMEOUT
+        return _waiting.sleep_ex(milliseconds, alertable) or WAIT_TIMEOUT
     if len(handles) >= MAXIMUM_WAIT_OBJECTS:  # the messages take one's place
         raise make_error(87, function)
-    return _engine.WaitForMultipleObjectsEx(handles, wait_all, milliseconds, alertable)
+    return _waiting.WaitForMultipleObjectsEx(handles, wait_all, milliseconds, alertable)
 
 
 def SignalObjectAndWait(
@@ -209,9 +213,9 @@ def SignalObjectAndWait(
 ) -> int:
     """SignalObjectAndWait, in two steps; raises what SetEvent or its like and WaitForSingleObject raise."""
     {"event": SetEvent, "mutex": ReleaseMutex}.get(
-        _engine.handle_kind(objectToSignal, "SignalObjectAndWait"), lambda handle: ReleaseSemaphore(handle, 1)
+        _handles.handle_kind(objectToSignal, "SignalObjectAndWait"), lambda handle: ReleaseSemaphore(handle, 1)
     )(objectToSignal)
-    return _engine.WaitForSingleObjectEx(objectToWaitOn, milliseconds, alertable)
+    return _waiting.WaitForSingleObjectEx(objectToWaitOn, milliseconds, alertable)
 
 
 if not TYPE_CHECKING:

@@ -10,14 +10,22 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from npipe import _engine, transports
+from npipe import transports
+from npipe import win32_error as _error
+from npipe.binding.win32 import handles as _handles
+from npipe.binding.win32 import operations as _operations
+from npipe.binding.win32 import overlapped as _overlapped
+from npipe.binding.win32 import ports as _ports
+from npipe.binding.win32 import targets as _targets
+from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
-from npipe.win32 import _error, _files, _security
-from npipe.win32._error import _no_such, _offered_by, make_error, text_of
+from npipe.win32 import _files, _security
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
-    from npipe._engine import PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
 
 error = _error.error
 
@@ -65,16 +73,16 @@ FILE_TYPE_PIPE = 3
 INVALID_HANDLE_VALUE = -1
 UNICODE = 1
 
-OVERLAPPED = _engine.OVERLAPPED
-AllocateReadBuffer = _engine.AllocateReadBuffer
-ReadFile = _engine.ReadFile
-WriteFile = _engine.WriteFile
-FlushFileBuffers = _engine.FlushFileBuffers
-CancelIo = _engine.CancelIo
-GetOverlappedResult = _engine.GetOverlappedResult
-CreateIoCompletionPort = _engine.CreateIoCompletionPort
-GetQueuedCompletionStatus = _engine.GetQueuedCompletionStatus
-PostQueuedCompletionStatus = _engine.PostQueuedCompletionStatus
+OVERLAPPED = _overlapped.OVERLAPPED
+AllocateReadBuffer = _operations.AllocateReadBuffer
+ReadFile = _operations.ReadFile
+WriteFile = _operations.WriteFile
+FlushFileBuffers = _operations.FlushFileBuffers
+CancelIo = _operations.CancelIo
+GetOverlappedResult = _waiting.GetOverlappedResult
+CreateIoCompletionPort = _ports.CreateIoCompletionPort
+GetQueuedCompletionStatus = _ports.GetQueuedCompletionStatus
+PostQueuedCompletionStatus = _ports.PostQueuedCompletionStatus
 
 _READ = 0x80000000 | 0x10000000 | 1  # GENERIC_READ, GENERIC_ALL, FILE_READ_DATA
 _WRITE = 0x40000000 | 0x10000000 | 2
@@ -146,18 +154,18 @@ def _create_file(
     access, _share, disposition, flags = (operator.index(number) & 0xFFFFFFFF for number in numbers)
     if attributes is not None and not isinstance(attributes, _security.SECURITY_ATTRIBUTES):
         raise TypeError("The object is not a PySECURITY_ATTRIBUTES object")
-    _engine.PyHANDLE(template).Detach()  # only whether it is one
+    _handles.PyHANDLE(template).Detach()  # only whether it is one
     if not FileName:
         raise make_error(3, function)
     if not CREATE_NEW <= disposition <= TRUNCATE_EXISTING:
         raise make_error(87, function)
     overlapped = bool(flags & FILE_FLAG_OVERLAPPED)
     if is_pipe_root(FileName):
-        return _engine.file_handle("root", None, overlapped)
+        return _targets.file_handle("root", None, overlapped)
     if not _is_device(FileName):
         reads, writes = bool(access & _READ), bool(access & _WRITE)
         file = _files.open_file(FileName, reads=reads, writes=writes, disposition=disposition, flags=flags)
-        return _engine.file_handle("file", file, overlapped)
+        return _targets.file_handle("file", file, overlapped)
     try:
         name = parse_win32_name(FileName)
     except PipeError as failure:
@@ -168,7 +176,7 @@ def _create_file(
     wanted |= 1 if access & _READ else 0
     wanted |= 2 if access & _WRITE else 0
     wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
-    result = _engine.open_pipe(
+    result = _targets.open_pipe(
         *transports.select(name).place(name),
         name.path,
         access=wanted,
@@ -186,13 +194,13 @@ def _is_device(name: str) -> bool:
 
 def CloseHandle(handle: PyHANDLE | int, /) -> None:
     """CloseHandle; raises 6."""
-    _engine.close_handle(handle)
+    _handles.close_handle(handle)
 
 
 def GetFileType(hFile: PyHANDLE | int, /) -> int:
     """GetFileType: 3 (FILE_TYPE_PIPE) for both ends of a pipe, 0 (FILE_TYPE_UNKNOWN) for what is no file."""
     try:
-        kind = _engine.handle_kind(hFile, "GetFileType")
+        kind = _handles.handle_kind(hFile, "GetFileType")
     except error:
         return FILE_TYPE_UNKNOWN
     return {"pipe": FILE_TYPE_PIPE, "root": FILE_TYPE_PIPE, "file": FILE_TYPE_DISK}.get(kind, FILE_TYPE_UNKNOWN)

@@ -10,17 +10,22 @@ import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from npipe import _engine, transports
+from npipe import transports
+from npipe import win32_error as _error
+from npipe.binding.win32 import handles as _handles
+from npipe.binding.win32 import operations as _operations
+from npipe.binding.win32 import targets as _targets
+from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
-from npipe.win32 import _error
 from npipe.win32._access import access_rule
-from npipe.win32._error import _no_such, _offered_by, make_error, text_of
+from npipe.win32._offered import _no_such, _offered_by
+from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from npipe._engine import PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
     from npipe.names import PipeName
 
 error = _error.error
@@ -55,14 +60,14 @@ _O_BINARY = 0x8000
 _MOST_INSTANCES = 255
 _CREATE = "CreateNamedPipe"
 
-ConnectNamedPipe = _engine.ConnectNamedPipe
-DisconnectNamedPipe = _engine.DisconnectNamedPipe
-PeekNamedPipe = _engine.PeekNamedPipe
-TransactNamedPipe = _engine.TransactNamedPipe
-GetOverlappedResult = _engine.GetOverlappedResult
-GetNamedPipeInfo = _engine.GetNamedPipeInfo
-GetNamedPipeClientProcessId = _engine.GetNamedPipeClientProcessId
-GetNamedPipeServerProcessId = _engine.GetNamedPipeServerProcessId
+ConnectNamedPipe = _operations.ConnectNamedPipe
+DisconnectNamedPipe = _targets.DisconnectNamedPipe
+PeekNamedPipe = _operations.PeekNamedPipe
+TransactNamedPipe = _operations.TransactNamedPipe
+GetOverlappedResult = _waiting.GetOverlappedResult
+GetNamedPipeInfo = _targets.GetNamedPipeInfo
+GetNamedPipeClientProcessId = _targets.GetNamedPipeClientProcessId
+GetNamedPipeServerProcessId = _targets.GetNamedPipeServerProcessId
 
 
 def _name(text: object, function: str) -> PipeName:
@@ -88,9 +93,9 @@ def CreateNamedPipe(
 
     Raises 87 (bits, instances), 123 or 3 (the name), 231 (the limit), 5 (first instance or direction).
     """
-    open_mode, pipe_mode = _engine.dword(openMode), _engine.dword(pipeMode)
-    most, default_timeout = _engine.dword(nMaxInstances), _engine.dword(nDefaultTimeOut)
-    out_quota, in_quota = _engine.dword(nOutBufferSize), _engine.dword(nInBufferSize)
+    open_mode, pipe_mode = _handles.dword(openMode), _handles.dword(pipeMode)
+    most, default_timeout = _handles.dword(nMaxInstances), _handles.dword(nDefaultTimeOut)
+    out_quota, in_quota = _handles.dword(nOutBufferSize), _handles.dword(nInBufferSize)
     rule = access_rule(sa, open_mode & PIPE_ACCESS_DUPLEX)
     name = _name(pipeName, _CREATE)
     if name.host is not None:
@@ -99,7 +104,7 @@ def CreateNamedPipe(
     wrong = wrong or (pipe_mode & PIPE_READMODE_MESSAGE and not pipe_mode & PIPE_TYPE_MESSAGE)
     if wrong or not 1 <= most <= _MOST_INSTANCES:
         raise make_error(87, _CREATE)
-    result = _engine.create_pipe_instance(
+    result = _targets.create_pipe_instance(
         *transports.select(name).place(name),
         name.path,
         open_mode=open_mode,
@@ -125,14 +130,14 @@ def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
     0 (NMPWAIT_USE_DEFAULT_WAIT) is the pipe's own time-out, -1 (NMPWAIT_WAIT_FOREVER) none. Raises 121 (the time is
     over), 2 (no such pipe), 161 (not a pipe's name).
     """
-    timeout = _engine.dword(timeout)
+    timeout = _handles.dword(timeout)
     try:
         name = parse_win32_name(text_of(pipeName))
     except PipeError:
         raise make_error(161, "WaitNamedPipe") from None
     if name.host is not None:
         raise make_error(53, "WaitNamedPipe")
-    code = _engine.wait_for_pipe(*transports.select(name).place(name), timeout)
+    code = _targets.wait_for_pipe(*transports.select(name).place(name), timeout)
     if code:
         raise make_error(code, "WaitNamedPipe")
 
@@ -145,7 +150,7 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     """
     from npipe.win32 import win32file
 
-    size, timeout = _engine.dword(bufSize), _engine.dword(timeOut)
+    size, timeout = _handles.dword(bufSize), _handles.dword(timeOut)
     if data is None:
         raise TypeError("Buffer cannot be None")
     try:
@@ -154,7 +159,7 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
     text_of(pipeName)
     began = time.monotonic()
-    bounded = timeout not in (_engine.dword(NMPWAIT_USE_DEFAULT_WAIT), _engine.dword(NMPWAIT_WAIT_FOREVER))
+    bounded = timeout not in (_handles.dword(NMPWAIT_USE_DEFAULT_WAIT), _handles.dword(NMPWAIT_WAIT_FOREVER))
     patience = min(_PATIENCE, max(_LEAST_PATIENCE, timeout / 1000)) if bounded else _PATIENCE
     try:
         handle = _open_for_call(pipeName, patience)
@@ -171,7 +176,7 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
             patience = min(_PATIENCE, max(_LEAST_PATIENCE, began + timeout / 1000 - time.monotonic()))
         handle = _open_for_call(pipeName, patience)
     try:
-        _engine.set_pipe_state(handle, PIPE_READMODE_MESSAGE)
+        _targets.set_pipe_state(handle, PIPE_READMODE_MESSAGE)
         code, reply = TransactNamedPipe(handle, data, size, None)
     except error as failure:
         raise make_error(failure.winerror, "CallNamedPipe") from None
@@ -210,10 +215,10 @@ def SetNamedPipeHandleState(
         if value is not None and not isinstance(value, int):
             raise TypeError(f"{what} param must be None or an integer (got {type(value).__name__})")
     if MaxCollectionCount is not None or CollectDataTimeout is not None:
-        _engine.handle_kind(hPipe, "SetNamedPipeHandleState")
+        _handles.handle_kind(hPipe, "SetNamedPipeHandleState")
         raise make_error(87, "SetNamedPipeHandleState")
     if Mode is not None:
-        _engine.set_pipe_state(hPipe, _engine.dword(Mode))
+        _targets.set_pipe_state(hPipe, _handles.dword(Mode))
 
 
 def GetNamedPipeHandleState(
@@ -224,13 +229,13 @@ def GetNamedPipeHandleState(
     Raises 87 (collection data, or a user's name at a client's end), 1368 (no client, or nothing read of it yet), 5 (no
     FILE_READ_ATTRIBUTES), 233 (a disconnected client), 6.
     """
-    wants_collection, wants_user = _engine.dword(bGetCollectionData), _engine.dword(bGetUserName)
-    mode, instances = _engine.get_pipe_state(hPipe)
+    wants_collection, wants_user = _handles.dword(bGetCollectionData), _handles.dword(bGetUserName)
+    mode, instances = _targets.get_pipe_state(hPipe)
     if wants_collection:
         raise make_error(87, "GetNamedPipeHandleState")
     user = ""
     if wants_user:
-        is_server, connected, has_read, _pid, uid = _engine.pipe_peer(hPipe, "GetNamedPipeHandleState")
+        is_server, connected, has_read, _pid, uid = _targets.pipe_peer(hPipe, "GetNamedPipeHandleState")
         if not is_server:
             raise make_error(87, "GetNamedPipeHandleState")
         if not connected or not has_read:
@@ -253,7 +258,7 @@ def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
     from npipe.win32 import win32file
 
     name = rf"\\.\pipe\npipe.anonymous.{os.getpid()}.{uuid4().hex}"
-    size = _engine.dword(nSize) or 4096
+    size = _handles.dword(nSize) or 4096
     reader = CreateNamedPipe(
         name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE, PIPE_TYPE_BYTE, 1, size, size, 120_000, sa
     )

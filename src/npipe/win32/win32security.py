@@ -13,11 +13,13 @@ import pwd  # noqa: F401
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from npipe.win32 import _error, _sddl, _security, _sid
-from npipe.win32._error import _no_such, make_error
+from npipe import win32_error as _error
+from npipe.win32 import _sddl, _security, _sid
+from npipe.win32._offered import _no_such
+from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
-    from npipe._engine import PyHANDLE
+    from npipe.binding.win32.handles import PyHANDLE
 
 error = _error.error
 
@@ -43,16 +45,16 @@ def ImpersonateNamedPipeClient(handle: object) -> None:
 
     `error` 1368 when nothing has been read, 1 at a client's end, 1314 when this process may not.
     """
-    from npipe import _engine  # here: whoever only makes descriptors needs no engine
+    from npipe.binding.win32 import targets as _targets  # here: whoever only makes descriptors needs no engine
 
-    _engine.ImpersonateNamedPipeClient(handle)  # type: ignore[attr-defined,unused-ignore]
+    _targets.ImpersonateNamedPipeClient(handle)  # type: ignore[attr-defined,unused-ignore]
 
 
 def RevertToSelf() -> None:
     """Let this thread act as its own process again; it may be so already."""
-    from npipe import _engine
+    from npipe.binding import identity as _identity
 
-    _engine.RevertToSelf()  # type: ignore[attr-defined,unused-ignore]
+    _identity.RevertToSelf()  # type: ignore[attr-defined,unused-ignore]
 
 
 # --- Tokens: whom this process, or this thread, acts for ---------------------------------------------------------
@@ -84,11 +86,13 @@ class _Token(NamedTuple):
 def OpenProcessToken(processHandle: object, DesiredAccess: int, /) -> PyHANDLE:
     """Return a token of whom this process acts for, whomever this thread acts as; `error` 6 for another process."""
     del DesiredAccess
-    from npipe import _engine
+    from npipe.binding import identity as _identity
+    from npipe.binding.win32 import handles as _handles
+    from npipe.binding.win32 import targets as _targets
 
-    if int(_engine.PyHANDLE(processHandle).Detach()) != -1:
+    if int(_handles.PyHANDLE(processHandle).Detach()) != -1:
         raise make_error(6, "OpenProcessToken")
-    return _engine.file_handle("token", _Token(TokenPrimary, *_engine.own_credentials()), False)
+    return _targets.file_handle("token", _Token(TokenPrimary, *_identity.own_credentials()), False)
 
 
 def OpenThreadToken(handle: object, desiredAccess: int, openAsself: object, /) -> PyHANDLE:
@@ -99,14 +103,16 @@ def OpenThreadToken(handle: object, desiredAccess: int, openAsself: object, /) -
     if sys.platform == "win32":  # there it is pywin32's
         raise NotImplementedError
     del desiredAccess, openAsself
-    from npipe import _engine
+    from npipe.binding import identity as _identity
+    from npipe.binding.win32 import objects as _objects
+    from npipe.binding.win32 import targets as _targets
 
-    if not _engine.is_own_thread(handle, "OpenThreadToken"):
+    if not _objects.is_own_thread(handle, "OpenThreadToken"):
         raise make_error(50, "OpenThreadToken")
-    if not _engine.is_impersonating():
+    if not _identity.is_impersonating():
         raise make_error(1008, "OpenThreadToken")
     token = _Token(TokenImpersonation, os.geteuid(), os.getegid(), tuple(os.getgroups()))
-    return _engine.file_handle("token", token, False)
+    return _targets.file_handle("token", token, False)
 
 
 def GetTokenInformation(TokenHandle: object, TokenInformationClass: int, /) -> object:
@@ -115,9 +121,9 @@ def GetTokenInformation(TokenHandle: object, TokenInformationClass: int, /) -> o
     `error` 87 for another class than these, TokenOwner, TokenPrimaryGroup, TokenType and, of a client's token,
     TokenImpersonationLevel; 6 for what is no token.
     """
-    from npipe import _engine
+    from npipe.binding.win32 import targets as _targets
 
-    token: _Token = _engine.file_of(TokenHandle, "token", "GetTokenInformation")
+    token: _Token = _targets.file_of(TokenHandle, "token", "GetTokenInformation")
     match TokenInformationClass:
         case 1:  # TokenUser
             return _sid.user_sid(token.uid), 0

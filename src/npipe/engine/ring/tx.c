@@ -546,8 +546,8 @@ static void rewind_withdrawn(struct np_link *link)
     }
 }
 
-/* Something was taken back, so what others wait for comes sooner: whoever sleeps for it does so with thresholds that may
- * never be reached. What the reader has done before it could see the new ones, the pump finds. */
+/* Something was taken back, so what others wait for comes sooner: whoever sleeps for it does so with thresholds that
+ * may never be reached. What the reader has done before it could see the new ones, the pump finds. */
 static uint32_t renew_thresholds(struct np_link *link)
 {
     if (link->tx.flushes && link->tx.sleepers)

@@ -11,7 +11,7 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from npipe import _engine
+from npipe import binding
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import (
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]
 
 
-class _Ending(_engine.LoopPipe):
+class _Ending(binding.LoopPipe):
     """What the two pipe classes share beside the engine's calls: everything that is not hot."""
 
     _has_transport = False
 
     def __init__(
-        self, handle: _engine.PolledHandle, loop: Loop, waker: Waker | _engine.LoopWaker, *, instances: int = 0
+        self, handle: binding.PolledHandle, loop: Loop, waker: Waker | binding.LoopWaker, *, instances: int = 0
     ) -> None:
         self._set_up(handle, loop, waker)
-        self._writes: list[_engine.PendingWrite] = []  # those that a task waits for, and those that go on by themselves
+        self._writes: list[binding.PendingWrite] = []  # those that a task waits for, and those that go on by themselves
         self._instances = instances  # when a client opened it
-        self._on_close: Callable[[_engine.PolledHandle, bool], None] | None = None
+        self._on_close: Callable[[binding.PolledHandle, bool], None] | None = None
         self._why: str | None = None  # why it was closed, when nobody has asked for that
 
-    def when_closed(self, on_close: Callable[[_engine.PolledHandle, bool], None]) -> None:
+    def when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -110,7 +110,7 @@ class _Ending(_engine.LoopPipe):
             why = "it was closed in this process"
         return error if why is None else PipeClosedError(WinError.BROKEN_PIPE, self.name, None, why)
 
-    def _begin_write(self, data: ReadableBuffer) -> _engine.PendingWrite | None:
+    def _begin_write(self, data: ReadableBuffer) -> binding.PendingWrite | None:
         """Begin a write; one that is pending is remembered until it is over."""
         if self._writes:
             self._writes = [write for write in self._writes if not _is_over(write)]
@@ -119,11 +119,11 @@ class _Ending(_engine.LoopPipe):
             self._writes.append(pending)
         return pending
 
-    def _forget(self, pending: _engine.PendingWrite) -> None:
+    def _forget(self, pending: binding.PendingWrite) -> None:
         if pending in self._writes:
             self._writes.remove(pending)
 
-    def _withdraw(self, pending: _engine.PendingWrite) -> str:
+    def _withdraw(self, pending: binding.PendingWrite) -> str:
         """End a write whose task does not wait any longer. What became of it."""
         outcome = pending.withdraw()
         self._waker.wake_all()  # what stood behind it may have gone into the pipe, or be over
@@ -168,14 +168,14 @@ class _Ending(_engine.LoopPipe):
             self._end(discard=False)
 
 
-def _is_over(write: _engine.PendingWrite) -> bool:
+def _is_over(write: binding.PendingWrite) -> bool:
     try:
         return write.step()
     except PipeClosedError:
         return True
 
 
-class LocalAsyncMessagePipe(_engine.LoopMessagePipe, _Ending, MessagePipe):
+class LocalAsyncMessagePipe(binding.LoopMessagePipe, _Ending, MessagePipe):
     """A message pipe of this machine. The engine's class comes first: its calls cost no frame of Python's."""
 
     @property
@@ -193,7 +193,7 @@ class LocalAsyncMessagePipe(_engine.LoopMessagePipe, _Ending, MessagePipe):
         return self._handle.rest_of_message() > 0
 
 
-class LocalAsyncStreamPipe(_engine.LoopStreamPipe, _Ending, StreamPipe):
+class LocalAsyncStreamPipe(binding.LoopStreamPipe, _Ending, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
 
     async def _read_all(self, timeout: float | None) -> bytes:
@@ -220,9 +220,9 @@ class LocalAsyncStreamPipe(_engine.LoopStreamPipe, _Ending, StreamPipe):
 
 
 def pipe_of(
-    handle: _engine.PolledHandle,
+    handle: binding.PolledHandle,
     loop: Loop,
-    waker: Waker | _engine.LoopWaker,
+    waker: Waker | binding.LoopWaker,
     *,
     message_mode: bool,
     instances: int = 0,

@@ -14,7 +14,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from npipe import _engine
+from npipe import binding
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -47,20 +47,20 @@ _LOCKED_PAUSE = 0.01  # seconds; nothing tells that the lock of a pipe's folder 
 
 tempfile.gettempdir()  # which finds it by trying, so not on an event loop
 
-_late_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _engine.LateTurn] = weakref.WeakKeyDictionary()
+_late_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, binding.LateTurn] = weakref.WeakKeyDictionary()
 
 
-def _pipe_waker(loop: Loop, handle: _engine.PolledHandle) -> Waker | _engine.LoopWaker:
+def _pipe_waker(loop: Loop, handle: binding.PolledHandle) -> Waker | binding.LoopWaker:
     """Make what wakes a pipe's calls: on asyncio's loops it is the engine's own."""
     if not isinstance(loop, AsyncioLoop):
         return loop.waker(handle.poll_socket(), handle.wake)
     turn = _late_turns.get(loop.loop)
     if turn is None:
-        turn = _late_turns[loop.loop] = _engine.LateTurn()
-    return _engine.LoopWaker(loop.loop, handle, turn)
+        turn = _late_turns[loop.loop] = binding.LateTurn()
+    return binding.LoopWaker(loop.loop, handle, turn)
 
 
-async def _dialled(dial: _engine.Dial, loop: Loop) -> None:
+async def _dialled(dial: binding.Dial, loop: Loop) -> None:
     """Take the steps of a dial until it is through; it knows its time-out itself."""
     while not dial.step():
         fd = dial.fileno()
@@ -88,16 +88,16 @@ class LocalInstances:
         self._closed = False
         self._waits_for_room = False
         self._locked_since: float | None = None  # time.monotonic; another process had the folder's lock when last tried
-        self._listening: _engine.PolledHandle | None = self._create(first_instance=first_instance)
-        self._acceptor = _engine.Acceptor(*place(name))
+        self._listening: binding.PolledHandle | None = self._create(first_instance=first_instance)
+        self._acceptor = binding.Acceptor(*place(name))
         self._waker: Waker = self._loop.waker(self._acceptor.fileno(), self._wake)
         _all.add(self)
 
-    def _create(self, *, first_instance: bool, timeout: float | None = None) -> _engine.PolledHandle:
+    def _create(self, *, first_instance: bool, timeout: float | None = None) -> binding.PolledHandle:
         """Create an instance, which listens from now on. `timeout`: for another process with the folder's lock."""
         options = self._options
         rule = options.rule or options.security.resolve()
-        return _engine.PolledHandle.create(
+        return binding.PolledHandle.create(
             *place(self._name),
             self._name.path,
             access=options.direction,
@@ -141,11 +141,11 @@ class LocalInstances:
         await self._loop.pause(_LOCKED_PAUSE)
         return deadline is None or time.monotonic() < deadline
 
-    def _instance(self) -> _engine.PolledHandle | None:
+    def _instance(self) -> binding.PolledHandle | None:
         """Return the instance that listens; None at the limit, and the acceptor then tells when there may be one."""
         locked_since, self._locked_since = self._locked_since, None
         if self._listening is None:
-            seen = _engine.closed_instances()
+            seen = binding.closed_instances()
             try:
                 self._listening = self._create(first_instance=False, timeout=0)
             except PipeTimeoutError as error:  # the loop is not to wait for it
@@ -167,7 +167,7 @@ class LocalInstances:
             self._waits_for_room = False
         return self._listening
 
-    def _connected(self, instance: _engine.PolledHandle) -> LocalAsyncMessagePipe | LocalAsyncStreamPipe | None:
+    def _connected(self, instance: binding.PolledHandle) -> LocalAsyncMessagePipe | LocalAsyncStreamPipe | None:
         """Return the pipe of the client that has come to `instance`, if one has; else the acceptor tells of it."""
         try:
             if instance.connect_now() is None:
@@ -188,7 +188,7 @@ class LocalInstances:
         pipe.when_closed(self._release)
         return pipe
 
-    def _release(self, instance: _engine.PolledHandle, discard: bool) -> None:
+    def _release(self, instance: binding.PolledHandle, discard: bool) -> None:
         """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
         if self._closed or self._listening is not None:
             return
@@ -196,7 +196,7 @@ class LocalInstances:
             self._listening = instance.replace_polled(discard)
         except PipeError:
             return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
-        _engine.wake_closed()
+        binding.wake_closed()
         self._waker.wake_all()
 
     def forget(self) -> None:
@@ -215,10 +215,10 @@ class LocalInstances:
             instance.close_handle()
         self._waker.close()
         self._acceptor.close()
-        _engine.wake_closed()
+        binding.wake_closed()
 
 
-def _has_data(instance: _engine.PolledHandle) -> bool:
+def _has_data(instance: binding.PolledHandle) -> bool:
     try:
         instance.peek_pipe()
     except PipeError:
@@ -246,7 +246,7 @@ class LocalAsyncTransport:
         """See AsyncTransport.connect."""
         loop = current()
         hold = timeout is None or timeout > 0
-        dial = _engine.Dial(
+        dial = binding.Dial(
             *place(name),
             name.path,
             access=access | READ_ATTRIBUTES | WRITE_ATTRIBUTES,
@@ -278,7 +278,7 @@ class LocalAsyncTransport:
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """See AsyncTransport.wait."""
         loop = current()
-        dial = _engine.Dial(
+        dial = binding.Dial(
             *place(name), name.path, only_wait=True, verify_owner=False, timeout=timeout, use_default=use_default
         )
         try:

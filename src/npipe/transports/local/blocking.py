@@ -10,10 +10,11 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from npipe import _engine
+from npipe import binding
 from npipe._process import refuse_child
+from npipe.binding.win32 import targets
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
 from npipe.options import (
     ACCESS_READ,
@@ -56,7 +57,7 @@ _FILE_GENERIC_WRITE = 0x120116 & ~_FILE_CREATE_PIPE_INSTANCE
 _FOLDER_PATIENCE = 0.1  # seconds for another process that has the folder's lock, by those who can do without
 
 
-_pollers: weakref.WeakSet[_engine.Poller] = weakref.WeakSet()
+_pollers: weakref.WeakSet[binding.Poller] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
@@ -67,40 +68,40 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class _Ending:
-    """What the two pipe classes share beside the engine's handle: everything that is not hot."""
+class _Ending(binding.PipeEnd):
+    """What the two pipe classes share: everything that is not hot."""
 
-    _poller: _engine.Poller | None = None
-    _on_close: Callable[[_engine.Handle, bool], None] | None = None
+    def __init__(
+        self,
+        handle: binding.Handle,  # noqa: ARG002 - PipeEnd has it already
+        on_close: Callable[[binding.Handle, bool], None] | None = None,
+    ) -> None:
+        """`on_close` is called, once, when the pipe is closed: with the handle, and whether to discard."""
+        self._on_close = on_close
+        self._poller: binding.Poller | None = None
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
-        handle = cast("_engine.Handle", self)
-        data, available, left = handle.peek_pipe(size)
-        return Peek(data, available, left if handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
+        data, available, left = self._handle.peek_pipe(size)
+        return Peek(data, available, left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
-        cast("_engine.Handle", self).flush_buffers(check_timeout(timeout))
+        self._handle.flush_buffers(check_timeout(timeout))
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """See Pipe.close."""
-        handle = cast("_engine.Handle", self)
-        if not handle.closed:
-            handle.drain(check_timeout(timeout))
+        if not self.closed:
+            self._handle.drain(check_timeout(timeout))
             self._end(discard=False)
 
     def abort(self) -> None:
         """See Pipe.abort."""
-        if not cast("_engine.Handle", self).closed:
+        if not self.closed:
             self._end(discard=True)
 
-    def when_closed(self, on_close: Callable[[_engine.Handle, bool], None]) -> None:
-        """Set what is called, once, when the pipe is closed: with the handle, and whether to discard."""
-        self._on_close = on_close
-
     def _end(self, *, discard: bool) -> None:
-        handle = cast("_engine.Handle", self)
+        handle = self._handle
         handle.set_rearm(None)
         if self._poller is not None:
             self._poller.close()
@@ -113,13 +114,13 @@ class _Ending:
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""
-        pid, uid = cast("_engine.Handle", self).peer_credentials()
+        pid, uid = self._handle.peer_credentials()
         return peer_of(pid, uid)
 
     @property
     def info(self) -> PipeInfo:
         """See Pipe.info."""
-        handle = cast("_engine.Handle", self)
+        handle = self._handle
         if handle.closed:
             raise PipeClosedError(6, handle.name)
         server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
@@ -137,11 +138,11 @@ class _Ending:
 
     def fileno(self) -> int:
         """See Pipe.fileno."""
-        handle = cast("_engine.Handle", self)
+        handle = self._handle
         refuse_child(handle.name)
         if self._poller is None or handle.closed:
             try:
-                self._poller = _engine.Poller(handle)
+                self._poller = binding.Poller(handle)
                 _pollers.add(self._poller)
             except PipeError:
                 raise
@@ -153,30 +154,27 @@ class _Ending:
         return self._poller.fileno()
 
 
-class LocalMessagePipe(_Ending, _engine.MessageHandle, MessagePipe):
+class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
     """A message pipe of this machine."""
 
     @property
     def more_data(self) -> bool:
         """Whether a message has been read in part."""
-        return self.rest_of_message() > 0
+        return self._handle.rest_of_message() > 0
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
-        return self.transact_pipe(data, check_timeout(timeout))
+        return self._handle.transact_pipe(data, check_timeout(timeout))
 
 
-class LocalStreamPipe(_Ending, _engine.StreamHandle, StreamPipe):
+class LocalStreamPipe(_Ending, binding.StreamEnd, StreamPipe):
     """A byte pipe of this machine, or a message pipe read as bytes."""
-
-    def _put_back(self, data: bytes | bytearray) -> None:
-        self.put_back(bytes(data))
 
 
 class LocalServerEnd:
     """An instance of a pipe of this machine, until it has a client."""
 
-    def __init__(self, handle: _engine.Handle, *, message_mode: bool) -> None:
+    def __init__(self, handle: binding.Handle, *, message_mode: bool) -> None:
         self._handle = handle
         self._message_mode = message_mode
 
@@ -195,10 +193,11 @@ class LocalServerEnd:
     def pipe(self, on_close: Callable[[ServerEnd, bool], None]) -> LocalMessagePipe | LocalStreamPipe:
         """See ServerEnd.pipe."""
         message_mode = self._message_mode
-        pipe = LocalMessagePipe() if message_mode else LocalStreamPipe()
-        pipe.adopt(self._handle)
-        pipe.when_closed(lambda handle, discard: on_close(LocalServerEnd(handle, message_mode=message_mode), discard))
-        return pipe
+
+        def closed(handle: binding.Handle, discard: bool) -> None:
+            on_close(LocalServerEnd(handle, message_mode=message_mode), discard)
+
+        return (LocalMessagePipe if message_mode else LocalStreamPipe)(self._handle, closed)
 
     def another(self) -> LocalServerEnd:
         """See ServerEnd.another."""
@@ -222,8 +221,7 @@ class LocalTransport:
         """See Transport.connect."""
         wanted = access | READ_ATTRIBUTES | WRITE_ATTRIBUTES
         hold = timeout is None or timeout > 0
-        kind = LocalMessagePipe if message_mode else LocalStreamPipe
-        pipe = kind.open(
+        handle = binding.Handle.open(
             *place(name),
             name.path,
             access=wanted,
@@ -232,19 +230,20 @@ class LocalTransport:
             # Without a wait for an instance the time-out is not for the few messages that an open takes.
             timeout=timeout if hold else None,
         )
-        if message_mode:
-            try:
-                pipe.set_state(PIPE_READMODE_MESSAGE)
-            except BaseException:
-                pipe.abort()
-                raise
-        return pipe
+        if not message_mode:
+            return LocalStreamPipe(handle)
+        try:
+            handle.set_state(PIPE_READMODE_MESSAGE)
+        except BaseException:
+            handle.close_handle(True)
+            raise
+        return LocalMessagePipe(handle)
 
-    def open(self, name: PipeName, *, access: int, verify_owner: bool = True) -> _engine.Handle:
+    def open(self, name: PipeName, *, access: int, verify_owner: bool = True) -> binding.Handle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
         rights = READ_ATTRIBUTES | WRITE_ATTRIBUTES if access & ACCESS_WRITE else READ_ATTRIBUTES
         wanted = access & (ACCESS_READ | ACCESS_WRITE) | rights
-        return _engine.Handle.open(
+        return binding.Handle.open(
             *place(name), name.path, access=wanted, hold=False, verify_owner=verify_owner, timeout=None
         )
 
@@ -253,7 +252,7 @@ class LocalTransport:
     ) -> LocalServerEnd:
         """See Transport.create."""
         rule = options.rule or options.security.resolve()
-        handle = _engine.Handle.create(
+        handle = binding.Handle.create(
             *place(name),
             name.path,
             access=options.direction,
@@ -274,7 +273,7 @@ class LocalTransport:
 
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """See Transport.wait."""
-        _engine.wait_named_pipe(*place(name), name.path, timeout, use_default)
+        binding.wait_named_pipe(*place(name), name.path, timeout, use_default)
 
     def place(self, name: PipeName) -> tuple[str, str, str]:
         """See Transport.place."""
@@ -293,8 +292,8 @@ class LocalTransport:
 
     def client_of(self, handle: Any) -> Peer:
         """See Transport.client_of."""
-        pid = _engine.GetNamedPipeClientProcessId(handle)
-        return peer_of(pid, _engine.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
+        pid = targets.GetNamedPipeClientProcessId(handle)
+        return peer_of(pid, binding.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
 
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes."""
@@ -308,20 +307,20 @@ class LocalTransport:
                 pid=pid,
                 user=_user_name(uid),
             )
-            for name, kind, direction, instances, maximum, pid, uid in sorted(_engine.list_named_pipes(root_folder()))
+            for name, kind, direction, instances, maximum, pid, uid in sorted(binding.list_named_pipes(root_folder()))
         ]
 
     def instances_closed(self) -> int:
         """See Transport.instances_closed."""
-        return _engine.closed_instances()
+        return binding.closed_instances()
 
     def wait_instance_closed(self, name: PipeName, seen: int, timeout: float | None) -> None:
         """See Transport.wait_instance_closed."""
-        _engine.wait_closed(*place(name), seen, timeout)
+        binding.wait_closed(*place(name), seen, timeout)
 
     def wake_waiting_listeners(self) -> None:
         """See Transport.wake_waiting_listeners."""
-        _engine.wake_closed()
+        binding.wake_closed()
 
 
 def _user_name(uid: int) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from npipe import _engine
+from npipe import binding
 from npipe.errors import PipeStateError, WinError
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def root_folder() -> str:
     given = os.environ.get("NPIPE_ROOT")
     if given:
         return given
-    if _engine.is_folder("/run/npipe"):
+    if binding.is_folder("/run/npipe"):
         return "/run/npipe"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and _engine.is_folder(runtime):
+    if runtime and binding.is_folder(runtime):
         return str(PurePath(runtime) / "npipe")
-    return str(PurePath(tempfile.gettempdir()) / f"npipe-{_engine.effective_uid()}")
+    return str(PurePath(tempfile.gettempdir()) / f"npipe-{binding.effective_uid()}")
 
 
 def place(name: PipeName) -> tuple[str, str, str]:

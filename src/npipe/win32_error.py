@@ -1,20 +1,17 @@
-"""pywin32's `error`, and what Windows says for the codes that pipes and handles give."""
+"""Win32's errors as pywin32 has them: its `error`, and what Windows says for the codes that pipes and handles give."""
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["_no_such", "_offered_by", "error", "make_error", "message_of", "text_of"]
+__all__ = ["NO_MESSAGE", "error", "make_error", "message_of", "text_of"]
 
 NO_MESSAGE: Final = "No error message is available"
 """What pywin32 says for a code that Windows has no text for."""
-
-_OFFERED: Final = "npipe offers pipes, events, overlapped I/O and completion ports"
 
 
 class error(Exception):  # noqa: N801, N818 - pywin32's name
@@ -77,30 +74,6 @@ def text_of(value: object) -> str:
 def message_of(code: int) -> str | None:
     """Return Windows' text for a Win32 code, without the line break at its end; None where none is known here."""
     return _MESSAGES.get(code)
-
-
-def _no_such(module: str, name: str) -> AttributeError:
-    """Return the error for a name that a module of pywin32's has and npipe's has not, or that neither has.
-
-    For a module's `__getattr__`, which raises it. `module` is pywin32's name, "win32pipe".
-    """
-    text = f"module {module!r} has no attribute {name!r} ({_OFFERED})"
-    return AttributeError(text, name=name, obj=sys.modules.get(f"npipe.win32.{module}"))
-
-
-_HELPERS: Final = ("npipe.errors", "npipe.names", "npipe.transports.local", "npipe.win32._access", __name__, "uuid")
-
-
-def _offered_by(names: dict[str, object]) -> list[str]:
-    """Return which of a module's globals a `from win32api import *` gives: not what it has imported for itself."""
-    return [
-        name
-        for name, value in names.items()
-        if not name.startswith("_")
-        and name not in ("annotations", "TYPE_CHECKING")
-        and not isinstance(value, ModuleType)
-        and getattr(value, "__module__", None) not in _HELPERS
-    ]
 
 
 _MESSAGES: Final = {

@@ -1,15 +1,194 @@
-# The calls of npipe.aio's pipes: awaitables that try first, and go through the event loop only if that is not enough.
+# cython: language_level=3, binding=True
+"""The calls of event loops' pipes: awaitables that try first, and go through the loop only if that is not enough.
+
+The kinds of calls stand beside what they have in common, and beside their waker: a call whose base is another part's
+takes longer to make and to drop (docs/performance.md).
+"""
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+
+from npipe.binding.buffers cimport Buffer, shortened, size_of
+from npipe.binding.engine cimport (
+    np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
+    np_poll_write_ready,
+)
+from npipe.binding.loop.polled cimport AT_ONCE, PendingWrite, PolledHandle
+from npipe.binding.system cimport (
+    PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
+    PySendResult, PyTypeObject, npipe_reraise,
+)
+
+from time import monotonic
+
+from npipe.errors import PipeClosedError, PipeTimeoutError, short_write
+from npipe.options import check_timeout
+
+
+# ---- Waking
+
+
+@cython.final
+cdef class LateTurn:
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later."""
+
+    def __cinit__(self):
+        self.taken = False
+
+
+@cython.no_gc_clear  # __dealloc__ uses `turn`
+cdef class LoopWaker:
+    """Wakes a pipe's calls on asyncio's selector loop, uvloop, or any other with add_reader.
+
+    The descriptor stays registered from the first wait to the end of the connection.
+    """
+
+    def __cinit__(self, loop, PolledHandle handle not None, LateTurn turn not None):
+        self.loop = loop
+        self.turn = turn
+        self.create_future = loop.create_future
+        self.handle = handle
+        self.fd = handle.poll_socket()
+        self.watched = self.closed = self.pausing = self.late = self.taken = False
+        self.futures = set()
+        self.first = self.last = NULL
+        np_poll_promise_pauses(handle.valid())
+
+    def on_readable(self):
+        """The link's socket has something to say."""
+        if self.taken:
+            # A call has taken the byte when the loop had seen it already, as asyncio's does. Should there be another
+            # one, the loop says so again.
+            self.taken = False
+            if not self.handle.has_come():
+                return
+        # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin
+        # with the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time:
+        # where many are readable, the loop has enough to do.
+        if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads() and \
+                self.handle.has_come():
+            self.late = self.turn.taken = True
+            self.handle.turns = AT_ONCE
+            (<Call>self.first).wake()
+        else:
+            self.take_byte()
+
+    cdef int take_byte(self) except -1:
+        cdef bint gone = self.handle.wake()
+        self.be_late_no_more()
+        if gone:
+            self.unwatch()
+        self.wake(not gone)
+
+    cdef void be_late_no_more(self) noexcept:
+        if self.late:
+            self.late = self.turn.taken = False
+
+    def __dealloc__(self):
+        if self.turn is not None:
+            self.be_late_no_more()
+
+    cdef int wake(self, bint only_ready) except -1:
+        """Let those look again for whom there may be something to see."""
+        cdef PyObject *following = self.first
+        cdef Call call
+        while following != NULL:
+            call = <Call>following
+            following = call.next_waiting
+            if not only_ready or call.may_go_on():
+                call.wake()  # which runs nothing but schedules it
+        return 0
+
+    cdef int plan_pause(self) except -1:
+        """The reader may go on at once; when the loop has its turn, it has paused."""
+        if not self.pausing and not self.loop.is_closed():
+            self.pausing = True
+            self.loop.call_soon(self.pause)
+        return 0
+
+    def pause(self):
+        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn."""
+        if self.handle.rests:
+            self.loop.call_soon(self.pause)
+            return
+        self.pausing = False
+        if self.handle.handle != NULL:
+            np_poll_pause(self.handle.handle)
+
+    cdef int wake_others(self, bint only_ready) except -1:
+        """A call has moved more on than what it is about itself, and no byte will come for that."""
+        if self.first != NULL and not self.loop.is_closed():
+            self.wake(only_ready)
+        return 0
+
+    def wake_all(self):
+        """Let all waiting tasks look again."""
+        self.wake_others(False)
+
+    cdef int unwatch(self) except -1:
+        if self.watched:
+            self.watched = False
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self.fd)
+        return 0
+
+    cdef object wait(self, Call call):
+        """A future that is done when `call` shall look again."""
+        future = self.create_future()
+        if self.closed:
+            future.set_result(None)
+        elif not self.watched:
+            self.loop.add_reader(self.fd, self.on_readable)
+            self.watched = True
+        self.futures.add(future)
+        call.next_waiting = NULL
+        call.previous_waiting = self.last
+        if self.last != NULL:
+            (<Call>self.last).next_waiting = <PyObject *>call
+        else:
+            self.first = <PyObject *>call
+        self.last = <PyObject *>call
+        return future
+
+    cdef int forget(self, Call call) except -1:
+        self.futures.discard(call.future)
+        if call.next_waiting != NULL:
+            (<Call>call.next_waiting).previous_waiting = call.previous_waiting
+        else:
+            self.last = call.previous_waiting
+        if call.previous_waiting != NULL:
+            (<Call>call.previous_waiting).next_waiting = call.next_waiting
+        else:
+            self.first = call.next_waiting
+        return 0
+
+    def close(self):
+        """Let the descriptor go, before it is closed, and wake all who wait."""
+        self.closed = True
+        self.be_late_no_more()
+        self.unwatch()
+        if not self.loop.is_closed():
+            self.wake(False)
+
+
+cdef class PipeState:
+    """What a call knows of its pipe."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.busy_wait = 0.0
+
+    def _set_up(self, PolledHandle handle not None, loop, waker):
+        self._handle = handle
+        self._loop = loop
+        self._waker = waker
+        self.native = waker if type(waker) is LoopWaker else None
+
 
 # ---- What the calls have in common
-
-cdef enum Stage:
-    FRESH     # nobody has awaited it
-    ENTERING
-    BEGINNING
-    LOOKING
-    OVER
-
-cdef double NO_DEADLINE = -1.0
 
 
 @cython.freelist(64)
@@ -17,39 +196,9 @@ cdef double NO_DEADLINE = -1.0
 cdef class Call:
     """An awaitable with a coroutine's methods, for everything that takes coroutines (tasks, gather, start_soon).
 
-    Its first step tries to do without the event loop. On asyncio's loops it then waits in a future, on others in a coroutine
-    of theirs.
+    Its first step tries to do without the event loop. On asyncio's loops it then waits in a future, on others in a
+    coroutine of theirs.
     """
-
-    cdef LoopPipe pipe
-    cdef PolledHandle handle
-    cdef LoopWaker waker  # in whose list it is while it waits; not through `pipe`, which the collector may have cleared
-    cdef object timeout, result
-    cdef object future  # one of the two while it waits
-    cdef object inner
-    cdef object timer
-    cdef PyObject *next_waiting   # of the waker's list
-    cdef PyObject *previous_waiting
-    cdef const char *label
-    cdef double deadline  # of time.monotonic
-    cdef Stage stage
-    cdef bint resting, expired
-    # Of some kinds only, but here: most have one size and share the list of free ones, and a kind's own objects would be gone
-    # when __dealloc__ ends what is under way.
-    cdef object data      # to write, or the buffer to read into
-    cdef PendingWrite pending
-    cdef PendingFlush flush
-    cdef Py_ssize_t size  # of a read
-    cdef bint counts      # the result is the number of bytes
-
-    cdef inline void prepare(self, LoopPipe pipe, object timeout, const char *label):
-        self.pipe = pipe
-        self.handle = pipe._handle
-        self.timeout = timeout
-        self.label = label
-        self.deadline = NO_DEADLINE
-        self.stage = FRESH
-        self.resting = self.expired = False
 
     # ---- In these the kinds of call differ
 
@@ -111,7 +260,7 @@ cdef class Call:
         self.expired = True
         self.wake()
 
-    cdef inline bint take_late_byte(self) except -1:
+    cdef bint take_late_byte(self) except -1:
         """Whether there was one: then look, and ask for another, before the next wait."""
         cdef LoopWaker waker = self.pipe.native
         cdef int turns = self.handle.turns
@@ -122,7 +271,7 @@ cdef class Call:
         self.handle.turns = turns  # the loop has had none
         return True
 
-    cdef inline int wake_writers(self, bint over) except -1:
+    cdef int wake_writers(self, bint over) except -1:
         """Writes and flushes go on in order, so one that goes on may have ended others."""
         if self.pipe.native is not None:
             self.pipe.native.wake_others(True)  # only those that are over
@@ -322,8 +471,6 @@ cdef class Call:
 cdef class Pause(Call):
     """Until the next wake, whatever it is for: True; or until the deadline: False."""
 
-    cdef bint looked
-
     cdef int enter(self) except -1:
         if self.handle.turns <= 0:
             self.handle.turns = 1  # it does not rest, for it would miss what happens meanwhile
@@ -342,6 +489,7 @@ cdef class Pause(Call):
 
 # ---- Reading
 
+
 cdef class Reading(Call):
     """A call that one task at a time may make."""
 
@@ -349,7 +497,7 @@ cdef class Reading(Call):
         self.handle.begin_reading()
         return 0
 
-    cdef inline bint has_read(self) except -1:
+    cdef bint has_read(self) except -1:
         if self.handle.owes:
             self.pipe.native.plan_pause()  # nobody else promises pauses
         return True
@@ -385,7 +533,7 @@ cdef class Receive(Reading):
         return self.result is not None
 
     cdef void spare(self) noexcept:
-        cdef LoopPipe pipe = self.pipe
+        cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = None  # a pipe that is dropped goes at once
         pipe.spare_receive = self
 
@@ -410,7 +558,7 @@ cdef class Transact(Reading):
         return "transacting"
 
 
-cdef int drop_kept(LoopPipe pipe, Py_ssize_t size) except -1:
+cdef int drop_kept(PipeState pipe, Py_ssize_t size) except -1:
     """The first `size` bytes of it are delivered."""
     if size == len(pipe._kept):
         pipe._kept = None
@@ -442,7 +590,7 @@ cdef class ReadInto(Reading):
         self.result = self.handle.read_into_step(self.data, self.counts)
         return self.have_counted()
 
-    cdef inline bint have_counted(self) except -1:
+    cdef bint have_counted(self) except -1:
         """Whether there is a result; that of a stream may be its end."""
         if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
             self.pipe.ended = True
@@ -485,15 +633,20 @@ cdef class ReadSome(Reading):
 
 # ---- Writing
 
+
 @cython.final
 @cython.no_gc_clear
 cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
+        cdef Py_ssize_t size
         if self.counts and PyBytes_CheckExact(self.data):
             self.result = PyBytes_GET_SIZE(self.data)
         count = self.handle.write_now(self.data)
-        return count >= 0 and (count == PyBytes_GET_SIZE(self.data) or self.is_short(count, PyBytes_GET_SIZE(self.data)))
+        if count < 0:
+            return False
+        size = PyBytes_GET_SIZE(self.data)
+        return count == size or self.is_short(count, size)
 
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1:
         """Less was written, as PIPE_NOWAIT is set. A stream's write says how much."""
@@ -524,9 +677,9 @@ cdef class Write(Call):
     cdef bint may_go_on(self) noexcept:
         return self.pending is None or np_poll_write_ready(&self.pending.write)
 
-    cdef inline bint is_pending(self) noexcept:
-        # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself; one that was closed has
-        # left its writes.
+    cdef bint is_pending(self) noexcept:
+        # A pipe that the collector has cleared knows nothing any more, and PendingWrite ends by itself; one that was
+        # closed has left its writes.
         return self.pending is not None and self.pipe._handle is not None and self.handle.handle != NULL and \
             not np_is_closed(self.handle.handle)
 
@@ -539,7 +692,7 @@ cdef class Write(Call):
         return self.is_pending() and self.pipe._withdraw(self.pending) == "all"
 
     cdef void spare(self) noexcept:
-        cdef LoopPipe pipe = self.pipe
+        cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
         self.counts = False
         pipe.spare_write = self
@@ -562,7 +715,8 @@ cdef class Flush(Call):
         return over
 
     cdef bint may_go_on(self) noexcept:
-        return self.flush is None or self.handle.handle == NULL or np_poll_flush_ready(self.handle.handle, &self.flush.flush)
+        return self.flush is None or self.handle.handle == NULL or \
+            np_poll_flush_ready(self.handle.handle, &self.flush.flush)
 
     cdef int leave(self) except -1:
         if self.flush is not None:
@@ -573,15 +727,8 @@ cdef class Flush(Call):
         return "flushing"
 
 
-# ---- To raise StopIteration from Cython takes as long as the rest of a call together, for its traceback. So the slots are
-# filled with functions that do without one.
-
-cdef extern from "Python.h":
-    ctypedef struct PyAsyncMethods:
-        void *am_send
-    ctypedef struct PyTypeObject:
-        void *tp_iternext
-        PyAsyncMethods *tp_as_async
+# ---- To raise StopIteration from Cython takes as long as the rest of a call together, for its traceback. So the slots
+# are filled with functions that do without one.
 
 
 cdef PyObject *quick_next(PyObject *this) except? NULL:

@@ -1,37 +1,27 @@
-# Pipe.fileno: a descriptor that selectors can wait for.
+# cython: language_level=3, binding=True
+"""Pipe.fileno: a descriptor that selectors can wait for."""
 
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union np_epoll_data "epoll_data_t":
-        int fd
-    struct np_epoll_event "epoll_event":
-        uint32_t events
-        np_epoll_data data
-    int epoll_create1(int)
-    int epoll_ctl(int, int, int, np_epoll_event *)
-    enum:
-        EPOLL_CLOEXEC
-        EPOLL_CTL_ADD
-        EPOLLIN
-        EPOLLRDHUP
+from libc.errno cimport errno
+from libc.stdint cimport uint64_t
 
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int, int)
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
+from npipe.binding.engine cimport NP_OK, np_arm_read, np_is_closed
+from npipe.binding.handle cimport Handle
+from npipe.binding.system cimport (
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_close, c_read, c_write,
+    epoll_create1, epoll_ctl, epoll_event, eventfd,
+)
 
-cdef extern from "<unistd.h>" nogil:
-    int c_close "close"(int)
-    ssize_t c_write "write"(int, const void *, size_t)
-    ssize_t c_read "read"(int, void *, size_t)
+import os
+import weakref
 
 
 cdef class Poller:
     """A descriptor that is readable when a read on `handle` would not wait (Pipe.fileno).
 
-    The peer sends a byte through the link's socket when it has been asked to; what is there already when we ask is told by an event
-    of our own. One epoll descriptor holds both. Not select.epoll, which gevent and eventlet take out of the module; and no Python code
-    in `rearm`: it is called when a read has its data, which nothing that raises there may take away.
+    The peer sends a byte through the link's socket when it has been asked to; what is there already when we ask is told
+    by an event of our own. One epoll descriptor holds both. Not select.epoll, which gevent and eventlet take out of the
+    module; and no Python code in `rearm`: it is called when a read has its data, which nothing that raises there may
+    take away.
     """
 
     cdef int epoll, event
@@ -40,7 +30,7 @@ cdef class Poller:
     cdef object __weakref__
 
     def __cinit__(self, Handle handle not None):
-        cdef np_epoll_event about
+        cdef epoll_event about
         cdef int one
         self.epoll = self.event = -1
         self.handle = weakref.ref(handle)
@@ -72,8 +62,9 @@ cdef class Poller:
         return self.epoll
 
     def rearm(self):
-        """Find out, after each read, whether the next one has to wait. Raises nothing; of a pipe that was closed meanwhile there is
-        nothing to find out."""
+        """Find out, after each read, whether the next one has to wait. Raises nothing; of a pipe that was closed
+        meanwhile there is nothing to find out.
+        """
         cdef Handle handle = self.handle()
         cdef uint64_t one = 1
         cdef bint ready

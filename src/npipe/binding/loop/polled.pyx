@@ -1,113 +1,33 @@
-# What npipe.aio needs of the engine: pipes that never wait, the rendezvous step by step, and a listener's helper.
+# cython: language_level=3, binding=True
+"""Handles whose calls never wait, for event loops."""
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
 
-cdef extern from "pipe/messages.h" nogil:
-    cdef enum npw_kind:
-        NPW_OPEN
-        NPW_WAIT
+from npipe.binding.buffers cimport (
+    LARGEST, TRUSTED_SIZE, Buffer, copy_of, count_or_put_back, shortened, size_of,
+)
+from npipe.binding.engine cimport *
+from npipe.binding.failures cimport failure, failure_to_accept
+from npipe.binding.handle cimport Handle
+from npipe.binding.waits cimport only_try
 
-cdef extern from "engine.h" nogil:
-    struct np_link:
-        pass
-    struct np_poll_op "np_op":
-        uint32_t count, size
-    struct np_poll_read:
-        np_poll_op op
-        np_link *link
-    struct np_poll_write:
-        np_link *link
-    struct npw_granted "npw_answer":
-        uint32_t instances
-    struct np_dial:
-        int socket
-        int64_t until
-        npw_granted answer
-    struct np_acceptor:
-        pass
-    bint np_poll_wake(np_handle *)
-    void np_poll_promise_pauses(np_handle *)
-    void np_poll_pause(np_handle *)
-    bint np_poll_wake_deferred(np_handle *)
-    bint np_poll_recv_take(np_handle *, void *, uint32_t)
-    uint32_t np_poll_read_begin(np_handle *, np_poll_read *, void *, uint32_t)
-    uint32_t np_poll_read_step(np_handle *, np_poll_read *)
-    uint32_t np_poll_message(np_handle *, np_poll_read *, uint32_t *)
-    uint32_t np_poll_message_more(np_handle *, np_poll_read *, void *, uint32_t)
-    uint32_t np_poll_message_take(np_handle *, np_poll_read *)
-    uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
-    bint np_poll_has_come(np_handle *)
-    bint np_poll_spin(np_handle *, int64_t)
-    uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)
-    uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
-    uint32_t np_poll_write_step(np_handle *, np_poll_write *)
-    uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
-    uint32_t np_poll_write_leave(np_handle *, np_poll_write *)
-    bint np_poll_write_ready(const np_poll_write *)
-    bint np_poll_all_put(np_handle *)
-    uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)
-    uint32_t np_poll_flush_step(np_handle *, np_poll_write *)
-    bint np_poll_flush_ready(np_handle *, const np_poll_write *)
-    void np_poll_flush_leave(np_handle *, np_poll_write *)
-    uint32_t np_poll_transact_check(np_handle *)
-    np_dial *np_dial_new(const np_where *, npw_kind, const np_open_options *, int64_t, bint)
-    void np_dial_free(np_dial *)
-    uint32_t np_dial_poll(np_dial *, char *)
-    uint32_t np_dial_handle(np_dial *, np_handle **, char *)
-    np_acceptor *np_acceptor_new()
-    int np_acceptor_event(const np_acceptor *)
-    void np_acceptor_quieten(np_acceptor *)
-    void np_acceptor_watch(np_acceptor *, np_handle *)
-    void np_acceptor_await_room(np_acceptor *, const np_where *, uint32_t)
-    void np_acceptor_forget_room(np_acceptor *)
-    void np_acceptor_free(np_acceptor *)
-
-
-cdef extern from "<sys/stat.h>" nogil:
-    struct np_stat "stat":
-        unsigned int st_mode
-    int np_do_stat "stat"(const char *, np_stat *)
-    bint S_ISDIR(unsigned int)
-
-
-def is_folder(str path):
-    """Whether `path` is a folder."""
-    cdef np_stat about
-    cdef bytes place = os.fsencode(path)
-    return np_do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
-
-
-from libc.errno cimport errno
-
-
-# Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
-cdef int AT_ONCE = 128
-cdef int WEIGHT_SHIFT = 13
+from npipe.errors import PipeStateError
 
 cdef enum:
+    WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
     RESOURCE_IN_USE = 170
-
-
-cdef bytes copy_of(Buffer buffer):
-    return PyBytes_FromStringAndSize(<const char *>buffer.view.buf, buffer.view.len)
 
 
 @cython.no_gc_clear
 cdef class PolledHandle(Handle):
     """A pipe's handle for an event loop: nothing here waits, and one thread at a time uses it.
 
-    A method that has nothing to return yet returns None, and the link's socket is readable when there is a reason to call
-    `wake` and then the method again.
+    A method that has nothing to return yet returns None, and the link's socket is readable when there is a reason to
+    call `wake` and then the method again.
     """
-
-    cdef np_poll_read reading
-    cdef bint is_reading
-    cdef int turns
-    cdef bint owes   # the last read: see np_poll_promise_pauses
-    cdef bint rests  # a read that lets the event loop have a turn, and then goes on at once
-    cdef bytes message   # of a read under way: what has been copied so far
-    cdef uint32_t upto, total
-    cdef Buffer target
 
     def __cinit__(self, *args, **kwargs):
         self.is_reading = False
@@ -147,7 +67,8 @@ cdef class PolledHandle(Handle):
         return fresh
 
     def wake(self):
-        """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come."""
+        """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come.
+        """
         self.turns = AT_ONCE
         return self.handle == NULL or np_poll_wake(self.handle)
 
@@ -173,7 +94,6 @@ cdef class PolledHandle(Handle):
 
     cdef int check_turn(self) except -1:
         if self.is_reading:
-            from npipe.errors import PipeStateError
             raise PipeStateError(RESOURCE_IN_USE, self.name, "reading",
                                  "another task is reading from this pipe already, and only one may at a time")
         return 0
@@ -315,7 +235,8 @@ cdef class PolledHandle(Handle):
 
     def put_back(self, bytes data not None):
         """What a read has returned and could not be delivered: the next reads return it again."""
-        cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size_of(PyBytes_GET_SIZE(data), self.name))
+        cdef uint32_t size = size_of(PyBytes_GET_SIZE(data), self.name)
+        cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size)
         if code != NP_OK:
             raise failure(code, self.name, "putting back what was read")
 
@@ -328,7 +249,8 @@ cdef class PolledHandle(Handle):
         return (about.mode & 1) != 0
 
     cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF:
-        """WriteFile of a handle that does not wait: the number of bytes, perhaps fewer than there are (SEMANTICS §6.2)."""
+        """WriteFile of a handle that does not wait: the number of bytes, perhaps fewer than there are (SEMANTICS §6.2).
+        """
         cdef np_wait wait = only_try()
         cdef Buffer buffer = Buffer(data, False)
         cdef uint32_t size = size_of(buffer.view.len, self.name), count = 0
@@ -339,8 +261,9 @@ cdef class PolledHandle(Handle):
         return count
 
     cdef int64_t write_now(self, data) except -2:
-        """How many bytes were written at once: -1 when it has to wait, as it has behind what is pending; fewer than there are when
-        PIPE_NOWAIT is set (SEMANTICS §6.2)."""
+        """How many bytes were written at once: -1 when it has to wait, as it has behind what is pending; fewer than
+        there are when PIPE_NOWAIT is set (SEMANTICS §6.2).
+        """
         cdef uint32_t count, code
         if self.turns <= 0 or self.handle == NULL or not PyBytes_CheckExact(data):
             return -1
@@ -398,10 +321,6 @@ cdef class PolledHandle(Handle):
 cdef class PendingWrite:
     """A write that waits for room."""
 
-    cdef np_poll_write write
-    cdef PolledHandle owner
-    cdef bytes data
-
     def __cinit__(self):
         self.write.link = NULL
 
@@ -419,7 +338,9 @@ cdef class PendingWrite:
         return True
 
     def withdraw(self):
-        """Takes it back: "nothing" of it is sent, "all" is, it "goes on" because the peer has read a part, or is "torn"."""
+        """Takes it back: "nothing" of it is sent, "all" is, it "goes on" because the peer has read a part, or is
+        "torn".
+        """
         cdef uint32_t code = np_poll_write_withdraw(self.owner.valid(), &self.write)
         if code == NP_WOULD_WAIT:
             return "goes on"
@@ -437,9 +358,6 @@ cdef class PendingWrite:
 @cython.no_gc_clear
 cdef class PendingFlush:
     """A flush that waits for the reader."""
-
-    cdef np_poll_write flush
-    cdef PolledHandle owner
 
     def __cinit__(self):
         self.flush.link = NULL
@@ -460,113 +378,3 @@ cdef class PendingFlush:
         """Nobody waits any longer."""
         if self.flush.link != NULL and self.owner is not None and self.owner.handle != NULL:
             np_poll_flush_leave(self.owner.handle, &self.flush)
-
-
-cdef class Dial:
-    """A client's way to an instance of a pipe, or to the news that one listens, step by step."""
-
-    cdef np_dial *dial
-    cdef _Where place
-    cdef str name
-
-    def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
-                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False):
-        """`timeout` in seconds is for all of the steps, from now on."""
-        cdef np_wait wait = wait_until(timeout)
-        cdef np_open_options options
-        self.dial = NULL
-        self.place = place_of(root, folder, display)
-        self.name = name
-        options.access = access
-        options.hold = hold
-        options.verify_owner = verify_owner
-        options.overlapped = False
-        self.dial = np_dial_new(&self.place.where, NPW_WAIT if only_wait else NPW_OPEN, &options, wait.deadline, use_default)
-        if self.dial == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        self.close()
-
-    cpdef close(self):
-        """Hangs up; a request that is held is withdrawn."""
-        if self.dial != NULL:
-            np_dial_free(self.dial)
-        self.dial = NULL
-
-    def step(self):
-        """True: it has what it wants. False: again when `fileno` is readable or at `until`, or, with fileno -1, in a moment."""
-        cdef char why[NP_WHY_SIZE]
-        cdef uint32_t code
-        why[0] = 0
-        code = np_dial_poll(self.dial, why)
-        if code == NP_IO_PENDING or code == NP_WOULD_WAIT:
-            return False
-        if code != NP_OK:
-            raise failure(code, self.name, "opening the pipe", why)
-        return True
-
-    def fileno(self):
-        """The socket to wait for, or -1."""
-        return self.dial.socket
-
-    @property
-    def until(self):
-        """The time.monotonic at which to step again, whatever has come; None: never."""
-        return None if self.dial.until >= NP_FOREVER - 1 else self.dial.until / 1e9
-
-    def handle(self):
-        """After an open: (the handle, the number of instances at that time)."""
-        cdef char why[NP_WHY_SIZE]
-        cdef PolledHandle handle = PolledHandle.__new__(PolledHandle)
-        cdef uint32_t instances = self.dial.answer.instances
-        cdef uint32_t code
-        why[0] = 0
-        code = np_dial_handle(self.dial, &handle.handle, why)
-        if code != NP_OK:
-            raise failure(code, self.name, "opening the pipe", why)
-        handle.name = self.name
-        return handle, instances
-
-
-cdef class Acceptor:
-    """Tells a listener, through a descriptor, when to look again: at its instance, or whether there is room for one."""
-
-    cdef np_acceptor *acceptor
-    cdef _Where place
-
-    def __cinit__(self, str root, str folder, str display):
-        self.place = place_of(root, folder, display)
-        self.acceptor = np_acceptor_new()
-        if self.acceptor == NULL:
-            raise failure(4, None, "listening")
-
-    def __dealloc__(self):
-        self.close()
-
-    cpdef close(self):
-        """Nobody is told any more, and the descriptor is closed."""
-        if self.acceptor != NULL:
-            np_acceptor_free(self.acceptor)
-        self.acceptor = NULL
-
-    def fileno(self):
-        """A descriptor that is readable when there is a reason to look; `quieten` makes it wait for the next one."""
-        return np_acceptor_event(self.acceptor)
-
-    def quieten(self):
-        """Take the descriptor's signal away."""
-        if self.acceptor != NULL:
-            np_acceptor_quieten(self.acceptor)
-
-    def watch(self, Handle handle not None):
-        """Tell when `handle` does not listen any more: a client has come."""
-        np_acceptor_watch(self.acceptor, handle.valid())
-
-    def await_room(self, uint32_t seen):
-        """Tell when instances have been closed since `seen`, until `forget_room`."""
-        np_acceptor_await_room(self.acceptor, &self.place.where, seen)
-
-    def forget_room(self):
-        """Do not tell of closed instances any more."""
-        np_acceptor_forget_room(self.acceptor)

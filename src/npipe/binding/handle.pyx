@@ -1,199 +1,23 @@
 # cython: language_level=3, binding=True
-"""The binding of the engine: handles of local pipes, with the hot methods of the public classes.
+"""A handle of a local pipe, in Win32's own verbs.
 
 Every method that may wait tries first without giving the interpreter up, and waits without it.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-import os
-import threading
-import weakref
+from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, empty_pair, fill, shortened, size_of
+from npipe.binding.engine cimport *
+from npipe.binding.failures cimport failure, failure_to_accept
+from npipe.binding.named cimport Place, place_of
+from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
+from npipe.binding.waits cimport only_try, wait_until
 
-from npipe._process import NO_FILE, refuse_copy
-from npipe.errors import PipeArgumentError, PipeStateError, error_from_code, short_write
-from npipe.options import check_timeout
-
-include "binding/engine.pxi"
-
-
-cdef uint32_t LARGEST = 0xFFFFFFFF
-# A message's buffer grows with what has arrived, not with what the peer says will come.
-cdef uint32_t TRUSTED_SIZE = 16 * 1024 * 1024
-
-
-# Python runs signal handlers in its main thread alone, which is the process's first one unless Python is embedded in another.
-cdef bint _EMBEDDED = threading.main_thread().native_id != os.getpid()
-
-
-cdef int run_handlers() noexcept with gil:
-    return PyErr_CheckSignals()
-
-
-cdef int check_signals(void *context) noexcept nogil:
-    # Not for its own sake: a thread that asks for the interpreter while that is being finalized never comes back, and would leave
-    # what it has on its stack (its place in a queue) behind in the engine.
-    if not _EMBEDDED and not np_on_first_thread():
-        return 0
-    return run_handlers()
-
-
-cdef np_wait wait_until(timeout) except *:
-    """The deadline of a call that may take `timeout` seconds (None: for ever)."""
-    cdef np_wait wait
-    cdef double seconds
-    wait.interrupted = check_signals
-    wait.context = NULL
-    wait.cancel = NULL
-    wait.deadline = NP_FOREVER
-    if timeout is not None:
-        timeout = check_timeout(timeout)
-    if timeout is not None:
-        seconds = timeout
-        if seconds < 9e9:
-            wait.deadline = np_now() + <int64_t>(seconds * 1e9)  # within 292 years of the machine's start: it fits
-    return wait
-
-
-cdef np_wait only_try() noexcept:
-    cdef np_wait wait
-    wait.deadline = NP_TRY
-    wait.interrupted = NULL
-    wait.context = NULL
-    wait.cancel = NULL
-    return wait
-
-
-cdef object failure(uint32_t code, str name, str doing, char *why=NULL):
-    """The exception for a code; an interrupted wait has set its own already."""
-    if code == NP_INTERRUPTED:
-        npipe_reraise()
-    detail = (<bytes>why).decode("utf-8", "replace") if why != NULL and why[0] else None
-    return error_from_code(code, name, doing, detail)
-
-
-cdef object failure_to_accept(np_handle *handle, uint32_t code, str name):
-    """The same after np_connect."""
-    if code != NP_NO_SYSTEM_RESOURCES:
-        return failure(code, name, "waiting for a client")
-    return error_from_code(code, name, "waiting for a client",
-                           "a client could not be let in, for there is no memory for its connection: "
-                           + os.strerror(np_connect_reason(handle)))
-
-
-cdef class _Where:
-    """A pipe's place, in the form that the engine takes."""
-
-    cdef bytes root, folder, display
-    cdef np_where where
-
-    def __cinit__(self, str root not None, str folder not None, str display not None):
-        self.root = os.fsencode(root)
-        self.folder = folder.encode("ascii")
-        self.display = display.encode("utf-8", "surrogatepass")
-        self.where.root = self.root
-        self.where.folder = self.folder
-        self.where.display = self.display
-
-
-cdef dict _places = {}  # programs use few pipes, and each many times
-
-
-cdef _Where place_of(str root, str folder, str display):
-    """The place of a pipe, perhaps made before."""
-    cdef tuple key = (root, folder, display)
-    cdef _Where place = _places.get(key)
-    if place is None:
-        if len(_places) > 255:
-            _places.clear()
-        place = _places[key] = _Where(root, folder, display)
-    return place
-
-
-cdef class Buffer:
-    """A contiguous buffer of somebody's, for the time of a call."""
-
-    cdef Py_buffer view
-    cdef bint held
-
-    def __cinit__(self, source, bint writable):
-        PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        self.held = True
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.view)
-
-
-cdef uint32_t size_of(Py_ssize_t size, str name) except? 0xFFFFFFFF:
-    if size > <Py_ssize_t>LARGEST:
-        raise PipeArgumentError(87, name, None, f"{size} bytes are more than one operation can take (2**32 - 1)")
-    return <uint32_t>size
-
-
-# ---- What a read has consumed is delivered, also if there is no memory for anything more: so what it needs is there before it begins,
-# and what cannot be is tried without an exception.
-
-cdef extern from "Python.h":
-    PyObject *npipe_bytes_or_null "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
-    PyObject *npipe_number_or_null "PyLong_FromUnsignedLong"(unsigned long)
-    void npipe_set_size "Py_SET_SIZE"(object, Py_ssize_t)
-    void npipe_keep "Py_INCREF"(object)
-    void npipe_let_go "Py_DECREF"(object)
-    void npipe_forget_error "PyErr_Clear"()
-    void npipe_untrack "PyObject_GC_UnTrack"(object)
-
-
-cdef bytes shortened(bytes data, Py_ssize_t count):
-    """The first `count` bytes of `data`, which a read has just filled and nobody else has seen. Without memory for a smaller object it is
-    the same one, whose rest is not given back."""
-    cdef PyObject *made
-    if count == PyBytes_GET_SIZE(data):
-        return data
-    made = npipe_bytes_or_null(PyBytes_AS_STRING(data), count)
-    if made != NULL:
-        smaller = <bytes>made
-        npipe_let_go(smaller)
-        return smaller
-    npipe_forget_error()
-    PyBytes_AS_STRING(data)[count] = 0
-    npipe_set_size(data, count)
-    return data
-
-
-cdef tuple empty_pair():
-    """A pair for a number and bytes, which `fill` puts into it. Until then nobody may find it through the garbage collector, which has
-    nothing to do with it afterwards either."""
-    cdef tuple pair = PyTuple_New(2)
-    npipe_untrack(pair)
-    return pair
-
-
-cdef tuple fill(tuple pair, first, second):
-    npipe_keep(first)
-    PyTuple_SET_ITEM(pair, 0, first)
-    npipe_keep(second)
-    PyTuple_SET_ITEM(pair, 1, second)
-    return pair
-
-
-cdef object count_or_put_back(np_handle *handle, const void *data, uint32_t count):
-    """The number of bytes that a byte-mode read has put into the caller's buffer; without memory for it they are put back."""
-    cdef PyObject *made = npipe_number_or_null(count)
-    if made == NULL:
-        np_put_back(handle, data, count)
-        raise MemoryError
-    number = <object>made
-    npipe_let_go(number)
-    return number
-
+from npipe._process import refuse_copy
+from npipe.errors import error_from_code
 
 cdef struct Reply:
     np_handle *handle
@@ -212,19 +36,14 @@ cdef class Handle:
     The methods raise the exceptions of npipe.errors; a method that may wait takes `timeout` in seconds, None for ever.
     """
 
-    cdef np_handle *handle
-    cdef readonly str name
-    cdef public uint32_t max_message_size
-    cdef object rearm  # after fileno(): called when a read has changed what there is to read
-    cdef object __weakref__
-
     def __cinit__(self, *args, **kwargs):
         self.handle = NULL
         self.max_message_size = LARGEST
         self.name = ""
 
     def __del__(self):
-        # Not in __dealloc__: the interpreter may be given up only while others can still get hold of this object (a weak reference).
+        # Not in __dealloc__: the interpreter may be given up only while others can still get hold of this object (a
+        # weak reference).
         cdef np_handle *handle = self.handle
         if handle != NULL:
             np_hold(handle)
@@ -243,16 +62,17 @@ cdef class Handle:
     # ---- Opening and closing
 
     @classmethod
-    def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance, uint32_t type,
-               uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota, uint32_t default_timeout_ms,
-               bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3, bint overlapped=False, timeout=None):
+    def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance,
+               uint32_t type, uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota,
+               uint32_t default_timeout_ms, bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3,
+               bint overlapped=False, timeout=None):
         """CreateNamedPipe: a new, listening instance (SEMANTICS §2).
 
-        `timeout` is for another process that has the lock of the pipe's folder: PipeTimeoutError (121), or, after 3 seconds in any
-        case, PipeResourceError (1450).
+        `timeout` is for another process that has the lock of the pipe's folder: PipeTimeoutError (121), or, after 3
+        seconds in any case, PipeResourceError (1450).
         """
         cdef Handle self = cls.__new__(cls)
-        cdef _Where place = place_of(root, folder, display)
+        cdef Place place = place_of(root, folder, display)
         cdef np_create_options options
         cdef np_wait wait = wait_until(timeout)
         cdef char why[NP_WHY_SIZE]
@@ -293,11 +113,11 @@ cdef class Handle:
         return self
 
     @classmethod
-    def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner, timeout,
-             bint overlapped=False):
+    def open(cls, str root, str folder, str display, str name, *, uint32_t access, bint hold, bint verify_owner,
+             timeout, bint overlapped=False):
         """CreateFile on a pipe; with `hold` it waits for an instance, as one step (SEMANTICS §2.5)."""
         cdef Handle self = cls.__new__(cls)
-        cdef _Where place = place_of(root, folder, display)
+        cdef Place place = place_of(root, folder, display)
         cdef np_open_options options
         cdef np_wait wait = wait_until(timeout)
         cdef char why[NP_WHY_SIZE]
@@ -318,7 +138,8 @@ cdef class Handle:
     def close_handle(self, bint discard=False, double patience=5.0):
         """CloseHandle. With `discard` the peer loses what it has not read. Closing twice is no error.
 
-        A write that another thread has under way, and that is too long for the ring, gets `patience` seconds to come through.
+        A write that another thread has under way, and that is too long for the ring, gets `patience` seconds to come
+        through.
         """
         cdef np_handle *handle
         if not discard:
@@ -346,7 +167,9 @@ cdef class Handle:
         return fresh
 
     def another(self, timeout=None):
-        """A new, listening instance of the same pipe with the attributes of this one (CreateNamedPipe, SEMANTICS §2). `timeout` as in create."""
+        """A new, listening instance of the same pipe with the attributes of this one (CreateNamedPipe, SEMANTICS §2).
+        `timeout` as in create.
+        """
         cdef Handle fresh = Handle.__new__(Handle)
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = wait_until(timeout)
@@ -612,7 +435,8 @@ cdef class Handle:
             raise self.ended_by(code, "flushing")
 
     def drain(self, timeout=None):
-        """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time."""
+        """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time.
+        """
         cdef np_wait wait = wait_until(timeout)
         cdef uint32_t code = NP_OK
         cdef np_handle *handle = self.handle
@@ -714,236 +538,3 @@ cdef class Handle:
     def set_rearm(self, rearm):
         """Sets what is called after each read, None for nothing."""
         self.rearm = rearm
-
-
-cdef class MessageHandle(Handle):
-    """The hot methods of a message pipe."""
-
-    def send(self, data, *, timeout=None):
-        """Write `data` (bytes-like) as one message.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
-        message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
-        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it; with PIPE_NOWAIT at once, if
-        there is no room), PipeAccessError (5: this end may only read). Follows WriteFile, SEMANTICS §6.
-        """
-        cdef np_wait wait
-        cdef uint32_t count, code, size = 0
-        if PyBytes_CheckExact(data) and self.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
-            wait.deadline = NP_TRY
-            wait.interrupted = NULL
-            wait.context = NULL
-            wait.cancel = NULL
-            code = np_write(self.handle, PyBytes_AS_STRING(data), <uint32_t>PyBytes_GET_SIZE(data), &count, &wait)
-            if code == NP_OK:
-                if count == <uint32_t>PyBytes_GET_SIZE(data):
-                    return
-                raise short_write(self.name, count, <uint32_t>PyBytes_GET_SIZE(data))
-        count = self.write_from(data, timeout, True, &size)
-        if count != size:
-            raise short_write(self.name, count, size)
-
-    def recv(self, *, timeout=None):
-        """Return the next whole message, of any length up to `max_message_size`.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
-        is left; 233: the server disconnected), PipeTimeoutError (121: nothing is consumed), PipeMessageTooLargeError (234: the
-        message stays, for recv_into or a larger limit), PipeAccessError (5: this end may only write). After a part was
-        read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS §5.
-        """
-        return self.receive(timeout)
-
-    def recv_into(self, buffer, *, timeout=None):
-        """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
-
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
-        read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
-        """
-        return self.read_file_into(buffer, timeout)[1]
-
-
-cdef enum:
-    _PIECE = 65536  # bytes that a read of all asks for at a time
-    MOST_AT_ONCE = 0x40000000
-
-
-cdef class StreamHandle(Handle):
-    """The hot methods of a byte pipe."""
-
-    cdef bint ended  # an empty message has been read: the peer has closed for writing alone
-
-    def readinto(self, buffer, *, timeout=None):
-        """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
-        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
-        an empty message is the end of the stream: 0, from then on.
-        """
-        cdef Buffer target = Buffer(buffer, True)
-        cdef uint32_t count = 0
-        cdef uint32_t size = size_of(target.view.len, self.name)
-        if self.ended and not self.closed:
-            return 0
-        self.read_to(<char *>target.view.buf, size, &count, timeout)
-        if count == 0 and size:
-            self.ended = True
-        return count_or_put_back(self.handle, target.view.buf, count)
-
-    def _read_some(self, uint32_t size, timeout):
-        """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
-        cdef bytes data
-        cdef uint32_t count = 0
-        if self.ended and not self.closed:
-            return b""
-        data = PyBytes_FromStringAndSize(NULL, size)
-        self.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
-        if count == 0 and size:
-            self.ended = True
-        return shortened(data, count)
-
-    def _read_all(self, timeout):
-        """StreamPipe.read of all. Not in Python, where a signal's handler may raise between a read and the next line, which takes with it
-        what the read has returned."""
-        cdef np_handle *handle = self.valid()
-        cdef bytearray data = bytearray()
-        cdef Py_ssize_t length = 0
-        cdef bytes result
-        cdef np_wait wait
-        cdef uint32_t code, count
-        cdef char *place
-        if self.ended and not self.closed:
-            return b""
-        np_will_put_back(handle)
-        try:
-            while True:
-                PyByteArray_Resize(data, length + _PIECE)
-                place = PyByteArray_AS_STRING(data) + length
-                wait = only_try()
-                code = np_read(handle, place, _PIECE, &count, &wait)
-                if code == NP_WOULD_WAIT:
-                    wait = wait_until(timeout)
-                    with nogil:
-                        code = np_read(handle, place, _PIECE, &count, &wait)
-                if code == NP_BROKEN_PIPE and not np_is_closed(handle):
-                    break
-                if code != NP_OK and code != NP_MORE_DATA:
-                    raise self.ended_by(code, "reading")
-                length += count
-                if self.rearm is not None:
-                    self.rearm()
-                if count == 0:
-                    break
-                if PyErr_CheckSignals():  # a read that does not wait does not look
-                    npipe_reraise()
-            result = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(data), length)
-        except BaseException:
-            if length:
-                self.return_all(PyByteArray_AS_STRING(data), length)
-            raise
-        if code != NP_BROKEN_PIPE:
-            self.ended = True
-        return result
-
-    cdef int return_all(self, const char *data, Py_ssize_t length) except -1:
-        """Put back what a read of all has read. Of a pipe that is closed it is lost."""
-        cdef Py_ssize_t piece
-        while length:
-            piece = min(length, <Py_ssize_t>MOST_AT_ONCE)
-            length -= piece
-            if np_put_back(self.handle, data + length, <uint32_t>piece) != NP_OK:
-                break
-        if self.rearm is not None:
-            self.rearm()
-        return 0
-
-    def put_back(self, bytes data not None):
-        """What reads have returned and could not be delivered: the next reads return it again. Raises PipeClosedError (6)."""
-        cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size_of(PyBytes_GET_SIZE(data), self.name))
-        if code != NP_OK:
-            raise failure(code, self.name, "putting back what was read")
-        if self.rearm is not None:
-            self.rearm()
-
-    def write(self, data, *, timeout=None):
-        """Write all of `data` (bytes-like); return its length in bytes.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does not wait: the
-        number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
-        """
-        return self.write_file(data, timeout, True)
-
-
-def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):
-    """WaitNamedPipe: returns when an instance listens (SEMANTICS §4)."""
-    cdef _Where place = place_of(root, folder, display)
-    cdef np_wait wait = wait_until(timeout)
-    cdef np_where *where = &place.where
-    cdef char why[NP_WHY_SIZE]
-    cdef uint32_t code
-    why[0] = 0
-    with nogil:
-        code = np_wait_named(where, use_default, &wait, NULL, why)
-    if code != NP_OK:
-        raise failure(code, name, "waiting for an instance", why)
-
-
-cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
-    rows = <list>context
-    rows.append((
-        <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction, pipe.answer.instances, pipe.answer.max_instances,
-        pipe.answer.owner_pid, pipe.uid,
-    ))
-    return 1
-
-
-def list_named_pipes(str root):
-    """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`.
-
-    A pipe whose owner gives it a name that is not its folder's is left out: that name is another pipe's, or nobody's.
-    """
-    from npipe.names import name_in_folder
-
-    cdef char why[NP_WHY_SIZE]
-    cdef bytes path = os.fsencode(root)
-    cdef const char *place = path
-    cdef np_wait wait = wait_until(None)
-    cdef uint32_t code
-    rows = []
-    why[0] = 0
-    with nogil:
-        code = np_list(place, add_listing, <void *>rows, &wait, why)
-    if code != NP_OK:
-        raise failure(code, None, "listing the pipes", why)
-    named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
-    return [(name, *rest) for name, rest in named if name is not None]
-
-
-def closed_instances():
-    """A number that changes whenever an instance of this process's is closed."""
-    return np_closed_seq()
-
-
-def wait_closed(str root, str folder, str display, uint32_t seen, timeout=None):
-    """Waits until closed_instances() is not `seen` any more, or another owner of the name has died. Raises PipeTimeoutError."""
-    cdef _Where place = place_of(root, folder, display)
-    cdef np_where *where = &place.where
-    cdef np_wait wait = wait_until(timeout)
-    cdef uint32_t code
-    with nogil:
-        code = np_wait_closed(where, seen, &wait)
-    if code != NP_OK:
-        raise failure(code, None, "waiting for room for an instance")
-
-
-def wake_closed():
-    """Wakes those who are in wait_closed."""
-    np_wake_closed()
-
-
-include "binding/objects.pxi"
-include "binding/overlapped.pxi"
-include "binding/pipes.pxi"
-include "binding/aio.pxi"
-include "binding/loop_pipes.pxi"
-include "binding/calls.pxi"
-include "binding/poller.pxi"

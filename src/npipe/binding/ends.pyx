@@ -1,0 +1,213 @@
+# cython: language_level=3, binding=True
+"""What the pipes of npipe stand on: a handle, and their hot methods."""
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+
+from npipe.binding.buffers cimport LARGEST, Buffer, count_or_put_back, shortened, size_of
+from npipe.binding.engine cimport (
+    NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
+    np_will_put_back, np_write,
+)
+from npipe.binding.failures cimport failure
+from npipe.binding.handle cimport Handle
+from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
+from npipe.binding.waits cimport only_try, wait_until
+
+from npipe._process import refuse_copy
+from npipe.errors import short_write
+
+cdef enum:
+    PIECE = 65536  # bytes that a read of all asks for at a time
+    MOST_AT_ONCE = 0x40000000
+
+
+@cython.no_gc_clear  # so that a method always has it
+cdef class PipeEnd:
+    """A pipe's handle."""
+
+    cdef readonly Handle _handle
+
+    def __cinit__(self, Handle handle not None, *args, **kwargs):
+        self._handle = handle
+
+    def __reduce__(self):
+        refuse_copy(self, "pass the pipe's name, and open it there with npipe.connect")
+
+    @property
+    def name(self):
+        """The pipe's full name."""
+        return self._handle.name
+
+    @property
+    def closed(self):
+        """Whether this end is closed."""
+        return self._handle.closed
+
+
+cdef class MessageEnd(PipeEnd):
+    """The hot methods of a message pipe."""
+
+    @property
+    def max_message_size(self):
+        """The longest message that `recv` accepts, in bytes."""
+        return self._handle.max_message_size
+
+    @max_message_size.setter
+    def max_message_size(self, size):
+        self._handle.max_message_size = size
+
+    def send(self, data, *, timeout=None):
+        """Write `data` (bytes-like) as one message.
+
+        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
+        message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
+        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it; with
+        PIPE_NOWAIT at once, if there is no room), PipeAccessError (5: this end may only read). Follows WriteFile,
+        SEMANTICS §6.
+        """
+        cdef np_wait wait
+        cdef uint32_t count, code, size = 0
+        if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
+            wait = only_try()
+            size = <uint32_t>PyBytes_GET_SIZE(data)
+            code = np_write(self._handle.handle, PyBytes_AS_STRING(data), size, &count, &wait)
+            if code == NP_OK:
+                if count == size:
+                    return
+                raise short_write(self._handle.name, count, size)
+        count = self._handle.write_from(data, timeout, True, &size)
+        if count != size:
+            raise short_write(self._handle.name, count, size)
+
+    def recv(self, *, timeout=None):
+        """Return the next whole message, of any length up to `max_message_size`.
+
+        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
+        is left; 233: the server disconnected), PipeTimeoutError (121: nothing is consumed), PipeMessageTooLargeError
+        (234: the message stays, for recv_into or a larger limit), PipeAccessError (5: this end may only write). After a
+        part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
+        §5.
+        """
+        return self._handle.receive(timeout)
+
+    def recv_into(self, buffer, *, timeout=None):
+        """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
+
+        A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
+        read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
+        """
+        return self._handle.read_file_into(buffer, timeout)[1]
+
+
+cdef class StreamEnd(PipeEnd):
+    """The hot methods of a byte pipe."""
+
+    cdef bint ended  # an empty message has been read: the peer has closed for writing alone
+
+    def readinto(self, buffer, *, timeout=None):
+        """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
+
+        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
+        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
+        an empty message is the end of the stream: 0, from then on.
+        """
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t count = 0
+        cdef uint32_t size = size_of(target.view.len, self._handle.name)
+        if self.ended and not self._handle.closed:
+            return 0
+        self._handle.read_to(<char *>target.view.buf, size, &count, timeout)
+        if count == 0 and size:
+            self.ended = True
+        return count_or_put_back(self._handle.handle, target.view.buf, count)
+
+    def _read_some(self, uint32_t size, timeout):
+        """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
+        cdef bytes data
+        cdef uint32_t count = 0
+        if self.ended and not self._handle.closed:
+            return b""
+        data = PyBytes_FromStringAndSize(NULL, size)
+        self._handle.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
+        if count == 0 and size:
+            self.ended = True
+        return shortened(data, count)
+
+    def _read_all(self, timeout):
+        """StreamPipe.read of all. Not in Python, where a signal's handler may raise between a read and the next line,
+        which takes with it what the read has returned.
+        """
+        cdef np_handle *handle = self._handle.valid()
+        cdef bytearray data = bytearray()
+        cdef Py_ssize_t length = 0
+        cdef bytes result
+        cdef np_wait wait
+        cdef uint32_t code, count
+        cdef char *place
+        if self.ended and not self._handle.closed:
+            return b""
+        np_will_put_back(handle)
+        try:
+            while True:
+                PyByteArray_Resize(data, length + PIECE)
+                place = PyByteArray_AS_STRING(data) + length
+                wait = only_try()
+                code = np_read(handle, place, PIECE, &count, &wait)
+                if code == NP_WOULD_WAIT:
+                    wait = wait_until(timeout)
+                    with nogil:
+                        code = np_read(handle, place, PIECE, &count, &wait)
+                if code == NP_BROKEN_PIPE and not np_is_closed(handle):
+                    break
+                if code != NP_OK and code != NP_MORE_DATA:
+                    raise self._handle.ended_by(code, "reading")
+                length += count
+                if self._handle.rearm is not None:
+                    self._handle.rearm()
+                if count == 0:
+                    break
+                if PyErr_CheckSignals():  # a read that does not wait does not look
+                    npipe_reraise()
+            result = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(data), length)
+        except BaseException:
+            if length:
+                self.return_all(PyByteArray_AS_STRING(data), length)
+            raise
+        if code != NP_BROKEN_PIPE:
+            self.ended = True
+        return result
+
+    cdef int return_all(self, const char *data, Py_ssize_t length) except -1:
+        """Put back what a read of all has read. Of a pipe that is closed it is lost."""
+        cdef Py_ssize_t piece
+        while length:
+            piece = min(length, <Py_ssize_t>MOST_AT_ONCE)
+            length -= piece
+            if np_put_back(self._handle.handle, data + length, <uint32_t>piece) != NP_OK:
+                break
+        if self._handle.rearm is not None:
+            self._handle.rearm()
+        return 0
+
+    def _put_back(self, data):
+        """What reads have returned and could not be delivered: the next reads return it again. Raises PipeClosedError
+        (6).
+        """
+        cdef Buffer source = Buffer(data, False)
+        cdef uint32_t size = size_of(source.view.len, self._handle.name)
+        cdef uint32_t code = np_put_back(self._handle.valid(), source.view.buf, size)
+        if code != NP_OK:
+            raise failure(code, self._handle.name, "putting back what was read")
+        if self._handle.rearm is not None:
+            self._handle.rearm()
+
+    def write(self, data, *, timeout=None):
+        """Write all of `data` (bytes-like); return its length in bytes.
+
+        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does
+        not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
+        """
+        return self._handle.write_file(data, timeout, True)

@@ -1,0 +1,20 @@
+# A handle of a local pipe, in Win32's own verbs.
+
+from libc.stdint cimport uint32_t
+
+from npipe.binding.engine cimport np_handle, np_recv, np_wait
+
+
+cdef class Handle:
+    cdef np_handle *handle
+    cdef readonly str name
+    cdef public uint32_t max_message_size
+    cdef object rearm  # after fileno(): called when a read has changed what there is to read
+    cdef object __weakref__
+
+    cdef np_handle *valid(self) except NULL
+    cdef object ended_by(self, uint32_t code, str doing)
+    cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
+    cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
+    cdef bytes receive(self, timeout)
+    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait)

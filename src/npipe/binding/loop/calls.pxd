@@ -1,0 +1,141 @@
+# The calls of event loops' pipes, and what wakes them.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from npipe.binding.loop.polled cimport PendingFlush, PendingWrite, PolledHandle
+
+cdef enum Stage:
+    FRESH     # nobody has awaited it
+    ENTERING
+    BEGINNING
+    LOOKING
+    OVER
+
+cdef enum:
+    NO_DEADLINE = -1
+
+
+cdef class LateTurn:
+    cdef bint taken
+
+
+cdef class LoopWaker:
+    cdef object loop, create_future
+    cdef LateTurn turn
+    cdef PolledHandle handle
+    cdef int fd
+    cdef bint watched, closed, pausing
+    cdef bint late   # the byte that made the socket readable has not been taken yet
+    cdef bint taken  # it has been, by a call, and not since the loop called
+    cdef set futures  # of the calls that wait: through them the loop keeps their tasks alive
+    # These calls, in a list that does not keep them alive: one that is dropped leaves it.
+    cdef PyObject *first
+    cdef PyObject *last
+
+    cdef int take_byte(self) except -1
+    cdef void be_late_no_more(self) noexcept
+    cdef int wake(self, bint only_ready) except -1
+    cdef int plan_pause(self) except -1
+    cdef int wake_others(self, bint only_ready) except -1
+    cdef int unwatch(self) except -1
+    cdef object wait(self, Call call)
+    cdef int forget(self, Call call) except -1
+
+
+cdef class PipeState:
+    cdef readonly PolledHandle _handle
+    cdef readonly object _loop, _waker
+    cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
+    cdef Call spare_receive, spare_write  # calls that are over, to be used again
+    cdef public double busy_wait
+    cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
+    cdef public bytearray _kept  # what a read of all had read when it failed, to be read again; None: nothing
+
+
+cdef class Call:
+    cdef PipeState pipe
+    cdef PolledHandle handle
+    cdef LoopWaker waker  # in whose list it is while it waits; not through `pipe`, which the collector may have cleared
+    cdef object timeout, result
+    cdef object future  # one of the two while it waits
+    cdef object inner
+    cdef object timer
+    cdef PyObject *next_waiting   # of the waker's list
+    cdef PyObject *previous_waiting
+    cdef const char *label
+    cdef double deadline  # of time.monotonic
+    cdef Stage stage
+    cdef bint resting, expired
+    # Of some kinds only, but here: most have one size and share the list of free ones, and a kind's own objects would
+    # be gone when __dealloc__ ends what is under way.
+    cdef object data      # to write, or the buffer to read into
+    cdef PendingWrite pending
+    cdef PendingFlush flush
+    cdef Py_ssize_t size  # of a read
+    cdef bint counts      # the result is the number of bytes
+
+    cdef bint at_once(self) except -1
+    cdef int enter(self) except -1
+    cdef bint begin(self) except -1
+    cdef bint look(self) except -1
+    cdef bint may_go_on(self) noexcept
+    cdef void heed(self) noexcept
+    cdef bint reads(self) noexcept
+    cdef bint spin(self) except -1
+    cdef int leave(self) except -1
+    cdef bint give_up(self) except -1
+    cdef str doing(self)
+    cdef void spare(self) noexcept
+    cdef int wake(self) except -1
+    cdef bint take_late_byte(self) except -1
+    cdef int wake_writers(self, bint over) except -1
+    cdef int wait_no_longer(self) except -1
+    cdef object wait(self)
+    cdef int abandon(self) except -1
+    cdef object step(self, object value)
+    cdef object go_on(self, object value)
+
+
+cdef class Pause(Call):
+    cdef bint looked
+
+
+cdef class Reading(Call):
+    cdef bint has_read(self) except -1
+
+
+cdef class Receive(Reading):
+    pass
+
+
+cdef class Transact(Reading):
+    pass
+
+
+cdef class ReadInto(Reading):
+    cdef bint have_counted(self) except -1
+
+
+cdef class ReadSome(Reading):
+    pass
+
+
+cdef class Write(Call):
+    cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1
+    cdef bint is_pending(self) noexcept
+
+
+cdef class Flush(Call):
+    pass
+
+
+cdef inline void prepare(Call call, PipeState pipe, object timeout, const char *label):
+    """A call that nobody has awaited yet."""
+    call.pipe = pipe
+    call.handle = pipe._handle
+    call.timeout = timeout
+    call.label = label
+    call.deadline = NO_DEADLINE
+    call.stage = FRESH
+    call.resting = call.expired = False

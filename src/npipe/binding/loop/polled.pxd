@@ -1,0 +1,57 @@
+# Handles whose calls never wait, for event loops.
+
+from libc.stdint cimport int64_t, uint32_t
+
+from npipe.binding.buffers cimport Buffer
+from npipe.binding.engine cimport np_poll_read, np_poll_write
+from npipe.binding.handle cimport Handle
+
+cdef enum:
+    # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
+    AT_ONCE = 128
+
+
+cdef class PolledHandle(Handle):
+    cdef np_poll_read reading
+    cdef bint is_reading
+    cdef int turns
+    cdef bint owes   # the last read: see np_poll_promise_pauses
+    cdef bint rests  # a read that lets the event loop have a turn, and then goes on at once
+    cdef bytes message   # of a read under way: what has been copied so far
+    cdef uint32_t upto, total
+    cdef Buffer target
+
+    cdef void *copied(self) noexcept
+    cdef bint has_come(self) noexcept
+    cdef bint spin(self, double seconds) except -1
+    cdef int check_turn(self) except -1
+    cdef bytes recv_now(self)
+    cdef int begin_reading(self) except -1
+    cdef int end_reading(self) except -1
+    cdef bytes recv_step(self)
+    cdef bytes read_now(self, uint32_t size)
+    cdef object read_into_now(self, buffer, bint stream)
+    cdef object read_into_step(self, buffer, bint stream)
+    cdef int64_t read_some_step(self, bytes data) except -2
+    cdef int64_t read_to_step(self, char *buffer, uint32_t size) except -2
+    cdef bint does_not_wait(self) noexcept
+    cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF
+    cdef int64_t write_now(self, data) except -2
+    cdef PendingFlush begin_flush(self)
+    cdef int check_transaction(self) except -1
+
+
+cdef class PendingWrite:
+    cdef np_poll_write write
+    cdef PolledHandle owner
+    cdef bytes data
+
+    cpdef bint step(self) except -1
+
+
+cdef class PendingFlush:
+    cdef np_poll_write flush
+    cdef PolledHandle owner
+
+    cdef bint step(self) except -1
+    cdef void leave(self) noexcept

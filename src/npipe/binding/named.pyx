@@ -1,0 +1,116 @@
+# cython: language_level=3, binding=True
+"""Pipes by their names: where one is, waiting for an instance, listing them."""
+
+from libc.stdint cimport uint32_t
+
+from npipe.binding.engine cimport (
+    NP_OK, NP_WHY_SIZE, np_closed_seq, np_list, np_listing, np_wait, np_wait_closed, np_wait_named, np_wake_closed,
+    np_where,
+)
+from npipe.binding.failures cimport failure
+from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
+from npipe.binding.waits cimport wait_until
+
+import os
+
+from npipe.names import name_in_folder
+
+
+cdef class Place:
+    """A pipe's place, in the form that the engine takes."""
+
+    def __cinit__(self, str root not None, str folder not None, str display not None):
+        self.root = os.fsencode(root)
+        self.folder = folder.encode("ascii")
+        self.display = display.encode("utf-8", "surrogatepass")
+        self.where.root = self.root
+        self.where.folder = self.folder
+        self.where.display = self.display
+
+
+cdef dict _places = {}  # programs use few pipes, and each many times
+
+
+cdef Place place_of(str root, str folder, str display):
+    """The place of a pipe, perhaps made before."""
+    cdef tuple key = (root, folder, display)
+    cdef Place place = _places.get(key)
+    if place is None:
+        if len(_places) > 255:
+            _places.clear()
+        place = _places[key] = Place(root, folder, display)
+    return place
+
+
+def wait_named_pipe(str root, str folder, str display, str name, timeout, bint use_default=False):
+    """WaitNamedPipe: returns when an instance listens (SEMANTICS §4)."""
+    cdef Place place = place_of(root, folder, display)
+    cdef np_wait wait = wait_until(timeout)
+    cdef np_where *where = &place.where
+    cdef char why[NP_WHY_SIZE]
+    cdef uint32_t code
+    why[0] = 0
+    with nogil:
+        code = np_wait_named(where, use_default, &wait, NULL, why)
+    if code != NP_OK:
+        raise failure(code, name, "waiting for an instance", why)
+
+
+cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
+    rows = <list>context
+    rows.append((
+        <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction,
+        pipe.answer.instances, pipe.answer.max_instances, pipe.answer.owner_pid, pipe.uid,
+    ))
+    return 1
+
+
+def list_named_pipes(str root):
+    """A tuple (name, type, direction, instances, maximum, owner's pid, owner's uid) for each pipe below `root`.
+
+    A pipe whose owner gives it a name that is not its folder's is left out: that name is another pipe's, or nobody's.
+    """
+    cdef char why[NP_WHY_SIZE]
+    cdef bytes path = os.fsencode(root)
+    cdef const char *place = path
+    cdef np_wait wait = wait_until(None)
+    cdef uint32_t code
+    rows = []
+    why[0] = 0
+    with nogil:
+        code = np_list(place, add_listing, <void *>rows, &wait, why)
+    if code != NP_OK:
+        raise failure(code, None, "listing the pipes", why)
+    named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
+    return [(name, *rest) for name, rest in named if name is not None]
+
+
+def closed_instances():
+    """A number that changes whenever an instance of this process's is closed."""
+    return np_closed_seq()
+
+
+def wait_closed(str root, str folder, str display, uint32_t seen, timeout=None):
+    """Waits until closed_instances() is not `seen` any more, or another owner of the name has died. Raises
+    PipeTimeoutError.
+    """
+    cdef Place place = place_of(root, folder, display)
+    cdef np_where *where = &place.where
+    cdef np_wait wait = wait_until(timeout)
+    cdef uint32_t code
+    with nogil:
+        code = np_wait_closed(where, seen, &wait)
+    if code != NP_OK:
+        raise failure(code, None, "waiting for room for an instance")
+
+
+def wake_closed():
+    """Wakes those who are in wait_closed."""
+    np_wake_closed()
+
+
+def is_folder(str path):
+    """Whether `path` is a folder."""
+    cdef c_stat about
+    cdef bytes place = os.fsencode(path)
+    return do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)

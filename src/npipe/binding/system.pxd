@@ -1,0 +1,84 @@
+# The system and Python, where Cython has no declarations of its own.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+cdef extern from "stdbool.h" nogil:
+    ctypedef bint c_bool "bool"
+
+cdef extern from "sys/types.h" nogil:
+    ctypedef int pid_t
+    ctypedef unsigned int uid_t
+    ctypedef unsigned int gid_t
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct c_stat "stat":
+        unsigned int st_mode
+    int do_stat "stat"(const char *, c_stat *)
+    bint S_ISDIR(unsigned int)
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        AF_INET
+        AF_INET6
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        int sa_family
+    struct sockaddr_storage:
+        int ss_family
+    int getsockname(int, sockaddr *, socklen_t *)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data "epoll_data_t":
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data data
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    enum:
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLLIN
+        EPOLLRDHUP
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    enum:
+        EFD_CLOEXEC
+        EFD_NONBLOCK
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int)
+    ssize_t c_write "write"(int, const void *, size_t)
+    ssize_t c_read "read"(int, void *, size_t)
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()
+    void PyErr_SetObject(object, object)
+    int PyErr_WarnFormat(object, Py_ssize_t, const char *, const char *) except -1
+    PyObject *number_or_null "PyLong_FromUnsignedLong"(unsigned long)
+    object PyNumber_Long(object)
+    object PyNumber_Index(object)
+    object PyWeakref_NewRef(object, void *)
+    Py_ssize_t Py_REFCNT(object)
+    void Py_INCREF(object)
+    void Py_DECREF(object)
+    ctypedef struct PyAsyncMethods:
+        void *am_send
+    ctypedef struct PyTypeObject:
+        const char *tp_name
+        void *tp_iternext
+        PyAsyncMethods *tp_as_async
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(object, object, PyObject **)
+
+cdef extern from *:
+    """
+    /* A call has left its exception behind: hand it on. */
+    static inline int npipe_reraise(void) { return PyErr_Occurred() ? -1 : 0; }
+    """
+    int npipe_reraise() except -1

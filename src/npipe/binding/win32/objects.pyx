@@ -1,0 +1,200 @@
+# cython: language_level=3, binding=True
+"""Win32's objects of a process: events, semaphores, mutexes, timers, threads."""
+
+from libc.stdint cimport int64_t, uint32_t
+
+from npipe.binding.engine cimport *
+from npipe.binding.system cimport PyNumber_Index, c_bool
+from npipe.binding.win32.handles cimport (
+    INVALID_HANDLE, INVALID_PARAMETER, Target, as_bool, handle_of, note, of_kind, own_thread, target_of, thread_target,
+    wait_ms,
+)
+
+import weakref
+
+from npipe.win32_error import make_error
+
+cdef enum:
+    PATH_NOT_FOUND = 3
+    ALREADY_EXISTS = 183
+
+cdef object _named = weakref.WeakValueDictionary()  # name: Target, for events and the like of this process
+
+
+cdef Target new_object(int kind, str word, bint manual, bint signalled):
+    cdef Target target = Target()
+    target.object = np_object_new(kind, manual, signalled)
+    if target.object == NULL:
+        raise MemoryError
+    target.kind = word
+    return target
+
+
+cdef str own_name(str name):
+    """An object's name without `Local\\`, in which all are by themselves. Upper and lower case are not the same."""
+    return name.removeprefix("Local\\")
+
+
+cdef Target named(name, str kind, str function, bint *fresh):
+    """The object of that name, which may exist in this process already."""
+    fresh[0] = True
+    note(0)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"Objects of type '{type(name).__name__}' can not be converted to Unicode.")
+    if not name:
+        return None
+    name = own_name(name)
+    if "\\" in name.removeprefix("Global\\"):
+        raise make_error(PATH_NOT_FOUND, function)
+    cdef Target target = _named.get(name)
+    if target is None:
+        return None
+    if target.kind != kind:
+        raise make_error(INVALID_HANDLE, function)
+    fresh[0] = False
+    note(ALREADY_EXISTS)
+    return target
+
+
+cdef Target name_it(Target target, name):
+    if name:
+        target.object_name = own_name(name)
+        _named[target.object_name] = target
+    return target
+
+
+def create_event(attributes, manual, initial, name):
+    """CreateEvent; a name is known in this process only. Raises 6 when the name is another kind of object's."""
+    cdef bint fresh, stays = as_bool(manual), signalled = as_bool(initial)
+    cdef Target target = named(name, "event", "CreateEvent", &fresh)
+    if fresh:
+        target = name_it(new_object(NP_OBJECT_EVENT, "event", stays, signalled), name)
+    return handle_of(target)
+
+
+def create_semaphore(attributes, initial, maximum, name):
+    """CreateSemaphore; a name is known in this process only. Raises 87 (the counts), and 6 as create_event does."""
+    cdef bint fresh
+    cdef Target target = named(name, "semaphore", "CreateSemaphore", &fresh)
+    if fresh:
+        if maximum <= 0 or initial < 0 or initial > maximum:
+            raise make_error(INVALID_PARAMETER, "CreateSemaphore")
+        target = new_object(NP_OBJECT_SEMAPHORE, "semaphore", False, False)
+        target.object.count = initial
+        target.object.maximum = maximum
+        name_it(target, name)
+    return handle_of(target)
+
+
+def create_mutex(attributes, owned, name):
+    """CreateMutex; a name is known in this process only. Raises 6 as create_event does."""
+    cdef bint fresh, mine = as_bool(owned)
+    cdef Target target = named(name, "mutex", "CreateMutex", &fresh)
+    cdef np_wait wait
+    cdef uint32_t index
+    cdef c_bool abandoned
+    if fresh:
+        target = name_it(new_object(NP_OBJECT_MUTEX, "mutex", False, False), name)
+        if mine:
+            wait = wait_ms(0)
+            np_wait_objects(&target.object, 1, False, False, &wait, &index, &abandoned)
+    return handle_of(target)
+
+
+def create_timer(attributes, manual, name):
+    """CreateWaitableTimer; a name is known in this process only. Raises 6 as create_event does."""
+    cdef bint fresh, stays = as_bool(manual)
+    cdef Target target = named(name, "timer", "CreateWaitableTimer", &fresh)
+    if fresh:
+        target = name_it(new_object(NP_OBJECT_TIMER, "timer", stays, False), name)
+    return handle_of(target)
+
+
+def open_object(str kind, name, str function):
+    """OpenEvent and the like: of an object that this process has named. Raises 2."""
+    cdef bint fresh
+    cdef Target target = named(name, kind, function, &fresh)
+    if target is None:
+        raise make_error(2, function)
+    return handle_of(target)
+
+
+def SetEvent(hEvent):
+    """SetEvent: whoever waits for the event goes on. Raises 6."""
+    cdef Target target = of_kind(hEvent, "event", "SetEvent")
+    np_event_set(target.object)
+
+
+def ResetEvent(hEvent):
+    """ResetEvent: who waits for the event from now on waits. Raises 6."""
+    cdef Target target = of_kind(hEvent, "event", "ResetEvent")
+    np_event_reset(target.object)
+
+
+def PulseEvent(hEvent):
+    """PulseEvent: releases those who wait just now. As unreliable as Windows' own. Raises 6."""
+    cdef Target target = of_kind(hEvent, "event", "PulseEvent")
+    np_event_pulse(target.object)
+
+
+def ReleaseSemaphore(hSemaphore, lReleaseCount):
+    """ReleaseSemaphore: return the count before. Raises 298 (more than its maximum), 87 (not a positive number), 6."""
+    cdef Target target = of_kind(hSemaphore, "semaphore", "ReleaseSemaphore")
+    cdef uint32_t previous
+    if PyNumber_Index(lReleaseCount) <= 0:
+        raise make_error(INVALID_PARAMETER, "ReleaseSemaphore")
+    if not 0 < lReleaseCount <= 0x7FFFFFFF or not np_semaphore_release(target.object, lReleaseCount, &previous):
+        raise make_error(298, "ReleaseSemaphore")
+    return previous
+
+
+def ReleaseMutex(hMutex):
+    """ReleaseMutex. Raises 288 (another thread has it, or none), 6."""
+    cdef Target target = of_kind(hMutex, "mutex", "ReleaseMutex")
+    own_thread()
+    if not np_mutex_release(target.object):
+        raise make_error(288, "ReleaseMutex")
+
+
+cdef double MOST_SECONDS = 4e9  # of which two and np_now are less than 2**63 ns
+
+
+def set_timer(handle, double due, double period):
+    """Let a waitable timer ring in `due` seconds, and again each `period` seconds (0: once)."""
+    cdef Target target = of_kind(handle, "timer", "SetWaitableTimer")
+    cdef int64_t now = np_now()
+    # As far away as can be counted is never, and a period that long is none.
+    np_timer_set(target.object, NP_FOREVER if due >= MOST_SECONDS else now + <int64_t>(due * 1e9),
+                 0 if period >= MOST_SECONDS else <int64_t>(period * 1e9))
+
+
+def CancelWaitableTimer(hTimer):
+    """CancelWaitableTimer: it does not ring any more. Raises 6."""
+    cdef Target target = of_kind(hTimer, "timer", "CancelWaitableTimer")
+    np_timer_cancel(target.object)
+
+
+# ---- Threads
+
+
+def note_thread():
+    """Make the calling thread known, for OpenThread."""
+    own_thread()
+
+
+def open_thread(ident):
+    """A handle of a thread by its native id, or None if it is not known."""
+    cdef np_thread *thread = np_thread_find(ident)
+    if thread == NULL:
+        return None
+    target = thread_target(thread)
+    np_thread_unref(thread)
+    return handle_of(target)
+
+
+def is_own_thread(handle, str function):
+    """Whether a handle is of the thread that asks. Raises 6, also for what is no thread."""
+    cdef Target target = target_of(handle, function)
+    if target.kind != "thread":
+        raise make_error(INVALID_HANDLE, function)
+    return target.object == thread_target(own_thread()).object

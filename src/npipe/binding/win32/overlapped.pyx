@@ -1,0 +1,241 @@
+# cython: language_level=3, binding=True
+"""OVERLAPPED, and the operation that it stands for."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint32_t, uint64_t
+
+from npipe.binding.engine cimport *
+from npipe.binding.system cimport Py_DECREF, PyNumber_Index, PyTypeObject
+from npipe.binding.win32.handles cimport PyHANDLE, Target, number_of, of_kind
+
+import warnings
+
+from npipe._process import refuse_copy
+
+cdef dict _STATUS = {  # NTSTATUS of a Win32 code (SEMANTICS §0.1)
+    0: 0, 997: 0x103, 234: 0x80000005, 1: 0xC00000AF, 2: 0xC0000034, 5: 0xC0000022, 6: 0xC0000008, 87: 0xC000000D,
+    109: 0xC000014B, 121: 0xC00000B5, 230: 0xC00000AD, 231: 0xC00000AE, 232: 0xC00000B1, 233: 0xC00000B0,
+    535: 0xC00000B2, 536: 0xC00000B3, 995: 0xC0000120, 38: 0xC0000011, 1168: 0xC0000225, 8: 0xC0000017,
+}
+
+
+cdef class Operation:
+    """One operation that was started with an OVERLAPPED: it keeps the buffers pinned until it is over."""
+
+    def __cinit__(self):
+        self.pinned = 0
+        self.async = np_async_new()
+        if self.async == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        self.unpin()
+        np_async_unref(self.async)
+
+    cdef void unpin(self) noexcept:
+        if self.pinned & 1:
+            PyBuffer_Release(&self.first)
+        if self.pinned & 2:
+            PyBuffer_Release(&self.second)
+        self.pinned = 0
+
+    cdef int pin(self, source, bint writable, bint as_second) except -1:
+        """Hold a buffer of the caller's."""
+        if as_second:
+            PyObject_GetBuffer(source, &self.second, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            self.pinned |= 2
+        else:
+            PyObject_GetBuffer(source, &self.first, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            self.pinned |= 1
+        return 0
+
+
+cdef void let_go_of(np_async *async) noexcept:
+    """The engine is through with an operation: its buffers are free, and the references that were for it are dropped.
+    """
+    cdef Operation operation
+    if async.owner != NULL:
+        operation = <Operation>async.owner
+        async.owner = NULL
+        operation.unpin()
+        Py_DECREF(operation)
+    np_async_unref(async)
+
+
+cdef void reap_all() noexcept:
+    cdef np_async *async = np_async_reap()
+    cdef np_async *following
+    while async != NULL:
+        following = async.next_finished
+        let_go_of(async)
+        async = following
+
+
+cdef class OVERLAPPED:
+    """What an overlapped operation is known by. Attributes as pywin32's: Offset, OffsetHigh, hEvent, object, dword,
+    Internal, InternalHigh.
+    """
+
+    def __cinit__(self):
+        self.offset = self.offset_high = self.number = 0
+        self.internal = self.internal_high = 0
+        self.event = 0
+        self.older = None
+
+    def __init__(self):
+        pass  # that it takes no arguments
+
+    def __reduce__(self):
+        refuse_copy(self, "make a new OVERLAPPED for each operation that is to run at the same time")
+
+    def __delattr__(self, str name):
+        raise AttributeError("can't delete OVERLAPPED attributes")
+
+    @property
+    def Offset(self):
+        """Where in a file to read or write: the lower 32 bits. Not looked at on pipes."""
+        return self.offset
+
+    @Offset.setter
+    def Offset(self, value):
+        self.offset = as_field(value)
+
+    @property
+    def OffsetHigh(self):
+        """Where in a file to read or write: the upper 32 bits."""
+        return self.offset_high
+
+    @OffsetHigh.setter
+    def OffsetHigh(self, value):
+        self.offset_high = as_field(value)
+
+    @property
+    def object(self):
+        """Whatever the program attaches to its operation."""
+        return self.state
+
+    @object.setter
+    def object(self, value):
+        self.state = value
+
+    @property
+    def dword(self):
+        """A number of 32 bits for the program's use."""
+        return self.number
+
+    @dword.setter
+    def dword(self, value):
+        self.number = as_field(value)
+
+    @property
+    def hEvent(self):
+        """The event that a completion sets: a handle, or 0."""
+        return self.event
+
+    @hEvent.setter
+    def hEvent(self, value):
+        number_of(value)
+        self.event = 0 if value is None else value
+
+    cdef Operation shown(self):
+        """The operation whose state the OVERLAPPED shows: of several that share it the one that has written there last,
+        by its start or by its end.
+        """
+        cdef Operation last = self.operation, one
+        cdef uint64_t when
+        if last is None:
+            return None
+        np_async_drive(last.async.handle)
+        if self.older is None:
+            return last
+        for one in self.older:
+            np_async_drive(one.async.handle)
+        when = last.began if np_async_code(last.async) == NP_IO_PENDING else last.async.ended
+        for one in self.older:
+            if np_async_code(one.async) != NP_IO_PENDING and one.async.ended > when:
+                last, when = one, one.async.ended
+        return last
+
+    @property
+    def Internal(self):
+        """The NTSTATUS of the operation: 0x103 while it is pending."""
+        cdef Operation shown = self.shown()
+        if shown is None:
+            return self.internal
+        return _STATUS.get(np_async_code(shown.async), 0xC0000001)
+
+    @Internal.setter
+    def Internal(self, value):
+        self.operation = None
+        self.internal = value
+
+    @property
+    def InternalHigh(self):
+        """How many bytes the operation has moved."""
+        cdef Operation shown = self.shown()
+        if shown is None or np_async_code(shown.async) == NP_IO_PENDING:
+            return self.internal_high
+        return shown.async.count
+
+    @InternalHigh.setter
+    def InternalHigh(self, value):
+        self.internal_high = value
+
+    def __hash__(self):
+        return <Py_ssize_t><void *>self >> 4
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        if not isinstance(other, OVERLAPPED):
+            return NotImplemented
+        return (self.offset, self.offset_high, number_of(self.event), self.Internal, self.InternalHigh) == (
+            (<OVERLAPPED>other).offset, (<OVERLAPPED>other).offset_high, number_of((<OVERLAPPED>other).event),
+            other.Internal, other.InternalHigh)
+
+    cdef void failed_at_once(self):
+        """Windows leaves it as it began (SEMANTICS §3.2, §5.4)."""
+        self.operation = None
+        self.internal = STATUS_PENDING
+
+    cdef void done_at_once(self, uint32_t code, uint64_t count):
+        """An operation that needs no engine."""
+        self.operation = None
+        self.internal = <uint64_t>_STATUS.get(code, 0xC0000001)
+        self.internal_high = count
+
+
+(<PyTypeObject *>OVERLAPPED).tp_name = "PyOVERLAPPED"  # what pywin32's is called in texts and by repr
+
+
+cdef uint32_t as_field(value) except? 0xFFFFFFFF:
+    """A number for a field of 32 bits; a negative one is warned of, as for pywin32's members."""
+    number = PyNumber_Index(value)
+    if not -0x80000000 <= number <= 0xFFFFFFFF:
+        raise OverflowError("Python int too large to convert to C unsigned long")
+    if number < 0:
+        warnings.warn("Writing negative value into unsigned field", RuntimeWarning)
+    return <uint32_t>(number & 0xFFFFFFFF)
+
+
+cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
+    cdef Py_ssize_t number = number_of(overlapped.event)
+    no_packet[0] = number & 1
+    number &= ~1
+    if number == 0:
+        return None
+    if type(overlapped.event) is PyHANDLE and not no_packet[0]:
+        return of_kind(overlapped.event, "event", function)
+    return of_kind(number, "event", function)
+
+
+cdef uint32_t code_of_status(uint64_t status):
+    for code, known in _STATUS.items():
+        if known == status:
+            return code
+    return 317
+
+
+def has_completed(OVERLAPPED overlapped not None):
+    """HasOverlappedIoCompleted: whether the operation is over."""
+    return overlapped.Internal != STATUS_PENDING

@@ -1,0 +1,47 @@
+# What the handles of pipes and files stand for.
+
+from libc.stdint cimport uint64_t
+
+from npipe.binding.engine cimport np_gate, np_gate_leave, np_handle
+from npipe.binding.win32.handles cimport Target, open_target, target_of
+from npipe.binding.win32.overlapped cimport OVERLAPPED
+
+
+cdef class PipeTarget(Target):
+    cdef np_handle *handle
+    cdef bint overlapped
+    cdef np_gate gate  # of a synchronous handle: one operation at a time (SEMANTICS §6.4)
+    cdef Target port
+    cdef uint64_t key
+    cdef readonly str name
+
+    cdef np_handle *valid(self, str function) except NULL
+    cdef int enter(self, str function) except -1
+
+
+cdef class FileTarget(Target):
+    cdef readonly object file
+    cdef readonly bint overlapped
+
+
+cdef PipeTarget refuse(Target target, str function)
+cdef Target look_up_for(handle, OVERLAPPED overlapped, str function)
+
+
+cdef inline PipeTarget pipe_of(handle, str function):
+    """The pipe that `handle` stands for; raises 6, as for any other kind of object but a file."""
+    cdef Target target = target_of(handle, function)
+    return <PipeTarget>target if type(target) is PipeTarget else refuse(target, function)
+
+
+cdef inline Target target_for(handle, OVERLAPPED overlapped, str function):
+    """As target_of. Of what is started on no handle at all the OVERLAPPED says that it is pending, as Windows leaves
+    it, and the event stays as it is.
+    """
+    cdef Target target = open_target(handle)
+    return target if target is not None else look_up_for(handle, overlapped, function)
+
+
+cdef inline void leave(PipeTarget pipe) noexcept:
+    """End an operation on a synchronous handle."""
+    np_gate_leave(&pipe.gate)

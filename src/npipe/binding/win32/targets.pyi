@@ -1,0 +1,43 @@
+from typing import Any
+
+from npipe.binding.win32.handles import PyHANDLE, _AnyHandle
+
+def file_handle(kind: str, file: object, overlapped: bool) -> PyHANDLE: ...
+def file_of(handle: object, kind: str, function: str) -> Any: ...
+def create_pipe_instance(
+    root: str,
+    folder: str,
+    display: str,
+    name: str,
+    *,
+    open_mode: int,
+    type: int,
+    mode: int,
+    max_instances: int,
+    out_quota: int,
+    in_quota: int,
+    default_timeout_ms: int,
+    everyone: bool,
+    uids: tuple[int, ...],
+    gids: tuple[int, ...],
+    allowed: int,
+) -> PyHANDLE | int: ...
+def open_pipe(
+    root: str,
+    folder: str,
+    display: str,
+    name: str,
+    *,
+    access: int,
+    overlapped: bool,
+    patience: float | None = None,
+) -> PyHANDLE | int: ...
+def wait_for_pipe(root: str, folder: str, display: str, timeout_ms: int) -> int: ...
+def DisconnectNamedPipe(hPipe: _AnyHandle) -> None: ...
+def set_pipe_state(handle: _AnyHandle, mode: int) -> None: ...
+def get_pipe_state(handle: _AnyHandle) -> tuple[int, int]: ...
+def GetNamedPipeInfo(hPipe: _AnyHandle) -> list[int]: ...
+def GetNamedPipeClientProcessId(hPipe: _AnyHandle) -> int: ...
+def GetNamedPipeServerProcessId(hPipe: _AnyHandle) -> int: ...
+def pipe_peer(handle: _AnyHandle, function: str) -> tuple[bool, bool, bool, int, int]: ...
+def ImpersonateNamedPipeClient(handle: object) -> None: ...
