@@ -23,10 +23,7 @@ _numbers = itertools.count()
 
 
 if sys.platform == "win32":
-    if TYPE_CHECKING:
-        from tests.windows import differences
-    else:
-        from windows import differences
+    from tests.windows import differences
 
     collect_ignore = list(differences.LINUX)
 

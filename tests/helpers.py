@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 if sys.platform == "win32":
-    if TYPE_CHECKING:
-        from tests.windows import handles as system
-    else:
-        from windows import handles as system
+    from tests.windows import handles as system
 else:
     from npipe import _engine as system
 
@@ -33,6 +30,9 @@ Handle = system.Handle
 MessageHandle = system.MessageHandle
 
 T = TypeVar("T")
+
+CHECKOUT = str(Path(__file__).parents[1])
+"""Where `tests` is imported from, for a process that imports it too."""
 
 DEADLINE = 5.0  # seconds for what should happen at once
 BYTE, MESSAGE = 0, 4

@@ -9,11 +9,7 @@ import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import WITH_EAGER, descriptors, run, threads, turns
-else:
-    from aio_helpers import WITH_EAGER, descriptors, run, threads, turns
+from tests.aio_helpers import WITH_EAGER, descriptors, run, threads, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

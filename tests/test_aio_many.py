@@ -10,11 +10,7 @@ import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors
-else:
-    from aio_helpers import LOOPS, descriptors
+from tests.aio_helpers import LOOPS, descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

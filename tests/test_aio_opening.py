@@ -10,11 +10,7 @@ import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import WITH_EAGER, run, turns
-else:
-    from aio_helpers import WITH_EAGER, run, turns
+from tests.aio_helpers import WITH_EAGER, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

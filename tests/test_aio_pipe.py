@@ -11,11 +11,7 @@ import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import LOOPS, descriptors, pair, run, turns
-else:
-    from aio_helpers import LOOPS, descriptors, pair, run, turns
+from tests.aio_helpers import LOOPS, descriptors, pair, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,7 @@ import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import WITH_EAGER, descriptors, run
-else:
-    from aio_helpers import WITH_EAGER, descriptors, run
+from tests.aio_helpers import WITH_EAGER, descriptors, run
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

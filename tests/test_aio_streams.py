@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
 import npipe.aio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import WITH_EAGER, run, turns
-else:
-    from aio_helpers import WITH_EAGER, run, turns
+from tests.aio_helpers import WITH_EAGER, run, turns
 
 
 @pytest.fixture(params=sorted(WITH_EAGER))

@@ -16,15 +16,11 @@ import pytest
 
 import npipe
 import npipe.aio
+from tests.aio_helpers import turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
-
-    from tests.aio_helpers import turns
-else:
-    from aio_helpers import turns
-
 
 if sys.platform == "win32":
     KINDS = ["tcp", "npipe"]

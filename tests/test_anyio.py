@@ -10,11 +10,7 @@ import pytest
 
 import npipe
 import npipe.anyio
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import descriptors
-else:
-    from aio_helpers import descriptors
+from tests.aio_helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

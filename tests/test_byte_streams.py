@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import asleep, fails, until
-else:
-    from helpers import asleep, fails, until
+from tests.helpers import asleep, fails, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

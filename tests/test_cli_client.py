@@ -15,11 +15,7 @@ import pytest
 import npipe
 from npipe.cli import main
 from npipe.transports import default
-
-if TYPE_CHECKING:
-    from tests.helpers import until_held
-else:
-    from helpers import until_held
+from tests.helpers import until_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

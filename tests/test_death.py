@@ -15,11 +15,7 @@ import pytest
 
 import npipe
 from npipe.transports.local import TRANSPORT
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, requests_held, settle
-else:
-    from helpers import Background, requests_held, settle
+from tests.helpers import Background, requests_held, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

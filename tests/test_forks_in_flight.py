@@ -20,11 +20,7 @@ import pytest
 
 import npipe
 from npipe.names import parse_name
-
-if TYPE_CHECKING:
-    from tests.helpers import requests_held, settle, until
-else:
-    from helpers import requests_held, settle, until
+from tests.helpers import requests_held, settle, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

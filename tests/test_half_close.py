@@ -12,13 +12,10 @@ import pytest
 import npipe
 import npipe.aio
 import npipe.anyio
+from tests.aio_helpers import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.aio_helpers import run
-else:
-    from aio_helpers import run
 
 
 @pytest.fixture

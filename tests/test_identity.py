@@ -18,18 +18,15 @@ import pytest
 import npipe
 from npipe.names import name_in_folder, parse_name
 from npipe.win32 import win32api, win32file, win32pipe, win32security
+from tests import helpers as h
+from tests import win32_helpers as w
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests import helpers as h
-    from tests import win32_helpers as w
     from tests.conftest import Child
 
     Start = Callable[..., Child]
-else:
-    import helpers as h
-    import win32_helpers as w
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
 UID, GID = pwd.getpwnam("nobody")[2:4]

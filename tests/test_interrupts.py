@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import asleep, until, until_held
-else:
-    from helpers import asleep, until, until_held
+from tests.helpers import asleep, until, until_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from tests.conftest import Child
 
     Start = Callable[..., Child]
-
 
 VICTIM = """
     import os, signal, sys, time, npipe

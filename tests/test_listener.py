@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, held, until
-else:
-    from helpers import Background, blocked, fails, held, until
+from tests.helpers import Background, blocked, fails, held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

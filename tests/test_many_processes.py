@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, held, requests_held, until
-else:
-    from helpers import Background, blocked, fails, held, requests_held, until
+from tests.helpers import Background, blocked, fails, held, requests_held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

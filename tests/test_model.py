@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,11 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from npipe.errors import PipeError
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-else:
-    import helpers as h
+from tests import helpers as h
 
 _numbers = itertools.count()
 SIDES = st.sampled_from(["server", "client"])

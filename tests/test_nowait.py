@@ -12,15 +12,9 @@ import pytest
 import npipe
 import npipe.aio
 import npipe.anyio
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-    from tests.aio_helpers import LOOPS, pair, run, turns
-    from tests.helpers import blocked_in, fails
-else:
-    import helpers as h
-    from aio_helpers import LOOPS, pair, run, turns
-    from helpers import blocked_in, fails
+from tests import helpers as h
+from tests.aio_helpers import LOOPS, pair, run, turns
+from tests.helpers import blocked_in, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from npipe.errors import PipeError
+from tests import helpers as h
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests import helpers as h
-else:
-    import helpers as h
 
 LONG = bool(os.environ.get("NPIPE_LONG"))
 MESSAGES = 1_000_000 if LONG else 100_000

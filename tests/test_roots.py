@@ -13,11 +13,7 @@ import pytest
 import npipe
 from npipe.names import parse_name
 from npipe.transports import local
-
-if TYPE_CHECKING:
-    from tests.helpers import shared_folder
-else:
-    from helpers import shared_folder
+from tests.helpers import shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails, until
-else:
-    from helpers import Background, blocked, fails, until
+from tests.helpers import Background, blocked, fails, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

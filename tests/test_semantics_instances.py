@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import helpers as h
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests import helpers as h
-else:
-    import helpers as h
 
 # ---- §2.1 Parameters
 

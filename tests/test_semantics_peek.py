@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests import helpers as h
-else:
-    import helpers as h
+from tests import helpers as h
 
 BIG = 300_000
 

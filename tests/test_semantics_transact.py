@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-else:
-    import helpers as h
+from tests import helpers as h
 
 BIG = 300_000
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-if TYPE_CHECKING:
-    from tests import helpers as h
-else:
-    import helpers as h
+from tests import helpers as h
 
 TYPES = [h.BYTE, h.MESSAGE]
 

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
+from tests.helpers import Background, blocked, fails, held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.helpers import Background, blocked, fails, held, until
-
     Serve = Callable[..., npipe.Server]
-else:
-    from helpers import Background, blocked, fails, held, until
 
 
 @pytest.fixture(params=["threaded", "overlapped", "completion"])

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
+from tests.helpers import Background, fails, held, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.conftest import Child
-    from tests.helpers import Background, fails, held, until
-
     from npipe.servers.base import Connection
-else:
-    from helpers import Background, fails, held, until
+    from tests.conftest import Child
 
 ME = os.geteuid() if sys.platform != "win32" else None
 MODELS = ["threaded", "overlapped", "completion"]

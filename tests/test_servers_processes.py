@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from tests.helpers import asleep, until
+from tests.test_cli_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Child
-    from tests.helpers import asleep, until
-    from tests.test_cli_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
-else:
-    from helpers import asleep, until
-    from test_cli_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
 
 __all__ = ["ctrl_c"]  # a fixture
 

@@ -18,11 +18,7 @@ import npipe
 import npipe.aio
 from npipe.names import parse_name
 from npipe.win32 import pywintypes, win32pipe
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-else:
-    import helpers as h
+from tests import helpers as h
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, blocked, fails
-else:
-    from helpers import Background, blocked, fails
+from tests.helpers import Background, blocked, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Ends
-
 
 # ---- go-winio's list
 

@@ -22,16 +22,13 @@ import npipe
 import npipe.aio
 from npipe.names import parse_name
 from npipe.win32 import completion, pywintypes, win32event, win32file, win32pipe
+from tests import win32_helpers as w
+from tests.helpers import Background, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests import win32_helpers as w
     from tests.conftest import Child
-    from tests.helpers import Background, until
-else:
-    import win32_helpers as w
-    from helpers import Background, until
 
 GOODWILL = 1.0  # seconds that an open without a wait gives a server (docs/semantics.md, 2.5)
 SLACK = 0.6  # seconds, on a machine that is busy

@@ -15,11 +15,7 @@ import pytest
 
 import npipe
 from npipe.names import parse_name
-
-if TYPE_CHECKING:
-    from tests.helpers import Background, until
-else:
-    from helpers import Background, until
+from tests.helpers import Background, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

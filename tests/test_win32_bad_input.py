@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from npipe.win32 import completion, win32api, win32event, win32file, win32pipe, win32security
+from tests import helpers as h
+from tests import win32_helpers as w
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests import helpers as h
-    from tests import win32_helpers as w
     from tests.conftest import Child
 
     Start = Callable[..., Child]
-else:
-    import helpers as h
-    import win32_helpers as w
 
 Ov = win32file.OVERLAPPED
 CALLS: dict[str, Callable[[Any], object]] = {

@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
+from tests import pipe_model as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests import pipe_model as m
-else:
-    import pipe_model as m
 
 _numbers = itertools.count()
 READ_WRITE = win32file.GENERIC_READ | win32file.GENERIC_WRITE

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from npipe.win32 import completion, win32api, win32file, win32pipe
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-    from tests import win32_helpers as w
-else:
-    import helpers as h
-    import win32_helpers as w
+from tests import helpers as h
+from tests import win32_helpers as w
 
 
 def plain_read(handle: w.Handle, size: int = 10) -> tuple[int, w.Ov]:

@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from npipe.win32 import completion, win32api, win32event, win32file, win32pipe
+from tests import helpers as h
+from tests import win32_helpers as w
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests import helpers as h
-    from tests import win32_helpers as w
-else:
-    import helpers as h
-    import win32_helpers as w
 
 NOW_ALERTABLE: dict[str, Callable[[w.Handle], int]] = {
     "SleepEx": lambda _event: completion.SleepEx(w.MS, True),

@@ -15,15 +15,12 @@ import npipe
 from npipe.names import parse_name
 from npipe.options import ACCESS_READ, ACCESS_WRITE
 from npipe.transports import CreateOptions, default
+from tests.helpers import Background, blocked, fails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.helpers import Background, blocked, fails
-
     from npipe.transports import ServerEnd, Transport
-else:
-    from helpers import Background, blocked, fails
 
 DEADLINE = 5.0
 BOTH = ACCESS_READ | ACCESS_WRITE

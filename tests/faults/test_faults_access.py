@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests.faults import faults as f
-    from tests.helpers import Background, blocked, shared_folder, until
-else:
-    import faults as f
-    from helpers import Background, blocked, shared_folder, until
+from tests.faults import faults as f
+from tests.helpers import Background, blocked, shared_folder, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.faults import faults as f
-else:
-    import faults as f
+from tests.faults import faults as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-
-if TYPE_CHECKING:
-    from tests import helpers as h
-    from tests.faults import faults as f
-else:
-    import faults as f
-    import helpers as h
+from tests import helpers as h
+from tests.faults import faults as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable

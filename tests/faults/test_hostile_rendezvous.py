@@ -19,17 +19,13 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.win32 import pywintypes, win32file
+from tests.faults import hostile
+from tests.helpers import CHECKOUT, Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Child
-    from tests.faults import hostile
-    from tests.helpers import Background
-else:
-    import hostile
-
-    from helpers import Background
 
 LONG = bool(os.environ.get("NPIPE_LONG"))
 ROUNDS = 20_000 if LONG else 1_000
@@ -110,7 +106,7 @@ def test_foreign_descriptors_are_closed(served: str) -> None:
 SILENT = """
     import os, resource, sys
     sys.path.insert(0, sys.argv[1])
-    import hostile
+    from tests.faults import hostile
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     name, count = sys.argv[2], int(sys.argv[3])
@@ -129,7 +125,7 @@ def test_thousands_who_connect_and_say_nothing(served: str, child: Callable[...,
     count = 10_000 if LONG else 3_000
     before = hostile.descriptors()
     with nothing_left_open():
-        crowd = child(SILENT, str(Path(hostile.__file__).parent), served, str(count), *["asks"][:asks])
+        crowd = child(SILENT, CHECKOUT, served, str(count), *["asks"][:asks])
         all_there = Background(lambda: crowd.line(50))
         while all_there.running:
             still_served(served)

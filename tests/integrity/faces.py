@@ -19,16 +19,13 @@ import npipe
 import npipe.aio
 from npipe import PipeClosedError, PipeTimeoutError
 from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
-
-if TYPE_CHECKING:
-    from tests.integrity import numbered
-    from tests.integrity.plans import Plan
-else:
-    import numbered
+from tests.integrity import numbered
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Coroutine
+
+    from tests.integrity.plans import Plan
 
 T = TypeVar("T")
 

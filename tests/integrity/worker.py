@@ -20,20 +20,11 @@ import tempfile
 import threading
 import traceback
 from io import RawIOBase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-if TYPE_CHECKING:
-    from tests.integrity import faces, numbered
-    from tests.integrity.plans import MIB, WINDOWS, Plan
-else:
-    import faces
-    import numbered
-    from plans import MIB, WINDOWS, Plan
-
 import npipe.aio
+from tests.integrity import faces, numbered
+from tests.integrity.plans import MIB, WINDOWS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
