@@ -27,8 +27,12 @@ if sys.platform == "win32":
 
     collect_ignore = list(differences.LINUX)
 
-    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(tryfirst=True)  # before -k takes any of them away
+    def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
         """Some tests are expected to fail on Windows, each for a reason."""
+        by_file = [item for item in items if not any("::" in argument for argument in config.args)]
+        if unknown := sorted(differences.stale(by_file)):
+            raise pytest.UsageError(f"tests/windows/differences.py names what is not there: {', '.join(unknown)}")
         differences.mark(items)
 
     def pytest_report_header() -> list[str]:

@@ -31,7 +31,7 @@ MessageHandle = system.MessageHandle
 
 T = TypeVar("T")
 
-CHECKOUT = str(Path(__file__).parents[1])
+CHECKOUT = Path(__file__).parents[1]
 """Where `tests` is imported from, for a process that imports it too."""
 
 DEADLINE = 5.0  # seconds for what should happen at once

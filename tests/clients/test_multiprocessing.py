@@ -369,7 +369,7 @@ class TestClients:
 
     def test_one_in_another_process(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, CHECKOUT, name)
+            other = child(CHILD, str(CHECKOUT), name)
             with listener.accept() as server:
                 for thing in OBJECTS:
                     server.send(thing)
@@ -379,7 +379,7 @@ class TestClients:
 
     def test_one_in_another_process_is_killed(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, CHECKOUT, name)
+            other = child(CHILD, str(CHECKOUT), name)
             with listener.accept() as server:
                 reading = blocked(server.recv)
                 other.kill()

@@ -125,7 +125,7 @@ def test_thousands_who_connect_and_say_nothing(served: str, child: Callable[...,
     count = 10_000 if LONG else 3_000
     before = hostile.descriptors()
     with nothing_left_open():
-        crowd = child(SILENT, CHECKOUT, served, str(count), *["asks"][:asks])
+        crowd = child(SILENT, str(CHECKOUT), served, str(count), *["asks"][:asks])
         all_there = Background(lambda: crowd.line(50))
         while all_there.running:
             still_served(served)

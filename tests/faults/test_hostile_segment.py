@@ -66,7 +66,7 @@ def attack(child: Callable[..., Child], figure: Callable[[str], None]) -> Callab
     """Lets two enemies loose on a pipe, and returns when they are through."""
 
     def run(name: str) -> None:
-        enemies = [child(ENEMY, CHECKOUT, name, str(LINKS), str(seed)) for seed in (1, 2)]
+        enemies = [child(ENEMY, str(CHECKOUT), name, str(LINKS), str(seed)) for seed in (1, 2)]
         total = sum(int(enemy.line(50 if LINKS < 1000 else 1000)) for enemy in enemies)
         figure(f"{total} mutations on {2 * LINKS} links")
 
@@ -166,7 +166,7 @@ def test_a_reader_that_says_it_has_read_everything_does_not_fill_the_writers_mem
     name: str, child: Callable[..., Child], figure: Callable[[str], None]
 ) -> None:
     with npipe.listen(name) as listener:
-        liar = child(LYING, CHECKOUT, name)
+        liar = child(LYING, str(CHECKOUT), name)
         pipe = listener.accept(IN_TIME)
         assert liar.line() == "open"
         with contextlib.suppress(npipe.PipeTimeoutError):

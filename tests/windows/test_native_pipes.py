@@ -17,7 +17,7 @@ import win32event
 
 import npipe
 import npipe.aio
-from tests.aio_helpers import pair, run
+from tests.aio.helpers import pair, run
 from tests.helpers import fails
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.aio._proactor import ProactorFile
-from tests.aio_helpers import run
+from tests.aio.helpers import run
 from tests.helpers import fails
 
 
