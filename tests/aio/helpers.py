@@ -41,17 +41,6 @@ if sys.version_info >= (3, 12) and sys.platform != "win32":
     WITH_EAGER["eager"] = _with_eager_tasks
 
 
-def descriptors() -> int:
-    """How many descriptors, or handles, this process has open."""
-    if sys.platform == "win32":
-        import ctypes
-
-        count = ctypes.c_uint32()
-        assert ctypes.windll.kernel32.GetProcessHandleCount(ctypes.c_void_p(-1), ctypes.byref(count))
-        return count.value
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def threads() -> int:
     """How many threads this process has, of Python and of the engine."""
     return len(list(Path("/proc/self/task").iterdir()))

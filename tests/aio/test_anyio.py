@@ -10,7 +10,7 @@ import pytest
 
 import npipe
 import npipe.anyio
-from tests.aio.helpers import descriptors
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import WITH_EAGER, descriptors, pair, run, turns
+from tests.aio.helpers import WITH_EAGER, pair, run, turns
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,7 +9,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import WITH_EAGER, descriptors, run, threads, turns
+from tests.aio.helpers import WITH_EAGER, run, threads, turns
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import LOOPS, descriptors
+from tests.aio.helpers import LOOPS
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

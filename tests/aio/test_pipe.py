@@ -11,7 +11,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import LOOPS, descriptors, pair, run, turns
+from tests.aio.helpers import LOOPS, pair, run, turns
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import WITH_EAGER, descriptors, run
+from tests.aio.helpers import WITH_EAGER, run
+from tests.helpers import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

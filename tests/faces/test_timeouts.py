@@ -7,8 +7,6 @@ import contextlib
 import math
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import textwrap
@@ -20,12 +18,13 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe.names import parse_name
 from npipe.win32 import completion, pywintypes, win32event, win32file, win32pipe
+from tests import rendezvous
 from tests.helpers import Background, until
 from tests.win32 import helpers as w
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Child
@@ -229,16 +228,7 @@ def test_a_wait_before_a_full_backlog_can_be_cancelled(name: str) -> None:
 
 @contextlib.contextmanager
 def _full_backlog(name: str) -> Iterator[None]:
-    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
-    folder.mkdir(mode=0o700, parents=True)
-    folder.parent.chmod(0o700)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, descriptor)
-        server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        server.bind(f"/proc/self/fd/{descriptor}/s{1:016x}")
-        server.listen(0)
-        stack.enter_context(_dial(name))
+    with rendezvous.own(name, backlog=0), rendezvous.dial(name):
         yield
 
 
@@ -442,7 +432,7 @@ def test_silent_connections_to_five_pipes_leave_the_process_descriptors(name: st
     before = int(server.line())
     crowd = []
     for number in range(500):
-        crowd.append(_dial(names[number % 5]))
+        crowd.append(rendezvous.dial(names[number % 5]))
         if number % 50 == 0:
             assert npipe.call(names[number // 50 % 5], b"hello", timeout=10) == b"HELLO"
     server.say("count")
@@ -463,10 +453,10 @@ def test_held_requests_to_five_pipes_leave_the_process_descriptors(name: str, ch
         *names,
     )
     before = int(server.line())
-    crowd = [_dial(names[number % 5]) for number in range(450)]
+    crowd = [rendezvous.dial(names[number % 5]) for number in range(450)]
     for raw in crowd:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has been dropped for its silence
-            raw.send(struct.pack("<8I", 0x5250504E, 1, 2, 0, 3, 0, 0, 0))
+            raw.send(rendezvous.request(rendezvous.WAIT))
     answered = [_code(raw) for raw in crowd]
     assert set(answered) <= {997, 1450, None}
     server.say("count")
@@ -486,17 +476,5 @@ BUSY = """
 def _code(raw: socket.socket) -> int | None:
     with contextlib.suppress(ConnectionResetError):
         data = raw.recv(4096)
-        return int(struct.unpack_from("<I", data, 12)[0]) if data else None
+        return rendezvous.code_of(data) if data else None
     return None
-
-
-def _dial(name: str) -> Any:
-    raw = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
-    (found,) = folder.glob("s" + "?" * 16)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        raw.connect(f"/proc/self/fd/{descriptor}/{found.name}")
-    finally:
-        os.close(descriptor)
-    return raw

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-
-from npipe.names import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,45 +19,10 @@ MINUTES = 60.0 if LONG else 1.0  # a test's own deadline, in seconds for each
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
 
-OPEN, WAIT, QUERY, NUDGE, STAY = 1, 2, 3, 4, 16  # docs/protocol.md, section 3
-HOLD, KEEP = 1, 2
-ANSWER_SIZE = 48
-
 
 def rounds(short: int, long: int) -> int:
     """How often, in the form of the suite that runs."""
     return long if LONG else short
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a pipe."""
-    return Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
-
-
-def sockets_of(name: str) -> list[Path]:
-    """The sockets of a pipe's owners."""
-    return sorted(folder_of(name).glob("s*"))
-
-
-def dial(path: Path, deadline: float = 20.0) -> socket.socket:
-    """A connection to an owner's socket, by hand."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.settimeout(deadline)
-    made.connect(str(path))
-    return made
-
-
-def request(kind: int, *, flags: int = 0, access: int = 3, offer: int = 0) -> bytes:
-    """A request of the rendezvous."""
-    return struct.pack("<IIIIIIQ", 0x5250504E, 1, kind, flags, access, 0, offer)
-
-
-def code_of(answer: bytes) -> int:
-    """The Win32 code of an answer of the rendezvous."""
-    assert len(answer) >= ANSWER_SIZE, answer
-    magic, version, _, code = struct.unpack_from("<4I", answer)
-    assert (magic, version) == (0x5250504E, 1)
-    return int(code)
 
 
 class Holding(NamedTuple):

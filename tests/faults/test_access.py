@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
+from tests import rendezvous
 from tests.faults import helpers as f
-from tests.helpers import Background, blocked, shared_folder, until
+from tests.helpers import CHECKOUT, Background, blocked, shared_folder, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,9 @@ PERSON = """
     import shutil, signal, socket, struct, sys, threading, traceback
     import npipe, npipe.transports.local  # while they may still be read
     npipe.names.parse_name("x")
-    uid, gid, groups, name = sys.argv[1:5]
+    uid, gid, groups, name, checkout = sys.argv[1:6]
+    sys.path.insert(0, checkout)
+    from tests import rendezvous
     os.setgroups([int(group) for group in groups.split(",") if group])
     os.setgid(int(gid))
     os.setuid(int(uid))
@@ -61,16 +64,13 @@ PERSON = """
         kept[key] = value
 
     def dial(path):
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        made.settimeout(20)
-        made.connect(path)
-        return made
+        return rendezvous.dial(pathlib.Path(path), 20)
 
-    def ask(path, kind, flags=0, access=3, offer=0):
+    def ask(path, kind, **more):
         with dial(path) as made:
-            made.send(struct.pack("<IIIIIIQ", 0x5250504E, 1, kind, flags, access, 0, offer))
+            made.send(rendezvous.request(kind, **more))
             answer = made.recv(4096)
-            return struct.unpack_from("<I", answer, 12)[0] if answer else None
+            return rendezvous.code_of(answer) if answer else None
 
     print("ready", flush=True)
     for line in sys.stdin:
@@ -111,7 +111,7 @@ def person(child: Start, name: str) -> Callable[..., Person]:
     """person(uid): a process of that user."""
 
     def start(uid: int, *, groups: str = "", gid: int | None = None) -> Person:
-        return Person(child(PERSON, str(uid), str(uid if gid is None else gid), groups, name))
+        return Person(child(PERSON, str(uid), str(uid if gid is None else gid), groups, name, str(CHECKOUT)))
 
     return start
 
@@ -174,9 +174,9 @@ def test_a_stranger_can_do_nothing_to_a_pipe_of_its_owner_alone(
 ) -> None:
     owner, stranger = person(OWNER), person(STRANGER)
     serves(owner)
-    stranger.does(f"globals().update(folder={str(f.folder_of(name))!r}, owner={owner.child.pid})")
+    stranger.does(f"globals().update(folder={str(rendezvous.folder_of(name))!r}, owner={owner.child.pid})")
     stranger.does("(keep('mine', root + '/MINE'), os.mkdir(root + '/MINE'), os.mknod(root + '/MINE/file')) and 0")
-    (socket_path,) = f.sockets_of(name)
+    socket_path = rendezvous.socket_of(name)
     for number, (what, (expression, expected)) in enumerate(ATTEMPTS.items()):
         got = stranger.does(expression)
         if what == "list":  # his own folder is no pipe, and nothing of the owner's is told
@@ -197,7 +197,7 @@ def test_of_a_pipe_for_everyone_a_stranger_gets_a_connection_and_nothing_else(
 ) -> None:
     owner, stranger = person(OWNER), person(STRANGER)
     serves(owner, "'everyone'")
-    (path,) = f.sockets_of(name)
+    path = rendezvous.socket_of(name)
     stranger.does(f"globals().update(folder={str(path.parent)!r}, path={str(path)!r}, owner={owner.child.pid})")
     files = ("rename", "remove", "chmod", "page", "lock", "add", "memory", "descriptors", "kill")
     for number, what in enumerate(files):
@@ -208,7 +208,7 @@ def test_of_a_pipe_for_everyone_a_stranger_gets_a_connection_and_nothing_else(
     assert stranger.does("error(lambda: os.rename(path, path + 'x'))") == "EACCES"
     assert stranger.does("[pipe.name for pipe in npipe.list_pipes()]") == [name]
     # The requests that owners make of each other are not for him: refused like any that is unknown.
-    for kind in (f.NUDGE, f.STAY, 5, 0xFFFFFFFF):
+    for kind in (rendezvous.NUDGE, rendezvous.STAY, 5, 0xFFFFFFFF):
         assert stranger.does(f"ask(path, {kind})") == 1
     assert stranger.does("code(lambda: npipe.connect(name))") == 5  # his own check: it is not his, nor root's
     assert stranger.does("code(lambda: npipe.connect(name, verify_owner=False))") == 0
@@ -223,7 +223,7 @@ def test_thousands_of_refused_connects_disturb_nobody_and_leave_nothing(
 ) -> None:
     owner, stranger = person(OWNER), person(STRANGER)
     serves(owner, f"npipe.Security(users=({THIRD},))")
-    (path,) = f.sockets_of(name)
+    path = rendezvous.socket_of(name)
     goes_on(owner, -1)
     until(lambda: f.holding(owner.child.pid).mappings == 2)
     before = f.holding(owner.child.pid)
@@ -251,7 +251,7 @@ def _has_line(child: Child) -> bool:
 # ---- Rules
 
 
-HELD_OPEN = "struct.pack('<IIIIIIQ', 0x5250504E, 1, 1, 1, 3, 0, 0)"
+HELD_OPEN = "rendezvous.request(rendezvous.OPEN, flags=rendezvous.HOLD)"
 
 
 def test_one_strangers_held_requests_leave_descriptors_and_room_for_another(
@@ -411,7 +411,7 @@ def test_a_name_that_was_squatted_before_our_server_starts(
 )
 def test_traps_in_place_of_a_pipes_folder(person: Callable[..., Person], name: str, trap: str) -> None:
     squatter, owner = person(STRANGER), person(OWNER)
-    squatter.does(f"globals().update(folder={str(f.folder_of(name))!r})")
+    squatter.does(f"globals().update(folder={str(rendezvous.folder_of(name))!r})")
     squatter.does(f"({trap}, None)[1]")
     assert owner.does("code(lambda: npipe.listen(name))") == 5
     assert owner.does("code(lambda: npipe.connect(name, timeout=5))") in (2, 5)
@@ -428,12 +428,12 @@ def test_a_strangers_folder_does_not_lead_to_another_pipe_of_ones_own(
     """A link to the socket of another server of the same user: the right owner, but not the pipe that was named."""
     squatter, owner, client = person(STRANGER), person(OWNER), person(OWNER)
     owner.does("keep('other', npipe.listen(name + '-other', security='everyone'))")
-    (target,) = f.sockets_of(name + "-other")
-    place = f.folder_of(name) / target.name
+    target = rendezvous.socket_of(name + "-other")
+    place = rendezvous.folder_of(name) / target.name
     if remembered:  # the client knows the way to the pipe, which then goes, and somebody lays that way anew
         owner.does("keep('listener', npipe.listen(name, security='everyone'))")
-        (known,) = f.sockets_of(name)
-        place = f.folder_of(name) / known.name
+        known = rendezvous.socket_of(name)
+        place = rendezvous.folder_of(name) / known.name
         for _ in range(2):
             assert client.does("code(lambda: npipe.connect(name))") == 0
             has_left(owner)
@@ -636,7 +636,7 @@ def test_a_segment_that_another_process_had_is_not_given_for_its_token(
         " for line in open('/proc/self/maps') if 'memfd:npipe-link' in line][0]"
     )
     with npipe.listen(name, security="everyone") as listener:
-        (path,) = f.sockets_of(name)
+        path = rendezvous.socket_of(name)
         for _ in range(f.rounds(20, 500)):
             for _ in range(3):  # so often that it is kept
                 first.does("keep('pipe', npipe.connect(name))")
@@ -647,9 +647,10 @@ def test_a_segment_that_another_process_had_is_not_given_for_its_token(
                     assert server.recv(timeout=20) == b"secret"
                     first.does("kept.pop('pipe').close()")
             # An answer that uses it again has no descriptor and "reused" set; for the thief there is a new segment.
+            offered = rendezvous.request(flags=rendezvous.KEEP, offer=stolen)
             reused, descriptors = thief.does(
-                f"(lambda made: (made.send({f.request(f.OPEN, flags=f.KEEP, offer=stolen)!r}),"
-                " (lambda got: (struct.unpack_from('<I', got[0], 44)[0], len(got[1]), [os.close(fd) for fd in got[1]],"
+                f"(lambda made: (made.send({offered!r}),"
+                " (lambda got: (rendezvous.read_answer(got[0]).last, len(got[1]), [os.close(fd) for fd in got[1]],"
                 f" made.close())[:2])(socket.recv_fds(made, 100, 4)))[1])(dial({str(path)!r}))"
             )
             assert (reused, descriptors) == (0, 1)
@@ -658,8 +659,8 @@ def test_a_segment_that_another_process_had_is_not_given_for_its_token(
 
 def test_silent_visitors_do_not_hold_up_a_server_with_busy_neighbours(name: str, figure: Callable[[str], None]) -> None:
     with f.busy_neighbours(), npipe.listen(name) as listener:
-        (path,) = f.sockets_of(name)
-        silent = [f.dial(path) for _ in range(200)]
+        path = rendezvous.socket_of(name)
+        silent = [rendezvous.dial(path) for _ in range(200)]
         began = time.monotonic()
         with npipe.connect(name, timeout=30) as client, listener.accept(30) as server:
             client.send(b"x")

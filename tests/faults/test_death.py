@@ -15,6 +15,7 @@ import pytest
 
 import npipe
 from tests import helpers as h
+from tests import rendezvous
 from tests.faults import helpers as f
 
 if TYPE_CHECKING:
@@ -225,27 +226,27 @@ def _nothing(made: socket.socket) -> None:
 
 
 def _half(made: socket.socket) -> None:
-    made.send(f.request(f.OPEN)[:7])
+    made.send(rendezvous.request(rendezvous.OPEN)[:7])
 
 
 def _asked(made: socket.socket) -> None:
-    made.send(f.request(f.OPEN))
+    made.send(rendezvous.request(rendezvous.OPEN))
 
 
 def _answered(made: socket.socket) -> None:
-    made.send(f.request(f.OPEN))
+    made.send(rendezvous.request(rendezvous.OPEN))
     message, descriptors, _, _ = socket.recv_fds(made, 100, 4)
     for descriptor in descriptors:
         os.close(descriptor)
-    assert f.code_of(message) == 0
+    assert rendezvous.code_of(message) == 0
 
 
 def _holding(made: socket.socket) -> None:
-    made.send(f.request(f.OPEN, flags=f.HOLD))
+    made.send(rendezvous.request(rendezvous.OPEN, flags=rendezvous.HOLD))
 
 
 def _waiting(made: socket.socket) -> None:
-    made.send(f.request(f.WAIT))
+    made.send(rendezvous.request(rendezvous.WAIT))
 
 
 STEPS = {
@@ -261,12 +262,12 @@ STEPS = {
 @pytest.mark.parametrize("step", STEPS)
 def test_a_client_that_dies_in_a_step_of_the_rendezvous_takes_nothing_with_it(name: str, step: str) -> None:
     with npipe.listen(name, max_instances=2) as listener:
-        (path,) = f.sockets_of(name)
+        path = rendezvous.socket_of(name)
         for turn in range(f.rounds(20, 500)):
             taken = [
                 (npipe.connect(name), listener.accept(DEADLINE)) for _ in range(2 if step in ("held", "waiting") else 0)
             ]
-            made = f.dial(path)
+            made = rendezvous.dial(path)
             STEPS[step](made)
             if taken:
                 h.until(lambda: h.requests_held(name) == 1)

@@ -10,7 +10,6 @@ import os
 import re
 import select
 import signal
-import struct
 import textwrap
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from npipe.names import parse_name
+from tests import rendezvous
 from tests.helpers import CHECKOUT, requests_held, settle, until
 
 if TYPE_CHECKING:
@@ -397,11 +396,11 @@ def test_process_that_only_asks_forks_well_too(child: Start, name: str) -> None:
 
 def bring_the_dead(name: str) -> None:
     """Puts 127 owners who were killed beside the living one: to bury them takes time, with the lock."""
-    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
+    folder = rendezvous.folder_of(name)
     with (folder / "pipe").open("r+b") as page:
         for number in range(1, 128):
-            page.seek(1056 + 32 * number)
-            page.write(struct.pack("<QIIII8x", number, 1, 1, 1, 0))
+            page.seek(rendezvous.place_at(number))
+            page.write(rendezvous.Place(number, pid=1, instances=1, listening=1, waiters=0).packed())
             (folder / f"s{number:016x}").touch()  # which refuses, as a dead one's does
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import npipe
 from npipe.names import name_in_folder, parse_name
 from npipe.win32 import win32api, win32file, win32pipe, win32security
 from tests import helpers as h
+from tests import rendezvous
 from tests.win32 import helpers as w
 
 if TYPE_CHECKING:
@@ -146,18 +146,16 @@ def test_a_request_that_another_owner_holds_is_told_of_an_instance_of_a_thread_t
         name,
     )
     assert other.line() == "busy"
-    (path,) = (shared_root / parse_name(name).folder).glob("s" + "?" * 16)
+    path = rendezvous.socket_of(name)
     server = w.create(name, mode=w.MESSAGE)
     client = win32file.CreateFile(name, 0xC0000000, 0, None, 3, 0, None)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as held:
-        held.settimeout(h.DEADLINE)
-        held.connect(str(path))
-        held.send(struct.pack("<8I", 0x5250504E, 1, 1, 1, 3, 0, 0, 0))  # OPEN with HOLD
-        assert struct.unpack_from("<I", held.recv(100), 12)[0] == 997
+    with rendezvous.dial(path, h.DEADLINE) as held:
+        held.send(rendezvous.request(rendezvous.OPEN, flags=rendezvous.HOLD))
+        assert rendezvous.code_of(held.recv(100)) == rendezvous.IO_PENDING
         with acting(user, name):
             win32pipe.DisconnectNamedPipe(server)
             assert win32pipe.ConnectNamedPipe(server, w.with_event()) == w.PENDING
-            assert struct.unpack_from("<I", held.recv(100), 12)[0] == 0x10003  # look again
+            assert rendezvous.code_of(held.recv(100)) == rendezvous.RETRY
             assert ids()[0] == UID
     client.Close()
     other.say("")
@@ -188,7 +186,7 @@ def test_what_a_thread_started_by_one_that_acts_as_a_client_makes_is_the_process
 ) -> None:
     def make() -> tuple[int, str, str]:
         with npipe.listen(name, security=npipe.Security(users=(4242,))):
-            owner = (shared_root / parse_name(name).folder).stat().st_uid
+            owner = rendezvous.folder_of(name).stat().st_uid
             return owner, does(user, "code(lambda: npipe.connect(name, verify_owner=False))"), win32api.GetUserName()
 
     with acting(user, name):
@@ -202,11 +200,11 @@ def test_what_a_thread_makes_while_it_acts_as_a_client_is_the_client_s(
 ) -> None:
     with acting(user, name):
         listener = npipe.listen(name)
-        assert (shared_root / parse_name(name).folder).stat().st_uid == UID
+        assert rendezvous.folder_of(name).stat().st_uid == UID
         assert does(user, "code(lambda: npipe.connect(name, timeout=5))") == "0"
     assert does(user, "code(lambda: npipe.connect(name, timeout=0))") in ("0", "231")
     listener.close()
-    assert not (shared_root / parse_name(name).folder).exists()
+    assert not rendezvous.folder_of(name).exists()
 
 
 @AS_ROOT
@@ -214,7 +212,7 @@ def test_a_pipe_is_cleared_away_by_a_thread_that_acts_as_a_client(name: str, use
     listener = npipe.listen(name)
     with acting(user, name):
         listener.close()
-        assert not (shared_root / parse_name(name).folder).exists()
+        assert not rendezvous.folder_of(name).exists()
         assert ids()[0] == UID
 
 
@@ -393,28 +391,26 @@ def liar(
     name: str, *, said: bytes | None = None, kind: int = 4, direction: int = 3, maximum: int = 255
 ) -> Iterator[None]:
     """An owner that answers queries with these."""
-    folder = Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
-    folder.mkdir(0o755)
     text = parse_name(name).display.encode() if said is None else said
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
-        made.bind(str(folder / "s0123456789abcdef"))
-        made.listen()
+    head = rendezvous.answer(
+        kind=rendezvous.QUERY, type=kind, direction=direction, max_instances=maximum, last=len(text)
+    )
+    with rendezvous.own(name, mode=0o755) as owner:
 
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    client, _ = made.accept()
+                    client, _ = owner.socket.accept()
                     with client:
                         client.recv(100)
-                        numbers = (0x5250504E, 1, 3, 0, 1, kind, direction, maximum, 1, 1, 1, len(text))
-                        client.send(struct.pack("<12I", *numbers) + text)
+                        client.send(head + text)
 
         serving = threading.Thread(target=serve)
         serving.start()
         try:
             yield
         finally:
-            made.shutdown(socket.SHUT_RDWR)
+            owner.socket.shutdown(socket.SHUT_RDWR)
             serving.join(h.DEADLINE)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
-from npipe.names import parse_name
 from npipe.transports import local
 from tests.helpers import shared_folder
+from tests.rendezvous import PLACES, Place, folder_of, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 OTHER = 12345  # a user and a group that is nobody's
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-
-
-def folder_of(root: Path, name: str) -> Path:
-    return root / parse_name(name).folder
 
 
 def exchange(name: str) -> None:
@@ -251,7 +246,7 @@ def test_dangling_link_of_ones_own_is_not_followed_into_a_new_folder(root: Path,
 def test_pipe_folder_squatted_by_another_user(root: Path, name: str) -> None:
     root.mkdir()
     root.chmod(0o1777)
-    squatted = folder_of(root, name)
+    squatted = folder_of(name)
     squatted.mkdir(mode=0o755)
     os.chown(squatted, OTHER, OTHER)
     code, text = code_and_text(lambda: npipe.listen(name))
@@ -267,7 +262,7 @@ def test_pipe_folder_squatted_by_another_user(root: Path, name: str) -> None:
 @pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling"])
 def test_something_else_where_the_folder_should_be(root: Path, name: str, kind: str, tmp_path: Path) -> None:
     root.mkdir(mode=0o700)
-    place = folder_of(root, name)
+    place = folder_of(name)
     if kind == "file":
         place.write_text("mine")
     elif kind == "fifo":
@@ -289,7 +284,7 @@ def test_something_else_where_the_folder_should_be(root: Path, name: str, kind: 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "folder", "link"])
 def test_something_else_where_the_socket_should_be(root: Path, name: str, kind: str, tmp_path: Path) -> None:
-    place = folder_of(root, name)
+    place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
     fake = place / "s0123456789abcdef"
@@ -310,7 +305,7 @@ def test_something_else_where_the_socket_should_be(root: Path, name: str, kind: 
 @pytest.mark.parametrize("what", ["lock", "pipe"])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
 def test_something_else_among_the_pipes_files(root: Path, name: str, what: str, kind: str, tmp_path: Path) -> None:
-    place = folder_of(root, name)
+    place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
     if kind == "fifo":
@@ -337,7 +332,7 @@ def test_something_else_among_the_pipes_files(root: Path, name: str, what: str, 
 
 
 def test_stale_socket_of_a_dead_process(root: Path, name: str) -> None:
-    place = folder_of(root, name)
+    place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
@@ -350,7 +345,7 @@ def test_stale_socket_of_a_dead_process(root: Path, name: str) -> None:
 @pytest.mark.parametrize("looks", ["connect", "list", "listen", "wait"])
 @pytest.mark.parametrize("page", [b"", b"garbage", b"\xff" * 100_000, os.urandom(6000), bytes(6000)])
 def test_stale_folder_with_a_garbage_page(root: Path, name: str, page: bytes, looks: str) -> None:
-    place = folder_of(root, name)
+    place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
     (place / "pipe").write_bytes(page)
@@ -366,19 +361,18 @@ def test_stale_folder_with_a_garbage_page(root: Path, name: str, page: bytes, lo
 
 
 def test_stale_page_that_counts_instances_of_the_dead(root: Path, name: str) -> None:
-    place = folder_of(root, name)
+    place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
-    head = struct.pack("<7I1024s", 0x4650504E, 1, 0, 1, 1, 50, 1, b"x").ljust(1056, b"\0")
-    slots = b"".join(struct.pack("<Q6I", number + 1, 1, 1, 1, 1, 0, 0) for number in range(128))
-    (place / "pipe").write_bytes(head + slots)
+    dead = [Place(number + 1, pid=1, instances=1, listening=1, waiters=1) for number in range(PLACES)]
+    (place / "pipe").write_bytes(page(dead))
     exchange(name)
     assert list(root.iterdir()) == []
 
 
 def test_live_folder_is_not_removed_by_those_who_look(root: Path, name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener:
-        place = folder_of(root, name)
+        place = folder_of(name)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
             made.bind(str(place / "s0123456789abcdef"))  # beside the live one, a dead one
         for _ in range(3):

@@ -16,9 +16,9 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe.names import parse_name
 from npipe.win32 import pywintypes, win32pipe
 from tests import helpers as h
+from tests.rendezvous import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,10 +40,6 @@ HOLDER = """
     print("free", flush=True)
     sys.stdin.readline()
 """
-
-
-def folder_of(name: str) -> Path:
-    return Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import socket
-import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,43 +13,32 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from npipe.names import parse_name
-from tests.helpers import Background, until
+from tests.helpers import Background, descriptors, until
+from tests.rendezvous import (
+    HOLD,
+    IO_PENDING,
+    MAGIC,
+    NUDGE,
+    OPEN,
+    QUERY,
+    VERSION,
+    WAIT,
+    Answer,
+    Owner,
+    answer,
+    dial,
+    own,
+    read_answer,
+    request,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGIC = 0x5250504E
-VERSION = 1
-OPEN, WAIT, QUERY, NUDGE = 1, 2, 3, 4
-HOLD = 1
-REQUEST = struct.Struct("<8I")  # magic, version, kind, flags, access, three reserved
-ANSWER = struct.Struct("<12I")  # magic, version, kind, code, time-out, type, direction, limit, instances, pid, ...
 
-
-def request(kind: int = OPEN, *, version: int = VERSION, magic: int = MAGIC, flags: int = 0, access: int = 3) -> bytes:
-    return REQUEST.pack(magic, version, kind, flags, access, 0, 0, 0)
-
-
-def socket_of(root: Path, name: str) -> Path:
-    (found,) = (root / parse_name(name).folder).glob("s*")
-    return found
-
-
-def dial(root: Path, name: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.settimeout(10)
-    folder = os.open(root / parse_name(name).folder, os.O_RDONLY)
-    try:
-        made.connect(f"/proc/self/fd/{folder}/{socket_of(root, name).name}")
-    finally:
-        os.close(folder)
-    return made
-
-
-def answer_to(root: Path, name: str, message: bytes, descriptors: list[int] | None = None) -> tuple[int, ...] | None:
+def answer_to(name: str, message: bytes, descriptors: list[int] | None = None) -> Answer | None:
     """The first answer to `message`; None when the server hangs up."""
-    with dial(root, name) as made:
+    with dial(name) as made:
         socket.send_fds(made, [message], descriptors or [])
         try:
             data, fds, _, _ = socket.recv_fds(made, 2000, 4)
@@ -58,11 +46,7 @@ def answer_to(root: Path, name: str, message: bytes, descriptors: list[int] | No
             return None
         for fd in fds:
             os.close(fd)
-        return ANSWER.unpack(data[: ANSWER.size]) if data else None
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+        return read_answer(data) if data else None
 
 
 @pytest.fixture
@@ -92,44 +76,38 @@ def works(listener: npipe.Listener[npipe.MessagePipe]) -> None:
 # ---- Clients
 
 
-def test_hand_written_client_of_our_version_is_served(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe]
-) -> None:
-    answer = answer_to(root, name, request(QUERY))
+def test_hand_written_client_of_our_version_is_served(name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
+    answer = answer_to(name, request(QUERY))
     assert answer is not None
-    assert answer[:4] == (MAGIC, VERSION, QUERY, 0)
-    assert answer[5:8] == (4, 3, 255)
-    assert answer[8] == 1
-    assert answer[9] == os.getpid()
+    assert (answer.magic, answer.version, answer.kind, answer.code) == (MAGIC, VERSION, QUERY, 0)
+    assert (answer.type, answer.direction, answer.max_instances) == (4, 3, 255)
+    assert answer.instances == 1
+    assert answer.owner_pid == os.getpid()
     works(listener)
 
 
 @pytest.mark.parametrize("version", [0, 2, 999, 0xFFFFFFFF])
 @pytest.mark.parametrize("kind", [OPEN, WAIT, QUERY, NUDGE, 77])
 def test_client_of_another_version_is_told_so(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe], version: int, kind: int
+    name: str, listener: npipe.Listener[npipe.MessagePipe], version: int, kind: int
 ) -> None:
-    answer = answer_to(root, name, request(kind, version=version))
+    answer = answer_to(name, request(kind, version=version))
     assert answer is not None
-    assert answer[:2] == (MAGIC, VERSION)
-    assert answer[3] == 1306
+    assert (answer.magic, answer.version) == (MAGIC, VERSION)
+    assert answer.code == 1306
     works(listener)
 
 
 @pytest.mark.parametrize("size", [8, 9, 31, 33, 100, 2000, 60_000])
-def test_request_of_another_length(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe], size: int
-) -> None:
-    answer = answer_to(root, name, request().ljust(size, b"\1")[:size])
-    assert answer is None or answer[3] == 1306
+def test_request_of_another_length(name: str, listener: npipe.Listener[npipe.MessagePipe], size: int) -> None:
+    answer = answer_to(name, request().ljust(size, b"\1")[:size])
+    assert answer is None or answer.code == 1306
     works(listener)
 
 
 @pytest.mark.parametrize("message", [b"", b"x", b"NPPR", b"GET / HTTP/1.1\r\n\r\n", bytes(32), b"\xff" * 32])
-def test_nonsense_is_hung_up_on(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe], message: bytes
-) -> None:
-    with dial(root, name) as made:
+def test_nonsense_is_hung_up_on(name: str, listener: npipe.Listener[npipe.MessagePipe], message: bytes) -> None:
+    with dial(name) as made:
         if message:
             made.send(message)
         else:
@@ -140,47 +118,45 @@ def test_nonsense_is_hung_up_on(
 
 
 @pytest.mark.parametrize("kind", [0, 5, 0xFFFFFFFF])
-def test_unknown_kind_gets_an_error(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe], kind: int
-) -> None:
-    answer = answer_to(root, name, request(kind))
+def test_unknown_kind_gets_an_error(name: str, listener: npipe.Listener[npipe.MessagePipe], kind: int) -> None:
+    answer = answer_to(name, request(kind))
     assert answer is not None
-    assert answer[3] == 1
+    assert answer.code == 1
     works(listener)
 
 
-def test_odd_flags_and_access(root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
+def test_odd_flags_and_access(name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
     for flags in (0xFFFFFFFE, 2):
-        answer = answer_to(root, name, request(QUERY, flags=flags))
+        answer = answer_to(name, request(QUERY, flags=flags))
         assert answer is not None
-        assert answer[3] == 0
-    answer = answer_to(root, name, request(OPEN, access=0xFFFFFFFF))
+        assert answer.code == 0
+    answer = answer_to(name, request(OPEN, access=0xFFFFFFFF))
     assert answer is not None
-    assert answer[3] in (0, 5, 87)
+    assert answer.code in (0, 5, 87)
     works(listener)
 
 
 @pytest.mark.parametrize("kind", [OPEN, QUERY, WAIT, 99])
 @pytest.mark.parametrize("count", [1, 2, 20, 253])
 def test_descriptors_in_a_request_do_not_stay(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe], kind: int, count: int
+    name: str, listener: npipe.Listener[npipe.MessagePipe], kind: int, count: int
 ) -> None:
     works(listener)
     before = descriptors()
     with Path("/dev/null").open() as null:
         for version in (VERSION, 2):
-            answer_to(root, name, request(kind, version=version), [null.fileno()] * count)
+            answer_to(name, request(kind, version=version), [null.fileno()] * count)
     works(listener)
     until(lambda: descriptors() <= before)
 
 
-def test_second_request_on_a_held_socket_is_hung_up_on(root: Path, name: str) -> None:
+def test_second_request_on_a_held_socket_is_hung_up_on(name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener:
         client = npipe.connect(name)
         server = listener.accept(10)
-        with dial(root, name) as made:
+        with dial(name) as made:
             made.send(request(OPEN, flags=HOLD))
-            assert ANSWER.unpack(made.recv(2000))[3] == 997
+            assert read_answer(made.recv(2000)).code == IO_PENDING
             made.send(request(OPEN, flags=HOLD))
             assert made.recv(2000) == b""
         server.close()
@@ -188,22 +164,20 @@ def test_second_request_on_a_held_socket_is_hung_up_on(root: Path, name: str) ->
         works(listener)
 
 
-def test_request_in_pieces_is_no_request(root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
-    with dial(root, name) as made:
+def test_request_in_pieces_is_no_request(name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
+    with dial(name) as made:
         made.send(request()[:16])
         try:
             made.send(request()[16:])
             data = made.recv(2000)
         except (BrokenPipeError, ConnectionResetError):
             data = b""
-        assert data == b"" or ANSWER.unpack(data)[3] == 1306
+        assert data == b"" or read_answer(data).code == 1306
     works(listener)
 
 
-def test_client_that_says_nothing_keeps_nobody_waiting(
-    root: Path, name: str, listener: npipe.Listener[npipe.MessagePipe]
-) -> None:
-    silent = [dial(root, name) for _ in range(20)]
+def test_client_that_says_nothing_keeps_nobody_waiting(name: str, listener: npipe.Listener[npipe.MessagePipe]) -> None:
+    silent = [dial(name) for _ in range(20)]
     began = time.monotonic()
     works(listener)
     assert time.monotonic() - began < 5
@@ -212,9 +186,9 @@ def test_client_that_says_nothing_keeps_nobody_waiting(
     works(listener)
 
 
-def test_client_that_gets_an_instance_and_does_nothing_with_it(root: Path, name: str) -> None:
+def test_client_that_gets_an_instance_and_does_nothing_with_it(name: str) -> None:
     with npipe.listen(name, max_instances=2) as listener:
-        with dial(root, name) as made:
+        with dial(name) as made:
             made.send(request(OPEN))
             server = listener.accept(10)
             works(listener)
@@ -225,7 +199,7 @@ def test_client_that_gets_an_instance_and_does_nothing_with_it(root: Path, name:
         works(listener)
 
 
-def test_thousands_of_half_open_connects(root: Path, name: str) -> None:
+def test_thousands_of_half_open_connects(name: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 12_000:
         pytest.skip(f"needs 12,000 descriptors, the hard limit is {hard}")
@@ -235,7 +209,7 @@ def test_thousands_of_half_open_connects(root: Path, name: str) -> None:
             before = descriptors()
             open_ones = []
             for number in range(3000):
-                made = dial(root, name)
+                made = dial(name)
                 if number % 3 == 1:
                     made.send(request()[:4])
                 open_ones.append(made)
@@ -251,48 +225,14 @@ def test_thousands_of_half_open_connects(root: Path, name: str) -> None:
 # ---- Servers
 
 
-class FakeServer:
-    """A socket in the right place that answers what it is told to."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        root.mkdir(mode=0o700, exist_ok=True)
-        folder = root / parse_name(name).folder
-        folder.mkdir(mode=0o700)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(10)
-        here = os.open(folder, os.O_RDONLY)
-        try:
-            self.socket.bind(f"/proc/self/fd/{here}/s0123456789abcdef")
-        finally:
-            os.close(here)
-        self.socket.listen(100)
-
-    def answer(self, message: bytes, descriptors: list[int] | None = None) -> bytes:
-        visitor, _ = self.socket.accept()
-        with visitor:
-            visitor.settimeout(10)
-            asked = visitor.recv(2000)
-            if message:
-                socket.send_fds(visitor, [message], descriptors or [])
-            else:
-                visitor.close()
-        return asked
-
-
 @pytest.fixture
-def fake(root: Path, name: str) -> Iterator[FakeServer]:
-    made = FakeServer(root, name)
-    yield made
-    made.socket.close()
+def fake(name: str) -> Iterator[Owner]:
+    with own(name) as made:
+        made.socket.settimeout(10)
+        yield made
 
 
-def answer(code: int = 0, *, version: int = VERSION, magic: int = MAGIC, kind: int = OPEN, name_size: int = 0) -> bytes:
-    return ANSWER.pack(magic, version, kind, code, 50, 4, 3, 255, 1, 1, 1, name_size)
-
-
-def code_against(
-    fake: FakeServer, name: str, message: bytes, fds: list[int] | None = None, verb: str = "connect"
-) -> int:
+def code_against(fake: Owner, name: str, message: bytes, fds: list[int] | None = None, verb: str = "connect") -> int:
     def call() -> None:
         if verb == "connect":
             npipe.connect(name, timeout=2).close()
@@ -306,7 +246,7 @@ def code_against(
 
 @pytest.mark.parametrize("verb", ["connect", "wait"])
 @pytest.mark.parametrize("version", [0, 2, 0xFFFFFFFF])
-def test_server_of_another_version(fake: FakeServer, name: str, verb: str, version: int) -> None:
+def test_server_of_another_version(fake: Owner, name: str, verb: str, version: int) -> None:
     client = Background(lambda: npipe.connect(name, timeout=5) if verb == "connect" else npipe.wait(name, timeout=5))
     fake.answer(answer(1306, version=version))
     with pytest.raises(npipe.PipeVersionError) as caught:
@@ -315,11 +255,11 @@ def test_server_of_another_version(fake: FakeServer, name: str, verb: str, versi
     assert str(version) in str(caught.value)
 
 
-def test_server_that_finds_our_version_wrong(fake: FakeServer, name: str) -> None:
+def test_server_that_finds_our_version_wrong(fake: Owner, name: str) -> None:
     assert code_against(fake, name, answer(1306)) == 1306
 
 
-def test_longer_answer_of_another_version(fake: FakeServer, name: str) -> None:
+def test_longer_answer_of_another_version(fake: Owner, name: str) -> None:
     assert code_against(fake, name, answer(1306, version=7).ljust(300, b"\0")) == 1306
     assert code_against(fake, name, answer(1306, version=7)[:8]) == 1306
 
@@ -327,7 +267,7 @@ def test_longer_answer_of_another_version(fake: FakeServer, name: str) -> None:
 @pytest.mark.parametrize(
     "message", [b"x", answer()[:47], answer() + b"x", bytes(48), answer(magic=1), b"\xff" * 3000], ids=range(6)
 )
-def test_answers_that_make_no_sense(fake: FakeServer, name: str, message: bytes) -> None:
+def test_answers_that_make_no_sense(fake: Owner, name: str, message: bytes) -> None:
     before = descriptors()
     assert code_against(fake, name, message) in (13, 1306)
     assert descriptors() <= before + 2
@@ -344,7 +284,7 @@ def memory(size: int, *, seal: bool) -> int:
 
 
 @pytest.mark.parametrize("kind", ["none", "null", "unsealed", "empty", "zeros", "small", "two", "folder", "pipe"])
-def test_wrong_segments_are_refused(fake: FakeServer, name: str, kind: str) -> None:
+def test_wrong_segments_are_refused(fake: Owner, name: str, kind: str) -> None:
     fds: list[int] = []
     if kind == "null":
         fds = [os.open("/dev/null", os.O_RDWR)]
@@ -371,7 +311,7 @@ def test_wrong_segments_are_refused(fake: FakeServer, name: str, kind: str) -> N
             os.close(fd)
 
 
-def test_server_that_hangs_up_without_an_answer_is_no_pipe(fake: FakeServer, name: str) -> None:
+def test_server_that_hangs_up_without_an_answer_is_no_pipe(fake: Owner, name: str) -> None:
     client = Background(lambda: npipe.connect(name, timeout=1))
     visits = 0
     fake.socket.settimeout(0.2)
@@ -386,16 +326,16 @@ def test_server_that_hangs_up_without_an_answer_is_no_pipe(fake: FakeServer, nam
     assert visits < 1000, "the client asks again and again without a pause"
 
 
-def test_listing_passes_over_servers_that_make_no_sense(fake: FakeServer, name: str, root: Path) -> None:
+def test_listing_passes_over_servers_that_make_no_sense(fake: Owner, name: str, root: Path) -> None:
     with npipe.listen(name + "-good") as good:
-        for message in (b"x", answer(version=9, kind=QUERY), answer(kind=QUERY, name_size=5000), answer(5), b""):
+        for message in (b"x", answer(version=9, kind=QUERY), answer(kind=QUERY, last=5000), answer(5), b""):
             listing = Background(npipe.list_pipes)
             fake.answer(message)
             assert [pipe.name for pipe in listing.result()] == [good.name]
     assert root.is_dir()
 
 
-def test_server_that_never_answers_does_not_hold_up_the_listing(fake: FakeServer, name: str) -> None:
+def test_server_that_never_answers_does_not_hold_up_the_listing(fake: Owner, name: str) -> None:
     assert fake.socket.fileno() >= 0
     with npipe.listen(name + "-good") as good:
         began = time.monotonic()
@@ -403,7 +343,7 @@ def test_server_that_never_answers_does_not_hold_up_the_listing(fake: FakeServer
         assert time.monotonic() - began < 5
 
 
-def test_time_out_holds_against_a_server_that_never_answers(fake: FakeServer, name: str) -> None:
+def test_time_out_holds_against_a_server_that_never_answers(fake: Owner, name: str) -> None:
     assert fake.socket.fileno() >= 0
     began = time.monotonic()
     with pytest.raises(npipe.PipeTimeoutError):
