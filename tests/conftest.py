@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import npipe
+from tests.helpers import shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +47,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "npipe-root"
     monkeypatch.setenv("NPIPE_ROOT", str(folder))
     return folder
+
+
+@pytest.fixture
+def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root as an administrator makes it for pipes of all users. (Each start of pytest closes its own folder.)"""
+    with shared_folder() as folder:
+        monkeypatch.setenv("NPIPE_ROOT", str(folder))
+        yield folder
 
 
 @pytest.fixture

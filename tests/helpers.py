@@ -30,6 +30,8 @@ MessageHandle = system.MessageHandle
 
 T = TypeVar("T")
 
+AS_ROOT = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can act as other users")
+
 CHECKOUT = Path(__file__).parents[1]
 """Where `tests` is imported from, for a process that imports it too."""
 

@@ -15,6 +15,7 @@ import pytest
 import npipe
 from npipe.cli import main
 from npipe.transports import default
+from tests.cli.helpers import DEADLINE, NPIPE, run, wide
 from tests.helpers import until_held
 
 if TYPE_CHECKING:
@@ -22,28 +23,9 @@ if TYPE_CHECKING:
 
     from npipe import _engine
 
-DEADLINE = 30.0
 END = "\n<End of message, press ENTER to terminate connection and exit>\n"
 TRANSPORT: Any = default()
-COMMAND = [sys.executable, "-m", "npipe", "client"]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `npipe client` without a terminal."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=DEADLINE,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-def wide(text: str) -> bytes:
-    """What a Unicode build sends: the final NUL is counted."""
-    return (text + "\0").encode("utf-16-le")
+COMMAND = [*NPIPE, "client"]
 
 
 def transcript(message: str, size: int, *pieces: str) -> str:
@@ -110,7 +92,7 @@ def read_until(stream: int, ending: bytes) -> bytes:
 
 def test_it_prints_what_the_article_s_program_prints() -> None:
     with npipe.serve("mynamedpipe", lambda _: wide("Default answer from server.")):
-        done = run()
+        done = run("client")
     assert done.stdout == transcript("Default message from client.", 58, "Default answer from server.")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -118,14 +100,14 @@ def test_it_prints_what_the_article_s_program_prints() -> None:
 def test_the_message_is_utf_16_with_its_nul(name: str) -> None:
     requests: list[bytes] = []
     with npipe.serve(name, recording(requests)):
-        done = run(name, "h\xe9llo \N{GRINNING FACE}")
+        done = run("client", name, "h\xe9llo \N{GRINNING FACE}")
     assert requests == [wide("h\xe9llo \N{GRINNING FACE}")]
     assert done.stdout == transcript("h\xe9llo \N{GRINNING FACE}", 18, "h\xe9llo \N{GRINNING FACE}")
 
 
 def test_an_empty_message_is_a_nul(name: str) -> None:
     with npipe.serve(name, bytes):
-        assert run(name, "").stdout == transcript("", 2, "")
+        assert run("client", name, "").stdout == transcript("", 2, "")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +116,7 @@ def test_an_empty_message_is_a_nul(name: str) -> None:
 def test_another_encoding_is_used_both_ways(name: str, encoding: str, data: bytes) -> None:
     requests: list[bytes] = []
     with npipe.serve(name, recording(requests)):
-        done = run(name, "h\xe9", "--encoding", encoding)
+        done = run("client", name, "h\xe9", "--encoding", encoding)
     assert requests == [data]
     assert done.stdout == transcript("h\xe9", len(data), "h\xe9")
 
@@ -142,34 +124,34 @@ def test_another_encoding_is_used_both_ways(name: str, encoding: str, data: byte
 def test_a_long_reply_is_read_in_pieces_of_512_bytes(name: str) -> None:
     text = "".join(str(number % 10) for number in range(2000))
     with npipe.serve(name, lambda _: wide(text)):
-        done = run(name, "x")
+        done = run("client", name, "x")
     assert done.stdout == transcript("x", 4, *(text[at : at + 256] for at in range(0, 2000, 256)))
 
 
 def test_a_reply_of_512_bytes_is_one_piece(name: str) -> None:
     with npipe.serve(name, lambda _: wide("y" * 255)):
-        assert run(name, "x").stdout == transcript("x", 4, "y" * 255)
+        assert run("client", name, "x").stdout == transcript("x", 4, "y" * 255)
 
 
 def test_a_nul_that_comes_alone_is_a_piece_of_its_own(name: str) -> None:
     with npipe.serve(name, lambda _: wide("y" * 256)):
-        assert run(name, "x").stdout == transcript("x", 4, "y" * 256, "")
+        assert run("client", name, "x").stdout == transcript("x", 4, "y" * 256, "")
 
 
 def test_a_character_across_two_pieces_is_printed_whole(name: str) -> None:
     with npipe.serve(name, lambda _: wide("a" * 255 + "\N{GRINNING FACE}b")):
-        assert run(name, "x").stdout == transcript("x", 4, "a" * 255, "\N{GRINNING FACE}b")
+        assert run("client", name, "x").stdout == transcript("x", 4, "a" * 255, "\N{GRINNING FACE}b")
 
 
 def test_bytes_that_are_no_text_are_shown_as_such(name: str) -> None:
     with npipe.serve(name, lambda _: b"ab\xff"):
-        assert run(name, "x", "--encoding", "utf-8").stdout == transcript("x", 2, r"ab\xff")
-        assert run(name, "x").stdout == transcript("x", 4, "\u6261" + r"\xff")
+        assert run("client", name, "x", "--encoding", "utf-8").stdout == transcript("x", 2, r"ab\xff")
+        assert run("client", name, "x").stdout == transcript("x", 4, "\u6261" + r"\xff")
 
 
 def test_an_empty_reply_is_an_empty_piece(name: str) -> None:
     with npipe.serve(name, lambda _: b""):
-        assert run(name, "x").stdout == transcript("x", 4, "")
+        assert run("client", name, "x").stdout == transcript("x", 4, "")
 
 
 # ---- What fails
@@ -183,23 +165,23 @@ def assert_failed(done: subprocess.CompletedProcess[str], printed: str, code: in
 
 
 def test_a_missing_pipe_is_gle_2(name: str) -> None:
-    assert_failed(run(name), "Could not open pipe. GLE=2\n", 2)
+    assert_failed(run("client", name), "Could not open pipe. GLE=2\n", 2)
 
 
 def test_a_pipe_that_only_reads_is_gle_5(name: str) -> None:
     with npipe.listen(name, access="inbound"):
-        assert_failed(run(name), "Could not open pipe. GLE=5\n", 5)
+        assert_failed(run("client", name), "Could not open pipe. GLE=5\n", 5)
 
 
 def test_a_wrong_name_has_its_gle() -> None:
-    assert_failed(run("C:\\pipe"), "Could not open pipe. GLE=123\n", 123)
-    assert_failed(run(""), "Could not open pipe. GLE=3\n", 3)
-    assert_failed(run(r"\\elsewhere\pipe\x"), "Could not open pipe. GLE=50\n", 50)
+    assert_failed(run("client", "C:\\pipe"), "Could not open pipe. GLE=123\n", 123)
+    assert_failed(run("client", ""), "Could not open pipe. GLE=3\n", 3)
+    assert_failed(run("client", r"\\elsewhere\pipe\x"), "Could not open pipe. GLE=50\n", 50)
 
 
 def test_a_byte_pipe_cannot_be_switched_to_message_mode(name: str) -> None:
     with npipe.serve(name, bytes, mode="byte"):
-        assert_failed(run(name), "SetNamedPipeHandleState failed. GLE=87\n", 87)
+        assert_failed(run("client", name), "SetNamedPipeHandleState failed. GLE=87\n", 87)
 
 
 def test_a_server_that_leaves_without_an_answer_is_gle_109(name: str) -> None:
@@ -277,7 +259,7 @@ def test_it_waits_for_an_instance_and_is_served(name: str) -> None:
 
 def test_it_tells_that_the_wait_timed_out(name: str) -> None:
     with npipe.listen(name, max_instances=1) as listener, npipe.connect(name), listener.accept(DEADLINE):
-        done = run(name, "--wait-seconds", "0.05")
+        done = run("client", name, "--wait-seconds", "0.05")
     assert_failed(done, "Could not open pipe: 0.05 second wait timed out.\n", 121)
 
 

@@ -10,13 +10,12 @@ import pwd
 import re
 import struct
 import subprocess
-import sys
 import termios
 
 import npipe
+from tests.cli.helpers import DEADLINE, NPIPE
 
-DEADLINE = 30.0
-COMMAND = [sys.executable, "-m", "npipe", "ls"]
+COMMAND = [*NPIPE, "ls"]
 HEADER = "name\ttype\tdirection\tinstances\tlimit\tpid\tuser\n"
 ME = pwd.getpwuid(os.geteuid()).pw_name
 

@@ -11,17 +11,7 @@ import pytest
 
 import npipe
 from npipe.cli import main
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `npipe` in a process of its own, without a terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "npipe", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+from tests.cli.helpers import NPIPE, run
 
 
 def test_version_is_the_package_s() -> None:
@@ -97,9 +87,7 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "npipe", "ls"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30
-        )
+        done = subprocess.run([*NPIPE, "ls"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
     finally:
         os.close(writer)
     assert done.returncode == 1
@@ -108,9 +96,7 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
 
 def test_a_full_disk_is_one_line() -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "npipe", "ls"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
-        )
+        done = subprocess.run([*NPIPE, "ls"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr == "npipe: [Errno 28] No space left on device\n"
 

@@ -9,90 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
+from tests.cli.helpers import DEADLINE, NPIPE, Server, run, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DEADLINE = 30.0
-NPIPE = [sys.executable, "-m", "npipe"]
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
-
-def client(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*NPIPE, "client", name, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=DEADLINE,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-def wide(text: str) -> bytes:
-    return (text + "\0").encode("utf-16-le")
-
-
-class Server:
-    """An `npipe serve` process, which listens when this is there."""
-
-    def __init__(self, name: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*NPIPE, "serve", name, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._read = b""
-        assert self.line() == f"npipe: listening on {name}, process {self.process.pid}"
-
-    def line(self) -> str:
-        """Its next line on standard error; fails when none comes in time."""
-        assert self.process.stderr is not None
-        until = time.monotonic() + DEADLINE
-        while b"\n" not in self._read:
-            ready, _, _ = select.select([self.process.stderr], [], [], max(0.0, until - time.monotonic()))
-            assert ready, f"only {self._read!r} in time"
-            piece = os.read(self.process.stderr.fileno(), 65536)
-            assert piece, f"only {self._read!r} before its end"
-            self._read += piece
-        line, self._read = self._read.split(b"\n", 1)
-        return line.decode()
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; its exit status and the rest of what it wrote."""
-        self.process.send_signal(number)
-        return self.rest()
-
-    def rest(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, out.decode(), (self._read + err).decode()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait(DEADLINE)
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c() -> Iterator[None]:
-    """Processes that the test starts begin with SIGINT's usual effect, also where a shell has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 
 # ---- Answers
@@ -100,7 +30,7 @@ def ctrl_c() -> Iterator[None]:
 
 def test_the_article_s_client_and_server_have_their_conversation(name: str) -> None:
     with Server(name) as server:
-        done = client(name)
+        done = run("client", name)
         assert done.stdout == (
             'Sending 58 byte message: "Default message from client."\n'
             "\n"
@@ -132,13 +62,13 @@ def test_an_answer_is_given_in_the_encoding_and_with_its_nul(name: str) -> None:
 def test_another_encoding_is_used_for_the_answer(name: str) -> None:
     with Server(name, "--answer", "t\xe9xt", "--encoding", "utf-8"):
         assert npipe.call(name, b"?") == "t\xe9xt\0".encode()
-        assert '\n"t\xe9xt"\n' in client(name, "?", "--encoding", "utf-8").stdout
+        assert '\n"t\xe9xt"\n' in run("client", name, "?", "--encoding", "utf-8").stdout
 
 
 def test_a_long_answer_reaches_the_client_in_pieces(name: str) -> None:
     text = "abcdefgh" * 250
     with Server(name, "--answer", text):
-        done = client(name)
+        done = run("client", name)
     pieces = "".join(f'"{text[at : at + 256]}"\n' for at in range(0, 2000, 256))
     assert f"receiving reply as follows:\n{pieces}\n<End of message" in done.stdout
     assert done.returncode == 0
@@ -154,13 +84,13 @@ def test_echo_on_a_byte_pipe_is_a_stream(name: str) -> None:
     with Server(name, "--echo", "--mode", "byte"), npipe.connect(name, mode="byte") as pipe:
         pipe.write(b"abc")
         assert pipe.makefile("rb", buffering=0).read(3) == b"abc"
-        assert client(name).stdout == "SetNamedPipeHandleState failed. GLE=87\n"
+        assert run("client", name).stdout == "SetNamedPipeHandleState failed. GLE=87\n"
 
 
 def test_a_command_gets_the_request_and_gives_the_answer(name: str) -> None:
     with Server(name, "--exec", "tr a-z A-Z"):
         assert npipe.call(name, b"shout \xff\0") == b"SHOUT \xff\0"
-        assert '\n"HELLO"\n' in client(name, "hello").stdout
+        assert '\n"HELLO"\n' in run("client", name, "hello").stdout
 
 
 def test_a_command_need_not_read_its_request(name: str) -> None:
@@ -206,10 +136,10 @@ def test_a_limit_keeps_further_clients_out_until_one_leaves(name: str) -> None:
     with Server(name, "--max-instances", "1") as server:
         with npipe.connect(name):
             assert server.line().startswith("npipe: client 1 came")
-            done = client(name, "--wait-seconds", "0.05")
+            done = run("client", name, "--wait-seconds", "0.05")
             assert done.stdout == "Could not open pipe: 0.05 second wait timed out.\n"
             assert done.returncode == 1
-        assert '\n"Default answer from server."\n' in client(name).stdout
+        assert '\n"Default answer from server."\n' in run("client", name).stdout
 
 
 def test_255_instances_are_no_limit(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from tests.cli.test_serve import DEADLINE, ME, NPIPE, Server, client, ctrl_c
+from tests.cli.helpers import DEADLINE, NPIPE, Server, run
 from tests.helpers import asleep, until
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from tests.conftest import Child
 
-__all__ = ["ctrl_c"]  # a fixture
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 every_model = pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
 
@@ -28,7 +31,7 @@ every_model = pytest.mark.parametrize("model", ["threaded", "overlapped", "compl
 def test_the_article_s_client_has_the_same_conversation(name: str, model: str) -> None:
     with Server(name, "--model", model) as server:
         for number in (1, 2, 3):
-            done = client(name)
+            done = run("client", name)
             assert done.stdout == (
                 'Sending 58 byte message: "Default message from client."\n'
                 "\n"
@@ -49,7 +52,7 @@ def test_the_article_s_client_has_the_same_conversation(name: str, model: str) -
 def test_a_long_answer_reaches_the_article_s_client_in_the_same_pieces(name: str, model: str) -> None:
     text = "abcdefgh" * 250
     with Server(name, "--answer", text, "--model", model):
-        done = client(name)
+        done = run("client", name)
     pieces = "".join(f'"{text[at : at + 256]}"\n' for at in range(0, 2000, 256))
     assert f"receiving reply as follows:\n{pieces}\n<End of message" in done.stdout
     assert done.returncode == 0
@@ -97,7 +100,7 @@ def test_the_overlapped_server_has_as_many_instances_as_it_is_told(name: str) ->
     with Server(name, "--model", "overlapped", "--instances", "2"):
         assert [pipe.instances for pipe in npipe.list_pipes()] == [2]
         with npipe.connect(name), npipe.connect(name):
-            done = client(name, "--wait-seconds", "0.05")
+            done = run("client", name, "--wait-seconds", "0.05")
             assert done.stdout == "Could not open pipe: 0.05 second wait timed out.\n"
 
 

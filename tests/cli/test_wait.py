@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 import npipe
-
-DEADLINE = 30.0
-COMMAND = [sys.executable, "-m", "npipe", "wait"]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+from tests.cli.helpers import DEADLINE, NPIPE, run
 
 
 def assert_failed(done: subprocess.CompletedProcess[str], code: int) -> None:
@@ -26,26 +19,26 @@ def assert_failed(done: subprocess.CompletedProcess[str], code: int) -> None:
 
 def test_an_instance_that_listens_is_status_0(name: str) -> None:
     with npipe.listen(name):
-        done = run(name)
+        done = run("wait", name)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_missing_pipe_is_code_2_at_once_even_for_ever(name: str) -> None:
-    assert_failed(run(name), 2)
-    assert_failed(run(name, "--timeout", "inf"), 2)
+    assert_failed(run("wait", name), 2)
+    assert_failed(run("wait", name, "--timeout", "inf"), 2)
 
 
 @pytest.mark.parametrize("timeout", [(), ("--timeout", "0.02"), ("--timeout", "0")])
 def test_busy_instances_are_code_121(name: str, timeout: tuple[str, ...]) -> None:
     with npipe.listen(name, max_instances=1) as listener, npipe.connect(name), listener.accept(DEADLINE):
-        assert_failed(run(name, *timeout), 121)
+        assert_failed(run("wait", name, *timeout), 121)
 
 
 def test_without_a_timeout_the_pipe_s_own_counts(name: str) -> None:
     with npipe.listen(name, max_instances=1, default_timeout=None) as listener:
         first = npipe.connect(name)
         served = listener.accept(DEADLINE)
-        process = subprocess.Popen([*COMMAND, name], stderr=subprocess.PIPE)
+        process = subprocess.Popen([*NPIPE, "wait", name], stderr=subprocess.PIPE)
         first.close()
         served.close()  # its place is taken by an instance that listens
         _, err = process.communicate(timeout=DEADLINE)
@@ -53,5 +46,5 @@ def test_without_a_timeout_the_pipe_s_own_counts(name: str) -> None:
 
 
 def test_a_wrong_name_is_one_line() -> None:
-    assert_failed(run("C:\\x"), 123)
-    assert_failed(run(r"\\elsewhere\pipe\x"), 50)
+    assert_failed(run("wait", "C:\\x"), 123)
+    assert_failed(run("wait", r"\\elsewhere\pipe\x"), 50)

@@ -9,15 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG = bool(os.environ.get("NPIPE_LONG"))
 MINUTES = 60.0 if LONG else 1.0  # a test's own deadline, in seconds for each
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
 
 
 def rounds(short: int, long: int) -> int:

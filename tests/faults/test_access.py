@@ -15,17 +15,17 @@ import pytest
 import npipe
 from tests import rendezvous
 from tests.faults import helpers as f
-from tests.helpers import CHECKOUT, Background, blocked, shared_folder, until
+from tests.helpers import AS_ROOT, CHECKOUT, Background, blocked, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Child
 
     Start = Callable[..., Child]
 
-pytestmark = f.needs_root
+pytestmark = [AS_ROOT, pytest.mark.usefixtures("shared_root")]
 
 OWNER, STRANGER, THIRD = 12345, 4242, 777  # users and groups that are nobody's
 
@@ -96,14 +96,6 @@ class Person:
             return eval(answer, {"__builtins__": {}})
         except (NameError, SyntaxError):
             raise AssertionError(f"{expression}: {answer}") from None
-
-
-@pytest.fixture(autouse=True)
-def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root as an administrator makes it for all users."""
-    with shared_folder() as folder:
-        monkeypatch.setenv("NPIPE_ROOT", str(folder))
-        yield folder
 
 
 @pytest.fixture

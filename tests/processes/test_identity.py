@@ -19,6 +19,7 @@ from npipe.names import name_in_folder, parse_name
 from npipe.win32 import win32api, win32file, win32pipe, win32security
 from tests import helpers as h
 from tests import rendezvous
+from tests.helpers import AS_ROOT
 from tests.win32 import helpers as w
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Child]
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
+pytestmark = pytest.mark.usefixtures("shared_root")
+
 UID, GID = pwd.getpwnam("nobody")[2:4]
 
 USER = """
@@ -52,14 +54,6 @@ USER = """
     for line in sys.stdin:
         print(eval(line), flush=True)
 """
-
-
-@pytest.fixture(autouse=True)
-def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root as an administrator makes it for all users."""
-    with h.shared_folder() as folder:
-        monkeypatch.setenv("NPIPE_ROOT", str(folder))
-        yield folder
 
 
 @pytest.fixture

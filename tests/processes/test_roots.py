@@ -11,11 +11,11 @@ import pytest
 
 import npipe
 from npipe.transports import local
-from tests.helpers import shared_folder
+from tests.helpers import AS_ROOT
 from tests.rendezvous import PLACES, Place, folder_of, page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.conftest import Child
 
@@ -434,16 +434,6 @@ AS_USER = """
 """
 
 
-@pytest.fixture
-def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root that every user may use, where everybody may pass (each start of pytest closes its own folder again)."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can act as another user")
-    with shared_folder() as folder:
-        monkeypatch.setenv("NPIPE_ROOT", str(folder))
-        yield folder
-
-
 def as_user(
     child: Start, name: str, what: str = "talk", *, uid: int = OTHER, gid: int = OTHER, groups: str = ""
 ) -> Child:
@@ -461,6 +451,7 @@ RULES: list[tuple[str, Any, dict[str, Any], bool]] = [
 ]
 
 
+@AS_ROOT
 @pytest.mark.parametrize(("security", "who", "allowed"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
 def test_other_users_against_access_rules(
     child: Start, name: str, shared_root: Path, security: Any, who: dict[str, Any], allowed: bool
@@ -489,6 +480,7 @@ def test_other_users_against_access_rules(
     assert list(shared_root.iterdir()) == []
 
 
+@AS_ROOT
 @pytest.mark.parametrize(
     ("security", "may"),
     [(npipe.Security(everyone=True, read=False), "write"), (npipe.Security(everyone=True, write=False), "read")],
@@ -505,6 +497,7 @@ def test_rule_for_one_direction_only(
             npipe.connect(name, mode="byte")
 
 
+@AS_ROOT
 def test_client_talks_only_to_servers_of_its_user_or_of_root(child: Start, name: str, shared_root: Path) -> None:
     assert shared_root.is_dir()
     server = as_user(child, name, "listen")
@@ -523,6 +516,7 @@ def test_client_talks_only_to_servers_of_its_user_or_of_root(child: Start, name:
     assert list(shared_root.iterdir()) == []
 
 
+@AS_ROOT
 def test_name_of_another_user_cannot_be_taken_or_shared(child: Start, name: str, shared_root: Path) -> None:
     server = as_user(child, name, "listen")
     assert server.line() == "ok"
@@ -545,6 +539,7 @@ def test_name_of_another_user_cannot_be_taken_or_shared(child: Start, name: str,
     assert list(shared_root.iterdir()) == []
 
 
+@AS_ROOT
 def test_listing_survives_folders_that_one_may_not_enter(child: Start, name: str, shared_root: Path) -> None:
     (shared_root / "SECRET").mkdir(mode=0o700)
     with npipe.listen(name, security="everyone") as listener, npipe.listen(name + "-mine"):
