@@ -84,6 +84,7 @@ LINUX: Final = {
     "repository/test_package.py": "the files of a checkout",
     "faces/test_process.py": "descriptors, and the classes of the engine's faces",
     "aio/test_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
+    "aio/test_transport_servers.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
     "processes/test_roots.py": "the engine's folders",
     "cli/test_serve_models.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "servers/test_security.py": "access rules by POSIX's numbers",
