@@ -56,7 +56,7 @@ test-clients: build/stamp-package
 
 # The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package
-	$(ENV) $(PY) -m pytest tests/test_aio_*.py tests/test_anyio.py $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest tests/aio $(PYTEST_ARGS)
 
 # The tests that an interpreter's version has a bearing on, on each CPython from 3.11 to 3.14 that this machine has
 # beside that of .venv, or on PYTHONS="PATH...". PYTEST_ARGS=tests for all of test-python.

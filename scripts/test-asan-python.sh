@@ -13,8 +13,8 @@ $python -m pip install --quiet --no-build-isolation --no-deps --upgrade --target
     -Cbuild-dir="$folder/package" -Csetup-args=-Db_sanitize=address \
     -Csetup-args=-Db_lundef=false -Csetup-args=-Dbuildtype=debugoptimized .
 if [ $# = 0 ] && [ -z "$NPIPE_LONG" ]; then
-    set -- tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_overlapped.py \
-        tests/test_win32_routines.py tests/test_win32_ports.py \
+    set -- tests/servers/test_models.py tests/win32/test_bad_input.py tests/win32/test_overlapped.py \
+        tests/win32/test_routines.py tests/win32/test_ports.py \
         tests/faults/test_hostile_rendezvous.py tests/faults/test_hostile_segment.py
 elif [ $# = 0 ]; then
     set -- tests

@@ -38,9 +38,10 @@ if [ -z "$PYTHONS" ]; then
 fi
 
 if [ $# = 0 ]; then
-    set -- -k "not thousand and not gibibyte" tests/test_aio_*.py tests/test_anyio.py tests/test_fork.py \
-        tests/test_interrupts.py tests/test_sync_face.py tests/test_selectors.py tests/test_package.py \
-        tests/test_process.py tests/test_servers_models.py tests/test_win32_bad_input.py tests/test_win32_install.py
+    set -- -k "not thousand and not gibibyte" tests/aio tests/processes/test_fork.py \
+        tests/sync/test_interrupts.py tests/sync/test_pipe.py tests/sync/test_selectors.py \
+        tests/repository/test_package.py tests/faces/test_process.py tests/servers/test_models.py \
+        tests/win32/test_bad_input.py tests/win32/test_install.py
 fi
 status=0
 path=$PATH

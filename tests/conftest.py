@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import npipe
+from tests.helpers import shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,15 +24,16 @@ _numbers = itertools.count()
 
 
 if sys.platform == "win32":
-    if TYPE_CHECKING:
-        from tests.windows import differences
-    else:
-        from windows import differences
+    from tests.windows import differences
 
     collect_ignore = list(differences.LINUX)
 
-    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(tryfirst=True)  # before -k takes any of them away
+    def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
         """Some tests are expected to fail on Windows, each for a reason."""
+        by_file = [item for item in items if not any("::" in argument for argument in config.args)]
+        if unknown := sorted(differences.stale(by_file)):
+            raise pytest.UsageError(f"tests/windows/differences.py names what is not there: {', '.join(unknown)}")
         differences.mark(items)
 
     def pytest_report_header() -> list[str]:
@@ -45,6 +47,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "npipe-root"
     monkeypatch.setenv("NPIPE_ROOT", str(folder))
     return folder
+
+
+@pytest.fixture
+def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root as an administrator makes it for pipes of all users. (Each start of pytest closes its own folder.)"""
+    with shared_folder() as folder:
+        monkeypatch.setenv("NPIPE_ROOT", str(folder))
+        yield folder
 
 
 @pytest.fixture

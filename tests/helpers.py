@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import struct
 import sys
 import tempfile
 import threading
@@ -17,6 +15,7 @@ import pytest
 
 from npipe.errors import PipeError
 from npipe.names import parse_name
+from tests import rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 if sys.platform == "win32":
-    if TYPE_CHECKING:
-        from tests.windows import handles as system
-    else:
-        from windows import handles as system
+    from tests.windows import handles as system
 else:
     from npipe import binding as system
 
@@ -51,6 +47,11 @@ else:
 
 
 T = TypeVar("T")
+
+AS_ROOT = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can act as other users")
+
+CHECKOUT = Path(__file__).parents[1]
+"""Where `tests` is imported from, for a process that imports it too."""
 
 DEADLINE = 5.0  # seconds for what should happen at once
 BYTE, MESSAGE = 0, 4
@@ -287,23 +288,21 @@ def until_held(name: str, pid: int, count: int = 1) -> None:
 
 def requests_held(name: str, owner: int | None = None) -> int:
     """How many opens and waits the owners of a pipe (or that process alone) hold: docs/protocol.md, section 2."""
-    page = (Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder / "pipe").read_bytes()
-    slots = struct.iter_unpack("<QIIII8x", page[1056 : 1056 + 128 * 32])
-    return sum(waiters for number, pid, _, _, waiters in slots if number and owner in (None, pid))
+    places = rendezvous.places_of(name)
+    return sum(place.waiters for place in places if place.number and owner in (None, place.pid))
 
 
 def settle(name: str) -> None:
-    """Returns when the owners of a pipe have said what they had to say: each counts a request before he answers it."""
+    """Returns when the owners of a pipe have said what they had to say: each counts a request before it answers it."""
     if sys.platform == "win32":
         pytest.fail("the engine's protocol")
-    for path in (Path(os.environ["NPIPE_ROOT"]) / parse_name(name).folder).glob("s*"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as query:
-            query.settimeout(DEADLINE)
-            try:
-                query.connect(str(path))
-            except (ConnectionRefusedError, FileNotFoundError):
-                continue  # he has gone
-            query.send(struct.pack("<IIIIIIQ", 0x5250504E, 1, 3, 0, 0, 0, 0))
+    for path in rendezvous.sockets_of(name):
+        try:
+            query = rendezvous.dial(path, DEADLINE)
+        except (ConnectionRefusedError, FileNotFoundError):
+            continue  # it has gone
+        with query:
+            query.send(rendezvous.request(rendezvous.QUERY, access=0))
             query.recv(4096)
 
 
@@ -317,6 +316,18 @@ def asleep(pid: int, thread: int | None = None) -> bool:
         return False
     number = int(call[0])
     return number in _POLL + _RECV or (number in _FUTEX and int(call[2], 16) == _WAIT_BITSET)
+
+
+def descriptors(pid: int | None = None) -> int:
+    """How many descriptors, or on Windows handles, a process has open; by default this one."""
+    if sys.platform == "win32":
+        import ctypes
+
+        count = ctypes.c_uint32()
+        assert pid is None
+        assert ctypes.windll.kernel32.GetProcessHandleCount(ctypes.c_void_p(-1), ctypes.byref(count))
+        return count.value
+    return len(list(Path(f"/proc/{pid or os.getpid()}/fd").iterdir()))
 
 
 @contextlib.contextmanager

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients import fetch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.clients import fetch
-else:
-    import fetch
 
 HERE = Path(__file__).parent
 

@@ -12,10 +12,12 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.helpers import CHECKOUT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CACHE = Path(__file__).parents[2] / "build" / "clients-cache"
+CACHE = CHECKOUT / "build" / "clients-cache"
 PYWIN32 = "pywin32==312"
 DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients.fetch import importable
+from tests.clients.http_server import API_VERSION, CHUNKS, PipeHTTPServer, pattern
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.clients.fetch import importable
-    from tests.clients.http_server import API_VERSION, CHUNKS, PipeHTTPServer, pattern
-else:
-    from fetch import importable
-    from http_server import API_VERSION, CHUNKS, PipeHTTPServer, pattern
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("default::DeprecationWarning")]
 

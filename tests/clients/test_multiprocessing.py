@@ -6,18 +6,16 @@ import errno
 import importlib
 import random
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.helpers import CHECKOUT, blocked, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Child
-    from tests.helpers import blocked, started
-else:
-    from helpers import blocked, started
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -28,7 +26,7 @@ CHILD = """
 
     sys.path.insert(0, sys.argv[1])
     with importlib.import_module("npipe.win32").install():
-        client = importlib.import_module("winapi").connection_module().Client(sys.argv[2], authkey=b"key")
+        client = importlib.import_module("tests.clients.winapi").connection_module().Client(sys.argv[2], authkey=b"key")
         with client, contextlib.suppress(EOFError):
             while True:
                 client.send(["echo", client.recv()])
@@ -39,9 +37,9 @@ CHILD = """
 @pytest.fixture(scope="module")
 def connection(installed: None) -> Iterator[Any]:
     """The module: multiprocessing.connection as it is on Windows."""
-    winapi = importlib.import_module("winapi")
+    winapi = importlib.import_module("tests.clients.winapi")
     yield winapi.connection_module()
-    del sys.modules["winapi"]
+    del sys.modules["tests.clients.winapi"]
 
 
 @pytest.fixture
@@ -371,7 +369,7 @@ class TestClients:
 
     def test_one_in_another_process(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, str(Path(__file__).parent), name)
+            other = child(CHILD, str(CHECKOUT), name)
             with listener.accept() as server:
                 for thing in OBJECTS:
                     server.send(thing)
@@ -381,7 +379,7 @@ class TestClients:
 
     def test_one_in_another_process_is_killed(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, str(Path(__file__).parent), name)
+            other = child(CHILD, str(CHECKOUT), name)
             with listener.accept() as server:
                 reading = blocked(server.recv)
                 other.kill()

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients.fetch import importable
+from tests.helpers import started, until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.clients.fetch import importable
-    from tests.helpers import started, until
-else:
-    from fetch import importable
-
-    from helpers import started, until
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from tests.helpers import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.helpers import until
-else:
-    from helpers import until
 
 pytestmark = pytest.mark.timeout(60)
 

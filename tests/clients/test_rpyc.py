@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients.fetch import importable
+from tests.helpers import Background, blocked, started, until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from tests.clients.fetch import importable
-    from tests.helpers import Background, blocked, started, until
-else:
-    from fetch import importable
-
-    from helpers import Background, blocked, started, until
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("default::DeprecationWarning")]
 

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients.fetch import importable
+from tests.helpers import Background, started
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.clients.fetch import importable
-    from tests.helpers import Background, started
-else:
-    from fetch import importable
-
-    from helpers import Background, started
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Random scenarios in the corpus' format, for recording on a real Win32 and replaying on npipe.win32 (README.md).
 
-    python3 generate.py --seed 7 --count 500 > new.jsonl
-    python3 generate.py --record 'wine /path/to/python.exe' new.jsonl > corpus/mine.jsonl
+    python3 -m tests.conformance.generate --seed 7 --count 500 > new.jsonl
+    python3 -m tests.conformance.generate --record 'wine /path/to/python.exe' new.jsonl > recorded.jsonl
 
 The same seed gives the same scenarios. The model of SEMANTICS §0.3 (tests/pipe_model.py) says which calls would block:
 these are made by actors, and finished when another step has released them. What DIFFERENCES.md leaves out is left out.
@@ -16,18 +15,12 @@ import importlib
 import json
 import random
 import string
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-replay: Any = importlib.import_module("replay")  # has no annotations
+from tests import pipe_model as m
 
-if TYPE_CHECKING:
-    from tests import pipe_model as m
-else:
-    m = importlib.import_module("pipe_model")
+replay: Any = importlib.import_module("tests.conformance.replay")  # has no annotations
 
 Step = dict[str, Any]
 QUOTAS = [0, 1, 10, 16, 64, 100, 256, 4096]

@@ -18,17 +18,13 @@ from npipe.names import parse_name
 from npipe.options import ACCESS_READ, ACCESS_WRITE, CreateOptions, deadline_of
 from npipe.transports import default, default_async
 from npipe.transports.threads import ThreadsTransport
+from tests.aio.helpers import LOOPS
+from tests.helpers import Background, blocked, code_of, fails, sleeps, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from tests.aio_helpers import LOOPS
-    from tests.helpers import Background, blocked, code_of, fails, sleeps, until
-
     from npipe.transports import AsyncInstances, AsyncTransport, Transport
-else:
-    from aio_helpers import LOOPS
-    from helpers import Background, blocked, code_of, fails, sleeps, until
 
 DEADLINE = 5.0
 BOTH = ACCESS_READ | ACCESS_WRITE

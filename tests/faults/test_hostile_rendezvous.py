@@ -9,7 +9,6 @@ import fcntl
 import os
 import random
 import socket
-import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +18,14 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.win32 import pywintypes, win32file
+from tests import rendezvous
+from tests.faults import hostile
+from tests.helpers import CHECKOUT, Background, descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Child
-    from tests.faults import hostile
-    from tests.helpers import Background
-else:
-    import hostile
-
-    from helpers import Background
 
 LONG = bool(os.environ.get("NPIPE_LONG"))
 ROUNDS = 20_000 if LONG else 1_000
@@ -53,11 +49,11 @@ def still_served(name: str) -> None:
 @contextlib.contextmanager
 def nothing_left_open(slack: int = 4) -> Iterator[None]:
     """The number of descriptors comes back to what it was."""
-    before = hostile.descriptors()
+    before = descriptors()
     yield
     deadline = time.monotonic() + 15
-    while hostile.descriptors() > before + slack:
-        assert time.monotonic() < deadline, f"{hostile.descriptors()} descriptors are open, {before} were"
+    while descriptors() > before + slack:
+        assert time.monotonic() < deadline, f"{descriptors()} descriptors are open, {before} were"
         time.sleep(0.02)  # the native thread closes them: there is no event for that here
 
 
@@ -68,9 +64,9 @@ def test_requests_of_every_length_and_nonsense(served: str) -> None:
     chance = random.Random(1)
     with nothing_left_open():
         for number in range(ROUNDS):
-            with hostile.dial(served) as raw:
+            with rendezvous.dial(served) as raw:
                 whole = bytearray(
-                    hostile.request(
+                    rendezvous.request(
                         chance.choice([1, 2, 3, 4, 5, 16, 17, 2**32 - 1]), flags=chance.choice([0, 1, 2, 3])
                     )
                 )
@@ -89,10 +85,10 @@ def test_requests_of_every_length_and_nonsense(served: str) -> None:
 
 
 def test_half_a_request_is_refused_as_another_version(served: str) -> None:
-    with hostile.dial(served) as raw:
-        raw.send(hostile.request(hostile.OPEN)[:16])
+    with rendezvous.dial(served) as raw:
+        raw.send(rendezvous.request(rendezvous.OPEN)[:16])
         data = raw.recv(4096)
-        assert struct.unpack_from("<I", data, 12)[0] == 1306
+        assert rendezvous.code_of(data) == 1306
         assert raw.recv(4096) == b""
     still_served(served)
 
@@ -100,9 +96,9 @@ def test_half_a_request_is_refused_as_another_version(served: str) -> None:
 def test_foreign_descriptors_are_closed(served: str) -> None:
     with nothing_left_open(), Path(os.devnull).open("rb") as null:
         for count in (1, 2, 4, 5, 60, 253):
-            with hostile.dial(served) as raw:
-                socket.send_fds(raw, [hostile.request(hostile.QUERY)], [null.fileno()] * count)
-            with hostile.dial(served) as raw:
+            with rendezvous.dial(served) as raw:
+                socket.send_fds(raw, [rendezvous.request(rendezvous.QUERY)], [null.fileno()] * count)
+            with rendezvous.dial(served) as raw:
                 socket.send_fds(raw, [b"nonsense"], [null.fileno()] * count)
         still_served(served)
 
@@ -110,15 +106,15 @@ def test_foreign_descriptors_are_closed(served: str) -> None:
 SILENT = """
     import os, resource, sys
     sys.path.insert(0, sys.argv[1])
-    import hostile
+    from tests import rendezvous
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     name, count = sys.argv[2], int(sys.argv[3])
     open_ones = []
     for number in range(count):
-        open_ones.append(hostile.dial(name))
+        open_ones.append(rendezvous.dial(name))
         if number % 2 and len(sys.argv) > 4:
-            open_ones[-1].send(hostile.request(hostile.QUERY))  # and never reads the answer
+            open_ones[-1].send(rendezvous.request(rendezvous.QUERY))  # and never reads the answer
     print("there", flush=True)
     input()
 """
@@ -127,13 +123,13 @@ SILENT = """
 @pytest.mark.parametrize("asks", [False, True])
 def test_thousands_who_connect_and_say_nothing(served: str, child: Callable[..., Child], asks: bool) -> None:
     count = 10_000 if LONG else 3_000
-    before = hostile.descriptors()
+    before = descriptors()
     with nothing_left_open():
-        crowd = child(SILENT, str(Path(hostile.__file__).parent), served, str(count), *["asks"][:asks])
+        crowd = child(SILENT, str(CHECKOUT), served, str(count), *["asks"][:asks])
         all_there = Background(lambda: crowd.line(50))
         while all_there.running:
             still_served(served)
-            assert hostile.descriptors() - before < 300  # 256 are kept (rendezvous.c), whoever comes
+            assert descriptors() - before < 300  # 256 are kept (owner.c), whoever comes
         assert all_there.result() == "there"
         for _ in range(20):
             still_served(served)
@@ -145,10 +141,10 @@ def test_requests_that_are_held_and_given_up(name: str) -> None:
         with npipe.connect(name) as client, listener.accept(5) as server:  # nobody listens now
             crowd = []
             for number in range(200):
-                raw = hostile.dial(name)
-                raw.send(hostile.request(hostile.OPEN if number % 2 else hostile.WAIT, flags=hostile.HOLD))
+                raw = rendezvous.dial(name)
+                raw.send(rendezvous.request(rendezvous.OPEN if number % 2 else rendezvous.WAIT, flags=rendezvous.HOLD))
                 if number % 5 == 0:
-                    raw.send(hostile.request(hostile.OPEN))  # a second request while the first is held: out
+                    raw.send(rendezvous.request(rendezvous.OPEN))  # a second request while the first is held: out
                 crowd.append(raw)
             client.send(b"x")
             assert server.recv(timeout=5) == b"x"
@@ -217,13 +213,13 @@ def answers() -> dict[str, Callable[[socket.socket], None]]:
         return act
 
     def give(
-        *made: Callable[[], int], code: int = hostile.OK, repeat: int = 1, reused: int = 0
+        *made: Callable[[], int], code: int = rendezvous.OK, repeat: int = 1, reused: int = 0
     ) -> Callable[[socket.socket], None]:
         def act(client: socket.socket) -> None:
             for _ in range(repeat):
                 mine = [one() for one in made]
                 try:
-                    socket.send_fds(client, [hostile.answer(code, reused=reused)], mine)
+                    socket.send_fds(client, [rendezvous.answer(code, last=reused)], mine)
                 finally:
                     for one in mine:
                         os.close(one)
@@ -243,18 +239,18 @@ def answers() -> dict[str, Callable[[socket.socket], None]]:
     return {
         "nothing": say(),
         "an empty message": say(b""),
-        "half an answer": say(hostile.answer(hostile.OK)[:20]),
-        "a longer one": say(hostile.answer(hostile.OK) + b"more"),
-        "another magic": say(hostile.answer(hostile.OK, magic=1)),
-        "another version": say(hostile.answer(hostile.OK, version=7)),
-        "a code that nobody knows": say(hostile.answer(0xDEADBEEF)),
-        "the engine's own words": say(*[hostile.answer(code) for code in range(0x10000, 0x10010)]),
-        "wait, without end": say(hostile.answer(0x10001), repeat=100),
-        "no segment": say(hostile.answer(hostile.OK)),
-        "an offer that was not made": say(hostile.answer(hostile.OK, reused=1)),
+        "half an answer": say(rendezvous.answer(rendezvous.OK)[:20]),
+        "a longer one": say(rendezvous.answer(rendezvous.OK) + b"more"),
+        "another magic": say(rendezvous.answer(rendezvous.OK, magic=1)),
+        "another version": say(rendezvous.answer(rendezvous.OK, version=7)),
+        "a code that nobody knows": say(rendezvous.answer(0xDEADBEEF)),
+        "the engine's own words": say(*[rendezvous.answer(code) for code in range(0x10000, 0x10010)]),
+        "wait, without end": say(rendezvous.answer(0x10001), repeat=100),
+        "no segment": say(rendezvous.answer(rendezvous.OK)),
+        "an offer that was not made": say(rendezvous.answer(rendezvous.OK, last=1)),
         "both": give(hostile.segment, reused=1),
-        "held for ever, again and again": say(*[hostile.answer(hostile.IO_PENDING)] * 50, repeat=2),
-        "descriptors with every word": give(null, code=hostile.IO_PENDING, repeat=50),
+        "held for ever, again and again": say(*[rendezvous.answer(rendezvous.IO_PENDING)] * 50, repeat=2),
+        "descriptors with every word": give(null, code=rendezvous.IO_PENDING, repeat=50),
         "no memory file": give(null),
         "a file": give(regular),
         "many": give(*[hostile.segment] * 10),
@@ -272,7 +268,7 @@ def answers() -> dict[str, Callable[[socket.socket], None]]:
 
 @pytest.mark.parametrize("what", answers())
 def test_an_owner_who_answers_nonsense(name: str, what: str) -> None:
-    with hostile.own(name) as server, nothing_left_open():
+    with rendezvous.own(name) as server, nothing_left_open():
         made: list[socket.socket] = []
 
         def serve() -> None:
@@ -302,13 +298,13 @@ def test_an_owner_who_answers_nonsense(name: str, what: str) -> None:
 
 
 def test_an_owner_who_always_says_try_again(name: str) -> None:
-    with hostile.own(name) as server, nothing_left_open():
+    with rendezvous.own(name) as server, nothing_left_open():
 
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     with server.next_client() as client:
-                        client.send(hostile.answer(hostile.RETRY))
+                        client.send(rendezvous.answer(rendezvous.RETRY))
 
         serving = Background(serve)
         with pytest.raises(npipe.PipeTimeoutError):
@@ -324,11 +320,11 @@ def test_held_is_no_answer_to_who_did_not_ask_for_it(name: str, face: str) -> No
         "aio": lambda: asyncio.run(npipe.aio.connect(name, timeout=0)),
         "win32": lambda: win32file.CreateFile(name, win32file.GENERIC_READ, 0, None, win32file.OPEN_EXISTING, 0, None),
     }
-    with hostile.own(name) as server, nothing_left_open():
+    with rendezvous.own(name) as server, nothing_left_open():
 
         def hold() -> socket.socket:
             client = server.next_client()
-            client.send(hostile.answer(hostile.IO_PENDING))
+            client.send(rendezvous.answer(rendezvous.IO_PENDING))
             return client
 
         holding = Background(hold)
@@ -341,10 +337,10 @@ def test_held_is_no_answer_to_who_did_not_ask_for_it(name: str, face: str) -> No
 
 
 def test_a_thousand_links_to_a_silent_socket_do_not_stretch_a_listing(served: str) -> None:
-    with hostile.own(served + "-silent"):
-        (silent,) = hostile.folder_of(served + "-silent").glob("s*")
+    with rendezvous.own(served + "-silent"):
+        silent = rendezvous.socket_of(served + "-silent")
         for number in range(128):
-            folder = hostile.folder_of(f"{served}-{number}")
+            folder = rendezvous.folder_of(f"{served}-{number}")
             folder.mkdir(mode=0o700)
             for link in range(8):
                 (folder / f"s{link:016x}").symlink_to(silent)
@@ -355,7 +351,7 @@ def test_a_thousand_links_to_a_silent_socket_do_not_stretch_a_listing(served: st
 
 def test_an_owner_who_never_answers_a_listing(name: str, served: str) -> None:
     other = name + "-silent"
-    with hostile.own(other):
+    with rendezvous.own(other):
         began = time.monotonic()
         assert [pipe.name for pipe in npipe.list_pipes()] == [npipe.list_pipes()[0].name]
         assert time.monotonic() - began < IN_TIME

@@ -16,17 +16,12 @@ import pytest
 
 import npipe
 import npipe.aio
+from tests.helpers import CHECKOUT, Background
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Child
-    from tests.faults import hostile
-    from tests.helpers import Background
-else:
-    import hostile
-
-    from helpers import Background
 
 LINKS = 2_000 if os.environ.get("NPIPE_LONG") else 100
 IN_TIME = 10.0  # seconds
@@ -35,7 +30,7 @@ IN_TIME = 10.0  # seconds
 ENEMY = """
     import mmap, os, random, struct, sys
     sys.path.insert(0, sys.argv[1])
-    import hostile
+    from tests.faults import hostile
     chance = random.Random(int(sys.argv[4]))
     chosen = [0, 1, 2, 7, 8, 127, 128, 4096, 65535, 65536, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
     done = 0
@@ -71,8 +66,7 @@ def attack(child: Callable[..., Child], figure: Callable[[str], None]) -> Callab
     """Lets two enemies loose on a pipe, and returns when they are through."""
 
     def run(name: str) -> None:
-        folder = str(Path(hostile.__file__).parent)
-        enemies = [child(ENEMY, folder, name, str(LINKS), str(seed)) for seed in (1, 2)]
+        enemies = [child(ENEMY, str(CHECKOUT), name, str(LINKS), str(seed)) for seed in (1, 2)]
         total = sum(int(enemy.line(50 if LINKS < 1000 else 1000)) for enemy in enemies)
         figure(f"{total} mutations on {2 * LINKS} links")
 
@@ -157,7 +151,7 @@ def test_the_face_for_event_loops(name: str, attack: Callable[[str], None]) -> N
 LYING = """
     import mmap, os, struct, sys
     sys.path.insert(0, sys.argv[1])
-    import hostile
+    from tests.faults import hostile
     raw, segment = hostile.open_link(sys.argv[2])
     memory = mmap.mmap(segment, 0)
     outbound = 1408
@@ -172,7 +166,7 @@ def test_a_reader_that_says_it_has_read_everything_does_not_fill_the_writers_mem
     name: str, child: Callable[..., Child], figure: Callable[[str], None]
 ) -> None:
     with npipe.listen(name) as listener:
-        liar = child(LYING, str(Path(hostile.__file__).parent), name)
+        liar = child(LYING, str(CHECKOUT), name)
         pipe = listener.accept(IN_TIME)
         assert liar.line() == "open"
         with contextlib.suppress(npipe.PipeTimeoutError):

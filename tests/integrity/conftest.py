@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integrity.crew import Crew
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.integrity.crew import Crew
-else:
-    from crew import Crew
 
 HERE = Path(__file__).parent
 FIGURES = pytest.StashKey[str]()

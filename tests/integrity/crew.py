@@ -14,22 +14,19 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tests.integrity.plans import WINDOWS, Plan
-else:
-    from plans import WINDOWS, Plan
+from tests.helpers import CHECKOUT
+from tests.integrity.plans import WINDOWS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LONG = bool(os.environ.get("NPIPE_LONG"))
 DEADLINE = 60.0  # seconds for a plan, whose work takes some tenths of one
 FRESH = 50  # plans after which the processes are started anew
 
-_WORKER = Path(__file__).with_name("worker.py")
 _numbers = itertools.count()
 
 
@@ -43,7 +40,8 @@ class Process:
     def __init__(self, root: Path) -> None:
         self._stderr = tempfile.TemporaryFile("w+", prefix="npipe-integrity-")  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(_WORKER)],
+            [sys.executable, "-X", "faulthandler", "-m", "tests.integrity.worker"],
+            cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

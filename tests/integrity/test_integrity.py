@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.integrity.crew import LONG, Crew
-    from tests.integrity.plans import KINDS, copied, draw, reported
-else:
-    from crew import LONG, Crew
-    from plans import KINDS, copied, draw, reported
+from tests.integrity.crew import LONG, Crew
+from tests.integrity.plans import KINDS, copied, draw, reported
 
 pytestmark = pytest.mark.timeout(3600 if LONG else 240)
 

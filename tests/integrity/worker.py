@@ -20,20 +20,11 @@ import tempfile
 import threading
 import traceback
 from io import RawIOBase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-if TYPE_CHECKING:
-    from tests.integrity import faces, numbered
-    from tests.integrity.plans import MIB, WINDOWS, Plan
-else:
-    import faces
-    import numbered
-    from plans import MIB, WINDOWS, Plan
-
 import npipe.aio
+from tests.integrity import ends, faces, faces_sync, numbered
+from tests.integrity.plans import MIB, WINDOWS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +64,7 @@ class Run:
             with asyncio.Runner(loop_factory=LOOPS[self.plan.loop]) as runner:
                 runner.run(self._all())
         else:
-            faces.drive(self._all())
+            ends.drive(self._all())
 
     async def _all(self) -> None:
         plan = self.plan
@@ -103,22 +94,22 @@ class Run:
 
     # ---- A stream
 
-    async def _stream(self, end: faces.End, connection: int) -> None:
+    async def _stream(self, end: ends.End, connection: int) -> None:
         if self.is_first:
             await self._write_all(end, connection, "stream")
         else:
             await self._read_all(end, self._oracle("stream", connection))
 
-    async def _both(self, end: faces.End, connection: int) -> None:
+    async def _both(self, end: ends.End, connection: int) -> None:
         mine, theirs = ("there", "back") if self.is_first else ("back", "there")
         oracle = self._oracle(theirs, connection)
         await end.together([self._write_all(end, connection, mine), self._read(end, oracle, until_complete=True)])
 
-    async def _write_all(self, end: faces.End, connection: int, what: str) -> None:
+    async def _write_all(self, end: ends.End, connection: int, what: str) -> None:
         logs: list[list[str]] = [[] for _ in range(self.plan.writers)]
         self.outcomes.append(logs)
         works = [self._write(end, connection, what, writer, log) for writer, log in enumerate(logs)]
-        with contextlib.suppress(faces.Torn):
+        with contextlib.suppress(ends.Torn):
             await end.together(works)
             await end.settle()
             if self.face in ("file", "stream"):
@@ -127,7 +118,7 @@ class Run:
             self.figures["writes"] += len(log)
             self.figures["withdrawn"] += len(log) - log.count(numbered.SENT)
 
-    async def _write(self, end: faces.End, connection: int, what: str, writer: int, log: list[str]) -> None:
+    async def _write(self, end: ends.End, connection: int, what: str, writer: int, log: list[str]) -> None:
         plan, offset = self.plan, 0
         chance = random.Random(f"{plan.seed} {connection} {what} {writer} writing")
         key = f"{plan.seed} {connection} {what}"
@@ -139,7 +130,7 @@ class Run:
             patience = chance.choice(PATIENCES) if number and chance.random() < plan.writer_hurry else None
             try:
                 await end.write(data, patience, log)
-            except faces.Torn:
+            except ends.Torn:
                 log[-1] = numbered.TORN
                 raise
             self.figures["bytes"] += size
@@ -175,7 +166,7 @@ class Run:
             several=plan.readers > 1,
         )
 
-    async def _read_all(self, end: faces.End, oracle: numbered.Oracle) -> None:
+    async def _read_all(self, end: ends.End, oracle: numbered.Oracle) -> None:
         if self.plan.readers == 1:
             await self._read(end, oracle)
         else:
@@ -185,7 +176,7 @@ class Run:
             oracle.merge(parts)
         oracle.finish()
 
-    async def _read(self, end: faces.End, oracle: numbered.Oracle, *, until_complete: bool = False) -> None:
+    async def _read(self, end: ends.End, oracle: numbered.Oracle, *, until_complete: bool = False) -> None:
         plan = self.plan
         chance = random.Random(f"{plan.seed} {len(self._oracles)} reading")
         while not (until_complete and oracle.complete()):
@@ -194,7 +185,7 @@ class Run:
             patience = chance.choice(PATIENCES) if chance.random() < plan.reader_hurry else None
             try:
                 got = await end.read(chance.choice(plan.reads), patience)
-            except faces.Ended:
+            except ends.Ended:
                 break
             self.figures["reads"] += 1
             if got is None:
@@ -205,7 +196,7 @@ class Run:
                 await end.pause(chance.random() * PAUSE)
         oracle.finish()
 
-    async def _peek(self, end: faces.End, oracle: numbered.Oracle, size: int) -> None:
+    async def _peek(self, end: ends.End, oracle: numbered.Oracle, size: int) -> None:
         expected = oracle.upcoming(size)
         seen = await end.peek(size)
         if not (expected or b"").startswith(seen):
@@ -214,7 +205,7 @@ class Run:
 
     # ---- Requests and answers
 
-    async def _transact(self, end: faces.End, connection: int) -> None:
+    async def _transact(self, end: ends.End, connection: int) -> None:
         plan = self.plan
         questions, answers = plan.sizes_of("question", connection), plan.sizes_of("answer", connection)
         asked = numbered.Numbered(f"{plan.seed} {connection} question")
@@ -252,7 +243,7 @@ class Run:
         sizes = self.plan.sizes_of(what, connection)
         return numbered.Messages(f"{self.plan.seed} {connection} {what}", sizes, strict=True)
 
-    async def _message(self, end: faces.End, incoming: numbered.Messages, chance: random.Random) -> None:
+    async def _message(self, end: ends.End, incoming: numbered.Messages, chance: random.Random) -> None:
         """Read the rest of one message."""
         while True:
             if chance.random() < self.plan.peeks:
@@ -269,7 +260,7 @@ class Run:
             if not got[1]:
                 return
 
-    async def _call(self, end: faces.End, connection: int) -> None:
+    async def _call(self, end: ends.End, connection: int) -> None:
         """Answer a call."""
         await self._transact(end, connection)
 
@@ -286,9 +277,9 @@ class Run:
 
     # ---- A file
 
-    async def _copy(self, end: faces.End, connection: int) -> None:
+    async def _copy(self, end: ends.End, connection: int) -> None:
         """shutil.copyfileobj through makefile."""
-        assert isinstance(end, faces.FileEnd)
+        assert isinstance(end, faces_sync.FileEnd)
         if self.is_first:
             source = _Source(f"{self.plan.seed} {connection} copy", sum(self.plan.sizes_of("copy", connection)))
             shutil.copyfileobj(source, end.file)

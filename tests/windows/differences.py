@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.helpers import CHECKOUT
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _TAKEN_BACK: Final = "Windows: nothing takes back what a client has written"
 _SELECT: Final = "Windows: select is for sockets only; npipe.aio is for event loops"
@@ -66,49 +68,50 @@ LINUX: Final = {
     "fuzz": "the engine in C",
     "model": "a model of the engine's sleeping and waking",
     "conformance": "tests/windows/test_conformance.py replays it on pywin32",
-    "test_aio_calls.py": "the binding's awaitables, in whose place are coroutines",
-    "test_aio_stopped.py": "processes that are stopped by POSIX signals",
-    "test_cli_ls.py": "terminals, and pipes' owners",
-    "test_cli_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
-    "test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
-    "test_death.py": "how the engine sees that a process has died",
-    "test_descriptors.py": "the engine's file descriptors",
-    "test_fork.py": "fork",
-    "test_forks_in_flight.py": "fork",
-    "test_identity.py": "users of POSIX, and threads that act as them",
-    "test_interrupts.py": "POSIX signals",
-    "test_model.py": "a model of Windows' pipes, from which Wine's differ (SEMANTICS §12, 17 and others)",
-    "test_check_text.py": "the files of a checkout",
-    "test_package.py": "the files of a checkout",
-    "test_process.py": "descriptors, and the classes of the engine's faces",
-    "test_aio_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
-    "test_roots.py": "the engine's folders",
-    "test_servers_processes.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
-    "test_servers_security.py": "access rules by POSIX's numbers",
-    "test_stopped_lock.py": "the locks of the engine's folders",
-    "test_versions.py": "the engine's protocol",
-    "test_win32_model.py": "npipe.win32's own, against a model; tests/windows/test_conformance.py replays Windows'",
-    "test_win32_events.py": _KEPT_ALIVE,
-    "test_win32_overlapped.py": _KEPT_ALIVE,
-    "test_win32_pipes.py": "turns of synchronous handles, which Wine does not keep (SEMANTICS §12, 28); POSIX's users",
-    "test_win32_ports.py": _KEPT_ALIVE,
-    "test_win32_bad_input.py": "npipe.win32's own looks at arguments, in whose place are pywin32's",
-    "test_win32_access.py": "npipe.win32's own access rules, in whose place are Windows'",
-    "test_win32_install.py": "npipe.win32 in pywin32's place",
-    "test_win32_security.py": "npipe.win32's own win32security",
+    "aio/test_calls.py": "the binding's awaitables, in whose place are coroutines",
+    "aio/test_stopped.py": "processes that are stopped by POSIX signals",
+    "cli/test_ls.py": "terminals, and pipes' owners",
+    "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "faces/test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
+    "processes/test_death.py": "how the engine sees that a process has died",
+    "processes/test_descriptors.py": "the engine's file descriptors",
+    "processes/test_fork.py": "fork",
+    "processes/test_forks_in_flight.py": "fork",
+    "processes/test_identity.py": "users of POSIX, and threads that act as them",
+    "sync/test_interrupts.py": "POSIX signals",
+    "semantics/test_model.py": "a model of Windows' pipes, from which Wine's differ (SEMANTICS §12, 17 and others)",
+    "repository/test_check_text.py": "the files of a checkout",
+    "repository/test_package.py": "the files of a checkout",
+    "faces/test_process.py": "descriptors, and the classes of the engine's faces",
+    "aio/test_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
+    "aio/test_transport_servers.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
+    "processes/test_roots.py": "the engine's folders",
+    "cli/test_serve_models.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "servers/test_security.py": "access rules by POSIX's numbers",
+    "processes/test_stopped_lock.py": "the locks of the engine's folders",
+    "processes/test_versions.py": "the engine's protocol",
+    "win32/test_model.py": "npipe.win32's own, against a model; tests/windows/test_conformance.py replays Windows'",
+    "win32/test_events.py": _KEPT_ALIVE,
+    "win32/test_overlapped.py": _KEPT_ALIVE,
+    "win32/test_pipes.py": "turns of synchronous handles, which Wine does not keep (SEMANTICS §12, 28); POSIX's users",
+    "win32/test_ports.py": _KEPT_ALIVE,
+    "win32/test_bad_input.py": "npipe.win32's own looks at arguments, in whose place are pywin32's",
+    "win32/test_access.py": "npipe.win32's own access rules, in whose place are Windows'",
+    "win32/test_install.py": "npipe.win32 in pywin32's place",
+    "win32/test_security.py": "npipe.win32's own win32security",
 }
 """Files and folders that are about what is not there on Windows, and why."""
 
 DIFFERENCES: Final = {
-    "test_half_close.py": {
+    "faces/test_half_close.py": {
         "test_anyio_streams_send_and_receive_the_end[trio]": "trio is refused on Windows (docs/aio.md)",
         "test_a_write_that_stands_in_the_pipe_succeeds_under_a_close": "a close takes a pending write back there",
     },
-    "test_sync_face.py": {
+    "sync/test_pipe.py": {
         "test_abort_of_the_client_discards": _TAKEN_BACK,
         "test_pipes_are_listed_while_they_exist": _LISTING,
     },
-    "test_selectors.py": {
+    "sync/test_selectors.py": {
         "test_fileno_is_readable_when_a_read_would_not_wait": _SELECT,
         "test_fileno_asked_for_when_data_or_the_end_is_there_already": _SELECT,
         "test_fileno_tells_of_the_end": _SELECT,
@@ -119,7 +122,7 @@ DIFFERENCES: Final = {
         "test_asyncio_add_reader": _SELECT,
         "test_no_wake_is_lost_by_a_selector": _SELECT,
     },
-    "test_listener.py": {
+    "sync/test_listener.py": {
         "test_longest_waiting_client_comes_first": _ORDER,
         "test_exclusive_name_is_taken_in_this_process_and_in_others": _FIRST,
         "test_exclusive_listen_while_only_connected_instances_are_left": _FIRST,
@@ -128,12 +131,12 @@ DIFFERENCES: Final = {
         "test_pipes_outlive_their_listener": _FOLDER,
         "test_abandoned_listener_leaves_nothing": _FOLDER,
     },
-    "test_serve.py": {
+    "servers/test_serve.py": {
         "test_close_ends_idle_clients_at_once": _FOLDER,
         "test_exclusive_names_and_wrong_models": _FIRST,
         "test_nothing_is_left_after_many_servers_and_clients": _FOLDER,
     },
-    "test_semantics_connect.py": {
+    "semantics/test_connect.py": {
         "test_disconnecting_a_listening_instance_ends_pending_connects_with_233": _LISTENING,
         "test_disconnect_on_a_client_handle_is_1": _LISTENING,
         "test_disconnect_of_a_listening_instance_takes_it_out_of_the_line": _LISTENING,
@@ -155,7 +158,7 @@ DIFFERENCES: Final = {
         "test_every_operation_gives_what_the_table_says_in_every_state[C closing-disconnect*": _LISTENING,
         "test_every_operation_gives_what_the_table_says_in_every_state[C closing, data left-disconnect*": _LISTENING,
     },
-    "test_semantics_instances.py": {
+    "semantics/test_instances.py": {
         "test_an_unknown_or_empty_direction_is_refused[7]": _CHECKS,
         "test_an_unknown_mode_bit_is_refused": _CHECKS,
         "test_an_unknown_type_is_refused[1]": _CHECKS,
@@ -175,12 +178,12 @@ DIFFERENCES: Final = {
         "test_a_wrong_direction_is_told_before_busy[1-5]": _BUSY_FIRST,
         "test_a_wrong_direction_is_told_before_busy[2-15]": _BUSY_FIRST,
     },
-    "test_semantics_reading.py": {
+    "semantics/test_reading.py": {
         "test_empty_messages_are_read_as_the_mode_says[0-entries1-*": _TRAILING,
         "test_empty_messages_are_read_as_the_mode_says[0-entries4-*": _TRAILING,
         "test_empty_messages_are_read_as_the_mode_says[0-entries5-*": _TRAILING,
     },
-    "test_semantics_state.py": {
+    "semantics/test_state.py": {
         "test_setting_modes_needs_the_right_to_write_attributes": _STATE_RIGHTS,
         "test_switching_to_nowait_with_something_pending_is_231": _TO_NOWAIT,
         "test_current_instances_count_those_of_all_processes": _INNER,
@@ -190,12 +193,12 @@ DIFFERENCES: Final = {
         "test_both_ends_know_both_processes": _INNER,
         "test_a_server_without_a_client_knows_no_client_but_itself": _NO_CLIENT_YET,
     },
-    "test_semantics_transact.py": {
+    "semantics/test_transact.py": {
         "test_transacting_while_a_read_of_the_same_handle_is_pending_is_231": _PENDING_READ,
         "test_transacting_while_another_transaction_waits_is_231": _PENDING_READ,
         "test_a_reply_over_the_limit_is_234_and_stays_readable": _LIMIT,
     },
-    "test_semantics_writing.py": {
+    "semantics/test_writing.py": {
         "test_the_quota_holds_as_many_writes_of_one_byte": _SLOW,
         "test_empty_messages_do_not_count_against_the_quota_however_many": _SLOW,
         "test_what_stands_in_no_ring_yet_is_delivered_after_a_close": _SLOW,
@@ -211,37 +214,37 @@ DIFFERENCES: Final = {
         "test_a_nowait_message_write_that_is_too_long_leaves_the_readers_pending[10-5-16]": _NOWAIT_WRITE,
         "test_a_nowait_message_write_that_is_too_long_leaves_the_readers_pending[3-1-100000]": _NOWAIT_WRITE,
     },
-    "test_aio_listener.py": {
+    "aio/test_listener.py": {
         "test_a_name_is_exclusive_unless_told_otherwise": _FIRST,
         "test_a_forked_child_has_no_part_in_a_listener": _FORK,
     },
-    "test_aio_cancellation.py": {
+    "aio/test_cancellation.py": {
         "test_a_recv_cancelled_in_the_moment_it_was_woken_loses_nothing": _INNER,
         "test_a_write_of_which_the_peer_has_read_a_part_goes_on_after_its_cancellation": _GOES_ON,
         "test_close_waits_for_a_cancelled_write_that_goes_on": _GOES_ON,
     },
-    "test_aio_streams.py": {
+    "aio/test_streams.py": {
         "test_an_aborted_transport_is_closed_at_once[asyncio]": _TAKEN_BACK,
         "test_what_has_room_is_written_at_once_and_the_rest_in_its_order": _A_TURN_LATER,
     },
-    "test_aio_pipe.py": {
+    "aio/test_pipe.py": {
         "test_a_writer_is_woken_when_the_reader_that_lets_others_run_does_not_go_on": _INNER,
         "test_a_read_that_waits_counts_as_room_for_a_quota_of_zero": _WAITS_WITH_NOTHING,
     },
-    "test_aio_serving.py": {
+    "aio/test_serving.py": {
         "test_sync_clients_are_served": _NEWLINES,
     },
-    "test_servers_models.py": {
+    "servers/test_models.py": {
         "test_the_name_never_goes_while_clients_take_turns_at_the_limit": _LISTING,
         "test_a_security_that_lets_clients_only_write": _DACL,
         "test_the_overlapped_server_keeps_its_number_of_instances": _LISTING,
         "test_the_limit_bounds_the_default_number_of_instances": _LISTING,
         "test_the_completion_server_has_an_instance_for_each_client": _LISTING,
     },
-    "test_races.py": {
+    "processes/test_races.py": {
         "test_two_processes_exchange_messages_both_ways_at_once": _WAITED_FOR,
     },
-    "test_many_processes.py": {
+    "processes/test_many_processes.py": {
         "test_clients_reach_all_owners": _LISTING,
         "test_last_owner_leaving_ends_the_waiters": _FOLDER,
         "test_waiters_go_on_when_the_owner_that_holds_them_leaves_or_dies": _INNER,
@@ -262,7 +265,7 @@ DIFFERENCES: Final = {
         "test_unknown_users_and_groups_fail_before_anything_is_created": _POSIX_USERS,
         "test_users_are_names_or_numbers": _POSIX_USERS,
     },
-    "test_cli_client.py": {
+    "cli/test_client.py": {
         "test_a_server_that_leaves_without_an_answer_is_gle_109": _NEWLINES,
         "test_a_server_that_disconnects_in_the_middle_is_gle_233": _NEWLINES,
         "test_it_waits_for_an_instance_and_is_served": _PROC,
@@ -270,13 +273,13 @@ DIFFERENCES: Final = {
         "test_ctrl_c_ends_it_without_a_word": _PROC,
         "test_ctrl_c_ends_the_wait_for_an_instance": _PROC,
     },
-    "test_cli_main.py": {
+    "cli/test_main.py": {
         "test_the_library_needs_neither_of_them": _LISTING,
         "test_a_reader_that_has_gone_is_no_traceback": _LISTING,
         "test_a_full_disk_is_one_line": _LISTING,
         "test_a_root_folder_that_others_may_write_to_is_one_line": _FOLDER,
     },
-    "test_win32_groundwork.py": {
+    "win32/test_groundwork.py": {
         "test_a_missing_name_is_an_attribute_error_that_names_it[winerror]": _OWN_TEXT,
         "test_a_missing_name_is_an_attribute_error_that_names_it[win32con]": _OWN_TEXT,
         "test_a_missing_name_is_an_attribute_error_that_names_it[win32security]": _OWN_TEXT,
@@ -287,33 +290,51 @@ DIFFERENCES: Final = {
         "test_an_error_survives_pickling[4-error]": _OWN_TEXT,
         "test_an_error_survives_pickling[5-error]": _OWN_TEXT,
     },
-    "test_win32_routines.py": {
+    "win32/test_routines.py": {
         "test_an_exception_of_a_routine_comes_out_of_the_wait_and_the_others_stay_queued": _ONE_WAIT,
     },
-    "test_win32_run.py": {
+    "cli/test_run.py": {
         "test_a_program_finds_what_it_finds_under_python[arguments2]": _NO_LINKS,
     },
 }
 """By file and test; one with * is for all whose names begin so. A test that holds by now fails the run, but for those
-that chance decides."""
+that chance decides; a name that nothing has is an error."""
 
 _CHANCE: Final = {_ORDER}
 _NOT_RUN: Final = {_A_TURN_LATER, _WAITED_FOR, _SLOW, _GOES_ON}
 
 
+_TESTS: Final = CHECKOUT / "tests"
+
+
 def mark(items: Iterable[pytest.Item]) -> None:
     """Mark the tests that are known to fail."""
     for item in items:
-        reason = _reason(DIFFERENCES.get(item.path.name, {}), item.name)
+        reason = _reason(DIFFERENCES.get(_file(item), {}), item.name)
         if reason is not None:
             known = pytest.mark.xfail(reason=reason, strict=reason not in _CHANCE, run=reason not in _NOT_RUN)
             item.add_marker(known, append=False)  # before one of the test's own, which is for Linux
 
 
+def stale(items: Iterable[pytest.Item]) -> Iterator[str]:
+    """What is named here and is not there; of a file's tests, if the file is among the items, as a whole."""
+    yield from (path for path in (*LINUX, *DIFFERENCES) if not (_TESTS / path).exists())
+    names: dict[str, list[str]] = {}
+    for item in items:
+        names.setdefault(_file(item), []).append(item.name)
+    for path in DIFFERENCES.keys() & names.keys():
+        for key in DIFFERENCES[path]:
+            if not any(_is(key, name) for name in names[path]):
+                yield f"{path}::{key}"
+
+
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).as_posix()
+
+
+def _is(key: str, name: str) -> bool:
+    return name == key or name.partition("[")[0] == key or (key.endswith("*") and name.startswith(key[:-1]))
+
+
 def _reason(known: dict[str, str], name: str) -> str | None:
-    for key, reason in known.items():
-        if name in (key, key.partition("*")[0]) or name.partition("[")[0] == key:
-            return reason
-        if key.endswith("*") and name.startswith(key[:-1]):
-            return reason
-    return None
+    return next((reason for key, reason in known.items() if _is(key, name)), None)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import npipe
+from tests.helpers import CHECKOUT
 
-PROGRAMS = Path(__file__).resolve().parents[2] / "build" / "windows" / "c"
+PROGRAMS = CHECKOUT / "build" / "windows" / "c"
 DEADLINE = 20.0
 MODELS = ["threaded", "overlapped", "completion"]
 

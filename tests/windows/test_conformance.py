@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "conformance"
+from tests.helpers import CHECKOUT
+
+FOLDER = CHECKOUT / "tests" / "conformance"
 
 
 @pytest.mark.timeout(240)

@@ -17,16 +17,13 @@ import win32event
 
 import npipe
 import npipe.aio
+from tests.aio.helpers import pair, run
+from tests.helpers import fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.aio_helpers import pair, run
     from tests.conftest import Ends
-    from tests.helpers import fails
-else:
-    from aio_helpers import pair, run
-    from helpers import fails
 
 
 class FailureError(Exception):

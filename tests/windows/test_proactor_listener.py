@@ -9,20 +9,15 @@ import sys
 assert sys.platform == "win32"
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import npipe
 import npipe.aio
 from npipe.transports.native.proactor import ProactorFile
-
-if TYPE_CHECKING:
-    from tests.aio_helpers import run
-    from tests.helpers import fails
-else:
-    from aio_helpers import run
-    from helpers import fails
+from tests.aio.helpers import run
+from tests.helpers import fails
 
 
 async def waiting(listener: Any) -> asyncio.Task[Any]:

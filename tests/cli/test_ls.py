@@ -1,0 +1,103 @@
+"""`npipe ls`, a process of its own: lines for scripts, JSON, and a table on a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import pwd
+import re
+import struct
+import subprocess
+import termios
+
+import npipe
+from tests.cli.helpers import DEADLINE, NPIPE
+
+COMMAND = [*NPIPE, "ls"]
+HEADER = "name\ttype\tdirection\tinstances\tlimit\tpid\tuser\n"
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def on_a_terminal(columns: int) -> str:
+    """Return what it prints on a terminal so wide, without colours."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(COMMAND, stdin=slave, stdout=slave, stderr=slave, env=env | {"TERM": "xterm"})
+    os.close(slave)
+    printed = b""
+    try:
+        while piece := os.read(master, 65536):
+            printed += piece
+    except OSError:
+        pass  # how Linux tells that nobody has the other side any more
+    os.close(master)
+    assert process.wait(DEADLINE) == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).replace("\r", "")
+
+
+def test_without_pipes_there_is_the_header() -> None:
+    assert run() == HEADER
+    assert json.loads(run("--json")) == []
+
+
+def test_scripts_get_a_line_of_fields_for_each_pipe(name: str) -> None:
+    with (
+        npipe.listen(name + "-a", max_instances=5) as listener,
+        npipe.connect(name + "-a"),
+        listener.accept(DEADLINE),
+        npipe.listen(name + "-b", mode="byte", access="inbound"),
+    ):
+        printed = run()
+    assert printed == (
+        f"{HEADER}"
+        f"{name}-a\tmessage\tduplex\t2\t5\t{os.getpid()}\t{ME}\n"
+        f"{name}-b\tbyte\tinbound\t1\tunlimited\t{os.getpid()}\t{ME}\n"
+    )
+
+
+def test_json_has_the_listing_s_fields(name: str) -> None:
+    with npipe.listen(name, access="outbound", max_instances=3):
+        printed = run("--json")
+    assert json.loads(printed) == [
+        {
+            "name": name,
+            "type": "message",
+            "direction": "outbound",
+            "instances": 1,
+            "max_instances": 3,
+            "pid": os.getpid(),
+            "user": ME,
+        }
+    ]
+
+
+def test_a_name_cannot_break_the_lines() -> None:
+    with npipe.listen("a\tb\nc\x1b[2Jd"):
+        assert run().splitlines()[1:] == [
+            f"\\\\.\\pipe\\a\\tb\\nc\\x1b[2Jd\tmessage\tduplex\t1\tunlimited\t{os.getpid()}\t{ME}"
+        ]
+        assert json.loads(run("--json"))[0]["name"] == "\\\\.\\pipe\\a\tb\nc\x1b[2Jd"
+
+
+def test_a_terminal_gets_a_table() -> None:
+    with npipe.listen("[red]pipe"):
+        lines = [line.split() for line in on_a_terminal(120).splitlines()]
+    assert lines == [
+        HEADER.split(),
+        [r"\\.\pipe\[red]pipe", "message", "duplex", "1", "unlimited", str(os.getpid()), ME],
+    ]
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    long = "n" * 200
+    with npipe.listen(long):
+        assert on_a_terminal(40).splitlines()[1].split()[0] == rf"\\.\pipe\{long}"

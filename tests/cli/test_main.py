@@ -1,0 +1,110 @@
+"""The command `npipe` as a whole: help, version, wrong use, and what it says when its libraries are missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import npipe
+from npipe.cli import main
+from tests.cli.helpers import NPIPE, run
+
+
+def test_version_is_the_package_s() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"npipe {npipe.__version__}\n", "")
+
+
+def test_without_arguments_it_prints_its_help() -> None:
+    done = run()
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in ("client", "serve", "wait", "ls", "NPIPE_ROOT"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["client", "serve", "wait", "ls"])
+def test_each_command_has_a_help(command: str) -> None:
+    done = run(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: npipe {command} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["shout"], "npipe: No such command 'shout'. See 'npipe --help'."),
+        (["wait"], "npipe: Missing argument 'NAME'. See 'npipe wait --help'."),
+        (["client", "--encoding", "hex"], "npipe: Invalid value for '--encoding': 'hex' is no encoding of text. "),
+        (["client", "--encoding", "undefined"], "npipe: Invalid value for '--encoding': 'undefined' is no encoding"),
+        (["client", "--wait-seconds", "-1"], "npipe: Invalid value for '--wait-seconds': a timeout is 0 or more"),
+        (["wait", "x", "--timeout", "nan"], "npipe: Invalid value for '--timeout': a timeout is 0 or more seconds"),
+        (
+            ["serve", "--model", "parallel"],
+            "npipe: Invalid value for '--model': 'parallel' is not one of 'threaded', 'overlapped', 'completion'.",
+        ),
+        (["serve", "--security", "me"], "npipe: Invalid value for '--security': security is \"owner\", "),
+        (["serve", "--echo", "--answer", "x"], "npipe: --answer, --echo and --exec exclude each other."),
+        (["serve", "--exec", "cat", "--answer", ""], "npipe: --answer, --echo and --exec exclude each other."),
+        (["serve", "--max-instances", "0"], "npipe: Invalid value for '--max-instances': 0 is not in the range"),
+        (["serve", "--encoding", "ascii", "--answer", "\xe9"], "npipe: Invalid value for --answer: ascii cannot write"),
+    ],
+)
+def test_a_wrong_use_is_one_line_and_status_2(arguments: list[str], line: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_libraries_it_says_in_one_line_what_to_install(missing: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from npipe.cli import main; sys.exit(main(['ls']))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"npipe: the command needs {missing}: pip install 'npipe[cli]'\n"
+
+
+def test_the_library_needs_neither_of_them() -> None:
+    script = "import npipe, sys; npipe.list_pipes(); print([m for m in ('click', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_main_returns_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert main(["wait", "nobody"]) == 1
+    assert main(["wait"]) == 2
+    capsys.readouterr()
+
+
+def test_a_reader_that_has_gone_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([*NPIPE, "ls"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*NPIPE, "ls"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == "npipe: [Errno 28] No space left on device\n"
+
+
+def test_a_root_folder_that_others_may_write_to_is_one_line(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o777)
+    done = run("wait", "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("npipe: [WinError 5] ")
+    assert done.stderr.count("\n") == 1
