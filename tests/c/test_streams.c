@@ -256,6 +256,27 @@ static void what_is_put_back_keeps_its_order_and_its_ends(void)
     close_pair(&pair);
 }
 
+static void a_read_crosses_empty_messages_that_stood_there_before_it(void)
+{
+    struct pair pair;
+    unsigned char data[400], buffer[1024];
+    uint32_t count;
+    open_pair(&pair, NP_TYPE_MESSAGE, 65536);
+    pair.server.mode = 0;
+    fill(data, 0, 350);
+    CHECK_EQUAL(try_write(&pair.client, data, 35), NP_OK);
+    CHECK_EQUAL(np_read(&pair.server, buffer, 10, &count, &only_try), NP_OK);
+    CHECK_EQUAL(try_write(&pair.client, data + 35, 300), NP_OK);
+    CHECK_EQUAL(try_write(&pair.client, data, 0), NP_OK);
+    CHECK_EQUAL(np_read(&pair.server, buffer, 11, &count, &only_try), NP_OK); /* of what it knew of already */
+    CHECK_EQUAL(count, 11);
+    CHECK_EQUAL(try_write(&pair.client, data + 335, 15), NP_OK);
+    CHECK_EQUAL(np_read(&pair.server, buffer, sizeof buffer, &count, &only_try), NP_OK);
+    CHECK_EQUAL(count, 329);
+    compare(buffer, 21, 329);
+    close_pair(&pair);
+}
+
 /* Receives a message in pieces of `step`, as the binding does. */
 static uint32_t receive(struct np_handle *handle, unsigned char *buffer, uint32_t step)
 {
@@ -439,6 +460,7 @@ int main(void)
     RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
     RUN(what_is_put_back_keeps_its_order_and_its_ends);
+    RUN(a_read_crosses_empty_messages_that_stood_there_before_it);
     RUN(whole_messages_begin_with_what_was_put_back);
     RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
     RUN(a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took);

@@ -473,6 +473,12 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
         uint32_t rest = np_rx_rest(rx);
         if (op->size == 0 && rest > 0)
             return finish_read(op, NP_OK); /* consumes nothing */
+        if (op->count == 0 && op->size > rest) { /* it goes further: how far is told by what stands there now */
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (!rx->active)
+                continue; /* it was withdrawn */
+        }
         if (op->count == 0)
             seen = rx->tail;
         else if (rx->total == 0 && (int64_t)(rx->head - rx->header - seen) >= 0)
