@@ -85,7 +85,7 @@ ZYGOTE = (
             pipe = npipe.connect(name, timeout=20)
         else:
             listener = npipe.listen(name, in_buffer_size=quota, out_buffer_size=quota)
-            os.write(1, b"listening\n")  # in one piece: both processes speak on this stream
+            os.write(1, b"listening\\n")  # in one piece: both processes speak on this stream
             pipe = listener.accept()
         globals()[work](pipe, most)
 
@@ -100,7 +100,7 @@ ZYGOTE = (
             except BaseException as error:
                 print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
-        os.write(1, b"%d\n" % pid)
+        os.write(1, b"%d\\n" % pid)
         os.waitpid(pid, 0)
         print("reaped", flush=True)
     """
