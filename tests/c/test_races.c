@@ -279,6 +279,59 @@ static void a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes(void)
     }
 }
 
+enum { TAKEN_BACK = 20000 };
+
+static _Atomic long long_bytes, short_bytes;
+static _Atomic bool all_written;
+
+static void *take_back_and_write_less(void *argument)
+{
+    struct np_handle *handle = argument;
+    static unsigned char data[300];
+    unsigned long long random = 7;
+    memset(data, 'l', sizeof data);
+    for (int i = 0; i < TAKEN_BACK; i++) {
+        uint32_t count, size = 101 + next_random(&random) % 199;
+        struct np_wait wait = {.deadline = np_now() + next_random(&random) % 20000};
+        uint32_t code = np_write(handle, data, size, &count, &wait);
+        CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
+        if (code == NP_OK)
+            long_bytes += size;
+        CHECK_EQUAL(np_write(handle, "s", 1, &count, &for_ever), NP_OK);
+        short_bytes++;
+    }
+    all_written = true;
+    return NULL;
+}
+
+/* A reader of bytes looks at the header of an entry, which is taken back, and a shorter one comes in its place. What
+ * was taken back while it was read in part stays read. */
+static void what_is_taken_back_under_a_reader_is_no_violation(void)
+{
+    struct pair pair;
+    static unsigned char buffer[100000];
+    uint32_t count;
+    long longs = 0, shorts = 0;
+    open_pair(&pair, NP_TYPE_MESSAGE, 100);
+    pair.server.mode = 0;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, take_back_and_write_less, &pair.client) == 0);
+    while (!all_written || shorts < TAKEN_BACK) {
+        struct np_wait wait = {.deadline = np_now() + 3000};
+        uint32_t code = np_read(&pair.server, buffer, sizeof buffer, &count, &wait);
+        CHECK(code == NP_OK || code == NP_SEM_TIMEOUT);
+        for (uint32_t i = 0; code == NP_OK && i < count; i++) {
+            longs += buffer[i] == 'l';
+            shorts += buffer[i] == 's';
+            CHECK(buffer[i] == 'l' || buffer[i] == 's');
+        }
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(shorts, short_bytes);
+    CHECK(longs >= long_bytes);
+    close_pair(&pair);
+}
+
 /* ---- Several threads at each end, in whatever calls there are */
 
 static _Atomic long sent_bytes, received_bytes;
@@ -365,6 +418,7 @@ int main(void)
     RUN(who_wakes_a_sleeper_hears_of_his_neighbours);
     RUN(a_selector_takes_no_byte_from_a_reader);
     RUN(a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes);
+    RUN(what_is_taken_back_under_a_reader_is_no_violation);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

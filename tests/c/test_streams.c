@@ -279,6 +279,36 @@ static void a_read_crosses_empty_messages_that_stood_there_before_it(void)
     close_pair(&pair);
 }
 
+/* The writer publishes and sees that the reader has asked for a byte; by the time it sends that, the reader has found
+ * the message by itself, and waits for the next one. */
+static void a_byte_that_comes_late_does_not_keep_the_next_from_being_asked_for(void)
+{
+    struct pair pair;
+    struct np_poll_read read = {0};
+    unsigned char buffer[10];
+    uint32_t size;
+    open_pair(&pair, NP_TYPE_MESSAGE, 100);
+    _Atomic uint32_t *flags = &pair.server.link->sleep->flags;
+    CHECK_EQUAL(np_poll_read_begin(&pair.server, &read, NULL, 0), NP_OK);
+    CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_WOULD_WAIT);
+    uint32_t before = atomic_fetch_and(flags, ~(uint32_t)NPL_ARMED_READ);
+    CHECK(before & NPL_ARMED_READ);
+    CHECK_EQUAL(try_write(&pair.client, buffer, 3), NP_OK);
+    atomic_fetch_or(flags, NPL_ARMED_READ); /* the writer has seen it, and gets no further */
+    CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_OK);
+    CHECK_EQUAL(np_poll_message_more(&pair.server, &read, buffer, size), NP_OK);
+    CHECK_EQUAL(np_poll_message_take(&pair.server, &read), NP_OK);
+    CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_WOULD_WAIT);
+    np_link_wake_sleeper(pair.client.link, NPL_SLEEP_READ | NPL_ARMED_READ); /* it goes on */
+    CHECK(!np_poll_wake(&pair.server));
+    if (np_poll_has_come(&pair.server))
+        CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_WOULD_WAIT);
+    CHECK_EQUAL(try_write(&pair.client, buffer, 5), NP_OK);
+    CHECK(np_link_drain_socket(pair.server.link));
+    CHECK_EQUAL(np_poll_read_leave(&pair.server, &read, buffer), NP_OK);
+    close_pair(&pair);
+}
+
 /* Receives a message in pieces of `step`, as the binding does. */
 static uint32_t receive(struct np_handle *handle, unsigned char *buffer, uint32_t step)
 {
@@ -463,6 +493,7 @@ int main(void)
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
     RUN(what_is_put_back_keeps_its_order_and_its_ends);
     RUN(a_read_crosses_empty_messages_that_stood_there_before_it);
+    RUN(a_byte_that_comes_late_does_not_keep_the_next_from_being_asked_for);
     RUN(whole_messages_begin_with_what_was_put_back);
     RUN(a_read_delivers_what_it_took_when_its_pipe_ends);
     RUN(a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took);

@@ -69,6 +69,7 @@ LINUX: Final = {
     "model": "a model of the engine's sleeping and waking",
     "conformance": "tests/windows/test_conformance.py replays it on pywin32",
     "aio/test_calls.py": "the binding's awaitables, in whose place are coroutines",
+    "aio/test_order.py": "the test uses up the turns of the engine's pipes",
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",

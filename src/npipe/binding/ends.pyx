@@ -163,7 +163,7 @@ cdef class StreamEnd(PipeEnd):
                 if code == NP_BROKEN_PIPE and not np_is_closed(handle):
                     break
                 if code != NP_OK and code != NP_MORE_DATA:
-                    raise self._handle.ended_by(code, "reading")
+                    raise self._handle.read_ended_by(code, "reading")
                 length += count
                 if self._handle.rearm is not None:
                     self._handle.rearm()

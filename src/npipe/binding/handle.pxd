@@ -14,6 +14,7 @@ cdef class Handle:
 
     cdef np_handle *valid(self) except NULL
     cdef object ended_by(self, uint32_t code, str doing)
+    cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
     cdef bytes receive(self, timeout)

@@ -208,6 +208,14 @@ cdef class Handle:
             return error_from_code(code, self.name, doing, "it was closed in this process")
         return failure(code, self.name, doing)
 
+    cdef object read_ended_by(self, uint32_t code, str doing):
+        """The same for a read. It too asks for the byte of the next message, or takes one that came for nothing: else
+        the descriptor would stay readable, or the next message not be told of.
+        """
+        if self.rearm is not None:
+            self.rearm()
+        return self.ended_by(code, doing)
+
     # ---- The server's verbs
 
     def connect(self, timeout=None):
@@ -306,7 +314,7 @@ cdef class Handle:
             finally:
                 self.rearm()  # what it had taken was put back
         if code != NP_OK and code != NP_MORE_DATA:
-            raise self.ended_by(code, "reading")
+            raise self.read_ended_by(code, "reading")
         if self.rearm is not None:
             self.rearm()
         return code
@@ -335,18 +343,18 @@ cdef class Handle:
                 raise
             np_recv_take(handle, PyBytes_AS_STRING(data), size)
         elif code == NP_MORE_DATA:
-            raise self.ended_by(code, "receiving a message")
+            raise self.read_ended_by(code, "receiving a message")
         elif code == NP_WOULD_WAIT:
             while True:
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
-                    raise self.ended_by(code, "receiving a message")
+                    raise self.read_ended_by(code, "receiving a message")
                 data = self.collect(&recv, size, &wait)
                 if data is not None:
                     break
         else:
-            raise self.ended_by(code, "receiving a message")
+            raise self.read_ended_by(code, "receiving a message")
         if self.rearm is not None:
             self.rearm()
         return data
@@ -384,7 +392,7 @@ cdef class Handle:
         if code == NP_RETRY:
             return None
         if code != NP_OK:
-            raise self.ended_by(code, "receiving a message")
+            raise self.read_ended_by(code, "receiving a message")
         return data
 
     def transact_pipe(self, data, timeout=None):

@@ -1,7 +1,7 @@
 # The calls of event loops' pipes, and what wakes them.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from npipe.binding.loop.polled cimport PendingFlush, PendingWrite, PolledHandle
 
@@ -67,6 +67,7 @@ cdef class Call:
     cdef double deadline  # of time.monotonic
     cdef Stage stage
     cdef bint resting, expired
+    cdef uint64_t ticket  # of a write that rests: its place in the handle's line, or 0
     # Of some kinds only, but here: most have one size and share the list of free ones, and a kind's own objects would
     # be gone when __dealloc__ ends what is under way.
     cdef object data      # to write, or the buffer to read into
@@ -82,6 +83,7 @@ cdef class Call:
     cdef bint may_go_on(self) noexcept
     cdef void heed(self) noexcept
     cdef bint reads(self) noexcept
+    cdef bint writes(self) noexcept
     cdef bint spin(self) except -1
     cdef int leave(self) except -1
     cdef bint give_up(self) except -1
@@ -92,6 +94,7 @@ cdef class Call:
     cdef int wake_writers(self, bint over) except -1
     cdef int wait_no_longer(self) except -1
     cdef object wait(self)
+    cdef int leave_the_line(self) except -1
     cdef int abandon(self) except -1
     cdef object step(self, object value)
     cdef object go_on(self, object value)
@@ -139,3 +142,4 @@ cdef inline void prepare(Call call, PipeState pipe, object timeout, const char *
     call.deadline = NO_DEADLINE
     call.stage = FRESH
     call.resting = call.expired = False
+    call.ticket = 0

@@ -229,6 +229,10 @@ cdef class Call:
         """Whether it waits for something to read."""
         return False
 
+    cdef bint writes(self) noexcept:
+        """Whether it writes: then it keeps its place among those that do."""
+        return False
+
     cdef bint spin(self) except -1:
         """Wait busily, if that was asked for. Whether there is something new to see."""
         return False
@@ -305,10 +309,17 @@ cdef class Call:
 
     # ---- Going on
 
+    cdef int leave_the_line(self) except -1:
+        if self.ticket:
+            self.handle.resting.remove(self.ticket)
+            self.ticket = 0
+        return 0
+
     cdef int abandon(self) except -1:
         """Nobody waits any longer."""
         cdef Stage before = self.stage
         self.stage = OVER
+        self.leave_the_line()
         self.wait_no_longer()
         if before == BEGINNING or before == LOOKING:
             self.give_up()
@@ -361,14 +372,22 @@ cdef class Call:
             if self.stage == ENTERING:
                 self.enter()
                 self.stage = BEGINNING
-                if self.handle.turns <= 0:
+                if self.handle.turns <= 0 or (self.handle.resting and self.writes()):
                     self.resting = True
+                    if self.writes():
+                        self.ticket = self.handle.line_up()
                     if self.pipe.native is not None:
                         return None  # asyncio: others go first
                     self.inner = self.pipe._loop.pause(0)
                     continue
             if self.stage == BEGINNING:
                 if self.resting:
+                    if self.ticket and self.handle.resting[0] != self.ticket:  # a write that began before rests still
+                        if self.pipe.native is not None:
+                            return None
+                        self.inner = self.pipe._loop.pause(0)
+                        continue
+                    self.leave_the_line()
                     self.handle.turns = AT_ONCE
                     self.handle.rests = False
                 self.stage = LOOKING
@@ -544,6 +563,9 @@ cdef class Receive(Reading):
 @cython.final
 @cython.no_gc_clear
 cdef class Transact(Reading):
+    cdef bint writes(self) noexcept:
+        return True
+
     cdef bint begin(self) except -1:
         self.handle.check_transaction()
         self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
@@ -637,6 +659,9 @@ cdef class ReadSome(Reading):
 @cython.final
 @cython.no_gc_clear
 cdef class Write(Call):
+    cdef bint writes(self) noexcept:
+        return True
+
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size

@@ -1,6 +1,6 @@
 # Handles whose calls never wait, for event loops.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from npipe.binding.buffers cimport Buffer
 from npipe.binding.engine cimport np_poll_read, np_poll_write
@@ -16,6 +16,8 @@ cdef class PolledHandle(Handle):
     cdef bint is_reading
     cdef int turns
     cdef bint owes   # the last read: see np_poll_promise_pauses
+    cdef list resting  # tickets of the writes that let the event loop have a turn, in the order in which they began
+    cdef uint64_t last_ticket
     cdef bint rests  # a read that lets the event loop have a turn, and then goes on at once
     cdef bytes message   # of a read under way: what has been copied so far
     cdef uint32_t upto, total
@@ -24,6 +26,7 @@ cdef class PolledHandle(Handle):
     cdef void *copied(self) noexcept
     cdef bint has_come(self) noexcept
     cdef bint spin(self, double seconds) except -1
+    cdef uint64_t line_up(self) except 0
     cdef int check_turn(self) except -1
     cdef bytes recv_now(self)
     cdef int begin_reading(self) except -1

@@ -33,6 +33,14 @@ cdef class PolledHandle(Handle):
         self.is_reading = False
         self.reading.link = NULL
         self.turns = AT_ONCE
+        self.resting = []
+        self.last_ticket = 0
+
+    cdef uint64_t line_up(self) except 0:
+        """A ticket for a write that rests; the next write does not overtake it."""
+        self.last_ticket += 1
+        self.resting.append(self.last_ticket)
+        return self.last_ticket
 
     def __dealloc__(self):
         if self.handle != NULL and self.reading.link != NULL:
@@ -265,7 +273,7 @@ cdef class PolledHandle(Handle):
         there are when PIPE_NOWAIT is set (SEMANTICS §6.2).
         """
         cdef uint32_t count, code
-        if self.turns <= 0 or self.handle == NULL or not PyBytes_CheckExact(data):
+        if self.turns <= 0 or self.resting or self.handle == NULL or not PyBytes_CheckExact(data):
             return -1
         if PyBytes_GET_SIZE(data) > <Py_ssize_t>LARGEST:
             return -1

@@ -336,7 +336,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     bool reply = recv->reply, pended = recv->pended;
     memset(recv, 0, sizeof *recv);
     recv->message.waits = recv->reply = reply;
-    recv->message.pended = pended || reply;
+    recv->message.pended = recv->pended = pended || reply;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->rx_lock);
@@ -370,7 +370,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             code = waited;
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, code);
-        recv->message.pended = true;
+        recv->message.pended = recv->pended = true;
         waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
     np_unlock_moved(handle, &handle->rx_lock);

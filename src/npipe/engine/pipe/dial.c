@@ -61,6 +61,8 @@ static bool heed_fork(struct np_dial *dial)
     dial->forks = np_forks;
     dial->dirfd = dial->socket = dial->segment = -1;
     dial->kept.segment = NULL;
+    dial->until = 0;
+    dial->dead = 0;
     dial->started = dial->keep = dial->looked = dial->remembered = dial->held = dial->told = false;
     memset(dial->request.offer, 0, sizeof dial->request.offer);
     return true;
@@ -79,7 +81,8 @@ static void withdraw_offer(struct np_dial *dial)
 
 void np_dial_end(struct np_dial *dial)
 {
-    heed_fork(dial);
+    if (!heed_fork(dial) && dial->dead)
+        np_folder_sweep(dial->where.root, dial->where.folder, false); /* beside one that lives */
     withdraw_offer(dial);
     close_descriptor(&dial->dirfd);
     hang_up(dial);
@@ -208,6 +211,7 @@ static uint32_t end_turn(struct np_dial *dial)
     close_descriptor(&dial->dirfd);
     if (dial->dead)
         np_folder_sweep(dial->where.root, dial->where.folder, false);
+    dial->dead = 0;
     bool may_be_held = waits(dial);
     if (dial->silent && !may_be_held)
         return NP_SEM_TIMEOUT;

@@ -200,7 +200,9 @@ static uint32_t find_once(struct np_handle *handle, struct np_poll_read *read, u
     if (!np_in_use(handle, link))
         return np_code_of_end(link);
     np_drive_ahead(handle, link, &read->op);
-    return link->rx.first == &read->op ? np_message_find(handle, link, &read->message, size) : NP_WOULD_WAIT;
+    uint32_t code = link->rx.first == &read->op ? np_message_find(handle, link, &read->message, size) : NP_WOULD_WAIT;
+    read->message.pended = read->message.pended || code == NP_WOULD_WAIT;
+    return code;
 }
 
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
@@ -211,7 +213,6 @@ uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, ui
     do
         code = find_once(handle, read, size);
     while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
-    read->message.pended = read->message.pended || code == NP_WOULD_WAIT;
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -296,7 +297,11 @@ bool np_poll_has_come(struct np_handle *handle)
     struct awaited awaited = {0};
     if (handle->link)
         awaited = what_is_awaited(handle->link);
-    bool come = !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) ||
+    /* Whoever has taken a byte and finds nothing has to ask for another one: the peer took that request away before it
+     * sent the byte, perhaps long after its message had been read. Relaxed: the byte came after that. */
+    bool asks = !awaited.link || !awaited.link->rx.first ||
+                atomic_load_explicit(&awaited.link->sleep->flags, memory_order_relaxed) & NPL_ARMED_READ;
+    bool come = !asks || !awaited.link || awaited.link->rx.active || np_rx_has_back(awaited.link) ||
                 awaited.link->rx.head != awaited.tail || has_come(&awaited);
     pthread_mutex_unlock(&handle->rx_lock);
     return come;

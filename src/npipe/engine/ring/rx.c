@@ -68,15 +68,14 @@ static bool refresh(struct np_link *link)
     uint32_t rewinds = atomic_load_explicit(&rx->shared->takebacks.rewinds, memory_order_acquire);
     /* Acquire: pairs with the producer's release, so the bytes before the tail are there. */
     uint64_t tail = atomic_load_explicit(&rx->shared->producer.tail, memory_order_acquire);
+    /* An entry that is parsed and not begun has moved our head, and the producer may have rewound it meanwhile, and put
+     * others in its place: it is given back, and looked at anew. So whoever has an entry looks after this whether it is
+     * still there. */
+    if (rx->active && rx->deferred && !rx->claimed && (rewinds != rx->rewinds || tail - rx->head > rx->capacity))
+        unparse(rx);
     if (tail - rx->head > rx->capacity) {
-        /* Also a tail before our head: the producer rewinds what we have not begun, or have just let go of. But an
-         * entry that is parsed and not begun has moved our head; give it back first. */
-        if (rx->active && rx->deferred && !rx->claimed && tail == rx->head - rx->header) {
-            unparse(rx);
-        } else {
-            np_link_violated(link);
-            return false;
-        }
+        np_link_violated(link);
+        return false;
     }
     if (rx->active && !rx->deferred && tail - rx->head < rx->total - rx->pulled) {
         np_link_violated(link); /* a plain entry was there as a whole, and none is taken back */
@@ -197,6 +196,7 @@ static bool skip_withdrawn(struct np_link *link)
                                                  memory_order_acq_rel, memory_order_acquire))
         return true; /* it just did: look again */
     uint32_t put = atomic_load_explicit(&rx->shared->deferred.put[rx->slot], memory_order_relaxed);
+    rx->claimed = true; /* by that */
     if (!refresh(link))
         return false;
     if (put < rx->pulled || put > rx->total || put - rx->pulled > rx->tail - rx->head) {
@@ -434,8 +434,10 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
         if (rx->pulled == rx->delivered + rx->stash_length)
             op->count = 0; /* a new entry since this read last looked */
         if (target - op->count > np_rx_available(rx)) {
-            if (!refresh(link))
-                return NP_INVALID_DATA;
+            if (!refresh(link) || (!rx->active && ++futile > MOST_FUTILE))
+                return np_link_violated(link);
+            if (!rx->active)
+                continue; /* it was taken back */
             if (try_only && target - op->count > np_rx_available(rx))
                 return NP_WOULD_WAIT;
         }
@@ -486,18 +488,22 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
         if (op->size == 0 && rest > 0)
             return finish_read(op, NP_OK); /* consumes nothing */
         if (op->count == 0 && op->size > rest) { /* it goes further: how far is told by what stands there now */
-            if (!refresh(link))
-                return NP_INVALID_DATA;
+            if (!refresh(link) || (!rx->active && ++futile > MOST_FUTILE))
+                return np_link_violated(link);
             if (!rx->active)
-                continue; /* it was withdrawn */
+                continue; /* it was taken back */
         }
         if (op->count == 0)
             seen = rx->tail;
         else if (rx->total == 0 && (int64_t)(rx->head - rx->header - seen) >= 0)
             return finish_read(op, NP_OK); /* it came after a flush was told of what this read took: the next read's */
         uint32_t target = smaller(op->size - op->count, rest);
-        if (target > np_rx_available(rx) && !refresh(link))
-            return NP_INVALID_DATA;
+        if (target > np_rx_available(rx)) {
+            if (!refresh(link) || (!rx->active && ++futile > MOST_FUTILE))
+                return np_link_violated(link);
+            if (!rx->active)
+                continue; /* it was taken back */
+        }
         /* What goes over several entries, or comes bit by bit, may have to wait in the middle: not in a try. Once it
          * has begun, nothing but this entry was announced, so it may end with it; what comes meanwhile it takes as far
          * as it goes. */
@@ -595,6 +601,8 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
         if (np_rx_available(rx) == 0) {
             if (!refresh(link))
                 return NP_INVALID_DATA;
+            if (!rx->active)
+                return NP_RETRY; /* it was taken back */
             if (np_rx_available(rx) == 0)
                 return NP_WOULD_WAIT;
         }
