@@ -468,6 +468,116 @@ def test_transact_sends_and_returns_the_next_message(pipes: Pipes) -> None:
     assert server.recv(timeout=0) == b"stays sent"
 
 
+def timed_out(client: Any, request: bytes) -> None:
+    """A transaction whose request is sent, and whose answer does not come in time."""
+    with pytest.raises(npipe.PipeTimeoutError) as raised:
+        client.transact(request, timeout=0.02)
+    assert raised.value.sent is True
+    assert "the request was sent" in str(raised.value)
+    assert "nothing was consumed" not in str(raised.value)
+
+
+def refused(client: Any) -> None:
+    with pytest.raises(npipe.PipeStateError, match=r"recv\(\) the answer, or discard_reply\(\) it") as raised:
+        client.transact(b"next", timeout=DEADLINE)
+    assert raised.value.winerror == 996
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["before it has come", "when it is there"])
+def test_an_answer_that_is_owed_is_not_taken_for_the_next_ones(pipes: Pipes, there: bool) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"first")
+    assert server.recv(timeout=DEADLINE) == b"first"
+    if there:
+        server.send(b"FIRST")
+    refused(client)
+    refused(client)
+    with fails(121):
+        server.recv(timeout=0)  # nothing of them was sent
+    if not there:
+        server.send(b"FIRST")
+    assert client.recv(timeout=DEADLINE) == b"FIRST"
+    asking = pipes.blocked(lambda: client.transact(b"second", timeout=20))
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert asking.result() == b"SECOND"
+
+
+def test_a_reply_is_discarded_whatever_its_length(pipes: Pipes) -> None:
+    server, client = pipes.pair(in_buffer_size=400_000, out_buffer_size=400_000)
+    client.discard_reply(timeout=0)  # none is owed
+    for size in (0, 5, 200_000):
+        timed_out(client, b"question")
+        assert server.recv(timeout=DEADLINE) == b"question"
+        with fails(121):
+            client.discard_reply(timeout=0.02)
+        refused(client)
+        server.send(b"x" * size)
+        client.discard_reply(timeout=DEADLINE)
+        server.send(b"another")
+        client.discard_reply(timeout=0)
+        assert client.recv(timeout=DEADLINE) == b"another"
+    asking = pipes.blocked(lambda: client.transact(b"last", timeout=20))
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert asking.result() == b"LAST"
+
+
+def test_an_answer_read_in_parts_is_owed_until_its_last_part(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    buffer = bytearray(4)
+    assert client.recv_into(buffer, timeout=DEADLINE) == 4
+    refused(client)
+    assert client.recv_into(buffer, timeout=DEADLINE) == 2
+    asking = pipes.blocked(lambda: client.transact(b"next", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"its own")
+    assert asking.result() == b"its own"
+
+
+def test_an_answer_that_is_too_long_is_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    client.max_message_size = 5
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    assert asking.code() == 234
+    refused(client)
+    client.max_message_size = 6
+    assert client.recv(timeout=DEADLINE) == b"answer"
+    with fails(121):
+        client.transact(b"next", timeout=0)
+    assert server.recv(timeout=DEADLINE) == b"next"
+
+
+def test_sends_and_a_refused_transaction_leave_nothing_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    server.send(b"unread")
+    with fails(231):
+        client.transact(b"x", timeout=0)
+    with fails(231):
+        client.transact(b"x", timeout=0)
+    assert client.recv(timeout=DEADLINE) == b"unread"
+    with fails(121):
+        client.recv(timeout=0.02)
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    assert asking.result() == b"answer"
+
+
+def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.close()
+    with fails(109):
+        client.discard_reply(timeout=DEADLINE)
+    client.close()
+    with fails(6):
+        client.transact(b"x", timeout=DEADLINE)
+
+
 # ---- Flush, the end
 
 
@@ -658,6 +768,28 @@ def test_a_cancelled_read_of_a_message_has_consumed_nothing(looped: LoopPipes) -
     assert server.recv(timeout=DEADLINE) == b"question"
     server.send(b"answer")
     assert asking.result() == b"answer"
+
+
+def test_a_cancelled_transaction_leaves_the_pipe_owed_its_answer(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    for discard in (False, True):
+        cancelled(looped, lambda: client.pipe.transact(b"first"))
+        assert server.recv(timeout=DEADLINE) == b"first"
+        refused(client)
+        server.send(b"FIRST")
+        if discard:
+            client.discard_reply(timeout=DEADLINE)
+        else:
+            assert client.recv(timeout=DEADLINE) == b"FIRST"
+        asking = looped.blocked(lambda: client.transact(b"second", timeout=20))
+        server.send(server.recv(timeout=DEADLINE).upper())
+        assert asking.result() == b"SECOND"
+    # Behind a read that was cancelled, whose thread may still be there.
+    cancelled(looped, lambda: client.pipe.recv())
+    timed_out(client, b"third")
+    refused(client)
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert client.recv(timeout=DEADLINE) == b"THIRD"
 
 
 def test_a_cancelled_read_of_a_stream_has_consumed_nothing(looped: LoopPipes) -> None:

@@ -59,6 +59,11 @@ cdef class MessageEnd(PipeEnd):
     def max_message_size(self, size):
         self._handle.max_message_size = size
 
+    @property
+    def _owed(self):
+        """How many answers of transactions are still to be read that ended before they came."""
+        return self._handle.owed
+
     def send(self, data, *, timeout=None):
         """Write `data` (bytes-like) as one message.
 
@@ -99,7 +104,10 @@ cdef class MessageEnd(PipeEnd):
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
         read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
         """
-        return self._handle.read_file_into(buffer, timeout)[1]
+        code, count = self._handle.read_file_into(buffer, timeout)
+        if self._handle.owed and code == NP_OK:  # that was all of it
+            self._handle.owed -= 1
+        return count
 
 
 cdef class StreamEnd(PipeEnd):

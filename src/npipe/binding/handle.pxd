@@ -9,6 +9,7 @@ cdef class Handle:
     cdef np_handle *handle
     cdef readonly str name
     cdef public uint32_t max_message_size
+    cdef readonly uint32_t owed  # answers of transactions that ended before them, and that no read has taken since
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 

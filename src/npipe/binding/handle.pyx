@@ -17,16 +17,18 @@ from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import error_from_code
+from npipe.errors import PipeClosedError, error_from_code, unanswered
 
 cdef struct Reply:
     np_handle *handle
     np_recv recv
     uint32_t size
+    bint sent  # the request
 
 
 cdef uint32_t begin_reply(void *context, const np_wait *wait) noexcept nogil:
     cdef Reply *reply = <Reply *>context
+    reply.sent = True
     return np_recv_begin(reply.handle, &reply.recv, &reply.size, wait)
 
 
@@ -39,6 +41,7 @@ cdef class Handle:
     def __cinit__(self, *args, **kwargs):
         self.handle = NULL
         self.max_message_size = LARGEST
+        self.owed = 0
         self.name = ""
 
     def __del__(self):
@@ -347,6 +350,8 @@ cdef class Handle:
                     break
         else:
             raise self.ended_by(code, "receiving a message")
+        if self.owed:
+            self.owed -= 1
         if self.rearm is not None:
             self.rearm()
         return data
@@ -398,17 +403,29 @@ cdef class Handle:
         cdef uint32_t code
         reply.handle = handle
         reply.recv.reply = reply.recv.pended = True
-        with nogil:
-            code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
-        while code == NP_OK:
-            answer = self.collect(&reply.recv, reply.size, &wait)
-            if answer is not None:
-                if self.rearm is not None:
-                    self.rearm()
-                return answer
+        reply.sent = False
+        try:
             with nogil:
-                code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
-        raise self.ended_by(code, "transacting")
+                code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
+            while code == NP_OK:
+                answer = self.collect(&reply.recv, reply.size, &wait)
+                if answer is not None:
+                    break
+                with nogil:
+                    code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
+            if code == NP_SEM_TIMEOUT:
+                raise unanswered(self.name, sent=reply.sent)
+            if code != NP_OK:
+                raise self.ended_by(code, "transacting")
+        except PipeClosedError:
+            raise
+        except BaseException:  # Ctrl-C too
+            if reply.sent:
+                self.owed += 1
+            raise
+        if self.rearm is not None:
+            self.rearm()
+        return answer
 
     def peek_pipe(self, uint32_t size=0):
         """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""

@@ -27,6 +27,8 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    reply_owed,
+    unanswered,
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
@@ -246,6 +248,19 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._asked = False  # a transaction was cancelled whose answer has not been delivered since
+        self._transaction: Call[tuple[bytes, bool]] | None = None  # that one, if its thread goes on
+
+    @property
+    def _owed(self) -> int:
+        return self._pipe._owed + self._asked  # noqa: SLF001
+
+    def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
+        super()._keep(call)
+        if call is self._transaction:
+            self._transaction = None
+            if call.failed:
+                self._asked = False  # the blocking pipe knows whether it is owed something
 
     @property
     def max_message_size(self) -> int:
@@ -287,6 +302,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             self._head, self._unfinished = message, False
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         self._head, self._unfinished, self._partial = None, False, False
+        self._asked = False
         return message
 
     async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
@@ -306,6 +322,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
             self._partial = more or self._head is not None
+            if not self._partial:
+                self._asked = False
             view[: len(head)] = head
             return len(head)
         finally:
@@ -327,14 +345,33 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         pipe, content = self._pipe, memoryview(data).tobytes()
         self._begin_reading("transacting")
         try:
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
             if self._left_over is not None:  # which will get the answer
                 await self.send(content, timeout=time_left(deadline))
-                return await self._message(deadline, "transacting")
-            return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
+                return await self._answer(deadline)
+            try:
+                return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
+            except BaseException:
+                if self._left_over is not None:
+                    self._asked, self._transaction = True, self._left_over
+                raise
         finally:
             self._reading = False
+
+    async def _answer(self, deadline: float | None) -> bytes:
+        """Return the next message, for a request that has been sent."""
+        try:
+            return await self._message(deadline, "transacting")
+        except PipeClosedError:
+            raise
+        except BaseException as error:
+            self._asked = True
+            if isinstance(error, PipeTimeoutError):
+                raise unanswered(self.name, sent=True) from None
+            raise
 
 
 class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):

@@ -74,6 +74,7 @@ cdef class Call:
     cdef PendingFlush flush
     cdef Py_ssize_t size  # of a read
     cdef bint counts      # the result is the number of bytes
+    cdef bint asked       # the request of a transaction is sent
 
     cdef bint at_once(self) except -1
     cdef int enter(self) except -1
@@ -86,6 +87,7 @@ cdef class Call:
     cdef int leave(self) except -1
     cdef bint give_up(self) except -1
     cdef str doing(self)
+    cdef object out_of_time(self)
     cdef void spare(self) noexcept
     cdef int wake(self) except -1
     cdef bint take_late_byte(self) except -1

@@ -25,7 +25,7 @@ from npipe.binding.system cimport (
 
 from time import monotonic
 
-from npipe.errors import PipeClosedError, PipeTimeoutError, short_write
+from npipe.errors import PipeClosedError, PipeTimeoutError, short_write, unanswered
 from npipe.options import check_timeout
 
 
@@ -245,6 +245,10 @@ cdef class Call:
     cdef str doing(self):
         return "waiting"
 
+    cdef object out_of_time(self):
+        """The exception that says so."""
+        return PipeTimeoutError(121, self.handle.name, self.doing())
+
     cdef void spare(self) noexcept:
         """It was a success: be used again, if that pays."""
 
@@ -386,7 +390,7 @@ cdef class Call:
                 self.stage = OVER
                 if self.give_up():
                     return None
-                raise PipeTimeoutError(121, self.handle.name, self.doing())
+                raise self.out_of_time()
             if self.take_late_byte() or self.spin():
                 continue
             value = self.wait()
@@ -547,6 +551,7 @@ cdef class Transact(Reading):
     cdef bint begin(self) except -1:
         self.handle.check_transaction()
         self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
+        self.asked = True
         self.wake_writers(True)
         return False
 
@@ -554,8 +559,17 @@ cdef class Transact(Reading):
         self.result = self.handle.recv_step()
         return self.result is not None
 
+    cdef bint give_up(self) except -1:
+        self.leave()
+        if self.asked:  # and its answer is still to come
+            self.handle.owed += 1
+        return False
+
     cdef str doing(self):
         return "transacting"
+
+    cdef object out_of_time(self):
+        return unanswered(self.handle.name, sent=self.asked)
 
 
 cdef int drop_kept(PipeState pipe, Py_ssize_t size) except -1:

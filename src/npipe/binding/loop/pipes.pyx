@@ -43,6 +43,11 @@ cdef class LoopPipe(PipeState):
 cdef class LoopMessagePipe(LoopPipe):
     """What npipe.aio.MessagePipe stands on."""
 
+    @property
+    def _owed(self):
+        """How many answers of transactions are still to be read that ended before they came."""
+        return self._handle.owed
+
     def send(self, data, *, timeout=None):
         """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
 
@@ -87,7 +92,8 @@ cdef class LoopMessagePipe(LoopPipe):
     def transact(self, data, *, timeout=None):
         """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
 
-        Cancelled, or out of time, the request stays sent, and its answer is the next message.
+        Cancelled, or out of time, the request stays sent, and the pipe is owed its answer: the next message, which has
+        to be read, by recv or discard_reply, before the next transaction.
         """
         cdef Transact call = Transact.__new__(Transact)
         prepare(call, self, timeout, "MessagePipe.transact")

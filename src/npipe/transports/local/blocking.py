@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from npipe import binding
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
-from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
+from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError, reply_owed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -164,7 +164,10 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
-        return self._handle.transact_pipe(data, check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        if self._handle.owed and not self.closed:
+            raise reply_owed(self.name)
+        return self._handle.transact_pipe(data, timeout)
 
 
 class LocalStreamPipe(_Ending, binding.StreamEnd, StreamPipe):

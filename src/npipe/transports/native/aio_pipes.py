@@ -25,7 +25,9 @@ from npipe.errors import (
     PipeTimeoutError,
     WinError,
     error_from_code,
+    reply_owed,
     short_write,
+    unanswered,
 )
 from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
@@ -201,6 +203,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _delivered(self, message: bytes) -> bytes:
         self._head, self._unfinished, self._partial = None, False, False
+        self._has_delivered()
         return message
 
     def _read_now(self, view: memoryview, doing: str) -> tuple[int, int]:
@@ -278,13 +281,23 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         self._begin_reading()
         try:
             await self._file.turn()
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None or self._peek(0)[2]:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
             request = self._start_write(data)
             size = memoryview(data).nbytes
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
                 raise short_write(self.name, request.result()[1], size)
-            return await self._message(deadline, "transacting")
+            try:
+                return await self._message(deadline, "transacting")
+            except PipeClosedError:
+                raise
+            except BaseException as error:
+                self._owed += 1
+                if isinstance(error, PipeTimeoutError):
+                    raise unanswered(self.name, sent=True) from None
+                raise
         finally:
             self._reading = False
 

@@ -25,7 +25,9 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    reply_owed,
     short_write,
+    unanswered,
 )
 from npipe.options import (
     ACCESS_WRITE,
@@ -80,6 +82,7 @@ class Described:
     _head: bytes | memoryview | None = None  # of a message, or of the stream
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
+    _owed = 0  # answers of transactions that ended before them, and that no read has taken since
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -138,13 +141,22 @@ class Described:
             self._head = rest
         else:
             self._head, self._unfinished = None, False  # Windows knows how much of the message is left
+            if not left:
+                self._has_delivered()
         return taken, True
+
+    def _has_delivered(self) -> None:
+        """Note that a message has been delivered in full."""
+        if self._owed:
+            self._owed -= 1
 
     def _has_read(self, code: int, count: int) -> None:
         """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
         self._head, self._unfinished = None, False
         # A read of nothing (234 too, when there is a message) has begun with none.
         self._partial = code == WinError.MORE_DATA and (self._partial or count > 0)
+        if code == WinError.SUCCESS:
+            self._has_delivered()
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
@@ -366,6 +378,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _delivered(self, message: bytes) -> bytes:
         self._head, self._unfinished, self._partial = None, False, False
+        self._has_delivered()
         return message
 
     def _whole(self) -> bytes | None:
@@ -438,27 +451,43 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if not self._reading.acquire(blocking=False):
             raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
         try:
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
-            handle = self._file.handle
-            transact_named_pipe: Any = win32pipe.TransactNamedPipe  # the stubs say that it takes and returns text
-            deadline = deadline_of(timeout)
-
-            def keep(code: int, _count: int) -> None:
-                if code == WinError.SUCCESS:
-                    self._keep(b"", unfinished=False)
-
-            # With room for nothing: the answer stays there, to be read whole.
-            code, _ = self._file.run(
-                lambda ov: transact_named_pipe(handle, content, _NOTHING, ov)[0],
-                timeout,
-                "transacting",
-                writing=False,
-                keep=keep,
-            )
-            return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
+            return self._transaction(content, timeout)
         finally:
             self._reading.release()
+
+    def _transaction(self, content: bytes | memoryview, timeout: float | None) -> bytes:
+        """TransactNamedPipe; the caller has the lock."""
+        handle = self._file.handle
+        transact_named_pipe: Any = win32pipe.TransactNamedPipe  # the stubs say that it takes and returns text
+        deadline = deadline_of(timeout)
+        sent = False
+
+        def start(overlapped: Any) -> int:
+            nonlocal sent
+            code: int = transact_named_pipe(handle, content, _NOTHING, overlapped)[0]
+            sent = True
+            return code
+
+        def keep(code: int, _count: int) -> None:
+            if code == WinError.SUCCESS:
+                self._keep(b"", unfinished=False)
+
+        try:
+            # With room for nothing: the answer stays there, to be read whole.
+            code, _ = self._file.run(start, timeout, "transacting", writing=False, keep=keep)
+            return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
+        except PipeClosedError:
+            raise
+        except BaseException as error:  # Ctrl-C too
+            if sent:
+                self._owed += 1
+            if isinstance(error, PipeTimeoutError):
+                raise unanswered(self.name, sent=sent) from None
+            raise
 
 
 class NativeStreamPipe(_Native, StreamPipe):
