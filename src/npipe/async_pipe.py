@@ -146,9 +146,12 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
+    def recv_into(
+        self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None
+    ) -> Coroutine[Any, Any, int]:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
+        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
         Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
         npipe.MessagePipe.recv_into.
         """

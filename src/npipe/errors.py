@@ -244,6 +244,14 @@ def short_write(name: str, count: int, size: int) -> PipeTimeoutError:
     return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail)
 
 
+def does_not_fit(name: str, size: int) -> PipeMessageTooLargeError:
+    """Return (not raise) the error of a read of a whole message into a buffer of `size` bytes that is too small."""
+    detail = f"it is longer than the buffer, which has {size} bytes; nothing was consumed"
+    error = PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail)
+    error.hint = "give a larger buffer (peek().left is the message's length), or read it in parts, without exact"
+    return error
+
+
 _OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact, or close the pipe"
 
 

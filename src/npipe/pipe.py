@@ -121,7 +121,18 @@ class Pipe(ABC):
 
 
 class MessagePipe(Pipe):
-    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns.
+
+    A message that may be longer than a buffer is read in its parts:
+
+        size = pipe.recv_into(buffer)
+        use(buffer[:size])
+        while pipe.more_data:  # that was not all of it
+            size = pipe.recv_into(buffer)
+            use(buffer[:size])
+
+    `pipe.recv_into(buffer, exact=True)` raises 234 instead, and the message stays.
+    """
 
     __slots__ = ()
 
@@ -149,11 +160,13 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read
-        (ERROR_MORE_DATA, 234). Raises as recv does.
+        (ERROR_MORE_DATA, 234): the number alone does not tell a part from a message. With `exact` such a message raises
+        PipeMessageTooLargeError (234) instead, nothing is consumed, and `peek().left` is its length; it reads through a
+        copy of the message. Raises as recv does.
         """
 
     @property

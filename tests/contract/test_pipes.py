@@ -578,6 +578,62 @@ def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> N
         client.transact(b"x", timeout=DEADLINE)
 
 
+# ---- A whole message into a buffer
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+@pytest.mark.parametrize("waits", [False, True], ids=["it is there", "it is waited for"])
+def test_a_message_that_does_not_fit_an_exact_read_stays_whole(pipes: Pipes, size: int, waits: bool) -> None:
+    server, client = pipes.pair(in_buffer_size=400_000, out_buffer_size=400_000)
+    message = bytes(range(1, 6)) * (size // 5)
+    small, fitting = bytearray(size - 1), bytearray(size)
+    if waits:
+        reading = pipes.blocked(lambda: client.recv_into(small, exact=True, timeout=20))
+        server.send(message)
+        assert reading.code() == 234
+    else:
+        server.send(message)
+    with pytest.raises(npipe.PipeMessageTooLargeError, match=f"{size - 1} bytes; nothing was consumed") as raised:
+        client.recv_into(small, exact=True, timeout=DEADLINE)
+    assert raised.value.winerror == 234
+    assert not client.more_data
+    assert client.peek() == (b"", size, size)
+    assert client.recv_into(fitting, exact=True, timeout=DEADLINE) == size
+    assert fitting == message
+    server.send(b"")
+    assert client.recv_into(fitting, exact=True, timeout=DEADLINE) == 0
+    assert fitting == message
+    with fails(121):
+        client.recv_into(fitting, exact=True, timeout=0.02)
+
+
+def test_an_exact_read_behind_a_part_is_of_the_rest(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    server.send(b"abcdefgh")
+    assert client.recv_into(bytearray(3), timeout=DEADLINE) == 3
+    with fails(234):
+        client.recv_into(bytearray(4), exact=True, timeout=DEADLINE)
+    assert client.more_data
+    rest = bytearray(9)
+    assert client.recv_into(rest, exact=True, timeout=DEADLINE) == 5
+    assert rest[:5] == b"defgh"
+    assert not client.more_data
+
+
+def test_an_exact_read_takes_an_answer_that_is_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    with fails(234):
+        client.recv_into(bytearray(5), exact=True, timeout=DEADLINE)
+    refused(client)
+    assert client.recv_into(bytearray(6), exact=True, timeout=DEADLINE) == 6
+    asking = pipes.blocked(lambda: client.transact(b"next", timeout=20))
+    server.send(server.recv(timeout=DEADLINE))
+    assert asking.result() == b"next"
+
+
 # ---- Flush, the end
 
 
@@ -768,6 +824,20 @@ def test_a_cancelled_read_of_a_message_has_consumed_nothing(looped: LoopPipes) -
     assert server.recv(timeout=DEADLINE) == b"question"
     server.send(b"answer")
     assert asking.result() == b"answer"
+
+
+def test_an_exact_read_that_is_cancelled_has_consumed_nothing(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    buffer = bytearray(5)
+    for size in (5, 3):
+        cancelled(looped, lambda: client.pipe.recv_into(buffer, exact=True))
+        server.send(b"first")
+        until(lambda: client.peek(100)[1] == 5)
+        if size < 5:
+            with fails(234):
+                client.recv_into(bytearray(size), exact=True, timeout=DEADLINE)
+        assert client.recv_into(buffer, exact=True, timeout=DEADLINE) == 5
+        assert buffer == b"first"
 
 
 def test_a_cancelled_transaction_leaves_the_pipe_owed_its_answer(looped: LoopPipes) -> None:

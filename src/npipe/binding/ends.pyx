@@ -5,6 +5,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from npipe.binding.buffers cimport LARGEST, Buffer, count_or_put_back, shortened, size_of
 from npipe.binding.engine cimport (
@@ -17,7 +18,7 @@ from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import short_write
+from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -96,14 +97,25 @@ cdef class MessageEnd(PipeEnd):
         part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
         §5.
         """
-        return self._handle.receive(timeout)
+        return self._handle.receive(timeout, self._handle.max_message_size)
 
-    def recv_into(self, buffer, *, timeout=None):
+    def recv_into(self, buffer, *, bint exact=False, timeout=None):
         """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
 
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
-        read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
+        read (ERROR_MORE_DATA, 234). With `exact` it raises PipeMessageTooLargeError (234) instead, and nothing is
+        consumed. Waits and raises as recv does.
         """
+        cdef Buffer target
+        cdef bytes message
+        if exact:
+            target = Buffer(buffer, True)
+            try:
+                message = self._handle.receive(timeout, size_of(target.view.len, self._handle.name))
+            except PipeMessageTooLargeError:
+                raise does_not_fit(self._handle.name, target.view.len) from None
+            memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+            return PyBytes_GET_SIZE(message)
         code, count = self._handle.read_file_into(buffer, timeout)
         if self._handle.owed and code == NP_OK:  # that was all of it
             self._handle.owed -= 1

@@ -17,5 +17,5 @@ cdef class Handle:
     cdef object ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
-    cdef bytes receive(self, timeout)
-    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait)
+    cdef bytes receive(self, timeout, uint32_t most)
+    cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait)

@@ -314,22 +314,22 @@ cdef class Handle:
             self.rearm()
         return code
 
-    cdef bytes receive(self, timeout):
-        """The next whole message."""
+    cdef bytes receive(self, timeout, uint32_t most):
+        """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
         cdef np_wait wait
         cdef np_recv recv
         cdef uint32_t size = 0, code
         cdef bint ready
         cdef bytes data
-        code = np_recv_try(handle, self.max_message_size, &size)
+        code = np_recv_try(handle, most, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
             recv.reply = recv.pended = False
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready:
-                code = np_recv_try(handle, self.max_message_size, &size)
+                code = np_recv_try(handle, most, &size)
         if code == NP_OK:
             try:
                 data = PyBytes_FromStringAndSize(NULL, size)
@@ -345,7 +345,7 @@ cdef class Handle:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
                     raise self.ended_by(code, "receiving a message")
-                data = self.collect(&recv, size, &wait)
+                data = self.collect(&recv, size, most, &wait)
                 if data is not None:
                     break
         else:
@@ -356,7 +356,7 @@ cdef class Handle:
             self.rearm()
         return data
 
-    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait):
+    cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait):
         """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
         cdef np_handle *handle = self.handle
         cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
@@ -365,7 +365,7 @@ cdef class Handle:
         cdef char *buffer = NULL
         cdef bytes larger
         try:
-            if size > self.max_message_size:
+            if size > most:
                 code = NP_MORE_DATA
             else:
                 data = PyBytes_FromStringAndSize(NULL, upto)
@@ -408,7 +408,7 @@ cdef class Handle:
             with nogil:
                 code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
             while code == NP_OK:
-                answer = self.collect(&reply.recv, reply.size, &wait)
+                answer = self.collect(&reply.recv, reply.size, self.max_message_size, &wait)
                 if answer is not None:
                     break
                 with nogil:

@@ -27,6 +27,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    does_not_fit,
     reply_owed,
     unanswered,
 )
@@ -305,12 +306,16 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._asked = False
         return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
         self._begin_reading(self._doing)
         try:
             view = memoryview(buffer).cast("B")
+            if exact:
+                message = await self._fitting(len(view), deadline)
+                view[: len(message)] = message
+                return len(message)
             await self._settle(deadline, self._doing)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
@@ -328,6 +333,28 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             return len(head)
         finally:
             self._reading = False
+
+    async def _fitting(self, size: int, deadline: float | None) -> bytes:
+        """Return the next message if it has at most `size` bytes."""
+        pipe = self._pipe
+
+        def whole() -> bytes:
+            buffer = bytearray(size)
+            return bytes(buffer[: pipe.recv_into(buffer, exact=True, timeout=time_left(deadline))])
+
+        await self._settle(deadline, self._doing)
+        head = self._head
+        if head is None:
+            message, _ = await self._get(lambda: (whole(), False))
+        elif self._unfinished:
+            message = head + (await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False)))[0]
+        else:
+            message = head
+        if len(message) > size:
+            self._head, self._unfinished = message, False
+            raise does_not_fit(self.name, size)
+        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
+        return message
 
     def _part(self, size: int, deadline: float | None) -> tuple[bytes, bool]:
         part = bytearray(size)

@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+from npipe.binding.buffers cimport Buffer
 from npipe.binding.loop.polled cimport PendingFlush, PendingWrite, PolledHandle
 
 cdef enum Stage:
@@ -117,6 +118,10 @@ cdef class Transact(Reading):
 
 cdef class ReadInto(Reading):
     cdef bint have_counted(self) except -1
+
+
+cdef class ReceiveInto(Reading):
+    cdef bint deliver(self, Buffer target, bytes message) except -1
 
 
 cdef class ReadSome(Reading):

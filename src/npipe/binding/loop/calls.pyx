@@ -7,7 +7,7 @@ takes longer to make and to drop (docs/performance.md).
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
@@ -25,7 +25,9 @@ from npipe.binding.system cimport (
 
 from time import monotonic
 
-from npipe.errors import PipeClosedError, PipeTimeoutError, short_write, unanswered
+from npipe.errors import (
+    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
+)
 from npipe.options import check_timeout
 
 
@@ -529,11 +531,11 @@ cdef class Reading(Call):
 @cython.no_gc_clear
 cdef class Receive(Reading):
     cdef bint at_once(self) except -1:
-        self.result = self.handle.recv_now()
+        self.result = self.handle.recv_now(self.handle.max_message_size)
         return self.result is not None and self.has_read()
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step()
+        self.result = self.handle.recv_step(self.handle.max_message_size)
         return self.result is not None
 
     cdef void spare(self) noexcept:
@@ -556,7 +558,7 @@ cdef class Transact(Reading):
         return False
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step()
+        self.result = self.handle.recv_step(self.handle.max_message_size)
         return self.result is not None
 
     cdef bint give_up(self) except -1:
@@ -609,6 +611,35 @@ cdef class ReadInto(Reading):
         if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
             self.pipe.ended = True
         return self.result is not None
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ReceiveInto(Reading):
+    """A whole message into a buffer, which is taken only if it fits."""
+
+    cdef bint at_once(self) except -1:
+        cdef Buffer target = Buffer(self.data, True)
+        return self.deliver(target, self.handle.recv_now(size_of(target.view.len, self.handle.name))) and \
+            self.has_read()
+
+    cdef bint look(self) except -1:
+        cdef Buffer target = Buffer(self.data, True)
+        cdef uint32_t most = size_of(target.view.len, self.handle.name)
+        try:
+            return self.deliver(target, self.handle.recv_step(most))
+        except PipeMessageTooLargeError:
+            raise does_not_fit(self.handle.name, most) from None
+
+    cdef bint deliver(self, Buffer target, bytes message) except -1:
+        if message is None:
+            return False
+        memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+        self.result = PyBytes_GET_SIZE(message)
+        return True
+
+    cdef str doing(self):
+        return "receiving a message"
 
 
 @cython.final
@@ -773,6 +804,6 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReadSome, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Write, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

@@ -2,7 +2,7 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, Transact, Write, prepare,
+    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
 from npipe.binding.system cimport Py_REFCNT
 
@@ -78,13 +78,14 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, timeout=None):
+    def recv_into(self, buffer, *, bint exact=False, timeout=None):
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
+        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
         Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
         npipe.MessagePipe.recv_into.
         """
-        cdef ReadInto call = ReadInto.__new__(ReadInto)
+        cdef Call call = ReceiveInto.__new__(ReceiveInto) if exact else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call

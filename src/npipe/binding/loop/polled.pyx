@@ -98,14 +98,14 @@ cdef class PolledHandle(Handle):
                                  "another task is reading from this pipe already, and only one may at a time")
         return 0
 
-    cdef bytes recv_now(self):
-        """The next message if it is there in full."""
+    cdef bytes recv_now(self, uint32_t most):
+        """The next message if it is there in full, and has at most `most` bytes."""
         cdef uint32_t size = 0, code
         cdef bytes data
         self.check_turn()
         if self.turns <= 0 or self.handle == NULL:
             return None
-        code = np_recv_try(self.handle, self.max_message_size, &size)
+        code = np_recv_try(self.handle, most, &size)
         if code != NP_OK:
             return None  # the long way finds out why
         try:
@@ -133,8 +133,8 @@ cdef class PolledHandle(Handle):
         self.message = None
         self.target = None
 
-    cdef bytes recv_step(self):
-        """The next whole message, or None."""
+    cdef bytes recv_step(self, uint32_t most):
+        """The next whole message, of at most `most` bytes, or None."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
         cdef bytes larger
@@ -148,7 +148,7 @@ cdef class PolledHandle(Handle):
                 code = np_poll_message(handle, &self.reading, &size)
                 if code == NP_WOULD_WAIT:
                     return None
-                if code == NP_OK and size > self.max_message_size:
+                if code == NP_OK and size > most:
                     code = NP_MORE_DATA
                 if code != NP_OK:
                     raise failure(code, self.name, "receiving a message")

@@ -34,7 +34,7 @@ from npipe.options import deadline_of, time_left
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 
 __all__ = [
@@ -82,6 +82,14 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     if not view.c_contiguous:
         raise BufferError("the bytes to write have to lie side by side")
     return view.cast("B") if view.nbytes else b""
+
+
+def writable(buffer: WriteableBuffer) -> memoryview:
+    """Return the bytes of a buffer that a read puts something into."""
+    view = memoryview(buffer)
+    if view.readonly:
+        raise BufferError("the buffer to read into cannot be written to")
+    return view.cast("B")
 
 
 # ---- Handles

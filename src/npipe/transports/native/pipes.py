@@ -25,6 +25,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    does_not_fit,
     reply_owed,
     short_write,
     unanswered,
@@ -45,7 +46,7 @@ from npipe.options import (
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.transports.native.access import peer_of
-from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
+from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances, writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,7 +359,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         finally:
             self._reading.release()
 
-    def _message(self, deadline: float | None) -> bytes:
+    def _message(self, deadline: float | None, most: int | None = None) -> bytes:
         """Return the next message, or the rest of one that was read in part.
 
         A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
@@ -368,23 +369,23 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             code, _ = self._read(_NOTHING, time_left(deadline))
             if code == WinError.SUCCESS:
                 return self._delivered(b"")
-            message = self._whole()
+            message = self._whole(most)
             if message is not None:
                 return message
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
-        message = self._rest()
-        return self._message(deadline) if message is None else message
+        message = self._rest(most)
+        return self._message(deadline, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
         self._head, self._unfinished, self._partial = None, False, False
         self._has_delivered()
         return message
 
-    def _whole(self) -> bytes | None:
+    def _whole(self, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > self._most:
+        if size > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not size:
             return None
@@ -396,13 +397,13 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if code == WinError.SUCCESS:
             return self._delivered(self._copied(view[:count]))
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
-        return self._rest()
+        return self._rest(most)
 
-    def _rest(self) -> bytes | None:
+    def _rest(self, most: int | None) -> bytes | None:
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > self._most:
+        if len(head) + left > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not self._unfinished:
             return self._delivered(bytes(head))
@@ -423,11 +424,19 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._keep_rest(rest[:count], left, code)
         return None
 
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        view = writable(buffer)
+        deadline = self._begin_read(timeout)
         try:
-            view = memoryview(buffer).cast("B")
+            if exact:
+                try:
+                    message = self._message(deadline, len(view))
+                except PipeMessageTooLargeError:
+                    raise does_not_fit(self.name, len(view)) from None
+                view[: len(message)] = message
+                return len(message)
             taken, over = self._take_head(view)
             if over:
                 return taken
