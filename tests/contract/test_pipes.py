@@ -578,6 +578,71 @@ def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> N
         client.transact(b"x", timeout=DEADLINE)
 
 
+# ---- Arguments
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        (-1, ValueError),
+        (-0.5, ValueError),
+        (float("nan"), ValueError),
+        (True, ValueError),
+        ("soon", TypeError),
+        (b"1", TypeError),
+    ],
+)
+def test_a_time_out_is_checked_before_anything_else(pipes: Pipes, timeout: Any, error: type[Exception]) -> None:
+    """Also where there is nothing to wait for, and on a pipe that is closed."""
+    server, client = pipes.pair()
+    server.send(b"message")
+    calls: list[Callable[[], object]] = [
+        lambda: client.send(b"x", timeout=timeout),
+        lambda: client.recv(timeout=timeout),
+        lambda: client.recv_into(bytearray(9), timeout=timeout),
+        lambda: client.recv_into(bytearray(9), exact=True, timeout=timeout),
+        lambda: client.transact(b"x", timeout=timeout),
+        lambda: client.discard_reply(timeout=timeout),
+        lambda: client.flush(timeout=timeout),
+        lambda: client.close(timeout=timeout),
+    ]
+    for _ in range(2):
+        for call in calls:
+            with pytest.raises(error, match="a timeout is"):
+                call()
+        assert client.closed or client.recv(timeout=DEADLINE) == b"message"
+        client.close()
+    with fails(109):
+        server.recv(timeout=DEADLINE)  # nothing was sent
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), ("soon", TypeError)])
+def test_so_is_that_of_a_stream(pipes: Pipes, timeout: Any, error: type[Exception]) -> None:
+    server, client = pipes.pair(message_mode=False)
+    server.write(b"bytes")
+    calls: list[Callable[[], object]] = [
+        lambda: client.write(b"x", timeout=timeout),
+        lambda: client.read(2, timeout=timeout),
+        lambda: client.read(timeout=timeout),
+        lambda: client.readinto(bytearray(9), timeout=timeout),
+    ]
+    for _ in range(2):
+        for call in calls:
+            with pytest.raises(error, match="a timeout is"):
+                call()
+        assert client.closed or client.read(9, timeout=DEADLINE) == b"bytes"
+        client.close()
+    with fails(109):
+        server.read(1, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("timeout", [0, 5, 10**30, 2.5, float("inf"), None])
+def test_whole_numbers_and_infinity_are_time_outs(pipes: Pipes, timeout: Any) -> None:
+    server, client = pipes.pair()
+    server.send(b"message", timeout=timeout)
+    assert client.recv(timeout=timeout) == b"message"
+
+
 # ---- A whole message into a buffer
 
 

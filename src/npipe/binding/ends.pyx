@@ -15,7 +15,7 @@ from npipe.binding.engine cimport (
 from npipe.binding.failures cimport failure
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
-from npipe.binding.waits cimport only_try, wait_until
+from npipe.binding.waits cimport check_time, only_try, wait_until
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
@@ -76,6 +76,7 @@ cdef class MessageEnd(PipeEnd):
         """
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
+        check_time(timeout)
         if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
@@ -97,6 +98,7 @@ cdef class MessageEnd(PipeEnd):
         part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
         §5.
         """
+        check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 
     def recv_into(self, buffer, *, bint exact=False, timeout=None):
@@ -108,6 +110,7 @@ cdef class MessageEnd(PipeEnd):
         """
         cdef Buffer target
         cdef bytes message
+        check_time(timeout)
         if exact:
             target = Buffer(buffer, True)
             try:
@@ -134,6 +137,7 @@ cdef class StreamEnd(PipeEnd):
         PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
         an empty message is the end of the stream: 0, from then on.
         """
+        check_time(timeout)
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
         cdef uint32_t size = size_of(target.view.len, self._handle.name)
@@ -230,4 +234,5 @@ cdef class StreamEnd(PipeEnd):
         Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does
         not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
         """
+        check_time(timeout)
         return self._handle.write_file(data, timeout, True)

@@ -33,7 +33,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import Peek, deadline_of, time_left
+from npipe.options import Peek, check_timeout, deadline_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
+        check_timeout(timeout)
         pipe, content = self._pipe, memoryview(data).tobytes()
 
         def send(left: float | None) -> int:
@@ -412,11 +413,13 @@ class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):
 
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write. Cancelled, all of it is written if its thread had begun with it, and else nothing."""
+        check_timeout(timeout)
         pipe, content = self._pipe, memoryview(data).tobytes()
         return await self._write(lambda left: pipe.write(content, timeout=left), timeout)
 
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
+        check_timeout(timeout)
         view = memoryview(buffer).cast("B")
         data = await self._read_some(len(view), timeout)
         view[: len(data)] = data

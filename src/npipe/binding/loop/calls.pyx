@@ -22,6 +22,7 @@ from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
 )
+from npipe.binding.waits cimport check_time
 
 from time import monotonic
 
@@ -324,6 +325,7 @@ cdef class Call:
         """Go on as far as possible: what to yield to the event loop; or the stage is OVER, with `result`."""
         if self.stage == FRESH:
             self.stage = OVER  # should it raise
+            check_time(self.timeout)
             if self.at_once():
                 return None
             if self.timeout is not None:

@@ -91,8 +91,9 @@ class _Ending(binding.PipeEnd):
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """See Pipe.close."""
+        timeout = check_timeout(timeout)
         if not self.closed:
-            self._handle.drain(check_timeout(timeout))
+            self._handle.drain(timeout)
             self._end(discard=False)
 
     def abort(self) -> None:

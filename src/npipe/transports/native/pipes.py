@@ -304,9 +304,7 @@ class _Native(Described):
     def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
         """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
         handle = self._file.handle
-        return self._file.run(
-            lambda ov: win32file.WriteFile(handle, data, ov)[0], check_timeout(timeout), "writing", writing=True
-        )[1]
+        return self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -346,6 +344,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
+        timeout = check_timeout(timeout)
         content = bytes_of(data)
         count = self._write(content, timeout)
         if count != len(content):
@@ -511,13 +510,16 @@ class NativeStreamPipe(_Native, StreamPipe):
 
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write."""
+        timeout = check_timeout(timeout)
         return self._write(bytes_of(data), timeout)
 
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        view = writable(buffer)
+        deadline = self._begin_read(timeout)
         try:
-            return self._read_bytes(memoryview(buffer).cast("B"), deadline)
+            return self._read_bytes(view, deadline)
         finally:
             self._reading.release()
 
