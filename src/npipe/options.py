@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, SupportsFloat
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "Access",
@@ -33,6 +33,8 @@ __all__ = [
     "PipeInfo",
     "PipeListing",
     "Security",
+    "ServeOptions",
+    "check_handler",
     "check_timeout",
     "client_access",
     "deadline_of",
@@ -43,6 +45,7 @@ __all__ = [
     "mode_name",
     "parse_security",
     "pipe_direction",
+    "refuse_unknown",
     "takes_listen_options",
     "time_left",
     "validate_buffer_size",
@@ -170,7 +173,9 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     """
     if limit is None:
         return PIPE_UNLIMITED_INSTANCES
-    return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES, "max_instances")
+    if type(limit) is int and limit == PIPE_UNLIMITED_INSTANCES:
+        raise _bad("max_instances is 1 to 254, not 255, which is Win32's word for no limit: that is None here")
+    return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES - 1, "max_instances")
 
 
 def default_timeout_ms(seconds: float | None) -> int:
@@ -378,6 +383,19 @@ class ListenOptions(TypedDict, total=False):
     security: str | Security
 
 
+class ServeOptions(ListenOptions, total=False):
+    """What `serve` may be asked for, beside `model`: what `listen` may, and what is a server's own."""
+
+    mode: Mode
+    exclusive: bool
+    on_connect: Callable[[Any], object] | None
+    on_disconnect: Callable[[Any], object] | None
+    instances: int | None
+    """Of model "overlapped"."""
+    flush_timeout: float | None
+    """Of model "threaded"."""
+
+
 class ConnectOptions(TypedDict, total=False):
     """What `connect` may be asked for in every face, beside `mode`."""
 
@@ -439,6 +457,36 @@ def listen_options(
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
     )
+
+
+def refuse_unknown(call: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for an option that `call` does not have, and say which it has."""
+    words = sorted(known)
+    for option in options:
+        if option not in words:
+            raise TypeError(f"{call} got an unexpected keyword argument {option!r}; it takes {', '.join(words)}")
+
+
+def check_handler(handler: object, what: str, argument: str, *, may_be_async: bool) -> None:
+    """Raise TypeError for what a server cannot call with one argument, `argument`; `what` is its own name.
+
+    Without `may_be_async` a coroutine function is refused too: nobody would await what it returns.
+    """
+    if not callable(handler):
+        raise TypeError(f"{what} is a function that takes {argument}, not {type(handler).__name__}")
+    functions = (handler, getattr(type(handler), "__call__", None))  # noqa: B004 - an object's own may be async
+    if any(inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) for function in functions):
+        raise TypeError(f"{what} is a generator function: return the one result, and do not yield")
+    if not may_be_async and any(inspect.iscoroutinefunction(function) for function in functions):
+        raise TypeError(f"{what} is a coroutine function (async def), which nobody awaits here: use npipe.aio.serve")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # some built-in ones have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(f"{what} is called with one argument, {argument}, and this one takes {signature}") from None
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
