@@ -12,12 +12,23 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    SupportsFloat,
+    SupportsIndex,
+    TypedDict,
+    TypeVar,
+)
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "Access",
@@ -45,6 +56,7 @@ __all__ = [
     "mode_name",
     "parse_security",
     "pipe_direction",
+    "refuse_position",
     "refuse_unknown",
     "takes_listen_options",
     "time_left",
@@ -222,6 +234,14 @@ def check_timeout(timeout: float | None) -> float | None:
     if math.isnan(seconds) or seconds < 0:
         raise _bad(f"a timeout is 0 or more seconds, not {seconds!r}")
     return None if seconds == math.inf else seconds
+
+
+def refuse_position(values: Sequence[object]) -> NoReturn:
+    """Raise TypeError for what recv was given by its position: a time-out, or a size as of a socket's recv."""
+    raise TypeError(
+        f"recv() takes nothing by position: seconds to wait are recv(timeout={values[0]!r}), and there is no size, "
+        "as a message is returned whole"
+    )
 
 
 def deadline_of(timeout: float | None) -> float | None:

@@ -636,6 +636,15 @@ def test_so_is_that_of_a_stream(pipes: Pipes, timeout: Any, error: type[Exceptio
         server.read(1, timeout=DEADLINE)
 
 
+@pytest.mark.parametrize("given", [0.1, 4096])
+def test_what_recv_is_given_by_position_is_refused_with_the_names(pipes: Pipes, given: Any) -> None:
+    server, client = pipes.pair()
+    server.send(b"message")
+    with pytest.raises(TypeError, match=rf"recv\(timeout={given}\), and there is no size"):
+        client.recv(given)
+    assert client.recv(timeout=DEADLINE) == b"message"
+
+
 @pytest.mark.parametrize("timeout", [0, 5, 10**30, 2.5, float("inf"), None])
 def test_whole_numbers_and_infinity_are_time_outs(pipes: Pipes, timeout: Any) -> None:
     server, client = pipes.pair()

@@ -19,6 +19,7 @@ from npipe.binding.waits cimport check_time, only_try, wait_until
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
+from npipe.options import refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -89,7 +90,7 @@ cdef class MessageEnd(PipeEnd):
         if count != size:
             raise short_write(self._handle.name, count, size)
 
-    def recv(self, *, timeout=None):
+    def recv(self, positional=..., /, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
 
         Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
@@ -98,6 +99,8 @@ cdef class MessageEnd(PipeEnd):
         part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
         §5.
         """
+        if positional is not ...:
+            refuse_position((positional,))
         check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 

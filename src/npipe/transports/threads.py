@@ -33,7 +33,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import Peek, check_timeout, deadline_of, time_left
+from npipe.options import Peek, check_timeout, deadline_of, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 
 if TYPE_CHECKING:
@@ -283,8 +283,10 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         await self._write(send, timeout)
 
-    async def recv(self, *, timeout: float | None = None) -> bytes:
+    async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = deadline_of(timeout)
         self._begin_reading(self._doing)
         try:

@@ -8,6 +8,7 @@ from npipe.binding.system cimport Py_REFCNT
 
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
+from npipe.options import refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -65,12 +66,14 @@ cdef class LoopMessagePipe(LoopPipe):
         call.data = data
         return call
 
-    def recv(self, *, timeout=None):
+    def recv(self, positional=..., /, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
 
         Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
         npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
         """
+        if positional is not ...:
+            refuse_position((positional,))
         cdef Call call = self.spare_receive
         self.spare_receive = None
         if call is None or Py_REFCNT(call) != 1:  # somebody has kept it

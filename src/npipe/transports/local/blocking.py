@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import inspect
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,10 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
         if self._handle.owed and not self.closed:
             raise reply_owed(self.name)
         return self._handle.transact_pipe(data, timeout)
+
+
+# It takes what is given by position to say what to write instead: that is not for those who look.
+binding.MessageEnd.recv.__signature__ = inspect.signature(MessagePipe.recv)  # type: ignore[attr-defined]
 
 
 class LocalStreamPipe(_Ending, binding.StreamEnd, StreamPipe):

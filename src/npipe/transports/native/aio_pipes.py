@@ -30,7 +30,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.transports.native.handles import bytes_of, close_file, writable
 from npipe.transports.native.pipes import Described, LongestMessage
@@ -178,8 +178,10 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         if count != memoryview(data).nbytes:
             raise short_write(self.name, count, memoryview(data).nbytes)
 
-    async def recv(self, *, timeout: float | None = None) -> bytes:
+    async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:

@@ -42,6 +42,7 @@ from npipe.options import (
     deadline_of,
     direction_name,
     mode_name,
+    refuse_position,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
@@ -350,8 +351,10 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if count != len(content):
             raise short_write(self.name, count, len(content))
 
-    def recv(self, *, timeout: float | None = None) -> bytes:
+    def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = self._begin_read(check_timeout(timeout))
         try:
             return self._message(deadline)
