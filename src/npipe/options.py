@@ -9,6 +9,7 @@ import inspect
 import math
 import operator
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from npipe.errors import PipeArgumentError, PipeStateError, WinError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
 __all__ = [
     "Access",
     "AccessRule",
@@ -45,9 +48,11 @@ __all__ = [
     "PipeListing",
     "Security",
     "ServeOptions",
+    "check_elements",
     "check_handler",
     "check_timeout",
     "client_access",
+    "content_of",
     "deadline_of",
     "default_timeout_ms",
     "direction_name",
@@ -58,6 +63,7 @@ __all__ = [
     "pipe_direction",
     "refuse_position",
     "refuse_unknown",
+    "room_of",
     "takes_listen_options",
     "time_left",
     "validate_buffer_size",
@@ -265,6 +271,41 @@ def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
     if not lowest <= number <= highest:
         raise _bad(f"{what} is {lowest} to {highest}, not {number}")
     return number
+
+
+# --- Buffers ---------------------------------------------------------------------------------------------------
+
+_FIELD_NAMES: Final = re.compile(r":[^:]*:")
+_COMPLEX: Final = re.compile(r"Z[fdg]")
+_PLAIN: Final = frozenset("T{}()0123456789, @=<>!^xcbB?hHiIlLqQnNefdgsp")
+
+
+def check_elements(elements: str) -> None:
+    """Raise TypeError for a buffer whose `elements`, in struct's words, are neither bytes nor numbers.
+
+    Python's objects are the addresses that they have in this process, and so are C's pointers.
+    """
+    if not _PLAIN.issuperset(_COMPLEX.sub("", _FIELD_NAMES.sub("", elements))):
+        raise TypeError(
+            f"a pipe carries bytes and numbers, and the elements of this buffer ({elements!r}) are objects, addresses "
+            "or text: encode or pickle them, or make an array of numbers"
+        )
+
+
+def content_of(data: ReadableBuffer) -> bytes:
+    """Return a copy of what is to be written; TypeError for what is no buffer, or not of bytes or numbers."""
+    view = memoryview(data)
+    check_elements(view.format)
+    return view.tobytes()
+
+
+def room_of(buffer: WriteableBuffer) -> memoryview:
+    """Return the bytes of a buffer that a read puts something into; raises as content_of, and BufferError."""
+    view = memoryview(buffer)
+    check_elements(view.format)
+    if view.readonly:
+        raise BufferError("the buffer to read into cannot be written to")
+    return view.cast("B")
 
 
 # --- Who may connect -------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
-        """Write `data` as one message; an empty one is a message too.
+        """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
 
         Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
         this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn; on a handle with

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import ctypes
 import functools
 import inspect
 import os
@@ -634,6 +636,59 @@ def test_so_is_that_of_a_stream(pipes: Pipes, timeout: Any, error: type[Exceptio
         client.close()
     with fails(109):
         server.read(1, timeout=DEADLINE)
+
+
+OBJECTS: Any = ctypes.py_object * 2
+NO_CONTENT: dict[str, Any] = {
+    "objects": OBJECTS(b"a", b"b"),
+    "C strings": (ctypes.c_char_p * 2)(b"a", b"b"),
+    "addresses": (ctypes.c_void_p * 2)(1, 2),
+    "pointers": (ctypes.POINTER(ctypes.c_int) * 2)(),
+    "wide text": (ctypes.c_wchar * 2)("a", "b"),
+}
+CONTENT: dict[str, Any] = {
+    "bytearray": bytearray(b"ab"),
+    "a view": memoryview(b"xaby")[1:3],
+    "whole numbers": array.array("i", [1, 2]),
+    "fractions": array.array("d", [0.5, -1]),
+    "C's numbers": (ctypes.c_int16 * 2)(1, 2),
+    "chars": ctypes.create_string_buffer(b"ab"),
+    "a record": type("Record", (ctypes.Structure,), {"_fields_": [("P", ctypes.c_int), ("O", ctypes.c_double)]})(1, 2),
+    "two dimensions": memoryview(b"abcdef").cast("B", (2, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_CONTENT)
+def test_what_is_neither_bytes_nor_numbers_is_not_sent_nor_read_into(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair()
+    server.send(b"message")
+    before = memoryview(NO_CONTENT[kind]).tobytes()
+    for call in (client.send, client.transact, client.recv_into, functools.partial(client.recv_into, exact=True)):
+        with pytest.raises(TypeError, match="a pipe carries bytes and numbers"):
+            call(NO_CONTENT[kind], timeout=DEADLINE)
+    assert memoryview(NO_CONTENT[kind]).tobytes() == before
+    assert client.recv(timeout=DEADLINE) == b"message"
+    with fails(121):
+        server.recv(timeout=0)
+
+
+@pytest.mark.parametrize("kind", NO_CONTENT)
+def test_nor_is_it_by_a_stream(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair(message_mode=False)
+    server.write(b"bytes")
+    for call in (client.write, client.readinto):
+        with pytest.raises(TypeError, match="a pipe carries bytes and numbers"):
+            call(NO_CONTENT[kind], timeout=DEADLINE)
+    assert client.read(9, timeout=DEADLINE) == b"bytes"
+    with fails(121):
+        server.read(1, timeout=0)
+
+
+@pytest.mark.parametrize("kind", CONTENT)
+def test_bytes_and_numbers_of_any_form_are_sent(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair()
+    client.send(CONTENT[kind], timeout=DEADLINE)
+    assert server.recv(timeout=DEADLINE) == memoryview(CONTENT[kind]).tobytes()
 
 
 @pytest.mark.parametrize("given", [0.1, 4096])

@@ -33,7 +33,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import Peek, check_timeout, deadline_of, refuse_position, time_left
+from npipe.options import Peek, check_timeout, content_of, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
         check_timeout(timeout)
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        pipe, content = self._pipe, content_of(data)
 
         def send(left: float | None) -> int:
             pipe.send(content, timeout=left)
@@ -312,9 +312,9 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
+        view = room_of(buffer)
         self._begin_reading(self._doing)
         try:
-            view = memoryview(buffer).cast("B")
             if exact:
                 message = await self._fitting(len(view), deadline)
                 view[: len(message)] = message
@@ -372,7 +372,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        pipe, content = self._pipe, content_of(data)
         self._begin_reading("transacting")
         try:
             if self._owed:
@@ -416,13 +416,13 @@ class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write. Cancelled, all of it is written if its thread had begun with it, and else nothing."""
         check_timeout(timeout)
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        pipe, content = self._pipe, content_of(data)
         return await self._write(lambda left: pipe.write(content, timeout=left), timeout)
 
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
         check_timeout(timeout)
-        view = memoryview(buffer).cast("B")
+        view = room_of(buffer)
         data = await self._read_some(len(view), timeout)
         view[: len(data)] = data
         return len(data)

@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport Buffer, shortened, size_of
+from npipe.binding.buffers cimport Buffer, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
     np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
     np_poll_write_ready,
@@ -553,6 +553,8 @@ cdef class Receive(Reading):
 @cython.no_gc_clear
 cdef class Transact(Reading):
     cdef bint begin(self) except -1:
+        if not PyBytes_CheckExact(self.data):  # what cannot be sent is told first
+            self.data = copy_of(Buffer(self.data, False))
         self.handle.check_transaction()
         self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
         self.asked = True

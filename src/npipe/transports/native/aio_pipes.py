@@ -30,9 +30,9 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
-from npipe.transports.native.handles import bytes_of, close_file, writable
+from npipe.transports.native.handles import bytes_of, close_file
 from npipe.transports.native.pipes import Described, LongestMessage
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
-        view = writable(buffer)
+        view = room_of(buffer)
         self._begin_reading()
         try:
             await self._file.turn()
@@ -288,6 +288,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
+        content = bytes_of(data)
         self._begin_reading()
         try:
             await self._file.turn()
@@ -295,8 +296,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                 raise reply_owed(self.name)
             if self._head is not None or self._peek(0)[2]:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
-            request = self._start_write(data)
-            size = memoryview(data).nbytes
+            request = self._start_write(content)
+            size = len(content)
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
                 raise short_write(self.name, request.result()[1], size)
             try:
@@ -324,10 +325,11 @@ class NativeAsyncStreamPipe(_Native, StreamPipe):
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
         deadline = deadline_of(timeout)
+        view = room_of(buffer)
         self._begin_reading()
         try:
             await self._file.turn()
-            return await self._read_bytes(memoryview(buffer).cast("B"), deadline)
+            return await self._read_bytes(view, deadline)
         finally:
             self._reading = False
 

@@ -29,12 +29,12 @@ from npipe.errors import (
     WinError,
     error_from_code,
 )
-from npipe.options import deadline_of, time_left
+from npipe.options import check_elements, deadline_of, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer
 
 
 __all__ = [
@@ -79,17 +79,10 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     if type(data) is bytes:
         return data
     view = memoryview(data)
+    check_elements(view.format)
     if not view.c_contiguous:
         raise BufferError("the bytes to write have to lie side by side")
     return view.cast("B") if view.nbytes else b""
-
-
-def writable(buffer: WriteableBuffer) -> memoryview:
-    """Return the bytes of a buffer that a read puts something into."""
-    view = memoryview(buffer)
-    if view.readonly:
-        raise BufferError("the buffer to read into cannot be written to")
-    return view.cast("B")
 
 
 # ---- Handles

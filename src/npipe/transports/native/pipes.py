@@ -43,11 +43,12 @@ from npipe.options import (
     direction_name,
     mode_name,
     refuse_position,
+    room_of,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.transports.native.access import peer_of
-from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances, writable
+from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -429,7 +430,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         timeout = check_timeout(timeout)
-        view = writable(buffer)
+        view = room_of(buffer)
         deadline = self._begin_read(timeout)
         try:
             if exact:
@@ -519,7 +520,7 @@ class NativeStreamPipe(_Native, StreamPipe):
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
         timeout = check_timeout(timeout)
-        view = writable(buffer)
+        view = room_of(buffer)
         deadline = self._begin_read(timeout)
         try:
             return self._read_bytes(view, deadline)
