@@ -87,13 +87,56 @@ def test_docker_form_on_another_device_has_code_3() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", r"pipe\x", "a/b", "c:", "c:x", "x.", "..", " x ", "npipe", 'é<>*?|:"\n', "cc:\\x"]
+    "text", ["x", r"pipe\x", "c:", "c:x", ".x", "..x", " x", "npipe", 'é<>*?|:"', "cc:\\x", r"a\b", "tcp:x", "x\\"]
 )
-def test_bare_name_is_literal_and_for_the_npipe_face_only(text: str) -> None:
+def test_bare_name_means_what_it_means_behind_the_prefix_and_is_for_the_npipe_face_only(text: str) -> None:
     name = parse_name(text)
     assert name.display == text
-    assert name == parse_name(LITERAL + text)
+    assert name == parse_name(LITERAL + text) == parse_name(PREFIX + text)
+    assert name.path == PREFIX + text
     assert code_of(text, win32=True) == 123
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("a/b", r"a\b"),
+        ("./x.sock", "x.sock"),
+        ("tcp://host", r"tcp:\host"),
+        ("x/", "x\\"),
+        ("x.", "x"),
+        ("x ", "x"),
+        (r"a\\b", r"a\b"),
+        (r"a\..\b", "b"),
+    ],
+)
+def test_a_bare_name_that_would_be_another_behind_the_prefix_is_refused(text: str, becomes: str) -> None:
+    assert code_of(text) == 123
+    with pytest.raises(PipeNameError, match=re.escape(f"would become {PREFIX}{becomes}; write that")):
+        parse_name(text)
+    assert parse_name(LITERAL + text).display == text
+    assert parse_name(PREFIX + text) == parse_name(becomes)
+
+
+@pytest.mark.parametrize("text", ["..", ".", "../run/x", "./", "..."])
+def test_a_bare_name_that_would_be_none_behind_the_prefix_is_refused(text: str) -> None:
+    assert code_of(text) == code_of(PREFIX + text) == 123
+    with pytest.raises(PipeNameError, match="where this names no pipe"):
+        parse_name(text)
+    assert parse_name(LITERAL + text).display == text
+
+
+@pytest.mark.parametrize("char", ["\n", "\t", "\r\n", "\x1b", "\x01", "\x7f", "\x85"])
+@pytest.mark.parametrize("prefix", ["", PREFIX, "npipe:////./pipe/", r"\\host\pipe\x"])
+def test_control_characters_are_for_the_literal_form_only(char: str, prefix: str) -> None:
+    for text in (f"{prefix}x{char}", f"{prefix}x{char}y"):
+        assert code_of(text) == 123
+        with pytest.raises(PipeNameError, match="control character"):
+            parse_name(text)
+    name = parse_name(f"{LITERAL}x{char}y")
+    assert name.display == f"x{char}y"
+    assert parse_name(name.path) == name
+    assert parse_win32_name(f"{PREFIX}x{char}y") == name
 
 
 @pytest.mark.parametrize("text", ["C:\\foo", "c:/foo", "Z:\\", "C:\\pipe\\x"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
+from npipe.options import deadline_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -145,9 +146,12 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
+    def recv_into(
+        self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None
+    ) -> Coroutine[Any, Any, int]:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
+        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
         Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
         npipe.MessagePipe.recv_into.
         """
@@ -161,8 +165,25 @@ class MessagePipe(Pipe):
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
 
-        Cancelled, or out of time, the request stays sent, and its answer is the next message.
+        Cancelled, or out of time, the request stays sent, and the pipe is owed its answer: the next message, which has
+        to be read, by recv or discard_reply, before the next transaction.
         """
+
+    @property
+    @abstractmethod
+    def _owed(self) -> int:
+        """How many answers of transactions are still to be read that ended before they came."""
+
+    async def discard_reply(self, *, timeout: float | None = None) -> None:
+        """Wait until the answer that a transact has left to come is there, and drop it.
+
+        Cancelled, the answer is still owed. Raises as npipe.MessagePipe.discard_reply, and PipeStateError (170: another
+        task is reading).
+        """
+        deadline = deadline_of(timeout)
+        scrap = bytearray(READ_SIZE)
+        while self._owed:
+            await self.recv_into(scrap, timeout=time_left(deadline))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""

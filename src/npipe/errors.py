@@ -140,9 +140,15 @@ class PipeBusyError(PipeError):
 
 
 class PipeTimeoutError(PipeError, TimeoutError):
-    """The time given was over before the operation could finish (121, 258); nothing was consumed."""
+    """The time given was over before the operation could finish (121, 258); nothing was consumed.
+
+    `sent` is for transactions: True when the request was sent, so that its answer is still to come and the pipe is owed
+    it; False when the request was withdrawn. None for all else.
+    """
 
     usual_code = WinError.SEM_TIMEOUT
+
+    sent: bool | None = None
 
 
 class PipeAccessError(PipeError, PermissionError):
@@ -236,6 +242,35 @@ def short_write(name: str, count: int, size: int) -> PipeTimeoutError:
     """Return (not raise) the error of a PIPE_NOWAIT write of `count` of `size` bytes (SEMANTICS §6.2)."""
     detail = f"{count} of {size} bytes were written, for the handle is set to PIPE_NOWAIT and the pipe has no room"
     return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail)
+
+
+def does_not_fit(name: str, size: int) -> PipeMessageTooLargeError:
+    """Return (not raise) the error of a read of a whole message into a buffer of `size` bytes that is too small."""
+    detail = f"it is longer than the buffer, which has {size} bytes; nothing was consumed"
+    error = PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail)
+    error.hint = "give a larger buffer (peek().left is the message's length), or read it in parts, without exact"
+    return error
+
+
+_OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact, or close the pipe"
+
+
+def unanswered(name: str, *, sent: bool) -> PipeTimeoutError:
+    """Return (not raise) the error of a transaction whose answer has not come in time."""
+    detail = "the request was sent, and its answer is still to come" if sent else "the request was withdrawn"
+    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail)
+    error.sent = sent
+    if sent:
+        error.hint = _OWED_HINT
+    return error
+
+
+def reply_owed(name: str) -> PipeStateError:
+    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one."""
+    detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+    error = PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail)
+    error.hint = _OWED_HINT
+    return error
 
 
 def _printable(text: str) -> str:

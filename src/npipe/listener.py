@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unp
 from npipe._process import refuse_copy
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.options import ListenOptions, Mode, check_timeout, listen_options, takes_listen_options, time_left
+from npipe.options import (
+    ListenOptions,
+    Mode,
+    check_timeout,
+    listen_options,
+    refuse_unknown,
+    takes_listen_options,
+    time_left,
+)
 from npipe.pipe import MessagePipe, StreamPipe
 from npipe.transports import select
 
@@ -262,6 +270,7 @@ def listen(
     PipeArgumentError (87), PipeResourceError (4, 8, 1450; the last also if another process, which may be stopped, keeps
     the lock of the pipe's folder for more than 3 seconds). Follows CreateNamedPipe, SEMANTICS §2.
     """
+    refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
         raise PipeNameError(

@@ -32,6 +32,7 @@ MAX_NAME_UNITS: Final = 256
 r"""Longest `\\.\pipe\NAME`, prefix included, in UTF-16 code units."""
 
 _PREFIX: Final = "\\\\.\\pipe\\"
+_LITERAL_FORM: Final = "\\\\?\\pipe\\NAME"
 _LITERAL_PREFIXES: Final = ("\\\\?\\", "\\??\\")
 _DEVICE_PREFIX: Final = re.compile(r"[\\/]{2}[.?](?:[\\/]|\Z)")
 _UNC_PREFIX: Final = re.compile(r"[\\/]{2}")
@@ -40,6 +41,7 @@ _DOCKER_SCHEME: Final = re.compile(r"npipe:", re.IGNORECASE)
 _ROOT_DEVICE: Final = ("globalroot", "device", "namedpipe")
 _BAD_IN_HOST: Final = re.compile(r"[\x00-\x20\x7f\"*/:<>?\\|]")
 _MAX_HOST: Final = 255
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _MAX_FOLDER: Final = 200
@@ -63,10 +65,10 @@ class PipeName:
     def path(self) -> str:
         r"""The full name, `\\.\pipe\NAME` or `\\HOST\pipe\NAME`, which parses to an equal name.
 
-        Where normalising would make another name of it (a literal name with "/" or a trailing dot, say) it is
-        written in the literal form, `\\?\pipe\NAME` or `\\?\UNC\HOST\pipe\NAME`.
+        Where normalising would make another name of it (a literal name with "/" or a trailing dot, say), or it has
+        control characters, it is written in the literal form, `\\?\pipe\NAME` or `\\?\UNC\HOST\pipe\NAME`.
         """
-        literal = _normalise(self.display) != self.display
+        literal = _normalise(self.display) != self.display or _CONTROL.search(self.display) is not None
         if self.host is None:
             return ("\\\\?\\pipe\\" if literal else _PREFIX) + self.display
         return ("\\\\?\\UNC\\" if literal else "\\\\") + f"{self.host}\\pipe\\{self.display}"
@@ -109,8 +111,11 @@ class PipeName:
 def parse_name(text: str | os.PathLike[str]) -> PipeName:
     r"""Parse a name in any form, bare names and Docker's `npipe:` form included.
 
-    A bare name is anything that begins neither with a slash or backslash nor with `npipe:`; it is taken literally.
-    A drive path such as `C:\x` is refused, for it can only be a mistake.
+    A bare name is anything that begins neither with a slash or backslash nor with `npipe:`, and means the pipe that it
+    means behind `\\.\pipe\`. So one that would be changed there is refused: "/" becomes a backslash there, "." and ".."
+    are folded, separators merged, and dots and spaces at the end go; taken as it is it would be a pipe that nobody else
+    finds. A drive path such as `C:\x` is refused too. Control characters (a line's end, say) are refused in all forms
+    but the literal one, `\\?\pipe\NAME`, in which every name can be written that Win32 has.
 
     Raises `PipeNameError` with 3 for an empty text or a device that is not the pipe device (`\\.\pip\x`), with 123
     for anything else that is not a pipe's name: the root itself, too long, an embedded NUL; `TypeError` for
@@ -127,6 +132,8 @@ def _parse_text(text: str) -> PipeName:
 @lru_cache(maxsize=256)
 def _parse(given: str, joined: str) -> PipeName:
     """Parse what _text_of has made of a name: programs use few names, and each many times."""
+    if not joined.startswith(_LITERAL_PREFIXES) and _CONTROL.search(joined):
+        raise _bad(given, "it has a control character", f"if that is meant, write {_LITERAL_FORM}")
     if _DOCKER_SCHEME.match(joined):
         rest = joined[len("npipe:") :]
         if not rest.startswith("//"):
@@ -137,8 +144,20 @@ def _parse(given: str, joined: str) -> PipeName:
     if joined[0] not in "\\/":
         if _DRIVE.match(joined):
             raise _bad(given, "this is the path of a file")
+        if _normalise(joined) != joined:
+            raise _not_bare(given, joined)
         return _make(given, None, joined)
     return _parse_path(given, joined)
+
+
+def _not_bare(given: str, joined: str) -> PipeNameError:
+    """Return the error of a bare name that would be another one behind the prefix, or none."""
+    same, literal = f"a bare name means the same as behind {_PREFIX}", f"{_LITERAL_FORM} for a pipe of this very name"
+    try:
+        becomes = _parse_path(given, _PREFIX + joined).path
+    except PipeNameError:
+        return _bad(given, f"{same}, where this names no pipe", f"write {literal}")
+    return _bad(given, f"{same}, where this would become {becomes}", f"write that, or {literal}")
 
 
 def parse_win32_name(text: str | os.PathLike[str]) -> PipeName:
@@ -274,5 +293,8 @@ def _is(part: str, word: str) -> bool:
     return part.isascii() and part.lower() == word
 
 
-def _bad(given: str, detail: str) -> PipeNameError:
-    return PipeNameError(WinError.INVALID_NAME, given, detail=detail)
+def _bad(given: str, detail: str, hint: str | None = None) -> PipeNameError:
+    error = PipeNameError(WinError.INVALID_NAME, given, detail=detail)
+    if hint is not None:
+        error.hint = hint
+    return error

@@ -83,8 +83,9 @@ def call(
     """Connect to a message pipe, send `data`, return the one message that answers, and close.
 
     `timeout` in seconds bounds all of it (None: for ever); unlike CallNamedPipe's, also the wait for the answer.
-    Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time), PipeModeError
-    (87: a byte pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe, SEMANTICS §8.3.
+    Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time; its `sent` says
+    whether the request was sent), PipeModeError (87: a byte pipe), and what connect and MessagePipe.transact raise.
+    Follows CallNamedPipe, SEMANTICS §8.3.
     """
     deadline = deadline_of(timeout)
     try:

@@ -9,15 +9,29 @@ import inspect
 import math
 import operator
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, SupportsFloat, SupportsIndex, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    SupportsFloat,
+    SupportsIndex,
+    TypedDict,
+    TypeVar,
+)
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "Access",
@@ -33,8 +47,12 @@ __all__ = [
     "PipeInfo",
     "PipeListing",
     "Security",
+    "ServeOptions",
+    "check_elements",
+    "check_handler",
     "check_timeout",
     "client_access",
+    "content_of",
     "deadline_of",
     "default_timeout_ms",
     "direction_name",
@@ -43,6 +61,9 @@ __all__ = [
     "mode_name",
     "parse_security",
     "pipe_direction",
+    "refuse_position",
+    "refuse_unknown",
+    "room_of",
     "takes_listen_options",
     "time_left",
     "validate_buffer_size",
@@ -170,7 +191,9 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     """
     if limit is None:
         return PIPE_UNLIMITED_INSTANCES
-    return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES, "max_instances")
+    if type(limit) is int and limit == PIPE_UNLIMITED_INSTANCES:
+        raise _bad("max_instances is 1 to 254, not 255, which is Win32's word for no limit: that is None here")
+    return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES - 1, "max_instances")
 
 
 def default_timeout_ms(seconds: float | None) -> int:
@@ -219,6 +242,14 @@ def check_timeout(timeout: float | None) -> float | None:
     return None if seconds == math.inf else seconds
 
 
+def refuse_position(values: Sequence[object]) -> NoReturn:
+    """Raise TypeError for what recv was given by its position: a time-out, or a size as of a socket's recv."""
+    raise TypeError(
+        f"recv() takes nothing by position: seconds to wait are recv(timeout={values[0]!r}), and there is no size, "
+        "as a message is returned whole"
+    )
+
+
 def deadline_of(timeout: float | None) -> float | None:
     """Return the time.monotonic at which a time-out that begins now is over; None for never. It is checked as above."""
     timeout = check_timeout(timeout)
@@ -240,6 +271,41 @@ def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
     if not lowest <= number <= highest:
         raise _bad(f"{what} is {lowest} to {highest}, not {number}")
     return number
+
+
+# --- Buffers ---------------------------------------------------------------------------------------------------
+
+_FIELD_NAMES: Final = re.compile(r":[^:]*:")
+_COMPLEX: Final = re.compile(r"Z[fdg]")
+_PLAIN: Final = frozenset("T{}()0123456789, @=<>!^xcbB?hHiIlLqQnNefdgsp")
+
+
+def check_elements(elements: str) -> None:
+    """Raise TypeError for a buffer whose `elements`, in struct's words, are neither bytes nor numbers.
+
+    Python's objects are the addresses that they have in this process, and so are C's pointers.
+    """
+    if not _PLAIN.issuperset(_COMPLEX.sub("", _FIELD_NAMES.sub("", elements))):
+        raise TypeError(
+            f"a pipe carries bytes and numbers, and the elements of this buffer ({elements!r}) are objects, addresses "
+            "or text: encode or pickle them, or make an array of numbers"
+        )
+
+
+def content_of(data: ReadableBuffer) -> bytes:
+    """Return a copy of what is to be written; TypeError for what is no buffer, or not of bytes or numbers."""
+    view = memoryview(data)
+    check_elements(view.format)
+    return view.tobytes()
+
+
+def room_of(buffer: WriteableBuffer) -> memoryview:
+    """Return the bytes of a buffer that a read puts something into; raises as content_of, and BufferError."""
+    view = memoryview(buffer)
+    check_elements(view.format)
+    if view.readonly:
+        raise BufferError("the buffer to read into cannot be written to")
+    return view.cast("B")
 
 
 # --- Who may connect -------------------------------------------------------------------------------------------
@@ -378,6 +444,19 @@ class ListenOptions(TypedDict, total=False):
     security: str | Security
 
 
+class ServeOptions(ListenOptions, total=False):
+    """What `serve` may be asked for, beside `model`: what `listen` may, and what is a server's own."""
+
+    mode: Mode
+    exclusive: bool
+    on_connect: Callable[[Any], object] | None
+    on_disconnect: Callable[[Any], object] | None
+    instances: int | None
+    """Of model "overlapped"."""
+    flush_timeout: float | None
+    """Of model "threaded"."""
+
+
 class ConnectOptions(TypedDict, total=False):
     """What `connect` may be asked for in every face, beside `mode`."""
 
@@ -439,6 +518,36 @@ def listen_options(
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
     )
+
+
+def refuse_unknown(call: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for an option that `call` does not have, and say which it has."""
+    words = sorted(known)
+    for option in options:
+        if option not in words:
+            raise TypeError(f"{call} got an unexpected keyword argument {option!r}; it takes {', '.join(words)}")
+
+
+def check_handler(handler: object, what: str, argument: str, *, may_be_async: bool) -> None:
+    """Raise TypeError for what a server cannot call with one argument, `argument`; `what` is its own name.
+
+    Without `may_be_async` a coroutine function is refused too: nobody would await what it returns.
+    """
+    if not callable(handler):
+        raise TypeError(f"{what} is a function that takes {argument}, not {type(handler).__name__}")
+    functions = (handler, getattr(type(handler), "__call__", None))  # noqa: B004 - an object's own may be async
+    if any(inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) for function in functions):
+        raise TypeError(f"{what} is a generator function: return the one result, and do not yield")
+    if not may_be_async and any(inspect.iscoroutinefunction(function) for function in functions):
+        raise TypeError(f"{what} is a coroutine function (async def), which nobody awaits here: use npipe.aio.serve")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # some built-in ones have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(f"{what} is called with one argument, {argument}, and this one takes {signature}") from None
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")

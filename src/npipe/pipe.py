@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
-from npipe.options import Peek, Peer, PipeInfo, check_timeout
+from npipe.options import Peek, Peer, PipeInfo, check_timeout, deadline_of, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,9 @@ class Pipe(ABC):
 
     A pipe is a context manager that closes it. It may be used by several threads: reads are served in the order in
     which they began, and a write goes in whole. All time-outs are in seconds, None means for ever, and when the time
-    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent; but of a write that a reader of
-    bytes, or of a message's parts, had begun with, what it had taken stays read (SEMANTICS §10.2).
+    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent; but the request of a transaction
+    stays sent (`transact`), and of a write that a reader of bytes, or of a message's parts, had begun with, what it had
+    taken stays read (SEMANTICS §10.2).
     """
 
     __slots__ = ()
@@ -120,7 +121,18 @@ class Pipe(ABC):
 
 
 class MessagePipe(Pipe):
-    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns.
+
+    A message that may be longer than a buffer is read in its parts:
+
+        size = pipe.recv_into(buffer)
+        use(buffer[:size])
+        while pipe.more_data:  # that was not all of it
+            size = pipe.recv_into(buffer)
+            use(buffer[:size])
+
+    `pipe.recv_into(buffer, exact=True)` raises 234 instead, and the message stays.
+    """
 
     __slots__ = ()
 
@@ -129,7 +141,7 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
-        """Write `data` as one message; an empty one is a message too.
+        """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
 
         Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
         this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn; on a handle with
@@ -148,11 +160,13 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read
-        (ERROR_MORE_DATA, 234). Raises as recv does.
+        (ERROR_MORE_DATA, 234): the number alone does not tell a part from a message. With `exact` such a message raises
+        PipeMessageTooLargeError (234) instead, nothing is consumed, and `peek().left` is its length; it reads through a
+        copy of the message. Raises as recv does.
         """
 
     @property
@@ -165,10 +179,30 @@ class MessagePipe(Pipe):
         """Send `data` as one message and return the next message that comes.
 
         Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe,
-        or the peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121: the request stays
-        sent; one larger than the pipe's buffer of which a part still waits for room is withdrawn), PipeAccessError
-        (5). Follows TransactNamedPipe, SEMANTICS §8.
+        or the peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121), PipeAccessError (5),
+        PipeStateError (996, below). Follows TransactNamedPipe, SEMANTICS §8.
+
+        A time-out's `sent` is True when the request was sent, as a rule; one larger than the pipe's buffer, of which a
+        part still waited for room, is withdrawn. After a request that was sent the pipe is *owed* its answer, also when
+        an exception of a signal's handler ended the call. The next transact would get that answer, so it raises
+        PipeStateError (996) and sends nothing, until the answer has been read (`recv`) or dropped (`discard_reply`).
         """
+
+    @property
+    @abstractmethod
+    def _owed(self) -> int:
+        """How many answers of transactions are still to be read that ended before they came."""
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """Wait until the answer that a transact has left to come is there, at most `timeout` seconds, and drop it.
+
+        Does nothing when none is owed. The answer may be of any length. Raises PipeTimeoutError (121: it is not there
+        in full, and still owed) and PipeClosedError (109, 233: it will not come).
+        """
+        deadline = deadline_of(timeout)
+        scrap = bytearray(_READ_SIZE)
+        while self._owed:
+            self.recv_into(scrap, timeout=time_left(deadline))
 
     def __iter__(self) -> Iterator[bytes]:
         """Messages until the peer closes."""

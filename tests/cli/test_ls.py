@@ -81,7 +81,7 @@ def test_json_has_the_listing_s_fields(name: str) -> None:
 
 
 def test_a_name_cannot_break_the_lines() -> None:
-    with npipe.listen("a\tb\nc\x1b[2Jd"):
+    with npipe.listen("\\\\?\\pipe\\a\tb\nc\x1b[2Jd"):
         assert run().splitlines()[1:] == [
             f"\\\\.\\pipe\\a\\tb\\nc\\x1b[2Jd\tmessage\tduplex\t1\tunlimited\t{os.getpid()}\t{ME}"
         ]

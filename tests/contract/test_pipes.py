@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import ctypes
 import functools
 import inspect
 import os
@@ -468,6 +470,299 @@ def test_transact_sends_and_returns_the_next_message(pipes: Pipes) -> None:
     assert server.recv(timeout=0) == b"stays sent"
 
 
+def timed_out(client: Any, request: bytes) -> None:
+    """A transaction whose request is sent, and whose answer does not come in time."""
+    with pytest.raises(npipe.PipeTimeoutError) as raised:
+        client.transact(request, timeout=0.02)
+    assert raised.value.sent is True
+    assert "the request was sent" in str(raised.value)
+    assert "nothing was consumed" not in str(raised.value)
+
+
+def refused(client: Any) -> None:
+    with pytest.raises(npipe.PipeStateError, match=r"recv\(\) the answer, or discard_reply\(\) it") as raised:
+        client.transact(b"next", timeout=DEADLINE)
+    assert raised.value.winerror == 996
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["before it has come", "when it is there"])
+def test_an_answer_that_is_owed_is_not_taken_for_the_next_ones(pipes: Pipes, there: bool) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"first")
+    assert server.recv(timeout=DEADLINE) == b"first"
+    if there:
+        server.send(b"FIRST")
+    refused(client)
+    refused(client)
+    with fails(121):
+        server.recv(timeout=0)  # nothing of them was sent
+    if not there:
+        server.send(b"FIRST")
+    assert client.recv(timeout=DEADLINE) == b"FIRST"
+    asking = pipes.blocked(lambda: client.transact(b"second", timeout=20))
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert asking.result() == b"SECOND"
+
+
+def test_a_reply_is_discarded_whatever_its_length(pipes: Pipes) -> None:
+    server, client = pipes.pair(in_buffer_size=400_000, out_buffer_size=400_000)
+    client.discard_reply(timeout=0)  # none is owed
+    for size in (0, 5, 200_000):
+        timed_out(client, b"question")
+        assert server.recv(timeout=DEADLINE) == b"question"
+        with fails(121):
+            client.discard_reply(timeout=0.02)
+        refused(client)
+        server.send(b"x" * size)
+        client.discard_reply(timeout=DEADLINE)
+        server.send(b"another")
+        client.discard_reply(timeout=0)
+        assert client.recv(timeout=DEADLINE) == b"another"
+    asking = pipes.blocked(lambda: client.transact(b"last", timeout=20))
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert asking.result() == b"LAST"
+
+
+def test_an_answer_read_in_parts_is_owed_until_its_last_part(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    buffer = bytearray(4)
+    assert client.recv_into(buffer, timeout=DEADLINE) == 4
+    refused(client)
+    assert client.recv_into(buffer, timeout=DEADLINE) == 2
+    asking = pipes.blocked(lambda: client.transact(b"next", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"its own")
+    assert asking.result() == b"its own"
+
+
+def test_an_answer_that_is_too_long_is_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    client.max_message_size = 5
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    assert asking.code() == 234
+    refused(client)
+    client.max_message_size = 6
+    assert client.recv(timeout=DEADLINE) == b"answer"
+    with fails(121):
+        client.transact(b"next", timeout=0)
+    assert server.recv(timeout=DEADLINE) == b"next"
+
+
+def test_sends_and_a_refused_transaction_leave_nothing_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    server.send(b"unread")
+    with fails(231):
+        client.transact(b"x", timeout=0)
+    with fails(231):
+        client.transact(b"x", timeout=0)
+    assert client.recv(timeout=DEADLINE) == b"unread"
+    with fails(121):
+        client.recv(timeout=0.02)
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    assert asking.result() == b"answer"
+
+
+def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.close()
+    with fails(109):
+        client.discard_reply(timeout=DEADLINE)
+    client.close()
+    with fails(6):
+        client.transact(b"x", timeout=DEADLINE)
+
+
+# ---- Arguments
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        (-1, ValueError),
+        (-0.5, ValueError),
+        (float("nan"), ValueError),
+        (True, ValueError),
+        ("soon", TypeError),
+        (b"1", TypeError),
+    ],
+)
+def test_a_time_out_is_checked_before_anything_else(pipes: Pipes, timeout: Any, error: type[Exception]) -> None:
+    """Also where there is nothing to wait for, and on a pipe that is closed."""
+    server, client = pipes.pair()
+    server.send(b"message")
+    calls: list[Callable[[], object]] = [
+        lambda: client.send(b"x", timeout=timeout),
+        lambda: client.recv(timeout=timeout),
+        lambda: client.recv_into(bytearray(9), timeout=timeout),
+        lambda: client.recv_into(bytearray(9), exact=True, timeout=timeout),
+        lambda: client.transact(b"x", timeout=timeout),
+        lambda: client.discard_reply(timeout=timeout),
+        lambda: client.flush(timeout=timeout),
+        lambda: client.close(timeout=timeout),
+    ]
+    for _ in range(2):
+        for call in calls:
+            with pytest.raises(error, match="a timeout is"):
+                call()
+        assert client.closed or client.recv(timeout=DEADLINE) == b"message"
+        client.close()
+    with fails(109):
+        server.recv(timeout=DEADLINE)  # nothing was sent
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), ("soon", TypeError)])
+def test_so_is_that_of_a_stream(pipes: Pipes, timeout: Any, error: type[Exception]) -> None:
+    server, client = pipes.pair(message_mode=False)
+    server.write(b"bytes")
+    calls: list[Callable[[], object]] = [
+        lambda: client.write(b"x", timeout=timeout),
+        lambda: client.read(2, timeout=timeout),
+        lambda: client.read(timeout=timeout),
+        lambda: client.readinto(bytearray(9), timeout=timeout),
+    ]
+    for _ in range(2):
+        for call in calls:
+            with pytest.raises(error, match="a timeout is"):
+                call()
+        assert client.closed or client.read(9, timeout=DEADLINE) == b"bytes"
+        client.close()
+    with fails(109):
+        server.read(1, timeout=DEADLINE)
+
+
+OBJECTS: Any = ctypes.py_object * 2
+NO_CONTENT: dict[str, Any] = {
+    "objects": OBJECTS(b"a", b"b"),
+    "C strings": (ctypes.c_char_p * 2)(b"a", b"b"),
+    "addresses": (ctypes.c_void_p * 2)(1, 2),
+    "pointers": (ctypes.POINTER(ctypes.c_int) * 2)(),
+    "wide text": (ctypes.c_wchar * 2)("a", "b"),
+}
+CONTENT: dict[str, Any] = {
+    "bytearray": bytearray(b"ab"),
+    "a view": memoryview(b"xaby")[1:3],
+    "whole numbers": array.array("i", [1, 2]),
+    "fractions": array.array("d", [0.5, -1]),
+    "C's numbers": (ctypes.c_int16 * 2)(1, 2),
+    "chars": ctypes.create_string_buffer(b"ab"),
+    "a record": type("Record", (ctypes.Structure,), {"_fields_": [("P", ctypes.c_int), ("O", ctypes.c_double)]})(1, 2),
+    "two dimensions": memoryview(b"abcdef").cast("B", (2, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_CONTENT)
+def test_what_is_neither_bytes_nor_numbers_is_not_sent_nor_read_into(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair()
+    server.send(b"message")
+    before = memoryview(NO_CONTENT[kind]).tobytes()
+    for call in (client.send, client.transact, client.recv_into, functools.partial(client.recv_into, exact=True)):
+        with pytest.raises(TypeError, match="a pipe carries bytes and numbers"):
+            call(NO_CONTENT[kind], timeout=DEADLINE)
+    assert memoryview(NO_CONTENT[kind]).tobytes() == before
+    assert client.recv(timeout=DEADLINE) == b"message"
+    with fails(121):
+        server.recv(timeout=0)
+
+
+@pytest.mark.parametrize("kind", NO_CONTENT)
+def test_nor_is_it_by_a_stream(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair(message_mode=False)
+    server.write(b"bytes")
+    for call in (client.write, client.readinto):
+        with pytest.raises(TypeError, match="a pipe carries bytes and numbers"):
+            call(NO_CONTENT[kind], timeout=DEADLINE)
+    assert client.read(9, timeout=DEADLINE) == b"bytes"
+    with fails(121):
+        server.read(1, timeout=0)
+
+
+@pytest.mark.parametrize("kind", CONTENT)
+def test_bytes_and_numbers_of_any_form_are_sent(pipes: Pipes, kind: str) -> None:
+    server, client = pipes.pair()
+    client.send(CONTENT[kind], timeout=DEADLINE)
+    assert server.recv(timeout=DEADLINE) == memoryview(CONTENT[kind]).tobytes()
+
+
+@pytest.mark.parametrize("given", [0.1, 4096])
+def test_what_recv_is_given_by_position_is_refused_with_the_names(pipes: Pipes, given: Any) -> None:
+    server, client = pipes.pair()
+    server.send(b"message")
+    with pytest.raises(TypeError, match=rf"recv\(timeout={given}\), and there is no size"):
+        client.recv(given)
+    assert client.recv(timeout=DEADLINE) == b"message"
+
+
+@pytest.mark.parametrize("timeout", [0, 5, 10**30, 2.5, float("inf"), None])
+def test_whole_numbers_and_infinity_are_time_outs(pipes: Pipes, timeout: Any) -> None:
+    server, client = pipes.pair()
+    server.send(b"message", timeout=timeout)
+    assert client.recv(timeout=timeout) == b"message"
+
+
+# ---- A whole message into a buffer
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+@pytest.mark.parametrize("waits", [False, True], ids=["it is there", "it is waited for"])
+def test_a_message_that_does_not_fit_an_exact_read_stays_whole(pipes: Pipes, size: int, waits: bool) -> None:
+    server, client = pipes.pair(in_buffer_size=400_000, out_buffer_size=400_000)
+    message = bytes(range(1, 6)) * (size // 5)
+    small, fitting = bytearray(size - 1), bytearray(size)
+    if waits:
+        reading = pipes.blocked(lambda: client.recv_into(small, exact=True, timeout=20))
+        server.send(message)
+        assert reading.code() == 234
+    else:
+        server.send(message)
+    with pytest.raises(npipe.PipeMessageTooLargeError, match=f"{size - 1} bytes; nothing was consumed") as raised:
+        client.recv_into(small, exact=True, timeout=DEADLINE)
+    assert raised.value.winerror == 234
+    assert not client.more_data
+    assert client.peek() == (b"", size, size)
+    assert client.recv_into(fitting, exact=True, timeout=DEADLINE) == size
+    assert fitting == message
+    server.send(b"")
+    assert client.recv_into(fitting, exact=True, timeout=DEADLINE) == 0
+    assert fitting == message
+    with fails(121):
+        client.recv_into(fitting, exact=True, timeout=0.02)
+
+
+def test_an_exact_read_behind_a_part_is_of_the_rest(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    server.send(b"abcdefgh")
+    assert client.recv_into(bytearray(3), timeout=DEADLINE) == 3
+    with fails(234):
+        client.recv_into(bytearray(4), exact=True, timeout=DEADLINE)
+    assert client.more_data
+    rest = bytearray(9)
+    assert client.recv_into(rest, exact=True, timeout=DEADLINE) == 5
+    assert rest[:5] == b"defgh"
+    assert not client.more_data
+
+
+def test_an_exact_read_takes_an_answer_that_is_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    with fails(234):
+        client.recv_into(bytearray(5), exact=True, timeout=DEADLINE)
+    refused(client)
+    assert client.recv_into(bytearray(6), exact=True, timeout=DEADLINE) == 6
+    asking = pipes.blocked(lambda: client.transact(b"next", timeout=20))
+    server.send(server.recv(timeout=DEADLINE))
+    assert asking.result() == b"next"
+
+
 # ---- Flush, the end
 
 
@@ -658,6 +953,42 @@ def test_a_cancelled_read_of_a_message_has_consumed_nothing(looped: LoopPipes) -
     assert server.recv(timeout=DEADLINE) == b"question"
     server.send(b"answer")
     assert asking.result() == b"answer"
+
+
+def test_an_exact_read_that_is_cancelled_has_consumed_nothing(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    buffer = bytearray(5)
+    for size in (5, 3):
+        cancelled(looped, lambda: client.pipe.recv_into(buffer, exact=True))
+        server.send(b"first")
+        until(lambda: client.peek(100)[1] == 5)
+        if size < 5:
+            with fails(234):
+                client.recv_into(bytearray(size), exact=True, timeout=DEADLINE)
+        assert client.recv_into(buffer, exact=True, timeout=DEADLINE) == 5
+        assert buffer == b"first"
+
+
+def test_a_cancelled_transaction_leaves_the_pipe_owed_its_answer(looped: LoopPipes) -> None:
+    server, client = looped.pair()
+    for discard in (False, True):
+        cancelled(looped, lambda: client.pipe.transact(b"first"))
+        assert server.recv(timeout=DEADLINE) == b"first"
+        refused(client)
+        server.send(b"FIRST")
+        if discard:
+            client.discard_reply(timeout=DEADLINE)
+        else:
+            assert client.recv(timeout=DEADLINE) == b"FIRST"
+        asking = looped.blocked(lambda: client.transact(b"second", timeout=20))
+        server.send(server.recv(timeout=DEADLINE).upper())
+        assert asking.result() == b"SECOND"
+    # Behind a read that was cancelled, whose thread may still be there.
+    cancelled(looped, lambda: client.pipe.recv())
+    timed_out(client, b"third")
+    refused(client)
+    server.send(server.recv(timeout=DEADLINE).upper())
+    assert client.recv(timeout=DEADLINE) == b"THIRD"
 
 
 def test_a_cancelled_read_of_a_stream_has_consumed_nothing(looped: LoopPipes) -> None:

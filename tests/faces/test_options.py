@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,123 @@ def test_an_unknown_option_is_a_type_error_in_every_face(name: str, option: str)
         with pytest.raises(TypeError, match=option):
             await npipe.anyio.listen(name, **wrong)
 
+        with pytest.raises(TypeError, match=rf"serve\(\) got an unexpected .* '{option}'; it takes access"):
+            npipe.serve(name, bytes.upper, **wrong)
+
     asyncio.run(main())
     with pytest.raises(npipe.PipeNotFoundError):
         npipe.connect(name)
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [("threaded", "instances"), ("overlapped", "flush_timeout"), ("completion", "instances")],
+)
+def test_an_option_of_another_model_is_refused_by_its_name(name: str, model: Any, option: Any) -> None:
+    wrong: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=rf"""serve\(model="{model}"\) got an unexpected .* '{option}'"""):
+        npipe.serve(name, bytes.upper, model=model, **wrong)
+
+
+@pytest.mark.parametrize("listen", [npipe.listen, npipe.aio.listen, npipe.anyio.listen, npipe.serve, npipe.aio.serve])
+def test_a_limit_of_255_is_refused_and_none_is_named(name: str, listen: Callable[..., Any]) -> None:
+    handler = [bytes.upper] if listen in {npipe.serve, npipe.aio.serve} else []
+
+    async def main() -> None:
+        made = listen(name, *handler, max_instances=255)
+        if inspect.isawaitable(made):
+            await made
+
+    with pytest.raises(npipe.PipeArgumentError, match=r"max_instances is 1 to 254, not 255.* None") as raised:
+        asyncio.run(main())
+    assert raised.value.winerror == 87
+
+
+# ---- Handlers
+
+
+class Greeter:
+    """What can be called, but not on one argument, or not without awaiting it."""
+
+    def two(self, request: bytes, more: bytes) -> bytes:
+        return request + more
+
+    async def __call__(self, request: bytes) -> bytes:
+        return request
+
+
+async def awaited(request: bytes) -> bytes:
+    return request
+
+
+def generated(request: bytes) -> Any:
+    yield request
+
+
+NO_HANDLERS: dict[str, tuple[Any, str]] = {
+    "no function": (b"answer", "the handler is a function that takes the request's bytes, not bytes"),
+    "None": (None, "not NoneType"),
+    "no argument": (lambda: b"", "called with one argument, the request's bytes, and this one takes \\(\\)"),
+    "two arguments": (Greeter().two, "this one takes \\(request: 'bytes', more: 'bytes'\\)"),
+    "keyword": (lambda request, *, wanted: request, "this one takes"),
+    "generator": (generated, "is a generator function"),
+}
+NOT_AWAITED: dict[str, Any] = {
+    "async def": awaited,
+    "partial": functools.partial(awaited),
+    "object": Greeter(),
+}
+
+
+@pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
+@pytest.mark.parametrize("wrong", [*NO_HANDLERS, *NOT_AWAITED])
+def test_serve_refuses_what_it_could_not_call(name: str, model: Any, wrong: str) -> None:
+    handler, why = NO_HANDLERS.get(wrong) or (NOT_AWAITED[wrong], "async def.*use npipe.aio.serve")
+    with pytest.raises(TypeError, match=why):
+        npipe.serve(name, handler, model=model)
+    with pytest.raises(npipe.PipeNotFoundError):
+        npipe.connect(name)
+
+
+@pytest.mark.parametrize("wrong", NO_HANDLERS)
+def test_so_does_the_one_of_event_loops(name: str, wrong: str) -> None:
+    handler, why = NO_HANDLERS[wrong]
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match=why):
+            await npipe.aio.serve(name, handler)
+        with pytest.raises(npipe.PipeNotFoundError):
+            await npipe.aio.connect(name)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("called", ["on_connect", "on_disconnect"])
+@pytest.mark.parametrize("wrong", ["text", awaited, lambda: None], ids=["no function", "async def", "no argument"])
+def test_serve_refuses_what_it_could_not_tell_of_clients(name: str, called: str, wrong: Any) -> None:
+    options: dict[str, Any] = {called: wrong}
+    with pytest.raises(TypeError, match=called):
+        npipe.serve(name, bytes.upper, **options)
+    with pytest.raises(npipe.PipeNotFoundError):
+        npipe.connect(name)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        bytes.upper,
+        lambda request, more=b"": request.upper() + more,
+        lambda *requests: requests[0].upper(),
+        functools.partial(lambda more, request: request.upper() + more, b""),
+        type("Handler", (), {"__call__": lambda _self, request: request.upper()})(),
+    ],
+)
+def test_whatever_takes_one_argument_is_a_handler(name: str, handler: Any) -> None:
+    with npipe.serve(name, handler):
+        assert npipe.call(name, b"ab", timeout=5) == b"AB"
+
+    async def main() -> None:
+        async with await npipe.aio.serve(name, handler):
+            assert await npipe.aio.call(name, b"ab", timeout=5) == b"AB"
+
+    asyncio.run(main())

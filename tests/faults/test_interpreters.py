@@ -259,6 +259,8 @@ INTERRUPTED = """
                 assert server.recv(timeout=0) == b"q"
             except npipe.PipeTimeoutError:
                 break
+            server.send(b"late")
+            client.discard_reply(timeout=5)
     # All is as it was: what had been sent is there, and nothing of what was not.
     client.send(b"after"); assert server.recv(timeout=5) == b"after"
     server.send(b"back"); assert client.recv(timeout=5) == b"back"

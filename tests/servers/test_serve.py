@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import threading
@@ -47,6 +48,16 @@ def test_requests_in_turn_on_one_connection(serve: Serve, name: str) -> None:
         for size in (0, 1, 100, 65_536, 500_000, 3):
             data = bytes(range(256)) * (size // 256 + 1)
             assert client.transact(data[:size], timeout=10) == data[:size][::-1]
+
+
+def test_an_answer_of_objects_is_an_error_of_the_handler(
+    serve: Serve, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects: Any = ctypes.py_object * 1
+    with serve(name, lambda _request: objects(b"x")), npipe.connect(name) as client:
+        with pytest.raises(npipe.PipeClosedError):
+            client.transact(b"x", timeout=5)
+        assert "a pipe carries bytes and numbers" in caplog.text
 
 
 def test_a_thread_for_each_client(name: str) -> None:

@@ -235,6 +235,7 @@ def test_ctrl_c_ends_transact_and_the_request_stays_sent(child: Start, name: str
         victim = interrupted(child, name, "pipe = npipe.connect(name); call = lambda: pipe.transact(b'request')")
         with listener.accept(5) as pipe:
             assert pipe.recv(timeout=5) == b"request"  # it stays sent
+            assert "PipeStateError" in ask(victim, "pipe.transact(b'another')")  # it is owed the answer
             pipe.send(b"answer")
             assert ask(victim, "pipe.recv()") == "b'answer'"
 

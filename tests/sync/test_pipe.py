@@ -6,6 +6,7 @@ import gc
 import hashlib
 import io
 import os
+import pickle
 import sys
 import threading
 import time
@@ -456,6 +457,28 @@ def test_transact_refuses_when_messages_wait(ends: Callable[..., Ends]) -> None:
     with fails(121):
         pair.client.transact(b"request", timeout=0.05)
     assert pair.server.recv(timeout=0) == b"request"  # it stays sent
+
+
+def test_a_transaction_whose_request_was_withdrawn_leaves_nothing_owed(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    with pytest.raises(npipe.PipeTimeoutError, match="the request was withdrawn") as raised:
+        pair.client.transact(bytes(5_000_000), timeout=0.05)
+    assert raised.value.sent is False
+    answering = Background(lambda: pair.server.send(pair.server.recv(timeout=5).upper()))
+    assert pair.client.transact(b"small", timeout=5) == b"SMALL"
+    answering.result()
+
+
+def test_only_a_transaction_says_whether_it_was_sent(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    with pytest.raises(npipe.PipeTimeoutError) as raised:
+        pair.client.recv(timeout=0)
+    assert raised.value.sent is None
+    with pytest.raises(npipe.PipeTimeoutError) as raised:
+        npipe.call(pair.listener.name, b"x", timeout=0.05)
+    assert raised.value.sent is True
+    copy = pickle.loads(pickle.dumps(raised.value))
+    assert (copy.sent, str(copy)) == (True, str(raised.value))
 
 
 def test_peek_tells_what_is_there_and_takes_nothing(ends: Callable[..., Ends]) -> None:

@@ -11,7 +11,7 @@ from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.loops.current import current
 from npipe.names import parse_name
-from npipe.options import ListenOptions, Mode, deadline_of, listen_options, takes_listen_options
+from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def listen(
     To be called on a running event loop, which the listener then belongs to. Arguments and errors are those of
     npipe.listen.
     """
+    refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
         raise PipeNameError(

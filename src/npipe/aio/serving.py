@@ -13,7 +13,7 @@ from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
-from npipe.options import ListenOptions, Mode, check_timeout, takes_listen_options
+from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
 
 if TYPE_CHECKING:
     import os
@@ -170,9 +170,11 @@ async def serve(
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
     a plain one that does not block. Each client is a task; its requests are answered one after the other, and those of
     different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
-    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, and
-    PipeArgumentError (87).
+    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, PipeArgumentError
+    (87), and TypeError for a handler that is not callable or takes another number of arguments.
     """
+    refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
+    check_handler(handler, "the handler", "the request's bytes", may_be_async=True)
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
     return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, short_write
+from npipe.options import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,7 +261,7 @@ class PipeTransport(asyncio.Transport):
             if self._ignored >= _WRITES_UNTIL_WARNING:
                 logger.warning("pipe.write() raised exception.")
             return
-        data = bytes(data)
+        data = content_of(data)
         if self._writing is None:
             count = self._pipe._write_now(data)  # noqa: SLF001
             if count == len(data):

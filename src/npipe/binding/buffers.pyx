@@ -1,7 +1,9 @@
 # cython: language_level=3, binding=True
 """Buffers that calls read from and write to, and the objects that reads return."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
@@ -10,14 +12,25 @@ from libc.stdint cimport uint32_t
 from npipe.binding.engine cimport np_handle, np_put_back
 
 from npipe.errors import PipeArgumentError
+from npipe.options import check_elements
 
 
 cdef class Buffer:
     """A contiguous buffer of somebody's, for the time of a call."""
 
-    def __cinit__(self, source, bint writable):
-        PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    def __cinit__(self, source, bint writable, bint plain=True):
+        """`plain`: of bytes or numbers, and TypeError for others. Win32 does not look."""
+        if not plain:
+            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            self.held = True
+            return
+        try:
+            PyObject_GetBuffer(source, &self.view, PyBUF_FORMAT | (PyBUF_CONTIG if writable else PyBUF_CONTIG_RO))
+        except ValueError:  # NumPy's numbers for which struct has no word, times for one
+            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         self.held = True
+        if self.view.format != NULL and not (self.view.format[0] == b"B" and self.view.format[1] == 0):
+            check_elements((<bytes>self.view.format).decode("utf-8", "replace"))
 
     def __dealloc__(self):
         if self.held:

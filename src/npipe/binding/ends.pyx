@@ -5,6 +5,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from npipe.binding.buffers cimport LARGEST, Buffer, count_or_put_back, shortened, size_of
 from npipe.binding.engine cimport (
@@ -14,10 +15,11 @@ from npipe.binding.engine cimport (
 from npipe.binding.failures cimport failure
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
-from npipe.binding.waits cimport only_try, wait_until
+from npipe.binding.waits cimport check_time, only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import short_write
+from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
+from npipe.options import refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -59,6 +61,11 @@ cdef class MessageEnd(PipeEnd):
     def max_message_size(self, size):
         self._handle.max_message_size = size
 
+    @property
+    def _owed(self):
+        """How many answers of transactions are still to be read that ended before they came."""
+        return self._handle.owed
+
     def send(self, data, *, timeout=None):
         """Write `data` (bytes-like) as one message.
 
@@ -70,6 +77,7 @@ cdef class MessageEnd(PipeEnd):
         """
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
+        check_time(timeout)
         if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
@@ -82,7 +90,7 @@ cdef class MessageEnd(PipeEnd):
         if count != size:
             raise short_write(self._handle.name, count, size)
 
-    def recv(self, *, timeout=None):
+    def recv(self, positional=..., /, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
 
         Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
@@ -91,15 +99,33 @@ cdef class MessageEnd(PipeEnd):
         part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
         §5.
         """
-        return self._handle.receive(timeout)
+        if positional is not ...:
+            refuse_position((positional,))
+        check_time(timeout)
+        return self._handle.receive(timeout, self._handle.max_message_size)
 
-    def recv_into(self, buffer, *, timeout=None):
+    def recv_into(self, buffer, *, bint exact=False, timeout=None):
         """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
 
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
-        read (ERROR_MORE_DATA, 234). Waits and raises as recv does.
+        read (ERROR_MORE_DATA, 234). With `exact` it raises PipeMessageTooLargeError (234) instead, and nothing is
+        consumed. Waits and raises as recv does.
         """
-        return self._handle.read_file_into(buffer, timeout)[1]
+        cdef Buffer target
+        cdef bytes message
+        check_time(timeout)
+        if exact:
+            target = Buffer(buffer, True)
+            try:
+                message = self._handle.receive(timeout, size_of(target.view.len, self._handle.name))
+            except PipeMessageTooLargeError:
+                raise does_not_fit(self._handle.name, target.view.len) from None
+            memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+            return PyBytes_GET_SIZE(message)
+        code, count = self._handle.read_file_into(buffer, timeout)
+        if self._handle.owed and code == NP_OK:  # that was all of it
+            self._handle.owed -= 1
+        return count
 
 
 cdef class StreamEnd(PipeEnd):
@@ -114,6 +140,7 @@ cdef class StreamEnd(PipeEnd):
         PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
         an empty message is the end of the stream: 0, from then on.
         """
+        check_time(timeout)
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
         cdef uint32_t size = size_of(target.view.len, self._handle.name)
@@ -210,4 +237,5 @@ cdef class StreamEnd(PipeEnd):
         Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does
         not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
         """
+        check_time(timeout)
         return self._handle.write_file(data, timeout, True)

@@ -9,6 +9,7 @@ cdef class Handle:
     cdef np_handle *handle
     cdef readonly str name
     cdef public uint32_t max_message_size
+    cdef readonly uint32_t owed  # answers of transactions that ended before them, and that no read has taken since
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 
@@ -17,5 +18,5 @@ cdef class Handle:
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
-    cdef bytes receive(self, timeout)
-    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait)
+    cdef bytes receive(self, timeout, uint32_t most)
+    cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait)

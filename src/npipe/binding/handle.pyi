@@ -6,6 +6,8 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 class Handle:
     name: str
     max_message_size: int
+    @property
+    def owed(self) -> int: ...
     def __init__(self) -> None: ...
     @classmethod
     def create(

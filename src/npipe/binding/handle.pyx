@@ -17,16 +17,18 @@ from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import error_from_code
+from npipe.errors import PipeClosedError, error_from_code, unanswered
 
 cdef struct Reply:
     np_handle *handle
     np_recv recv
     uint32_t size
+    bint sent  # the request
 
 
 cdef uint32_t begin_reply(void *context, const np_wait *wait) noexcept nogil:
     cdef Reply *reply = <Reply *>context
+    reply.sent = True
     return np_recv_begin(reply.handle, &reply.recv, &reply.size, wait)
 
 
@@ -39,6 +41,7 @@ cdef class Handle:
     def __cinit__(self, *args, **kwargs):
         self.handle = NULL
         self.max_message_size = LARGEST
+        self.owed = 0
         self.name = ""
 
     def __del__(self):
@@ -319,22 +322,22 @@ cdef class Handle:
             self.rearm()
         return code
 
-    cdef bytes receive(self, timeout):
-        """The next whole message."""
+    cdef bytes receive(self, timeout, uint32_t most):
+        """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
         cdef np_wait wait
         cdef np_recv recv
         cdef uint32_t size = 0, code
         cdef bint ready
         cdef bytes data
-        code = np_recv_try(handle, self.max_message_size, &size)
+        code = np_recv_try(handle, most, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
             recv.reply = recv.pended = False
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready:
-                code = np_recv_try(handle, self.max_message_size, &size)
+                code = np_recv_try(handle, most, &size)
         if code == NP_OK:
             try:
                 data = PyBytes_FromStringAndSize(NULL, size)
@@ -350,16 +353,18 @@ cdef class Handle:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
                     raise self.read_ended_by(code, "receiving a message")
-                data = self.collect(&recv, size, &wait)
+                data = self.collect(&recv, size, most, &wait)
                 if data is not None:
                     break
         else:
             raise self.read_ended_by(code, "receiving a message")
+        if self.owed:
+            self.owed -= 1
         if self.rearm is not None:
             self.rearm()
         return data
 
-    cdef bytes collect(self, np_recv *recv, uint32_t size, const np_wait *wait):
+    cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait):
         """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
         cdef np_handle *handle = self.handle
         cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
@@ -368,7 +373,7 @@ cdef class Handle:
         cdef char *buffer = NULL
         cdef bytes larger
         try:
-            if size > self.max_message_size:
+            if size > most:
                 code = NP_MORE_DATA
             else:
                 data = PyBytes_FromStringAndSize(NULL, upto)
@@ -406,17 +411,29 @@ cdef class Handle:
         cdef uint32_t code
         reply.handle = handle
         reply.recv.reply = reply.recv.pended = True
-        with nogil:
-            code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
-        while code == NP_OK:
-            answer = self.collect(&reply.recv, reply.size, &wait)
-            if answer is not None:
-                if self.rearm is not None:
-                    self.rearm()
-                return answer
+        reply.sent = False
+        try:
             with nogil:
-                code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
-        raise self.ended_by(code, "transacting")
+                code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
+            while code == NP_OK:
+                answer = self.collect(&reply.recv, reply.size, self.max_message_size, &wait)
+                if answer is not None:
+                    break
+                with nogil:
+                    code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
+            if code == NP_SEM_TIMEOUT:
+                raise unanswered(self.name, sent=reply.sent)
+            if code != NP_OK:
+                raise self.ended_by(code, "transacting")
+        except PipeClosedError:
+            raise
+        except BaseException:  # Ctrl-C too
+            if reply.sent:
+                self.owed += 1
+            raise
+        if self.rearm is not None:
+            self.rearm()
+        return answer
 
     def peek_pipe(self, uint32_t size=0):
         """PeekNamedPipe: (data, bytes available, bytes left in this message) (SEMANTICS §7)."""

@@ -28,6 +28,11 @@ cdef int check_signals(void *context) noexcept nogil:
     return run_handlers()
 
 
+cdef int look_closer(timeout) except -1:
+    check_timeout(timeout)
+    return 0
+
+
 cdef np_wait wait_until(timeout) except *:
     """The deadline of a call that may take `timeout` seconds (None: for ever)."""
     cdef np_wait wait

@@ -16,14 +16,14 @@ import npipe
 from npipe.cli._commands import kill_command, start_command
 from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, printable
 from npipe.names import parse_name
-from npipe.options import parse_security
+from npipe.options import PIPE_UNLIMITED_INSTANCES, parse_security
 from npipe.servers.base import current_connection
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from npipe.options import Model, Security
+    from npipe.options import Mode, Model, Security
     from npipe.servers.base import Connection
 
 __all__ = ["serve"]
@@ -131,8 +131,8 @@ def serve(
                 name,
                 handler,
                 model=cast("Model", model),
-                mode=mode,
-                max_instances=max_instances,
+                mode=cast("Mode", mode),
+                max_instances=None if max_instances == PIPE_UNLIMITED_INSTANCES else max_instances,
                 security=security,
                 on_connect=_log_arrival,
                 on_disconnect=_log_departure,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack
 
 from npipe.errors import PipeArgumentError, WinError
+from npipe.options import ServeOptions, check_handler, refuse_unknown
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Handler = Callable[[bytes], "bytes | bytearray | memoryview | None"]
 
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
+
+_OWN_OPTIONS: Final = {"overlapped": "instances", "threaded": "flush_timeout"}
 
 
 class Server(Protocol):
@@ -42,7 +45,9 @@ class Server(Protocol):
     ) -> None: ...
 
 
-def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "threaded", **options: Any) -> Server:
+def serve(
+    name: str | os.PathLike[str], handler: Handler, *, model: Model = "threaded", **options: Unpack[ServeOptions]
+) -> Server:
     """Serve `name` in the background: each message that a client sends is answered with what `handler` returns.
 
     `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. An exception in it is
@@ -61,11 +66,20 @@ def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "thr
     the instance for another client.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
-    close() or the with statement. PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where
+    close() or the with statement. TypeError, before anything is created, for an option that does not exist, and for a
+    handler that is not callable, takes another number of arguments or is `async def` (there is npipe.aio.serve for it).
+    PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where
     gevent or eventlet has put green threads in the place of threads, which a server would stop (docs/servers.md).
     """
     if model not in _MODELS:
         words = ", ".join(f'"{known}"' for known in _MODELS)
         raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f"a model is one of {words}, not {model!r}")
+    others = {option for one, option in _OWN_OPTIONS.items() if one != model}
+    refuse_unknown("serve()", options, ServeOptions.__annotations__)
+    refuse_unknown(f'serve(model="{model}")', options, ServeOptions.__annotations__.keys() - others)
+    check_handler(handler, "the handler", "the request's bytes", may_be_async=False)
+    for what in ("on_connect", "on_disconnect"):
+        if options.get(what) is not None:
+            check_handler(options.get(what), what, "the client's Connection", may_be_async=False)
     made: Server = getattr(importlib.import_module(f"{__name__}.{model}"), _MODELS[model])(name, handler, **options)
     return made

@@ -19,6 +19,7 @@ from npipe.options import (
     Peer,
     as_long,
     check_timeout,
+    content_of,
     default_timeout_ms,
     is_message_mode,
     parse_security,
@@ -200,7 +201,7 @@ class PipeServer:
             _answering.connection = None
         if answer is None or type(answer) is bytes:
             return answer
-        return bytes(memoryview(answer))  # of its own: the handler may go on using a bytearray
+        return content_of(answer)  # of its own: the handler may go on using a bytearray
 
     # ---- The end
 

@@ -174,6 +174,7 @@ class ThreadedServer(PipeServer):
         flush_timeout: float | None = 5.0,
         **options: Any,
     ) -> None:
+        flush_timeout = check_timeout(flush_timeout)
         super().__init__(name, handler, **options)
         self.flush_timeout = flush_timeout
         self._connections: set[ThreadConnection] = set()  # under _lock, as are the next two

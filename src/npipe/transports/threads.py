@@ -27,10 +27,13 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    does_not_fit,
+    reply_owed,
+    unanswered,
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import Peek, deadline_of, time_left
+from npipe.options import Peek, check_timeout, content_of, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 
 if TYPE_CHECKING:
@@ -246,6 +249,19 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._asked = False  # a transaction was cancelled whose answer has not been delivered since
+        self._transaction: Call[tuple[bytes, bool]] | None = None  # that one, if its thread goes on
+
+    @property
+    def _owed(self) -> int:
+        return self._pipe._owed + self._asked  # noqa: SLF001
+
+    def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
+        super()._keep(call)
+        if call is self._transaction:
+            self._transaction = None
+            if call.failed:
+                self._asked = False  # the blocking pipe knows whether it is owed something
 
     @property
     def max_message_size(self) -> int:
@@ -258,7 +274,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        check_timeout(timeout)
+        pipe, content = self._pipe, content_of(data)
 
         def send(left: float | None) -> int:
             pipe.send(content, timeout=left)
@@ -266,8 +283,10 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         await self._write(send, timeout)
 
-    async def recv(self, *, timeout: float | None = None) -> bytes:
+    async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = deadline_of(timeout)
         self._begin_reading(self._doing)
         try:
@@ -287,14 +306,19 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             self._head, self._unfinished = message, False
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         self._head, self._unfinished, self._partial = None, False, False
+        self._asked = False
         return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
+        view = room_of(buffer)
         self._begin_reading(self._doing)
         try:
-            view = memoryview(buffer).cast("B")
+            if exact:
+                message = await self._fitting(len(view), deadline)
+                view[: len(message)] = message
+                return len(message)
             await self._settle(deadline, self._doing)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
@@ -306,10 +330,34 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
             self._partial = more or self._head is not None
+            if not self._partial:
+                self._asked = False
             view[: len(head)] = head
             return len(head)
         finally:
             self._reading = False
+
+    async def _fitting(self, size: int, deadline: float | None) -> bytes:
+        """Return the next message if it has at most `size` bytes."""
+        pipe = self._pipe
+
+        def whole() -> bytes:
+            buffer = bytearray(size)
+            return bytes(buffer[: pipe.recv_into(buffer, exact=True, timeout=time_left(deadline))])
+
+        await self._settle(deadline, self._doing)
+        head = self._head
+        if head is None:
+            message, _ = await self._get(lambda: (whole(), False))
+        elif self._unfinished:
+            message = head + (await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False)))[0]
+        else:
+            message = head
+        if len(message) > size:
+            self._head, self._unfinished = message, False
+            raise does_not_fit(self.name, size)
+        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
+        return message
 
     def _part(self, size: int, deadline: float | None) -> tuple[bytes, bool]:
         part = bytearray(size)
@@ -324,17 +372,36 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        pipe, content = self._pipe, content_of(data)
         self._begin_reading("transacting")
         try:
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
             if self._left_over is not None:  # which will get the answer
                 await self.send(content, timeout=time_left(deadline))
-                return await self._message(deadline, "transacting")
-            return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
+                return await self._answer(deadline)
+            try:
+                return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
+            except BaseException:
+                if self._left_over is not None:
+                    self._asked, self._transaction = True, self._left_over
+                raise
         finally:
             self._reading = False
+
+    async def _answer(self, deadline: float | None) -> bytes:
+        """Return the next message, for a request that has been sent."""
+        try:
+            return await self._message(deadline, "transacting")
+        except PipeClosedError:
+            raise
+        except BaseException as error:
+            self._asked = True
+            if isinstance(error, PipeTimeoutError):
+                raise unanswered(self.name, sent=True) from None
+            raise
 
 
 class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):
@@ -348,12 +415,14 @@ class ThreadsStreamPipe(_Threaded, async_pipe.StreamPipe):
 
     async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write. Cancelled, all of it is written if its thread had begun with it, and else nothing."""
-        pipe, content = self._pipe, memoryview(data).tobytes()
+        check_timeout(timeout)
+        pipe, content = self._pipe, content_of(data)
         return await self._write(lambda left: pipe.write(content, timeout=left), timeout)
 
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
-        view = memoryview(buffer).cast("B")
+        check_timeout(timeout)
+        view = room_of(buffer)
         data = await self._read_some(len(view), timeout)
         view[: len(data)] = data
         return len(data)

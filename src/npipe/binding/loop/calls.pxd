@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
+from npipe.binding.buffers cimport Buffer
 from npipe.binding.loop.polled cimport PendingFlush, PendingWrite, PolledHandle
 
 cdef enum Stage:
@@ -75,6 +76,7 @@ cdef class Call:
     cdef PendingFlush flush
     cdef Py_ssize_t size  # of a read
     cdef bint counts      # the result is the number of bytes
+    cdef bint asked       # the request of a transaction is sent
 
     cdef bint at_once(self) except -1
     cdef int enter(self) except -1
@@ -88,6 +90,7 @@ cdef class Call:
     cdef int leave(self) except -1
     cdef bint give_up(self) except -1
     cdef str doing(self)
+    cdef object out_of_time(self)
     cdef void spare(self) noexcept
     cdef int wake(self) except -1
     cdef bint take_late_byte(self) except -1
@@ -118,6 +121,10 @@ cdef class Transact(Reading):
 
 cdef class ReadInto(Reading):
     cdef bint have_counted(self) except -1
+
+
+cdef class ReceiveInto(Reading):
+    cdef bint deliver(self, Buffer target, bytes message) except -1
 
 
 cdef class ReadSome(Reading):

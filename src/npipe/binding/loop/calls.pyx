@@ -7,12 +7,12 @@ takes longer to make and to drop (docs/performance.md).
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport Buffer, shortened, size_of
+from npipe.binding.buffers cimport Buffer, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
     np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
     np_poll_write_ready,
@@ -22,10 +22,13 @@ from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
 )
+from npipe.binding.waits cimport check_time
 
 from time import monotonic
 
-from npipe.errors import PipeClosedError, PipeTimeoutError, short_write
+from npipe.errors import (
+    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
+)
 from npipe.options import check_timeout
 
 
@@ -249,6 +252,10 @@ cdef class Call:
     cdef str doing(self):
         return "waiting"
 
+    cdef object out_of_time(self):
+        """The exception that says so."""
+        return PipeTimeoutError(121, self.handle.name, self.doing())
+
     cdef void spare(self) noexcept:
         """It was a success: be used again, if that pays."""
 
@@ -329,6 +336,7 @@ cdef class Call:
         """Go on as far as possible: what to yield to the event loop; or the stage is OVER, with `result`."""
         if self.stage == FRESH:
             self.stage = OVER  # should it raise
+            check_time(self.timeout)
             if self.at_once():
                 return None
             if self.timeout is not None:
@@ -405,7 +413,7 @@ cdef class Call:
                 self.stage = OVER
                 if self.give_up():
                     return None
-                raise PipeTimeoutError(121, self.handle.name, self.doing())
+                raise self.out_of_time()
             if self.take_late_byte() or self.spin():
                 continue
             value = self.wait()
@@ -544,11 +552,11 @@ cdef class Reading(Call):
 @cython.no_gc_clear
 cdef class Receive(Reading):
     cdef bint at_once(self) except -1:
-        self.result = self.handle.recv_now()
+        self.result = self.handle.recv_now(self.handle.max_message_size)
         return self.result is not None and self.has_read()
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step()
+        self.result = self.handle.recv_step(self.handle.max_message_size)
         return self.result is not None
 
     cdef void spare(self) noexcept:
@@ -567,17 +575,29 @@ cdef class Transact(Reading):
         return True
 
     cdef bint begin(self) except -1:
+        if not PyBytes_CheckExact(self.data):  # what cannot be sent is told first
+            self.data = copy_of(Buffer(self.data, False))
         self.handle.check_transaction()
         self.pipe._begin_write(self.data)  # the request never waits for the quota (SEMANTICS §8.2)
+        self.asked = True
         self.wake_writers(True)
         return False
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step()
+        self.result = self.handle.recv_step(self.handle.max_message_size)
         return self.result is not None
+
+    cdef bint give_up(self) except -1:
+        self.leave()
+        if self.asked:  # and its answer is still to come
+            self.handle.owed += 1
+        return False
 
     cdef str doing(self):
         return "transacting"
+
+    cdef object out_of_time(self):
+        return unanswered(self.handle.name, sent=self.asked)
 
 
 cdef int drop_kept(PipeState pipe, Py_ssize_t size) except -1:
@@ -617,6 +637,35 @@ cdef class ReadInto(Reading):
         if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
             self.pipe.ended = True
         return self.result is not None
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ReceiveInto(Reading):
+    """A whole message into a buffer, which is taken only if it fits."""
+
+    cdef bint at_once(self) except -1:
+        cdef Buffer target = Buffer(self.data, True)
+        return self.deliver(target, self.handle.recv_now(size_of(target.view.len, self.handle.name))) and \
+            self.has_read()
+
+    cdef bint look(self) except -1:
+        cdef Buffer target = Buffer(self.data, True)
+        cdef uint32_t most = size_of(target.view.len, self.handle.name)
+        try:
+            return self.deliver(target, self.handle.recv_step(most))
+        except PipeMessageTooLargeError:
+            raise does_not_fit(self.handle.name, most) from None
+
+    cdef bint deliver(self, Buffer target, bytes message) except -1:
+        if message is None:
+            return False
+        memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+        self.result = PyBytes_GET_SIZE(message)
+        return True
+
+    cdef str doing(self):
+        return "receiving a message"
 
 
 @cython.final
@@ -784,6 +833,6 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReadSome, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Write, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

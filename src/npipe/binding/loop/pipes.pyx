@@ -2,12 +2,13 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, Transact, Write, prepare,
+    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
 from npipe.binding.system cimport Py_REFCNT
 
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
+from npipe.options import refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -43,6 +44,11 @@ cdef class LoopPipe(PipeState):
 cdef class LoopMessagePipe(LoopPipe):
     """What npipe.aio.MessagePipe stands on."""
 
+    @property
+    def _owed(self):
+        """How many answers of transactions are still to be read that ended before they came."""
+        return self._handle.owed
+
     def send(self, data, *, timeout=None):
         """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
 
@@ -60,12 +66,14 @@ cdef class LoopMessagePipe(LoopPipe):
         call.data = data
         return call
 
-    def recv(self, *, timeout=None):
+    def recv(self, positional=..., /, *, timeout=None):
         """Return the next whole message, of any length up to `max_message_size`.
 
         Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
         npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
         """
+        if positional is not ...:
+            refuse_position((positional,))
         cdef Call call = self.spare_receive
         self.spare_receive = None
         if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
@@ -73,13 +81,14 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, timeout=None):
+    def recv_into(self, buffer, *, bint exact=False, timeout=None):
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
+        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
         Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
         npipe.MessagePipe.recv_into.
         """
-        cdef ReadInto call = ReadInto.__new__(ReadInto)
+        cdef Call call = ReceiveInto.__new__(ReceiveInto) if exact else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call
@@ -87,7 +96,8 @@ cdef class LoopMessagePipe(LoopPipe):
     def transact(self, data, *, timeout=None):
         """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
 
-        Cancelled, or out of time, the request stays sent, and its answer is the next message.
+        Cancelled, or out of time, the request stays sent, and the pipe is owed its answer: the next message, which has
+        to be read, by recv or discard_reply, before the next transaction.
         """
         cdef Transact call = Transact.__new__(Transact)
         prepare(call, self, timeout, "MessagePipe.transact")

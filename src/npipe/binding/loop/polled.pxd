@@ -28,10 +28,10 @@ cdef class PolledHandle(Handle):
     cdef bint spin(self, double seconds) except -1
     cdef uint64_t line_up(self) except 0
     cdef int check_turn(self) except -1
-    cdef bytes recv_now(self)
+    cdef bytes recv_now(self, uint32_t most)
     cdef int begin_reading(self) except -1
     cdef int end_reading(self) except -1
-    cdef bytes recv_step(self)
+    cdef bytes recv_step(self, uint32_t most)
     cdef bytes read_now(self, uint32_t size)
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)

@@ -14,7 +14,7 @@ from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.handle cimport Handle
 from npipe.binding.waits cimport only_try
 
-from npipe.errors import PipeStateError
+from npipe.errors import PipeStateError, reply_owed
 
 cdef enum:
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
@@ -106,14 +106,14 @@ cdef class PolledHandle(Handle):
                                  "another task is reading from this pipe already, and only one may at a time")
         return 0
 
-    cdef bytes recv_now(self):
-        """The next message if it is there in full."""
+    cdef bytes recv_now(self, uint32_t most):
+        """The next message if it is there in full, and has at most `most` bytes."""
         cdef uint32_t size = 0, code
         cdef bytes data
         self.check_turn()
         if self.turns <= 0 or self.handle == NULL:
             return None
-        code = np_recv_try(self.handle, self.max_message_size, &size)
+        code = np_recv_try(self.handle, most, &size)
         if code != NP_OK:
             return None  # the long way finds out why
         try:
@@ -122,6 +122,8 @@ cdef class PolledHandle(Handle):
             np_recv_leave(self.handle)
             raise
         self.owes = np_poll_recv_take(self.handle, PyBytes_AS_STRING(data), size)
+        if self.owed:
+            self.owed -= 1
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return data
 
@@ -139,8 +141,8 @@ cdef class PolledHandle(Handle):
         self.message = None
         self.target = None
 
-    cdef bytes recv_step(self):
-        """The next whole message, or None."""
+    cdef bytes recv_step(self, uint32_t most):
+        """The next whole message, of at most `most` bytes, or None."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
         cdef bytes larger
@@ -154,7 +156,7 @@ cdef class PolledHandle(Handle):
                 code = np_poll_message(handle, &self.reading, &size)
                 if code == NP_WOULD_WAIT:
                     return None
-                if code == NP_OK and size > self.max_message_size:
+                if code == NP_OK and size > most:
                     code = NP_MORE_DATA
                 if code != NP_OK:
                     raise failure(code, self.name, "receiving a message")
@@ -176,6 +178,8 @@ cdef class PolledHandle(Handle):
             data, self.message = self.message, None
             if code == NP_OK:
                 self.turns -= 1 + <int>(self.total >> WEIGHT_SHIFT)
+                if self.owed:
+                    self.owed -= 1
                 return data
             if code != NP_RETRY:
                 raise failure(code, self.name, "receiving a message")
@@ -208,6 +212,8 @@ cdef class PolledHandle(Handle):
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
+        if self.owed and code == NP_OK:  # that was all of it
+            self.owed -= 1
         self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count_or_put_back(self.handle, target.view.buf, count) if stream else count
@@ -238,6 +244,8 @@ cdef class PolledHandle(Handle):
             return -1
         if code != NP_OK and code != NP_MORE_DATA:
             raise failure(code, self.name, "reading")
+        if self.owed and code == NP_OK:
+            self.owed -= 1
         self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
         return self.reading.op.count
 
@@ -319,8 +327,12 @@ cdef class PolledHandle(Handle):
         return self.handle == NULL or np_poll_all_put(self.handle)
 
     cdef int check_transaction(self) except -1:
-        """Raises why a transaction may not begin (SEMANTICS §8.1)."""
-        cdef uint32_t code = np_poll_transact_check(self.valid())
+        """Raises why a transaction may not begin (SEMANTICS §8.1), or that the answer of an earlier one is owed."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code
+        if self.owed and not np_is_closed(handle):
+            raise reply_owed(self.name)
+        code = np_poll_transact_check(handle)
         if code != NP_OK:
             raise failure(code, self.name, "transacting")
 

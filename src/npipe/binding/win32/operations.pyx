@@ -280,7 +280,7 @@ def ReadFile(hFile, bufSize, ol=None):
         code = noted(blocking_read(pipe, PyBytes_AS_STRING(data), size, &count, "ReadFile"))
         return fill(result, code, shortened(data, count))
     try:
-        view = Buffer(bufSize, True)
+        view = Buffer(bufSize, True, False)
     except (TypeError, BufferError):
         raise TypeError(_NO_BUFFER) from None
     size = size_of(view.view.len, pipe.name)
@@ -330,7 +330,7 @@ def WriteFile(hFile, data, ol=None):
         code = noted(start_write(overlapped, pipe, data, "WriteFile"))
         return code, overlapped.operation.async.count if code == NP_OK else 0
     handle = pipe.valid("WriteFile")
-    view = Buffer(data, False)
+    view = Buffer(data, False, False)
     size = size_of(view.view.len, pipe.name)
     wait = only_try()
     if not pipe.overlapped:
@@ -514,7 +514,7 @@ def TransactNamedPipe(hPipe, writeData, buffer_bufSize, overlapped=None):
             if overlapped is None:
                 reply = PyBytes_FromStringAndSize(NULL, operation.second.len)
                 result = empty_pair()
-                place = Buffer(buffer, True)
+                place = Buffer(buffer, True, False)
         except BaseException:
             begun(given, operation, INVALID_PARAMETER)
             raise

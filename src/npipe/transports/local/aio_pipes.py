@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +192,9 @@ class LocalAsyncMessagePipe(binding.LoopMessagePipe, _Ending, MessagePipe):
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
         return self._handle.rest_of_message() > 0
+
+
+binding.LoopMessagePipe.recv.__signature__ = inspect.signature(MessagePipe.recv)  # type: ignore[attr-defined]
 
 
 class LocalAsyncStreamPipe(binding.LoopStreamPipe, _Ending, StreamPipe):

@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import inspect
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from npipe import binding
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
-from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError
+from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError, reply_owed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -91,8 +92,9 @@ class _Ending(binding.PipeEnd):
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """See Pipe.close."""
+        timeout = check_timeout(timeout)
         if not self.closed:
-            self._handle.drain(check_timeout(timeout))
+            self._handle.drain(timeout)
             self._end(discard=False)
 
     def abort(self) -> None:
@@ -164,7 +166,14 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
-        return self._handle.transact_pipe(data, check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        if self._handle.owed and not self.closed:
+            raise reply_owed(self.name)
+        return self._handle.transact_pipe(data, timeout)
+
+
+# It takes what is given by position to say what to write instead: that is not for those who look.
+binding.MessageEnd.recv.__signature__ = inspect.signature(MessagePipe.recv)  # type: ignore[attr-defined]
 
 
 class LocalStreamPipe(_Ending, binding.StreamEnd, StreamPipe):

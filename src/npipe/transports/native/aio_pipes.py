@@ -24,10 +24,13 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    does_not_fit,
     error_from_code,
+    reply_owed,
     short_write,
+    unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.transports.native.handles import bytes_of, close_file
 from npipe.transports.native.pipes import Described, LongestMessage
@@ -175,8 +178,10 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         if count != memoryview(data).nbytes:
             raise short_write(self.name, count, memoryview(data).nbytes)
 
-    async def recv(self, *, timeout: float | None = None) -> bytes:
+    async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
@@ -185,22 +190,23 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         finally:
             self._reading = False
 
-    async def _message(self, deadline: float | None, doing: str) -> bytes:
+    async def _message(self, deadline: float | None, doing: str, most: int | None = None) -> bytes:
         """See NativeMessagePipe._message."""
         while self._head is None:
             code, _ = await self._read(_NOTHING, deadline, doing)
             if code == WinError.SUCCESS:
                 return self._delivered(b"")
-            message = self._whole(doing)
+            message = self._whole(doing, most)
             if message is not None:
                 return message
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
-        message = self._rest(doing)
-        return await self._message(deadline, doing) if message is None else message
+        message = self._rest(doing, most)
+        return await self._message(deadline, doing, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
         self._head, self._unfinished, self._partial = None, False, False
+        self._has_delivered()
         return message
 
     def _read_now(self, view: memoryview, doing: str) -> tuple[int, int]:
@@ -211,10 +217,10 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             raise error_from_code(code, self.name, doing)
         return code, count
 
-    def _whole(self, doing: str) -> bytes | None:
+    def _whole(self, doing: str, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > self._most:
+        if size > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         if not size:
             return None
@@ -225,13 +231,13 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         if code == WinError.OPERATION_ABORTED:
             return None
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
-        return self._rest(doing)
+        return self._rest(doing, most)
 
-    def _rest(self, doing: str) -> bytes | None:
+    def _rest(self, doing: str, most: int | None) -> bytes | None:
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > self._most:
+        if len(head) + left > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
         if not self._unfinished:
             return self._delivered(bytes(head))
@@ -251,13 +257,20 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             self._head, self._unfinished = None, False
         return None
 
-    async def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
+        view = room_of(buffer)
         self._begin_reading()
         try:
             await self._file.turn()
-            view = memoryview(buffer).cast("B")
+            if exact:
+                try:
+                    message = await self._message(deadline, self._doing, len(view))
+                except PipeMessageTooLargeError:
+                    raise does_not_fit(self.name, len(view)) from None
+                view[: len(message)] = message
+                return len(message)
             taken, over = self._take_head(view)
             if over:
                 return taken
@@ -275,16 +288,27 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
+        content = bytes_of(data)
         self._begin_reading()
         try:
             await self._file.turn()
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None or self._peek(0)[2]:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
-            request = self._start_write(data)
-            size = memoryview(data).nbytes
+            request = self._start_write(content)
+            size = len(content)
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
                 raise short_write(self.name, request.result()[1], size)
-            return await self._message(deadline, "transacting")
+            try:
+                return await self._message(deadline, "transacting")
+            except PipeClosedError:
+                raise
+            except BaseException as error:
+                self._owed += 1
+                if isinstance(error, PipeTimeoutError):
+                    raise unanswered(self.name, sent=True) from None
+                raise
         finally:
             self._reading = False
 
@@ -301,10 +325,11 @@ class NativeAsyncStreamPipe(_Native, StreamPipe):
     async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
         deadline = deadline_of(timeout)
+        view = room_of(buffer)
         self._begin_reading()
         try:
             await self._file.turn()
-            return await self._read_bytes(memoryview(buffer).cast("B"), deadline)
+            return await self._read_bytes(view, deadline)
         finally:
             self._reading = False
 

@@ -29,7 +29,7 @@ from npipe.errors import (
     WinError,
     error_from_code,
 )
-from npipe.options import deadline_of, time_left
+from npipe.options import check_elements, deadline_of, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +79,7 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     if type(data) is bytes:
         return data
     view = memoryview(data)
+    check_elements(view.format)
     if not view.c_contiguous:
         raise BufferError("the bytes to write have to lie side by side")
     return view.cast("B") if view.nbytes else b""

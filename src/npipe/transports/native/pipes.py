@@ -25,7 +25,10 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    does_not_fit,
+    reply_owed,
     short_write,
+    unanswered,
 )
 from npipe.options import (
     ACCESS_WRITE,
@@ -39,6 +42,8 @@ from npipe.options import (
     deadline_of,
     direction_name,
     mode_name,
+    refuse_position,
+    room_of,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
@@ -80,6 +85,7 @@ class Described:
     _head: bytes | memoryview | None = None  # of a message, or of the stream
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
+    _owed = 0  # answers of transactions that ended before them, and that no read has taken since
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -138,13 +144,22 @@ class Described:
             self._head = rest
         else:
             self._head, self._unfinished = None, False  # Windows knows how much of the message is left
+            if not left:
+                self._has_delivered()
         return taken, True
+
+    def _has_delivered(self) -> None:
+        """Note that a message has been delivered in full."""
+        if self._owed:
+            self._owed -= 1
 
     def _has_read(self, code: int, count: int) -> None:
         """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
         self._head, self._unfinished = None, False
         # A read of nothing (234 too, when there is a message) has begun with none.
         self._partial = code == WinError.MORE_DATA and (self._partial or count > 0)
+        if code == WinError.SUCCESS:
+            self._has_delivered()
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
@@ -291,9 +306,7 @@ class _Native(Described):
     def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
         """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
         handle = self._file.handle
-        return self._file.run(
-            lambda ov: win32file.WriteFile(handle, data, ov)[0], check_timeout(timeout), "writing", writing=True
-        )[1]
+        return self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -333,20 +346,23 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
+        timeout = check_timeout(timeout)
         content = bytes_of(data)
         count = self._write(content, timeout)
         if count != len(content):
             raise short_write(self.name, count, len(content))
 
-    def recv(self, *, timeout: float | None = None) -> bytes:
+    def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
+        if positional:
+            refuse_position(positional)
         deadline = self._begin_read(check_timeout(timeout))
         try:
             return self._message(deadline)
         finally:
             self._reading.release()
 
-    def _message(self, deadline: float | None) -> bytes:
+    def _message(self, deadline: float | None, most: int | None = None) -> bytes:
         """Return the next message, or the rest of one that was read in part.
 
         A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
@@ -356,22 +372,23 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             code, _ = self._read(_NOTHING, time_left(deadline))
             if code == WinError.SUCCESS:
                 return self._delivered(b"")
-            message = self._whole()
+            message = self._whole(most)
             if message is not None:
                 return message
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
-        message = self._rest()
-        return self._message(deadline) if message is None else message
+        message = self._rest(most)
+        return self._message(deadline, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
         self._head, self._unfinished, self._partial = None, False, False
+        self._has_delivered()
         return message
 
-    def _whole(self) -> bytes | None:
+    def _whole(self, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > self._most:
+        if size > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not size:
             return None
@@ -383,13 +400,13 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if code == WinError.SUCCESS:
             return self._delivered(self._copied(view[:count]))
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
-        return self._rest()
+        return self._rest(most)
 
-    def _rest(self) -> bytes | None:
+    def _rest(self, most: int | None) -> bytes | None:
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > self._most:
+        if len(head) + left > (self._most if most is None else most):
             raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
         if not self._unfinished:
             return self._delivered(bytes(head))
@@ -410,11 +427,19 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._keep_rest(rest[:count], left, code)
         return None
 
-    def recv_into(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
+    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """See MessagePipe.recv_into."""
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        view = room_of(buffer)
+        deadline = self._begin_read(timeout)
         try:
-            view = memoryview(buffer).cast("B")
+            if exact:
+                try:
+                    message = self._message(deadline, len(view))
+                except PipeMessageTooLargeError:
+                    raise does_not_fit(self.name, len(view)) from None
+                view[: len(message)] = message
+                return len(message)
             taken, over = self._take_head(view)
             if over:
                 return taken
@@ -438,27 +463,43 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if not self._reading.acquire(blocking=False):
             raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
         try:
+            if self._owed:
+                raise reply_owed(self.name)
             if self._head is not None:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
-            handle = self._file.handle
-            transact_named_pipe: Any = win32pipe.TransactNamedPipe  # the stubs say that it takes and returns text
-            deadline = deadline_of(timeout)
-
-            def keep(code: int, _count: int) -> None:
-                if code == WinError.SUCCESS:
-                    self._keep(b"", unfinished=False)
-
-            # With room for nothing: the answer stays there, to be read whole.
-            code, _ = self._file.run(
-                lambda ov: transact_named_pipe(handle, content, _NOTHING, ov)[0],
-                timeout,
-                "transacting",
-                writing=False,
-                keep=keep,
-            )
-            return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
+            return self._transaction(content, timeout)
         finally:
             self._reading.release()
+
+    def _transaction(self, content: bytes | memoryview, timeout: float | None) -> bytes:
+        """TransactNamedPipe; the caller has the lock."""
+        handle = self._file.handle
+        transact_named_pipe: Any = win32pipe.TransactNamedPipe  # the stubs say that it takes and returns text
+        deadline = deadline_of(timeout)
+        sent = False
+
+        def start(overlapped: Any) -> int:
+            nonlocal sent
+            code: int = transact_named_pipe(handle, content, _NOTHING, overlapped)[0]
+            sent = True
+            return code
+
+        def keep(code: int, _count: int) -> None:
+            if code == WinError.SUCCESS:
+                self._keep(b"", unfinished=False)
+
+        try:
+            # With room for nothing: the answer stays there, to be read whole.
+            code, _ = self._file.run(start, timeout, "transacting", writing=False, keep=keep)
+            return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
+        except PipeClosedError:
+            raise
+        except BaseException as error:  # Ctrl-C too
+            if sent:
+                self._owed += 1
+            if isinstance(error, PipeTimeoutError):
+                raise unanswered(self.name, sent=sent) from None
+            raise
 
 
 class NativeStreamPipe(_Native, StreamPipe):
@@ -473,13 +514,16 @@ class NativeStreamPipe(_Native, StreamPipe):
 
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write."""
+        timeout = check_timeout(timeout)
         return self._write(bytes_of(data), timeout)
 
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        view = room_of(buffer)
+        deadline = self._begin_read(timeout)
         try:
-            return self._read_bytes(memoryview(buffer).cast("B"), deadline)
+            return self._read_bytes(view, deadline)
         finally:
             self._reading.release()
 
