@@ -30,7 +30,7 @@ from npipe.errors import (
     WinError,
 )
 from npipe.listener import Listener, listen
-from npipe.opening import call, connect, list_pipes, wait
+from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
 from npipe.servers import Server, serve
@@ -69,6 +69,7 @@ __all__ = [
     "connect",
     "list_pipes",
     "listen",
+    "root",
     "serve",
     "wait",
 ]

@@ -1,4 +1,4 @@
-"""A client's functions: connect, call, wait, list_pipes."""
+"""A client's functions: connect, call, wait, list_pipes, root."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from npipe.pipe import MessagePipe, StreamPipe
 
-__all__ = ["call", "connect", "list_pipes", "wait"]
+__all__ = ["call", "connect", "list_pipes", "root", "wait"]
 
 
 @overload
@@ -118,3 +118,13 @@ def list_pipes() -> list[PipeListing]:
     listed as its folder tells, if this user may read that.
     """
     return default().list_pipes()
+
+
+def root() -> str | None:
+    """Return the folder below which this process's pipes are. Processes meet only if theirs is the same.
+
+    It is the first of these that is there, found anew by each call: $NPIPE_ROOT, as it is written there; /run/npipe;
+    npipe in $XDG_RUNTIME_DIR; npipe-UID in the folder for temporary files. It need not exist: the first server makes
+    it. On Windows it is None: the system itself keeps the names. Raises nothing.
+    """
+    return default().root()

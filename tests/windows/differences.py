@@ -122,6 +122,10 @@ DIFFERENCES: Final = {
         "test_asyncio_add_reader": _SELECT,
         "test_no_wake_is_lost_by_a_selector": _SELECT,
     },
+    "sync/test_opening.py": {
+        "test_root_is_the_folder_that_a_server_makes_its_pipes_in": _FOLDER,
+        "test_root_follows_the_environment_in_the_order_that_is_documented": _FOLDER,
+    },
     "sync/test_listener.py": {
         "test_longest_waiting_client_comes_first": _ORDER,
         "test_exclusive_name_is_taken_in_this_process_and_in_others": _FIRST,

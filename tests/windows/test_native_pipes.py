@@ -283,3 +283,7 @@ def test_a_read_without_memory_for_its_result_has_lost_nothing(
     (pair.server.write if mode == "byte" else pair.server.send)(b"next")
     assert read() == b"next"
     assert win32event.WaitForSingleObject(pair.client._file._closing, 0) == win32event.WAIT_TIMEOUT
+
+
+def test_there_is_no_root_folder() -> None:
+    assert npipe.root() is None

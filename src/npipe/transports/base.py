@@ -82,6 +82,9 @@ class Transport(Protocol):
     def list_pipes(self) -> list[PipeListing]:
         """All pipes that this user may see."""
 
+    def root(self) -> str | None:
+        """Return the folder below which this process's pipes are; None where there is no such folder."""
+
     def instances_closed(self) -> int:
         """Return a number that changes whenever an instance of this process is closed."""
 

@@ -310,6 +310,10 @@ class LocalTransport:
             for name, kind, direction, instances, maximum, pid, uid in sorted(binding.list_named_pipes(root_folder()))
         ]
 
+    def root(self) -> str:
+        """See Transport.root."""
+        return root_folder()
+
     def instances_closed(self) -> int:
         """See Transport.instances_closed."""
         return binding.closed_instances()

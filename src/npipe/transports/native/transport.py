@@ -326,6 +326,9 @@ class NativeTransport:
         """See Transport.wait."""
         wait_named_pipe(name, timeout, use_default=use_default)
 
+    def root(self) -> None:
+        """See Transport.root."""
+
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes. Type, direction and owner are not told: to ask for them is to connect."""
         try:
