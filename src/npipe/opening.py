@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
+from npipe.arrival import when_there
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
@@ -48,6 +49,7 @@ def connect(
     access: Access = "duplex",
     timeout: float | None = 20.0,
     verify_owner: bool = True,
+    wait_for_server: bool = False,
 ) -> MessagePipe | StreamPipe:
     r"""Wait for an instance of a pipe and open it, as one step: who has waited longest comes first.
 
@@ -56,25 +58,33 @@ def connect(
     "inbound" and "outbound" mean what a client of such a pipe does. `timeout` in seconds is how long to wait while all
     instances are busy, or the server does not answer; None is for ever, and 0 not at all (a server that is stopped is
     then given up after a second). With `verify_owner` only a server of this user or of root
-    is talked to.
+    is talked to. With `wait_for_server` a pipe that is not there is waited for too, in the same `timeout`, as the
+    programs of a system start in whatever order: the folder of pipes tells when it comes (on Windows, where nothing
+    does, it is looked for every 50 ms). The root is the one at the time of the call, and need not exist yet.
 
-    Raises PipeNotFoundError (2: no such pipe, at once), PipeTimeoutError (121: all instances stayed busy, or the
-    server did not answer), PipeBusyError (231: the same with `timeout` 0), PipeAccessError (5: the access rule or the
-    direction does not allow it, or the owner is another), PipeModeError (87: message mode on a byte pipe),
+    Raises PipeNotFoundError (2: no such pipe, at once; with `wait_for_server` only if `timeout` is 0),
+    PipeTimeoutError (121: all instances stayed busy, the server did not answer, or none came), PipeBusyError (231: the
+    same with `timeout` 0), PipeAccessError (5: the access rule or the direction does not allow it, or the owner is
+    another), PipeModeError (87: message mode on a byte pipe),
     PipeVersionError (1306), PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0),
     PipeStateError (50: a pipe of another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or,
-    with the reason, at the server).
+    with the reason, at the server; with `wait_for_server` also a limit of inotify's, of which each wait has an
+    instance: fs.inotify.max_user_instances, usually 128 for each user).
 
     Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """
     parsed = parse_name(name)
-    return select(parsed).connect(
-        parsed,
-        message_mode=is_message_mode(mode),
-        access=client_access(access),
-        timeout=check_timeout(timeout),
-        verify_owner=verify_owner,
-    )
+    transport = select(parsed)
+    message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
+
+    def attempt(left: float | None) -> MessagePipe | StreamPipe:
+        return transport.connect(
+            parsed, message_mode=message_mode, access=wanted, timeout=left, verify_owner=verify_owner
+        )
+
+    if wait_for_server:
+        return when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+    return attempt(seconds)
 
 
 def call(
@@ -95,19 +105,33 @@ def call(
         return pipe.transact(data, timeout=time_left(deadline))
 
 
-def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
+def wait(
+    name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None, create: bool = False
+) -> None:
     """Wait until an instance of a pipe listens; that reserves nothing, so a connect may still find it busy.
 
     `timeout` in seconds (None: for ever; 0: not at all, but a second for the server's answer); "default" is the
-    time-out that the pipe's server has set. Raises PipeNotFoundError (2: no such pipe, at once, or its last instance
-    went meanwhile), PipeTimeoutError (121: also when the server did not answer),
-    PipeAccessError (5), PipeNameError (123, 3), PipeArgumentError (87), PipeStateError (50: a pipe of another machine).
+    time-out that the pipe's server has set. With `create` a pipe that is not there is waited for too, as connect does
+    with `wait_for_server`: in the same `timeout`, and with "default", which only a server can tell, until it is there.
+
+    Raises PipeNotFoundError (2: no such pipe, at once, or its last instance went meanwhile; with `create` only if
+    `timeout` is 0), PipeTimeoutError (121: also when the server did not answer, or none came), PipeAccessError (5),
+    PipeResourceError (4, 8, 1450: no descriptors, memory, or instances of inotify), PipeNameError (123, 3),
+    PipeArgumentError (87), PipeStateError (50: a pipe of another machine).
     Follows WaitNamedPipe, SEMANTICS §4.
     """
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
-    select(parsed).wait(parsed, seconds, use_default=use_default)
+    transport = select(parsed)
+
+    def attempt(left: float | None) -> None:
+        transport.wait(parsed, left, use_default=use_default)
+
+    if create:
+        when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+    else:
+        attempt(seconds)
 
 
 def list_pipes() -> list[PipeListing]:

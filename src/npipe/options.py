@@ -384,6 +384,7 @@ class ConnectOptions(TypedDict, total=False):
     access: Access
     timeout: float | None
     verify_owner: bool
+    wait_for_server: bool
 
 
 @dataclass(frozen=True)

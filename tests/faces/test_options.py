@@ -25,7 +25,13 @@ LISTEN = {
     "security": "owner",
     "exclusive": True,
 }
-CONNECT = {"mode": "message", "access": "duplex", "timeout": 20.0, "verify_owner": True}
+CONNECT = {
+    "mode": "message",
+    "access": "duplex",
+    "timeout": 20.0,
+    "verify_owner": True,
+    "wait_for_server": False,
+}
 
 
 def told(function: Callable[..., Any]) -> dict[str, Any]:

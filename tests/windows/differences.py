@@ -83,6 +83,7 @@ LINUX: Final = {
     "repository/test_check_text.py": "the files of a checkout",
     "repository/test_package.py": "the files of a checkout",
     "faces/test_process.py": "descriptors, and the classes of the engine's faces",
+    "faces/test_wait_for_server.py": "folders that tell; tests/windows/test_native_pipes.py is its like",
     "aio/test_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
     "aio/test_transport_servers.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
     "processes/test_roots.py": "the engine's folders",
@@ -276,6 +277,9 @@ DIFFERENCES: Final = {
         "test_a_pipe_that_goes_during_the_wait_ends_it": _PROC,
         "test_ctrl_c_ends_it_without_a_word": _PROC,
         "test_ctrl_c_ends_the_wait_for_an_instance": _PROC,
+    },
+    "cli/test_wait.py": {
+        "test_with_create_it_waits_for_a_server_that_is_not_there_yet": _PROC,
     },
     "cli/test_main.py": {
         "test_the_library_needs_neither_of_them": _LISTING,

@@ -275,6 +275,11 @@ class LocalTransport:
         """See Transport.wait."""
         binding.wait_named_pipe(*place(name), name.path, timeout, use_default)
 
+    def arrival(self, name: PipeName) -> binding.Arrival:
+        """See Transport.arrival."""
+        root, folder, _ = place(name)
+        return binding.Arrival(root, folder, name.path)
+
     def place(self, name: PipeName) -> tuple[str, str, str]:
         """See Transport.place."""
         return place(name)
