@@ -11,6 +11,7 @@ A server and its client:
 
 from __future__ import annotations
 
+from npipe.connection import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,
@@ -38,6 +39,7 @@ from npipe.servers import Server, serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connection",
     "Listener",
     "MessagePipe",
     "Peek",
@@ -62,6 +64,7 @@ __all__ = [
     "PipeVersionError",
     "Security",
     "Server",
+    "ServerStats",
     "StreamPipe",
     "WinError",
     "__version__",

@@ -139,7 +139,8 @@ class CompletionServer(OneThreadServer):
         instance: Instance = overlapped.object
         if instance.writing:
             instance.writing, instance.answer = False, b""
-            instance.connection.requests += code == 0
+            if code == 0:
+                self._count_answered(instance.connection)
         if code or self._ending:
             self._disconnect_and_close(instance, code)
         elif self._turns:

@@ -193,7 +193,7 @@ class OverlappedServer(OneThreadServer):
 
     def _has_answered(self, instance: Instance) -> None:
         assert instance.connection is not None  # noqa: S101
-        instance.connection.requests += 1
+        self._count_answered(instance.connection)
         instance.answer = b""
         instance.state = READING
 

@@ -79,7 +79,7 @@ class ThreadConnection(Connection):
                 return
             if answer is not None:
                 win32file.WriteFile(self.handle, answer)
-            self.requests += 1
+            self._server._count_answered(self)  # noqa: SLF001 - its own server
 
     def _read_request(self) -> bytes:
         """Read one message of any length, or from a byte pipe what is there."""
