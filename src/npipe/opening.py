@@ -16,6 +16,7 @@ from npipe.options import (
     client_access,
     deadline_of,
     is_message_mode,
+    message_limit,
     time_left,
 )
 from npipe.transports import default, select
@@ -50,6 +51,7 @@ def connect(
     timeout: float | None = 20.0,
     verify_owner: bool = True,
     wait_for_server: bool = False,
+    max_message_size: int | None = None,
 ) -> MessagePipe | StreamPipe:
     r"""Wait for an instance of a pipe and open it, as one step: who has waited longest comes first.
 
@@ -61,6 +63,9 @@ def connect(
     is talked to. With `wait_for_server` a pipe that is not there is waited for too, in the same `timeout`, as the
     programs of a system start in whatever order: the folder of pipes tells when it comes (on Windows, where nothing
     does, it is looked for every 50 ms). The root is the one at the time of the call, and need not exist yet.
+    `max_message_size` in bytes bounds what `recv` and `transact` take (the pipe's attribute of that name); None is
+    2**32 - 1, Win32's limit, and 64 MiB without `verify_owner`, where the server may be anybody's: what a peer sends
+    is memory that this process needs.
 
     Raises PipeNotFoundError (2: no such pipe, at once; with `wait_for_server` only if `timeout` is 0),
     PipeTimeoutError (121: all instances stayed busy, the server did not answer, or none came), PipeBusyError (231: the
@@ -76,11 +81,15 @@ def connect(
     parsed = parse_name(name)
     transport = select(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
+    limit = message_limit(max_message_size, stranger=not verify_owner)
 
     def attempt(left: float | None) -> MessagePipe | StreamPipe:
-        return transport.connect(
+        pipe = transport.connect(
             parsed, message_mode=message_mode, access=wanted, timeout=left, verify_owner=verify_owner
         )
+        if message_mode:
+            pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
+        return pipe
 
     if wait_for_server:
         return when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
@@ -88,13 +97,14 @@ def connect(
 
 
 def call(
-    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = None, verify_owner: bool = True
+    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
 ) -> bytes:
     """Connect to a message pipe, send `data`, return the one message that answers, and close.
 
-    `timeout` in seconds bounds all of it (None: for ever); unlike CallNamedPipe's, also the wait for the answer.
-    Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time), PipeModeError
-    (87: a byte pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe, SEMANTICS §8.3.
+    `timeout` in seconds (20, as connect's; None: for ever) bounds all of it; unlike CallNamedPipe's, also the wait for
+    the answer. Raises PipeBusyError (231: no instance came free in time), PipeTimeoutError (121: no answer in time),
+    PipeModeError (87: a byte pipe), and what connect and MessagePipe.transact raise. Follows CallNamedPipe,
+    SEMANTICS §8.3.
     """
     deadline = deadline_of(timeout)
     try:

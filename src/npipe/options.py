@@ -40,6 +40,7 @@ __all__ = [
     "direction_name",
     "is_message_mode",
     "listen_options",
+    "message_limit",
     "mode_name",
     "parse_security",
     "pipe_direction",
@@ -173,6 +174,23 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES, "max_instances")
 
 
+LARGEST_MESSAGE: Final = _MAX_DWORD
+"""Bytes of a message at most, which is Win32's limit."""
+
+STRANGER_MESSAGE: Final = 64 * 1024 * 1024
+"""The same, unless told otherwise, of a peer that may be another user's: it is memory of ours that this takes."""
+
+
+def message_limit(size: SupportsIndex | None, *, stranger: bool) -> int:
+    """Return max_message_size in bytes: 0 to 4294967295; None is that, and 64 MiB if the peer may be a `stranger`.
+
+    Anything else raises `PipeArgumentError` (87); what is not a whole number, `TypeError`.
+    """
+    if size is None:
+        return STRANGER_MESSAGE if stranger else LARGEST_MESSAGE
+    return _whole(size, 0, LARGEST_MESSAGE, "max_message_size")
+
+
 def default_timeout_ms(seconds: float | None) -> int:
     """Return nDefaultTimeOut in milliseconds for a pipe's default time-out in seconds.
 
@@ -292,6 +310,11 @@ class Security:
         if not (self.read or self.write):
             raise _bad("a Security that lets clients neither read nor write is of no use")
 
+    @property
+    def lets_others_in(self) -> bool:
+        """Whether it is for more than the owner, and who may do everything anyway."""
+        return bool(self.users or self.groups or self.everyone or self.sddl)
+
     def resolve(self) -> AccessRule:
         """Look the names up, now, in this system's users and groups.
 
@@ -376,6 +399,7 @@ class ListenOptions(TypedDict, total=False):
     out_buffer_size: int
     default_timeout: float | None
     security: str | Security
+    max_message_size: int | None
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -385,6 +409,7 @@ class ConnectOptions(TypedDict, total=False):
     timeout: float | None
     verify_owner: bool
     wait_for_server: bool
+    max_message_size: int | None
 
 
 @dataclass(frozen=True)
@@ -405,6 +430,8 @@ class CreateOptions:
     """`security` in users' and groups' numbers, where there are such."""
     message_type: bool | None = None
     """How the pipe is written, if that is not as it is read."""
+    max_message_size: int = LARGEST_MESSAGE
+    """Of what the server's ends receive, in bytes."""
 
     @property
     def pipe_type(self) -> int:
@@ -427,6 +454,7 @@ def listen_options(
     out_buffer_size: int = 65536,
     default_timeout: float | None = 0.05,
     security: str | Security = "owner",
+    max_message_size: int | None = None,
 ) -> CreateOptions:
     """Check what `listen` is asked for; raises PipeArgumentError (87)."""
     checked = parse_security(security)
@@ -439,6 +467,7 @@ def listen_options(
         default_timeout_ms=default_timeout_ms(default_timeout),
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
+        max_message_size=message_limit(max_message_size, stranger=checked.lets_others_in),
     )
 
 

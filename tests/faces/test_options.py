@@ -23,6 +23,7 @@ LISTEN = {
     "out_buffer_size": 65536,
     "default_timeout": 0.05,
     "security": "owner",
+    "max_message_size": None,
     "exclusive": True,
 }
 CONNECT = {
@@ -31,6 +32,7 @@ CONNECT = {
     "timeout": 20.0,
     "verify_owner": True,
     "wait_for_server": False,
+    "max_message_size": None,
 }
 
 

@@ -15,6 +15,7 @@ from npipe.options import (
     client_access,
     deadline_of,
     is_message_mode,
+    message_limit,
     time_left,
 )
 from npipe.transports import select_async
@@ -49,6 +50,7 @@ async def connect(
     timeout: float | None = 20.0,
     verify_owner: bool = True,
     wait_for_server: bool = False,
+    max_message_size: int | None = None,
 ) -> MessagePipe | StreamPipe:
     """Wait for an instance of a pipe and open it, as one step; arguments and errors are those of npipe.connect.
 
@@ -58,11 +60,15 @@ async def connect(
     parsed = parse_name(name)
     transport = select_async(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
+    limit = message_limit(max_message_size, stranger=not verify_owner)
 
     async def attempt(left: float | None) -> MessagePipe | StreamPipe:
-        return await transport.connect(
+        pipe = await transport.connect(
             parsed, message_mode=message_mode, access=wanted, timeout=left, verify_owner=verify_owner
         )
+        if message_mode:
+            pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
+        return pipe
 
     if wait_for_server:
         return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
@@ -70,7 +76,7 @@ async def connect(
 
 
 async def call(
-    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = None, verify_owner: bool = True
+    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
 ) -> bytes:
     """Connect to a message pipe, send `data`, return the one message that answers, and close; see npipe.call.
 

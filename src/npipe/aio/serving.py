@@ -217,10 +217,10 @@ async def serve(
 
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
     a plain one that does not block. One that takes two arguments gets the client's Connection too, as in npipe.serve.
-    Each client is a task; its requests are answered one after the other, and those of
-    different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
-    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, and
-    PipeArgumentError (87).
+    Each client is a task; its requests are answered one after the other, and those of different clients at the same
+    time, at most `concurrency` of them (None: no limit). A handler that raises is logged and its client disconnected;
+    so is a client whose request is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
+    `listen` does, and PipeArgumentError (87).
     """
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")

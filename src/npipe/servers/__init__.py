@@ -72,10 +72,10 @@ def serve(name: str | os.PathLike[str], handler: Handler, *, model: Model = "thr
     "completion", one thread and any number of clients. In the last two the handler runs in the server's one thread,
     and everybody waits for it.
 
-    Other options are those of `listen`, and `on_connect` and `on_disconnect`, which are called with the client's
-    `Connection` when it has come and when it has left. "threaded" has `flush_timeout` too: the
-    seconds (5; None: for ever) that a client gets to read what is left, if the server ends the conversation and needs
-    the instance for another client.
+    Other options are those of `listen` (a request longer than `max_message_size` is logged and ends its client's
+    connection), and `on_connect` and `on_disconnect`, which are called with the client's `Connection` when it has come
+    and when it has left. "threaded" has `flush_timeout` too: the seconds (5; None: for ever) that a client gets to read
+    what is left, if the server ends the conversation and needs the instance for another client.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
     close() or the with statement. PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where

@@ -23,6 +23,7 @@ from npipe.options import (
     check_timeout,
     default_timeout_ms,
     is_message_mode,
+    message_limit,
     parse_security,
     pipe_direction,
     validate_buffer_size,
@@ -64,6 +65,8 @@ class Connection(AnyConnection):
         super().__init__(number)
         self.handle = handle
         """The instance, a handle of `npipe.win32`."""
+        self.received = 0
+        """How many bytes of the request that is being read have come."""
 
     def _ask_peer(self) -> Peer:
         try:
@@ -93,6 +96,7 @@ class PipeServer:
         out_buffer_size: int = 65536,
         default_timeout: float | None = 0.05,
         security: str | Security = "owner",
+        max_message_size: int | None = None,
         exclusive: bool = True,
         on_connect: Callable[[Connection], object] | None = None,
         on_disconnect: Callable[[Connection], object] | None = None,
@@ -117,7 +121,9 @@ class PipeServer:
         self._out_size = validate_buffer_size(out_buffer_size, "out_buffer_size")
         self._in_size = validate_buffer_size(in_buffer_size, "in_buffer_size")
         self._default_timeout = default_timeout_ms(default_timeout)
-        self._security = security_attributes(security)
+        checked = parse_security(security)
+        self._security = security_attributes(checked)
+        self._largest = message_limit(max_message_size, stranger=checked.lets_others_in)
         self._counts = threading.Lock()  # a leaf, for the next four
         self._clients = 0  # how many there have been
         self._answered = 0
@@ -221,6 +227,20 @@ class PipeServer:
         with self._counts:
             connection.requests += 1
             self._answered += 1
+
+    def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
+        """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""
+        connection.received += count
+        if connection.received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
+            logger.warning(
+                "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
+                connection.number,
+                self._largest,
+            )
+            return False
+        if whole:
+            connection.received = 0
+        return True
 
     # ---- The handler
 

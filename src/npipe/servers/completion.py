@@ -155,6 +155,9 @@ class CompletionServer(OneThreadServer):
         if code not in (0, winerror.ERROR_MORE_DATA):
             self._disconnect_and_close(instance, code)
             return
+        if not self._admits(instance.connection, count, whole=code == 0):
+            self._disconnect_and_close(instance)
+            return
         instance.pieces.append(bytes(memoryview(instance.buffer)[:count]))
         if code == winerror.ERROR_MORE_DATA:
             self._start_read(instance)

@@ -162,6 +162,10 @@ class OverlappedServer(OneThreadServer):
         if code not in (0, winerror.ERROR_MORE_DATA):
             self._disconnect_and_reconnect(instance, code)
             return False
+        assert instance.connection is not None  # noqa: S101 - one that reads has a client
+        if not self._admits(instance.connection, count, whole=code == 0):
+            self._end_conversation(instance)
+            return False
         instance.pieces.append(bytes(instance.buffer[:count]))
         if code == 0:
             instance.state = WRITING

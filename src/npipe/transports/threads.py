@@ -255,7 +255,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        self._pipe.max_message_size = size  # type: ignore[misc]  # the abstract class has no fields of its own
+        self._pipe.max_message_size = size
 
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
