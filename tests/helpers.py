@@ -331,7 +331,7 @@ def descriptors(pid: int | None = None) -> int:
 
 
 def watches(pid: int | None = None) -> int:
-    """How many waits for a server that is not there a process (by default this one) has: each watches folders."""
+    """How many instances of inotify a process (by default this one) has: one, while it waits for servers to come."""
     found = 0
     for link in Path(f"/proc/{pid or os.getpid()}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

@@ -73,8 +73,8 @@ def connect(
     another), PipeModeError (87: message mode on a byte pipe),
     PipeVersionError (1306), PipeNameError (123, 3), PipeArgumentError (87: another word, a time-out below 0),
     PipeStateError (50: a pipe of another machine), PipeResourceError (4, 8, 1450: no descriptors or memory, here or,
-    with the reason, at the server; with `wait_for_server` also a limit of inotify's, of which each wait has an
-    instance: fs.inotify.max_user_instances, usually 128 for each user).
+    with the reason, at the server; with `wait_for_server` also a limit of inotify's, of which each process that
+    waits so has one instance: fs.inotify.max_user_instances, usually 128 for each user).
 
     Follows CreateFile and WaitNamedPipe, SEMANTICS §2.5 and §4.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +12,12 @@ import pytest
 import npipe
 import npipe.aio
 import npipe.anyio
-from npipe.arrival import when_there
+from npipe.arrival import when_there, when_there_async
 from npipe.names import parse_name
 from npipe.transports import default
-from tests.aio.helpers import LOOPS, run
-from tests.helpers import DEADLINE, Background, blocked, code_of, fails, until, watches
+from npipe.transports.threads import ThreadsTransport
+from tests.aio.helpers import LOOPS, run, turns
+from tests.helpers import DEADLINE, Background, blocked, code_of, descriptors, fails, until, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,10 +167,17 @@ def test_what_a_killed_server_has_left_does_not_keep_the_next_one_from_being_see
 
 
 def test_many_clients_meet_one_server(name: str) -> None:
-    clients = [blocked(lambda: ask(name)) for _ in range(30)]
+    before = descriptors()
+    clients = [blocked(lambda: ask(name)) for _ in range(150)]  # a user may have 128 instances of inotify
+    others = [blocked(lambda: ask(name + "-other")) for _ in range(5)]
+    assert watches() == 1
     with npipe.serve(name, bytes.upper):
-        assert [client.result() for client in clients] == [b"HELLO"] * 30
+        assert [client.result(30) for client in clients] == [b"HELLO"] * 150
+    assert all(other.running for other in others)
+    with npipe.serve(name + "-other", bytes.upper):
+        assert [other.result(30) for other in others] == [b"HELLO"] * 5
     assert watches() == 0
+    until(lambda: descriptors() <= before + 3)  # the engine's own
 
 
 def test_no_server_is_missed_that_comes_between_a_look_and_a_wait(name: str) -> None:
@@ -197,8 +204,8 @@ def test_on_a_loop_a_client_meets_a_server_that_starts_after_it(kind: str, name:
         waiter = asyncio.create_task(npipe.aio.wait(name, create=True))
         by_anyio = asyncio.create_task(npipe.anyio.connect(name, wait_for_server=True))
         stopped = asyncio.create_task(npipe.aio.wait(name, create=True))
-        while watches() < 4 and sys.platform != "win32":
-            await asyncio.sleep(0)
+        await turns(20)
+        assert watches() == 1  # for all of them
         stopped.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stopped
@@ -255,6 +262,27 @@ def test_a_forked_child_waits_on_its_own(name: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     with npipe.serve(name, bytes.upper):
         assert client.result() == b"HELLO"
+
+
+def test_over_a_transport_in_threads_a_server_is_waited_for_too(name: str) -> None:
+    async def main() -> None:
+        transport, parsed = ThreadsTransport(default()), parse_name(name)
+
+        async def waits(timeout: float) -> None:
+            await when_there_async(
+                transport, parsed, timeout, "waiting", lambda left: transport.wait(parsed, left, use_default=False)
+            )
+
+        with pytest.raises(npipe.PipeTimeoutError, match="no server has come"):
+            await waits(0.05)
+        waiter = asyncio.create_task(waits(DEADLINE))
+        while not watches():
+            await asyncio.sleep(0)
+        async with await npipe.aio.serve(name, bytes.upper):
+            await waiter
+        assert watches() == 0
+
+    run(main(), blocks=True)
 
 
 class Tells:
