@@ -330,6 +330,15 @@ def descriptors(pid: int | None = None) -> int:
     return len(list(Path(f"/proc/{pid or os.getpid()}/fd").iterdir()))
 
 
+def watches(pid: int | None = None) -> int:
+    """How many instances of inotify a process (by default this one) has: one, while it waits for servers to come."""
+    found = 0
+    for link in Path(f"/proc/{pid or os.getpid()}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found += "inotify" in str(link.readlink())
+    return found
+
+
 @contextlib.contextmanager
 def shared_folder() -> Iterator[Path]:
     """A folder as an administrator makes it for pipes of all users, to which everybody can come."""

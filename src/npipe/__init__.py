@@ -11,6 +11,7 @@ A server and its client:
 
 from __future__ import annotations
 
+from npipe.connection import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,
@@ -30,7 +31,7 @@ from npipe.errors import (
     WinError,
 )
 from npipe.listener import Listener, listen
-from npipe.opening import call, connect, list_pipes, wait
+from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
 from npipe.servers import Server, serve
@@ -38,6 +39,7 @@ from npipe.servers import Server, serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connection",
     "Listener",
     "MessagePipe",
     "Peek",
@@ -62,6 +64,7 @@ __all__ = [
     "PipeVersionError",
     "Security",
     "Server",
+    "ServerStats",
     "StreamPipe",
     "WinError",
     "__version__",
@@ -69,6 +72,7 @@ __all__ = [
     "connect",
     "list_pipes",
     "listen",
+    "root",
     "serve",
     "wait",
 ]

@@ -120,7 +120,7 @@ class MessagePipe(Pipe):
     @property
     @abstractmethod
     def max_message_size(self) -> int:
-        """The longest message that `recv` accepts, in bytes; may be set at any time. At first 2**32 - 1."""
+        """The longest message that `recv` accepts, in bytes; may be set at any time. See npipe.MessagePipe."""
 
     @max_message_size.setter
     @abstractmethod

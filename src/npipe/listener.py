@@ -154,7 +154,10 @@ class Listener(Generic[P]):
                 self._listening = instance.replace()
                 return None
             self._listening = self._next(instance)
-        return instance.pipe(self._release)  # type: ignore[return-value]  # the mode has decided which
+        pipe = instance.pipe(self._release)
+        if self._options.message_mode:
+            pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        return pipe  # type: ignore[return-value]  # the mode has decided which
 
     def _next(self, instance: ServerEnd) -> ServerEnd | None:
         """Create the instance for the next client, if that can be done now; else the next accept says why not."""
@@ -261,9 +264,11 @@ def listen(
     `max_instances` bounds the clients at one time, over all processes, at 1 to 254 (None: no limit). The buffer sizes
     are quotas in bytes: how much may be unread before a write waits; 0 makes each write wait for its reader.
     `default_timeout` in seconds is for clients that wait without a time-out of their own. `security` is who may
-    connect: "owner" (this user and root), "group:NAME", "everyone" or a Security. With `exclusive` the name must not
-    exist yet; without, several processes may serve one name, whose type, direction, limit and default time-out the
-    first one decides.
+    connect: "owner" (this user and root), "group:NAME", "everyone" or a Security. `max_message_size` in bytes bounds
+    what `recv` takes on accepted pipes (their attribute of that name); None is 2**32 - 1, Win32's limit, and 64 MiB
+    where `security` lets others in: what a client sends is memory that this process needs. With `exclusive` the name
+    must not exist yet; without, several processes may serve one name, whose type, direction, limit and default time-out
+    the first one decides.
 
     Raises PipeAccessError (5: the name is taken, by whatever process, or exists with another direction; the root
     folder cannot be trusted), PipeBusyError (231: the name has all the instances it may have), PipeNameError (123, 3),

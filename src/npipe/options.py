@@ -5,6 +5,7 @@ Everything here is plain data. A wrong value raises `PipeArgumentError` (87), wh
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import operator
@@ -58,6 +59,7 @@ __all__ = [
     "direction_name",
     "is_message_mode",
     "listen_options",
+    "message_limit",
     "mode_name",
     "parse_security",
     "pipe_direction",
@@ -194,6 +196,23 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     if type(limit) is int and limit == PIPE_UNLIMITED_INSTANCES:
         raise _bad("max_instances is 1 to 254, not 255, which is Win32's word for no limit: that is None here")
     return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES - 1, "max_instances")
+
+
+LARGEST_MESSAGE: Final = _MAX_DWORD
+"""Bytes of a message at most, which is Win32's limit."""
+
+STRANGER_MESSAGE: Final = 64 * 1024 * 1024
+"""The same, unless told otherwise, of a peer that may be another user's: it is memory of ours that this takes."""
+
+
+def message_limit(size: SupportsIndex | None, *, stranger: bool) -> int:
+    """Return max_message_size in bytes: 0 to 4294967295; None is that, and 64 MiB if the peer may be a `stranger`.
+
+    Anything else raises `PipeArgumentError` (87); what is not a whole number, `TypeError`.
+    """
+    if size is None:
+        return STRANGER_MESSAGE if stranger else LARGEST_MESSAGE
+    return _whole(size, 0, LARGEST_MESSAGE, "max_message_size")
 
 
 def default_timeout_ms(seconds: float | None) -> int:
@@ -358,6 +377,11 @@ class Security:
         if not (self.read or self.write):
             raise _bad("a Security that lets clients neither read nor write is of no use")
 
+    @property
+    def lets_others_in(self) -> bool:
+        """Whether it is for more than the owner, and who may do everything anyway."""
+        return bool(self.users or self.groups or self.everyone or self.sddl)
+
     def resolve(self) -> AccessRule:
         """Look the names up, now, in this system's users and groups.
 
@@ -442,6 +466,7 @@ class ListenOptions(TypedDict, total=False):
     out_buffer_size: int
     default_timeout: float | None
     security: str | Security
+    max_message_size: int | None
 
 
 class ServeOptions(ListenOptions, total=False):
@@ -463,6 +488,8 @@ class ConnectOptions(TypedDict, total=False):
     access: Access
     timeout: float | None
     verify_owner: bool
+    wait_for_server: bool
+    max_message_size: int | None
 
 
 @dataclass(frozen=True)
@@ -483,6 +510,8 @@ class CreateOptions:
     """`security` in users' and groups' numbers, where there are such."""
     message_type: bool | None = None
     """How the pipe is written, if that is not as it is read."""
+    max_message_size: int = LARGEST_MESSAGE
+    """Of what the server's ends receive, in bytes."""
 
     @property
     def pipe_type(self) -> int:
@@ -505,6 +534,7 @@ def listen_options(
     out_buffer_size: int = 65536,
     default_timeout: float | None = 0.05,
     security: str | Security = "owner",
+    max_message_size: int | None = None,
 ) -> CreateOptions:
     """Check what `listen` is asked for; raises PipeArgumentError (87)."""
     checked = parse_security(security)
@@ -517,6 +547,7 @@ def listen_options(
         default_timeout_ms=default_timeout_ms(default_timeout),
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
+        max_message_size=message_limit(max_message_size, stranger=checked.lets_others_in),
     )
 
 
@@ -528,8 +559,12 @@ def refuse_unknown(call: str, options: Iterable[str], known: Iterable[str]) -> N
             raise TypeError(f"{call} got an unexpected keyword argument {option!r}; it takes {', '.join(words)}")
 
 
-def check_handler(handler: object, what: str, argument: str, *, may_be_async: bool) -> None:
+def check_handler(
+    handler: object, what: str, argument: str, *, may_be_async: bool, with_connection: bool = False
+) -> None:
     """Raise TypeError for what a server cannot call with one argument, `argument`; `what` is its own name.
+
+    `with_connection`: a second one may be the client's Connection.
 
     Without `may_be_async` a coroutine function is refused too: nobody would await what it returns.
     """
@@ -544,10 +579,12 @@ def check_handler(handler: object, what: str, argument: str, *, may_be_async: bo
         signature = inspect.signature(handler)
     except (TypeError, ValueError):  # some built-in ones have none
         return
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise TypeError(f"{what} is called with one argument, {argument}, and this one takes {signature}") from None
+    for arguments in ((None,), (None, None))[: 1 + with_connection]:
+        with contextlib.suppress(TypeError):
+            signature.bind(*arguments)
+            return
+    more = ", and may take the client's Connection too" if with_connection else ""
+    raise TypeError(f"{what} is called with one argument, {argument}{more}, and this one takes {signature}")
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")

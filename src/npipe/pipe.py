@@ -136,8 +136,18 @@ class MessagePipe(Pipe):
 
     __slots__ = ()
 
-    max_message_size: int
-    """The longest message that `recv` accepts, in bytes; may be set at any time. At first 2**32 - 1, Win32's limit."""
+    @property
+    @abstractmethod
+    def max_message_size(self) -> int:
+        """The longest message that `recv` accepts, in bytes; may be set at any time.
+
+        At first what `connect` or `listen` was told; else 2**32 - 1, Win32's limit, and 64 MiB where the peer may be
+        another user's: without `verify_owner`, or with a `security` that lets others in.
+        """
+
+    @max_message_size.setter
+    @abstractmethod
+    def max_message_size(self, size: int) -> None: ...
 
     @abstractmethod
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:

@@ -11,9 +11,13 @@ import re
 import struct
 import subprocess
 import termios
+from typing import TYPE_CHECKING
 
 import npipe
 from tests.cli.helpers import DEADLINE, NPIPE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMAND = [*NPIPE, "ls"]
 HEADER = "name\ttype\tdirection\tinstances\tlimit\tpid\tuser\n"
@@ -44,9 +48,10 @@ def on_a_terminal(columns: int) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).replace("\r", "")
 
 
-def test_without_pipes_there_is_the_header() -> None:
-    assert run() == HEADER
-    assert json.loads(run("--json")) == []
+def test_without_pipes_there_is_the_header_and_standard_error_has_the_root(root: Path) -> None:
+    for arguments, printed in (((), HEADER), (("--json",), "[]\n")):
+        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=DEADLINE)
+        assert (done.returncode, done.stdout, done.stderr) == (0, printed, f"npipe: no pipes below {root}\n")
 
 
 def test_scripts_get_a_line_of_fields_for_each_pipe(name: str) -> None:

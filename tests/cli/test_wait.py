@@ -8,6 +8,7 @@ import pytest
 
 import npipe
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import until, watches
 
 
 def assert_failed(done: subprocess.CompletedProcess[str], code: int) -> None:
@@ -48,3 +49,21 @@ def test_without_a_timeout_the_pipe_s_own_counts(name: str) -> None:
 def test_a_wrong_name_is_one_line() -> None:
     assert_failed(run("wait", "C:\\x"), 123)
     assert_failed(run("wait", r"\\elsewhere\pipe\x"), 50)
+
+
+def test_with_create_it_waits_for_a_server_that_is_not_there_yet(name: str) -> None:
+    timed = subprocess.Popen([*NPIPE, "wait", name, "--create", "--timeout", str(DEADLINE)], stderr=subprocess.PIPE)
+    endless = subprocess.Popen([*NPIPE, "wait", name, "--create"], stderr=subprocess.PIPE)
+    for process in (timed, endless):
+        until(lambda process=process: watches(process.pid) == 1, DEADLINE)  # type: ignore[misc]
+        assert process.poll() is None
+    with npipe.listen(name):
+        for process in (timed, endless):
+            _, err = process.communicate(timeout=DEADLINE)
+            assert (process.returncode, err) == (0, b"")
+        assert run("wait", name, "--create").returncode == 0
+
+
+def test_with_create_and_a_time_that_is_over_it_is_code_121(name: str) -> None:
+    assert_failed(run("wait", name, "--create", "--timeout", "0.05"), 121)
+    assert_failed(run("wait", name, "--create", "--timeout", "0"), 2)

@@ -24,9 +24,17 @@ LISTEN = {
     "out_buffer_size": 65536,
     "default_timeout": 0.05,
     "security": "owner",
+    "max_message_size": None,
     "exclusive": True,
 }
-CONNECT = {"mode": "message", "access": "duplex", "timeout": 20.0, "verify_owner": True}
+CONNECT = {
+    "mode": "message",
+    "access": "duplex",
+    "timeout": 20.0,
+    "verify_owner": True,
+    "wait_for_server": False,
+    "max_message_size": None,
+}
 
 
 def told(function: Callable[..., Any]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def test_a_limit_of_255_is_refused_and_none_is_named(name: str, listen: Callable
 class Greeter:
     """What can be called, but not on one argument, or not without awaiting it."""
 
-    def two(self, request: bytes, more: bytes) -> bytes:
+    def three(self, request: bytes, connection: object, more: bytes) -> bytes:
         return request + more
 
     async def __call__(self, request: bytes) -> bytes:
@@ -114,8 +122,11 @@ def generated(request: bytes) -> Any:
 NO_HANDLERS: dict[str, tuple[Any, str]] = {
     "no function": (b"answer", "the handler is a function that takes the request's bytes, not bytes"),
     "None": (None, "not NoneType"),
-    "no argument": (lambda: b"", "called with one argument, the request's bytes, and this one takes \\(\\)"),
-    "two arguments": (Greeter().two, "this one takes \\(request: 'bytes', more: 'bytes'\\)"),
+    "no argument": (
+        lambda: b"",
+        "called with one argument, the request's bytes, and may take .* too, and this one takes \\(\\)",
+    ),
+    "three arguments": (Greeter().three, "this one takes \\(request: 'bytes', connection: 'object', more: 'bytes'\\)"),
     "keyword": (lambda request, *, wanted: request, "this one takes"),
     "generator": (generated, "is a generator function"),
 }

@@ -15,7 +15,7 @@ import pytest
 import npipe
 from tests import rendezvous
 from tests.faults import helpers as f
-from tests.helpers import AS_ROOT, CHECKOUT, Background, blocked, until
+from tests.helpers import AS_ROOT, CHECKOUT, Background, blocked, until, watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,6 +208,31 @@ def test_of_a_pipe_for_everyone_a_stranger_gets_a_connection_and_nothing_else(
     goes_on(owner, 100)
     owner.does("[item.close() for item in kept.values()]")
     assert list(shared_root.iterdir()) == []
+
+
+def test_a_stranger_that_waits_for_a_server_is_let_in_however_the_server_comes(
+    person: Callable[..., Person], name: str
+) -> None:
+    """A folder is its owner's alone until he has opened it, and in that moment the stranger is told of it."""
+    owner, stranger = person(OWNER), person(STRANGER)
+    for number in range(30):
+        owner.does(f"os.umask({(0o77, 0o22)[number % 2]}) and None")
+        stranger.child.say(
+            f"npipe.connect(name + '-{number}', timeout=20, verify_owner=False, wait_for_server=True).info.name"
+        )
+        until(lambda: watches(stranger.child.pid) == 1)
+        owner.does(f"keep({number}, npipe.listen(name + '-{number}', security='everyone'))")
+        assert stranger.child.line() == repr(f"{name}-{number}")
+
+
+def test_a_stranger_that_waits_for_a_server_which_is_not_for_it_is_refused(
+    person: Callable[..., Person], name: str
+) -> None:
+    owner, stranger = person(OWNER), person(STRANGER)
+    stranger.child.say("code(lambda: npipe.connect(name, timeout=20, verify_owner=False, wait_for_server=True))")
+    until(lambda: watches(stranger.child.pid) == 1)
+    serves(owner, "'owner'")
+    assert stranger.child.line() == "5"
 
 
 def test_thousands_of_refused_connects_disturb_nobody_and_leave_nothing(

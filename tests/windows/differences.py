@@ -85,6 +85,7 @@ LINUX: Final = {
     "repository/test_check_text.py": "the files of a checkout",
     "repository/test_package.py": "the files of a checkout",
     "faces/test_process.py": "descriptors, and the classes of the engine's faces",
+    "faces/test_wait_for_server.py": "folders that tell; tests/windows/test_native_pipes.py is its like",
     "aio/test_transports.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
     "aio/test_transport_servers.py": "a table of asyncio's selector transports; its own Proactor's differ from it",
     "processes/test_roots.py": "the engine's folders",
@@ -109,6 +110,10 @@ DIFFERENCES: Final = {
         "test_anyio_streams_send_and_receive_the_end[trio]": "trio is refused on Windows (docs/aio.md)",
         "test_a_write_that_stands_in_the_pipe_succeeds_under_a_close": "a close takes a pending write back there",
     },
+    "faces/test_server_clients.py": {
+        "test_a_handler_with_two_parameters_gets_the_client_s_connection": _POSIX_USERS,
+        "test_on_a_loop_a_handler_with_two_parameters_gets_the_client_s_connection": _POSIX_USERS,
+    },
     "sync/test_pipe.py": {
         "test_a_transaction_whose_request_was_withdrawn_leaves_nothing_owed": _REQUEST_STAYS,
         "test_abort_of_the_client_discards": _TAKEN_BACK,
@@ -124,6 +129,10 @@ DIFFERENCES: Final = {
         "test_selector_over_many_pipes": _SELECT,
         "test_asyncio_add_reader": _SELECT,
         "test_no_wake_is_lost_by_a_selector": _SELECT,
+    },
+    "sync/test_opening.py": {
+        "test_root_is_the_folder_that_a_server_makes_its_pipes_in": _FOLDER,
+        "test_root_follows_the_environment_in_the_order_that_is_documented": _FOLDER,
     },
     "sync/test_listener.py": {
         "test_longest_waiting_client_comes_first": _ORDER,
@@ -275,6 +284,9 @@ DIFFERENCES: Final = {
         "test_a_pipe_that_goes_during_the_wait_ends_it": _PROC,
         "test_ctrl_c_ends_it_without_a_word": _PROC,
         "test_ctrl_c_ends_the_wait_for_an_instance": _PROC,
+    },
+    "cli/test_wait.py": {
+        "test_with_create_it_waits_for_a_server_that_is_not_there_yet": _PROC,
     },
     "cli/test_main.py": {
         "test_the_library_needs_neither_of_them": _LISTING,

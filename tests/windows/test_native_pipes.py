@@ -18,7 +18,7 @@ import win32event
 import npipe
 import npipe.aio
 from tests.aio.helpers import pair, run
-from tests.helpers import fails
+from tests.helpers import Background, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,3 +283,31 @@ def test_a_read_without_memory_for_its_result_has_lost_nothing(
     (pair.server.write if mode == "byte" else pair.server.send)(b"next")
     assert read() == b"next"
     assert win32event.WaitForSingleObject(pair.client._file._closing, 0) == win32event.WAIT_TIMEOUT
+
+
+def test_there_is_no_root_folder() -> None:
+    assert npipe.root() is None
+
+
+def test_a_client_waits_for_a_server_that_is_not_there_yet(name: str) -> None:
+    with fails(121):
+        npipe.connect(name, timeout=0.1, wait_for_server=True)
+    with fails(2):
+        npipe.wait(name, timeout=0, create=True)
+    client = Background(lambda: npipe.connect(name, timeout=20, wait_for_server=True))
+    with npipe.listen(name) as listener, client.result(20), listener.accept(20):
+        npipe.wait(name, timeout=20, create=True)
+
+
+def test_on_a_loop_a_client_waits_for_a_server_that_is_not_there_yet(name: str) -> None:
+    async def main() -> None:
+        with fails(121):
+            await npipe.aio.connect(name, timeout=0.1, wait_for_server=True)
+        client = asyncio.create_task(npipe.aio.connect(name, timeout=20, wait_for_server=True))
+        waiter = asyncio.create_task(npipe.aio.wait(name, timeout=20, create=True))
+        async with npipe.aio.listen(name) as listener:
+            await waiter
+            async with await client, await listener.accept(20):
+                pass
+
+    run(main())

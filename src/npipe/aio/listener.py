@@ -41,6 +41,7 @@ class Listener(Generic[P]):
     def __init__(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._loop = current()
         self._name = name
+        self._options = options
         self._accepted_at_once = 0
         self._failed: PipeError | None = None  # what the next accept says
         self._waiting = 0  # tasks in accept
@@ -62,7 +63,10 @@ class Listener(Generic[P]):
         return self._instances.closed
 
     def _take(self) -> P | None:
-        return self._instances.take()  # type: ignore[return-value]  # the options' mode has decided which
+        pipe = self._instances.take()
+        if pipe is not None and self._options.message_mode:
+            pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        return pipe  # type: ignore[return-value]  # the options' mode has decided which
 
     def _take_for_waiting(self) -> None:
         """Take the clients of those who wait, so that the next instance listens before any task has had a turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
+from npipe.arrival import when_there_async
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
@@ -14,6 +15,7 @@ from npipe.options import (
     client_access,
     deadline_of,
     is_message_mode,
+    message_limit,
     time_left,
 )
 from npipe.transports import select_async
@@ -47,6 +49,8 @@ async def connect(
     access: Access = "duplex",
     timeout: float | None = 20.0,
     verify_owner: bool = True,
+    wait_for_server: bool = False,
+    max_message_size: int | None = None,
 ) -> MessagePipe | StreamPipe:
     """Wait for an instance of a pipe and open it, as one step; arguments and errors are those of npipe.connect.
 
@@ -54,17 +58,25 @@ async def connect(
     comes and goes, which `accept` passes over.
     """
     parsed = parse_name(name)
-    return await select_async(parsed).connect(
-        parsed,
-        message_mode=is_message_mode(mode),
-        access=client_access(access),
-        timeout=check_timeout(timeout),
-        verify_owner=verify_owner,
-    )
+    transport = select_async(parsed)
+    message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
+    limit = message_limit(max_message_size, stranger=not verify_owner)
+
+    async def attempt(left: float | None) -> MessagePipe | StreamPipe:
+        pipe = await transport.connect(
+            parsed, message_mode=message_mode, access=wanted, timeout=left, verify_owner=verify_owner
+        )
+        if message_mode:
+            pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
+        return pipe
+
+    if wait_for_server:
+        return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+    return await attempt(seconds)
 
 
 async def call(
-    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = None, verify_owner: bool = True
+    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
 ) -> bytes:
     """Connect to a message pipe, send `data`, return the one message that answers, and close; see npipe.call.
 
@@ -79,7 +91,9 @@ async def call(
         return await pipe.transact(data, timeout=time_left(deadline))
 
 
-async def wait(name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None) -> None:
+async def wait(
+    name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None, create: bool = False
+) -> None:
     """Wait until an instance of a pipe listens; that reserves nothing. Arguments and errors are those of npipe.wait.
 
     Cancelled, it has changed nothing.
@@ -87,4 +101,12 @@ async def wait(name: str | os.PathLike[str], *, timeout: float | Literal["defaul
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
-    await select_async(parsed).wait(parsed, seconds, use_default=use_default)
+    transport = select_async(parsed)
+
+    async def attempt(left: float | None) -> None:
+        await transport.wait(parsed, left, use_default=use_default)
+
+    if create:
+        await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+    else:
+        await attempt(seconds)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
+from npipe.connection import Connection, ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
 from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from npipe.options import Peer
+
+    _Answer = ReadableBuffer | None
+    Handler = (
+        Callable[[bytes], Awaitable[_Answer] | _Answer] | Callable[[bytes, Connection], Awaitable[_Answer] | _Answer]
+    )
+
 __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("npipe")
@@ -31,19 +39,34 @@ _PAUSE = 0.05
 """Seconds between attempts to accept while descriptors or memory have run out, whose end nothing tells."""
 
 
+class PipeConnection(Connection):
+    """A client, and its pipe."""
+
+    def __init__(self, number: int, pipe: MessagePipe | StreamPipe) -> None:
+        super().__init__(number)
+        self.pipe = pipe
+
+    def _ask_peer(self) -> Peer:
+        return self.pipe.peer
+
+
 class Server:
     """A server that runs until `close`; made by `serve`. An async context manager that closes it."""
 
     def __init__(
         self,
         listener: Listener[MessagePipe] | Listener[StreamPipe],
-        handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
+        handler: Handler,
         concurrency: int | None,
     ) -> None:
         self._listener = listener
-        self._handler = handler
+        self._handler: Callable[..., Awaitable[_Answer] | _Answer] = handler
+        self._with_connection = takes_connection(handler)
         self._slots = None if concurrency is None else asyncio.Semaphore(concurrency)
-        self._clients: dict[asyncio.Task[None], MessagePipe | StreamPipe] = {}
+        self._clients: dict[asyncio.Task[None], PipeConnection] = {}
+        self._have_come = 0
+        self._answered = 0
+        self._failed = 0
         self._answering: set[asyncio.Task[None]] = set()
         self._ending = False
         self._over = asyncio.Event()
@@ -63,6 +86,16 @@ class Server:
         """How many clients are connected."""
         return len(self._clients)
 
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The clients that are connected now, in the order in which they came."""
+        return tuple(self._clients.values())
+
+    @property
+    def stats(self) -> ServerStats:
+        """What the server has done so far: requests answered and failed, clients that have come."""
+        return ServerStats(self._answered, self._failed, self._have_come)
+
     async def _accept(self) -> None:
         while True:
             try:
@@ -73,20 +106,23 @@ class Server:
                 continue
             except PipeClosedError:
                 return  # of the listener
-            task = asyncio.create_task(self._serve(pipe), name=f"a client of {self.name}")
-            self._clients[task] = pipe  # an eager one has entered itself, and may be over; the callback comes later
+            self._have_come += 1
+            connection = PipeConnection(self._have_come, pipe)
+            task = asyncio.create_task(self._serve(connection), name=f"a client of {self.name}")
+            self._clients[task] = connection  # an eager one has done so itself, and may be over; the callback is later
             task.add_done_callback(self._client_left)
 
     def _client_left(self, task: asyncio.Task[None]) -> None:
-        pipe = self._clients.pop(task)
+        pipe = self._clients.pop(task).pipe
         if not pipe.closed:
             pipe.abort()  # the task was cancelled before it had begun
 
-    async def _serve(self, pipe: MessagePipe | StreamPipe) -> None:
+    async def _serve(self, connection: PipeConnection) -> None:
+        pipe = connection.pipe
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._clients[task] = pipe  # here too: an eager task (3.12) calls the handler before create_task returns
+        self._clients[task] = connection  # here too: an eager task (3.12) calls the handler before create_task returns
         try:
-            await self._converse(pipe, task)
+            await self._converse(connection, task)
         except PipeClosedError:
             await pipe.close()  # which is how every conversation ends
         except Exception:
@@ -95,23 +131,33 @@ class Server:
         finally:
             await pipe.close()
 
-    async def _converse(self, pipe: MessagePipe | StreamPipe, task: asyncio.Task[None]) -> None:
+    async def _converse(self, connection: PipeConnection, task: asyncio.Task[None]) -> None:
+        pipe = connection.pipe
         read: Callable[[], Awaitable[bytes]]
         write: Callable[[ReadableBuffer], Awaitable[object]]
         if isinstance(pipe, MessagePipe):  # not for each request: the class is an abstract one
             read, write = pipe.recv, pipe.send
         else:
             read, write = functools.partial(pipe.read, _READ_SIZE), pipe.write
+        arguments: tuple[()] | tuple[Connection] = (connection,) if self._with_connection else ()
         while not self._ending:
             request = await read()
             self._answering.add(task)
             try:
                 async with self._slots or contextlib.nullcontext():
-                    answer = self._handler(request)
-                    if inspect.isawaitable(answer):
-                        answer = await answer
+                    try:
+                        answer = self._handler(request, *arguments)
+                        if inspect.isawaitable(answer):
+                            answer = await answer
+                        if answer is not None and type(answer) is not bytes:
+                            memoryview(answer)  # TypeError for what is no answer
+                    except Exception:
+                        self._failed += 1
+                        raise
                 if answer is not None:
                     await write(answer)
+                connection.requests += 1
+                self._answered += 1
             finally:
                 self._answering.discard(task)
 
@@ -152,13 +198,15 @@ class Server:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<npipe.aio.Server {self.name!r}, {len(self._clients)} clients, {'closed' if self._ending else 'open'}>"
+        return describe_server(
+            "npipe.aio.Server", self.name, closed=self._ending, clients=len(self._clients), stats=self.stats
+        )
 
 
 @takes_listen_options
 async def serve(
     name: str | os.PathLike[str],
-    handler: Callable[[bytes], Awaitable[ReadableBuffer | None] | ReadableBuffer | None],
+    handler: Handler,
     *,
     concurrency: int | None = None,
     mode: Mode = "message",
@@ -168,13 +216,15 @@ async def serve(
     """Answer requests until the server that this returns is closed.
 
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
-    a plain one that does not block. Each client is a task; its requests are answered one after the other, and those of
-    different clients at the same time, at most `concurrency` of them (None: no limit). A handler that raises is logged
-    and its client disconnected. The other arguments are those of `listen`. Raises as `listen` does, PipeArgumentError
-    (87), and TypeError for a handler that is not callable or takes another number of arguments.
+    a plain one that does not block. One that takes two arguments gets the client's Connection too, as in npipe.serve.
+    Each client is a task; its requests are answered one after the other, and those of different clients at the same
+    time, at most `concurrency` of them (None: no limit). A handler that raises is logged and its client disconnected;
+    so is a client whose request is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
+    `listen` does, PipeArgumentError (87), and TypeError for a handler that is not callable or takes another number of
+    arguments.
     """
     refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
-    check_handler(handler, "the handler", "the request's bytes", may_be_async=True)
+    check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
     return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Acceptor",
+    "Arrival",
     "Dial",
     "Handle",
     "LateTurn",
@@ -47,6 +48,7 @@ PARTS: Final = (
     "failures",
     "buffers",
     "named",
+    "arrival",
     "identity",
     "handle",
     "ends",
@@ -84,6 +86,7 @@ def _load() -> None:
 _load()
 
 # What the layers above use, but for npipe.win32, which takes it from the parts in win32/.
+from npipe.binding.arrival import Arrival  # noqa: E402
 from npipe.binding.ends import MessageEnd, PipeEnd, StreamEnd  # noqa: E402
 from npipe.binding.handle import Handle  # noqa: E402
 from npipe.binding.identity import effective_uid  # noqa: E402

@@ -42,6 +42,15 @@ cdef extern from "engine.h" nogil:
     int64_t np_now()
     bint np_on_first_thread()
 
+cdef extern from "base/fds.h" nogil:
+    uint32_t np_forks
+    void np_fds_hold()
+    int np_fd_made(int)
+    void np_fd_close(int)
+
+cdef extern from "base/socket.h" nogil:
+    uint32_t np_socket_wait(int, int64_t)
+
 cdef extern from "base/call_lock.h" nogil:
     struct np_gate:
         pass

@@ -48,6 +48,28 @@ cdef extern from "<sys/eventfd.h>" nogil:
         EFD_CLOEXEC
         EFD_NONBLOCK
 
+cdef extern from "<sys/inotify.h>" nogil:
+    struct inotify_event:
+        int wd
+        uint32_t mask
+        uint32_t len
+        char *name
+    int inotify_init1(int)
+    int inotify_add_watch(int, const char *, uint32_t)
+    int inotify_rm_watch(int, int)
+    enum:
+        IN_ATTRIB
+        IN_CLOEXEC
+        IN_CREATE
+        IN_DELETE_SELF
+        IN_IGNORED
+        IN_MOVED_TO
+        IN_MOVE_SELF
+        IN_NONBLOCK
+        IN_ONLYDIR
+        IN_Q_OVERFLOW
+        IN_UNMOUNT
+
 cdef extern from "<unistd.h>" nogil:
     int c_close "close"(int)
     ssize_t c_write "write"(int, const void *, size_t)

@@ -29,7 +29,7 @@ def ls(as_json: bool) -> None:
 
     A line for each pipe and process that serves it: name, type, direction (as the server sees it), instances and how
     many there may be, and the owner's process id and user. On a terminal it is a table, else lines of fields between
-    tabs, the first of them the fields' names.
+    tabs, the first of them the fields' names. If there are none, standard error says where it has looked.
     """
     pipes = npipe.list_pipes()
     if as_json:
@@ -39,6 +39,10 @@ def ls(as_json: bool) -> None:
     else:
         for fields in (_COLUMNS, *map(_fields, pipes)):
             click.echo("\t".join(fields))
+    if not pipes:
+        folder = npipe.root()
+        where = "on this machine" if folder is None else f"below {printable(folder)}"
+        click.echo(f"npipe: no pipes {where}", err=True)
 
 
 def _fields(pipe: PipeListing) -> tuple[str, ...]:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe.connection import Connection, ServerStats
     from npipe.options import Model
 
 __all__ = ["Handler", "Server", "serve"]
 
 if TYPE_CHECKING:
-    Handler = Callable[[bytes], "bytes | bytearray | memoryview | None"]
+    _Answer = bytes | bytearray | memoryview | None
+    Handler = Callable[[bytes], _Answer] | Callable[[bytes, Connection], _Answer]
 
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
 
@@ -31,6 +33,18 @@ class Server(Protocol):
     @property
     def name(self) -> str:
         r"""The pipe's full name, `\\.\pipe\NAME`."""
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The clients that are connected now, in the order in which they came."""
+
+    @property
+    def stats(self) -> ServerStats:
+        """What the server has done so far: requests answered and failed, clients that have come."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
@@ -50,8 +64,11 @@ def serve(
 ) -> Server:
     """Serve `name` in the background: each message that a client sends is answered with what `handler` returns.
 
-    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. An exception in it is
-    logged (logger "npipe") and ends that client's connection only. On a byte pipe a request is what one read returns.
+    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. One that takes two
+    arguments, `handler(request, connection)`, gets the client's `Connection` too: its `number`, `pid`, `user`, `uid`,
+    and `data`, a dictionary of the program's own; a second parameter with a default counts only if it is called
+    `connection`. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe a
+    request is what one read returns.
 
     `model` is the server's architecture, one of Microsoft's articles' (docs/servers.md):
     "threaded", a thread for each client, in which its requests are handled;
@@ -60,10 +77,10 @@ def serve(
     "completion", one thread and any number of clients. In the last two the handler runs in the server's one thread,
     and everybody waits for it.
 
-    Other options are those of `listen`, and `on_connect` and `on_disconnect`, which are called with the client's
-    `Connection` (number, requests, peer) when it has come and when it has left. "threaded" has `flush_timeout` too: the
-    seconds (5; None: for ever) that a client gets to read what is left, if the server ends the conversation and needs
-    the instance for another client.
+    Other options are those of `listen` (a request longer than `max_message_size` is logged and ends its client's
+    connection), and `on_connect` and `on_disconnect`, which are called with the client's `Connection` when it has come
+    and when it has left. "threaded" has `flush_timeout` too: the seconds (5; None: for ever) that a client gets to read
+    what is left, if the server ends the conversation and needs the instance for another client.
 
     The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
     close() or the with statement. TypeError, before anything is created, for an option that does not exist, and for a
@@ -77,7 +94,7 @@ def serve(
     others = {option for one, option in _OWN_OPTIONS.items() if one != model}
     refuse_unknown("serve()", options, ServeOptions.__annotations__)
     refuse_unknown(f'serve(model="{model}")', options, ServeOptions.__annotations__.keys() - others)
-    check_handler(handler, "the handler", "the request's bytes", may_be_async=False)
+    check_handler(handler, "the handler", "the request's bytes", may_be_async=False, with_connection=True)
     for what in ("on_connect", "on_disconnect"):
         if options.get(what) is not None:
             check_handler(options.get(what), what, "the client's Connection", may_be_async=False)

@@ -13,6 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from npipe._process import check_threads, refuse_copy
+from npipe.connection import Connection as AnyConnection
+from npipe.connection import ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeError, PipeNameError, WinError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (
@@ -22,6 +24,7 @@ from npipe.options import (
     content_of,
     default_timeout_ms,
     is_message_mode,
+    message_limit,
     parse_security,
     pipe_direction,
     validate_buffer_size,
@@ -56,24 +59,17 @@ _LONGEST_MS: Final = 0x7FFFFFFF
 _answering = threading.local()
 
 
-class Connection:
-    """One client of a server, for `on_connect` and `on_disconnect`."""
+class Connection(AnyConnection):
+    """One client of a server, for its handler, `on_connect` and `on_disconnect`."""
 
     def __init__(self, number: int, handle: pywintypes.HANDLEType) -> None:
-        self.number = number
-        """1 for the server's first client, and so on."""
-        self.requests = 0
-        """How many requests have been answered."""
+        super().__init__(number)
         self.handle = handle
         """The instance, a handle of `npipe.win32`."""
+        self.received = 0
+        """How many bytes of the request that is being read have come."""
 
-    def __reduce__(self) -> NoReturn:
-        """Raise TypeError: a connection can be neither pickled nor copied."""
-        refuse_copy(self, "pass its number, or who its peer is")
-
-    @property
-    def peer(self) -> Peer:
-        """Who the client is; raises PipeError when that cannot be told any more."""
+    def _ask_peer(self) -> Peer:
         try:
             return default().client_of(self.handle)
         except pywintypes.error as error:
@@ -101,6 +97,7 @@ class PipeServer:
         out_buffer_size: int = 65536,
         default_timeout: float | None = 0.05,
         security: str | Security = "owner",
+        max_message_size: int | None = None,
         exclusive: bool = True,
         on_connect: Callable[[Connection], object] | None = None,
         on_disconnect: Callable[[Connection], object] | None = None,
@@ -112,7 +109,8 @@ class PipeServer:
             )
         check_threads(parsed.path, "serving")
         self._name = parsed.path
-        self._handler = handler
+        self._handler: Callable[..., bytes | bytearray | memoryview | None] = handler
+        self._with_connection = takes_connection(handler)
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._exclusive = exclusive
@@ -124,8 +122,14 @@ class PipeServer:
         self._out_size = validate_buffer_size(out_buffer_size, "out_buffer_size")
         self._in_size = validate_buffer_size(in_buffer_size, "in_buffer_size")
         self._default_timeout = default_timeout_ms(default_timeout)
-        self._security = security_attributes(security)
+        checked = parse_security(security)
+        self._security = security_attributes(checked)
+        self._largest = message_limit(max_message_size, stranger=checked.lets_others_in)
+        self._counts = threading.Lock()  # a leaf, for the next four
         self._clients = 0  # how many there have been
+        self._answered = 0
+        self._failed = 0
+        self._here: dict[int, Connection] = {}  # by number: those that are connected
         self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
         self._lock = threading.Lock()  # for the fields below, and those that a model says it for
         self._ending = False
@@ -150,6 +154,30 @@ class PipeServer:
         r"""The pipe's full name, `\\.\pipe\NAME`."""
         return self._name
 
+    # ---- What it tells of itself
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+        return len(self._here)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The clients that are connected now, in the order in which they came."""
+        with self._counts:
+            return tuple(self._here.values())
+
+    @property
+    def stats(self) -> ServerStats:
+        """What the server has done so far."""
+        with self._counts:
+            return ServerStats(self._answered, self._failed, self._clients)
+
+    def __repr__(self) -> str:
+        return describe_server(
+            type(self).__name__, self._name, closed=self._ending, clients=self.clients, stats=self.stats
+        )
+
     # ---- Instances and clients
 
     def _create_instance(self, *, first: bool = False) -> pywintypes.HANDLEType:
@@ -173,8 +201,9 @@ class PipeServer:
             raise error_from_code(error.winerror, self._name, "creating an instance") from error
 
     def _number(self) -> int:
-        self._clients += 1
-        return self._clients
+        with self._counts:
+            self._clients += 1
+            return self._clients
 
     def _tell(self, hook: Callable[[Connection], object] | None, connection: Connection) -> None:
         """Call a hook, whose failures are its own."""
@@ -185,10 +214,34 @@ class PipeServer:
                 logger.exception("client %d: a hook failed", connection.number)
 
     def _tell_arrival(self, connection: Connection) -> None:
+        with self._counts:
+            self._here[connection.number] = connection
         self._tell(self._on_connect, connection)
 
     def _tell_departure(self, connection: Connection) -> None:
+        with self._counts:
+            self._here.pop(connection.number, None)  # a close may have given it up before
         self._tell(self._on_disconnect, connection)
+
+    def _count_answered(self, connection: Connection) -> None:
+        """Count a request that has its answer, or gets none."""
+        with self._counts:
+            connection.requests += 1
+            self._answered += 1
+
+    def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
+        """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""
+        connection.received += count
+        if connection.received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
+            logger.warning(
+                "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
+                connection.number,
+                self._largest,
+            )
+            return False
+        if whole:
+            connection.received = 0
+        return True
 
     # ---- The handler
 
@@ -196,12 +249,16 @@ class PipeServer:
         """Return the handler's answer; TypeError for one that is neither bytes nor None."""
         _answering.connection = connection
         try:
-            answer = self._handler(request)
+            answer = self._handler(request, connection) if self._with_connection else self._handler(request)
+            if answer is None or type(answer) is bytes:
+                return answer
+            return content_of(answer)  # of its own: the handler may go on using a bytearray
+        except BaseException:
+            with self._counts:
+                self._failed += 1
+            raise
         finally:
             _answering.connection = None
-        if answer is None or type(answer) is bytes:
-            return answer
-        return content_of(answer)  # of its own: the handler may go on using a bytearray
 
     # ---- The end
 
@@ -283,6 +340,8 @@ class OneThreadServer(PipeServer):
                     if not self._abandoned:
                         self._abandoned = True
                         self._close_handles()
+                        with self._counts:
+                            self._here.clear()
                     return
             over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
 

@@ -139,7 +139,8 @@ class CompletionServer(OneThreadServer):
         instance: Instance = overlapped.object
         if instance.writing:
             instance.writing, instance.answer = False, b""
-            instance.connection.requests += code == 0
+            if code == 0:
+                self._count_answered(instance.connection)
         if code or self._ending:
             self._disconnect_and_close(instance, code)
         elif self._turns:
@@ -153,6 +154,9 @@ class CompletionServer(OneThreadServer):
         instance: Instance = overlapped.object
         if code not in (0, winerror.ERROR_MORE_DATA):
             self._disconnect_and_close(instance, code)
+            return
+        if not self._admits(instance.connection, count, whole=code == 0):
+            self._disconnect_and_close(instance)
             return
         instance.pieces.append(bytes(memoryview(instance.buffer)[:count]))
         if code == winerror.ERROR_MORE_DATA:

@@ -162,6 +162,10 @@ class OverlappedServer(OneThreadServer):
         if code not in (0, winerror.ERROR_MORE_DATA):
             self._disconnect_and_reconnect(instance, code)
             return False
+        assert instance.connection is not None  # noqa: S101 - one that reads has a client
+        if not self._admits(instance.connection, count, whole=code == 0):
+            self._end_conversation(instance)
+            return False
         instance.pieces.append(bytes(instance.buffer[:count]))
         if code == 0:
             instance.state = WRITING
@@ -193,7 +197,7 @@ class OverlappedServer(OneThreadServer):
 
     def _has_answered(self, instance: Instance) -> None:
         assert instance.connection is not None  # noqa: S101
-        instance.connection.requests += 1
+        self._count_answered(instance.connection)
         instance.answer = b""
         instance.state = READING
 

@@ -72,25 +72,25 @@ class ThreadConnection(Connection):
         """Read requests and write answers until the client leaves, which is an error of GONE."""
         while self._enter(READING):
             request = self._read_request()
-            if not self._enter(HANDLING):
+            if request is None or not self._enter(HANDLING):
                 return
             answer = self._server._call_handler(self, request)  # noqa: SLF001 - its own server
             if not self._enter(WRITING):
                 return
             if answer is not None:
                 win32file.WriteFile(self.handle, answer)
-            self.requests += 1
+            self._server._count_answered(self)  # noqa: SLF001 - its own server
 
-    def _read_request(self) -> bytes:
-        """Read one message of any length, or from a byte pipe what is there."""
-        code, data = win32file.ReadFile(self.handle, BUFSIZE)
-        if code != winerror.ERROR_MORE_DATA:
-            return data
-        pieces = [data]
-        while code == winerror.ERROR_MORE_DATA:
+    def _read_request(self) -> bytes | None:
+        """Read one message of any length that is allowed, or from a byte pipe what is there; None: a longer one."""
+        pieces = []
+        while True:
             code, data = win32file.ReadFile(self.handle, BUFSIZE)
+            if not self._server._admits(self, len(data), whole=code != winerror.ERROR_MORE_DATA):  # noqa: SLF001
+                return None
             pieces.append(data)
-        return b"".join(pieces)
+            if code != winerror.ERROR_MORE_DATA:
+                return data if len(pieces) == 1 else b"".join(pieces)
 
     def _finish(self, has_left: bool) -> None:
         """Give the instance up.

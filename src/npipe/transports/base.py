@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from npipe.options import CreateOptions, Peer, PipeListing, Security
     from npipe.pipe import MessagePipe, StreamPipe
 
-__all__ = ["AsyncInstances", "AsyncTransport", "ClientHandle", "ServerEnd", "Transport"]
+__all__ = ["Arrival", "AsyncArrival", "AsyncInstances", "AsyncTransport", "ClientHandle", "ServerEnd", "Transport"]
 
 
 class ServerEnd(Protocol):
@@ -41,6 +41,22 @@ class ServerEnd(Protocol):
         """Close the instance."""
 
 
+class Arrival(Protocol):
+    """What tells that a pipe which was not there may have come.
+
+    `arm`, then a look for the pipe, then `wait`: what happens after `arm` is told, so nothing is lost in between.
+    """
+
+    def arm(self) -> None:
+        """Watch from now on. Raises PipeAccessError (5) and PipeResourceError (4, 8, 1450)."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until something has changed since `arm`; False when `timeout` was over first."""
+
+    def close(self) -> None:
+        """Watch no more."""
+
+
 class Transport(Protocol):
     """One way to carry pipes."""
 
@@ -64,6 +80,9 @@ class Transport(Protocol):
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """Wait until an instance listens."""
 
+    def arrival(self, name: PipeName) -> Arrival:
+        """Return what tells when a pipe that is not there may have come."""
+
     def place(self, name: PipeName) -> tuple[str, str, str]:
         """Return where the engine finds a pipe, for npipe.win32's handles: root folder, folder, name to display.
 
@@ -81,6 +100,9 @@ class Transport(Protocol):
 
     def list_pipes(self) -> list[PipeListing]:
         """All pipes that this user may see."""
+
+    def root(self) -> str | None:
+        """Return the folder below which this process's pipes are; None where there is no such folder."""
 
     def instances_closed(self) -> int:
         """Return a number that changes whenever an instance of this process is closed."""
@@ -133,6 +155,19 @@ class AsyncInstances(Protocol):
         """Listen no more, and wake all who wait. Pipes that were taken live on."""
 
 
+class AsyncArrival(Protocol):
+    """See Arrival."""
+
+    def arm(self) -> None:
+        """See Arrival.arm."""
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See Arrival.wait; False when `deadline` (time.monotonic) came first."""
+
+    def close(self) -> None:
+        """See Arrival.close."""
+
+
 class AsyncTransport(Protocol):
     """One way to carry pipes on an event loop: that of the calling task, on which its pipes then are."""
 
@@ -151,3 +186,6 @@ class AsyncTransport(Protocol):
 
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """Wait until an instance listens."""
+
+    def arrival(self, name: PipeName) -> AsyncArrival:
+        """Return what tells when a pipe that is not there may have come."""

@@ -12,11 +12,12 @@ Time-outs are those of the blocking calls, and as exact.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
 from npipe.errors import (
@@ -270,7 +271,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        self._pipe.max_message_size = size  # type: ignore[misc]  # the abstract class has no fields of its own
+        self._pipe.max_message_size = size
 
     async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
@@ -624,6 +625,42 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+_SLICE: Final = 1.0
+"""Seconds."""
+
+
+class ThreadsArrival:
+    """See AsyncArrival: a thread waits, a second at a time, so that one that is given up ends soon."""
+
+    def __init__(self, transport: Transport, name: PipeName) -> None:
+        self._loop = current()
+        self._arrival = transport.arrival(name)
+
+    def arm(self) -> None:
+        """See AsyncArrival.arm."""
+        self._arrival.arm()
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See AsyncArrival.wait."""
+        while True:
+            left = time_left(deadline)
+            a_while = functools.partial(self._arrival.wait, _SLICE if left is None else min(_SLICE, left))
+            call = Worker(self._loop).start(a_while)
+            try:
+                await call.wait()
+            except BaseException:
+                call.give_up()
+                raise
+            if call.result():
+                return True
+            if left is not None and left <= _SLICE:
+                return False
+
+    def close(self) -> None:
+        """See AsyncArrival.close."""
+        self._arrival.close()
+
+
 class ThreadsTransport:
     """See AsyncTransport: one over a blocking transport."""
 
@@ -663,3 +700,7 @@ class ThreadsTransport:
             call.give_up()
             raise
         call.result()
+
+    def arrival(self, name: PipeName) -> ThreadsArrival:
+        """See AsyncTransport.arrival."""
+        return ThreadsArrival(self._transport, name)

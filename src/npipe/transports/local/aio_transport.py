@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from npipe.options import CreateOptions
     from npipe.transports.local.aio_pipes import LocalAsyncMessagePipe, LocalAsyncStreamPipe
 
-__all__ = ["TRANSPORT", "LocalAsyncTransport", "LocalInstances"]
+__all__ = ["TRANSPORT", "LocalArrival", "LocalAsyncTransport", "LocalInstances"]
 
 _BACKLOG_PAUSE = 0.002  # seconds between attempts to get into a full backlog, whose end the kernel does not tell
 _LOCKED_PATIENCE = 3.0  # seconds, as the engine's
@@ -237,6 +237,24 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class LocalArrival:
+    """See AsyncArrival."""
+
+    def __init__(self, name: PipeName) -> None:
+        root, folder, _ = place(name)
+        self._loop = current()
+        self._watch = binding.Arrival(root, folder, name.path)
+        self.arm = self._watch.arm
+        self.close = self._watch.close
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See AsyncArrival.wait."""
+        while not self._watch.changed():
+            if not await self._loop.readable(self._watch.fileno(), deadline):
+                return False
+        return True
+
+
 class LocalAsyncTransport:
     """See AsyncTransport."""
 
@@ -285,6 +303,10 @@ class LocalAsyncTransport:
             await _dialled(dial, loop)
         finally:
             dial.close()
+
+    def arrival(self, name: PipeName) -> LocalArrival:
+        """See AsyncTransport.arrival."""
+        return LocalArrival(name)
 
 
 TRANSPORT = LocalAsyncTransport()

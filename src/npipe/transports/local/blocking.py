@@ -284,6 +284,11 @@ class LocalTransport:
         """See Transport.wait."""
         binding.wait_named_pipe(*place(name), name.path, timeout, use_default)
 
+    def arrival(self, name: PipeName) -> binding.Arrival:
+        """See Transport.arrival."""
+        root, folder, _ = place(name)
+        return binding.Arrival(root, folder, name.path)
+
     def place(self, name: PipeName) -> tuple[str, str, str]:
         """See Transport.place."""
         return place(name)
@@ -318,6 +323,10 @@ class LocalTransport:
             )
             for name, kind, direction, instances, maximum, pid, uid in sorted(binding.list_named_pipes(root_folder()))
         ]
+
+    def root(self) -> str:
+        """See Transport.root."""
+        return root_folder()
 
     def instances_closed(self) -> int:
         """See Transport.instances_closed."""

@@ -23,7 +23,7 @@ from npipe.options import deadline_of, time_left
 from npipe.transports.native.aio_pipes import flushed, pipe_of
 from npipe.transports.native.handles import ThreadCall, close_file, own_instances, tell_closed
 from npipe.transports.native.proactor import ProactorFile, current_proactor
-from npipe.transports.native.transport import create_instance, open_client, prepare_client, wait_named_pipe
+from npipe.transports.native.transport import PAUSE, create_instance, open_client, prepare_client, wait_named_pipe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
     from npipe.transports.native.aio_pipes import NativeAsyncMessagePipe, NativeAsyncStreamPipe
     from npipe.transports.native.proactor import Operation, ProactorLoop
 
-__all__ = ["TRANSPORT", "NativeAsyncTransport", "NativeInstances"]
+__all__ = ["TRANSPORT", "NativeAsyncArrival", "NativeAsyncTransport", "NativeInstances"]
 
 _CAME: Final = (WinError.SUCCESS, WinError.PIPE_CONNECTED)  # ConnectNamedPipe's results: a client has come, or
 _LEFT: Final = (WinError.NO_DATA, WinError.BROKEN_PIPE, WinError.PIPE_NOT_CONNECTED)  # has left already
-_PAUSE: Final = 0.05  # seconds between attempts at what nothing tells: whether others' instances have gone
 _PATIENCE: Final = 1.0  # seconds that a client has to read its last answer when its instance is the name's only one
 
 
@@ -91,7 +90,7 @@ class NativeInstances:
         """See AsyncInstances.wait."""
         until = deadline
         if self._listening is None:  # at the limit: this process's instances tell when they go, others do not
-            pause = time.monotonic() + _PAUSE
+            pause = time.monotonic() + PAUSE
             until = pause if deadline is None else min(pause, deadline)
         return await self._waiters.wait(until) or deadline is None or time.monotonic() < deadline
 
@@ -282,6 +281,25 @@ async def _opened(
         await _waited(loop, name, deadline)
 
 
+class NativeAsyncArrival:
+    """See AsyncArrival. Nothing tells that a pipe has come, so whoever waits looks again after a pause."""
+
+    def __init__(self) -> None:
+        self._loop = current_proactor()
+
+    def arm(self) -> None:
+        """See Arrival.arm."""
+
+    async def wait(self, deadline: float | None) -> bool:
+        """See AsyncArrival.wait."""
+        left = time_left(deadline)
+        await self._loop.pause(PAUSE if left is None else min(PAUSE, left))
+        return left is None or left > PAUSE
+
+    def close(self) -> None:
+        """See Arrival.close."""
+
+
 class NativeAsyncTransport:
     """See AsyncTransport."""
 
@@ -315,6 +333,10 @@ class NativeAsyncTransport:
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """See AsyncTransport.wait."""
         await _waited(current_proactor(), name, deadline_of(timeout), use_default=use_default)
+
+    def arrival(self, name: PipeName) -> NativeAsyncArrival:  # noqa: ARG002  # they are all alike
+        """See AsyncTransport.arrival."""
+        return NativeAsyncArrival()
 
 
 TRANSPORT = NativeAsyncTransport()

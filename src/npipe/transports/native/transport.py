@@ -63,7 +63,9 @@ if TYPE_CHECKING:
     from npipe.transports.base import ServerEnd
 
 __all__ = [
+    "PAUSE",
     "TRANSPORT",
+    "NativeArrival",
     "NativeClientHandle",
     "NativeServerEnd",
     "NativeTransport",
@@ -73,7 +75,7 @@ __all__ = [
     "wait_named_pipe",
 ]
 
-_PAUSE: Final = 0.05  # seconds between looks at what nothing tells: whether other processes' instances have gone
+PAUSE: Final = 0.05  # seconds between looks at what nothing tells: whether others' pipes have come or gone
 _PATIENCE: Final = 1.0  # seconds that a client has to read its last answer when its instance is the name's only one
 _DRIVER_GONE: Final = 676  # Wine's WaitNamedPipe, when the last instance goes meanwhile (SEMANTICS §12)
 _READ_CONTROL: Final = 0x20000  # to see the owner
@@ -270,6 +272,21 @@ class NativeClientHandle:
             close_file(self._file)
 
 
+class NativeArrival:
+    """See Arrival. Nothing tells that a pipe has come, so whoever waits looks again after a pause."""
+
+    def arm(self) -> None:
+        """See Arrival.arm."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """See Arrival.wait."""
+        time.sleep(PAUSE if timeout is None else min(PAUSE, timeout))
+        return timeout is None or timeout > PAUSE
+
+    def close(self) -> None:
+        """See Arrival.close."""
+
+
 class NativeTransport:
     """Windows' own pipes as a transport."""
 
@@ -296,6 +313,10 @@ class NativeTransport:
     def open(self, name: PipeName, *, access: int) -> NativeClientHandle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
         return NativeClientHandle(open_client(name, access, message_mode=True), name.path)
+
+    def arrival(self, name: PipeName) -> NativeArrival:  # noqa: ARG002  # they are all alike
+        """See Transport.arrival."""
+        return NativeArrival()
 
     def place(self, name: PipeName) -> NoReturn:
         """See Transport.place."""
@@ -325,6 +346,9 @@ class NativeTransport:
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """See Transport.wait."""
         wait_named_pipe(name, timeout, use_default=use_default)
+
+    def root(self) -> None:
+        """See Transport.root."""
 
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes. Type, direction and owner are not told: to ask for them is to connect."""
@@ -357,7 +381,7 @@ class NativeTransport:
         event = closed_event(seen)
         if event is None:
             return
-        patience = _PAUSE if self._others_own(name) else 1.0
+        patience = PAUSE if self._others_own(name) else 1.0
         if wait_for_any((int(event),), patience if timeout is None else min(patience, timeout)) is None and (
             timeout is not None and timeout <= patience
         ):
