@@ -215,6 +215,12 @@ cdef class Handle:
         """The same for a read. It too asks for the byte of the next message, or takes one that came for nothing: else
         the descriptor would stay readable, or the next message not be told of.
         """
+        if code == NP_INTERRUPTED:
+            try:
+                npipe_reraise()  # a signal handler's: no Python code may run before it is raised
+            finally:
+                if self.rearm is not None:
+                    self.rearm()
         if self.rearm is not None:
             self.rearm()
         return self.ended_by(code, doing)
@@ -311,11 +317,6 @@ cdef class Handle:
             wait = wait_until(timeout)
             with nogil:
                 code = np_read(handle, buffer, size, count, &wait)
-        if code == NP_INTERRUPTED and self.rearm is not None:
-            try:
-                npipe_reraise()
-            finally:
-                self.rearm()  # what it had taken was put back
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.read_ended_by(code, "reading")
         if self.rearm is not None:

@@ -546,14 +546,15 @@ static void rewind_withdrawn(struct np_link *link)
     }
 }
 
+#define MOST_RENEWALS 1000 /* a reader that moves byte by byte does not hold its writer for longer */
+
 /* Something was taken back, so what others wait for comes sooner: whoever sleeps for it does so with thresholds that
  * may never be reached. What the reader has done before it could see the new ones, the pump finds. */
-#define MOST_RENEWALS 1000
 static uint32_t renew_thresholds(struct np_link *link)
 {
     if (link->tx.flushes && link->tx.sleepers)
         np_link_wake_own(link); /* a flush that has waited for nothing else is over */
-    for (uint32_t turns = 0;; turns++) {
+    for (uint32_t turns = 0; turns < MOST_RENEWALS; turns++) {
         uint32_t code = np_tx_pump(link);
         if (code != NP_OK || (!link->tx.first && !link->tx.flushes))
             return code;
@@ -563,11 +564,14 @@ static uint32_t renew_thresholds(struct np_link *link)
         atomic_thread_fence(memory_order_seq_cst);
         if (!np_tx_moved(link))
             return NP_OK;
-        if (turns == MOST_RENEWALS) { /* a reader that moves byte by byte does not hold its writer */
-            np_link_wake_own(link);
-            return NP_OK;
-        }
     }
+    /* The reader is always ahead: its next commit wakes us whatever it has taken, and what came before, the pump
+     * finds. Relaxed, and the fence: as above. */
+    atomic_store_explicit(&link->sleep->wake_head, 0, memory_order_relaxed);
+    atomic_store_explicit(&link->sleep->wake_consumed, 0, memory_order_relaxed);
+    atomic_store_explicit(&link->sleep->wake_taken, 0, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return np_tx_pump(link);
 }
 
 uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
