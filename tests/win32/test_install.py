@@ -165,17 +165,12 @@ with npipe.win32.install():
     )
 
 
-def test_it_refuses_on_windows_with_a_clear_text() -> None:
+def test_on_windows_it_does_nothing() -> None:
     check("""
-import npipe.win32._install as place
+import npipe.doors.installation as place
 place.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
-try:
-    npipe.win32.install()
-except RuntimeError as error:
-    assert "Windows" in str(error) and "pywin32" in str(error)
-else:
-    raise AssertionError("installed")
-assert none()
+with npipe.win32.install(files=True, platform=True) as installation:
+    assert none() and installation.doors == ()
 """)
 
 

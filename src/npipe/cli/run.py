@@ -28,31 +28,75 @@ class _AsPython(click.Command):
     """Reads its command line as python does: what comes after the program is the program's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        first = args[0] if args else ""
-        if args[1:] and first in ("-m", "-c"):
-            args = [*args[:2], "--", *args[2:]]
+        ours = 0
+        while ours < len(args) and args[ours].split("=")[0] in _SWITCHES:
+            ours += 2 if args[ours] == "--also" else 1
+        ours = min(ours, len(args))
+        switches, rest = args[:ours], args[ours:]
+        first = rest[0] if rest else ""
+        if rest[1:] and first in ("-m", "-c"):
+            rest = [*rest[:2], "--", *rest[2:]]
         elif first[2:] and first[:2] in ("-m", "-c"):  # the option and its value in one
-            args = [first, "--", *args[1:]]
+            rest = [first, "--", *rest[1:]]
         elif not first.startswith("-"):
-            args = ["--", *args]
-        return super().parse_args(ctx, args)
+            rest = ["--", *rest]
+        return super().parse_args(ctx, [*switches, *rest])
 
 
-@click.command("run", cls=_AsPython, options_metavar="", context_settings={"help_option_names": ["-h", "--help"]})
+_DOORS = {
+    "pywin32": "win32pipe, win32file and the other modules of pywin32",
+    "files": "open(), os and pathlib on pipes' names",
+    "asyncio": "asyncio's Proactor loop",
+    "ctypes": "ctypes.WinDLL('kernel32')",
+    "winapi": "_winapi, _overlapped, msvcrt and multiprocessing's AF_PIPE",
+    "children": "the same for Python processes that the program starts",
+}
+_SWITCHES = ("--as-windows", "--also", *(f"--{no}{door}" for door in _DOORS for no in ("", "no-")))
+
+
+def _switches(command: Callable[..., int]) -> Callable[..., int]:
+    for door, text in reversed(_DOORS.items()):
+        command = click.option(f"--{door}/--no-{door}", default=True, show_default=True, help=f"Open {text}.")(command)
+    return command
+
+
+@click.command(
+    "run",
+    cls=_AsPython,
+    options_metavar="[SWITCHES]",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@_switches
+@click.option(
+    "--as-windows",
+    is_flag=True,
+    help="Tell the program's own modules that they run on Windows (sys.platform, os.name).",
+)
+@click.option("--also", multiple=True, metavar="PACKAGE", help="Tell this package so too, with --as-windows.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, which is searched for from the current folder on.")
 @click.option("-c", "code", metavar="CODE", help="Run the program that is given here.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT | -m MODULE | -c CODE] [ARGS]...")
-def run_script(module: str | None, code: str | None, arguments: tuple[str, ...]) -> int:
-    """Run a Python program that uses pywin32's pipes.
+def run_script(
+    module: str | None,
+    code: str | None,
+    arguments: tuple[str, ...],
+    *,
+    as_windows: bool,
+    also: tuple[str, ...],
+    **doors: bool,
+) -> int:
+    """Run a Python program for Windows that uses pipes, as it is.
 
-    It finds win32pipe, win32file, win32event, win32api, win32con, win32security, pywintypes and winerror, and runs as
-    under python otherwise: the same arguments, search path, exit status and tracebacks. SCRIPT may also be a folder or
-    a ZIP file with a __main__.py. Processes that it starts find the modules if they are started in the same way.
+    It finds pipes where it would look for them on Windows: each switch is one way there, and docs/porting.md says what
+    each does and what it cannot. The program runs as under python otherwise: the same arguments, search path, exit
+    status and tracebacks. SCRIPT may also be a folder or a ZIP file with a __main__.py.
     """
-    if sys.platform != "win32":  # there the modules are pywin32's
-        from npipe.win32 import install
+    if also and not as_windows:
+        raise click.UsageError("--also goes with --as-windows.")
+    from npipe.win32 import install
 
-        install()  # for good: what runs when the program's end is reached, its threads too, needs the modules
+    # For good: what runs when the program's end is reached, its threads too, needs them. On Windows nothing is done.
+    install(**doors, platform=also or as_windows)
     if module is not None:
         name = module
         return _status(lambda: _run_module(name, arguments))

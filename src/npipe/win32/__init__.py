@@ -15,20 +15,34 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from npipe.win32._install import NAMES, Installation, install
+if TYPE_CHECKING:
+    from npipe.doors import Installation, install
 
 __all__ = ["Installation", "install"]
+
+_MODULES = (
+    "pywintypes",
+    "winerror",
+    "win32con",
+    "win32api",
+    "win32event",
+    "win32file",
+    "win32pipe",
+    "win32security",
+)
 
 if sys.platform == "win32":
     from npipe.win32._windows import alias
 
-    alias(__name__, NAMES, completion=f"{__name__}._completion_windows")
+    alias(__name__, _MODULES, completion=f"{__name__}._completion_windows")
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name not in NAMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
         import importlib
 
+        if name in __all__:  # they stand above everything else: a door may lead to any face
+            return getattr(importlib.import_module("npipe.doors"), name)
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
         return importlib.import_module(f"{__name__}.{name}")
