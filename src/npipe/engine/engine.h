@@ -9,6 +9,7 @@
  *   blocking    reads and writes that wait
  *   pipe        names, instances, owners: how the two ends of a pipe find each other
  *   poll        all of it for event loops
+ *   travel      handles that go from one process to another
  *   service     what the native thread does; forks; the end of the process
  *
  * A file includes, and calls, what stands in its own folder or below (scripts/check_layers.py). */
@@ -39,5 +40,6 @@
 #include "poll/read.h"
 #include "poll/write.h"
 #include "process/process.h"
+#include "travel/lend.h"
 
 #endif

@@ -42,32 +42,59 @@ bool np_peer_credentials(int socket, bool with_groups, struct np_credentials *wh
     return true;
 }
 
-ssize_t np_send_message(int socket, const void *data, size_t size, int fd)
+ssize_t np_send_descriptors(int socket, const void *data, size_t size, const int *fds, uint32_t count)
 {
     union {
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(NP_MOST_DESCRIPTORS * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec part = {.iov_base = (void *)(uintptr_t)data /* sendmsg only reads it */, .iov_len = size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
+    if (count) {
         memset(&control, 0, sizeof control);
         message.msg_control = control.bytes;
-        message.msg_controllen = sizeof control.bytes;
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
         struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+        rights->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
     }
     ssize_t sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent < 0 ? -errno : sent;
 }
 
-ssize_t np_receive_message(int socket, void *data, size_t size, int *fd)
+ssize_t np_send_message(int socket, const void *data, size_t size, int fd)
+{
+    return np_send_descriptors(socket, data, size, &fd, fd >= 0);
+}
+
+/* Takes up to `count` descriptors, the others are closed; how many could not be. */
+static uint32_t take_descriptors(struct msghdr *message, int *fds, uint32_t count)
+{
+    uint32_t taken = 0, lost = 0;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item; item = CMSG_NXTHDR(message, item)) {
+        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int received;
+            memcpy(&received, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
+            if (taken == count)
+                close(received);
+            else if (np_fd_enter(received))
+                fds[taken++] = received;
+            else
+                lost++;
+        }
+    }
+    return lost;
+}
+
+static ssize_t receive(int socket, void *data, size_t size, int *fds, uint32_t count)
 {
     union {
-        char bytes[CMSG_SPACE(4 * sizeof(int))];
+        char bytes[CMSG_SPACE(NP_MOST_DESCRIPTORS * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec part = {.iov_base = data, .iov_len = size};
@@ -77,7 +104,8 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd)
         .msg_control = control.bytes,
         .msg_controllen = sizeof control.bytes,
     };
-    *fd = -1;
+    for (uint32_t i = 0; i < count; i++)
+        fds[i] = -1;
     np_fds_hold();
     ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (got < 0) {
@@ -85,28 +113,28 @@ ssize_t np_receive_message(int socket, void *data, size_t size, int *fd)
         np_fds_release();
         return -error;
     }
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
-        if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int received;
-            memcpy(&received, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
-            if (*fd >= 0)
-                close(received);
-            else if (np_fd_enter(received))
-                *fd = received;
-            else
-                message.msg_flags |= MSG_CTRUNC; /* as if there had been no room for it */
-        }
-    }
+    uint32_t lost = take_descriptors(&message, fds, count);
     np_fds_release();
+    if (lost)
+        message.msg_flags |= MSG_CTRUNC; /* as if there had been no room for it */
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        np_fd_close(*fd);
-        *fd = -1;
+        for (uint32_t i = 0; i < count; i++) {
+            np_fd_close(fds[i]);
+            fds[i] = -1;
+        }
         return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE;
     }
     return got;
+}
+
+ssize_t np_receive_message(int socket, void *data, size_t size, int *fd)
+{
+    return receive(socket, data, size, fd, 1);
+}
+
+ssize_t np_receive_descriptors(int socket, void *data, size_t size, int *fds, uint32_t count)
+{
+    return receive(socket, data, size, fds, count);
 }
 
 void np_socket_poke(int socket)
@@ -205,13 +233,13 @@ static bool socket_address(struct sockaddr_un *address, int dirfd, const char *n
     return length > 0 && (size_t)length < sizeof address->sun_path;
 }
 
-static int connect_to(const struct sockaddr_un *address, int64_t deadline)
+static int connect_at(const struct sockaddr_un *address, socklen_t size, int64_t deadline)
 {
     np_fds_hold();
     int fd = np_fd_made(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0)
         return -errno;
-    if (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0)
+    if (connect(fd, (const struct sockaddr *)address, size) == 0)
         return fd;
     /* It waits only for room in the backlog: no event tells of that, but a blocking connect() with a time-out does. */
     if (errno != EAGAIN || (deadline != NP_FOREVER && deadline <= np_now()) || fcntl(fd, F_SETFL, 0) != 0) {
@@ -231,12 +259,52 @@ static int connect_to(const struct sockaddr_un *address, int64_t deadline)
             return -error;
         }
     }
-    if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
+    if (connect(fd, (const struct sockaddr *)address, size) != 0) {
         int error = errno;
         np_fd_close(fd);
         return -error;
     }
     return fd;
+}
+
+static int connect_to(const struct sockaddr_un *address, int64_t deadline)
+{
+    return connect_at(address, sizeof *address, deadline);
+}
+
+static socklen_t abstract_address(struct sockaddr_un *address, const char *name)
+{
+    size_t length = strlen(name);
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    if (length >= sizeof address->sun_path)
+        return 0;
+    memcpy(address->sun_path + 1, name, length);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+}
+
+int np_socket_connect_abstract(const char *name, int64_t deadline)
+{
+    struct sockaddr_un address;
+    socklen_t size = abstract_address(&address, name);
+    return size ? connect_at(&address, size, deadline) : -ENAMETOOLONG;
+}
+
+int np_socket_listen_abstract(const char *name)
+{
+    struct sockaddr_un address;
+    socklen_t size = abstract_address(&address, name);
+    if (!size)
+        return -ENAMETOOLONG;
+    np_fds_hold();
+    int fd = np_fd_made(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (const struct sockaddr *)&address, size) == 0 && listen(fd, 64) == 0)
+        return fd;
+    int error = errno;
+    np_fd_close(fd);
+    return -error;
 }
 
 const char *np_socket_error(int error)

@@ -19,6 +19,16 @@ ssize_t np_send_message(int socket, const void *data, size_t size, int fd);
  * The number of bytes, 0 at the end, or -errno. A message longer than `size` gives -EMSGSIZE. */
 ssize_t np_receive_message(int socket, void *data, size_t size, int *fd);
 
+/* The same with `count` descriptors, at most NP_MOST_DESCRIPTORS: all of them come, or it is an error. */
+#define NP_MOST_DESCRIPTORS 4
+ssize_t np_send_descriptors(int socket, const void *data, size_t size, const int *fds, uint32_t count);
+ssize_t np_receive_descriptors(int socket, void *data, size_t size, int *fds, uint32_t count);
+
+/* A socket in the abstract namespace: connected to, listening at. -errno on failure. It is gone with its process; who
+ * is at the other end, np_peer_credentials tells. */
+int np_socket_connect_abstract(const char *name, int64_t deadline);
+int np_socket_listen_abstract(const char *name);
+
 /* One byte, without what else np_send_message can do: for wakes. A full socket, or a peer that is gone, is no
  * matter. */
 void np_socket_poke(int socket);

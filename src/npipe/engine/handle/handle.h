@@ -51,6 +51,8 @@ struct np_handle {
     struct np_handle *next, *previous; /* all handles of the process */
     /* Overlapped operations (overlapped/operation.h). */
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
+    bool travels;              /* its links keep what it takes to hand them to another process (travel/) */
+    uint32_t lent;             /* how often it is (travel/lend.h); guarded by the process lock */
     struct np_object *port;    /* held, or NULL; it, its key and the next are guarded by the objects' lock */
     uint64_t port_key;
     struct np_async *asyncs;

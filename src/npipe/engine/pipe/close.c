@@ -163,6 +163,23 @@ void np_handle_end_link(struct np_handle *handle, bool discard)
     np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
 }
 
+struct np_pipe *np_handle_leave(struct np_handle *handle)
+{
+    struct np_pipe *left = leave_pipe(handle);
+    pthread_mutex_lock(&np_process.lock);
+    np_handle_unregister(handle);
+    pthread_mutex_unlock(&np_process.lock);
+    return left;
+}
+
+void np_handle_left(const struct np_handle *handle, struct np_pipe *left)
+{
+    if (handle->server)
+        np_tell_closed();
+    if (left)
+        end_pipe(left, true);
+}
+
 static void close_handle(struct np_handle *handle, bool discard, bool waits)
 {
     if (atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED)

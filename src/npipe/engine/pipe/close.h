@@ -36,6 +36,12 @@ void np_pipe_end_locked(struct np_pipe *pipe);
 /* Takes it out of the process's list. With the process lock held. */
 void np_handle_unregister(struct np_handle *handle);
 
+/* One who leaves its pipe without an end of its connection (travel/): with the create lock held; the pipe, if
+ * np_handle_left is to end it. */
+struct np_pipe *np_handle_leave(struct np_handle *handle);
+/* The rest of it, without a lock. `left`: what np_handle_leave gave. */
+void np_handle_left(const struct np_handle *handle, struct np_pipe *left);
+
 /* Takes its link away and ends it: closed, or with `discard` as lost. With the process lock held. */
 void np_handle_end_link(struct np_handle *handle, bool discard);
 

@@ -204,7 +204,7 @@ static void set_up(struct np_handle *handle, const struct np_pipe *pipe, const s
     handle->quota[NPL_OUTBOUND] = options->out_quota;
     handle->server_pid = np_process.pid;
     handle->mode = options->mode;
-    handle->no_socket_sleeps = options->overlapped;
+    handle->no_socket_sleeps = handle->travels = options->overlapped;
     if (pipe->type != NP_TYPE_MESSAGE)
         handle->mode &= ~(uint32_t)NP_MODE_READ_MESSAGE;
     if (options->access & NP_ACCESS_INBOUND)
@@ -223,6 +223,7 @@ void np_handle_copy_set_up(struct np_handle *fresh, const struct np_handle *hand
     fresh->server_pid = np_process.pid;
     fresh->access = handle->access;
     fresh->no_socket_sleeps = handle->no_socket_sleeps;
+    fresh->travels = handle->travels;
     fresh->mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
 }
 

@@ -145,7 +145,11 @@ static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *wh
     if (dial->remembered && dial->request.kind == NPW_OPEN) {
         dial->keep = true;
         dial->request.flags |= NPW_KEEP;
-        if (np_kept_offer(dial->owner.pid, &dial->kept)) {
+        bool kept = np_kept_offer(dial->owner.pid, &dial->kept);
+        if (kept && dial->options.overlapped && dial->kept.fd < 0) {
+            np_kept_drop(&dial->kept); /* a handle in it could not be handed to another process */
+            dial->kept.segment = NULL;
+        } else if (kept) {
             dial->request.offer[0] = (uint32_t)dial->kept.token;
             dial->request.offer[1] = (uint32_t)(dial->kept.token >> 32);
         }
@@ -349,6 +353,10 @@ uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *w
         dial->kept.segment = NULL; /* the link's, or gone */
     } else {
         code = np_link_accept(dial->segment, dial->socket, &link);
+        if (code == NP_OK && dial->options.overlapped) {
+            link->fd = dial->segment;
+            dial->segment = -1;
+        }
     }
     if (code != NP_OK) {
         if (code == NP_INVALID_DATA)
@@ -373,7 +381,7 @@ uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *w
     atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
     handle->link = link;
     link->handle = handle;
-    handle->no_socket_sleeps = dial->options.overlapped;
+    handle->no_socket_sleeps = handle->travels = dial->options.overlapped;
     if (dial->options.overlapped)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->state = NP_CONNECTED;

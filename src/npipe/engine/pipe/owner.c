@@ -243,8 +243,12 @@ static uint32_t link_for(const struct np_visitor *visitor, const struct np_handl
     };
     struct np_kept kept;
     *fd = -1;
-    if (visitor->offer && np_kept_take(visitor->offer, np_link_size(&shape), visitor->who.pid, visitor->who.uid, &kept))
-        return np_link_create_again(&shape, &kept, link);
+    if (visitor->offer &&
+        np_kept_take(visitor->offer, np_link_size(&shape), visitor->who.pid, visitor->who.uid, &kept)) {
+        if (kept.fd >= 0 || !handle->travels)
+            return np_link_create_again(&shape, &kept, link);
+        np_kept_drop(&kept); /* of a handle that could not travel */
+    }
     return np_link_create(&shape, link, fd);
 }
 
@@ -274,7 +278,10 @@ static int grant(struct np_visitor *visitor)
     pthread_mutex_lock(&handle->tx_lock);
     np_listening_remove(pipe, handle); /* before the client can ask another owner */
     bool told = answer(visitor, NP_OK, fd);
-    np_fd_close(fd);
+    if (told && handle->travels && fd >= 0)
+        link->fd = fd;
+    else
+        np_fd_close(fd);
     if (!told) {
         np_listening_put_back(pipe, handle);
         pthread_mutex_unlock(&handle->tx_lock);

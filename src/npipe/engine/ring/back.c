@@ -109,3 +109,18 @@ void np_back_free(struct np_rx *rx)
         free(piece);
     }
 }
+
+const struct np_back *np_back_next(const struct np_back *piece)
+{
+    return piece->next;
+}
+
+uint32_t np_back_size(const struct np_back *piece)
+{
+    return piece->size;
+}
+
+const void *np_back_bytes(const struct np_back *piece)
+{
+    return piece->data + piece->begin;
+}

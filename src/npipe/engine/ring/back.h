@@ -31,4 +31,9 @@ void np_back_consume(struct np_rx *rx, uint32_t size);
 uint32_t np_back_peek(const struct np_rx *rx, void *target, uint32_t size, uint64_t *available);
 void np_back_free(struct np_rx *rx);
 
+/* The pieces, for whoever hands the end to another process. */
+const struct np_back *np_back_next(const struct np_back *piece);
+uint32_t np_back_size(const struct np_back *piece);
+const void *np_back_bytes(const struct np_back *piece);
+
 #endif

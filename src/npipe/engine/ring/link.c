@@ -72,7 +72,7 @@ static struct np_link *new_link(void)
     struct np_link *link = calloc(1, sizeof *link);
     if (!link)
         return NULL;
-    link->socket = -1;
+    link->socket = link->fd = -1;
     np_fds_hold();
     link->next = links;
     if (links)
@@ -99,7 +99,7 @@ void np_links_after_fork(void)
 {
     for (struct np_link *link = links; link; link = link->next) {
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_FORKED, memory_order_relaxed);
-        link->socket = -1;
+        link->socket = link->fd = -1;
     }
 }
 
@@ -161,6 +161,7 @@ uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np
     }
     link->size = kept->size;
     link->segment = kept->segment;
+    link->fd = kept->fd;
     link->token = kept->token;
     memset((void *)link->segment, 0, sizeof *link->segment);
     set_up(link, shape);
@@ -196,7 +197,7 @@ bool np_link_unshare(struct np_link *link, uint32_t access)
     return true;
 }
 
-static uint32_t accept_segment(struct np_link *link, int socket)
+static uint32_t accept_segment(struct np_link *link, int socket, enum npl_side side)
 {
     /* One copy, then only the copy: the other side could change the words between a check and a use. */
     struct npl_header header;
@@ -210,6 +211,7 @@ static uint32_t accept_segment(struct np_link *link, int socket)
                  link->size == NPL_HEADER_SIZE + capacity[0] + capacity[1];
     if (!sound) {
         np_segment_unmap(link->segment, link->size);
+        np_fd_close(link->fd);
         free_link(link);
         return NP_INVALID_DATA;
     }
@@ -220,11 +222,11 @@ static uint32_t accept_segment(struct np_link *link, int socket)
     link->server_pid = header.server_pid;
     link->client_pid = header.client_pid;
     link->token = header.token;
-    attach(link, NPL_CLIENT);
+    attach(link, side);
     return NP_OK;
 }
 
-uint32_t np_link_accept(int fd, int socket, struct np_link **result)
+uint32_t np_link_take_over(int fd, int socket, enum npl_side side, struct np_link **result)
 {
     uint64_t size = np_segment_check(fd);
     if (size < NPL_HEADER_SIZE || size > NPL_HEADER_SIZE + 2 * NPL_MAX_RING)
@@ -238,10 +240,15 @@ uint32_t np_link_accept(int fd, int socket, struct np_link **result)
         free_link(link);
         return NP_NOT_ENOUGH_MEMORY;
     }
-    uint32_t code = accept_segment(link, socket);
+    uint32_t code = accept_segment(link, socket, side);
     if (code == NP_OK)
         *result = link;
     return code;
+}
+
+uint32_t np_link_accept(int fd, int socket, struct np_link **result)
+{
+    return np_link_take_over(fd, socket, NPL_CLIENT, result);
 }
 
 uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_link **result)
@@ -253,7 +260,8 @@ uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_
     }
     link->size = kept->size;
     link->segment = kept->segment;
-    uint32_t code = accept_segment(link, socket);
+    link->fd = kept->fd;
+    uint32_t code = accept_segment(link, socket, NPL_CLIENT);
     if (code == NP_OK)
         *result = link;
     return code;
@@ -274,7 +282,8 @@ void np_link_unref(struct np_link *link)
     bool peer_has_left = false;
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
         peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
-        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid, 0, 0};
+        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid,
+                                     0, 0, link->fd};
         bool died = alert & NP_ALERT_GONE &&
                     atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
         if (link->keep && !died && !(alert & NP_ALERT_BROKEN))

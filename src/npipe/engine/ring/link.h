@@ -118,6 +118,7 @@ struct np_link {
     struct npl_segment *segment;
     uint64_t size;
     int socket;
+    int fd; /* the segment's, of a link that may go to another process (travel/); -1: not kept */
     enum npl_side side;
     _Atomic uint32_t refs;  /* the handle's, and one for each thread that waits */
     _Atomic uint32_t alert; /* np_alert bits */
@@ -145,7 +146,8 @@ struct np_link_shape {
     uint32_t server_pid;
 };
 
-/* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it). */
+/* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it, or lets the link
+ * have it). */
 uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link, int *fd);
 /* The size of such a segment. */
 uint64_t np_link_size(const struct np_link_shape *shape);
@@ -155,8 +157,12 @@ uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np
  * the right to (`access`: NP_READ | NP_WRITE) is moved out of it: what the client writes there is not read, and what
  * the server writes it cannot see. False: no memory. */
 bool np_link_unshare(struct np_link *link, uint32_t access);
-/* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure. */
+/* The client's end of the segment in `fd`, which is checked; takes neither `fd` nor `socket` on failure, and never
+ * `fd`. */
 uint32_t np_link_accept(int fd, int socket, struct np_link **link);
+/* The same for an end that another process has had: the server's too. The private truth about the rings is the caller's
+ * to fill in. */
+uint32_t np_link_take_over(int fd, int socket, enum npl_side side, struct np_link **link);
 /* The same for a segment that was kept, which is taken over. */
 uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_link **link);
 void np_link_ref(struct np_link *link);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/fds.h"
 #include "base/platform.h"
 #include "process/process.h"
 #include "ring/segment.h"
@@ -18,6 +19,7 @@ static struct np_kept kept_segments[2][KEPT]; /* by side; the longest-kept first
 void np_kept_drop(const struct np_kept *kept)
 {
     np_segment_unmap(kept->segment, kept->size);
+    np_fd_close(kept->fd);
 }
 
 /* Takes number `index` out. With the lock held. */

@@ -21,6 +21,7 @@ struct np_kept {
     uid_t peer_uid;
     int64_t until;    /* then it is dropped */
     uint32_t refused; /* offers that the server did not take: it had not let go of it yet, or has dropped it */
+    int fd; /* the segment's, where links may travel, or -1 */
 };
 /* Offers a segment to be kept; it is unmapped if it is not. */
 void np_keep(enum npl_side side, const struct np_kept *kept);

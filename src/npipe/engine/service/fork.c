@@ -13,6 +13,7 @@
 #include "pipe/instances.h"
 #include "pipe/owner.h"
 #include "pipe/remembered.h"
+#include "travel/lend.h"
 
 static void before_fork(void)
 {
@@ -84,6 +85,7 @@ static void after_fork_in_child(void)
     np_process.owners = NULL;
     np_process.sweeps = NULL; /* the parent does it */
     np_dial_forget();
+    np_lends_after_fork();
     np_kept_after_fork();
     np_process.pid = (uint32_t)getpid();
     np_process.pipes = NULL;

@@ -12,6 +12,7 @@
 #include "pipe/owner.h"
 #include "pipe/room.h"
 #include "pipe/sweep.h"
+#include "travel/lend.h"
 
 #define EVENTS 64
 
@@ -79,7 +80,8 @@ static void link_event(struct np_link *link, uint64_t watch, uint32_t events, st
         np_sweep_link_gone(link, watch, sweeps);
 }
 
-static void handle_event(const struct epoll_event *event, struct np_sweep **sweeps, struct to_drive *woken)
+static void handle_event(const struct epoll_event *event, struct np_sweep **sweeps, struct to_drive *woken,
+                         struct np_lend **spoken)
 {
     struct np_watch *watch = np_watch_find(event->data.u64);
     if (!watch)
@@ -100,6 +102,12 @@ static void handle_event(const struct epoll_event *event, struct np_sweep **swee
         break;
     case NP_WATCH_OWNER:
         np_owner_gone(watch->object);
+        break;
+    case NP_WATCH_LEND:
+        np_lend_ready(watch->object, spoken);
+        break;
+    case NP_WATCH_OFFERS:
+        np_offers_ready();
         break;
     case NP_WATCH_NOTHING:
         break;
@@ -144,10 +152,11 @@ static void *native_thread(void *unused)
         int count = epoll_wait(np_process.epoll, events, EVENTS, timeout);
         struct np_sweep *sweeps;
         struct to_drive woken = {.count = 0};
+        struct np_lend *spoken = NULL;
         pthread_mutex_lock(&np_process.lock);
         sweeps = np_sweeps_due(np_now());
         for (int i = 0; i < count; i++)
-            handle_event(&events[i], &sweeps, &woken);
+            handle_event(&events[i], &sweeps, &woken, &spoken);
         timeout = do_timers();
         pthread_mutex_unlock(&np_process.lock);
         for (uint32_t i = 0; i < woken.count; i++) {
@@ -156,6 +165,7 @@ static void *native_thread(void *unused)
         }
         if (woken.arm)
             np_async_arm_listed();
+        np_lends_answer(spoken);
         np_sweeps_do(sweeps);
     }
     return NULL;

@@ -1,0 +1,438 @@
+#include "travel/lend.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/codes.h"
+#include "base/fds.h"
+#include "base/identity.h"
+#include "base/platform.h"
+#include "base/socket.h"
+#include "base/wait.h"
+#include "process/process.h"
+#include "handle/handle.h"
+#include "travel/passport.h"
+
+#define MAGIC UINT32_C(0x5450504e) /* "NPPT" */
+#define VERSION 1
+#define OFFER_NAME_SIZE 64
+
+struct claim {
+    uint32_t magic, version;
+    uint64_t number; /* of an offer */
+};
+
+/* With it come the passport's three descriptors, if the code is NP_OK. */
+struct answer {
+    uint32_t magic, version, code, reserved;
+};
+
+/* All but `next_spoken` guarded by the process lock, as long as it is listed. */
+struct np_lend {
+    struct np_lend *next, *previous;
+    struct np_handle *handle;   /* held; NULL: closed here, and nobody has come for its passport yet, */
+    struct np_passport passport; /* or a visitor, who has not said what it wants */
+    int socket;                 /* -1: an offer */
+    uint64_t watch;
+    uint64_t number;
+    bool offered, visitor;
+    struct np_lend *next_spoken;
+};
+
+static struct np_lend *lends;
+static int offers = -1; /* the socket that visitors come to */
+static uint64_t offers_watch;
+
+static void list(struct np_lend *lend)
+{
+    lend->previous = NULL;
+    lend->next = lends;
+    if (lends)
+        lends->previous = lend;
+    lends = lend;
+    if (lend->handle)
+        lend->handle->lent++;
+}
+
+static void unlist(struct np_lend *lend)
+{
+    if (lend->previous)
+        lend->previous->next = lend->next;
+    else
+        lends = lend->next;
+    if (lend->next)
+        lend->next->previous = lend->previous;
+    lend->next = lend->previous = NULL;
+    if (lend->watch)
+        np_watch_remove(lend->watch, lend->socket);
+    lend->watch = 0;
+    if (lend->handle)
+        lend->handle->lent--;
+}
+
+/* Of one that is not listed; without the process lock. */
+static void free_lend(struct np_lend *lend)
+{
+    if (!lend->handle && !lend->visitor)
+        np_passport_drop(&lend->passport);
+    if (lend->handle)
+        np_free(lend->handle);
+    np_hang_up(lend->socket);
+    free(lend);
+}
+
+static struct np_lend *new_lend(struct np_handle *handle, int socket)
+{
+    struct np_lend *lend = calloc(1, sizeof *lend);
+    if (!lend)
+        return NULL;
+    lend->passport = (struct np_passport){-1, -1, -1};
+    lend->socket = socket;
+    lend->handle = handle;
+    lend->visitor = !handle;
+    if (handle)
+        np_hold(handle);
+    return lend;
+}
+
+uint32_t np_lend(struct np_handle *handle, int socket)
+{
+    uint32_t code = np_process_start();
+    struct np_lend *lend = code == NP_OK ? new_lend(handle, socket) : NULL;
+    if (!lend) {
+        np_hang_up(socket);
+        return code == NP_OK ? NP_NOT_ENOUGH_MEMORY : code;
+    }
+    pthread_mutex_lock(&np_process.lock);
+    if (np_is_closed(handle) || !handle->travels)
+        code = NP_INVALID_HANDLE;
+    else if (!(lend->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LEND, lend)))
+        code = NP_NOT_ENOUGH_MEMORY;
+    else
+        list(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    if (code != NP_OK)
+        free_lend(lend);
+    return code;
+}
+
+static void offer_name(char *name, uid_t uid, pid_t pid)
+{
+    snprintf(name, OFFER_NAME_SIZE, "npipe/handles/%u/%d", (unsigned)uid, (int)pid);
+}
+
+/* With the process lock. */
+static uint32_t listen_for_visitors(void)
+{
+    if (offers >= 0)
+        return NP_OK;
+    char name[OFFER_NAME_SIZE];
+    offer_name(name, geteuid(), (pid_t)np_process.pid);
+    int socket = np_socket_listen_abstract(name);
+    if (socket < 0)
+        return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
+    offers_watch = np_watch_add(socket, EPOLLIN, NP_WATCH_OFFERS, NULL);
+    if (!offers_watch) {
+        np_fd_close(socket);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    offers = socket;
+    return NP_OK;
+}
+
+uint32_t np_offer(struct np_handle *handle, uint64_t number)
+{
+    uint32_t code = np_process_start();
+    struct np_lend *lend = code == NP_OK ? new_lend(handle, -1) : NULL;
+    if (!lend)
+        return code == NP_OK ? NP_NOT_ENOUGH_MEMORY : code;
+    lend->number = number;
+    lend->offered = true;
+    pthread_mutex_lock(&np_process.lock);
+    code = np_is_closed(handle) || !handle->travels ? NP_INVALID_HANDLE : listen_for_visitors();
+    if (code == NP_OK)
+        list(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    if (code != NP_OK)
+        free_lend(lend);
+    return code;
+}
+
+/* The passport to whoever is at the other end, or why there is none; the passport is dropped if it does not get
+ * there. */
+static void send_answer(int socket, uint32_t code, struct np_passport *passport)
+{
+    const struct answer answer = {.magic = MAGIC, .version = VERSION, .code = code};
+    const int fds[3] = {passport->socket, passport->segment, passport->state};
+    ssize_t sent = np_send_descriptors(socket, &answer, sizeof answer, fds, code == NP_OK ? 3 : 0);
+    if (code != NP_OK)
+        return;
+    if (sent == (ssize_t)sizeof answer) {
+        /* Not a hang-up: the socket is the other process's now. */
+        np_fd_close(passport->socket);
+        np_fd_close(passport->segment);
+        np_fd_close(passport->state);
+        *passport = (struct np_passport){-1, -1, -1};
+    } else {
+        np_passport_drop(passport);
+    }
+}
+
+/* ---- The native thread */
+
+void np_lend_ready(struct np_lend *lend, struct np_lend **spoken)
+{
+    unlist(lend);
+    lend->next_spoken = *spoken;
+    *spoken = lend;
+}
+
+void np_offers_ready(void)
+{
+    for (;;) {
+        np_fds_hold();
+        int socket = np_fd_made(accept4(offers, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (socket < 0)
+            return;
+        struct np_credentials who;
+        struct np_lend *visitor = NULL;
+        /* The namespace has no permissions: who comes is looked at. */
+        if (np_peer_credentials(socket, false, &who) && (who.uid == geteuid() || who.uid == 0))
+            visitor = new_lend(NULL, socket);
+        if (visitor)
+            visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LEND, visitor);
+        if (visitor && visitor->watch) {
+            list(visitor);
+            continue;
+        }
+        free(visitor);
+        np_hang_up(socket);
+    }
+}
+
+/* Takes the offer of that number out of the list; NULL: there is none. */
+static struct np_lend *take_offer(uint64_t number)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_lend *lend = lends;
+    while (lend && !(lend->offered && lend->number == number))
+        lend = lend->next;
+    if (lend)
+        unlist(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    return lend;
+}
+
+static void put_back(struct np_lend *lend, uint32_t events)
+{
+    pthread_mutex_lock(&np_process.lock);
+    if (lend->socket >= 0)
+        lend->watch = np_watch_add(lend->socket, events, NP_WATCH_LEND, lend);
+    bool watched = lend->socket < 0 || lend->watch;
+    if (watched)
+        list(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    if (!watched)
+        free_lend(lend);
+}
+
+/* Hands over what is lent. Whether it is over with it. */
+static bool hand_over(struct np_lend *lend, int socket)
+{
+    uint32_t code = NP_OK;
+    if (lend->handle)
+        code = np_depart(lend->handle, &lend->passport);
+    send_answer(socket, code, &lend->passport);
+    return code != NP_PIPE_BUSY;
+}
+
+static void answer_one(struct np_lend *lend)
+{
+    struct claim claim;
+    int unwanted;
+    ssize_t got = np_receive_message(lend->socket, &claim, sizeof claim, &unwanted);
+    np_fd_close(unwanted);
+    if (got == -EAGAIN || got == -EINTR) {
+        put_back(lend, EPOLLIN | EPOLLRDHUP);
+        return;
+    }
+    if (got != (ssize_t)sizeof claim || claim.magic != MAGIC || claim.version != VERSION) {
+        /* The child has ended without it, or is not one of ours: the handle stays here. A closed one had been sent. */
+        free_lend(lend);
+        return;
+    }
+    if (!lend->visitor) {
+        if (hand_over(lend, lend->socket)) {
+            lend->visitor = true; /* whatever it had has gone */
+            free_lend(lend);
+        } else {
+            put_back(lend, EPOLLIN | EPOLLRDHUP);
+        }
+        return;
+    }
+    struct np_lend *offer = take_offer(claim.number);
+    struct np_passport none = {-1, -1, -1};
+    if (!offer)
+        send_answer(lend->socket, NP_INVALID_HANDLE, &none);
+    else if (hand_over(offer, lend->socket))
+        offer->visitor = true;
+    if (offer && offer->visitor)
+        free_lend(offer);
+    else if (offer)
+        put_back(offer, 0);
+    free_lend(lend);
+}
+
+void np_lends_answer(struct np_lend *spoken)
+{
+    while (spoken) {
+        struct np_lend *lend = spoken;
+        spoken = lend->next_spoken;
+        answer_one(lend);
+    }
+}
+
+/* ---- Closing */
+
+/* Takes the first lend of the handle out whose other end is there; NULL: there is none. */
+static struct np_lend *take_lend(const struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_lend *found = NULL;
+    for (struct np_lend *lend = lends; lend; lend = lend->next)
+        if (lend->handle == handle && (lend->socket < 0 || !np_socket_hung_up(lend->socket)))
+            found = lend; /* the last one listed is the first one made */
+    if (found)
+        unlist(found);
+    pthread_mutex_unlock(&np_process.lock);
+    return found;
+}
+
+bool np_close_lent(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    bool lent = handle->lent > 0;
+    pthread_mutex_unlock(&np_process.lock);
+    struct np_lend *lend = lent ? take_lend(handle) : NULL;
+    if (!lend)
+        return false;
+    if (np_depart(handle, &lend->passport) != NP_OK) {
+        free_lend(lend);
+        return false; /* in use here: it ends here */
+    }
+    if (lend->socket >= 0) {
+        send_answer(lend->socket, NP_OK, &lend->passport);
+        lend->visitor = true; /* it has nothing any more */
+        free_lend(lend);      /* what was sent stays readable */
+        return true;
+    }
+    np_free(lend->handle);
+    lend->handle = NULL;
+    put_back(lend, 0);
+    return true;
+}
+
+/* What is lent to children goes to them: they may live longer. What is offered ends with this process. */
+static void hand_over_at_exit(void)
+{
+    for (;;) {
+        struct np_handle *handle = NULL;
+        pthread_mutex_lock(&np_process.lock);
+        for (struct np_lend *lend = lends; lend && !handle; lend = lend->next)
+            if (lend->socket >= 0 && lend->handle && !lend->offered)
+                handle = lend->handle;
+        if (handle)
+            np_hold(handle);
+        pthread_mutex_unlock(&np_process.lock);
+        if (!handle)
+            return;
+        bool over = np_close_lent(handle);
+        np_free(handle);
+        if (!over)
+            return; /* in use by another thread, which ends with the process */
+    }
+}
+
+/* 101: before the constructors of the program, which may use pipes. */
+__attribute__((constructor(101))) static void install_hook(void)
+{
+    atexit(hand_over_at_exit);
+}
+
+void np_lends_after_fork(void)
+{
+    lends = NULL; /* a few bytes are lost; the sockets are closed, and the handles are the parent's */
+    offers = -1;
+    offers_watch = 0;
+}
+
+/* ---- The other process */
+
+static uint32_t receive_answer(int socket, struct np_passport *passport, bool *there)
+{
+    struct answer answer;
+    int fds[3];
+    ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
+    *there = got != -EAGAIN && got != -EINTR;
+    if (!*there)
+        return NP_OK;
+    *passport = (struct np_passport){fds[0], fds[1], fds[2]};
+    if (got == 0 || got == -ECONNRESET)
+        return NP_INVALID_HANDLE;
+    if (got == -EMFILE)
+        return NP_TOO_MANY_OPEN_FILES;
+    if (got != (ssize_t)sizeof answer || answer.magic != MAGIC || answer.version != VERSION)
+        return NP_INVALID_DATA;
+    if (answer.code == NP_OK && (fds[0] < 0 || fds[1] < 0 || fds[2] < 0))
+        return NP_INVALID_DATA;
+    return answer.code <= NP_NO_SYSTEM_RESOURCES ? answer.code : NP_INVALID_DATA;
+}
+
+/* Asks unless it is there already: a process that has closed the handle has sent it. */
+static uint32_t ask(int socket, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+{
+    struct np_passport passport = {-1, -1, -1};
+    bool there;
+    uint32_t code = receive_answer(socket, &passport, &there);
+    if (!there) {
+        const struct claim claim = {.magic = MAGIC, .version = VERSION, .number = number};
+        (void)np_send_message(socket, &claim, sizeof claim, -1); /* if that fails, the answer says why */
+    }
+    while (!there) {
+        code = np_socket_wait(socket, wait->deadline);
+        if (code == NP_INTERRUPTED && !np_cancelled(wait) && !(wait->interrupted && wait->interrupted(wait->context)))
+            continue;
+        if (code != NP_OK)
+            return code;
+        code = receive_answer(socket, &passport, &there);
+    }
+    if (code != NP_OK) {
+        np_passport_drop(&passport);
+        return code;
+    }
+    return np_arrive(&passport, handle);
+}
+
+uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **handle)
+{
+    return ask(socket, 0, wait, handle);
+}
+
+uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+{
+    char name[OFFER_NAME_SIZE];
+    offer_name(name, geteuid(), pid);
+    int socket = np_socket_connect_abstract(name, wait->deadline);
+    if (socket < 0)
+        return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_INVALID_HANDLE;
+    struct np_credentials who;
+    uint32_t code = NP_ACCESS_DENIED;
+    if (np_peer_credentials(socket, false, &who) && who.pid == pid && (who.uid == geteuid() || who.uid == 0))
+        code = ask(socket, number, wait, handle);
+    np_fd_close(socket);
+    return code;
+}

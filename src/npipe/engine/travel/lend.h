@@ -1,0 +1,40 @@
+/* Handles that another process may ask for: an inherited one, through a socket that the child was started with; one
+ * that was duplicated into another process, through this process's socket for offers. Whoever asks gets the handle, and
+ * this process has it no more. Closing a handle that is lent hands it over instead of ending the connection. */
+#ifndef NPIPE_TRAVEL_LEND_H
+#define NPIPE_TRAVEL_LEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct np_handle;
+struct np_lend;
+struct np_wait;
+
+/* Lends the handle to whoever has the other end of `socket` (SOCK_SEQPACKET), which is taken in any case. */
+uint32_t np_lend(struct np_handle *handle, int socket);
+/* Lends it to processes of this user that ask for `number` (np_claim_from). */
+uint32_t np_offer(struct np_handle *handle, uint64_t number);
+/* For CloseHandle: a handle that is lent goes to whom it is lent. False: np_close is to follow. */
+bool np_close_lent(struct np_handle *handle);
+
+/* What was lent through `socket`, which stays the caller's: it may ask again after NP_PIPE_BUSY, NP_SEM_TIMEOUT and
+ * NP_INTERRUPTED.
+ *   NP_INVALID_HANDLE  it is not lent any more: closed, somebody else's, or its process has ended
+ *   NP_PIPE_BUSY       its process is using it just now
+ *   NP_SEM_TIMEOUT, NP_INTERRUPTED, and those of np_arrive */
+uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **handle);
+/* The same of a process that offers it; NP_ACCESS_DENIED: it is not of this user's. */
+uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle);
+
+/* The native thread's, with the process lock: notes who has something to say. */
+void np_lend_ready(struct np_lend *lend, struct np_lend **spoken);
+void np_offers_ready(void);
+/* ... and without it: answers them. */
+void np_lends_answer(struct np_lend *spoken);
+
+/* In a forked child: everything is the parent's. */
+void np_lends_after_fork(void);
+
+#endif

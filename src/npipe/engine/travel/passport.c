@@ -1,0 +1,391 @@
+#include "travel/passport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/codes.h"
+#include "base/fds.h"
+#include "base/platform.h"
+#include "process/process.h"
+#include "ring/back.h"
+#include "ring/link.h"
+#include "ring/segment.h"
+#include "handle/handle.h"
+#include "overlapped/drive.h"
+#include "overlapped/operation.h"
+#include "pipe/close.h"
+#include "pipe/state.h"
+
+#define MAGIC UINT32_C(0x5650504e) /* "NPPV" */
+#define VERSION 1
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+#define LONGEST_PATH 4096
+#define MOST_BACK (UINT64_C(1) << 32) /* bytes that were put back, or taken out in advance */
+
+/* What a handle and its link know, as it is in memory: the two processes run the same version, or `shape` differs.
+ * Behind it: the root and the folder with their zeros, the stash, and each piece that was put back (its size, its
+ * bytes). */
+struct state {
+    uint32_t magic, version, shape;
+    uint32_t side;
+    uint32_t mode, access, type, direction, max_instances, quota[2], server_pid, client_pid, pipe_id;
+    uid_t peer_uid;
+    pid_t peer_pid;
+    bool server, overlapped, has_place, keep;
+    uint32_t root, folder; /* bytes, with the zero */
+    uint32_t stash, backs;
+    uint64_t size; /* of all of it */
+    struct np_rx rx; /* pointers have no meaning in it */
+    struct np_tx tx;
+};
+
+/* Two builds whose structures differ cannot read each other's states. */
+static uint32_t shape_of_state(void)
+{
+    return (uint32_t)(sizeof(struct state) ^ (sizeof(struct np_rx) << 12) ^ (sizeof(struct np_tx) << 20)) ^
+           (uint32_t)offsetof(struct np_tx, recent) << 4 ^ (uint32_t)offsetof(struct np_rx, streak);
+}
+
+/* ---- Leaving */
+
+struct writer {
+    uint8_t *at;
+};
+
+static void put(struct writer *writer, const void *data, size_t size)
+{
+    if (size)
+        memcpy(writer->at, data, size);
+    writer->at += size;
+}
+
+/* Whether somebody is in the middle of something. With rx_lock and tx_lock. */
+static bool is_busy(const struct np_handle *handle, const struct np_link *link)
+{
+    return link->rx.first || link->tx.first || link->tx.flushes || link->tx.outside || link->tx.kept ||
+           link->rx.polled || handle->asyncs || handle->connects ||
+           atomic_load_explicit(&link->refs, memory_order_acquire) > 1; /* threads that wait */
+}
+
+static uint64_t size_of_backs(const struct np_rx *rx, uint32_t *count)
+{
+    uint64_t size = 0;
+    *count = 0;
+    for (const struct np_back *piece = rx->back; piece; piece = np_back_next(piece)) {
+        size += sizeof(uint32_t) + np_back_size(piece);
+        ++*count;
+    }
+    return size;
+}
+
+/* The state of a handle in a file that nobody can change any more. With rx_lock and tx_lock. */
+static uint32_t write_state(const struct np_handle *handle, const struct np_link *link, int *result)
+{
+    struct state state;
+    memset(&state, 0, sizeof state);
+    state.magic = MAGIC;
+    state.version = VERSION;
+    state.shape = shape_of_state();
+    state.side = link->side;
+    state.mode = atomic_load_explicit(&handle->mode, memory_order_relaxed);
+    state.access = handle->access;
+    state.type = handle->type;
+    state.direction = handle->direction;
+    state.max_instances = handle->max_instances;
+    memcpy(state.quota, handle->quota, sizeof state.quota);
+    state.server_pid = handle->server_pid;
+    state.client_pid = handle->client_pid;
+    state.pipe_id = handle->pipe_id;
+    state.peer_uid = handle->peer_uid;
+    state.peer_pid = link->peer_pid;
+    state.server = handle->server;
+    state.overlapped = handle->no_socket_sleeps;
+    state.has_place = handle->root && handle->folder;
+    state.root = state.has_place ? (uint32_t)strlen(handle->root) + 1 : 0;
+    state.folder = state.has_place ? (uint32_t)strlen(handle->folder) + 1 : 0;
+    state.stash = link->rx.stash_length;
+    state.rx = link->rx;
+    state.tx = link->tx;
+    state.size = sizeof state + state.root + state.folder + state.stash + size_of_backs(&link->rx, &state.backs);
+    np_fds_hold();
+    int fd = np_fd_made(memfd_create("npipe-state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (fd < 0)
+        return errno == EMFILE || errno == ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NOT_ENOUGH_MEMORY;
+    void *map = np_file_resize(fd, state.size) == 0 ? mmap(NULL, state.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                                                    : MAP_FAILED;
+    if (map == MAP_FAILED) {
+        np_fd_close(fd);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    struct writer writer = {map};
+    put(&writer, &state, sizeof state);
+    put(&writer, handle->root, state.root);
+    put(&writer, handle->folder, state.folder);
+    put(&writer, link->rx.stash, state.stash);
+    for (const struct np_back *piece = link->rx.back; piece; piece = np_back_next(piece)) {
+        uint32_t size = np_back_size(piece);
+        put(&writer, &size, sizeof size);
+        put(&writer, np_back_bytes(piece), size);
+    }
+    munmap(map, state.size);
+    if (fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+        np_fd_close(fd);
+        return NP_NOT_ENOUGH_MEMORY;
+    }
+    *result = fd;
+    return NP_OK;
+}
+
+uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
+{
+    *passport = (struct np_passport){-1, -1, -1};
+    pthread_mutex_lock(&np_process.create_lock);
+    pthread_mutex_lock(&np_process.lock);
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    struct np_link *link = handle->link;
+    if (link && link->rx.first)
+        np_async_drive_reads(handle, link);
+    if (link)
+        np_async_drive_writes(handle, link);
+    uint32_t code = NP_OK;
+    if (np_is_closed(handle))
+        code = NP_INVALID_HANDLE;
+    else if (!link)
+        code = NP_PIPE_NOT_CONNECTED;
+    else if (link->fd < 0 || link->unshared[0] || link->unshared[1])
+        code = NP_INVALID_HANDLE;
+    else if (is_busy(handle, link))
+        code = NP_PIPE_BUSY;
+    else
+        code = write_state(handle, link, &passport->state);
+    if (code == NP_OK) {
+        handle->link = NULL;
+        atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
+        np_fresh_remove(handle);
+        if (link->watch)
+            np_watch_remove(link->watch, link->socket);
+        link->watch = 0;
+        link->handle = NULL;
+        passport->socket = link->socket;
+        passport->segment = link->fd;
+        link->socket = link->fd = -1; /* so nobody hangs up */
+        link->keep = false;
+    }
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    pthread_mutex_unlock(&np_process.lock);
+    struct np_pipe *left = code == NP_OK ? np_handle_leave(handle) : NULL;
+    pthread_mutex_unlock(&np_process.create_lock);
+    if (code != NP_OK)
+        return code;
+    np_handle_left(handle, left);
+    np_link_unref(link);
+    return NP_OK;
+}
+
+/* ---- Arriving */
+
+static void close_all(struct np_passport *passport)
+{
+    np_fd_close(passport->socket);
+    np_fd_close(passport->segment);
+    np_fd_close(passport->state);
+    *passport = (struct np_passport){-1, -1, -1};
+}
+
+void np_passport_drop(struct np_passport *passport)
+{
+    np_hang_up(passport->socket);
+    passport->socket = -1;
+    close_all(passport);
+}
+
+struct reader {
+    const uint8_t *at, *end;
+};
+
+/* NULL: it is not there. */
+static const uint8_t *take(struct reader *reader, uint64_t size)
+{
+    if (size > (uint64_t)(reader->end - reader->at))
+        return NULL;
+    const uint8_t *found = reader->at;
+    reader->at += size;
+    return found;
+}
+
+static char *take_text(struct reader *reader, uint32_t size)
+{
+    const uint8_t *text = size && size <= LONGEST_PATH ? take(reader, size) : NULL;
+    return text && text[size - 1] == 0 && strlen((const char *)text) == size - 1 ? strdup((const char *)text) : NULL;
+}
+
+/* Whether the positions that somebody else claims can be those of rings of this size. What the peer announces is
+ * compared with them at every step, as always. */
+static bool is_sound(const struct state *state, const struct np_link *link)
+{
+    const struct np_rx *rx = &state->rx;
+    const struct np_tx *tx = &state->tx;
+    return state->mode <= (NP_MODE_NOWAIT | NP_MODE_READ_MESSAGE) && state->type == link->type &&
+           state->direction == link->direction && state->access < 16 && state->server == (state->side == NPL_SERVER) &&
+           rx->tail - rx->head <= link->rx.capacity && tx->tail - tx->head <= link->tx.capacity &&
+           rx->header <= NPL_MAX_ENTRY_HEADER && rx->slot < NPL_DEFERRED && rx->pulled <= rx->total &&
+           rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin <= rx->stash_length &&
+           tx->n_recent <= NP_RECENT && tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED &&
+           tx->outside == 0 && tx->kept == 0;
+}
+
+/* The truth about the rings, in a link that has its own pointers. */
+static uint32_t fill_in(struct np_link *link, const struct state *state, struct reader *rest)
+{
+    if (!is_sound(state, link))
+        return NP_INVALID_DATA;
+    struct np_rx fresh_rx = link->rx;
+    struct np_tx fresh_tx = link->tx;
+    link->rx = state->rx;
+    link->tx = state->tx;
+    link->rx.shared = fresh_rx.shared;
+    link->rx.ring = fresh_rx.ring;
+    link->rx.capacity = fresh_rx.capacity;
+    link->rx.quota = fresh_rx.quota;
+    link->rx.stash = NULL;
+    link->rx.back = NULL;
+    link->rx.first = link->rx.last = NULL;
+    link->rx.on_socket = link->rx.polled = link->rx.may_come_back = false;
+    link->rx.wake_deferred = link->rx.may_defer_wake = false;
+    link->rx.spin = fresh_rx.spin;
+    link->rx.stream = fresh_rx.stream;
+    atomic_init(&link->rx.by_socket, 0);
+    atomic_init(&link->rx.contended, 0);
+    link->tx.shared = fresh_tx.shared;
+    link->tx.ring = fresh_tx.ring;
+    link->tx.capacity = fresh_tx.capacity;
+    link->tx.quota = fresh_tx.quota;
+    link->tx.first = link->tx.last = link->tx.flushes = NULL;
+    link->tx.attached = link->tx.sleepers = 0;
+    link->tx.spin = fresh_tx.spin;
+    link->tx.stream = fresh_tx.stream;
+    const uint8_t *stash = take(rest, state->stash);
+    if (!stash)
+        return NP_INVALID_DATA;
+    if (state->stash) {
+        link->rx.stash = malloc(state->stash);
+        if (!link->rx.stash)
+            return NP_NOT_ENOUGH_MEMORY;
+        memcpy(link->rx.stash, stash, state->stash);
+    }
+    /* Each piece is put before those that are there, so the last one comes first. */
+    const uint8_t **pieces = state->backs ? calloc(state->backs, sizeof *pieces) : NULL;
+    if (state->backs && !pieces)
+        return NP_NOT_ENOUGH_MEMORY;
+    uint32_t code = NP_OK, size;
+    for (uint32_t i = 0; i < state->backs && code == NP_OK; i++) {
+        pieces[i] = take(rest, sizeof size);
+        if (pieces[i])
+            memcpy(&size, pieces[i], sizeof size);
+        if (!pieces[i] || !take(rest, size))
+            code = NP_INVALID_DATA;
+    }
+    for (uint32_t i = state->backs; i > 0 && code == NP_OK; i--) {
+        memcpy(&size, pieces[i - 1], sizeof size);
+        if (!np_back_put(&link->rx, pieces[i - 1] + sizeof size, size))
+            code = NP_NOT_ENOUGH_MEMORY;
+    }
+    free(pieces);
+    return code;
+}
+
+static uint32_t make_handle(const struct state *state, struct np_passport *passport, struct reader *rest,
+                            struct np_handle **result)
+{
+    struct np_handle *handle = np_handle_new();
+    if (!handle)
+        return NP_NOT_ENOUGH_MEMORY;
+    if (state->has_place) {
+        handle->root = take_text(rest, state->root);
+        handle->folder = take_text(rest, state->folder);
+    }
+    struct np_link *link = NULL;
+    uint32_t code = state->has_place && (!handle->root || !handle->folder) ? NP_INVALID_DATA : NP_OK;
+    if (code == NP_OK)
+        code = np_link_take_over(passport->segment, passport->socket, (enum npl_side)state->side, &link);
+    if (code != NP_OK) {
+        np_free(handle);
+        return code;
+    }
+    passport->socket = -1; /* the link's from here on, and the segment */
+    link->fd = passport->segment;
+    passport->segment = -1;
+    link->peer_pid = state->peer_pid;
+    link->peer_uid = state->peer_uid;
+    code = fill_in(link, state, rest);
+    if (code != NP_OK) {
+        np_free(handle);
+        np_link_unref(link);
+        return code;
+    }
+    atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
+    handle->server = state->server;
+    handle->mode = state->mode;
+    handle->access = state->access;
+    handle->type = link->type;
+    handle->direction = link->direction;
+    handle->max_instances = state->max_instances;
+    memcpy(handle->quota, link->quota, sizeof handle->quota);
+    handle->server_pid = state->server_pid;
+    handle->client_pid = state->client_pid;
+    handle->peer_uid = state->peer_uid;
+    handle->pipe_id = state->pipe_id;
+    handle->no_socket_sleeps = state->overlapped;
+    handle->travels = true;
+    handle->link = link;
+    link->handle = handle;
+    atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
+    pthread_mutex_lock(&np_process.lock);
+    np_handle_register(handle);
+    np_fresh_add(handle);
+    pthread_mutex_unlock(&np_process.lock);
+    *result = handle;
+    return NP_OK;
+}
+
+uint32_t np_arrive(struct np_passport *passport, struct np_handle **result)
+{
+    uint32_t code = np_process_start();
+    struct stat status;
+    int seals = fcntl(passport->state, F_GET_SEALS);
+    /* Sealed, so that it can neither be cut short under us nor change between a check and a use. */
+    if (code == NP_OK && (seals < 0 || (seals & SEALS) != SEALS || fstat(passport->state, &status) != 0 ||
+                          status.st_size < (off_t)sizeof(struct state) || (uint64_t)status.st_size > MOST_BACK))
+        code = NP_INVALID_DATA;
+    const uint8_t *map = MAP_FAILED;
+    if (code == NP_OK) {
+        map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, passport->state, 0);
+        code = map == MAP_FAILED ? NP_NOT_ENOUGH_MEMORY : NP_OK;
+    }
+    if (code == NP_OK) {
+        struct state state;
+        memcpy((void *)&state, map, sizeof state);
+        struct reader rest = {map + sizeof state, map + status.st_size};
+        if (state.magic != MAGIC || state.version != VERSION || state.shape != shape_of_state())
+            code = NP_REVISION_MISMATCH;
+        else if (state.side > NPL_CLIENT || state.size != (uint64_t)status.st_size)
+            code = NP_INVALID_DATA;
+        else
+            code = make_handle(&state, passport, &rest, result);
+    }
+    if (map != MAP_FAILED)
+        munmap((void *)(uintptr_t)map, (size_t)status.st_size);
+    if (code != NP_OK)
+        np_hang_up(passport->socket); /* nobody else has it: the peer is to know */
+    if (code != NP_OK)
+        passport->socket = -1;
+    close_all(passport);
+    return code;
+}

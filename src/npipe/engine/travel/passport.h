@@ -1,0 +1,31 @@
+/* A connected end that goes from one process to another: what it takes with it, and how it arrives. Its peer notices
+ * nothing: segment and socket are the same, and what one process knew of the rings the other one knows then.
+ *
+ * An end is one process's at a time, for the truth about its rings is private memory. So a handle that two processes
+ * have on Windows is here the first one's until the second one asks for it (travel/lend.h). */
+#ifndef NPIPE_TRAVEL_PASSPORT_H
+#define NPIPE_TRAVEL_PASSPORT_H
+
+#include <stdint.h>
+
+struct np_handle;
+
+/* Descriptors, each the passport's own or -1. */
+struct np_passport {
+    int socket, segment; /* of the link */
+    int state;           /* a sealed file: everything else */
+};
+
+/* Takes the link out of `handle`, which is closed then; nobody is told. A server's end is no instance any more, neither
+ * here nor there: the pipe has one less, and it cannot listen again.
+ *   NP_PIPE_BUSY           operations are under way, or a write is still waiting for room
+ *   NP_PIPE_NOT_CONNECTED  it has no link
+ *   NP_INVALID_HANDLE      closed, or not one that can travel
+ *   NP_NOT_ENOUGH_MEMORY, NP_TOO_MANY_OPEN_FILES */
+uint32_t np_depart(struct np_handle *handle, struct np_passport *passport);
+/* A handle for the end of a passport, whose descriptors it takes in any case. The state is checked: NP_INVALID_DATA. */
+uint32_t np_arrive(struct np_passport *passport, struct np_handle **handle);
+/* Ends a connection that nobody has come for. */
+void np_passport_drop(struct np_passport *passport);
+
+#endif
