@@ -314,8 +314,8 @@ static void a_handle_that_nobody_wants_any_more_is_closed(void)
 static void an_offer_is_found_by_its_number_once(void)
 {
     struct ends ends = open_ends(NP_TYPE_MESSAGE);
-    CHECK_EQUAL(np_offer(ends.client, 4711), NP_OK);
-    CHECK_EQUAL(np_offer(ends.server, 4712), NP_OK);
+    CHECK_EQUAL(np_offer(ends.client, 4711, false), NP_OK);
+    CHECK_EQUAL(np_offer(ends.server, 4712, false), NP_OK);
     struct np_wait wait = seconds(5);
     struct np_handle *there;
     CHECK_EQUAL(np_claim_from(getpid(), 1, &wait, &there), NP_INVALID_HANDLE);
@@ -330,6 +330,22 @@ static void an_offer_is_found_by_its_number_once(void)
     read_all(again, "hello");
     end(again);
     end(there);
+}
+
+static void an_offer_for_as_long_as_it_is_open_does_not_keep_the_connection(void)
+{
+    struct ends ends = open_ends(NP_TYPE_MESSAGE);
+    CHECK_EQUAL(np_offer(ends.client, 1, true), NP_OK);
+    CHECK_EQUAL(np_offer(ends.client, 2, true), NP_OK);
+    CHECK(!np_close_lent(ends.client));
+    end(ends.client);
+    char byte;
+    uint32_t count;
+    CHECK_EQUAL(np_read(ends.server, &byte, 1, &count, &at_once), NP_BROKEN_PIPE);
+    struct np_wait wait = seconds(5);
+    struct np_handle *there;
+    CHECK_EQUAL(np_claim_from(getpid(), 1, &wait, &there), NP_INVALID_HANDLE);
+    end(ends.server);
 }
 
 static void a_handle_in_use_says_so_and_can_be_asked_for_again(void)
@@ -367,6 +383,7 @@ int main(void)
     RUN(a_lent_handle_that_is_closed_goes_to_the_first_who_is_there);
     RUN(a_handle_that_nobody_wants_any_more_is_closed);
     RUN(an_offer_is_found_by_its_number_once);
+    RUN(an_offer_for_as_long_as_it_is_open_does_not_keep_the_connection);
     RUN(a_handle_in_use_says_so_and_can_be_asked_for_again);
     return 0;
 }

@@ -64,6 +64,7 @@ PARTS: Final = (
     "win32.targets",
     "win32.operations",
     "win32.ports",
+    "win32.travel",
 )
 """The parts, each above those that it calls."""
 

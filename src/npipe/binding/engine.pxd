@@ -62,7 +62,8 @@ cdef extern from "base/call_lock.h" nogil:
 
 cdef extern from "engine.h" nogil:
     struct np_handle:
-        pass
+        bint server
+        c_bool synchronous
     struct np_where:
         const char *root
         const char *folder
@@ -144,6 +145,15 @@ cdef extern from "engine.h" nogil:
     uint32_t np_closed_seq()
     uint32_t np_wait_closed(const np_where *, uint32_t, const np_wait *)
     void np_wake_closed()
+
+# ---- Handles that go from one process to another (travel/)
+
+cdef extern from "engine.h" nogil:
+    uint32_t np_lend(np_handle *, int)
+    uint32_t np_offer(np_handle *, uint64_t, bint)
+    bint np_close_lent(np_handle *)
+    uint32_t np_claim(int, const np_wait *, np_handle **)
+    uint32_t np_claim_from(pid_t, uint64_t, const np_wait *, np_handle **)
 
 # ---- Data, by calls that wait (blocking/)
 

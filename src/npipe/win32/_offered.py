@@ -25,6 +25,7 @@ _HELPERS: Final = (
     "npipe.names",
     "npipe.transports.local",
     "npipe.win32._access",
+    "npipe.win32._inheritance",
     "npipe.win32_error",
     __name__,
     "uuid",

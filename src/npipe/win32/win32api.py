@@ -16,7 +16,9 @@ from npipe import win32_error as _error
 from npipe.binding import identity as _identity
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import objects as _objects
+from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
+from npipe.win32 import _inheritance
 from npipe.win32._offered import _no_such, _offered_by
 from npipe.win32_error import make_error, message_of
 
@@ -30,6 +32,7 @@ STD_OUTPUT_HANDLE = -11
 STD_ERROR_HANDLE = -12
 _PROCESS = -1
 _THREAD = -2
+_HANDLE_FLAG_INHERIT = 1
 
 _HRESULT_OF_WIN32 = 0x8007
 
@@ -48,12 +51,16 @@ def DuplicateHandle(
     options: int,
     /,
 ) -> PyHANDLE:
-    """DuplicateHandle within this process: a second handle of the same object."""
-    del hSourceProcess, hTargetProcessHandle, desiredAccess, bInheritHandle
-    copy = _handles.duplicate_handle(hSource)
-    if options & 1:  # DUPLICATE_CLOSE_SOURCE
-        _handles.close_handle(hSource)
-    return copy
+    """DuplicateHandle: a second handle of the same object, here or (a pipe's) from one process to another.
+
+    For another process the result is the number that the handle has there. That process has it once it uses it, and
+    this one has it no more; one that is closed here first goes there. Raises 6, 5 (another user's process), 231 (an
+    operation is under way), 233 (nobody is connected), 50 (between two other processes).
+    """
+    del desiredAccess  # a duplicate has the same access
+    source, target = _process_id(hSourceProcess), _process_id(hTargetProcessHandle)
+    result = _inheritance.duplicate_handle(source, hSource, target, bInheritHandle, options)
+    return result if isinstance(result, _handles.PyHANDLE) else _handles.PyHANDLE(result)
 
 
 def Sleep(milliseconds: int, bAlterable: object = 0, /) -> int:
@@ -132,10 +139,24 @@ def GetTempPath() -> str:
     return tempfile.gettempdir().rstrip("/") + "/"
 
 
+def _process_id(handle: object) -> int:
+    if int(handle) == _PROCESS:  # type: ignore[call-overload]
+        return os.getpid()
+    pid: int = _targets.file_of(handle, "process", "DuplicateHandle").pid
+    return pid
+
+
 def GetHandleInformation(handle: PyHANDLE | int, /) -> int:
-    """GetHandleInformation: 0; raises 6."""
-    _handles.handle_kind(handle, "GetHandleInformation")
-    return 0
+    """GetHandleInformation: 1 (HANDLE_FLAG_INHERIT) if child processes inherit it, else 0; raises 6."""
+    return int(_handles.handle_is_inheritable(handle, "GetHandleInformation"))
+
+
+def SetHandleInformation(handle: PyHANDLE | int, mask: int, flags: int, /) -> None:
+    """SetHandleInformation: HANDLE_FLAG_INHERIT in `mask` and `flags`, other flags mean nothing here; raises 6."""
+    _handles.handle_kind(handle, "SetHandleInformation")
+    if _handles.dword(mask) & _HANDLE_FLAG_INHERIT:
+        inherits = _handles.dword(flags) & _HANDLE_FLAG_INHERIT
+        _handles.set_handle_inheritable(handle, inherits, "SetHandleInformation")
 
 
 def GetStdHandle(nStdHandle: int, /) -> int:

@@ -20,7 +20,7 @@ from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
-from npipe.win32 import _files, _security
+from npipe.win32 import _files, _inheritance, _security
 from npipe.win32._offered import _no_such, _offered_by
 from npipe.win32_error import make_error, text_of
 
@@ -185,7 +185,7 @@ def _create_file(
     )
     if isinstance(result, int):
         raise make_error(result, function)
-    return result
+    return _inheritance.mark(result, attributes)
 
 
 def _is_device(name: str) -> bool:

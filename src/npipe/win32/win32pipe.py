@@ -18,6 +18,7 @@ from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
+from npipe.win32 import _inheritance
 from npipe.win32._access import access_rule
 from npipe.win32._offered import _no_such, _offered_by
 from npipe.win32_error import make_error, text_of
@@ -121,7 +122,7 @@ def CreateNamedPipe(
     )
     if isinstance(result, int):
         raise make_error(result, _CREATE)
-    return result
+    return _inheritance.mark(result, sa)
 
 
 def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
@@ -262,8 +263,9 @@ def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
     reader = CreateNamedPipe(
         name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE, PIPE_TYPE_BYTE, 1, size, size, 120_000, sa
     )
+    # The writer's attributes say nothing but whether it is inherited: who may connect is the reader's business.
     writer = win32file.CreateFile(name, win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, None)
-    return reader, writer
+    return reader, _inheritance.mark(writer, sa)
 
 
 def FdCreatePipe(sa: object, nSize: int, mode: int, /) -> tuple[int, int]:

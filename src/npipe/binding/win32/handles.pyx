@@ -96,7 +96,9 @@ cdef ThreadTarget thread_target(np_thread *thread):
     target.object = &thread.object
     return target
 
-cdef dict _handles = {}  # number: Target
+_handles = {}  # number: Target
+_inheritable = set()  # of these, the numbers that a child gets (HANDLE_FLAG_INHERIT)
+_arrival = None  # what finds the target of a number that comes from another process (travel.pyx)
 cdef Py_ssize_t _next_handle = 0x100
 
 
@@ -109,10 +111,18 @@ cdef Py_ssize_t new_number(Target target) except -1:
     return number
 
 
+cdef void keep_free(Py_ssize_t number) noexcept:
+    """Give no handle this number, nor one below."""
+    global _next_handle
+    if number >= _next_handle:
+        _next_handle = number + 4
+
+
 cdef int close_number(Py_ssize_t number, str function, bint wait) except -1:
     cdef Target target = _handles.pop(number, None)
     if target is None:
         raise make_error(INVALID_HANDLE, function)
+    _inheritable.discard(number)
     target.handles -= 1
     if target.handles == 0:
         target.shut(wait)
@@ -225,6 +235,8 @@ cdef Target look_up(handle, str function):
     if number == CURRENT_THREAD:
         return thread_target(own_thread())
     target = _handles.get(number)
+    if target is None and _arrival is not None:
+        target = _arrival(number, function)
     if target is None:
         raise make_error(INVALID_HANDLE, function)
     return target
@@ -262,6 +274,21 @@ def close_handle(handle, str function="CloseHandle"):
 def duplicate_handle(handle):
     """A second handle of the same object."""
     return handle_of(target_of(handle, "DuplicateHandle"))
+
+
+def handle_is_inheritable(handle, str function):
+    """Whether a child process gets the handle; raises 6."""
+    target_of(handle, function)
+    return number_of(handle) in _inheritable
+
+
+def set_handle_inheritable(handle, inherits, str function):
+    """Let child processes get the handle, or not; raises 6."""
+    target_of(handle, function)
+    if inherits:
+        _inheritable.add(number_of(handle))
+    else:
+        _inheritable.discard(number_of(handle))
 
 
 def handle_kind(handle, str function):

@@ -46,7 +46,8 @@ cdef class PipeTarget(Target):
             self.enter("CloseHandle")
             entered = True
         with nogil:
-            np_close(handle, False)
+            if not np_close_lent(handle):
+                np_close(handle, False)
         if entered:
             np_gate_leave(&self.gate)
         self.port = None

@@ -52,6 +52,7 @@ struct np_handle {
     /* Overlapped operations (overlapped/operation.h). */
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
     bool travels;              /* its links keep what it takes to hand them to another process (travel/) */
+    bool synchronous;          /* as its program opened it: nothing to the engine, but it travels too */
     uint32_t lent;             /* how often it is (travel/lend.h); guarded by the process lock */
     struct np_object *port;    /* held, or NULL; it, its key and the next are guarded by the objects' lock */
     uint64_t port_key;

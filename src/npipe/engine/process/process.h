@@ -17,8 +17,16 @@ struct np_sweep;
 /* A client has found that its server is dead; the native thread removes what it left behind. */
 void np_server_died(void);
 
-enum np_watched { NP_WATCH_NOTHING, NP_WATCH_ALARM, NP_WATCH_PIPE, NP_WATCH_VISITOR, NP_WATCH_LINK, NP_WATCH_OWNER,
-                  NP_WATCH_LEND, NP_WATCH_OFFERS };
+enum np_watched {
+    NP_WATCH_NOTHING,
+    NP_WATCH_ALARM,
+    NP_WATCH_PIPE,
+    NP_WATCH_VISITOR,
+    NP_WATCH_LINK,
+    NP_WATCH_OWNER,
+    NP_WATCH_LEND,
+    NP_WATCH_OFFERS
+};
 
 struct np_watch {
     uint32_t generation;

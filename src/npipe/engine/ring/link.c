@@ -282,8 +282,8 @@ void np_link_unref(struct np_link *link)
     bool peer_has_left = false;
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
         peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
-        const struct np_kept kept = {link->segment, link->size, link->token, link->peer_pid, link->peer_uid,
-                                     0, 0, link->fd};
+        const struct np_kept kept = {link->segment,  link->size, link->token, link->peer_pid,
+                                     link->peer_uid, 0,          0,           link->fd};
         bool died = alert & NP_ALERT_GONE &&
                     atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
         if (link->keep && !died && !(alert & NP_ALERT_BROKEN))

@@ -40,6 +40,7 @@ struct np_lend {
     uint64_t watch;
     uint64_t number;
     bool offered, visitor;
+    bool only_while_open;
     struct np_lend *next_spoken;
 };
 
@@ -144,7 +145,7 @@ static uint32_t listen_for_visitors(void)
     return NP_OK;
 }
 
-uint32_t np_offer(struct np_handle *handle, uint64_t number)
+uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_open)
 {
     uint32_t code = np_process_start();
     struct np_lend *lend = code == NP_OK ? new_lend(handle, -1) : NULL;
@@ -152,6 +153,7 @@ uint32_t np_offer(struct np_handle *handle, uint64_t number)
         return code == NP_OK ? NP_NOT_ENOUGH_MEMORY : code;
     lend->number = number;
     lend->offered = true;
+    lend->only_while_open = only_while_open;
     pthread_mutex_lock(&np_process.lock);
     code = np_is_closed(handle) || !handle->travels ? NP_INVALID_HANDLE : listen_for_visitors();
     if (code == NP_OK)
@@ -304,7 +306,7 @@ static struct np_lend *take_lend(const struct np_handle *handle)
     pthread_mutex_lock(&np_process.lock);
     struct np_lend *found = NULL;
     for (struct np_lend *lend = lends; lend; lend = lend->next)
-        if (lend->handle == handle && (lend->socket < 0 || !np_socket_hung_up(lend->socket)))
+        if (lend->handle == handle && !lend->only_while_open && (lend->socket < 0 || !np_socket_hung_up(lend->socket)))
             found = lend; /* the last one listed is the first one made */
     if (found)
         unlist(found);
@@ -312,12 +314,29 @@ static struct np_lend *take_lend(const struct np_handle *handle)
     return found;
 }
 
+/* Those that end with the handle here. Whether any others are left. */
+static bool withdraw_offers(const struct np_handle *handle)
+{
+    struct np_lend *over = NULL, *next;
+    pthread_mutex_lock(&np_process.lock);
+    for (struct np_lend *lend = handle->lent ? lends : NULL; lend; lend = next) {
+        next = lend->next;
+        if (lend->handle == handle && lend->only_while_open)
+            np_lend_ready(lend, &over);
+    }
+    bool left = handle->lent > 0;
+    pthread_mutex_unlock(&np_process.lock);
+    while (over) {
+        struct np_lend *lend = over;
+        over = lend->next_spoken;
+        free_lend(lend);
+    }
+    return left;
+}
+
 bool np_close_lent(struct np_handle *handle)
 {
-    pthread_mutex_lock(&np_process.lock);
-    bool lent = handle->lent > 0;
-    pthread_mutex_unlock(&np_process.lock);
-    struct np_lend *lend = lent ? take_lend(handle) : NULL;
+    struct np_lend *lend = withdraw_offers(handle) ? take_lend(handle) : NULL;
     if (!lend)
         return false;
     if (np_depart(handle, &lend->passport) != NP_OK) {

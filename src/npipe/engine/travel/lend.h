@@ -14,8 +14,9 @@ struct np_wait;
 
 /* Lends the handle to whoever has the other end of `socket` (SOCK_SEQPACKET), which is taken in any case. */
 uint32_t np_lend(struct np_handle *handle, int socket);
-/* Lends it to processes of this user that ask for `number` (np_claim_from). */
-uint32_t np_offer(struct np_handle *handle, uint64_t number);
+/* Lends it to processes of this user that ask for `number` (np_claim_from). `only_while_open`: it is no reason to keep
+ * the connection once the handle is closed here. */
+uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_open);
 /* For CloseHandle: a handle that is lent goes to whom it is lent. False: np_close is to follow. */
 bool np_close_lent(struct np_handle *handle);
 

@@ -36,7 +36,7 @@ struct state {
     uint32_t mode, access, type, direction, max_instances, quota[2], server_pid, client_pid, pipe_id;
     uid_t peer_uid;
     pid_t peer_pid;
-    bool server, overlapped, has_place, keep;
+    bool server, overlapped, synchronous, has_place;
     uint32_t root, folder; /* bytes, with the zero */
     uint32_t stash, backs;
     uint64_t size; /* of all of it */
@@ -105,6 +105,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     state.peer_pid = link->peer_pid;
     state.server = handle->server;
     state.overlapped = handle->no_socket_sleeps;
+    state.synchronous = handle->synchronous;
     state.has_place = handle->root && handle->folder;
     state.root = state.has_place ? (uint32_t)strlen(handle->root) + 1 : 0;
     state.folder = state.has_place ? (uint32_t)strlen(handle->folder) + 1 : 0;
@@ -281,6 +282,8 @@ static uint32_t fill_in(struct np_link *link, const struct state *state, struct 
         memcpy(link->rx.stash, stash, state->stash);
     }
     /* Each piece is put before those that are there, so the last one comes first. */
+    if (state->backs > (uint64_t)(rest->end - rest->at) / sizeof(uint32_t))
+        return NP_INVALID_DATA;
     const uint8_t **pieces = state->backs ? calloc(state->backs, sizeof *pieces) : NULL;
     if (state->backs && !pieces)
         return NP_NOT_ENOUGH_MEMORY;
@@ -343,6 +346,7 @@ static uint32_t make_handle(const struct state *state, struct np_passport *passp
     handle->peer_uid = state->peer_uid;
     handle->pipe_id = state->pipe_id;
     handle->no_socket_sleeps = state->overlapped;
+    handle->synchronous = state->synchronous;
     handle->travels = true;
     handle->link = link;
     link->handle = handle;

@@ -1,0 +1,175 @@
+# cython: language_level=3, binding=True
+"""Handles of pipes that other processes get: children, by inheritance, and whoever a handle is duplicated for."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from npipe.binding.engine cimport *
+from npipe.binding.system cimport pid_t
+from npipe.binding.win32 cimport handles
+from npipe.binding.win32.handles cimport INVALID_HANDLE, Target, blocking_wait, number_of, raise_interrupted, target_of
+from npipe.binding.win32.targets cimport PipeTarget
+
+import os
+import socket
+import stat
+
+from npipe.win32_error import make_error
+
+VARIABLE = "NPIPE_HANDLES"
+"""The environment's variable that tells a child of the handles that it inherits: NUMBER:DESCRIPTOR:INODE, with commas."""
+
+cdef dict _inherited = {}  # number: the descriptor of the socket through which it is to be had
+cdef uint64_t _slots = 0
+
+# A handle that another process has duplicated for this one: which process, and which of its offers.
+cdef enum:
+    PID_SHIFT = 24
+    SLOT_SHIFT = 2
+    MARK_SHIFT = 46
+
+
+cdef PipeTarget new_target(np_handle *handle, Py_ssize_t number):
+    cdef PipeTarget pipe = PipeTarget()
+    pipe.handle = handle
+    pipe.name = ""
+    pipe.overlapped = not handle.synchronous
+    handles._handles[number] = pipe
+    pipe.handles += 1
+    return pipe
+
+
+def _arrive(Py_ssize_t number, str function):
+    """The target of a number that comes from another process, None if there is none such; raises 6, 170, 1450."""
+    cdef np_handle *handle = NULL
+    cdef np_wait wait
+    cdef uint32_t code
+    cdef int fd
+    cdef pid_t pid
+    if number in _inherited:
+        fd = _inherited[number]
+        wait = blocking_wait()
+        with nogil:
+            code = np_claim(fd, &wait, &handle)
+        if code != NP_PIPE_BUSY and code != NP_INTERRUPTED and _inherited.pop(number, None) is not None:
+            os.close(fd)
+    elif number > 0 and number >> MARK_SHIFT == 1:
+        pid = <pid_t>((number >> PID_SHIFT) & ((<Py_ssize_t>1 << (MARK_SHIFT - PID_SHIFT)) - 1))
+        wait = blocking_wait()
+        with nogil:
+            code = np_claim_from(pid, <uint64_t>number, &wait, &handle)
+    else:
+        return None
+    if code == NP_INTERRUPTED:
+        raise_interrupted(function)
+    if code != NP_OK:
+        raise make_error(code, function)
+    if number in handles._handles:  # another thread was faster, and this one has got nothing: the code said so
+        np_close(handle, False)
+        np_free(handle)
+        return handles._handles[number]
+    return new_target(handle, number)
+
+
+cdef PipeTarget pipe_that_travels(handle, str function):
+    cdef Target target = target_of(handle, function)
+    if not isinstance(target, PipeTarget):
+        raise make_error(INVALID_HANDLE, function)
+    cdef PipeTarget pipe = <PipeTarget>target
+    cdef np_handle *end = pipe.valid(function)
+    end.synchronous = not pipe.overlapped
+    return pipe
+
+
+def lend_handle(handle):
+    """Lend a pipe's handle to a child process: the descriptor (of the caller's, not inheritable) of a socket through
+    which the child has it. Raises 6, and OSError.
+    """
+    cdef PipeTarget pipe = pipe_that_travels(handle, "CreateProcess")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    cdef int fd
+    with theirs:
+        with ours:
+            np_fds_hold()
+            fd = np_fd_made(os.dup(ours.fileno()))
+        if fd < 0:
+            raise MemoryError
+        code = np_lend(pipe.handle, fd)
+        if code != NP_OK:
+            raise make_error(code, "CreateProcess")
+        return theirs.detach()
+
+
+def offer_handle(handle, pid):
+    """Duplicate a pipe's handle for another process of this user: the number that it has there. Raises 6, 1450.
+
+    The process gets it when it uses the number for the first time; then this one has it no more.
+    """
+    global _slots
+    cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
+    _slots = (_slots + 1) & ((<uint64_t>1 << (PID_SHIFT - SLOT_SHIFT)) - 1)
+    # The number names the process that offers it: only that one has it.
+    cdef uint64_t process = os.getpid()
+    cdef uint64_t number = <uint64_t>1 << MARK_SHIFT | process << PID_SHIFT | _slots << SLOT_SHIFT
+    cdef uint32_t code = np_offer(pipe.handle, number, False)
+    if code != NP_OK:
+        raise make_error(code, "DuplicateHandle")
+    return number
+
+
+def offer_while_open(handle):
+    """Let other processes of this user take a pipe's handle by its number, as long as it is open (DuplicateHandle out of
+    this process). Raises 6, 1450.
+    """
+    cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
+    cdef uint32_t code = np_offer(pipe.handle, <uint64_t>number_of(handle), True)
+    if code != NP_OK:
+        raise make_error(code, "DuplicateHandle")
+
+
+def take_handle(pid, number):
+    """Take a pipe's handle out of another process of this user: a PyHANDLE. Raises 6 (it is not offered), 5, 231."""
+    cdef np_handle *handle = NULL
+    cdef np_wait wait = blocking_wait()
+    cdef uint64_t key = number
+    cdef pid_t process = pid
+    cdef PipeTarget pipe
+    cdef uint32_t code
+    with nogil:
+        code = np_claim_from(process, key, &wait, &handle)
+    if code == NP_INTERRUPTED:
+        raise_interrupted("DuplicateHandle")
+    if code != NP_OK:
+        raise make_error(code, "DuplicateHandle")
+    pipe = PipeTarget()
+    pipe.handle = handle
+    pipe.name = ""
+    pipe.overlapped = not handle.synchronous
+    return handles.handle_of(pipe)
+
+
+def inheritable_pipes():
+    """The numbers of the pipes' handles that a child is to get, in ascending order."""
+    return sorted(
+        number for number in handles._inheritable if isinstance(handles._handles.get(number), PipeTarget)
+    ) + [number for number in sorted(_inherited) if number in handles._inheritable]
+
+
+def inherit(str told):
+    """Note what this process has inherited; what is no such thing is left alone."""
+    for item in told.split(","):
+        try:
+            place, fd, inode = map(int, item.split(":"))
+            status = os.fstat(fd)
+            # The variable may have come through a process that had the descriptors closed, and others in their place.
+            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or place in handles._handles:
+                continue
+            os.set_inheritable(fd, False)
+        except (ValueError, OSError):
+            continue
+        _inherited[place] = fd
+        handles.keep_free(place)
+
+
+handles._arrival = _arrive
+if VARIABLE in os.environ:
+    inherit(os.environ.pop(VARIABLE))
