@@ -16,7 +16,7 @@ import stat
 from npipe.win32_error import make_error
 
 VARIABLE = "NPIPE_HANDLES"
-"""The environment's variable that tells a child of the handles that it inherits: NUMBER:DESCRIPTOR:INODE, with commas."""
+"""The environment's variable that tells a child what it inherits: NUMBER:DESCRIPTOR:INODE for each, with commas."""
 
 cdef dict _inherited = {}  # number: the descriptor of the socket through which it is to be had
 cdef uint64_t _slots = 0
@@ -117,8 +117,8 @@ def offer_handle(handle, pid):
 
 
 def offer_while_open(handle):
-    """Let other processes of this user take a pipe's handle by its number, as long as it is open (DuplicateHandle out of
-    this process). Raises 6, 1450.
+    """Let other processes of this user take a pipe's handle by its number, as long as it is open (DuplicateHandle out
+    of this process). Raises 6, 1450.
     """
     cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
     cdef uint32_t code = np_offer(pipe.handle, <uint64_t>number_of(handle), True)
