@@ -254,7 +254,7 @@ def test_closing_a_duplicate_and_its_source_ends_the_connection(name: str) -> No
 
 def test_numbers_that_nobody_gave_are_no_handles() -> None:
     for number in (1 << 46, (1 << 46) | (os.getpid() << 24) | 4, (1 << 46) | (1 << 24) | 4, 0x7FFFFFFC):
-        assert code_of(lambda number=number: win32file.ReadFile(number, 1)) == 6  # type: ignore[misc]
+        assert code_of(lambda number=number: win32file.ReadFile(number, 1)) == 6
 
 
 def test_an_anonymous_pipe_reaches_a_child() -> None:

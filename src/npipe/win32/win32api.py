@@ -140,7 +140,7 @@ def GetTempPath() -> str:
 
 
 def _process_id(handle: object) -> int:
-    if int(handle) == _PROCESS:  # type: ignore[call-overload]
+    if handle is None or int(handle) == _PROCESS:  # type: ignore[call-overload]
         return os.getpid()
     pid: int = _targets.file_of(handle, "process", "DuplicateHandle").pid
     return pid

@@ -31,15 +31,15 @@ cdef class PyHANDLE:
     cdef Target target
 
 
-cdef dict _handles
-cdef set _inheritable
-cdef object _arrival
-
 cdef void note(uint32_t code) noexcept
 cdef unsigned int as_dword(value) except? 0xFFFFFFFF
 cdef ThreadTarget thread_target(np_thread *thread)
 cdef PyHANDLE handle_of(Target target)
 cdef void keep_free(Py_ssize_t number) noexcept
+cdef Target known(Py_ssize_t number)
+cdef int put_at(Py_ssize_t number, Target target) except -1
+cdef list inheritable_numbers()
+cdef int on_arrival(arrive) except -1
 cdef Py_ssize_t as_number(handle) except? -7
 cdef Target look_up(handle, str function)
 cdef Target of_kind(handle, str kind, str function)

@@ -96,9 +96,9 @@ cdef ThreadTarget thread_target(np_thread *thread):
     target.object = &thread.object
     return target
 
-_handles = {}  # number: Target
-_inheritable = set()  # of these, the numbers that a child gets (HANDLE_FLAG_INHERIT)
-_arrival = None  # what finds the target of a number that comes from another process (travel.pyx)
+cdef dict _handles = {}  # number: Target
+cdef set _inheritable = set()  # of these, the numbers that a child gets (HANDLE_FLAG_INHERIT)
+cdef object _arrival = None  # what finds the target of a number that comes from another process (travel.pyx)
 cdef Py_ssize_t _next_handle = 0x100
 
 
@@ -116,6 +116,30 @@ cdef void keep_free(Py_ssize_t number) noexcept:
     global _next_handle
     if number >= _next_handle:
         _next_handle = number + 4
+
+
+cdef Target known(Py_ssize_t number):
+    """What a number stands for, or None."""
+    return _handles.get(number)
+
+
+cdef int put_at(Py_ssize_t number, Target target) except -1:
+    """Let a number that is free stand for `target`."""
+    _handles[number] = target
+    target.handles += 1
+    return 0
+
+
+cdef list inheritable_numbers():
+    """The numbers that a child gets, in ascending order."""
+    return sorted(_inheritable)
+
+
+cdef int on_arrival(arrive) except -1:
+    """Let `arrive(number, function)` find what a number stands for that is nobody's here; None: nothing."""
+    global _arrival
+    _arrival = arrive
+    return 0
 
 
 cdef int close_number(Py_ssize_t number, str function, bint wait) except -1:

@@ -5,13 +5,16 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport pid_t
-from npipe.binding.win32 cimport handles
-from npipe.binding.win32.handles cimport INVALID_HANDLE, Target, blocking_wait, number_of, raise_interrupted, target_of
+from npipe.binding.win32.handles cimport (
+    INVALID_HANDLE, Target, blocking_wait, handle_of, inheritable_numbers, keep_free, known, number_of, on_arrival,
+    put_at, raise_interrupted, target_of,
+)
 from npipe.binding.win32.targets cimport PipeTarget
 
 import os
 import socket
 import stat
+import threading
 
 from npipe.win32_error import make_error
 
@@ -19,6 +22,7 @@ VARIABLE = "NPIPE_HANDLES"
 """The environment's variable that tells a child what it inherits: NUMBER:DESCRIPTOR:INODE for each, with commas."""
 
 cdef dict _inherited = {}  # number: the descriptor of the socket through which it is to be had
+cdef object _arriving = threading.Lock()
 cdef uint64_t _slots = 0
 
 # A handle that another process has duplicated for this one: which process, and which of its offers.
@@ -33,13 +37,20 @@ cdef PipeTarget new_target(np_handle *handle, Py_ssize_t number):
     pipe.handle = handle
     pipe.name = ""
     pipe.overlapped = not handle.synchronous
-    handles._handles[number] = pipe
-    pipe.handles += 1
+    put_at(number, pipe)
     return pipe
 
 
 def _arrive(Py_ssize_t number, str function):
-    """The target of a number that comes from another process, None if there is none such; raises 6, 170, 1450."""
+    """The target of a number that comes from another process, None if there is none such; raises 6, 231, 1450."""
+    if number not in _inherited and (number <= 0 or number >> MARK_SHIFT != 1):
+        return None
+    with _arriving:
+        target = known(number)  # another thread was first
+        return _claim(number, function) if target is None else target
+
+
+def _claim(Py_ssize_t number, str function):
     cdef np_handle *handle = NULL
     cdef np_wait wait
     cdef uint32_t code
@@ -52,21 +63,17 @@ def _arrive(Py_ssize_t number, str function):
             code = np_claim(fd, &wait, &handle)
         if code != NP_PIPE_BUSY and code != NP_INTERRUPTED and _inherited.pop(number, None) is not None:
             os.close(fd)
-    elif number > 0 and number >> MARK_SHIFT == 1:
+    elif number >> MARK_SHIFT == 1:
         pid = <pid_t>((number >> PID_SHIFT) & ((<Py_ssize_t>1 << (MARK_SHIFT - PID_SHIFT)) - 1))
         wait = blocking_wait()
         with nogil:
             code = np_claim_from(pid, <uint64_t>number, &wait, &handle)
     else:
-        return None
+        return None  # another thread has asked in vain
     if code == NP_INTERRUPTED:
         raise_interrupted(function)
     if code != NP_OK:
         raise make_error(code, function)
-    if number in handles._handles:  # another thread was faster, and this one has got nothing: the code said so
-        np_close(handle, False)
-        np_free(handle)
-        return handles._handles[number]
     return new_target(handle, number)
 
 
@@ -144,14 +151,12 @@ def take_handle(pid, number):
     pipe.handle = handle
     pipe.name = ""
     pipe.overlapped = not handle.synchronous
-    return handles.handle_of(pipe)
+    return handle_of(pipe)
 
 
 def inheritable_pipes():
     """The numbers of the pipes' handles that a child is to get, in ascending order."""
-    return sorted(
-        number for number in handles._inheritable if isinstance(handles._handles.get(number), PipeTarget)
-    ) + [number for number in sorted(_inherited) if number in handles._inheritable]
+    return [number for number in inheritable_numbers() if isinstance(known(number), PipeTarget)]
 
 
 def inherit(str told):
@@ -161,15 +166,15 @@ def inherit(str told):
             place, fd, inode = map(int, item.split(":"))
             status = os.fstat(fd)
             # The variable may have come through a process that had the descriptors closed, and others in their place.
-            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or place in handles._handles:
+            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or known(place) is not None:
                 continue
             os.set_inheritable(fd, False)
         except (ValueError, OSError):
             continue
         _inherited[place] = fd
-        handles.keep_free(place)
+        keep_free(place)
 
 
-handles._arrival = _arrive
+on_arrival(_arrive)
 if VARIABLE in os.environ:
     inherit(os.environ.pop(VARIABLE))
