@@ -60,6 +60,12 @@ def winconnect_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mypy_folder() -> Path:
+    """Where mypy is imported from, in pure Python."""
+    return _fetched(fetch.mypy)
+
+
+@pytest.fixture(scope="session")
 def npipes_folder() -> Path:
     """Where npipes is imported from."""
     return _fetched(fetch.npipes)
