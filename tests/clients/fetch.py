@@ -32,6 +32,7 @@ MYPY_NEEDS = (
     "ast-serialize>=0.12.1,<1",
     "pytest",
 )
+MPV_VERSIONS = ("1.2.0", "1.5.0")  # of python-mpv-jsonipc: on _winapi and PipeConnection; on kernel32
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -85,6 +86,13 @@ def winconnect() -> Path:
 def mypy() -> Path:
     """A folder to import mypy from in pure Python: what is compiled for Linux has no branch for Windows."""
     return _made(f"mypy-2.4.1-{sys.version_info.minor}", _unpack_mypy)
+
+
+@functools.cache
+def mpv(version: str) -> Path:
+    """A folder to import a version of python_mpv_jsonipc from."""
+    wanted = (f"python-mpv-jsonipc=={version}",)
+    return _made(f"mpv-jsonipc-{version}", functools.partial(_install_alone, wanted))
 
 
 @functools.cache
