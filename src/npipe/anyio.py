@@ -47,9 +47,9 @@ def _translated(error: PipeClosedError | PipeStateError, pipe: aio.Pipe, doing: 
     if isinstance(error, PipeStateError):
         return anyio.BusyResourceError(doing) if error.winerror == WinError.BUSY else error
     if pipe.closed:
-        return anyio.ClosedResourceError()
+        return anyio.ClosedResourceError(str(error))
     if doing == "receiving from" and error.winerror in _ENDS:
-        return anyio.EndOfStream()
+        return anyio.EndOfStream(str(error))
     return anyio.BrokenResourceError(str(error))
 
 
@@ -167,7 +167,7 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         try:
             pipe = await self._listener.accept()
         except PipeClosedError as error:
-            raise anyio.ClosedResourceError from error
+            raise anyio.ClosedResourceError(str(error)) from error
         stream: S = self._stream(pipe)
         return stream
 

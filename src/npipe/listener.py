@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._process import refuse_copy
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
     ListenOptions,
@@ -21,6 +21,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
+from npipe.reasons import listener_closed, server_elsewhere
 from npipe.transports import select
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Listener(Generic[P]):
         self._creation = threading.Lock()  # one thread at a time creates, which may have to wait; before the other one
         self._lock = threading.Lock()  # for the fields below
         self._closed = False
+        self._forked = False  # this is a child of the process that has made it
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
         _listeners.add(self)
 
@@ -179,13 +181,13 @@ class Listener(Generic[P]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+            raise listener_closed(self.name, forked=self._forked)
 
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
         self._creation = threading.Lock()
-        self._closed = True
+        self._closed = self._forked = True
         self._listening = None
 
     def close(self) -> None:
@@ -278,8 +280,6 @@ def listen(
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
-        raise PipeNameError(
-            WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-        )
+        raise server_elsewhere(parsed.path, parsed.host, parsed.here)
     checked = listen_options(mode=mode, **options)
     return Listener(select(parsed), parsed, checked, exclusive=exclusive)

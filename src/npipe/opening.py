@@ -110,7 +110,9 @@ def call(
     try:
         pipe = connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
-        raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
+        raise PipeBusyError(
+            WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
+        ) from error
     with pipe:
         return pipe.transact(data, timeout=time_left(deadline))
 

@@ -408,7 +408,7 @@ static void by_steps(struct np_handle *handle, unsigned long long *random, uint8
     }
     known_code(np_poll_write_begin(handle, &write, data, size));
     if (write.link && np_poll_write_withdraw(handle, &write) == NP_WOULD_WAIT)
-        np_poll_write_leave(handle, &write);
+        np_poll_write_leave(handle, &write, false);
     np_poll_all_put(handle);
 }
 

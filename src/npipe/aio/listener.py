@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import collections
+import os
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
-from npipe.errors import PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import PipeError, PipeTimeoutError, WinError
 from npipe.loops.current import current
 from npipe.names import parse_name
 from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
+from npipe.reasons import listener_closed, server_elsewhere
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator
     from types import TracebackType
 
@@ -42,6 +43,7 @@ class Listener(Generic[P]):
         self._loop = current()
         self._name = name
         self._options = options
+        self._pid = os.getpid()
         self._accepted_at_once = 0
         self._failed: PipeError | None = None  # what the next accept says
         self._waiting = 0  # tasks in accept
@@ -112,7 +114,7 @@ class Listener(Generic[P]):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+            raise listener_closed(self.name, forked=self._pid != os.getpid())
 
     def close(self) -> None:
         """Stop listening. Tasks in accept get PipeClosedError; pipes that were handed out live on."""
@@ -171,8 +173,6 @@ def listen(
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
-        raise PipeNameError(
-            WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-        )
+        raise server_elsewhere(parsed.path, parsed.host, parsed.here)
     checked = listen_options(mode=mode, **options)
     return Listener(select_async(parsed), parsed, checked, exclusive=exclusive)

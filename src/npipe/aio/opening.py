@@ -86,7 +86,9 @@ async def call(
     try:
         pipe = await connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
-        raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
+        raise PipeBusyError(
+            WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
+        ) from error
     async with pipe:
         return await pipe.transact(data, timeout=time_left(deadline))
 

@@ -13,7 +13,7 @@ from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.connection import Connection, ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
+from npipe.errors import PipeArgumentError, PipeClosedError, PipeMessageTooLargeError, PipeResourceError, WinError
 from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
 
 if TYPE_CHECKING:
@@ -124,11 +124,16 @@ class Server:
         try:
             await self._converse(connection, task)
         except PipeClosedError:
-            await pipe.close()  # which is how every conversation ends
+            pass  # which is how every conversation ends
+        except PipeMessageTooLargeError:
+            logger.warning(
+                "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
+                connection.number,
+                cast("MessagePipe", pipe).max_message_size,
+            )
         except Exception:
-            logger.exception("%s: a request failed, and its client is disconnected", self.name)
-            pipe.abort()
-        finally:
+            logger.exception("client %d: its connection failed, and is closed", connection.number)
+        finally:  # what has been answered stays readable
             await pipe.close()
 
     async def _converse(self, connection: PipeConnection, task: asyncio.Task[None]) -> None:
@@ -153,7 +158,9 @@ class Server:
                             memoryview(answer)  # TypeError for what is no answer
                     except Exception:
                         self._failed += 1
-                        raise
+                        # Here: what it raises may look like the end of a connection.
+                        logger.exception("client %d: the handler failed, its connection is closed", connection.number)
+                        return
                 if answer is not None:
                     await write(answer)
                 connection.requests += 1
@@ -218,8 +225,9 @@ async def serve(
     `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
     a plain one that does not block. One that takes two arguments gets the client's Connection too, as in npipe.serve.
     Each client is a task; its requests are answered one after the other, and those of different clients at the same
-    time, at most `concurrency` of them (None: no limit). A handler that raises is logged and its client disconnected;
-    so is a client whose request is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
+    time, at most `concurrency` of them (None: no limit). A handler that raises is logged (logger "npipe"), and ends its
+    client's connection: what had been answered before stays readable, and then the client gets 109. So does a request
+    that is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
     `listen` does, PipeArgumentError (87), and TypeError for a handler that is not callable or takes another number of
     arguments.
     """

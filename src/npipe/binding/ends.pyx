@@ -12,7 +12,6 @@ from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
     np_will_put_back, np_write,
 )
-from npipe.binding.failures cimport failure
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
 from npipe.binding.waits cimport check_time, only_try, wait_until
@@ -227,7 +226,7 @@ cdef class StreamEnd(PipeEnd):
         cdef uint32_t size = size_of(source.view.len, self._handle.name)
         cdef uint32_t code = np_put_back(self._handle.valid(), source.view.buf, size)
         if code != NP_OK:
-            raise failure(code, self._handle.name, "putting back what was read")
+            raise self._handle.explain(code, "putting back what was read")
         if self._handle.rearm is not None:
             self._handle.rearm()
 

@@ -10,6 +10,7 @@ cdef extern from "engine.h" nogil:
     enum:
         NP_OK
         NP_FILE_NOT_FOUND
+        NP_PATH_NOT_FOUND
         NP_INVALID_HANDLE
         NP_NO_SYSTEM_RESOURCES
         NP_BROKEN_PIPE
@@ -93,7 +94,7 @@ cdef extern from "engine.h" nogil:
         uint32_t flags, out_quota, in_quota, max_instances
     struct np_description:
         bint server
-        uint32_t type, direction, mode, in_quota, out_quota, max_instances
+        uint32_t type, direction, mode, in_quota, out_quota, max_instances, access
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
     uint32_t np_create_another(np_handle *, const np_wait *, np_handle **)
     uint32_t np_replace(np_handle *, bint, np_handle **)
@@ -112,6 +113,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_get_state(np_handle *, uint32_t *, uint32_t *)
     uint32_t np_get_info(np_handle *, np_info *)
     void np_describe(const np_handle *, np_description *)
+    int np_peer_ended(np_handle *)
     uint32_t np_count_instances(np_handle *, uint32_t *)
     uint32_t np_client_pid(np_handle *, uint32_t *)
     uint32_t np_server_pid(np_handle *, uint32_t *)
@@ -204,7 +206,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
     uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
-    uint32_t np_poll_write_leave(np_handle *, np_poll_write *)
+    uint32_t np_poll_write_leave(np_handle *, np_poll_write *, bint)
     bint np_poll_write_ready(const np_poll_write *)
     bint np_poll_all_put(np_handle *)
     uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)

@@ -8,13 +8,15 @@ from npipe.binding.engine cimport np_handle, np_recv, np_wait
 cdef class Handle:
     cdef np_handle *handle
     cdef readonly str name
+    cdef uint32_t forks  # np_forks when it was made: in a child of this process it is good for nothing
     cdef public uint32_t max_message_size
     cdef readonly uint32_t owed  # answers of transactions that ended before them, and that no read has taken since
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
-    cdef object ended_by(self, uint32_t code, str doing)
+    cdef object explain(self, uint32_t code, str doing)
+    cdef object too_long(self, uint32_t size, uint32_t most)
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF

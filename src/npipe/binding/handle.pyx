@@ -17,7 +17,19 @@ from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import PipeClosedError, error_from_code, unanswered
+from npipe.errors import PipeClosedError, unanswered
+from npipe.reasons import (
+    PeerEnd, closed_by_fork, closed_here, denied, ended, no_messages, partly_read, too_large, unread,
+)
+
+cdef enum:
+    ACCESS_DENIED = 5
+    INVALID_PARAMETER = 87
+    BAD_PIPE = 230
+
+cdef tuple ENDS = (NP_BROKEN_PIPE, 232, 233)
+cdef int PEER_OPEN = PeerEnd.OPEN
+cdef str SETTING_MODES = "setting the pipe's modes"
 
 cdef struct Reply:
     np_handle *handle
@@ -43,6 +55,7 @@ cdef class Handle:
         self.max_message_size = LARGEST
         self.owed = 0
         self.name = ""
+        self.forks = np_forks
 
     def __del__(self):
         # Not in __dealloc__: the interpreter may be given up only while others can still get hold of this object (a
@@ -202,14 +215,36 @@ cdef class Handle:
 
     cdef np_handle *valid(self) except NULL:
         if self.handle == NULL:
-            raise failure(NP_INVALID_HANDLE, self.name, "using the pipe")
+            raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
 
-    cdef object ended_by(self, uint32_t code, str doing):
-        """The exception for a call that has failed; it says so if that was a close in another thread."""
-        if code == NP_BROKEN_PIPE and self.closed:
-            return error_from_code(code, self.name, doing, "it was closed in this process")
+    cdef object explain(self, uint32_t code, str doing):
+        """The exception for a call that has failed, with what this end knows of the reason."""
+        cdef np_description about
+        cdef int how
+        if code == NP_INTERRUPTED or self.handle == NULL and code != NP_INVALID_HANDLE:
+            return failure(code, self.name, doing)
+        if code == NP_INVALID_HANDLE or code == NP_BROKEN_PIPE and np_is_closed(self.handle):
+            if self.forks != np_forks:
+                return closed_by_fork(self.name, doing, code=code)
+            return closed_here(self.name, doing, code=code)
+        np_describe(self.handle, &about)
+        if code == ACCESS_DENIED:
+            return denied(self.name, doing, is_server=about.server, direction=about.direction, access=about.access)
+        if code == NP_PIPE_BUSY and doing == "transacting":
+            return unread(self.name)
+        if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
+            return no_messages(self.name, doing)
+        how = np_peer_ended(self.handle)
+        if code in ENDS or code == BAD_PIPE and how != PEER_OPEN:
+            return ended(code, self.name, doing, is_server=about.server, how=how)
         return failure(code, self.name, doing)
+
+    cdef object too_long(self, uint32_t size, uint32_t most):
+        """The exception for a message of `size` bytes where `most` are allowed."""
+        if self.rearm is not None:
+            self.rearm()
+        return too_large(self.name, most, size)
 
     cdef object read_ended_by(self, uint32_t code, str doing):
         """The same for a read. It too asks for the byte of the next message, or takes one that came for nothing: else
@@ -223,7 +258,7 @@ cdef class Handle:
                     self.rearm()
         if self.rearm is not None:
             self.rearm()
-        return self.ended_by(code, doing)
+        return self.explain(code, doing)
 
     # ---- The server's verbs
 
@@ -253,7 +288,7 @@ cdef class Handle:
             code = np_disconnect(handle)
             np_free(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "disconnecting")
+            raise self.explain(code, "disconnecting")
 
     # ---- Data
 
@@ -289,8 +324,10 @@ cdef class Handle:
                     code = np_write(handle, bytes, size, &count, &wait)
         if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
             return count  # another thread has closed the pipe, but the peer can read all of it
+        if code == NP_SEM_TIMEOUT and count:
+            raise partly_read(self.name, count, size)
         if code != NP_OK:
-            raise self.ended_by(code, "writing")
+            raise self.explain(code, "writing")
         return count
 
     def read_file(self, uint32_t size, timeout=None):
@@ -347,7 +384,7 @@ cdef class Handle:
                 raise
             np_recv_take(handle, PyBytes_AS_STRING(data), size)
         elif code == NP_MORE_DATA:
-            raise self.read_ended_by(code, "receiving a message")
+            raise self.too_long(size, most)
         elif code == NP_WOULD_WAIT:
             while True:
                 with nogil:
@@ -397,6 +434,8 @@ cdef class Handle:
             np_recv_end(handle, recv, buffer, False)
         if code == NP_RETRY:
             return None
+        if code == NP_MORE_DATA:
+            raise self.too_long(size, most)
         if code != NP_OK:
             raise self.read_ended_by(code, "receiving a message")
         return data
@@ -425,7 +464,7 @@ cdef class Handle:
             if code == NP_SEM_TIMEOUT:
                 raise unanswered(self.name, sent=reply.sent)
             if code != NP_OK:
-                raise self.ended_by(code, "transacting")
+                raise self.explain(code, "transacting")
         except PipeClosedError:
             raise
         except BaseException:  # Ctrl-C too
@@ -447,7 +486,7 @@ cdef class Handle:
             code = np_peek(handle, buffer, size, &count, &available, &left)
             np_free(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "peeking")
+            raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left
 
     def flush_buffers(self, timeout=None):
@@ -458,7 +497,7 @@ cdef class Handle:
         with nogil:
             code = np_flush(handle, &wait)
         if code != NP_OK:
-            raise self.ended_by(code, "flushing")
+            raise self.explain(code, "flushing")
 
     def drain(self, timeout=None):
         """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time.
@@ -481,7 +520,7 @@ cdef class Handle:
         """SetNamedPipeHandleState: read mode (2) and wait mode (1) (SEMANTICS §9.1)."""
         cdef uint32_t code = np_set_state(self.valid(), mode)
         if code != NP_OK:
-            raise failure(code, self.name, "setting the pipe's modes")
+            raise self.explain(code, SETTING_MODES)
 
     def get_state(self):
         """GetNamedPipeHandleState: (modes, current instances) (SEMANTICS §9.2)."""
@@ -490,7 +529,7 @@ cdef class Handle:
         with nogil:
             code = np_get_state(handle, &mode, &instances)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the pipe's state")
+            raise self.explain(code, "getting the pipe's state")
         return mode, instances
 
     def get_info(self):
@@ -498,7 +537,7 @@ cdef class Handle:
         cdef np_info info
         cdef uint32_t code = np_get_info(self.valid(), &info)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the pipe's information")
+            raise self.explain(code, "getting the pipe's information")
         return info.flags, info.out_quota, info.in_quota, info.max_instances
 
     def describe(self):
@@ -515,7 +554,7 @@ cdef class Handle:
         with nogil:
             code = np_count_instances(handle, &instances)
         if code != NP_OK:
-            raise failure(code, self.name, "counting the instances")
+            raise self.explain(code, "counting the instances")
         return instances
 
     def client_pid(self):
@@ -523,7 +562,7 @@ cdef class Handle:
         cdef uint32_t pid = 0
         cdef uint32_t code = np_client_pid(self.valid(), &pid)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the client's process id")
+            raise self.explain(code, "getting the client's process id")
         return pid
 
     def server_pid(self):
@@ -531,7 +570,7 @@ cdef class Handle:
         cdef uint32_t pid = 0
         cdef uint32_t code = np_server_pid(self.valid(), &pid)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the server's process id")
+            raise self.explain(code, "getting the server's process id")
         return pid
 
     def peer_credentials(self):
@@ -540,7 +579,7 @@ cdef class Handle:
         cdef uid_t uid = 0
         cdef uint32_t code = np_peer(self.valid(), &pid, &uid)
         if code != NP_OK:
-            raise failure(code, self.name, "asking for the peer")
+            raise self.explain(code, "asking for the peer")
         return pid, uid
 
     def rest_of_message(self):
@@ -554,7 +593,7 @@ cdef class Handle:
         cdef int socket = -1
         cdef uint32_t code = np_poll_socket(self.valid(), &socket)
         if code != NP_OK:
-            raise failure(code, self.name, "asking for the descriptor")
+            raise self.explain(code, "asking for the descriptor")
         return socket
 
     def arm_read(self):

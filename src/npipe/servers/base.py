@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from npipe._process import check_threads, refuse_copy
 from npipe.connection import Connection as AnyConnection
 from npipe.connection import ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeError, PipeNameError, WinError, error_from_code
+from npipe.errors import PipeArgumentError, PipeError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (
     Peer,
@@ -30,6 +30,7 @@ from npipe.options import (
     validate_buffer_size,
     validate_instances,
 )
+from npipe.reasons import server_elsewhere
 from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
@@ -104,10 +105,9 @@ class PipeServer:
     ) -> None:
         parsed = parse_name(name)
         if parsed.host is not None:
-            raise PipeNameError(
-                WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-            )
+            raise server_elsewhere(parsed.path, parsed.host, parsed.here)
         check_threads(parsed.path, "serving")
+        self._parsed = parsed
         self._name = parsed.path
         self._handler: Callable[..., bytes | bytearray | memoryview | None] = handler
         self._with_connection = takes_connection(handler)
@@ -198,7 +198,8 @@ class PipeServer:
         try:
             return self._create_instance(first=first and self._exclusive)
         except pywintypes.error as error:
-            raise error_from_code(error.winerror, self._name, "creating an instance") from error
+            reason = default().why_not_created(self._parsed, error.winerror, first_instance=first and self._exclusive)
+            raise error_from_code(error.winerror, self._name, "creating an instance", *reason) from error
 
     def _number(self) -> int:
         with self._counts:
@@ -300,7 +301,7 @@ class OneThreadServer(PipeServer):
             return True, self._call_handler(connection, request)
         except Exception as error:
             if isinstance(error, PipeError):
-                logger.warning("client %d: %s", connection.number, error)
+                logger.warning("client %d: the handler failed, its connection is closed: %s", connection.number, error)
             else:
                 logger.exception("client %d: the handler failed, its connection is closed", connection.number)
             return False, None

@@ -62,7 +62,7 @@ class ThreadConnection(Connection):
             if not has_left and error.winerror != winerror.ERROR_OPERATION_ABORTED:
                 logger.warning("client %d: %s", self.number, error.strerror)
         except PipeError as error:
-            logger.warning("client %d: %s", self.number, error)
+            logger.warning("client %d: the handler failed, its connection is closed: %s", self.number, error)
         except Exception:
             logger.exception("client %d: the handler failed, its connection is closed", self.number)
         finally:

@@ -30,6 +30,7 @@ from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
 )
 from npipe.options import check_timeout
+from npipe.reasons import goes_on
 
 
 # ---- Waking
@@ -584,7 +585,7 @@ cdef class Transact(Reading):
         return False
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step(self.handle.max_message_size)
+        self.result = self.handle.recv_step(self.handle.max_message_size, "transacting")
         return self.result is not None
 
     cdef bint give_up(self) except -1:
@@ -763,12 +764,23 @@ cdef class Write(Call):
         return 0
 
     cdef bint give_up(self) except -1:
-        return self.is_pending() and self.pipe._withdraw(self.pending) == "all"
+        if not self.is_pending():
+            return False
+        outcome = self.pipe._withdraw(self.pending)
+        self.goes_on, self.torn = outcome == "goes on", outcome == "torn"
+        return outcome == "all"
+
+    cdef object out_of_time(self):
+        if self.goes_on:
+            return goes_on(self.handle.name)
+        if self.torn:
+            return PipeTimeoutError(121, self.handle.name, "writing", self.pipe._why)
+        return PipeTimeoutError(121, self.handle.name, "writing")
 
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
-        self.counts = False
+        self.counts = self.goes_on = self.torn = False
         pipe.spare_write = self
 
     cdef str doing(self):

@@ -31,7 +31,7 @@ cdef class PolledHandle(Handle):
     cdef bytes recv_now(self, uint32_t most)
     cdef int begin_reading(self) except -1
     cdef int end_reading(self) except -1
-    cdef bytes recv_step(self, uint32_t most)
+    cdef bytes recv_step(self, uint32_t most, str doing=*)
     cdef bytes read_now(self, uint32_t size)
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)

@@ -10,15 +10,15 @@ from npipe.binding.buffers cimport (
     LARGEST, TRUSTED_SIZE, Buffer, copy_of, count_or_put_back, shortened, size_of,
 )
 from npipe.binding.engine cimport *
-from npipe.binding.failures cimport failure, failure_to_accept
+from npipe.binding.failures cimport failure_to_accept
 from npipe.binding.handle cimport Handle
 from npipe.binding.waits cimport only_try
 
-from npipe.errors import PipeStateError, reply_owed
+from npipe.errors import reply_owed
+from npipe.reasons import being_read, too_large
 
 cdef enum:
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
-    RESOURCE_IN_USE = 170
 
 
 @cython.no_gc_clear
@@ -102,8 +102,7 @@ cdef class PolledHandle(Handle):
 
     cdef int check_turn(self) except -1:
         if self.is_reading:
-            raise PipeStateError(RESOURCE_IN_USE, self.name, "reading",
-                                 "another task is reading from this pipe already, and only one may at a time")
+            raise being_read(self.name)
         return 0
 
     cdef bytes recv_now(self, uint32_t most):
@@ -141,7 +140,7 @@ cdef class PolledHandle(Handle):
         self.message = None
         self.target = None
 
-    cdef bytes recv_step(self, uint32_t most):
+    cdef bytes recv_step(self, uint32_t most, str doing="receiving a message"):
         """The next whole message, of at most `most` bytes, or None."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
@@ -150,16 +149,16 @@ cdef class PolledHandle(Handle):
         if self.reading.link == NULL:
             code = np_poll_read_begin(handle, &self.reading, NULL, 0)
             if code != NP_OK:
-                raise failure(code, self.name, "receiving a message")
+                raise self.explain(code, doing)
         while True:
             if self.message is None:
                 code = np_poll_message(handle, &self.reading, &size)
                 if code == NP_WOULD_WAIT:
                     return None
                 if code == NP_OK and size > most:
-                    code = NP_MORE_DATA
+                    raise too_large(self.name, most, size)
                 if code != NP_OK:
-                    raise failure(code, self.name, "receiving a message")
+                    raise self.explain(code, doing)
                 self.total = size
                 self.upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
                 self.message = PyBytes_FromStringAndSize(NULL, self.upto)
@@ -182,7 +181,7 @@ cdef class PolledHandle(Handle):
                     self.owed -= 1
                 return data
             if code != NP_RETRY:
-                raise failure(code, self.name, "receiving a message")
+                raise self.explain(code, doing)
 
     cdef bytes read_now(self, uint32_t size):
         """Bytes that are there, at most `size`, or the next message's as far as they go; None if there are none."""
@@ -243,7 +242,7 @@ cdef class PolledHandle(Handle):
         if code == NP_WOULD_WAIT:
             return -1
         if code != NP_OK and code != NP_MORE_DATA:
-            raise failure(code, self.name, "reading")
+            raise self.explain(code, "reading")
         if self.owed and code == NP_OK:
             self.owed -= 1
         self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
@@ -254,7 +253,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = size_of(PyBytes_GET_SIZE(data), self.name)
         cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size)
         if code != NP_OK:
-            raise failure(code, self.name, "putting back what was read")
+            raise self.explain(code, "putting back what was read")
 
     # ---- Writing
 
@@ -272,7 +271,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = size_of(buffer.view.len, self.name), count = 0
         cdef uint32_t code = np_write(self.valid(), buffer.view.buf, size, &count, &wait)
         if code != NP_OK:
-            raise failure(code, self.name, "writing")
+            raise self.explain(code, "writing")
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return count
 
@@ -306,7 +305,7 @@ cdef class PolledHandle(Handle):
             self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
             return None
         if code != NP_WOULD_WAIT:
-            raise failure(code, self.name, "writing")
+            raise self.explain(code, "writing")
         pending.owner = self
         return pending
 
@@ -318,7 +317,7 @@ cdef class PolledHandle(Handle):
         if code == NP_OK:
             return None
         if code != NP_WOULD_WAIT:
-            raise failure(code, self.name, "flushing")
+            raise self.explain(code, "flushing")
         pending.owner = self
         return pending
 
@@ -334,7 +333,7 @@ cdef class PolledHandle(Handle):
             raise reply_owed(self.name)
         code = np_poll_transact_check(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "transacting")
+            raise self.explain(code, "transacting")
 
 
 @cython.no_gc_clear  # the queue of the link refers to it
@@ -346,7 +345,7 @@ cdef class PendingWrite:
 
     def __dealloc__(self):
         if self.write.link != NULL and self.owner is not None and self.owner.handle != NULL:
-            np_poll_write_leave(self.owner.handle, &self.write)
+            np_poll_write_leave(self.owner.handle, &self.write, False)
 
     cpdef bint step(self) except -1:
         """Whether it is complete. Raises PipeClosedError (109, 233)."""
@@ -354,7 +353,7 @@ cdef class PendingWrite:
         if code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:
-            raise failure(code, self.owner.name, "writing")
+            raise self.owner.explain(code, "writing")
         return True
 
     def withdraw(self):
@@ -368,11 +367,11 @@ cdef class PendingWrite:
             return "torn"
         return "all" if code == NP_NO_DATA else "nothing"
 
-    def leave(self):
-        """The pipe is about to be closed. Whether all of it stays readable."""
+    def leave(self, bint discard=False):
+        """The pipe is about to be closed, with `discard` aborted. Whether all of it stays readable."""
         if self.owner.handle == NULL:
             return False
-        return np_poll_write_leave(self.owner.handle, &self.write) == NP_OK
+        return np_poll_write_leave(self.owner.handle, &self.write, discard) == NP_OK
 
 
 @cython.no_gc_clear
@@ -391,7 +390,7 @@ cdef class PendingFlush:
         if code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:
-            raise failure(code, self.owner.name, "flushing")
+            raise self.owner.explain(code, "flushing")
         return True
 
     cdef void leave(self) noexcept:

@@ -114,6 +114,8 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
                 code = waited; /* written or withdrawn: the caller is on its way out */
             else
                 code = op->done ? op->code : code == NP_OK ? waited : code;
+            if (code == NP_SEM_TIMEOUT)
+                *count = op->delivered;
             break;
         }
         waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);

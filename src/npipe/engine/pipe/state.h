@@ -27,7 +27,18 @@ uint32_t np_get_info(struct np_handle *handle, struct np_info *info);
 struct np_description {
     bool server;
     uint32_t type, direction, mode, in_quota, out_quota, max_instances;
+    uint32_t access; /* NP_READ | NP_WRITE: what this end may do */
 };
+/* How the other end of a connection has ended. For texts alone: the peer writes most of it. */
+enum np_peer_end {
+    NP_PEER_UNKNOWN = 0, /* there is no connection */
+    NP_PEER_OPEN,
+    NP_PEER_CLOSED,       /* it was closed; what it wrote stays readable */
+    NP_PEER_DISCONNECTED, /* the server has disconnected the client */
+    NP_PEER_ABORTED,      /* it was closed, and what it wrote was discarded */
+    NP_PEER_DIED,         /* its process ended without closing it */
+};
+enum np_peer_end np_peer_ended(struct np_handle *handle);
 void np_describe(const struct np_handle *handle, struct np_description *description);
 /* The current instances of a handle's name, also without a check; 0 when its servers are gone. */
 uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances);

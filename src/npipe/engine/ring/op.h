@@ -22,6 +22,7 @@ struct np_op {
     const uint8_t *in;
     uint32_t size;
     uint32_t count;  /* read so far; put into the ring so far */
+    uint32_t delivered; /* a write that was withdrawn: what its reader had taken by then, and keeps */
     uint64_t end;    /* a write: position of its end among all payload announced */
     uint64_t number; /* a write or flush: the entry's number, from 1 */
 };

@@ -624,6 +624,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         np_link_violated(link);
         return NP_INVALID_DATA;
     }
+    op->delivered = (uint32_t)delivered;
     own = find_outstanding(tx, op->number);
     if (whole && (!own || tx->head > own->begin)) {
         np_link_violated(link); /* the consumer says that it has taken what it had not begun */

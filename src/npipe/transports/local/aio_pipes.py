@@ -27,6 +27,7 @@ from npipe.options import (
     mode_name,
 )
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
+from npipe.reasons import NOT_ACROSS_FORK, closed_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class _Ending(binding.LoopPipe):
     def info(self) -> PipeInfo:
         """See Pipe.info."""
         if self._handle.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name)
+            raise closed_here(self.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = self._handle.describe()
         return PipeInfo(
             name=self.name,
@@ -106,10 +107,11 @@ class _Ending(binding.LoopPipe):
 
     def _explained(self, error: PipeClosedError) -> PipeClosedError:
         """Return the error, with what is known of why the pipe was closed."""
-        why = self._why
-        if why is None and error.winerror == WinError.BROKEN_PIPE and self._handle.closed:
-            why = "it was closed in this process"
-        return error if why is None else PipeClosedError(WinError.BROKEN_PIPE, self.name, None, why)
+        if self._why is not None:
+            return PipeClosedError(WinError.BROKEN_PIPE, self.name, error.doing, self._why)
+        if error.winerror == WinError.BROKEN_PIPE and self._handle.closed and error.detail != NOT_ACROSS_FORK:
+            return closed_here(self.name, error.doing)
+        return error
 
     def _begin_write(self, data: ReadableBuffer) -> binding.PendingWrite | None:
         """Begin a write; one that is pending is remembered until it is over."""
@@ -154,7 +156,7 @@ class _Ending(binding.LoopPipe):
         if handle.closed:
             return
         for write in self._writes:
-            write.leave()
+            write.leave(discard)
         self._writes = []
         self._waker.close()
         on_close, self._on_close = self._on_close, None

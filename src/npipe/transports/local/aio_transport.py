@@ -19,6 +19,7 @@ from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
     PipeError,
+    PipeModeError,
     PipeResourceError,
     PipeTimeoutError,
     WinError,
@@ -26,6 +27,7 @@ from npipe.errors import (
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.options import PIPE_READMODE_MESSAGE
+from npipe.reasons import no_messages
 from npipe.transports.local.aio_pipes import pipe_of
 from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
@@ -283,6 +285,9 @@ class LocalAsyncTransport:
             if message_mode:
                 handle.set_state(PIPE_READMODE_MESSAGE)
             return pipe_of(handle, loop, _pipe_waker(loop, handle), message_mode=message_mode, instances=instances)
+        except PipeModeError:
+            handle.close_handle(True)
+            raise no_messages(name.path, "opening the pipe") from None
         except BaseException:
             handle.close_handle(True)
             raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from npipe import binding
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
-from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError, reply_owed
+from npipe.errors import PipeError, PipeModeError, PipeResourceError, WinError, reply_owed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -32,6 +32,7 @@ from npipe.options import (
     mode_name,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+from npipe.reasons import closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
 
 try:
@@ -124,7 +125,7 @@ class _Ending(binding.PipeEnd):
         """See Pipe.info."""
         handle = self._handle
         if handle.closed:
-            raise PipeClosedError(6, handle.name)
+            raise closed_here(handle.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
         return PipeInfo(
             name=handle.name,
@@ -243,6 +244,9 @@ class LocalTransport:
             return LocalStreamPipe(handle)
         try:
             handle.set_state(PIPE_READMODE_MESSAGE)
+        except PipeModeError:
+            handle.close_handle(True)
+            raise no_messages(name.path, "opening the pipe") from None
         except BaseException:
             handle.close_handle(True)
             raise
@@ -303,6 +307,17 @@ class LocalTransport:
             who = [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
         entries = [(rights | _FILE_CREATE_PIPE_INSTANCE, "OW"), *((rights, sid) for sid in who)]
         return "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+
+    def why_not_created(
+        self,
+        name: PipeName,  # noqa: ARG002 - the engine has told it for the call
+        code: int,
+        *,
+        first_instance: bool,  # noqa: ARG002
+    ) -> tuple[str | None, str | None]:
+        """See Transport.why_not_created."""
+        last, detail, hint = targets.last_refusal()
+        return (detail, hint or None) if last == code else (None, None)
 
     def client_of(self, handle: Any) -> Peer:
         """See Transport.client_of."""
