@@ -6,7 +6,7 @@ One function for each cause, for all that carries a pipe. They return the except
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from npipe.errors import (
     PipeAccessError,
@@ -19,21 +19,27 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     WinError,
+    error_from_code,
 )
 
 __all__ = [
     "CLOSED_HERE",
     "NOT_ACROSS_FORK",
+    "End",
     "PeerEnd",
     "another_machine",
     "being_read",
+    "being_read_elsewhere",
     "closed_by_fork",
     "closed_here",
     "denied",
     "ended",
+    "explain",
     "goes_on",
     "listener_closed",
     "no_messages",
+    "not_on_a_loop",
+    "other_loop",
     "partly_read",
     "server_elsewhere",
     "too_large",
@@ -140,6 +146,32 @@ def denied(name: str, doing: str, *, is_server: bool, direction: int, access: in
     return PipeAccessError(WinError.ACCESS_DENIED, name, doing, detail, text=text, hint=hint)
 
 
+class End(NamedTuple):
+    """What an end of a connection knows of itself."""
+
+    is_server: bool
+    direction: int
+    """PIPE_ACCESS_*."""
+    access: int
+    """ACCESS_*."""
+
+
+_ENDED: Final = (WinError.BROKEN_PIPE, WinError.NO_DATA, WinError.PIPE_NOT_CONNECTED, WinError.BAD_PIPE)
+
+
+def explain(code: int, name: str, doing: str | None, end: End | None) -> PipeError:
+    """Return the error of a call that has failed at `end`, where nothing but the code tells why (None: no end yet)."""
+    if end is None or doing is None:
+        return error_from_code(code, name, doing)
+    if code == WinError.ACCESS_DENIED:
+        return denied(name, doing, is_server=end.is_server, direction=end.direction, access=end.access)
+    if code in _ENDED:
+        return ended(code, name, doing, is_server=end.is_server)
+    if code == WinError.PIPE_BUSY and doing == "transacting":
+        return unread(name)
+    return error_from_code(code, name, doing)
+
+
 def unread(name: str) -> PipeBusyError:
     """Return the error (231) of a transaction on a pipe that has something to read."""
     return PipeBusyError(
@@ -152,6 +184,13 @@ def unread(name: str) -> PipeBusyError:
     )
 
 
+def being_read_elsewhere(name: str) -> PipeBusyError:
+    """Return the error (231) of a transaction while another thread reads: that read would get the answer."""
+    detail = "another thread reads from it, and would get the answer; nothing was sent"
+    hint = "let one thread read and transact, or open a connection for each"
+    return PipeBusyError(WinError.PIPE_BUSY, name, "transacting", detail, text="The pipe is being read", hint=hint)
+
+
 def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooLargeError:
     """Return the error (234) of a message that is longer than max_message_size."""
     what = "it is longer" if size is None else f"it has {size} bytes, more"
@@ -161,7 +200,7 @@ def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooL
     return PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail, text=text, hint=hint)
 
 
-def no_messages(name: str, doing: str) -> PipeModeError:
+def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -> PipeModeError:
     """Return the error (87) of message mode on a pipe of byte type."""
     return PipeModeError(
         WinError.INVALID_PARAMETER,
@@ -169,7 +208,7 @@ def no_messages(name: str, doing: str) -> PipeModeError:
         doing,
         "its server has made it a pipe of byte type",
         text="The pipe carries bytes, not messages",
-        hint='connect with mode="byte"',
+        hint=hint,
     )
 
 
@@ -208,3 +247,14 @@ def being_read(name: str) -> PipeStateError:
     detail = "another task is reading from this pipe already, and only one may at a time"
     hint = "let one task read, and hand on what it gets"
     return PipeStateError(WinError.BUSY, name, "reading", detail, hint=hint, text="The pipe is being read")
+
+
+def other_loop(name: str) -> RuntimeError:
+    """Return the error of a call from an event loop that is not the pipe's or the listener's."""
+    what = f"{name} belongs to the event loop on which it was opened, and that is not the one that runs here"
+    return RuntimeError(f"{what}: open it in the loop (asyncio.run, say) that uses it")
+
+
+def not_on_a_loop() -> RuntimeError:
+    """Return the error of a call that takes a running event loop, where none runs."""
+    return RuntimeError("no event loop is running: call npipe.aio from a coroutine (asyncio.run), or use npipe itself")

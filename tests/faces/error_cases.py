@@ -822,18 +822,18 @@ DUE = f"if an answer was due, {LOG}"
 
 def _gone(title: str, code: int, reason: str, doing: str, *, who: str, how: str, kind: Any = None, **more: Any) -> None:
     """Add a case: the end that is not `who` ends, and `who` does something."""
-    call = {
-        "receiving a message": lambda face, pipe: face.do(pipe.recv),
-        "writing": lambda face, pipe: face.do(pipe.send, b"x"),
-        "transacting": lambda face, pipe: face.do(pipe.transact, b"x"),
-        "peeking": lambda face, pipe: face.do(pipe.peek),
-    }[doing]
+    calls: dict[str, Callable[[Any], Any]] = {
+        "receiving a message": lambda pipe: pipe.recv(),
+        "writing": lambda pipe: pipe.send(b"x"),
+        "transacting": lambda pipe: pipe.transact(b"x"),
+        "peeking": lambda pipe: pipe.peek(),
+    }
 
     async def provoke(face: Face) -> None:
         server, client = await face.ends()
         here, there = (server, client) if who == "server" else (client, server)
         await face.do(getattr(there, how))
-        await call(face, here)
+        await face.do(calls[doing], here)
 
     CASES.append(Case(title, provoke, kind or npipe.PipeClosedError, code, reason, doing=doing, **more))
 

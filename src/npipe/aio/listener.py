@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import os
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
@@ -10,16 +11,18 @@ from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeError, PipeTimeoutError, WinError
+from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
 from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
-from npipe.reasons import listener_closed, server_elsewhere
+from npipe.reasons import listener_closed, other_loop, server_elsewhere
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
+    from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions
     from npipe.transports import AsyncTransport
@@ -107,6 +110,10 @@ class Listener(Generic[P]):
             self._waiting += 1
             try:
                 in_time = await self._instances.wait(deadline)
+            except RuntimeError as error:  # asyncio's, which tells of futures
+                if _runs_here(self._loop):
+                    raise
+                raise other_loop(self.name) from error
             finally:
                 self._waiting -= 1
             if not in_time and not self._ready and self._failed is None:
@@ -139,6 +146,10 @@ class Listener(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<npipe.aio.Listener {self.name!r}, {'closed' if self.closed else 'listening'}>"
+
+
+def _runs_here(loop: Loop) -> bool:
+    return not isinstance(loop, AsyncioLoop) or asyncio.get_running_loop() is loop.loop
 
 
 @overload

@@ -234,7 +234,7 @@ cdef class Handle:
         if code == NP_PIPE_BUSY and doing == "transacting":
             return unread(self.name)
         if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
-            return no_messages(self.name, doing)
+            return no_messages(self.name, doing, "")
         how = np_peer_ended(self.handle)
         if code in ENDS or code == BAD_PIPE and how != PEER_OPEN:
             return ended(code, self.name, doing, is_server=about.server, how=how)

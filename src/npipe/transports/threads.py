@@ -24,7 +24,6 @@ from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
     PipeError,
-    PipeMessageTooLargeError,
     PipeStateError,
     PipeTimeoutError,
     WinError,
@@ -36,6 +35,7 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, content_of, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+from npipe.reasons import being_read, closed_here, listener_closed, too_large, unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ class _Threaded:
 
     def _check_open(self, doing: str | None) -> None:
         if self.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
@@ -128,8 +128,7 @@ class _Threaded:
         """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
         self._check_open(doing)
         if self._reading:
-            detail = "another task is reading from this pipe already, and only one may at a time"
-            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
+            raise being_read(self.name)
         self._reading = True
 
     async def _settle(self, deadline: float | None, doing: str) -> None:
@@ -202,8 +201,7 @@ class _Threaded:
         except PipeClosedError as error:
             if self._ended is None or error.winerror != WinError.INVALID_HANDLE:
                 raise
-            detail = "it was closed in this process"
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, detail) from None
+            raise closed_here(self.name, doing) from None
 
     # ---- Ending
 
@@ -305,7 +303,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             message = self._head
         if len(message) > pipe.max_message_size:
             self._head, self._unfinished = message, False
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+            raise too_large(self.name, pipe.max_message_size, len(message))
         self._head, self._unfinished, self._partial = None, False, False
         self._asked = False
         return message
@@ -379,7 +377,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             if self._owed:
                 raise reply_owed(self.name)
             if self._head is not None:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             if self._left_over is not None:  # which will get the answer
                 await self.send(content, timeout=time_left(deadline))
                 return await self._answer(deadline)
@@ -539,7 +537,7 @@ class ThreadsInstances:
             with self._lock:
                 end = self._listening
                 if self._closed:
-                    raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+                    raise listener_closed(self._name.path)
             if end is None:
                 try:
                     self._adopt(self._transport.create(self._name, self._options, first_instance=False))
@@ -565,7 +563,7 @@ class ThreadsInstances:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
         with self._lock:
             if self._closed:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+                raise listener_closed(self._name.path)
             self._listening = None
         with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
             self._adopt(end.another())

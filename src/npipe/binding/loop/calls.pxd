@@ -41,6 +41,7 @@ cdef class LoopWaker:
     cdef int wake_others(self, bint only_ready) except -1
     cdef int unwatch(self) except -1
     cdef object wait(self, Call call)
+    cdef bint runs_here(self) except -1
     cdef int forget(self, Call call) except -1
 
 

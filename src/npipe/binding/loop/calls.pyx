@@ -24,13 +24,14 @@ from npipe.binding.system cimport (
 )
 from npipe.binding.waits cimport check_time
 
+from asyncio import _get_running_loop
 from time import monotonic
 
 from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
 )
 from npipe.options import check_timeout
-from npipe.reasons import goes_on
+from npipe.reasons import goes_on, other_loop
 
 
 # ---- Waking
@@ -146,6 +147,8 @@ cdef class LoopWaker:
         if self.closed:
             future.set_result(None)
         elif not self.watched:
+            if self.loop.is_closed():
+                raise other_loop(self.handle.name)
             self.loop.add_reader(self.fd, self.on_readable)
             self.watched = True
         self.futures.add(future)
@@ -157,6 +160,10 @@ cdef class LoopWaker:
             self.first = <PyObject *>call
         self.last = <PyObject *>call
         return future
+
+    cdef bint runs_here(self) except -1:
+        """Whether the loop is the one that runs in this thread."""
+        return _get_running_loop() is self.loop
 
     cdef int forget(self, Call call) except -1:
         self.futures.discard(call.future)
@@ -463,7 +470,10 @@ cdef class Call:
                 self.inner = None
                 self.abandon()
                 raise
+        waker = self.waker
         self.abandon()
+        if waker is not None and type(error) is RuntimeError and not waker.runs_here():  # of another loop's future
+            raise other_loop(self.pipe._handle.name) from error
         raise error
 
     def close(self):

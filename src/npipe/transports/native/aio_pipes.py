@@ -17,21 +17,19 @@ import win32file
 
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
-    PipeAccessError,
-    PipeBusyError,
     PipeClosedError,
     PipeMessageTooLargeError,
     PipeStateError,
     PipeTimeoutError,
     WinError,
     does_not_fit,
-    error_from_code,
     reply_owed,
     short_write,
     unanswered,
 )
 from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
+from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file
 from npipe.transports.native.pipes import Described, LongestMessage
 
@@ -68,6 +66,7 @@ class _Native(Described):
         self._direction = direction
         self._is_server = is_server
         self._options = options
+        file.end_is = End(is_server, direction, access)
         self._reading = False
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
 
@@ -81,8 +80,7 @@ class _Native(Described):
         """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
         self._file.check_open(self._doing)
         if self._reading:
-            detail = "another task is reading from this pipe already, and only one may at a time"
-            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
+            raise being_read(self.name)
         self._reading = True
 
     async def _read(self, view: memoryview, deadline: float | None, doing: str | None = None) -> tuple[int, int]:
@@ -114,14 +112,14 @@ class _Native(Described):
         deadline = deadline_of(timeout)
         self._file.check_open("flushing")
         if not self._access & ACCESS_WRITE:
-            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+            raise explain(WinError.ACCESS_DENIED, self.name, "flushing", self._file.end_is)
         code = await flushed(self._file, deadline)
         if code is None:
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
         if code and self.closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "flushing", "it was closed in this process")
+            raise closed_here(self.name, "flushing")
         if code:
-            raise error_from_code(code, self.name, "flushing")
+            raise explain(code, self.name, "flushing", self._file.end_is)
 
     # ---- Ending
 
@@ -214,14 +212,15 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
         code, count = operation.result() if operation.over else operation.settle()
         if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
-            raise error_from_code(code, self.name, doing)
+            raise explain(code, self.name, doing, self._file.end_is)
         return code, count
 
     def _whole(self, doing: str, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        limit = self._most if most is None else most
+        if size > limit:
+            raise too_large(self.name, limit, size)
         if not size:
             return None
         view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
@@ -237,8 +236,9 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        limit = self._most if most is None else most
+        if len(head) + left > limit:
+            raise too_large(self.name, limit, len(head) + left)
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
@@ -295,7 +295,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             if self._owed:
                 raise reply_owed(self.name)
             if self._head is not None or self._peek(0)[2]:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             request = self._start_write(content)
             size = len(content)
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it

@@ -24,12 +24,12 @@ import win32file
 import win32pipe
 
 from npipe.errors import (
-    PipeClosedError,
     PipeTimeoutError,
     WinError,
     error_from_code,
 )
 from npipe.options import check_elements, deadline_of, time_left
+from npipe.reasons import End, closed_here, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +94,7 @@ class File:
     def __init__(self, handle: Any, name: str) -> None:
         self.handle = handle
         self.name = name
+        self.end_is: End | None = None  # once it is connected
         self.closed = False  # no new calls; under _lock
         self._lock = threading.Lock()  # for closed and the two counts
         self._calls = 0
@@ -133,7 +134,7 @@ class File:
                 else:
                     count = overlapped.InternalHigh
             except pywintypes.error as error:
-                raise error_from_code(error.winerror, self.name, doing) from None
+                raise explain(error.winerror, self.name, doing, self.end_is) from None
             win32event.ResetEvent(event)
             self._events.append(event)
             return code, count
@@ -160,13 +161,13 @@ class File:
         code, count = self._result(overlapped) if which == 0 else self._cancel(overlapped, event)
         if code == WinError.OPERATION_ABORTED:
             if which == 1 or self.closed:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, "it was closed in this process")
+                raise closed_here(self.name, doing)
             if which is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
             if which == 2:  # `until`
                 return code, 0
         if code not in (WinError.SUCCESS, WinError.MORE_DATA):
-            raise error_from_code(code, self.name, doing)
+            raise explain(code, self.name, doing, self.end_is)
         return code, count
 
     def _cancel(self, overlapped: Any, event: Any) -> tuple[int, int]:
@@ -187,7 +188,7 @@ class File:
         """Begin a call; raises PipeClosedError (6)."""
         with self._lock:
             if self.closed:
-                raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+                raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
             self._calls += 1
             self._writes += writing
 
@@ -206,7 +207,7 @@ class File:
         try:
             return question(self.handle)
         except pywintypes.error as error:
-            raise error_from_code(error.winerror, self.name, doing) from None
+            raise explain(error.winerror, self.name, doing, self.end_is) from None
         finally:
             self.leave()
 
@@ -228,10 +229,10 @@ class File:
         code = call.code
         if code == WinError.OPERATION_ABORTED:
             if which == 1:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "flushing", "it was closed in this process")
+                raise closed_here(self.name, "flushing")
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
         if code:
-            raise error_from_code(code, self.name, "flushing")
+            raise explain(code, self.name, "flushing", self.end_is)
 
     def end(self, drain: float | None) -> bool:
         """Let writes in progress finish for `drain` seconds, then end all calls. False when it was closed before."""

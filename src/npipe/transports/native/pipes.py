@@ -19,7 +19,6 @@ import win32pipe
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,
-    PipeBusyError,
     PipeClosedError,
     PipeMessageTooLargeError,
     PipeStateError,
@@ -47,6 +46,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+from npipe.reasons import End, being_read_elsewhere, closed_here, explain, too_large, unread
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
 
@@ -254,6 +254,7 @@ class _Native(Described):
         self._access = access
         self._is_server = is_server
         self._direction = direction
+        file.end_is = End(is_server, direction, access)
         self._on_close: Callable[[bool], None] | None = None
         self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
 
@@ -289,18 +290,18 @@ class _Native(Described):
         if self._reading.acquire(blocking=False):
             if self._file.closed:
                 self._reading.release()
-                raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+                raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
             return deadline_of(timeout)
         deadline = deadline_of(timeout)
         if self._file.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+            raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
         # In slices, for Ctrl-C does not end the wait for a lock.
         while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
         if self._file.closed:
             self._reading.release()
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, self._doing, "it was closed in this process")
+            raise closed_here(self.name, self._doing)
         return deadline
 
     def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
@@ -312,7 +313,7 @@ class _Native(Described):
         """See Pipe.flush."""
         timeout = check_timeout(timeout)
         if not self._access & ACCESS_WRITE and not self.closed:
-            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+            raise explain(WinError.ACCESS_DENIED, self.name, "flushing", self._file.end_is)
         self._file.flush(timeout)
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
@@ -388,8 +389,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def _whole(self, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        limit = self._most if most is None else most
+        if size > limit:
+            raise too_large(self.name, limit, size)
         if not size:
             return None
         view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
@@ -406,8 +408,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        limit = self._most if most is None else most
+        if len(head) + left > limit:
+            raise too_large(self.name, limit, len(head) + left)
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
@@ -461,12 +464,12 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._file.ask(lambda _: None, "transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
-            raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
+            raise being_read_elsewhere(self.name)
         try:
             if self._owed:
                 raise reply_owed(self.name)
             if self._head is not None:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             return self._transaction(content, timeout)
         finally:
             self._reading.release()
