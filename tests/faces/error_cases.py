@@ -260,7 +260,7 @@ CASES.append(
     )
 )
 
-STOPPED = "the pipe's server does not answer: its process is stopped, or very busy"
+STOPPED = "the pipe's server does not answer: process PID is stopped, or very busy"
 
 
 async def _stopped(face: Face) -> None:
@@ -1392,7 +1392,7 @@ def shown(error: npipe.PipeError) -> str:
     who = os.geteuid()
     user = f"user {pwd.getpwuid(who).pw_name} (uid {who})"
     text = text.replace(os.environ["NPIPE_ROOT"], "ROOT").replace(user, "USER")
-    return re.sub(r"process \d+ of", "process PID of", text)
+    return re.sub(r"process \d+", "process PID", text)
 
 
 FACES = ("sync", "aio")

@@ -133,7 +133,7 @@ cdef class ReadSome(Reading):
 
 
 cdef class Write(Call):
-    # Of a write that was withdrawn. No objects: __dealloc__, which is the base's, sets them when they are cleared already.
+    # Of a write that was withdrawn. No objects: the base's __dealloc__ sets them when this class's are cleared already.
     cdef bint goes_on, torn
 
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1

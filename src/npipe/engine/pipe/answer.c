@@ -51,12 +51,15 @@ int64_t np_share_of_time(int64_t due, uint32_t others)
     return now + (due - now > NP_GOODWILL_NS ? NP_GOODWILL_NS / 4 : (due - now) / (others + 1));
 }
 
-uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why)
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, int pid, char *why)
 {
     if (code != NP_SEM_TIMEOUT || told)
         return code;
-    np_say(why, "the pipe's server does not answer: its process is stopped, or very busy\n%s",
-           waits ? "look at that process, or wait longer (timeout=)" : "look at that process");
+    const char *cure = waits ? "look at that process, or wait longer (timeout=)" : "look at that process";
+    if (pid > 0)
+        np_say(why, "the pipe's server does not answer: process %d is stopped, or very busy\n%s", pid, cure);
+    else
+        np_say(why, "the pipe's server does not answer: its process is stopped, or very busy\n%s", cure);
     return waits ? code : NP_PIPE_BUSY;
 }
 
@@ -97,11 +100,13 @@ void np_say_busy(const struct npw_answer *answer, bool waited, char *why)
     const char *cure = waited ? "wait longer (timeout=), or let a client close"
                               : "wait for one: connect(timeout=...) or npipe.wait()";
     if (answer->max_instances != NP_UNLIMITED_INSTANCES && answer->instances >= answer->max_instances)
-        np_say(why, waited ? "clients had all the instances that the pipe may have (max_instances: %u) in that time\n%s"
-                           : "clients have all the instances that the pipe may have (max_instances: %u)\n%s",
+        np_say(why,
+               waited ? "clients had all the instances that the pipe may have (max_instances: %u) in that time\n%s"
+                      : "clients have all the instances that the pipe may have (max_instances: %u)\n%s",
                answer->instances, cure);
     else
-        np_say(why, waited ? "no instance of the pipe was listening in that time\n%s"
-                           : "no instance of the pipe is listening just now\n%s",
+        np_say(why,
+               waited ? "no instance of the pipe was listening in that time\n%s"
+                      : "no instance of the pipe is listening just now\n%s",
                cure);
 }

@@ -17,9 +17,9 @@
 int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline);
 /* What is left of that for the owner who is asked now, with so many `others` behind it. */
 int64_t np_share_of_time(int64_t due, uint32_t others);
-/* Time is up: 231 where no wait was asked for, with the reason if no owner has answered. Other codes are as they
- * were. */
-uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why);
+/* Time is up: 231 where no wait was asked for, with the reason if no owner has answered (`pid`: the last one that was
+ * asked, or 0). Other codes are as they were. */
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, int pid, char *why);
 /* Why an owner has answered 1450. */
 void np_say_reason(const struct npw_answer *answer, char *why);
 /* Why it has answered 5. */

@@ -330,7 +330,7 @@ static uint32_t dial_step(struct np_dial *dial, int64_t patience, char *why)
 uint32_t np_dial_step(struct np_dial *dial, int64_t patience, char *why)
 {
     uint32_t before = dial_step(dial, patience, why);
-    uint32_t code = np_without_answer(before, dial->told, waits(dial), why);
+    uint32_t code = np_without_answer(before, dial->told, waits(dial), (int)dial->owner.pid, why);
     if (code == NP_NO_SYSTEM_RESOURCES && dial->answer.code == code)
         np_say_reason(&dial->answer, why);
     else if (code == NP_ACCESS_DENIED && dial->answer.code == code)

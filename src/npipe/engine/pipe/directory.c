@@ -393,8 +393,9 @@ uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *wh
     int error = errno;
     struct stat status;
     if (code == NP_ACCESS_DENIED && error == EACCES && fstatat(rootfd, name, &status, AT_SYMLINK_NOFOLLOW) == 0)
-        np_say(why, "the pipe belongs to uid %u, and its security does not let this user in\n"
-                    "its server has to listen with a security that does (\"group:NAME\", \"everyone\", a Security)",
+        np_say(why,
+               "the pipe belongs to uid %u, and its security does not let this user in\n"
+               "its server has to listen with a security that does (\"group:NAME\", \"everyone\", a Security)",
                (unsigned)status.st_uid);
     else if (code == NP_ACCESS_DENIED)
         np_say(why, "the pipe's folder may not be entered: %s", strerror(error));

@@ -124,7 +124,7 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
         .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
-        .reused = code == NP_OK && visitor->kind == NPW_OPEN                       ? visitor->reused
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN                   ? visitor->reused
                   : code == NP_NO_SYSTEM_RESOURCES || code == NP_ACCESS_DENIED ? (uint32_t)visitor->reason
                                                                                : 0,
     };
