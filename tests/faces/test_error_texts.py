@@ -10,7 +10,8 @@ import pytest
 import npipe
 from npipe import errors
 from npipe.errors import PipeError, WinError
-from tests.faces.error_cases import CASES, Case, expected_of, provoke, shown
+from tests.faces.error_cases import CASES
+from tests.faces.error_table import Case, expected_of, provoke, shown
 from tests.helpers import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "errors.md"
