@@ -201,10 +201,12 @@ def _not_opened(code: int, name: PipeName) -> PipeError:
 
 
 def _exists(name: PipeName) -> bool:
+    """Whether a pipe of that name is there, whoever may open it."""
     try:
-        return any(entry[8].upper() == name.key for entry in win32file.FindFilesW(r"\\.\pipe\*"))
-    except pywintypes.error:
-        return False
+        win32pipe.WaitNamedPipe(name.path, 1)
+    except pywintypes.error as error:
+        return bool(error.winerror == WinError.SEM_TIMEOUT)
+    return True
 
 
 def _why_not_created(name: PipeName, code: int, *, first_instance: bool) -> tuple[str | None, str | None]:
