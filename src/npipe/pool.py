@@ -167,10 +167,10 @@ class Pool(Generic[P]):
         True if it was, or may have been.
 
         Raises PipeTimeoutError (121: no connection came back, the server did not take this one, or its answer did not
-        come), PipeClosedError (109, 233: the server went before its answer; 6: the pool is closed), PipeModeError (230:
-        the pool's mode is "byte", or the server closes each new connection), PipeAccessError (5: the pool's access is
-        not "duplex"), PipeMessageTooLargeError (234: the answer is longer than `max_message_size`), TypeError for
-        what is no buffer of bytes or numbers, and what connect raises: PipeNotFoundError (2), PipeBusyError (231).
+        come), PipeClosedError (109, 233: the server went before its answer; 232: it closes each new connection; 6: the
+        pool is closed), PipeModeError (230: the pool's mode is "byte"), PipeAccessError (5: its access is not
+        "duplex"), PipeMessageTooLargeError (234: the answer is longer than `max_message_size`), TypeError for what is
+        no buffer of bytes or numbers, and what connect raises: PipeNotFoundError (2), PipeBusyError (231).
         """
         time = self._plan.time(timeout, "calling")
         self._plan.check_call(request)
@@ -181,15 +181,16 @@ class Pool(Generic[P]):
         try:
             self._take_turn(claim, wakened, time)
             while True:
-                transacting = False
-                pipe, new = self._connection(claim, time)
-                left = time.left()
-                claim.clean, transacting = False, True
+                transacting, new = False, True
                 try:
+                    pipe, new = self._connection(claim, time)
+                    left = time.left()
+                    claim.clean, transacting = False, True
                     answer = cast("MessagePipe", pipe).transact(request, timeout=left)
                 except PipeError as error:
-                    self._drop(claim, patience=0)
-                    if not self._goes_on(exchange, error, new=new):
+                    if transacting:
+                        self._drop(claim, patience=0)
+                    if not self._goes_on(exchange, error, new=new, transacting=transacting):
                         raise
                 else:
                     claim.clean = True
@@ -197,8 +198,10 @@ class Pool(Generic[P]):
                         self._done.answered += 1
                     return answer
         except PipeError as error:
-            exchange.explain(error, transacting=transacting)
-            raise
+            told = exchange.explained(error, transacting=transacting)
+            if told is error:
+                raise
+            raise told from error
         finally:
             try:
                 self._settle(claim, patience=0)
@@ -282,9 +285,9 @@ class Pool(Generic[P]):
             self._done.connected += 1
         return slot.pipe, True
 
-    def _goes_on(self, exchange: Exchange, error: PipeError, *, new: bool) -> bool:
+    def _goes_on(self, exchange: Exchange, error: PipeError, *, new: bool, transacting: bool) -> bool:
         repeated = exchange.repeated
-        goes_on = exchange.goes_on(error, new=new)
+        goes_on = exchange.goes_on(error, new=new, transacting=transacting)
         if exchange.repeated and not repeated:
             with self._lock:
                 self._done.repeated += 1

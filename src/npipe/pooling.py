@@ -436,34 +436,31 @@ class Exchange:
         self._retry = retry
         self._new_one_failed = False
 
-    def goes_on(self, error: PipeError, *, new: bool) -> bool:
-        """Whether to try again on another connection after `error` of a transaction; `new`: it was the first on its."""
-        unsent = error.sent is False or error.winerror in _BEFORE_SENDING
-        if not unsent:
+    def goes_on(self, error: PipeError, *, new: bool, transacting: bool) -> bool:
+        """Whether to try another connection after `error` of a transaction, or of connecting.
+
+        `new`: it was the first transaction on its connection.
+        """
+        if transacting and error.sent is not False and error.winerror not in _BEFORE_SENDING:
             self.sent = True
             if self._retry and isinstance(error, PipeClosedError) and not self.repeated:
                 self.repeated = True
                 return True
             return False
-        if not isinstance(error, (PipeClosedError, PipeModeError, PipeBusyError)):
+        gone = isinstance(error, PipeClosedError) or (transacting and isinstance(error, (PipeModeError, PipeBusyError)))
+        if not gone:
             return False
         if not new:
             return True  # it had been idle, and its server has gone or has written something: nobody's fault
         first, self._new_one_failed = not self._new_one_failed, True
         return first
 
-    def explain(self, error: PipeError, *, transacting: bool) -> None:
-        """Let the error say what became of the request."""
-        error.sent = self.sent
-        if not transacting:
-            if self.sent:
-                error.detail = _joined(
-                    error.detail, "the request was sent before, and the server went without an answer to it"
-                )
-        elif isinstance(error, PipeTimeoutError):
-            if self.sent:
-                error.hint = "its connection was closed, so that the answer reaches no other call; wait longer"
-        elif isinstance(error, (PipeClosedError, PipeModeError)):
+    def explained(self, error: PipeError, *, transacting: bool) -> PipeError:
+        """Return `error`, or what takes its place, which says what became of the request."""
+        if transacting and isinstance(error, PipeModeError):
+            # Its text would speak of modes, and those are right: the server has gone (SEMANTICS §8.1).
+            error = PipeClosedError(WinError.NO_DATA, error.pipe_name, "calling")
+        if isinstance(error, PipeClosedError) and error.winerror != WinError.INVALID_HANDLE:
             if self.sent:
                 known = "whether it was carried out is not known"
                 error.detail = f"the request was sent, and the server went before its answer: {known}"
@@ -471,7 +468,10 @@ class Exchange:
             else:
                 error.detail = "the server has closed the new connection at once; nothing was sent"
                 error.hint = "look at the server's log"
-
-
-def _joined(one: str | None, other: str) -> str:
-    return f"{one}; {other}" if one else other
+        elif self.sent and not transacting:
+            known = "the request was sent before, and the server went without an answer to it"
+            error.detail = f"{error.detail}; {known}" if error.detail else known
+        elif self.sent and isinstance(error, PipeTimeoutError):
+            error.hint = "its connection was closed, so that the answer reaches no other call; wait longer"
+        error.sent = self.sent
+        return error

@@ -158,23 +158,26 @@ class Pool(Generic[P]):
         try:
             await self._take_turn(claim, wakened, time)
             while True:
-                transacting = False
-                pipe, new = await self._connection(claim, time)
-                left = time.left()
-                claim.clean, transacting = False, True
+                transacting, new = False, True
                 try:
+                    pipe, new = await self._connection(claim, time)
+                    left = time.left()
+                    claim.clean, transacting = False, True
                     answer = await cast("MessagePipe", pipe).transact(request, timeout=left)
                 except PipeError as error:
-                    self._drop(claim)
-                    if not self._goes_on(exchange, error, new=new):
+                    if transacting:
+                        self._drop(claim)
+                    if not self._goes_on(exchange, error, new=new, transacting=transacting):
                         raise
                 else:
                     claim.clean = True
                     self._done.answered += 1
                     return answer
         except PipeError as error:
-            exchange.explain(error, transacting=transacting)
-            raise
+            told = exchange.explained(error, transacting=transacting)
+            if told is error:
+                raise
+            raise told from error
         finally:
             self._settle(claim)
 
@@ -253,9 +256,9 @@ class Pool(Generic[P]):
         self._done.connected += 1
         return pipe, True
 
-    def _goes_on(self, exchange: Exchange, error: PipeError, *, new: bool) -> bool:
+    def _goes_on(self, exchange: Exchange, error: PipeError, *, new: bool, transacting: bool) -> bool:
         repeated = exchange.repeated
-        goes_on = exchange.goes_on(error, new=new)
+        goes_on = exchange.goes_on(error, new=new, transacting=transacting)
         self._done.repeated += exchange.repeated and not repeated
         return goes_on
 
