@@ -505,3 +505,37 @@ def test_forks_in_the_middle_of_a_pool_s_calls_leave_both_sides_a_pool(child: St
             print("fine", flush=True)
             """,
         )
+
+
+def test_a_forked_child_uses_the_parent_s_async_pool_on_a_loop_of_its_own(child: Start, name: str) -> None:
+    with npipe.serve(name, lambda _, connection: b"%d" % connection.number):
+        run(
+            child,
+            name,
+            """
+            import asyncio, npipe.aio, warnings
+            warnings.simplefilter("error", ResourceWarning)
+            pool = npipe.aio.Pool(name, size=2)
+
+            async def use():
+                async with pool.connection() as one, pool.connection() as other:
+                    return await one.transact(b"x"), await other.transact(b"x"), pool.stats.connected
+
+            with asyncio.Runner() as runner:
+                assert runner.run(use()) == (b"1", b"2", 2)
+
+                def work():
+                    async def all_of_it():
+                        try:
+                            return await use()
+                        finally:
+                            await pool.close()
+                    return asyncio.run(all_of_it())
+
+                status, said = in_child(work)
+                assert (status, said) == (0, "(b'3', b'4', 2)"), (status, said)
+                assert runner.run(use()) == (b"1", b"2", 2)
+                runner.run(pool.close())
+            print("fine", flush=True)
+            """,
+        )
