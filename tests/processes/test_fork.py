@@ -468,12 +468,13 @@ def test_a_block_that_ends_in_a_forked_child_gives_nothing_to_its_pool(child: St
                 signal.alarm(10)
                 os.write(w, repr((pool.stats.idle, pool.stats.in_use, pool.stats.waiting)).encode())
                 with pool.connection() as pipe:  # its one
-                    told = pipe.transact(b"x", timeout=5) != b"1", code(lambda: pool.call(b"x", timeout=0))
+                    too_many = code(lambda: pool.call(b"x", timeout=0.01))
+                    told = pipe.transact(b"x", timeout=5), too_many, pool.stats.connected
                 os.write(w, repr(told).encode())
                 os._exit(0)
             os.close(w)
             with os.fdopen(r) as stream:
-                assert stream.read() == "(0, 0, 0)(True, ('PipeTimeoutError', 121))"
+                assert stream.read() == "(0, 0, 0)(b'2', ('PipeTimeoutError', 121), 1)"
             assert os.waitpid(pid, 0)[1] == 0
             busy.join()
             assert pool.call(b"x", timeout=5) == b"1"
