@@ -56,6 +56,9 @@ class Pipe(ABC):
     def peek(self, size: int = 0) -> Peek:
         """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek."""
 
+    def _look(self) -> None:
+        """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
+
     @property
     @abstractmethod
     def peer(self) -> Peer:

@@ -93,6 +93,8 @@ class PipeError(OSError):
     doing: str | None
     detail: str | None
     hint: str
+    sent: bool | None = None
+    """Of transactions and of a pool's calls: whether the request was sent. None for all else."""
 
     def __init__(
         self,
@@ -162,8 +164,6 @@ class PipeTimeoutError(PipeError, TimeoutError):
     """
 
     usual_code = WinError.SEM_TIMEOUT
-
-    sent: bool | None = None
 
 
 class PipeAccessError(PipeError, PermissionError):

@@ -70,6 +70,7 @@ __all__ = [
     "time_left",
     "validate_buffer_size",
     "validate_instances",
+    "validate_pool_size",
 ]
 
 # --- Words -----------------------------------------------------------------------------------------------------
@@ -105,6 +106,7 @@ ACCESS_WRITE: Final = 2
 
 _MAX_DWORD: Final = 0xFFFFFFFF
 _USUAL_WAIT_MS: Final = 50
+_MAX_POOL: Final = 65535
 _NO_ID: Final = 0xFFFFFFFF  # (uid_t)-1, which POSIX reserves
 
 _DIRECTIONS: Final = {
@@ -196,6 +198,14 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     if type(limit) is int and limit == PIPE_UNLIMITED_INSTANCES:
         raise _bad("max_instances is 1 to 254, not 255, which is Win32's word for no limit: that is None here")
     return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES - 1, "max_instances")
+
+
+def validate_pool_size(size: SupportsIndex) -> int:
+    """Return how many connections a pool may have: 1 to 65535.
+
+    Anything else raises `PipeArgumentError` (87); what is not a whole number, `TypeError`.
+    """
+    return _whole(size, 1, _MAX_POOL, "size")
 
 
 LARGEST_MESSAGE: Final = _MAX_DWORD

@@ -58,6 +58,9 @@ class Pipe(ABC):
         write). Follows PeekNamedPipe, SEMANTICS §7; but on a byte pipe `left` is 0.
         """
 
+    def _look(self) -> None:
+        """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
+
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> None:
         """Wait until the peer has read everything written before this call, at most `timeout` seconds.

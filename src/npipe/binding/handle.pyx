@@ -489,6 +489,14 @@ cdef class Handle:
             raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left
 
+    def look(self):
+        """Finds out now whether the peer has gone, of which the native thread tells a moment after it."""
+        cdef np_handle *handle = self.valid()
+        np_hold(handle)  # see connect
+        with nogil:
+            np_look(handle)
+            np_free(handle)
+
     def flush_buffers(self, timeout=None):
         """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""
         cdef np_handle *handle = self.valid()

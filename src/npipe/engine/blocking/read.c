@@ -462,3 +462,11 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
+
+void np_look(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        np_link_look(handle->link, false);
+    pthread_mutex_unlock(&handle->rx_lock);
+}

@@ -79,6 +79,10 @@ class _Ending(binding.LoopPipe):
         left = left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0
         return Peek(bytes(kept[:size]) + data, len(kept) + available, left)
 
+    def _look(self) -> None:
+        """See Pipe._look."""
+        self._handle.look()
+
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""

@@ -87,6 +87,10 @@ class _Ending(binding.PipeEnd):
         data, available, left = self._handle.peek_pipe(size)
         return Peek(data, available, left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
 
+    def _look(self) -> None:
+        """See Pipe._look."""
+        self._handle.look()
+
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
         self._handle.flush_buffers(check_timeout(timeout))
