@@ -56,7 +56,7 @@ class Pipe(ABC):
     def peek(self, size: int = 0) -> Peek:
         """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek."""
 
-    def _look(self) -> None:
+    def _look(self) -> None:  # noqa: B027 - most have nothing to find out
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @property

@@ -58,7 +58,7 @@ class Pipe(ABC):
         write). Follows PeekNamedPipe, SEMANTICS §7; but on a byte pipe `left` is 0.
         """
 
-    def _look(self) -> None:
+    def _look(self) -> None:  # noqa: B027 - most have nothing to find out
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @abstractmethod

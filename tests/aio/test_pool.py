@@ -343,12 +343,14 @@ def test_a_connection_that_nobody_can_be_sure_of_is_not_used_again(name: str, ki
     async def main() -> None:
         async with await npipe.aio.serve(name, answer_but_silence) as server, npipe.aio.Pool(name, size=1) as pool:
             async with pool.connection() as pipe:
+                assert await pipe.transact(b"who") == b"1"
                 await NOT_AGAIN[what](pipe)
             assert await who(pool) == b"2"
             await until(lambda: server.clients == 1)
             assert (pool.stats.dropped, pool.stats.in_use) == (1, 0)
             with pytest.raises(ZeroDivisionError):
-                async with pool.connection():
+                async with pool.connection() as pipe:
+                    assert await pipe.transact(b"who") == b"2"
                     1 / 0  # noqa: B018
             assert await who(pool) == b"3"
 

@@ -219,13 +219,12 @@ def test_with_retry_and_no_server_the_error_still_says_that_the_request_was_sent
 
 def test_with_wait_for_server_a_call_waits_for_the_restart(name: str, servers: Servers) -> None:
     with npipe.Pool(name, wait_for_server=True, timeout=30) as pool:
-        first = blocked(lambda: pool.call(b"echo first"))
-        server = servers.start()
-        assert first.result() == b"first"
-        server.kill()
-        second = blocked(lambda: pool.call(b"echo second"))
-        servers.start()
-        assert second.result() == b"second"
+        for text in (b"first", b"second"):
+            call = Background(lambda text=text: pool.call(b"echo " + text))  # type: ignore[misc]
+            until(lambda: pool.stats.in_use == 1)  # its turn has come, and no server
+            server = servers.start()
+            assert call.result(20) == text
+            server.kill()
         assert servers.asked(b"echo") == 2
         with pytest.raises(npipe.PipeTimeoutError, match="no server has come"):
             npipe.Pool(f"{name}-other", wait_for_server=True).call(b"x", timeout=0.05)
@@ -412,6 +411,7 @@ def answer_but_silence(request: bytes, connection: npipe.Connection) -> bytes | 
 def test_a_connection_that_nobody_can_be_sure_of_is_not_used_again(name: str, what: str) -> None:
     with npipe.serve(name, answer_but_silence) as server, npipe.Pool(name, size=1) as pool:
         with pool.connection() as pipe:
+            assert pipe.transact(b"who") == b"1"
             NOT_AGAIN[what](pipe)
         assert who(pool) == b"2"
         until(lambda: server.clients == 1)
