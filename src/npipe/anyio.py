@@ -16,6 +16,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from npipe import aio
+from npipe._display import show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeStateError, WinError, short_write
 from npipe.options import ListenOptions, takes_listen_options
@@ -53,6 +54,14 @@ def _translated(error: PipeClosedError | PipeStateError, pipe: aio.Pipe, doing: 
     return anyio.BrokenResourceError(str(error))
 
 
+def _check_kind(given: object, kind: type, what: str, made_by: str) -> None:
+    """Raise TypeError for what a stream or a listener cannot be made of, a name say."""
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"{what} is made of an npipe.aio.{kind.__name__}, not of {type(given).__name__}: {made_by} returns one"
+        )
+
+
 class _Stream:
     """What the two kinds of stream share."""
 
@@ -67,6 +76,9 @@ class _Stream:
         await self._pipe.close()
         await anyio.lowlevel.checkpoint()
 
+    def __repr__(self) -> str:
+        return show_pipe(f"npipe.anyio.{type(self).__name__}", self._pipe)
+
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """The pipe and its name."""
@@ -80,6 +92,7 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
     """
 
     def __init__(self, pipe: aio.MessagePipe) -> None:
+        _check_kind(pipe, aio.MessagePipe, "MessageStream", "npipe.anyio.connect()")
         self._pipe: aio.MessagePipe = pipe
 
     async def send(self, item: bytes) -> None:
@@ -107,6 +120,7 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
     """A pipe read as a stream of bytes."""
 
     def __init__(self, pipe: aio.StreamPipe) -> None:
+        _check_kind(pipe, aio.StreamPipe, "PipeByteStream", 'npipe.anyio.connect(mode="byte")')
         self._pipe: aio.StreamPipe = pipe
 
     async def send(self, item: bytes) -> None:
@@ -154,6 +168,7 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
     def __init__(
         self, listener: aio.Listener[aio.MessagePipe] | aio.Listener[aio.StreamPipe], stream: Callable[[Any], S]
     ) -> None:
+        _check_kind(listener, aio.Listener, "PipeListener", "npipe.anyio.listen()")
         self._listener = listener
         self._stream: Callable[[Any], S] = stream
 
@@ -192,6 +207,9 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         """Stop listening; streams that were handed out live on."""
         self._listener.close()
         await anyio.lowlevel.checkpoint()
+
+    def __repr__(self) -> str:
+        return repr(self._listener).replace("npipe.aio.Listener", "npipe.anyio.PipeListener", 1)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

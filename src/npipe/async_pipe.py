@@ -6,9 +6,10 @@ moment: a read has then consumed nothing, and a write has written all of its dat
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
 from npipe.options import deadline_of, time_left
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from npipe._display import Traits
     from npipe.options import Peek, Peer, PipeInfo
 
 __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
@@ -27,7 +29,7 @@ __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
 READ_SIZE = 65536
 
 
-class Pipe(ABC):
+class Pipe(metaclass=PipeType):
     """One end of a connected named pipe, on the event loop on which it was made.
 
     An async context manager that closes it. Several tasks may write: each write goes in whole, in the order in which
@@ -36,6 +38,9 @@ class Pipe(ABC):
     A call that can be answered at once is, without a turn of the event loop; after many of them in a row one is taken
     before the next, so that other tasks get theirs.
     """
+
+    _kind: ClassVar[str] = "npipe.aio.Pipe"
+    """The public name of the class."""
 
     busy_wait: float
     """Seconds that a read spins before it waits; 0 at first. Of effect on the engine's pipes only."""
@@ -109,13 +114,34 @@ class Pipe(ABC):
     ) -> None:
         await self.close()
 
+    def _traits(self) -> Traits | None:
+        """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""
+        return None
+
     def __repr__(self) -> str:
-        kind = "MessagePipe" if isinstance(self, MessagePipe) else "StreamPipe"
-        return f"<npipe.aio.{kind} {self.name!r}, {'closed' if self.closed else 'open'}>"
+        return show_pipe(self._kind, self)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **_: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls.__abstractmethods__ or not args:
+                refuse_construction(cls._kind)
+            return super().__new__(cls)
+
+        def __dir__(self) -> list[str]:
+            return listed(type(self), super().__dir__())
 
 
 class MessagePipe(Pipe):
     """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+
+    _kind = "npipe.aio.MessagePipe"
+
+    if not TYPE_CHECKING:
+        read = of_streams("recv()")
+        readinto = of_streams("recv_into()")
+        readline = of_streams("recv()")
+        write = of_streams("send()")
 
     @property
     @abstractmethod
@@ -192,6 +218,14 @@ class MessagePipe(Pipe):
 
 class StreamPipe(Pipe):
     """A pipe read as a stream of bytes, whatever the writes were."""
+
+    _kind = "npipe.aio.StreamPipe"
+
+    if not TYPE_CHECKING:
+        recv = of_messages("read()")
+        recv_into = of_messages("readinto()")
+        send = of_messages("write()")
+        transact = of_messages("write() and read()")
 
     @abstractmethod
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def describe_server(kind: str, name: str, *, closed: bool, clients: int, stats: 
     """Return a server's repr."""
     state = "closed" if closed else "listening"
     requests = _counted(stats.answered, "request")
-    return f"<{kind} {name!r}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    return (
+        f"<{kind} {literal(name)}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    )
 
 
 def _counted(count: int, what: str) -> str:

@@ -8,6 +8,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.names import parse_name
@@ -44,7 +45,16 @@ class Listener(Generic[P]):
     instance in the same step. Several threads may accept at once; closing ends them.
     """
 
-    def __init__(self, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.Listener")
+
+    @classmethod
+    def _made(cls, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> Self:
+        self = cls.__new__(cls)
+        self._begin(transport, name, options, exclusive=exclusive)
+        return self
+
+    def _begin(self, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._transport = transport
         self._name = name
         self._options = options
@@ -181,7 +191,7 @@ class Listener(Generic[P]):
         if self._closed:
             raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
         self._creation = threading.Lock()
@@ -217,7 +227,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Listener {self.name!r}, {'closed' if self._closed else 'listening'}>"
+        return show_listener("npipe.Listener", self.name, self._options, closed=self._closed)
 
 
 _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weakref.WeakSet()
@@ -226,7 +236,7 @@ _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weak
 def _after_fork_in_child() -> None:
     """Make the locks anew: the threads that may have held them are the parent's, like the instances."""
     for listener in _listeners:
-        listener.forget()
+        listener._forget()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
@@ -282,4 +292,6 @@ def listen(
             WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
         )
     checked = listen_options(mode=mode, **options)
-    return Listener(select(parsed), parsed, checked, exclusive=exclusive)
+    made: Listener[MessagePipe] | Listener[StreamPipe]
+    made = Listener._made(select(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
+    return made

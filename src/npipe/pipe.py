@@ -6,9 +6,10 @@ import io
 import os
 import socket
 import sys
-from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
+from abc import abstractmethod
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout, deadline_of, time_left
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from npipe._display import Traits
+
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
 CLOSE_TIMEOUT = 5.0
@@ -27,7 +30,7 @@ CLOSE_TIMEOUT = 5.0
 _READ_SIZE = 65536
 
 
-class Pipe(ABC):
+class Pipe(metaclass=PipeType):
     """One end of a connected named pipe.
 
     A pipe is a context manager that closes it. It may be used by several threads: reads are served in the order in
@@ -38,6 +41,9 @@ class Pipe(ABC):
     """
 
     __slots__ = ()
+
+    _kind: ClassVar[str] = "npipe.Pipe"
+    """The public name of the class."""
 
     @property
     @abstractmethod
@@ -115,9 +121,22 @@ class Pipe(ABC):
     ) -> None:
         self.close()
 
+    def _traits(self) -> Traits | None:
+        """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""
+        return None
+
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        return f"<{type(self).__name__} {self.name!r}, {state}>"
+        return show_pipe(self._kind, self)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **_: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls.__abstractmethods__ or not args:
+                refuse_construction(cls._kind)
+            return super().__new__(cls)
+
+        def __dir__(self) -> list[str]:
+            return listed(type(self), super().__dir__())
 
 
 class MessagePipe(Pipe):
@@ -135,6 +154,15 @@ class MessagePipe(Pipe):
     """
 
     __slots__ = ()
+
+    _kind = "npipe.MessagePipe"
+
+    if not TYPE_CHECKING:
+        read = of_streams("recv()")
+        readinto = of_streams("recv_into()")
+        readline = of_streams("recv()")
+        write = of_streams("send()")
+        makefile = of_streams("recv() and send()")
 
     @property
     @abstractmethod
@@ -230,6 +258,14 @@ class StreamPipe(Pipe):
     """A pipe read as a stream of bytes, whatever the writes were."""
 
     __slots__ = ()
+
+    _kind = "npipe.StreamPipe"
+
+    if not TYPE_CHECKING:
+        recv = of_messages("read()")
+        recv_into = of_messages("readinto()")
+        send = of_messages("write()")
+        transact = of_messages("write() and read()")
 
     @abstractmethod
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:

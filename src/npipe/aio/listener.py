@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
@@ -38,7 +39,16 @@ class Listener(Generic[P]):
     manager that closes it, and an async iterator of its pipes.
     """
 
-    def __init__(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.aio.Listener")
+
+    @classmethod
+    def _made(cls, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> Self:
+        self = cls.__new__(cls)
+        self._begin(transport, name, options, exclusive=exclusive)
+        return self
+
+    def _begin(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._loop = current()
         self._name = name
         self._options = options
@@ -136,7 +146,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<npipe.aio.Listener {self.name!r}, {'closed' if self.closed else 'listening'}>"
+        return show_listener("npipe.aio.Listener", self.name, self._options, closed=self.closed)
 
 
 @overload
@@ -175,4 +185,6 @@ def listen(
             WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
         )
     checked = listen_options(mode=mode, **options)
-    return Listener(select_async(parsed), parsed, checked, exclusive=exclusive)
+    made: Listener[MessagePipe] | Listener[StreamPipe]
+    made = Listener._made(select_async(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
+    return made

@@ -9,6 +9,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
 
+from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
@@ -44,20 +45,28 @@ class PipeConnection(Connection):
 
     def __init__(self, number: int, pipe: MessagePipe | StreamPipe) -> None:
         super().__init__(number)
-        self.pipe = pipe
+        self._pipe = pipe
 
     def _ask_peer(self) -> Peer:
-        return self.pipe.peer
+        return self._pipe.peer
 
 
 class Server:
     """A server that runs until `close`; made by `serve`. An async context manager that closes it."""
 
-    def __init__(
-        self,
-        listener: Listener[MessagePipe] | Listener[StreamPipe],
-        handler: Handler,
-        concurrency: int | None,
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.aio.Server")
+
+    @classmethod
+    def _made(
+        cls, listener: Listener[MessagePipe] | Listener[StreamPipe], handler: Handler, concurrency: int | None
+    ) -> Self:
+        self = cls.__new__(cls)
+        self._begin(listener, handler, concurrency)
+        return self
+
+    def _begin(
+        self, listener: Listener[MessagePipe] | Listener[StreamPipe], handler: Handler, concurrency: int | None
     ) -> None:
         self._listener = listener
         self._handler: Callable[..., Awaitable[_Answer] | _Answer] = handler
@@ -113,12 +122,12 @@ class Server:
             task.add_done_callback(self._client_left)
 
     def _client_left(self, task: asyncio.Task[None]) -> None:
-        pipe = self._clients.pop(task).pipe
+        pipe = self._clients.pop(task)._pipe  # noqa: SLF001
         if not pipe.closed:
             pipe.abort()  # the task was cancelled before it had begun
 
     async def _serve(self, connection: PipeConnection) -> None:
-        pipe = connection.pipe
+        pipe = connection._pipe  # noqa: SLF001
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._clients[task] = connection  # here too: an eager task (3.12) calls the handler before create_task returns
         try:
@@ -132,7 +141,7 @@ class Server:
             await pipe.close()
 
     async def _converse(self, connection: PipeConnection, task: asyncio.Task[None]) -> None:
-        pipe = connection.pipe
+        pipe = connection._pipe  # noqa: SLF001
         read: Callable[[], Awaitable[bytes]]
         write: Callable[[ReadableBuffer], Awaitable[object]]
         if isinstance(pipe, MessagePipe):  # not for each request: the class is an abstract one
@@ -227,4 +236,5 @@ async def serve(
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
     if concurrency is not None and concurrency < 1:
         raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
-    return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)
+    listener = listen(name, mode=mode, exclusive=exclusive, **options)
+    return Server._made(listener, handler, concurrency)  # noqa: SLF001

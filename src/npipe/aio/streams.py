@@ -8,6 +8,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, NoReturn, Unpack
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.aio.listener import Listener
@@ -100,7 +101,9 @@ class PipeServer(asyncio.AbstractServer):
         # As asyncio's own server on Windows: of message type, and read as bytes.
         options = dataclasses.replace(listen_options(mode="byte"), message_type=True)
         name = parse_name(address)
-        self._listener: Listener[StreamPipe] = Listener(select_async(name), name, options, exclusive=True)
+        self._listener: Listener[StreamPipe] = Listener._made(  # noqa: SLF001
+            select_async(name), name, options, exclusive=True
+        )
         self._clients: weakref.WeakSet[PipeTransport] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
@@ -113,7 +116,7 @@ class PipeServer(asyncio.AbstractServer):
         refuse_copy(self, "pass the pipe's name, and serve it there with start_serving_pipe")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._listener.name!r}, {'closed' if self.closed() else 'serving'}>"
+        return f"<{type(self).__name__} {literal(self._listener.name)}, {'closed' if self.closed() else 'serving'}>"
 
     # ---- Accepting
 

@@ -17,6 +17,7 @@ from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
+from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
 from npipe.options import refuse_position
@@ -32,7 +33,9 @@ cdef class PipeEnd:
 
     cdef readonly Handle _handle
 
-    def __cinit__(self, Handle handle not None, *args, **kwargs):
+    def __cinit__(self, handle=None, *args, **kwargs):
+        if not isinstance(handle, Handle):
+            refuse_construction("npipe.MessagePipe" if isinstance(self, MessageEnd) else "npipe.StreamPipe")
         self._handle = handle
 
     def __reduce__(self):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from npipe._display import Traits
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
@@ -94,6 +95,10 @@ class _Threaded:
         """See Pipe.info."""
         self._check_open(None)
         return self._any.info
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        return self._any._traits()  # noqa: SLF001 - its own
 
     def _check_open(self, doing: str | None) -> None:
         if self.closed:

@@ -4,8 +4,10 @@
 from npipe.binding.loop.calls cimport (
     Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
+from npipe.binding.loop.polled cimport PolledHandle
 from npipe.binding.system cimport Py_REFCNT
 
+from npipe._display import refuse_construction
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
 from npipe.options import refuse_position
@@ -13,6 +15,11 @@ from npipe.options import refuse_position
 
 cdef class LoopPipe(PipeState):
     """What npipe.aio.Pipe stands on."""
+
+    def __cinit__(self, handle=None, *args, **kwargs):
+        if not isinstance(handle, PolledHandle):
+            refuse_construction(
+                "npipe.aio.MessagePipe" if isinstance(self, LoopMessagePipe) else "npipe.aio.StreamPipe")
 
     def __reduce__(self):
         refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")

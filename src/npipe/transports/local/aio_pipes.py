@@ -13,8 +13,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
-from npipe.errors import PipeClosedError, WinError
+from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PIPE_TYPE_MESSAGE,
@@ -52,7 +53,7 @@ class _Ending(binding.LoopPipe):
         self._on_close: Callable[[binding.PolledHandle, bool], None] | None = None
         self._why: str | None = None  # why it was closed, when nobody has asked for that
 
-    def when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -77,6 +78,18 @@ class _Ending(binding.LoopPipe):
             data, available, left = b"", 0, 0  # what is kept is all that is left
         left = left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0
         return Peek(bytes(kept[:size]) + data, len(kept) + available, left)
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
 
     @property
     def peer(self) -> Peer:

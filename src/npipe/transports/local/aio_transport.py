@@ -185,7 +185,7 @@ class LocalInstances:
             self._listening = None  # the next accept says why, if it is still so
         waker = _pipe_waker(self._loop, instance)
         pipe = pipe_of(instance, self._loop, waker, message_mode=self._options.message_mode)
-        pipe.when_closed(self._release)
+        pipe._when_closed(self._release)  # noqa: SLF001 - made here
         return pipe
 
     def _release(self, instance: binding.PolledHandle, discard: bool) -> None:

@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
 from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError, reply_owed
@@ -112,6 +113,18 @@ class _Ending(binding.PipeEnd):
         if on_close is not None:
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None  # closed by another thread meanwhile
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
 
     @property
     def peer(self) -> Peer:

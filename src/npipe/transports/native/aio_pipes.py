@@ -71,7 +71,7 @@ class _Native(Described):
         self._reading = False
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
 
-    def when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
