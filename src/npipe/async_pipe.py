@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
     from npipe.options import Peek, Peer, PipeInfo
 

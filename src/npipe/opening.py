@@ -24,8 +24,7 @@ from npipe.transports import default, select
 if TYPE_CHECKING:
     import os
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "connect", "list_pipes", "root", "wait"]

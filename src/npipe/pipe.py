@@ -9,6 +9,7 @@ import sys
 from abc import abstractmethod
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+from npipe._buffers import view_of
 from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
@@ -405,7 +405,7 @@ class _PipeFile(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int | None:
         """Write all of it; None if that would block and the handle has PIPE_NOWAIT."""
         count = self._pipe.write(data)
-        return None if count == 0 and memoryview(data).nbytes else count
+        return None if count == 0 and view_of(data).nbytes else count
 
 
 def peer_of(pid: int, uid: int) -> Peer:

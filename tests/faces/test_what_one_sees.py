@@ -168,7 +168,7 @@ def test_what_no_pipe_has_is_python_s_own_error(ends: Callable[..., Ends]) -> No
 
 def test_a_class_whose_objects_a_function_makes_names_that_function(ends: Callable[..., Ends]) -> None:
     messages, streams = ends(), ends(mode="byte")
-    for kind, function in (
+    classes: tuple[tuple[Any, str], ...] = (
         (npipe.Pipe, "npipe.connect()"),
         (npipe.MessagePipe, "npipe.connect()"),
         (npipe.StreamPipe, 'npipe.connect(mode="byte")'),
@@ -180,7 +180,8 @@ def test_a_class_whose_objects_a_function_makes_names_that_function(ends: Callab
         (npipe.aio.StreamPipe, 'npipe.aio.connect(mode="byte")'),
         (npipe.aio.Listener, "npipe.aio.listen()"),
         (npipe.aio.Server, "npipe.aio.serve()"),
-    ):
+    )
+    for kind, function in classes:
         for arguments in ((), (r"\\.\pipe\shout",)):
             if sys.platform == "win32" and arguments and kind in (type(messages.client), type(streams.client)):
                 continue
@@ -250,8 +251,8 @@ def test_a_listener_s_repr_has_mode_direction_and_limit(name: str) -> None:
     with npipe.listen(name, mode="byte", access="inbound", max_instances=3) as listener:
         assert repr(listener) == f"<npipe.Listener r'{name}', listening, byte mode, inbound, at most 3 at one time>"
     assert repr(listener) == f"<npipe.Listener r'{name}', closed>"
-    with npipe.listen(name) as listener:
-        assert repr(listener).endswith(", listening, message mode, duplex, any number of clients>")
+    with npipe.listen(name) as other:
+        assert repr(other).endswith(", listening, message mode, duplex, any number of clients>")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -23,8 +23,7 @@ from npipe.transports import select_async
 if TYPE_CHECKING:
     import os
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.async_pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "connect", "wait"]

@@ -7,8 +7,9 @@ import contextlib
 import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Final, NoReturn, Self, Unpack, cast
 
+from npipe._buffers import view_of
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Peer
 
     _Answer = ReadableBuffer | None
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 _READ_SIZE = 65536
 _PAUSE = 0.05
@@ -159,7 +159,7 @@ class Server:
                         if inspect.isawaitable(answer):
                             answer = await answer
                         if answer is not None and type(answer) is not bytes:
-                            memoryview(answer)  # TypeError for what is no answer
+                            view_of(answer)  # TypeError for what is no answer
                     except Exception:
                         self._failed += 1
                         raise

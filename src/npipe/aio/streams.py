@@ -270,10 +270,12 @@ class PipeLoopMixin:
         return [PipeServer(protocol_factory, address)]
 
 
-if sys.platform == "win32":
-    _Loop = asyncio.ProactorEventLoop
+if TYPE_CHECKING:
+    from asyncio import BaseEventLoop as _Loop  # what the two have in common, so that types do not hang on the platform
+elif sys.platform == "win32":
+    from asyncio import ProactorEventLoop as _Loop
 else:
-    _Loop = asyncio.SelectorEventLoop
+    from asyncio import SelectorEventLoop as _Loop
 
 
 class PipeEventLoop(PipeLoopMixin, _Loop):  # type: ignore[misc,unused-ignore]  # the Proactor loop has the two methods

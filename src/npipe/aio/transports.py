@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from npipe._display import literal
 from npipe._process import refuse_copy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PipeTransport"]
 
-logger = logging.getLogger("asyncio")  # with asyncio's own transports
+logger: Final = logging.getLogger("asyncio")  # with asyncio's own transports
 
 _READ_SIZE = 65536
 _READS_AT_ONCE = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from typing import Final
 
 import click
 
@@ -27,7 +28,7 @@ def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) ->
     return value
 
 
-encoding_option = click.option(
+encoding_option: Final = click.option(
     "--encoding",
     callback=_check_encoding,
     default=_WIDE,

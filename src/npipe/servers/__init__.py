@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe._buffers import ReadableBuffer
     from npipe.connection import Connection, ServerStats
     from npipe.options import Model
 
 __all__ = ["Handler", "Server", "serve"]
 
 if TYPE_CHECKING:
-    _Answer = bytes | bytearray | memoryview | None
+    _Answer = ReadableBuffer | None
     Handler = Callable[[bytes], _Answer] | Callable[[bytes, Connection], _Answer]
 
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 BUFSIZE: Final = 65536
 """Bytes that one read takes at most; a longer message is joined from its pieces (ERROR_MORE_DATA)."""

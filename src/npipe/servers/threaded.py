@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.errors import PipeError
 from npipe.options import check_timeout
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadConnection", "ThreadedServer"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 _RETRY = 0.01  # seconds until a call that was perhaps not begun yet is cancelled again
 

@@ -40,8 +40,7 @@ from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
     from npipe.loops.base import Loop
     from npipe.names import PipeName
@@ -59,7 +58,7 @@ class _Threaded:
     """What the two pipe classes share."""
 
     _has_transport = False
-    busy_wait = 0.0
+    busy_wait: float = 0.0
     """Without effect here."""
 
     def __init__(self, loop: Loop, pipe: MessagePipe | StreamPipe) -> None:

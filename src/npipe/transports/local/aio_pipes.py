@@ -32,8 +32,7 @@ from npipe.pipe import CLOSE_TIMEOUT, peer_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.loops.base import Loop, Waker
 
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]

@@ -244,8 +244,14 @@ class LocalArrival:
         root, folder, _ = place(name)
         self._loop = current()
         self._watch = binding.Arrival(root, folder, name.path)
-        self.arm = self._watch.arm
-        self.close = self._watch.close
+
+    def arm(self) -> None:
+        """See AsyncArrival.arm."""
+        self._watch.arm()
+
+    def close(self) -> None:
+        """See AsyncArrival.close."""
+        self._watch.close()
 
     async def wait(self, deadline: float | None) -> bool:
         """See AsyncArrival.wait."""

@@ -43,8 +43,7 @@ except ImportError:  # a Python without it: users have numbers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Security
     from npipe.transports.base import ServerEnd

@@ -55,8 +55,7 @@ from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
