@@ -195,7 +195,7 @@ WRONG = (
     "pipe.recv_into([])",
     "pipe.read()",
     "pipe.adopt()",
-    'npipe.connect("shout", acess="write")',
+    'npipe.connect("shout", rights="write")',
     'npipe.listen("shout", mode="massage")',
     "npipe.PipeError().filename.upper()",
 )

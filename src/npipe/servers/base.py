@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Security
     from npipe.servers import Handler
 
@@ -107,7 +108,7 @@ class PipeServer:
             )
         check_threads(parsed.path, "serving")
         self._name = parsed.path
-        self._handler: Callable[..., bytes | bytearray | memoryview | None] = handler
+        self._handler: Callable[..., ReadableBuffer | None] = handler
         self._with_connection = takes_connection(handler)
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
