@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABCMeta
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from npipe.options import PIPE_UNLIMITED_INSTANCES, direction_name
 
@@ -16,6 +17,7 @@ __all__ = [
     "Elsewhere",
     "PipeType",
     "Traits",
+    "inherit_docs",
     "listed",
     "literal",
     "of_messages",
@@ -87,6 +89,21 @@ def show_listener(kind: str, name: str, options: CreateOptions, *, closed: bool)
     limit = "any number of clients" if most >= PIPE_UNLIMITED_INSTANCES else f"at most {most} at one time"
     state = "closed" if closed else f"listening, {mode} mode, {direction_name(options.direction)}, {limit}"
     return f"<{kind} {literal(name)}, {state}>"
+
+
+def inherit_docs(kind: type, public: type) -> None:
+    """Give the methods of `kind` that only say "See Pipe.NAME." the words of the class `public`, for help()."""
+    for name in (name for name in dir(public) if not name.startswith("_")):
+        words = inspect.getattr_static(public, name).__doc__
+        own: Any = inspect.getattr_static(kind, name)
+        said = own.__doc__
+        if (
+            words
+            and said
+            and said.startswith(("See Pipe.", "See MessagePipe.", "See StreamPipe."))
+            and not inspect.isgetsetdescriptor(own)
+        ):
+            own.__doc__ = words + said.partition("\n")[2]
 
 
 class Elsewhere:

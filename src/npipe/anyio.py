@@ -96,7 +96,10 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
         self._pipe: aio.MessagePipe = pipe
 
     async def send(self, item: bytes) -> None:
-        """Send one message; see npipe.aio.MessagePipe.send."""
+        """Send `item` as one message; see npipe.aio.MessagePipe.send.
+
+        Raises BrokenResourceError when the peer has gone, ClosedResourceError when this end is closed.
+        """
         await anyio.lowlevel.checkpoint()
         try:
             await self._pipe.send(item)
@@ -124,7 +127,11 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
         self._pipe: aio.StreamPipe = pipe
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`; see npipe.aio.StreamPipe.write. 121 when PIPE_NOWAIT cuts it short."""
+        """Send all of `item`; see npipe.aio.StreamPipe.write.
+
+        Raises BrokenResourceError when the peer has gone, ClosedResourceError when this end is closed, and
+        PipeTimeoutError when PIPE_NOWAIT cuts it short (121).
+        """
         await anyio.lowlevel.checkpoint()
         try:
             count = await self._pipe.write(item)
@@ -134,9 +141,10 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
             raise short_write(self._pipe.name, count, len(item))
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left.
+        """Receive what is there, at least one byte and at most `max_bytes`.
 
-        On a pipe of message type an empty message is the end too.
+        Raises EndOfStream when the peer has closed and nothing is left. On a pipe of message type an empty message is
+        the end too.
         """
         await anyio.lowlevel.checkpoint()
         try:
@@ -177,7 +185,7 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         refuse_copy(self, "pass the pipe's name, and listen there")
 
     async def accept(self) -> S:
-        """Wait for the next client. ClosedResourceError when the listener is closed."""
+        """Wait for the next client, and return its stream. Raises ClosedResourceError when the listener is closed."""
         await anyio.lowlevel.checkpoint()
         try:
             pipe = await self._listener.accept()
@@ -187,7 +195,10 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         return stream
 
     async def serve(self, handler: Callable[[S], Any], task_group: anyio.abc.TaskGroup | None = None) -> None:
-        """Accept clients until cancelled; `handler` runs with each as a task, which closes the stream at its end."""
+        """Accept clients until cancelled; `handler` runs with each as a task, which closes the stream at its end.
+
+        The tasks belong to `task_group`, or to one of its own.
+        """
 
         async def handle(stream: S) -> None:
             async with stream:
@@ -228,7 +239,16 @@ async def connect(
 async def connect(
     name: str | os.PathLike[str], *, mode: Mode = "message", **options: Unpack[ConnectOptions]
 ) -> MessageStream | PipeByteStream:
-    """Connect to a pipe: a stream of messages, or with `mode` "byte" one of bytes. See npipe.aio.connect."""
+    """Connect to the pipe `name`: a stream of messages, or with `mode` "byte" one of bytes.
+
+    The other `options` are those of npipe.connect.
+
+    Returns:
+        A MessageStream, or with mode="byte" a PipeByteStream.
+
+    Raises:
+        PipeError: all that npipe.connect raises.
+    """
     pipe = await aio.connect(name, mode=mode, **options)
     return MessageStream(pipe) if isinstance(pipe, aio.MessagePipe) else PipeByteStream(pipe)
 
@@ -249,7 +269,21 @@ async def listen(
 async def listen(
     name: str | os.PathLike[str], *, mode: Mode = "message", exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> PipeListener[MessageStream] | PipeListener[PipeByteStream]:
-    """Create a pipe and listen on it; see npipe.aio.listen."""
+    """Create a pipe and listen on it: clients can connect as soon as this returns.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" or "byte": the pipe's type, and the kind of the streams.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A PipeListener of MessageStreams, or with mode="byte" of PipeByteStreams.
+
+    Raises:
+        PipeError: all that npipe.listen raises.
+    """
     listener = aio.listen(name, mode=mode, exclusive=exclusive, **options)
     await anyio.lowlevel.checkpoint()
     if mode == "byte":

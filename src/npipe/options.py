@@ -384,7 +384,7 @@ class Security:
         return bool(self.users or self.groups or self.everyone or self.sddl)
 
     def resolve(self) -> AccessRule:
-        """Look the names up, now, in this system's users and groups.
+        """Look the names up, now, in this system's users and groups, and return their numbers.
 
         Raises `PipeArgumentError` (87) for an unknown one and, on Windows, `PipeStateError` (50).
         """

@@ -32,11 +32,11 @@ _ACCEPTS_AT_ONCE = 16
 
 
 class Listener(Generic[P]):
-    """A name on which this process accepts clients; made by `listen`.
+    """A name on which this process accepts clients; `listen` returns it, and `async with` closes it.
 
     An instance listens from the start, and the next one is created before a connected one is handed out, so that
-    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. An async context
-    manager that closes it, and an async iterator of its pipes.
+    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. `async for pipe in
+    listener` accepts until it is closed. After a fork it is closed in the child, as npipe.Listener is.
     """
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -93,7 +93,10 @@ class Listener(Generic[P]):
     async def accept(self, timeout: float | None = None) -> P:
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
 
-        Cancelled, or out of time, no client is lost: the next accept gets it. See npipe.Listener.accept.
+        Cancelled, or out of time, no client is lost: the next accept gets it.
+
+        Raises:
+            PipeError: all that npipe.Listener.accept raises.
         """
         deadline = deadline_of(timeout)
         if self._accepted_at_once >= _ACCEPTS_AT_ONCE:
@@ -175,8 +178,20 @@ def listen(
 ) -> Listener[MessagePipe] | Listener[StreamPipe]:
     """Create a pipe and listen on it: clients can connect as soon as this returns.
 
-    To be called on a running event loop, which the listener then belongs to. Arguments and errors are those of
-    npipe.listen.
+    To be called on a running event loop, which the listener then belongs to.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" or "byte": the pipe's type, and its accepted pipes' read mode.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A Listener of MessagePipes, or with mode="byte" of StreamPipes.
+
+    Raises:
+        PipeError: all that npipe.listen raises.
     """
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)

@@ -222,15 +222,30 @@ async def serve(
     exclusive: bool = True,
     **options: Unpack[ListenOptions],
 ) -> Server:
-    """Answer requests until the server that this returns is closed.
+    """Serve `name` until the server is closed: each message is answered with what `handler` returns.
 
-    `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
-    a plain one that does not block. One that takes two arguments gets the client's Connection too, as in npipe.serve.
     Each client is a task; its requests are answered one after the other, and those of different clients at the same
-    time, at most `concurrency` of them (None: no limit). A handler that raises is logged and its client disconnected;
-    so is a client whose request is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
-    `listen` does, PipeArgumentError (87), and TypeError for a handler that is not callable or takes another number of
-    arguments.
+    time. A handler that raises is logged and its client disconnected; so is a client whose request is longer than
+    `max_message_size`. More: docs/servers.md.
+
+    Args:
+        name: the pipe's name.
+        handler: takes a request's bytes and returns the reply's, or None for no reply. It may be a coroutine function,
+            or a plain one that does not block. One that takes two arguments gets the client's Connection too, as in
+            npipe.serve.
+        concurrency: how many requests are answered at the same time; None: no limit.
+        mode: "message"; on a "byte" pipe a request is what one read returns.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A Server, which listens already.
+
+    Raises:
+        PipeArgumentError: an option is not what it may be (87).
+        TypeError: an option does not exist, or the handler is not callable or takes another number of arguments.
+        PipeError: all that npipe.listen raises.
     """
     refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)

@@ -64,7 +64,7 @@ class _StreamReader(asyncio.StreamReader):
 async def open_stream(
     name: str | os.PathLike[str], *, limit: int = 65536, **options: Unpack[ConnectOptions]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a pipe and return asyncio's reader and writer, as asyncio.open_unix_connection does.
+    """Connect to the pipe `name`; return asyncio's reader and writer, as asyncio.open_unix_connection does.
 
     `limit` is the reader's, in bytes; `options` are those of `connect` but mode. Raises as `connect` does; the reader
     and the writer raise what their transport got, a PipeError; but after a write that failed because the peer has gone,
@@ -254,7 +254,10 @@ class PipeLoopMixin:
     async def create_pipe_connection(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        """Connect to a pipe; return a transport and the protocol made for it. Waits while all instances are busy."""
+        """Connect to the pipe `address`; return a transport and the protocol that `protocol_factory` has made for it.
+
+        Waits while all instances are busy. Raises as npipe.connect does.
+        """
         pipe = await connect(address, mode="byte", timeout=None)
         try:
             protocol = protocol_factory()
@@ -266,7 +269,10 @@ class PipeLoopMixin:
     async def start_serving_pipe(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str
     ) -> list[PipeServer]:
-        """Serve a pipe, a protocol for each client; return a list of one server, with the methods of asyncio.Server."""
+        """Serve the pipe `address`, with a protocol of `protocol_factory` for each client.
+
+        Returns a list of one server, with the methods of asyncio.Server. Raises as npipe.listen does.
+        """
         return [PipeServer(protocol_factory, address)]
 
 
@@ -279,4 +285,4 @@ else:
 
 
 class PipeEventLoop(PipeLoopMixin, _Loop):  # type: ignore[misc,unused-ignore]  # the Proactor loop has the two methods
-    """asyncio's loop with create_pipe_connection and start_serving_pipe: asyncio.Runner(loop_factory=PipeEventLoop)."""
+    """The loop of asyncio with the two methods of PipeLoopMixin: asyncio.Runner(loop_factory=PipeEventLoop)."""

@@ -173,7 +173,7 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
 
     @property
     def more_data(self) -> bool:
-        """Whether a message has been read in part."""
+        """See MessagePipe.more_data."""
         return self._handle.rest_of_message() > 0
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
