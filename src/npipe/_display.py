@@ -32,6 +32,7 @@ _MADE_BY = {
     "npipe.StreamPipe": 'npipe.connect(mode="byte") or a listener\'s accept()',
     "npipe.Pipe": "npipe.connect() or a listener's accept()",
     "npipe.Listener": "npipe.listen()",
+    "npipe.Connection": "a server, for its handler",
     "npipe.aio.MessagePipe": "npipe.aio.connect() or a listener's accept()",
     "npipe.aio.StreamPipe": 'npipe.aio.connect(mode="byte") or a listener\'s accept()',
     "npipe.aio.Pipe": "npipe.aio.connect() or a listener's accept()",

@@ -175,6 +175,7 @@ def test_a_class_whose_objects_a_function_makes_names_that_function(ends: Callab
         (type(messages.client), "npipe.connect()"),
         (type(streams.client), 'npipe.connect(mode="byte")'),
         (npipe.Listener, "npipe.listen()"),
+        (npipe.Connection, "a server"),
         (npipe.aio.Pipe, "npipe.aio.connect()"),
         (npipe.aio.MessagePipe, "npipe.aio.connect()"),
         (npipe.aio.StreamPipe, 'npipe.aio.connect(mode="byte")'),
