@@ -31,6 +31,7 @@ CONNECTION = {"data", "number", "peer", "pid", "requests", "uid", "user"}
 STREAMS = {"aclose", "extra", "extra_attributes", "receive", "send", "send_eof"}
 
 ME = os.getpid()
+BACKENDS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "trio"]
 
 
 def public(thing: object) -> set[str]:
@@ -67,7 +68,7 @@ def test_an_async_pipe_has_the_documented_names_only(name: str) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_anyio_s_streams_have_anyio_s_names_only(name: str, backend: str) -> None:
     async def main() -> None:
         kinds: tuple[Any, ...] = ("message", "byte")
@@ -256,7 +257,7 @@ def test_a_listener_s_repr_has_mode_direction_and_limit(name: str) -> None:
         assert repr(other).endswith(", listening, message mode, duplex, any number of clients>")
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_reprs_of_the_async_faces_are_like_those(name: str, backend: str) -> None:
     async def main() -> None:
         shown = f"r'{name}'"
