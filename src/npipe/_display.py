@@ -93,7 +93,9 @@ def show_listener(kind: str, name: str, options: CreateOptions, *, closed: bool)
 
 
 def inherit_docs(kind: type, public: type) -> None:
-    """Give the methods of `kind` that only say "See Pipe.NAME." the words of the class `public`, for help()."""
+    """Give `kind`, and its methods that only say "See Pipe.NAME.", the words of the class `public`, for help()."""
+    if kind is not public and kind.__doc__ and public.__doc__ and kind.__module__.startswith("npipe.transports."):
+        kind.__doc__ = f"{kind.__doc__.rstrip()}\n\n    {public.__doc__}"
     for name in (name for name in dir(public) if not name.startswith("_")):
         words = inspect.getattr_static(public, name).__doc__
         own: Any = inspect.getattr_static(kind, name)

@@ -111,6 +111,7 @@ def test_the_objects_that_a_program_gets_have_the_words_of_their_classes(name: s
     for mode, kind in (("message", npipe.MessagePipe), ("byte", npipe.StreamPipe)):
         mode_: Any = mode
         with npipe.listen(f"{name}-{mode}", mode=mode_), npipe.connect(f"{name}-{mode}", mode=mode_) as pipe:
+            assert words(kind) in words(type(pipe))
             for one in dir(kind):
                 found = inspect.getattr_static(type(pipe), one)
                 if not one.startswith("_") and not inspect.isgetsetdescriptor(found):
