@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from npipe._display import literal, refuse_construction
 from npipe._process import refuse_copy
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ __all__ = ["Connection", "ServerStats", "describe_server", "takes_connection"]
 
 class Connection(ABC):
     """One client of a server, for a handler that takes it, and for `on_connect` and `on_disconnect`."""
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *_: object, **__: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls is Connection:
+                refuse_construction("npipe.Connection")
+            return super().__new__(cls)
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -78,7 +86,9 @@ def describe_server(kind: str, name: str, *, closed: bool, clients: int, stats: 
     """Return a server's repr."""
     state = "closed" if closed else "listening"
     requests = _counted(stats.answered, "request")
-    return f"<{kind} {name!r}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    return (
+        f"<{kind} {literal(name)}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    )
 
 
 def _counted(count: int, what: str) -> str:

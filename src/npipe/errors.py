@@ -89,6 +89,7 @@ class PipeError(OSError):
     """Whether the text has the reason before the name."""
 
     winerror: int
+    filename: str | None
     pipe_name: str | None
     doing: str | None
     detail: str | None
@@ -136,6 +137,9 @@ class PipeError(OSError):
             return text + name
         return f"{text} ({remarks}){name}" if self._reason_first else f"{text}{name} ({remarks})"
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError would hand back (errno, text), which is not what __init__ takes.
         known = (self.winerror, self.pipe_name, self.doing, self.detail)
@@ -145,13 +149,13 @@ class PipeError(OSError):
 class PipeNotFoundError(PipeError, FileNotFoundError):
     """No pipe of that name exists, in any process (2), or its host cannot be reached (53)."""
 
-    usual_code = WinError.FILE_NOT_FOUND
+    usual_code: ClassVar[int] = WinError.FILE_NOT_FOUND
 
 
 class PipeBusyError(PipeError):
     """No instance is listening, the pipe has as many instances as it may have, or a message is unread (231)."""
 
-    usual_code = WinError.PIPE_BUSY
+    usual_code: ClassVar[int] = WinError.PIPE_BUSY
 
 
 class PipeTimeoutError(PipeError, TimeoutError):
@@ -163,13 +167,13 @@ class PipeTimeoutError(PipeError, TimeoutError):
     it; False when the request was withdrawn. None for all else.
     """
 
-    usual_code = WinError.SEM_TIMEOUT
+    usual_code: ClassVar[int] = WinError.SEM_TIMEOUT
 
 
 class PipeAccessError(PipeError, PermissionError):
     """The pipe's access rule, its direction or its first instance's exclusiveness forbids it (5)."""
 
-    usual_code = WinError.ACCESS_DENIED
+    usual_code: ClassVar[int] = WinError.ACCESS_DENIED
 
 
 class PipeClosedError(PipeError, BrokenPipeError, EOFError):
@@ -181,56 +185,56 @@ class PipeClosedError(PipeError, BrokenPipeError, EOFError):
     this one was forked from; so that whoever loops over a pipe has one exception for "no more" whichever end closed it.
     """
 
-    usual_code = WinError.BROKEN_PIPE
+    usual_code: ClassVar[int] = WinError.BROKEN_PIPE
 
 
 class PipeModeError(PipeError):
     """The pipe's type or the handle's read mode does not allow the operation (87, 230)."""
 
-    usual_code = WinError.BAD_PIPE
+    usual_code: ClassVar[int] = WinError.BAD_PIPE
 
 
 class PipeArgumentError(PipeError, ValueError):
     """An argument is outside of what it may be (87)."""
 
-    usual_code = WinError.INVALID_PARAMETER
+    usual_code: ClassVar[int] = WinError.INVALID_PARAMETER
 
 
 class PipeNameError(PipeError, ValueError):
     """The text is not the name of a pipe: malformed or too long (123), empty or on another device (3)."""
 
-    usual_code = WinError.INVALID_NAME
+    usual_code: ClassVar[int] = WinError.INVALID_NAME
     _reason_first = True
 
 
 class PipeMessageTooLargeError(PipeError):
     """A message is longer than the room that was given for it (234, 122)."""
 
-    usual_code = WinError.MORE_DATA
+    usual_code: ClassVar[int] = WinError.MORE_DATA
 
 
 class PipeVersionError(PipeError):
     """The other process speaks another version of the protocol (1306)."""
 
-    usual_code = WinError.REVISION_MISMATCH
+    usual_code: ClassVar[int] = WinError.REVISION_MISMATCH
 
 
 class PipeStateError(PipeError):
     """The wrong end or the wrong moment for the operation (1, 50, 170, 229, 535, 536, 996, 997, 1168, 1368)."""
 
-    usual_code = WinError.INVALID_FUNCTION
+    usual_code: ClassVar[int] = WinError.INVALID_FUNCTION
 
 
 class PipeCancelledError(PipeError):
     """The operation was cancelled before it finished (995)."""
 
-    usual_code = WinError.OPERATION_ABORTED
+    usual_code: ClassVar[int] = WinError.OPERATION_ABORTED
 
 
 class PipeResourceError(PipeError):
     """The process or the system is out of descriptors (4) or memory (8, 1450)."""
 
-    usual_code = WinError.NO_SYSTEM_RESOURCES
+    usual_code: ClassVar[int] = WinError.NO_SYSTEM_RESOURCES
 
 
 class PipeProtocolError(PipeError):
@@ -239,7 +243,7 @@ class PipeProtocolError(PipeError):
     Not a `PipeClosedError`: data may have been lost, and a program must not take this for an orderly end.
     """
 
-    usual_code = WinError.INVALID_DATA
+    usual_code: ClassVar[int] = WinError.INVALID_DATA
 
 
 def error_from_code(

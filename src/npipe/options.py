@@ -27,12 +27,13 @@ from typing import (
     TypeVar,
 )
 
+from npipe._buffers import view_of
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "Access",
@@ -323,14 +324,14 @@ def check_elements(elements: str) -> None:
 
 def content_of(data: ReadableBuffer) -> bytes:
     """Return a copy of what is to be written; TypeError for what is no buffer, or not of bytes or numbers."""
-    view = memoryview(data)
+    view = view_of(data)
     check_elements(view.format)
     return view.tobytes()
 
 
 def room_of(buffer: WriteableBuffer) -> memoryview:
     """Return the bytes of a buffer that a read puts something into; raises as content_of, and BufferError."""
-    view = memoryview(buffer)
+    view = view_of(buffer)
     check_elements(view.format)
     if view.readonly:
         raise BufferError("the buffer to read into cannot be written to")
@@ -393,7 +394,7 @@ class Security:
         return bool(self.users or self.groups or self.everyone or self.sddl)
 
     def resolve(self) -> AccessRule:
-        """Look the names up, now, in this system's users and groups.
+        """Look the names up, now, in this system's users and groups, and return their numbers.
 
         Raises `PipeArgumentError` (87) for an unknown one and, on Windows, `PipeStateError` (50).
         """

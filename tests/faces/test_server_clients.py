@@ -120,7 +120,7 @@ def test_a_server_tells_who_is_there_and_what_it_has_done(name: str, model: Any)
             second.send(b"")  # which has no answer
             until(lambda: server.stats.answered == 4)
             text = repr(server)
-            for part in (repr(name), "listening", "1 client,", "4 requests answered", "1 failed"):
+            for part in (f"r'{name}'", "listening", "1 client,", "4 requests answered", "1 failed"):
                 assert part in text, text
         until(lambda: server.clients == 0)
         assert [one.number for one in left] == [1, 2]
@@ -175,7 +175,7 @@ def test_on_a_loop_a_server_tells_who_is_there_and_what_it_has_done(kind: str, n
                 assert server.stats == npipe.ServerStats(answered=3, failed=1, clients=2)
                 assert [one.number for one in server.connections] == [2]
                 text = repr(server)
-                for part in (repr(name), "listening", "1 client,", "3 requests answered", "1 failed"):
+                for part in (f"r'{name}'", "listening", "1 client,", "3 requests answered", "1 failed"):
                     assert part in text, text
             await turns(20)
             assert server.clients == 0

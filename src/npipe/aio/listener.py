@@ -7,6 +7,7 @@ import collections
 import os
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
@@ -35,14 +36,23 @@ _ACCEPTS_AT_ONCE = 16
 
 
 class Listener(Generic[P]):
-    """A name on which this process accepts clients; made by `listen`.
+    """A name on which this process accepts clients; `listen` returns it, and `async with` closes it.
 
     An instance listens from the start, and the next one is created before a connected one is handed out, so that
-    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. An async context
-    manager that closes it, and an async iterator of its pipes.
+    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. `async for pipe in
+    listener` accepts until it is closed. After a fork it is closed in the child, as npipe.Listener is.
     """
 
-    def __init__(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.aio.Listener")
+
+    @classmethod
+    def _made(cls, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> Self:
+        self = cls.__new__(cls)
+        self._begin(transport, name, options, exclusive=exclusive)
+        return self
+
+    def _begin(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._loop = current()
         self._name = name
         self._options = options
@@ -88,7 +98,10 @@ class Listener(Generic[P]):
     async def accept(self, timeout: float | None = None) -> P:
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
 
-        Cancelled, or out of time, no client is lost: the next accept gets it. See npipe.Listener.accept.
+        Cancelled, or out of time, no client is lost: the next accept gets it.
+
+        Raises:
+            PipeError: all that npipe.Listener.accept raises.
         """
         deadline = deadline_of(timeout)
         if self._accepted_at_once >= _ACCEPTS_AT_ONCE:
@@ -145,7 +158,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<npipe.aio.Listener {self.name!r}, {'closed' if self.closed else 'listening'}>"
+        return show_listener("npipe.aio.Listener", self.name, self._options, closed=self.closed)
 
 
 def _runs_here(loop: Loop) -> bool:
@@ -178,12 +191,26 @@ def listen(
 ) -> Listener[MessagePipe] | Listener[StreamPipe]:
     """Create a pipe and listen on it: clients can connect as soon as this returns.
 
-    To be called on a running event loop, which the listener then belongs to. Arguments and errors are those of
-    npipe.listen.
+    To be called on a running event loop, which the listener then belongs to.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" or "byte": the pipe's type, and its accepted pipes' read mode.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A Listener of MessagePipes, or with mode="byte" of StreamPipes.
+
+    Raises:
+        PipeError: all that npipe.listen raises.
     """
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
         raise server_elsewhere(parsed.path, parsed.host, parsed.here)
     checked = listen_options(mode=mode, **options)
-    return Listener(select_async(parsed), parsed, checked, exclusive=exclusive)
+    made: Listener[MessagePipe] | Listener[StreamPipe]
+    made = Listener._made(select_async(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
+    return made

@@ -23,8 +23,7 @@ from npipe.transports import select_async
 if TYPE_CHECKING:
     import os
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.async_pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "connect", "wait"]
@@ -52,10 +51,25 @@ async def connect(
     wait_for_server: bool = False,
     max_message_size: int | None = None,
 ) -> MessagePipe | StreamPipe:
-    """Wait for an instance of a pipe and open it, as one step; arguments and errors are those of npipe.connect.
+    """Wait for an instance of a pipe and open it, as one step. The arguments are those of npipe.connect.
 
     Cancelled, it takes its request back; if an instance was granted in just that moment, its server sees a client that
     comes and goes, which `accept` passes over.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" for a MessagePipe; "byte" for a StreamPipe of any pipe.
+        access: "duplex", "read", "write" or "none".
+        timeout: seconds to wait while all instances are busy; None is for ever, 0 not at all.
+        verify_owner: talk only to a server of this user or of root.
+        wait_for_server: wait for a pipe that is not there too.
+        max_message_size: bytes of the longest message that `recv` and `transact` take.
+
+    Returns:
+        A MessagePipe, or with mode="byte" a StreamPipe.
+
+    Raises:
+        PipeError: all that npipe.connect raises.
     """
     parsed = parse_name(name)
     transport = select_async(parsed)
@@ -78,9 +92,13 @@ async def connect(
 async def call(
     name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
 ) -> bytes:
-    """Connect to a message pipe, send `data`, return the one message that answers, and close; see npipe.call.
+    """Connect to the message pipe `name`, send `data`, return the one message that answers, and close.
 
-    Cancelled, the connection is closed; the request may have been sent.
+    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` is connect's. Cancelled, the connection is
+    closed; the request may have been sent.
+
+    Raises:
+        PipeError: all that npipe.call raises.
     """
     deadline = deadline_of(timeout)
     try:
@@ -96,9 +114,13 @@ async def call(
 async def wait(
     name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None, create: bool = False
 ) -> None:
-    """Wait until an instance of a pipe listens; that reserves nothing. Arguments and errors are those of npipe.wait.
+    """Wait until an instance of the pipe `name` listens; that reserves nothing. The arguments are those of npipe.wait.
 
-    Cancelled, it has changed nothing.
+    `timeout` is in seconds, None for ever, or "default", the server's own; with `create` a pipe that is not there is
+    waited for too. Cancelled, it has changed nothing.
+
+    Raises:
+        PipeError: all that npipe.wait raises.
     """
     parsed = parse_name(name)
     use_default = timeout == "default"

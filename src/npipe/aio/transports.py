@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, short_write
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PipeTransport"]
 
-logger = logging.getLogger("asyncio")  # with asyncio's own transports
+logger: Final = logging.getLogger("asyncio")  # with asyncio's own transports
 
 _READ_SIZE = 65536
 _READS_AT_ONCE = 4
@@ -91,7 +92,7 @@ class PipeTransport(asyncio.Transport):
 
     def __repr__(self) -> str:
         state = "closed" if self._pipe.closed else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {self._pipe.name!r}, {state}, {self._buffered} bytes to write>"
+        return f"<{type(self).__name__} {literal(self._pipe.name)}, {state}, {self._buffered} bytes to write>"
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if getattr(self, "_protocol", None) is not None:

@@ -16,6 +16,7 @@ from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
+from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
 from npipe.options import refuse_position
@@ -31,7 +32,9 @@ cdef class PipeEnd:
 
     cdef readonly Handle _handle
 
-    def __cinit__(self, Handle handle not None, *args, **kwargs):
+    def __cinit__(self, handle=None, *args, **kwargs):
+        if not isinstance(handle, Handle):
+            refuse_construction("npipe.MessagePipe" if isinstance(self, MessageEnd) else "npipe.StreamPipe")
         self._handle = handle
 
     def __reduce__(self):
@@ -66,14 +69,7 @@ cdef class MessageEnd(PipeEnd):
         return self._handle.owed
 
     def send(self, data, *, timeout=None):
-        """Write `data` (bytes-like) as one message.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
-        message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
-        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it; with
-        PIPE_NOWAIT at once, if there is no room), PipeAccessError (5: this end may only read). Follows WriteFile,
-        SEMANTICS §6.
-        """
+        """See MessagePipe.send."""
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
         check_time(timeout)
@@ -90,26 +86,14 @@ cdef class MessageEnd(PipeEnd):
             raise short_write(self._handle.name, count, size)
 
     def recv(self, positional=..., /, *, timeout=None):
-        """Return the next whole message, of any length up to `max_message_size`.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
-        is left; 233: the server disconnected), PipeTimeoutError (121: nothing is consumed), PipeMessageTooLargeError
-        (234: the message stays, for recv_into or a larger limit), PipeAccessError (5: this end may only write). After a
-        part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
-        §5.
-        """
+        """See MessagePipe.recv."""
         if positional is not ...:
             refuse_position((positional,))
         check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 
     def recv_into(self, buffer, *, bint exact=False, timeout=None):
-        """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
-
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
-        read (ERROR_MORE_DATA, 234). With `exact` it raises PipeMessageTooLargeError (234) instead, and nothing is
-        consumed. Waits and raises as recv does.
-        """
+        """See MessagePipe.recv_into."""
         cdef Buffer target
         cdef bytes message
         check_time(timeout)
@@ -133,12 +117,7 @@ cdef class StreamEnd(PipeEnd):
     cdef bint ended  # an empty message has been read: the peer has closed for writing alone
 
     def readinto(self, buffer, *, timeout=None):
-        """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
-        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
-        an empty message is the end of the stream: 0, from then on.
-        """
+        """See StreamPipe.readinto."""
         check_time(timeout)
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
@@ -231,10 +210,6 @@ cdef class StreamEnd(PipeEnd):
             self._handle.rearm()
 
     def write(self, data, *, timeout=None):
-        """Write all of `data` (bytes-like); return its length in bytes.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does
-        not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
-        """
+        """See StreamPipe.write."""
         check_time(timeout)
         return self._handle.write_file(data, timeout, True)

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Self
 
-from _typeshed import ReadableBuffer, WriteableBuffer
+from npipe._buffers import ReadableBuffer, WriteableBuffer
 
 class Handle:
     name: str

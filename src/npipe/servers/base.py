@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Security
     from npipe.servers import Handler
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 BUFSIZE: Final = 65536
 """Bytes that one read takes at most; a longer message is joined from its pieces (ERROR_MORE_DATA)."""
@@ -65,14 +66,12 @@ class Connection(AnyConnection):
 
     def __init__(self, number: int, handle: pywintypes.HANDLEType) -> None:
         super().__init__(number)
-        self.handle = handle
-        """The instance, a handle of `npipe.win32`."""
-        self.received = 0
-        """How many bytes of the request that is being read have come."""
+        self._handle = handle
+        self._received = 0  # how many bytes of the request that is being read have come
 
     def _ask_peer(self) -> Peer:
         try:
-            return default().client_of(self.handle)
+            return default().client_of(self._handle)
         except pywintypes.error as error:
             raise error_from_code(error.winerror) from error
 
@@ -83,7 +82,7 @@ class PipeServer:
     A model provides `_run`, which is that thread, and creates the instances that listen from the start.
     """
 
-    open_mode = 0
+    _open_mode = 0
     """FILE_FLAG_* of all instances."""
 
     def __init__(
@@ -109,7 +108,7 @@ class PipeServer:
         check_threads(parsed.path, "serving")
         self._parsed = parsed
         self._name = parsed.path
-        self._handler: Callable[..., bytes | bytearray | memoryview | None] = handler
+        self._handler: Callable[..., ReadableBuffer | None] = handler
         self._with_connection = takes_connection(handler)
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
@@ -184,7 +183,7 @@ class PipeServer:
         """CreateNamedPipe: an instance, which listens. `first` has to be the only one of its name."""
         return win32pipe.CreateNamedPipe(
             self._name,
-            self._direction | self.open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
+            self._direction | self._open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
             self._pipe_mode,
             self._max_instances,
             as_long(self._out_size),
@@ -232,8 +231,8 @@ class PipeServer:
 
     def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
         """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""
-        connection.received += count
-        if connection.received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
+        connection._received += count
+        if connection._received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
             logger.warning(
                 "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
                 connection.number,
@@ -241,7 +240,7 @@ class PipeServer:
             )
             return False
         if whole:
-            connection.received = 0
+            connection._received = 0
         return True
 
     # ---- The handler
@@ -283,7 +282,7 @@ class PipeServer:
 class OneThreadServer(PipeServer):
     """A server whose one thread does everything: it waits for the stop event too, and calls the handler itself."""
 
-    open_mode = win32file.FILE_FLAG_OVERLAPPED
+    _open_mode = win32file.FILE_FLAG_OVERLAPPED
 
     def __init__(self, name: str | os.PathLike[str], handler: Handler, **options: Any) -> None:
         super().__init__(name, handler, **options)

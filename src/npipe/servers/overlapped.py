@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTANCES", "OverlappedServer"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 INSTANCES: Final = 4
 """How many instances there are unless told otherwise, as in the article."""
@@ -41,10 +41,10 @@ class Instance:
 
     def __init__(self, handle: pywintypes.HANDLEType) -> None:
         self.handle = handle
-        self.event = win32event.CreateEvent(None, True, True, None)
-        self.overlapped = pywintypes.OVERLAPPED()
+        self.event: pywintypes.HANDLEType = win32event.CreateEvent(None, True, True, None)
+        self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.hEvent = self.event
-        self.buffer = win32file.AllocateReadBuffer(BUFSIZE)
+        self.buffer: memoryview = win32file.AllocateReadBuffer(BUFSIZE)
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.state = CONNECTING

@@ -40,8 +40,8 @@ from npipe.reasons import being_read, closed_here, listener_closed, too_large, u
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe._display import Traits
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
@@ -58,7 +58,7 @@ class _Threaded:
     """What the two pipe classes share."""
 
     _has_transport = False
-    busy_wait = 0.0
+    busy_wait: float = 0.0
     """Without effect here."""
 
     def __init__(self, loop: Loop, pipe: MessagePipe | StreamPipe) -> None:
@@ -94,6 +94,10 @@ class _Threaded:
         """See Pipe.info."""
         self._check_open(None)
         return self._any.info
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        return self._any._traits()  # noqa: SLF001 - its own
 
     def _check_open(self, doing: str | None) -> None:
         if self.closed:

@@ -1,8 +1,7 @@
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
-from _typeshed import ReadableBuffer, WriteableBuffer
-
+from npipe._buffers import ReadableBuffer, WriteableBuffer
 from npipe.binding.loop.calls import PipeState
 
 class LoopPipe(PipeState):

@@ -1,5 +1,4 @@
-from _typeshed import ReadableBuffer
-
+from npipe._buffers import ReadableBuffer
 from npipe.binding.handle import Handle
 
 class PolledHandle(Handle):

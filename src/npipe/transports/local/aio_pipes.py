@@ -13,8 +13,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
-from npipe.errors import PipeClosedError, WinError
+from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PIPE_TYPE_MESSAGE,
@@ -32,8 +33,7 @@ from npipe.reasons import NOT_ACROSS_FORK, closed_here
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.loops.base import Loop, Waker
 
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]
@@ -53,7 +53,7 @@ class _Ending(binding.LoopPipe):
         self._on_close: Callable[[binding.PolledHandle, bool], None] | None = None
         self._why: str | None = None  # why it was closed, when nobody has asked for that
 
-    def when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -82,6 +82,18 @@ class _Ending(binding.LoopPipe):
     def _look(self) -> None:
         """See Pipe._look."""
         self._handle.look()
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
 
     @property
     def peer(self) -> Peer:

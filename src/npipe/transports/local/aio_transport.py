@@ -187,7 +187,7 @@ class LocalInstances:
             self._listening = None  # the next accept says why, if it is still so
         waker = _pipe_waker(self._loop, instance)
         pipe = pipe_of(instance, self._loop, waker, message_mode=self._options.message_mode)
-        pipe.when_closed(self._release)
+        pipe._when_closed(self._release)  # noqa: SLF001 - made here
         return pipe
 
     def _release(self, instance: binding.PolledHandle, discard: bool) -> None:
@@ -246,8 +246,14 @@ class LocalArrival:
         root, folder, _ = place(name)
         self._loop = current()
         self._watch = binding.Arrival(root, folder, name.path)
-        self.arm = self._watch.arm
-        self.close = self._watch.close
+
+    def arm(self) -> None:
+        """See AsyncArrival.arm."""
+        self._watch.arm()
+
+    def close(self) -> None:
+        """See AsyncArrival.close."""
+        self._watch.close()
 
     async def wait(self, deadline: float | None) -> bool:
         """See AsyncArrival.wait."""

@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
 from npipe.errors import PipeError, PipeModeError, PipeResourceError, WinError, reply_owed
@@ -43,8 +44,7 @@ except ImportError:  # a Python without it: users have numbers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Security
     from npipe.transports.base import ServerEnd
@@ -118,6 +118,18 @@ class _Ending(binding.PipeEnd):
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
 
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None  # closed by another thread meanwhile
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
+
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""
@@ -166,7 +178,7 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
 
     @property
     def more_data(self) -> bool:
-        """Whether a message has been read in part."""
+        """See MessagePipe.more_data."""
         return self._handle.rest_of_message() > 0
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
+from npipe._buffers import view_of
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -36,8 +37,7 @@ from npipe.transports.native.pipes import Described, LongestMessage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
     from npipe.transports.native.proactor import Operation, ProactorFile
 
@@ -70,7 +70,7 @@ class _Native(Described):
         self._reading = False
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
 
-    def when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -173,8 +173,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
         count = await self._write(data, timeout)
-        if count != memoryview(data).nbytes:
-            raise short_write(self.name, count, memoryview(data).nbytes)
+        if count != view_of(data).nbytes:
+            raise short_write(self.name, count, view_of(data).nbytes)
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""

@@ -23,6 +23,7 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._buffers import view_of
 from npipe.errors import (
     PipeTimeoutError,
     WinError,
@@ -34,7 +35,7 @@ from npipe.reasons import End, closed_here, explain
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from _typeshed import ReadableBuffer
+    from npipe._buffers import ReadableBuffer
 
 
 __all__ = [
@@ -78,7 +79,7 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     """Return what WriteFile takes; a view keeps what it is a view of from being resized or freed."""
     if type(data) is bytes:
         return data
-    view = memoryview(data)
+    view = view_of(data)
     check_elements(view.format)
     if not view.c_contiguous:
         raise BufferError("the bytes to write have to lie side by side")
@@ -95,7 +96,7 @@ class File:
         self.handle = handle
         self.name = name
         self.end_is: End | None = None  # once it is connected
-        self.closed = False  # no new calls; under _lock
+        self.closed: bool = False  # no new calls; under _lock
         self._lock = threading.Lock()  # for closed and the two counts
         self._calls = 0
         self._writes = 0
@@ -263,8 +264,8 @@ class ThreadCall:
     """A call that has no OVERLAPPED, in a thread of its own, where CancelSynchronousIo can end it."""
 
     def __init__(self, call: Callable[[], object], on_over: Callable[[], object]) -> None:
-        self.code = 0  # Windows' code, once it is over
-        self.over = win32event.CreateEvent(None, True, False, None)
+        self.code: int = 0  # Windows' code, once it is over
+        self.over: Any = win32event.CreateEvent(None, True, False, None)
         self._call = call
         self._on_over = on_over
         self._thread = 0

@@ -16,10 +16,12 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,
     PipeClosedError,
+    PipeError,
     PipeMessageTooLargeError,
     PipeStateError,
     PipeTimeoutError,
@@ -53,8 +55,7 @@ from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
@@ -190,12 +191,27 @@ class Described:
         information: tuple[int, int, int, int] = self._file.ask(win32pipe.GetNamedPipeInfo)
         return information
 
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            message_type = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
+        except PipeError:  # an outbound server may not ask
+            message_type = self._options is not None and self._options.pipe_type == PIPE_TYPE_MESSAGE
+        try:
+            pid: int | None = self._peer_pid()
+        except PipeError:
+            pid = None
+        return Traits(self._is_server, direction_name(self._direction), message_type, pid)
+
+    def _peer_pid(self) -> int:
+        function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
+        pid: int = self._file.ask(function, "asking for the peer")
+        return pid
+
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""
-        function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
-        pid = self._file.ask(function, "asking for the peer")
-        return peer_of(pid)
+        return peer_of(self._peer_pid())
 
     @property
     def info(self) -> PipeInfo:
@@ -258,7 +274,7 @@ class _Native(Described):
         self._on_close: Callable[[bool], None] | None = None
         self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
 
-    def adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
+    def _adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
         """Be a server's: made with `options`; `on_close` is called, once, at the end, with whether to discard."""
         self._options = options
         self._on_close = on_close
@@ -337,9 +353,6 @@ class _Native(Described):
         self._file.ask(lambda _: None, "asking for a descriptor")
         detail = "a pipe is no socket, and select takes nothing else on Windows"
         raise PipeStateError(WinError.NOT_SUPPORTED, self.name, "asking for a descriptor", detail)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}, {'closed' if self.closed else 'open'}>"
 
 
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):

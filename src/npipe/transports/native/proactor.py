@@ -79,8 +79,8 @@ class Operation:
     __slots__ = ("future", "overlapped")
 
     def __init__(self, overlapped: Any, future: asyncio.Future[Any]) -> None:
-        self.overlapped = overlapped
-        self.future = future
+        self.overlapped: Any = overlapped
+        self.future: asyncio.Future[Any] = future
 
     @property
     def over(self) -> bool:
@@ -116,7 +116,7 @@ class ProactorFile:
         self.name = name
         self.loop = loop
         self.end_is: End | None = None  # once it is connected
-        self.closed = False  # no new calls
+        self.closed: bool = False  # no new calls
         self.writes: set[Operation] = set()  # those that pend
         self.threads: set[ThreadCall] = set()  # calls on the handle
         self._operations: set[Operation] = set()

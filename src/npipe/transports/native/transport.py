@@ -122,7 +122,7 @@ class NativeServerEnd:
         direction = self._options.direction
         kind = NativeMessagePipe if self._options.message_mode else NativeStreamPipe
         pipe = kind(self._file, access=direction, is_server=True, direction=direction)
-        pipe.adopt(self._options, lambda discard: on_close(self, discard))
+        pipe._adopt(self._options, lambda discard: on_close(self, discard))  # noqa: SLF001 - made here
         return pipe
 
     def another(self) -> NativeServerEnd:
