@@ -67,7 +67,7 @@ class Pipe(metaclass=PipeType):
         Never waits. Returns a Peek, and raises as npipe.Pipe.peek does.
         """
 
-    def _look(self) -> None:  # noqa: B027 - most have nothing to find out
+    def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @property

@@ -74,7 +74,7 @@ class Pipe(metaclass=PipeType):
             PipeAccessError: this end may only write (5).
         """
 
-    def _look(self) -> None:  # noqa: B027 - most have nothing to find out
+    def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @abstractmethod

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
 
 __all__ = ["Pool"]
@@ -154,23 +153,32 @@ class Pool(Generic[P]):
     def call(self, request: ReadableBuffer, *, timeout: Timeout = "default", retry: bool = False) -> bytes:
         """Send `request` as one message over a connection of the pool and return the one message that answers.
 
-        `timeout` in seconds (None: for ever; "default": the pool's) bounds all of it: the wait for a connection, the
-        connecting, the request and the answer.
-
         A request is sent once. If it certainly was not sent (the server had closed the connection before), another
         connection is tried within the time-out. If the server goes after it was sent, nobody knows whether it was
-        carried out: PipeClosedError, unless `retry` says that it may be sent twice; then it is sent once more, over
-        another connection and within the time-out. That waits for a server to come back only with `wait_for_server`.
-        After an error the connection is closed, so a late answer reaches nobody.
+        carried out: that is an error, unless `retry` says that it may be sent twice. After an error the connection is
+        closed, so a late answer reaches nobody.
 
-        Every PipeError from here has `sent`: False if the request certainly was not sent, so that to repeat it is safe;
-        True if it was, or may have been.
+        Args:
+            request: any buffer of bytes or numbers.
+            timeout: seconds for all of it: the wait for a connection, the connecting, the request and the answer; None:
+                for ever; "default": the pool's.
+            retry: the request is sent once more if the server has gone after it was sent, over another connection and
+                within the time-out. That waits for a server to come back only with `wait_for_server`.
 
-        Raises PipeTimeoutError (121: no connection came back, the server did not take this one, or its answer did not
-        come), PipeClosedError (109, 233: the server went before its answer; 232: it closes each new connection; 6: the
-        pool is closed), PipeModeError (230: the pool's mode is "byte"), PipeAccessError (5: its access is not
-        "duplex"), PipeMessageTooLargeError (234: the answer is longer than `max_message_size`), TypeError for what is
-        no buffer of bytes or numbers, and what connect raises: PipeNotFoundError (2), PipeBusyError (231).
+        Returns:
+            The answer.
+
+        Raises:
+            PipeTimeoutError: no connection came back, the server did not take this one, or its answer did not come
+                (121).
+            PipeClosedError: the server went before its answer (109, 233); it closes each new connection (232); the pool
+                is closed (6).
+            PipeModeError: the pool's mode is "byte" (230).
+            PipeAccessError: its access is not "duplex" (5).
+            PipeMessageTooLargeError: the answer is longer than `max_message_size` (234).
+            TypeError: the request is no buffer of bytes or numbers.
+            PipeError: all that npipe.connect raises. Every PipeError from here has `sent`: False if the request
+                certainly was not sent, so that to repeat it is safe; True if it was, or may have been.
         """
         time = self._plan.time(timeout, "calling")
         self._plan.check_call(request)
@@ -216,7 +224,6 @@ class Pool(Generic[P]):
                 pipe.send(b"first")
                 print(pipe.recv())
 
-        `timeout` in seconds (None: for ever; "default": the pool's) is for the wait for its turn and the connecting.
         What the block gets is a MessagePipe or, with mode "byte", a StreamPipe. It is the block's alone, and closed for
         whoever keeps it.
 
@@ -226,8 +233,16 @@ class Pool(Generic[P]):
         both: an answer may be on its way. On a byte pipe the last is not known: read all that you have asked for, or
         close the pipe.
 
-        Raises PipeTimeoutError (121: no connection came back in time), PipeClosedError (6: the pool is closed), and
-        what connect raises.
+        Args:
+            timeout: seconds for the wait for its turn and the connecting; None: for ever; "default": the pool's.
+
+        Returns:
+            The context manager; it may be used once.
+
+        Raises:
+            PipeTimeoutError: no connection came back in time (121), at the block's begin, as the others.
+            PipeClosedError: the pool is closed (6).
+            PipeError: all that npipe.connect raises.
         """
         return self._lend(self._plan.time(timeout, "taking a connection of the pool"))
 

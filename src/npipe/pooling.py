@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from npipe._buffers import view_of
+from npipe._display import literal
 from npipe.errors import (
     PipeAccessError,
     PipeBusyError,
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Access, Mode
 
 __all__ = [
@@ -145,7 +146,7 @@ class Plan:
 
     def check_call(self, request: ReadableBuffer) -> None:
         """Raise TypeError for what is no request, PipeModeError (230) and PipeAccessError (5) if calls cannot be."""
-        check_elements(memoryview(request).format)
+        check_elements(view_of(request).format)
         if not is_message_mode(self.mode):
             detail = 'this pool has mode="byte", and a call is one message and its answer'
             raise _with_hint(
@@ -246,13 +247,13 @@ class Claim(Generic[P]):
     __slots__ = ("clean", "home", "slot", "wake")
 
     def __init__(self, wake: Callable[[], object]) -> None:
-        self.wake = wake
+        self.wake: Callable[[], object] = wake
         """What ends its wait; once more does no harm."""
         self.home: Slots[P] | None = None
         """Whose slot it waits for or has. Not the pool's any more in a child that was forked meanwhile."""
         self.slot: Slot[P] | None = None
         """What it has been given."""
-        self.clean = True
+        self.clean: bool = True
         """Whether the next one may have the connection too: nothing has been done with it, or nothing is left of that.
         """
 
@@ -356,10 +357,10 @@ class Counters:
 def describe_pool(kind: str, plan: Plan, stats: PoolStats, *, closed: bool) -> str:
     """Return a pool's repr."""
     if closed:
-        return f"<{kind} {plan.name!r}, closed, {stats.in_use} in use>"
+        return f"<{kind} {literal(plan.name)}, closed, {stats.in_use} in use>"
     many = "connection" if plan.size == 1 else "connections"
     used = f"{stats.in_use} of {plan.size} {many} in use, {stats.idle} idle"
-    return f"<{kind} {plan.name!r}, {used}, {stats.waiting} waiting>"
+    return f"<{kind} {literal(plan.name)}, {used}, {stats.waiting} waiting>"
 
 
 # ---- What a block has
@@ -429,9 +430,9 @@ class Exchange:
     """One request, over one connection or more: whether it was sent, and whether it may be sent again."""
 
     def __init__(self, *, retry: bool) -> None:
-        self.sent = False
+        self.sent: bool = False
         """Whether a server may have got it."""
-        self.repeated = False
+        self.repeated: bool = False
         """Whether it was, or is to be, sent a second time."""
         self._retry = retry
         self._new_one_failed = False

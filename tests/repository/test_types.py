@@ -100,7 +100,8 @@ def samples() -> dict[str, str]:
         for number, sample in enumerate(
             re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL), 1
         ):
-            found[f"{page.stem.lower().replace('-', '_')}_{number}.py"] = sample
+            named = re.match(r"# (\w+\.py)\n", sample)  # another sample of the page imports it
+            found[named[1] if named else f"{page.stem.lower().replace('-', '_')}_{number}.py"] = sample
     return found
 
 

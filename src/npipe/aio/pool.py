@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.loops.base import Loop, Waiters
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
 
@@ -146,8 +145,19 @@ class Pool(Generic[P]):
     async def call(self, request: ReadableBuffer, *, timeout: Timeout = "default", retry: bool = False) -> bytes:
         """Send `request` as one message over a connection of the pool and return the one message that answers.
 
-        Arguments, results and errors are those of npipe.Pool.call. Cancelled, the connection is closed if the request
+        See npipe.Pool.call, which says when a request is sent again. Cancelled, the connection is closed if the request
         may have been sent, and its answer reaches nobody.
+
+        Args:
+            request: any buffer of bytes or numbers.
+            timeout: seconds for all of it; None: for ever; "default": the pool's.
+            retry: the request is sent once more if the server has gone after it was sent.
+
+        Returns:
+            The answer.
+
+        Raises:
+            PipeError: those of npipe.Pool.call, for the same reasons.
         """
         time = self._plan.time(timeout, "calling")
         self._plan.check_call(request)
@@ -189,6 +199,15 @@ class Pool(Generic[P]):
                 print(await pipe.recv())
 
         See npipe.Pool.connection. A call on the pipe that was cancelled has failed, so the connection is closed.
+
+        Args:
+            timeout: seconds for the wait for its turn and the connecting; None: for ever; "default": the pool's.
+
+        Returns:
+            The context manager; it may be used once.
+
+        Raises:
+            PipeError: those of npipe.Pool.connection, for the same reasons, at the block's begin.
         """
         return self._lend(self._plan.time(timeout, "taking a connection of the pool"))
 
