@@ -83,7 +83,7 @@ def test_connections_are_made_when_they_are_needed_and_used_again(name: str, kin
                 assert await first.transact(b"who") == b"1"
                 assert await second.transact(b"who") == b"2"
                 assert await who(pool) == b"3"
-                assert repr(pool) == f"<npipe.aio.Pool {name!r}, 2 of 4 connections in use, 1 idle, 0 waiting>"
+                assert repr(pool) == f"<npipe.aio.Pool r'{name}', 2 of 4 connections in use, 1 idle, 0 waiting>"
             assert (pool.stats.connected, pool.stats.idle, pool.stats.dropped) == (3, 3, 0)
 
     run(main(), kind)

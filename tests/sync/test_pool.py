@@ -579,9 +579,9 @@ def test_what_one_sees_of_a_pool(name: str) -> None:
             assert (pool.name, pool.size, pool.closed) == (name, 2, False)
             pool.call(b"x")
             with pool.connection(), pool.connection():
-                assert repr(pool) == f"<npipe.Pool {name!r}, 2 of 2 connections in use, 0 idle, 0 waiting>"
-            assert repr(pool) == f"<npipe.Pool {name!r}, 0 of 2 connections in use, 2 idle, 0 waiting>"
-        assert repr(pool) == f"<npipe.Pool {name!r}, closed, 0 in use>"
+                assert repr(pool) == f"<npipe.Pool r'{name}', 2 of 2 connections in use, 0 idle, 0 waiting>"
+            assert repr(pool) == f"<npipe.Pool r'{name}', 0 of 2 connections in use, 2 idle, 0 waiting>"
+        assert repr(pool) == f"<npipe.Pool r'{name}', closed, 0 in use>"
         for give in (pickle.dumps, copy.copy):
             with pytest.raises(TypeError, match="make a pool there"):
                 give(pool)
