@@ -163,9 +163,7 @@ class Listener(Generic[P]):
                         raise
                 return None  # another thread has passed over it
         with self._lock:
-            if self._closed:
-                instance.close_handle()
-                self._check_open()
+            self._check_open()  # `close` has closed the instance, unless another thread had got this client: then it is its
             if self._listening is not instance:
                 return None  # another thread got this client
             if left_already:
