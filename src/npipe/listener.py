@@ -163,7 +163,8 @@ class Listener(Generic[P]):
                         raise
                 return None  # another thread has passed over it
         with self._lock:
-            self._check_open()  # `close` has closed the instance, unless another thread had got this client: then it is its
+            # `close` has closed the instance, unless another thread has got this client: then the pipe is that one's.
+            self._check_open()
             if self._listening is not instance:
                 return None  # another thread got this client
             if left_already:
