@@ -29,7 +29,7 @@ from npipe.errors import (
     WinError,
     error_from_code,
 )
-from npipe.options import check_elements, deadline_of, time_left
+from npipe.options import deadline_of, plain_view, time_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,11 +78,7 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     """Return what WriteFile takes; a view keeps what it is a view of from being resized or freed."""
     if type(data) is bytes:
         return data
-    view = memoryview(data)
-    check_elements(view.format)
-    if not view.c_contiguous:
-        raise BufferError("the bytes to write have to lie side by side")
-    return view.cast("B") if view.nbytes else b""
+    return plain_view(data) or b""
 
 
 # ---- Handles
