@@ -140,7 +140,7 @@ class PipeBusyError(PipeError):
 
 
 class PipeTimeoutError(PipeError, TimeoutError):
-    """The time given was over before the operation could finish (121, 258); nothing was consumed.
+    """The time given was over before the operation could finish (121, 258). `detail` and `hint` say what that means.
 
     `sent` is for transactions: True when the request was sent, so that its answer is still to come and the pipe is owed
     it; False when the request was withdrawn. None for all else.
@@ -257,19 +257,30 @@ _OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact
 
 def unanswered(name: str, *, sent: bool) -> PipeTimeoutError:
     """Return (not raise) the error of a transaction whose answer has not come in time."""
-    detail = "the request was sent, and its answer is still to come" if sent else "the request was withdrawn"
-    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail)
-    error.sent = sent
     if sent:
-        error.hint = _OWED_HINT
+        detail, hint = "the request was sent, and its answer is still to come", _OWED_HINT
+    else:
+        # A server that reads bytes, or a message's parts, may have had some of it: the engine does not tell.
+        detail = "the request is longer than the room in the pipe, and was withdrawn before all of it was sent"
+        hint = "wait longer; a server that reads messages in parts may have had a part of it"
+    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail)
+    error.sent, error.hint = sent, hint
     return error
 
 
-def reply_owed(name: str) -> PipeStateError:
-    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one."""
-    detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+def reply_owed(name: str, *, too_long: bool = False) -> PipeStateError:
+    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one.
+
+    `too_long`: that answer is there, and longer than max_message_size.
+    """
+    if too_long:
+        detail = "the answer of an earlier transact is longer than max_message_size, and still unread"
+        hint = "discard_reply() it, or set a larger max_message_size and recv() it, before the next transact"
+    else:
+        detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+        hint = _OWED_HINT
     error = PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail)
-    error.hint = _OWED_HINT
+    error.hint = hint
     return error
 
 

@@ -131,6 +131,10 @@ cdef class ReadSome(Reading):
     pass
 
 
+cdef class Discard(Reading):
+    pass
+
+
 cdef class Write(Call):
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1
     cdef bint is_pending(self) noexcept

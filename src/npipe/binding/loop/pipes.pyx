@@ -2,13 +2,13 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
+    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
 from npipe.binding.system cimport Py_REFCNT
 
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
-from npipe.options import refuse_position
+from npipe.options import flag, refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -81,14 +81,15 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, bint exact=False, timeout=None):
+    def recv_into(self, buffer, *, exact=False, timeout=None):
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
         With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
         Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
         npipe.MessagePipe.recv_into.
         """
-        cdef Call call = ReceiveInto.__new__(ReceiveInto) if exact else ReadInto.__new__(ReadInto)
+        cdef bint whole = exact is not False and flag(exact, "exact")
+        cdef Call call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call
@@ -102,6 +103,16 @@ cdef class LoopMessagePipe(LoopPipe):
         cdef Transact call = Transact.__new__(Transact)
         prepare(call, self, timeout, "MessagePipe.transact")
         call.data = data
+        return call
+
+    def discard_reply(self, *, timeout=None):
+        """Wait until the answer that a transact has left to come is there, and drop it.
+
+        Cancelled, or out of time, the answer is still owed; what had come of it is dropped all the same, and the rest
+        by the next read. Raises as npipe.MessagePipe.discard_reply, and PipeStateError (170: another task is reading).
+        """
+        cdef Discard call = Discard.__new__(Discard)
+        prepare(call, self, timeout, "MessagePipe.discard_reply")
         return call
 
 

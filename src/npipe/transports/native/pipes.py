@@ -18,7 +18,6 @@ import win32pipe
 
 from npipe.errors import (
     PipeAccessError,
-    PipeArgumentError,
     PipeBusyError,
     PipeClosedError,
     PipeMessageTooLargeError,
@@ -41,7 +40,10 @@ from npipe.options import (
     check_timeout,
     deadline_of,
     direction_name,
+    flag,
+    message_size,
     mode_name,
+    peek_size,
     refuse_position,
     room_of,
     time_left,
@@ -86,6 +88,8 @@ class Described:
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
     _owed = 0  # answers of transactions that ended before them, and that no read has taken since
+    _too_long = False  # that answer is longer than max_message_size
+    _dropping = False  # the next message is the rest of an answer that is being dropped
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -152,6 +156,7 @@ class Described:
         """Note that a message has been delivered in full."""
         if self._owed:
             self._owed -= 1
+            self._too_long = False
 
     def _has_read(self, code: int, count: int) -> None:
         """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
@@ -163,6 +168,9 @@ class Described:
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
+        if self._dropping:
+            return Peek(b"", 0, 0)  # what is there is nobody's
         head, unfinished = self._head, self._unfinished
         kept = b"" if head is None else bytes(head)
         try:
@@ -237,11 +245,7 @@ class LongestMessage:
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"max_message_size is a whole number, not {type(size).__name__}")
-        if not 0 <= size <= 0xFFFFFFFF:
-            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"max_message_size is 0 to {0xFFFFFFFF}")
-        self._most = size
+        self._most = message_size(size)
 
 
 class _Native(Described):
@@ -368,6 +372,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
         writer gives up in the midst of that vanishes, and the rest of the next message cannot be told from its rest.
         """
+        if self._dropping:
+            self._drop(deadline)
         while self._head is None:
             code, _ = self._read(_NOTHING, time_left(deadline))
             if code == WinError.SUCCESS:
@@ -431,6 +437,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         timeout = check_timeout(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         deadline = self._begin_read(timeout)
         try:
             if exact:
@@ -440,14 +447,41 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
-            taken, over = self._take_head(view)
-            if over:
-                return taken
-            code, count = self._read(view[taken:], time_left(deadline))
-            self._has_read(code, taken + count)
-            return taken + count
+            if self._dropping:
+                self._drop(deadline)
+            return self._read_part(view, deadline)
         finally:
             self._reading.release()
+
+    def _read_part(self, view: memoryview, deadline: float | None) -> int:
+        """Read the next message, or a part of it; the caller has the lock."""
+        taken, over = self._take_head(view)
+        if over:
+            return taken
+        code, count = self._read(view[taken:], time_left(deadline))
+        self._has_read(code, taken + count)
+        return taken + count
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply. Other reads wait until it has ended, and it for those before it."""
+        timeout = check_timeout(timeout)
+        if not self._owed:
+            return
+        deadline = self._begin_read(timeout)
+        try:
+            while self._owed:
+                self._drop(deadline)
+        finally:
+            self._reading.release()
+
+    def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped; the caller has the lock."""
+        scrap = memoryview(bytearray(READ_SIZE))
+        while True:
+            self._read_part(scrap, deadline)
+            self._dropping, self._partial = self._partial, False
+            if not self._dropping:
+                return
 
     @property
     def more_data(self) -> bool:
@@ -464,7 +498,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
         try:
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None:
                 raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
             return self._transaction(content, timeout)
@@ -497,6 +531,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         except BaseException as error:  # Ctrl-C too
             if sent:
                 self._owed += 1
+                self._too_long = isinstance(error, PipeMessageTooLargeError)
             if isinstance(error, PipeTimeoutError):
                 raise unanswered(self.name, sent=sent) from None
             raise
