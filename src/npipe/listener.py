@@ -15,6 +15,7 @@ from npipe.options import (
     ListenOptions,
     Mode,
     check_timeout,
+    flag,
     listen_options,
     refuse_unknown,
     takes_listen_options,
@@ -281,5 +282,5 @@ def listen(
         raise PipeNameError(
             WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
         )
-    checked = listen_options(mode=mode, **options)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
     return Listener(select(parsed), parsed, checked, exclusive=exclusive)

@@ -11,7 +11,7 @@ from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
 from npipe.loops.current import current
 from npipe.names import parse_name
-from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
+from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
@@ -174,5 +174,5 @@ def listen(
         raise PipeNameError(
             WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
         )
-    checked = listen_options(mode=mode, **options)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
     return Listener(select_async(parsed), parsed, checked, exclusive=exclusive)

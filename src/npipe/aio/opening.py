@@ -13,7 +13,9 @@ from npipe.options import (
     Mode,
     check_timeout,
     client_access,
+    content_of,
     deadline_of,
+    flag,
     is_message_mode,
     message_limit,
     time_left,
@@ -58,9 +60,10 @@ async def connect(
     comes and goes, which `accept` passes over.
     """
     parsed = parse_name(name)
-    transport = select_async(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
-    limit = message_limit(max_message_size, stranger=not verify_owner)
+    limit = message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+    waits = flag(wait_for_server, "wait_for_server")
+    transport = select_async(parsed)
 
     async def attempt(left: float | None) -> MessagePipe | StreamPipe:
         pipe = await transport.connect(
@@ -70,7 +73,7 @@ async def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if wait_for_server:
+    if waits:
         return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
     return await attempt(seconds)
 
@@ -83,12 +86,13 @@ async def call(
     Cancelled, the connection is closed; the request may have been sent.
     """
     deadline = deadline_of(timeout)
+    request = content_of(data)  # what cannot be sent is told before anything is opened
     try:
         pipe = await connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
         raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
     async with pipe:
-        return await pipe.transact(data, timeout=time_left(deadline))
+        return await pipe.transact(request, timeout=time_left(deadline))
 
 
 async def wait(
@@ -101,6 +105,7 @@ async def wait(
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
+    create = flag(create, "create")
     transport = select_async(parsed)
 
     async def attempt(left: float | None) -> None:

@@ -7,14 +7,24 @@ import contextlib
 import functools
 import inspect
 import logging
+import sys
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
 
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.connection import Connection, ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
-from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
+from npipe.errors import PipeClosedError, PipeResourceError
+from npipe.options import (
+    ListenOptions,
+    Mode,
+    check_count,
+    check_handler,
+    check_timeout,
+    content_of,
+    refuse_unknown,
+    takes_listen_options,
+)
 
 if TYPE_CHECKING:
     import os
@@ -150,7 +160,7 @@ class Server:
                         if inspect.isawaitable(answer):
                             answer = await answer
                         if answer is not None and type(answer) is not bytes:
-                            memoryview(answer)  # TypeError for what is no answer
+                            answer = content_of(answer)  # TypeError for what is no answer
                     except Exception:
                         self._failed += 1
                         raise
@@ -225,6 +235,6 @@ async def serve(
     """
     refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
-    if concurrency is not None and concurrency < 1:
-        raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
+    if concurrency is not None:
+        concurrency = check_count(concurrency, 1, sys.maxsize, "concurrency")
     return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)

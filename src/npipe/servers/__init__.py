@@ -88,7 +88,7 @@ def serve(
     PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where
     gevent or eventlet has put green threads in the place of threads, which a server would stop (docs/servers.md).
     """
-    if model not in _MODELS:
+    if not isinstance(model, str) or model not in _MODELS:
         words = ", ".join(f'"{known}"' for known in _MODELS)
         raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f"a model is one of {words}, not {model!r}")
     others = {option for one, option in _OWN_OPTIONS.items() if one != model}
