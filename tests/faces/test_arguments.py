@@ -185,6 +185,30 @@ def test_the_methods_of_a_pipe_check_each_argument(name: str, mode: Any, face: s
 
 
 @pytest.mark.parametrize("face", [npipe, npipe.aio], ids=["npipe", "npipe.aio"])
+def test_listeners_and_servers_check_their_time_outs(name: str, face: Any) -> None:
+    async def main() -> None:
+        listener = face.listen(name)
+        for value, error in NO_TIMES:
+            assert await of(listener.accept, timeout=value) == error, value
+        listener.close()
+        for value, error in NO_TIMES:
+            assert await of(listener.accept, timeout=value) == error, value  # also of one that is closed
+        server = face.serve(name, bytes.upper)
+        if inspect.isawaitable(server):
+            server = await server
+        for value, error in NO_TIMES:
+            assert await of(server.close, timeout=value) == error, value
+            if face is npipe:
+                assert await of(server.wait, timeout=value) == error, value
+        assert await of(face.call, name=name, data=b"x", timeout=5) is None  # it goes on
+        ended = server.close()
+        if inspect.isawaitable(ended):
+            await ended
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("face", [npipe, npipe.aio], ids=["npipe", "npipe.aio"])
 def test_a_call_looks_at_its_data_before_it_connects(name: str, face: Any) -> None:
     seen: list[object] = []
 
