@@ -67,9 +67,9 @@ def serve(
     `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. One that takes two
     arguments, `handler(request, connection)`, gets the client's `Connection` too: its `number`, `pid`, `user`, `uid`,
     and `data`, a dictionary of the program's own; a second parameter with a default counts only if it is called
-    `connection`, and of a decorated handler (functools.wraps) what the decorator's function takes, or the inner one's if
-    that takes *args. What it may return is what `send` takes. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe a
-    request is what one read returns.
+    `connection`, and of a decorated handler (functools.wraps) what the decorator's function takes, or the inner one's
+    if that takes *args. What it may return is what `send` takes. An exception in it is logged (logger "npipe") and ends
+    that client's connection only. On a byte pipe a request is what one read returns.
 
     `model` is the server's architecture, one of Microsoft's articles' (docs/servers.md):
     "threaded", a thread for each client, in which its requests are handled;

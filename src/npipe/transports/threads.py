@@ -272,8 +272,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
         size = peek_size(size)
-        if self._dropping:
-            return Peek(b"", 0, 0)  # what is there is nobody's
+        if self._dropping and not self.closed and not self._drop_now():
+            return Peek(b"", 0, 0)
         return super().peek(size)
 
     def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
@@ -411,6 +411,23 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             more, self._head, self._unfinished = self._unfinished, None, False
             self._dropping, self._partial = more, False
         self._asked = False
+
+    def _drop_now(self) -> bool:
+        """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
+        if self._reading or self._left_over is not None:
+            return False  # that read drops it
+        scrap = bytearray(async_pipe.READ_SIZE)
+        try:
+            while self._dropping:
+                more = self._unfinished
+                if self._head is None:
+                    self._pipe.recv_into(scrap, timeout=0)
+                    more = self._pipe.more_data
+                self._dropping, self._head, self._unfinished = more, None, False
+        except PipeTimeoutError:
+            return False
+        self._asked = False
+        return True
 
     async def _get_part(self, deadline: float | None) -> None:
         """Read a part of a message into what is kept of it."""

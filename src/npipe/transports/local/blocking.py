@@ -166,6 +166,7 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
     def __init__(self, handle: binding.Handle, on_close: Callable[[binding.Handle, bool], None] | None = None) -> None:
         super().__init__(handle, on_close)
         self._discarding = threading.Lock()  # one thread at a time drops an answer
+        self._process = os.getpid()
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
@@ -188,6 +189,8 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
         deadline = deadline_of(timeout)
         if not self._owed:
             return
+        if self._process != os.getpid():  # the thread that may have it is the parent's
+            self._process, self._discarding = os.getpid(), threading.Lock()
         left = time_left(deadline)
         if not self._discarding.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX)):
             if not self._owed:

@@ -303,6 +303,18 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         finally:
             self._reading = False
 
+    def _drop_now(self) -> bool:
+        scrap = memoryview(bytearray(READ_SIZE))
+        while self._dropping and not self._reading:
+            taken, over = self._take_head(scrap)
+            if not over:
+                code, count = self._read_now(scrap[taken:], "peeking")
+                if code == WinError.OPERATION_ABORTED:
+                    return False
+                self._has_read(code, taken + count)
+            self._dropping, self._partial = self._partial, False
+        return not self._dropping
+
     async def _drop(self, deadline: float | None) -> None:
         """Drop the next message, or the rest of the one that is being dropped. The caller reads."""
         scrap = memoryview(bytearray(READ_SIZE))

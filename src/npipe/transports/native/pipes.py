@@ -152,6 +152,10 @@ class Described:
                 self._has_delivered()
         return taken, True
 
+    def _drop_now(self) -> bool:
+        """Drop what is there of the answer that is being dropped. Whether nothing of it is left."""
+        raise NotImplementedError
+
     def _has_delivered(self) -> None:
         """Note that a message has been delivered in full."""
         if self._owed:
@@ -169,8 +173,8 @@ class Described:
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
         size = peek_size(size)
-        if self._dropping:
-            return Peek(b"", 0, 0)  # what is there is nobody's
+        if self._dropping and not self.closed and not self._drop_now():
+            return Peek(b"", 0, 0)
         head, unfinished = self._head, self._unfinished
         kept = b"" if head is None else bytes(head)
         try:
@@ -473,6 +477,17 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                 self._drop(deadline)
         finally:
             self._reading.release()
+
+    def _drop_now(self) -> bool:
+        if not self._reading.acquire(blocking=False):
+            return False  # that read drops it
+        try:
+            self._drop(time.monotonic())
+        except PipeTimeoutError:
+            return False
+        finally:
+            self._reading.release()
+        return True
 
     def _drop(self, deadline: float | None) -> None:
         """Drop the next message, or the rest of the one that is being dropped; the caller has the lock."""
