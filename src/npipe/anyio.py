@@ -107,7 +107,11 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
             raise _translated(error, self._pipe, "sending to") from error
 
     async def receive(self) -> bytes:
-        """Receive the next message; EndOfStream when the peer has closed and nothing is left."""
+        """Receive the next message; EndOfStream when the peer has closed and nothing is left.
+
+        A message longer than `max_message_size` raises npipe's PipeMessageTooLargeError (234), for anyio has no error
+        for it, and stays: the pipe itself (PipeAttribute.pipe) can read it.
+        """
         await anyio.lowlevel.checkpoint()
         try:
             return await self._pipe.recv()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
-from npipe.options import deadline_of, time_left
+from npipe.options import read_size
 from npipe.pipe import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -235,19 +235,17 @@ class MessagePipe(Pipe):
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
 
-    async def discard_reply(self, *, timeout: float | None = None) -> None:
+    @abstractmethod
+    def discard_reply(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
         """Wait until the answer that a transact has left to come is there, at most `timeout` seconds, and drop it.
 
-        Cancelled, the answer is still owed.
+        Cancelled, or out of time, the answer is still owed; what had come of it is dropped all the same, and the next
+        read drops the rest before it looks for a message.
 
         Raises:
             PipeStateError: another task is reading (170).
             PipeError: all that npipe.MessagePipe.discard_reply raises.
         """
-        deadline = deadline_of(timeout)
-        scrap = bytearray(READ_SIZE)
-        while self._owed:
-            await self.recv_into(scrap, timeout=time_left(deadline))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
@@ -303,6 +301,7 @@ class StreamPipe(Pipe):
             PipeStateError: another task is reading (170).
             PipeError: all that npipe.StreamPipe.read raises.
         """
+        size = read_size(size)
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
 
     @abstractmethod

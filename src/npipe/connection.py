@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from npipe._display import literal, refuse_construction
 from npipe._process import refuse_copy
+from npipe.options import handler_signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npipe.options import Peer
 
 __all__ = ["Connection", "ServerStats", "describe_server", "takes_connection"]
@@ -95,17 +98,18 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def takes_connection(handler: object) -> bool:
+def takes_connection(handler: Callable[..., Any]) -> bool:
     """Whether a handler is called with the connection too: it takes two arguments.
 
     So does one whose second parameter has no default, or is called `connection`; a second one with a default of its own
     (`zlib.compress`'s level) is not meant.
     """
-    try:
-        parameters = inspect.signature(handler).parameters.values()  # type: ignore[arg-type]  # it need not be callable
-    except (TypeError, ValueError):  # a type or built-in function that does not tell
+    signature = handler_signature(handler)
+    if signature is None:
         return False
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        one for one in signature.parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
     if len(positional) < 2:
         return False
     return positional[1].default is inspect.Parameter.empty or positional[1].name == "connection"

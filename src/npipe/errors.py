@@ -280,18 +280,30 @@ _OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact
 
 def unanswered(name: str, *, sent: bool) -> PipeTimeoutError:
     """Return (not raise) the error of a transaction whose answer has not come in time."""
-    detail = "the request was sent, and its answer is still to come" if sent else "the request was withdrawn"
-    hint = _OWED_HINT if sent else "give it more time, or let the server read faster"
+    if sent:
+        detail, hint = "the request was sent, and its answer is still to come", _OWED_HINT
+    else:
+        # A server that reads bytes, or a message's parts, may have had some of it: the engine does not tell.
+        detail = "the request is longer than the room in the pipe, and was withdrawn before all of it was sent"
+        hint = "give it more time, or let the server read faster; one that reads in parts may have had a part of it"
     error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail, hint=hint)
     error.sent = sent
     return error
 
 
-def reply_owed(name: str) -> PipeStateError:
-    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one."""
-    detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+def reply_owed(name: str, *, too_long: bool = False) -> PipeStateError:
+    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one.
+
+    `too_long`: that answer is there, and longer than max_message_size.
+    """
+    if too_long:
+        detail = "the answer of an earlier transact is longer than max_message_size, and still unread"
+        hint = "discard_reply() it, or set a larger max_message_size and recv() it, before the next transact"
+    else:
+        detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+        hint = _OWED_HINT
     text = "The pipe is owed an answer"
-    return PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail, text=text, hint=_OWED_HINT)
+    return PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail, text=text, hint=hint)
 
 
 _LONGEST_SHOWN: Final = 100  # characters of a name in a text

@@ -16,6 +16,7 @@ from npipe.options import (
     ListenOptions,
     Mode,
     check_timeout,
+    flag,
     listen_options,
     refuse_unknown,
     takes_listen_options,
@@ -314,7 +315,7 @@ def listen(
     parsed = parse_name(name)
     if parsed.host is not None:
         raise server_elsewhere(parsed.path, parsed.host, parsed.here)
-    checked = listen_options(mode=mode, **options)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
     made: Listener[MessagePipe] | Listener[StreamPipe]
     made = Listener._made(select(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
     return made

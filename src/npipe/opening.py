@@ -14,7 +14,9 @@ from npipe.options import (
     PipeListing,
     check_timeout,
     client_access,
+    content_of,
     deadline_of,
+    flag,
     is_message_mode,
     message_limit,
     time_left,
@@ -91,9 +93,10 @@ def connect(
             fs.inotify.max_user_instances, usually 128 for each user.
     """
     parsed = parse_name(name)
-    transport = select(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
-    limit = message_limit(max_message_size, stranger=not verify_owner)
+    limit = message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+    waits = flag(wait_for_server, "wait_for_server")
+    transport = select(parsed)
 
     def attempt(left: float | None) -> MessagePipe | StreamPipe:
         pipe = transport.connect(
@@ -103,7 +106,7 @@ def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if wait_for_server:
+    if waits:
         return when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
     return attempt(seconds)
 
@@ -123,6 +126,7 @@ def call(
         PipeError: all that connect and MessagePipe.transact raise.
     """
     deadline = deadline_of(timeout)
+    request = content_of(data)  # what cannot be sent is told before anything is opened
     try:
         pipe = connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
@@ -130,7 +134,7 @@ def call(
             WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
         ) from error
     with pipe:
-        return pipe.transact(data, timeout=time_left(deadline))
+        return pipe.transact(request, timeout=time_left(deadline))
 
 
 def wait(
@@ -160,6 +164,7 @@ def wait(
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
+    create = flag(create, "create")
     transport = select(parsed)
 
     def attempt(left: float | None) -> None:
@@ -191,6 +196,6 @@ def root() -> str | None:
 
     It is the first of these that is there, found anew by each call: $NPIPE_ROOT, as it is written there; /run/npipe;
     npipe in $XDG_RUNTIME_DIR; npipe-UID in the folder for temporary files. It need not exist: the first server makes
-    it. On Windows it is None: the system itself keeps the names. Raises nothing.
+    it, but not the folders above it. On Windows it is None: the system itself keeps the names. Raises nothing.
     """
     return default().root()

@@ -9,11 +9,10 @@ import sys
 from abc import abstractmethod
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
-from npipe._buffers import view_of
 from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
-from npipe.options import Peek, Peer, PipeInfo, check_timeout, deadline_of, time_left
+from npipe.options import Peek, Peer, PipeInfo, check_timeout, plain_view, read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -248,8 +247,9 @@ class MessagePipe(Pipe):
 
         A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read: the
         number alone does not tell a part from a message. With `exact` such a message raises PipeMessageTooLargeError
-        instead, nothing is consumed, and `peek().left` is its length; it reads through a copy of the message. Waits at
-        most `timeout` seconds (None: for ever). Follows ReadFile, SEMANTICS §5.
+        instead, nothing is consumed, and `peek().left` is its length; it reads through a copy of the message. The
+        buffer is its limit, not max_message_size. Waits at most `timeout` seconds (None: for ever). Follows ReadFile,
+        SEMANTICS §5.
 
         Raises:
             PipeClosedError: the peer has closed and nothing is left (109), the server has disconnected (233), or this
@@ -289,19 +289,23 @@ class MessagePipe(Pipe):
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
 
+    @property
+    @abstractmethod
+    def _too_long(self) -> bool:
+        """Whether the answer that is owed is known to be longer than max_message_size."""
+
+    @abstractmethod
     def discard_reply(self, *, timeout: float | None = None) -> None:
         """Wait until the answer that a transact has left to come is there, at most `timeout` seconds, and drop it.
 
-        Does nothing when none is owed. The answer may be of any length.
+        Does nothing when none is owed. The answer may be of any length. Of several threads each waits for the one
+        before; if another one's read takes the answer meanwhile, this drops nothing.
 
         Raises:
-            PipeTimeoutError: it is not there in full (121), and still owed.
+            PipeTimeoutError: it is not there in full (121), and still owed; what had come of it is dropped all the
+                same, and the next read drops the rest before it looks for a message.
             PipeClosedError: it will not come: the peer has gone (109), or the server has disconnected (233).
         """
-        deadline = deadline_of(timeout)
-        scrap = bytearray(_READ_SIZE)
-        while self._owed:
-            self.recv_into(scrap, timeout=time_left(deadline))
 
     def __iter__(self) -> Iterator[bytes]:
         """Messages until the peer closes."""
@@ -391,6 +395,7 @@ class StreamPipe(Pipe):
             PipeAccessError: this end may only write (5).
         """
         check_timeout(timeout)
+        size = read_size(size)
         if size >= 0:
             return self._read_some(size, timeout)
         return self._read_all(timeout)
@@ -498,7 +503,7 @@ class _PipeFile(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int | None:
         """Write all of it; None if that would block and the handle has PIPE_NOWAIT."""
         count = self._pipe.write(data)
-        return None if count == 0 and view_of(data).nbytes else count
+        return None if count == 0 and plain_view(data).nbytes else count
 
 
 def peer_of(pid: int, uid: int) -> Peer:

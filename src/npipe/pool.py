@@ -9,6 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.errors import PipeAccessError, PipeError
 from npipe.opening import connect
@@ -510,8 +511,18 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         pipe = self._loan.pipe
         return 0 if pipe is None else pipe._owed  # noqa: SLF001
 
+    @property
+    def _too_long(self) -> bool:
+        pipe = self._loan.pipe
+        return pipe is not None and pipe._too_long  # noqa: SLF001
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        with self._loan.using() as pipe:
+            pipe.discard_reply(timeout=timeout)
+
     def __repr__(self) -> str:
-        return f"<MessagePipe {self.name!r} of a pool, {'closed' if self.closed else 'open'}>"
+        return f"<npipe.MessagePipe {literal(self.name)} of a pool, {'closed' if self.closed else 'open'}>"
 
 
 class _LentStream(_Lent[StreamPipe], StreamPipe):
@@ -539,4 +550,4 @@ class _LentStream(_Lent[StreamPipe], StreamPipe):
         self._loan.borrowed._put_back(data)  # noqa: SLF001
 
     def __repr__(self) -> str:
-        return f"<StreamPipe {self.name!r} of a pool, {'closed' if self.closed else 'open'}>"
+        return f"<npipe.StreamPipe {literal(self.name)} of a pool, {'closed' if self.closed else 'open'}>"

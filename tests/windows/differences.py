@@ -75,6 +75,7 @@ LINUX: Final = {
     "cli/test_info.py": "root folders",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "faces/test_discarded_answers.py": "a process that is stopped by a POSIX signal in the midst of its answer",
     "faces/test_error_texts.py": "what the engine knows of errors; tests/test_reasons.py is for what both know",
     "faces/test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
     "processes/test_death.py": "how the engine sees that a process has died",

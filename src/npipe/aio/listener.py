@@ -15,7 +15,7 @@ from npipe.errors import PipeError, PipeTimeoutError, WinError
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
-from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
+from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
 from npipe.reasons import listener_closed, other_loop, server_elsewhere
 from npipe.transports import select_async
 
@@ -210,7 +210,7 @@ def listen(
     parsed = parse_name(name)
     if parsed.host is not None:
         raise server_elsewhere(parsed.path, parsed.host, parsed.here)
-    checked = listen_options(mode=mode, **options)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
     made: Listener[MessagePipe] | Listener[StreamPipe]
     made = Listener._made(select_async(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
     return made

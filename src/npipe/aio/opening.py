@@ -13,7 +13,9 @@ from npipe.options import (
     Mode,
     check_timeout,
     client_access,
+    content_of,
     deadline_of,
+    flag,
     is_message_mode,
     message_limit,
     time_left,
@@ -72,9 +74,10 @@ async def connect(
         PipeError: all that npipe.connect raises.
     """
     parsed = parse_name(name)
-    transport = select_async(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
-    limit = message_limit(max_message_size, stranger=not verify_owner)
+    limit = message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+    waits = flag(wait_for_server, "wait_for_server")
+    transport = select_async(parsed)
 
     async def attempt(left: float | None) -> MessagePipe | StreamPipe:
         pipe = await transport.connect(
@@ -84,7 +87,7 @@ async def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if wait_for_server:
+    if waits:
         return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
     return await attempt(seconds)
 
@@ -101,6 +104,7 @@ async def call(
         PipeError: all that npipe.call raises.
     """
     deadline = deadline_of(timeout)
+    request = content_of(data)  # what cannot be sent is told before anything is opened
     try:
         pipe = await connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
@@ -108,7 +112,7 @@ async def call(
             WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
         ) from error
     async with pipe:
-        return await pipe.transact(data, timeout=time_left(deadline))
+        return await pipe.transact(request, timeout=time_left(deadline))
 
 
 async def wait(
@@ -125,6 +129,7 @@ async def wait(
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
+    create = flag(create, "create")
     transport = select_async(parsed)
 
     async def attempt(left: float | None) -> None:

@@ -8,6 +8,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio.opening import connect
 from npipe.async_pipe import MessagePipe, StreamPipe
@@ -476,8 +477,13 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         pipe = self._loan.pipe
         return 0 if pipe is None else pipe._owed  # noqa: SLF001
 
+    async def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        with self._loan.using() as pipe:
+            await pipe.discard_reply(timeout=timeout)
+
     def __repr__(self) -> str:
-        return f"<npipe.aio.MessagePipe {self.name!r} of a pool, {'closed' if self.closed else 'open'}>"
+        return f"<npipe.aio.MessagePipe {literal(self.name)} of a pool, {'closed' if self.closed else 'open'}>"
 
 
 class _LentStream(_Lent[StreamPipe], StreamPipe):
@@ -508,4 +514,4 @@ class _LentStream(_Lent[StreamPipe], StreamPipe):
         return self._loan.borrowed._is_message_type()  # noqa: SLF001
 
     def __repr__(self) -> str:
-        return f"<npipe.aio.StreamPipe {self.name!r} of a pool, {'closed' if self.closed else 'open'}>"
+        return f"<npipe.aio.StreamPipe {literal(self.name)} of a pool, {'closed' if self.closed else 'open'}>"

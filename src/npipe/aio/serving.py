@@ -7,16 +7,25 @@ import contextlib
 import functools
 import inspect
 import logging
+import sys
 from typing import TYPE_CHECKING, Final, NoReturn, Self, Unpack, cast
 
-from npipe._buffers import view_of
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.connection import Connection, ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeClosedError, PipeMessageTooLargeError, PipeResourceError, WinError
-from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
+from npipe.errors import PipeClosedError, PipeMessageTooLargeError, PipeResourceError
+from npipe.options import (
+    ListenOptions,
+    Mode,
+    check_count,
+    check_handler,
+    check_timeout,
+    content_of,
+    refuse_unknown,
+    takes_listen_options,
+)
 
 if TYPE_CHECKING:
     import os
@@ -164,7 +173,7 @@ class Server:
                         if inspect.isawaitable(answer):
                             answer = await answer
                         if answer is not None and type(answer) is not bytes:
-                            view_of(answer)  # TypeError for what is no answer
+                            answer = content_of(answer)  # TypeError for what is no answer
                     except Exception:
                         self._failed += 1
                         # Here: what it raises may look like the end of a connection.
@@ -257,7 +266,7 @@ async def serve(
     """
     refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
-    if concurrency is not None and concurrency < 1:
-        raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
+    if concurrency is not None:
+        concurrency = check_count(concurrency, 1, sys.maxsize, "concurrency")
     listener = listen(name, mode=mode, exclusive=exclusive, **options)
     return Server._made(listener, handler, concurrency)  # noqa: SLF001

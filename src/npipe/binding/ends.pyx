@@ -19,7 +19,7 @@ from npipe.binding.waits cimport check_time, only_try, wait_until
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
-from npipe.options import refuse_position
+from npipe.options import flag, message_size, refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -61,12 +61,12 @@ cdef class MessageEnd(PipeEnd):
 
     @max_message_size.setter
     def max_message_size(self, size):
-        self._handle.max_message_size = size
+        self._handle.max_message_size = message_size(size)
 
     @property
     def _owed(self):
         """How many answers of transactions are still to be read that ended before they came."""
-        return self._handle.owed
+        return 1 if self._handle.is_owed() else 0
 
     def send(self, data, *, timeout=None):
         """See MessagePipe.send."""
@@ -92,12 +92,12 @@ cdef class MessageEnd(PipeEnd):
         check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 
-    def recv_into(self, buffer, *, bint exact=False, timeout=None):
+    def recv_into(self, buffer, *, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
         cdef Buffer target
         cdef bytes message
         check_time(timeout)
-        if exact:
+        if exact is not False and flag(exact, "exact"):
             target = Buffer(buffer, True)
             try:
                 message = self._handle.receive(timeout, size_of(target.view.len, self._handle.name))
@@ -105,10 +105,7 @@ cdef class MessageEnd(PipeEnd):
                 raise does_not_fit(self._handle.name, target.view.len) from None
             memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
             return PyBytes_GET_SIZE(message)
-        code, count = self._handle.read_file_into(buffer, timeout)
-        if self._handle.owed and code == NP_OK:  # that was all of it
-            self._handle.owed -= 1
-        return count
+        return self._handle.read_part_into(buffer, timeout)
 
 
 cdef class StreamEnd(PipeEnd):

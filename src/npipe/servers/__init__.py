@@ -104,7 +104,7 @@ def serve(
             (50).
         PipeError: all that listen raises.
     """
-    if model not in _MODELS:
+    if not isinstance(model, str) or model not in _MODELS:
         words = ", ".join(f'"{known}"' for known in _MODELS)
         raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f"a model is one of {words}, not {model!r}")
     others = {option for one, option in _OWN_OPTIONS.items() if one != model}

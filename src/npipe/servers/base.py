@@ -6,6 +6,7 @@ client is and who may be one, is here.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import threading
@@ -23,6 +24,7 @@ from npipe.options import (
     check_timeout,
     content_of,
     default_timeout_ms,
+    flag,
     is_message_mode,
     message_limit,
     parse_security,
@@ -112,7 +114,7 @@ class PipeServer:
         self._with_connection = takes_connection(handler)
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._exclusive = exclusive
+        self._exclusive = flag(exclusive, "exclusive")
         self._direction = pipe_direction(access)
         self._pipe_mode = win32pipe.PIPE_WAIT | win32pipe.PIPE_REJECT_REMOTE_CLIENTS
         if is_message_mode(mode):
@@ -252,6 +254,7 @@ class PipeServer:
             answer = self._handler(request, connection) if self._with_connection else self._handler(request)
             if answer is None or type(answer) is bytes:
                 return answer
+            _refuse_awaitable(answer)
             return content_of(answer)  # of its own: the handler may go on using a bytearray
         except BaseException:
             with self._counts:
@@ -344,6 +347,14 @@ class OneThreadServer(PipeServer):
                             self._here.clear()
                     return
             over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
+
+
+def _refuse_awaitable(answer: object) -> None:
+    """Raise TypeError for what the handler should have awaited: a lambda's call of a coroutine function, say."""
+    if inspect.iscoroutine(answer):
+        answer.close()  # else it warns that it was never awaited
+    if inspect.isawaitable(answer):
+        raise TypeError("the handler has returned an awaitable, which nobody awaits here: use npipe.aio.serve")
 
 
 def wait_for(event: pywintypes.HANDLEType, timeout: float | None) -> bool:

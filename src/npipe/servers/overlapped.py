@@ -12,7 +12,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.errors import PipeArgumentError, WinError
+from npipe.options import check_count
 from npipe.servers.base import BUFSIZE, GONE, Connection, OneThreadServer
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, winerror
 
@@ -61,10 +61,7 @@ class OverlappedServer(OneThreadServer):
         super().__init__(name, handler, **options)
         if instances is None:
             instances = min(INSTANCES, self._max_instances)
-        if not 1 <= instances <= min(MOST_INSTANCES, self._max_instances):
-            limit = min(MOST_INSTANCES, self._max_instances)
-            detail = f"instances is 1 to {limit}, not {instances}"
-            raise PipeArgumentError(WinError.INVALID_PARAMETER, self._name, None, detail)
+        instances = check_count(instances, 1, min(MOST_INSTANCES, self._max_instances), "instances")
         self._instances: list[Instance] = []
         try:
             for number in range(instances):

@@ -132,6 +132,10 @@ cdef class ReadSome(Reading):
     pass
 
 
+cdef class Discard(Reading):
+    pass
+
+
 cdef class Write(Call):
     # Of a write that was withdrawn. No objects: the base's __dealloc__ sets them when this class's are cleared already.
     cdef bint goes_on, torn

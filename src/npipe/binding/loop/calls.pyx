@@ -17,6 +17,7 @@ from npipe.binding.engine cimport (
     np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
     np_poll_write_ready,
 )
+from npipe.binding.handle cimport NOTHING, THE_NEXT
 from npipe.binding.loop.polled cimport AT_ONCE, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
@@ -595,7 +596,11 @@ cdef class Transact(Reading):
         return False
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step(self.handle.max_message_size, "transacting")
+        try:
+            self.result = self.handle.recv_step(self.handle.max_message_size, "transacting")
+        except PipeMessageTooLargeError:
+            self.handle.answer_too_long = True  # give_up follows
+            raise
         return self.result is not None
 
     cdef bint give_up(self) except -1:
@@ -645,7 +650,8 @@ cdef class ReadInto(Reading):
 
     cdef bint have_counted(self) except -1:
         """Whether there is a result; that of a stream may be its end."""
-        if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
+        if self.counts and self.result is not None and <uint32_t>self.result == 0 and \
+                Buffer(self.data, True).view.len:
             self.pipe.ended = True
         return self.result is not None
 
@@ -713,6 +719,24 @@ cdef class ReadSome(Reading):
         return True
 
 
+@cython.final
+@cython.no_gc_clear
+cdef class Discard(Reading):
+    cdef bint at_once(self) except -1:
+        return self.handle.owed == 0
+
+    cdef bint look(self) except -1:
+        while self.handle.owed:
+            if self.handle.dropping == NOTHING:
+                self.handle.dropping = THE_NEXT
+            if not self.handle.drop_step():
+                return False
+        return True
+
+    cdef str doing(self):
+        return "discarding the answer"
+
+
 # ---- Writing
 
 
@@ -745,11 +769,11 @@ cdef class Write(Call):
         cdef uint32_t count
         if self.handle.handle != NULL and self.handle.does_not_wait():
             count = self.handle.write_without_wait(self.data)
-            size = memoryview(self.data).nbytes
+            size = Buffer(self.data, False).view.len
             self.result = size if self.counts else None
             return count == size or self.is_short(count, size)
         if self.counts:
-            self.result = memoryview(self.data).nbytes
+            self.result = Buffer(self.data, False).view.len
         self.pending = self.pipe._begin_write(self.data)
         self.wake_writers(True)
         return self.pending is None
@@ -855,6 +879,6 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Discard, Write, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

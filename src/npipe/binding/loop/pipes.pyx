@@ -2,7 +2,7 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
+    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
 from npipe.binding.loop.polled cimport PolledHandle
 from npipe.binding.system cimport Py_REFCNT
@@ -10,7 +10,7 @@ from npipe.binding.system cimport Py_REFCNT
 from npipe._display import refuse_construction
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
-from npipe.options import refuse_position
+from npipe.options import flag, refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -74,9 +74,10 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, bint exact=False, timeout=None):
+    def recv_into(self, buffer, *, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
-        cdef Call call = ReceiveInto.__new__(ReceiveInto) if exact else ReadInto.__new__(ReadInto)
+        cdef bint whole = exact is not False and flag(exact, "exact")
+        cdef Call call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call
@@ -86,6 +87,16 @@ cdef class LoopMessagePipe(LoopPipe):
         cdef Transact call = Transact.__new__(Transact)
         prepare(call, self, timeout, "MessagePipe.transact")
         call.data = data
+        return call
+
+    def discard_reply(self, *, timeout=None):
+        """Wait until the answer that a transact has left to come is there, and drop it.
+
+        Cancelled, or out of time, the answer is still owed; what had come of it is dropped all the same, and the rest
+        by the next read. Raises as npipe.MessagePipe.discard_reply, and PipeStateError (170: another task is reading).
+        """
+        cdef Discard call = Discard.__new__(Discard)
+        prepare(call, self, timeout, "MessagePipe.discard_reply")
         return call
 
 

@@ -36,6 +36,7 @@ cdef class PolledHandle(Handle):
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)
     cdef int64_t read_some_step(self, bytes data) except -2
+    cdef bint drop_step(self) except -1
     cdef int64_t read_to_step(self, char *buffer, uint32_t size) except -2
     cdef bint does_not_wait(self) noexcept
     cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF

@@ -11,7 +11,7 @@ from npipe.binding.buffers cimport (
 )
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure_to_accept
-from npipe.binding.handle cimport Handle
+from npipe.binding.handle cimport NOTHING, THE_NEXT, THE_REST, Handle
 from npipe.binding.waits cimport only_try
 
 from npipe.errors import reply_owed
@@ -19,6 +19,7 @@ from npipe.reasons import being_read, too_large
 
 cdef enum:
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
+    PIECE = 65536  # bytes of an answer that are dropped at a time
 
 
 @cython.no_gc_clear
@@ -110,7 +111,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = 0, code
         cdef bytes data
         self.check_turn()
-        if self.turns <= 0 or self.handle == NULL:
+        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_recv_try(self.handle, most, &size)
         if code != NP_OK:
@@ -122,7 +123,7 @@ cdef class PolledHandle(Handle):
             raise
         self.owes = np_poll_recv_take(self.handle, PyBytes_AS_STRING(data), size)
         if self.owed:
-            self.owed -= 1
+            self.has_delivered()
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return data
 
@@ -139,6 +140,8 @@ cdef class PolledHandle(Handle):
             np_poll_read_leave(self.handle, &self.reading, self.copied())
         self.message = None
         self.target = None
+        if self.dropping == THE_NEXT:  # nothing of it has come
+            self.dropping = NOTHING
 
     cdef bytes recv_step(self, uint32_t most, str doing="receiving a message"):
         """The next whole message, of at most `most` bytes, or None."""
@@ -146,6 +149,8 @@ cdef class PolledHandle(Handle):
         cdef uint32_t code, size = 0
         cdef bytes larger
         cdef bytes data
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
         if self.reading.link == NULL:
             code = np_poll_read_begin(handle, &self.reading, NULL, 0)
             if code != NP_OK:
@@ -178,7 +183,7 @@ cdef class PolledHandle(Handle):
             if code == NP_OK:
                 self.turns -= 1 + <int>(self.total >> WEIGHT_SHIFT)
                 if self.owed:
-                    self.owed -= 1
+                    self.has_delivered()
                 return data
             if code != NP_RETRY:
                 raise self.explain(code, doing)
@@ -206,13 +211,13 @@ cdef class PolledHandle(Handle):
         self.check_turn()
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t size = size_of(target.view.len, self.name)
-        if self.turns <= 0 or self.handle == NULL:
+        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
         if self.owed and code == NP_OK:  # that was all of it
-            self.owed -= 1
+            self.has_delivered()
         self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count_or_put_back(self.handle, target.view.buf, count) if stream else count
@@ -220,6 +225,8 @@ cdef class PolledHandle(Handle):
     cdef object read_into_step(self, buffer, bint stream):
         """The number of bytes read into `buffer`, which is the same until `end_reading`; or None."""
         cdef int64_t count
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
         if self.reading.link == NULL:
             self.target = Buffer(buffer, True)
         count = self.read_to_step(<char *>self.target.view.buf, size_of(self.target.view.len, self.name))
@@ -244,9 +251,57 @@ cdef class PolledHandle(Handle):
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.explain(code, "reading")
         if self.owed and code == NP_OK:
-            self.owed -= 1
+            self.has_delivered()
         self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
         return self.reading.op.count
+
+    cdef bint drop_step(self) except -1:
+        """Drop, by whoever has the turn to read, the message that is to be dropped. Whether nothing is, any more."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code = NP_OK, size = 0, upto, count
+        while self.dropping != NOTHING:
+            if self.message is None:
+                self.message = PyBytes_FromStringAndSize(NULL, PIECE)
+            if self.reading.link == NULL:
+                code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+            if code == NP_OK:
+                code = np_poll_message(handle, &self.reading, &size)
+            if code == NP_WOULD_WAIT:
+                return False
+            if code == NP_OK and not self.drops_this():
+                break
+            upto = size if size < PIECE else PIECE
+            if code == NP_OK:
+                code = np_poll_message_more(handle, &self.reading, PyBytes_AS_STRING(self.message), upto)
+            count = self.reading.op.count
+            if code == NP_OK or code == NP_WOULD_WAIT and count:
+                upto = np_poll_message_take(handle, &self.reading)
+                if upto != NP_OK:
+                    code = upto
+                elif code == NP_OK and count == size:
+                    self.dropping = NOTHING
+                    self.has_delivered()
+                else:
+                    self.dropping = THE_REST
+                self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+            if code == NP_WOULD_WAIT:
+                return False
+            if code != NP_OK and code != NP_RETRY:
+                raise self.explain(code, "discarding the answer")
+            code = NP_OK
+        if self.reading.link != NULL:
+            np_poll_read_leave(handle, &self.reading, self.copied())
+        self.message = None
+        return True
+
+    def drop_now(self):
+        """The same by nobody who reads, as far as it is there."""
+        cdef bint over
+        if self.is_reading:
+            return False
+        over = self.drop_step()
+        self.end_reading()
+        return over
 
     def put_back(self, bytes data not None):
         """What a read has returned and could not be delivered: the next reads return it again."""
@@ -330,7 +385,7 @@ cdef class PolledHandle(Handle):
         cdef np_handle *handle = self.valid()
         cdef uint32_t code
         if self.owed and not np_is_closed(handle):
-            raise reply_owed(self.name)
+            raise reply_owed(self.name, too_long=self.answer_too_long != 0)
         code = np_poll_transact_check(handle)
         if code != NP_OK:
             raise self.explain(code, "transacting")

@@ -271,6 +271,15 @@ uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid)
     return NP_OK;
 }
 
+bool np_is_at_rest_of_message(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    const struct np_link *link = handle->link;
+    bool begun = link && (np_rx_has_back(link) ? np_back_begun(&link->rx) : link->rx.active && link->rx.delivered > 0);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return begun;
+}
+
 uint32_t np_rest_of_message(struct np_handle *handle)
 {
     uint32_t rest = 0;

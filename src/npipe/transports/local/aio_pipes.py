@@ -25,7 +25,9 @@ from npipe.options import (
     PipeInfo,
     deadline_of,
     direction_name,
+    message_size,
     mode_name,
+    peek_size,
 )
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
 from npipe.reasons import NOT_ACROSS_FORK, closed_here
@@ -69,6 +71,9 @@ class _Ending(binding.LoopPipe):
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
+        if self._handle.drops and not self._handle.drop_now():
+            return Peek(b"", 0, 0)
         kept = self._kept or b""
         try:
             data, available, left = self._handle.peek_pipe(max(0, size - len(kept)))
@@ -204,12 +209,12 @@ class LocalAsyncMessagePipe(binding.LoopMessagePipe, _Ending, MessagePipe):
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        self._handle.max_message_size = size
+        self._handle.max_message_size = message_size(size)
 
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._handle.rest_of_message() > 0
+        return self._handle.rest_of_message() > 0 and not self._handle.drops
 
 
 binding.LoopMessagePipe.recv.__signature__ = inspect.signature(MessagePipe.recv)  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import inspect
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from npipe import binding
 from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
-from npipe.errors import PipeError, PipeModeError, PipeResourceError, WinError, reply_owed
+from npipe.errors import PipeError, PipeModeError, PipeResourceError, PipeTimeoutError, WinError
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -29,8 +30,11 @@ from npipe.options import (
     PipeInfo,
     PipeListing,
     check_timeout,
+    deadline_of,
     direction_name,
     mode_name,
+    peek_size,
+    time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 from npipe.reasons import closed_here, no_messages
@@ -84,7 +88,7 @@ class _Ending(binding.PipeEnd):
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
-        data, available, left = self._handle.peek_pipe(size)
+        data, available, left = self._handle.peek_pipe(peek_size(size))
         return Peek(data, available, left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
 
     def _look(self) -> None:
@@ -176,17 +180,48 @@ class _Ending(binding.PipeEnd):
 class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
     """A message pipe of this machine."""
 
+    def __init__(self, handle: binding.Handle, on_close: Callable[[binding.Handle, bool], None] | None = None) -> None:
+        super().__init__(handle, on_close)
+        self._discarding = threading.Lock()  # one thread at a time drops an answer
+        self._process = os.getpid()
+
+    def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
+        size = peek_size(size)
+        if self._handle.drops and not self._handle.drop_what_is_there():
+            return Peek(b"", 0, 0)
+        return super().peek(size)
+
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._handle.rest_of_message() > 0
+        return self._handle.rest_of_message() > 0 and not self._handle.drops
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
-        timeout = check_timeout(timeout)
-        if self._handle.owed and not self.closed:
-            raise reply_owed(self.name)
-        return self._handle.transact_pipe(data, timeout)
+        return self._handle.transact_pipe(data, check_timeout(timeout))
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        deadline = deadline_of(timeout)
+        if not self._owed:
+            return
+        if self._process != os.getpid():  # the thread that may have it is the parent's
+            self._process, self._discarding = os.getpid(), threading.Lock()
+        left = time_left(deadline)
+        if not self._discarding.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX)):
+            if not self._owed:
+                return
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "discarding the answer")
+        try:
+            self._handle.discard_reply(time_left(deadline))
+        finally:
+            self._discarding.release()
+
+    @property
+    def _too_long(self) -> bool:
+        """See MessagePipe._too_long."""
+        return self._handle.too_long
 
 
 # It takes what is given by position to say what to write instead: that is not for those who look.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
-from npipe._buffers import view_of
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -28,7 +27,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, room_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file
@@ -172,9 +171,10 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
-        count = await self._write(data, timeout)
-        if count != view_of(data).nbytes:
-            raise short_write(self.name, count, view_of(data).nbytes)
+        content = bytes_of(data)
+        count = await self._write(content, timeout)
+        if count != len(content):
+            raise short_write(self.name, count, len(content))
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -190,6 +190,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     async def _message(self, deadline: float | None, doing: str, most: int | None = None) -> bytes:
         """See NativeMessagePipe._message."""
+        if self._dropping:
+            await self._drop(deadline)
         while self._head is None:
             code, _ = await self._read(_NOTHING, deadline, doing)
             if code == WinError.SUCCESS:
@@ -261,6 +263,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         self._begin_reading()
         try:
             await self._file.turn()
@@ -271,14 +274,54 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
-            taken, over = self._take_head(view)
-            if over:
-                return taken
-            code, count = await self._read(view[taken:], deadline)
-            self._has_read(code, taken + count)
-            return taken + count
+            if self._dropping:
+                await self._drop(deadline)
+            return await self._read_part(view, deadline)
         finally:
             self._reading = False
+
+    async def _read_part(self, view: memoryview, deadline: float | None) -> int:
+        """Read the next message, or a part of it."""
+        taken, over = self._take_head(view)
+        if over:
+            return taken
+        code, count = await self._read(view[taken:], deadline)
+        self._has_read(code, taken + count)
+        return taken + count
+
+    async def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        deadline = deadline_of(timeout)
+        if not self._owed:
+            return
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            while self._owed:
+                await self._drop(deadline)
+        finally:
+            self._reading = False
+
+    def _drop_now(self) -> bool:
+        scrap = memoryview(bytearray(READ_SIZE))
+        while self._dropping and not self._reading:
+            taken, over = self._take_head(scrap)
+            if not over:
+                code, count = self._read_now(scrap[taken:], "peeking")
+                if code == WinError.OPERATION_ABORTED:
+                    return False
+                self._has_read(code, taken + count)
+            self._dropping, self._partial = self._partial, False
+        return not self._dropping
+
+    async def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped. The caller reads."""
+        scrap = memoryview(bytearray(READ_SIZE))
+        while True:
+            await self._read_part(scrap, deadline)
+            self._dropping, self._partial = self._partial, False
+            if not self._dropping:
+                return
 
     @property
     def more_data(self) -> bool:
@@ -293,7 +336,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         try:
             await self._file.turn()
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None or self._peek(0)[2]:
                 raise unread(self.name)
             request = self._start_write(content)
@@ -306,6 +349,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                 raise
             except BaseException as error:
                 self._owed += 1
+                self._too_long = isinstance(error, PipeMessageTooLargeError)
                 if isinstance(error, PipeTimeoutError):
                     raise unanswered(self.name, sent=True) from None
                 raise

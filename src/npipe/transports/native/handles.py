@@ -23,13 +23,12 @@ import win32event
 import win32file
 import win32pipe
 
-from npipe._buffers import view_of
 from npipe.errors import (
     PipeTimeoutError,
     WinError,
     error_from_code,
 )
-from npipe.options import check_elements, deadline_of, time_left
+from npipe.options import deadline_of, plain_view, time_left
 from npipe.reasons import End, closed_here, explain
 
 if TYPE_CHECKING:
@@ -79,11 +78,7 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     """Return what WriteFile takes; a view keeps what it is a view of from being resized or freed."""
     if type(data) is bytes:
         return data
-    view = view_of(data)
-    check_elements(view.format)
-    if not view.c_contiguous:
-        raise BufferError("the bytes to write have to lie side by side")
-    return view.cast("B") if view.nbytes else b""
+    return plain_view(data) or b""
 
 
 # ---- Handles

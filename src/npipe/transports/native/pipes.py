@@ -19,7 +19,6 @@ import win32pipe
 from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
-    PipeArgumentError,
     PipeClosedError,
     PipeError,
     PipeMessageTooLargeError,
@@ -42,7 +41,10 @@ from npipe.options import (
     check_timeout,
     deadline_of,
     direction_name,
+    flag,
+    message_size,
     mode_name,
+    peek_size,
     refuse_position,
     room_of,
     time_left,
@@ -87,6 +89,8 @@ class Described:
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
     _owed = 0  # answers of transactions that ended before them, and that no read has taken since
+    _too_long = False  # that answer is longer than max_message_size
+    _dropping = False  # the next message is the rest of an answer that is being dropped
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -149,10 +153,15 @@ class Described:
                 self._has_delivered()
         return taken, True
 
+    def _drop_now(self) -> bool:
+        """Drop what is there of the answer that is being dropped. Whether nothing of it is left."""
+        raise NotImplementedError
+
     def _has_delivered(self) -> None:
         """Note that a message has been delivered in full."""
         if self._owed:
             self._owed -= 1
+            self._too_long = False
 
     def _has_read(self, code: int, count: int) -> None:
         """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
@@ -164,6 +173,9 @@ class Described:
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
+        if self._dropping and not self.closed and not self._drop_now():
+            return Peek(b"", 0, 0)
         head, unfinished = self._head, self._unfinished
         kept = b"" if head is None else bytes(head)
         try:
@@ -253,11 +265,7 @@ class LongestMessage:
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"max_message_size is a whole number, not {type(size).__name__}")
-        if not 0 <= size <= 0xFFFFFFFF:
-            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"max_message_size is 0 to {0xFFFFFFFF}")
-        self._most = size
+        self._most = message_size(size)
 
 
 class _Native(Described):
@@ -382,6 +390,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
         writer gives up in the midst of that vanishes, and the rest of the next message cannot be told from its rest.
         """
+        if self._dropping:
+            self._drop(deadline)
         while self._head is None:
             code, _ = self._read(_NOTHING, time_left(deadline))
             if code == WinError.SUCCESS:
@@ -447,6 +457,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         timeout = check_timeout(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         deadline = self._begin_read(timeout)
         try:
             if exact:
@@ -456,14 +467,52 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
-            taken, over = self._take_head(view)
-            if over:
-                return taken
-            code, count = self._read(view[taken:], time_left(deadline))
-            self._has_read(code, taken + count)
-            return taken + count
+            if self._dropping:
+                self._drop(deadline)
+            return self._read_part(view, deadline)
         finally:
             self._reading.release()
+
+    def _read_part(self, view: memoryview, deadline: float | None) -> int:
+        """Read the next message, or a part of it; the caller has the lock."""
+        taken, over = self._take_head(view)
+        if over:
+            return taken
+        code, count = self._read(view[taken:], time_left(deadline))
+        self._has_read(code, taken + count)
+        return taken + count
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply. Other reads wait until it has ended, and it for those before it."""
+        timeout = check_timeout(timeout)
+        if not self._owed:
+            return
+        deadline = self._begin_read(timeout)
+        try:
+            while self._owed:
+                self._drop(deadline)
+        finally:
+            self._reading.release()
+
+    def _drop_now(self) -> bool:
+        if not self._reading.acquire(blocking=False):
+            return False  # that read drops it
+        try:
+            self._drop(time.monotonic())
+        except PipeTimeoutError:
+            return False
+        finally:
+            self._reading.release()
+        return True
+
+    def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped; the caller has the lock."""
+        scrap = memoryview(bytearray(READ_SIZE))
+        while True:
+            self._read_part(scrap, deadline)
+            self._dropping, self._partial = self._partial, False
+            if not self._dropping:
+                return
 
     @property
     def more_data(self) -> bool:
@@ -480,7 +529,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise being_read_elsewhere(self.name)
         try:
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None:
                 raise unread(self.name)
             return self._transaction(content, timeout)
@@ -513,6 +562,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         except BaseException as error:  # Ctrl-C too
             if sent:
                 self._owed += 1
+                self._too_long = isinstance(error, PipeMessageTooLargeError)
             if isinstance(error, PipeTimeoutError):
                 raise unanswered(self.name, sent=sent) from None
             raise
