@@ -144,14 +144,7 @@ uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_o
 void np_move_detached(struct np_handle *handle, struct np_link *link)
 {
     pthread_mutex_lock(&handle->tx_lock);
-    while (np_tx_only_detached(link) && np_tx_pump(link) == NP_OK && np_tx_only_detached(link) && np_link_quiet(link)) {
-        np_tx_set_thresholds(link);
-        /* Release: the thresholds come before the flag that makes the reader look at them. */
-        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_WRITE, memory_order_release);
-        /* Full fence, with its twin in the reader's commit: either it sees us armed, or we see what it has taken. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!np_tx_moved(link))
-            break;
-    }
+    if (np_tx_only_detached(link))
+        np_tx_renew(link, NPL_ARMED_WRITE);
     pthread_mutex_unlock(&handle->tx_lock);
 }

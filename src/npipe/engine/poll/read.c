@@ -59,15 +59,7 @@ uint32_t np_arm_read(struct np_handle *handle)
 
 void np_poll_pump(struct np_link *link)
 {
-    while (np_tx_pump(link) == NP_OK && (link->tx.first || link->tx.flushes) && np_link_quiet(link)) {
-        np_tx_set_thresholds(link);
-        /* Release: the thresholds come before the flag that makes the reader look at them. */
-        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_WRITE, memory_order_release);
-        /* Full fence, with its twin in the reader's commit: either it sees us armed, or we see what it has taken. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!np_tx_moved(link))
-            return;
-    }
+    np_tx_renew(link, NPL_ARMED_WRITE);
 }
 
 bool np_poll_wake(struct np_handle *handle)
