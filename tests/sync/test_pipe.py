@@ -689,3 +689,13 @@ def test_pipes_are_listed_while_they_exist(name: str, root: Path) -> None:
         assert second.max_instances is None
     assert npipe.list_pipes() == []
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the kernel keeps what is written")
+def test_a_close_waits_no_longer_than_the_write_that_it_waits_for(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=100)
+    writing = blocked(lambda: pair.client.send(b"x" * (1 << 20), timeout=0.5))
+    closing = Background(lambda: pair.client.close(timeout=30))
+    with fails(121):
+        writing.result()
+    closing.result(10)

@@ -377,7 +377,7 @@ cdef class Handle:
         code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            recv.reply = recv.pended = False
+            np_recv_prepare(&recv, False)
             if self.dropping == NOTHING:
                 with nogil:
                     ready = np_spin_read(handle, wait.deadline, &recv.pended)
@@ -473,9 +473,9 @@ cdef class Handle:
         cdef np_wait wait = wait_until(timeout)
         cdef np_recv recv
         cdef uint32_t size = 0, code
+        np_recv_prepare(&recv, False)
         while self.is_owed():
             handle = self.valid()
-            recv.reply = recv.pended = False
             with nogil:
                 code = np_recv_begin(handle, &recv, &size, &wait)
             if not self.is_owed():  # another thread has read it meanwhile
@@ -507,7 +507,7 @@ cdef class Handle:
         cdef np_recv recv
         cdef uint32_t size = 0, code
         if self.dropping != NOTHING:
-            recv.reply = recv.pended = False
+            np_recv_prepare(&recv, False)
             code = np_recv_begin(handle, &recv, &size, &wait)
             if code == NP_OK and not self.drops_this():
                 np_recv_end(handle, &recv, NULL, False)
@@ -553,7 +553,7 @@ cdef class Handle:
         cdef np_handle *handle = self.handle
         cdef np_recv recv
         cdef uint32_t code, end, length = 0, upto
-        recv.reply = recv.pended = False
+        np_recv_prepare(&recv, False)
         with nogil:
             code = np_recv_begin(handle, &recv, &length, wait)
         if code != NP_OK:
@@ -575,7 +575,7 @@ cdef class Handle:
         return NP_MORE_DATA if code == NP_OK and upto < length else code
 
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait):
-        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
+        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn: begin again."""
         cdef np_handle *handle = self.handle
         cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
         cdef uint32_t code = NP_OK
@@ -628,7 +628,7 @@ cdef class Handle:
         if self.owed and not np_is_closed(handle):
             raise reply_owed(self.name, too_long=self.answer_too_long != 0)
         reply.handle = handle
-        reply.recv.reply = reply.recv.pended = True
+        np_recv_prepare(&reply.recv, True)
         reply.sent = False
         # From here on, and not when this has failed: another thread may read the answer, or begin a transaction, before
         # this one has the interpreter again.
@@ -644,9 +644,11 @@ cdef class Handle:
                 with nogil:
                     code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
             if code == NP_SEM_TIMEOUT:
+                if self.rearm is not None:
+                    self.rearm()
                 raise unanswered(self.name, sent=reply.sent)
             if code != NP_OK:
-                raise self.explain(code, "transacting")
+                raise self.read_ended_by(code, "transacting")
         except PipeClosedError:
             self.has_delivered()  # nothing will come
             raise
