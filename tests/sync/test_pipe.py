@@ -461,7 +461,8 @@ def test_transact_refuses_when_messages_wait(ends: Callable[..., Ends]) -> None:
 
 def test_a_transaction_whose_request_was_withdrawn_leaves_nothing_owed(ends: Callable[..., Ends]) -> None:
     pair = ends()
-    with pytest.raises(npipe.PipeTimeoutError, match="was withdrawn before all of it was sent; give it more time") as raised:
+    withdrawn = "was withdrawn before all of it was sent; give it more time"
+    with pytest.raises(npipe.PipeTimeoutError, match=withdrawn) as raised:
         pair.client.transact(bytes(5_000_000), timeout=0.05)
     assert raised.value.sent is False
     assert "nothing was consumed" not in str(raised.value)  # of a part that the server had read nobody tells
