@@ -82,7 +82,7 @@ class Pipe(ABC):
 
         Writes that are under way, of other tasks or cancelled ones that go on, get `timeout` seconds until they stand
         in the pipe, and succeed then. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError
-        (109).
+        (109); but a read that was waiting when something came has that.
         """
 
     def abort(self) -> None:

@@ -71,7 +71,8 @@ class Pipe(ABC):
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
         Writes that other threads have under way get `timeout` seconds until they stand in the pipe, and succeed then.
-        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here.
+        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here; but a
+        read that was waiting when something came has that.
         """
 
     @abstractmethod

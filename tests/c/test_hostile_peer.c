@@ -305,6 +305,7 @@ static void known_code(uint32_t code)
     case NP_PIPE_BUSY:
     case NP_WOULD_WAIT:
     case NP_RETRY:
+    case NP_YIELD:
     case NP_IO_PENDING:
     case NP_OPERATION_ABORTED:
     case NP_INVALID_PARAMETER:

@@ -32,6 +32,7 @@ _WRITES_UNTIL_WARNING = 5
 """How many writes to a connection that is lost are ignored, until each is warned of; asyncio's number."""
 
 _PEER_CLOSED = (WinError.BROKEN_PIPE, WinError.NO_DATA)
+_DISCONNECTED = WinError.PIPE_NOT_CONNECTED
 
 
 def _nothing(*_: object) -> None:
@@ -196,6 +197,8 @@ class PipeTransport(asyncio.Transport):
             self._receive_end()
         elif isinstance(error, PipeAccessError):
             self._read_over = True  # this end may only write
+        elif self._write_error is not None:
+            self._fatal_error(self._write_error, "Fatal write error on pipe transport")  # which was first
         else:
             self._fatal_error(error, "Fatal read error on pipe transport")
 
@@ -332,13 +335,15 @@ class PipeTransport(asyncio.Transport):
         self._buffer.clear()
         self._buffered = 0
         over = self._read_over or self._closing
-        if over or not isinstance(error, PipeClosedError) or error.winerror not in _PEER_CLOSED:
+        # A read that is pending has what came before a disconnect; no later one has.
+        readable = (*_PEER_CLOSED, _DISCONNECTED) if self._reading is not None else _PEER_CLOSED
+        if over or not isinstance(error, PipeClosedError) or error.winerror not in readable:
             self._fatal_error(error, "Fatal write error on pipe transport")
             return
         self._write_error = error
         self._eof_to_send = False
         self._maybe_resume_protocol()  # who waits for that learns that nothing is written any more
-        if self._may_read():
+        if error.winerror in _PEER_CLOSED and self._may_read():
             self._stop_reading()
             self._plan_to_read()
 

@@ -28,6 +28,7 @@ cdef extern from "engine.h" nogil:
         NP_WOULD_WAIT
         NP_INTERRUPTED
         NP_RETRY
+        NP_YIELD
         NP_TYPE_MESSAGE
         NP_UNLIMITED_INSTANCES
         NP_WHY_SIZE
@@ -152,7 +153,6 @@ cdef extern from "engine.h" nogil:
         uint32_t count, size
     struct np_recv:
         np_op op
-        bint reply
         c_bool pended
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
@@ -167,6 +167,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_recv_try(np_handle *, uint32_t, uint32_t *)
     void np_recv_take(np_handle *, void *, uint32_t)
     void np_recv_leave(np_handle *)
+    void np_recv_prepare(np_recv *, bint)
     uint32_t np_recv_begin(np_handle *, np_recv *, uint32_t *, const np_wait *)
     uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
     uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
@@ -198,6 +199,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_message_more(np_handle *, np_poll_read *, void *, uint32_t)
     uint32_t np_poll_message_take(np_handle *, np_poll_read *)
     uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
+    bint np_poll_has_ended(np_handle *)
     bint np_poll_has_come(np_handle *)
     bint np_poll_spin(np_handle *, int64_t)
     uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)

@@ -334,7 +334,7 @@ cdef class Handle:
         code = np_recv_try(handle, most, &size)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            recv.reply = recv.pended = False
+            np_recv_prepare(&recv, False)
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready:
@@ -366,7 +366,7 @@ cdef class Handle:
         return data
 
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait):
-        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
+        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn: begin again."""
         cdef np_handle *handle = self.handle
         cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
         cdef uint32_t code = NP_OK
@@ -411,7 +411,7 @@ cdef class Handle:
         cdef Reply reply
         cdef uint32_t code
         reply.handle = handle
-        reply.recv.reply = reply.recv.pended = True
+        np_recv_prepare(&reply.recv, True)
         reply.sent = False
         try:
             with nogil:
@@ -423,9 +423,11 @@ cdef class Handle:
                 with nogil:
                     code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
             if code == NP_SEM_TIMEOUT:
+                if self.rearm is not None:
+                    self.rearm()
                 raise unanswered(self.name, sent=reply.sent)
             if code != NP_OK:
-                raise self.ended_by(code, "transacting")
+                raise self.read_ended_by(code, "transacting")
         except PipeClosedError:
             raise
         except BaseException:  # Ctrl-C too

@@ -409,6 +409,14 @@ cdef class Call:
                 self.stage = OVER
                 self.leave()
                 return None
+            if self.handle.yields:  # there is more, but others go first
+                self.handle.yields = False
+                if self.deadline < 0 or <double>monotonic() < self.deadline:
+                    if self.pipe.native is not None:
+                        return None
+                    self.inner = self.pipe._loop.pause(0)
+                    continue
+                self.expired = True
             if self.expired:
                 self.stage = OVER
                 if self.give_up():

@@ -34,7 +34,8 @@ cdef class PolledHandle(Handle):
         self.reading.link = NULL
         self.turns = AT_ONCE
         self.resting = []
-        self.last_ticket = 0
+        self.last_ticket = self.last_rest = 0
+        self.yields = False
 
     cdef uint64_t line_up(self) except 0:
         """A ticket for a write that rests; the next write does not overtake it."""
@@ -84,6 +85,10 @@ cdef class PolledHandle(Handle):
         """Whether there is something to read, or the end."""
         return self.handle == NULL or np_poll_has_come(self.handle)
 
+    cdef bint has_ended(self) noexcept:
+        """Whether it is closed, or the connection has ended."""
+        return self.handle == NULL or np_poll_has_ended(self.handle)
+
     @property
     def turns_left(self):
         """How many calls are answered at once before the event loop has a turn."""
@@ -132,6 +137,7 @@ cdef class PolledHandle(Handle):
         self.check_turn()
         self.is_reading = True
         self.rests = self.turns <= 0
+        self.last_rest += self.rests
 
     cdef int end_reading(self) except -1:
         """Gives the turn back; what was copied and not delivered is as if it had not been read."""
@@ -141,8 +147,13 @@ cdef class PolledHandle(Handle):
         self.message = None
         self.target = None
 
+    cdef bint is_to_come(self, uint32_t code) noexcept:
+        """Whether a step of a read has no result yet."""
+        self.yields = code == NP_YIELD
+        return code == NP_WOULD_WAIT or code == NP_YIELD
+
     cdef bytes recv_step(self, uint32_t most):
-        """The next whole message, of at most `most` bytes, or None."""
+        """The next whole message, of at most `most` bytes, or None: see `yields` then."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
         cdef bytes larger
@@ -154,7 +165,7 @@ cdef class PolledHandle(Handle):
         while True:
             if self.message is None:
                 code = np_poll_message(handle, &self.reading, &size)
-                if code == NP_WOULD_WAIT:
+                if self.is_to_come(code):
                     return None
                 if code == NP_OK and size > most:
                     code = NP_MORE_DATA
@@ -164,7 +175,7 @@ cdef class PolledHandle(Handle):
                 self.upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
                 self.message = PyBytes_FromStringAndSize(NULL, self.upto)
             code = np_poll_message_more(handle, &self.reading, PyBytes_AS_STRING(self.message), self.upto)
-            if code == NP_WOULD_WAIT:
+            if self.is_to_come(code):
                 return None
             if code == NP_OK and self.upto < self.total:
                 size = self.total if self.total - self.upto <= self.upto else 2 * self.upto
@@ -240,7 +251,7 @@ cdef class PolledHandle(Handle):
             code = np_poll_read_begin(handle, &self.reading, buffer, size)
         if code == NP_OK:
             code = np_poll_read_step(handle, &self.reading)
-        if code == NP_WOULD_WAIT:
+        if self.is_to_come(code):
             return -1
         if code != NP_OK and code != NP_MORE_DATA:
             raise failure(code, self.name, "reading")

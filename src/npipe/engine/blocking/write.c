@@ -327,6 +327,9 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         if (op.queued)
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
         link->tx.awaiting_put--;
+        /* A peer may answer before it has read all, and go: the answer came while this call waited for it. */
+        if (np_in_use(handle, link) && (code == NP_BROKEN_PIPE || code == NP_PIPE_NOT_CONNECTED))
+            code = NP_OK;
         np_link_unref(link);
     }
     np_unlock_moved(handle, &handle->tx_lock);

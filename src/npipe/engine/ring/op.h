@@ -11,6 +11,7 @@ struct np_op {
     bool done;
     bool queued;
     bool pended;    /* found nothing at first: it takes from one entry only (SEMANTICS 5.1) */
+    bool waited;    /* a read: it found nothing, or stood behind others, while the link was well */
     bool holds;     /* recv: has the turn, and takes its time */
     bool touched;   /* a byte-mode read has consumed an entry, be it empty */
     bool posted;
