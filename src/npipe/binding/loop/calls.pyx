@@ -57,6 +57,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
+        self.rest = 0
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
@@ -102,7 +103,7 @@ cdef class LoopWaker:
         while following != NULL:
             call = <Call>following
             following = call.next_waiting
-            if not only_ready or call.may_go_on():
+            if not only_ready or (call.is_next() if call.ticket else call.may_go_on()):
                 call.wake()  # which runs nothing but schedules it
         return 0
 
@@ -114,8 +115,11 @@ cdef class LoopWaker:
         return 0
 
     def pause(self):
-        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn."""
-        if self.handle.rests:
+        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn, as one
+        does that rests, unless nobody goes on with it.
+        """
+        if self.handle.rests and self.rest != self.handle.last_rest:
+            self.rest = self.handle.last_rest
             self.loop.call_soon(self.pause)
             return
         self.pausing = False
@@ -316,18 +320,33 @@ cdef class Call:
 
     # ---- Going on
 
+    cdef bint is_next(self) noexcept:
+        """Of a write that rests: whether none does that began before it."""
+        return self.handle.resting[0] == self.ticket
+
     cdef int leave_the_line(self) except -1:
+        """The one behind it is the next."""
+        cdef PipeState pipe = self.pipe
         if self.ticket:
             self.handle.resting.remove(self.ticket)
             self.ticket = 0
+            if self.handle.resting and pipe is not None:  # of a pipe that the collector has cleared nobody waits
+                if pipe.native is not None:
+                    pipe.native.wake_others(True)
+                elif pipe._waker is not None:
+                    pipe._waker.wake_all()
         return 0
+
+    cdef bint has_its_turn(self) except -1:
+        """Whether a write that rests may begin: it is the next, or nothing is written any more."""
+        return not self.ticket or self.is_next() or self.handle.has_ended()
 
     cdef int abandon(self) except -1:
         """Nobody waits any longer."""
         cdef Stage before = self.stage
         self.stage = OVER
-        self.leave_the_line()
         self.wait_no_longer()
+        self.leave_the_line()
         if before == BEGINNING or before == LOOKING:
             self.give_up()
         return 0
@@ -390,10 +409,12 @@ cdef class Call:
                     continue
             if self.stage == BEGINNING:
                 if self.resting:
-                    if self.ticket and self.handle.resting[0] != self.ticket:  # a write that began before rests still
-                        if self.pipe.native is not None:
-                            return None
-                        self.inner = self.pipe._loop.pause(0)
+                    if not self.has_its_turn():
+                        if self.expired:
+                            raise self.out_of_time()
+                        value = self.wait()
+                        if self.inner is None:
+                            return value
                         continue
                     self.leave_the_line()
                     self.handle.turns = AT_ONCE
