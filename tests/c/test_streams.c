@@ -497,7 +497,7 @@ static void a_call_whose_message_was_taken_back_looks_at_the_clock_and_for_signa
         CHECK_EQUAL(np_recv_end(&pair.server, &recv, buffer, false), NP_OK);
         recv.patience = recv.patience ? 1 : 0; /* it is over */
         CHECK_EQUAL(np_recv_begin(&pair.server, &recv, &size, &wait), by_signal ? NP_INTERRUPTED : NP_SEM_TIMEOUT);
-        np_poll_write_leave(&pair.client, &next);
+        np_poll_write_leave(&pair.client, &next, false);
         close_pair(&pair);
     }
 }
