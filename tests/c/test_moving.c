@@ -62,7 +62,7 @@ static void a_step_of_an_event_loops_writes_is_bounded(void)
         CHECK(atomic_load(&pair.client.link->sleep->flags) & NPL_ARMED_WRITE || np_tx_moved(pair.client.link));
     }
     after_a_fence = NULL;
-    np_poll_write_leave(&pair.client, &write);
+    np_poll_write_leave(&pair.client, &write, false);
     close_pair(&pair);
     free(data);
 }
@@ -89,7 +89,7 @@ static void a_step_with_a_reader_as_fast_as_the_writer_is_bounded(void)
         CHECK(write.op.count > before && write.op.count - before <= most);
     }
     after_a_fence = NULL;
-    np_poll_write_leave(&pair.client, &write);
+    np_poll_write_leave(&pair.client, &write, false);
     close_pair(&pair);
     free(data);
 }

@@ -85,7 +85,7 @@ static void a_read_takes_the_entry_that_has_come_in_the_place_of_the_one_it_has_
         CHECK(!before_a_claim);
         CHECK_EQUAL(count, 50);
         CHECK(memcmp(seen, second_data, count) == 0);
-        np_poll_write_leave(&pair.client, &second);
+        np_poll_write_leave(&pair.client, &second, false);
         close_pair(&pair);
     }
 }
@@ -109,7 +109,7 @@ static void begin_to_take_back(int how_often)
 static void end_to_take_back(void)
 {
     before_a_claim = NULL;
-    np_poll_write_leave(&pair.client, &second);
+    np_poll_write_leave(&pair.client, &second, false);
     close_pair(&pair);
 }
 
