@@ -82,7 +82,7 @@ def test_each_code_has_its_class_and_errno(code: int) -> None:
         "more",
     )
     assert error.filename == NAME
-    assert error.hint
+    assert error_from_code(code, NAME).hint
 
 
 @pytest.mark.parametrize("code", WinError)
@@ -139,15 +139,43 @@ def test_an_error_of_the_protocol_is_not_an_orderly_end() -> None:
 def test_busy_text_says_what_happened_and_what_to_do() -> None:
     assert str(error_from_code(231, NAME)) == (
         r"[WinError 231] All pipe instances are busy: '\\.\pipe\x' "
-        "(every instance has a client; wait for one with npipe.wait or connect(timeout=...))"
+        "(wait for one: connect(timeout=...) or npipe.wait())"
     )
 
 
-def test_text_holds_what_was_being_done_and_the_detail() -> None:
-    assert str(error_from_code(109, NAME, "reading", "after 3 bytes")) == (
-        r"[WinError 109] The pipe has been ended: '\\.\pipe\x', while reading "
-        "(after 3 bytes; the other end is closed and everything it wrote has been read)"
+def test_text_holds_what_was_being_done_and_the_reason_and_no_other() -> None:
+    assert str(error_from_code(109, NAME, "reading", "the client has closed its end")) == (
+        r"[WinError 109] The pipe has been ended: '\\.\pipe\x', while reading (the client has closed its end)"
     )
+
+
+def test_a_cure_that_always_holds_stands_beside_the_reason() -> None:
+    assert str(error_from_code(1306, NAME, "opening the pipe", "version 2")).endswith(
+        "(version 2; install the same version of npipe on both sides)"
+    )
+
+
+def test_a_hint_and_words_may_be_given() -> None:
+    error = PipeBusyError(231, NAME, "transacting", "a message is there", hint="recv() it", text="It is unread")
+    assert str(error) == (
+        r"[WinError 231] It is unread: '\\.\pipe\x', while transacting (a message is there; recv() it)"
+    )
+    assert error.strerror == "It is unread"
+    assert str(error_from_code(5, NAME, None, "no", "ask")).endswith("(no; ask)")
+
+
+@pytest.mark.parametrize("doing", ["opening the pipe", "writing", "flushing", "waiting for a client"])
+def test_only_a_read_says_that_nothing_was_consumed(doing: str) -> None:
+    assert "nothing was consumed" in str(error_from_code(121, NAME, "reading"))
+    assert "consumed" not in str(error_from_code(121, NAME, doing))
+
+
+def test_a_name_that_is_no_name_comes_behind_the_reason_and_is_cut_short() -> None:
+    error = PipeNameError(123, "x" * 5000, None, "too long", hint="choose a shorter one")
+    assert str(error).startswith("[WinError 123] Not the name of a pipe (too long; choose a shorter one): 'xxx")
+    assert str(error).endswith("x' (5000 characters)")
+    assert len(str(error)) < 220
+    assert error.pipe_name == "x" * 5000
 
 
 def test_argument_error_gives_no_advice_about_modes() -> None:
@@ -163,12 +191,24 @@ def test_text_shows_no_raw_control_characters() -> None:
 
 
 @given(
-    st.sampled_from(CLASSES), st.integers(0, 2000), st.none() | st.text(), st.none() | st.text(), st.none() | st.text()
+    st.sampled_from(CLASSES),
+    st.integers(0, 2000),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.text(),
 )
 def test_pickle_and_copy_keep_everything(
-    kind: type[PipeError], code: int, name: str | None, doing: str | None, detail: str | None
+    kind: type[PipeError],
+    code: int,
+    name: str | None,
+    doing: str | None,
+    detail: str | None,
+    hint: str | None,
+    text: str | None,
 ) -> None:
-    error = kind(code, name, doing, detail)
+    error = kind(code, name, doing, detail, hint=hint, text=text)
     error.add_note("a note")
     pickled = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
     for twin in [*pickled, copy.copy(error), copy.deepcopy(error)]:

@@ -34,6 +34,8 @@ from npipe.listener import Listener, listen
 from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
+from npipe.pool import Pool
+from npipe.pooling import PoolStats
 from npipe.servers import Server, serve
 
 __version__ = "0.1.0"
@@ -62,6 +64,8 @@ __all__ = [
     "PipeStateError",
     "PipeTimeoutError",
     "PipeVersionError",
+    "Pool",
+    "PoolStats",
     "Security",
     "Server",
     "ServerStats",

@@ -16,6 +16,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from npipe import aio
+from npipe._display import show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeStateError, WinError, short_write
 from npipe.options import ListenOptions, takes_listen_options
@@ -47,10 +48,18 @@ def _translated(error: PipeClosedError | PipeStateError, pipe: aio.Pipe, doing: 
     if isinstance(error, PipeStateError):
         return anyio.BusyResourceError(doing) if error.winerror == WinError.BUSY else error
     if pipe.closed:
-        return anyio.ClosedResourceError()
+        return anyio.ClosedResourceError(str(error))
     if doing == "receiving from" and error.winerror in _ENDS:
-        return anyio.EndOfStream()
+        return anyio.EndOfStream(str(error))
     return anyio.BrokenResourceError(str(error))
+
+
+def _check_kind(given: object, kind: type, what: str, made_by: str) -> None:
+    """Raise TypeError for what a stream or a listener cannot be made of, a name say."""
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"{what} is made of an npipe.aio.{kind.__name__}, not of {type(given).__name__}: {made_by} returns one"
+        )
 
 
 class _Stream:
@@ -67,6 +76,9 @@ class _Stream:
         await self._pipe.close()
         await anyio.lowlevel.checkpoint()
 
+    def __repr__(self) -> str:
+        return show_pipe(f"npipe.anyio.{type(self).__name__}", self._pipe)
+
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """The pipe and its name."""
@@ -80,10 +92,14 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
     """
 
     def __init__(self, pipe: aio.MessagePipe) -> None:
+        _check_kind(pipe, aio.MessagePipe, "MessageStream", "npipe.anyio.connect()")
         self._pipe: aio.MessagePipe = pipe
 
     async def send(self, item: bytes) -> None:
-        """Send one message; see npipe.aio.MessagePipe.send."""
+        """Send `item` as one message; see npipe.aio.MessagePipe.send.
+
+        Raises BrokenResourceError when the peer has gone, ClosedResourceError when this end is closed.
+        """
         await anyio.lowlevel.checkpoint()
         try:
             await self._pipe.send(item)
@@ -91,7 +107,11 @@ class MessageStream(_Stream, anyio.abc.ObjectStream[bytes]):
             raise _translated(error, self._pipe, "sending to") from error
 
     async def receive(self) -> bytes:
-        """Receive the next message; EndOfStream when the peer has closed and nothing is left."""
+        """Receive the next message; EndOfStream when the peer has closed and nothing is left.
+
+        A message longer than `max_message_size` raises npipe's PipeMessageTooLargeError (234), for anyio has no error
+        for it, and stays: the pipe itself (PipeAttribute.pipe) can read it.
+        """
         await anyio.lowlevel.checkpoint()
         try:
             return await self._pipe.recv()
@@ -107,10 +127,15 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
     """A pipe read as a stream of bytes."""
 
     def __init__(self, pipe: aio.StreamPipe) -> None:
+        _check_kind(pipe, aio.StreamPipe, "PipeByteStream", 'npipe.anyio.connect(mode="byte")')
         self._pipe: aio.StreamPipe = pipe
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`; see npipe.aio.StreamPipe.write. 121 when PIPE_NOWAIT cuts it short."""
+        """Send all of `item`; see npipe.aio.StreamPipe.write.
+
+        Raises BrokenResourceError when the peer has gone, ClosedResourceError when this end is closed, and
+        PipeTimeoutError when PIPE_NOWAIT cuts it short (121).
+        """
         await anyio.lowlevel.checkpoint()
         try:
             count = await self._pipe.write(item)
@@ -120,9 +145,10 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
             raise short_write(self._pipe.name, count, len(item))
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what is there, at least one byte; EndOfStream when the peer has closed and nothing is left.
+        """Receive what is there, at least one byte and at most `max_bytes`.
 
-        On a pipe of message type an empty message is the end too.
+        Raises EndOfStream when the peer has closed and nothing is left. On a pipe of message type an empty message is
+        the end too.
         """
         await anyio.lowlevel.checkpoint()
         try:
@@ -154,6 +180,7 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
     def __init__(
         self, listener: aio.Listener[aio.MessagePipe] | aio.Listener[aio.StreamPipe], stream: Callable[[Any], S]
     ) -> None:
+        _check_kind(listener, aio.Listener, "PipeListener", "npipe.anyio.listen()")
         self._listener = listener
         self._stream: Callable[[Any], S] = stream
 
@@ -162,17 +189,20 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         refuse_copy(self, "pass the pipe's name, and listen there")
 
     async def accept(self) -> S:
-        """Wait for the next client. ClosedResourceError when the listener is closed."""
+        """Wait for the next client, and return its stream. Raises ClosedResourceError when the listener is closed."""
         await anyio.lowlevel.checkpoint()
         try:
             pipe = await self._listener.accept()
         except PipeClosedError as error:
-            raise anyio.ClosedResourceError from error
+            raise anyio.ClosedResourceError(str(error)) from error
         stream: S = self._stream(pipe)
         return stream
 
     async def serve(self, handler: Callable[[S], Any], task_group: anyio.abc.TaskGroup | None = None) -> None:
-        """Accept clients until cancelled; `handler` runs with each as a task, which closes the stream at its end."""
+        """Accept clients until cancelled; `handler` runs with each as a task, which closes the stream at its end.
+
+        The tasks belong to `task_group`, or to one of its own.
+        """
 
         async def handle(stream: S) -> None:
             async with stream:
@@ -193,6 +223,9 @@ class PipeListener(anyio.abc.Listener[S], Generic[S]):
         self._listener.close()
         await anyio.lowlevel.checkpoint()
 
+    def __repr__(self) -> str:
+        return repr(self._listener).replace("npipe.aio.Listener", "npipe.anyio.PipeListener", 1)
+
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """The pipe's name."""
@@ -210,7 +243,16 @@ async def connect(
 async def connect(
     name: str | os.PathLike[str], *, mode: Mode = "message", **options: Unpack[ConnectOptions]
 ) -> MessageStream | PipeByteStream:
-    """Connect to a pipe: a stream of messages, or with `mode` "byte" one of bytes. See npipe.aio.connect."""
+    """Connect to the pipe `name`: a stream of messages, or with `mode` "byte" one of bytes.
+
+    The other `options` are those of npipe.connect.
+
+    Returns:
+        A MessageStream, or with mode="byte" a PipeByteStream.
+
+    Raises:
+        PipeError: all that npipe.connect raises.
+    """
     pipe = await aio.connect(name, mode=mode, **options)
     return MessageStream(pipe) if isinstance(pipe, aio.MessagePipe) else PipeByteStream(pipe)
 
@@ -231,7 +273,21 @@ async def listen(
 async def listen(
     name: str | os.PathLike[str], *, mode: Mode = "message", exclusive: bool = True, **options: Unpack[ListenOptions]
 ) -> PipeListener[MessageStream] | PipeListener[PipeByteStream]:
-    """Create a pipe and listen on it; see npipe.aio.listen."""
+    """Create a pipe and listen on it: clients can connect as soon as this returns.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" or "byte": the pipe's type, and the kind of the streams.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A PipeListener of MessageStreams, or with mode="byte" of PipeByteStreams.
+
+    Raises:
+        PipeError: all that npipe.listen raises.
+    """
     listener = aio.listen(name, mode=mode, exclusive=exclusive, **options)
     await anyio.lowlevel.checkpoint()
     if mode == "byte":

@@ -29,6 +29,7 @@ class _Wait:
         self._name = name
         self._doing = doing
         self.deadline = deadline_of(timeout)
+        self._last: PipeNotFoundError | None = None  # what the last attempt has said
         self._refused: float | None = None  # time.monotonic, until when a refusal is not believed
 
     def left(self, error: PipeNotFoundError | PipeAccessError) -> float | None:
@@ -40,9 +41,9 @@ class _Wait:
                 raise error
             left = self._refused - now
             return left if self.deadline is None else min(left, self.deadline - now)
-        self._refused = None
+        self._refused, self._last = None, error
         if self.over:
-            raise self.too_late() from error
+            raise self.too_late(error) from error
         return time_left(self.deadline)
 
     def give_up(self, error: PipeNotFoundError | PipeAccessError) -> None:
@@ -50,13 +51,13 @@ class _Wait:
         if isinstance(error, PipeAccessError):
             raise error
         if self.over:
-            raise self.too_late() from error
+            raise self.too_late(error) from error
 
     def remaining(self) -> float | None:
         """Return how long an attempt may take; 121 when nothing is left, for an attempt of 0 seconds says 231."""
         left = time_left(self.deadline)
         if left == 0:
-            raise self.too_late()
+            raise self.too_late(self._last)
         return left
 
     @property
@@ -64,9 +65,13 @@ class _Wait:
         """Whether the time is."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def too_late(self) -> PipeTimeoutError:
-        """Return the error that says that no server has come."""
-        return PipeTimeoutError(WinError.SEM_TIMEOUT, self._name.path, self._doing, "no server has come in that time")
+    def too_late(self, error: PipeNotFoundError | None) -> PipeTimeoutError:
+        """Return the error that says that no server has come; `error` says where it was looked for."""
+        detail, hint = "no server has come in that time", None
+        if error is not None:
+            detail += "" if error.detail is None else f": {error.detail}"
+            hint = error.hint
+        return PipeTimeoutError(WinError.SEM_TIMEOUT, self._name.path, self._doing, detail, hint=hint)
 
 
 def when_there(

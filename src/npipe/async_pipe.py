@@ -6,20 +6,21 @@ moment: a read has then consumed nothing, and a write has written all of its dat
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
+from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
-from npipe.options import deadline_of, time_left
+from npipe.options import read_size
 from npipe.pipe import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe._display import Traits
     from npipe.options import Peek, Peer, PipeInfo
 
 __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
@@ -27,15 +28,22 @@ __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
 READ_SIZE = 65536
 
 
-class Pipe(ABC):
-    """One end of a connected named pipe, on the event loop on which it was made.
+class Pipe(metaclass=PipeType):
+    """One end of a connected named pipe, on the event loop on which it was made; `async with` closes it.
 
-    An async context manager that closes it. Several tasks may write: each write goes in whole, in the order in which
-    they began. One task at a time may read; a second one gets PipeStateError (170). All time-outs are in seconds, None
-    means for ever, and when the time is over PipeTimeoutError (121) is raised, which is otherwise like a cancellation.
-    A call that can be answered at once is, without a turn of the event loop; after many of them in a row one is taken
-    before the next, so that other tasks get theirs.
+    - **Tasks**: several may write; each write goes in whole, in the order in which they began. One at a time may read;
+      a second one gets PipeStateError (170). Other threads have no business with it.
+    - **Time-outs** are seconds, None is for ever. When one is over PipeTimeoutError (121) is raised, which is otherwise
+      like a cancellation: each method says what that has done.
+    - **Who waits for what** is as in npipe.Pipe. A call that can be answered at once is, without a turn of the event
+      loop; after many of them in a row one is taken before the next, so that other tasks get theirs.
+    - **After a fork** it is closed in the child, as npipe.Pipe is.
+
+    More: docs/aio.md.
     """
+
+    _kind: ClassVar[str] = "npipe.aio.Pipe"
+    """The public name of the class."""
 
     busy_wait: float
     """Seconds that a read spins before it waits; 0 at first. Of effect on the engine's pipes only."""
@@ -54,26 +62,37 @@ class Pipe(ABC):
 
     @abstractmethod
     def peek(self, size: int = 0) -> Peek:
-        """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek."""
+        """Look at up to `size` bytes without consuming them, and at how much there is; see npipe.Pipe.peek.
+
+        Never waits. Returns a Peek, and raises as npipe.Pipe.peek does.
+        """
+
+    def _look(self) -> None:
+        """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @property
     @abstractmethod
     def peer(self) -> Peer:
-        """The process at the other end; see npipe.Pipe.peer."""
+        """The process at the other end; see npipe.Pipe.peer.
+
+        Raises:
+            PipeClosedError: the server has disconnected (233), or this end is closed (6).
+        """
 
     @property
     @abstractmethod
     def info(self) -> PipeInfo:
         """The pipe's attributes; a client's `instances` are those of the time when it connected.
 
-        Raises PipeClosedError (6).
+        Raises:
+            PipeClosedError: this end is closed (6).
         """
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """Wait until the peer has read everything written before this call; see npipe.Pipe.flush.
+        """Wait until the peer has read everything written before this call, at most `timeout` seconds.
 
-        Cancelled, it has changed nothing.
+        See npipe.Pipe.flush, which raises the same. Cancelled, it has changed nothing.
         """
 
     @abstractmethod
@@ -82,7 +101,7 @@ class Pipe(ABC):
 
         Writes that are under way, of other tasks or cancelled ones that go on, get `timeout` seconds until they stand
         in the pipe, and succeed then. Cancelled, it closes at once without that. Tasks that wait get PipeClosedError
-        (109).
+        (109); but a read that was waiting when something came has that.
         """
 
     def abort(self) -> None:
@@ -109,13 +128,41 @@ class Pipe(ABC):
     ) -> None:
         await self.close()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        inherit_docs(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
+
+    def _traits(self) -> Traits | None:
+        """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""
+        return None
+
     def __repr__(self) -> str:
-        kind = "MessagePipe" if isinstance(self, MessagePipe) else "StreamPipe"
-        return f"<npipe.aio.{kind} {self.name!r}, {'closed' if self.closed else 'open'}>"
+        return show_pipe(self._kind, self)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **_: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls.__abstractmethods__ or not args:
+                refuse_construction(cls._kind)
+            return super().__new__(cls)
+
+        def __dir__(self) -> list[str]:
+            return listed(type(self), super().__dir__())
 
 
 class MessagePipe(Pipe):
-    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns."""
+    """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns. See npipe.MessagePipe.
+
+    `async for message in pipe` gives messages until the peer closes.
+    """
+
+    _kind = "npipe.aio.MessagePipe"
+
+    if not TYPE_CHECKING:
+        read = of_streams("recv()")
+        readinto = of_streams("recv_into()")
+        readline = of_streams("recv()")
+        write = of_streams("send()")
 
     @property
     @abstractmethod
@@ -128,21 +175,28 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
-        """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
+        """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
+
+        Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full.
 
         Cancelled, or out of time, nothing of it is sent, as a rule. If all of it was sent in just that moment, or the
         peer (one that reads bytes, or parts with recv_into) has read a part of it already, all of it is: the rest goes
         on in the background, and `close` waits for it. In the rare case that the peer begins to read a part while the
-        message is being taken back, the pipe is closed, and the next call says so (109). Raises as
-        npipe.MessagePipe.send.
+        message is being taken back, the pipe is closed, and the next call says so (109).
+
+        Raises:
+            PipeError: all that npipe.MessagePipe.send raises.
         """
 
     @abstractmethod
     def recv(self, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
-        """Return the next whole message, of any length up to `max_message_size`.
+        """Return the next whole message, of any length up to `max_message_size`, within `timeout` seconds.
 
-        Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
-        npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
+        Cancelled, or out of time, it has consumed nothing: the message is there for the next read.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.MessagePipe.recv raises.
         """
 
     @abstractmethod
@@ -152,8 +206,11 @@ class MessagePipe(Pipe):
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
         With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
-        Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
-        npipe.MessagePipe.recv_into.
+        Cancelled, or out of time (`timeout` seconds), it has consumed nothing, but may have written into the buffer.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.MessagePipe.recv_into raises.
         """
 
     @property
@@ -165,8 +222,12 @@ class MessagePipe(Pipe):
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
         """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
 
-        Cancelled, or out of time, the request stays sent, and the pipe is owed its answer: the next message, which has
-        to be read, by recv or discard_reply, before the next transaction.
+        Cancelled, or out of time (`timeout` seconds), the request stays sent, and the pipe is owed its answer: the next
+        message, which has to be read, by recv or discard_reply, before the next transaction.
+
+        Raises:
+            PipeStateError: another task is reading (170), or the answer of an earlier request is owed (996).
+            PipeError: all that npipe.MessagePipe.transact raises.
         """
 
     @property
@@ -174,16 +235,17 @@ class MessagePipe(Pipe):
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
 
-    async def discard_reply(self, *, timeout: float | None = None) -> None:
-        """Wait until the answer that a transact has left to come is there, and drop it.
+    @abstractmethod
+    def discard_reply(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Wait until the answer that a transact has left to come is there, at most `timeout` seconds, and drop it.
 
-        Cancelled, the answer is still owed. Raises as npipe.MessagePipe.discard_reply, and PipeStateError (170: another
-        task is reading).
+        Cancelled, or out of time, the answer is still owed; what had come of it is dropped all the same, and the next
+        read drops the rest before it looks for a message.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.MessagePipe.discard_reply raises.
         """
-        deadline = deadline_of(timeout)
-        scrap = bytearray(READ_SIZE)
-        while self._owed:
-            await self.recv_into(scrap, timeout=time_left(deadline))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Messages until the peer closes. A step that is cancelled has consumed nothing, and the next one goes on."""
@@ -191,21 +253,39 @@ class MessagePipe(Pipe):
 
 
 class StreamPipe(Pipe):
-    """A pipe read as a stream of bytes, whatever the writes were."""
+    """A pipe read as a stream of bytes, whatever the writes were. See npipe.StreamPipe.
+
+    `async for piece in pipe` gives pieces, as they come, until the peer closes.
+    """
+
+    _kind = "npipe.aio.StreamPipe"
+
+    if not TYPE_CHECKING:
+        recv = of_messages("read()")
+        recv_into = of_messages("readinto()")
+        send = of_messages("write()")
+        transact = of_messages("write() and read()")
 
     @abstractmethod
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
         """Read what is there, at least one byte, into `buffer`; return the number of bytes.
 
-        Cancelled, or out of time, it has consumed nothing. Raises as npipe.StreamPipe.readinto, and PipeStateError
-        (170).
+        Cancelled, or out of time (`timeout` seconds), it has consumed nothing.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.StreamPipe.readinto raises.
         """
 
     @abstractmethod
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]:
-        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is.
+        """Write all of `data`, a buffer of bytes or numbers; return its length in bytes.
 
-        With PIPE_NOWAIT it does not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2).
+        Cancelled, or out of time (`timeout` seconds), it is as MessagePipe.send is. With PIPE_NOWAIT it does not wait:
+        the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2).
+
+        Raises:
+            PipeError: all that npipe.StreamPipe.write raises.
         """
 
     def read(self, size: int = -1, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
@@ -213,10 +293,15 @@ class StreamPipe(Pipe):
 
         The end of the stream raises PipeClosedError (109), but a read of all returns what there was. An empty message
         on a message pipe, by which the peer closes for writing alone, is an end too: b"" from then on, readinto 0.
-        `timeout` is for each wait. Cancelled, or out of time, what it has read so far is there for the next read. If
-        this end is closed meanwhile it raises PipeClosedError (109), and what it has read goes with all that is unread.
-        Raises as readinto does.
+        `timeout` in seconds (None: for ever) is for each wait. Cancelled, or out of time, what it has read so far is
+        there for the next read. If this end is closed meanwhile it raises PipeClosedError (109), and what it has read
+        goes with all that is unread.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.StreamPipe.read raises.
         """
+        size = read_size(size)
         return self._read_some(size, timeout) if size >= 0 else self._read_all(timeout)
 
     @abstractmethod

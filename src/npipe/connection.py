@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from npipe._display import literal, refuse_construction
 from npipe._process import refuse_copy
+from npipe.options import handler_signature
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npipe.options import Peer
 
 __all__ = ["Connection", "ServerStats", "describe_server", "takes_connection"]
@@ -17,6 +21,13 @@ __all__ = ["Connection", "ServerStats", "describe_server", "takes_connection"]
 
 class Connection(ABC):
     """One client of a server, for a handler that takes it, and for `on_connect` and `on_disconnect`."""
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *_: object, **__: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls is Connection:
+                refuse_construction("npipe.Connection")
+            return super().__new__(cls)
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -78,24 +89,27 @@ def describe_server(kind: str, name: str, *, closed: bool, clients: int, stats: 
     """Return a server's repr."""
     state = "closed" if closed else "listening"
     requests = _counted(stats.answered, "request")
-    return f"<{kind} {name!r}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    return (
+        f"<{kind} {literal(name)}, {state}, {_counted(clients, 'client')}, {requests} answered, {stats.failed} failed>"
+    )
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def takes_connection(handler: object) -> bool:
+def takes_connection(handler: Callable[..., Any]) -> bool:
     """Whether a handler is called with the connection too: it takes two arguments.
 
     So does one whose second parameter has no default, or is called `connection`; a second one with a default of its own
     (`zlib.compress`'s level) is not meant.
     """
-    try:
-        parameters = inspect.signature(handler).parameters.values()  # type: ignore[arg-type]  # it need not be callable
-    except (TypeError, ValueError):  # a type or built-in function that does not tell
+    signature = handler_signature(handler)
+    if signature is None:
         return False
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        one for one in signature.parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
     if len(positional) < 2:
         return False
     return positional[1].default is inspect.Parameter.empty or positional[1].name == "connection"

@@ -8,8 +8,9 @@ SEMANTICS §0.1; `error_from_code` turns a code into its exception.
 from __future__ import annotations
 
 import errno
+import sys
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 __all__ = [
     "PipeAccessError",
@@ -76,18 +77,25 @@ class WinError(IntEnum):
 class PipeError(OSError):
     """An operation on a named pipe failed.
 
-    `winerror` is the Win32 code (the class's usual one when not given), `pipe_name` the pipe's name,
-    `doing` what was being done ("reading"), `detail` what the caller knows beyond the code. `strerror` is the
-    code's own text, `hint` what to do about it, and `errno` the nearest POSIX error.
+    `winerror` is the Win32 code (the class's usual one when not given), `pipe_name` the pipe's name, `doing` what was
+    being done ("reading"), `detail` the reason, as far as whoever raised it knows more than the code says. `strerror`
+    says what the code means there (`text`, or the code's own words), `hint` what to do about it, and `errno` is the
+    nearest POSIX error. `str` has all of it on one line, with a very long name cut short. docs/errors.md has each code
+    with its causes and cures.
     """
 
     usual_code: ClassVar[int] = WinError.INVALID_FUNCTION
+    _reason_first: ClassVar[bool] = False
+    """Whether the text has the reason before the name."""
 
     winerror: int
+    filename: str | None
     pipe_name: str | None
     doing: str | None
     detail: str | None
     hint: str
+    sent: bool | None = None
+    """Of transactions and of a pool's calls: whether the request was sent. None for all else."""
 
     def __init__(
         self,
@@ -95,125 +103,138 @@ class PipeError(OSError):
         pipe_name: str | None = None,
         doing: str | None = None,
         detail: str | None = None,
+        *,
+        hint: str | None = None,
+        text: str | None = None,
     ) -> None:
         code = int(self.usual_code if winerror is None else winerror)
         meaning = _MEANINGS.get(code, _UNKNOWN)
+        words = meaning.text if text is None else text
         if pipe_name is None:
-            super().__init__(meaning.errno, meaning.text)
+            super().__init__(meaning.errno, words)
         else:
-            super().__init__(meaning.errno, meaning.text, pipe_name)
+            super().__init__(meaning.errno, words, pipe_name)
         # On Windows this fills OSError's own slot, elsewhere it makes the attribute. Passing the code to
         # OSError instead would let Windows choose errno, and the two platforms would differ.
         self.winerror = code
         self.pipe_name = pipe_name
         self.doing = doing
         self.detail = detail
-        # Another class that shares the code (87) means something else by it, and says it in `detail`.
-        # The code's own hint blames the peer, who has nothing to do with a close of ours.
-        closed_here = detail == "it was closed in this process"
-        self.hint = meaning.hint if isinstance(self, meaning.error) and not closed_here else ""
+        if hint is not None:
+            self.hint = hint
+        elif not isinstance(self, meaning.error) or (detail is not None and not meaning.is_cure):
+            self.hint = ""  # another class's (87), or a guess where the reason is known
+        else:
+            self.hint = meaning.hint if detail is not None else _HINTS.get((code, doing), meaning.hint)
 
     def __str__(self) -> str:
         text = f"[WinError {self.winerror}] {self.strerror}"
-        if self.pipe_name is not None:
-            text += f": '{_printable(self.pipe_name)}'"
+        name = "" if self.pipe_name is None else f": {_shown(self.pipe_name)}"
         if self.doing:
-            text += f", while {_printable(self.doing)}"
+            name += f", while {_printable(self.doing)}"
         remarks = "; ".join(_printable(remark) for remark in (self.detail, self.hint) if remark)
-        return f"{text} ({remarks})" if remarks else text
+        if not remarks:
+            return text + name
+        return f"{text} ({remarks}){name}" if self._reason_first else f"{text}{name} ({remarks})"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError would hand back (errno, text), which is not what __init__ takes.
-        return type(self), (self.winerror, self.pipe_name, self.doing, self.detail), self.__dict__.copy()
+        known = (self.winerror, self.pipe_name, self.doing, self.detail)
+        return _remake, (type(self), *known, self.hint, self.strerror), self.__dict__.copy()
 
 
 class PipeNotFoundError(PipeError, FileNotFoundError):
     """No pipe of that name exists, in any process (2), or its host cannot be reached (53)."""
 
-    usual_code = WinError.FILE_NOT_FOUND
+    usual_code: ClassVar[int] = WinError.FILE_NOT_FOUND
 
 
 class PipeBusyError(PipeError):
-    """No instance is listening, or the pipe has as many instances as it may have (231)."""
+    """No instance is listening, the pipe has as many instances as it may have, or a message is unread (231)."""
 
-    usual_code = WinError.PIPE_BUSY
+    usual_code: ClassVar[int] = WinError.PIPE_BUSY
 
 
 class PipeTimeoutError(PipeError, TimeoutError):
-    """The time given was over before the operation could finish (121, 258); nothing was consumed.
+    """The time given was over before the operation could finish (121, 258). The text says what became of the data.
+
+    A read has consumed nothing.
 
     `sent` is for transactions: True when the request was sent, so that its answer is still to come and the pipe is owed
     it; False when the request was withdrawn. None for all else.
     """
 
-    usual_code = WinError.SEM_TIMEOUT
-
-    sent: bool | None = None
+    usual_code: ClassVar[int] = WinError.SEM_TIMEOUT
 
 
 class PipeAccessError(PipeError, PermissionError):
     """The pipe's access rule, its direction or its first instance's exclusiveness forbids it (5)."""
 
-    usual_code = WinError.ACCESS_DENIED
+    usual_code: ClassVar[int] = WinError.ACCESS_DENIED
 
 
 class PipeClosedError(PipeError, BrokenPipeError, EOFError):
-    """The connection is over.
+    """The connection is over; the text says which end ended it, and how.
 
-    109: the peer has closed and everything it wrote has been read. 232: the peer has closed, so nothing can
-    be written. 233: the server has disconnected this instance. 6: this very object was closed before, here,
-    so that whoever loops over a pipe has one exception for "no more" whichever end closed it.
+    109: the peer has closed and everything it wrote has been read, or this end was closed by another thread or task
+    while the call waited; of a listener, it is closed. 232: the peer has closed, so nothing can be written. 233: the
+    server has disconnected this client. 6: this very object was closed before, here, or belongs to the process that
+    this one was forked from; so that whoever loops over a pipe has one exception for "no more" whichever end closed it.
     """
 
-    usual_code = WinError.BROKEN_PIPE
+    usual_code: ClassVar[int] = WinError.BROKEN_PIPE
 
 
 class PipeModeError(PipeError):
     """The pipe's type or the handle's read mode does not allow the operation (87, 230)."""
 
-    usual_code = WinError.BAD_PIPE
+    usual_code: ClassVar[int] = WinError.BAD_PIPE
 
 
 class PipeArgumentError(PipeError, ValueError):
     """An argument is outside of what it may be (87)."""
 
-    usual_code = WinError.INVALID_PARAMETER
+    usual_code: ClassVar[int] = WinError.INVALID_PARAMETER
 
 
 class PipeNameError(PipeError, ValueError):
-    """The text is not the name of a pipe: malformed (123, 161), empty or on another device (3), too long (206)."""
+    """The text is not the name of a pipe: malformed or too long (123), empty or on another device (3)."""
 
-    usual_code = WinError.INVALID_NAME
+    usual_code: ClassVar[int] = WinError.INVALID_NAME
+    _reason_first = True
 
 
 class PipeMessageTooLargeError(PipeError):
     """A message is longer than the room that was given for it (234, 122)."""
 
-    usual_code = WinError.MORE_DATA
+    usual_code: ClassVar[int] = WinError.MORE_DATA
 
 
 class PipeVersionError(PipeError):
     """The other process speaks another version of the protocol (1306)."""
 
-    usual_code = WinError.REVISION_MISMATCH
+    usual_code: ClassVar[int] = WinError.REVISION_MISMATCH
 
 
 class PipeStateError(PipeError):
     """The wrong end or the wrong moment for the operation (1, 50, 170, 229, 535, 536, 996, 997, 1168, 1368)."""
 
-    usual_code = WinError.INVALID_FUNCTION
+    usual_code: ClassVar[int] = WinError.INVALID_FUNCTION
 
 
 class PipeCancelledError(PipeError):
     """The operation was cancelled before it finished (995)."""
 
-    usual_code = WinError.OPERATION_ABORTED
+    usual_code: ClassVar[int] = WinError.OPERATION_ABORTED
 
 
 class PipeResourceError(PipeError):
     """The process or the system is out of descriptors (4) or memory (8, 1450)."""
 
-    usual_code = WinError.NO_SYSTEM_RESOURCES
+    usual_code: ClassVar[int] = WinError.NO_SYSTEM_RESOURCES
 
 
 class PipeProtocolError(PipeError):
@@ -222,7 +243,7 @@ class PipeProtocolError(PipeError):
     Not a `PipeClosedError`: data may have been lost, and a program must not take this for an orderly end.
     """
 
-    usual_code = WinError.INVALID_DATA
+    usual_code: ClassVar[int] = WinError.INVALID_DATA
 
 
 def error_from_code(
@@ -230,12 +251,14 @@ def error_from_code(
     name: str | None = None,
     doing: str | None = None,
     detail: str | None = None,
+    hint: str | None = None,
 ) -> PipeError:
     """Return (not raise) the exception for a Win32 `code`; a code that pipes do not use gives a plain `PipeError`.
 
-    `name` is the pipe's name, `doing` what was being done ("reading"), `detail` anything known beyond the code.
+    `name` is the pipe's name, `doing` what was being done ("reading"), `detail` the reason if it is known beyond the
+    code, `hint` what to do about that.
     """
-    return _MEANINGS.get(code, _UNKNOWN).error(code, name, doing, detail)
+    return _MEANINGS.get(code, _UNKNOWN).error(code, name, doing, detail, hint=hint)
 
 
 def short_write(name: str, count: int, size: int) -> PipeTimeoutError:
@@ -247,9 +270,9 @@ def short_write(name: str, count: int, size: int) -> PipeTimeoutError:
 def does_not_fit(name: str, size: int) -> PipeMessageTooLargeError:
     """Return (not raise) the error of a read of a whole message into a buffer of `size` bytes that is too small."""
     detail = f"it is longer than the buffer, which has {size} bytes; nothing was consumed"
-    error = PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail)
-    error.hint = "give a larger buffer (peek().left is the message's length), or read it in parts, without exact"
-    return error
+    hint = "give a larger buffer (peek().left is the message's length), or read it in parts, without exact"
+    text = "The message is too large"
+    return PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail, text=text, hint=hint)
 
 
 _OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact, or close the pipe"
@@ -257,20 +280,49 @@ _OWED_HINT = "recv() the answer, or discard_reply() it, before the next transact
 
 def unanswered(name: str, *, sent: bool) -> PipeTimeoutError:
     """Return (not raise) the error of a transaction whose answer has not come in time."""
-    detail = "the request was sent, and its answer is still to come" if sent else "the request was withdrawn"
-    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail)
-    error.sent = sent
     if sent:
-        error.hint = _OWED_HINT
+        detail, hint = "the request was sent, and its answer is still to come", _OWED_HINT
+    else:
+        # A server that reads bytes, or a message's parts, may have had some of it: the engine does not tell.
+        detail = "the request is longer than the room in the pipe, and was withdrawn before all of it was sent"
+        hint = "give it more time, or let the server read faster; one that reads in parts may have had a part of it"
+    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "transacting", detail, hint=hint)
+    error.sent = sent
     return error
 
 
-def reply_owed(name: str) -> PipeStateError:
-    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one."""
-    detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
-    error = PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail)
-    error.hint = _OWED_HINT
-    return error
+def reply_owed(name: str, *, too_long: bool = False) -> PipeStateError:
+    """Return (not raise) the error of a transaction on a pipe that is owed the answer of an earlier one.
+
+    `too_long`: that answer is there, and longer than max_message_size.
+    """
+    if too_long:
+        detail = "the answer of an earlier transact is longer than max_message_size, and still unread"
+        hint = "discard_reply() it, or set a larger max_message_size and recv() it, before the next transact"
+    else:
+        detail = "an earlier transact sent its request and ended before the answer came: this one would get that answer"
+        hint = _OWED_HINT
+    text = "The pipe is owed an answer"
+    return PipeStateError(WinError.IO_INCOMPLETE, name, "transacting", detail, text=text, hint=hint)
+
+
+_LONGEST_SHOWN: Final = 100  # characters of a name in a text
+
+
+def _shown(name: str) -> str:
+    """Return a name in quotes, as a text shows it."""
+    if len(name) <= _LONGEST_SHOWN:
+        return f"'{_printable(name)}'"
+    return f"'{_printable(name[:60])}…{_printable(name[-20:])}' ({len(name)} characters)"
+
+
+def _remake(kind: type[PipeError], *known: Any) -> PipeError:
+    """Make an exception again from what it has told `pickle` or `copy`."""
+    *arguments, hint, text = known
+    error = kind(*arguments, hint=hint)
+    if error.strerror == text:
+        return error
+    return kind(*arguments, hint=hint, text=text)
 
 
 def _printable(text: str) -> str:
@@ -287,11 +339,29 @@ class _Meaning(NamedTuple):
     errno: int
     text: str
     hint: str = ""
+    is_cure: bool = False
+    """Whether the hint holds for every reason, so that it also stands beside one."""
 
 
 _UNKNOWN = _Meaning(PipeError, errno.EIO, "The pipe operation failed", "see Microsoft's list of system error codes")
 
 _NAME_HINT = r"write \\.\pipe\NAME"
+
+_TIMED_OUT: Final = {
+    "reading": "nothing was consumed: what comes later is there for the next read",
+    "receiving a message": "nothing was consumed: a message that comes later is there for the next recv",
+    "writing": "nothing was sent: the other end has not read enough to make room for it",
+    "flushing": "the other end has not read everything yet; what was written stays in the pipe for it",
+    "waiting for a client": "no client has come in that time; the pipe goes on listening",
+    "opening the pipe": "no instance came free in that time; nothing was sent",
+    "waiting for an instance": "no instance was listening in that time; wait again, or longer",
+    "transacting": "see error.sent for whether the request was sent",
+}
+
+_HINTS: Final[dict[tuple[int, str | None], str]] = {
+    (code, doing): hint for code in (WinError.SEM_TIMEOUT, WinError.WAIT_TIMEOUT) for doing, hint in _TIMED_OUT.items()
+}
+"""By what was being done; else the code's own."""
 
 _MEANINGS: dict[int, _Meaning] = {
     WinError.SUCCESS: _Meaning(PipeError, 0, "The operation completed", "this is no error"),
@@ -305,61 +375,75 @@ _MEANINGS: dict[int, _Meaning] = {
         PipeNotFoundError,
         errno.ENOENT,
         "No such pipe",
-        "no process has created it, or its last instance was closed; start the server, check the name, "
-        "and on Linux that both sides use the same root folder (NPIPE_ROOT)",
+        "start its server, or check the name"
+        if sys.platform == "win32"
+        else "start its server, check the name, or give both processes the same NPIPE_ROOT",
+        is_cure=True,
     ),
-    WinError.PATH_NOT_FOUND: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT),
+    WinError.PATH_NOT_FOUND: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT, is_cure=True),
     WinError.TOO_MANY_OPEN_FILES: _Meaning(
         PipeResourceError,
         errno.EMFILE,
         "Too many open descriptors",
         "close connections that are no longer needed, or raise the limit (ulimit -n)",
+        is_cure=True,
     ),
     WinError.ACCESS_DENIED: _Meaning(
         PipeAccessError,
         errno.EACCES,
         "Access to the pipe is denied",
-        "the pipe's security, its direction or an exclusive owner forbids it; "
-        "compare access= on both sides and security= and exclusive= of listen",
+        "compare access= on both sides, and security= and exclusive= of listen",
     ),
     WinError.INVALID_HANDLE: _Meaning(
-        PipeClosedError, errno.EBADF, "The pipe object is closed", "it was closed in this process; open a new one"
+        PipeClosedError,
+        errno.EBADF,
+        "The pipe object is closed",
+        "it was closed in this process; open a new one to go on",
     ),
     WinError.NOT_ENOUGH_MEMORY: _Meaning(
-        PipeResourceError, errno.ENOMEM, "Not enough memory", "free some, or use smaller messages and fewer connections"
+        PipeResourceError,
+        errno.ENOMEM,
+        "Not enough memory",
+        "free some, or use smaller messages and fewer connections",
+        is_cure=True,
     ),
     WinError.INVALID_DATA: _Meaning(
         PipeProtocolError,
         errno.EPROTO,
         "The other process broke the pipe's protocol",
         "the connection was ended and no data of it can be trusted; connect again",
+        is_cure=True,
     ),
     WinError.NOT_SUPPORTED: _Meaning(
-        PipeStateError, errno.EOPNOTSUPP, "The request is not supported", "not on this end, pipe or platform"
+        PipeStateError, errno.EOPNOTSUPP, "The request is not supported", "this end, pipe or platform does not have it"
     ),
     WinError.BAD_NETPATH: _Meaning(
-        PipeNotFoundError, errno.ENOENT, "The host of the pipe was not found", "check the host's name and the network"
+        PipeNotFoundError,
+        errno.ENOENT,
+        "The host of the pipe was not found",
+        "check the host's name and the network",
+        is_cure=True,
     ),
     WinError.INVALID_PARAMETER: _Meaning(
         PipeModeError,
         errno.EINVAL,
         "The parameter is incorrect",
-        "check modes, access, sizes and limits; only a message pipe can be read in message mode",
+        "check modes, access, sizes and limits",
     ),
     WinError.BROKEN_PIPE: _Meaning(
         PipeClosedError,
         errno.EPIPE,
         "The pipe has been ended",
-        "the other end is closed and everything it wrote has been read",
+        "the other end is closed",
     ),
     WinError.SEM_TIMEOUT: _Meaning(
-        PipeTimeoutError, errno.ETIMEDOUT, "The time given is over", "nothing was consumed; try again or wait longer"
+        PipeTimeoutError, errno.ETIMEDOUT, "The time given is over", "wait again, or longer"
     ),
     WinError.INSUFFICIENT_BUFFER: _Meaning(
         PipeMessageTooLargeError, errno.EMSGSIZE, "The buffer is too small", "give a larger one"
     ),
-    WinError.INVALID_NAME: _Meaning(PipeNameError, errno.EINVAL, "Not the name of a pipe", _NAME_HINT),
-    WinError.BAD_PATHNAME: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT),
+    WinError.INVALID_NAME: _Meaning(PipeNameError, errno.EINVAL, "Not the name of a pipe", _NAME_HINT, is_cure=True),
+    WinError.BAD_PATHNAME: _Meaning(PipeNameError, errno.EINVAL, "Not the path of a pipe", _NAME_HINT, is_cure=True),
     WinError.BUSY: _Meaning(
         PipeStateError, errno.EBUSY, "The pipe is in use", "one task at a time may read; let the first one finish"
     ),
@@ -376,13 +460,13 @@ _MEANINGS: dict[int, _Meaning] = {
         PipeModeError,
         errno.EINVAL,
         "The pipe is in the wrong state or mode",
-        "transact needs message mode and both directions, and peek a connected pipe",
+        "the call needs another state of the pipe, or another read mode",
     ),
     WinError.PIPE_BUSY: _Meaning(
         PipeBusyError,
         errno.EBUSY,
         "All pipe instances are busy",
-        "every instance has a client; wait for one with npipe.wait or connect(timeout=...)",
+        "wait for one: connect(timeout=...) or npipe.wait()",
     ),
     WinError.NO_DATA: _Meaning(
         PipeClosedError,
@@ -394,7 +478,7 @@ _MEANINGS: dict[int, _Meaning] = {
         PipeClosedError,
         errno.EPIPE,
         "No process is on the other end of the pipe",
-        "the server disconnected this instance, or no client has come yet",
+        "open a new connection to go on",
     ),
     WinError.MORE_DATA: _Meaning(
         PipeMessageTooLargeError,
@@ -403,7 +487,7 @@ _MEANINGS: dict[int, _Meaning] = {
         "its rest is still in the pipe; read on, or give a larger buffer or max_message_size",
     ),
     WinError.WAIT_TIMEOUT: _Meaning(
-        PipeTimeoutError, errno.ETIMEDOUT, "The time given is over", "nothing was consumed; try again or wait longer"
+        PipeTimeoutError, errno.ETIMEDOUT, "The time given is over", "wait again, or longer"
     ),
     WinError.PIPE_CONNECTED: _Meaning(
         PipeStateError,
@@ -415,7 +499,7 @@ _MEANINGS: dict[int, _Meaning] = {
         PipeStateError, errno.ENOTCONN, "The instance is still listening", "no client has come yet; accept one first"
     ),
     WinError.OPERATION_ABORTED: _Meaning(
-        PipeCancelledError, errno.ECANCELED, "The operation was cancelled", "its pipe or listener was closed, or it was"
+        PipeCancelledError, errno.ECANCELED, "The operation was cancelled", "begin it again if it is still wanted"
     ),
     WinError.IO_INCOMPLETE: _Meaning(
         PipeStateError, errno.EINPROGRESS, "The operation has not finished", "wait for it, then ask for its result"
@@ -424,13 +508,14 @@ _MEANINGS: dict[int, _Meaning] = {
         PipeStateError, errno.EINPROGRESS, "The operation is pending", "wait for it, then ask for its result"
     ),
     WinError.NOT_FOUND: _Meaning(
-        PipeStateError, errno.EINVAL, "Nothing was found", "no operation to cancel, or no client has ever connected"
+        PipeStateError, errno.EINVAL, "Nothing was found", "what was asked for is not there (any more)"
     ),
     WinError.REVISION_MISMATCH: _Meaning(
         PipeVersionError,
         errno.EPROTONOSUPPORT,
         "The other process speaks another version of the protocol",
         "install the same version of npipe on both sides",
+        is_cure=True,
     ),
     WinError.CANNOT_IMPERSONATE: _Meaning(
         PipeStateError, errno.EINVAL, "The client cannot be impersonated", "read a message of the client first"
@@ -440,5 +525,6 @@ _MEANINGS: dict[int, _Meaning] = {
         errno.ENOBUFS,
         "Out of system resources",
         "close connections that are no longer needed, or raise the system's limits",
+        is_cure=True,
     ),
 }

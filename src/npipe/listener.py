@@ -8,19 +8,22 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
     ListenOptions,
     Mode,
     check_timeout,
+    flag,
     listen_options,
     refuse_unknown,
     takes_listen_options,
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
+from npipe.reasons import listener_closed, server_elsewhere
 from npipe.transports import select
 
 if TYPE_CHECKING:
@@ -37,20 +40,32 @@ P = TypeVar("P", MessagePipe, StreamPipe)
 
 
 class Listener(Generic[P]):
-    """A name on which this process accepts clients; made by `listen`.
+    """A name on which this process accepts clients; `listen` returns it, and `with` closes it.
 
     An instance listens from the start, and the next one is created before a connected one is handed out, so that
-    clients never find the name gone or taken. At the instance limit a closed pipe's place is taken by a new
-    instance in the same step. Several threads may accept at once; closing ends them.
+    clients never find the name gone or taken: a client connects, and may write, before it is accepted. At the instance
+    limit a closed pipe's place is taken by a new instance in the same step. Several threads may accept at once; closing
+    ends them. After a fork the listener is the parent's: in the child it is closed. `for pipe in listener` accepts
+    until it is closed.
     """
 
-    def __init__(self, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.Listener")
+
+    @classmethod
+    def _made(cls, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> Self:
+        self = cls.__new__(cls)
+        self._begin(transport, name, options, exclusive=exclusive)
+        return self
+
+    def _begin(self, transport: Transport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._transport = transport
         self._name = name
         self._options = options
         self._creation = threading.Lock()  # one thread at a time creates, which may have to wait; before the other one
         self._lock = threading.Lock()  # for the fields below
         self._closed = False
+        self._forked = False  # this is a child of the process that has made it
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
         _listeners.add(self)
 
@@ -72,11 +87,15 @@ class Listener(Generic[P]):
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
 
         A client that has come and gone already is handed out if it left something to read, and else passed over
-        (ERROR_NO_DATA, 232, is no error here; nor is ERROR_PIPE_CONNECTED, 535). Raises PipeTimeoutError (121),
-        PipeClosedError (109: the listener is closed), PipeResourceError (4, 8, 1450: no descriptors or memory for
-        another instance or for the connection of a client, who is told too, or another process keeps the lock of the
-        pipe's folder for more than 3 seconds; what is connected stays so, and the next accept tries again). Follows
-        ConnectNamedPipe, SEMANTICS §3.2.
+        (ERROR_NO_DATA, 232, is no error here; nor is ERROR_PIPE_CONNECTED, 535). Follows ConnectNamedPipe, SEMANTICS
+        §3.2.
+
+        Raises:
+            PipeTimeoutError: no client has come in time (121).
+            PipeClosedError: the listener is closed (109).
+            PipeResourceError: no descriptors or memory for another instance or for the connection of a client, who is
+                told too, or another process keeps the lock of the pipe's folder for more than 3 seconds (4, 8, 1450).
+                What is connected stays so, and the next accept tries again.
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -145,9 +164,8 @@ class Listener(Generic[P]):
                         raise
                 return None  # another thread has passed over it
         with self._lock:
-            if self._closed:
-                instance.close_handle()
-                self._check_open()
+            # `close` has closed the instance, unless another thread has got this client: then the pipe is that one's.
+            self._check_open()
             if self._listening is not instance:
                 return None  # another thread got this client
             if left_already:
@@ -179,13 +197,13 @@ class Listener(Generic[P]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+            raise listener_closed(self.name, forked=self._forked)
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
         self._creation = threading.Lock()
-        self._closed = True
+        self._closed = self._forked = True
         self._listening = None
 
     def close(self) -> None:
@@ -217,7 +235,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Listener {self.name!r}, {'closed' if self._closed else 'listening'}>"
+        return show_listener("npipe.Listener", self.name, self._options, closed=self._closed)
 
 
 _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weakref.WeakSet()
@@ -226,7 +244,7 @@ _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weak
 def _after_fork_in_child() -> None:
     """Make the locks anew: the threads that may have held them are the parent's, like the instances."""
     for listener in _listeners:
-        listener.forget()
+        listener._forget()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
@@ -259,27 +277,45 @@ def listen(
 ) -> Listener[MessagePipe] | Listener[StreamPipe]:
     r"""Create a pipe and listen on it: clients can connect as soon as this returns.
 
-    `name` is `\\.\pipe\NAME` in any of its forms, or the bare NAME. `mode` is "message" or "byte", the pipe's type and
-    its accepted pipes' read mode. `access` is "duplex", "inbound" (clients write) or "outbound" (clients read).
-    `max_instances` bounds the clients at one time, over all processes, at 1 to 254 (None: no limit). The buffer sizes
-    are quotas in bytes: how much may be unread before a write waits; 0 makes each write wait for its reader.
-    `default_timeout` in seconds is for clients that wait without a time-out of their own. `security` is who may
-    connect: "owner" (this user and root), "group:NAME", "everyone" or a Security. `max_message_size` in bytes bounds
-    what `recv` takes on accepted pipes (their attribute of that name); None is 2**32 - 1, Win32's limit, and 64 MiB
-    where `security` lets others in: what a client sends is memory that this process needs. With `exclusive` the name
-    must not exist yet; without, several processes may serve one name, whose type, direction, limit and default time-out
-    the first one decides.
+    Follows CreateNamedPipe, SEMANTICS §2.
 
-    Raises PipeAccessError (5: the name is taken, by whatever process, or exists with another direction; the root
-    folder cannot be trusted), PipeBusyError (231: the name has all the instances it may have), PipeNameError (123, 3),
-    PipeArgumentError (87), PipeResourceError (4, 8, 1450; the last also if another process, which may be stopped, keeps
-    the lock of the pipe's folder for more than 3 seconds). Follows CreateNamedPipe, SEMANTICS §2.
+    Args:
+        name: `\\.\pipe\NAME` in any of its forms, or the bare NAME.
+        mode: "message" or "byte": the pipe's type, and its accepted pipes' read mode. A client may read a message pipe
+            as bytes, but not a byte pipe as messages.
+        exclusive: the name must not exist yet. Without, several processes may serve one name, whose type, direction,
+            limit and default time-out the first one decides.
+        options: those of ListenOptions:
+
+            - `access`: "duplex", "inbound" (clients write) or "outbound" (clients read).
+            - `max_instances`: clients at one time, over all processes, 1 to 254; None: no limit.
+            - `in_buffer_size`, `out_buffer_size`: quotas in bytes: how much may be unread before a write waits; 0 makes
+              each write wait for its reader.
+            - `default_timeout`: seconds that clients wait which leave it to the server: `wait(timeout="default")`,
+              `npipe wait`, WaitNamedPipe and CallNamedPipe with NMPWAIT_USE_DEFAULT_WAIT. Not `connect`, which has its
+              own.
+            - `security`: who may connect: "owner" (this user and root), "group:NAME", "everyone" or a Security.
+            - `max_message_size`: bytes of the longest message that `recv` takes on accepted pipes (their attribute of
+              that name); None is 2**32 - 1, Win32's limit, and 64 MiB where `security` lets others in: what a client
+              sends is memory that this process needs.
+
+    Returns:
+        A Listener of MessagePipes, or with mode="byte" of StreamPipes.
+
+    Raises:
+        PipeAccessError: the name is taken, by whatever process, or exists with another direction; or the root folder
+            cannot be trusted (5).
+        PipeBusyError: the name has all the instances it may have (231).
+        PipeNameError: the name is none, or of another machine (123, 3).
+        PipeArgumentError: an option is not what it may be (87).
+        PipeResourceError: no descriptors or memory, or another process, which may be stopped, keeps the lock of the
+            pipe's folder for more than 3 seconds (4, 8, 1450).
     """
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
-        raise PipeNameError(
-            WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-        )
-    checked = listen_options(mode=mode, **options)
-    return Listener(select(parsed), parsed, checked, exclusive=exclusive)
+        raise server_elsewhere(parsed.path, parsed.host, parsed.here)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
+    made: Listener[MessagePipe] | Listener[StreamPipe]
+    made = Listener._made(select(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
+    return made

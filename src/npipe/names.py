@@ -68,10 +68,18 @@ class PipeName:
         Where normalising would make another name of it (a literal name with "/" or a trailing dot, say), or it has
         control characters, it is written in the literal form, `\\?\pipe\NAME` or `\\?\UNC\HOST\pipe\NAME`.
         """
-        literal = _normalise(self.display) != self.display or _CONTROL.search(self.display) is not None
         if self.host is None:
-            return ("\\\\?\\pipe\\" if literal else _PREFIX) + self.display
-        return ("\\\\?\\UNC\\" if literal else "\\\\") + f"{self.host}\\pipe\\{self.display}"
+            return self.here
+        return ("\\\\?\\UNC\\" if self._is_literal else "\\\\") + f"{self.host}\\pipe\\{self.display}"
+
+    @property
+    def here(self) -> str:
+        """The full name of this machine's pipe of that name."""
+        return ("\\\\?\\pipe\\" if self._is_literal else _PREFIX) + self.display
+
+    @property
+    def _is_literal(self) -> bool:
+        return _normalise(self.display) != self.display or _CONTROL.search(self.display) is not None
 
     @cached_property
     def folder(self) -> str:
@@ -242,7 +250,7 @@ def _make(given: str, host: str | None, name: str) -> PipeName:
     if not name.strip("\\"):
         raise _bad(given, "this is the root of all pipes, not a pipe")
     if len((_PREFIX + name).encode("utf-16-le", "surrogatepass")) // 2 > MAX_NAME_UNITS:
-        raise _bad(given, f"longer than {MAX_NAME_UNITS} characters, prefix included")
+        raise _bad(given, f"longer than {MAX_NAME_UNITS} characters, prefix included", "choose a shorter one")
     return PipeName(given, name, _upcase(name), host)
 
 
@@ -294,7 +302,4 @@ def _is(part: str, word: str) -> bool:
 
 
 def _bad(given: str, detail: str, hint: str | None = None) -> PipeNameError:
-    error = PipeNameError(WinError.INVALID_NAME, given, detail=detail)
-    if hint is not None:
-        error.hint = hint
-    return error
+    return PipeNameError(WinError.INVALID_NAME, given, detail=detail, hint=hint)

@@ -6,6 +6,7 @@ Everything here is plain data. A wrong value raises `PipeArgumentError` (87), wh
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import operator
@@ -27,12 +28,13 @@ from typing import (
     TypeVar,
 )
 
+from npipe._buffers import view_of
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "Access",
@@ -49,6 +51,8 @@ __all__ = [
     "PipeListing",
     "Security",
     "ServeOptions",
+    "check_count",
+    "check_dtype",
     "check_elements",
     "check_handler",
     "check_timeout",
@@ -57,12 +61,18 @@ __all__ = [
     "deadline_of",
     "default_timeout_ms",
     "direction_name",
+    "flag",
+    "handler_signature",
     "is_message_mode",
     "listen_options",
     "message_limit",
+    "message_size",
     "mode_name",
     "parse_security",
+    "peek_size",
     "pipe_direction",
+    "plain_view",
+    "read_size",
     "refuse_position",
     "refuse_unknown",
     "room_of",
@@ -70,6 +80,7 @@ __all__ = [
     "time_left",
     "validate_buffer_size",
     "validate_instances",
+    "validate_pool_size",
 ]
 
 # --- Words -----------------------------------------------------------------------------------------------------
@@ -105,6 +116,7 @@ ACCESS_WRITE: Final = 2
 
 _MAX_DWORD: Final = 0xFFFFFFFF
 _USUAL_WAIT_MS: Final = 50
+_MAX_POOL: Final = 65535
 _NO_ID: Final = 0xFFFFFFFF  # (uid_t)-1, which POSIX reserves
 
 _DIRECTIONS: Final = {
@@ -198,6 +210,14 @@ def validate_instances(limit: SupportsIndex | None) -> int:
     return _whole(limit, 1, PIPE_UNLIMITED_INSTANCES - 1, "max_instances")
 
 
+def validate_pool_size(size: SupportsIndex) -> int:
+    """Return how many connections a pool may have: 1 to 65535.
+
+    Anything else raises `PipeArgumentError` (87); what is not a whole number, `TypeError`.
+    """
+    return _whole(size, 1, _MAX_POOL, "size")
+
+
 LARGEST_MESSAGE: Final = _MAX_DWORD
 """Bytes of a message at most, which is Win32's limit."""
 
@@ -212,7 +232,39 @@ def message_limit(size: SupportsIndex | None, *, stranger: bool) -> int:
     """
     if size is None:
         return STRANGER_MESSAGE if stranger else LARGEST_MESSAGE
+    return message_size(size)
+
+
+def message_size(size: SupportsIndex) -> int:
+    """Return what a pipe's max_message_size is set to, in bytes; raises as message_limit, and TypeError for None."""
     return _whole(size, 0, LARGEST_MESSAGE, "max_message_size")
+
+
+def check_count(count: SupportsIndex, lowest: int, highest: int, what: str) -> int:
+    """Return `count`, a whole number from `lowest` to `highest`; raises as validate_buffer_size does."""
+    return _whole(count, lowest, highest, what)
+
+
+def peek_size(size: SupportsIndex) -> int:
+    """Return how many bytes to look at: 0 to 4294967295; raises as validate_buffer_size does."""
+    return size if type(size) is int and 0 <= size <= _MAX_DWORD else _whole(size, 0, _MAX_DWORD, "size")
+
+
+def read_size(size: SupportsIndex) -> int:
+    """Return how many bytes to read: -1, for all, or 0 to 4294967295. Any negative number is all, as for files.
+
+    Raises `PipeArgumentError` (87) for a larger one, and for a bool; `TypeError` for what is not a whole number.
+    """
+    if type(size) is int and size <= _MAX_DWORD:
+        return max(size, -1)
+    return max(_whole(size, -sys.maxsize - 1, _MAX_DWORD, "size"), -1)
+
+
+def flag(value: object, what: str) -> bool:
+    """Return `value`, which is True or False; TypeError for anything else: "no" would count as a yes."""
+    if value is True or value is False:
+        return value
+    raise TypeError(f"{what} is True or False, not {type(value).__name__}")
 
 
 def default_timeout_ms(seconds: float | None) -> int:
@@ -311,20 +363,74 @@ def check_elements(elements: str) -> None:
         )
 
 
-def content_of(data: ReadableBuffer) -> bytes:
-    """Return a copy of what is to be written; TypeError for what is no buffer, or not of bytes or numbers."""
-    view = memoryview(data)
+def check_dtype(source: object) -> None:
+    """Raise TypeError for a buffer without a format, of NumPy's, whose elements are not all numbers, times or bytes.
+
+    NumPy has no format for an array that has times, whatever else there is in it.
+    """
+    dtype: Any = getattr(source, "dtype", None)
+    if dtype is None or dtype.hasobject or not all(kind in "biufcmMSV" for kind in _kinds(dtype)):
+        what = type(source).__name__ if dtype is None else f"{type(source).__name__} of {dtype}"
+        raise TypeError(
+            f"a pipe carries bytes and numbers, and this buffer ({what}) does not say that its elements are such: "
+            "encode or pickle them, or make an array of numbers"
+        )
+
+
+def _kinds(dtype: Any) -> Iterator[str]:
+    """Return the kinds of the elements of a NumPy dtype, those of its fields if it has any."""
+    if dtype.subdtype is not None:
+        yield from _kinds(dtype.subdtype[0])
+    elif dtype.names is not None:
+        for name in dtype.names:
+            yield from _kinds(dtype.fields[name][0])
+    else:
+        yield dtype.kind
+
+
+def plain_view(source: ReadableBuffer) -> memoryview:
+    """Return the bytes of a buffer that may be sent or read into; of one that memoryview cannot cast, a copy.
+
+    Raises TypeError for what is no buffer, or not of bytes or numbers, and BufferError if they do not lie side by side.
+    """
+    array: Any = source
+    try:
+        view = view_of(source)
+    except ValueError:
+        check_dtype(source)
+        if not array.flags.c_contiguous:
+            raise _not_side_by_side() from None
+        return memoryview(array.reshape(-1).view("u1"))
     check_elements(view.format)
-    return view.tobytes()
+    if not view.c_contiguous:
+        raise _not_side_by_side()
+    if not view.nbytes:
+        return memoryview(bytearray())
+    try:
+        return view.cast("B")
+    except ValueError:  # structures, or numbers in another byte order
+        if hasattr(source, "dtype"):
+            return memoryview(array.reshape(-1).view("u1"))
+        return memoryview(view.tobytes())
+
+
+def _not_side_by_side() -> BufferError:
+    return BufferError("the bytes of the buffer have to lie side by side (make a copy)")
+
+
+def content_of(data: ReadableBuffer) -> bytes:
+    """Return what is to be written: a copy, unless it is bytes. Raises as plain_view."""
+    return data if type(data) is bytes else bytes(plain_view(data))
 
 
 def room_of(buffer: WriteableBuffer) -> memoryview:
-    """Return the bytes of a buffer that a read puts something into; raises as content_of, and BufferError."""
-    view = memoryview(buffer)
-    check_elements(view.format)
-    if view.readonly:
-        raise BufferError("the buffer to read into cannot be written to")
-    return view.cast("B")
+    """Return the bytes of a buffer that a read puts something into; raises as plain_view, and BufferError."""
+    view = plain_view(buffer)
+    if view.nbytes and view.readonly:
+        if view_of(buffer).readonly:
+            raise BufferError("the buffer to read into cannot be written to")
+        raise TypeError("this transport reads into bytes and numbers in the machine's own order: read into a bytearray")
+    return view
 
 
 # --- Who may connect -------------------------------------------------------------------------------------------
@@ -383,7 +489,7 @@ class Security:
         return bool(self.users or self.groups or self.everyone or self.sddl)
 
     def resolve(self) -> AccessRule:
-        """Look the names up, now, in this system's users and groups.
+        """Look the names up, now, in this system's users and groups, and return their numbers.
 
         Raises `PipeArgumentError` (87) for an unknown one and, on Windows, `PipeStateError` (50).
         """
@@ -570,14 +676,16 @@ def check_handler(
     """
     if not callable(handler):
         raise TypeError(f"{what} is a function that takes {argument}, not {type(handler).__name__}")
-    functions = (handler, getattr(type(handler), "__call__", None))  # noqa: B004 - an object's own may be async
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    functions = (function, getattr(type(function), "__call__", None))  # noqa: B004 - an object's own may be async
     if any(inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) for function in functions):
         raise TypeError(f"{what} is a generator function: return the one result, and do not yield")
     if not may_be_async and any(inspect.iscoroutinefunction(function) for function in functions):
         raise TypeError(f"{what} is a coroutine function (async def), which nobody awaits here: use npipe.aio.serve")
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # some built-in ones have none
+    signature = handler_signature(handler)
+    if signature is None:
         return
     for arguments in ((None,), (None, None))[: 1 + with_connection]:
         with contextlib.suppress(TypeError):
@@ -585,6 +693,42 @@ def check_handler(
             return
     more = ", and may take the client's Connection too" if with_connection else ""
     raise TypeError(f"{what} is called with one argument, {argument}{more}, and this one takes {signature}")
+
+
+def handler_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
+    """Return what a handler takes; None if it does not tell, as some built-in ones do not.
+
+    Of a function in the place of another one (functools.wraps) it is its own, and the other one's only if it takes
+    whatever comes (*args), to hand it on.
+    """
+    function: Any = handler
+    seen: list[Any] = []  # one may wrap itself
+    bound = inspect.ismethod(function)
+    if bound:
+        function = function.__func__
+    while True:
+        try:
+            signature = inspect.signature(function, follow_wrapped=False)
+        except (TypeError, ValueError):
+            signature = None
+        parameters = () if signature is None else tuple(signature.parameters.values())
+        if signature is not None and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
+            break
+        seen.append(function)
+        inner = getattr(function, "__wrapped__", None)
+        if not callable(inner) or any(inner is one for one in seen):
+            return _usual_signature(handler)
+        function = inner
+    if bound:  # without self
+        return signature.replace(parameters=parameters[1:])
+    return signature
+
+
+def _usual_signature(handler: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(handler)
+    except (TypeError, ValueError):
+        return None
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")

@@ -6,18 +6,20 @@ import io
 import os
 import socket
 import sys
-from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
+from abc import abstractmethod
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
-from npipe.options import Peek, Peer, PipeInfo, check_timeout, deadline_of, time_left
+from npipe.options import Peek, Peer, PipeInfo, check_timeout, plain_view, read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe._display import Traits
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
@@ -27,17 +29,27 @@ CLOSE_TIMEOUT = 5.0
 _READ_SIZE = 65536
 
 
-class Pipe(ABC):
-    """One end of a connected named pipe.
+class Pipe(metaclass=PipeType):
+    """One end of a connected named pipe. `connect` and a listener's `accept` return it; `with` closes it.
 
-    A pipe is a context manager that closes it. It may be used by several threads: reads are served in the order in
-    which they began, and a write goes in whole. All time-outs are in seconds, None means for ever, and when the time
-    is over PipeTimeoutError (121) is raised with nothing consumed and nothing sent; but the request of a transaction
-    stays sent (`transact`), and of a write that a reader of bytes, or of a message's parts, had begun with, what it had
-    taken stays read (SEMANTICS §10.2).
+    - **Threads**: several may use one pipe. Reads are served in the order in which they began, a write goes in whole,
+      and a `close` in one thread ends the calls of the others (PipeClosedError, 109).
+    - **Time-outs** are seconds, None is for ever. When one is over PipeTimeoutError (121) is raised: a read has
+      consumed nothing and a write has sent nothing. But the request of a `transact` stays sent, and what a reader of
+      bytes, or of a message's parts, had taken of a write stays read (SEMANTICS §10.2).
+    - **Who waits for what**: a write waits only while the pipe's buffer is full, not for its reader; `flush` waits
+      until the peer has read all; a read waits for data or the peer's end; `close` does not wait for the peer, which
+      reads what is left.
+    - **After a fork** the pipe is the parent's: in the child it is closed (6), and the parent's is not disturbed. The
+      child opens the pipe anew by its name.
+
+    More: docs/semantics.md has the rows that "SEMANTICS §n" names. Errors: npipe.errors.
     """
 
     __slots__ = ()
+
+    _kind: ClassVar[str] = "npipe.Pipe"
+    """The public name of the class."""
 
     @property
     @abstractmethod
@@ -53,17 +65,27 @@ class Pipe(ABC):
     def peek(self, size: int = 0) -> Peek:
         """Look at up to `size` bytes without consuming them, and at how much there is. Never waits.
 
-        On a message pipe `data` and `left` are of the first message only; `available` counts all of them. Raises
-        PipeClosedError (109 when the peer has closed and nothing is left; 233), PipeAccessError (5: this end may only
-        write). Follows PeekNamedPipe, SEMANTICS §7; but on a byte pipe `left` is 0.
+        Returns a Peek. On a message pipe its `data` and `left` are of the first message only; `available` counts all of
+        them. On a byte pipe `left` is 0. Follows PeekNamedPipe, SEMANTICS §7.
+
+        Raises:
+            PipeClosedError: the peer has closed and nothing is left (109), or the server has disconnected (233).
+            PipeAccessError: this end may only write (5).
         """
+
+    def _look(self) -> None:
+        """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> None:
-        """Wait until the peer has read everything written before this call, at most `timeout` seconds.
+        """Wait until the peer has read everything written before this call, at most `timeout` seconds (None: for ever).
 
-        Raises PipeTimeoutError (121), PipeClosedError (109 when the peer goes meanwhile, 233), PipeAccessError (5: this
-        end may only read). Follows FlushFileBuffers, SEMANTICS §10.1.
+        Follows FlushFileBuffers, SEMANTICS §10.1.
+
+        Raises:
+            PipeTimeoutError: the time is over (121); what was written stays readable.
+            PipeClosedError: the peer has gone meanwhile (109), or the server has disconnected (233).
+            PipeAccessError: this end may only read (5).
         """
 
     @abstractmethod
@@ -71,14 +93,16 @@ class Pipe(ABC):
         """Close this end. What was written stays readable for the peer; closing twice is no error.
 
         Writes that other threads have under way get `timeout` seconds until they stand in the pipe, and succeed then.
-        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here.
+        Other calls that wait in other threads raise PipeClosedError (109), which says that it was closed here; but a
+        read that was waiting when something came has that. It does not wait for the peer: `flush` does.
         """
 
     @abstractmethod
     def abort(self) -> None:
-        """Close this end at once and discard what the peer has not read yet.
+        """Close this end at once, and discard what the peer has not read yet.
 
-        The peer of a server's end gets 233 (DisconnectNamedPipe), the peer of a client's end 109.
+        The peer of a server's end is told that it was disconnected (233, DisconnectNamedPipe), the peer of a client's
+        end that the pipe has ended (109).
         """
 
     @property
@@ -86,21 +110,30 @@ class Pipe(ABC):
     def peer(self) -> Peer:
         """The process at the other end, by the kernel's word at the time when it connected.
 
-        Raises PipeClosedError (233 when the server has disconnected, 6 when this end is closed).
+        Raises:
+            PipeClosedError: the server has disconnected (233), or this end is closed (6).
         """
 
     @property
     @abstractmethod
     def info(self) -> PipeInfo:
-        """The pipe's attributes and its instances now. Raises PipeClosedError (6 when this end is closed)."""
+        """The pipe's attributes, and how many instances it has now.
+
+        Raises:
+            PipeClosedError: this end is closed (6).
+        """
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return a descriptor for select, poll and epoll: it is readable when a read would not wait.
+        """Return a descriptor for select, poll and epoll, which is readable when a read would not wait. Not on Windows.
 
-        It is good for waiting only, and for as long as the pipe is open; no program that is started inherits it. Raises
-        PipeClosedError, and PipeStateError (50) when subprocess asks for it: a child cannot have a pipe as its standard
-        input or output. Give it subprocess.PIPE and copy, or let it open the pipe by its name.
+        It is good for waiting only, and for as long as the pipe is open; no program that is started inherits it.
+
+        Raises:
+            PipeClosedError: this end is closed (6).
+            PipeStateError: subprocess asks for it (50): a child cannot have a pipe as its standard input or output.
+                Give it subprocess.PIPE and copy, or let it open the pipe by its name. On Windows, always.
+            PipeResourceError: the process has no descriptor left (4).
         """
 
     def __reduce__(self) -> NoReturn:
@@ -115,13 +148,33 @@ class Pipe(ABC):
     ) -> None:
         self.close()
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        inherit_docs(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
+
+    def _traits(self) -> Traits | None:
+        """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""
+        return None
+
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
-        return f"<{type(self).__name__} {self.name!r}, {state}>"
+        return show_pipe(self._kind, self)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: object, **_: object) -> Self:  # noqa: D102 - nobody is to call it
+            if cls.__abstractmethods__ or not args:
+                refuse_construction(cls._kind)
+            return super().__new__(cls)
+
+        def __dir__(self) -> list[str]:
+            return listed(type(self), super().__dir__())
 
 
 class MessagePipe(Pipe):
     """A pipe that keeps message boundaries: what one `send` wrote is what one `recv` returns.
+
+    A peer that has opened it with mode="byte" reads the messages as one stream, without boundaries; each write of its
+    own is a message here.
 
     A message that may be longer than a buffer is read in its parts:
 
@@ -131,10 +184,19 @@ class MessagePipe(Pipe):
             size = pipe.recv_into(buffer)
             use(buffer[:size])
 
-    `pipe.recv_into(buffer, exact=True)` raises 234 instead, and the message stays.
+    `pipe.recv_into(buffer, exact=True)` raises PipeMessageTooLargeError (234) instead, and the message stays.
     """
 
     __slots__ = ()
+
+    _kind = "npipe.MessagePipe"
+
+    if not TYPE_CHECKING:
+        read = of_streams("recv()")
+        readinto = of_streams("recv_into()")
+        readline = of_streams("recv()")
+        write = of_streams("send()")
+        makefile = of_streams("recv() and send()")
 
     @property
     @abstractmethod
@@ -153,30 +215,48 @@ class MessagePipe(Pipe):
     def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
 
-        Waits while the pipe's quota is exhausted. Raises PipeClosedError (232: the peer has gone; 109: it went while
-        this waited; 233: the server disconnected), PipeTimeoutError (121: the message is withdrawn; on a handle with
-        PIPE_NOWAIT at once, when there is no room for it), PipeAccessError (5: this end may only read). Follows
+        Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full; not for the reader. Follows
         WriteFile, SEMANTICS §6.
+
+        Raises:
+            PipeClosedError: the peer has gone (232), it went while this waited (109), the server has disconnected
+                (233), or this end is closed (6).
+            PipeTimeoutError: the time is over (121), and the message is withdrawn; on a handle with PIPE_NOWAIT at
+                once, when there is no room for it.
+            PipeAccessError: this end may only read (5).
         """
 
     @abstractmethod
     def recv(self, *, timeout: float | None = None) -> bytes:
         """Return the next whole message, of any length up to `max_message_size`.
 
-        Raises PipeClosedError (109: the peer has closed and nothing is left; 233: the server disconnected),
-        PipeTimeoutError (121), PipeMessageTooLargeError (234: the message stays), PipeAccessError (5: this end may only
-        write). After a part was read with recv_into, returns the rest of that message. Follows ReadFile in
-        message-read mode, SEMANTICS §5.
+        Waits for it at most `timeout` seconds (None: for ever). After a part was read with recv_into, returns the rest
+        of that message. Follows ReadFile in message-read mode, SEMANTICS §5.
+
+        Raises:
+            PipeClosedError: the peer has closed and nothing is left (109), the server has disconnected (233), or this
+                end is closed (6).
+            PipeTimeoutError: no message has come in time (121).
+            PipeMessageTooLargeError: the message is longer than `max_message_size` (234); it stays.
+            PipeAccessError: this end may only write (5).
         """
 
     @abstractmethod
     def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read
-        (ERROR_MORE_DATA, 234): the number alone does not tell a part from a message. With `exact` such a message raises
-        PipeMessageTooLargeError (234) instead, nothing is consumed, and `peek().left` is its length; it reads through a
-        copy of the message. Raises as recv does.
+        A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read: the
+        number alone does not tell a part from a message. With `exact` such a message raises PipeMessageTooLargeError
+        instead, nothing is consumed, and `peek().left` is its length; it reads through a copy of the message. The
+        buffer is its limit, not max_message_size. Waits at most `timeout` seconds (None: for ever). Follows ReadFile,
+        SEMANTICS §5.
+
+        Raises:
+            PipeClosedError: the peer has closed and nothing is left (109), the server has disconnected (233), or this
+                end is closed (6).
+            PipeTimeoutError: no message has come in time (121).
+            PipeMessageTooLargeError: with `exact`, the buffer is too small (234); the message stays.
+            PipeAccessError: this end may only write (5).
         """
 
     @property
@@ -186,16 +266,22 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
-        """Send `data` as one message and return the next message that comes.
-
-        Raises PipeBusyError (231: unread messages are there, nothing is sent), PipeModeError (230: not a duplex pipe,
-        or the peer has gone), PipeClosedError (109, 233 while waiting), PipeTimeoutError (121), PipeAccessError (5),
-        PipeStateError (996, below). Follows TransactNamedPipe, SEMANTICS §8.
+        """Send `data` as one message and return the next message that comes, within `timeout` seconds (None: for ever).
 
         A time-out's `sent` is True when the request was sent, as a rule; one larger than the pipe's buffer, of which a
         part still waited for room, is withdrawn. After a request that was sent the pipe is *owed* its answer, also when
         an exception of a signal's handler ended the call. The next transact would get that answer, so it raises
-        PipeStateError (996) and sends nothing, until the answer has been read (`recv`) or dropped (`discard_reply`).
+        PipeStateError and sends nothing, until the answer has been read (`recv`) or dropped (`discard_reply`). Follows
+        TransactNamedPipe, SEMANTICS §8.
+
+        Raises:
+            PipeTimeoutError: the answer has not come in time (121).
+            PipeStateError: the answer of an earlier request is owed (996); nothing is sent.
+            PipeBusyError: unread messages are there, or another thread reads (231); nothing is sent.
+            PipeClosedError: the peer has gone while this waited (109), or the server has disconnected (233).
+            PipeModeError: the pipe is not duplex, or the peer has gone (230).
+            PipeMessageTooLargeError: the answer is longer than `max_message_size` (234); it stays.
+            PipeAccessError: this end may only read, or only write (5).
         """
 
     @property
@@ -203,16 +289,23 @@ class MessagePipe(Pipe):
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
 
+    @property
+    @abstractmethod
+    def _too_long(self) -> bool:
+        """Whether the answer that is owed is known to be longer than max_message_size."""
+
+    @abstractmethod
     def discard_reply(self, *, timeout: float | None = None) -> None:
         """Wait until the answer that a transact has left to come is there, at most `timeout` seconds, and drop it.
 
-        Does nothing when none is owed. The answer may be of any length. Raises PipeTimeoutError (121: it is not there
-        in full, and still owed) and PipeClosedError (109, 233: it will not come).
+        Does nothing when none is owed. The answer may be of any length. Of several threads each waits for the one
+        before; if another one's read takes the answer meanwhile, this drops nothing.
+
+        Raises:
+            PipeTimeoutError: it is not there in full (121), and still owed; what had come of it is dropped all the
+                same, and the next read drops the rest before it looks for a message.
+            PipeClosedError: it will not come: the peer has gone (109), or the server has disconnected (233).
         """
-        deadline = deadline_of(timeout)
-        scrap = bytearray(_READ_SIZE)
-        while self._owed:
-            self.recv_into(scrap, timeout=time_left(deadline))
 
     def __iter__(self) -> Iterator[bytes]:
         """Messages until the peer closes."""
@@ -227,29 +320,54 @@ class MessagePipe(Pipe):
 
 
 class StreamPipe(Pipe):
-    """A pipe read as a stream of bytes, whatever the writes were."""
+    """A pipe read as a stream of bytes, whatever the writes were; `makefile` makes a file of it.
+
+    A message pipe too is read so if it is opened with mode="byte": its messages come without boundaries, and each write
+    is one message for the peer.
+    """
 
     __slots__ = ()
+
+    _kind = "npipe.StreamPipe"
+
+    if not TYPE_CHECKING:
+        recv = of_messages("read()")
+        recv_into = of_messages("readinto()")
+        send = of_messages("write()")
+        transact = of_messages("write() and read()")
 
     @abstractmethod
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """Read what is there, at least one byte, into `buffer`; return the number of bytes.
 
-        Raises PipeClosedError (109 at the end of the stream, 233), PipeTimeoutError (121), PipeAccessError (5). Follows
-        ReadFile in byte-read mode, SEMANTICS §5. On a message pipe an empty message is the end of the stream, by which
-        the peer has closed for writing alone: 0, from then on.
+        Waits at most `timeout` seconds (None: for ever). On a message pipe an empty message is the end of the stream,
+        by which the peer has closed for writing alone: 0, from then on. Follows ReadFile in byte-read mode, SEMANTICS
+        §5.
+
+        Raises:
+            PipeClosedError: the stream is at its end, as the peer has closed (109), the server has disconnected (233),
+                or this end is closed (6).
+            PipeTimeoutError: nothing has come in time (121).
+            PipeAccessError: this end may only write (5).
         """
 
     @abstractmethod
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
-        """Write all of `data`; return its length in bytes. Raises as MessagePipe.send does.
+        """Write all of `data`, a buffer of bytes or numbers; return its length in bytes.
+
+        Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full; not for the reader. On a
+        pipe of message type an empty write, after a flush, is the end for a peer that reads a stream; a read of bytes
+        takes an empty message together with what is before it. This end can go on reading.
 
         On a handle with PIPE_NOWAIT it does not wait, and the number returned is that of the bytes that were written:
         all, or those that reads were waiting for, or 0 (SEMANTICS §6.2). A file of `makefile` does then what files do
         that would block: a raw one returns None, a buffered one raises BlockingIOError.
 
-        On a pipe of message type an empty write, after a flush, is the end for a peer that reads a stream; a read of
-        bytes takes an empty message together with what is before it. This end can go on reading.
+        Raises:
+            PipeClosedError: the peer has gone (232), it went while this waited (109), the server has disconnected
+                (233), or this end is closed (6).
+            PipeTimeoutError: the time is over (121), and nothing of it is sent, unless the peer had begun to read it.
+            PipeAccessError: this end may only read (5).
         """
 
     @abstractmethod
@@ -267,10 +385,17 @@ class StreamPipe(Pipe):
         also an EOFError; but a read of all returns what there was, perhaps nothing, unless this end was closed
         meanwhile. `makefile` gives an object that returns b"" at the end as files do. The other end that a stream may
         have, an empty message on a message pipe, by which the peer has closed for writing alone, gives b"", from then
-        on. `timeout` is for each wait. Raises as readinto does; what a read of all had read by then is there for the
-        next read.
+        on. `timeout` in seconds (None: for ever) is for each wait; what a read of all had read when it is over is there
+        for the next read.
+
+        Raises:
+            PipeClosedError: the stream is at its end (109), the server has disconnected (233), or this end is closed
+                (6).
+            PipeTimeoutError: nothing has come in time (121).
+            PipeAccessError: this end may only write (5).
         """
         check_timeout(timeout)
+        size = read_size(size)
         if size >= 0:
             return self._read_some(size, timeout)
         return self._read_all(timeout)
@@ -304,9 +429,18 @@ class StreamPipe(Pipe):
     ) -> IO[Any]:
         """Return a file object over this pipe, as socket.makefile does; closing it leaves the pipe open.
 
-        `mode` is made of "r", "w" and "b"; `buffering` 0 (binary only) for none, else the buffer's size in bytes.
         A signal's handler that raises in the middle of a read with a buffer takes what that has read by then with it,
         as with all of io's files.
+
+        Args:
+            mode: made of "r", "w" and "b"; without "b" the file is one of text.
+            buffering: the buffer's size in bytes, 0 (binary only) for none, None for io's usual one.
+            encoding: of text, as for open().
+            errors: of text, as for open().
+            newline: of text, as for open().
+
+        Raises:
+            ValueError: the mode is another, or text without a buffer is asked for.
         """
         if not mode or set(mode) - set("rwb"):
             raise ValueError(f'a mode is made of "r", "w" and "b", not {mode!r}')
@@ -369,7 +503,7 @@ class _PipeFile(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int | None:
         """Write all of it; None if that would block and the handle has PIPE_NOWAIT."""
         count = self._pipe.write(data)
-        return None if count == 0 and memoryview(data).nbytes else count
+        return None if count == 0 and plain_view(data).nbytes else count
 
 
 def peer_of(pid: int, uid: int) -> Peer:

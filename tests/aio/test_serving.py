@@ -84,6 +84,30 @@ def test_a_handler_that_raises_costs_its_client_the_connection(
         run(main(), kind)
 
 
+def test_what_a_handler_raises_is_logged_also_if_it_looks_like_the_end_of_a_connection(
+    kind: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(request: bytes) -> bytes:
+        if request == b"bad":
+            raise npipe.PipeClosedError(109, "another pipe")
+        return request
+
+    async def main() -> None:
+        async with await npipe.aio.serve(name, answer) as server, await npipe.aio.connect(name) as pipe:
+            await pipe.send(b"good")
+            await pipe.send(b"bad")
+            assert await pipe.recv() == b"good"  # which was answered before
+            with pytest.raises(npipe.PipeClosedError) as raised:
+                await pipe.recv()
+            assert raised.value.winerror == 109
+            assert server.stats.failed == 1
+
+    with caplog.at_level(logging.ERROR, "npipe"):
+        run(main(), kind)
+    assert "client 1: the handler failed" in caplog.text
+    assert "another pipe" in caplog.text
+
+
 def test_close_lets_requests_finish_and_ends_idle_clients(kind: str, name: str) -> None:
     async def main() -> None:
         begun = asyncio.Event()

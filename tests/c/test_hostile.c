@@ -279,6 +279,53 @@ static void an_event_loops_step_ends_though_the_peer_moves_all_the_time(void)
     end_attack(&attack);
 }
 
+/* A message that seems to be taken back whenever its reader begins with it. */
+static void take_back_again_and_again(struct attack *attack)
+{
+    atomic_fetch_add(&attack->inbound->takebacks.rewinds, 1);
+}
+
+static void begin_to_take_back(struct attack *attack)
+{
+    open_attack(attack, NP_TYPE_MESSAGE, 4096);
+    forge(attack, 0, 0, 1000);
+    set_state(attack, 0, NPL_ENTRY_LIVE);
+    atomic_store(&attack->inbound->producer.tail, 6);
+    begin(attack, take_back_again_and_again);
+}
+
+/* As the binding does it. */
+static uint32_t receive(struct np_handle *handle, uint8_t *buffer, const struct np_wait *wait)
+{
+    struct np_recv recv;
+    uint32_t code, size;
+    np_recv_prepare(&recv, false);
+    do {
+        code = np_recv_begin(handle, &recv, &size, wait);
+        if (code != NP_OK)
+            return code;
+        CHECK(size <= 1000);
+        code = np_recv_more(handle, &recv, buffer, size, wait);
+        uint32_t end = np_recv_end(handle, &recv, buffer, code == NP_OK);
+        code = code == NP_OK ? end : code;
+    } while (code == NP_RETRY);
+    return code;
+}
+
+static void messages_that_are_taken_back_do_not_keep_their_reader_beyond_its_time(void)
+{
+    struct attack attack;
+    uint8_t buffer[1000];
+    for (int i = 0; i < 10; i++) {
+        begin_to_take_back(&attack);
+        int64_t began = np_now();
+        struct np_wait wait = for_ms(50);
+        CHECK_EQUAL(receive(&attack.pair.server, buffer, &wait), NP_SEM_TIMEOUT);
+        in_time(began, 50 + SLACK_MS);
+        end_attack(&attack);
+    }
+}
+
 static void a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time(void)
 {
     struct attack attack;
@@ -561,6 +608,7 @@ int main(void)
     RUN(a_tail_that_wavers_holds_neither_a_peek_nor_a_wait);
     RUN(a_sleepers_word_that_moves_all_the_time_does_not_keep_it_beyond_its_time);
     RUN(an_event_loops_step_ends_though_the_peer_moves_all_the_time);
+    RUN(messages_that_are_taken_back_do_not_keep_their_reader_beyond_its_time);
     RUN(a_wait_for_an_overlapped_read_ends_by_its_time_though_the_peer_moves_all_the_time);
     RUN(a_read_that_fails_while_its_rest_is_waited_for_is_told_and_not_also_refused);
     RUN(a_message_that_comes_byte_by_byte_does_not_keep_its_reader_beyond_its_time);

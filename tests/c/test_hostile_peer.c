@@ -305,6 +305,7 @@ static void known_code(uint32_t code)
     case NP_PIPE_BUSY:
     case NP_WOULD_WAIT:
     case NP_RETRY:
+    case NP_YIELD:
     case NP_IO_PENDING:
     case NP_OPERATION_ABORTED:
     case NP_INVALID_PARAMETER:
@@ -408,7 +409,7 @@ static void by_steps(struct np_handle *handle, unsigned long long *random, uint8
     }
     known_code(np_poll_write_begin(handle, &write, data, size));
     if (write.link && np_poll_write_withdraw(handle, &write) == NP_WOULD_WAIT)
-        np_poll_write_leave(handle, &write);
+        np_poll_write_leave(handle, &write, false);
     np_poll_all_put(handle);
 }
 

@@ -239,6 +239,7 @@ struct write {
     uint32_t size;
     int64_t deadline;
     uint32_t code;
+    _Atomic pid_t thread;
 };
 
 static void *write_until(void *argument)
@@ -258,7 +259,8 @@ static void a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes(void)
     for (int i = 0; i < 20; i++) {
         struct pair pair;
         open_pair(&pair, NP_TYPE_MESSAGE, 0);
-        struct write first = {&pair.client, 2000, np_now() + 30000000, 0}, second = {&pair.client, 1000, NP_FOREVER, 0};
+        struct write first = {.handle = &pair.client, .size = 2000, .deadline = np_now() + 30000000},
+                     second = {.handle = &pair.client, .size = 1000, .deadline = NP_FOREVER};
         pthread_t threads[2];
         CHECK(pthread_create(&threads[0], NULL, write_until, &first) == 0);
         while (atomic_load(&pair.client.link->tx.shared->producer.announced) != 2000)
@@ -277,6 +279,133 @@ static void a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes(void)
         CHECK_EQUAL(second.code, NP_OK);
         close_pair(&pair);
     }
+}
+
+static void *drain_for_seconds(void *argument)
+{
+    struct write *drain = argument;
+    drain->thread = gettid();
+    const struct np_wait wait = {.deadline = drain->deadline};
+    drain->code = np_drain(drain->handle, &wait);
+    return NULL;
+}
+
+/* Whether the kernel has put the thread to sleep. */
+static bool sleeps(pid_t thread)
+{
+    char path[64], text[256] = {0};
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL);
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    const char *name_end = strrchr(text, ')');
+    return size && name_end && name_end[2] == 'S';
+}
+
+static void await_sleeper(const struct pair *pair, const struct write *waiter)
+{
+    while (!(atomic_load(&pair->client.link->sleep->flags) & NPL_SLEEP_WRITE) || !sleeps(waiter->thread))
+        sched_yield();
+}
+
+static uint32_t reply_at_once(void *context, const struct np_wait *wait)
+{
+    (void)wait;
+    *(bool *)context = true;
+    return NP_OK;
+}
+
+static void *transact_for_seconds(void *argument)
+{
+    struct write *transact = argument;
+    transact->thread = gettid();
+    static const unsigned char request[150];
+    const struct np_wait wait = {.deadline = transact->deadline};
+    bool sent = false;
+    transact->code = np_transact(transact->handle, request, sizeof request, &wait, reply_at_once, &sent);
+    CHECK_EQUAL(transact->code == NP_OK, sent);
+    return NULL;
+}
+
+enum { SECONDS = 20 };
+
+static struct np_op *submit(struct np_handle *handle, uint32_t size)
+{
+    struct np_op *op = calloc(1, sizeof *op);
+    op->in = calloc(1, size);
+    op->size = size;
+    pthread_mutex_lock(&handle->tx_lock);
+    CHECK_EQUAL(np_tx_submit(handle->link, op), NP_OK);
+    pthread_mutex_unlock(&handle->tx_lock);
+    return op;
+}
+
+static void dispose(struct np_op *op)
+{
+    free((void *)(uintptr_t)op->in);
+    free(op);
+}
+
+static void withdraw(struct np_handle *handle, struct np_op *op)
+{
+    pthread_mutex_lock(&handle->tx_lock);
+    CHECK_EQUAL(np_tx_withdraw(handle->link, op), NP_OK);
+    pthread_mutex_unlock(&handle->tx_lock);
+}
+
+/* What waits until a write has its place in the ring is no completion, and no flush. */
+static void a_withdrawal_ends_what_waited_for_a_place_in_the_ring(void)
+{
+    void *(*const waits[])(void *) = {drain_for_seconds, transact_for_seconds};
+    for (int i = 0; i < 2; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 100);
+        struct np_op *op = submit(&pair.client, 1 << 20);
+        struct write waiter = {
+            .handle = &pair.client, .deadline = np_now() + SECONDS * INT64_C(1000000000), .code = NP_INTERRUPTED};
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, waits[i], &waiter) == 0);
+        await_sleeper(&pair, &waiter);
+        withdraw(&pair.client, op);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_EQUAL(waiter.code, NP_OK);
+        CHECK(np_now() < waiter.deadline);
+        dispose(op);
+        close_pair(&pair);
+    }
+}
+
+/* The reader has made exactly the room that was wanted, which is less than what it wakes somebody for; another call of
+ * this end finds it. */
+static void whoever_puts_the_rest_into_the_ring_ends_what_waited_for_that(void)
+{
+    struct pair pair;
+    enum { PLAIN = 1000 };
+    static unsigned char plain[PLAIN];
+    uint32_t count;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+    CHECK_EQUAL(try_write(&pair.client, plain, PLAIN), NP_OK);
+    /* Headers of two bytes and of six, and a rest as long as the plain entry. */
+    struct np_op *op = submit(&pair.client, (uint32_t)pair.client.link->tx.capacity - 6);
+    CHECK_EQUAL(op->size - op->count, 2 + PLAIN);
+    struct write waiter = {
+        .handle = &pair.client, .deadline = np_now() + SECONDS * INT64_C(1000000000), .code = NP_INTERRUPTED};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, drain_for_seconds, &waiter) == 0);
+    await_sleeper(&pair, &waiter);
+    CHECK_EQUAL(np_read(&pair.server, plain, PLAIN, &count, &only_try), NP_OK);
+    CHECK(atomic_load(&pair.client.link->sleep->flags) & NPL_SLEEP_WRITE); /* it is not told */
+    CHECK_EQUAL(np_flush(&pair.client, &only_try), NP_WOULD_WAIT);
+    CHECK_EQUAL(op->count, op->size);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(waiter.code, NP_OK);
+    CHECK(np_now() < waiter.deadline);
+    pthread_mutex_lock(&pair.client.tx_lock);
+    np_tx_forget(pair.client.link, op);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    dispose(op);
+    close_pair(&pair);
 }
 
 enum { TAKEN_BACK = 20000 };
@@ -418,6 +547,8 @@ int main(void)
     RUN(who_wakes_a_sleeper_hears_of_his_neighbours);
     RUN(a_selector_takes_no_byte_from_a_reader);
     RUN(a_writer_behind_one_that_gives_up_is_woken_by_its_own_bytes);
+    RUN(a_withdrawal_ends_what_waited_for_a_place_in_the_ring);
+    RUN(whoever_puts_the_rest_into_the_ring_ends_what_waited_for_that);
     RUN(what_is_taken_back_under_a_reader_is_no_violation);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;

@@ -470,6 +470,289 @@ static void bytes_that_are_put_back_wake_whoever_waits_to_read(void)
     close_pair(&pair);
 }
 
+static int raised(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+/* The time-out and the signals of a call are for all the messages that it begins with. */
+static void a_call_whose_message_was_taken_back_looks_at_the_clock_and_for_signals(void)
+{
+    for (int by_signal = 0; by_signal < 2; by_signal++) {
+        struct pair pair;
+        struct np_recv recv;
+        static unsigned char data[300000], buffer[300000];
+        struct np_poll_write write, next;
+        uint32_t size;
+        open_pair(&pair, NP_TYPE_MESSAGE, 100);
+        CHECK_EQUAL(np_poll_write_begin(&pair.client, &write, data, sizeof data), NP_WOULD_WAIT);
+        np_recv_prepare(&recv, false);
+        struct np_wait wait = {.deadline = by_signal ? NP_FOREVER : 0, .interrupted = by_signal ? raised : NULL};
+        CHECK_EQUAL(np_recv_begin(&pair.server, &recv, &size, &wait), NP_OK);
+        CHECK_EQUAL(np_recv_more(&pair.server, &recv, buffer, 10, &wait), NP_OK);
+        CHECK(np_poll_write_withdraw(&pair.client, &write) == NP_OK);
+        CHECK_EQUAL(np_poll_write_begin(&pair.client, &next, data, sizeof data), NP_WOULD_WAIT);
+        CHECK_EQUAL(np_recv_more(&pair.server, &recv, buffer, size, &wait), NP_RETRY);
+        CHECK_EQUAL(np_recv_end(&pair.server, &recv, buffer, false), NP_OK);
+        recv.patience = recv.patience ? 1 : 0; /* it is over */
+        CHECK_EQUAL(np_recv_begin(&pair.server, &recv, &size, &wait), by_signal ? NP_INTERRUPTED : NP_SEM_TIMEOUT);
+        np_poll_write_leave(&pair.client, &next, false);
+        close_pair(&pair);
+    }
+}
+
+/* ---- What came while a read was pending is its, whatever has ended the link since */
+
+enum ending { PEER_CLOSES, PEER_DISCONNECTS, PEER_ABORTS, CLOSED_HERE, DISCONNECTED_HERE, ENDINGS };
+
+/* As np_handle_unlink does it, without a registry. */
+static void end_here(struct np_handle *handle, uint32_t alert, enum npl_end_state state)
+{
+    struct np_link *link = handle->link;
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    handle->link = NULL;
+    handle->state = alert == NP_ALERT_CLOSING ? NP_CLOSED : NP_DISCONNECTED;
+    np_link_alert(link, alert);
+    np_link_end(link, state, false);
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
+    shutdown(link->socket, SHUT_RDWR);
+    np_link_unref(link);
+}
+
+static void end_by(struct np_handle *reader, struct np_handle *writer, enum ending ending)
+{
+    if (ending == CLOSED_HERE)
+        end_here(reader, NP_ALERT_CLOSING, NPL_END_CLOSED);
+    else if (ending == DISCONNECTED_HERE)
+        end_here(reader, NP_ALERT_DISCONNECTED, NPL_END_DISCONNECTED);
+    else
+        np_link_end(writer->link,
+                    ending == PEER_CLOSES        ? NPL_END_CLOSED
+                    : ending == PEER_DISCONNECTS ? NPL_END_DISCONNECTED
+                                                 : NPL_END_ABORTED,
+                    false);
+}
+
+static uint32_t code_of(enum ending ending)
+{
+    return ending == PEER_DISCONNECTS || ending == DISCONNECTED_HERE ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE;
+}
+
+static void an_event_loops_read_that_was_pending_has_what_came_before_the_end(void)
+{
+    for (enum ending ending = 0; ending < ENDINGS; ending++)
+        for (int way = 0; way < 4; way++)
+            for (int came = 0; came < 2; came++) {
+                struct pair pair;
+                bool whole = way & 1, message_mode = way & 2;
+                open_pair(&pair, NP_TYPE_MESSAGE, 100);
+                struct np_handle *reader = ending == DISCONNECTED_HERE ? &pair.server : &pair.client,
+                                 *writer = ending == DISCONNECTED_HERE ? &pair.client : &pair.server;
+                reader->mode = message_mode ? NP_MODE_READ_MESSAGE : 0;
+                unsigned char data[40], buffer[100] = {0};
+                uint32_t size = 0;
+                struct np_poll_read read;
+                fill(data, 0, sizeof data);
+                CHECK_EQUAL(np_poll_read_begin(reader, &read, whole ? NULL : buffer, whole ? 0 : sizeof buffer), NP_OK);
+                CHECK_EQUAL(whole ? np_poll_message(reader, &read, &size) : np_poll_read_step(reader, &read),
+                            NP_WOULD_WAIT);
+                if (came)
+                    CHECK_EQUAL(try_write(writer, data, sizeof data), NP_OK);
+                end_by(reader, writer, ending);
+                uint32_t code = whole ? np_poll_message(reader, &read, &size) : np_poll_read_step(reader, &read);
+                CHECK_EQUAL(code, came ? NP_OK : code_of(ending));
+                if (came && whole) {
+                    CHECK_EQUAL(size, sizeof data);
+                    CHECK_EQUAL(np_poll_message_more(reader, &read, buffer, size), NP_OK);
+                    CHECK_EQUAL(np_poll_message_take(reader, &read), NP_OK);
+                } else if (came) {
+                    CHECK_EQUAL(read.op.count, sizeof data);
+                }
+                if (came)
+                    compare(buffer, 0, sizeof data);
+                np_poll_read_leave(reader, &read, buffer);
+                close_pair(&pair);
+            }
+}
+
+static void *receive_blocked(void *argument)
+{
+    struct blocked *blocked = argument;
+    struct np_recv recv;
+    np_recv_prepare(&recv, false);
+    blocked->code = np_recv_begin(blocked->handle, &recv, &blocked->count, &for_ever);
+    if (blocked->code != NP_OK)
+        return NULL;
+    CHECK(blocked->count <= sizeof blocked->buffer);
+    blocked->code = np_recv_more(blocked->handle, &recv, blocked->buffer, blocked->count, &for_ever);
+    uint32_t end = np_recv_end(blocked->handle, &recv, blocked->buffer, blocked->code == NP_OK);
+    if (blocked->code == NP_OK)
+        blocked->code = end;
+    return NULL;
+}
+
+/* Threads that are pending readers one behind the other. */
+static void begin_readers(struct blocked *blocked, pthread_t *threads, int count, struct np_handle *reader, bool whole)
+{
+    for (int i = 0; i < count; i++) {
+        blocked[i] = (struct blocked){.handle = reader};
+        CHECK(pthread_create(&threads[i], NULL, whole ? receive_blocked : read_blocked, &blocked[i]) == 0);
+        for (int queued = 0; queued <= i;) {
+            sched_yield();
+            pthread_mutex_lock(&reader->rx_lock);
+            queued = 0;
+            for (struct np_op *op = reader->link->rx.first; op; op = op->next)
+                queued++;
+            pthread_mutex_unlock(&reader->rx_lock);
+        }
+    }
+    while (!(atomic_load(&reader->link->sleep->flags) & (NPL_SLEEP_READ | NPL_ARMED_READ)))
+        sched_yield();
+}
+
+static void threads_that_were_reading_have_what_came_before_the_end(void)
+{
+    for (enum ending ending = 0; ending < ENDINGS; ending++)
+        for (int way = 0; way < 4; way++)
+            for (uint32_t came = 0; came <= 2; came++) {
+                struct pair pair;
+                enum { READERS = 2 };
+                struct blocked blocked[READERS];
+                pthread_t threads[READERS];
+                bool whole = way & 1, message_mode = way & 2;
+                open_pair(&pair, NP_TYPE_MESSAGE, 100);
+                struct np_handle *reader = ending == DISCONNECTED_HERE ? &pair.server : &pair.client,
+                                 *writer = ending == DISCONNECTED_HERE ? &pair.client : &pair.server;
+                reader->mode = message_mode ? NP_MODE_READ_MESSAGE : 0;
+                unsigned char data[80];
+                fill(data, 0, sizeof data);
+                begin_readers(blocked, threads, READERS, reader, whole);
+                /* No reader gets at them before the end has come. */
+                pthread_mutex_lock(&reader->rx_lock);
+                for (uint32_t i = 0; i < came; i++)
+                    CHECK_EQUAL(try_write(writer, data + 40 * i, 40), NP_OK);
+                if (ending < CLOSED_HERE)
+                    end_by(reader, writer, ending);
+                pthread_mutex_unlock(&reader->rx_lock);
+                if (ending >= CLOSED_HERE)
+                    end_by(reader, writer, ending);
+                for (uint32_t i = 0; i < READERS; i++) {
+                    CHECK(pthread_join(threads[i], NULL) == 0);
+                    CHECK_EQUAL(blocked[i].code, i < came ? NP_OK : code_of(ending));
+                    if (i < came) {
+                        CHECK_EQUAL(blocked[i].count, 40);
+                        compare(blocked[i].buffer, 40 * i, 40);
+                    }
+                }
+                close_pair(&pair);
+            }
+}
+
+/* A message that is longer than the ring, of which the reader has begun to take the first part: what stands in the ring
+ * when the link ends is all of the rest. */
+static void a_message_under_way_is_delivered_if_all_of_it_came_before_the_end(void)
+{
+    static unsigned char data[200000], buffer[200000];
+    for (enum ending ending = 0; ending < ENDINGS; ending++)
+        for (int all = 0; all < 2; all++) {
+            struct pair pair;
+            struct np_op op = {.in = data, .size = sizeof data};
+            struct np_recv recv;
+            uint32_t size;
+            fill(data, 0, sizeof data);
+            open_pair(&pair, NP_TYPE_MESSAGE, 100);
+            struct np_handle *reader = ending == DISCONNECTED_HERE ? &pair.server : &pair.client,
+                             *writer = ending == DISCONNECTED_HERE ? &pair.client : &pair.server;
+            pthread_mutex_lock(&writer->tx_lock);
+            CHECK_EQUAL(np_tx_submit(writer->link, &op), NP_OK);
+            pthread_mutex_unlock(&writer->tx_lock);
+            np_recv_prepare(&recv, false);
+            CHECK_EQUAL(np_recv_begin(reader, &recv, &size, &only_try), NP_OK);
+            CHECK_EQUAL(size, sizeof data);
+            while (all && op.count < op.size) {
+                CHECK_EQUAL(np_recv_more(reader, &recv, buffer, op.count, &only_try), NP_OK);
+                pthread_mutex_lock(&writer->tx_lock);
+                CHECK_EQUAL(np_tx_pump(writer->link), NP_OK);
+                pthread_mutex_unlock(&writer->tx_lock);
+            }
+            CHECK_EQUAL(op.count < op.size, !all);
+            end_by(reader, writer, ending);
+            struct np_wait wait = for_ms(1000);
+            uint32_t code = np_recv_more(reader, &recv, buffer, size, &wait);
+            if (all)
+                CHECK_EQUAL(code, NP_OK);
+            else
+                CHECK_EQUAL(code == NP_RETRY ? NP_BROKEN_PIPE : code, code_of(ending)); /* RETRY: it is dropped */
+            CHECK_EQUAL(np_recv_end(reader, &recv, buffer, all), NP_OK);
+            if (all)
+                compare(buffer, 0, sizeof data);
+            pthread_mutex_lock(&writer->tx_lock);
+            np_tx_forget(writer->link, &op);
+            pthread_mutex_unlock(&writer->tx_lock);
+            close_pair(&pair);
+        }
+}
+
+/* Nobody had asked for it: it goes with the connection (SEMANTICS 3.3). */
+static void what_came_before_the_end_is_not_a_later_reads(void)
+{
+    struct pair pair;
+    unsigned char buffer[100];
+    uint32_t count;
+    open_pair(&pair, NP_TYPE_MESSAGE, 100);
+    CHECK_EQUAL(try_write(&pair.server, "abc", 3), NP_OK);
+    np_link_end(pair.server.link, NPL_END_DISCONNECTED, false);
+    CHECK_EQUAL(np_read(&pair.client, buffer, sizeof buffer, &count, &for_ever), NP_PIPE_NOT_CONNECTED);
+    struct np_poll_read read;
+    CHECK_EQUAL(np_poll_read_begin(&pair.client, &read, buffer, sizeof buffer), NP_OK);
+    CHECK_EQUAL(np_poll_read_step(&pair.client, &read), NP_PIPE_NOT_CONNECTED);
+    CHECK_EQUAL(np_poll_read_leave(&pair.client, &read, buffer), NP_OK);
+    close_pair(&pair);
+}
+
+static uint32_t take_reply(void *context, const struct np_wait *wait)
+{
+    struct blocked *blocked = context;
+    (void)wait;
+    receive_blocked(blocked);
+    return blocked->code;
+}
+
+static void *transact_blocked(void *argument)
+{
+    struct blocked *blocked = argument;
+    static unsigned char request[300000];
+    blocked->code = np_transact(blocked->handle, request, sizeof request, &for_ever, take_reply, blocked);
+    return NULL;
+}
+
+/* The peer answers before it has read all of the request, and goes. */
+static void a_transaction_whose_request_is_under_way_has_the_answer_that_came_before_the_end(void)
+{
+    for (enum ending ending = 0; ending <= PEER_CLOSES; ending++) {
+        struct pair pair;
+        struct blocked blocked = {0};
+        pthread_t thread;
+        unsigned char data[40];
+        fill(data, 0, sizeof data);
+        open_pair(&pair, NP_TYPE_MESSAGE, 100);
+        blocked.handle = &pair.client;
+        CHECK(pthread_create(&thread, NULL, transact_blocked, &blocked) == 0);
+        while (!(atomic_load(&pair.client.link->sleep->flags) & NPL_SLEEP_WRITE))
+            sched_yield();
+        CHECK_EQUAL(try_write(&pair.server, data, sizeof data), NP_OK);
+        end_by(&pair.client, &pair.server, ending);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_EQUAL(blocked.code, NP_OK);
+        CHECK_EQUAL(blocked.count, sizeof data);
+        compare(blocked.buffer, 0, sizeof data);
+        close_pair(&pair);
+    }
+}
+
 static void a_read_without_patience_delivers_what_it_took(void)
 {
     struct pair pair;
@@ -499,6 +782,12 @@ int main(void)
     RUN(a_read_that_waits_for_a_write_which_is_withdrawn_before_it_begins_delivers_what_it_took);
     RUN(bytes_that_are_put_back_wake_whoever_waits_to_read);
     RUN(a_read_without_patience_delivers_what_it_took);
+    RUN(a_call_whose_message_was_taken_back_looks_at_the_clock_and_for_signals);
+    RUN(an_event_loops_read_that_was_pending_has_what_came_before_the_end);
+    RUN(threads_that_were_reading_have_what_came_before_the_end);
+    RUN(a_message_under_way_is_delivered_if_all_of_it_came_before_the_end);
+    RUN(what_came_before_the_end_is_not_a_later_reads);
+    RUN(a_transaction_whose_request_is_under_way_has_the_answer_that_came_before_the_end);
     RUN(a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole);
     RUN(whatever_ends_a_read_takes_no_byte_with_it);
     return 0;

@@ -93,9 +93,11 @@ def test_a_name_cannot_break_the_lines() -> None:
         assert json.loads(run("--json"))[0]["name"] == "\\\\.\\pipe\\a\tb\nc\x1b[2Jd"
 
 
-def test_a_terminal_gets_a_table() -> None:
+def test_a_terminal_gets_a_table_and_where_the_pipes_are(root: Path) -> None:
     with npipe.listen("[red]pipe"):
-        lines = [line.split() for line in on_a_terminal(120).splitlines()]
+        *table, where = on_a_terminal(120).splitlines()
+    assert where == f"below {root}"
+    lines = [line.split() for line in table]
     assert lines == [
         HEADER.split(),
         [r"\\.\pipe\[red]pipe", "message", "duplex", "1", "unlimited", str(os.getpid()), ME],

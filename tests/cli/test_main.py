@@ -14,20 +14,20 @@ from npipe.cli import main
 from tests.cli.helpers import NPIPE, run
 
 
-def test_version_is_the_package_s() -> None:
+def test_version_is_the_package_s_and_says_where_pipes_are(root: Path) -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"npipe {npipe.__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"npipe {npipe.__version__}, pipes below {root}\n", "")
 
 
 def test_without_arguments_it_prints_its_help() -> None:
     done = run()
     assert done.returncode == 0
     assert done.stderr == ""
-    for word in ("client", "serve", "wait", "ls", "NPIPE_ROOT"):
+    for word in ("client", "serve", "wait", "ls", "info", "NPIPE_ROOT"):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["client", "serve", "wait", "ls"])
+@pytest.mark.parametrize("command", ["client", "serve", "wait", "ls", "info"])
 def test_each_command_has_a_help(command: str) -> None:
     done = run(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

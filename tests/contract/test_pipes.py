@@ -479,8 +479,8 @@ def timed_out(client: Any, request: bytes) -> None:
     assert "nothing was consumed" not in str(raised.value)
 
 
-def refused(client: Any) -> None:
-    with pytest.raises(npipe.PipeStateError, match=r"recv\(\) the answer, or discard_reply\(\) it") as raised:
+def refused(client: Any, why: str = r"recv\(\) the answer, or discard_reply\(\) it") -> None:
+    with pytest.raises(npipe.PipeStateError, match=why) as raised:
         client.transact(b"next", timeout=DEADLINE)
     assert raised.value.winerror == 996
 
@@ -545,7 +545,7 @@ def test_an_answer_that_is_too_long_is_owed(pipes: Pipes) -> None:
     server.recv(timeout=DEADLINE)
     server.send(b"answer")
     assert asking.code() == 234
-    refused(client)
+    refused(client, r"longer than max_message_size, and still unread; discard_reply\(\) it, or set a larger")
     client.max_message_size = 6
     assert client.recv(timeout=DEADLINE) == b"answer"
     with fails(121):
@@ -567,6 +567,106 @@ def test_sends_and_a_refused_transaction_leave_nothing_owed(pipes: Pipes) -> Non
     server.recv(timeout=DEADLINE)
     server.send(b"answer")
     assert asking.result() == b"answer"
+
+
+def test_an_answer_that_is_too_long_is_discarded_in_spite_of_that(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    client.max_message_size = 5
+    asking = pipes.blocked(lambda: client.transact(b"question", timeout=20))
+    server.recv(timeout=DEADLINE)
+    server.send(b"answer")
+    assert asking.code() == 234
+    client.discard_reply(timeout=DEADLINE)
+    timed_out(client, b"next")  # nothing is known of the next one's length
+    refused(client)
+
+
+def test_what_cannot_be_sent_is_told_before_an_answer_that_is_owed(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    timed_out(client, b"question")
+    wrong: Any = "text"
+    with pytest.raises(TypeError):
+        client.transact(wrong, timeout=DEADLINE)
+    assert server.recv(timeout=DEADLINE) == b"question"
+
+
+def test_a_transaction_in_progress_refuses_another_one_and_is_owed_its_answer_afterwards(blocking: Pipes) -> None:
+    server, client = blocking.pair()
+    asking = blocking.blocked(lambda: client.transact(b"first", timeout=0.5))
+    with fails(231):
+        client.transact(b"second", timeout=DEADLINE)
+    client.discard_reply(timeout=0)  # nothing is owed as long as somebody waits for it
+    assert asking.code() == 121
+    refused(client)
+    assert server.recv(timeout=DEADLINE) == b"first"
+    server.send(b"FIRST")
+    assert client.recv(timeout=DEADLINE) == b"FIRST"
+    with fails(121):
+        server.recv(timeout=0)
+
+
+def test_no_transaction_gets_the_answer_of_one_that_ends_beside_it(blocking: Pipes) -> None:
+    server, client = blocking.pair()
+    for number in range(30):
+        first = Background(lambda: client.transact(b"first", timeout=0.01))
+        request = server.recv(timeout=DEADLINE)
+
+        def second() -> bytes:
+            while True:  # until the first one has ended, and no longer
+                try:
+                    answer: bytes = client.transact(b"second", timeout=DEADLINE)
+                except npipe.PipeBusyError:
+                    continue
+                return answer
+
+        asking = Background(second)
+        assert first.code() == 121
+        assert asking.code() == 996, number
+        server.send(request.upper())
+        assert client.recv(timeout=DEADLINE) == b"FIRST"
+
+
+def test_an_answer_that_another_thread_has_received_is_not_owed(blocking: Pipes) -> None:
+    """Whichever of the two gets it, also in the moment in which the transaction's time is over."""
+    server, client = blocking.pair()
+    for number in range(40):
+        asking = Background(functools.partial(client.transact, b"question", timeout=0.0002 * number))
+        assert server.recv(timeout=DEADLINE) == b"question"
+        receiving = Background(lambda: client.recv(timeout=0.3))
+        server.send(b"answer")
+        if asking.code() == 0:
+            assert receiving.code() == 121
+        else:
+            assert receiving.result() == b"answer"
+        client.discard_reply(timeout=0)
+        answered = blocking.blocked(lambda: client.transact(b"next", timeout=20))
+        assert server.recv(timeout=DEADLINE) == b"next"
+        server.send(b"NEXT")
+        assert answered.result() == b"NEXT"
+
+
+def test_two_discards_at_once_drop_one_answer(blocking: Pipes) -> None:
+    server, client = blocking.pair()
+    timed_out(client, b"question")
+    discards = [blocking.blocked(lambda: client.discard_reply(timeout=20))]
+    discards.append(Background(lambda: client.discard_reply(timeout=20)))
+    server.send(b"answer")
+    for discard in discards:
+        discard.result()
+    server.send(b"an event")
+    assert client.recv(timeout=DEADLINE) == b"an event"
+
+
+def test_a_discard_behind_a_receive_that_gets_the_answer_drops_nothing(blocking: Pipes) -> None:
+    server, client = blocking.pair()
+    timed_out(client, b"question")
+    receiving = blocking.blocked(lambda: client.recv(timeout=20))
+    discard = blocking.blocked(lambda: client.discard_reply(timeout=20))
+    server.send(b"answer")
+    assert receiving.result() == b"answer"
+    server.send(b"an event")
+    discard.result()
+    assert client.recv(timeout=DEADLINE) == b"an event"
 
 
 def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> None:

@@ -133,6 +133,7 @@ NO_HANDLERS: dict[str, tuple[Any, str]] = {
 NOT_AWAITED: dict[str, Any] = {
     "async def": awaited,
     "partial": functools.partial(awaited),
+    "partial of an object": functools.partial(Greeter()),
     "object": Greeter(),
 }
 

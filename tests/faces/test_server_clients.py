@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import ctypes
 import functools
 import getpass
 import os
@@ -60,7 +62,65 @@ def with_named(request: bytes, connection: npipe.Connection | None = None) -> by
     return b"%d %s" % (0 if connection is None else connection.number, request)
 
 
+def one(request: bytes) -> bytes:
+    return b"one " + request
+
+
+def two(request: bytes, connection: npipe.Connection) -> bytes:
+    return b"%d %s" % (connection.number, request)
+
+
+def with_database(request: bytes, database: str) -> bytes:
+    return database.encode() + b" " + request
+
+
+def gives_database(function: Callable[..., bytes]) -> Callable[[bytes], bytes]:
+    @functools.wraps(function)
+    def wrapper(request: bytes) -> bytes:
+        return function(request, "database")
+
+    return wrapper
+
+
+def hands_on(function: Callable[..., bytes]) -> Callable[..., bytes]:
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> bytes:
+        return function(*arguments, **options)
+
+    return wrapper
+
+
+def uses_connection(function: Callable[[bytes], bytes]) -> Callable[[bytes, npipe.Connection], bytes]:
+    @functools.wraps(function)
+    def wrapper(request: bytes, connection: npipe.Connection) -> bytes:
+        return b"%d %s" % (connection.number, function(request))
+
+    return wrapper
+
+
+class Decorated:
+    @hands_on
+    def both(self, request: bytes, connection: npipe.Connection) -> bytes:
+        return two(request, connection)
+
+    @staticmethod
+    @hands_on
+    def static(request: bytes) -> bytes:
+        return one(request)
+
+
 HANDLERS: dict[str, tuple[Any, bytes]] = {
+    "a decorator that gives the second argument itself": (gives_database(with_database), b"database x"),
+    "a decorator that hands on two": (hands_on(two), b"1 x"),
+    "a decorator that hands on one": (hands_on(one), b"one x"),
+    "a decorator that takes the connection for itself": (uses_connection(one), b"1 one x"),
+    "a decorator that hands on to one that does not": (hands_on(gives_database(with_database)), b"database x"),
+    "decorators that hand on": (hands_on(hands_on(two)), b"1 x"),
+    "a cached function": (functools.lru_cache(one), b"one x"),
+    "a cached function of two": (functools.lru_cache(two), b"1 x"),
+    "a decorated method": (Decorated().both, b"1 x"),
+    "a decorated static method": (Decorated.static, b"one x"),
+    "a part of a decorated function": (functools.partial(hands_on(two)), b"1 x"),
     "a method with one": (Handlers().alone, b"X"),
     "a method with two": (Handlers().both, b"1 x"),
     "an object": (Handlers(), b"1 x"),
@@ -120,13 +180,80 @@ def test_a_server_tells_who_is_there_and_what_it_has_done(name: str, model: Any)
             second.send(b"")  # which has no answer
             until(lambda: server.stats.answered == 4)
             text = repr(server)
-            for part in (repr(name), "listening", "1 client,", "4 requests answered", "1 failed"):
+            for part in (f"r'{name}'", "listening", "1 client,", "4 requests answered", "1 failed"):
                 assert part in text, text
         until(lambda: server.clients == 0)
         assert [one.number for one in left] == [1, 2]
         assert left[0].pid == os.getpid()  # it was asked for while the client was there
         assert repr(left[0]).startswith(f"<Connection 1, process {os.getpid()} of ")
     assert "closed" in repr(server)
+
+
+@every_model
+def test_an_awaitable_answer_fails_and_says_where_it_is_awaited(
+    name: str, model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(request: bytes) -> bytes:
+        return request
+
+    handlers: list[Any] = [lambda request: answer(request), hands_on(answer)]  # type: ignore[arg-type]
+    for handler in handlers:
+        caplog.clear()
+        with npipe.serve(name, handler, model=model) as server:
+            with pytest.raises(npipe.PipeClosedError):
+                npipe.call(name, b"x", timeout=DEADLINE)
+            until(lambda server=server: server.stats.failed == 1)  # type: ignore[misc]
+        assert "use npipe.aio.serve" in caplog.text
+
+
+def answers() -> list[tuple[Any, bytes | None]]:
+    """What a handler may return, and what is none: as send has it."""
+    text = array.array("u", "ab")
+    return [
+        (b"bytes", b"bytes"),
+        (bytearray(b"array"), b"array"),
+        (memoryview(b"view"), b"view"),
+        (array.array("i", [1, 2]), array.array("i", [1, 2]).tobytes()),
+        (Numbers(1, 2.5), bytes(Numbers(1, 2.5))),
+        (memoryview(b"a view with steps")[::2], None),
+        (text, None),
+        ((ctypes.c_char_p * 2)(b"a", b"b"), None),
+        ("text", None),
+        (5, None),
+    ]
+
+
+class Numbers(ctypes.Structure):
+    _fields_ = (("whole", ctypes.c_int), ("other", ctypes.c_double))
+
+
+@every_model
+def test_answers_are_what_send_takes_and_others_are_counted(name: str, model: Any) -> None:
+    for answer, sent in answers():
+        with npipe.serve(name, lambda _request, answer=answer: answer, model=model) as server:
+            if sent is None:
+                with pytest.raises(npipe.PipeClosedError):
+                    npipe.call(name, b"x", timeout=DEADLINE)
+            else:
+                assert npipe.call(name, b"x", timeout=DEADLINE) == sent
+            found = npipe.ServerStats(answered=int(sent is not None), failed=int(sent is None), clients=1)
+            until(lambda server=server, found=found: server.stats == found)  # type: ignore[misc]
+
+
+def test_on_a_loop_answers_are_what_send_takes_and_others_are_counted(name: str) -> None:
+    async def main() -> None:
+        for answer, sent in answers():
+            async with await npipe.aio.serve(name, lambda _request, answer=answer: answer) as server:
+                if sent is None:
+                    with pytest.raises(npipe.PipeClosedError):
+                        await npipe.aio.call(name, b"x", timeout=DEADLINE)
+                else:
+                    assert await npipe.aio.call(name, b"x", timeout=DEADLINE) == sent
+                found = npipe.ServerStats(answered=int(sent is not None), failed=int(sent is None), clients=1)
+                while server.stats != found:
+                    await turns(1)
+
+    run(main())
 
 
 @every_loop
@@ -175,7 +302,7 @@ def test_on_a_loop_a_server_tells_who_is_there_and_what_it_has_done(kind: str, n
                 assert server.stats == npipe.ServerStats(answered=3, failed=1, clients=2)
                 assert [one.number for one in server.connections] == [2]
                 text = repr(server)
-                for part in (repr(name), "listening", "1 client,", "3 requests answered", "1 failed"):
+                for part in (f"r'{name}'", "listening", "1 client,", "3 requests answered", "1 failed"):
                     assert part in text, text
             await turns(20)
             assert server.clients == 0

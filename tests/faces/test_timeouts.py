@@ -478,3 +478,53 @@ def _code(raw: socket.socket) -> int | None:
         data = raw.recv(4096)
         return rendezvous.code_of(data) if data else None
     return None
+
+
+# ---- A peer that takes its messages back
+
+TAKING_BACK = """
+    import sys, npipe
+    pipe = npipe.connect(sys.argv[1])
+    data = b"x" * (256 << 20)
+    print("there", flush=True)
+    while True:
+        try:
+            pipe.send(data, timeout=0.003)
+        except npipe.PipeTimeoutError:
+            pass
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a write is there as a whole, or not at all")
+def test_a_recv_ends_in_time_though_its_messages_are_taken_back(child: Callable[..., Child], name: str) -> None:
+    with npipe.listen(name, in_buffer_size=100, max_message_size=1 << 30) as listener:
+        assert child(TAKING_BACK, name).line() == "there"
+        with listener.accept(timeout=5) as pipe:
+            for timeout in (0.5, 0):
+                began = time.monotonic()
+                assert winerror(lambda timeout=timeout: pipe.recv(timeout=timeout)) == 121  # type: ignore[misc]
+                assert timeout <= time.monotonic() - began < timeout + 0.1 + SLACK
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a write is there as a whole, or not at all")
+def test_an_event_loops_recv_ends_in_time_though_its_messages_are_taken_back(
+    child: Callable[..., Child], name: str
+) -> None:
+    async def talk() -> None:
+        async with npipe.aio.listen(name, in_buffer_size=100, max_message_size=1 << 30) as listener:
+            process = child(TAKING_BACK, name)
+            async with await listener.accept(5) as pipe:
+                assert process.line() == "there"
+                longest = 0.0
+                receiving = asyncio.ensure_future(pipe.recv(timeout=0.5))
+                began = turn = time.monotonic()
+                while not receiving.done():
+                    await asyncio.sleep(0)
+                    now = time.monotonic()
+                    longest, turn = max(longest, now - turn), now
+                with pytest.raises(npipe.PipeTimeoutError):
+                    receiving.result()
+                assert 0.5 <= turn - began < 0.5 + SLACK
+                assert longest < SLACK
+
+    asyncio.run(talk())

@@ -197,6 +197,21 @@ def test_a_root_that_can_never_be_there_is_refused_or_not_found_in_time(
         npipe.connect(name, timeout=0.2, wait_for_server=True)
 
 
+@pytest.mark.parametrize("to", [".", "itself", "nowhere", "a file"])
+def test_a_link_in_the_place_of_the_pipe_s_folder_is_refused_as_without_a_wait(
+    root: Path, name: str, to: str, tmp_path: Path
+) -> None:
+    folder = parse_name(name).folder
+    (tmp_path / "file").touch()
+    target = {".": ".", "itself": folder, "nowhere": "nowhere", "a file": str(tmp_path / "file")}[to]
+    root.mkdir(mode=0o700, exist_ok=True)
+    (root / folder).symlink_to(target)
+    before = watches()
+    without = code_of(lambda: npipe.connect(name, timeout=DEADLINE))
+    assert code_of(lambda: npipe.connect(name, timeout=0.3, wait_for_server=True)) == without == 5
+    assert watches() == before
+
+
 @pytest.mark.parametrize("kind", sorted(LOOPS))
 def test_on_a_loop_a_client_meets_a_server_that_starts_after_it(kind: str, name: str) -> None:
     async def main() -> None:

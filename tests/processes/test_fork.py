@@ -417,3 +417,128 @@ def test_workers_of_multiprocessing_are_clients_however_they_start(name: str, me
             worker.join(30)
             assert worker.exitcode == 0
         assert npipe.call(name, b"x", timeout=10) == b"X"
+
+
+def test_a_forked_child_has_a_pool_without_connections_and_makes_its_own(child: Start, name: str) -> None:
+    with npipe.serve(name, lambda _, connection: b"%d" % connection.number):
+        run(
+            child,
+            name,
+            """
+            pool = npipe.Pool(name, size=2)
+            with pool.connection() as pipe:
+                assert pipe.transact(b"x") == b"1"
+                assert pool.call(b"x") == b"2"
+
+                def use():
+                    before = pool.stats
+                    try:
+                        pipe.transact(b"x", timeout=5)
+                    except npipe.PipeClosedError:
+                        pass
+                    with pool.connection() as one, pool.connection() as other:
+                        own = one.transact(b"x", timeout=5), other.transact(b"x", timeout=5)
+                    return (before.idle, before.in_use, before.connected), own, pool.stats.idle
+
+                status, said = in_child(use)
+                assert (status, said) == (0, "((0, 0, 0), (b'3', b'4'), 2)"), (status, said)
+                assert pipe.transact(b"x") == b"1"
+            assert [pool.call(b"x") for _ in range(3)] == [b"1"] * 3
+            assert (pool.stats.connected, pool.stats.dropped) == (2, 0)
+            print("fine", flush=True)
+            """,
+        )
+
+
+def test_a_block_that_ends_in_a_forked_child_gives_nothing_to_its_pool(child: Start, name: str) -> None:
+    with npipe.serve(name, lambda _, connection: b"%d" % connection.number):
+        run(
+            child,
+            name,
+            """
+            pool = npipe.Pool(name, size=1)
+            busy = threading.Thread(target=lambda: [pool.call(b"x", timeout=10) for _ in range(3000)])
+            with pool.connection() as pipe:
+                busy.start()  # which waits
+                while not pool.stats.waiting:
+                    time.sleep(0.001)
+                r, w = os.pipe()
+                pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)
+                os.write(w, repr((pool.stats.idle, pool.stats.in_use, pool.stats.waiting)).encode())
+                with pool.connection() as pipe:  # its one
+                    too_many = code(lambda: pool.call(b"x", timeout=0.01))
+                    told = pipe.transact(b"x", timeout=5), too_many, pool.stats.connected
+                os.write(w, repr(told).encode())
+                os._exit(0)
+            os.close(w)
+            with os.fdopen(r) as stream:
+                assert stream.read() == "(0, 0, 0)(b'2', ('PipeTimeoutError', 121), 1)"
+            assert os.waitpid(pid, 0)[1] == 0
+            busy.join()
+            assert pool.call(b"x", timeout=5) == b"1"
+            print("fine", flush=True)
+            """,
+        )
+
+
+def test_forks_in_the_middle_of_a_pool_s_calls_leave_both_sides_a_pool(child: Start, name: str) -> None:
+    with npipe.serve(name, bytes.upper):
+        run(
+            child,
+            name,
+            """
+            pool = npipe.Pool(name, size=2)
+            over, wrong = threading.Event(), []
+            def call():
+                while not over.is_set():
+                    if pool.call(b"x", timeout=10) != b"X":
+                        wrong.append(1)
+            threads = [threading.Thread(target=call) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for _ in range(20):
+                status, said = in_child(lambda: [pool.call(b"child", timeout=5) for _ in range(3)])
+                assert (status, said) == (0, "[b'CHILD', b'CHILD', b'CHILD']"), (status, said)
+            over.set()
+            for thread in threads:
+                thread.join()
+            assert not wrong and pool.stats.in_use == 0 and pool.stats.dropped == 0
+            print("fine", flush=True)
+            """,
+        )
+
+
+def test_a_forked_child_uses_the_parent_s_async_pool_on_a_loop_of_its_own(child: Start, name: str) -> None:
+    with npipe.serve(name, lambda _, connection: b"%d" % connection.number):
+        run(
+            child,
+            name,
+            """
+            import asyncio, npipe.aio, warnings
+            warnings.simplefilter("error", ResourceWarning)
+            pool = npipe.aio.Pool(name, size=2)
+
+            async def use():
+                async with pool.connection() as one, pool.connection() as other:
+                    return await one.transact(b"x"), await other.transact(b"x"), pool.stats.connected
+
+            with asyncio.Runner() as runner:
+                assert runner.run(use()) == (b"1", b"2", 2)
+
+                def work():
+                    async def all_of_it():
+                        try:
+                            return await use()
+                        finally:
+                            await pool.close()
+                    return asyncio.run(all_of_it())
+
+                status, said = in_child(work)
+                assert (status, said) == (0, "(b'3', b'4', 2)"), (status, said)
+                assert runner.run(use()) == (b"1", b"2", 2)
+                runner.run(pool.close())
+            print("fine", flush=True)
+            """,
+        )

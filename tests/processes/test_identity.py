@@ -441,7 +441,7 @@ def test_an_owner_who_tells_the_truth_by_hand_is_listed(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["plain", ".hidden", "with/slash", "ß\U0001f600", "x" * 240, "a\ud800b"])
 def test_a_name_is_its_folder_s_and_no_other_s(text: str) -> None:
-    folder = os.fsencode(parse_name(text).folder)
+    folder = os.fsencode(parse_name(rf"\\?\pipe\{text}").folder)
     assert name_in_folder(text.encode("utf-8", "surrogatepass"), folder) == text
     assert name_in_folder(text.encode("utf-8", "surrogatepass"), folder + b"x") is None
 

@@ -12,7 +12,7 @@ from tests.helpers import CHECKOUT
 ROOT = CHECKOUT
 PACKAGE = ROOT / "src" / "npipe"
 BINDING = PACKAGE / "binding"
-VOCABULARY = {"_process", "errors", "names", "options", "win32_error"}
+VOCABULARY = {"_buffers", "_display", "_process", "errors", "names", "options", "reasons", "win32_error"}
 
 
 def test_every_python_file_is_listed_in_the_build() -> None:

@@ -499,3 +499,108 @@ def test_interrupts_during_transfers_lose_nothing(child: Start, name: str, call:
         call,
     )
     assert worker.line(60) == "fine"
+
+
+def test_ctrl_c_ends_the_wait_for_a_connection_of_a_pool_and_none_is_lost(child: Start, name: str) -> None:
+    with npipe.serve(name, bytes.upper):
+        victim = child(
+            """
+            import os, signal, sys, threading, npipe
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            pool = npipe.Pool(sys.argv[1], size=1)
+
+            def interrupt():
+                while not pool.stats.waiting:
+                    threading.Event().wait(0.001)
+                os.kill(os.getpid(), signal.SIGINT)
+
+            for use in (lambda: pool.call(b"x", timeout=None), lambda: pool.connection(timeout=None).__enter__()):
+                with pool.connection() as pipe:
+                    threading.Thread(target=interrupt).start()
+                    try:
+                        use()
+                    except KeyboardInterrupt:
+                        print("interrupted", pool.stats.waiting, pipe.transact(b"mine"), flush=True)
+                print(pool.stats.in_use, pool.call(b"free", timeout=5), flush=True)
+            """,
+            name,
+        )
+        for _ in range(2):
+            assert victim.line() == "interrupted 0 b'MINE'"
+            assert victim.line() == "0 b'FREE'"
+
+
+def test_ctrl_c_ends_a_call_of_a_pool_and_its_answer_reaches_nobody(child: Start, name: str) -> None:
+    with npipe.listen(name) as listener:
+        victim = interrupted(
+            child, name, "pool = npipe.Pool(name, size=1); call = lambda: pool.call(b'first', timeout=None)"
+        )
+        with listener.accept(5) as late:
+            assert late.recv(timeout=5) == b"first"
+            victim.say("pool.call(b'second', timeout=5)")
+            with listener.accept(5) as fresh:
+                assert fresh.recv(timeout=5) == b"second"
+                fresh.send(b"answer to second")
+                assert victim.line() == "b'answer to second'"
+        assert ask(victim, "pool.stats.in_use, pool.stats.dropped") == "(0, 1)"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interrupts_at_every_moment_lose_no_connection_of_a_pool(child: Start, name: str, seed: int) -> None:
+    with npipe.serve(name, bytes.upper):
+        victim = child(
+            """
+            import gc, random, signal, sys, threading, time, npipe
+            name, choices = sys.argv[1], random.Random(sys.argv[2])
+            pool = npipe.Pool(name, size=2)
+            over = threading.Event()
+
+            class Stop(BaseException):
+                pass
+
+            def stop(*_):
+                raise Stop
+
+            def others(who):
+                count = 0
+                while not over.is_set():
+                    text = b"%d of %d" % (count, who)
+                    assert pool.call(text, timeout=20) == text.upper()
+                    count += 1
+                return count
+
+            def use(text):
+                if choices.random() < 0.5:
+                    return pool.call(text, timeout=20)
+                with pool.connection(timeout=20) as pipe:
+                    return pipe.transact(text, timeout=20)
+
+            signal.signal(signal.SIGALRM, stop)
+            threads = [threading.Thread(target=others, args=(who,)) for who in range(2)]
+            for thread in threads:
+                thread.start()
+            stopped = wrong = 0
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                text = b"%d" % stopped
+                try:
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, choices.uniform(1e-6, 3e-4))
+                        wrong += use(text) != text.upper()
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Stop:
+                    stopped += 1
+            over.set()
+            for thread in threads:
+                thread.join(20)
+            gc.collect()
+            print(stopped > 100, wrong, pool.stats.in_use, pool.stats.waiting, flush=True)
+            with pool.connection(timeout=5) as one, pool.connection(timeout=5) as other:
+                print(one.transact(b"one"), other.transact(b"other"), flush=True)
+            """,
+            name,
+            str(seed),
+        )
+        assert victim.line(30) == "True 0 0 0"
+        assert victim.line() == "b'ONE' b'OTHER'"

@@ -286,6 +286,42 @@ def test_accept_from_several_threads(name: str) -> None:
             server.result()
 
 
+class LateToLearn:
+    """An instance whose client a second thread is told of when `told` is set."""
+
+    def __init__(self, instance: Any) -> None:
+        self._instance = instance
+        self._first = threading.Lock()
+        self.told = threading.Event()
+
+    def connect(self, timeout: float | None) -> None:
+        self._instance.connect(timeout)
+        if not self._first.acquire(blocking=False):
+            assert self.told.wait(20)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._instance, name)
+
+
+def test_an_accept_that_ends_with_the_listener_leaves_the_pipe_that_another_one_got(name: str) -> None:
+    with npipe.listen(name) as listener:
+        instance = LateToLearn(listener._listening)
+        listener._listening = instance  # type: ignore[assignment]
+        accepts = [blocked(listener.accept) for _ in range(2)]
+        with npipe.connect(name) as client:
+            until(lambda: sum(accept.running for accept in accepts) == 1)
+            listener.close()
+            instance.told.set()
+            late, first = sorted(accepts, key=lambda accept: not accept.running)
+            with pytest.raises(npipe.PipeClosedError):
+                late.result()
+            with first.result() as pipe:
+                client.send(b"request")
+                assert pipe.recv(timeout=10) == b"request"
+                pipe.send(b"answer")
+                assert client.recv(timeout=10) == b"answer"
+
+
 def test_one_client_wakes_one_of_several_accepts(name: str) -> None:
     with npipe.listen(name) as listener:
         accepts = [blocked(lambda: listener.accept(20)) for _ in range(5)]

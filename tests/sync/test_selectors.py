@@ -99,6 +99,18 @@ def test_fileno_after_a_read_that_timed_out(ends: Callable[..., Ends]) -> None:
     assert readable(pair.client) == [False]
 
 
+def test_fileno_after_a_transaction_that_timed_out(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    pair.client.fileno()
+    with fails(121):
+        pair.client.transact(b"?", timeout=0.01)
+    assert readable(pair.client) == [False]
+    pair.server.send(b"late")
+    assert readable(pair.client, timeout=5) == [True]
+    pair.client.discard_reply(timeout=5)
+    assert readable(pair.client) == [False]
+
+
 def test_fileno_with_reads_in_another_thread(ends: Callable[..., Ends]) -> None:
     pair = ends()
     pair.client.fileno()

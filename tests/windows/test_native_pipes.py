@@ -306,8 +306,7 @@ def test_on_a_loop_a_client_waits_for_a_server_that_is_not_there_yet(name: str) 
         client = asyncio.create_task(npipe.aio.connect(name, timeout=20, wait_for_server=True))
         waiter = asyncio.create_task(npipe.aio.wait(name, timeout=20, create=True))
         async with npipe.aio.listen(name) as listener:
-            await waiter
-            async with await client, await listener.accept(20):
-                pass
+            async with await client, await listener.accept(20):  # the one instance was perhaps taken before the wait
+                await waiter
 
     run(main())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from npipe.aio.listener import Listener, listen
 from npipe.aio.opening import call, connect, wait
+from npipe.aio.pool import Pool
 from npipe.aio.serving import Server, serve
 from npipe.aio.streams import PipeEventLoop, PipeLoopMixin, PipeServer, open_stream
 from npipe.aio.transports import PipeTransport
@@ -27,6 +28,7 @@ __all__ = [
     "PipeLoopMixin",
     "PipeServer",
     "PipeTransport",
+    "Pool",
     "Server",
     "StreamPipe",
     "call",

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import os
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
-from npipe.errors import PipeClosedError, PipeError, PipeNameError, PipeTimeoutError, WinError
+from npipe.errors import PipeError, PipeTimeoutError, WinError
+from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
-from npipe.options import ListenOptions, Mode, deadline_of, listen_options, refuse_unknown, takes_listen_options
+from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
+from npipe.reasons import listener_closed, other_loop, server_elsewhere
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator
     from types import TracebackType
 
+    from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions
     from npipe.transports import AsyncTransport
@@ -31,17 +36,27 @@ _ACCEPTS_AT_ONCE = 16
 
 
 class Listener(Generic[P]):
-    """A name on which this process accepts clients; made by `listen`.
+    """A name on which this process accepts clients; `listen` returns it, and `async with` closes it.
 
     An instance listens from the start, and the next one is created before a connected one is handed out, so that
-    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. An async context
-    manager that closes it, and an async iterator of its pipes.
+    clients never find the name gone or taken. Several tasks may accept at once; closing ends them. `async for pipe in
+    listener` accepts until it is closed. After a fork it is closed in the child, as npipe.Listener is.
     """
 
-    def __init__(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.aio.Listener")
+
+    @classmethod
+    def _made(cls, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> Self:
+        self = cls.__new__(cls)
+        self._begin(transport, name, options, exclusive=exclusive)
+        return self
+
+    def _begin(self, transport: AsyncTransport, name: PipeName, options: CreateOptions, *, exclusive: bool) -> None:
         self._loop = current()
         self._name = name
         self._options = options
+        self._pid = os.getpid()
         self._accepted_at_once = 0
         self._failed: PipeError | None = None  # what the next accept says
         self._waiting = 0  # tasks in accept
@@ -83,7 +98,10 @@ class Listener(Generic[P]):
     async def accept(self, timeout: float | None = None) -> P:
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
 
-        Cancelled, or out of time, no client is lost: the next accept gets it. See npipe.Listener.accept.
+        Cancelled, or out of time, no client is lost: the next accept gets it.
+
+        Raises:
+            PipeError: all that npipe.Listener.accept raises.
         """
         deadline = deadline_of(timeout)
         if self._accepted_at_once >= _ACCEPTS_AT_ONCE:
@@ -105,6 +123,10 @@ class Listener(Generic[P]):
             self._waiting += 1
             try:
                 in_time = await self._instances.wait(deadline)
+            except RuntimeError as error:  # asyncio's, which tells of futures
+                if _runs_here(self._loop):
+                    raise
+                raise other_loop(self.name) from error
             finally:
                 self._waiting -= 1
             if not in_time and not self._ready and self._failed is None:
@@ -112,7 +134,7 @@ class Listener(Generic[P]):
 
     def _check_open(self) -> None:
         if self.closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "waiting for a client", "the listener is closed")
+            raise listener_closed(self.name, forked=self._pid != os.getpid())
 
     def close(self) -> None:
         """Stop listening. Tasks in accept get PipeClosedError; pipes that were handed out live on."""
@@ -136,7 +158,11 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<npipe.aio.Listener {self.name!r}, {'closed' if self.closed else 'listening'}>"
+        return show_listener("npipe.aio.Listener", self.name, self._options, closed=self.closed)
+
+
+def _runs_here(loop: Loop) -> bool:
+    return not isinstance(loop, AsyncioLoop) or asyncio.get_running_loop() is loop.loop
 
 
 @overload
@@ -165,14 +191,26 @@ def listen(
 ) -> Listener[MessagePipe] | Listener[StreamPipe]:
     """Create a pipe and listen on it: clients can connect as soon as this returns.
 
-    To be called on a running event loop, which the listener then belongs to. Arguments and errors are those of
-    npipe.listen.
+    To be called on a running event loop, which the listener then belongs to.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" or "byte": the pipe's type, and its accepted pipes' read mode.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A Listener of MessagePipes, or with mode="byte" of StreamPipes.
+
+    Raises:
+        PipeError: all that npipe.listen raises.
     """
     refuse_unknown("listen()", options, {"mode", "exclusive", *ListenOptions.__annotations__})
     parsed = parse_name(name)
     if parsed.host is not None:
-        raise PipeNameError(
-            WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-        )
-    checked = listen_options(mode=mode, **options)
-    return Listener(select_async(parsed), parsed, checked, exclusive=exclusive)
+        raise server_elsewhere(parsed.path, parsed.host, parsed.here)
+    checked, exclusive = listen_options(mode=mode, **options), flag(exclusive, "exclusive")
+    made: Listener[MessagePipe] | Listener[StreamPipe]
+    made = Listener._made(select_async(parsed), parsed, checked, exclusive=exclusive)  # noqa: SLF001
+    return made

@@ -13,7 +13,9 @@ from npipe.options import (
     Mode,
     check_timeout,
     client_access,
+    content_of,
     deadline_of,
+    flag,
     is_message_mode,
     message_limit,
     time_left,
@@ -23,8 +25,7 @@ from npipe.transports import select_async
 if TYPE_CHECKING:
     import os
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.async_pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "connect", "wait"]
@@ -52,15 +53,31 @@ async def connect(
     wait_for_server: bool = False,
     max_message_size: int | None = None,
 ) -> MessagePipe | StreamPipe:
-    """Wait for an instance of a pipe and open it, as one step; arguments and errors are those of npipe.connect.
+    """Wait for an instance of a pipe and open it, as one step. The arguments are those of npipe.connect.
 
     Cancelled, it takes its request back; if an instance was granted in just that moment, its server sees a client that
     comes and goes, which `accept` passes over.
+
+    Args:
+        name: the pipe's name.
+        mode: "message" for a MessagePipe; "byte" for a StreamPipe of any pipe.
+        access: "duplex", "read", "write" or "none".
+        timeout: seconds to wait while all instances are busy; None is for ever, 0 not at all.
+        verify_owner: talk only to a server of this user or of root.
+        wait_for_server: wait for a pipe that is not there too.
+        max_message_size: bytes of the longest message that `recv` and `transact` take.
+
+    Returns:
+        A MessagePipe, or with mode="byte" a StreamPipe.
+
+    Raises:
+        PipeError: all that npipe.connect raises.
     """
     parsed = parse_name(name)
-    transport = select_async(parsed)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
-    limit = message_limit(max_message_size, stranger=not verify_owner)
+    limit = message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+    waits = flag(wait_for_server, "wait_for_server")
+    transport = select_async(parsed)
 
     async def attempt(left: float | None) -> MessagePipe | StreamPipe:
         pipe = await transport.connect(
@@ -70,7 +87,7 @@ async def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if wait_for_server:
+    if waits:
         return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
     return await attempt(seconds)
 
@@ -78,29 +95,41 @@ async def connect(
 async def call(
     name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
 ) -> bytes:
-    """Connect to a message pipe, send `data`, return the one message that answers, and close; see npipe.call.
+    """Connect to the message pipe `name`, send `data`, return the one message that answers, and close.
 
-    Cancelled, the connection is closed; the request may have been sent.
+    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` is connect's. Cancelled, the connection is
+    closed; the request may have been sent.
+
+    Raises:
+        PipeError: all that npipe.call raises.
     """
     deadline = deadline_of(timeout)
+    request = content_of(data)  # what cannot be sent is told before anything is opened
     try:
         pipe = await connect(name, timeout=timeout, verify_owner=verify_owner)
     except PipeTimeoutError as error:
-        raise PipeBusyError(WinError.PIPE_BUSY, error.pipe_name, "calling the pipe") from error
+        raise PipeBusyError(
+            WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
+        ) from error
     async with pipe:
-        return await pipe.transact(data, timeout=time_left(deadline))
+        return await pipe.transact(request, timeout=time_left(deadline))
 
 
 async def wait(
     name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None, create: bool = False
 ) -> None:
-    """Wait until an instance of a pipe listens; that reserves nothing. Arguments and errors are those of npipe.wait.
+    """Wait until an instance of the pipe `name` listens; that reserves nothing. The arguments are those of npipe.wait.
 
-    Cancelled, it has changed nothing.
+    `timeout` is in seconds, None for ever, or "default", the server's own; with `create` a pipe that is not there is
+    waited for too. Cancelled, it has changed nothing.
+
+    Raises:
+        PipeError: all that npipe.wait raises.
     """
     parsed = parse_name(name)
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
+    create = flag(create, "create")
     transport = select_async(parsed)
 
     async def attempt(left: float | None) -> None:

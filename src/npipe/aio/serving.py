@@ -7,22 +7,32 @@ import contextlib
 import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, NoReturn, Self, Unpack, cast
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn, Self, Unpack, cast
 
+from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.connection import Connection, ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeClosedError, PipeResourceError, WinError
-from npipe.options import ListenOptions, Mode, check_handler, check_timeout, refuse_unknown, takes_listen_options
+from npipe.errors import PipeClosedError, PipeMessageTooLargeError, PipeResourceError
+from npipe.options import (
+    ListenOptions,
+    Mode,
+    check_count,
+    check_handler,
+    check_timeout,
+    content_of,
+    refuse_unknown,
+    takes_listen_options,
+)
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Peer
 
     _Answer = ReadableBuffer | None
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 _READ_SIZE = 65536
 _PAUSE = 0.05
@@ -44,20 +54,28 @@ class PipeConnection(Connection):
 
     def __init__(self, number: int, pipe: MessagePipe | StreamPipe) -> None:
         super().__init__(number)
-        self.pipe = pipe
+        self._pipe = pipe
 
     def _ask_peer(self) -> Peer:
-        return self.pipe.peer
+        return self._pipe.peer
 
 
 class Server:
     """A server that runs until `close`; made by `serve`. An async context manager that closes it."""
 
-    def __init__(
-        self,
-        listener: Listener[MessagePipe] | Listener[StreamPipe],
-        handler: Handler,
-        concurrency: int | None,
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.aio.Server")
+
+    @classmethod
+    def _made(
+        cls, listener: Listener[MessagePipe] | Listener[StreamPipe], handler: Handler, concurrency: int | None
+    ) -> Self:
+        self = cls.__new__(cls)
+        self._begin(listener, handler, concurrency)
+        return self
+
+    def _begin(
+        self, listener: Listener[MessagePipe] | Listener[StreamPipe], handler: Handler, concurrency: int | None
     ) -> None:
         self._listener = listener
         self._handler: Callable[..., Awaitable[_Answer] | _Answer] = handler
@@ -113,26 +131,31 @@ class Server:
             task.add_done_callback(self._client_left)
 
     def _client_left(self, task: asyncio.Task[None]) -> None:
-        pipe = self._clients.pop(task).pipe
+        pipe = self._clients.pop(task)._pipe  # noqa: SLF001
         if not pipe.closed:
             pipe.abort()  # the task was cancelled before it had begun
 
     async def _serve(self, connection: PipeConnection) -> None:
-        pipe = connection.pipe
+        pipe = connection._pipe  # noqa: SLF001
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._clients[task] = connection  # here too: an eager task (3.12) calls the handler before create_task returns
         try:
             await self._converse(connection, task)
         except PipeClosedError:
-            await pipe.close()  # which is how every conversation ends
+            pass  # which is how every conversation ends
+        except PipeMessageTooLargeError:
+            logger.warning(
+                "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
+                connection.number,
+                cast("MessagePipe", pipe).max_message_size,
+            )
         except Exception:
-            logger.exception("%s: a request failed, and its client is disconnected", self.name)
-            pipe.abort()
-        finally:
+            logger.exception("client %d: its connection failed, and is closed", connection.number)
+        finally:  # what has been answered stays readable
             await pipe.close()
 
     async def _converse(self, connection: PipeConnection, task: asyncio.Task[None]) -> None:
-        pipe = connection.pipe
+        pipe = connection._pipe  # noqa: SLF001
         read: Callable[[], Awaitable[bytes]]
         write: Callable[[ReadableBuffer], Awaitable[object]]
         if isinstance(pipe, MessagePipe):  # not for each request: the class is an abstract one
@@ -150,10 +173,12 @@ class Server:
                         if inspect.isawaitable(answer):
                             answer = await answer
                         if answer is not None and type(answer) is not bytes:
-                            memoryview(answer)  # TypeError for what is no answer
+                            answer = content_of(answer)  # TypeError for what is no answer
                     except Exception:
                         self._failed += 1
-                        raise
+                        # Here: what it raises may look like the end of a connection.
+                        logger.exception("client %d: the handler failed, its connection is closed", connection.number)
+                        return
                 if answer is not None:
                     await write(answer)
                 connection.requests += 1
@@ -213,18 +238,35 @@ async def serve(
     exclusive: bool = True,
     **options: Unpack[ListenOptions],
 ) -> Server:
-    """Answer requests until the server that this returns is closed.
+    """Serve `name` until the server is closed: each message is answered with what `handler` returns.
 
-    `handler` takes a request's bytes and returns the reply's, or None for no reply; it may be a coroutine function, or
-    a plain one that does not block. One that takes two arguments gets the client's Connection too, as in npipe.serve.
     Each client is a task; its requests are answered one after the other, and those of different clients at the same
-    time, at most `concurrency` of them (None: no limit). A handler that raises is logged and its client disconnected;
-    so is a client whose request is longer than `max_message_size`. The other arguments are those of `listen`. Raises as
-    `listen` does, PipeArgumentError (87), and TypeError for a handler that is not callable or takes another number of
-    arguments.
+    time, at most `concurrency` of them. A handler that raises is logged (logger "npipe"), and ends its client's
+    connection: what had been answered before stays readable, and then the client gets 109. So does a request that is
+    longer than `max_message_size`. More: docs/servers.md.
+
+    Args:
+        name: the pipe's name.
+        handler: takes a request's bytes and returns the reply's, or None for no reply. It may be a coroutine function,
+            or a plain one that does not block. One that takes two arguments gets the client's Connection too, as in
+            npipe.serve.
+        concurrency: how many requests are answered at the same time; None: no limit.
+        mode: "message"; on a "byte" pipe a request is what one read returns.
+        exclusive: the name must not exist yet.
+        options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
+            `default_timeout`, `security`, `max_message_size`.
+
+    Returns:
+        A Server, which listens already.
+
+    Raises:
+        PipeArgumentError: an option is not what it may be (87).
+        TypeError: an option does not exist, or the handler is not callable or takes another number of arguments.
+        PipeError: all that npipe.listen raises.
     """
     refuse_unknown("serve()", options, {"concurrency", "mode", "exclusive", *ListenOptions.__annotations__})
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
-    if concurrency is not None and concurrency < 1:
-        raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"concurrency is 1 or more, not {concurrency}")
-    return Server(listen(name, mode=mode, exclusive=exclusive, **options), handler, concurrency)
+    if concurrency is not None:
+        concurrency = check_count(concurrency, 1, sys.maxsize, "concurrency")
+    listener = listen(name, mode=mode, exclusive=exclusive, **options)
+    return Server._made(listener, handler, concurrency)  # noqa: SLF001

@@ -8,6 +8,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, NoReturn, Unpack
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.aio.listener import Listener
@@ -63,7 +64,7 @@ class _StreamReader(asyncio.StreamReader):
 async def open_stream(
     name: str | os.PathLike[str], *, limit: int = 65536, **options: Unpack[ConnectOptions]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a pipe and return asyncio's reader and writer, as asyncio.open_unix_connection does.
+    """Connect to the pipe `name`; return asyncio's reader and writer, as asyncio.open_unix_connection does.
 
     `limit` is the reader's, in bytes; `options` are those of `connect` but mode. Raises as `connect` does; the reader
     and the writer raise what their transport got, a PipeError; but after a write that failed because the peer has gone,
@@ -100,7 +101,9 @@ class PipeServer(asyncio.AbstractServer):
         # As asyncio's own server on Windows: of message type, and read as bytes.
         options = dataclasses.replace(listen_options(mode="byte"), message_type=True)
         name = parse_name(address)
-        self._listener: Listener[StreamPipe] = Listener(select_async(name), name, options, exclusive=True)
+        self._listener: Listener[StreamPipe] = Listener._made(  # noqa: SLF001
+            select_async(name), name, options, exclusive=True
+        )
         self._clients: weakref.WeakSet[PipeTransport] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
@@ -113,7 +116,7 @@ class PipeServer(asyncio.AbstractServer):
         refuse_copy(self, "pass the pipe's name, and serve it there with start_serving_pipe")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._listener.name!r}, {'closed' if self.closed() else 'serving'}>"
+        return f"<{type(self).__name__} {literal(self._listener.name)}, {'closed' if self.closed() else 'serving'}>"
 
     # ---- Accepting
 
@@ -251,7 +254,10 @@ class PipeLoopMixin:
     async def create_pipe_connection(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        """Connect to a pipe; return a transport and the protocol made for it. Waits while all instances are busy."""
+        """Connect to the pipe `address`; return a transport and the protocol that `protocol_factory` has made for it.
+
+        Waits while all instances are busy. Raises as npipe.connect does.
+        """
         pipe = await connect(address, mode="byte", timeout=None)
         try:
             protocol = protocol_factory()
@@ -263,15 +269,20 @@ class PipeLoopMixin:
     async def start_serving_pipe(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], address: str
     ) -> list[PipeServer]:
-        """Serve a pipe, a protocol for each client; return a list of one server, with the methods of asyncio.Server."""
+        """Serve the pipe `address`, with a protocol of `protocol_factory` for each client.
+
+        Returns a list of one server, with the methods of asyncio.Server. Raises as npipe.listen does.
+        """
         return [PipeServer(protocol_factory, address)]
 
 
-if sys.platform == "win32":
-    _Loop = asyncio.ProactorEventLoop
+if TYPE_CHECKING:
+    from asyncio import BaseEventLoop as _Loop  # what the two have in common, so that types do not hang on the platform
+elif sys.platform == "win32":
+    from asyncio import ProactorEventLoop as _Loop
 else:
-    _Loop = asyncio.SelectorEventLoop
+    from asyncio import SelectorEventLoop as _Loop
 
 
 class PipeEventLoop(PipeLoopMixin, _Loop):  # type: ignore[misc,unused-ignore]  # the Proactor loop has the two methods
-    """asyncio's loop with create_pipe_connection and start_serving_pipe: asyncio.Runner(loop_factory=PipeEventLoop)."""
+    """The loop of asyncio with the two methods of PipeLoopMixin: asyncio.Runner(loop_factory=PipeEventLoop)."""

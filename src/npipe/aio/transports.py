@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, short_write
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PipeTransport"]
 
-logger = logging.getLogger("asyncio")  # with asyncio's own transports
+logger: Final = logging.getLogger("asyncio")  # with asyncio's own transports
 
 _READ_SIZE = 65536
 _READS_AT_ONCE = 4
@@ -32,6 +33,7 @@ _WRITES_UNTIL_WARNING = 5
 """How many writes to a connection that is lost are ignored, until each is warned of; asyncio's number."""
 
 _PEER_CLOSED = (WinError.BROKEN_PIPE, WinError.NO_DATA)
+_DISCONNECTED = WinError.PIPE_NOT_CONNECTED
 
 
 def _nothing(*_: object) -> None:
@@ -91,7 +93,7 @@ class PipeTransport(asyncio.Transport):
 
     def __repr__(self) -> str:
         state = "closed" if self._pipe.closed else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {self._pipe.name!r}, {state}, {self._buffered} bytes to write>"
+        return f"<{type(self).__name__} {literal(self._pipe.name)}, {state}, {self._buffered} bytes to write>"
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if getattr(self, "_protocol", None) is not None:
@@ -196,6 +198,8 @@ class PipeTransport(asyncio.Transport):
             self._receive_end()
         elif isinstance(error, PipeAccessError):
             self._read_over = True  # this end may only write
+        elif self._write_error is not None:
+            self._fatal_error(self._write_error, "Fatal write error on pipe transport")  # which was first
         else:
             self._fatal_error(error, "Fatal read error on pipe transport")
 
@@ -332,13 +336,15 @@ class PipeTransport(asyncio.Transport):
         self._buffer.clear()
         self._buffered = 0
         over = self._read_over or self._closing
-        if over or not isinstance(error, PipeClosedError) or error.winerror not in _PEER_CLOSED:
+        # A read that is pending has what came before a disconnect; no later one has.
+        readable = (*_PEER_CLOSED, _DISCONNECTED) if self._reading is not None else _PEER_CLOSED
+        if over or not isinstance(error, PipeClosedError) or error.winerror not in readable:
             self._fatal_error(error, "Fatal write error on pipe transport")
             return
         self._write_error = error
         self._eof_to_send = False
         self._maybe_resume_protocol()  # who waits for that learns that nothing is written any more
-        if self._may_read():
+        if error.winerror in _PEER_CLOSED and self._may_read():
             self._stop_reading()
             self._plan_to_read()
 

@@ -1,17 +1,17 @@
 # cython: language_level=3, binding=True
 """Waiting for a pipe that is not there: what tells that something has changed where it would be."""
 
-from libc.errno cimport EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR, errno
+from libc.errno cimport EACCES, EINTR, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR, errno
 from libc.stdint cimport uint32_t, uint64_t
 
 from npipe.binding.engine cimport (
     NP_INTERRUPTED, NP_OK, np_fd_close, np_fd_made, np_fds_hold, np_forks, np_socket_wait, np_wait,
 )
 from npipe.binding.system cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IN_ATTRIB, IN_CLOEXEC, IN_CREATE, IN_DELETE_SELF,
-    IN_IGNORED, IN_MOVED_TO, IN_MOVE_SELF, IN_NONBLOCK, IN_ONLYDIR, IN_Q_OVERFLOW, IN_UNMOUNT, PyErr_CheckSignals,
-    c_read, c_write, epoll_create1, epoll_ctl, epoll_event, eventfd, inotify_add_watch, inotify_event, inotify_init1,
-    inotify_rm_watch, npipe_reraise,
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IN_ATTRIB, IN_CLOEXEC, IN_CREATE,
+    IN_DELETE_SELF, IN_DONT_FOLLOW, IN_IGNORED, IN_MOVED_TO, IN_MOVE_SELF, IN_NONBLOCK, IN_ONLYDIR, IN_Q_OVERFLOW,
+    IN_UNMOUNT, PyErr_CheckSignals, c_read, c_write, epoll_create1, epoll_ctl, epoll_event, eventfd,
+    inotify_add_watch, inotify_event, inotify_init1, inotify_rm_watch, npipe_reraise,
 )
 from npipe.binding.waits cimport wait_until
 
@@ -187,7 +187,6 @@ cdef class Arrival:
         Raises PipeAccessError (5: a folder may not be read) and PipeResourceError (4, 8, 1450: no descriptors, no
         memory, or a limit of inotify's).
         """
-        cdef int at = 0
         cdef uint64_t count
         if self.forks != np_forks:
             self.forks = np_forks
@@ -200,6 +199,14 @@ cdef class Arrival:
         c_read(self.event, &count, sizeof(count))
         self.told = False
         before, self.wanted = self.wanted, {}
+        try:
+            self.watch_all()
+        finally:
+            for watch in before:
+                self.folders.drop(watch)
+
+    cdef int watch_all(self) except -1:
+        cdef int at = 0
         # Upwards to the first that is there, and down again as far as it goes: what was made meanwhile, between a look
         # and the watch above it, is found so.
         while not self.watch(at):
@@ -208,23 +215,24 @@ cdef class Arrival:
             at -= 1
         if at + 1 < len(self.chain):
             self.watch(at + 1, False)  # tells at once when the lowest one is made anew
-        for watch in before:
-            self.folders.drop(watch)
+        return 0
 
     cdef bint watch(self, int at, bint needed=True) except -1:
         """Watch the folder at this place of the chain; False when it is not there, or what is not needed cannot be."""
         cdef bytes path = self.chain[at]
-        cdef int watch = inotify_add_watch(self.folders.fd, path, _CHANGES | IN_ONLYDIR)
+        cdef uint32_t flags = 0 if at else IN_DONT_FOLLOW  # a pipe's folder is no link
+        cdef int watch = inotify_add_watch(self.folders.fd, path, _CHANGES | IN_ONLYDIR | flags)
         if watch >= 0:
             if watch not in self.wanted:
                 self.folders.users[watch] = self.folders.users.get(watch, 0) + 1
             if at == 0:
                 self.wanted[watch] = None
-            else:
+            elif self.wanted.get(watch, ...) is not None:  # else it is the pipe's folder too, by a mount
                 self.wanted.setdefault(watch, set()).add(os.path.basename(self.chain[at - 1]))
             return True
         # The pipe's own folder may not be open to us yet; the root tells when that changes.
-        if not needed or at == 0 and errno == EACCES or errno in (ENOENT, ENOTDIR) and at + 1 < len(self.chain):
+        if not needed or at == 0 and errno in (EACCES, ELOOP) or errno in (ENOENT, ENOTDIR) and \
+                at + 1 < len(self.chain):
             return False
         raise self.failure(errno, path)
 

@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t
 from npipe.binding.engine cimport np_handle, np_put_back
 
 from npipe.errors import PipeArgumentError
-from npipe.options import check_elements
+from npipe.options import check_dtype, check_elements
 
 
 cdef class Buffer:
@@ -26,8 +26,12 @@ cdef class Buffer:
             return
         try:
             PyObject_GetBuffer(source, &self.view, PyBUF_FORMAT | (PyBUF_CONTIG if writable else PyBUF_CONTIG_RO))
-        except ValueError:  # NumPy's numbers for which struct has no word, times for one
-            PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        except ValueError as error:  # NumPy's for which struct has no word, times for one; and what is not contiguous
+            check_dtype(source)
+            try:
+                PyObject_GetBuffer(source, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+            except ValueError:
+                raise BufferError(str(error)) from None
         self.held = True
         if self.view.format != NULL and not (self.view.format[0] == b"B" and self.view.format[1] == 0):
             check_elements((<bytes>self.view.format).decode("utf-8", "replace"))

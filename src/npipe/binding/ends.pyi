@@ -1,5 +1,4 @@
-from _typeshed import ReadableBuffer, WriteableBuffer
-
+from npipe._buffers import ReadableBuffer, WriteableBuffer
 from npipe.binding.handle import Handle
 
 class PipeEnd:

@@ -12,14 +12,14 @@ from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
     np_will_put_back, np_write,
 )
-from npipe.binding.failures cimport failure
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
+from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
-from npipe.options import refuse_position
+from npipe.options import flag, message_size, refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -32,7 +32,9 @@ cdef class PipeEnd:
 
     cdef readonly Handle _handle
 
-    def __cinit__(self, Handle handle not None, *args, **kwargs):
+    def __cinit__(self, handle=None, *args, **kwargs):
+        if not isinstance(handle, Handle):
+            refuse_construction("npipe.MessagePipe" if isinstance(self, MessageEnd) else "npipe.StreamPipe")
         self._handle = handle
 
     def __reduce__(self):
@@ -59,22 +61,15 @@ cdef class MessageEnd(PipeEnd):
 
     @max_message_size.setter
     def max_message_size(self, size):
-        self._handle.max_message_size = size
+        self._handle.max_message_size = message_size(size)
 
     @property
     def _owed(self):
         """How many answers of transactions are still to be read that ended before they came."""
-        return self._handle.owed
+        return 1 if self._handle.is_owed() else 0
 
     def send(self, data, *, timeout=None):
-        """Write `data` (bytes-like) as one message.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). An empty message is a
-        message. Raises PipeClosedError (232: the peer has gone; 109: it went while this waited; 233: the server
-        disconnected), PipeTimeoutError (121: nothing of it is sent, unless the peer had read a part of it; with
-        PIPE_NOWAIT at once, if there is no room), PipeAccessError (5: this end may only read). Follows WriteFile,
-        SEMANTICS §6.
-        """
+        """See MessagePipe.send."""
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
         check_time(timeout)
@@ -91,30 +86,18 @@ cdef class MessageEnd(PipeEnd):
             raise short_write(self._handle.name, count, size)
 
     def recv(self, positional=..., /, *, timeout=None):
-        """Return the next whole message, of any length up to `max_message_size`.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109: the peer has closed and nothing
-        is left; 233: the server disconnected), PipeTimeoutError (121: nothing is consumed), PipeMessageTooLargeError
-        (234: the message stays, for recv_into or a larger limit), PipeAccessError (5: this end may only write). After a
-        part was read with recv_into, returns the rest of that message. Follows ReadFile in message-read mode, SEMANTICS
-        §5.
-        """
+        """See MessagePipe.recv."""
         if positional is not ...:
             refuse_position((positional,))
         check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 
-    def recv_into(self, buffer, *, bint exact=False, timeout=None):
-        """Read the next message, or as much of it as fits, into a writable buffer; return the number of bytes.
-
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that has been
-        read (ERROR_MORE_DATA, 234). With `exact` it raises PipeMessageTooLargeError (234) instead, and nothing is
-        consumed. Waits and raises as recv does.
-        """
+    def recv_into(self, buffer, *, exact=False, timeout=None):
+        """See MessagePipe.recv_into."""
         cdef Buffer target
         cdef bytes message
         check_time(timeout)
-        if exact:
+        if exact is not False and flag(exact, "exact"):
             target = Buffer(buffer, True)
             try:
                 message = self._handle.receive(timeout, size_of(target.view.len, self._handle.name))
@@ -122,10 +105,7 @@ cdef class MessageEnd(PipeEnd):
                 raise does_not_fit(self._handle.name, target.view.len) from None
             memcpy(target.view.buf, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
             return PyBytes_GET_SIZE(message)
-        code, count = self._handle.read_file_into(buffer, timeout)
-        if self._handle.owed and code == NP_OK:  # that was all of it
-            self._handle.owed -= 1
-        return count
+        return self._handle.read_part_into(buffer, timeout)
 
 
 cdef class StreamEnd(PipeEnd):
@@ -134,12 +114,7 @@ cdef class StreamEnd(PipeEnd):
     cdef bint ended  # an empty message has been read: the peer has closed for writing alone
 
     def readinto(self, buffer, *, timeout=None):
-        """Read what is there, at least one byte, into a writable buffer; return the number of bytes.
-
-        Waits at most `timeout` seconds (None: for ever). Raises PipeClosedError (109 at the end of the stream; 233),
-        PipeTimeoutError (121), PipeAccessError (5). Follows ReadFile in byte-read mode, SEMANTICS §5. On a message pipe
-        an empty message is the end of the stream: 0, from then on.
-        """
+        """See StreamPipe.readinto."""
         check_time(timeout)
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
@@ -227,15 +202,11 @@ cdef class StreamEnd(PipeEnd):
         cdef uint32_t size = size_of(source.view.len, self._handle.name)
         cdef uint32_t code = np_put_back(self._handle.valid(), source.view.buf, size)
         if code != NP_OK:
-            raise failure(code, self._handle.name, "putting back what was read")
+            raise self._handle.explain(code, "putting back what was read")
         if self._handle.rearm is not None:
             self._handle.rearm()
 
     def write(self, data, *, timeout=None):
-        """Write all of `data` (bytes-like); return its length in bytes.
-
-        Waits while the pipe's quota is exhausted, at most `timeout` seconds (None: for ever). With PIPE_NOWAIT it does
-        not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2). Raises as MessagePipe.send does.
-        """
+        """See StreamPipe.write."""
         check_time(timeout)
         return self._handle.write_file(data, timeout, True)

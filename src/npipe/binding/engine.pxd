@@ -10,6 +10,7 @@ cdef extern from "engine.h" nogil:
     enum:
         NP_OK
         NP_FILE_NOT_FOUND
+        NP_PATH_NOT_FOUND
         NP_INVALID_HANDLE
         NP_NO_SYSTEM_RESOURCES
         NP_BROKEN_PIPE
@@ -28,6 +29,7 @@ cdef extern from "engine.h" nogil:
         NP_WOULD_WAIT
         NP_INTERRUPTED
         NP_RETRY
+        NP_YIELD
         NP_TYPE_MESSAGE
         NP_UNLIMITED_INSTANCES
         NP_WHY_SIZE
@@ -94,7 +96,7 @@ cdef extern from "engine.h" nogil:
         uint32_t flags, out_quota, in_quota, max_instances
     struct np_description:
         bint server
-        uint32_t type, direction, mode, in_quota, out_quota, max_instances
+        uint32_t type, direction, mode, in_quota, out_quota, max_instances, access
     uint32_t np_create(const np_where *, const np_create_options *, np_handle **, char *)
     uint32_t np_create_another(np_handle *, const np_wait *, np_handle **)
     uint32_t np_replace(np_handle *, bint, np_handle **)
@@ -113,11 +115,13 @@ cdef extern from "engine.h" nogil:
     uint32_t np_get_state(np_handle *, uint32_t *, uint32_t *)
     uint32_t np_get_info(np_handle *, np_info *)
     void np_describe(const np_handle *, np_description *)
+    int np_peer_ended(np_handle *)
     uint32_t np_count_instances(np_handle *, uint32_t *)
     uint32_t np_client_pid(np_handle *, uint32_t *)
     uint32_t np_server_pid(np_handle *, uint32_t *)
     uint32_t np_peer(np_handle *, pid_t *, uid_t *)
     uint32_t np_rest_of_message(np_handle *)
+    bint np_is_at_rest_of_message(np_handle *)
     uint32_t np_poll_socket(np_handle *, int *)
     uint32_t np_arm_read(np_handle *)
     void np_handle_cancel_blocked(np_handle *)
@@ -162,13 +166,13 @@ cdef extern from "engine.h" nogil:
         uint32_t count, size
     struct np_recv:
         np_op op
-        bint reply
         c_bool pended
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
     void np_will_put_back(np_handle *)
     uint32_t np_put_back(np_handle *, const void *, uint32_t)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
+    void np_look(np_handle *)
     uint32_t np_transact(np_handle *, const void *, uint32_t, const np_wait *,
                          uint32_t (*)(void *, const np_wait *) noexcept nogil, void *)
     uint32_t np_flush(np_handle *, const np_wait *)
@@ -177,6 +181,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_recv_try(np_handle *, uint32_t, uint32_t *)
     void np_recv_take(np_handle *, void *, uint32_t)
     void np_recv_leave(np_handle *)
+    void np_recv_prepare(np_recv *, bint)
     uint32_t np_recv_begin(np_handle *, np_recv *, uint32_t *, const np_wait *)
     uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
     uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
@@ -208,13 +213,14 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_message_more(np_handle *, np_poll_read *, void *, uint32_t)
     uint32_t np_poll_message_take(np_handle *, np_poll_read *)
     uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
+    bint np_poll_has_ended(np_handle *)
     bint np_poll_has_come(np_handle *)
     bint np_poll_spin(np_handle *, int64_t)
     uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)
     uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
     uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)
-    uint32_t np_poll_write_leave(np_handle *, np_poll_write *)
+    uint32_t np_poll_write_leave(np_handle *, np_poll_write *, bint)
     bint np_poll_write_ready(const np_poll_write *)
     bint np_poll_all_put(np_handle *)
     uint32_t np_poll_flush_begin(np_handle *, np_poll_write *)

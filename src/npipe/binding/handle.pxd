@@ -5,18 +5,36 @@ from libc.stdint cimport uint32_t
 from npipe.binding.engine cimport np_handle, np_recv, np_wait
 
 
+cdef enum:
+    NOTHING
+    THE_NEXT  # of an event loop's pipe: the next message, of which nothing has been dropped yet
+    THE_REST  # what is left of the message that is read next
+
+
 cdef class Handle:
     cdef np_handle *handle
     cdef readonly str name
+    cdef uint32_t forks  # np_forks when it was made: in a child of this process it is good for nothing
     cdef public uint32_t max_message_size
-    cdef readonly uint32_t owed  # answers of transactions that ended before them, and that no read has taken since
+    # In one word with the one before: what a receive looks at.
+    cdef readonly unsigned char owed  # answers of transactions that ended before them, and that no read has taken since
+    cdef unsigned char answer_too_long  # that answer is longer than max_message_size
+    cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
+    cdef unsigned char dropping     # one of the above
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
-    cdef object ended_by(self, uint32_t code, str doing)
+    cdef object explain(self, uint32_t code, str doing)
+    cdef object too_long(self, uint32_t size, uint32_t most)
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
     cdef bytes receive(self, timeout, uint32_t most)
+    cdef int has_delivered(self) except -1
+    cdef bint is_owed(self) noexcept
+    cdef bint drops_this(self) except -1
+    cdef int drop(self, np_recv *recv, uint32_t size, const np_wait *wait) except -1
+    cdef uint32_t read_in_turn(self, char *buffer, uint32_t size, uint32_t *count, const np_wait *wait) except \
+        0xFFFFFFFF
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait)

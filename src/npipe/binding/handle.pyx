@@ -5,7 +5,7 @@ Every method that may wait tries first without giving the interpreter up, and wa
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -17,7 +17,23 @@ from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
-from npipe.errors import PipeClosedError, error_from_code, unanswered
+from npipe.errors import (
+    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, unanswered,
+)
+from npipe.reasons import (
+    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, partly_read, too_large,
+    unread,
+)
+
+cdef enum:
+    ACCESS_DENIED = 5
+    INVALID_PARAMETER = 87
+    BAD_PIPE = 230
+    PIECE = 65536  # bytes of an answer that are dropped at a time
+
+cdef tuple ENDS = (NP_BROKEN_PIPE, 232, 233)
+cdef int PEER_OPEN = PeerEnd.OPEN
+cdef str SETTING_MODES = "setting the pipe's modes"
 
 cdef struct Reply:
     np_handle *handle
@@ -42,7 +58,10 @@ cdef class Handle:
         self.handle = NULL
         self.max_message_size = LARGEST
         self.owed = 0
+        self.answer_too_long = self.transacting = False
+        self.dropping = NOTHING
         self.name = ""
+        self.forks = np_forks
 
     def __del__(self):
         # Not in __dealloc__: the interpreter may be given up only while others can still get hold of this object (a
@@ -202,14 +221,36 @@ cdef class Handle:
 
     cdef np_handle *valid(self) except NULL:
         if self.handle == NULL:
-            raise failure(NP_INVALID_HANDLE, self.name, "using the pipe")
+            raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
 
-    cdef object ended_by(self, uint32_t code, str doing):
-        """The exception for a call that has failed; it says so if that was a close in another thread."""
-        if code == NP_BROKEN_PIPE and self.closed:
-            return error_from_code(code, self.name, doing, "it was closed in this process")
+    cdef object explain(self, uint32_t code, str doing):
+        """The exception for a call that has failed, with what this end knows of the reason."""
+        cdef np_description about
+        cdef int how
+        if code == NP_INTERRUPTED or self.handle == NULL and code != NP_INVALID_HANDLE:
+            return failure(code, self.name, doing)
+        if code == NP_INVALID_HANDLE or code == NP_BROKEN_PIPE and np_is_closed(self.handle):
+            if self.forks != np_forks:
+                return closed_by_fork(self.name, doing, code=code)
+            return closed_here(self.name, doing, code=code)
+        np_describe(self.handle, &about)
+        if code == ACCESS_DENIED:
+            return denied(self.name, doing, is_server=about.server, direction=about.direction, access=about.access)
+        if code == NP_PIPE_BUSY and doing == "transacting":
+            return unread(self.name)
+        if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
+            return no_messages(self.name, doing, "")
+        how = np_peer_ended(self.handle)
+        if code in ENDS or code == BAD_PIPE and how != PEER_OPEN:
+            return ended(code, self.name, doing, is_server=about.server, how=how)
         return failure(code, self.name, doing)
+
+    cdef object too_long(self, uint32_t size, uint32_t most):
+        """The exception for a message of `size` bytes where `most` are allowed."""
+        if self.rearm is not None:
+            self.rearm()
+        return too_large(self.name, most, size)
 
     cdef object read_ended_by(self, uint32_t code, str doing):
         """The same for a read. It too asks for the byte of the next message, or takes one that came for nothing: else
@@ -223,7 +264,7 @@ cdef class Handle:
                     self.rearm()
         if self.rearm is not None:
             self.rearm()
-        return self.ended_by(code, doing)
+        return self.explain(code, doing)
 
     # ---- The server's verbs
 
@@ -253,7 +294,7 @@ cdef class Handle:
             code = np_disconnect(handle)
             np_free(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "disconnecting")
+            raise self.explain(code, "disconnecting")
 
     # ---- Data
 
@@ -289,8 +330,10 @@ cdef class Handle:
                     code = np_write(handle, bytes, size, &count, &wait)
         if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
             return count  # another thread has closed the pipe, but the peer can read all of it
+        if code == NP_SEM_TIMEOUT and count:
+            raise partly_read(self.name, count, size)
         if code != NP_OK:
-            raise self.ended_by(code, "writing")
+            raise self.explain(code, "writing")
         return count
 
     def read_file(self, uint32_t size, timeout=None):
@@ -331,14 +374,15 @@ cdef class Handle:
         cdef uint32_t size = 0, code
         cdef bint ready
         cdef bytes data
-        code = np_recv_try(handle, most, &size)
+        code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
-            recv.reply = recv.pended = False
-            with nogil:
-                ready = np_spin_read(handle, wait.deadline, &recv.pended)
-            if ready:
-                code = np_recv_try(handle, most, &size)
+            np_recv_prepare(&recv, False)
+            if self.dropping == NOTHING:
+                with nogil:
+                    ready = np_spin_read(handle, wait.deadline, &recv.pended)
+                if ready and self.dropping == NOTHING:
+                    code = np_recv_try(handle, most, &size)
         if code == NP_OK:
             try:
                 data = PyBytes_FromStringAndSize(NULL, size)
@@ -347,26 +391,191 @@ cdef class Handle:
                 raise
             np_recv_take(handle, PyBytes_AS_STRING(data), size)
         elif code == NP_MORE_DATA:
-            raise self.read_ended_by(code, "receiving a message")
+            raise self.too_long(size, most)
         elif code == NP_WOULD_WAIT:
             while True:
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
                 if code != NP_OK:
                     raise self.read_ended_by(code, "receiving a message")
+                if self.dropping != NOTHING and self.drops_this():
+                    self.drop(&recv, size, &wait)
+                    continue
                 data = self.collect(&recv, size, most, &wait)
                 if data is not None:
                     break
         else:
             raise self.read_ended_by(code, "receiving a message")
         if self.owed:
-            self.owed -= 1
+            self.has_delivered()
         if self.rearm is not None:
             self.rearm()
         return data
 
+    cdef int has_delivered(self) except -1:
+        """A message has been read, which is the answer if one is owed."""
+        if self.owed:
+            self.owed -= 1
+            self.answer_too_long = False
+        return 0
+
+    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
+    # interpreter's lock: a read that has its turn knows whether the message before it is one that is being dropped.
+
+    cdef bint is_owed(self) noexcept:
+        """Whether an answer is to be read that no transaction waits for."""
+        return self.owed > 0 and not self.transacting
+
+    cdef bint drops_this(self) except -1:
+        """Whether the message that has been found, by the read that has its turn, is to be dropped."""
+        if self.dropping == THE_REST and not np_is_at_rest_of_message(self.handle):
+            self.dropping = NOTHING  # the writer has given up what was left of it
+            self.has_delivered()
+        return self.dropping != NOTHING
+
+    cdef int drop(self, np_recv *recv, uint32_t size, const np_wait *wait) except -1:
+        """Drop the message of `size` bytes that np_recv_begin announced, as far as it comes in time: what is left then
+        goes before the next read.
+        """
+        cdef np_handle *handle = self.handle
+        cdef bytes scrap = None
+        cdef uintptr_t place
+        cdef uint32_t upto = 0, dropped, code = NP_OK, end
+        try:
+            scrap = PyBytes_FromStringAndSize(NULL, PIECE if size > PIECE else size)
+        except MemoryError:
+            np_recv_end(handle, recv, NULL, False)
+            raise
+        place = <uintptr_t>PyBytes_AS_STRING(scrap)
+        while code == NP_OK and upto < size:
+            upto = size if size - upto < PIECE else upto + PIECE
+            with nogil:  # it copies to where all of it would have its place
+                code = np_recv_more(handle, recv, <void *>(place - recv.op.count), upto, wait)
+        dropped = recv.op.count
+        if code == NP_RETRY:  # it has gone: the next look finds out
+            np_recv_end(handle, recv, NULL, False)
+            return 0
+        end = np_recv_end(handle, recv, NULL, code == NP_OK or dropped > 0)
+        if end == NP_OK and dropped == size:
+            self.dropping = NOTHING
+            self.has_delivered()
+        elif end == NP_OK and dropped:
+            self.dropping = THE_REST
+        if self.rearm is not None:
+            self.rearm()
+        if code != NP_OK or end != NP_OK and end != NP_RETRY:
+            raise self.read_ended_by(code if code != NP_OK else end, "discarding the answer")
+        return 0
+
+    def discard_reply(self, timeout=None):
+        """Drop the answer that is owed, when it has come; see MessagePipe.discard_reply. One thread at a time."""
+        cdef np_handle *handle
+        cdef np_wait wait = wait_until(timeout)
+        cdef np_recv recv
+        cdef uint32_t size = 0, code
+        np_recv_prepare(&recv, False)
+        while self.is_owed():
+            handle = self.valid()
+            with nogil:
+                code = np_recv_begin(handle, &recv, &size, &wait)
+            if not self.is_owed():  # another thread has read it meanwhile
+                if code == NP_OK:
+                    np_recv_end(handle, &recv, NULL, False)
+                elif code == NP_INTERRUPTED:
+                    raise self.read_ended_by(code, "discarding the answer")
+                if self.rearm is not None:
+                    self.rearm()
+                return
+            if code != NP_OK:
+                raise self.read_ended_by(code, "discarding the answer")
+            self.drop(&recv, size, &wait)
+
+    @property
+    def too_long(self):
+        """Whether the answer that is owed is known to be longer than max_message_size."""
+        return self.answer_too_long != 0
+
+    @property
+    def drops(self):
+        """Whether the next read has something to drop first."""
+        return self.dropping == THE_REST
+
+    def drop_what_is_there(self):
+        """Drop the rest of the message that is being dropped, if it is there. Whether nothing of it is left."""
+        cdef np_handle *handle = self.valid()
+        cdef np_wait wait = only_try()
+        cdef np_recv recv
+        cdef uint32_t size = 0, code
+        if self.dropping != NOTHING:
+            np_recv_prepare(&recv, False)
+            code = np_recv_begin(handle, &recv, &size, &wait)
+            if code == NP_OK and not self.drops_this():
+                np_recv_end(handle, &recv, NULL, False)
+            elif code == NP_OK:
+                try:
+                    self.drop(&recv, size, &wait)
+                except PipeTimeoutError:
+                    pass
+            elif code != NP_WOULD_WAIT and code != NP_SEM_TIMEOUT:
+                raise self.read_ended_by(code, "peeking")
+        return self.dropping == NOTHING
+
+    def read_part_into(self, buffer, timeout=None):
+        """ReadFile into a writable buffer, of a message pipe: the number of bytes."""
+        cdef np_handle *handle = self.valid()
+        cdef Buffer target = Buffer(buffer, True)
+        cdef uint32_t size = size_of(target.view.len, self.name), count = 0, code = NP_WOULD_WAIT
+        cdef np_wait wait = only_try()
+        cdef np_recv recv
+        if self.dropping == NOTHING:
+            code = np_read(handle, target.view.buf, size, &count, &wait)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            # An answer that is owed may be dropped before this read has its turn.
+            while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
+                code = self.read_in_turn(<char *>target.view.buf, size, &count, &wait)
+            if code == NP_WOULD_WAIT:
+                with nogil:
+                    code = np_read(handle, target.view.buf, size, &count, &wait)
+        if code != NP_OK and code != NP_MORE_DATA:
+            raise self.read_ended_by(code, "reading")
+        if self.owed and code == NP_OK:  # that was all of it
+            self.has_delivered()
+        if self.rearm is not None:
+            self.rearm()
+        return count
+
+    cdef uint32_t read_in_turn(self, char *buffer, uint32_t size, uint32_t *count, const np_wait *wait) except \
+            0xFFFFFFFF:
+        """ReadFile, which looks whether the message is being dropped when its turn has come. NP_WOULD_WAIT: look for
+        the next one.
+        """
+        cdef np_handle *handle = self.handle
+        cdef np_recv recv
+        cdef uint32_t code, end, length = 0, upto
+        np_recv_prepare(&recv, False)
+        with nogil:
+            code = np_recv_begin(handle, &recv, &length, wait)
+        if code != NP_OK:
+            return code
+        if self.dropping != NOTHING and self.drops_this():
+            self.drop(&recv, length, wait)
+            return NP_WOULD_WAIT
+        upto = size if size < length else length
+        if upto:
+            with nogil:
+                code = np_recv_more(handle, &recv, buffer, upto, wait)
+        count[0] = recv.op.count
+        if code == NP_OK and (upto or not length):
+            code = np_recv_end(handle, &recv, buffer, True)
+        else:
+            np_recv_end(handle, &recv, buffer, False)
+        if code == NP_RETRY:
+            return NP_WOULD_WAIT
+        return NP_MORE_DATA if code == NP_OK and upto < length else code
+
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait):
-        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn."""
+        """The message of `size` bytes that np_recv_begin announced; None if it was withdrawn: begin again."""
         cdef np_handle *handle = self.handle
         cdef uint32_t upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
         cdef uint32_t code = NP_OK
@@ -397,22 +606,34 @@ cdef class Handle:
             np_recv_end(handle, recv, buffer, False)
         if code == NP_RETRY:
             return None
+        if code == NP_MORE_DATA:
+            raise self.too_long(size, most)
         if code != NP_OK:
             raise self.read_ended_by(code, "receiving a message")
         return data
 
     def transact_pipe(self, data, timeout=None):
-        """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8)."""
-        cdef np_handle *handle = self.valid()
-        cdef Buffer buffer = Buffer(data, False)
+        """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8); but of a pipe that is owed an answer
+        PipeStateError (996).
+        """
+        cdef Buffer buffer = Buffer(data, False)  # what cannot be sent is told first
         cdef const char *bytes = <const char *>buffer.view.buf
         cdef uint32_t size = size_of(buffer.view.len, self.name)
         cdef np_wait wait = wait_until(timeout)
+        cdef np_handle *handle = self.valid()
         cdef Reply reply
         cdef uint32_t code
+        if self.transacting:
+            raise being_read_elsewhere(self.name)
+        if self.owed and not np_is_closed(handle):
+            raise reply_owed(self.name, too_long=self.answer_too_long != 0)
         reply.handle = handle
-        reply.recv.reply = reply.recv.pended = True
+        np_recv_prepare(&reply.recv, True)
         reply.sent = False
+        # From here on, and not when this has failed: another thread may read the answer, or begin a transaction, before
+        # this one has the interpreter again.
+        self.transacting = True
+        self.owed += 1
         try:
             with nogil:
                 code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
@@ -423,15 +644,24 @@ cdef class Handle:
                 with nogil:
                     code = np_recv_begin(handle, &reply.recv, &reply.size, &wait)
             if code == NP_SEM_TIMEOUT:
+                if self.rearm is not None:
+                    self.rearm()
                 raise unanswered(self.name, sent=reply.sent)
             if code != NP_OK:
-                raise self.ended_by(code, "transacting")
+                raise self.read_ended_by(code, "transacting")
         except PipeClosedError:
+            self.has_delivered()  # nothing will come
+            raise
+        except PipeMessageTooLargeError:
+            self.answer_too_long = self.owed > 0
             raise
         except BaseException:  # Ctrl-C too
-            if reply.sent:
-                self.owed += 1
+            if not reply.sent:
+                self.has_delivered()
             raise
+        finally:
+            self.transacting = False
+        self.has_delivered()
         if self.rearm is not None:
             self.rearm()
         return answer
@@ -447,8 +677,16 @@ cdef class Handle:
             code = np_peek(handle, buffer, size, &count, &available, &left)
             np_free(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "peeking")
+            raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left
+
+    def look(self):
+        """Finds out now whether the peer has gone, of which the native thread tells a moment after it."""
+        cdef np_handle *handle = self.valid()
+        np_hold(handle)  # see connect
+        with nogil:
+            np_look(handle)
+            np_free(handle)
 
     def flush_buffers(self, timeout=None):
         """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""
@@ -458,7 +696,7 @@ cdef class Handle:
         with nogil:
             code = np_flush(handle, &wait)
         if code != NP_OK:
-            raise self.ended_by(code, "flushing")
+            raise self.explain(code, "flushing")
 
     def drain(self, timeout=None):
         """Waits until all writes under way stand in the ring, where a close leaves them. Whether that was so in time.
@@ -481,7 +719,7 @@ cdef class Handle:
         """SetNamedPipeHandleState: read mode (2) and wait mode (1) (SEMANTICS §9.1)."""
         cdef uint32_t code = np_set_state(self.valid(), mode)
         if code != NP_OK:
-            raise failure(code, self.name, "setting the pipe's modes")
+            raise self.explain(code, SETTING_MODES)
 
     def get_state(self):
         """GetNamedPipeHandleState: (modes, current instances) (SEMANTICS §9.2)."""
@@ -490,7 +728,7 @@ cdef class Handle:
         with nogil:
             code = np_get_state(handle, &mode, &instances)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the pipe's state")
+            raise self.explain(code, "getting the pipe's state")
         return mode, instances
 
     def get_info(self):
@@ -498,7 +736,7 @@ cdef class Handle:
         cdef np_info info
         cdef uint32_t code = np_get_info(self.valid(), &info)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the pipe's information")
+            raise self.explain(code, "getting the pipe's information")
         return info.flags, info.out_quota, info.in_quota, info.max_instances
 
     def describe(self):
@@ -515,7 +753,7 @@ cdef class Handle:
         with nogil:
             code = np_count_instances(handle, &instances)
         if code != NP_OK:
-            raise failure(code, self.name, "counting the instances")
+            raise self.explain(code, "counting the instances")
         return instances
 
     def client_pid(self):
@@ -523,7 +761,7 @@ cdef class Handle:
         cdef uint32_t pid = 0
         cdef uint32_t code = np_client_pid(self.valid(), &pid)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the client's process id")
+            raise self.explain(code, "getting the client's process id")
         return pid
 
     def server_pid(self):
@@ -531,7 +769,7 @@ cdef class Handle:
         cdef uint32_t pid = 0
         cdef uint32_t code = np_server_pid(self.valid(), &pid)
         if code != NP_OK:
-            raise failure(code, self.name, "getting the server's process id")
+            raise self.explain(code, "getting the server's process id")
         return pid
 
     def peer_credentials(self):
@@ -540,7 +778,7 @@ cdef class Handle:
         cdef uid_t uid = 0
         cdef uint32_t code = np_peer(self.valid(), &pid, &uid)
         if code != NP_OK:
-            raise failure(code, self.name, "asking for the peer")
+            raise self.explain(code, "asking for the peer")
         return pid, uid
 
     def rest_of_message(self):
@@ -554,7 +792,7 @@ cdef class Handle:
         cdef int socket = -1
         cdef uint32_t code = np_poll_socket(self.valid(), &socket)
         if code != NP_OK:
-            raise failure(code, self.name, "asking for the descriptor")
+            raise self.explain(code, "asking for the descriptor")
         return socket
 
     def arm_read(self):

@@ -62,6 +62,7 @@ cdef extern from "<sys/inotify.h>" nogil:
         IN_CLOEXEC
         IN_CREATE
         IN_DELETE_SELF
+        IN_DONT_FOLLOW
         IN_IGNORED
         IN_MOVED_TO
         IN_MOVE_SELF

@@ -11,6 +11,7 @@ import click
 import npipe
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
@@ -40,16 +41,23 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(npipe.__version__, prog_name="npipe", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Print the version, and where pipes are; then exit.",
+)
 def _commands() -> None:
     r"""Windows named pipes on this machine.
 
     NAME is \\.\pipe\NAME in any of its forms (quote it for the shell), or the bare NAME. Pipes are kept below the
-    folder $NPIPE_ROOT if that is set: clients and servers meet in the same one.
+    folder $NPIPE_ROOT if that is set (`npipe info` says where): clients and servers meet in the same one.
     """
 
 
-for _command in (client, serve, wait, ls, run_script):
+for _command in (client, serve, wait, ls, info, run_script):
     _commands.add_command(_command)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+from typing import Final
 
 import click
 
+import npipe
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout
 
-__all__ = ["DEFAULT_NAME", "check_seconds", "encode_text", "encoding_option", "printable"]
+__all__ = ["DEFAULT_NAME", "check_seconds", "encode_text", "encoding_option", "printable", "whereabouts"]
 
 DEFAULT_NAME = r"\\.\pipe\mynamedpipe"
 """The name in Microsoft's articles."""
@@ -27,7 +29,7 @@ def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) ->
     return value
 
 
-encoding_option = click.option(
+encoding_option: Final = click.option(
     "--encoding",
     callback=_check_encoding,
     default=_WIDE,
@@ -58,3 +60,9 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
 def printable(text: str) -> str:
     """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def whereabouts() -> str:
+    """Return where pipes are, as the end of a sentence."""
+    folder = npipe.root()
+    return "on this machine" if folder is None else f"below {printable(folder)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
-from npipe.cli.common import printable
+from npipe.cli.common import printable, whereabouts
 
 if TYPE_CHECKING:
     from npipe.options import PipeListing
@@ -28,21 +28,22 @@ def ls(as_json: bool) -> None:
     """List the pipes that this user may connect to.
 
     A line for each pipe and process that serves it: name, type, direction (as the server sees it), instances and how
-    many there may be, and the owner's process id and user. On a terminal it is a table, else lines of fields between
-    tabs, the first of them the fields' names. If there are none, standard error says where it has looked.
+    many there may be, and the owner's process id and user. On a terminal it is a table, and below it where the pipes
+    are; else lines of fields between tabs, the first of them the fields' names. If there are no pipes, standard error
+    says where it has looked.
     """
     pipes = npipe.list_pipes()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(pipe) for pipe in pipes], indent=2))
     elif sys.stdout.isatty():
         _print_table(pipes)
+        if pipes:
+            click.echo(whereabouts())
     else:
         for fields in (_COLUMNS, *map(_fields, pipes)):
             click.echo("\t".join(fields))
     if not pipes:
-        folder = npipe.root()
-        where = "on this machine" if folder is None else f"below {printable(folder)}"
-        click.echo(f"npipe: no pipes {where}", err=True)
+        click.echo(f"npipe: no pipes {whereabouts()}", err=True)
 
 
 def _fields(pipe: PipeListing) -> tuple[str, ...]:

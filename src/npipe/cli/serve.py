@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import click
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-logger = logging.getLogger("npipe.serve")
+logger: Final = logging.getLogger("npipe.serve")
 
 _DEFAULT_ANSWER = "Default answer from server."
 

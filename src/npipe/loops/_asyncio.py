@@ -97,6 +97,11 @@ class AsyncioLoop(Loop):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
 
+    @property
+    def identity(self) -> object:
+        """See Loop.identity."""
+        return self.loop
+
     def waiters(self) -> Waiters:
         """See Loop.waiters."""
         return AsyncioWaiters(self.loop)

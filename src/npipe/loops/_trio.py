@@ -94,6 +94,11 @@ class TrioLoop(Loop):
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
 
+    @property
+    def identity(self) -> object:
+        """See Loop.identity."""
+        return self._token
+
     def waiters(self) -> Waiters:
         """See Loop.waiters."""
         return TrioWaiters()

@@ -40,6 +40,11 @@ class Waker(Waiters):
 class Loop(ABC):
     """One kind of event loop."""
 
+    @property
+    @abstractmethod
+    def identity(self) -> object:
+        """The same object for as long as it is the same loop, and no other's."""
+
     @abstractmethod
     def waiters(self) -> Waiters:
         """Make a Waiters."""

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from npipe.loops._asyncio import AsyncioLoop
+from npipe.reasons import not_on_a_loop
 
 if TYPE_CHECKING:
     from npipe.loops.base import Loop
@@ -23,4 +24,8 @@ def current() -> Loop:
             from npipe.loops._trio import TrioLoop
 
             return TrioLoop()
-    return AsyncioLoop(asyncio.get_running_loop())
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise not_on_a_loop() from None
+    return AsyncioLoop(loop)

@@ -20,7 +20,7 @@ class Call(Generic[T]):
     """A call that a thread makes, as its task sees it."""
 
     def __init__(self, loop: Loop, function: Callable[[], T]) -> None:
-        self.over = False  # of the loop's thread, as the two lists
+        self.over: bool = False  # of the loop's thread, as the two lists
         self._loop = loop
         self._function: Callable[[], T] | None = function
         self._waiters = loop.waiters()

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe._buffers import ReadableBuffer
     from npipe.connection import Connection, ServerStats
     from npipe.options import Model
 
 __all__ = ["Handler", "Server", "serve"]
 
 if TYPE_CHECKING:
-    _Answer = bytes | bytearray | memoryview | None
+    _Answer = ReadableBuffer | None
     Handler = Callable[[bytes], _Answer] | Callable[[bytes, Connection], _Answer]
 
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
@@ -47,7 +48,10 @@ class Server(Protocol):
         """What the server has done so far: requests answered and failed, clients that have come."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
+        """Wait until the server has ended, at most `timeout` seconds (None: for ever); return whether it has.
+
+        When the time is over it returns False, and raises nothing.
+        """
 
     def close(self, *, timeout: float | None = 5.0) -> None:
         """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
@@ -64,31 +68,43 @@ def serve(
 ) -> Server:
     """Serve `name` in the background: each message that a client sends is answered with what `handler` returns.
 
-    `handler` takes the request as bytes and returns the reply as bytes, or None for no reply. One that takes two
-    arguments, `handler(request, connection)`, gets the client's `Connection` too: its `number`, `pid`, `user`, `uid`,
-    and `data`, a dictionary of the program's own; a second parameter with a default counts only if it is called
-    `connection`. An exception in it is logged (logger "npipe") and ends that client's connection only. On a byte pipe a
-    request is what one read returns.
+    The server listens when this returns, and ends with its close() or the with statement. An exception in the handler
+    is logged (logger "npipe") and ends that client's connection only. More: docs/servers.md.
 
-    `model` is the server's architecture, one of Microsoft's articles' (docs/servers.md):
-    "threaded", a thread for each client, in which its requests are handled;
-    "overlapped", one thread for a fixed number of instances (`instances`, 1 to 63, otherwise 4): that many clients are
-    served at one time, and others wait for one to leave;
-    "completion", one thread and any number of clients. In the last two the handler runs in the server's one thread,
-    and everybody waits for it.
+    Args:
+        name: the pipe's name, as for listen.
+        handler: takes the request as bytes and returns the reply, a buffer of bytes or numbers, or None for no reply.
+            One that takes two arguments, `handler(request, connection)`, gets the client's Connection too: its
+            `number`, `pid`, `user`, `uid`, and `data`, a dictionary of the program's own; a second parameter with a
+            default counts only if it is called `connection`. On a byte pipe a request is what one read returns.
+        model: the server's architecture, one of Microsoft's articles':
 
-    Other options are those of `listen` (a request longer than `max_message_size` is logged and ends its client's
-    connection), and `on_connect` and `on_disconnect`, which are called with the client's `Connection` when it has come
-    and when it has left. "threaded" has `flush_timeout` too: the seconds (5; None: for ever) that a client gets to read
-    what is left, if the server ends the conversation and needs the instance for another client.
+            - "threaded": a thread for each client, in which its requests are handled.
+            - "overlapped": one thread for a fixed number of instances: that many clients are served at one time, and
+              others wait for one to leave.
+            - "completion": one thread and any number of clients.
 
-    The server listens when this returns; what prevents that is raised here, as `listen` raises it. It ends with its
-    close() or the with statement. TypeError, before anything is created, for an option that does not exist, and for a
-    handler that is not callable, takes another number of arguments or is `async def` (there is npipe.aio.serve for it).
-    PipeArgumentError (87) for a model that does not exist; PipeStateError (50) where
-    gevent or eventlet has put green threads in the place of threads, which a server would stop (docs/servers.md).
+            In the last two the handler runs in the server's one thread, and everybody waits for it.
+        options: those of ServeOptions: what `listen` has (a request longer than `max_message_size` is logged and ends
+            its client's connection), and
+
+            - `on_connect`, `on_disconnect`: called with the client's Connection when it has come and when it has left.
+            - `instances` (overlapped): how many clients at one time, 1 to 63; 4 unless given.
+            - `flush_timeout` (threaded): seconds (5; None: for ever) that a client gets to read what is left, if the
+              server ends the conversation and needs the instance for another client.
+
+    Returns:
+        A Server.
+
+    Raises:
+        TypeError: an option does not exist; the handler is not callable, takes another number of arguments or is `async
+            def` (there is npipe.aio.serve for it). Nothing is created.
+        PipeArgumentError: the model does not exist, or an option is not what it may be (87).
+        PipeStateError: gevent or eventlet has put green threads in the place of threads, which a server would stop
+            (50).
+        PipeError: all that listen raises.
     """
-    if model not in _MODELS:
+    if not isinstance(model, str) or model not in _MODELS:
         words = ", ".join(f'"{known}"' for known in _MODELS)
         raise PipeArgumentError(WinError.INVALID_PARAMETER, None, None, f"a model is one of {words}, not {model!r}")
     others = {option for one, option in _OWN_OPTIONS.items() if one != model}

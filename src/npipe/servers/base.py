@@ -6,6 +6,7 @@ client is and who may be one, is here.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from npipe._process import check_threads, refuse_copy
 from npipe.connection import Connection as AnyConnection
 from npipe.connection import ServerStats, describe_server, takes_connection
-from npipe.errors import PipeArgumentError, PipeError, PipeNameError, WinError, error_from_code
+from npipe.errors import PipeArgumentError, PipeError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (
     Peer,
@@ -23,6 +24,7 @@ from npipe.options import (
     check_timeout,
     content_of,
     default_timeout_ms,
+    flag,
     is_message_mode,
     message_limit,
     parse_security,
@@ -30,6 +32,7 @@ from npipe.options import (
     validate_buffer_size,
     validate_instances,
 )
+from npipe.reasons import server_elsewhere
 from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
@@ -38,12 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from npipe._buffers import ReadableBuffer
     from npipe.options import Security
     from npipe.servers import Handler
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 BUFSIZE: Final = 65536
 """Bytes that one read takes at most; a longer message is joined from its pieces (ERROR_MORE_DATA)."""
@@ -64,14 +68,12 @@ class Connection(AnyConnection):
 
     def __init__(self, number: int, handle: pywintypes.HANDLEType) -> None:
         super().__init__(number)
-        self.handle = handle
-        """The instance, a handle of `npipe.win32`."""
-        self.received = 0
-        """How many bytes of the request that is being read have come."""
+        self._handle = handle
+        self._received = 0  # how many bytes of the request that is being read have come
 
     def _ask_peer(self) -> Peer:
         try:
-            return default().client_of(self.handle)
+            return default().client_of(self._handle)
         except pywintypes.error as error:
             raise error_from_code(error.winerror) from error
 
@@ -82,7 +84,7 @@ class PipeServer:
     A model provides `_run`, which is that thread, and creates the instances that listen from the start.
     """
 
-    open_mode = 0
+    _open_mode = 0
     """FILE_FLAG_* of all instances."""
 
     def __init__(
@@ -104,16 +106,15 @@ class PipeServer:
     ) -> None:
         parsed = parse_name(name)
         if parsed.host is not None:
-            raise PipeNameError(
-                WinError.INVALID_NAME, parsed.path, "creating an instance", "a server is on its own machine"
-            )
+            raise server_elsewhere(parsed.path, parsed.host, parsed.here)
         check_threads(parsed.path, "serving")
+        self._parsed = parsed
         self._name = parsed.path
-        self._handler: Callable[..., bytes | bytearray | memoryview | None] = handler
+        self._handler: Callable[..., ReadableBuffer | None] = handler
         self._with_connection = takes_connection(handler)
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._exclusive = exclusive
+        self._exclusive = flag(exclusive, "exclusive")
         self._direction = pipe_direction(access)
         self._pipe_mode = win32pipe.PIPE_WAIT | win32pipe.PIPE_REJECT_REMOTE_CLIENTS
         if is_message_mode(mode):
@@ -184,7 +185,7 @@ class PipeServer:
         """CreateNamedPipe: an instance, which listens. `first` has to be the only one of its name."""
         return win32pipe.CreateNamedPipe(
             self._name,
-            self._direction | self.open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
+            self._direction | self._open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
             self._pipe_mode,
             self._max_instances,
             as_long(self._out_size),
@@ -198,7 +199,8 @@ class PipeServer:
         try:
             return self._create_instance(first=first and self._exclusive)
         except pywintypes.error as error:
-            raise error_from_code(error.winerror, self._name, "creating an instance") from error
+            reason = default().why_not_created(self._parsed, error.winerror, first_instance=first and self._exclusive)
+            raise error_from_code(error.winerror, self._name, "creating an instance", *reason) from error
 
     def _number(self) -> int:
         with self._counts:
@@ -231,8 +233,8 @@ class PipeServer:
 
     def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
         """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""
-        connection.received += count
-        if connection.received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
+        connection._received += count
+        if connection._received > self._largest and self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE:
             logger.warning(
                 "client %d: its request is longer than max_message_size, %d bytes, and its connection is closed",
                 connection.number,
@@ -240,7 +242,7 @@ class PipeServer:
             )
             return False
         if whole:
-            connection.received = 0
+            connection._received = 0
         return True
 
     # ---- The handler
@@ -252,6 +254,7 @@ class PipeServer:
             answer = self._handler(request, connection) if self._with_connection else self._handler(request)
             if answer is None or type(answer) is bytes:
                 return answer
+            _refuse_awaitable(answer)
             return content_of(answer)  # of its own: the handler may go on using a bytearray
         except BaseException:
             with self._counts:
@@ -282,7 +285,7 @@ class PipeServer:
 class OneThreadServer(PipeServer):
     """A server whose one thread does everything: it waits for the stop event too, and calls the handler itself."""
 
-    open_mode = win32file.FILE_FLAG_OVERLAPPED
+    _open_mode = win32file.FILE_FLAG_OVERLAPPED
 
     def __init__(self, name: str | os.PathLike[str], handler: Handler, **options: Any) -> None:
         super().__init__(name, handler, **options)
@@ -300,7 +303,7 @@ class OneThreadServer(PipeServer):
             return True, self._call_handler(connection, request)
         except Exception as error:
             if isinstance(error, PipeError):
-                logger.warning("client %d: %s", connection.number, error)
+                logger.warning("client %d: the handler failed, its connection is closed: %s", connection.number, error)
             else:
                 logger.exception("client %d: the handler failed, its connection is closed", connection.number)
             return False, None
@@ -344,6 +347,14 @@ class OneThreadServer(PipeServer):
                             self._here.clear()
                     return
             over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
+
+
+def _refuse_awaitable(answer: object) -> None:
+    """Raise TypeError for what the handler should have awaited: a lambda's call of a coroutine function, say."""
+    if inspect.iscoroutine(answer):
+        answer.close()  # else it warns that it was never awaited
+    if inspect.isawaitable(answer):
+        raise TypeError("the handler has returned an awaitable, which nobody awaits here: use npipe.aio.serve")
 
 
 def wait_for(event: pywintypes.HANDLEType, timeout: float | None) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompletionServer"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 TURNS: Final = 256
 """Requests that one wait begins to read. Routines that start more work keep an alertable wait from returning."""
@@ -34,9 +34,9 @@ class Instance:
     def __init__(self, handle: pywintypes.HANDLEType, connection: Connection) -> None:
         self.handle = handle
         self.connection = connection
-        self.overlapped = pywintypes.OVERLAPPED()
+        self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.object = self  # for the routines; in C the OVERLAPPED is the first thing in the struct
-        self.buffer = bytearray(BUFSIZE)
+        self.buffer: bytearray = bytearray(BUFSIZE)
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.writing = False

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.errors import PipeArgumentError, WinError
+from npipe.options import check_count
 from npipe.servers.base import BUFSIZE, GONE, Connection, OneThreadServer
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, winerror
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTANCES", "OverlappedServer"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 INSTANCES: Final = 4
 """How many instances there are unless told otherwise, as in the article."""
@@ -41,10 +41,10 @@ class Instance:
 
     def __init__(self, handle: pywintypes.HANDLEType) -> None:
         self.handle = handle
-        self.event = win32event.CreateEvent(None, True, True, None)
-        self.overlapped = pywintypes.OVERLAPPED()
+        self.event: pywintypes.HANDLEType = win32event.CreateEvent(None, True, True, None)
+        self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.hEvent = self.event
-        self.buffer = win32file.AllocateReadBuffer(BUFSIZE)
+        self.buffer: memoryview = win32file.AllocateReadBuffer(BUFSIZE)
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.state = CONNECTING
@@ -61,10 +61,7 @@ class OverlappedServer(OneThreadServer):
         super().__init__(name, handler, **options)
         if instances is None:
             instances = min(INSTANCES, self._max_instances)
-        if not 1 <= instances <= min(MOST_INSTANCES, self._max_instances):
-            limit = min(MOST_INSTANCES, self._max_instances)
-            detail = f"instances is 1 to {limit}, not {instances}"
-            raise PipeArgumentError(WinError.INVALID_PARAMETER, self._name, None, detail)
+        instances = check_count(instances, 1, min(MOST_INSTANCES, self._max_instances), "instances")
         self._instances: list[Instance] = []
         try:
             for number in range(instances):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.errors import PipeError
 from npipe.options import check_timeout
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadConnection", "ThreadedServer"]
 
-logger = logging.getLogger("npipe")
+logger: Final = logging.getLogger("npipe")
 
 _RETRY = 0.01  # seconds until a call that was perhaps not begun yet is cancelled again
 
@@ -47,7 +47,7 @@ class ThreadConnection(Connection):
         self._abandoned = False  # the handle was closed while the handler would not return
         self._os_thread: pywintypes.HANDLEType | None = None
         self._over = win32event.CreateEvent(None, True, False, None)
-        self.thread = threading.Thread(target=self._run, name=f"npipe-client-{number}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"npipe-client-{number}", daemon=True)
 
     # ---- The thread: the article's InstanceThread
 
@@ -62,7 +62,7 @@ class ThreadConnection(Connection):
             if not has_left and error.winerror != winerror.ERROR_OPERATION_ABORTED:
                 logger.warning("client %d: %s", self.number, error.strerror)
         except PipeError as error:
-            logger.warning("client %d: %s", self.number, error)
+            logger.warning("client %d: the handler failed, its connection is closed: %s", self.number, error)
         except Exception:
             logger.exception("client %d: the handler failed, its connection is closed", self.number)
         finally:
@@ -74,19 +74,19 @@ class ThreadConnection(Connection):
             request = self._read_request()
             if request is None or not self._enter(HANDLING):
                 return
-            answer = self._server._call_handler(self, request)  # noqa: SLF001 - its own server
+            answer = self._server._call_handler(self, request)
             if not self._enter(WRITING):
                 return
             if answer is not None:
-                win32file.WriteFile(self.handle, answer)
-            self._server._count_answered(self)  # noqa: SLF001 - its own server
+                win32file.WriteFile(self._handle, answer)
+            self._server._count_answered(self)
 
     def _read_request(self) -> bytes | None:
         """Read one message of any length that is allowed, or from a byte pipe what is there; None: a longer one."""
         pieces = []
         while True:
-            code, data = win32file.ReadFile(self.handle, BUFSIZE)
-            if not self._server._admits(self, len(data), whole=code != winerror.ERROR_MORE_DATA):  # noqa: SLF001
+            code, data = win32file.ReadFile(self._handle, BUFSIZE)
+            if not self._server._admits(self, len(data), whole=code != winerror.ERROR_MORE_DATA):
                 return None
             pieces.append(data)
             if code != winerror.ERROR_MORE_DATA:
@@ -100,21 +100,21 @@ class ThreadConnection(Connection):
         """
         with self._lock:
             self._state = FINISHING
-            handle = None if self._abandoned else self.handle
+            handle = None if self._abandoned else self._handle
         server = self._server
-        if handle is not None and (has_left or not server.close_unless_needed(handle)):
+        if handle is not None and (has_left or not server._close_unless_needed(handle)):
             self._flush(handle, has_left)
             with contextlib.suppress(pywintypes.error):
                 win32pipe.DisconnectNamedPipe(handle)
-            server.take_back(handle)
-        server.forget(self)
+            server._take_back(handle)
+        server._forget(self)
         win32event.SetEvent(self._over)
 
     def _flush(self, handle: pywintypes.HANDLEType, has_left: bool) -> None:
         """FlushFileBuffers, which has no time-out: for a client that does not read, a timer is one."""
         timer = None
-        if not has_left and self._server.flush_timeout is not None:
-            timer = threading.Timer(self._server.flush_timeout, self._cancel)
+        if not has_left and self._server._flush_timeout is not None:
+            timer = threading.Timer(self._server._flush_timeout, self._cancel)
             timer.daemon = True
             timer.start()
         with contextlib.suppress(pywintypes.error):  # it does not want it, or may not read at all
@@ -132,16 +132,16 @@ class ThreadConnection(Connection):
 
     # ---- Its end, from other threads
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """End the conversation after the request that is being answered, if one is."""
         with self._lock:
             self._ending = True
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """There is no thread after all."""
         win32event.SetEvent(self._over)
 
-    def join(self, deadline: float | None) -> None:
+    def _join(self, deadline: float | None) -> None:
         """Wait for the thread's end until the deadline; then cancel what it does, and leave a handler to itself."""
         over = wait_for(self._over, 0)
         while not over:
@@ -151,7 +151,7 @@ class ThreadConnection(Connection):
                 if late and self._state == HANDLING:
                     if not self._abandoned:
                         self._abandoned = True
-                        win32file.CloseHandle(self.handle)
+                        win32file.CloseHandle(self._handle)
                     return
                 blocked = self._state == READING or late
             if blocked:
@@ -176,7 +176,7 @@ class ThreadedServer(PipeServer):
     ) -> None:
         flush_timeout = check_timeout(flush_timeout)
         super().__init__(name, handler, **options)
-        self.flush_timeout = flush_timeout
+        self._flush_timeout = flush_timeout
         self._connections: set[ThreadConnection] = set()  # under _lock, as are the next two
         self._wanted = False  # the main loop has no instance, and takes one from a client that leaves
         self._returned: pywintypes.HANDLEType | None = None
@@ -222,12 +222,12 @@ class ThreadedServer(PipeServer):
         following = self._try_to_create()
         self._tell_arrival(connection)
         try:
-            connection.thread.start()
+            connection._thread.start()
         except RuntimeError as error:  # no more threads
             logger.warning("client %d: %s", connection.number, error)
             win32file.CloseHandle(instance)
-            self.forget(connection)
-            connection.give_up()
+            self._forget(connection)
+            connection._give_up()
         return self._wait_for_instance() if following is None else following
 
     def _try_to_create(self) -> pywintypes.HANDLEType | None:
@@ -269,7 +269,7 @@ class ThreadedServer(PipeServer):
 
     # ---- From the clients' threads
 
-    def close_unless_needed(self, handle: pywintypes.HANDLEType) -> bool:
+    def _close_unless_needed(self, handle: pywintypes.HANDLEType) -> bool:
         """Close an instance, unless the main loop has none and waits for it. Whether it is closed."""
         with self._lock:  # over the close too: an attempt to create one is before it, and wants, or after it, and gets
             if self._wanted and not self._ending:
@@ -277,7 +277,7 @@ class ThreadedServer(PipeServer):
             win32file.CloseHandle(handle)
             return True
 
-    def take_back(self, handle: pywintypes.HANDLEType) -> None:
+    def _take_back(self, handle: pywintypes.HANDLEType) -> None:
         """Take a disconnected instance: the main loop listens on it again if it has none, so that the name stays."""
         with self._lock:
             if self._wanted and not self._ending:
@@ -287,7 +287,7 @@ class ThreadedServer(PipeServer):
             else:
                 win32file.CloseHandle(handle)
 
-    def forget(self, connection: ThreadConnection) -> None:
+    def _forget(self, connection: ThreadConnection) -> None:
         """Take a conversation that has ended off the list."""
         with self._lock:
             self._connections.discard(connection)
@@ -309,10 +309,10 @@ class ThreadedServer(PipeServer):
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
-            connection.end()
+            connection._end()
         for connection in connections:
-            if connection.thread is not threading.current_thread():
-                connection.join(deadline)
+            if connection._thread is not threading.current_thread():
+                connection._join(deadline)
 
 
 def _own_thread() -> pywintypes.HANDLEType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from npipe.errors import PipeStateError, WinError
+from npipe.reasons import another_machine
 from npipe.transports.base import AsyncInstances, AsyncTransport, ClientHandle, ServerEnd, Transport
 
 # Not on first use: a child that is forked while another thread imports a module waits for that for ever.
@@ -44,7 +44,7 @@ def select_async(name: PipeName) -> AsyncTransport:
 
 def _check_host(name: PipeName) -> None:
     if name.host is not None:
-        raise PipeStateError(WinError.NOT_SUPPORTED, name.path, detail="pipes on other machines are not supported yet")
+        raise another_machine(name.path, name.host, name.here)
 
 
 def default() -> Transport:

@@ -95,6 +95,12 @@ class Transport(Protocol):
         The owner's entry allows further instances too. Raises PipeArgumentError (87) for an unknown user or group.
         """
 
+    def why_not_created(self, name: PipeName, code: int, *, first_instance: bool) -> tuple[str | None, str | None]:
+        """Return the reason of a CreateNamedPipe of this thread's that has just failed with `code`, and the cure.
+
+        For `npipe.win32`'s, whose errors are but the code. None for what is not known.
+        """
+
     def client_of(self, handle: Any) -> Peer:
         """Return who the client of an instance of `npipe.win32`'s is. Raises its error (233)."""
 

@@ -34,14 +34,25 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import Peek, check_timeout, content_of, deadline_of, refuse_position, room_of, time_left
+from npipe.options import (
+    Peek,
+    check_timeout,
+    content_of,
+    deadline_of,
+    flag,
+    peek_size,
+    refuse_position,
+    room_of,
+    time_left,
+)
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+from npipe.reasons import being_read, closed_here, listener_closed, too_large, unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe._display import Traits
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
@@ -58,7 +69,7 @@ class _Threaded:
     """What the two pipe classes share."""
 
     _has_transport = False
-    busy_wait = 0.0
+    busy_wait: float = 0.0
     """Without effect here."""
 
     def __init__(self, loop: Loop, pipe: MessagePipe | StreamPipe) -> None:
@@ -95,12 +106,17 @@ class _Threaded:
         self._check_open(None)
         return self._any.info
 
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        return self._any._traits()  # noqa: SLF001 - its own
+
     def _check_open(self, doing: str | None) -> None:
         if self.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
         self._check_open("peeking")
         head = self._head
         if head is None:
@@ -128,8 +144,7 @@ class _Threaded:
         """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
         self._check_open(doing)
         if self._reading:
-            detail = "another task is reading from this pipe already, and only one may at a time"
-            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
+            raise being_read(self.name)
         self._reading = True
 
     async def _settle(self, deadline: float | None, doing: str) -> None:
@@ -202,8 +217,7 @@ class _Threaded:
         except PipeClosedError as error:
             if self._ended is None or error.winerror != WinError.INVALID_HANDLE:
                 raise
-            detail = "it was closed in this process"
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, detail) from None
+            raise closed_here(self.name, doing) from None
 
     # ---- Ending
 
@@ -251,11 +265,19 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
+        self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._transaction: Call[tuple[bytes, bool]] | None = None  # that one, if its thread goes on
 
     @property
     def _owed(self) -> int:
-        return self._pipe._owed + self._asked  # noqa: SLF001
+        return int(self._asked or self._pipe._owed > 0)  # noqa: SLF001
+
+    def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
+        size = peek_size(size)
+        if self._dropping and not self.closed and not self._drop_now():
+            return Peek(b"", 0, 0)
+        return super().peek(size)
 
     def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
         super()._keep(call)
@@ -298,6 +320,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     async def _message(self, deadline: float | None, doing: str) -> bytes:
         pipe = self._pipe
         await self._settle(deadline, doing)
+        if self._dropping:
+            await self._drop(deadline)
         if self._head is None or self._unfinished:
             message, _ = await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False))
             message = (self._head or b"") + message
@@ -305,7 +329,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             message = self._head
         if len(message) > pipe.max_message_size:
             self._head, self._unfinished = message, False
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+            raise too_large(self.name, pipe.max_message_size, len(message))
         self._head, self._unfinished, self._partial = None, False, False
         self._asked = False
         return message
@@ -314,6 +338,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         self._begin_reading(self._doing)
         try:
             if exact:
@@ -321,6 +346,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 view[: len(message)] = message
                 return len(message)
             await self._settle(deadline, self._doing)
+            if self._dropping:
+                await self._drop(deadline)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
                 part, more = await self._get(lambda: self._part(size, deadline))
@@ -342,23 +369,73 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """Return the next message if it has at most `size` bytes."""
         pipe = self._pipe
 
-        def whole() -> bytes:
+        def whole(size: int) -> bytes:
             buffer = bytearray(size)
             return bytes(buffer[: pipe.recv_into(buffer, exact=True, timeout=time_left(deadline))])
 
         await self._settle(deadline, self._doing)
-        head = self._head
-        if head is None:
-            message, _ = await self._get(lambda: (whole(), False))
-        elif self._unfinished:
-            message = head + (await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False)))[0]
-        else:
-            message = head
+        if self._dropping:
+            await self._drop(deadline)
+        message = self._head or b""
+        if self._head is None or (self._unfinished and len(message) <= size):
+            room = size - len(message)
+            try:
+                message += (await self._get(lambda: (whole(room), False)))[0]
+            except PipeMessageTooLargeError:
+                raise does_not_fit(self.name, size) from None
         if len(message) > size:
-            self._head, self._unfinished = message, False
             raise does_not_fit(self.name, size)
         self._head, self._unfinished, self._partial, self._asked = None, False, False, False
         return message
+
+    async def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        deadline = deadline_of(timeout)
+        if not self._owed:
+            return
+        self._begin_reading(self._doing)
+        try:
+            await self._settle(deadline, self._doing)  # a transaction that was cancelled may get its answer
+            if self.closed:
+                detail = "it was closed in this process"
+                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, self._doing, detail)
+            while self._owed:
+                await self._drop(deadline)
+        finally:
+            self._reading = False
+
+    async def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped. The caller reads."""
+        more = True
+        while more:
+            await self._settle(deadline, self._doing)
+            if self._head is None:
+                await self._get_part(deadline)
+            more, self._head, self._unfinished = self._unfinished, None, False
+            self._dropping, self._partial = more, False
+        self._asked = False
+
+    def _drop_now(self) -> bool:
+        """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
+        if self._reading or self._left_over is not None:
+            return False  # that read drops it
+        scrap = bytearray(async_pipe.READ_SIZE)
+        try:
+            while self._dropping:
+                more = self._unfinished
+                if self._head is None:
+                    self._pipe.recv_into(scrap, timeout=0)
+                    more = self._pipe.more_data
+                self._dropping, self._head, self._unfinished = more, None, False
+        except PipeTimeoutError:
+            return False
+        self._asked = False
+        return True
+
+    async def _get_part(self, deadline: float | None) -> None:
+        """Read a part of a message into what is kept of it."""
+        part, self._unfinished = await self._get(lambda: self._part(async_pipe.READ_SIZE, deadline))
+        self._head = part
 
     def _part(self, size: int, deadline: float | None) -> tuple[bytes, bool]:
         part = bytearray(size)
@@ -377,9 +454,9 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._begin_reading("transacting")
         try:
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._is_too_long())
             if self._head is not None:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             if self._left_over is not None:  # which will get the answer
                 await self.send(content, timeout=time_left(deadline))
                 return await self._answer(deadline)
@@ -388,9 +465,17 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             except BaseException:
                 if self._left_over is not None:
                     self._asked, self._transaction = True, self._left_over
+                elif self._head is not None:  # it had its answer in just that moment, which is kept
+                    self._asked = True
                 raise
         finally:
             self._reading = False
+
+    def _is_too_long(self) -> bool:
+        """Whether the answer that is owed is known to be longer than max_message_size."""
+        if self._asked:
+            return self._head is not None and len(self._head) > self._pipe.max_message_size
+        return self._pipe._too_long  # noqa: SLF001
 
     async def _answer(self, deadline: float | None) -> bytes:
         """Return the next message, for a request that has been sent."""
@@ -539,7 +624,7 @@ class ThreadsInstances:
             with self._lock:
                 end = self._listening
                 if self._closed:
-                    raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+                    raise listener_closed(self._name.path)
             if end is None:
                 try:
                     self._adopt(self._transport.create(self._name, self._options, first_instance=False))
@@ -565,7 +650,7 @@ class ThreadsInstances:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
         with self._lock:
             if self._closed:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self._name.path, "waiting for a client")
+                raise listener_closed(self._name.path)
             self._listening = None
         with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
             self._adopt(end.another())

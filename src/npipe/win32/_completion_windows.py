@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pywintypes
 import win32api
 
+from npipe._buffers import view_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
 
     Routine = Callable[[int, int, Any], object]
 
@@ -191,14 +193,14 @@ def ReadFileEx(hFile: Any, buffer: WriteableBuffer, overlapped: Any, routine: Ro
     Returns 0, or 234 when a part of a message was there (which GetLastError tells on Windows). Raises the error of a
     read that fails at once (109, 232, 233, 536 …): then the routine is not called. The OVERLAPPED's event is not used.
     """
-    view = memoryview(buffer).cast("B")
+    view = view_of(buffer).cast("B")
     content = (ctypes.c_char * view.nbytes).from_buffer(view)
     return _start(_ReadFileEx, "ReadFileEx", hFile, content, view.nbytes, overlapped, routine)
 
 
 def WriteFileEx(hFile: Any, data: ReadableBuffer, overlapped: Any, routine: Routine) -> None:
     """WriteFileEx: start to write `data`, which stays pinned; `routine` is called when it is over (SEMANTICS §10.5)."""
-    content = data if type(data) is bytes else memoryview(data).tobytes()
+    content = data if type(data) is bytes else view_of(data).tobytes()
     _start(_WriteFileEx, "WriteFileEx", hFile, content, len(content), overlapped, routine)
 
 

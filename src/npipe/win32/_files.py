@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from npipe._buffers import view_of
 from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from npipe._buffers import ReadableBuffer
 
 __all__ = ["open_file"]
 
@@ -45,7 +46,7 @@ class _File:
         """Write all of `data` and return its length in bytes."""
         if sys.platform == "win32":  # there it is pywin32's
             raise NotImplementedError
-        view = memoryview(data).cast("B")
+        view = view_of(data).cast("B")
         done = 0
         while done < len(view):
             rest = view[done:]

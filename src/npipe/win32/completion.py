@@ -9,7 +9,7 @@ started the operation, in an alertable wait: `SleepEx`, `WaitForSingleObjectEx`,
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from npipe.binding.win32 import objects as _objects
 from npipe.binding.win32 import operations as _operations
@@ -22,8 +22,7 @@ from npipe.win32_error import make_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.binding.win32.handles import PyHANDLE
     from npipe.binding.win32.overlapped import OVERLAPPED
 
@@ -44,7 +43,7 @@ __all__ = [
 THREAD_TERMINATE = 1
 THREAD_SET_CONTEXT = 0x10
 
-SleepEx = win32api.SleepEx
+SleepEx: Final = win32api.SleepEx
 
 
 def ReadFileEx(hFile: PyHANDLE | int, buffer: WriteableBuffer, overlapped: OVERLAPPED, routine: Routine) -> int:

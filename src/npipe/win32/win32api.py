@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from npipe import win32_error as _error
 from npipe.binding import identity as _identity
@@ -95,8 +95,8 @@ def GetCurrentThreadId() -> int:
     return threading.get_native_id()
 
 
-GetLastError = _handles.get_last_error
-SetLastError = _handles.set_last_error
+GetLastError: Final = _handles.get_last_error
+SetLastError: Final = _handles.set_last_error
 
 
 def FormatMessage(errCode: int = 0, /) -> str:

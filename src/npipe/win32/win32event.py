@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from npipe import win32_error as _error
 from npipe.binding.win32 import handles as _handles
@@ -62,16 +62,16 @@ MWMO_ALERTABLE = 2
 MWMO_INPUTAVAILABLE = 4
 MWMO_WAITALL = 1
 
-SetEvent = _objects.SetEvent
-ResetEvent = _objects.ResetEvent
-PulseEvent = _objects.PulseEvent
-ReleaseSemaphore = _objects.ReleaseSemaphore
-ReleaseMutex = _objects.ReleaseMutex
-CancelWaitableTimer = _objects.CancelWaitableTimer
-WaitForSingleObject = _waiting.WaitForSingleObject
-WaitForSingleObjectEx = _waiting.WaitForSingleObjectEx
-WaitForMultipleObjects = _waiting.WaitForMultipleObjects
-WaitForMultipleObjectsEx = _waiting.WaitForMultipleObjectsEx
+SetEvent: Final = _objects.SetEvent
+ResetEvent: Final = _objects.ResetEvent
+PulseEvent: Final = _objects.PulseEvent
+ReleaseSemaphore: Final = _objects.ReleaseSemaphore
+ReleaseMutex: Final = _objects.ReleaseMutex
+CancelWaitableTimer: Final = _objects.CancelWaitableTimer
+WaitForSingleObject: Final = _waiting.WaitForSingleObject
+WaitForSingleObjectEx: Final = _waiting.WaitForSingleObjectEx
+WaitForMultipleObjects: Final = _waiting.WaitForMultipleObjects
+WaitForMultipleObjectsEx: Final = _waiting.WaitForMultipleObjectsEx
 
 
 def _check(attributes: object) -> None:

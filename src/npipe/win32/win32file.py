@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from npipe import transports
 from npipe import win32_error as _error
@@ -74,15 +74,15 @@ INVALID_HANDLE_VALUE = -1
 UNICODE = 1
 
 OVERLAPPED = _overlapped.OVERLAPPED
-AllocateReadBuffer = _operations.AllocateReadBuffer
-ReadFile = _operations.ReadFile
-WriteFile = _operations.WriteFile
-FlushFileBuffers = _operations.FlushFileBuffers
-CancelIo = _operations.CancelIo
-GetOverlappedResult = _waiting.GetOverlappedResult
-CreateIoCompletionPort = _ports.CreateIoCompletionPort
-GetQueuedCompletionStatus = _ports.GetQueuedCompletionStatus
-PostQueuedCompletionStatus = _ports.PostQueuedCompletionStatus
+AllocateReadBuffer: Final = _operations.AllocateReadBuffer
+ReadFile: Final = _operations.ReadFile
+WriteFile: Final = _operations.WriteFile
+FlushFileBuffers: Final = _operations.FlushFileBuffers
+CancelIo: Final = _operations.CancelIo
+GetOverlappedResult: Final = _waiting.GetOverlappedResult
+CreateIoCompletionPort: Final = _ports.CreateIoCompletionPort
+GetQueuedCompletionStatus: Final = _ports.GetQueuedCompletionStatus
+PostQueuedCompletionStatus: Final = _ports.PostQueuedCompletionStatus
 
 _READ = 0x80000000 | 0x10000000 | 1  # GENERIC_READ, GENERIC_ALL, FILE_READ_DATA
 _WRITE = 0x40000000 | 0x10000000 | 2

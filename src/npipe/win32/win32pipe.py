@@ -7,11 +7,12 @@ import os
 import pwd
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from npipe import transports
 from npipe import win32_error as _error
+from npipe._buffers import view_of
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import operations as _operations
 from npipe.binding.win32 import targets as _targets
@@ -24,8 +25,7 @@ from npipe.win32._offered import _no_such, _offered_by
 from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.binding.win32.handles import PyHANDLE
     from npipe.names import PipeName
 
@@ -61,14 +61,14 @@ _O_BINARY = 0x8000
 _MOST_INSTANCES = 255
 _CREATE = "CreateNamedPipe"
 
-ConnectNamedPipe = _operations.ConnectNamedPipe
-DisconnectNamedPipe = _targets.DisconnectNamedPipe
-PeekNamedPipe = _operations.PeekNamedPipe
-TransactNamedPipe = _operations.TransactNamedPipe
-GetOverlappedResult = _waiting.GetOverlappedResult
-GetNamedPipeInfo = _targets.GetNamedPipeInfo
-GetNamedPipeClientProcessId = _targets.GetNamedPipeClientProcessId
-GetNamedPipeServerProcessId = _targets.GetNamedPipeServerProcessId
+ConnectNamedPipe: Final = _operations.ConnectNamedPipe
+DisconnectNamedPipe: Final = _targets.DisconnectNamedPipe
+PeekNamedPipe: Final = _operations.PeekNamedPipe
+TransactNamedPipe: Final = _operations.TransactNamedPipe
+GetOverlappedResult: Final = _waiting.GetOverlappedResult
+GetNamedPipeInfo: Final = _targets.GetNamedPipeInfo
+GetNamedPipeClientProcessId: Final = _targets.GetNamedPipeClientProcessId
+GetNamedPipeServerProcessId: Final = _targets.GetNamedPipeServerProcessId
 
 
 def _name(text: object, function: str) -> PipeName:
@@ -163,7 +163,7 @@ def _call_named_pipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut:
     if data is None:
         raise TypeError("Buffer cannot be None")
     try:
-        memoryview(data)
+        view_of(data)
     except TypeError:
         raise TypeError(f"a bytes-like object is required, not '{type(data).__name__}'") from None
     text_of(pipeName)
@@ -290,7 +290,10 @@ def _popen(*_: object) -> object:
     raise NotImplementedError("not available in py3k")
 
 
-popen = popen2 = popen3 = popen4 = _popen
+popen: Final = _popen
+popen2: Final = _popen
+popen3: Final = _popen
+popen4: Final = _popen
 
 
 def GetNamedPipeClientSessionId(hPipe: PyHANDLE | int, /) -> int:

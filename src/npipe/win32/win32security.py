@@ -11,7 +11,7 @@ import grp  # noqa: F401 - now: who acts as a client later may not be allowed to
 import os
 import pwd  # noqa: F401
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from npipe import win32_error as _error
 from npipe.win32 import _sddl, _security, _sid
@@ -28,14 +28,14 @@ SECURITY_DESCRIPTOR = _security.SECURITY_DESCRIPTOR
 ACL = _security.ACL
 SID = _sid.SID
 
-ConvertStringSidToSid = _sid.ConvertStringSidToSid
-ConvertSidToStringSid = _sid.ConvertSidToStringSid
-CreateWellKnownSid = _sid.CreateWellKnownSid
-LookupAccountName = _sid.LookupAccountName
-LookupAccountSid = _sid.LookupAccountSid
+ConvertStringSidToSid: Final = _sid.ConvertStringSidToSid
+ConvertSidToStringSid: Final = _sid.ConvertSidToStringSid
+CreateWellKnownSid: Final = _sid.CreateWellKnownSid
+LookupAccountName: Final = _sid.LookupAccountName
+LookupAccountSid: Final = _sid.LookupAccountSid
 
 SDDL_REVISION_1 = _sddl.SDDL_REVISION_1
-ConvertStringSecurityDescriptorToSecurityDescriptor = _sddl.ConvertStringSecurityDescriptorToSecurityDescriptor
+ConvertStringSecurityDescriptorToSecurityDescriptor: Final = _sddl.ConvertStringSecurityDescriptorToSecurityDescriptor
 
 # --- Acting as the client --------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
+    cdef uint64_t rest  # the last one that a pause has waited for
     cdef bint late   # the byte that made the socket readable has not been taken yet
     cdef bint taken  # it has been, by a call, and not since the loop called
     cdef set futures  # of the calls that wait: through them the loop keeps their tasks alive
@@ -41,6 +42,7 @@ cdef class LoopWaker:
     cdef int wake_others(self, bint only_ready) except -1
     cdef int unwatch(self) except -1
     cdef object wait(self, Call call)
+    cdef bint runs_here(self) except -1
     cdef int forget(self, Call call) except -1
 
 
@@ -97,7 +99,9 @@ cdef class Call:
     cdef int wake_writers(self, bint over) except -1
     cdef int wait_no_longer(self) except -1
     cdef object wait(self)
+    cdef bint is_next(self) noexcept
     cdef int leave_the_line(self) except -1
+    cdef bint has_its_turn(self) except -1
     cdef int abandon(self) except -1
     cdef object step(self, object value)
     cdef object go_on(self, object value)
@@ -131,7 +135,14 @@ cdef class ReadSome(Reading):
     pass
 
 
+cdef class Discard(Reading):
+    pass
+
+
 cdef class Write(Call):
+    # Of a write that was withdrawn. No objects: the base's __dealloc__ sets them when this class's are cleared already.
+    cdef bint goes_on, torn
+
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1
     cdef bint is_pending(self) noexcept
 

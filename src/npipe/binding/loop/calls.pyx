@@ -17,6 +17,7 @@ from npipe.binding.engine cimport (
     np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
     np_poll_write_ready,
 )
+from npipe.binding.handle cimport NOTHING, THE_NEXT
 from npipe.binding.loop.polled cimport AT_ONCE, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
@@ -24,12 +25,14 @@ from npipe.binding.system cimport (
 )
 from npipe.binding.waits cimport check_time
 
+from asyncio import _get_running_loop
 from time import monotonic
 
 from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
 )
 from npipe.options import check_timeout
+from npipe.reasons import goes_on, other_loop
 
 
 # ---- Waking
@@ -57,6 +60,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
+        self.rest = 0
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
@@ -102,7 +106,7 @@ cdef class LoopWaker:
         while following != NULL:
             call = <Call>following
             following = call.next_waiting
-            if not only_ready or call.may_go_on():
+            if not only_ready or (call.is_next() if call.ticket else call.may_go_on()):
                 call.wake()  # which runs nothing but schedules it
         return 0
 
@@ -114,8 +118,11 @@ cdef class LoopWaker:
         return 0
 
     def pause(self):
-        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn."""
-        if self.handle.rests:
+        """A writer that waits for room is told what there is; but not yet if the reader goes on after this turn, as one
+        does that rests, unless nobody goes on with it.
+        """
+        if self.handle.rests and self.rest != self.handle.last_rest:
+            self.rest = self.handle.last_rest
             self.loop.call_soon(self.pause)
             return
         self.pausing = False
@@ -145,6 +152,8 @@ cdef class LoopWaker:
         if self.closed:
             future.set_result(None)
         elif not self.watched:
+            if self.loop.is_closed():
+                raise other_loop(self.handle.name)
             self.loop.add_reader(self.fd, self.on_readable)
             self.watched = True
         self.futures.add(future)
@@ -156,6 +165,10 @@ cdef class LoopWaker:
             self.first = <PyObject *>call
         self.last = <PyObject *>call
         return future
+
+    cdef bint runs_here(self) except -1:
+        """Whether the loop is the one that runs in this thread."""
+        return _get_running_loop() is self.loop
 
     cdef int forget(self, Call call) except -1:
         self.futures.discard(call.future)
@@ -316,18 +329,33 @@ cdef class Call:
 
     # ---- Going on
 
+    cdef bint is_next(self) noexcept:
+        """Of a write that rests: whether none does that began before it."""
+        return self.handle.resting[0] == self.ticket
+
     cdef int leave_the_line(self) except -1:
+        """The one behind it is the next."""
+        cdef PipeState pipe = self.pipe
         if self.ticket:
             self.handle.resting.remove(self.ticket)
             self.ticket = 0
+            if self.handle.resting and pipe is not None:  # of a pipe that the collector has cleared nobody waits
+                if pipe.native is not None:
+                    pipe.native.wake_others(True)
+                elif pipe._waker is not None:
+                    pipe._waker.wake_all()
         return 0
+
+    cdef bint has_its_turn(self) except -1:
+        """Whether a write that rests may begin: it is the next, or nothing is written any more."""
+        return not self.ticket or self.is_next() or self.handle.has_ended()
 
     cdef int abandon(self) except -1:
         """Nobody waits any longer."""
         cdef Stage before = self.stage
         self.stage = OVER
-        self.leave_the_line()
         self.wait_no_longer()
+        self.leave_the_line()
         if before == BEGINNING or before == LOOKING:
             self.give_up()
         return 0
@@ -390,10 +418,12 @@ cdef class Call:
                     continue
             if self.stage == BEGINNING:
                 if self.resting:
-                    if self.ticket and self.handle.resting[0] != self.ticket:  # a write that began before rests still
-                        if self.pipe.native is not None:
-                            return None
-                        self.inner = self.pipe._loop.pause(0)
+                    if not self.has_its_turn():
+                        if self.expired:
+                            raise self.out_of_time()
+                        value = self.wait()
+                        if self.inner is None:
+                            return value
                         continue
                     self.leave_the_line()
                     self.handle.turns = AT_ONCE
@@ -409,6 +439,14 @@ cdef class Call:
                 self.stage = OVER
                 self.leave()
                 return None
+            if self.handle.yields:  # there is more, but others go first
+                self.handle.yields = False
+                if self.deadline < 0 or <double>monotonic() < self.deadline:
+                    if self.pipe.native is not None:
+                        return None
+                    self.inner = self.pipe._loop.pause(0)
+                    continue
+                self.expired = True
             if self.expired:
                 self.stage = OVER
                 if self.give_up():
@@ -462,7 +500,10 @@ cdef class Call:
                 self.inner = None
                 self.abandon()
                 raise
+        waker = self.waker
         self.abandon()
+        if waker is not None and type(error) is RuntimeError and not waker.runs_here():  # of another loop's future
+            raise other_loop(self.pipe._handle.name) from error
         raise error
 
     def close(self):
@@ -584,7 +625,11 @@ cdef class Transact(Reading):
         return False
 
     cdef bint look(self) except -1:
-        self.result = self.handle.recv_step(self.handle.max_message_size)
+        try:
+            self.result = self.handle.recv_step(self.handle.max_message_size, "transacting")
+        except PipeMessageTooLargeError:
+            self.handle.answer_too_long = True  # give_up follows
+            raise
         return self.result is not None
 
     cdef bint give_up(self) except -1:
@@ -634,7 +679,8 @@ cdef class ReadInto(Reading):
 
     cdef bint have_counted(self) except -1:
         """Whether there is a result; that of a stream may be its end."""
-        if self.counts and self.result is not None and <uint32_t>self.result == 0 and memoryview(self.data).nbytes:
+        if self.counts and self.result is not None and <uint32_t>self.result == 0 and \
+                Buffer(self.data, True).view.len:
             self.pipe.ended = True
         return self.result is not None
 
@@ -702,6 +748,24 @@ cdef class ReadSome(Reading):
         return True
 
 
+@cython.final
+@cython.no_gc_clear
+cdef class Discard(Reading):
+    cdef bint at_once(self) except -1:
+        return self.handle.owed == 0
+
+    cdef bint look(self) except -1:
+        while self.handle.owed:
+            if self.handle.dropping == NOTHING:
+                self.handle.dropping = THE_NEXT
+            if not self.handle.drop_step():
+                return False
+        return True
+
+    cdef str doing(self):
+        return "discarding the answer"
+
+
 # ---- Writing
 
 
@@ -734,11 +798,11 @@ cdef class Write(Call):
         cdef uint32_t count
         if self.handle.handle != NULL and self.handle.does_not_wait():
             count = self.handle.write_without_wait(self.data)
-            size = memoryview(self.data).nbytes
+            size = Buffer(self.data, False).view.len
             self.result = size if self.counts else None
             return count == size or self.is_short(count, size)
         if self.counts:
-            self.result = memoryview(self.data).nbytes
+            self.result = Buffer(self.data, False).view.len
         self.pending = self.pipe._begin_write(self.data)
         self.wake_writers(True)
         return self.pending is None
@@ -763,12 +827,23 @@ cdef class Write(Call):
         return 0
 
     cdef bint give_up(self) except -1:
-        return self.is_pending() and self.pipe._withdraw(self.pending) == "all"
+        if not self.is_pending():
+            return False
+        outcome = self.pipe._withdraw(self.pending)
+        self.goes_on, self.torn = outcome == "goes on", outcome == "torn"
+        return outcome == "all"
+
+    cdef object out_of_time(self):
+        if self.goes_on:
+            return goes_on(self.handle.name)
+        if self.torn:
+            return PipeTimeoutError(121, self.handle.name, "writing", self.pipe._why)
+        return PipeTimeoutError(121, self.handle.name, "writing")
 
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
-        self.counts = False
+        self.counts = self.goes_on = self.torn = False
         pipe.spare_write = self
 
     cdef str doing(self):
@@ -833,6 +908,6 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Discard, Write, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

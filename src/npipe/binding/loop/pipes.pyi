@@ -1,8 +1,7 @@
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
-from _typeshed import ReadableBuffer, WriteableBuffer
-
+from npipe._buffers import ReadableBuffer, WriteableBuffer
 from npipe.binding.loop.calls import PipeState
 
 class LoopPipe(PipeState):
@@ -19,6 +18,7 @@ class LoopMessagePipe(LoopPipe):
         self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None
     ) -> Coroutine[Any, Any, int]: ...
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]: ...
+    def discard_reply(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]: ...
 
 class LoopStreamPipe(LoopPipe):
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, int]: ...

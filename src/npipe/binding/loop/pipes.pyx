@@ -2,23 +2,30 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
+    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
 )
+from npipe.binding.loop.polled cimport PolledHandle
 from npipe.binding.system cimport Py_REFCNT
 
+from npipe._display import refuse_construction
 from npipe._process import NO_FILE, refuse_copy
 from npipe.errors import PipeStateError
-from npipe.options import refuse_position
+from npipe.options import flag, refuse_position
 
 
 cdef class LoopPipe(PipeState):
     """What npipe.aio.Pipe stands on."""
 
+    def __cinit__(self, handle=None, *args, **kwargs):
+        if not isinstance(handle, PolledHandle):
+            refuse_construction(
+                "npipe.aio.MessagePipe" if isinstance(self, LoopMessagePipe) else "npipe.aio.StreamPipe")
+
     def __reduce__(self):
         refuse_copy(self, "pass the pipe's name, and open it there with npipe.aio.connect")
 
     def fileno(self):
-        """Raise PipeStateError (50): the event loop waits for this pipe, and nobody else may."""
+        """See Pipe.fileno."""
         raise PipeStateError(50, self._handle.name, "asking for a descriptor",
                              "a pipe of npipe.aio has none, as its event loop waits for it; npipe.Pipe.fileno() is for "
                              "select, and " + NO_FILE)
@@ -32,10 +39,7 @@ cdef class LoopPipe(PipeState):
         return call
 
     def flush(self, *, timeout=None):
-        """Wait until the peer has read everything written before this call; see npipe.Pipe.flush.
-
-        Cancelled, it has changed nothing.
-        """
+        """See Pipe.flush."""
         cdef Flush call = Flush.__new__(Flush)
         prepare(call, self, timeout, "Pipe.flush")
         return call
@@ -50,14 +54,7 @@ cdef class LoopMessagePipe(LoopPipe):
         return self._handle.owed
 
     def send(self, data, *, timeout=None):
-        """Write `data` as one message; an empty one is a message too. Waits while the pipe's quota is exhausted.
-
-        Cancelled, or out of time, nothing of it is sent, as a rule. If all of it was sent in just that moment, or the
-        peer (one that reads bytes, or parts with recv_into) has read a part of it already, all of it is: the rest goes
-        on in the background, and `close` waits for it. In the rare case that the peer begins to read a part while the
-        message is being taken back, the pipe is closed, and the next call says so (109). Raises as
-        npipe.MessagePipe.send.
-        """
+        """See MessagePipe.send."""
         cdef Call call = self.spare_write
         self.spare_write = None
         if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
@@ -67,11 +64,7 @@ cdef class LoopMessagePipe(LoopPipe):
         return call
 
     def recv(self, positional=..., /, *, timeout=None):
-        """Return the next whole message, of any length up to `max_message_size`.
-
-        Cancelled, or out of time, it has consumed nothing: the message is there for the next read. Raises as
-        npipe.MessagePipe.recv, and PipeStateError (170: another task is reading).
-        """
+        """See MessagePipe.recv."""
         if positional is not ...:
             refuse_position((positional,))
         cdef Call call = self.spare_receive
@@ -81,27 +74,29 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, bint exact=False, timeout=None):
-        """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
-
-        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
-        Cancelled, or out of time, it has consumed nothing, but may have written into the buffer. See
-        npipe.MessagePipe.recv_into.
-        """
-        cdef Call call = ReceiveInto.__new__(ReceiveInto) if exact else ReadInto.__new__(ReadInto)
+    def recv_into(self, buffer, *, exact=False, timeout=None):
+        """See MessagePipe.recv_into."""
+        cdef bint whole = exact is not False and flag(exact, "exact")
+        cdef Call call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call
 
     def transact(self, data, *, timeout=None):
-        """Send `data` as one message and return the next message that comes; see npipe.MessagePipe.transact.
-
-        Cancelled, or out of time, the request stays sent, and the pipe is owed its answer: the next message, which has
-        to be read, by recv or discard_reply, before the next transaction.
-        """
+        """See MessagePipe.transact."""
         cdef Transact call = Transact.__new__(Transact)
         prepare(call, self, timeout, "MessagePipe.transact")
         call.data = data
+        return call
+
+    def discard_reply(self, *, timeout=None):
+        """Wait until the answer that a transact has left to come is there, and drop it.
+
+        Cancelled, or out of time, the answer is still owed; what had come of it is dropped all the same, and the rest
+        by the next read. Raises as npipe.MessagePipe.discard_reply, and PipeStateError (170: another task is reading).
+        """
+        cdef Discard call = Discard.__new__(Discard)
+        prepare(call, self, timeout, "MessagePipe.discard_reply")
         return call
 
 
@@ -109,11 +104,7 @@ cdef class LoopStreamPipe(LoopPipe):
     """What npipe.aio.StreamPipe stands on."""
 
     def readinto(self, buffer, *, timeout=None):
-        """Read what is there, at least one byte, into `buffer`; return the number of bytes.
-
-        Cancelled, or out of time, it has consumed nothing. Raises as npipe.StreamPipe.readinto, and PipeStateError
-        (170).
-        """
+        """See StreamPipe.readinto."""
         cdef ReadInto call = ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "StreamPipe.readinto")
         call.data = buffer
@@ -132,10 +123,7 @@ cdef class LoopStreamPipe(LoopPipe):
         return self._handle.write_now(data)
 
     def write(self, data, *, timeout=None):
-        """Write all of `data`; return its length in bytes. Cancelled, or out of time, it is as MessagePipe.send is.
-
-        With PIPE_NOWAIT it does not wait: the number of bytes is what was written, perhaps 0 (SEMANTICS §6.2).
-        """
+        """See StreamPipe.write."""
         cdef Call call = self.spare_write
         self.spare_write = None
         if call is None or Py_REFCNT(call) != 1:

@@ -19,23 +19,28 @@ cdef class PolledHandle(Handle):
     cdef list resting  # tickets of the writes that let the event loop have a turn, in the order in which they began
     cdef uint64_t last_ticket
     cdef bint rests  # a read that lets the event loop have a turn, and then goes on at once
+    cdef uint64_t last_rest  # its number
+    cdef bint yields  # the last step: the event loop has its turn before the next one
     cdef bytes message   # of a read under way: what has been copied so far
     cdef uint32_t upto, total
     cdef Buffer target
 
     cdef void *copied(self) noexcept
     cdef bint has_come(self) noexcept
+    cdef bint has_ended(self) noexcept
     cdef bint spin(self, double seconds) except -1
     cdef uint64_t line_up(self) except 0
     cdef int check_turn(self) except -1
     cdef bytes recv_now(self, uint32_t most)
     cdef int begin_reading(self) except -1
     cdef int end_reading(self) except -1
-    cdef bytes recv_step(self, uint32_t most)
+    cdef bint is_to_come(self, uint32_t code) noexcept
+    cdef bytes recv_step(self, uint32_t most, str doing=*)
     cdef bytes read_now(self, uint32_t size)
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)
     cdef int64_t read_some_step(self, bytes data) except -2
+    cdef bint drop_step(self) except -1
     cdef int64_t read_to_step(self, char *buffer, uint32_t size) except -2
     cdef bint does_not_wait(self) noexcept
     cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF

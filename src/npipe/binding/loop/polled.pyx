@@ -10,15 +10,16 @@ from npipe.binding.buffers cimport (
     LARGEST, TRUSTED_SIZE, Buffer, copy_of, count_or_put_back, shortened, size_of,
 )
 from npipe.binding.engine cimport *
-from npipe.binding.failures cimport failure, failure_to_accept
-from npipe.binding.handle cimport Handle
+from npipe.binding.failures cimport failure_to_accept
+from npipe.binding.handle cimport NOTHING, THE_NEXT, THE_REST, Handle
 from npipe.binding.waits cimport only_try
 
-from npipe.errors import PipeStateError, reply_owed
+from npipe.errors import reply_owed
+from npipe.reasons import being_read, too_large
 
 cdef enum:
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
-    RESOURCE_IN_USE = 170
+    PIECE = 65536  # bytes of an answer that are dropped at a time
 
 
 @cython.no_gc_clear
@@ -34,7 +35,8 @@ cdef class PolledHandle(Handle):
         self.reading.link = NULL
         self.turns = AT_ONCE
         self.resting = []
-        self.last_ticket = 0
+        self.last_ticket = self.last_rest = 0
+        self.yields = False
 
     cdef uint64_t line_up(self) except 0:
         """A ticket for a write that rests; the next write does not overtake it."""
@@ -84,6 +86,10 @@ cdef class PolledHandle(Handle):
         """Whether there is something to read, or the end."""
         return self.handle == NULL or np_poll_has_come(self.handle)
 
+    cdef bint has_ended(self) noexcept:
+        """Whether it is closed, or the connection has ended."""
+        return self.handle == NULL or np_poll_has_ended(self.handle)
+
     @property
     def turns_left(self):
         """How many calls are answered at once before the event loop has a turn."""
@@ -102,8 +108,7 @@ cdef class PolledHandle(Handle):
 
     cdef int check_turn(self) except -1:
         if self.is_reading:
-            raise PipeStateError(RESOURCE_IN_USE, self.name, "reading",
-                                 "another task is reading from this pipe already, and only one may at a time")
+            raise being_read(self.name)
         return 0
 
     cdef bytes recv_now(self, uint32_t most):
@@ -111,7 +116,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = 0, code
         cdef bytes data
         self.check_turn()
-        if self.turns <= 0 or self.handle == NULL:
+        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_recv_try(self.handle, most, &size)
         if code != NP_OK:
@@ -123,7 +128,7 @@ cdef class PolledHandle(Handle):
             raise
         self.owes = np_poll_recv_take(self.handle, PyBytes_AS_STRING(data), size)
         if self.owed:
-            self.owed -= 1
+            self.has_delivered()
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return data
 
@@ -132,6 +137,7 @@ cdef class PolledHandle(Handle):
         self.check_turn()
         self.is_reading = True
         self.rests = self.turns <= 0
+        self.last_rest += self.rests
 
     cdef int end_reading(self) except -1:
         """Gives the turn back; what was copied and not delivered is as if it had not been read."""
@@ -140,31 +146,40 @@ cdef class PolledHandle(Handle):
             np_poll_read_leave(self.handle, &self.reading, self.copied())
         self.message = None
         self.target = None
+        if self.dropping == THE_NEXT:  # nothing of it has come
+            self.dropping = NOTHING
 
-    cdef bytes recv_step(self, uint32_t most):
-        """The next whole message, of at most `most` bytes, or None."""
+    cdef bint is_to_come(self, uint32_t code) noexcept:
+        """Whether a step of a read has no result yet."""
+        self.yields = code == NP_YIELD
+        return code == NP_WOULD_WAIT or code == NP_YIELD
+
+    cdef bytes recv_step(self, uint32_t most, str doing="receiving a message"):
+        """The next whole message, of at most `most` bytes, or None: see `yields` then."""
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
         cdef bytes larger
         cdef bytes data
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
         if self.reading.link == NULL:
             code = np_poll_read_begin(handle, &self.reading, NULL, 0)
             if code != NP_OK:
-                raise failure(code, self.name, "receiving a message")
+                raise self.explain(code, doing)
         while True:
             if self.message is None:
                 code = np_poll_message(handle, &self.reading, &size)
-                if code == NP_WOULD_WAIT:
+                if self.is_to_come(code):
                     return None
                 if code == NP_OK and size > most:
-                    code = NP_MORE_DATA
+                    raise too_large(self.name, most, size)
                 if code != NP_OK:
-                    raise failure(code, self.name, "receiving a message")
+                    raise self.explain(code, doing)
                 self.total = size
                 self.upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
                 self.message = PyBytes_FromStringAndSize(NULL, self.upto)
             code = np_poll_message_more(handle, &self.reading, PyBytes_AS_STRING(self.message), self.upto)
-            if code == NP_WOULD_WAIT:
+            if self.is_to_come(code):
                 return None
             if code == NP_OK and self.upto < self.total:
                 size = self.total if self.total - self.upto <= self.upto else 2 * self.upto
@@ -179,10 +194,10 @@ cdef class PolledHandle(Handle):
             if code == NP_OK:
                 self.turns -= 1 + <int>(self.total >> WEIGHT_SHIFT)
                 if self.owed:
-                    self.owed -= 1
+                    self.has_delivered()
                 return data
             if code != NP_RETRY:
-                raise failure(code, self.name, "receiving a message")
+                raise self.explain(code, doing)
 
     cdef bytes read_now(self, uint32_t size):
         """Bytes that are there, at most `size`, or the next message's as far as they go; None if there are none."""
@@ -207,13 +222,13 @@ cdef class PolledHandle(Handle):
         self.check_turn()
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t size = size_of(target.view.len, self.name)
-        if self.turns <= 0 or self.handle == NULL:
+        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
         if self.owed and code == NP_OK:  # that was all of it
-            self.owed -= 1
+            self.has_delivered()
         self.owes = np_poll_wake_deferred(self.handle)
         self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
         return count_or_put_back(self.handle, target.view.buf, count) if stream else count
@@ -221,6 +236,8 @@ cdef class PolledHandle(Handle):
     cdef object read_into_step(self, buffer, bint stream):
         """The number of bytes read into `buffer`, which is the same until `end_reading`; or None."""
         cdef int64_t count
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
         if self.reading.link == NULL:
             self.target = Buffer(buffer, True)
         count = self.read_to_step(<char *>self.target.view.buf, size_of(self.target.view.len, self.name))
@@ -240,21 +257,69 @@ cdef class PolledHandle(Handle):
             code = np_poll_read_begin(handle, &self.reading, buffer, size)
         if code == NP_OK:
             code = np_poll_read_step(handle, &self.reading)
-        if code == NP_WOULD_WAIT:
+        if self.is_to_come(code):
             return -1
         if code != NP_OK and code != NP_MORE_DATA:
-            raise failure(code, self.name, "reading")
+            raise self.explain(code, "reading")
         if self.owed and code == NP_OK:
-            self.owed -= 1
+            self.has_delivered()
         self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
         return self.reading.op.count
+
+    cdef bint drop_step(self) except -1:
+        """Drop, by whoever has the turn to read, the message that is to be dropped. Whether nothing is, any more."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code = NP_OK, size = 0, upto, count
+        while self.dropping != NOTHING:
+            if self.message is None:
+                self.message = PyBytes_FromStringAndSize(NULL, PIECE)
+            if self.reading.link == NULL:
+                code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+            if code == NP_OK:
+                code = np_poll_message(handle, &self.reading, &size)
+            if self.is_to_come(code):
+                return False
+            if code == NP_OK and not self.drops_this():
+                break
+            upto = size if size < PIECE else PIECE
+            if code == NP_OK:
+                code = np_poll_message_more(handle, &self.reading, PyBytes_AS_STRING(self.message), upto)
+            count = self.reading.op.count
+            if code == NP_OK or count and (code == NP_WOULD_WAIT or code == NP_YIELD):
+                upto = np_poll_message_take(handle, &self.reading)
+                if upto != NP_OK:
+                    code = upto
+                elif code == NP_OK and count == size:
+                    self.dropping = NOTHING
+                    self.has_delivered()
+                else:
+                    self.dropping = THE_REST
+                self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+            if self.is_to_come(code):
+                return False
+            if code != NP_OK and code != NP_RETRY:
+                raise self.explain(code, "discarding the answer")
+            code = NP_OK
+        if self.reading.link != NULL:
+            np_poll_read_leave(handle, &self.reading, self.copied())
+        self.message = None
+        return True
+
+    def drop_now(self):
+        """The same by nobody who reads, as far as it is there."""
+        cdef bint over
+        if self.is_reading:
+            return False
+        over = self.drop_step()
+        self.end_reading()
+        return over
 
     def put_back(self, bytes data not None):
         """What a read has returned and could not be delivered: the next reads return it again."""
         cdef uint32_t size = size_of(PyBytes_GET_SIZE(data), self.name)
         cdef uint32_t code = np_put_back(self.valid(), PyBytes_AS_STRING(data), size)
         if code != NP_OK:
-            raise failure(code, self.name, "putting back what was read")
+            raise self.explain(code, "putting back what was read")
 
     # ---- Writing
 
@@ -272,7 +337,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = size_of(buffer.view.len, self.name), count = 0
         cdef uint32_t code = np_write(self.valid(), buffer.view.buf, size, &count, &wait)
         if code != NP_OK:
-            raise failure(code, self.name, "writing")
+            raise self.explain(code, "writing")
         self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
         return count
 
@@ -306,7 +371,7 @@ cdef class PolledHandle(Handle):
             self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
             return None
         if code != NP_WOULD_WAIT:
-            raise failure(code, self.name, "writing")
+            raise self.explain(code, "writing")
         pending.owner = self
         return pending
 
@@ -318,7 +383,7 @@ cdef class PolledHandle(Handle):
         if code == NP_OK:
             return None
         if code != NP_WOULD_WAIT:
-            raise failure(code, self.name, "flushing")
+            raise self.explain(code, "flushing")
         pending.owner = self
         return pending
 
@@ -331,10 +396,10 @@ cdef class PolledHandle(Handle):
         cdef np_handle *handle = self.valid()
         cdef uint32_t code
         if self.owed and not np_is_closed(handle):
-            raise reply_owed(self.name)
+            raise reply_owed(self.name, too_long=self.answer_too_long != 0)
         code = np_poll_transact_check(handle)
         if code != NP_OK:
-            raise failure(code, self.name, "transacting")
+            raise self.explain(code, "transacting")
 
 
 @cython.no_gc_clear  # the queue of the link refers to it
@@ -346,7 +411,7 @@ cdef class PendingWrite:
 
     def __dealloc__(self):
         if self.write.link != NULL and self.owner is not None and self.owner.handle != NULL:
-            np_poll_write_leave(self.owner.handle, &self.write)
+            np_poll_write_leave(self.owner.handle, &self.write, False)
 
     cpdef bint step(self) except -1:
         """Whether it is complete. Raises PipeClosedError (109, 233)."""
@@ -354,7 +419,7 @@ cdef class PendingWrite:
         if code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:
-            raise failure(code, self.owner.name, "writing")
+            raise self.owner.explain(code, "writing")
         return True
 
     def withdraw(self):
@@ -368,11 +433,11 @@ cdef class PendingWrite:
             return "torn"
         return "all" if code == NP_NO_DATA else "nothing"
 
-    def leave(self):
-        """The pipe is about to be closed. Whether all of it stays readable."""
+    def leave(self, bint discard=False):
+        """The pipe is about to be closed, with `discard` aborted. Whether all of it stays readable."""
         if self.owner.handle == NULL:
             return False
-        return np_poll_write_leave(self.owner.handle, &self.write) == NP_OK
+        return np_poll_write_leave(self.owner.handle, &self.write, discard) == NP_OK
 
 
 @cython.no_gc_clear
@@ -391,7 +456,7 @@ cdef class PendingFlush:
         if code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:
-            raise failure(code, self.owner.name, "flushing")
+            raise self.owner.explain(code, "flushing")
         return True
 
     cdef void leave(self) noexcept:

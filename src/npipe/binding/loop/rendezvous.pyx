@@ -17,6 +17,7 @@ cdef class Dial:
     cdef np_dial *dial
     cdef Place place
     cdef str name
+    cdef str doing
 
     def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
                   bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False):
@@ -26,6 +27,7 @@ cdef class Dial:
         self.dial = NULL
         self.place = place_of(root, folder, display)
         self.name = name
+        self.doing = "waiting for an instance" if only_wait else "opening the pipe"
         options.access = access
         options.hold = hold
         options.verify_owner = verify_owner
@@ -55,7 +57,7 @@ cdef class Dial:
         if code == NP_IO_PENDING or code == NP_WOULD_WAIT:
             return False
         if code != NP_OK:
-            raise failure(code, self.name, "opening the pipe", why)
+            raise failure(code, self.name, self.doing, why)
         return True
 
     def fileno(self):

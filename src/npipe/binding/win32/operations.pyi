@@ -1,8 +1,7 @@
 from collections.abc import Callable
 from typing import TypeVar, overload
 
-from _typeshed import ReadableBuffer, WriteableBuffer
-
+from npipe._buffers import ReadableBuffer, WriteableBuffer
 from npipe.binding.win32.handles import _AnyHandle
 from npipe.binding.win32.overlapped import OVERLAPPED
 

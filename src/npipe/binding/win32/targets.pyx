@@ -13,6 +13,8 @@ from npipe.binding.win32.handles cimport (
 )
 from npipe.binding.win32.overlapped cimport OVERLAPPED, reap
 
+import threading
+
 from npipe import win32_error
 from npipe.errors import PipeError
 from npipe.win32_error import make_error
@@ -127,6 +129,14 @@ def file_of(handle, str kind, str function):
 # ---- Creating and opening
 
 
+_refusals = threading.local()
+
+
+def last_refusal():
+    """Code, reason and cure of this thread's last create_pipe_instance that has failed."""
+    return getattr(_refusals, "last", (0, None, ""))
+
+
 def create_pipe_instance(str root, str folder, str display, str name, *, uint32_t open_mode, uint32_t type,
                          uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota,
                          uint32_t default_timeout_ms, bint everyone, tuple uids, tuple gids, uint32_t allowed):
@@ -140,6 +150,7 @@ def create_pipe_instance(str root, str folder, str display, str name, *, uint32_
             default_timeout_ms=default_timeout_ms, everyone=everyone, uids=uids, gids=gids, allowed=allowed,
             overlapped=True)
     except PipeError as error:
+        _refusals.last = error.winerror, error.detail, error.hint
         return error.winerror
     pipe.handle, made.handle = made.handle, NULL
     pipe.name = name

@@ -39,6 +39,7 @@ enum np_code {
     NP_WOULD_WAIT = 0x10001,  /* the operation cannot finish at once, and was asked only to try */
     NP_INTERRUPTED = 0x10002, /* the caller's interrupt callback asked to stop */
     NP_RETRY = 0x10003,       /* the pipe's owner or folder went away meanwhile: look again */
+    NP_YIELD = 0x10004,       /* a step for an event loop has taken long enough: again in the loop's next turn */
 };
 
 /* Win32 constants in use. */

@@ -132,11 +132,18 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     return code;
 }
 
+/* What a call finds that stands behind other reads. What is left when it has its turn may be its. */
+static uint32_t behind_others(const struct np_link *link, bool waited)
+{
+    uint32_t code = np_link_known(link);
+    return code == NP_OK || code == NP_BROKEN_PIPE || np_read_is_owed(link, waited) ? NP_WOULD_WAIT : code;
+}
+
 /* Blocks with `op` in the queue until step() gives something else than NP_WOULD_WAIT. With rx_lock held. */
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
                           const struct np_wait *wait)
 {
-    bool asked = false, pended = false;
+    bool asked = false;
     uint32_t code, turns = 0;
     np_link_ref(link);
     if (!op->queued)
@@ -147,20 +154,18 @@ static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct
             code = waited; /* what may have come meanwhile stays for the next read */
             break;
         }
-        if (!np_in_use(handle, link)) {
+        if (!np_in_use(handle, link) && !np_read_is_owed(link, op->waited)) {
             code = np_code_of_end(link);
             break;
         }
         np_drive_ahead(handle, link, op);
-        code = link->rx.first == op ? np_read_step(handle, link, op, message_mode, false)
-                                    : (np_link_quiet(link) ? NP_WOULD_WAIT : np_link_condition(link));
-        /* What came while this read was pending was its at once: a DisconnectNamedPipe behind it takes nothing back. */
-        if (code == NP_PIPE_NOT_CONNECTED && pended && link->rx.first == op &&
-            np_rx_read(link, op, message_mode, false) == NP_OK)
-            code = NP_OK;
-        pended = op->pended;
-        if (code == NP_BROKEN_PIPE && link->rx.first != op)
-            code = NP_WOULD_WAIT; /* there may be data left for us, when it is our turn */
+        if (link->rx.first == op)
+            code = np_read_step(handle, link, op, message_mode, false);
+        else
+            code = behind_others(link, op->waited);
+        op->waited = true; /* from here on, also behind others */
+        if (code != NP_OK && code != NP_WOULD_WAIT && !np_in_use(handle, link))
+            code = np_code_of_end(link);
         if (code == NP_WOULD_WAIT && waited != NP_OK)
             code = waited;
         if (code != NP_WOULD_WAIT)
@@ -331,14 +336,31 @@ static uint32_t recv_fail(struct np_handle *handle, struct np_recv *recv, uint32
     return code;
 }
 
+/* How long a call may go on with messages: with the first one's its patience for the rest begins, once. */
+static struct np_wait in_message(const struct np_recv *recv, const struct np_wait *wait)
+{
+    struct np_wait limited = *wait;
+    if (limited.deadline < recv->patience)
+        limited.deadline = recv->patience;
+    return limited;
+}
+
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait)
 {
-    bool reply = recv->reply, pended = recv->pended;
-    memset(recv, 0, sizeof *recv);
-    recv->message.waits = recv->reply = reply;
-    recv->message.pended = recv->pended = pended || reply;
+    const struct np_recv before = {
+        .reply = recv->reply, .pended = recv->pended || recv->reply, .again = true, .patience = recv->patience};
+    bool again = recv->again;
+    *recv = before;
+    recv->message.waits = before.reply;
+    recv->message.pended = before.pended;
     if (!(handle->access & NP_READ))
         return NP_ACCESS_DENIED;
+    if (again) { /* a peer may take its messages back for ever */
+        const struct np_wait limited = in_message(recv, wait);
+        uint32_t code = np_overdue(&limited);
+        if (code != NP_OK)
+            return code;
+    }
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
     if (!link) {
@@ -356,21 +378,20 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
         uint32_t code;
         if (waited == NP_INTERRUPTED)
             return recv_fail(handle, recv, waited);
-        if (!np_in_use(handle, link))
+        if (!np_in_use(handle, link) && !np_read_is_owed(link, recv->pended))
             return recv_fail(handle, recv, np_code_of_end(link));
-        code = NP_WOULD_WAIT;
         np_drive_ahead(handle, link, &recv->op);
         if (link->rx.first == &recv->op)
             code = np_message_find(handle, link, &recv->message, size);
-        else if (!np_link_quiet(link) && np_link_condition(link) != NP_BROKEN_PIPE)
-            code = np_link_condition(link);
+        else
+            code = behind_others(link, recv->pended);
+        recv->message.pended = recv->pended = true;
         if (code == NP_OK)
             break;
         if (code == NP_WOULD_WAIT && waited != NP_OK)
             code = waited;
         if (code != NP_WOULD_WAIT)
-            return recv_fail(handle, recv, code);
-        recv->message.pended = recv->pended = true;
+            return recv_fail(handle, recv, np_in_use(handle, link) ? code : np_code_of_end(link));
         waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
     }
     np_unlock_moved(handle, &handle->rx_lock);
@@ -382,15 +403,16 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
 {
     struct np_link *link = recv->link;
     bool asked = true;
-    uint32_t waited = NP_OK, turns = 0;
-    struct np_wait limited = *wait;
+    uint32_t waited = NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
-    limited.deadline = patient(link, wait->deadline, false);
+    if (!recv->patience && link->rx.active)
+        recv->patience = patient(link, NP_TRY, false);
+    const struct np_wait limited = in_message(recv, wait);
     for (;;) {
         uint32_t code = NP_OK;
         if (waited == NP_INTERRUPTED) {
             code = waited;
-        } else if (!np_in_use(handle, link)) {
+        } else if (!np_in_use(handle, link) && !np_read_is_owed(link, recv->pended)) {
             code = np_code_of_end(link);
         } else {
             code = np_message_copy(link, &recv->op, &recv->message, buffer, upto);
@@ -398,10 +420,12 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
         if (code == NP_WOULD_WAIT && waited != NP_OK)
             code = waited;
         if (code != NP_WOULD_WAIT) {
+            if (code != NP_OK && !np_in_use(handle, link) && waited == NP_OK)
+                code = np_code_of_end(link);
             pthread_mutex_unlock(&handle->rx_lock);
             return code;
         }
-        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, &limited), &limited);
+        waited = np_restless(&recv->turns, wait_to_read(handle, link, &recv->op, &asked, &limited), &limited);
     }
 }
 
@@ -412,12 +436,15 @@ uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffe
     if (!link)
         return NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
-    if (!np_in_use(handle, link))
+    bool in_use = np_in_use(handle, link);
+    if (!in_use && !np_read_is_owed(link, recv->pended))
         code = consume ? np_code_of_end(link) : NP_OK;
     else if (consume)
         code = np_message_take(link, &recv->op, &recv->message);
-    else
+    else if (in_use)
         code = np_message_leave(link, &recv->op, &recv->message, buffer);
+    if (code == NP_RETRY && !in_use)
+        code = np_code_of_end(link);
     end_pended_read(handle, link, &recv->op);
     recv->link = NULL;
     np_unlock_moved(handle, &handle->rx_lock);
@@ -461,4 +488,12 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     }
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
+}
+
+void np_look(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        np_link_look(handle->link, false);
+    pthread_mutex_unlock(&handle->rx_lock);
 }

@@ -23,6 +23,8 @@ uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
 /* PeekNamedPipe (SEMANTICS 7). */
 uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available,
                  uint32_t *left);
+/* Finds out now whether the peer has gone, of which the native thread tells a moment after it. */
+void np_look(struct np_handle *handle);
 /* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the
  * pipe was well and empty before, so what comes now belongs to the caller's read. */
 bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);
@@ -36,14 +38,21 @@ void np_recv_leave(struct np_handle *handle);
 struct np_recv {
     struct np_op op;
     struct np_link *link;
-    /* The call was pending before the message came, so a DisconnectNamedPipe behind the message does not take it back.
-     * Also set by a caller that has spun. */
-    bool pended;
+    bool pended; /* as in np_message */
     bool reply; /* set by the caller: it waits also on a NOWAIT handle (SEMANTICS 8.2) */
+    bool again; /* it has begun before, with a message that was taken back */
+    uint32_t turns;   /* in which it was woken */
+    int64_t patience; /* for the rest of a message, until then, whatever the time-out; 0: none has begun */
     struct np_message message;
 };
+/* A new call: all of its np_recv_begin, np_recv_more and np_recv_end are for one time-out. */
+static inline void np_recv_prepare(struct np_recv *recv, bool reply)
+{
+    *recv = (struct np_recv){.reply = reply, .pended = reply};
+}
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);
-/* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn, begin again. */
+/* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn; np_recv_end, and
+ * begin again with the same `recv`, which looks at the clock and for signals then. */
 uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
                       const struct np_wait *wait);
 /* Consumes the message, or puts it back. */

@@ -114,6 +114,8 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
                 code = waited; /* written or withdrawn: the caller is on its way out */
             else
                 code = op->done ? op->code : code == NP_OK ? waited : code;
+            if (code == NP_SEM_TIMEOUT)
+                *count = op->delivered;
             break;
         }
         waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
@@ -259,6 +261,7 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
     struct np_link *link = handle->link;
     if (link && !np_tx_may_close(link)) {
         np_link_ref(link);
+        link->tx.awaiting_put++;
         code = np_tx_pump(link);
         while (code == NP_OK && !np_tx_may_close(link) && np_in_use(handle, link) && np_link_quiet(link)) {
             if (waited != NP_OK) {
@@ -269,6 +272,7 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
             if (np_in_use(handle, link))
                 code = np_tx_pump(link);
         }
+        link->tx.awaiting_put--;
         np_link_unref(link);
     }
     np_unlock_moved(handle, &handle->tx_lock);
@@ -305,6 +309,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         bool asked = false;
         uint32_t waited = NP_OK, turns = 0;
         np_link_ref(link);
+        link->tx.awaiting_put++;
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
                 code = np_withdraw(handle, link, &op);
@@ -323,6 +328,10 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         }
         if (op.queued)
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
+        link->tx.awaiting_put--;
+        /* A peer may answer before it has read all, and go: the answer came while this call waited for it. */
+        if (np_in_use(handle, link) && (code == NP_BROKEN_PIPE || code == NP_PIPE_NOT_CONNECTED))
+            code = NP_OK;
         np_link_unref(link);
     }
     np_unlock_moved(handle, &handle->tx_lock);

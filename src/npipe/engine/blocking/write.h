@@ -9,7 +9,7 @@ struct np_handle;
 struct np_wait;
 
 /* WriteFile. NP_BROKEN_PIPE with *count == size > 0: another thread has closed this end meanwhile, but all of it stays
- * readable. */
+ * readable. NP_SEM_TIMEOUT: *count bytes of it had been read by then, and stay so; the rest is withdrawn. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
                   const struct np_wait *wait);
 /* The write half of TransactNamedPipe after its checks (SEMANTICS 8.1); the read half is a message-mode np_read. */

@@ -18,18 +18,15 @@ uint32_t np_message_find(struct np_handle *handle, struct np_link *link, struct 
     if (!link->rx.active || link->rx.pulled == 0)
         np_look_before_deferred(link);
     uint32_t condition = np_link_known(link);
-    if (condition == NP_PIPE_NOT_CONNECTED && message->pended && np_rx_head(link, &message->entry, size) == NP_OK)
-        return NP_OK;
-    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
-        return condition;
-    if (condition == NP_BROKEN_PIPE) {
-        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
-        if (peer == NPL_END_ABORTED)
-            return NP_BROKEN_PIPE;
-        if (peer == NPL_END_OPEN)
-            np_rx_trim(link);
-    }
+    uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+    if ((condition != NP_OK && condition != NP_BROKEN_PIPE) || (condition == NP_BROKEN_PIPE && peer == NPL_END_ABORTED))
+        return np_read_is_owed(link, message->pended) && np_rx_head(link, &message->entry, size) == NP_OK ? NP_OK
+                                                                                                          : condition;
+    if (condition == NP_BROKEN_PIPE && peer == NPL_END_OPEN)
+        np_rx_trim(link);
     uint32_t code = np_rx_head(link, &message->entry, size);
+    if (code == NP_OK)
+        message->pended = true; /* as far as it stands in the ring it is this call's from here on */
     if (code != NP_WOULD_WAIT)
         return code;
     /* The condition was looked at before the ring, so an empty ring now stays empty. */
@@ -45,12 +42,12 @@ uint32_t np_message_find(struct np_handle *handle, struct np_link *link, struct 
 uint32_t np_message_copy(struct np_link *link, struct np_op *op, const struct np_message *message, uint8_t *buffer,
                          uint32_t upto)
 {
-    uint32_t code = np_link_known(link);
-    bool gone = code == NP_BROKEN_PIPE, disconnected = code == NP_PIPE_NOT_CONNECTED && message->pended;
-    if (code == NP_OK || gone || disconnected || message->entry & NP_ENTRY_BACK)
+    uint32_t condition = np_link_known(link), code = condition;
+    bool gone = code == NP_BROKEN_PIPE, ended = code != NP_OK && !gone;
+    if (!ended || np_read_is_owed(link, message->pended) || message->entry & NP_ENTRY_BACK)
         code = np_rx_copy(link, op, message->entry, buffer, upto);
-    if (code == NP_WOULD_WAIT && disconnected)
-        return NP_PIPE_NOT_CONNECTED;
+    if (code == NP_WOULD_WAIT && ended)
+        return condition; /* the rest of it will not come */
     if (code == NP_WOULD_WAIT && gone) {
         np_rx_drop_incomplete(link);
         code = NP_RETRY; /* np_message_find says what is left */

@@ -12,8 +12,8 @@ struct np_op;
 
 struct np_message {
     uint64_t entry; /* as np_rx_head names it */
-    /* The call was pending before the message came, so a DisconnectNamedPipe behind the message does not take it back.
-     * Also set by a caller that has spun. */
+    /* The call was pending before the message came, or has found it, so the end of the link behind the message does not
+     * take it back (np_read_is_owed). Also set by a caller that has spun. */
     bool pended;
     bool waits; /* also on a NOWAIT handle (SEMANTICS 8.2) */
 };

@@ -52,15 +52,12 @@ static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, str
     if (op->count == 0)
         np_look_before_deferred(link);
     uint32_t condition = np_link_known(link);
-    if (condition != NP_OK && condition != NP_BROKEN_PIPE)
-        return condition;
-    if (condition == NP_BROKEN_PIPE) {
-        uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
-        if (peer == NPL_END_ABORTED)
-            return NP_BROKEN_PIPE;
-        if (peer == NPL_END_OPEN)
-            np_rx_trim(link); /* it died: what it had not finished writing goes with it */
-    }
+    uint32_t peer = atomic_load_explicit(link->peer_state, memory_order_acquire);
+    if ((condition != NP_OK && condition != NP_BROKEN_PIPE) || (condition == NP_BROKEN_PIPE && peer == NPL_END_ABORTED))
+        return np_read_is_owed(link, op->waited) && np_rx_read(link, op, message_mode, false) == NP_OK ? NP_OK
+                                                                                                       : condition;
+    if (condition == NP_BROKEN_PIPE && peer == NPL_END_OPEN)
+        np_rx_trim(link); /* it died: what it had not finished writing goes with it */
     for (int dropped = 0;; dropped++) {
         /* Of one that is gone nothing more will come, so nothing is waited for. */
         uint32_t code = np_rx_read(link, op, message_mode, try_only && condition == NP_OK);
@@ -82,6 +79,7 @@ static uint32_t attempt_read(struct np_handle *handle, struct np_link *link, str
         return attempt_read(handle, link, op, message_mode, try_only);
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && !link->rx.active)
         return NP_NO_DATA;
+    op->waited = true;
     return NP_WOULD_WAIT;
 }
 
@@ -144,14 +142,7 @@ uint32_t np_withdraw(struct np_handle *handle, struct np_link *link, struct np_o
 void np_move_detached(struct np_handle *handle, struct np_link *link)
 {
     pthread_mutex_lock(&handle->tx_lock);
-    while (np_tx_only_detached(link) && np_tx_pump(link) == NP_OK && np_tx_only_detached(link) && np_link_quiet(link)) {
-        np_tx_set_thresholds(link);
-        /* Release: the thresholds come before the flag that makes the reader look at them. */
-        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_WRITE, memory_order_release);
-        /* Full fence, with its twin in the reader's commit: either it sees us armed, or we see what it has taken. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!np_tx_moved(link))
-            break;
-    }
+    if (np_tx_only_detached(link))
+        np_tx_renew(link, NPL_ARMED_WRITE);
     pthread_mutex_unlock(&handle->tx_lock);
 }

@@ -47,15 +47,33 @@ static inline bool np_in_use(const struct np_handle *handle, const struct np_lin
     return handle->link == link;
 }
 
+/* What came while a read was pending was its at once: whatever has ended the link since, here or there, takes nothing
+ * of it back (SEMANTICS 0.3). But not on a link whose peer broke the rules, and in a child the read is the
+ * parent's. Relaxed: both bits are set by this process, and one that is set at this moment might as well be set in the
+ * next. */
+static inline bool np_read_is_owed(const struct np_link *link, bool waited)
+{
+    return waited && !(atomic_load_explicit(&link->alert, memory_order_relaxed) & (NP_ALERT_BROKEN | NP_ALERT_FORKED));
+}
+
+/* Whether a signal's handler has raised, the call is cancelled, or its time is over. */
+static inline uint32_t np_overdue(const struct np_wait *wait)
+{
+    if (np_cancelled(wait) || np_is_interrupted(wait))
+        return NP_INTERRUPTED;
+    return np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
+}
+
 /* A peer can keep a waiter moving for ever without giving it anything. So one that is not let sleep looks at the clock
- * and asks for signals now and then; `waited` is how the last wait ended, and the result how it counts. */
+ * from its second turn on, and asks for signals now and then; `waited` is how the last wait ended, and the result how
+ * it counts. */
 #define NP_TURNS_PER_LOOK 64
 static inline uint32_t np_restless(uint32_t *turns, uint32_t waited, const struct np_wait *wait)
 {
-    if (waited != NP_OK || ++*turns % NP_TURNS_PER_LOOK)
+    if (waited != NP_OK || ++*turns == 1)
         return waited;
-    if (np_cancelled(wait) || (wait->interrupted && wait->interrupted(wait->context)))
-        return NP_INTERRUPTED;
+    if (*turns % NP_TURNS_PER_LOOK == 0)
+        return np_overdue(wait);
     return np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
 }
 

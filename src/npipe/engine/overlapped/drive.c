@@ -56,10 +56,6 @@ void np_async_drive_reads(struct np_handle *handle, struct np_link *link)
     while ((op = link->rx.first) && op->completed) {
         struct np_async *async = np_async_of(op);
         uint32_t code = np_read_step(handle, link, op, async->message_mode, false);
-        /* Reads are pended on an empty queue, so what stands there came after this one, and was its at once: a
-         * DisconnectNamedPipe behind it takes nothing back. */
-        if (code == NP_PIPE_NOT_CONNECTED && np_rx_read(link, op, async->message_mode, false) == NP_OK)
-            code = NP_OK;
         if (code == NP_WOULD_WAIT || (code == NP_NO_DATA && async->kind == NP_ASYNC_TRANSACT))
             break; /* a transaction waits also on a NOWAIT handle (SEMANTICS 8.2) */
         code = np_read_end(op, async->message_mode, code);

@@ -148,6 +148,7 @@ uint32_t np_async_read(struct np_async *async, void *buffer, uint32_t size)
     } else if (code == NP_WOULD_WAIT) {
         /* What is there but only in part is read at once; a read that finds nothing is pending from here on. */
         op->pended = !link->rx.active;
+        op->waited = true; /* also one that stands behind others */
         op->completed = np_async_completed;
         np_async_enlist(async, link);
         np_queue_append(&link->rx.first, &link->rx.last, op);
@@ -283,7 +284,7 @@ uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t si
         /* The read first: a peer that answers at once finds it. */
         op->out = reply;
         op->size = reply_size;
-        op->pended = true;
+        op->pended = op->waited = true;
         op->completed = np_async_completed;
         async->message_mode = true;
         np_async_enlist(async, link);

@@ -51,11 +51,15 @@ int64_t np_share_of_time(int64_t due, uint32_t others)
     return now + (due - now > NP_GOODWILL_NS ? NP_GOODWILL_NS / 4 : (due - now) / (others + 1));
 }
 
-uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why)
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, int pid, char *why)
 {
     if (code != NP_SEM_TIMEOUT || told)
         return code;
-    np_say(why, "the pipe's server does not answer: its process is stopped, or very busy");
+    const char *cure = waits ? "look at that process, or wait longer (timeout=)" : "look at that process";
+    if (pid > 0)
+        np_say(why, "the pipe's server does not answer: process %d is stopped, or very busy\n%s", pid, cure);
+    else
+        np_say(why, "the pipe's server does not answer: its process is stopped, or very busy\n%s", cure);
     return waits ? code : NP_PIPE_BUSY;
 }
 
@@ -65,4 +69,44 @@ void np_say_reason(const struct npw_answer *answer, char *why)
         np_say(why, "the server cannot make the connection's memory: %s", strerror((int)answer->reason));
     else
         np_say(why, "the server cannot hold any more requests");
+}
+
+void np_say_denial(const struct npw_answer *answer, char *why)
+{
+    switch (answer->reason) {
+    case NPW_NOT_THIS_USER:
+        np_say(why, "the pipe's security does not let this user in\n"
+                    "its server has to listen with a security that does (\"group:NAME\", \"everyone\", a Security)");
+        break;
+    case NPW_ONLY_READ:
+        np_say(why, "the pipe's security lets clients only read\nconnect with access=\"read\"");
+        break;
+    case NPW_ONLY_WRITE:
+        np_say(why, "the pipe's security lets clients only write\nconnect with access=\"write\"");
+        break;
+    case NPW_DIRECTION:
+        if (answer->direction == NP_ACCESS_INBOUND)
+            np_say(why, "the pipe is inbound: clients only write\nconnect with access=\"write\"");
+        else if (answer->direction == NP_ACCESS_OUTBOUND)
+            np_say(why, "the pipe is outbound: clients only read\nconnect with access=\"read\"");
+        break;
+    default: /* another version of npipe, which does not tell */
+        break;
+    }
+}
+
+void np_say_busy(const struct npw_answer *answer, bool waited, char *why)
+{
+    const char *cure = waited ? "wait longer (timeout=), or let a client close"
+                              : "wait for one: connect(timeout=...) or npipe.wait()";
+    if (answer->max_instances != NP_UNLIMITED_INSTANCES && answer->instances >= answer->max_instances)
+        np_say(why,
+               waited ? "clients had all the instances that the pipe may have (max_instances: %u) in that time\n%s"
+                      : "clients have all the instances that the pipe may have (max_instances: %u)\n%s",
+               answer->instances, cure);
+    else
+        np_say(why,
+               waited ? "no instance of the pipe was listening in that time\n%s"
+                      : "no instance of the pipe is listening just now\n%s",
+               cure);
 }

@@ -17,11 +17,15 @@
 int64_t np_answer_due(bool waits, bool wait_named, bool use_default, int64_t began, int64_t deadline);
 /* What is left of that for the owner who is asked now, with so many `others` behind it. */
 int64_t np_share_of_time(int64_t due, uint32_t others);
-/* Time is up: 231 where no wait was asked for, with the reason if no owner has answered. Other codes are as they
- * were. */
-uint32_t np_without_answer(uint32_t code, bool told, bool waits, char *why);
+/* Time is up: 231 where no wait was asked for, with the reason if no owner has answered (`pid`: the last one that was
+ * asked, or 0). Other codes are as they were. */
+uint32_t np_without_answer(uint32_t code, bool told, bool waits, int pid, char *why);
 /* Why an owner has answered 1450. */
 void np_say_reason(const struct npw_answer *answer, char *why);
+/* Why it has answered 5. */
+void np_say_denial(const struct npw_answer *answer, char *why);
+/* What is known of a pipe that no instance of has come free: its owner's last answer. */
+void np_say_busy(const struct npw_answer *answer, bool waited, char *why);
 /* Whether 997 may be the answer to a request: only to one that is to be held, and once. */
 static inline bool np_may_be_held(const struct npw_request *request)
 {

@@ -1,11 +1,13 @@
 #include "pipe/create.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/codes.h"
@@ -81,6 +83,44 @@ static uint32_t count_instances(const struct npf_page *page)
     return count;
 }
 
+static const char *direction_name(uint32_t direction)
+{
+    return direction == NP_ACCESS_DUPLEX ? "duplex" : direction == NP_ACCESS_INBOUND ? "inbound" : "outbound";
+}
+
+/* Says why a name with so many instances takes no other one, and whose they are. */
+static void say_taken(const struct np_folder *files, uint32_t code, uint32_t count,
+                      const struct np_create_options *options, char *why)
+{
+    const struct npf_page *page = files->page;
+    int32_t pid = 0;
+    uint32_t owners = 0;
+    for (int i = 0; i < NPF_SLOTS; i++)
+        if (atomic_load_explicit(&page->slot[i].id, memory_order_acquire)) {
+            pid = owners++ ? pid : (int32_t)page->slot[i].pid;
+        }
+    struct stat status;
+    char whose[80];
+    bool own = owners == 1 && pid == (int32_t)np_process.pid;
+    if (own)
+        snprintf(whose, sizeof whose, "this process");
+    else
+        snprintf(whose, sizeof whose, "process %d of uid %u%s", (int)pid,
+                 fstat(files->dirfd, &status) == 0 ? (unsigned)status.st_uid : (unsigned)geteuid(),
+                 owners > 1 ? " and others" : "");
+    if (code == NP_PIPE_BUSY)
+        np_say(why, "%s has all the instances that the pipe may have (max_instances: %u)\n%s", whose, count,
+               own ? "close one first, or give the first listen a higher max_instances"
+                   : "choose another name, or have its first server listen with a higher max_instances");
+    else if (options->first_instance)
+        np_say(why, "the name is taken: %s has it\n%s", whose,
+               own ? "close that listener first, choose another name, or share it: exclusive=False in both"
+                   : "end that process, choose another name, or share it: exclusive=False in both");
+    else
+        np_say(why, "%s has the name already, with access=\"%s\", and not \"%s\"\nlisten with access=\"%s\" too", whose,
+               direction_name(page->direction), direction_name(options->access), direction_name(page->direction));
+}
+
 /* Checks under the folder's lock; `files` may be a pipe's own. */
 static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const struct np_create_options *options,
                            bool replaces, uint32_t *count, char *why)
@@ -101,9 +141,8 @@ static uint32_t check_name(const struct np_folder *files, uint64_t own_id, const
         *count = count_instances(page);
         code = may_create(page, *count, options, replaces);
     }
-    if (code == NP_ACCESS_DENIED)
-        np_say(why, options->first_instance ? "the pipe exists already, and its first instance was asked for"
-                                            : "the pipe exists with another direction");
+    if (code != NP_OK)
+        say_taken(files, code, *count, options, why);
     return code;
 }
 

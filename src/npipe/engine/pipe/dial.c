@@ -115,7 +115,8 @@ static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *wh
         return NP_RETRY;
     case -EACCES:
     case -EPERM:
-        np_say(why, "the pipe's access rule does not let this user in");
+        np_say(why, "the pipe's security does not let this user in\n"
+                    "its server has to listen with a security that does (\"group:NAME\", \"everyone\", a Security)");
         return NP_ACCESS_DENIED;
     case -EAGAIN:
     case -EINTR:
@@ -133,7 +134,8 @@ static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *wh
     if (!np_peer_credentials(socket, false, &dial->owner))
         return NP_NO_SYSTEM_RESOURCES;
     if (dial->options.verify_owner && !np_is_user(dial->owner.uid, geteuid()) && dial->owner.uid != 0) {
-        np_say(why, "the pipe belongs to uid %u, not to you or root (verify_owner)", (unsigned)dial->owner.uid);
+        np_say(why, "the pipe belongs to uid %u, not to you or root\nconnect with verify_owner=False if you trust it",
+               (unsigned)dial->owner.uid);
         return NP_ACCESS_DENIED;
     }
     if (!np_leads_home(dial->folder_uid, dial->owner.uid)) {
@@ -331,9 +333,18 @@ static uint32_t dial_step(struct np_dial *dial, int64_t patience, char *why)
 
 uint32_t np_dial_step(struct np_dial *dial, int64_t patience, char *why)
 {
-    uint32_t code = np_without_answer(dial_step(dial, patience, why), dial->told, waits(dial), why);
+    uint32_t before = dial_step(dial, patience, why);
+    uint32_t code = np_without_answer(before, dial->told, waits(dial), (int)dial->owner.pid, why);
     if (code == NP_NO_SYSTEM_RESOURCES && dial->answer.code == code)
         np_say_reason(&dial->answer, why);
+    else if (code == NP_ACCESS_DENIED && dial->answer.code == code)
+        np_say_denial(&dial->answer, why);
+    else if (before == NP_PIPE_BUSY || (before == NP_SEM_TIMEOUT && dial->told))
+        np_say_busy(&dial->answer, before == NP_SEM_TIMEOUT, why);
+    else if (code == NP_FILE_NOT_FOUND && dial->told)
+        np_say(why, "its last instance was closed meanwhile, below %s", dial->where.root);
+    else if (code == NP_FILE_NOT_FOUND)
+        np_say(why, "there is none of that name below %s", dial->where.root);
     return code;
 }
 

@@ -64,13 +64,16 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
 {
     if (create && mkdir(root, 0700) != 0 && errno != EEXIST) {
         int error = errno;
-        np_say(why, "the root folder %s cannot be made: %s", root, strerror(error));
+        np_say(why, "the root folder %s cannot be made: %s\n%s", root, strerror(error),
+               error == ENOENT ? "make the folder that it is in, or set NPIPE_ROOT to another one"
+                               : "set NPIPE_ROOT to a folder of your own");
         return error == ENOENT ? NP_PATH_NOT_FOUND : code_of_errno(error);
     }
     struct stat named;
     if (lstat(root, &named) == 0 && S_ISLNK(named.st_mode) && !np_is_user(named.st_uid, geteuid()) &&
         named.st_uid != 0) {
-        np_say(why, "the root folder %s is a symbolic link of uid %u", root, (unsigned)named.st_uid);
+        np_say(why, "the root folder %s is a symbolic link of uid %u\nset NPIPE_ROOT to a folder of your own", root,
+               (unsigned)named.st_uid);
         return NP_ACCESS_DENIED;
     }
     np_fds_hold();
@@ -83,7 +86,7 @@ uint32_t np_root_open(const char *root, bool create, int *result, char *why)
     struct stat status;
     if (fstat(fd, &status) != 0 || !trustworthy(&status, true)) {
         np_say(why,
-               "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o; it has to belong to you or "
+               "the root folder %s cannot be trusted: it belongs to uid %u with mode %04o\nit has to belong to you or "
                "root, and only they may write to it, or it needs the sticky bit",
                root, (unsigned)status.st_uid, (unsigned)status.st_mode & 07777);
         np_fd_close(fd);
@@ -210,8 +213,8 @@ static uint32_t enter(int rootfd, const char *name, bool shared, struct np_folde
     struct stat status;
     if (fstat(folder->dirfd, &status) != 0 || !np_is_user(status.st_uid, geteuid()) ||
         status.st_mode & (S_IWGRP | S_IWOTH)) {
-        np_say(why, "the name is taken: its folder belongs to uid %u with mode %04o", (unsigned)status.st_uid,
-               (unsigned)status.st_mode & 07777);
+        np_say(why, "the name is taken: its folder belongs to uid %u with mode %04o\nchoose another name",
+               (unsigned)status.st_uid, (unsigned)status.st_mode & 07777);
         return NP_ACCESS_DENIED;
     }
     folder->lockfd = open_in(folder->dirfd, "lock", O_RDWR | O_CREAT);
@@ -387,8 +390,15 @@ uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *wh
     *dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     if (*dirfd < 0)
         code = errno == ENOTDIR || errno == ELOOP ? NP_ACCESS_DENIED : code_of_errno(errno);
-    if (code == NP_ACCESS_DENIED)
-        np_say(why, "the pipe's folder may not be entered: %s", strerror(errno));
+    int error = errno;
+    struct stat status;
+    if (code == NP_ACCESS_DENIED && error == EACCES && fstatat(rootfd, name, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        np_say(why,
+               "the pipe belongs to uid %u, and its security does not let this user in\n"
+               "its server has to listen with a security that does (\"group:NAME\", \"everyone\", a Security)",
+               (unsigned)status.st_uid);
+    else if (code == NP_ACCESS_DENIED)
+        np_say(why, "the pipe's folder may not be entered: %s", strerror(error));
     np_fd_close(rootfd);
     return code;
 }

@@ -92,9 +92,10 @@ bool np_socket_is_dead(int dirfd, const char *name);
 /* The same for one that is just dying: at its end a process closes one thing after the other. */
 bool np_socket_is_dying(int dirfd, const char *name, int64_t until);
 
+/* Why a call fails: the reason, and perhaps, behind a line's end, what to do about it. */
 void np_say(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define NP_WHY_SIZE 256
+#define NP_WHY_SIZE 1024
 struct np_where {
     const char *root;    /* NULL: the default root */
     const char *folder;  /* the encoded, folded name */

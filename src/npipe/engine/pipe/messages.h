@@ -22,6 +22,13 @@ enum npw_flags {
     NPW_KEEP = 2, /* with OPEN: this client opens the pipe again and again, and will offer the segment next time */
 };
 
+enum npw_denial {
+    NPW_NOT_THIS_USER = 1, /* the security does not let this user in */
+    NPW_DIRECTION = 2,     /* the pipe does not go that way */
+    NPW_ONLY_READ = 3,     /* the security lets clients read alone */
+    NPW_ONLY_WRITE = 4,    /* and write alone */
+};
+
 struct npw_request {
     uint32_t magic;
     uint32_t version; /* first of all, and for ever at this place */
@@ -52,7 +59,8 @@ struct npw_answer {
     union {
         uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
         uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */
-        uint32_t reason;    /* with code 1450: the errno for which the owner cannot make a segment, or 0 */
+        uint32_t reason;    /* with code 1450: the errno for which the owner cannot make a segment, or 0;
+                             * with code 5: enum npw_denial, or 0 */
     };
 };
 

@@ -124,9 +124,9 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
         .instances = np_pipe_instances(pipe),
         .owner_pid = np_process.pid,
         .pipe_id = visitor->kind == NPW_OPEN ? pipe->files.page->id : 0,
-        .reused = code == NP_OK && visitor->kind == NPW_OPEN ? visitor->reused
-                  : code == NP_NO_SYSTEM_RESOURCES           ? (uint32_t)visitor->reason
-                                                             : 0,
+        .reused = code == NP_OK && visitor->kind == NPW_OPEN                   ? visitor->reused
+                  : code == NP_NO_SYSTEM_RESOURCES || code == NP_ACCESS_DENIED ? (uint32_t)visitor->reason
+                                                                               : 0,
     };
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
@@ -393,13 +393,16 @@ static void hold(struct np_visitor *visitor)
     }
 }
 
-static uint32_t access_check(const struct np_pipe *pipe, uint32_t access)
+/* Why a client may not open the pipe for that: enum npw_denial, or 0. */
+static int denial_of(const struct np_pipe *pipe, uint32_t access)
 {
     if (access & NP_READ && !(pipe->direction & NP_ACCESS_OUTBOUND))
-        return NP_ACCESS_DENIED;
+        return NPW_DIRECTION;
     if (access & NP_WRITE && !(pipe->direction & NP_ACCESS_INBOUND))
-        return NP_ACCESS_DENIED;
-    return access & ~pipe->rule.allowed & (NP_READ | NP_WRITE) ? NP_ACCESS_DENIED : NP_OK;
+        return NPW_DIRECTION;
+    if (access & NP_READ && !(pipe->rule.allowed & NP_READ))
+        return NPW_ONLY_WRITE;
+    return access & NP_WRITE && !(pipe->rule.allowed & NP_WRITE) ? NPW_ONLY_READ : 0;
 }
 
 /* Descriptors come back when others are closed: who has asked to be held waits for that, as it does before accept(). */
@@ -419,9 +422,11 @@ static void cannot_grant(struct np_visitor *visitor, int reason)
 static void do_open(struct np_visitor *visitor, uint32_t flags)
 {
     struct np_pipe *pipe = visitor->pipe;
-    if (access_check(pipe, visitor->access) != NP_OK)
+    int denial = denial_of(pipe, visitor->access);
+    if (denial) {
+        visitor->reason = denial;
         refuse(visitor, NP_ACCESS_DENIED); /* before busy (SEMANTICS 2.5) */
-    else if (pipe->first_listening) {
+    } else if (pipe->first_listening) {
         int reason = grant(visitor);
         if (is_passing(reason) && flags & NPW_HOLD) {
             pause_pipe(pipe);
@@ -463,6 +468,7 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
         return;
     }
     if (!permitted(pipe, &visitor->who)) {
+        visitor->reason = NPW_NOT_THIS_USER;
         refuse(visitor, NP_ACCESS_DENIED);
         return;
     }

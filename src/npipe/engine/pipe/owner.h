@@ -22,7 +22,7 @@ struct np_visitor {
     bool keep, reused;
     bool silent; /* has not said what it wants: in np_process's list, */
     struct np_visitor *next_silent, *previous_silent; /* the longest-silent first */
-    int reason; /* why there is no memory for its link: an errno, or 0 */
+    int reason; /* why there is no memory for its link: an errno, or 0; why it is denied: npw_denial */
     struct np_credentials who;
 };
 

@@ -195,7 +195,32 @@ void np_describe(const struct np_handle *handle, struct np_description *descript
         .in_quota = handle->quota[NPL_INBOUND],
         .out_quota = handle->quota[NPL_OUTBOUND],
         .max_instances = handle->max_instances,
+        .access = handle->access & (NP_READ | NP_WRITE),
     };
+}
+
+enum np_peer_end np_peer_ended(struct np_handle *handle)
+{
+    enum np_peer_end end = NP_PEER_UNKNOWN;
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link) {
+        uint32_t alert = atomic_load_explicit(&handle->link->alert, memory_order_acquire);
+        switch (atomic_load_explicit(handle->link->peer_state, memory_order_acquire)) {
+        case NPL_END_CLOSED:
+            end = NP_PEER_CLOSED;
+            break;
+        case NPL_END_DISCONNECTED:
+            end = NP_PEER_DISCONNECTED;
+            break;
+        case NPL_END_ABORTED:
+            end = NP_PEER_ABORTED;
+            break;
+        default:
+            end = alert & NP_ALERT_GONE ? NP_PEER_DIED : NP_PEER_OPEN;
+        }
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return end;
 }
 
 uint32_t np_get_info(struct np_handle *handle, struct np_info *info)
@@ -244,6 +269,15 @@ uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid)
     *pid = (pid_t)(handle->server ? handle->client_pid : handle->server_pid);
     *uid = handle->peer_uid;
     return NP_OK;
+}
+
+bool np_is_at_rest_of_message(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    const struct np_link *link = handle->link;
+    bool begun = link && (np_rx_has_back(link) ? np_back_begun(&link->rx) : link->rx.active && link->rx.delivered > 0);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return begun;
 }
 
 uint32_t np_rest_of_message(struct np_handle *handle)

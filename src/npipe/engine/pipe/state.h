@@ -27,7 +27,18 @@ uint32_t np_get_info(struct np_handle *handle, struct np_info *info);
 struct np_description {
     bool server;
     uint32_t type, direction, mode, in_quota, out_quota, max_instances;
+    uint32_t access; /* NP_READ | NP_WRITE: what this end may do */
 };
+/* How the other end of a connection has ended. For texts alone: the peer writes most of it. */
+enum np_peer_end {
+    NP_PEER_UNKNOWN = 0, /* there is no connection */
+    NP_PEER_OPEN,
+    NP_PEER_CLOSED,       /* it was closed; what it wrote stays readable */
+    NP_PEER_DISCONNECTED, /* the server has disconnected the client */
+    NP_PEER_ABORTED,      /* it was closed, and what it wrote was discarded */
+    NP_PEER_DIED,         /* its process ended without closing it */
+};
+enum np_peer_end np_peer_ended(struct np_handle *handle);
 void np_describe(const struct np_handle *handle, struct np_description *description);
 /* The current instances of a handle's name, also without a check; 0 when its servers are gone. */
 uint32_t np_count_instances(struct np_handle *handle, uint32_t *instances);
@@ -37,6 +48,8 @@ uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
 uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
 /* Bytes of the head message that have not been read, after part of it was. 0: at a message boundary. */
 uint32_t np_rest_of_message(struct np_handle *handle);
+/* For a read that has its turn and has found a message: whether that is the rest of one that was read in part. */
+bool np_is_at_rest_of_message(struct np_handle *handle);
 /* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
 void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
 

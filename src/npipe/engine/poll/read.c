@@ -59,15 +59,7 @@ uint32_t np_arm_read(struct np_handle *handle)
 
 void np_poll_pump(struct np_link *link)
 {
-    while (np_tx_pump(link) == NP_OK && (link->tx.first || link->tx.flushes) && np_link_quiet(link)) {
-        np_tx_set_thresholds(link);
-        /* Release: the thresholds come before the flag that makes the reader look at them. */
-        atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_WRITE, memory_order_release);
-        /* Full fence, with its twin in the reader's commit: either it sees us armed, or we see what it has taken. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!np_tx_moved(link))
-            return;
-    }
+    np_tx_renew(link, NPL_ARMED_WRITE);
 }
 
 bool np_poll_wake(struct np_handle *handle)
@@ -145,18 +137,14 @@ uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read,
     return code;
 }
 
-#define MOST_FUTILE 65536u /* turns in one step in which the peer moves without giving anything */
+#define MOST_FUTILE 65536u /* turns in a row, over several steps, in which the peer moves without giving anything */
+/* In one step, of such turns and of any others, and of bytes: then the event loop has its turn. */
+#define STEP_TURNS 256u
+#define STEP_BYTES (4u << 20)
 
-/* Asks for a byte when something comes; false: something has come, look again (`*turns` counts how often for nothing).
- * With rx_lock held. */
-static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count, uint32_t *turns)
+/* Asks for a byte when something comes; false: something has come, look again. */
+static bool armed(struct np_link *link)
 {
-    *turns = op->count == *count ? *turns + 1 : 0;
-    *count = op->count;
-    if (*turns > MOST_FUTILE) {
-        np_link_violated(link); /* which the next look says */
-        return false;
-    }
     np_rx_pause(link);
     np_rx_post(link);
     atomic_fetch_or_explicit(&link->sleep->flags, NPL_ARMED_READ, memory_order_relaxed);
@@ -165,31 +153,72 @@ static bool armed(struct np_link *link, const struct np_op *op, uint32_t *count,
     return !np_rx_moved_since(link, link->rx.tail, link->rx.rewinds) && np_link_quiet(link);
 }
 
+static void end_step(struct np_poll_read *read)
+{
+    read->turns = read->bytes = 0;
+}
+
+/* One turn more, which has taken what op->count has grown by. Whether the step may have another one. */
+static bool may_turn(struct np_poll_read *read)
+{
+    const struct np_op *op = &read->op;
+    if (op->count > read->seen) {
+        read->bytes += op->count - read->seen;
+        read->futile = 0;
+    }
+    read->seen = op->count;
+    if (++read->futile > MOST_FUTILE) {
+        np_link_violated(read->link); /* which the next look says */
+        return true;
+    }
+    return ++read->turns < STEP_TURNS && read->bytes < STEP_BYTES;
+}
+
+/* Whether a look that gave *code is to be followed by another one in this step. With rx_lock held. */
+static bool again(const struct np_handle *handle, struct np_poll_read *read, uint32_t *code)
+{
+    if (*code == NP_WOULD_WAIT && np_in_use(handle, read->link)) {
+        if (armed(read->link)) {
+            read->futile = 0;
+        } else {
+            if (may_turn(read))
+                return true;
+            *code = NP_YIELD;
+        }
+    }
+    if (*code == NP_WOULD_WAIT || *code == NP_YIELD)
+        end_step(read);
+    return false;
+}
+
 static uint32_t read_once(struct np_handle *handle, struct np_poll_read *read)
 {
     struct np_link *link = read->link;
     struct np_op *op = &read->op;
-    if (!np_in_use(handle, link))
+    bool in_use = np_in_use(handle, link);
+    if (!in_use && !np_read_is_owed(link, op->waited))
         return np_code_of_end(link);
     np_drive_ahead(handle, link, op);
     if (link->rx.first != op)
-        return NP_WOULD_WAIT;
+        return in_use ? NP_WOULD_WAIT : np_code_of_end(link);
     uint32_t code = np_read_step(handle, link, op, read->message_mode, false);
     /* What a read of bytes has taken it returns: nothing of it would survive a cancel. */
     if (code == NP_WOULD_WAIT && !read->message_mode && np_op_has_taken(op)) {
         op->done = true;
         op->code = code = NP_OK;
     }
+    if (code != NP_OK && !in_use)
+        return np_code_of_end(link);
     return code == NP_OK ? op->code : code;
 }
 
 uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read)
 {
-    uint32_t code, count = 0, turns = 0;
+    uint32_t code;
     pthread_mutex_lock(&handle->rx_lock);
     do
         code = read_once(handle, read);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    while (again(handle, read, &code));
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -197,40 +226,51 @@ uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read)
 static uint32_t find_once(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
 {
     struct np_link *link = read->link;
-    if (!np_in_use(handle, link))
+    bool in_use = np_in_use(handle, link);
+    if (!in_use && !np_read_is_owed(link, read->message.pended))
         return np_code_of_end(link);
     np_drive_ahead(handle, link, &read->op);
-    uint32_t code = link->rx.first == &read->op ? np_message_find(handle, link, &read->message, size) : NP_WOULD_WAIT;
+    uint32_t code = NP_WOULD_WAIT;
+    if (link->rx.first == &read->op)
+        code = np_message_find(handle, link, &read->message, size);
     read->message.pended = read->message.pended || code == NP_WOULD_WAIT;
-    return code;
+    return code == NP_OK || in_use ? code : np_code_of_end(link);
 }
 
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size)
 {
-    uint32_t code, count = 0, turns = 0;
+    uint32_t code = NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
     read->op.count = 0;
-    do
-        code = find_once(handle, read, size);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    if (read->found && !may_turn(read)) { /* a peer may take its messages back for ever */
+        code = NP_YIELD;
+        end_step(read);
+    }
+    if (code == NP_OK)
+        do
+            code = find_once(handle, read, size);
+        while (again(handle, read, &code));
+    read->found = code == NP_OK || code == NP_YIELD;
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
 
 static uint32_t copy_once(struct np_handle *handle, struct np_poll_read *read, uint8_t *buffer, uint32_t upto)
 {
-    if (!np_in_use(handle, read->link))
+    bool in_use = np_in_use(handle, read->link);
+    if (!in_use && !np_read_is_owed(read->link, read->message.pended))
         return np_code_of_end(read->link);
-    return np_message_copy(read->link, &read->op, &read->message, buffer, upto);
+    uint32_t code = np_message_copy(read->link, &read->op, &read->message, buffer, upto);
+    return code == NP_OK || in_use ? code : np_code_of_end(read->link);
 }
 
 uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto)
 {
-    uint32_t code, count = 0, turns = 0;
+    uint32_t code;
     pthread_mutex_lock(&handle->rx_lock);
     do
         code = copy_once(handle, read, buffer, upto);
-    while (code == NP_WOULD_WAIT && np_in_use(handle, read->link) && !armed(read->link, &read->op, &count, &turns));
+    while (again(handle, read, &code));
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -238,13 +278,16 @@ uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *rea
 uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read)
 {
     struct np_link *link = read->link;
-    uint32_t code;
     pthread_mutex_lock(&handle->rx_lock);
-    if (!np_in_use(handle, link))
-        code = np_code_of_end(link);
-    else
+    bool in_use = np_in_use(handle, link);
+    uint32_t code = NP_RETRY;
+    if (in_use || np_read_is_owed(link, read->message.pended))
         code = np_message_take(link, &read->op, &read->message);
+    if (code != NP_OK && !in_use)
+        code = np_code_of_end(link);
     read->op.count = 0; /* consumed, or of an entry that has gone */
+    if (code == NP_OK)
+        read->found = false;
     pthread_mutex_unlock(&handle->rx_lock);
     return code;
 }
@@ -289,6 +332,14 @@ static bool has_come(const void *what)
 {
     const struct awaited *awaited = what;
     return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
+}
+
+bool np_poll_has_ended(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool ended = !handle->link || !np_link_quiet(handle->link);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return ended;
 }
 
 bool np_poll_has_come(struct np_handle *handle)

@@ -42,19 +42,27 @@ struct np_poll_read {
     struct np_op op;
     struct np_link *link; /* held; NULL: not begun */
     bool message_mode;
+    bool found; /* a message, which may have been taken back since */
+    /* A step for an event loop is bounded, however the peer moves: */
+    uint32_t turns, bytes; /* of this one: how often it has looked again, and what it has copied */
+    uint32_t seen;         /* op.count then */
+    uint32_t futile;       /* turns in a row that gave nothing, since the peer last let this end wait */
     struct np_message message;
 };
 /* `buffer` NULL: for a whole message. */
 uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size);
-/* Into the buffer: NP_OK and NP_MORE_DATA with op.count; NP_WOULD_WAIT: the socket will say when to come again. */
+/* Into the buffer: NP_OK and NP_MORE_DATA with op.count; NP_WOULD_WAIT: the socket will say when to come again;
+ * NP_YIELD: come again at once, when the loop's others had their turn. */
 uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read);
 /* A whole message: NP_OK and its size; then its bytes [op.count, upto), NP_RETRY: it was withdrawn, look for the next
- * one; then it is consumed. */
+ * one; then it is consumed. NP_WOULD_WAIT and NP_YIELD: as above. */
 uint32_t np_poll_message(struct np_handle *handle, struct np_poll_read *read, uint32_t *size);
 uint32_t np_poll_message_more(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t upto);
 uint32_t np_poll_message_take(struct np_handle *handle, struct np_poll_read *read);
 /* The end of it. What was copied into `buffer` and not consumed is put back. */
 uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read, void *buffer);
+/* Whether the connection is at its end, here or there. */
+bool np_poll_has_ended(struct np_handle *handle);
 /* Whether there may be something to read, or to say to one who reads. */
 bool np_poll_has_come(struct np_handle *handle);
 /* Spins for up to `longest` nanoseconds. Whether there is something to read. */

@@ -148,14 +148,15 @@ uint32_t np_poll_write_withdraw(struct np_handle *handle, struct np_poll_write *
     return code;
 }
 
-uint32_t np_poll_write_leave(struct np_handle *handle, struct np_poll_write *write)
+uint32_t np_poll_write_leave(struct np_handle *handle, struct np_poll_write *write, bool discard)
 {
     struct np_link *link = write->link;
     if (!link)
         return write->op.code;
     pthread_mutex_lock(&handle->tx_lock);
     const struct np_op *op = &write->op;
-    uint32_t code = op->done ? op->code : op->started && op->count == op->size ? NP_OK : NP_BROKEN_PIPE;
+    bool stays = !discard && op->started && op->count == op->size;
+    uint32_t code = op->done ? op->code : stays ? NP_OK : NP_BROKEN_PIPE;
     end_write(link, write, code);
     pthread_mutex_unlock(&handle->tx_lock);
     np_link_unref(link);

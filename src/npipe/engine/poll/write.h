@@ -30,7 +30,7 @@ bool np_poll_write_ready(const struct np_poll_write *write);
  * ended. */
 uint32_t np_poll_write_withdraw(struct np_handle *handle, struct np_poll_write *write);
 /* The handle is about to be closed: NP_OK if all of it will stay readable. */
-uint32_t np_poll_write_leave(struct np_handle *handle, struct np_poll_write *write);
+uint32_t np_poll_write_leave(struct np_handle *handle, struct np_poll_write *write, bool discard);
 /* Whether all pending writes stand in the ring, where they stay readable after a close. */
 bool np_poll_all_put(struct np_handle *handle);
 

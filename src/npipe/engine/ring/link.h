@@ -98,6 +98,7 @@ struct np_tx {
     struct np_op *flushes;
     uint64_t kept;      /* memory that pending writes take which are nobody's any more (np_tx_detach) */
     uint32_t sleepers;  /* threads that wait for room or for a flush */
+    uint32_t awaiting_put; /* threads that wait until writes stand in the ring, where they may stay pending */
     uint32_t rewinds;
     struct np_spin spin, stream; /* until a pending write is over, until there is room for one */
     struct np_recent recent[NP_RECENT]; /* the last entries, for playing pending reads through */

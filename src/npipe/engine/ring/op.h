@@ -11,6 +11,7 @@ struct np_op {
     bool done;
     bool queued;
     bool pended;    /* found nothing at first: it takes from one entry only (SEMANTICS 5.1) */
+    bool waited;    /* a read: it found nothing, or stood behind others, while the link was well */
     bool holds;     /* recv: has the turn, and takes its time */
     bool touched;   /* a byte-mode read has consumed an entry, be it empty */
     bool posted;
@@ -22,6 +23,7 @@ struct np_op {
     const uint8_t *in;
     uint32_t size;
     uint32_t count;  /* read so far; put into the ring so far */
+    uint32_t delivered; /* a write that was withdrawn: what its reader had taken by then, and keeps */
     uint64_t end;    /* a write: position of its end among all payload announced */
     uint64_t number; /* a write or flush: the entry's number, from 1 */
 };

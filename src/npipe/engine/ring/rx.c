@@ -408,8 +408,10 @@ static uint32_t nonsense(struct np_link *link, uint32_t *futile)
     return np_link_violated(link);
 }
 
-/* A peer that brings a long message byte by byte is not to keep its reader from looking at the clock. */
+/* A peer that brings a long message byte by byte, or as fast as it is read, is not to keep its reader from looking at
+ * the clock. */
 #define MOST_ROUNDS 1024u
+#define MOST_AT_A_TIME (4u << 20) /* bytes */
 
 /* What has just been found in the ring is forgotten, so that whoever waits finds it at once. */
 static void come_again(struct np_rx *rx)
@@ -420,7 +422,7 @@ static void come_again(struct np_rx *rx)
 static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
-    uint32_t futile = 0, rounds = 0;
+    uint32_t futile = 0, rounds = 0, moved = 0;
     for (;;) {
         uint32_t code = np_rx_settle(link);
         if (code != NP_OK) {
@@ -450,6 +452,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
         uint32_t piece = smaller(target - op->count, np_rx_available(rx));
         take(link, op->out + op->count, piece);
         op->count += piece;
+        moved += piece;
         if (op->count == target) {
             deliver(rx, target);
             settle_entry(link);
@@ -460,7 +463,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
             return NP_INVALID_DATA;
         if (np_rx_available(rx) == 0)
             return NP_WOULD_WAIT; /* the rest is on its way */
-        if (++rounds == MOST_ROUNDS) {
+        if (++rounds >= MOST_ROUNDS || moved >= MOST_AT_A_TIME) {
             come_again(rx);
             return NP_WOULD_WAIT;
         }
@@ -472,7 +475,7 @@ static uint32_t read_message(struct np_link *link, struct np_op *op, bool try_on
 static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only)
 {
     struct np_rx *rx = &link->rx;
-    uint32_t futile = 0;
+    uint32_t futile = 0, rounds = 0;
     uint64_t seen = rx->tail; /* what stood there when the first bytes were taken */
     for (;;) {
         uint32_t code = np_rx_settle(link);
@@ -531,6 +534,15 @@ static uint32_t take_bytes(struct np_link *link, struct np_op *op, bool try_only
             return finish_read(op, NP_OK);
         if (!finished && piece == 0)
             return NP_WOULD_WAIT;
+        /* All that stood there is taken, and more has come ever since. */
+        if ((int64_t)(rx->head - seen) >= 0 && ++rounds >= MOST_ROUNDS) {
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (rx->head != rx->tail) {
+                come_again(rx);
+                return NP_WOULD_WAIT;
+            }
+        }
     }
 }
 
@@ -584,7 +596,7 @@ bool np_rx_is_head(const struct np_link *link, uint64_t entry)
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto)
 {
     struct np_rx *rx = &link->rx;
-    uint32_t futile = 0, rounds = 0;
+    uint32_t futile = 0, rounds = 0, moved = 0;
     if (entry & NP_ENTRY_BACK) {
         if (!np_rx_is_head(link, entry) || upto > np_back_rest(rx))
             return NP_RETRY;
@@ -612,11 +624,12 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
                 return code;
             continue;
         }
-        uint32_t piece = smaller(upto - op->count, np_rx_available(rx));
+        uint32_t piece = smaller(smaller(upto - op->count, np_rx_available(rx)), MOST_AT_A_TIME);
         take(link, buffer + op->count, piece);
         op->count += piece;
+        moved += piece;
         let_go_in_part(link);
-        if (op->count < upto && ++rounds == MOST_ROUNDS) {
+        if (op->count < upto && (++rounds >= MOST_ROUNDS || moved >= MOST_AT_A_TIME)) {
             come_again(rx);
             return NP_WOULD_WAIT;
         }
@@ -716,7 +729,8 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
 #endif
 #define PEEK_STEP 4096u
 
-/* Waits until the writer has moved. `until`: the patience is over then; 0: it begins here. */
+/* Waits until the writer has moved: then the head entry may be another one. `until`: the patience is over then; 0: it
+ * begins here. */
 static bool wait_for_more(struct np_link *link, int64_t *until)
 {
     struct np_rx *rx = &link->rx;
@@ -726,8 +740,8 @@ static bool wait_for_more(struct np_link *link, int64_t *until)
     while (np_link_condition(link) == NP_OK && np_now() < *until) {
         if (!refresh(link))
             return false;
-        if (rx->tail != before)
-            return true;
+        if (rx->tail != before || !rx->active)
+            return true; /* more of it, or it has been taken back */
         np_pause();
     }
     return false;
@@ -784,6 +798,8 @@ static uint32_t look(struct np_link *link, void *buffer, uint32_t size, uint32_t
             patience_end = 0;
         }
     }
+    if (!rx->active)
+        return NP_RETRY; /* the head stands on a header again, and what follows is no data */
     wanted = smaller(wanted, np_rx_available(rx));
     uint32_t stashed = smaller(wanted, rx->stash_length);
     if (stashed)

@@ -230,10 +230,16 @@ bool np_tx_only_detached(const struct np_link *link)
     return link->tx.first && !link->tx.attached;
 }
 
+/* Whether all of it stands in the ring. */
+static bool is_put(const struct np_op *op)
+{
+    return op->started && op->count == op->size;
+}
+
 /* Whether the ring's end is where the next entry belongs. */
 static bool in_turn(const struct np_tx *tx)
 {
-    return !tx->first || (tx->last->started && tx->last->count == tx->last->size);
+    return !tx->first || is_put(tx->last);
 }
 
 static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
@@ -377,10 +383,14 @@ uint32_t np_tx_pump(struct np_link *link)
     uint64_t taken = tx->taken;
     if (!refresh(link))
         return NP_INVALID_DATA;
-    for (struct np_op *op = tx->first; op; op = op->next)
+    bool more_put = false;
+    for (struct np_op *op = tx->first; op; op = op->next) {
+        bool was_put = is_put(op);
         if (!put(link, op))
             break;
-    bool news = tx->flushes && tx->taken != taken;
+        more_put = more_put || !was_put;
+    }
+    bool news = (tx->flushes && tx->taken != taken) || (tx->awaiting_put && more_put);
     while (tx->first) {
         struct np_op *op = tx->first;
         bool complete = op->started && op->count == op->size &&
@@ -425,8 +435,7 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
 
 bool np_tx_all_put(const struct np_link *link)
 {
-    const struct np_op *last = link->tx.last;
-    return !last || (last->started && last->count == last->size);
+    return in_turn(&link->tx);
 }
 
 bool np_tx_may_close(const struct np_link *link)
@@ -546,32 +555,54 @@ static void rewind_withdrawn(struct np_link *link)
     }
 }
 
-#define MOST_RENEWALS 1000 /* a reader that moves byte by byte does not hold its writer for longer */
+/* A reader that moves byte by byte, or as fast as this end writes, does not hold its writer for longer than it takes to
+ * store the thresholds so often, or to write so many bytes. */
+#define MOST_RENEWALS 1000
+#define MOST_MOVED (UINT64_C(4) << 20)
+
+/* The thresholds are stored: from here on the reader's commits wake this end. */
+static void await_reader(struct np_link *link, uint32_t flags)
+{
+    /* Release: the thresholds come before the flag that makes the reader look at them. Without one of ours, those who
+     * sleep have set theirs. */
+    if (flags)
+        atomic_fetch_or_explicit(&link->sleep->flags, flags, memory_order_release);
+    /* Full fence, with its twin in the reader's commit: either it sees the flag and the thresholds, or we see what it
+     * has taken. */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+uint32_t np_tx_renew(struct np_link *link, uint32_t flags)
+{
+    struct np_tx *tx = &link->tx;
+    const uint64_t tail = tx->tail;
+    for (uint32_t turns = 0; turns < MOST_RENEWALS && tx->tail - tail < MOST_MOVED; turns++) {
+        uint32_t code = np_tx_pump(link);
+        if (code != NP_OK || (!tx->first && !tx->flushes) || !np_link_quiet(link))
+            return code;
+        np_tx_set_thresholds(link);
+        await_reader(link, flags);
+        if (!np_tx_moved(link))
+            return NP_OK;
+    }
+    /* The reader is always ahead: its next commit wakes us whatever it has taken, and what came before, the pump
+     * finds. Relaxed, and the fence: as for the thresholds above. */
+    atomic_store_explicit(&link->sleep->wake_head, 0, memory_order_relaxed);
+    atomic_store_explicit(&link->sleep->wake_consumed, 0, memory_order_relaxed);
+    atomic_store_explicit(&link->sleep->wake_taken, 0, memory_order_relaxed);
+    await_reader(link, flags);
+    return np_tx_pump(link);
+}
 
 /* Something was taken back, so what others wait for comes sooner: whoever sleeps for it does so with thresholds that
  * may never be reached. What the reader has done before it could see the new ones, the pump finds. */
 static uint32_t renew_thresholds(struct np_link *link)
 {
-    if (link->tx.flushes && link->tx.sleepers)
-        np_link_wake_own(link); /* a flush that has waited for nothing else is over */
-    for (uint32_t turns = 0; turns < MOST_RENEWALS; turns++) {
-        uint32_t code = np_tx_pump(link);
-        if (code != NP_OK || (!link->tx.first && !link->tx.flushes))
-            return code;
-        np_tx_set_thresholds(link);
-        /* Full fence, with its twin in the reader's commit: either it sees the thresholds, or we see what it has
-         * taken. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!np_tx_moved(link))
-            return NP_OK;
-    }
-    /* The reader is always ahead: its next commit wakes us whatever it has taken, and what came before, the pump
-     * finds. Relaxed, and the fence: as above. */
-    atomic_store_explicit(&link->sleep->wake_head, 0, memory_order_relaxed);
-    atomic_store_explicit(&link->sleep->wake_consumed, 0, memory_order_relaxed);
-    atomic_store_explicit(&link->sleep->wake_taken, 0, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    return np_tx_pump(link);
+    /* Whoever has waited for nothing else is over: a flush, a close that waits until all is put, a transaction whose
+     * request has its place now. */
+    if (link->tx.sleepers)
+        np_link_wake_own(link);
+    return np_tx_renew(link, 0);
 }
 
 uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
@@ -624,6 +655,7 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         np_link_violated(link);
         return NP_INVALID_DATA;
     }
+    op->delivered = (uint32_t)delivered;
     own = find_outstanding(tx, op->number);
     if (whole && (!own || tx->head > own->begin)) {
         np_link_violated(link); /* the consumer says that it has taken what it had not begun */
@@ -690,7 +722,7 @@ void np_tx_set_thresholds(struct np_link *link)
     struct np_tx *tx = &link->tx;
     uint64_t head = UINT64_MAX, consumed = UINT64_MAX, taken = UINT64_MAX;
     for (struct np_op *op = tx->first; op; op = op->next) {
-        if (op->started && op->count == op->size)
+        if (is_put(op))
             continue;
         if (!op->started && !room_outstanding(tx)) {
             taken = tx->outstanding[tx->first_outstanding].number;

@@ -53,6 +53,12 @@ void np_tx_begin_flush(struct np_link *link, struct np_op *op);
 bool np_tx_flushed(struct np_link *link, const struct np_op *op);
 void np_tx_end_flush(struct np_link *link, struct np_op *op);
 
+/* Moves pending writes on, and stores what the consumer has to reach before it wakes this side for the rest: when it
+ * returns, either nothing is pending, or the link has ended, or the consumer's next commit that matters wakes whoever
+ * has set a flag. `flags`: NPL_ARMED_WRITE, to be set for the caller, or 0. However the consumer moves, it takes a
+ * bounded time. NP_OK or NP_INVALID_DATA. */
+uint32_t np_tx_renew(struct np_link *link, uint32_t flags);
+
 /* Stores what the consumer has to reach before it wakes this side. */
 void np_tx_set_thresholds(struct np_link *link);
 

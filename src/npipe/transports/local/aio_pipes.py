@@ -13,8 +13,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
-from npipe.errors import PipeClosedError, WinError
+from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PIPE_TYPE_MESSAGE,
@@ -24,15 +25,17 @@ from npipe.options import (
     PipeInfo,
     deadline_of,
     direction_name,
+    message_size,
     mode_name,
+    peek_size,
 )
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
+from npipe.reasons import NOT_ACROSS_FORK, closed_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.loops.base import Loop, Waker
 
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]
@@ -52,7 +55,7 @@ class _Ending(binding.LoopPipe):
         self._on_close: Callable[[binding.PolledHandle, bool], None] | None = None
         self._why: str | None = None  # why it was closed, when nobody has asked for that
 
-    def when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[binding.PolledHandle, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -68,6 +71,9 @@ class _Ending(binding.LoopPipe):
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
+        if self._handle.drops and not self._handle.drop_now():
+            return Peek(b"", 0, 0)
         kept = self._kept or b""
         try:
             data, available, left = self._handle.peek_pipe(max(0, size - len(kept)))
@@ -77,6 +83,22 @@ class _Ending(binding.LoopPipe):
             data, available, left = b"", 0, 0  # what is kept is all that is left
         left = left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0
         return Peek(bytes(kept[:size]) + data, len(kept) + available, left)
+
+    def _look(self) -> None:
+        """See Pipe._look."""
+        self._handle.look()
+
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
 
     @property
     def peer(self) -> Peer:
@@ -88,7 +110,7 @@ class _Ending(binding.LoopPipe):
     def info(self) -> PipeInfo:
         """See Pipe.info."""
         if self._handle.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name)
+            raise closed_here(self.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = self._handle.describe()
         return PipeInfo(
             name=self.name,
@@ -106,10 +128,11 @@ class _Ending(binding.LoopPipe):
 
     def _explained(self, error: PipeClosedError) -> PipeClosedError:
         """Return the error, with what is known of why the pipe was closed."""
-        why = self._why
-        if why is None and error.winerror == WinError.BROKEN_PIPE and self._handle.closed:
-            why = "it was closed in this process"
-        return error if why is None else PipeClosedError(WinError.BROKEN_PIPE, self.name, None, why)
+        if self._why is not None:
+            return PipeClosedError(WinError.BROKEN_PIPE, self.name, error.doing, self._why)
+        if error.winerror == WinError.BROKEN_PIPE and self._handle.closed and error.detail != NOT_ACROSS_FORK:
+            return closed_here(self.name, error.doing)
+        return error
 
     def _begin_write(self, data: ReadableBuffer) -> binding.PendingWrite | None:
         """Begin a write; one that is pending is remembered until it is over."""
@@ -154,7 +177,7 @@ class _Ending(binding.LoopPipe):
         if handle.closed:
             return
         for write in self._writes:
-            write.leave()
+            write.leave(discard)
         self._writes = []
         self._waker.close()
         on_close, self._on_close = self._on_close, None
@@ -186,12 +209,12 @@ class LocalAsyncMessagePipe(binding.LoopMessagePipe, _Ending, MessagePipe):
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        self._handle.max_message_size = size
+        self._handle.max_message_size = message_size(size)
 
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._handle.rest_of_message() > 0
+        return self._handle.rest_of_message() > 0 and not self._handle.drops
 
 
 binding.LoopMessagePipe.recv.__signature__ = inspect.signature(MessagePipe.recv)  # type: ignore[attr-defined]

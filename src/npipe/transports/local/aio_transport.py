@@ -19,6 +19,7 @@ from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
     PipeError,
+    PipeModeError,
     PipeResourceError,
     PipeTimeoutError,
     WinError,
@@ -26,6 +27,7 @@ from npipe.errors import (
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.options import PIPE_READMODE_MESSAGE
+from npipe.reasons import no_messages
 from npipe.transports.local.aio_pipes import pipe_of
 from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
@@ -185,7 +187,7 @@ class LocalInstances:
             self._listening = None  # the next accept says why, if it is still so
         waker = _pipe_waker(self._loop, instance)
         pipe = pipe_of(instance, self._loop, waker, message_mode=self._options.message_mode)
-        pipe.when_closed(self._release)
+        pipe._when_closed(self._release)  # noqa: SLF001 - made here
         return pipe
 
     def _release(self, instance: binding.PolledHandle, discard: bool) -> None:
@@ -244,8 +246,14 @@ class LocalArrival:
         root, folder, _ = place(name)
         self._loop = current()
         self._watch = binding.Arrival(root, folder, name.path)
-        self.arm = self._watch.arm
-        self.close = self._watch.close
+
+    def arm(self) -> None:
+        """See AsyncArrival.arm."""
+        self._watch.arm()
+
+    def close(self) -> None:
+        """See AsyncArrival.close."""
+        self._watch.close()
 
     async def wait(self, deadline: float | None) -> bool:
         """See AsyncArrival.wait."""
@@ -283,6 +291,9 @@ class LocalAsyncTransport:
             if message_mode:
                 handle.set_state(PIPE_READMODE_MESSAGE)
             return pipe_of(handle, loop, _pipe_waker(loop, handle), message_mode=message_mode, instances=instances)
+        except PipeModeError:
+            handle.close_handle(True)
+            raise no_messages(name.path, "opening the pipe") from None
         except BaseException:
             handle.close_handle(True)
             raise

@@ -10,13 +10,15 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import inspect
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from npipe import binding
+from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
-from npipe.errors import PipeClosedError, PipeError, PipeResourceError, WinError, reply_owed
+from npipe.errors import PipeError, PipeModeError, PipeResourceError, PipeTimeoutError, WinError
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -28,10 +30,14 @@ from npipe.options import (
     PipeInfo,
     PipeListing,
     check_timeout,
+    deadline_of,
     direction_name,
     mode_name,
+    peek_size,
+    time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+from npipe.reasons import closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
 
 try:
@@ -42,8 +48,7 @@ except ImportError:  # a Python without it: users have numbers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer
-
+    from npipe._buffers import ReadableBuffer
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Security
     from npipe.transports.base import ServerEnd
@@ -83,8 +88,12 @@ class _Ending(binding.PipeEnd):
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
-        data, available, left = self._handle.peek_pipe(size)
+        data, available, left = self._handle.peek_pipe(peek_size(size))
         return Peek(data, available, left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
+
+    def _look(self) -> None:
+        """See Pipe._look."""
+        self._handle.look()
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -113,6 +122,18 @@ class _Ending(binding.PipeEnd):
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
 
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            server, kind, direction, *_ = self._handle.describe()
+        except PipeError:
+            return None  # closed by another thread meanwhile
+        try:
+            pid: int | None = self._handle.peer_credentials()[0]
+        except PipeError:
+            pid = None
+        return Traits(bool(server), direction_name(direction), kind == PIPE_TYPE_MESSAGE, pid)
+
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""
@@ -124,7 +145,7 @@ class _Ending(binding.PipeEnd):
         """See Pipe.info."""
         handle = self._handle
         if handle.closed:
-            raise PipeClosedError(6, handle.name)
+            raise closed_here(handle.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
         return PipeInfo(
             name=handle.name,
@@ -159,17 +180,48 @@ class _Ending(binding.PipeEnd):
 class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
     """A message pipe of this machine."""
 
+    def __init__(self, handle: binding.Handle, on_close: Callable[[binding.Handle, bool], None] | None = None) -> None:
+        super().__init__(handle, on_close)
+        self._discarding = threading.Lock()  # one thread at a time drops an answer
+        self._process = os.getpid()
+
+    def peek(self, size: int = 0) -> Peek:
+        """See Pipe.peek."""
+        size = peek_size(size)
+        if self._handle.drops and not self._handle.drop_what_is_there():
+            return Peek(b"", 0, 0)
+        return super().peek(size)
+
     @property
     def more_data(self) -> bool:
-        """Whether a message has been read in part."""
-        return self._handle.rest_of_message() > 0
+        """See MessagePipe.more_data."""
+        return self._handle.rest_of_message() > 0 and not self._handle.drops
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
-        timeout = check_timeout(timeout)
-        if self._handle.owed and not self.closed:
-            raise reply_owed(self.name)
-        return self._handle.transact_pipe(data, timeout)
+        return self._handle.transact_pipe(data, check_timeout(timeout))
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        deadline = deadline_of(timeout)
+        if not self._owed:
+            return
+        if self._process != os.getpid():  # the thread that may have it is the parent's
+            self._process, self._discarding = os.getpid(), threading.Lock()
+        left = time_left(deadline)
+        if not self._discarding.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX)):
+            if not self._owed:
+                return
+            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "discarding the answer")
+        try:
+            self._handle.discard_reply(time_left(deadline))
+        finally:
+            self._discarding.release()
+
+    @property
+    def _too_long(self) -> bool:
+        """See MessagePipe._too_long."""
+        return self._handle.too_long
 
 
 # It takes what is given by position to say what to write instead: that is not for those who look.
@@ -243,6 +295,9 @@ class LocalTransport:
             return LocalStreamPipe(handle)
         try:
             handle.set_state(PIPE_READMODE_MESSAGE)
+        except PipeModeError:
+            handle.close_handle(True)
+            raise no_messages(name.path, "opening the pipe") from None
         except BaseException:
             handle.close_handle(True)
             raise
@@ -303,6 +358,17 @@ class LocalTransport:
             who = [f"S-1-22-1-{uid}" for uid in rule.uids] + [f"S-1-22-2-{gid}" for gid in rule.gids]
         entries = [(rights | _FILE_CREATE_PIPE_INSTANCE, "OW"), *((rights, sid) for sid in who)]
         return "D:P" + "".join(f"(A;;{mask:#x};;;{sid})" for mask, sid in entries)
+
+    def why_not_created(
+        self,
+        name: PipeName,  # noqa: ARG002 - the engine has told it for the call
+        code: int,
+        *,
+        first_instance: bool,  # noqa: ARG002
+    ) -> tuple[str | None, str | None]:
+        """See Transport.why_not_created."""
+        last, detail, hint = targets.last_refusal()
+        return (detail, hint or None) if last == code else (None, None)
 
     def client_of(self, handle: Any) -> Peer:
         """See Transport.client_of."""

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from npipe import binding
-from npipe.errors import PipeStateError, WinError
+from npipe.reasons import another_machine
 
 if TYPE_CHECKING:
     from npipe.names import PipeName
@@ -43,5 +43,5 @@ def root_folder() -> str:
 def place(name: PipeName) -> tuple[str, str, str]:
     """Return a pipe's root folder, its folder there, and its name to display. PipeStateError (50) for a host."""
     if name.host is not None:
-        raise PipeStateError(WinError.NOT_SUPPORTED, name.path, detail="pipes on other machines are not supported yet")
+        raise another_machine(name.path, name.host, name.here)
     return root_folder(), name.folder, name.display

@@ -37,6 +37,7 @@ _FILE_CREATE_PIPE_INSTANCE: Final = 0x4
 _FILE_GENERIC_WRITE: Final = 0x120116 & ~_FILE_CREATE_PIPE_INSTANCE
 _LOCAL_SYSTEM: Final = "S-1-5-18"
 _ADMINISTRATORS: Final = "S-1-5-32-544"
+_TRUST: Final = "connect with verify_owner=False if you trust it"
 
 
 def security_text(security: Security) -> str:
@@ -128,8 +129,8 @@ def check_owner(handle: Any, name: str) -> None:
             owner = _token_user(win32pipe.GetNamedPipeServerProcessId(handle))
         text = _sid_text(owner)
     except (pywintypes.error, TypeError) as error:
-        detail = f"its owner cannot be told ({error}); verify_owner=False connects all the same"
-        raise PipeAccessError(WinError.ACCESS_DENIED, name, "opening the pipe", detail) from None
+        detail = f"its owner cannot be told ({error})"
+        raise PipeAccessError(WinError.ACCESS_DENIED, name, "opening the pipe", detail, hint=_TRUST) from None
     if text not in (_own_sid(), _LOCAL_SYSTEM, _ADMINISTRATORS):
-        detail = f"its owner is {text}; verify_owner=False connects all the same"
-        raise PipeAccessError(WinError.ACCESS_DENIED, name, "opening the pipe", detail)
+        detail = f"the pipe belongs to {text}, not to you, the system or its administrators"
+        raise PipeAccessError(WinError.ACCESS_DENIED, name, "opening the pipe", detail, hint=_TRUST)

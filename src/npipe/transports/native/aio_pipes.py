@@ -17,29 +17,26 @@ import win32file
 
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
-    PipeAccessError,
-    PipeBusyError,
     PipeClosedError,
     PipeMessageTooLargeError,
     PipeStateError,
     PipeTimeoutError,
     WinError,
     does_not_fit,
-    error_from_code,
     reply_owed,
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, refuse_position, room_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, room_of, time_left
 from npipe.pipe import CLOSE_TIMEOUT
+from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file
 from npipe.transports.native.pipes import Described, LongestMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
     from npipe.transports.native.proactor import Operation, ProactorFile
 
@@ -68,10 +65,11 @@ class _Native(Described):
         self._direction = direction
         self._is_server = is_server
         self._options = options
+        file.end_is = End(is_server, direction, access)
         self._reading = False
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
 
-    def when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
+    def _when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
         self._on_close = on_close
 
@@ -81,8 +79,7 @@ class _Native(Described):
         """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
         self._file.check_open(self._doing)
         if self._reading:
-            detail = "another task is reading from this pipe already, and only one may at a time"
-            raise PipeStateError(WinError.BUSY, self.name, "reading", detail)
+            raise being_read(self.name)
         self._reading = True
 
     async def _read(self, view: memoryview, deadline: float | None, doing: str | None = None) -> tuple[int, int]:
@@ -114,14 +111,14 @@ class _Native(Described):
         deadline = deadline_of(timeout)
         self._file.check_open("flushing")
         if not self._access & ACCESS_WRITE:
-            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+            raise explain(WinError.ACCESS_DENIED, self.name, "flushing", self._file.end_is)
         code = await flushed(self._file, deadline)
         if code is None:
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
         if code and self.closed:
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "flushing", "it was closed in this process")
+            raise closed_here(self.name, "flushing")
         if code:
-            raise error_from_code(code, self.name, "flushing")
+            raise explain(code, self.name, "flushing", self._file.end_is)
 
     # ---- Ending
 
@@ -174,9 +171,10 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
-        count = await self._write(data, timeout)
-        if count != memoryview(data).nbytes:
-            raise short_write(self.name, count, memoryview(data).nbytes)
+        content = bytes_of(data)
+        count = await self._write(content, timeout)
+        if count != len(content):
+            raise short_write(self.name, count, len(content))
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -192,6 +190,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     async def _message(self, deadline: float | None, doing: str, most: int | None = None) -> bytes:
         """See NativeMessagePipe._message."""
+        if self._dropping:
+            await self._drop(deadline)
         while self._head is None:
             code, _ = await self._read(_NOTHING, deadline, doing)
             if code == WinError.SUCCESS:
@@ -214,14 +214,15 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
         code, count = operation.result() if operation.over else operation.settle()
         if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
-            raise error_from_code(code, self.name, doing)
+            raise explain(code, self.name, doing, self._file.end_is)
         return code, count
 
     def _whole(self, doing: str, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        limit = self._most if most is None else most
+        if size > limit:
+            raise too_large(self.name, limit, size)
         if not size:
             return None
         view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
@@ -237,8 +238,9 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, doing)
+        limit = self._most if most is None else most
+        if len(head) + left > limit:
+            raise too_large(self.name, limit, len(head) + left)
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
@@ -261,6 +263,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         deadline = deadline_of(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         self._begin_reading()
         try:
             await self._file.turn()
@@ -271,14 +274,54 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
-            taken, over = self._take_head(view)
-            if over:
-                return taken
-            code, count = await self._read(view[taken:], deadline)
-            self._has_read(code, taken + count)
-            return taken + count
+            if self._dropping:
+                await self._drop(deadline)
+            return await self._read_part(view, deadline)
         finally:
             self._reading = False
+
+    async def _read_part(self, view: memoryview, deadline: float | None) -> int:
+        """Read the next message, or a part of it."""
+        taken, over = self._take_head(view)
+        if over:
+            return taken
+        code, count = await self._read(view[taken:], deadline)
+        self._has_read(code, taken + count)
+        return taken + count
+
+    async def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply."""
+        deadline = deadline_of(timeout)
+        if not self._owed:
+            return
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            while self._owed:
+                await self._drop(deadline)
+        finally:
+            self._reading = False
+
+    def _drop_now(self) -> bool:
+        scrap = memoryview(bytearray(READ_SIZE))
+        while self._dropping and not self._reading:
+            taken, over = self._take_head(scrap)
+            if not over:
+                code, count = self._read_now(scrap[taken:], "peeking")
+                if code == WinError.OPERATION_ABORTED:
+                    return False
+                self._has_read(code, taken + count)
+            self._dropping, self._partial = self._partial, False
+        return not self._dropping
+
+    async def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped. The caller reads."""
+        scrap = memoryview(bytearray(READ_SIZE))
+        while True:
+            await self._read_part(scrap, deadline)
+            self._dropping, self._partial = self._partial, False
+            if not self._dropping:
+                return
 
     @property
     def more_data(self) -> bool:
@@ -293,9 +336,9 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         try:
             await self._file.turn()
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None or self._peek(0)[2]:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             request = self._start_write(content)
             size = len(content)
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
@@ -306,6 +349,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                 raise
             except BaseException as error:
                 self._owed += 1
+                self._too_long = isinstance(error, PipeMessageTooLargeError)
                 if isinstance(error, PipeTimeoutError):
                     raise unanswered(self.name, sent=True) from None
                 raise

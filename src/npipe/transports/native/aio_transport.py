@@ -134,7 +134,7 @@ class NativeInstances:
             is_server=True,
             options=options,
         )
-        pipe.when_closed(self._release)
+        pipe._when_closed(self._release)  # noqa: SLF001 - made here
         return pipe
 
     def _release(self, file: ProactorFile, discard: bool) -> None:

@@ -24,17 +24,17 @@ import win32file
 import win32pipe
 
 from npipe.errors import (
-    PipeClosedError,
     PipeTimeoutError,
     WinError,
     error_from_code,
 )
-from npipe.options import check_elements, deadline_of, time_left
+from npipe.options import deadline_of, plain_view, time_left
+from npipe.reasons import End, closed_here, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from _typeshed import ReadableBuffer
+    from npipe._buffers import ReadableBuffer
 
 
 __all__ = [
@@ -78,11 +78,7 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     """Return what WriteFile takes; a view keeps what it is a view of from being resized or freed."""
     if type(data) is bytes:
         return data
-    view = memoryview(data)
-    check_elements(view.format)
-    if not view.c_contiguous:
-        raise BufferError("the bytes to write have to lie side by side")
-    return view.cast("B") if view.nbytes else b""
+    return plain_view(data) or b""
 
 
 # ---- Handles
@@ -94,7 +90,8 @@ class File:
     def __init__(self, handle: Any, name: str) -> None:
         self.handle = handle
         self.name = name
-        self.closed = False  # no new calls; under _lock
+        self.end_is: End | None = None  # once it is connected
+        self.closed: bool = False  # no new calls; under _lock
         self._lock = threading.Lock()  # for closed and the two counts
         self._calls = 0
         self._writes = 0
@@ -133,7 +130,7 @@ class File:
                 else:
                     count = overlapped.InternalHigh
             except pywintypes.error as error:
-                raise error_from_code(error.winerror, self.name, doing) from None
+                raise explain(error.winerror, self.name, doing, self.end_is) from None
             win32event.ResetEvent(event)
             self._events.append(event)
             return code, count
@@ -160,13 +157,13 @@ class File:
         code, count = self._result(overlapped) if which == 0 else self._cancel(overlapped, event)
         if code == WinError.OPERATION_ABORTED:
             if which == 1 or self.closed:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, "it was closed in this process")
+                raise closed_here(self.name, doing)
             if which is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
             if which == 2:  # `until`
                 return code, 0
         if code not in (WinError.SUCCESS, WinError.MORE_DATA):
-            raise error_from_code(code, self.name, doing)
+            raise explain(code, self.name, doing, self.end_is)
         return code, count
 
     def _cancel(self, overlapped: Any, event: Any) -> tuple[int, int]:
@@ -187,7 +184,7 @@ class File:
         """Begin a call; raises PipeClosedError (6)."""
         with self._lock:
             if self.closed:
-                raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+                raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
             self._calls += 1
             self._writes += writing
 
@@ -206,7 +203,7 @@ class File:
         try:
             return question(self.handle)
         except pywintypes.error as error:
-            raise error_from_code(error.winerror, self.name, doing) from None
+            raise explain(error.winerror, self.name, doing, self.end_is) from None
         finally:
             self.leave()
 
@@ -228,10 +225,10 @@ class File:
         code = call.code
         if code == WinError.OPERATION_ABORTED:
             if which == 1:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, "flushing", "it was closed in this process")
+                raise closed_here(self.name, "flushing")
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
         if code:
-            raise error_from_code(code, self.name, "flushing")
+            raise explain(code, self.name, "flushing", self.end_is)
 
     def end(self, drain: float | None) -> bool:
         """Let writes in progress finish for `drain` seconds, then end all calls. False when it was closed before."""
@@ -262,8 +259,8 @@ class ThreadCall:
     """A call that has no OVERLAPPED, in a thread of its own, where CancelSynchronousIo can end it."""
 
     def __init__(self, call: Callable[[], object], on_over: Callable[[], object]) -> None:
-        self.code = 0  # Windows' code, once it is over
-        self.over = win32event.CreateEvent(None, True, False, None)
+        self.code: int = 0  # Windows' code, once it is over
+        self.over: Any = win32event.CreateEvent(None, True, False, None)
         self._call = call
         self._on_over = on_over
         self._thread = 0

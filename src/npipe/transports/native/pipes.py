@@ -16,11 +16,11 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
-    PipeArgumentError,
-    PipeBusyError,
     PipeClosedError,
+    PipeError,
     PipeMessageTooLargeError,
     PipeStateError,
     PipeTimeoutError,
@@ -41,20 +41,23 @@ from npipe.options import (
     check_timeout,
     deadline_of,
     direction_name,
+    flag,
+    message_size,
     mode_name,
+    peek_size,
     refuse_position,
     room_of,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
+from npipe.reasons import End, being_read_elsewhere, closed_here, explain, too_large, unread
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+    from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
@@ -86,6 +89,8 @@ class Described:
     _unfinished = False  # the rest of that message is still in the pipe
     _partial = False  # the caller has had a part of the message
     _owed = 0  # answers of transactions that ended before them, and that no read has taken since
+    _too_long = False  # that answer is longer than max_message_size
+    _dropping = False  # the next message is the rest of an answer that is being dropped
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -148,10 +153,15 @@ class Described:
                 self._has_delivered()
         return taken, True
 
+    def _drop_now(self) -> bool:
+        """Drop what is there of the answer that is being dropped. Whether nothing of it is left."""
+        raise NotImplementedError
+
     def _has_delivered(self) -> None:
         """Note that a message has been delivered in full."""
         if self._owed:
             self._owed -= 1
+            self._too_long = False
 
     def _has_read(self, code: int, count: int) -> None:
         """Note the success of a read of a message or its part; `count` is what the caller gets, with what was kept."""
@@ -163,6 +173,9 @@ class Described:
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
+        size = peek_size(size)
+        if self._dropping and not self.closed and not self._drop_now():
+            return Peek(b"", 0, 0)
         head, unfinished = self._head, self._unfinished
         kept = b"" if head is None else bytes(head)
         try:
@@ -190,12 +203,27 @@ class Described:
         information: tuple[int, int, int, int] = self._file.ask(win32pipe.GetNamedPipeInfo)
         return information
 
+    def _traits(self) -> Traits | None:
+        """See Pipe._traits."""
+        try:
+            message_type = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
+        except PipeError:  # an outbound server may not ask
+            message_type = self._options is not None and self._options.pipe_type == PIPE_TYPE_MESSAGE
+        try:
+            pid: int | None = self._peer_pid()
+        except PipeError:
+            pid = None
+        return Traits(self._is_server, direction_name(self._direction), message_type, pid)
+
+    def _peer_pid(self) -> int:
+        function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
+        pid: int = self._file.ask(function, "asking for the peer")
+        return pid
+
     @property
     def peer(self) -> Peer:
         """See Pipe.peer."""
-        function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
-        pid = self._file.ask(function, "asking for the peer")
-        return peer_of(pid)
+        return peer_of(self._peer_pid())
 
     @property
     def info(self) -> PipeInfo:
@@ -237,11 +265,7 @@ class LongestMessage:
 
     @max_message_size.setter
     def max_message_size(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"max_message_size is a whole number, not {type(size).__name__}")
-        if not 0 <= size <= 0xFFFFFFFF:
-            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"max_message_size is 0 to {0xFFFFFFFF}")
-        self._most = size
+        self._most = message_size(size)
 
 
 class _Native(Described):
@@ -254,10 +278,11 @@ class _Native(Described):
         self._access = access
         self._is_server = is_server
         self._direction = direction
+        file.end_is = End(is_server, direction, access)
         self._on_close: Callable[[bool], None] | None = None
         self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
 
-    def adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
+    def _adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
         """Be a server's: made with `options`; `on_close` is called, once, at the end, with whether to discard."""
         self._options = options
         self._on_close = on_close
@@ -289,18 +314,18 @@ class _Native(Described):
         if self._reading.acquire(blocking=False):
             if self._file.closed:
                 self._reading.release()
-                raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+                raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
             return deadline_of(timeout)
         deadline = deadline_of(timeout)
         if self._file.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, self._doing)
+            raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
         # In slices, for Ctrl-C does not end the wait for a lock.
         while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
         if self._file.closed:
             self._reading.release()
-            raise PipeClosedError(WinError.BROKEN_PIPE, self.name, self._doing, "it was closed in this process")
+            raise closed_here(self.name, self._doing)
         return deadline
 
     def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
@@ -312,7 +337,7 @@ class _Native(Described):
         """See Pipe.flush."""
         timeout = check_timeout(timeout)
         if not self._access & ACCESS_WRITE and not self.closed:
-            raise PipeAccessError(WinError.ACCESS_DENIED, self.name, "flushing")
+            raise explain(WinError.ACCESS_DENIED, self.name, "flushing", self._file.end_is)
         self._file.flush(timeout)
 
     def close(self, *, timeout: float | None = CLOSE_TIMEOUT) -> None:
@@ -336,9 +361,6 @@ class _Native(Described):
         self._file.ask(lambda _: None, "asking for a descriptor")
         detail = "a pipe is no socket, and select takes nothing else on Windows"
         raise PipeStateError(WinError.NOT_SUPPORTED, self.name, "asking for a descriptor", detail)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}, {'closed' if self.closed else 'open'}>"
 
 
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
@@ -368,6 +390,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         A read of nothing waits for it, and takes an empty one (SEMANTICS §5.2). Then it is read whole, for what a
         writer gives up in the midst of that vanishes, and the rest of the next message cannot be told from its rest.
         """
+        if self._dropping:
+            self._drop(deadline)
         while self._head is None:
             code, _ = self._read(_NOTHING, time_left(deadline))
             if code == WinError.SUCCESS:
@@ -388,8 +412,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def _whole(self, most: int | None) -> bytes | None:
         """Read the message that is there; None when its writer has given it up meanwhile: it was not sent."""
         size = self._peek(0)[3]
-        if size > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        limit = self._most if most is None else most
+        if size > limit:
+            raise too_large(self.name, limit, size)
         if not size:
             return None
         view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
@@ -406,8 +431,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """Return the message that _head is the beginning of; None when its writer has given up the rest."""
         left = self._peek(0)[3] if self._unfinished else 0
         head = self._head or b""
-        if len(head) + left > (self._most if most is None else most):
-            raise PipeMessageTooLargeError(WinError.MORE_DATA, self.name, self._doing)
+        limit = self._most if most is None else most
+        if len(head) + left > limit:
+            raise too_large(self.name, limit, len(head) + left)
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
@@ -431,6 +457,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         timeout = check_timeout(timeout)
         view = room_of(buffer)
+        exact = flag(exact, "exact")
         deadline = self._begin_read(timeout)
         try:
             if exact:
@@ -440,14 +467,52 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
-            taken, over = self._take_head(view)
-            if over:
-                return taken
-            code, count = self._read(view[taken:], time_left(deadline))
-            self._has_read(code, taken + count)
-            return taken + count
+            if self._dropping:
+                self._drop(deadline)
+            return self._read_part(view, deadline)
         finally:
             self._reading.release()
+
+    def _read_part(self, view: memoryview, deadline: float | None) -> int:
+        """Read the next message, or a part of it; the caller has the lock."""
+        taken, over = self._take_head(view)
+        if over:
+            return taken
+        code, count = self._read(view[taken:], time_left(deadline))
+        self._has_read(code, taken + count)
+        return taken + count
+
+    def discard_reply(self, *, timeout: float | None = None) -> None:
+        """See MessagePipe.discard_reply. Other reads wait until it has ended, and it for those before it."""
+        timeout = check_timeout(timeout)
+        if not self._owed:
+            return
+        deadline = self._begin_read(timeout)
+        try:
+            while self._owed:
+                self._drop(deadline)
+        finally:
+            self._reading.release()
+
+    def _drop_now(self) -> bool:
+        if not self._reading.acquire(blocking=False):
+            return False  # that read drops it
+        try:
+            self._drop(time.monotonic())
+        except PipeTimeoutError:
+            return False
+        finally:
+            self._reading.release()
+        return True
+
+    def _drop(self, deadline: float | None) -> None:
+        """Drop the next message, or the rest of the one that is being dropped; the caller has the lock."""
+        scrap = memoryview(bytearray(READ_SIZE))
+        while True:
+            self._read_part(scrap, deadline)
+            self._dropping, self._partial = self._partial, False
+            if not self._dropping:
+                return
 
     @property
     def more_data(self) -> bool:
@@ -461,12 +526,12 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._file.ask(lambda _: None, "transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
-            raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "another thread reads")
+            raise being_read_elsewhere(self.name)
         try:
             if self._owed:
-                raise reply_owed(self.name)
+                raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None:
-                raise PipeBusyError(WinError.PIPE_BUSY, self.name, "transacting", "unread messages are there")
+                raise unread(self.name)
             return self._transaction(content, timeout)
         finally:
             self._reading.release()
@@ -497,6 +562,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         except BaseException as error:  # Ctrl-C too
             if sent:
                 self._owed += 1
+                self._too_long = isinstance(error, PipeMessageTooLargeError)
             if isinstance(error, PipeTimeoutError):
                 raise unanswered(self.name, sent=sent) from None
             raise

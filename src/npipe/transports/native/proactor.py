@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pywintypes
 
-from npipe.errors import PipeClosedError, PipeStateError, PipeTimeoutError, WinError, error_from_code
+from npipe.errors import PipeStateError, PipeTimeoutError, WinError
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
+from npipe.reasons import End, closed_here, explain
 from npipe.transports.native.handles import ThreadCall
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Operation:
     __slots__ = ("future", "overlapped")
 
     def __init__(self, overlapped: Any, future: asyncio.Future[Any]) -> None:
-        self.overlapped = overlapped
-        self.future = future
+        self.overlapped: Any = overlapped
+        self.future: asyncio.Future[Any] = future
 
     @property
     def over(self) -> bool:
@@ -114,7 +115,8 @@ class ProactorFile:
         self.handle = handle
         self.name = name
         self.loop = loop
-        self.closed = False  # no new calls
+        self.end_is: End | None = None  # once it is connected
+        self.closed: bool = False  # no new calls
         self.writes: set[Operation] = set()  # those that pend
         self.threads: set[ThreadCall] = set()  # calls on the handle
         self._operations: set[Operation] = set()
@@ -131,7 +133,7 @@ class ProactorFile:
     def check_open(self, doing: str | None) -> None:
         """Raise PipeClosedError (6)."""
         if self.closed:
-            raise PipeClosedError(WinError.INVALID_HANDLE, self.name, doing)
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
     def ask(self, question: Callable[[Any], Any], doing: str | None = None) -> Any:
         """Make a call that does not wait, and return its result."""
@@ -139,7 +141,7 @@ class ProactorFile:
         try:
             return question(self.handle)
         except pywintypes.error as error:
-            raise error_from_code(error.winerror, self.name, doing) from None
+            raise explain(error.winerror, self.name, doing, self.end_is) from None
 
     async def turn(self) -> None:
         """Give the loop a turn, when it has had none for many calls."""
@@ -155,7 +157,7 @@ class ProactorFile:
         try:
             connected = begin(overlapped, int(self.handle))
         except OSError as error:
-            raise error_from_code(error.winerror or 0, self.name, doing) from None
+            raise explain(error.winerror or 0, self.name, doing, self.end_is) from None
         if connected:  # ERROR_PIPE_CONNECTED: nothing comes through the port
             return Operation(overlapped, self.loop.loop.create_future())
         future = self.loop.proactor._register(overlapped, self, lambda *_: None)  # noqa: SLF001
@@ -207,11 +209,11 @@ class ProactorFile:
             code, count = operation.result()
         if code == WinError.OPERATION_ABORTED or (code not in _DONE and self.closed):
             if self.closed:
-                raise PipeClosedError(WinError.BROKEN_PIPE, self.name, doing, "it was closed in this process")
+                raise closed_here(self.name, doing)
             if out_of_time:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
         if code not in _DONE:
-            raise error_from_code(code, self.name, doing)
+            raise explain(code, self.name, doing, self.end_is)
         return code, count
 
     def end(self) -> bool:

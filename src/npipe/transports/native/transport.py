@@ -41,6 +41,7 @@ from npipe.options import (
     deadline_of,
     time_left,
 )
+from npipe.reasons import no_messages
 from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
 from npipe.transports.native.handles import (
     SLICE,
@@ -121,7 +122,7 @@ class NativeServerEnd:
         direction = self._options.direction
         kind = NativeMessagePipe if self._options.message_mode else NativeStreamPipe
         pipe = kind(self._file, access=direction, is_server=True, direction=direction)
-        pipe.adopt(self._options, lambda discard: on_close(self, discard))
+        pipe._adopt(self._options, lambda discard: on_close(self, discard))  # noqa: SLF001 - made here
         return pipe
 
     def another(self) -> NativeServerEnd:
@@ -184,7 +185,42 @@ def open_client(name: PipeName, access: int, *, message_mode: bool) -> Any:
     try:
         return win32file.CreateFile(name.path, rights, 0, None, win32file.OPEN_EXISTING, _OVERLAPPED | _SQOS, None)
     except pywintypes.error as error:
-        raise error_from_code(error.winerror, name.path, "opening the pipe") from None
+        raise _not_opened(error.winerror, name) from None
+
+
+def _not_opened(code: int, name: PipeName) -> PipeError:
+    """Return the error of CreateFile on a pipe, of which Windows tells the code alone."""
+    detail = hint = None
+    if code == WinError.ACCESS_DENIED:
+        detail = "its direction, or its security, does not allow that access to this user; Windows does not tell which"
+        hint = 'connect with access="read" or "write" if it is outbound or inbound; else ask whose pipe it is'
+    elif code == WinError.PIPE_BUSY:
+        detail = "no instance of the pipe is listening just now"
+        hint = "wait for one: connect(timeout=...) or npipe.wait()"
+    return error_from_code(code, name.path, "opening the pipe", detail, hint)
+
+
+def _exists(name: PipeName) -> bool:
+    """Whether a pipe of that name is there, whoever may open it."""
+    try:
+        win32pipe.WaitNamedPipe(name.path, 1)
+    except pywintypes.error as error:
+        return bool(error.winerror == WinError.SEM_TIMEOUT)
+    return True
+
+
+def _why_not_created(name: PipeName, code: int, *, first_instance: bool) -> tuple[str | None, str | None]:
+    """Return what can be found out of why CreateNamedPipe has failed, and the cure; None for what cannot."""
+    if code == WinError.PIPE_BUSY:
+        cure = "close an instance, choose another name, or have the first one made with a higher max_instances"
+        return "the pipe has all the instances that it may have (max_instances)", cure
+    if code != WinError.ACCESS_DENIED or not _exists(name):
+        return None, None
+    if first_instance:
+        cure = "end the process that has it, choose another name, or share it: exclusive=False in both"
+        return "the name is taken: a pipe of that name is there already", cure
+    detail = "a pipe of that name is there, with another direction or type, or a security that does not let this user "
+    return detail + "add instances; Windows does not tell which", "listen with the same access and mode"
 
 
 def prepare_client(handle: Any, name: PipeName, *, message_mode: bool, verify_owner: bool) -> int:
@@ -197,6 +233,8 @@ def prepare_client(handle: Any, name: PipeName, *, message_mode: bool, verify_ow
             win32pipe.SetNamedPipeHandleState(handle, PIPE_READMODE_MESSAGE, None, None)
     except pywintypes.error as error:
         handle.Close()
+        if error.winerror == WinError.INVALID_PARAMETER:
+            raise no_messages(name.path, "opening the pipe") from None
         raise error_from_code(error.winerror, name.path, "setting the pipe's modes") from None
     except BaseException:
         handle.Close()
@@ -219,7 +257,8 @@ def create_instance(name: PipeName, options: CreateOptions, *, first_instance: b
             attributes,
         )
     except pywintypes.error as error:
-        raise error_from_code(error.winerror, name.path, "creating an instance") from None
+        reason = _why_not_created(name, error.winerror, first_instance=first_instance)
+        raise error_from_code(error.winerror, name.path, "creating an instance", *reason) from None
 
 
 def wait_named_pipe(
@@ -325,6 +364,10 @@ class NativeTransport:
     def security_text(self, security: Security) -> str:
         """See Transport.security_text."""
         return security_text(security)
+
+    def why_not_created(self, name: PipeName, code: int, *, first_instance: bool) -> tuple[str | None, str | None]:
+        """See Transport.why_not_created."""
+        return _why_not_created(name, code, first_instance=first_instance)
 
     def client_of(self, handle: Any) -> Peer:
         """See Transport.client_of."""

@@ -1,0 +1,29 @@
+"""What is a buffer for type checkers. When it runs, memoryview decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # part of every type checker; not needed when it runs
+
+__all__ = ["ReadableBuffer", "SupportsArrayInterface", "WriteableBuffer", "view_of"]
+
+
+class SupportsArrayInterface(Protocol):
+    """An array, such as NumPy's: before Python 3.12 its stubs do not say that it is a buffer."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+ReadableBuffer: TypeAlias = "Buffer | SupportsArrayInterface"
+"""Bytes to be written: bytes, bytearray, memoryview, array.array, mmap, an array of ctypes' or NumPy's."""
+
+WriteableBuffer: TypeAlias = "Buffer | SupportsArrayInterface"
+"""Room to read into: the same, but not of bytes, nor read-only."""
+
+
+def view_of(data: ReadableBuffer) -> memoryview:
+    """Return a view of a buffer; TypeError for what is none."""
+    return memoryview(cast("Buffer", data))

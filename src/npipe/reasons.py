@@ -1,0 +1,260 @@
+"""What is known of an error beyond its code: which of its causes it was, at which end, and what to do about it.
+
+One function for each cause, for all that carries a pipe. They return the exception, and do not raise it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from npipe.errors import (
+    PipeAccessError,
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeMessageTooLargeError,
+    PipeModeError,
+    PipeNameError,
+    PipeStateError,
+    PipeTimeoutError,
+    WinError,
+    error_from_code,
+)
+
+__all__ = [
+    "CLOSED_HERE",
+    "NOT_ACROSS_FORK",
+    "End",
+    "PeerEnd",
+    "another_machine",
+    "being_read",
+    "being_read_elsewhere",
+    "closed_by_fork",
+    "closed_here",
+    "denied",
+    "ended",
+    "explain",
+    "goes_on",
+    "listener_closed",
+    "no_messages",
+    "not_on_a_loop",
+    "other_loop",
+    "partly_read",
+    "server_elsewhere",
+    "too_large",
+    "unread",
+]
+
+CLOSED_HERE: Final = "it was closed in this process"
+
+NOT_ACROSS_FORK: Final = "it belongs to the process that this one was forked from"
+
+
+class PeerEnd(IntEnum):
+    """How the other end of a connection has ended, as the engine knows it."""
+
+    UNKNOWN = 0
+    OPEN = 1
+    CLOSED = 2
+    DISCONNECTED = 3
+    ABORTED = 4
+    DIED = 5
+
+
+def closed_here(name: str, doing: str | None, *, code: int = WinError.BROKEN_PIPE) -> PipeClosedError:
+    """Return the error of a call whose pipe was closed at this end: 109 if meanwhile, 6 if before."""
+    return PipeClosedError(
+        code, name, doing, CLOSED_HERE, text="The pipe object is closed", hint="open a new one to go on"
+    )
+
+
+def closed_by_fork(name: str, doing: str | None, *, code: int = WinError.INVALID_HANDLE) -> PipeClosedError:
+    """Return the error of a call on what the parent of this process has opened."""
+    hint = "open one of its own here: a connection does not go on in a forked child"
+    return PipeClosedError(code, name, doing, NOT_ACROSS_FORK, text="The pipe object is closed", hint=hint)
+
+
+def listener_closed(name: str, *, forked: bool = False) -> PipeClosedError:
+    """Return the error of an accept on a listener that is closed: 109."""
+    doing, text = "waiting for a client", "The listener is closed"
+    if forked:
+        hint = "listen here: a listener does not go on in a forked child"
+        return PipeClosedError(WinError.BROKEN_PIPE, name, doing, NOT_ACROSS_FORK, text=text, hint=hint)
+    return PipeClosedError(WinError.BROKEN_PIPE, name, doing, CLOSED_HERE, text=text, hint="listen again to go on")
+
+
+def ended(code: int, name: str, doing: str, *, is_server: bool, how: int = PeerEnd.UNKNOWN) -> PipeError:
+    """Return the error of a call that the peer has ended: 109, 232, 233, or 230 of a transaction or a look."""
+    who, owner = ("the client", "the client's") if is_server else ("the server", "the server's")
+    asks, reads = doing == "transacting", doing in ("reading", "receiving a message", "peeking")
+    lost = how in (PeerEnd.ABORTED, PeerEnd.DISCONNECTED) or code == WinError.PIPE_NOT_CONNECTED
+    if how == PeerEnd.DIED:
+        detail = f"{owner} process has ended" + ("" if asks else " without closing its end")
+    elif how == PeerEnd.ABORTED:
+        detail = f"{who} has aborted the connection"
+    elif how == PeerEnd.DISCONNECTED or code == WinError.PIPE_NOT_CONNECTED:
+        detail = "this end has disconnected the client" if is_server else "the server has disconnected this client"
+    elif how == PeerEnd.CLOSED:
+        detail = f"{who} has closed its end"
+    else:
+        detail = f"{owner} end is closed"
+    hint = ""
+    if code == WinError.BAD_PIPE:
+        text = "Nobody is at the other end of the pipe"
+        return PipeModeError(code, name, doing, detail, text=text, hint="open a new connection to go on")
+    if code == WinError.NO_DATA:
+        detail += ", so nothing more can be written"
+    elif asks:
+        detail += " without an answer"
+    elif lost:
+        detail += ", and what was unread is lost"
+    elif reads:
+        detail += ", and everything that it wrote has been read"
+    else:
+        detail += ", and not all of it has been read"
+    if not is_server and (asks or reads):
+        # A client is not told whether the handler has failed. The servers of npipe log it.
+        hint = "look in the server's log for the reason"
+        if not asks:
+            hint = f"if an answer was due, {hint}"
+    return PipeClosedError(code, name, doing, detail, hint=hint)
+
+
+_MAY: Final = {0: "neither read nor write", 1: "only read", 2: "only write", 3: "read and write"}
+_CLIENT_MAY: Final = {1: 2, 2: 1, 3: 3}
+_OPENED: Final = {0: "none", 1: "read", 2: "write", 3: "duplex"}
+
+
+def denied(name: str, doing: str, *, is_server: bool, direction: int, access: int) -> PipeAccessError:
+    """Return the error (5) of a call that this end may not make; the numbers are PIPE_ACCESS_* and ACCESS_*."""
+    both = doing == "transacting"
+    writes = doing in ("writing", "flushing")
+    text = f"This end of the pipe may not {'read and write' if both else 'write' if writes else 'read'}"
+    needs = 3 if both else 2 if writes else 1
+    if not needs & ~(direction if is_server else _CLIENT_MAY[direction]):
+        detail = f'it was opened with access="{_OPENED[access]}", and may {_MAY[access]}'
+        wanted = "duplex" if access else _OPENED[needs]
+        hint = f'connect with access="{wanted}"'
+    else:
+        inbound = direction == 1
+        here, there = ("server", "client") if is_server else ("client", "server")
+        detail = f"the pipe is {'inbound' if inbound else 'outbound'}: its {here} can "
+        detail += f"{'read' if inbound == is_server else 'write'}, and its {there} "
+        detail += f"{'write' if inbound == is_server else 'read'}"
+        hint = 'listen with access="duplex"' if is_server else 'its server has to listen with access="duplex"'
+    return PipeAccessError(WinError.ACCESS_DENIED, name, doing, detail, text=text, hint=hint)
+
+
+class End(NamedTuple):
+    """What an end of a connection knows of itself."""
+
+    is_server: bool
+    direction: int
+    """PIPE_ACCESS_*."""
+    access: int
+    """ACCESS_*."""
+
+
+_ENDED: Final = (WinError.BROKEN_PIPE, WinError.NO_DATA, WinError.PIPE_NOT_CONNECTED, WinError.BAD_PIPE)
+
+
+def explain(code: int, name: str, doing: str | None, end: End | None) -> PipeError:
+    """Return the error of a call that has failed at `end`, where nothing but the code tells why (None: no end yet)."""
+    if end is None or doing is None:
+        return error_from_code(code, name, doing)
+    if code == WinError.ACCESS_DENIED:
+        return denied(name, doing, is_server=end.is_server, direction=end.direction, access=end.access)
+    if code in _ENDED:
+        return ended(code, name, doing, is_server=end.is_server)
+    if code == WinError.PIPE_BUSY and doing == "transacting":
+        return unread(name)
+    return error_from_code(code, name, doing)
+
+
+def unread(name: str) -> PipeBusyError:
+    """Return the error (231) of a transaction on a pipe that has something to read."""
+    return PipeBusyError(
+        WinError.PIPE_BUSY,
+        name,
+        "transacting",
+        "a message is there already, which this transaction would take for its answer; nothing was sent",
+        text="The pipe has an unread message",
+        hint="recv() it first",
+    )
+
+
+def being_read_elsewhere(name: str) -> PipeBusyError:
+    """Return the error (231) of a transaction while another thread reads: that read would get the answer."""
+    detail = "another thread reads from it, and would get the answer; nothing was sent"
+    hint = "let one thread read and transact, or open a connection for each"
+    return PipeBusyError(WinError.PIPE_BUSY, name, "transacting", detail, text="The pipe is being read", hint=hint)
+
+
+def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooLargeError:
+    """Return the error (234) of a message that is longer than max_message_size."""
+    what = "it is longer" if size is None else f"it has {size} bytes, more"
+    detail = f"{what} than max_message_size, {limit} bytes, and stays in the pipe"
+    hint = "set pipe.max_message_size higher, or read it in parts with recv_into"
+    text = "The message is too large"
+    return PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail, text=text, hint=hint)
+
+
+def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -> PipeModeError:
+    """Return the error (87) of message mode on a pipe of byte type."""
+    return PipeModeError(
+        WinError.INVALID_PARAMETER,
+        name,
+        doing,
+        "its server has made it a pipe of byte type",
+        text="The pipe carries bytes, not messages",
+        hint=hint,
+    )
+
+
+def another_machine(path: str, host: str, own: str) -> PipeStateError:
+    """Return the error (50) of a client that names a pipe of another machine; `own` is this machine's of that name."""
+    return PipeStateError(
+        WinError.NOT_SUPPORTED,
+        path,
+        "opening the pipe",
+        f"it is a pipe of {host}, and npipe connects to pipes of its own machine only",
+        text="Pipes of other machines are not supported",
+        hint=f"if {host} is this machine, write {own}; else run the client there",
+    )
+
+
+def server_elsewhere(path: str, host: str, own: str) -> PipeNameError:
+    """Return the error (123) of a server that names a pipe of another machine."""
+    detail = f"a server's pipe is on its own machine, and this one names {host}"
+    return PipeNameError(WinError.INVALID_NAME, path, "creating an instance", detail, hint=f"write {own}")
+
+
+def partly_read(name: str, count: int, size: int) -> PipeTimeoutError:
+    """Return the error (121) of a write of which the peer had read a part: the rest was withdrawn."""
+    detail = f"the other end had read {count} of the {size} bytes by then, and keeps them; the rest was withdrawn"
+    return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail, hint="write the rest to go on")
+
+
+def goes_on(name: str) -> PipeTimeoutError:
+    """Return the error (121) of a write of which the peer had read a part, and which goes on by itself."""
+    detail = "the other end had begun to read it, so it cannot be withdrawn and goes on in the background"
+    return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail, hint="do not write it again")
+
+
+def being_read(name: str) -> PipeStateError:
+    """Return the error (170) of a second reader of a pipe of an event loop."""
+    detail = "another task is reading from this pipe already, and only one may at a time"
+    hint = "let one task read, and hand on what it gets"
+    return PipeStateError(WinError.BUSY, name, "reading", detail, hint=hint, text="The pipe is being read")
+
+
+def other_loop(name: str) -> RuntimeError:
+    """Return the error of a call from an event loop that is not the pipe's or the listener's."""
+    what = f"{name} belongs to the event loop on which it was opened, and that is not the one that runs here"
+    return RuntimeError(f"{what}: open it in the loop (asyncio.run, say) that uses it")
+
+
+def not_on_a_loop() -> RuntimeError:
+    """Return the error of a call that takes a running event loop, where none runs."""
+    return RuntimeError("no event loop is running: call npipe.aio from a coroutine (asyncio.run), or use npipe itself")

@@ -1,0 +1,214 @@
+"""An answer that is being dropped, and of which a part has not come yet: nobody gets that for a message."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import npipe
+import npipe.aio
+from npipe.names import parse_name
+from npipe.options import ACCESS_READ, ACCESS_WRITE
+from npipe.transports import default
+from npipe.transports.threads import ThreadsTransport
+from tests.aio.helpers import LOOPS, run
+from tests.helpers import DEADLINE, Background, asleep, fails, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Child
+
+SIZE = 8 << 20
+SERVER = f"""
+    import sys, npipe
+    with npipe.listen(sys.argv[1]) as listener:
+        print("listens", flush=True)
+        pipe = listener.accept()
+        pipe.recv()
+        pipe.send(b"HEAD" + bytes({SIZE}) + b"TAIL")
+        pipe.send(b"an event")
+        pipe.send(pipe.recv().upper())
+        pipe.recv()
+"""
+
+
+@pytest.fixture
+def server(name: str, child: Callable[..., Child]) -> Child:
+    process = child(SERVER, name)
+    assert process.line() == "listens"
+    return process
+
+
+def stop_midway(process: Child) -> None:
+    """Stop the server when it waits for room for the rest of its answer."""
+    until(lambda: asleep(process.pid))
+    os.kill(process.pid, signal.SIGSTOP)
+
+
+def read_all(pipe: Any, way: str) -> bytes:
+    if way == "recv":
+        message: bytes = pipe.recv(timeout=DEADLINE)
+        return message
+    if way == "iteration":
+        first: bytes = next(iter(pipe))
+        return first
+    buffer = bytearray(100)
+    return bytes(buffer[: pipe.recv_into(buffer, exact=way == "recv_into exact", timeout=DEADLINE)])
+
+
+@pytest.mark.parametrize("way", ["recv", "recv_into", "recv_into exact", "iteration", "discard_reply", "peek"])
+def test_the_rest_of_an_answer_is_dropped_by_whatever_reads_next(name: str, server: Child, way: str) -> None:
+    with npipe.connect(name) as pipe:
+        with fails(121):
+            pipe.transact(b"question", timeout=0)
+        until(lambda: pipe.peek().available > 0)
+        stop_midway(server)
+        with fails(121):
+            pipe.discard_reply(timeout=0.3)
+        assert not pipe.more_data
+        assert pipe.peek(100) == (b"", 0, 0)
+        with fails(996):
+            pipe.transact(b"next")
+        with fails(121):
+            pipe.recv(timeout=0.2)
+        os.kill(server.pid, signal.SIGCONT)
+        if way == "peek":
+            until(lambda: pipe.peek(100) == (b"an event", 8, 0))
+            way = "recv"
+        if way == "discard_reply":
+            pipe.discard_reply(timeout=DEADLINE)
+            way = "recv"
+        assert read_all(pipe, way) == b"an event"
+        assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+
+def test_reads_that_wait_behind_a_discard_that_ends_midway_get_messages(name: str, server: Child) -> None:
+    with npipe.connect(name) as pipe:
+        with fails(121):
+            pipe.transact(b"question", timeout=0)
+        until(lambda: pipe.peek().available > 0)
+        stop_midway(server)
+        discard = Background(lambda: pipe.discard_reply(timeout=0.5)).blocked()
+        buffer = bytearray(100)
+        reading = Background(lambda: pipe.recv_into(buffer, timeout=20)).blocked()
+        assert discard.code() == 121
+        os.kill(server.pid, signal.SIGCONT)
+        assert reading.result() == len(b"an event")
+        assert buffer.startswith(b"an event")
+        assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise InterruptionError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_a_discard_that_a_signal_s_handler_ends_leaves_nothing_to_be_read(name: str, server: Child) -> None:
+    with npipe.connect(name) as pipe:
+        with fails(121):
+            pipe.transact(b"question", timeout=0)
+        until(lambda: pipe.peek().available > 0)
+        stop_midway(server)
+        main = threading.main_thread()
+
+        def interrupt() -> None:
+            until(lambda: asleep(os.getpid(), main.native_id))
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+
+        helper = Background(interrupt)
+        with pytest.raises(InterruptionError):
+            pipe.discard_reply(timeout=DEADLINE)
+        helper.result()
+        os.kill(server.pid, signal.SIGCONT)
+        assert pipe.recv(timeout=DEADLINE) == b"an event"
+        assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+
+async def opened(name: str, *, threads: bool) -> Any:
+    if not threads:
+        return await npipe.aio.connect(name)
+    return await ThreadsTransport(default()).connect(
+        parse_name(name), message_mode=True, access=ACCESS_READ | ACCESS_WRITE, timeout=DEADLINE, verify_owner=True
+    )
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["the engine", "threads"])
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("way", ["recv", "recv_into", "recv_into exact", "iteration", "discard_reply", "peek"])
+def test_on_a_loop_the_rest_is_dropped_too(name: str, server: Child, way: str, kind: str, threads: bool) -> None:
+    async def main() -> None:
+        pipe = await opened(name, threads=threads)
+        async with pipe:
+            with fails(121):
+                await pipe.transact(b"question", timeout=0)
+            async with asyncio.timeout(DEADLINE):
+                while not pipe.peek().available:
+                    await asyncio.sleep(0)
+            stop_midway(server)
+            discard = asyncio.create_task(pipe.discard_reply(timeout=0.3))
+            with fails(121):
+                await discard
+            assert not pipe.more_data
+            assert pipe.peek(100) == (b"", 0, 0)
+            with fails(996):
+                await pipe.transact(b"next")
+            reading = asyncio.create_task(pipe.recv())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reading, 0.1)
+            os.kill(server.pid, signal.SIGCONT)
+            if way == "peek":
+                while pipe.peek(100) != (b"an event", 8, 0):
+                    await asyncio.sleep(0)
+            if way == "discard_reply":
+                await pipe.discard_reply(timeout=DEADLINE)
+            if way in ("recv", "discard_reply", "peek"):
+                message = await pipe.recv(timeout=DEADLINE)
+            elif way == "iteration":
+                message = await anext(aiter(pipe))
+            else:
+                buffer = bytearray(100)
+                size = await pipe.recv_into(buffer, exact=way == "recv_into exact", timeout=DEADLINE)
+                message = bytes(buffer[:size])
+            assert message == b"an event"
+            assert await pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+    run(main(), kind, blocks=True)
+
+
+def test_over_threads_a_transaction_cancelled_when_its_answer_is_there_is_owed_it(name: str) -> None:
+    async def main() -> None:
+        with npipe.listen(name) as listener:
+            pipe = await opened(name, threads=True)
+            server: Any = listener.accept(timeout=DEADLINE)
+            async with pipe:
+                asking = asyncio.create_task(pipe.transact(b"question"))
+                await asyncio.sleep(0)
+                assert server.recv(timeout=DEADLINE) == b"question"
+                server.send(b"answer")
+                # The loop has not had its turn since, and learns of both at once.
+                until(lambda: not any(one.name == "npipe-worker" for one in threading.enumerate()))
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+                with fails(996):
+                    await pipe.transact(b"next")
+                assert await pipe.recv(timeout=DEADLINE) == b"answer"
+            server.close()
+
+    asyncio.run(main())
