@@ -66,7 +66,7 @@ def test_a_descriptor_of_one_way(door: Any, peer: Peer) -> None:
 def test_a_descriptor_becomes_a_file(door: Any, upper: str) -> None:
     for make in (os.fdopen, open, io.open):
         with make(os.open(upper, os.O_RDWR), "r+b") as pipe:
-            assert type(pipe) is io.BufferedRandom
+            assert isinstance(pipe, io.BufferedRandom)
             pipe.write(b"one")
             pipe.flush()
             assert pipe.read(3) == b"ONE"

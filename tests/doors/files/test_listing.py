@@ -126,6 +126,18 @@ def test_a_pipes_name_is_absolute(door: Any, upper: str) -> None:
     assert os.path.abspath("//./pipe") == "\\\\.\\pipe\\"
     assert os.path.abspath("x") == f"{os.getcwd()}/x"
     assert os.path.exists(os.path.join("/some/folder", upper))
+    assert os.path.isabs(upper)
+
+
+def test_a_pipes_name_is_taken_apart_as_on_windows(door: Any) -> None:
+    assert os.path.split(r"\\.\pipe\a.b") == ("\\\\.\\pipe\\", "a.b")
+    assert os.path.basename("//./pipe/x") == "x"
+    assert os.path.basename(rb"\\.\pipe\x") == b"x"
+    assert os.path.dirname(r"\\?\pipe\x") == "\\\\?\\pipe\\"
+    assert os.path.splitext(r"\\.\pipe\x") == (r"\\.\pipe\x", "")
+    assert os.path.normpath("//./pipe/x") == r"\\.\pipe\x"
+    assert os.path.split("/a\\b/c") == ("/a\\b", "c")
+    assert os.path.exists(os.path.dirname(r"\\.\pipe\x"))
 
 
 @pytest.mark.parametrize(

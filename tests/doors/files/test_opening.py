@@ -15,6 +15,7 @@ from tests import helpers as h
 from tests.doors.files.helpers import DEADLINE, Peer, fails
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -22,12 +23,98 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("buffering", [0, -1, 16])
 def test_a_request_and_its_answer(door: Any, upper: str, mode: str, buffering: int) -> None:
     with open(upper, mode, buffering) as pipe:
-        assert type(pipe) is (type(pipe) if buffering == 0 else io.BufferedRandom)
+        assert isinstance(pipe, io.FileIO if buffering == 0 else io.BufferedRandom)
         for number in range(3):
             text = f"request {number}".encode() * (number + 1)
             assert pipe.write(text) == len(text)
             pipe.flush()
             assert pipe.read(len(text)) == text.upper()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda pipe: pipe.read(3),
+        lambda pipe: pipe.read1(3),
+        lambda pipe: pipe.readline(3),
+        lambda pipe: pipe.peek(3)[:3],
+        lambda pipe: (pipe.readinto(buffer := bytearray(3)), bytes(buffer))[1],
+        lambda pipe: (pipe.readinto1(buffer := bytearray(3)), bytes(buffer))[1],
+    ],
+)
+def test_what_was_written_goes_out_before_a_read(door: Any, upper: str, read: Callable[[Any], bytes]) -> None:
+    with open(upper, "r+b") as pipe:
+        pipe.write(b"abc")
+        assert read(pipe) == b"ABC"
+    with open(upper, "r+") as text:
+        text.write("abc")
+        assert text.read(3) == "ABC"
+
+
+def test_with_a_buffer_too_one_thread_reads_while_another_writes(door: Any, peer: Peer) -> None:
+    with open(peer.listener.name, "r+b") as pipe:
+        server = peer.accept()
+        reading = h.blocked(lambda: pipe.read(6))
+        for word in (b"one", b"two"):
+            pipe.write(word)
+            pipe.flush()
+            assert server.read(10) == word
+        assert reading.running
+        server.write(b"answer")
+        assert reading.result() == b"answer"
+        reading = h.blocked(lambda: pipe.read(1))
+        pipe.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reading.result()
+
+
+def test_text_that_was_read_ahead_is_not_lost_by_a_write(door: Any, peer: Peer) -> None:
+    with open(peer.listener.name, "r+", newline="\n") as text:
+        server = peer.accept()
+        server.write(b"one\ntwo\nthree\n")
+        assert text.readline() == "one\n"
+        text.write("1\n")
+        text.flush()
+        assert server.read(10) == b"1\n"
+        assert next(text) == "two\n"
+        assert text.seekable()
+        assert text.seek(0) == 0
+        assert text.tell() == 0
+        assert next(text) == "three\n"
+
+
+def test_the_position_of_a_buffer_counts_what_went_through(door: Any, peer: Peer) -> None:
+    pipe = open(peer.listener.name, "w+b")
+    server = peer.accept()
+    server.write(b"abcdef")
+    assert pipe.tell() == 0
+    assert pipe.read(2) == b"ab"
+    assert pipe.tell() == 2
+    assert pipe.write(b"xyz") == 3
+    assert pipe.tell() == 5
+    assert pipe.seek(-1, os.SEEK_CUR) == 4
+    assert server.read(10) == b"xyz"
+    assert pipe.seek(0) == pipe.tell() == 0
+    assert pipe.read(2) == b"cd"
+    assert pipe.truncate(0) == 0
+    fails(22, lambda: pipe.seek(-1))
+    pipe.writelines([b"1", b"2"])
+    raw = pipe.detach()
+    assert server.read(10) == b"12"
+    assert raw.write(b"raw") == 3
+    assert server.read(10) == b"raw"
+    raw.close()
+
+
+def test_a_buffer_of_the_programs_own_loses_nothing_either(door: Any, peer: Peer) -> None:
+    with io.BufferedRandom(io.FileIO(peer.listener.name, "r+")) as pipe:
+        server = peer.accept()
+        server.write(b"one two")
+        assert pipe.read(3) == b"one"
+        pipe.write(b"1")
+        pipe.flush()
+        assert server.read(10) == b"1"
+        assert pipe.read(4) == b" two"
 
 
 def test_what_was_read_ahead_is_not_lost_by_a_write(door: Any, peer: Peer) -> None:

@@ -2,7 +2,7 @@ r"""The door of files: `open`, `io`, `os`, `pathlib` and `glob` on the names and
 
 - `paths`: which paths name pipes; `listing`: what there is to know of one without opening it.
 - `descriptors`: the numbers that `os.open` gives; `functions`: what stands in the place of `os`' functions.
-- `raw`: `io.FileIO`; `opening`: `open`.
+- `raw`: `io.FileIO`; `duplex`: the buffer of both directions; `text`; `opening`: `open`.
 - `errors`: OSError as on Windows; `scope`: whether the door is open.
 """
 
@@ -60,6 +60,8 @@ class FilesDoor(Door):
             self._replace(os, name, functions.refusing(code, count))
         for name in functions.ABSOLUTE:
             self._replace(posixpath, name, functions.absolute)
+        for name, function in functions.OF_NAMES.items():
+            self._replace(posixpath, name, function)
         self._replace(glob, "iglob", listing.find_names)
         self._replace_in_globber()
         same = io.open is builtins.open

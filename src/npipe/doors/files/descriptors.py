@@ -86,7 +86,7 @@ class Descriptor:
         try:
             _targets.arm(self.handle, self._poller, "ReadFile")
         except error as failure:
-            raise crt_error(failure.winerror) from failure
+            raise crt_error(failure.winerror) from failure.with_traceback(None)
         return self.fd
 
     def close(self) -> None:
@@ -112,14 +112,14 @@ class Descriptor:
         try:
             self.handle.Close()
         except error as failure:  # the program has closed the handle itself
-            raise crt_error(failure.winerror) from failure
+            raise crt_error(failure.winerror) from failure.with_traceback(None)
 
     def duplicate(self) -> Descriptor:
         """Return a second descriptor of the same open file."""
         try:
             second = _handles.duplicate_handle(self.handle)
         except error as failure:
-            raise crt_error(failure.winerror) from failure
+            raise crt_error(failure.winerror) from failure.with_traceback(None)
         return Descriptor(second, self.name, self._position)
 
     def move_to(self, fd: int, *, inheritable: bool) -> None:
@@ -147,7 +147,7 @@ class Descriptor:
         except error as failure:
             if self._is_end(failure):
                 return b""
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
         self._position.value += len(data)
         return data
 
@@ -163,7 +163,7 @@ class Descriptor:
         except error as failure:
             if self._is_end(failure):
                 return 0
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
         self._position.value += count
         return count
 
@@ -172,7 +172,7 @@ class Descriptor:
         try:
             _operations.put_back(self.handle, data)
         except error as failure:
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
         self._position.value -= len(data)
 
     def write(self, data: ReadableBuffer) -> int:
@@ -189,7 +189,7 @@ class Descriptor:
                     return count
                 view = view[: len(view) // 2]  # there is no room for so much: Python tries half of it
         except error as failure:
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
         raise crt_error(0, number=errno.EAGAIN)
 
     def flush(self) -> None:
@@ -197,7 +197,7 @@ class Descriptor:
         try:
             _operations.FlushFileBuffers(self.handle)
         except error as failure:
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
 
     def seek(self, offset: int, whence: int) -> int:
         """Set the position, of which nothing comes but its number; return it."""
@@ -221,7 +221,7 @@ class Descriptor:
         try:
             mode, _ = _targets.get_pipe_state(self.handle)
         except error as failure:
-            raise self._failed(failure) from failure
+            raise self._failed(failure) from failure.with_traceback(None)
         return not (mode & _NOWAIT or self._looks_first)
 
     @blocks.setter
@@ -231,7 +231,7 @@ class Descriptor:
             _targets.set_pipe_state(self.handle, mode & ~_NOWAIT if blocks else mode | _NOWAIT)
         except error as failure:
             if failure.winerror != _ACCESS_DENIED:  # a handle for reading alone may not
-                raise self._failed(failure) from failure
+                raise self._failed(failure) from failure.with_traceback(None)
             self._looks_first = not blocks
 
     # ---- What went wrong
@@ -292,7 +292,7 @@ def open_pipe(text: str, flags: int, filename: object) -> Descriptor:
             text, access, share, None, win32file.OPEN_EXISTING, win32file.FILE_FLAG_OVERLAPPED, None
         )
     except error as failure:
-        raise crt_error(failure.winerror, filename) from failure
+        raise crt_error(failure.winerror, filename) from failure.with_traceback(None)
     return Descriptor(handle, text)
 
 
@@ -304,7 +304,7 @@ def open_osfhandle(handle: int, flags: int) -> int:
             raise crt_error(0, number=errno.EBADF)
         return Descriptor(_handles.PyHANDLE(int(handle)), "a handle").fd
     except error as failure:
-        raise crt_error(failure.winerror) from failure
+        raise crt_error(failure.winerror) from failure.with_traceback(None)
 
 
 def get_osfhandle(fd: int) -> int | None:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import errno
+import ntpath
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe.doors.files import descriptors, listing
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from npipe.doors.files.descriptors import Descriptor
 
-__all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "REFUSED", "absolute", "refusing"]
+__all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "OF_NAMES", "REFUSED", "absolute", "refusing"]
 
 _ACCESS_DENIED: Final = 5
 _NOT_SAME_DEVICE: Final = 17
@@ -77,8 +79,7 @@ def absolute(original: Any, *arguments: Any, **keywords: Any) -> Any:
     pipe = _path(path)
     if pipe is None:
         return original(*arguments, **keywords)
-    is_bytes = isinstance(path, bytes)
-    return pipe.absolute.encode("utf-8", "surrogateescape") if is_bytes else pipe.absolute
+    return os.fsencode(pipe.absolute) if isinstance(path, bytes) else pipe.absolute
 
 
 BY_PATH: Final[dict[str, Callable[..., Any]]] = {
@@ -91,7 +92,26 @@ BY_PATH: Final[dict[str, Callable[..., Any]]] = {
 }
 
 ABSOLUTE: Final = ("abspath", "realpath")
-"""The functions of os.path to which a pipe's name is absolute."""
+"""The functions of os.path that make a path absolute."""
+
+
+def _by_ntpath(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what asks ntpath's function of a pipe's name, which Linux' own takes for one word."""
+
+    def call(original: Any, path: Any, *arguments: Any, **keywords: Any) -> Any:
+        pipe = _path(path)
+        if pipe is None:
+            return original(path, *arguments, **keywords)
+        return function(os.fsencode(pipe.text) if isinstance(path, bytes) else pipe.text, *arguments, **keywords)
+
+    return call
+
+
+OF_NAMES: Final = {
+    name: _by_ntpath(getattr(ntpath, name))
+    for name in ("split", "dirname", "basename", "splitext", "isabs", "normpath")
+}
+"""The functions of os.path that take names apart. `join` is Linux' own: what it makes of a pipe's name is one too."""
 
 
 # ---- By descriptor

@@ -7,31 +7,14 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from npipe.doors.files.duplex import BufferedRandom
 from npipe.doors.files.raw import FileIO, OfPipe, is_concerned, watched
+from npipe.doors.files.text import Text, TextOfBoth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["open_file"]
-
-
-class _WindowsText(io.TextIOWrapper):
-    r"""Text whose lines end with "\r\n" where it is written, as on Windows; read it is as everywhere."""
-
-    translates = False  # it does where newline is None
-
-    def write(self, text: str, /) -> int:
-        """Write a text; the number of its characters, as they were given."""
-        if self.translates and isinstance(text, str) and "\n" in text:
-            super().write(text.replace("\n", "\r\n"))
-            return len(text)
-        return super().write(text)
-
-    def reconfigure(self, **keywords: Any) -> None:
-        """Change what the text was made with."""
-        super().reconfigure(**keywords)
-        if "newline" in keywords:
-            self.translates = keywords["newline"] is None
 
 
 def open_file(
@@ -86,15 +69,15 @@ def _open_pipe(
             return raw
         size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) or buffering < 0 else buffering
         if "+" in mode:
-            result = io.BufferedRandom(raw, size)
+            result = BufferedRandom(raw, size)
         elif "r" in mode:
             result = io.BufferedReader(raw, size)
         else:
             result = io.BufferedWriter(raw, size)
         if "b" in mode:
             return result
-        result = _WindowsText(result, encoding, errors, newline, line_buffering=buffering == 1)
-        result.translates = newline is None
+        kind = TextOfBoth if "+" in mode else Text
+        result = kind(result, encoding, errors, newline, line_buffering=buffering == 1)
         result.mode = mode
     except BaseException:
         result.close()

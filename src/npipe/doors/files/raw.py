@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe.doors.files import descriptors
@@ -14,7 +15,7 @@ from npipe.doors.files.paths import pipe_path
 from npipe.doors.files.scope import SCOPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -74,6 +75,7 @@ class FileIO(_Original, metaclass=_Kind):  # type: ignore[metaclass]  # typeshed
         self._pipe: descriptors.Descriptor | None = None
         self._owns: bool | None = None  # the descriptor, if it is a pipe's
         self._last = b""
+        self._seeks = True
         if not SCOPE.is_open:
             super().__init__(file, mode, closefd, opener)
             return
@@ -128,7 +130,16 @@ class FileIO(_Original, metaclass=_Kind):  # type: ignore[metaclass]  # typeshed
         if self._pipe is None:
             return super().seekable()
         self._check_closed()
-        return True
+        return self._seeks
+
+    @contextmanager
+    def hiding_that_it_seeks(self) -> Iterator[None]:
+        """Let those who ask during this time hear that the file cannot seek."""
+        self._seeks = False
+        try:
+            yield
+        finally:
+            self._seeks = True
 
     def isatty(self) -> bool:
         """Return False for a pipe."""
