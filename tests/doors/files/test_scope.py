@@ -147,6 +147,15 @@ def test_ordinary_files_are_the_originals_own(door: Any, tmp_path: Path) -> None
         io.FileIO()  # type: ignore[call-arg]
 
 
+def test_what_stands_in_their_place_goes_by_their_names(door: Any) -> None:
+    replaced: list[Any] = [open, os.remove, os.lstat, glob.iglob]
+    for function in replaced:
+        original = function.__self__
+        for attribute in ("__name__", "__module__", "__doc__"):
+            assert getattr(function, attribute) == getattr(original, attribute)
+    assert io.open is open
+
+
 def test_functions_in_a_class_are_no_methods_of_it(door: Any, tmp_path: Path) -> None:
     class Holder:
         opener: Any = open

@@ -13,7 +13,7 @@ import glob
 import io
 import os
 import posixpath
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe.doors.base import Door, Patches
@@ -39,6 +39,17 @@ _WINDOWS_FLAGS: Final = (
     "O_TEMPORARY",
 )
 """Flags of `os.open` that Windows alone has; none of them is one for a pipe, and 0 is none on Linux."""
+
+
+def _named_after(function: Any, original: Any) -> FunctionType:
+    """Return a copy of a function that goes by the name of another, in its module."""
+    copy = FunctionType(
+        function.__code__, function.__globals__, original.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    for attribute in ("__module__", "__qualname__", "__doc__"):
+        setattr(copy, attribute, getattr(original, attribute, None))
+    return copy
 
 
 class FilesDoor(Door):
@@ -92,7 +103,7 @@ class FilesDoor(Door):
             return  # this system has none
 
         def make(original: Any) -> object:
-            ours = MethodType(function, original)
+            ours = MethodType(_named_after(function, original), original)
             for supports in _SUPPORTS if module is os else ():
                 if original in getattr(os, supports):
                     getattr(os, supports).add(ours)
