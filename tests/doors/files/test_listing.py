@@ -97,6 +97,7 @@ def test_pathlib(door: Any, upper: str, tmp_path: Path) -> None:
     for root in (Path(r"\\.\pipe"), Path("//./pipe")):
         (found,) = root.glob("test-*")
         assert found.exists()
+        assert found.name == short
     assert Path(upper).absolute().exists()
     assert str(Path(upper).resolve()) == upper
     assert not (tmp_path / "nothing").exists()

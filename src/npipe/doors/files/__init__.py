@@ -12,6 +12,7 @@ import builtins
 import glob
 import io
 import os
+import pathlib
 import posixpath
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
@@ -75,6 +76,7 @@ class FilesDoor(Door):
             self._replace(posixpath, name, function)
         self._replace(glob, "iglob", listing.find_names)
         self._replace_in_globber()
+        self._patches.replace(pathlib.Path, "iterdir", listing.iterdir_of)
         same = io.open is builtins.open
         self._replace(builtins, "open", opening.open_file)
         if same:
@@ -115,6 +117,6 @@ class FilesDoor(Door):
     def _replace_in_globber(self) -> None:
         """Do so in the class that pathlib's glob has from Python 3.13 on, which keeps the functions."""
         globber = getattr(glob, "_StringGlobber", None)
-        for name in ("lstat", "scandir"):
+        for name, function in (("lstat", functions.BY_PATH["lstat"]), ("scandir", functions.scandir_of_paths)):
             if globber is not None and name in vars(globber):
-                self._replace(globber, name, functions.BY_PATH[name])
+                self._replace(globber, name, function)

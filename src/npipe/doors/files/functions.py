@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from npipe.doors.files.descriptors import Descriptor
 
-__all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "OF_NAMES", "REFUSED", "absolute", "refusing"]
+__all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "OF_NAMES", "REFUSED", "absolute", "refusing", "scandir_of_paths"]
 
 _ACCESS_DENIED: Final = 5
 _NOT_SAME_DEVICE: Final = 17
@@ -71,6 +71,12 @@ def _listdir(original: Any, path: Any = None) -> Any:
 def _scandir(original: Any, path: Any = None) -> Any:
     pipe = None if path is None else _path(path)
     return original(path) if pipe is None else listing.entries(pipe, path)
+
+
+def scandir_of_paths(original: Any, path: Any = None) -> Any:
+    """Return what pathlib's glob lists; PosixPath knows a slash alone for the end of a folder."""
+    pipe = None if path is None else _path(path)
+    return original(path) if pipe is None else listing.entries(pipe, path, "/")
 
 
 def absolute(original: Any, *arguments: Any, **keywords: Any) -> Any:

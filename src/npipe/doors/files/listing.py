@@ -3,6 +3,7 @@ r"""What there is to know of pipes without opening them: `os.stat`, `os.listdir(
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import stat
 import sys
@@ -16,6 +17,7 @@ from npipe.opening import list_pipes, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from npipe.options import PipeListing
 
@@ -27,6 +29,7 @@ __all__ = [
     "exists",
     "find_names",
     "folder_names",
+    "iterdir_of",
     "names",
     "status",
 ]
@@ -93,7 +96,7 @@ class PipeEntry(os.PathLike[Any]):
 
     def __init__(self, folder: str, listing: PipeListing, *, as_bytes: bool) -> None:
         name = listing.name[_PREFIX:]
-        path = folder + name if folder.endswith(("\\", "/")) else f"{folder}\\{name}"
+        path = folder + name
         self.name: Any = os.fsencode(name) if as_bytes else name
         self.path: Any = os.fsencode(path) if as_bytes else path
         self._instances = listing.instances
@@ -135,10 +138,12 @@ class PipeEntry(os.PathLike[Any]):
 class entries:  # noqa: N801 - as os.scandir
     """What `os.scandir` returns for the root of all pipes."""
 
-    def __init__(self, path: PipePath, given: object) -> None:
+    def __init__(self, path: PipePath, given: object, separator: str = "\\") -> None:
         _check_root(path, given)
         as_bytes = isinstance(given, bytes)
         folder = os.fsdecode(os.fspath(given))  # type: ignore[call-overload]
+        if not folder.endswith(("\\", "/")):
+            folder += separator
         self._left = iter([PipeEntry(folder, listing, as_bytes=as_bytes) for listing in list_pipes()])
 
     def __iter__(self) -> Self:
@@ -156,6 +161,20 @@ class entries:  # noqa: N801 - as os.scandir
     def close(self) -> None:
         """End it."""
         self._left = iter(())
+
+
+def iterdir_of(original: Callable[[Path], Iterator[Path]]) -> Callable[[Path], Iterator[Path]]:
+    """Return `Path.iterdir`, which puts a slash before each pipe's name: PosixPath knows no other end of a folder."""
+
+    @functools.wraps(original)
+    def iterdir(self: Path) -> Iterator[Path]:
+        path = pipe_path(self) if SCOPE.is_open else None
+        if path is None:
+            return original(self)
+        _check_root(path, self)
+        return iter([self / name for name in names()])
+
+    return iterdir
 
 
 def find_names(
