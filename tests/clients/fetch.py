@@ -23,6 +23,8 @@ DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)
 WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
 GREEN = ("gevent", "eventlet")
+PARAMIKO = ("paramiko>=4,<6",)
+DISCORD_RPC = ("discord-rpc>=6,<7",)
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -64,6 +66,18 @@ def rpyc() -> Path:
 def green() -> Path:
     """A folder to import gevent and eventlet from."""
     return _made(f"green-{sys.version_info.minor}", functools.partial(_install, GREEN))
+
+
+@functools.cache
+def paramiko() -> Path:
+    """A folder to import paramiko from."""
+    return _made(f"paramiko-{sys.version_info.minor}", functools.partial(_install, PARAMIKO))
+
+
+@functools.cache
+def discord_rpc() -> Path:
+    """A folder to import discordrpc from."""
+    return _made("discord-rpc-6", functools.partial(_install_alone, DISCORD_RPC))
 
 
 @functools.cache
