@@ -49,6 +49,18 @@ def rpyc_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def paramiko_folder() -> Path:
+    """Where paramiko is imported from."""
+    return _fetched(fetch.paramiko)
+
+
+@pytest.fixture(scope="session")
+def discord_rpc_folder() -> Path:
+    """Where discordrpc is imported from."""
+    return _fetched(fetch.discord_rpc)
+
+
+@pytest.fixture(scope="session")
 def green_folder() -> Path:
     """Where gevent and eventlet are imported from."""
     return _fetched(fetch.green)

@@ -33,6 +33,8 @@ MYPY_NEEDS = (
     "pytest",
 )
 MPV_VERSIONS = ("1.2.0", "1.5.0")  # of python-mpv-jsonipc: on _winapi and PipeConnection; on kernel32
+PARAMIKO = ("paramiko>=4,<6",)
+DISCORD_RPC = ("discord-rpc>=6,<7",)
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -74,6 +76,18 @@ def rpyc() -> Path:
 def green() -> Path:
     """A folder to import gevent and eventlet from."""
     return _made(f"green-{sys.version_info.minor}", functools.partial(_install, GREEN))
+
+
+@functools.cache
+def paramiko() -> Path:
+    """A folder to import paramiko from."""
+    return _made(f"paramiko-{sys.version_info.minor}", functools.partial(_install, PARAMIKO))
+
+
+@functools.cache
+def discord_rpc() -> Path:
+    """A folder to import discordrpc from."""
+    return _made("discord-rpc-6", functools.partial(_install_alone, DISCORD_RPC))
 
 
 @functools.cache

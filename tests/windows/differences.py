@@ -75,6 +75,7 @@ LINUX: Final = {
     "cli/test_info.py": "root folders",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "doors/files": "the door does nothing there: open, os and pathlib are the system's own",
     "doors/test_ctypes.py": "the door does nothing there: ctypes has the system's own kernel32",
     "doors/test_platform.py": "the door does nothing there: it is Windows",
     "doors/test_winapi.py": "the door does nothing there: Python has the modules",

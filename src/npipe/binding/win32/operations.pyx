@@ -246,11 +246,34 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
     finally:
         if not pipe.overlapped:
             leave(pipe)
+    if pipe.pollers is not None:
+        pipe.rearm()
     if code == NP_INTERRUPTED:
         raise_interrupted(function)
     if code != NP_OK and code != NP_MORE_DATA:
         raise make_error(code, function)
     return code
+
+
+def read_into(handle, buffer):
+    """ReadFile of a pipe into a writable buffer: the number of bytes, also of a part of a message. Raises as ReadFile.
+    """
+    cdef PipeTarget pipe = pipe_of(handle, "ReadFile")
+    cdef Buffer view = Buffer(buffer, True, False)
+    cdef uint32_t count = 0
+    blocking_read(pipe, <char *>view.view.buf, size_of(view.view.len, pipe.name), &count, "ReadFile")
+    return count
+
+
+def put_back(handle, data):
+    """Make `data`, which reads have returned, what the next reads of a pipe return."""
+    cdef PipeTarget pipe = pipe_of(handle, "ReadFile")
+    cdef np_handle *end = pipe.valid("ReadFile")
+    cdef Buffer view = Buffer(data, False, False)
+    cdef uint32_t code = np_put_back(end, view.view.buf, size_of(view.view.len, pipe.name))
+    if code != NP_OK:
+        raise make_error(code, "ReadFile")
+    pipe.rearm()
 
 
 def ReadFile(hFile, bufSize, ol=None):

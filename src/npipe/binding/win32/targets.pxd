@@ -12,11 +12,13 @@ cdef class PipeTarget(Target):
     cdef bint overlapped
     cdef np_gate gate  # of a synchronous handle: one operation at a time (SEMANTICS §6.4)
     cdef Target port
+    cdef list pollers  # that are told when a read has changed what there is to read, or None
     cdef uint64_t key
     cdef readonly str name
 
     cdef np_handle *valid(self, str function) except NULL
     cdef int enter(self, str function) except -1
+    cdef int rearm(self) except -1
 
 
 cdef class FileTarget(Target):

@@ -6,10 +6,11 @@ from libc.stdint cimport int32_t, uint32_t
 from npipe.binding.engine cimport *
 from npipe.binding.handle cimport Handle
 from npipe.binding.named cimport Place, place_of
+from npipe.binding.poller cimport Poller
 from npipe.binding.system cimport pid_t, uid_t
 from npipe.binding.win32.handles cimport (
-    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, own_thread, raise_interrupted, target_of,
-    wait_ms,
+    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, open_target, own_thread, raise_interrupted,
+    target_of, wait_ms,
 )
 from npipe.binding.win32.overlapped cimport OVERLAPPED, reap
 
@@ -69,6 +70,13 @@ cdef class PipeTarget(Target):
             raise_interrupted(function)
         return 0
 
+    cdef int rearm(self) except -1:
+        """Let whoever waits for a descriptor know whether the next read has to wait."""
+        if self.pollers is not None:
+            for poller in self.pollers:
+                (<Poller>poller).rearm()
+        return 0
+
     cdef void before_wait(self) noexcept:
         if np_is_disconnected(self.handle):
             np_event_reset(self.object)  # SEMANTICS §10.3
@@ -124,6 +132,42 @@ def file_of(handle, str kind, str function):
     if target.kind != kind or not isinstance(target, FileTarget):
         raise make_error(INVALID_HANDLE, function)
     return (<FileTarget>target).file
+
+
+# ---- Descriptors
+
+
+def poller_of(handle, str function):
+    """A descriptor of a pipe's handle that selectors can wait for, once `arm` has been called with it."""
+    cdef PipeTarget pipe = pipe_of(handle, function)
+    cdef Poller poller = Poller.__new__(Poller)
+    poller.begin(pipe.valid(function))
+    return poller
+
+
+def arm(handle, Poller poller not None, str function):
+    """Begin to tell by a descriptor when there is something to read; of a pipe without a client there is nothing."""
+    cdef PipeTarget pipe = pipe_of(handle, function)
+    cdef np_handle *end = pipe.valid(function)
+    cdef int socket = -1
+    if poller.epoll < 0 or np_poll_socket(end, &socket) != NP_OK:
+        return
+    poller.watch(socket)
+    if pipe.pollers is None:
+        pipe.pollers = [poller]
+    elif poller not in pipe.pollers:
+        pipe.pollers = [*pipe.pollers, poller]
+    poller.rearm()
+
+
+def disarm(handle, Poller poller not None):
+    """End what `arm` has begun; a handle that is closed is no error."""
+    cdef Target target = open_target(handle)
+    cdef PipeTarget pipe
+    if isinstance(target, PipeTarget):
+        pipe = <PipeTarget>target
+        if pipe.pollers is not None:
+            pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
 
 
 # ---- Creating and opening
