@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,18 @@ def green_folder() -> Path:
 def winconnect_folder() -> Path:
     """Where winConnect is imported from."""
     return _fetched(fetch.winconnect)
+
+
+@pytest.fixture(scope="session")
+def mypy_folder() -> Path:
+    """Where mypy is imported from, in pure Python."""
+    return _fetched(fetch.mypy)
+
+
+@pytest.fixture(params=fetch.MPV_VERSIONS)
+def mpv_folder(request: pytest.FixtureRequest) -> Path:
+    """Where a version of python_mpv_jsonipc is imported from."""
+    return _fetched(functools.partial(fetch.mpv, str(request.param)))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,16 @@ DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)
 WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
 GREEN = ("gevent", "eventlet")
+MYPY = "mypy==2.4.1"
+MYPY_NEEDS = (
+    "librt>=0.16",
+    "mypy_extensions>=1",
+    "pathspec>=1",
+    "typing_extensions>=4.14",
+    "ast-serialize>=0.12.1,<1",
+    "pytest",
+)
+MPV_VERSIONS = ("1.2.0", "1.5.0")  # of python-mpv-jsonipc: on _winapi and PipeConnection; on kernel32
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
@@ -73,6 +83,19 @@ def winconnect() -> Path:
 
 
 @functools.cache
+def mypy() -> Path:
+    """A folder to import mypy from in pure Python: what is compiled for Linux has no branch for Windows."""
+    return _made(f"mypy-2.4.1-{sys.version_info.minor}", _unpack_mypy)
+
+
+@functools.cache
+def mpv(version: str) -> Path:
+    """A folder to import a version of python_mpv_jsonipc from."""
+    wanted = (f"python-mpv-jsonipc=={version}",)
+    return _made(f"mpv-jsonipc-{version}", functools.partial(_install_alone, wanted))
+
+
+@functools.cache
 def npipes() -> Path:
     """A folder to import npipes from."""
     return _made("npipes-1.0.1", functools.partial(_install_alone, NPIPES))
@@ -120,6 +143,15 @@ def _unpack_pywin32(place: Path) -> None:
         (wheel,) = Path(downloads).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(place, [name for name in archive.namelist() if name.endswith(".py")])
+
+
+def _unpack_mypy(place: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as downloads:
+        _pip("download", "--no-deps", "--only-binary=:all:", "--platform=any", f"--dest={downloads}", MYPY)
+        (wheel,) = Path(downloads).glob("*-none-any.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(place)
+    _install(MYPY_NEEDS, place)
 
 
 def _install(requirements: tuple[str, ...], place: Path) -> None:

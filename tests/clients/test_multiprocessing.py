@@ -1,4 +1,4 @@
-"""The Windows half of multiprocessing.connection, the standard library's own source, on the drop-in modules."""
+"""multiprocessing.connection over pipes: the door's, and the Windows half of the library's own source on `_winapi`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.clients import windows_library
 from tests.helpers import CHECKOUT, blocked, started
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ CHILD = """
     import contextlib, importlib, sys
 
     sys.path.insert(0, sys.argv[1])
-    with importlib.import_module("npipe.win32").install():
-        client = importlib.import_module("tests.clients.winapi").connection_module().Client(sys.argv[2], authkey=b"key")
+    with importlib.import_module("npipe.win32").install(winapi=True):
+        foreign = importlib.import_module("tests.clients.windows_library")
+        client = foreign.MODULES[sys.argv[3]]().Client(sys.argv[2], authkey=b"key")
         with client, contextlib.suppress(EOFError):
             while True:
                 client.send(["echo", client.recv()])
@@ -34,12 +36,17 @@ CHILD = """
 """
 
 
+@pytest.fixture(scope="module", params=list(windows_library.MODULES))
+def whose(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def connection(installed: None) -> Iterator[Any]:
+def connection(whose: str) -> Iterator[Any]:
     """The module: multiprocessing.connection as it is on Windows."""
-    winapi = importlib.import_module("tests.clients.winapi")
-    yield winapi.connection_module()
-    del sys.modules["tests.clients.winapi"]
+    win32: Any = importlib.import_module("npipe.win32")
+    with win32.install(winapi=True):
+        yield windows_library.MODULES[whose]()
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def pair(connection: Any, listener: Any) -> Iterator[tuple[Any, Any]]:
 
 class TestModule:
     def test_it_is_the_windows_half(self, connection: Any) -> None:
-        assert connection.default_family == "AF_PIPE"
+        assert "AF_PIPE" in connection.families
         assert isinstance(connection.Listener, type)
         assert connection.PipeListener
         assert connection.arbitrary_address("AF_PIPE").startswith("\\\\.\\pipe\\pyc-")
@@ -69,10 +76,9 @@ class TestModule:
     def test_nobody_else_sees_it(self, connection: Any) -> None:
         assert sys.platform != "win32"
         assert "_winapi" not in sys.modules
-        assert not hasattr(importlib.import_module("multiprocessing.connection"), "PipeListener")
 
     def test_an_arbitrary_address(self, connection: Any) -> None:
-        with connection.Listener() as listener, connection.Listener() as other:
+        with connection.Listener(family="AF_PIPE") as listener, connection.Listener(family="AF_PIPE") as other:
             assert listener.address != other.address
             accepting = started(listener.accept)
             with connection.Client(listener.address) as client, accepting.result() as server:
@@ -288,7 +294,7 @@ class TestEnd:
 
     def test_a_close_ends_the_send_of_another_thread(self, connection: Any, pair: tuple[Any, Any]) -> None:
         server, _ = pair
-        if not hasattr(connection.PipeConnection, "_send_ov"):
+        if "of_windows" in connection.__name__ and not hasattr(connection.PipeConnection, "_send_ov"):
             pytest.skip("this version of multiprocessing.connection has no such close")
         sending = blocked(lambda: server.send_bytes(bytes(1 << 20)))
         server.close()
@@ -367,9 +373,9 @@ class TestClients:
             with pytest.raises(connection.AuthenticationError):
                 accepting.result()
 
-    def test_one_in_another_process(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
+    def test_one_in_another_process(self, connection: Any, whose: str, name: str, child: Callable[..., Child]) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, str(CHECKOUT), name)
+            other = child(CHILD, str(CHECKOUT), name, whose)
             with listener.accept() as server:
                 for thing in OBJECTS:
                     server.send(thing)
@@ -377,9 +383,11 @@ class TestClients:
             assert other.line() == "over"
             assert other.wait() == 0
 
-    def test_one_in_another_process_is_killed(self, connection: Any, name: str, child: Callable[..., Child]) -> None:
+    def test_one_in_another_process_is_killed(
+        self, connection: Any, whose: str, name: str, child: Callable[..., Child]
+    ) -> None:
         with connection.Listener(name, authkey=b"key") as listener:
-            other = child(CHILD, str(CHECKOUT), name)
+            other = child(CHILD, str(CHECKOUT), name, whose)
             with listener.accept() as server:
                 reading = blocked(server.recv)
                 other.kill()

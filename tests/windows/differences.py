@@ -75,6 +75,8 @@ LINUX: Final = {
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "doors/test_ctypes.py": "the door does nothing there: ctypes has the system's own kernel32",
+    "doors/test_platform.py": "the door does nothing there: it is Windows",
+    "doors/test_winapi.py": "the door does nothing there: Python has the modules",
     "faces/test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
     "processes/test_death.py": "how the engine sees that a process has died",
     "processes/test_descriptors.py": "the engine's file descriptors",

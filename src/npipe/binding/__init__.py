@@ -50,6 +50,7 @@ PARTS: Final = (
     "named",
     "arrival",
     "identity",
+    "imports",
     "handle",
     "ends",
     "poller",

@@ -460,6 +460,9 @@ def PeekNamedPipe(hPipe, size):
     Raises 109 (the peer has closed and nothing is left), 230 (a server without a client), 233, 5 (no right to read), 6.
     """
     cdef uint32_t length = as_dword(size)
+    cdef Target target = target_of(hPipe, "PeekNamedPipe")
+    if type(target) is FileTarget and hasattr((<FileTarget>target).file, "peek"):  # a pipe of the system's
+        return (<FileTarget>target).file.peek(length)
     cdef PipeTarget pipe = pipe_of(hPipe, "PeekNamedPipe")
     cdef np_handle *handle = pipe.valid("PeekNamedPipe")
     cdef bytes data

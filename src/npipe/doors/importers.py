@@ -1,0 +1,98 @@
+"""Who asks for a module: the standard library, the program's own modules, or a package."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["is_library", "is_own", "package_of"]
+
+_LIBRARY: Final = tuple(
+    {
+        os.path.join(os.path.realpath(place), "")  # noqa: PTH118 - it ends with a separator, which a Path has not
+        for place in (
+            str(Path(os.__file__).parent),
+            sysconfig.get_path("stdlib"),
+            sysconfig.get_path("platstdlib"),
+        )
+    }
+)
+"""Where the standard library is."""
+
+_OURS: Final = os.path.join(os.path.realpath(Path(__file__).parents[1]), "")  # noqa: PTH118
+_PACKAGES: Final = ("site-packages", "dist-packages")
+_MAINS: Final = ("__main__", "__mp_main__")  # the latter is what a spawned process calls its parent's
+
+
+def is_library(namespace: Mapping[str, Any]) -> bool:
+    """Return whether the module with these globals is the standard library's, or npipe's own.
+
+    A file decides by where it is: a program may have a `queue.py`, and `python -m unittest` runs a file of the
+    library's as `__main__`. What has none is the program's (`-c`, a notebook's cell) unless its name is built in.
+    """
+    file = namespace.get("__file__")
+    if isinstance(file, str):
+        return _is_library_file(file)
+    name = namespace.get("__name__")
+    if not isinstance(name, str) or name in _MAINS:
+        return False
+    origin = getattr(namespace.get("__spec__"), "origin", None)
+    return origin in ("built-in", "frozen") or name.partition(".")[0] in sys.stdlib_module_names
+
+
+def is_own(namespace: Mapping[str, Any], start: str) -> bool:
+    """Return whether the module with these globals is the program itself, or is beside it.
+
+    Beside it: in or below the folder of the script; with `-m`, in the package that is run, or in or below `start`,
+    the current folder when the program began; with `-c`, there too. Nothing below a `site-packages` there is.
+    """
+    if is_library(namespace):
+        return False
+    if namespace.get("__name__") in _MAINS:
+        return True
+    file = namespace.get("__file__")
+    main = sys.modules.get("__main__")
+    parent = getattr(getattr(main, "__spec__", None), "parent", None)
+    if parent and package_of(namespace) == parent.partition(".")[0]:
+        return True
+    if not isinstance(file, str):
+        return False
+    script = getattr(main, "__file__", None)
+    if not isinstance(script, str) or getattr(main, "__spec__", None) is not None:
+        return _is_below(file, start)
+    return _is_below(file, str(Path(script).parent))
+
+
+def package_of(namespace: Mapping[str, Any]) -> str:
+    """Return the name of the top-level package or module that the module with these globals belongs to."""
+    name = namespace.get("__name__")
+    if name in _MAINS:
+        name = namespace.get("__package__")
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+@lru_cache(maxsize=4096)
+def _is_library_file(file: str) -> bool:
+    if file.startswith("<frozen "):
+        return True
+    path = os.path.realpath(file)
+    if path.startswith(_OURS):
+        return True
+    return any(path.startswith(place) and not _has_packages(path[len(place) :]) for place in _LIBRARY)
+
+
+@lru_cache(maxsize=4096)
+def _is_below(file: str, folder: str) -> bool:
+    path, start = os.path.realpath(file), os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+    return path.startswith(start) and not _has_packages(path[len(start) :])
+
+
+def _has_packages(rest: str) -> bool:
+    return any(part in _PACKAGES for part in Path(rest).parts)
