@@ -61,6 +61,12 @@ def discord_rpc_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def aiohttp_folder() -> Path:
+    """Where aiohttp, aiodocker and pynvim are imported from."""
+    return _fetched(fetch.aiohttp)
+
+
+@pytest.fixture(scope="session")
 def green_folder() -> Path:
     """Where gevent and eventlet are imported from."""
     return _fetched(fetch.green)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Door", "Patches"]
 
@@ -32,6 +33,12 @@ class Door(ABC):
     def is_open(self) -> bool:
         """Whether an installation asks for it now."""
         return bool(self._wanted)
+
+    @property
+    def asked(self) -> Any:
+        """What all installations ask for together: True, or the names that they give."""
+        names = frozenset(name for wanted in self._wanted.values() if wanted is not True for name in wanted)
+        return names or True
 
     def enter(self, owner: object, wanted: Any) -> None:
         """Begin for one more installation, `owner`."""
@@ -66,32 +73,59 @@ class Door(ABC):
     def changed(self, wanted: list[Any]) -> None:  # noqa: B027  # few doors have anything to take note of
         """Take note of what the installations that are left ask for."""
 
+    def others_changed(self, asked: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take note of which doors are open now, with what is asked of each."""
+
+
+class _Patch:
+    """One attribute that has been replaced."""
+
+    def __init__(self, target: Any, name: str, before: object, ours: object) -> None:
+        self.target = target
+        self.name = name
+        self.before = before
+        self.ours = ours
+
+
+_patches_lock: Final = threading.Lock()
+_patches: Final[list[_Patch]] = []  # of all doors, in the order in which they were made
+
 
 class Patches:
     """Attributes of modules and classes that are replaced for a while.
 
-    `undo` puts back what was there. An attribute that somebody else has replaced since keeps what it has then: theirs
-    stands above ours, and may call it. So whatever is put in place has to do what was there before (`original`)
-    while its door is closed.
+    `undo` puts back what was there. An attribute that another door has replaced since gets it when that one closes. One
+    that somebody else has replaced since keeps what it has then: theirs stands above ours, and may call it. So whatever
+    is put in place has to do what was there before (`original`) while its door is closed.
     """
 
     def __init__(self) -> None:
-        self._made: list[tuple[Any, str, object, object]] = []
+        self._made: list[_Patch] = []
 
     def replace(self, target: Any, name: str, make: Callable[[Any], object]) -> None:
         """Put `make(original)` in the place of an attribute; `original` is None where there was none."""
         before = vars(target).get(name, _MISSING)
-        ours = make(None if before is _MISSING else getattr(target, name))
-        self._made.append((target, name, before, ours))
-        setattr(target, name, ours)
+        patch = _Patch(target, name, before, make(None if before is _MISSING else getattr(target, name)))
+        with _patches_lock:
+            self._made.append(patch)
+            _patches.append(patch)
+            setattr(target, name, patch.ours)
 
     def undo(self) -> None:
         """Put back what was there before, the last one first."""
-        while self._made:
-            target, name, before, ours = self._made.pop()
-            if vars(target).get(name, _MISSING) is not ours:
-                continue
-            if before is _MISSING:
-                delattr(target, name)
-            else:
-                setattr(target, name, before)
+        with _patches_lock:
+            while self._made:
+                patch = self._made.pop()
+                _patches.remove(patch)
+                _take_away(patch)
+
+
+def _take_away(patch: _Patch) -> None:
+    if vars(patch.target).get(patch.name, _MISSING) is not patch.ours:
+        for above in _patches:
+            if above.target is patch.target and above.name == patch.name and above.before is patch.ours:
+                above.before = patch.before
+    elif patch.before is _MISSING:
+        delattr(patch.target, patch.name)
+    else:
+        setattr(patch.target, patch.name, patch.before)

@@ -28,6 +28,7 @@ _LIBRARY: Final = tuple(
 
 _OURS: Final = os.path.join(os.path.realpath(Path(__file__).parents[1]), "")  # noqa: PTH118
 _PACKAGES: Final = ("site-packages", "dist-packages")
+_TESTS: Final = os.path.join("test", "")  # noqa: PTH118
 _MAINS: Final = ("__main__", "__mp_main__")  # the latter is what a spawned process calls its parent's
 
 
@@ -85,13 +86,18 @@ def _is_library_file(file: str) -> bool:
     path = os.path.realpath(file)
     if path.startswith(_OURS):
         return True
-    return any(path.startswith(place) and not _has_packages(path[len(place) :]) for place in _LIBRARY)
+    return any(path.startswith(place) and not _is_beside(path[len(place) :]) for place in _LIBRARY)
 
 
 @lru_cache(maxsize=4096)
 def _is_below(file: str, folder: str) -> bool:
     path, start = os.path.realpath(file), os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
     return path.startswith(start) and not _has_packages(path[len(start) :])
+
+
+def _is_beside(rest: str) -> bool:
+    """Return whether a file below the library's folder is no part of it: a package's, or one of its tests."""
+    return _has_packages(rest) or rest.startswith(_TESTS)
 
 
 def _has_packages(rest: str) -> bool:

@@ -52,6 +52,7 @@ class Installation:
                 for name, wanted in self._wanted.items():
                     _door(name).enter(self, wanted)
                     self._entered.append(name)
+                _tell_all()
             except BaseException:
                 self.uninstall()
                 raise
@@ -66,6 +67,7 @@ class Installation:
             while self._entered:
                 name = self._entered.pop()
                 _door(name).leave(self)
+            _tell_all()
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +84,13 @@ def _door(name: str) -> Door:
         module, _, kind = _PLACES[name].partition(":")
         _doors[name] = getattr(importlib.import_module(f"npipe.doors.{module}"), kind)()
     return _doors[name]
+
+
+def _tell_all() -> None:
+    """Tell the open doors which ones are."""
+    asked = {name: _doors[name].asked for name in DOORS if name in _doors and _doors[name].is_open}
+    for name in asked:
+        _doors[name].others_changed(asked)
 
 
 def install(

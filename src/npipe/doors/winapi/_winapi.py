@@ -300,9 +300,8 @@ def DuplicateHandle(
     """DuplicateHandle within this process. Raises 6; 50 for another process."""
     if any(_dword(process) != _dword(-1) for process in (source_process_handle, target_process_handle)):
         raise os_error(50)
-    return win32api.DuplicateHandle(
-        source_process_handle, source_handle, target_process_handle, _dword(desired_access), inherit_handle, options
-    ).Detach()
+    here = -1
+    return win32api.DuplicateHandle(here, source_handle, here, _dword(desired_access), inherit_handle, options).Detach()
 
 
 def GetCurrentProcess() -> int:
