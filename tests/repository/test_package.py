@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -107,3 +109,9 @@ def test_every_row_of_windows_behaviour_that_is_cited_stands_in_the_docs() -> No
             if path.suffix in {".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".md"}:
                 cited = re.findall(r"SEMANTICS §? ?(\d+(?:\.\d+)?)", path.read_text(encoding="utf-8"))
                 assert set(cited) <= there, path
+
+
+def test_npipe_imports_no_event_loop_by_itself() -> None:
+    code = "import sys, npipe; print([name for name in ('asyncio', 'trio', 'anyio') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

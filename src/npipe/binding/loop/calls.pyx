@@ -25,7 +25,6 @@ from npipe.binding.system cimport (
 )
 from npipe.binding.waits cimport check_time
 
-from asyncio import _get_running_loop
 from time import monotonic
 
 from npipe.errors import (
@@ -36,6 +35,17 @@ from npipe.reasons import goes_on, other_loop
 
 
 # ---- Waking
+
+cdef object _get_running_loop = None
+
+
+cdef object running_loop():
+    """The event loop that runs in this thread, or None. Who has no loop is not to import asyncio."""
+    global _get_running_loop
+    if _get_running_loop is None:
+        from asyncio import _get_running_loop as found
+        _get_running_loop = found
+    return _get_running_loop()
 
 
 @cython.final
@@ -168,7 +178,7 @@ cdef class LoopWaker:
 
     cdef bint runs_here(self) except -1:
         """Whether the loop is the one that runs in this thread."""
-        return _get_running_loop() is self.loop
+        return running_loop() is self.loop
 
     cdef int forget(self, Call call) except -1:
         self.futures.discard(call.future)
