@@ -116,7 +116,7 @@ static void step(struct np_handle *handle, struct script *script)
         store(handle->link, script);
         np_poll_write_step(handle, &write);
         if (write.link && np_poll_write_withdraw(handle, &write) == NP_WOULD_WAIT)
-            np_poll_write_leave(handle, &write);
+            np_poll_write_leave(handle, &write, false);
     }
     free(buffer);
 }
