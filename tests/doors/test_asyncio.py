@@ -242,6 +242,35 @@ class TestLoop:
 
         asyncio.run(main())
 
+    def test_errors_are_those_of_python_on_windows(self, door: Installation, name: str) -> None:
+        del door
+
+        async def main() -> list[tuple[str, int, str]]:
+            loop: Any = asyncio.get_running_loop()
+            [server] = await loop.start_serving_pipe(asyncio.Protocol, name)
+            failed = []
+            for call, address in (
+                (loop.start_serving_pipe, name),
+                (loop.create_pipe_connection, f"{name}-nobody"),
+                (loop.create_pipe_connection, "a-file"),
+                (loop.start_serving_pipe, "a-file"),
+            ):
+                with pytest.raises(OSError) as failure:
+                    await call(asyncio.Protocol, address)
+                error: Any = failure.value
+                failed.append((type(error).__name__, error.winerror, str(error)))
+            server.close()
+            return failed
+
+        not_found = "[WinError 2] The system cannot find the file specified"
+        invalid = "[WinError 123] The filename, directory name, or volume label syntax is incorrect"
+        assert asyncio.run(main()) == [
+            ("PermissionError", 5, "[WinError 5] Access is denied"),
+            ("FileNotFoundError", 2, not_found),
+            ("FileNotFoundError", 2, not_found),
+            ("OSError", 123, invalid),
+        ]
+
     def test_a_handle_that_is_asked_for_leaves_the_pipe_as_it_is(self, door: Installation, name: str) -> None:
         del door
 

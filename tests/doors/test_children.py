@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,6 +281,32 @@ class TestScope:
         pid = fork_exec(sys.executable, [sys.executable, "-c", "import win32pipe"], {})
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
         assert spawn(os.P_WAIT, sys.executable, [sys.executable, "-c", "import win32pipe"]) == 1
+
+    def test_threads_start_processes_while_it_opens_and_closes(self) -> None:
+        over = threading.Event()
+        seen: list[int] = []
+
+        def work() -> None:
+            while not over.is_set():
+                seen.append(subprocess.run(["true"], env={"A": "b"}, check=False).returncode)
+                seen.append(subprocess.run(["true"], check=False).returncode)
+                seen.append(os.spawnv(os.P_WAIT, "/bin/true", ["true"]))
+
+        before = self.state()
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # os.spawnv forks
+            for thread in threads:
+                thread.start()
+            for _ in range(200):
+                with opened():
+                    pass
+            over.set()
+            for thread in threads:
+                thread.join(30)
+        assert len(seen) > 5
+        assert set(seen) == {0}
+        self.assert_unchanged(before)
 
     def test_mistakes_are_told_as_without_it(self) -> None:
         before: list[Any] = []

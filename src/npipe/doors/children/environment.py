@@ -36,39 +36,42 @@ class Environment:
 
     def __init__(self) -> None:
         self._before: dict[str, str | None] = {}  # what the variables were
-        self._ours: dict[str, str] = {}  # and what they are
+        self._ours: dict[str, str] = {}  # and what they are: replaced as a whole, for threads that start processes
 
     def put(self, asked: Mapping[str, Any]) -> None:
         """Set the variables; what the program has set meanwhile stays."""
+        ours = dict(self._ours)
         wanted = {DOORS: _text_of(asked), PATH: _with_folder(os.environ.get(PATH))}
         for name, text in wanted.items():
             now = os.environ.get(name)
-            if name not in self._ours:
+            if name not in ours:
                 self._before[name] = now
-            elif now != self._ours[name]:
+            elif now != ours[name]:
                 continue
-            self._ours[name] = os.environ[name] = text
+            ours[name] = os.environ[name] = text
+        self._ours = ours
 
     def take_away(self) -> None:
         """Put back what was there; of a PYTHONPATH that the program has changed all but our folder stays."""
-        for name, text in self._ours.items():
+        ours, self._ours = self._ours, {}
+        for name, text in ours.items():
             now, before = os.environ.get(name), self._before[name]
             if now == text:
                 _set(name, before)
             elif name == PATH and now is not None and FOLDER not in (before or "").split(os.pathsep):
                 _set(name, os.pathsep.join(place for place in now.split(os.pathsep) if place != FOLDER))
         self._before.clear()
-        self._ours.clear()
 
     def told_in(self, environment: Any) -> Any:
         """Return an environment for a new process, with the variables; None stands for `os.environ`.
 
         One that is no mapping is the program's mistake, and is returned as it is.
         """
+        ours = self._ours
         if environment is None:
-            complete = all(os.environ.get(name) == text for name, text in self._ours.items())
+            complete = all(os.environ.get(name) == text for name, text in ours.items())
             return None if complete else self.told_in(dict(os.environ))
-        if not isinstance(environment, Mapping) or DOORS not in self._ours:
+        if not isinstance(environment, Mapping) or DOORS not in ours:
             return environment
         told = dict(environment)
         path = os.fsencode(PATH) if os.fsencode(PATH) in told else PATH
@@ -77,7 +80,7 @@ class Environment:
         except TypeError:
             return environment
         if os.fsencode(DOORS) not in told:
-            told.setdefault(DOORS, self._ours[DOORS])
+            told.setdefault(DOORS, ours[DOORS])
         return told
 
 

@@ -23,7 +23,9 @@ from npipe.doors.event_loop.proactor import (
     IocpProactor,
 )
 from npipe.doors.event_loop.windows_utils import BUFSIZE, PipeHandle, TransportsPipe
+from npipe.doors.os_errors import os_error
 from npipe.doors.winapi import _winapi as _winapi_module
+from npipe.errors import PipeError
 
 if TYPE_CHECKING:
     import socket
@@ -40,6 +42,9 @@ else:
     _Policy = getattr(_unix, "_UnixDefaultEventLoopPolicy", None) or _unix._DefaultEventLoopPolicy
 
 _winapi: Any = _winapi_module  # whose constants no type checker sees
+
+_NOT_FOUND: Final = 2
+_INVALID_NAME: Final = 123
 
 ERROR_CONNECTION_REFUSED: Final = 1225
 ERROR_CONNECTION_ABORTED: Final = 1236
@@ -66,6 +71,16 @@ class ProactorEventLoop(_PipeEventLoop):
         if not self.is_running() and not self.is_closed():
             self._proactor.close()
         super().close()
+
+    async def create_pipe_connection(self, protocol_factory: Any, address: str) -> Any:
+        """See npipe.aio.PipeEventLoop. The errors are those of Python on Windows."""
+        with _errors_of_windows(address, _NOT_FOUND):
+            return await super().create_pipe_connection(protocol_factory, address)  # type: ignore[misc]
+
+    async def start_serving_pipe(self, protocol_factory: Any, address: str) -> Any:
+        """See npipe.aio.PipeEventLoop. The errors are those of Python on Windows."""
+        with _errors_of_windows(address, _INVALID_NAME):
+            return await super().start_serving_pipe(protocol_factory, address)  # type: ignore[misc]
 
     def _extra_of_pipe(self, pipe: StreamPipe) -> dict[str, Any]:
         """Return what a transport says on Windows: the extra "pipe" is a PipeHandle."""
@@ -120,6 +135,17 @@ class ProactorEventLoop(_PipeEventLoop):
 
 
 ProactorEventLoop.__module__ = "asyncio.windows_events"
+
+
+@contextlib.contextmanager
+def _errors_of_windows(address: object, code: int) -> Iterator[None]:
+    """Raise what Python on Windows raises: `code` for a bare name, which npipe takes for a pipe's."""
+    if isinstance(address, str) and not address.replace("/", "\\").startswith("\\\\"):
+        raise os_error(code)
+    try:
+        yield
+    except PipeError as error:
+        raise os_error(error.winerror) from error
 
 
 @contextlib.contextmanager
