@@ -74,6 +74,7 @@ LINUX: Final = {
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "doors/test_asyncio.py": "the door does nothing there: asyncio has the Proactor loop",
     "doors/test_ctypes.py": "the door does nothing there: ctypes has the system's own kernel32",
     "doors/test_platform.py": "the door does nothing there: it is Windows",
     "doors/test_winapi.py": "the door does nothing there: Python has the modules",

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import sys
 import weakref
-from typing import TYPE_CHECKING, NoReturn, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["PipeEventLoop", "PipeLoopMixin", "PipeServer", "PipeTransport", "open_stream"]
 
 
+def _extra_of(loop: asyncio.AbstractEventLoop, pipe: StreamPipe, address: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a transport says besides: the address as it was given, and what the loop has to say of the pipe."""
+    more = getattr(loop, "_extra_of_pipe", None)
+    return {"addr": address, **({} if more is None else more(pipe))}
+
+
 async def _transport(
     pipe: StreamPipe, protocol: asyncio.BaseProtocol, address: str | os.PathLike[str]
 ) -> PipeTransport:
     loop = asyncio.get_running_loop()
     made: asyncio.Future[None] = loop.create_future()
-    transport = PipeTransport(loop, pipe, protocol, {"addr": address}, made=made)
+    transport = PipeTransport(loop, pipe, protocol, _extra_of(loop, pipe, address), made=made)
     try:
         await made
     except BaseException:
@@ -140,9 +146,8 @@ class PipeServer(asyncio.AbstractServer):
             return False
         pipe = steps.result
         try:
-            transport = PipeTransport(
-                self._loop, pipe, self._factory(), {"addr": self._address}, on_lost=self._client_left
-            )
+            extra = _extra_of(self._loop, pipe, self._address)
+            transport = PipeTransport(self._loop, pipe, self._factory(), extra, on_lost=self._client_left)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - as asyncio's servers

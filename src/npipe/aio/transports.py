@@ -98,6 +98,11 @@ class PipeTransport(asyncio.Transport):
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._pipe._end(discard=False)  # noqa: SLF001
 
+    @property
+    def _sock(self) -> Any:
+        """The pipe until it is closed, then None: programs look here whether a transport of asyncio's has ended."""
+        return None if self._protocol is None else self.get_extra_info("pipe")
+
     # ---- The protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -1,9 +1,11 @@
 from typing import Any
 
+from npipe.binding.handle import Handle
 from npipe.binding.win32.handles import PyHANDLE, _AnyHandle
 
 def file_handle(kind: str, file: object, overlapped: bool) -> PyHANDLE: ...
 def file_of(handle: object, kind: str, function: str) -> Any: ...
+def handle_beside(handle: Handle) -> PyHANDLE: ...
 def create_pipe_instance(
     root: str,
     folder: str,

@@ -94,6 +94,16 @@ def file_handle(str kind, file, bint overlapped):
     return handle_of(FileTarget(kind, file, overlapped))
 
 
+def handle_beside(Handle handle not None):
+    """A handle of the pipe's end that another face has, for as long as that is open: closing either one ends it."""
+    cdef PipeTarget pipe = PipeTarget()
+    np_hold(handle.valid())
+    pipe.handle = handle.handle
+    pipe.overlapped = True
+    pipe.name = handle.name
+    return handle_of(pipe)
+
+
 cdef PipeTarget refuse(Target target, str function):
     """What is no pipe."""
     if target.kind == "root":
