@@ -75,6 +75,7 @@ LINUX: Final = {
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "doors/test_asyncio.py": "the door does nothing there: asyncio has the Proactor loop",
+    "doors/test_children.py": "the door does nothing there: every process has pipes",
     "doors/test_ctypes.py": "the door does nothing there: ctypes has the system's own kernel32",
     "doors/test_platform.py": "the door does nothing there: it is Windows",
     "doors/test_winapi.py": "the door does nothing there: Python has the modules",

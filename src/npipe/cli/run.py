@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import io
 import sys
 import types
@@ -93,8 +94,10 @@ def run_script(
     """
     if also and not as_windows:
         raise click.UsageError("--also goes with --as-windows.")
+    from npipe.doors.children import end_inherited
     from npipe.win32 import install
 
+    end_inherited()  # this command's own switches count
     # For good: what runs when the program's end is reached, its threads too, needs them. On Windows nothing is done.
     install(**doors, platform=also or as_windows)
     if module is not None:
@@ -212,7 +215,7 @@ def _status(program: Callable[[], None]) -> int:
     return 0
 
 
-_OURS = {__file__, find_spec.__code__.co_filename}
+_OURS = {__file__, importlib.util.__file__}
 
 
 def _without_ours(traceback: types.TracebackType | None) -> types.TracebackType | None:

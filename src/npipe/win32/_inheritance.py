@@ -25,6 +25,7 @@ __all__ = ["VARIABLE", "duplicate_handle", "inherited_by", "mark"]
 
 VARIABLE = _travel.VARIABLE
 
+_INVALID_HANDLE = 6
 _CURRENT_PROCESS = -1
 _CLOSE_SOURCE = 1
 
@@ -56,7 +57,12 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
     try:
         told = []
         for number in chosen:
-            descriptor = _travel.lend_handle(number)
+            try:
+                descriptor = _travel.lend_handle(number)
+            except error as failure:
+                if handles is None and failure.winerror == _INVALID_HANDLE:
+                    continue  # another thread has closed it, or it is the process's that has forked this one
+                raise
             descriptors.append(descriptor)
             told.append(f"{number}:{descriptor}:{os.fstat(descriptor).st_ino}")
         yield ({VARIABLE: ",".join(told)} if told else {}), descriptors

@@ -1,0 +1,405 @@
+"""The door of children: which processes have the doors of the one that starts them, and that all of it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from npipe import win32
+from npipe.doors.children.environment import FOLDER, doors_of
+from tests.doors.helpers import run
+
+if TYPE_CHECKING:
+    from npipe.doors import Installation
+
+OTHERS = [
+    path
+    for path in sorted(Path(sys.base_prefix).parent.glob("*/bin/python"))
+    if path.resolve() != Path(sys.executable).resolve()
+]
+HAS_DOORS = "import win32pipe, asyncio; print('doors', hasattr(asyncio, 'ProactorEventLoop'))"
+HELPERS = """
+import os, subprocess, sys
+HAS = "import sys, win32pipe; print('doors', *sys.argv[1:])"
+def child(*arguments, **keywords):
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **keywords)
+    print(done.stdout.strip(), done.stderr.strip().rpartition(chr(10))[2])
+"""
+
+
+def opened(**doors: Any) -> Installation:
+    return win32.install(**{"pywin32": True, "children": True, **doors})
+
+
+def output(code: str, *, env: dict[str, str] | None = None, executable: str = sys.executable) -> str:
+    """What a child's code prints; its exit status is 0, and it has no complaints."""
+    done = subprocess.run(
+        [executable, "-c", code], capture_output=True, text=True, timeout=60, env=env, check=False, cwd="/"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+class TestWays:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "child('-c', HAS)",
+            "child('-c', HAS, env={})",
+            "child('-c', HAS, env={'PYTHONPATH': '/nowhere'})",
+            "child('-c', HAS, env={b'PYTHONPATH': b'/nowhere', b'A': b'b'})",
+            "child('-c', HAS, env=os.environ)",
+            "child('-c', HAS, close_fds=False)",
+            "child('-m', 'module')",
+            "child('module.py')",
+            "print(subprocess.getoutput(f'{sys.executable} module.py'))",
+            "os.system(f'{sys.executable} module.py')",
+            "print(os.popen(f'{sys.executable} module.py').read().strip())",
+            "os.spawnv(os.P_WAIT, sys.executable, ['python', 'module.py'])",
+            "os.spawnve(os.P_WAIT, sys.executable, ['python', 'module.py'], {})",
+            "os.waitpid(os.spawnle(os.P_NOWAIT, sys.executable, 'python', 'module.py', {}), 0)",
+            "os.spawnlp(os.P_WAIT, sys.executable, 'python', 'module.py')",
+            "os.waitpid(os.posix_spawn(sys.executable, ['python', 'module.py'], {}), 0)",
+            "os.waitpid(os.posix_spawnp(sys.executable, ['python', 'module.py'], {}), 0)",
+            "os.execv(sys.executable, ['python', 'module.py'])",
+            "os.execve(sys.executable, ['python', 'module.py'], {})",
+            "os.execle(sys.executable, 'python', 'module.py', {})",
+            "os.execvpe(sys.executable, ['python', 'module.py'], {})",
+            "os.execlp(sys.executable, 'python', 'module.py')",
+            "if os.fork() == 0: os.execl(sys.executable, 'python', 'module.py')\nos.wait()",
+            "os.environ.clear(); child('-c', HAS)",
+            "os.environ['PYTHONPATH'] = '/nowhere'; child('-c', HAS)",
+            "child('-c', f'import subprocess, sys; subprocess.run([sys.executable, \"-c\", {HAS!r}], env={{}})')",
+        ],
+    )
+    def test_a_child_has_the_doors(self, tmp_path: Path, line: str) -> None:
+        (tmp_path / "module.py").write_text("import win32pipe; print('doors')")
+        assert run(tmp_path, HELPERS + line).strip() == "doors"
+
+    @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+    def test_processes_and_pools_of_multiprocessing(self, tmp_path: Path, method: str, name: str) -> None:
+        program = f"""
+            import concurrent.futures
+            import multiprocessing
+            import os
+            import sys
+
+            def answer(name):
+                import win32file
+                pipe = win32file.CreateFile(name, 0xC0000000, 0, None, 3, 0, None)
+                win32file.WriteFile(pipe, b"from a child")
+
+            def square(number):
+                import win32pipe
+                return number * number
+
+            if __name__ == "__main__":
+                import win32file, win32pipe
+                pipe = win32pipe.CreateNamedPipe(sys.argv[1], 3, 6, 1, 4096, 4096, 0, None)
+                context = multiprocessing.get_context({method!r})
+                process = context.Process(target=answer, args=(sys.argv[1],))
+                process.start()
+                win32pipe.ConnectNamedPipe(pipe, None)
+                print(bytes(win32file.ReadFile(pipe, 100)[1]))
+                process.join()
+                with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+                    print(list(pool.map(square, range(4))))
+        """
+        printed = run(tmp_path, program, arguments=(name,), PYTHONWARNINGS="ignore::DeprecationWarning")
+        assert printed.splitlines() == ["b'from a child'", "[0, 1, 4, 9]"]
+
+    def test_spawn_after_the_program_has_set_its_search_path(self, tmp_path: Path) -> None:
+        program = """
+            import multiprocessing, os
+            def work():
+                import win32pipe
+                print("doors", flush=True)
+            if __name__ == "__main__":
+                os.environ["PYTHONPATH"] = "/nowhere"
+                process = multiprocessing.get_context("spawn").Process(target=work)
+                process.start()
+                process.join()
+        """
+        assert run(tmp_path, program) == "doors\n"
+
+    def test_asyncio_starts_them_too(self, tmp_path: Path) -> None:
+        program = HELPERS + (
+            "import asyncio\n"
+            "async def main():\n"
+            "    process = await asyncio.create_subprocess_exec(sys.executable, '-c', HAS, env={}, stdout=-1)\n"
+            "    print((await process.communicate())[0])\n"
+            "asyncio.run(main())\n"
+        )
+        assert run(tmp_path, program) == "b'doors\\n'\n"
+
+    def test_switches_are_passed_on(self, tmp_path: Path) -> None:
+        program = HELPERS + (
+            "child('-c', 'import asyncio, importlib.util as u, os, sys;'\n"
+            '    \'print(hasattr(asyncio, "ProactorEventLoop"), u.find_spec("win32pipe") is not None,\'\n'
+            "    'sys.platform, os.name)')"
+        )
+        assert run(tmp_path, program).split() == ["True", "True", "linux", "posix"]
+        assert run(tmp_path, program, "--no-asyncio").split()[0] == "False"
+        assert run(tmp_path, program, "--as-windows").split() == ["True", "True", "win32", "nt"]
+        assert run(tmp_path, program, "--no-children").split() == ["False", "False", "linux", "posix"]
+
+    def test_packages_that_are_told_of_windows_are_passed_on(self, tmp_path: Path) -> None:
+        packages = tmp_path / "site-packages"
+        for name in ("one", "two", "three"):
+            (packages / name).mkdir(parents=True)
+            (packages / name / "__init__.py").write_text("import sys; told = sys.platform")
+        program = HELPERS + "child('-c', 'import one, two, three; print(one.told, two.told, three.told)')"
+        switches = ("--as-windows", "--also", "one", "--also", "two")
+        assert run(tmp_path, program, *switches, PYTHONPATH=str(packages)).split() == ["win32", "win32", "linux"]
+
+    def test_the_program_of_a_nested_command_has_the_doors_of_its_own_switches(self, tmp_path: Path) -> None:
+        probe = "import importlib.util as u; print(u.find_spec('win32pipe') is not None)"
+        program = HELPERS + f"child('-m', 'npipe', 'run', *sys.argv[1:], '-c', {probe!r})"
+        assert run(tmp_path, program).strip() == "True"
+        assert run(tmp_path, program, arguments=("--no-pywin32",)).strip() == "False"
+        grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {probe!r}])"
+        program = HELPERS + f"child('-m', 'npipe', 'run', *sys.argv[1:], '-c', {grandchild!r})"
+        assert run(tmp_path, program, arguments=("--no-pywin32",)).strip() == "False"
+        assert run(tmp_path, program, arguments=("--no-children",)).strip() == "False"
+
+
+class TestInterpreters:
+    def test_one_that_reads_no_environment_has_none(self, tmp_path: Path) -> None:
+        for switch in ("-I", "-E", "-S"):
+            program = HELPERS + f"child({switch!r}, '-c', HAS)"
+            assert run(tmp_path, program).strip() == "ModuleNotFoundError: No module named 'win32pipe'", switch
+
+    @pytest.mark.parametrize("python", OTHERS, ids=lambda path: str(path.parents[1].name))
+    def test_another_version_runs_undisturbed(self, python: Path) -> None:
+        code = "import sys; print([place for place in sys.path if 'startup' in place])"
+        plain = "import sys; print([name for name in sys.modules if 'npipe' in name])"
+        with opened(asyncio=True):
+            assert output(code, executable=str(python)) == "[]\n"
+            assert output(plain, executable=str(python)) == "[]\n"
+
+    def test_one_of_this_version_without_npipe_has_that_of_its_parent(self, tmp_path: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+        with opened():
+            assert output("import win32pipe; print(win32pipe.__name__)", executable=f"{tmp_path}/bin/python")
+        done = subprocess.run([f"{tmp_path}/bin/python", "-c", "import win32pipe"], capture_output=True, check=False)
+        assert done.returncode == 1
+
+    def test_the_search_path_is_as_without_it(self, tmp_path: Path) -> None:
+        (tmp_path / "script.py").write_text("import sys; print(sys.path, sys.argv, sys.flags)")
+        for arguments in (("script.py", "x"), ("-m", "script", "x"), ("-c", "import sys; print(sys.path, sys.argv)")):
+            command = [sys.executable, *arguments]
+            before = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+            with opened():
+                inside = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+            assert inside == before
+
+    def test_another_sitecustomize_runs_too(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import sys; sys.theirs = True; import win32pipe")
+        code = "import sitecustomize, sys; print(sys.theirs, sitecustomize.__file__)"
+        with opened():
+            printed = output(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+        assert printed == f"True {tmp_path}/sitecustomize.py\n"
+
+    def test_one_that_fails_is_complained_of_as_ever(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import nothing_of_the_kind")
+        with opened():
+            done = subprocess.run(
+                [sys.executable, "-c", "import win32pipe"],
+                env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 0
+        assert "Error in sitecustomize" in done.stderr
+        assert "nothing_of_the_kind" in done.stderr
+
+
+class TestScope:
+    def state(self) -> list[object]:
+        posix: Any = __import__("_posixsubprocess")
+        return [
+            *(vars(os)[name] for name in ("execv", "execve", "_spawnvef", "posix_spawn", "posix_spawnp")),
+            *(vars(subprocess.Popen)[name] for name in ("__init__", "_execute_child")),
+            posix.fork_exec,
+            vars(subprocess)["_fork_exec"],
+            dict(os.environ),
+            list(sys.path),
+            list(sys.meta_path),
+        ]
+
+    def assert_unchanged(self, before: list[object]) -> None:
+        for one, other in zip(before, self.state(), strict=True):
+            assert one is other or one == other
+
+    @pytest.mark.parametrize("path", [None, "/somewhere", f"/one{os.pathsep}/two"])
+    def test_nothing_stays_changed(self, path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        if path is not None:
+            monkeypatch.setenv("PYTHONPATH", path)
+        before = self.state()
+        with opened():
+            assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == FOLDER
+            assert os.environ["NPIPE_DOORS"] == "pywin32,children"
+        self.assert_unchanged(before)
+
+    def test_what_the_program_has_set_meanwhile_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", "/before")
+        with opened():
+            os.environ["PYTHONPATH"] = f"/mine{os.pathsep}{os.environ['PYTHONPATH']}"
+            os.environ["ANOTHER"] = "1"
+        assert os.environ["PYTHONPATH"] == f"/mine{os.pathsep}/before"
+        assert os.environ.pop("ANOTHER") == "1"
+        assert "NPIPE_DOORS" not in os.environ
+
+    def test_the_doors_of_all_installations_are_passed_on_in_any_order(self) -> None:
+        before = self.state()
+        first = opened(pywin32=False)
+        assert os.environ["NPIPE_DOORS"] == "children"
+        second = win32.install(pywin32=True, asyncio=True)
+        assert doors_of(os.environ["NPIPE_DOORS"]) == {"pywin32": True, "asyncio": True, "children": True}
+        assert output(HAS_DOORS) == "doors True\n"
+        third = opened(pywin32=False, platform=["one", "two"])
+        assert doors_of(os.environ["NPIPE_DOORS"])["platform"] == ["one", "two"]
+        first.uninstall()
+        second.uninstall()
+        assert doors_of(os.environ["NPIPE_DOORS"]) == {"platform": ["one", "two"], "children": True}
+        third.uninstall()
+        self.assert_unchanged(before)
+
+    def test_functions_that_were_kept_do_afterwards_what_they_did_before(self) -> None:
+        with opened():
+            spawn, fork_exec = os.spawnv, os.posix_spawn
+        pid = fork_exec(sys.executable, [sys.executable, "-c", "import win32pipe"], {})
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        assert spawn(os.P_WAIT, sys.executable, [sys.executable, "-c", "import win32pipe"]) == 1
+
+    def test_threads_start_processes_while_it_opens_and_closes(self) -> None:
+        over = threading.Event()
+        seen: list[int] = []
+
+        def work() -> None:
+            while not over.is_set():
+                seen.append(subprocess.run(["true"], env={"A": "b"}, check=False).returncode)
+                seen.append(subprocess.run(["true"], check=False).returncode)
+                seen.append(os.spawnv(os.P_WAIT, "/bin/true", ["true"]))
+
+        before = self.state()
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # os.spawnv forks
+            for thread in threads:
+                thread.start()
+            for _ in range(200):
+                with opened():
+                    pass
+            over.set()
+            for thread in threads:
+                thread.join(30)
+        assert len(seen) > 5
+        assert set(seen) == {0}
+        self.assert_unchanged(before)
+
+    def test_mistakes_are_told_as_without_it(self) -> None:
+        before: list[Any] = []
+        for inside in (False, True):
+            told = []
+            with opened(pywin32=False, children=inside):
+                for call in (
+                    lambda: subprocess.Popen(["true"], env=7),  # type: ignore[call-overload]
+                    lambda: subprocess.Popen(["true"], env={1: 2}),  # type: ignore[arg-type]
+                    lambda: subprocess.Popen(["/nowhere/at/all"], env={}),
+                    lambda: os.execve("/nowhere/at/all", ["x"], {}),
+                    lambda: os.execv("/nowhere/at/all", ["x"]),
+                    lambda: os.execve("/bin/true", ["true"], 7),  # type: ignore[arg-type]
+                    lambda: os.posix_spawn("/nowhere/at/all", ["x"], {}),
+                    lambda: os.spawnv(os.P_NOWAIT, "/nowhere/at/all", []),
+                    lambda: subprocess.Popen(["true"], startupinfo=object()),
+                ):
+                    with pytest.raises((OSError, TypeError, ValueError, AttributeError)) as failure:
+                        call()
+                    told.append((failure.type, str(failure.value)))
+            before = before or told
+            assert told == before
+
+
+class TestHandles:
+    PAIR = """
+        import os, subprocess, sys
+        import pywintypes, win32api, win32file, win32pipe
+
+        CHILD = (
+            "import sys, win32file; pipe = int(sys.argv[1]); win32file.WriteFile(pipe, b'from the child');"
+            "assert win32file.ReadFile(pipe, 100) == (0, b'from the parent')"
+        )
+        attributes = pywintypes.SECURITY_ATTRIBUTES()
+        attributes.bInheritHandle = True
+        server = win32pipe.CreateNamedPipe(sys.argv[1], 3, 6, 1, 4096, 4096, 0, None)
+        client = win32file.CreateFile(sys.argv[1], 0xC0000000, 0, attributes, 3, 0, None)
+        win32file.WriteFile(server, b"from the parent")
+        COMMAND = [sys.executable, "-c", CHILD, str(int(client))]
+
+        def check():
+            client.close()
+            print(bytes(win32file.ReadFile(server, 100)[1]))
+    """
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "process = subprocess.Popen(COMMAND, close_fds=False); check(); print(process.wait())",
+            "process = subprocess.Popen(COMMAND, close_fds=False, env={}); check(); print(process.wait())",
+            (
+                "info = subprocess.STARTUPINFO(lpAttributeList={'handle_list': [int(client)]})\n"
+                "process = subprocess.Popen(COMMAND, startupinfo=info); check(); print(process.wait())"
+            ),
+            "pid = os.spawnv(os.P_NOWAIT, COMMAND[0], COMMAND); check(); print(os.waitpid(pid, 0)[1])",
+            "pid = os.spawnvpe(os.P_NOWAIT, COMMAND[0], COMMAND, {}); check(); print(os.waitpid(pid, 0)[1])",
+        ],
+    )
+    def test_a_child_inherits_them_where_it_would_on_windows(self, tmp_path: Path, name: str, how: str) -> None:
+        printed = run(tmp_path, self.program(how), "--as-windows", arguments=(name,))
+        assert printed.splitlines() == ["b'from the child'", "0"]
+
+    def program(self, how: str) -> str:
+        return textwrap.dedent(self.PAIR) + how
+
+    def test_none_with_close_fds_which_is_the_default(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "done = subprocess.run(COMMAND, capture_output=True, text=True)\n"
+            "print(done.returncode, '6, ' in done.stderr.splitlines()[-1])\n"
+            "win32file.WriteFile(client, b'still here')\n"
+            "check()"
+        )
+        printed = run(tmp_path, self.program(how), arguments=(name,))
+        assert printed.splitlines() == ["1 True", "b'still here'"]
+
+    def test_one_in_the_list_has_to_be_inheritable(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "info = subprocess.STARTUPINFO(lpAttributeList={'handle_list': [int(server)]})\n"
+            "try: subprocess.Popen(COMMAND, startupinfo=info)\n"
+            "except OSError as error: print(error.winerror)"
+        )
+        assert run(tmp_path, self.program(how), "--as-windows", arguments=(name,)) == "87\n"
+
+    def test_the_next_program_of_this_process_has_them(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "win32file.WriteFile(client, b'for the next one')\n"
+            "win32api.SetHandleInformation(server, 1, 1)\n"
+            "NEXT = 'import sys, win32file; print(bytes(win32file.ReadFile(int(sys.argv[1]), 100)[1]))'\n"
+            "try: os.execv('/nowhere', ['x'])\n"
+            "except FileNotFoundError: pass\n"
+            "if os.fork() == 0: os.execl('/bin/true', 'true')\n"
+            "os.wait()\n"
+            "os.execl(sys.executable, sys.executable, '-c', NEXT, str(int(server)))"
+        )
+        printed = run(tmp_path, self.program(how), arguments=(name,), PYTHONWARNINGS="ignore::DeprecationWarning")
+        assert printed == "b'for the next one'\n"
