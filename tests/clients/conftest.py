@@ -49,6 +49,12 @@ def rpyc_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def aiohttp_folder() -> Path:
+    """Where aiohttp, aiodocker and pynvim are imported from."""
+    return _fetched(fetch.aiohttp)
+
+
+@pytest.fixture(scope="session")
 def green_folder() -> Path:
     """Where gevent and eventlet are imported from."""
     return _fetched(fetch.green)

@@ -22,6 +22,7 @@ PYWIN32 = "pywin32==312"
 DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)
 WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
+AIOHTTP = ("aiohttp>=3.11,<4", "aiodocker>=0.24,<1", "pynvim>=0.5,<1")
 GREEN = ("gevent", "eventlet")
 MYPY = "mypy==2.4.1"
 MYPY_NEEDS = (
@@ -68,6 +69,12 @@ def docker() -> Path:
 def rpyc() -> Path:
     """A folder to import rpyc from."""
     return _made("rpyc-6.0", functools.partial(_install, RPYC))
+
+
+@functools.cache
+def aiohttp() -> Path:
+    """A folder to import aiohttp, aiodocker and pynvim from."""
+    return _made(f"aiohttp-3-{sys.version_info.minor}", functools.partial(_install, AIOHTTP))
 
 
 @functools.cache
