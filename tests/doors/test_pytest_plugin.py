@@ -1,0 +1,101 @@
+"""`pytest --npipe` and its fixtures, in sessions of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def session(folder: Path, *options: str, **files: str) -> str:
+    """What pytest prints for these files."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+    )
+    return done.stdout + done.stderr
+
+
+USES_PIPES = """
+import win32pipe, win32file
+
+def test_a_message(pipe_name):
+    server = win32pipe.CreateNamedPipe(pipe_name, 3, 4, 255, 4096, 4096, 0, None)
+    with open(pipe_name, "r+b", buffering=0) as client:
+        client.write(b"hello")
+        assert win32file.ReadFile(server, 100) == (0, b"hello")
+"""
+
+
+def test_a_session_has_the_doors_before_conftest_is_imported(tmp_path: Path) -> None:
+    out = session(tmp_path, "--npipe", conftest="import win32pipe\n", test_pipes=USES_PIPES)
+    assert "1 passed" in out, out
+
+
+def test_without_the_option_nothing_is_there(tmp_path: Path) -> None:
+    out = session(tmp_path, test_pipes=USES_PIPES)
+    assert "No module named 'win32pipe'" in out, out
+
+
+NEEDS_NO_OPTION = """
+import sys
+
+def test_it_is_open(npipe_windows, pipe_name):
+    import win32pipe
+    from multiprocessing.connection import Client, Listener
+    import threading
+    with Listener(pipe_name) as listener:
+        echo = threading.Thread(target=lambda: Client(pipe_name).send("hello"))
+        echo.start()
+        with listener.accept() as connection:
+            assert connection.recv() == "hello"
+        echo.join()
+    assert "files" in npipe_windows.doors
+
+def test_it_is_closed():
+    assert "win32pipe" not in sys.modules
+"""
+
+
+def test_the_fixture_opens_them_for_one_test(tmp_path: Path) -> None:
+    out = session(tmp_path, test_pipes=NEEDS_NO_OPTION)
+    assert "2 passed" in out, out
+
+
+def test_names_are_never_the_same(tmp_path: Path) -> None:
+    out = session(
+        tmp_path,
+        test_names="""
+names = set()
+import pytest
+@pytest.mark.parametrize("number", range(3))
+def test_name(pipe_name, number):
+    assert pipe_name.startswith(chr(92) * 2 + ".") and pipe_name not in names
+    names.add(pipe_name)
+""",
+    )
+    assert "3 passed" in out, out
+
+
+def test_the_tests_modules_are_told_of_windows(tmp_path: Path) -> None:
+    told = "import sys, os\n\ndef test_told():\n    assert (sys.platform, os.name) == ('win32', 'nt')\n"
+    assert "1 passed" in session(tmp_path, "--npipe", "--npipe-as-windows", test_told=told)
+    assert "1 failed" in session(tmp_path, "--npipe", test_told=told)
+
+
+def test_options_that_need_the_first_one_say_so(tmp_path: Path) -> None:
+    out = session(tmp_path, "--npipe-also", "package", test_none="")
+    assert "--npipe-as-windows and --npipe-also go with --npipe" in out, out
+
+
+def test_the_help_has_them(tmp_path: Path) -> None:
+    out = session(tmp_path, "--help")
+    assert "--npipe-also=PACKAGE" in out and "programs for Windows' named pipes" in out
