@@ -98,4 +98,5 @@ def test_options_that_need_the_first_one_say_so(tmp_path: Path) -> None:
 
 def test_the_help_has_them(tmp_path: Path) -> None:
     out = session(tmp_path, "--help")
-    assert "--npipe-also=PACKAGE" in out and "programs for Windows' named pipes" in out
+    assert "--npipe-also=PACKAGE" in out
+    assert "programs for Windows' named pipes" in out
