@@ -481,6 +481,35 @@ static void an_auto_reset_event_is_a_lock(void)
     np_object_unref(event);
 }
 
+/* A block that shows an operation's end is written before anything tells of it, with or without a wait. */
+static void the_programs_own_memory_tells_the_end(void)
+{
+    struct ends ends = connect_ends("block", 4096);
+    struct np_status_block block = {NP_STATUS_PENDING, 77};
+    struct io io;
+    uint32_t count;
+    make_io(&io);
+    struct np_telling telling = {.event = io.event, .file = ends.files[0], .block = &block};
+    np_async_prepare(io.async, ends.server, NP_ASYNC_READ, &telling);
+    CHECK_EQUAL(np_async_read(io.async, io.buffer, sizeof io.buffer), NP_IO_PENDING);
+    CHECK_EQUAL(atomic_load(&block.status), NP_STATUS_PENDING);
+    CHECK_EQUAL(np_write(ends.client, "abc", 3, &count, &only_try), NP_OK);
+    CHECK_EQUAL(await(&io, -1), NP_OK);
+    CHECK_EQUAL(atomic_load(&block.status), 0);
+    CHECK_EQUAL(atomic_load(&block.count), 3);
+    reap();
+    renew(&io);
+    np_async_prepare(io.async, ends.server, NP_ASYNC_READ, &telling);
+    CHECK_EQUAL(np_async_read(io.async, io.buffer, sizeof io.buffer), NP_IO_PENDING);
+    CHECK(np_async_cancel(io.async));
+    CHECK_EQUAL(atomic_load(&block.status), np_status_of(NP_OPERATION_ABORTED));
+    CHECK_EQUAL(np_code_of_status(atomic_load(&block.status)), NP_OPERATION_ABORTED);
+    CHECK_EQUAL(atomic_load(&block.count), 0);
+    reap();
+    free_io(&io);
+    end_both(&ends);
+}
+
 int main(void)
 {
     strcpy(root, "/tmp/npipe-test-XXXXXX");
@@ -493,6 +522,7 @@ int main(void)
     RUN(what_was_put_back_completes_the_read_whose_turn_it_is);
     RUN(a_close_ends_what_is_pending_on_both_ends);
     RUN(a_start_that_fails_tells_nothing);
+    RUN(the_programs_own_memory_tells_the_end);
     RUN(a_port_gives_each_packet_to_one_thread);
     RUN(an_auto_reset_event_is_a_lock);
     rmdir(root);

@@ -74,6 +74,7 @@ LINUX: Final = {
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "doors/test_ctypes.py": "the door does nothing there: ctypes has the system's own kernel32",
     "faces/test_timeouts.py": "processes that are stopped by POSIX signals, and limits of theirs",
     "processes/test_death.py": "how the engine sees that a process has died",
     "processes/test_descriptors.py": "the engine's file descriptors",

@@ -294,6 +294,13 @@ cdef extern from "engine.h" nogil:
         np_handle *handle
         uint64_t ended
         bint by_start
+    struct np_status_block:
+        uint64_t status
+        uint64_t count
+    enum:
+        NP_STATUS_PENDING
+    uint32_t np_status_of(uint32_t)
+    uint32_t np_code_of_status(uint64_t)
     struct np_telling:
         np_object *event
         np_object *file
@@ -301,6 +308,7 @@ cdef extern from "engine.h" nogil:
         uint64_t key
         bint no_packet
         bint apc
+        np_status_block *block
         void *owner
     struct np_apc:
         np_async *async

@@ -16,6 +16,7 @@
 #ifndef NPIPE_ENGINE_H
 #define NPIPE_ENGINE_H
 
+#include "base/status.h"
 #include "blocking/read.h"
 #include "blocking/write.h"
 #include "handle/acceptor.h"

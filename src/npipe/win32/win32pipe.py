@@ -149,6 +149,14 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
     Raises 2, 231 (no instance came free within `timeOut` milliseconds), 5, 87 (a byte pipe), 234 (a longer reply: its
     rest is lost), 109 and 233 (no reply).
     """
+    code, reply = _call_named_pipe(pipeName, data, bufSize, timeOut)
+    if code:
+        raise make_error(code, "CallNamedPipe")
+    return reply
+
+
+def _call_named_pipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: int) -> tuple[int, bytes]:
+    """CallNamedPipe: (0 or 234, the reply as far as there is room for it)."""
     from npipe.win32 import win32file
 
     size, timeout = _handles.dword(bufSize), _handles.dword(timeOut)
@@ -183,9 +191,7 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
         raise make_error(failure.winerror, "CallNamedPipe") from None
     finally:
         win32file.CloseHandle(handle)
-    if code:
-        raise make_error(code, "CallNamedPipe")
-    return reply
+    return code, reply
 
 
 _PATIENCE = 1.0

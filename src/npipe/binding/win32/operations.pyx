@@ -39,7 +39,7 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     else:
         operation = Operation.__new__(Operation)
         operation.known_by = PyWeakref_NewRef(overlapped, NULL)
-    operation.overlapped = overlapped if routine is not None else None
+    operation.overlapped = overlapped if routine is not None or overlapped.block != NULL else None
     operation.file = pipe
     operation.routine = routine
     telling.apc = routine is not None
@@ -50,6 +50,7 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     telling.port = pipe.port.object if pipe.port is not None and not no_packet else NULL
     telling.key = pipe.key
     telling.no_packet = no_packet
+    telling.block = overlapped.block
     telling.owner = <void *>operation
     if overlapped.operation is not None and np_async_code(overlapped.operation.async) == NP_IO_PENDING:
         np_async_drive(overlapped.operation.async.handle)  # it may be over, and only not been looked at
@@ -61,6 +62,7 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     np_async_prepare(operation.async, pipe.handle, kind, &telling)
     operation.began = np_async_clock()
     overlapped.internal_high = 0
+    overlapped.show(NP_STATUS_PENDING, 0)
     Py_INCREF(operation)
     return operation
 
@@ -76,10 +78,12 @@ cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
         if operation.async.by_start:
             operation.async.owner = NULL
             operation.unpin()
+            operation.overlapped = None
             Py_DECREF(operation)
     else:
         operation.async.owner = NULL
         operation.unpin()
+        operation.overlapped = None
         Py_DECREF(operation)
         overlapped.failed_at_once()
     return code

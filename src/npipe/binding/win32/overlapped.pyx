@@ -12,13 +12,6 @@ import warnings
 
 from npipe._process import refuse_copy
 
-cdef dict _STATUS = {  # NTSTATUS of a Win32 code (SEMANTICS §0.1)
-    0: 0, 997: 0x103, 234: 0x80000005, 1: 0xC00000AF, 2: 0xC0000034, 5: 0xC0000022, 6: 0xC0000008, 87: 0xC000000D,
-    109: 0xC000014B, 121: 0xC00000B5, 230: 0xC00000AD, 231: 0xC00000AE, 232: 0xC00000B1, 233: 0xC00000B0,
-    535: 0xC00000B2, 536: 0xC00000B3, 995: 0xC0000120, 38: 0xC0000011, 1168: 0xC0000225, 8: 0xC0000017,
-}
-
-
 cdef class Operation:
     """One operation that was started with an OVERLAPPED: it keeps the buffers pinned until it is over."""
 
@@ -58,6 +51,7 @@ cdef void let_go_of(np_async *async) noexcept:
         operation = <Operation>async.owner
         async.owner = NULL
         operation.unpin()
+        operation.overlapped = None
         Py_DECREF(operation)
     np_async_unref(async)
 
@@ -81,6 +75,7 @@ cdef class OVERLAPPED:
         self.internal = self.internal_high = 0
         self.event = 0
         self.older = None
+        self.block = NULL
 
     def __init__(self):
         pass  # that it takes no arguments
@@ -162,7 +157,7 @@ cdef class OVERLAPPED:
         cdef Operation shown = self.shown()
         if shown is None:
             return self.internal
-        return _STATUS.get(np_async_code(shown.async), 0xC0000001)
+        return np_status_of(np_async_code(shown.async))
 
     @Internal.setter
     def Internal(self, value):
@@ -196,13 +191,21 @@ cdef class OVERLAPPED:
     cdef void failed_at_once(self):
         """Windows leaves it as it began (SEMANTICS §3.2, §5.4)."""
         self.operation = None
-        self.internal = STATUS_PENDING
+        self.internal = NP_STATUS_PENDING
+        self.show(NP_STATUS_PENDING, 0)
+
+    cdef void show(self, uint64_t status, uint64_t count) noexcept:
+        """Write the state into the program's memory, if that is where it is to stand."""
+        if self.block != NULL:
+            self.block.count = count
+            self.block.status = status
 
     cdef void done_at_once(self, uint32_t code, uint64_t count):
         """An operation that needs no engine."""
         self.operation = None
-        self.internal = <uint64_t>_STATUS.get(code, 0xC0000001)
+        self.internal = np_status_of(code)
         self.internal_high = count
+        self.show(self.internal, count)
 
 
 (<PyTypeObject *>OVERLAPPED).tp_name = "PyOVERLAPPED"  # what pywin32's is called in texts and by repr
@@ -229,13 +232,14 @@ cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
     return of_kind(number, "event", function)
 
 
-cdef uint32_t code_of_status(uint64_t status):
-    for code, known in _STATUS.items():
-        if known == status:
-            return code
-    return 317
-
-
 def has_completed(OVERLAPPED overlapped not None):
     """HasOverlappedIoCompleted: whether the operation is over."""
-    return overlapped.Internal != STATUS_PENDING
+    return overlapped.Internal != NP_STATUS_PENDING
+
+
+def keep_in_memory(OVERLAPPED overlapped not None, size_t address):
+    """Let the two fields at `address`, Internal and InternalHigh of 64 bits each, show what becomes of its operations.
+
+    The memory has to be there while one is pending. The OVERLAPPED lives that long by itself, and with it its `object`.
+    """
+    overlapped.block = <np_status_block *>address

@@ -11,7 +11,7 @@ from npipe.binding.win32.handles cimport (
     waitable,
 )
 from npipe.binding.win32.overlapped cimport (
-    OVERLAPPED, STATUS_PENDING, Operation, as_overlapped, code_of_status, event_of, let_go_of, reap,
+    OVERLAPPED, Operation, as_overlapped, event_of, let_go_of, reap,
 )
 
 from npipe.win32_error import make_error
@@ -150,7 +150,7 @@ cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str 
             operation = overlapped.shown()
             pending = np_async_code(operation.async) == NP_IO_PENDING
     else:
-        pending = overlapped.internal == STATUS_PENDING
+        pending = overlapped.internal == NP_STATUS_PENDING
     if pending:
         if <uint32_t>(int(timeout) & 0xFFFFFFFF) == 0:
             raise make_error(in_vain, function)
@@ -162,7 +162,7 @@ cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str 
             raise make_error(waited, function)
     if operation is None or np_async_code(operation.async) == NP_IO_PENDING:
         # Whoever has set the event counts as the completion, as on Windows.
-        code = 0 if pending else code_of_status(overlapped.internal)
+        code = 0 if pending else np_code_of_status(overlapped.internal)
         if code:
             raise make_error(code, function)
         return overlapped.InternalHigh

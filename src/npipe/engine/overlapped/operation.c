@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/codes.h"
+#include "base/status.h"
 #include "process/process.h"
 #include "ring/link.h"
 #include "ring/op.h"
@@ -208,7 +209,11 @@ bool np_async_tell(struct np_async *async, uint32_t code, uint32_t count)
         np_object_unref(async->port);
         async->port = NULL;
     }
-    /* Release: who sees the code sees the count and the buffer. */
+    /* Release: who sees the status or the code sees the count and the buffer. */
+    if (async->block) {
+        atomic_store_explicit(&async->block->count, count, memory_order_relaxed);
+        atomic_store_explicit(&async->block->status, np_status_of(code), memory_order_release);
+    }
     atomic_store_explicit(&async->code, code, memory_order_release);
     return async->apc || async->port;
 }

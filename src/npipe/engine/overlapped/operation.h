@@ -12,6 +12,7 @@
 #include "handle/objects.h"
 
 struct np_handle;
+struct np_status_block;
 struct npl_consumer;
 
 enum np_async_kind { NP_ASYNC_READ = 1, NP_ASYNC_WRITE, NP_ASYNC_CONNECT, NP_ASYNC_TRANSACT };
@@ -40,6 +41,7 @@ struct np_async {
     /* The result. Code NP_IO_PENDING: not yet. Stored last, with release. */
     _Atomic uint32_t code;
     uint32_t count;
+    struct np_status_block *block; /* the program's OVERLAPPED, told with the code; or NULL */
     void *owner; /* the program's reference, to be given back after the completion */
     struct np_async *next_finished;
     /* Lists, guarded by the objects' lock. */

@@ -64,6 +64,7 @@ void np_async_prepare(struct np_async *async, struct np_handle *handle, enum np_
     async->key = telling->key;
     async->no_packet = telling->no_packet;
     async->apc = telling->apc && async->thread;
+    async->block = telling->block;
     async->owner = telling->owner;
     async->count = 0;
     async->cancelling = false;

@@ -9,6 +9,7 @@
 
 struct np_handle;
 struct np_object;
+struct np_status_block;
 
 /* How an operation's completion is told; references are taken. */
 struct np_telling {
@@ -16,6 +17,7 @@ struct np_telling {
     uint64_t key;
     bool no_packet; /* hEvent | 1 */
     bool apc;       /* a completion routine of the calling thread: neither event nor packet */
+    struct np_status_block *block; /* where the end is to be written too, or NULL; valid until it is told */
     void *owner;
 };
 /* Makes a fresh or finished operation ready for use: the event and the handle's own signal are reset. */
