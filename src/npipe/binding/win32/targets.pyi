@@ -1,8 +1,26 @@
+from collections.abc import Callable
 from typing import Any
 
 from npipe.binding.win32.handles import PyHANDLE, _AnyHandle
 
 def file_handle(kind: str, file: object, overlapped: bool) -> PyHANDLE: ...
+
+class PipeTarget:
+    name: str
+    handles: int
+    partner: Any
+    security: Any
+    rights: int | None
+
+def following_handle(kind: str, file: object, fd: int, function: str) -> PyHANDLE: ...
+def set_pipe_rule(
+    handle: object, everyone: bool, uids: tuple[int, ...], gids: tuple[int, ...], allowed: int, function: str
+) -> None: ...
+def pipe_target(handle: object, function: str) -> PipeTarget: ...
+def tee(source: int, target: int, size: int) -> int: ...
+def become_files(
+    reader: PipeTarget, writer: PipeTarget, make: Callable[[bytes], tuple[object, object]], function: str
+) -> None: ...
 def file_of(handle: object, kind: str, function: str) -> Any: ...
 def create_pipe_instance(
     root: str,
