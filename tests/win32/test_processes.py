@@ -477,6 +477,15 @@ def test_a_process_that_is_not_there_has_windows_codes() -> None:
     assert code_of(win32process.GetExitCodeProcess, win32event.CreateEvent(None, 0, 0, None)) == 6
 
 
+def test_a_process_that_has_ended_is_opened_while_there_is_a_handle_of_it() -> None:
+    process, thread, pid, _ = python("raise SystemExit(6)")
+    assert exit_code(process) == 6
+    assert exit_code(win32api.OpenProcess(win32con.SYNCHRONIZE, False, pid)) == 6
+    process.Close()
+    thread.Close()
+    assert code_of(win32api.OpenProcess, win32con.SYNCHRONIZE, False, pid) == 87
+
+
 def test_this_process_has_a_number_that_stands_for_it() -> None:
     mine = win32process.GetCurrentProcess()
     assert mine == -1

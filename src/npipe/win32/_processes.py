@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from npipe.binding.win32 import targets as _targets
 from npipe.win32._time import NO_TIME, time_of
-from npipe.win32_error import make_error
+from npipe.win32_error import error, make_error
 
 if TYPE_CHECKING:
     from npipe.binding.win32.handles import PyHANDLE
@@ -211,10 +211,7 @@ def open_process(access: int, pid: int, function: str) -> PyHANDLE:
     if sys.platform == "win32":  # there it is pywin32's
         raise NotImplementedError
     reap()
-    process = _known.get(pid)
-    if process is None or process.has_ended:
-        process = Process(pid, _descriptor(pid, function))
-        _known[pid] = process
+    process = _found(pid, function)
     if access & _RIGHTS_OVER:
         try:
             os.kill(pid, 0)
@@ -223,6 +220,23 @@ def open_process(access: int, pid: int, function: str) -> PyHANDLE:
         except ProcessLookupError:
             raise make_error(_INVALID_PARAMETER, function) from None
     return _handle("process", process, function)
+
+
+def _found(pid: int, function: str) -> Process:
+    """Return the process of a number. One that has ended has it as long as there is a handle of it, as on Windows."""
+    known = _known.get(pid)
+    if known is not None and not known.has_ended:
+        return known
+    try:
+        fresh = Process(pid, _descriptor(pid, function))
+    except error:
+        if known is None:
+            raise
+        return known
+    if known is not None and fresh.has_ended:
+        return known  # nobody has asked for its code yet
+    _known[pid] = fresh
+    return fresh
 
 
 def _descriptor(pid: int, function: str) -> int:
