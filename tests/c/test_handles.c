@@ -204,6 +204,38 @@ static void a_listing_tells_of_every_pipe(void)
     end(two);
 }
 
+static uint32_t wait_for(struct np_object *object, int64_t deadline)
+{
+    struct np_wait wait = {.deadline = deadline};
+    uint32_t index;
+    bool abandoned;
+    return np_wait_objects(&object, 1, false, false, &wait, &index, &abandoned);
+}
+
+static void an_object_that_follows_a_descriptor_is_signalled_for_good(void)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct np_follow follow = {.object = np_object_new(NP_OBJECT_FILE, true, false), .fd = ends[0]};
+    CHECK_EQUAL(np_follow_begin(&follow), NP_OK);
+    np_follow_look(&follow);
+    CHECK_EQUAL(wait_for(follow.object, NP_TRY), NP_SEM_TIMEOUT);
+    CHECK(write(ends[1], "x", 1) == 1);
+    CHECK_EQUAL(wait_for(follow.object, np_now() + INT64_C(20000000000)), NP_OK); /* the native thread's doing */
+    CHECK_EQUAL(wait_for(follow.object, NP_TRY), NP_OK);
+    np_follow_end(&follow);
+    np_follow_end(&follow);
+    np_object_unref(follow.object);
+    /* Whoever looks need not wait for the native thread. */
+    struct np_follow late = {.object = np_object_new(NP_OBJECT_FILE, true, false), .fd = ends[0]};
+    np_follow_look(&late);
+    CHECK_EQUAL(wait_for(late.object, NP_TRY), NP_OK);
+    np_follow_end(&late);
+    np_object_unref(late.object);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     strcpy(root, "/tmp/npipe-handles-XXXXXX");
@@ -215,6 +247,7 @@ int main(void)
     RUN(a_replaced_instance_leaves_no_gap);
     RUN(a_close_ends_a_connect_that_waits);
     RUN(a_listing_tells_of_every_pipe);
+    RUN(an_object_that_follows_a_descriptor_is_signalled_for_good);
     CHECK(rmdir(root) == 0);
     return 0;
 }

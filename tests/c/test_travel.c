@@ -311,6 +311,26 @@ static void a_handle_that_nobody_wants_any_more_is_closed(void)
     end(ends.server);
 }
 
+static void a_handle_that_is_not_lent_any_more_stays(void)
+{
+    struct ends ends = open_ends(NP_TYPE_MESSAGE);
+    int sockets[2];
+    make_pair(sockets);
+    CHECK_EQUAL(np_lend(ends.client, sockets[0]), NP_OK);
+    CHECK_EQUAL(np_offer(ends.client, 4714, false), NP_OK);
+    np_lends_withdraw(ends.client);
+    struct np_handle *there;
+    struct np_wait wait = seconds(5);
+    CHECK_EQUAL(np_claim(sockets[1], &wait, &there), NP_INVALID_HANDLE);
+    CHECK_EQUAL(np_claim_from(getpid(), 4714, &wait, &there), NP_INVALID_HANDLE);
+    CHECK(!np_close_lent(ends.client));
+    write_all(ends.client, "still here");
+    read_all(ends.server, "still here");
+    np_fd_close(sockets[1]);
+    end(ends.client);
+    end(ends.server);
+}
+
 static void an_offer_is_found_by_its_number_once(void)
 {
     struct ends ends = open_ends(NP_TYPE_MESSAGE);
@@ -382,6 +402,7 @@ int main(void)
     RUN(a_lent_handle_goes_to_who_asks);
     RUN(a_lent_handle_that_is_closed_goes_to_the_first_who_is_there);
     RUN(a_handle_that_nobody_wants_any_more_is_closed);
+    RUN(a_handle_that_is_not_lent_any_more_stays);
     RUN(an_offer_is_found_by_its_number_once);
     RUN(an_offer_for_as_long_as_it_is_open_does_not_keep_the_connection);
     RUN(a_handle_in_use_says_so_and_can_be_asked_for_again);

@@ -37,6 +37,12 @@ def pywin32() -> Path:
 
 
 @pytest.fixture(scope="session")
+def stubs() -> Path:
+    """The folder with pywin32's stubs."""
+    return _fetched(fetch.stubs)
+
+
+@pytest.fixture(scope="session")
 def docker_folder() -> Path:
     """Where docker and requests are imported from."""
     return _fetched(fetch.docker)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CACHE = CHECKOUT / "build" / "clients-cache"
 PYWIN32 = "pywin32==312"
+STUBS = "types-pywin32>=312,<313"
 DOCKER = ("docker==7.2.*", "requests>=2.32,<3", "urllib3>=2,<3")
 NPIPES = ("npipes==1.0.1",)
 WINCONNECT = ("winconnect==0.9.1", "ormsgpack>=1.8,<2")  # 0.9.2 and 0.9.3 lack a part of themselves
@@ -59,6 +60,12 @@ class UnreachableError(Exception):
 def pywin32() -> Path:
     """The unpacked wheel of pywin32 for Windows: its tests, its demos and its pure Python modules."""
     return _made("pywin32-312", _unpack_pywin32)
+
+
+@functools.cache
+def stubs() -> Path:
+    """The stubs of pywin32: all names of its modules, those of its libraries for Windows too, and their signatures."""
+    return _made("types-pywin32-312", functools.partial(_install, (STUBS,)))
 
 
 @functools.cache

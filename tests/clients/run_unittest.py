@@ -47,8 +47,6 @@ def prepare(wheel: Path) -> None:
     stand_in("win32com")
     stand_in("win32com.shell")
     stand_in("win32com.shell.shell", IsUserAnAdmin=lambda: os.geteuid() == 0)
-    stand_in("win32timezone")  # of the tests of file times
-    load("ntsecuritycon", wheel / "win32" / "lib" / "ntsecuritycon.py")
     load("pywin32_testutil", wheel / "win32" / "lib" / "pywin32_testutil.py")
 
 

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.timeout(60)
 
 RUNNER = Path(__file__).with_name("run_demo.py")
 PIPE = r"\\.\pipe\PyPipeTest"
+DEBUGGING = "Debugging service PyPipeTestService - press Ctrl+C to stop.\n"
+STARTED = "Info 0x40001002 - The service PyPipeTestService has started.\n"
+STOPPED = "Info 0x40001004 - The service PyPipeTestService has stopped. after processing 0 connections\n"
 PATIENCE = 45  # seconds; the runner prints its stacks and ends before
 
 
@@ -56,7 +59,7 @@ class Service:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output += line
-            if line == "logged\n":
+            if line == STARTED:
                 self._started.set()
         self._started.set()
 
@@ -172,4 +175,4 @@ class TestService:
 
     def test_it_stops_while_it_waits(self, service: Service) -> None:
         assert service.stop() == 0, service.output
-        assert service.output == "logged\nlogged\n"
+        assert service.output == DEBUGGING + STARTED + STOPPED

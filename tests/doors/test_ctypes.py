@@ -848,7 +848,8 @@ def test_a_thread_is_called_back_from_a_blocked_call(k32: Any, name: str) -> Non
 def test_consoles_and_serial_lines_are_refused_as_windows_refuses_them(k32: Any, name: str) -> None:
     """Packages declare these as soon as they find kernel32, and ask whether there is a console."""
     server, client = connected(k32, name)
-    assert k32.GetStdHandle(-11) == INVALID
+    assert k32.GetStdHandle(-13) == INVALID
+    assert not k32.GetConsoleMode(k32.GetStdHandle(-11), ctypes.byref(ctypes.c_uint32()))
     assert not k32.GetConsoleMode(INVALID, ctypes.byref(wintypes.DWORD()))
     assert CT.get_last_error() == 6
     assert not k32.GetCommState(server, ctypes.create_string_buffer(28))
@@ -856,6 +857,24 @@ def test_consoles_and_serial_lines_are_refused_as_windows_refuses_them(k32: Any,
     assert not k32.ClearCommError(0, None, None)
     assert CT.get_last_error() == 6
     close(k32, server, client)
+
+
+def test_another_process_is_waited_for_and_tells_its_code(k32: Any) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(int(input()))"], stdin=subprocess.PIPE)
+    process = k32.OpenProcess(0x100400, False, child.pid)  # SYNCHRONIZE | PROCESS_QUERY_INFORMATION
+    code = wintypes.DWORD()
+    assert k32.GetExitCodeProcess(process, ctypes.byref(code))
+    assert (code.value, k32.GetProcessId(process)) == (259, child.pid)
+    assert k32.WaitForSingleObject(process, 0) == 258
+    child.communicate(b"5\n")
+    assert k32.WaitForSingleObject(process, 20_000) == 0
+    assert k32.GetExitCodeProcess(process, ctypes.byref(code))
+    assert code.value == 5
+    assert not k32.TerminateProcess(process, 1)
+    assert CT.get_last_error() == 5
+    close(k32, process)
+    assert not k32.OpenProcess(0x400, False, 0)
+    assert CT.get_last_error() == 87
 
 
 def test_a_pipes_device_is_asked_by_number(k32: Any, name: str) -> None:

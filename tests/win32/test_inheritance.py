@@ -178,17 +178,9 @@ with _inheritance.inherited_by() as (variables, descriptors):
     parent.stdout.close()  # type: ignore[union-attr]
 
 
-class _Process:
-    """What win32api.OpenProcess gives, until there is one."""
-
-
 def process(pid: int) -> Any:
-    from npipe.binding.win32 import targets
-
-    stand_in = _Process()
-    stand_in.pid = pid  # type: ignore[attr-defined]
-    stand_in.close = lambda: None  # type: ignore[attr-defined]
-    return targets.file_handle("process", stand_in, False)
+    """A handle of a process that handles may be duplicated for."""
+    return win32api.OpenProcess(0x40, False, pid)  # PROCESS_DUP_HANDLE
 
 
 def test_a_handle_is_duplicated_into_another_process(name: str) -> None:

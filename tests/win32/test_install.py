@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PRELUDE = """
 import importlib, sys, types
 import npipe.win32
-NAMES = ("pywintypes", "winerror", "win32con", "win32api", "win32event", "win32file", "win32pipe", "win32security")
+from npipe.win32._modules import NAMES
 
 def ours():
     return all(sys.modules.get(name) is sys.modules["npipe.win32." + name] for name in NAMES)

@@ -103,6 +103,8 @@ LINUX: Final = {
     "servers/test_security.py": "access rules by POSIX's numbers",
     "processes/test_stopped_lock.py": "the locks of the engine's folders",
     "processes/test_versions.py": "the engine's protocol",
+    "win32/test_find_files.py": "npipe.win32's own files, in whose place are Windows'",
+    "win32/test_inheritance.py": "npipe.win32's own handles that go to other processes, in whose place are Windows'",
     "win32/test_model.py": "npipe.win32's own, against a model; tests/windows/test_conformance.py replays Windows'",
     "win32/test_events.py": _KEPT_ALIVE,
     "win32/test_overlapped.py": _KEPT_ALIVE,
@@ -111,7 +113,10 @@ LINUX: Final = {
     "win32/test_bad_input.py": "npipe.win32's own looks at arguments, in whose place are pywin32's",
     "win32/test_access.py": "npipe.win32's own access rules, in whose place are Windows'",
     "win32/test_install.py": "npipe.win32 in pywin32's place",
+    "win32/test_names.py": "npipe.win32's own names, in whose place are pywin32's",
+    "win32/test_processes.py": "npipe.win32's own processes, in whose place are Windows'",
     "win32/test_security.py": "npipe.win32's own win32security",
+    "win32/test_tokens.py": "npipe.win32's own tokens, in whose place are Windows'",
 }
 """Files and folders that are about what is not there on Windows, and why."""
 

@@ -89,3 +89,10 @@ cdef tuple fill(tuple pair, first, second):
 cdef object put_back_all(np_handle *handle, const void *data, uint32_t count):
     np_put_back(handle, data, count)
     raise MemoryError
+
+
+cdef class Readable:
+    """An object of Python's whose memory is what `bytes` makes of it: memoryview(it), and whoever wants a buffer."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyObject_GetBuffer(bytes(self), view, flags)

@@ -76,6 +76,7 @@ cdef extern from "engine.h" nogil:
         uid_t *uids
         gid_t *gids
         uint32_t allowed
+    uint32_t np_rule_set(np_handle *, const np_access_rule *)
     struct np_create_options:
         uint32_t access
         bint first_instance
@@ -155,6 +156,7 @@ cdef extern from "engine.h" nogil:
 cdef extern from "engine.h" nogil:
     uint32_t np_lend(np_handle *, int)
     uint32_t np_offer(np_handle *, uint64_t, bint)
+    void np_lends_withdraw(const np_handle *)
     bint np_close_lent(np_handle *)
     uint32_t np_claim(int, const np_wait *, np_handle **)
     uint32_t np_claim_from(pid_t, uint64_t, const np_wait *, np_handle **)
@@ -256,6 +258,7 @@ cdef extern from "engine.h" nogil:
         uint32_t count, maximum
         bint manual
     struct np_thread:
+        int64_t tid
         uint64_t id
         np_object object
         np_breakable breakable
@@ -271,6 +274,12 @@ cdef extern from "engine.h" nogil:
     void np_call_end(np_thread *, const np_call *)
     uint32_t np_call_begin_named(np_thread *, np_wait *)
     void np_call_end_named(np_thread *, uint32_t)
+    struct np_follow:
+        np_object *object
+        int fd
+    uint32_t np_follow_begin(np_follow *)
+    void np_follow_look(np_follow *)
+    void np_follow_end(np_follow *)
     np_object *np_object_new(int, bint, bint)
     void np_object_ref(np_object *)
     void np_object_unref(np_object *)

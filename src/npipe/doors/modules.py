@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe.doors.base import Door
+from npipe.win32._modules import ABSENT, NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["NAMES", "Modules", "Pywin32Door"]
-
-NAMES: Final = (
-    "pywintypes",
-    "winerror",
-    "win32con",
-    "win32api",
-    "win32event",
-    "win32file",
-    "win32pipe",
-    "win32security",
-)
-"""The modules of pywin32 that there are."""
+__all__ = ["Modules", "Pywin32Door"]
 
 _MISSING: Final = object()  # no entry; an entry may be None, which forbids an import
+
+
+_IMPORT_SYSTEM: Final = ("importlib._bootstrap", "_frozen_importlib")
 
 
 class Modules:
@@ -63,6 +58,31 @@ class Modules:
         return entry is self._modules[name] or entry is _MISSING
 
 
+class _Absent(MetaPathFinder):
+    """The last to be asked for a module: says of pywin32's others that they are not here, and why.
+
+    Only an import is told; who looks whether there is such a module (`importlib.util.find_spec`) finds none.
+    """
+
+    def find_spec(
+        self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname in ABSENT and _is_import():
+            about = f"not one that npipe has: {ABSENT[fullname]}; see docs/porting.md"
+            raise ModuleNotFoundError(f"No module named {fullname!r} ({about})", name=fullname)
+        return None
+
+
+def _is_import() -> bool:
+    """Return whether the finder is asked by the import system itself: it asks for a spec to load a module."""
+    frame = sys._getframe(2)  # noqa: SLF001 - who has called the finder
+    while frame is not None and frame.f_globals.get("__name__") in _IMPORT_SYSTEM:
+        if frame.f_code.co_name == "_find_and_load":
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 class Pywin32Door(Door):
     """pywin32's modules under their own names: each installation puts them there anew, above what it finds."""
 
@@ -71,6 +91,7 @@ class Pywin32Door(Door):
     def __init__(self) -> None:
         super().__init__()
         self._put: dict[object, Modules] = {}  # by each installation, in the order they were made
+        self._absent = _Absent()
 
     def enter(self, owner: object, wanted: Any) -> None:
         """Put the modules there, unless pywin32's own are."""
@@ -90,10 +111,13 @@ class Pywin32Door(Door):
         self._put.pop(owner).take_away(self._put[later[0]] if later else None)
 
     def open(self) -> None:
-        """Nothing is left to be done."""
+        """Let imports of pywin32's other modules say why they are not here."""
+        sys.meta_path.append(self._absent)
 
     def close(self) -> None:
-        """Nothing is left to be done."""
+        """Nothing is said of them any more."""
+        if self._absent in sys.meta_path:
+            sys.meta_path.remove(self._absent)
 
 
 def _is_pywin32(module: ModuleType | None) -> bool:

@@ -3,8 +3,9 @@
     from npipe.win32 import pywintypes, win32file, win32pipe
 
 They have the names, signatures, results and exceptions of pywin32 312, as far as pipes, events, overlapped I/O and
-completion ports go. A name that is missing raises `AttributeError` where it is used, or `ImportError` in a `from`
-import. On Windows they are pywin32's modules themselves.
+completion ports go, and what programs with pipes name besides: tokens, processes, files, services that run in the
+foreground. A name that is missing raises `AttributeError` where it is used, or `ImportError` in a `from` import, which
+says why. On Windows they are pywin32's modules themselves.
 
 `install()` lets programs that say `import win32pipe` run unchanged; the command `npipe run SCRIPT` does it for a
 script. Neither happens by itself.
@@ -15,21 +16,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from npipe.win32._modules import NAMES as _MODULES
+
 if TYPE_CHECKING:
     from npipe.doors import Installation, install
 
 __all__ = ["Installation", "install"]
-
-_MODULES = (
-    "pywintypes",
-    "winerror",
-    "win32con",
-    "win32api",
-    "win32event",
-    "win32file",
-    "win32pipe",
-    "win32security",
-)
 
 if sys.platform == "win32":
     from npipe.win32._windows import alias

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from npipe.win32_error import make_error
 if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer
 
-__all__ = ["open_file"]
+__all__ = ["File", "code_of", "open_file"]
 
 _CREATE_NEW: Final = 1
 _CREATE_ALWAYS: Final = 2
@@ -27,20 +28,40 @@ _CODES: Final = {
     IsADirectoryError: 5,
     NotADirectoryError: 3,
 }
+_DISK: Final = 1
+_CHARACTER: Final = 2
+_PIPE: Final = 3
 
 
-class _File:
-    """An open file, read and written at an offset, or (None) at its own position."""
+def code_of(failure: OSError) -> int:
+    """Return the Win32 code for what the system says of a file."""
+    return _CODES.get(type(failure), 5)
 
-    def __init__(self, descriptor: int, path: str | None) -> None:
-        self._descriptor = descriptor
-        self._path = path  # to remove at the end
+
+class File:
+    """An open descriptor, read and written at an offset, or (None) at its own position."""
+
+    def __init__(
+        self, descriptor: int, path: str | None = None, *, remove: bool = False, borrowed: bool = False
+    ) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self._removes = remove
+        self._borrowed = borrowed  # somebody else closes it
+
+    @property
+    def file_type(self) -> int:
+        """FILE_TYPE_DISK, FILE_TYPE_CHAR or FILE_TYPE_PIPE."""
+        mode = os.fstat(self.descriptor).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return _PIPE
+        return _CHARACTER if stat.S_ISCHR(mode) else _DISK
 
     def read_at(self, offset: int | None, size: int) -> bytes:
         """Return at most `size` bytes."""
         if sys.platform == "win32":  # there it is pywin32's
             raise NotImplementedError
-        return os.read(self._descriptor, size) if offset is None else os.pread(self._descriptor, size, offset)
+        return os.read(self.descriptor, size) if offset is None else os.pread(self.descriptor, size, offset)
 
     def write_at(self, offset: int | None, data: ReadableBuffer) -> int:
         """Write all of `data` and return its length in bytes."""
@@ -51,23 +72,30 @@ class _File:
         while done < len(view):
             rest = view[done:]
             if offset is None:
-                done += os.write(self._descriptor, rest)
+                done += os.write(self.descriptor, rest)
             else:
-                done += os.pwrite(self._descriptor, rest, offset + done)
+                done += os.pwrite(self.descriptor, rest, offset + done)
         return done
 
     def flush(self) -> None:
         """Wait until everything is on the disk."""
-        os.fsync(self._descriptor)
+        if self.file_type == _DISK:
+            os.fsync(self.descriptor)
+
+    def give_away(self) -> int:
+        """Return the descriptor, which `close` does not close any more."""
+        self._borrowed = True
+        return self.descriptor
 
     def close(self) -> None:
         """Close the file, and remove it if that was asked for."""
-        os.close(self._descriptor)
-        if self._path is not None:
-            Path(self._path).unlink()
+        if not self._borrowed:
+            os.close(self.descriptor)
+        if self._removes and self.path is not None:
+            Path(self.path).unlink()
 
 
-def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: int) -> _File:
+def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: int) -> File:
     """Open or create a file as CreateFile does; raises error 2, 3, 5, 80."""
     if sys.platform == "win32":  # there it is pywin32's
         raise NotImplementedError
@@ -77,5 +105,5 @@ def open_file(path: str, *, reads: bool, writes: bool, disposition: int, flags: 
     try:
         descriptor = os.open(path, mode, 0o666)
     except OSError as failure:
-        raise make_error(_CODES.get(type(failure), 5), "CreateFile") from failure
-    return _File(descriptor, path if flags & _DELETE_ON_CLOSE else None)
+        raise make_error(code_of(failure), "CreateFile") from failure
+    return File(descriptor, path, remove=bool(flags & _DELETE_ON_CLOSE))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npipe.binding.win32 import handles as _handles
@@ -17,11 +18,19 @@ from npipe.binding.win32 import travel as _travel
 from npipe.win32_error import error, make_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from npipe.binding.win32.handles import PyHANDLE
 
-__all__ = ["VARIABLE", "duplicate_handle", "inherited_by", "mark"]
+__all__ = [
+    "VARIABLE",
+    "duplicate_handle",
+    "inherited_by",
+    "mark",
+    "open_standard_streams",
+    "opens_standard_streams",
+    "standard_streams",
+]
 
 VARIABLE = _travel.VARIABLE
 
@@ -61,7 +70,7 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
                 descriptor = _travel.lend_handle(number)
             except error as failure:
                 if handles is None and failure.winerror == _INVALID_HANDLE:
-                    continue  # another thread has closed it, or it is the process's that has forked this one
+                    continue  # it has just been closed, has no connection, or is the process's that has forked this one
                 raise
             descriptors.append(descriptor)
             told.append(f"{number}:{descriptor}:{os.fstat(descriptor).st_ino}")
@@ -100,3 +109,33 @@ def duplicate_handle(
     if inherits:
         _handles.set_handle_inheritable(taken, True, "DuplicateHandle")
     return taken
+
+
+# ---- A pipe's handle as the standard stream of a Python program
+
+STREAMS = "NPIPE_STANDARD_HANDLES"
+"""The environment's variable that tells a Python program which of its standard streams are pipes: 0:NUMBER,1:NUMBER."""
+
+children_open_streams = False
+"""Whether Python programs that this one starts call `open_standard_streams` first: the door of children says so."""
+
+
+def opens_standard_streams(program: str) -> bool:
+    """Return whether a program can have a pipe's handle as a standard stream: Python, where that door is open."""
+    return children_open_streams and Path(program).name.startswith("python")
+
+
+def standard_streams(numbers: Mapping[int, int]) -> dict[str, str]:
+    """Return the variables that tell a child which of its standard streams (0, 1, 2) are handles that it inherits."""
+    return {STREAMS: ",".join(f"{place}:{number}" for place, number in numbers.items())} if numbers else {}
+
+
+def open_standard_streams() -> None:
+    """Let `sys.stdin`, `sys.stdout` and `sys.stderr` be the handles that this process was started with, if any."""
+    told = os.environ.pop(STREAMS, "")
+    if told:
+        from npipe.win32._streams import open_stream
+
+        for item in told.split(","):
+            place, number = item.split(":")
+            open_stream(int(place), int(number))

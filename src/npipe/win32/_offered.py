@@ -8,7 +8,8 @@ from typing import Final
 
 __all__ = ["_no_such", "_offered_by"]
 
-_OFFERED: Final = "npipe offers pipes, events, overlapped I/O and completion ports"
+_OFFERED: Final = "npipe offers pipes, events, overlapped I/O, completion ports and what belongs to them"
+_PAGE: Final = "see docs/porting.md"
 
 
 def _no_such(module: str, name: str) -> AttributeError:
@@ -16,20 +17,12 @@ def _no_such(module: str, name: str) -> AttributeError:
 
     For a module's `__getattr__`, which raises it. `module` is pywin32's name, "win32pipe".
     """
-    text = f"module {module!r} has no attribute {name!r} ({_OFFERED})"
+    from npipe.win32._absent import reason_of  # here: few programs ask for what is not there
+
+    reason = reason_of(module, name)
+    but = "" if reason is None else f", but not {reason}"
+    text = f"module {module!r} has no attribute {name!r} ({_OFFERED}{but}; {_PAGE})"
     return AttributeError(text, name=name, obj=sys.modules.get(f"npipe.win32.{module}"))
-
-
-_HELPERS: Final = (
-    "npipe.errors",
-    "npipe.names",
-    "npipe.transports.local",
-    "npipe.win32._access",
-    "npipe.win32._inheritance",
-    "npipe.win32_error",
-    __name__,
-    "uuid",
-)
 
 
 def _offered_by(names: dict[str, object]) -> list[str]:
@@ -42,3 +35,18 @@ def _offered_by(names: dict[str, object]) -> list[str]:
         and not isinstance(value, ModuleType)
         and getattr(value, "__module__", None) not in _HELPERS
     ]
+
+
+_HELPERS: Final = (
+    "npipe.errors",
+    "npipe.names",
+    "npipe.transports.local",
+    "npipe.win32._access",
+    "npipe.win32._inheritance",
+    "npipe.win32._services",
+    "npipe.win32_error",
+    __name__,
+    "pathlib",
+    "typing",
+    "uuid",
+)

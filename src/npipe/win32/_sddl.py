@@ -1,4 +1,4 @@
-"""Security descriptors in text form: "D:(A;;GA;;;SY)(A;;GRGW;;;WD)"."""
+"""Security descriptors in text form, from it and to it: "D:(A;;GA;;;SY)(A;;GRGW;;;WD)"."""
 # ruff: noqa: N802, N803 - pywin32's names
 
 from __future__ import annotations
@@ -6,11 +6,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from npipe.win32._security import ACL, SECURITY_DESCRIPTOR
-from npipe.win32._sid import SID, parse_sid
+from npipe.win32._security import ACL, SE_DACL_PRESENT, SE_SACL_PRESENT, SECURITY_DESCRIPTOR
+from npipe.win32._sid import SID, WELL_KNOWN, parse_sid
 from npipe.win32_error import error, make_error
 
-__all__ = ["SDDL_REVISION_1", "ConvertStringSecurityDescriptorToSecurityDescriptor"]
+__all__ = [
+    "SDDL_REVISION_1",
+    "ConvertSecurityDescriptorToStringSecurityDescriptor",
+    "ConvertStringSecurityDescriptorToSecurityDescriptor",
+]
 
 SDDL_REVISION_1: Final = 1
 
@@ -141,3 +145,61 @@ def _letters(text: str, table: dict[str, int], code: int) -> int:
         flags |= table[word]
         text = text[len(word) :]
     return flags
+
+
+# ---- To text
+
+_WHOLE: Final = ("FA", "FR", "FW", "FX")
+_KINDS: Final = {0: "A", 1: "D", 2: "AU"}
+_SHORT: Final = {known.text: known.short for known in WELL_KNOWN if known.short}
+
+
+def ConvertSecurityDescriptorToStringSecurityDescriptor(
+    SecurityDescriptor: SECURITY_DESCRIPTOR, RequestedStringSDRevision: int, SecurityInformation: int, /
+) -> str:
+    """Return the text of those parts of a descriptor that *_SECURITY_INFORMATION names. Raises 1305 (the revision)."""
+    if not isinstance(SecurityDescriptor, SECURITY_DESCRIPTOR):
+        raise TypeError("The object is not a PySECURITY_DESCRIPTOR object")
+    if RequestedStringSDRevision != SDDL_REVISION_1:
+        raise make_error(_UNKNOWN_REVISION, "ConvertSecurityDescriptorToStringSecurityDescriptor")
+    control = SecurityDescriptor.GetSecurityDescriptorControl()[0]
+    owner, group = SecurityDescriptor.GetSecurityDescriptorOwner(), SecurityDescriptor.GetSecurityDescriptorGroup()
+    text = ""
+    if SecurityInformation & 1 and owner is not None:
+        text += "O:" + _sid_text(owner)
+    if SecurityInformation & 2 and group is not None:
+        text += "G:" + _sid_text(group)
+    if SecurityInformation & 4 and control & SE_DACL_PRESENT:
+        text += "D:" + _list_text(SecurityDescriptor.GetSecurityDescriptorDacl(), control)
+    if SecurityInformation & 8 and control & SE_SACL_PRESENT:
+        text += "S:" + _list_text(SecurityDescriptor.GetSecurityDescriptorSacl(), control >> 1)
+    return text
+
+
+def _sid_text(sid: SID) -> str:
+    return _SHORT.get(sid.text, sid.text)
+
+
+def _list_text(acl: ACL | None, control: int) -> str:
+    flags = "".join(word for word, flag in _FLAGS_OF_LIST.items() if control & flag)
+    if acl is None:
+        return flags + "NO_ACCESS_CONTROL"
+    return flags + "".join(
+        f"({_KINDS[ace.type]};{_words(ace.flags, _FLAGS_OF_ACE)};{_rights_text(ace.mask)};;;{_sid_text(ace.sid)})"
+        for ace in acl.aces
+    )
+
+
+def _words(flags: int, table: dict[str, int]) -> str:
+    return "".join(word for word, flag in table.items() if flags & flag)
+
+
+def _rights_text(mask: int) -> str:
+    """Return two letters for all of a mask, or for each bit in turn, or the number where a bit has none."""
+    for word in _WHOLE:
+        if mask == _RIGHTS[word]:
+            return word
+    bits = sorted((bit, word) for word, bit in _RIGHTS.items() if word not in _WHOLE)
+    if not mask or mask & ~sum(bit for bit, _ in bits):
+        return f"{mask:#x}"
+    return "".join(word for bit, word in bits if mask & bit)

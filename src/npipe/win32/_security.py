@@ -94,6 +94,10 @@ class ACL:
         other._aces = self._aces.copy()
         return other
 
+    def append(self, ace: Ace) -> None:
+        """Put an entry behind the others."""
+        self._add(*ace)
+
     def Initialize(self) -> None:
         """Make it empty, which lets nobody in."""
         self._aces.clear()

@@ -11,6 +11,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from npipe.binding.buffers import Readable
 from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
@@ -50,15 +51,17 @@ SidTypeWellKnownGroup: Final = 5
 SidTypeLabel: Final = 10
 
 
-class SID:
+class SID(Readable):
     """A security identifier: `SID()`, which Initialize fills, `SID(buffer)`, or `SID(authority, subauthorities)`.
 
-    `authority` is six bytes as numbers, such as SECURITY_NT_AUTHORITY.
+    `authority` is six bytes as numbers, such as SECURITY_NT_AUTHORITY. A size, `SID(bufSize)` or behind the others, is
+    taken for pywin32's sake.
     """
 
     __slots__ = ("_authority", "_subauthorities")
 
-    def __init__(self, source: Any = None, subauthorities: Iterable[int] | None = None) -> None:
+    def __init__(self, source: Any = None, subauthorities: Iterable[int] | None = None, bufSize: int = 32) -> None:
+        del bufSize
         self._authority: int | None = None
         self._subauthorities: list[int] = []
         if subauthorities is not None:
@@ -66,7 +69,7 @@ class SID:
             self.Initialize(source, len(numbers))
             for index, number in enumerate(numbers):
                 self.SetSubAuthority(index, number)
-        elif source is not None:
+        elif source is not None and not isinstance(source, int):
             self._load(bytes(memoryview(source)))
 
     def _load(self, data: bytes) -> None:

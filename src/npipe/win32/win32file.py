@@ -1,16 +1,14 @@
-"""pywin32's `win32file`, as far as pipes go: opening, reading, writing, overlapped results, completion ports.
+"""pywin32's `win32file`: opening, reading, writing, overlapped results, completion ports; and files by their names.
 
-`CreateFile` opens pipes; ordinary files too, as far as plain reading and writing go. A name that is not here raises
-`AttributeError`.
+`CreateFile` opens pipes; ordinary files too, as far as plain reading and writing go. Sockets, serial lines, volumes and
+NTFS's own are not here. A name that is not here raises `AttributeError`.
 """
 # ruff: noqa: N802, N803 - pywin32's names
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Final
 
-from npipe import transports
 from npipe import win32_error as _error
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import operations as _operations
@@ -18,11 +16,16 @@ from npipe.binding.win32 import overlapped as _overlapped
 from npipe.binding.win32 import ports as _ports
 from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
-from npipe.errors import PipeError
-from npipe.names import is_pipe_root, parse_win32_name
-from npipe.win32 import _files, _inheritance, _security
+from npipe.win32 import (
+    _descriptors,
+    _device,
+    _file_functions,
+    _files,
+    _handle_files,
+    _opening,
+)
 from npipe.win32._offered import _no_such, _offered_by
-from npipe.win32_error import make_error, text_of
+from npipe.win32_error import text_of
 
 if TYPE_CHECKING:
     from npipe.binding.win32.handles import PyHANDLE
@@ -50,7 +53,15 @@ CREATE_ALWAYS = 2
 OPEN_EXISTING = 3
 OPEN_ALWAYS = 4
 TRUNCATE_EXISTING = 5
+FILE_ATTRIBUTE_READONLY = 0x1
+FILE_ATTRIBUTE_HIDDEN = 0x2
+FILE_ATTRIBUTE_SYSTEM = 0x4
+FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_ARCHIVE = 0x20
 FILE_ATTRIBUTE_NORMAL = 0x80
+FILE_ATTRIBUTE_TEMPORARY = 0x100
+FILE_ATTRIBUTE_COMPRESSED = 0x800
+FILE_ATTRIBUTE_OFFLINE = 0x1000
 FILE_FLAG_OVERLAPPED = 0x40000000
 FILE_FLAG_WRITE_THROUGH = -2147483648
 FILE_FLAG_NO_BUFFERING = 0x20000000
@@ -58,6 +69,7 @@ FILE_FLAG_RANDOM_ACCESS = 0x10000000
 FILE_FLAG_SEQUENTIAL_SCAN = 0x8000000
 FILE_FLAG_DELETE_ON_CLOSE = 0x4000000
 FILE_FLAG_BACKUP_SEMANTICS = 0x2000000
+FILE_FLAG_POSIX_SEMANTICS = 0x1000000
 FILE_FLAG_OPEN_REPARSE_POINT = 0x200000
 SECURITY_ANONYMOUS = 0
 SECURITY_IDENTIFICATION = 0x10000
@@ -70,6 +82,26 @@ FILE_TYPE_UNKNOWN = 0
 FILE_TYPE_DISK = 1
 FILE_TYPE_CHAR = 2
 FILE_TYPE_PIPE = 3
+FILE_BEGIN = 0
+FILE_CURRENT = 1
+FILE_END = 2
+MOVEFILE_REPLACE_EXISTING = 0x1
+MOVEFILE_COPY_ALLOWED = 0x2
+MOVEFILE_DELAY_UNTIL_REBOOT = 0x4
+MOVEFILE_WRITE_THROUGH = 0x8
+MOVEFILE_CREATE_HARDLINK = 0x10
+MOVEFILE_FAIL_IF_NOT_TRACKABLE = 0x20
+DRIVE_UNKNOWN = 0
+DRIVE_NO_ROOT_DIR = 1
+DRIVE_REMOVABLE = 2
+DRIVE_FIXED = 3
+DRIVE_REMOTE = 4
+DRIVE_CDROM = 5
+DRIVE_RAMDISK = 6
+GetFileExInfoStandard = 0
+FileBasicInfo = 0
+FileStandardInfo = 1
+FileNameInfo = 2
 INVALID_HANDLE_VALUE = -1
 UNICODE = 1
 
@@ -84,9 +116,32 @@ CreateIoCompletionPort: Final = _ports.CreateIoCompletionPort
 GetQueuedCompletionStatus: Final = _ports.GetQueuedCompletionStatus
 PostQueuedCompletionStatus: Final = _ports.PostQueuedCompletionStatus
 
-_READ = 0x80000000 | 0x10000000 | 1  # GENERIC_READ, GENERIC_ALL, FILE_READ_DATA
-_WRITE = 0x40000000 | 0x10000000 | 2
-_WRITE_ATTRIBUTES = 0x40000000 | 0x10000000 | 0x100
+CopyFile = CopyFileW = _file_functions.CopyFile
+CreateDirectory = CreateDirectoryW = _file_functions.CreateDirectory
+DeleteFile = _file_functions.DeleteFile
+DeleteFileW = _file_functions.DeleteFileW
+FindFilesIterator = _file_functions.FindFilesIterator
+FindFilesW = _file_functions.FindFilesW
+GetFileAttributes = GetFileAttributesW = _file_functions.GetFileAttributes
+GetFileAttributesEx = GetFileAttributesExW = _file_functions.GetFileAttributesEx
+GetFullPathName = _file_functions.GetFullPathName
+GetLongPathName = _file_functions.GetLongPathName
+MoveFile = MoveFileW = _file_functions.MoveFile
+MoveFileEx = MoveFileExW = _file_functions.MoveFileEx
+RemoveDirectory = _file_functions.RemoveDirectory
+SetFileAttributes = _file_functions.SetFileAttributes
+SetFileAttributesW = _file_functions.SetFileAttributesW
+
+GetFileInformationByHandle = _handle_files.GetFileInformationByHandle
+GetFileInformationByHandleEx = _handle_files.GetFileInformationByHandleEx
+GetFileSize = _handle_files.GetFileSize
+GetFileTime = _handle_files.GetFileTime
+GetFinalPathNameByHandle = _handle_files.GetFinalPathNameByHandle
+SetEndOfFile = _handle_files.SetEndOfFile
+SetFilePointer = _handle_files.SetFilePointer
+SetFileTime = _handle_files.SetFileTime
+
+DeviceIoControl = _device.DeviceIoControl
 
 
 def CreateFile(
@@ -104,7 +159,7 @@ def CreateFile(
     Raises 2 (no such pipe), 231 (no instance listens, or the server does not answer within a second: its process is
     stopped), 1450 (it has no memory for the connection), 5 (direction or access rule), 87 (the disposition), 3, 123.
     """
-    return _create_file(
+    return _opening.create_file(
         "CreateFile",
         text_of(FileName),
         (DesiredAccess, ShareMode, CreationDisposition, FlagsAndAttributes),
@@ -121,14 +176,14 @@ def CreateFileW(
     CreationDisposition: int,
     FlagsAndAttributes: int,
     TemplateFile: object = None,
-    Transacted: None = None,
+    Transaction: None = None,
     MiniVersion: None = None,
-    ExtendedParameters: None = None,
+    ExtendedParameter: None = None,
 ) -> PyHANDLE:
     r"""CreateFileW: CreateFile, with keywords; there are no transactions here."""
-    if Transacted is not None or MiniVersion is not None or ExtendedParameters is not None:
+    if Transaction is not None or MiniVersion is not None or ExtendedParameter is not None:
         raise NotImplementedError("CreateFileTransacted is not available on this platform")
-    return _create_file(
+    return _opening.create_file(
         "CreateFileW",
         text_of(FileName),
         (DesiredAccess, ShareMode, CreationDisposition, FlagsAndAttributes),
@@ -137,73 +192,35 @@ def CreateFileW(
     )
 
 
-def _open_for_call(name: str, patience: float) -> PyHANDLE:
-    """CreateFile for CallNamedPipe: a server that is silent for `patience` seconds is busy."""
-    access = GENERIC_READ | GENERIC_WRITE
-    return _create_file("CreateFile", name, (access, 0, OPEN_EXISTING, 0), None, None, patience)
-
-
-def _create_file(
-    function: str,
-    FileName: str,
-    numbers: tuple[int, int, int, int],
-    attributes: object,
-    template: object,
-    patience: float | None = None,
-) -> PyHANDLE:
-    access, _share, disposition, flags = (operator.index(number) & 0xFFFFFFFF for number in numbers)
-    if attributes is not None and not isinstance(attributes, _security.SECURITY_ATTRIBUTES):
-        raise TypeError("The object is not a PySECURITY_ATTRIBUTES object")
-    _handles.PyHANDLE(template).Detach()  # only whether it is one
-    if not FileName:
-        raise make_error(3, function)
-    if not CREATE_NEW <= disposition <= TRUNCATE_EXISTING:
-        raise make_error(87, function)
-    overlapped = bool(flags & FILE_FLAG_OVERLAPPED)
-    if is_pipe_root(FileName):
-        return _targets.file_handle("root", None, overlapped)
-    if not _is_device(FileName):
-        reads, writes = bool(access & _READ), bool(access & _WRITE)
-        file = _files.open_file(FileName, reads=reads, writes=writes, disposition=disposition, flags=flags)
-        return _targets.file_handle("file", file, overlapped)
-    try:
-        name = parse_win32_name(FileName)
-    except PipeError as failure:
-        raise make_error(failure.winerror or 123, function) from None
-    if name.host is not None:
-        raise make_error(53, function)
-    wanted = 4  # FILE_READ_ATTRIBUTES comes with every handle
-    wanted |= 1 if access & _READ else 0
-    wanted |= 2 if access & _WRITE else 0
-    wanted |= 8 if access & _WRITE_ATTRIBUTES else 0
-    result = _targets.open_pipe(
-        *transports.select(name).place(name),
-        name.path,
-        access=wanted,
-        overlapped=overlapped,
-        patience=patience,
-    )
-    if isinstance(result, int):
-        raise make_error(result, function)
-    return _inheritance.mark(result, attributes)
-
-
-def _is_device(name: str) -> bool:
-    return name.replace("/", "\\").startswith(("\\\\", "\\??\\"))
-
-
 def CloseHandle(handle: PyHANDLE | int, /) -> None:
     """CloseHandle; raises 6."""
     _handles.close_handle(handle)
 
 
 def GetFileType(hFile: PyHANDLE | int, /) -> int:
-    """GetFileType: 3 (FILE_TYPE_PIPE) for both ends of a pipe, 0 (FILE_TYPE_UNKNOWN) for what is no file."""
+    """GetFileType: FILE_TYPE_PIPE for both ends of a pipe, FILE_TYPE_UNKNOWN for what is no file."""
     try:
         kind = _handles.handle_kind(hFile, "GetFileType")
     except error:
         return FILE_TYPE_UNKNOWN
-    return {"pipe": FILE_TYPE_PIPE, "root": FILE_TYPE_PIPE, "file": FILE_TYPE_DISK}.get(kind, FILE_TYPE_UNKNOWN)
+    if kind == "file":
+        file: _files.File = _targets.file_of(hFile, "file", "GetFileType")
+        return file.file_type
+    return {"pipe": FILE_TYPE_PIPE, "root": FILE_TYPE_PIPE}.get(kind, FILE_TYPE_UNKNOWN)
+
+
+def _open_osfhandle(osfhandle: PyHANDLE | int, flags: int, /) -> int:
+    """Return a descriptor in the place of a handle, which ends: of a file, or of an end of CreatePipe's.
+
+    Raises 50 and 231, with the reason, for a pipe's handle that can have none, 6.
+    """
+    del flags
+    return _descriptors.take_descriptor(osfhandle, "_open_osfhandle")
+
+
+def _get_osfhandle(fd: int, /) -> int:
+    """Return the number of a handle of a descriptor, which stays the descriptor's owner's; raises OSError EBADF."""
+    return _descriptors.as_handle(fd).Detach()
 
 
 if not TYPE_CHECKING:

@@ -19,7 +19,7 @@ from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
-from npipe.win32 import _inheritance
+from npipe.win32 import _descriptors, _inheritance, _object_security, _opening
 from npipe.win32._access import access_rule
 from npipe.win32._offered import _no_such, _offered_by
 from npipe.win32_error import make_error, text_of
@@ -60,6 +60,9 @@ _O_TEXT = 0x4000
 _O_BINARY = 0x8000
 _MOST_INSTANCES = 255
 _CREATE = "CreateNamedPipe"
+_WRITE = 0x40000000
+_READ_WRITE = 0xC0000000
+_OPEN_EXISTING = 3
 
 ConnectNamedPipe: Final = _operations.ConnectNamedPipe
 DisconnectNamedPipe: Final = _targets.DisconnectNamedPipe
@@ -105,8 +108,11 @@ def CreateNamedPipe(
     wrong = wrong or (pipe_mode & PIPE_READMODE_MESSAGE and not pipe_mode & PIPE_TYPE_MESSAGE)
     if wrong or not 1 <= most <= _MOST_INSTANCES:
         raise make_error(87, _CREATE)
+    root, folder, display = transports.select(name).place(name)
     result = _targets.create_pipe_instance(
-        *transports.select(name).place(name),
+        root,
+        folder,
+        display,
         name.path,
         open_mode=open_mode,
         type=pipe_mode & PIPE_TYPE_MESSAGE,
@@ -122,6 +128,7 @@ def CreateNamedPipe(
     )
     if isinstance(result, int):
         raise make_error(result, _CREATE)
+    _object_security.note_instance(result, (root, folder), sa, open_mode)
     return _inheritance.mark(result, sa)
 
 
@@ -131,16 +138,7 @@ def WaitNamedPipe(pipeName: str, timeout: int, /) -> None:
     0 (NMPWAIT_USE_DEFAULT_WAIT) is the pipe's own time-out, -1 (NMPWAIT_WAIT_FOREVER) none. Raises 121 (the time is
     over), 2 (no such pipe), 161 (not a pipe's name).
     """
-    timeout = _handles.dword(timeout)
-    try:
-        name = parse_win32_name(text_of(pipeName))
-    except PipeError:
-        raise make_error(161, "WaitNamedPipe") from None
-    if name.host is not None:
-        raise make_error(53, "WaitNamedPipe")
-    code = _targets.wait_for_pipe(*transports.select(name).place(name), timeout)
-    if code:
-        raise make_error(code, "WaitNamedPipe")
+    _opening.wait_named_pipe(pipeName, timeout, "WaitNamedPipe")
 
 
 def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: int, /) -> bytes:
@@ -157,8 +155,6 @@ def CallNamedPipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: in
 
 def _call_named_pipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut: int) -> tuple[int, bytes]:
     """CallNamedPipe: (0 or 234, the reply as far as there is room for it)."""
-    from npipe.win32 import win32file
-
     size, timeout = _handles.dword(bufSize), _handles.dword(timeOut)
     if data is None:
         raise TypeError("Buffer cannot be None")
@@ -190,7 +186,7 @@ def _call_named_pipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut:
     except error as failure:
         raise make_error(failure.winerror, "CallNamedPipe") from None
     finally:
-        win32file.CloseHandle(handle)
+        _handles.close_handle(handle)
     return code, reply
 
 
@@ -201,12 +197,7 @@ _LEAST_PATIENCE = 0.05  # as what a WaitNamedPipe gives the question at least
 
 
 def _open_for_call(name: str, patience: float) -> PyHANDLE:
-    from npipe.win32 import win32file
-
-    try:
-        return win32file._open_for_call(name, patience)  # noqa: SLF001 - CreateFile with a bound of its own
-    except error as failure:
-        raise make_error(failure.winerror, "CallNamedPipe") from None
+    return _opening.create_file("CallNamedPipe", name, (_READ_WRITE, 0, _OPEN_EXISTING, 0), patience=patience)
 
 
 def SetNamedPipeHandleState(
@@ -261,16 +252,19 @@ def _user_name(uid: int) -> str:
 
 
 def CreatePipe(sa: object, nSize: int, /) -> tuple[PyHANDLE, PyHANDLE]:
-    """CreatePipe: (the end to read from, the end to write to) of a nameless byte pipe of `nSize` bytes (0: 4096)."""
-    from npipe.win32 import win32file
+    """CreatePipe: (the end to read from, the end to write to) of a nameless byte pipe of `nSize` bytes (0: 4096).
 
+    Where a descriptor is needed (a child's standard stream, `win32file._open_osfhandle`) both ends become a pipe of the
+    system, with what is unread in it; its size is the system's then.
+    """
     name = rf"\\.\pipe\npipe.anonymous.{os.getpid()}.{uuid4().hex}"
     size = _handles.dword(nSize) or 4096
     reader = CreateNamedPipe(
         name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE, PIPE_TYPE_BYTE, 1, size, size, 120_000, sa
     )
     # The writer's attributes say nothing but whether it is inherited: who may connect is the reader's business.
-    writer = win32file.CreateFile(name, win32file.GENERIC_WRITE, 0, None, win32file.OPEN_EXISTING, 0, None)
+    writer = _opening.create_file("CreatePipe", name, (_WRITE, 0, _OPEN_EXISTING, 0))
+    _descriptors.couple(reader, writer)
     return reader, _inheritance.mark(writer, sa)
 
 

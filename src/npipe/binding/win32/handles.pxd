@@ -13,7 +13,7 @@ cdef enum:
 
 cdef class Target:
     cdef np_object *object
-    cdef uint32_t handles  # open ones
+    cdef readonly uint32_t handles  # open ones
     cdef readonly str kind
     cdef readonly str object_name
     cdef object __weakref__
@@ -38,6 +38,7 @@ cdef PyHANDLE handle_of(Target target)
 cdef void keep_free(Py_ssize_t number) noexcept
 cdef Target known(Py_ssize_t number)
 cdef int put_at(Py_ssize_t number, Target target) except -1
+cdef int replace(Target old, Target new) except -1
 cdef list inheritable_numbers()
 cdef int on_arrival(arrive) except -1
 cdef Py_ssize_t as_number(handle) except? -7

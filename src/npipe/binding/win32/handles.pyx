@@ -130,6 +130,17 @@ cdef int put_at(Py_ssize_t number, Target target) except -1:
     return 0
 
 
+cdef int replace(Target old, Target new) except -1:
+    """Let every handle of `old` stand for `new`; the caller ends `old`."""
+    cdef Py_ssize_t number
+    for number, target in list(_handles.items()):
+        if target is old:
+            _handles[number] = new
+            new.handles += 1
+    old.handles = 0  # a PyHANDLE that knows it looks up its number from now on
+    return 0
+
+
 cdef list inheritable_numbers():
     """The numbers that a child gets, in ascending order."""
     return sorted(_inheritable)

@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t, uint32_t
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport PyNumber_Index, c_bool
 from npipe.binding.win32.handles cimport (
-    INVALID_HANDLE, INVALID_PARAMETER, Target, as_bool, handle_of, note, of_kind, own_thread, target_of, thread_target,
-    wait_ms,
+    INVALID_HANDLE, INVALID_PARAMETER, Target, ThreadTarget, as_bool, handle_of, note, of_kind, own_thread, target_of,
+    thread_target, wait_ms,
 )
 
 import weakref
@@ -198,3 +198,16 @@ def is_own_thread(handle, str function):
     if target.kind != "thread":
         raise make_error(INVALID_HANDLE, function)
     return target.object == thread_target(own_thread()).object
+
+
+def thread_number(handle, str function):
+    """The native id of one of this process's threads by its handle; None for a process's thread elsewhere. Raises 6."""
+    cdef Target target = target_of(handle, function)
+    if target.kind != "thread":
+        raise make_error(INVALID_HANDLE, function)
+    return (<ThreadTarget>target).thread.tid if isinstance(target, ThreadTarget) else None
+
+
+def thread_has_ended(handle):
+    """Whether a thread has."""
+    return bool(np_object_looks_signalled(target_of(handle, "GetExitCodeThread").object))

@@ -11,7 +11,7 @@ from npipe.binding.system cimport (
     Py_DECREF, Py_INCREF, Py_REFCNT, PyNumber_Index, PyWeakref_NewRef, c_bool, npipe_reraise,
 )
 from npipe.binding.waits cimport only_try
-from npipe.binding.win32.targets cimport FileTarget, PipeTarget, leave, pipe_of, target_for
+from npipe.binding.win32.targets cimport FileTarget, PipeTarget, descriptor_of, leave, pipe_of, target_for
 from npipe.binding.win32.handles cimport (
     INVALID_HANDLE, INVALID_PARAMETER, Target, ThreadTarget, as_dword, blocking_wait, noted, own_thread,
     raise_interrupted, target_of,
@@ -483,9 +483,9 @@ def PeekNamedPipe(hPipe, size):
     Raises 109 (the peer has closed and nothing is left), 230 (a server without a client), 233, 5 (no right to read), 6.
     """
     cdef uint32_t length = as_dword(size)
-    cdef Target target = target_of(hPipe, "PeekNamedPipe")
-    if type(target) is FileTarget and hasattr((<FileTarget>target).file, "peek"):  # a pipe of the system's
-        return (<FileTarget>target).file.peek(length)
+    cdef Target target = target_for(hPipe, None, "PeekNamedPipe")
+    if type(target) is not PipeTarget and descriptor_of(target) is not None:
+        return descriptor_of(target).peek(length)
     cdef PipeTarget pipe = pipe_of(hPipe, "PeekNamedPipe")
     cdef np_handle *handle = pipe.valid("PeekNamedPipe")
     cdef bytes data

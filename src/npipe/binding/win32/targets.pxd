@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from npipe.binding.engine cimport np_gate, np_gate_leave, np_handle
+from npipe.binding.engine cimport np_follow, np_gate, np_gate_leave, np_handle
 from npipe.binding.win32.handles cimport Target, open_target, target_of
 from npipe.binding.win32.overlapped cimport OVERLAPPED
 
@@ -15,6 +15,9 @@ cdef class PipeTarget(Target):
     cdef list pollers  # that are told when a read has changed what there is to read, or None
     cdef uint64_t key
     cdef readonly str name
+    cdef public object partner  # of an end that CreatePipe has made: a weak reference to the other one's
+    # What the security of the pipe is known by in this process, and the rights that the handle was opened with.
+    cdef public object security, rights
 
     cdef np_handle *valid(self, str function) except NULL
     cdef int enter(self, str function) except -1
@@ -26,6 +29,11 @@ cdef class FileTarget(Target):
     cdef readonly bint overlapped
 
 
+cdef class FollowingTarget(FileTarget):
+    cdef np_follow follow
+
+
+cdef object descriptor_of(Target target)
 cdef PipeTarget refuse(Target target, str function)
 cdef Target look_up_for(handle, OVERLAPPED overlapped, str function)
 

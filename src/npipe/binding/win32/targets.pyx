@@ -1,19 +1,24 @@
 # cython: language_level=3, binding=True
 """What the handles of pipes and files stand for: creating and opening them, their state, who is at the other end."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport errno
 from libc.stdint cimport int32_t, uint32_t
+from libc.stdlib cimport free, malloc
 
 from npipe.binding.engine cimport *
 from npipe.binding.handle cimport Handle
 from npipe.binding.named cimport Place, place_of
 from npipe.binding.poller cimport Poller
-from npipe.binding.system cimport pid_t, uid_t
+from npipe.binding.system cimport gid_t, pid_t, uid_t
+from npipe.binding.waits cimport only_try
 from npipe.binding.win32.handles cimport (
     INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, open_target, own_thread, raise_interrupted,
-    target_of, wait_ms,
+    replace, target_of, wait_ms,
 )
 from npipe.binding.win32.overlapped cimport OVERLAPPED, reap
 
+import os
 import threading
 
 from npipe import win32_error
@@ -99,6 +104,34 @@ cdef class FileTarget(Target):
         return 0
 
 
+cdef class FollowingTarget(FileTarget):
+    """What is signalled once a descriptor can be read: a process (pidfd), when it has ended."""
+
+    def __dealloc__(self):
+        np_follow_end(&self.follow)
+
+    cdef int shut(self, bint wait) except -1:
+        np_follow_end(&self.follow)
+        return FileTarget.shut(self, wait)
+
+    cdef void before_wait(self) noexcept:
+        np_follow_look(&self.follow)
+
+
+def following_handle(str kind, file, int fd, str function):
+    """A handle of an object with `close` that can be waited for: until the descriptor `fd`, which is the object's, can
+    be read. Raises 8, 1450.
+    """
+    cdef FollowingTarget target = FollowingTarget(kind, file, False)
+    np_event_reset(target.object)
+    target.follow.object = target.object
+    target.follow.fd = fd
+    cdef uint32_t code = np_follow_begin(&target.follow)
+    if code != NP_OK:
+        raise make_error(code, function)
+    return handle_of(target)
+
+
 def file_handle(str kind, file, bint overlapped):
     """A handle of an object that has `read_at`, `write_at`, `flush` and `close`."""
     return handle_of(FileTarget(kind, file, overlapped))
@@ -112,6 +145,13 @@ def handle_beside(Handle handle not None):
     pipe.overlapped = True
     pipe.name = handle.name
     return handle_of(pipe)
+
+
+cdef object descriptor_of(Target target):
+    """The file of a descriptor that is a pipe of the system, and answers as a pipe does; None for anything else."""
+    if target.kind == "file" and isinstance(target, FileTarget) and hasattr((<FileTarget>target).file, "peek"):
+        return (<FileTarget>target).file
+    return None
 
 
 cdef PipeTarget refuse(Target target, str function):
@@ -249,6 +289,101 @@ def wait_for_pipe(str root, str folder, str display, timeout_ms):
     return code
 
 
+def set_pipe_rule(handle, bint everyone, tuple uids, tuple gids, uint32_t allowed, str function):
+    """Let other clients into an instance's pipe from now on. Raises 1 (not an instance of this process), 5, 6."""
+    cdef PipeTarget pipe = pipe_of(handle, function)
+    cdef np_handle *end = pipe.valid(function)
+    cdef np_access_rule rule
+    rule.everyone = everyone
+    rule.allowed = allowed
+    rule.n_uids = <uint32_t>len(uids)
+    rule.n_gids = <uint32_t>len(gids)
+    rule.uids = <uid_t *>malloc((len(uids) + 1) * sizeof(uid_t))
+    rule.gids = <gid_t *>malloc((len(gids) + 1) * sizeof(gid_t))
+    try:
+        if rule.uids == NULL or rule.gids == NULL:
+            raise MemoryError
+        for i, uid in enumerate(uids):
+            rule.uids[i] = uid
+        for i, gid in enumerate(gids):
+            rule.gids[i] = gid
+        code = np_rule_set(end, &rule)
+    finally:
+        free(rule.uids)
+        free(rule.gids)
+    if code != NP_OK:
+        raise make_error(code, function)
+
+
+# ---- Ends that become descriptors of the system
+
+
+def pipe_target(handle, str function):
+    """The object behind the handle of a pipe. Raises 6, 1."""
+    return pipe_of(handle, function)
+
+
+cdef extern from "<fcntl.h>" nogil:
+    ssize_t c_tee "tee"(int, int, size_t, unsigned int)
+    enum:
+        SPLICE_F_NONBLOCK
+
+
+def tee(int source, int target, size_t size):
+    """Copy what is unread in the pipe `source` into the pipe `target`, without a wait: the number of bytes; OSError."""
+    cdef ssize_t count
+    with nogil:
+        count = c_tee(source, target, size, SPLICE_F_NONBLOCK)
+    if count < 0:
+        raise OSError(errno, os.strerror(errno))
+    return count
+
+
+cdef bytes drained(PipeTarget pipe):
+    """What is unread in a byte pipe; the gate is the caller's."""
+    cdef list parts = []
+    cdef char buffer[65536]
+    cdef uint32_t count = 0, code
+    cdef np_wait wait = only_try()
+    while True:
+        code = np_read(pipe.handle, buffer, sizeof(buffer), &count, &wait)
+        if code != NP_OK or count == 0:
+            return b"".join(parts)
+        parts.append(PyBytes_FromStringAndSize(buffer, count))
+
+
+def become_files(PipeTarget reader not None, PipeTarget writer not None, make, str function):
+    """Let the two ends of a pipe of this process go on as files: `make(unread bytes)` is called for the reader's file
+    and the writer's.
+
+    Raises 6 (an end is closed), 231 (an operation is under way), 50 (overlapped), and what `make` raises: then nothing
+    has changed. Children that have inherited an end, and have not used it yet, have it no more.
+    """
+    cdef np_handle *ends[2]
+    cdef np_handle *end
+    ends[0], ends[1] = reader.valid(function), writer.valid(function)
+    if reader.overlapped or writer.overlapped:
+        raise make_error(50, function)
+    if not np_gate_try(&reader.gate):
+        raise make_error(NP_PIPE_BUSY, function)
+    if not np_gate_try(&writer.gate):
+        np_gate_leave(&reader.gate)
+        raise make_error(NP_PIPE_BUSY, function)
+    try:
+        for end in ends:
+            np_lends_withdraw(end)
+            if np_is_closed(end):
+                raise make_error(INVALID_HANDLE, function)  # another process has just taken it
+        read_file, write_file = make(drained(reader))
+        replace(reader, FileTarget("file", read_file, False))
+        replace(writer, FileTarget("file", write_file, False))
+    finally:
+        np_gate_leave(&reader.gate)
+        np_gate_leave(&writer.gate)
+    writer.shut(False)
+    reader.shut(False)
+
+
 # ---- State
 
 
@@ -280,6 +415,10 @@ cdef int gated(PipeTarget pipe, str function) except -1:
 
 def set_pipe_state(handle, uint32_t mode):
     """SetNamedPipeHandleState's mode (SEMANTICS §9.1)."""
+    cdef Target target = target_of(handle, "SetNamedPipeHandleState")
+    if type(target) is not PipeTarget and descriptor_of(target) is not None:
+        descriptor_of(target).set_mode(mode)
+        return
     cdef PipeTarget pipe = pipe_of(handle, "SetNamedPipeHandleState")
     cdef np_handle *end = pipe.valid("SetNamedPipeHandleState")
     gated(pipe, "SetNamedPipeHandleState")
@@ -290,6 +429,9 @@ def set_pipe_state(handle, uint32_t mode):
 
 def get_pipe_state(handle):
     """GetNamedPipeHandleState: (modes, instances) (SEMANTICS §9.2)."""
+    cdef Target target = target_of(handle, "GetNamedPipeHandleState")
+    if type(target) is not PipeTarget and descriptor_of(target) is not None:
+        return descriptor_of(target).mode, 1
     cdef PipeTarget pipe = pipe_of(handle, "GetNamedPipeHandleState")
     cdef np_handle *end = pipe.valid("GetNamedPipeHandleState")
     cdef uint32_t mode = 0, instances = 0, code
@@ -307,6 +449,9 @@ def GetNamedPipeInfo(hPipe):
 
     Sizes are bytes, 255 instances are no limit. Raises 233 (a disconnected client), 5 (an outbound server's handle), 6.
     """
+    cdef Target target = target_of(hPipe, "GetNamedPipeInfo")
+    if type(target) is not PipeTarget and descriptor_of(target) is not None:
+        return descriptor_of(target).info()
     cdef PipeTarget pipe = pipe_of(hPipe, "GetNamedPipeInfo")
     cdef np_handle *end = pipe.valid("GetNamedPipeInfo")
     cdef np_info info

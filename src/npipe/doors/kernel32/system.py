@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from npipe.doors.kernel32 import memory
 from npipe.doors.kernel32.functions import exported, exported_text
-from npipe.win32 import win32api
+from npipe.win32 import win32api, win32process
 from npipe.win32_error import make_error
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ _ALLOCATE_BUFFER: Final = 0x100
 _FROM_SYSTEM: Final = 0x1000
 _MESSAGE_NOT_FOUND: Final = 317
 _INVALID_HANDLE_VALUE: Final = -1
-_CURRENT_PROCESS: Final = -1
 
 
 @exported("GetLastError", "")
 def _get_last_error(_call: Call) -> int:
-    return win32api.GetLastError()
+    return win32api.GetLastError() & 0xFFFFFFFF
 
 
 @exported("SetLastError", "d")
@@ -98,9 +97,22 @@ def _get_current_thread_id(_call: Call) -> int:
 
 @exported("GetProcessId", "h")
 def _get_process_id(_call: Call, process: int) -> int:
-    if process != _CURRENT_PROCESS:
-        raise make_error(6, "GetProcessId")
-    return win32api.GetCurrentProcessId()
+    return win32process.GetProcessId(process)
+
+
+@exported("OpenProcess", "dld")
+def _open_process(_call: Call, access: int, inherit: int, pid: int) -> int:
+    return win32api.OpenProcess(access, inherit, pid).Detach()
+
+
+@exported("GetExitCodeProcess", "hp")
+def _get_exit_code_process(call: Call, process: int, code: int) -> None:
+    call.put(1, code, win32process.GetExitCodeProcess(process) & 0xFFFFFFFF)
+
+
+@exported("TerminateProcess", "hd")
+def _terminate_process(_call: Call, process: int, code: int) -> None:
+    win32process.TerminateProcess(process, code)
 
 
 @exported("DuplicateHandle", "hhhpdld")

@@ -17,6 +17,7 @@
 #include "pipe/directory.h"
 #include "pipe/instances.h"
 #include "pipe/owner.h"
+#include "pipe/rule.h"
 #include "pipe/state.h"
 #include "pipe/sweep.h"
 
@@ -27,8 +28,7 @@ void np_pipe_free(struct np_pipe *pipe)
         np_fd_close(pipe->leader_event);
         np_folder_close(&pipe->files);
     }
-    free(pipe->rule.uids);
-    free(pipe->rule.gids);
+    np_rule_free(&pipe->rule);
     free(pipe->root);
     free(pipe->folder);
     free(pipe);

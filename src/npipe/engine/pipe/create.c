@@ -22,6 +22,7 @@
 #include "pipe/directory.h"
 #include "pipe/instances.h"
 #include "pipe/owner.h"
+#include "pipe/rule.h"
 
 void np_listening_start(struct np_pipe *pipe, struct np_handle *handle)
 {
@@ -31,20 +32,6 @@ void np_listening_start(struct np_pipe *pipe, struct np_handle *handle)
     np_pipe_serve(pipe);
     if (pipe->first_listening)
         np_pipe_nudge(pipe, true);
-}
-
-static bool copy_rule(struct np_access_rule *target, const struct np_access_rule *source)
-{
-    *target = *source;
-    target->uids = malloc((source->n_uids + 1) * sizeof(uid_t));
-    target->gids = malloc((source->n_gids + 1) * sizeof(gid_t));
-    if (!target->uids || !target->gids)
-        return false;
-    if (source->n_uids)
-        memcpy(target->uids, source->uids, source->n_uids * sizeof(uid_t));
-    if (source->n_gids)
-        memcpy(target->gids, source->gids, source->n_gids * sizeof(gid_t));
-    return true;
 }
 
 static void first_of_name(struct npf_page *page, const struct np_where *where, const struct np_create_options *options)
@@ -161,9 +148,9 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     pipe->files = (struct np_folder){.dirfd = -1, .lockfd = -1};
     pipe->root = strdup(where->root);
     pipe->folder = strdup(where->folder);
-    bool shared = options->rule.everyone || options->rule.n_gids || options->rule.n_uids > 1;
+    bool shared = np_rule_is_shared(&options->rule);
     uint32_t code = NP_NOT_ENOUGH_MEMORY, count = 0;
-    if (!pipe->root || !pipe->folder || !copy_rule(&pipe->rule, &options->rule))
+    if (!pipe->root || !pipe->folder || !np_rule_copy(&pipe->rule, &options->rule))
         goto failed;
     code = np_folder_enter(where->root, where->folder, shared, &pipe->files, why);
     if (code != NP_OK)

@@ -25,7 +25,8 @@ enum np_watched {
     NP_WATCH_LINK,
     NP_WATCH_OWNER,
     NP_WATCH_LEND,
-    NP_WATCH_OFFERS
+    NP_WATCH_OFFERS,
+    NP_WATCH_OBJECT /* that follows a descriptor */
 };
 
 struct np_watch {

@@ -7,6 +7,7 @@
 #include "ring/link.h"
 #include "ring/segment_cache.h"
 #include "handle/handle.h"
+#include "handle/objects.h"
 #include "overlapped/drive.h"
 #include "pipe/instances.h"
 #include "pipe/owner.h"
@@ -108,6 +109,9 @@ static void handle_event(const struct epoll_event *event, struct np_sweep **swee
         break;
     case NP_WATCH_OFFERS:
         np_offers_ready();
+        break;
+    case NP_WATCH_OBJECT:
+        np_event_set(watch->object);
         break;
     case NP_WATCH_NOTHING:
         break;

@@ -314,14 +314,14 @@ static struct np_lend *take_lend(const struct np_handle *handle)
     return found;
 }
 
-/* Those that end with the handle here. Whether any others are left. */
-static bool withdraw_offers(const struct np_handle *handle)
+/* Those that end with the handle here, or all of them. Whether any are left. */
+static bool withdraw(const struct np_handle *handle, bool all)
 {
     struct np_lend *over = NULL, *next;
     pthread_mutex_lock(&np_process.lock);
     for (struct np_lend *lend = handle->lent ? lends : NULL; lend; lend = next) {
         next = lend->next;
-        if (lend->handle == handle && lend->only_while_open)
+        if (lend->handle == handle && (all || lend->only_while_open))
             np_lend_ready(lend, &over);
     }
     bool left = handle->lent > 0;
@@ -334,9 +334,14 @@ static bool withdraw_offers(const struct np_handle *handle)
     return left;
 }
 
+void np_lends_withdraw(const struct np_handle *handle)
+{
+    (void)withdraw(handle, true);
+}
+
 bool np_close_lent(struct np_handle *handle)
 {
-    struct np_lend *lend = withdraw_offers(handle) ? take_lend(handle) : NULL;
+    struct np_lend *lend = withdraw(handle, false) ? take_lend(handle) : NULL;
     if (!lend)
         return false;
     if (np_depart(handle, &lend->passport) != NP_OK) {

@@ -17,6 +17,8 @@ uint32_t np_lend(struct np_handle *handle, int socket);
 /* Lends it to processes of this user that ask for `number` (np_claim_from). `only_while_open`: it is no reason to keep
  * the connection once the handle is closed here. */
 uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_open);
+/* Nobody else may take it any more: whoever it was lent to is told that it is not there. */
+void np_lends_withdraw(const struct np_handle *handle);
 /* For CloseHandle: a handle that is lent goes to whom it is lent. False: np_close is to follow. */
 bool np_close_lent(struct np_handle *handle);
 

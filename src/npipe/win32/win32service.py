@@ -1,0 +1,129 @@
+"""pywin32's `win32service`: the constants by which services name their states and what they are told.
+
+There is no service control manager here, so its functions are not; services run in the foreground (`win32serviceutil`).
+A name that is not here raises `AttributeError`.
+"""
+# ruff: noqa: N802, N803 - pywin32's names
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npipe import win32_error as _error
+from npipe.win32._offered import _no_such, _offered_by
+
+error = _error.error
+
+# --- Access to the manager, and to a service -----------------------------------------------------------------
+
+SC_MANAGER_CONNECT = 0x1
+SC_MANAGER_CREATE_SERVICE = 0x2
+SC_MANAGER_ENUMERATE_SERVICE = 0x4
+SC_MANAGER_LOCK = 0x8
+SC_MANAGER_QUERY_LOCK_STATUS = 0x10
+SC_MANAGER_MODIFY_BOOT_CONFIG = 0x20
+SC_MANAGER_ALL_ACCESS = 0xF003F
+SERVICE_QUERY_CONFIG = 0x1
+SERVICE_CHANGE_CONFIG = 0x2
+SERVICE_QUERY_STATUS = 0x4
+SERVICE_ENUMERATE_DEPENDENTS = 0x8
+SERVICE_START = 0x10
+SERVICE_STOP = 0x20
+SERVICE_PAUSE_CONTINUE = 0x40
+SERVICE_INTERROGATE = 0x80
+SERVICE_USER_DEFINED_CONTROL = 0x100
+SERVICE_ALL_ACCESS = 0xF01FF
+
+# --- What a service is ---------------------------------------------------------------------------------------
+
+SERVICE_KERNEL_DRIVER = 0x1
+SERVICE_FILE_SYSTEM_DRIVER = 0x2
+SERVICE_DRIVER = 0xB
+SERVICE_WIN32_OWN_PROCESS = 0x10
+SERVICE_WIN32_SHARE_PROCESS = 0x20
+SERVICE_WIN32 = 0x30
+SERVICE_INTERACTIVE_PROCESS = 0x100
+SERVICE_BOOT_START = 0
+SERVICE_SYSTEM_START = 1
+SERVICE_AUTO_START = 2
+SERVICE_DEMAND_START = 3
+SERVICE_DISABLED = 4
+SERVICE_ERROR_IGNORE = 0
+SERVICE_ERROR_NORMAL = 1
+SERVICE_ERROR_SEVERE = 2
+SERVICE_ERROR_CRITICAL = 3
+SERVICE_NO_CHANGE = -1
+SERVICE_SPECIFIC_ERROR = 1066
+
+# --- States --------------------------------------------------------------------------------------------------
+
+SERVICE_STOPPED = 1
+SERVICE_START_PENDING = 2
+SERVICE_STOP_PENDING = 3
+SERVICE_RUNNING = 4
+SERVICE_CONTINUE_PENDING = 5
+SERVICE_PAUSE_PENDING = 6
+SERVICE_PAUSED = 7
+SERVICE_ACTIVE = 1
+SERVICE_INACTIVE = 2
+SERVICE_STATE_ALL = 3
+
+# --- Controls, and which of them a service takes -------------------------------------------------------------
+
+SERVICE_CONTROL_STOP = 1
+SERVICE_CONTROL_PAUSE = 2
+SERVICE_CONTROL_CONTINUE = 3
+SERVICE_CONTROL_INTERROGATE = 4
+SERVICE_CONTROL_SHUTDOWN = 5
+SERVICE_CONTROL_PARAMCHANGE = 6
+SERVICE_CONTROL_NETBINDADD = 7
+SERVICE_CONTROL_NETBINDREMOVE = 8
+SERVICE_CONTROL_NETBINDENABLE = 9
+SERVICE_CONTROL_NETBINDDISABLE = 10
+SERVICE_CONTROL_DEVICEEVENT = 11
+SERVICE_CONTROL_HARDWAREPROFILECHANGE = 12
+SERVICE_CONTROL_POWEREVENT = 13
+SERVICE_CONTROL_SESSIONCHANGE = 14
+SERVICE_CONTROL_PRESHUTDOWN = 15
+SERVICE_ACCEPT_STOP = 0x1
+SERVICE_ACCEPT_PAUSE_CONTINUE = 0x2
+SERVICE_ACCEPT_SHUTDOWN = 0x4
+SERVICE_ACCEPT_PARAMCHANGE = 0x8
+SERVICE_ACCEPT_NETBINDCHANGE = 0x10
+SERVICE_ACCEPT_HARDWAREPROFILECHANGE = 0x20
+SERVICE_ACCEPT_POWEREVENT = 0x40
+SERVICE_ACCEPT_SESSIONCHANGE = 0x80
+SERVICE_ACCEPT_PRESHUTDOWN = 0x100
+
+# --- Configuration -------------------------------------------------------------------------------------------
+
+SERVICE_CONFIG_DESCRIPTION = 1
+SERVICE_CONFIG_FAILURE_ACTIONS = 2
+SERVICE_CONFIG_DELAYED_AUTO_START_INFO = 3
+SERVICE_CONFIG_FAILURE_ACTIONS_FLAG = 4
+SERVICE_CONFIG_SERVICE_SID_INFO = 5
+SERVICE_CONFIG_REQUIRED_PRIVILEGES_INFO = 6
+SERVICE_CONFIG_PRESHUTDOWN_INFO = 7
+SERVICE_SID_TYPE_NONE = 0
+SERVICE_SID_TYPE_UNRESTRICTED = 1
+SERVICE_SID_TYPE_RESTRICTED = 3
+SC_ACTION_NONE = 0
+SC_ACTION_RESTART = 1
+SC_ACTION_REBOOT = 2
+SC_ACTION_RUN_COMMAND = 3
+UNICODE = 1
+
+
+def SetServiceStatus(scHandle: object, serviceStatus: tuple[int, int, int, int, int, int, int], /) -> None:
+    """SetServiceStatus: nobody is told of a service's state."""
+    del scHandle, serviceStatus
+
+
+if not TYPE_CHECKING:
+    __all__ = _offered_by(globals())
+
+    def __getattr__(name: str) -> object:
+        raise _no_such("win32service", name)
+
+
+del annotations, TYPE_CHECKING
