@@ -25,7 +25,6 @@ from npipe.win32_error import error, make_error
 
 if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer
-
     from npipe.binding.win32.handles import PyHANDLE
 
 __all__ = [
