@@ -16,7 +16,8 @@ from tests.cli.helpers import NPIPE, run
 
 def test_version_is_the_package_s_and_says_where_pipes_are(root: Path) -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"npipe {npipe.__version__}, pipes below {root}\n", "")
+    where = "on this machine" if sys.platform == "win32" else f"below {root}"
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"npipe {npipe.__version__}, pipes {where}\n", "")
 
 
 def test_without_arguments_it_prints_its_help() -> None:

@@ -52,16 +52,21 @@ def test_a_wrong_name_is_one_line() -> None:
 
 
 def test_with_create_it_waits_for_a_server_that_is_not_there_yet(name: str) -> None:
-    timed = subprocess.Popen([*NPIPE, "wait", name, "--create", "--timeout", str(DEADLINE)], stderr=subprocess.PIPE)
-    endless = subprocess.Popen([*NPIPE, "wait", name, "--create"], stderr=subprocess.PIPE)
-    for process in (timed, endless):
-        until(lambda process=process: watches(process.pid) == 1, DEADLINE)  # type: ignore[misc]
-        assert process.poll() is None
-    with npipe.listen(name):
-        for process in (timed, endless):
-            _, err = process.communicate(timeout=DEADLINE)
-            assert (process.returncode, err) == (0, b"")
-        assert run("wait", name, "--create").returncode == 0
+    waits = [["--timeout", str(DEADLINE)], []]
+    processes = [subprocess.Popen([*NPIPE, "wait", name, "--create", *more], stderr=subprocess.PIPE) for more in waits]
+    try:
+        for process in processes:
+            until(lambda process=process: watches(process.pid) == 1, DEADLINE)  # type: ignore[misc]
+            assert process.poll() is None
+        with npipe.listen(name):
+            for process in processes:
+                _, err = process.communicate(timeout=DEADLINE)
+                assert (process.returncode, err) == (0, b"")
+            assert run("wait", name, "--create").returncode == 0
+    finally:
+        for process in processes:
+            with process:
+                process.kill()
 
 
 def test_with_create_and_a_time_that_is_over_it_is_code_121(name: str) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import getpass
 import os
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,7 @@ def test_an_awaitable_answer_fails_and_says_where_it_is_awaited(
 
 def answers() -> list[tuple[Any, bytes | None]]:
     """What a handler may return, and what is none: as send has it."""
-    text = array.array("u", "ab")
+    text = array.array("w" if sys.version_info >= (3, 13) else "u", "ab")
     return [
         (b"bytes", b"bytes"),
         (bytearray(b"array"), b"array"),

@@ -140,6 +140,7 @@ DIFFERENCES: Final = {
         "test_fileno_tells_of_the_end": _SELECT,
         "test_fileno_with_parts_and_large_messages": _SELECT,
         "test_fileno_after_a_read_that_timed_out": _SELECT,
+        "test_fileno_after_a_transaction_that_timed_out": _SELECT,
         "test_fileno_with_reads_in_another_thread": _SELECT,
         "test_selector_over_many_pipes": _SELECT,
         "test_asyncio_add_reader": _SELECT,

@@ -20,6 +20,7 @@ from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,
     WinError,
+    error_from_code,
 )
 from npipe.options import Peer
 
@@ -129,6 +130,9 @@ def check_owner(handle: Any, name: str) -> None:
             owner = _token_user(win32pipe.GetNamedPipeServerProcessId(handle))
         text = _sid_text(owner)
     except (pywintypes.error, TypeError) as error:
+        code = getattr(error, "winerror", 0)
+        if code in (WinError.BROKEN_PIPE, WinError.NO_DATA, WinError.PIPE_NOT_CONNECTED):  # it has ended already
+            raise error_from_code(code, name, "opening the pipe") from None
         detail = f"its owner cannot be told ({error})"
         raise PipeAccessError(WinError.ACCESS_DENIED, name, "opening the pipe", detail, hint=_TRUST) from None
     if text not in (_own_sid(), _LOCAL_SYSTEM, _ADMINISTRATORS):
