@@ -74,7 +74,7 @@ static struct np_handle *travelled(struct np_handle *handle)
 {
     struct np_passport passport;
     struct np_handle *there;
-    CHECK_EQUAL(np_depart(handle, &passport), NP_OK);
+    CHECK_EQUAL(np_depart(handle, true, &passport), NP_OK);
     CHECK(np_is_closed(handle));
     CHECK_EQUAL(np_arrive(&passport, &there), NP_OK);
     np_free(handle);
@@ -166,15 +166,15 @@ static void an_end_that_is_in_use_stays(void)
     pthread_mutex_lock(&ends.client->rx_lock);
     np_queue_append(&ends.client->link->rx.first, &ends.client->link->rx.last, &op);
     pthread_mutex_unlock(&ends.client->rx_lock);
-    CHECK_EQUAL(np_depart(ends.client, &passport), NP_PIPE_BUSY);
+    CHECK_EQUAL(np_depart(ends.client, true, &passport), NP_PIPE_BUSY);
     pthread_mutex_lock(&ends.client->rx_lock);
     np_queue_remove(&ends.client->link->rx.first, &ends.client->link->rx.last, &op);
     pthread_mutex_unlock(&ends.client->rx_lock);
     ends.client = travelled(ends.client);
     end(ends.client);
-    CHECK_EQUAL(np_depart(ends.server, &passport), NP_OK);
+    CHECK_EQUAL(np_depart(ends.server, true, &passport), NP_OK);
     np_passport_drop(&passport);
-    CHECK_EQUAL(np_depart(ends.server, &passport), NP_INVALID_HANDLE);
+    CHECK_EQUAL(np_depart(ends.server, true, &passport), NP_INVALID_HANDLE);
     end(ends.server);
 }
 
@@ -182,7 +182,7 @@ static void a_passport_that_nobody_comes_for_ends_the_connection(void)
 {
     struct ends ends = open_ends(NP_TYPE_MESSAGE);
     struct np_passport passport;
-    CHECK_EQUAL(np_depart(ends.client, &passport), NP_OK);
+    CHECK_EQUAL(np_depart(ends.client, true, &passport), NP_OK);
     np_passport_drop(&passport);
     char byte;
     uint32_t count;
@@ -196,7 +196,7 @@ static void a_forged_state_is_refused(void)
 {
     struct ends ends = open_ends(NP_TYPE_MESSAGE);
     struct np_passport passport;
-    CHECK_EQUAL(np_depart(ends.client, &passport), NP_OK);
+    CHECK_EQUAL(np_depart(ends.client, true, &passport), NP_OK);
     off_t size = lseek(passport.state, 0, SEEK_END);
     uint8_t *good = malloc((size_t)size);
     CHECK(pread(passport.state, good, (size_t)size, 0) == size);

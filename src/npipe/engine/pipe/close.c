@@ -172,12 +172,12 @@ struct np_pipe *np_handle_leave(struct np_handle *handle)
     return left;
 }
 
-void np_handle_left(const struct np_handle *handle, struct np_pipe *left)
+void np_handle_left(const struct np_handle *handle, struct np_pipe *left, bool waits)
 {
     if (handle->server)
         np_tell_closed();
     if (left)
-        end_pipe(left, true);
+        end_pipe(left, waits);
 }
 
 static void close_handle(struct np_handle *handle, bool discard, bool waits)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/codes.h"
@@ -20,6 +21,12 @@
 #define MAGIC UINT32_C(0x5450504e) /* "NPPT" */
 #define VERSION 1
 #define OFFER_NAME_SIZE 64
+/* Of connections that have said nothing yet: so many, and no longer. */
+#define MOST_VISITORS 64
+#define VISITORS_PART 8 /* or of the descriptors that this process may have, this part */
+#define VISITOR_PATIENCE_NS INT64_C(10000000000)
+#define ACCEPTS_AT_ONCE 64
+#define PAUSE_NS INT64_C(50000000) /* while no descriptor is left */
 
 struct claim {
     uint32_t magic, version;
@@ -41,12 +48,18 @@ struct np_lend {
     uint64_t number;
     bool offered, visitor;
     bool only_while_open;
+    bool answering; /* counted as such */
+    bool at_exit;   /* its turn there has been */
+    int64_t until;  /* a visitor's */
     struct np_lend *next_spoken;
 };
 
 static struct np_lend *lends;
 static int offers = -1; /* the socket that visitors come to */
 static uint64_t offers_watch;
+static int64_t offers_resume; /* 0: not paused */
+static uint32_t n_visitors;   /* listed */
+static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 
 static void list(struct np_lend *lend)
 {
@@ -55,6 +68,7 @@ static void list(struct np_lend *lend)
     if (lends)
         lends->previous = lend;
     lends = lend;
+    n_visitors += lend->visitor;
     if (lend->handle)
         lend->handle->lent++;
 }
@@ -71,6 +85,7 @@ static void unlist(struct np_lend *lend)
     if (lend->watch)
         np_watch_remove(lend->watch, lend->socket);
     lend->watch = 0;
+    n_visitors -= lend->visitor;
     if (lend->handle)
         lend->handle->lent--;
 }
@@ -84,6 +99,33 @@ static void free_lend(struct np_lend *lend)
         np_free(lend->handle);
     np_hang_up(lend->socket);
     free(lend);
+}
+
+/* Whoever closes the handle meanwhile waits for what becomes of it. With the process lock. */
+static void begin_answer(struct np_lend *lend)
+{
+    if (!lend->handle)
+        return;
+    lend->answering = true;
+    lend->handle->answering++;
+}
+
+static void end_answer(struct np_lend *lend)
+{
+    if (!lend->answering)
+        return;
+    lend->answering = false;
+    lend->handle->answering--;
+    pthread_cond_broadcast(&answered);
+}
+
+/* Of one that was answered for the last time; without the process lock. */
+static void is_over(struct np_lend *lend)
+{
+    pthread_mutex_lock(&np_process.lock);
+    end_answer(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    free_lend(lend);
 }
 
 static struct np_lend *new_lend(struct np_handle *handle, int socket)
@@ -132,8 +174,10 @@ static uint32_t listen_for_visitors(void)
     if (offers >= 0)
         return NP_OK;
     char name[OFFER_NAME_SIZE];
+    bool out = np_step_out(); /* the name, and whom the kernel says who listens is: the process's */
     offer_name(name, geteuid(), (pid_t)np_process.pid);
     int socket = np_socket_listen_abstract(name);
+    np_step_back(out);
     if (socket < 0)
         return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
     offers_watch = np_watch_add(socket, EPOLLIN, NP_WATCH_OFFERS, NULL);
@@ -186,18 +230,72 @@ static void send_answer(int socket, uint32_t code, struct np_passport *passport)
 
 /* ---- The native thread */
 
-void np_lend_ready(struct np_lend *lend, struct np_lend **spoken)
+static void take_out(struct np_lend *lend, struct np_lend **over)
 {
     unlist(lend);
-    lend->next_spoken = *spoken;
-    *spoken = lend;
+    lend->next_spoken = *over;
+    *over = lend;
+}
+
+void np_lend_ready(struct np_lend *lend, struct np_lend **spoken)
+{
+    take_out(lend, spoken);
+    begin_answer(lend);
+}
+
+/* With the process lock. */
+static void drop_visitor(struct np_lend *visitor)
+{
+    unlist(visitor);
+    free_lend(visitor); /* it has no handle, so this takes no lock but a leaf */
+}
+
+static void drop_longest_silent(void)
+{
+    struct np_lend *oldest = NULL;
+    for (struct np_lend *lend = lends; lend; lend = lend->next)
+        if (lend->visitor)
+            oldest = lend;
+    if (oldest)
+        drop_visitor(oldest);
+}
+
+void np_offers_due(int64_t now)
+{
+    if (offers_resume && offers_resume <= now) {
+        offers_resume = 0;
+        offers_watch = np_watch_add(offers, EPOLLIN, NP_WATCH_OFFERS, NULL);
+        if (!offers_watch)
+            offers_resume = now + PAUSE_NS;
+    }
+    if (offers_resume)
+        np_alarm(offers_resume);
+    struct np_lend *next;
+    for (struct np_lend *lend = n_visitors ? lends : NULL; lend; lend = next) {
+        next = lend->next;
+        if (lend->visitor && lend->until <= now)
+            drop_visitor(lend);
+        else if (lend->visitor)
+            np_alarm(lend->until);
+    }
+}
+
+static void pause_offers(void)
+{
+    np_watch_remove(offers_watch, offers);
+    offers_watch = 0;
+    offers_resume = np_now() + PAUSE_NS;
+    np_alarm(offers_resume);
 }
 
 void np_offers_ready(void)
 {
-    for (;;) {
+    uint64_t most = np_descriptor_limit() / VISITORS_PART;
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) { /* anybody may come, as fast as it can: the others' turn is next */
         np_fds_hold();
         int socket = np_fd_made(accept4(offers, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (socket < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+            pause_offers();
         if (socket < 0)
             return;
         struct np_credentials who;
@@ -208,7 +306,11 @@ void np_offers_ready(void)
         if (visitor)
             visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LEND, visitor);
         if (visitor && visitor->watch) {
+            while (n_visitors >= MOST_VISITORS || (n_visitors && n_visitors >= most))
+                drop_longest_silent();
+            visitor->until = np_now() + VISITOR_PATIENCE_NS;
             list(visitor);
+            np_alarm(visitor->until);
             continue;
         }
         free(visitor);
@@ -223,8 +325,10 @@ static struct np_lend *take_offer(uint64_t number)
     struct np_lend *lend = lends;
     while (lend && !(lend->offered && lend->number == number))
         lend = lend->next;
-    if (lend)
+    if (lend) {
         unlist(lend);
+        begin_answer(lend);
+    }
     pthread_mutex_unlock(&np_process.lock);
     return lend;
 }
@@ -237,6 +341,7 @@ static void put_back(struct np_lend *lend, uint32_t events)
     bool watched = lend->socket < 0 || lend->watch;
     if (watched)
         list(lend);
+    end_answer(lend);
     pthread_mutex_unlock(&np_process.lock);
     if (!watched)
         free_lend(lend);
@@ -247,7 +352,7 @@ static bool hand_over(struct np_lend *lend, int socket)
 {
     uint32_t code = NP_OK;
     if (lend->handle)
-        code = np_depart(lend->handle, &lend->passport);
+        code = np_depart(lend->handle, false, &lend->passport);
     send_answer(socket, code, &lend->passport);
     return code != NP_PIPE_BUSY;
 }
@@ -264,13 +369,13 @@ static void answer_one(struct np_lend *lend)
     }
     if (got != (ssize_t)sizeof claim || claim.magic != MAGIC || claim.version != VERSION) {
         /* The child has ended without it, or is not one of ours: the handle stays here. A closed one had been sent. */
-        free_lend(lend);
+        is_over(lend);
         return;
     }
     if (!lend->visitor) {
         if (hand_over(lend, lend->socket)) {
             lend->visitor = true; /* whatever it had has gone */
-            free_lend(lend);
+            is_over(lend);
         } else {
             put_back(lend, EPOLLIN | EPOLLRDHUP);
         }
@@ -283,7 +388,7 @@ static void answer_one(struct np_lend *lend)
     else if (hand_over(offer, lend->socket))
         offer->visitor = true;
     if (offer && offer->visitor)
-        free_lend(offer);
+        is_over(offer);
     else if (offer)
         put_back(offer, 0);
     free_lend(lend);
@@ -315,14 +420,16 @@ static struct np_lend *take_lend(const struct np_handle *handle)
 }
 
 /* Those that end with the handle here. Whether any others are left. */
-static bool withdraw_offers(const struct np_handle *handle)
+static bool withdraw_offers(struct np_handle *handle)
 {
     struct np_lend *over = NULL, *next;
     pthread_mutex_lock(&np_process.lock);
+    while (handle->answering && !np_is_closed(handle)) /* somebody gets it just now, or comes again */
+        pthread_cond_wait(&answered, &np_process.lock);
     for (struct np_lend *lend = handle->lent ? lends : NULL; lend; lend = next) {
         next = lend->next;
         if (lend->handle == handle && lend->only_while_open)
-            np_lend_ready(lend, &over);
+            take_out(lend, &over);
     }
     bool left = handle->lent > 0;
     pthread_mutex_unlock(&np_process.lock);
@@ -334,12 +441,26 @@ static bool withdraw_offers(const struct np_handle *handle)
     return left;
 }
 
+void np_offer_end(struct np_handle *handle, uint64_t number)
+{
+    struct np_lend *found = NULL;
+    pthread_mutex_lock(&np_process.lock);
+    for (struct np_lend *lend = handle->lent ? lends : NULL; lend && !found; lend = lend->next)
+        if (lend->handle == handle && lend->offered && lend->only_while_open && lend->number == number)
+            found = lend;
+    if (found)
+        unlist(found);
+    pthread_mutex_unlock(&np_process.lock);
+    if (found)
+        free_lend(found);
+}
+
 bool np_close_lent(struct np_handle *handle)
 {
     struct np_lend *lend = withdraw_offers(handle) ? take_lend(handle) : NULL;
     if (!lend)
         return false;
-    if (np_depart(handle, &lend->passport) != NP_OK) {
+    if (np_depart(handle, true, &lend->passport) != NP_OK) {
         free_lend(lend);
         return false; /* in use here: it ends here */
     }
@@ -355,24 +476,37 @@ bool np_close_lent(struct np_handle *handle)
     return true;
 }
 
+#define EXIT_PATIENCE_NS INT64_C(300000000)
+
+static bool lock_at_exit(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += EXIT_PATIENCE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return pthread_mutex_timedlock(&np_process.lock, &until) == 0;
+}
+
 /* What is lent to children goes to them: they may live longer. What is offered ends with this process. */
 static void hand_over_at_exit(void)
 {
-    for (;;) {
+    /* Who has lent nothing takes no lock: another thread may be stopped in the middle of anything. */
+    while (lends) {
         struct np_handle *handle = NULL;
-        pthread_mutex_lock(&np_process.lock);
+        if (pthread_mutex_trylock(&np_process.lock) != 0 && !lock_at_exit())
+            return;
         for (struct np_lend *lend = lends; lend && !handle; lend = lend->next)
-            if (lend->socket >= 0 && lend->handle && !lend->offered)
+            if (lend->socket >= 0 && lend->handle && !lend->at_exit) {
+                lend->at_exit = true; /* in use by another thread, perhaps, which ends with the process: the next one */
                 handle = lend->handle;
-        if (handle)
-            np_hold(handle);
+                np_hold(handle);
+            }
         pthread_mutex_unlock(&np_process.lock);
         if (!handle)
             return;
-        bool over = np_close_lent(handle);
+        (void)np_close_lent(handle);
         np_free(handle);
-        if (!over)
-            return; /* in use by another thread, which ends with the process */
     }
 }
 
@@ -387,6 +521,9 @@ void np_lends_after_fork(void)
     lends = NULL; /* a few bytes are lost; the sockets are closed, and the handles are the parent's */
     offers = -1;
     offers_watch = 0;
+    offers_resume = 0;
+    n_visitors = 0;
+    pthread_cond_init(&answered, NULL); /* who waited for it does not exist here */
 }
 
 /* ---- The other process */
@@ -396,6 +533,8 @@ static uint32_t receive_answer(int socket, struct np_passport *passport, bool *t
     struct answer answer;
     int fds[3];
     ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
+    if (got == -ECONNRESET) /* it was closed with our question unread, and has sent the handle before that */
+        got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
     *there = got != -EAGAIN && got != -EINTR;
     if (!*there)
         return NP_OK;
@@ -444,13 +583,16 @@ uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **han
 uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
 {
     char name[OFFER_NAME_SIZE];
-    offer_name(name, geteuid(), pid);
+    bool out = np_step_out();
+    uid_t own = geteuid();
+    offer_name(name, own, pid);
     int socket = np_socket_connect_abstract(name, wait->deadline);
+    np_step_back(out);
     if (socket < 0)
         return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_INVALID_HANDLE;
     struct np_credentials who;
     uint32_t code = NP_ACCESS_DENIED;
-    if (np_peer_credentials(socket, false, &who) && who.pid == pid && (who.uid == geteuid() || who.uid == 0))
+    if (np_peer_credentials(socket, false, &who) && who.pid == pid && (who.uid == own || who.uid == 0))
         code = ask(socket, number, wait, handle);
     np_fd_close(socket);
     return code;

@@ -17,6 +17,8 @@ uint32_t np_lend(struct np_handle *handle, int socket);
 /* Lends it to processes of this user that ask for `number` (np_claim_from). `only_while_open`: it is no reason to keep
  * the connection once the handle is closed here. */
 uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_open);
+/* The number is closed here, the handle is not: an offer for as long as it is open ends. */
+void np_offer_end(struct np_handle *handle, uint64_t number);
 /* For CloseHandle: a handle that is lent goes to whom it is lent. False: np_close is to follow. */
 bool np_close_lent(struct np_handle *handle);
 
@@ -32,6 +34,7 @@ uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, s
 /* The native thread's, with the process lock: notes who has something to say. */
 void np_lend_ready(struct np_lend *lend, struct np_lend **spoken);
 void np_offers_ready(void);
+void np_offers_due(int64_t now);
 /* ... and without it: answers them. */
 void np_lends_answer(struct np_lend *spoken);
 

@@ -111,6 +111,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     state.folder = state.has_place ? (uint32_t)strlen(handle->folder) + 1 : 0;
     state.stash = link->rx.stash_length;
     state.rx = link->rx;
+    state.rx.stash_begin = 0; /* the rest of it goes, and that alone */
     state.tx = link->tx;
     state.size = sizeof state + state.root + state.folder + state.stash + size_of_backs(&link->rx, &state.backs);
     np_fds_hold();
@@ -127,7 +128,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     put(&writer, &state, sizeof state);
     put(&writer, handle->root, state.root);
     put(&writer, handle->folder, state.folder);
-    put(&writer, link->rx.stash, state.stash);
+    put(&writer, state.stash ? link->rx.stash + link->rx.stash_begin : NULL, state.stash);
     for (const struct np_back *piece = link->rx.back; piece; piece = np_back_next(piece)) {
         uint32_t size = np_back_size(piece);
         put(&writer, &size, sizeof size);
@@ -142,7 +143,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     return NP_OK;
 }
 
-uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
+uint32_t np_depart(struct np_handle *handle, bool waits, struct np_passport *passport)
 {
     *passport = (struct np_passport){-1, -1, -1};
     pthread_mutex_lock(&np_process.create_lock);
@@ -185,7 +186,7 @@ uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
     pthread_mutex_unlock(&np_process.create_lock);
     if (code != NP_OK)
         return code;
-    np_handle_left(handle, left);
+    np_handle_left(handle, left, waits);
     np_link_unref(link);
     return NP_OK;
 }
@@ -227,6 +228,17 @@ static char *take_text(struct reader *reader, uint32_t size)
     return text && text[size - 1] == 0 && strlen((const char *)text) == size - 1 ? strdup((const char *)text) : NULL;
 }
 
+/* Entries that are taken back set the tail to where they began. */
+static bool are_outstanding(const struct np_tx *tx)
+{
+    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
+        const struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
+        if ((int64_t)(tx->tail - item->begin) < 0)
+            return false;
+    }
+    return true;
+}
+
 /* Whether the positions that somebody else claims can be those of rings of this size. What the peer announces is
  * compared with them at every step, as always. */
 static bool is_sound(const struct state *state, const struct np_link *link)
@@ -237,8 +249,9 @@ static bool is_sound(const struct state *state, const struct np_link *link)
            state->direction == link->direction && state->access < 16 && state->server == (state->side == NPL_SERVER) &&
            rx->tail - rx->head <= link->rx.capacity && tx->tail - tx->head <= link->tx.capacity &&
            rx->header <= NPL_MAX_ENTRY_HEADER && rx->slot < NPL_DEFERRED && rx->pulled <= rx->total &&
-           rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin <= rx->stash_length &&
-           tx->n_recent <= NP_RECENT && tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED &&
+           rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin == 0 &&
+           rx->stash_length == (rx->active ? rx->pulled - rx->delivered : 0) && tx->n_recent <= NP_RECENT &&
+           tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED && are_outstanding(tx) &&
            tx->outside == 0 && tx->kept == 0;
 }
 
