@@ -151,6 +151,7 @@ cdef extern from "engine.h" nogil:
 cdef extern from "engine.h" nogil:
     uint32_t np_lend(np_handle *, int)
     uint32_t np_offer(np_handle *, uint64_t, bint)
+    void np_offer_end(np_handle *, uint64_t)
     bint np_close_lent(np_handle *)
     uint32_t np_claim(int, const np_wait *, np_handle **)
     uint32_t np_claim_from(pid_t, uint64_t, const np_wait *, np_handle **)

@@ -1,7 +1,7 @@
 # cython: language_level=3, binding=True
 """What the handles of pipes and files stand for: creating and opening them, their state, who is at the other end."""
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from npipe.binding.engine cimport *
 from npipe.binding.handle cimport Handle
@@ -70,6 +70,10 @@ cdef class PipeTarget(Target):
     cdef void before_wait(self) noexcept:
         if np_is_disconnected(self.handle):
             np_event_reset(self.object)  # SEMANTICS §10.3
+
+    cdef void number_closed(self, Py_ssize_t number) noexcept:
+        with nogil:
+            np_offer_end(self.handle, <uint64_t>number)
 
 
 cdef class FileTarget(Target):

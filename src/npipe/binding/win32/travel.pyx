@@ -2,6 +2,8 @@
 """Handles of pipes that other processes get: children, by inheritance, and whoever a handle is duplicated for."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from cpython.exc cimport PyErr_SetFromErrno
+from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport pid_t
@@ -93,14 +95,20 @@ def lend_handle(handle):
     """
     cdef PipeTarget pipe = pipe_that_travels(handle, "CreateProcess")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    cdef int fd
+    cdef np_handle *end = pipe.handle
+    cdef int fd, number
+    cdef uint32_t code
     with theirs:
         with ours:
-            np_fds_hold()
-            fd = np_fd_made(os.dup(ours.fileno()))
-        if fd < 0:
-            raise MemoryError
-        code = np_lend(pipe.handle, fd)
+            # Nothing that asks for the interpreter while that is held: who has it may wait for this.
+            number = ours.fileno()
+            with nogil:
+                np_fds_hold()
+                fd = np_fd_made(fcntl(number, F_DUPFD_CLOEXEC, 0))
+            if fd < 0:
+                PyErr_SetFromErrno(OSError)
+        with nogil:
+            code = np_lend(end, fd)
         if code != NP_OK:
             raise make_error(code, "CreateProcess")
         return theirs.detach()
@@ -117,7 +125,10 @@ def offer_handle(handle, pid):
     # The number names the process that offers it: only that one has it.
     cdef uint64_t process = os.getpid()
     cdef uint64_t number = <uint64_t>1 << MARK_SHIFT | process << PID_SHIFT | _slots << SLOT_SHIFT
-    cdef uint32_t code = np_offer(pipe.handle, number, False)
+    cdef np_handle *end = pipe.handle
+    cdef uint32_t code
+    with nogil:
+        code = np_offer(end, number, False)
     if code != NP_OK:
         raise make_error(code, "DuplicateHandle")
     return number
@@ -128,7 +139,11 @@ def offer_while_open(handle):
     of this process). Raises 6, 1450.
     """
     cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
-    cdef uint32_t code = np_offer(pipe.handle, <uint64_t>number_of(handle), True)
+    cdef np_handle *end = pipe.handle
+    cdef uint64_t number = <uint64_t>number_of(handle)
+    cdef uint32_t code
+    with nogil:
+        code = np_offer(end, number, True)
     if code != NP_OK:
         raise make_error(code, "DuplicateHandle")
 
@@ -164,17 +179,34 @@ def inherit(str told):
     for item in told.split(","):
         try:
             place, fd, inode = map(int, item.split(":"))
+            # No other numbers are given to handles.
+            if place <= 0 or place >> MARK_SHIFT > 1 or (place >> MARK_SHIFT == 0 and place >> 32):
+                continue
             status = os.fstat(fd)
             # The variable may have come through a process that had the descriptors closed, and others in their place.
-            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or known(place) is not None:
+            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or known(place) is not None \
+                    or place in _inherited:
                 continue
             os.set_inheritable(fd, False)
-        except (ValueError, OSError):
+        except (ValueError, OverflowError, OSError):
             continue
         _inherited[place] = fd
-        keep_free(place)
+        if place >> MARK_SHIFT == 0:  # the others come from elsewhere, and what is behind them is others'
+            keep_free(place)
 
 
-on_arrival(_arrive)
+def _leave(Py_ssize_t number):
+    """Close what was inherited and never used. Whether there was such a thing.
+
+    The process that has lent it has it still; if that has closed it, the connection ends.
+    """
+    with _arriving:
+        fd = _inherited.pop(number, None)
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+on_arrival(_arrive, _leave)
 if VARIABLE in os.environ:
     inherit(os.environ.pop(VARIABLE))
