@@ -37,7 +37,8 @@ uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
 uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
 /* Bytes of the head message that have not been read, after part of it was. 0: at a message boundary. */
 uint32_t np_rest_of_message(struct np_handle *handle);
-/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
-void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
+/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. False: the handle was
+ * closed already, and stays so. */
+bool np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
 
 #endif
