@@ -1,6 +1,7 @@
 #include "travel/lend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -27,6 +28,8 @@
 #define VISITOR_PATIENCE_NS INT64_C(10000000000)
 #define ACCEPTS_AT_ONCE 64
 #define PAUSE_NS INT64_C(50000000) /* while no descriptor is left */
+#define GOODWILL_NS INT64_C(1000000000)
+#define PASSPORT_FDS 3
 
 struct claim {
     uint32_t magic, version;
@@ -208,27 +211,28 @@ uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_ope
     return code;
 }
 
-/* The passport to whoever is at the other end, or why there is none; the passport is dropped if it does not get
- * there. */
-static void send_answer(int socket, uint32_t code, struct np_passport *passport)
+/* The passport to whoever is at the other end. Whether it is there: it can be received, or they are gone by now. */
+static bool send_passport(void *to, const struct np_passport *passport)
+{
+    const int *socket = to;
+    const struct answer answer = {.magic = MAGIC, .version = VERSION, .code = NP_OK};
+    const int fds[PASSPORT_FDS] = {passport->socket, passport->segment, passport->state};
+    return np_send_descriptors(*socket, &answer, sizeof answer, fds, PASSPORT_FDS) == (ssize_t)sizeof answer;
+}
+
+static void refuse(int socket, uint32_t code)
 {
     const struct answer answer = {.magic = MAGIC, .version = VERSION, .code = code};
-    const int fds[3] = {passport->socket, passport->segment, passport->state};
-    ssize_t sent = np_send_descriptors(socket, &answer, sizeof answer, fds, code == NP_OK ? 3 : 0);
-    if (code != NP_OK)
-        return;
-    if (sent == (ssize_t)sizeof answer) {
-        /* Not a hang-up: the socket is the other process's now. */
-        np_fd_close(passport->socket);
-        np_fd_close(passport->segment);
-        np_fd_close(passport->state);
-        *passport = (struct np_passport){-1, -1, -1};
-    } else {
-        np_passport_drop(passport);
-    }
+    (void)np_send_message(socket, &answer, sizeof answer, -1); /* who does not wait for it does not miss it */
 }
 
 /* ---- The native thread */
+
+/* Whether who is at the other end may hand something to this user's process, or ask it for something. */
+static bool is_trusted(int socket, uid_t own, struct np_credentials *who)
+{
+    return np_peer_credentials(socket, false, who) && (np_is_user(who->uid, own) || who->uid == 0);
+}
 
 static void take_out(struct np_lend *lend, struct np_lend **over)
 {
@@ -301,7 +305,7 @@ void np_offers_ready(void)
         struct np_credentials who;
         struct np_lend *visitor = NULL;
         /* The namespace has no permissions: who comes is looked at. */
-        if (np_peer_credentials(socket, false, &who) && (who.uid == geteuid() || who.uid == 0))
+        if (is_trusted(socket, geteuid(), &who))
             visitor = new_lend(NULL, socket);
         if (visitor)
             visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LEND, visitor);
@@ -347,14 +351,19 @@ static void put_back(struct np_lend *lend, uint32_t events)
         free_lend(lend);
 }
 
-/* Hands over what is lent. Whether it is over with it. */
+/* Hands over what is lent. Whether it is over with it: it is there, or there is nothing to ask for any more. */
 static bool hand_over(struct np_lend *lend, int socket)
 {
     uint32_t code = NP_OK;
     if (lend->handle)
-        code = np_depart(lend->handle, false, &lend->passport);
-    send_answer(socket, code, &lend->passport);
-    return code != NP_PIPE_BUSY;
+        code = np_depart_to(lend->handle, false, send_passport, &socket);
+    else if (send_passport(&socket, &lend->passport))
+        np_passport_sent(&lend->passport);
+    else
+        code = NP_NO_SYSTEM_RESOURCES;
+    if (code != NP_OK)
+        refuse(socket, code);
+    return !np_may_claim_again(code);
 }
 
 static void answer_one(struct np_lend *lend)
@@ -374,7 +383,6 @@ static void answer_one(struct np_lend *lend)
     }
     if (!lend->visitor) {
         if (hand_over(lend, lend->socket)) {
-            lend->visitor = true; /* whatever it had has gone */
             is_over(lend);
         } else {
             put_back(lend, EPOLLIN | EPOLLRDHUP);
@@ -382,14 +390,11 @@ static void answer_one(struct np_lend *lend)
         return;
     }
     struct np_lend *offer = take_offer(claim.number);
-    struct np_passport none = {-1, -1, -1};
     if (!offer)
-        send_answer(lend->socket, NP_INVALID_HANDLE, &none);
+        refuse(lend->socket, NP_INVALID_HANDLE);
     else if (hand_over(offer, lend->socket))
-        offer->visitor = true;
-    if (offer && offer->visitor)
         is_over(offer);
-    else if (offer)
+    else
         put_back(offer, 0);
     free_lend(lend);
 }
@@ -458,22 +463,23 @@ void np_offer_end(struct np_handle *handle, uint64_t number)
 bool np_close_lent(struct np_handle *handle)
 {
     struct np_lend *lend = withdraw_offers(handle) ? take_lend(handle) : NULL;
-    if (!lend)
-        return false;
-    if (np_depart(handle, true, &lend->passport) != NP_OK) {
-        free_lend(lend);
-        return false; /* in use here: it ends here */
+    for (; lend; lend = take_lend(handle)) {
+        if (lend->socket >= 0) {
+            uint32_t code = np_depart_to(handle, true, send_passport, &lend->socket);
+            free_lend(lend); /* what was sent stays readable */
+            if (code == NP_OK)
+                return true;
+        } else if (np_depart(handle, true, &lend->passport) == NP_OK) {
+            np_free(lend->handle);
+            lend->handle = NULL;
+            put_back(lend, 0);
+            return true;
+        } else {
+            free_lend(lend);
+        }
+        /* In use here: it ends here. Or the child has just ended: the next one gets it. */
     }
-    if (lend->socket >= 0) {
-        send_answer(lend->socket, NP_OK, &lend->passport);
-        lend->visitor = true; /* it has nothing any more */
-        free_lend(lend);      /* what was sent stays readable */
-        return true;
-    }
-    np_free(lend->handle);
-    lend->handle = NULL;
-    put_back(lend, 0);
-    return true;
+    return false;
 }
 
 #define EXIT_PATIENCE_NS INT64_C(300000000)
@@ -531,10 +537,10 @@ void np_lends_after_fork(void)
 static uint32_t receive_answer(int socket, struct np_passport *passport, bool *there)
 {
     struct answer answer;
-    int fds[3];
-    ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
+    int fds[PASSPORT_FDS];
+    ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, PASSPORT_FDS);
     if (got == -ECONNRESET) /* it was closed with our question unread, and has sent the handle before that */
-        got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
+        got = np_receive_descriptors(socket, &answer, sizeof answer, fds, PASSPORT_FDS);
     *there = got != -EAGAIN && got != -EINTR;
     if (!*there)
         return NP_OK;
@@ -550,39 +556,101 @@ static uint32_t receive_answer(int socket, struct np_passport *passport, bool *t
     return answer.code <= NP_NO_SYSTEM_RESOURCES ? answer.code : NP_INVALID_DATA;
 }
 
-/* Asks unless it is there already: a process that has closed the handle has sent it. */
-static uint32_t ask(int socket, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+/* Whether a passport could come in: one for which there are no descriptors is lost. */
+static bool is_room_for_passport(int socket)
+{
+    int fds[PASSPORT_FDS], count = 0;
+    np_fds_hold();
+    while (count < PASSPORT_FDS && (fds[count] = fcntl(socket, F_DUPFD_CLOEXEC, 0)) >= 0)
+        count++;
+    bool is = count == PASSPORT_FDS;
+    while (count > 0)
+        close(fds[--count]);
+    np_fds_release();
+    return is;
+}
+
+/* The answer to a question that was sent. Who leaves waits for it a moment more, for the handle may be on its way;
+ * *left: why, or NP_OK. Whether it has come. */
+static bool await_answer(int socket, const struct np_wait *wait, struct np_passport *passport, uint32_t *code,
+                         uint32_t *left)
+{
+    int64_t deadline = wait->deadline == NP_TRY ? 0 : wait->deadline;
+    for (*left = NP_OK;;) {
+        uint32_t waited = np_socket_wait(socket, deadline);
+        bool there = false;
+        if (waited == NP_OK)
+            *code = receive_answer(socket, passport, &there);
+        if (there)
+            return true;
+        if (*left != NP_OK && waited == NP_SEM_TIMEOUT)
+            return false;
+        if (waited == NP_OK || *left != NP_OK ||
+            (waited == NP_INTERRUPTED && !np_cancelled(wait) && !np_is_interrupted(wait)))
+            continue; /* what else interrupts who is leaving is looked at when it has left */
+        *left = waited;
+        deadline = np_now() + GOODWILL_NS;
+    }
+}
+
+/* Asks unless it is there already: a process that has closed the handle has sent it. `once`: nobody asks through this
+ * socket again. */
+static uint32_t ask(int socket, uint64_t number, bool once, const struct np_wait *wait, struct np_handle **handle)
 {
     struct np_passport passport = {-1, -1, -1};
     bool there;
+    uint32_t left = NP_OK;
+    *handle = NULL;
+    if (!is_room_for_passport(socket))
+        return NP_TOO_MANY_OPEN_FILES;
     uint32_t code = receive_answer(socket, &passport, &there);
     if (!there) {
         const struct claim claim = {.magic = MAGIC, .version = VERSION, .number = number};
         (void)np_send_message(socket, &claim, sizeof claim, -1); /* if that fails, the answer says why */
+        there = await_answer(socket, wait, &passport, &code, &left);
     }
-    while (!there) {
-        code = np_socket_wait(socket, wait->deadline);
-        if (code == NP_INTERRUPTED && !np_cancelled(wait) && !(wait->interrupted && wait->interrupted(wait->context)))
-            continue;
-        if (code != NP_OK)
-            return code;
+    if (!there && once) {
+        shutdown(socket, SHUT_RDWR); /* from here on nothing can be sent to it, and what was sent is there */
         code = receive_answer(socket, &passport, &there);
+        there = there && code == NP_OK;
     }
-    if (code != NP_OK) {
+    if (!there) {
         np_passport_drop(&passport);
-        return code;
+        return left;
     }
-    return np_arrive(&passport, handle);
+    if (code == NP_OK)
+        code = np_arrive(&passport, handle);
+    else
+        np_passport_drop(&passport);
+    return left == NP_INTERRUPTED ? left : code;
+}
+
+bool np_may_claim_again(uint32_t code)
+{
+    return code == NP_INTERRUPTED || code == NP_PIPE_BUSY || code == NP_PIPE_NOT_CONNECTED || code == NP_SEM_TIMEOUT ||
+           code == NP_NOT_ENOUGH_MEMORY || code == NP_TOO_MANY_OPEN_FILES || code == NP_NO_SYSTEM_RESOURCES;
+}
+
+static uid_t own_user(void)
+{
+    bool out = np_step_out();
+    uid_t own = geteuid();
+    np_step_back(out);
+    return own;
 }
 
 uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **handle)
 {
-    return ask(socket, 0, wait, handle);
+    struct np_credentials who;
+    *handle = NULL;
+    /* Who has made the pair of sockets. */
+    return is_trusted(socket, own_user(), &who) ? ask(socket, 0, false, wait, handle) : NP_ACCESS_DENIED;
 }
 
 uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
 {
     char name[OFFER_NAME_SIZE];
+    *handle = NULL;
     bool out = np_step_out();
     uid_t own = geteuid();
     offer_name(name, own, pid);
@@ -592,8 +660,8 @@ uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, s
         return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_INVALID_HANDLE;
     struct np_credentials who;
     uint32_t code = NP_ACCESS_DENIED;
-    if (np_peer_credentials(socket, false, &who) && who.pid == pid && (who.uid == own || who.uid == 0))
-        code = ask(socket, number, wait, handle);
+    if (is_trusted(socket, own, &who) && who.pid == pid)
+        code = ask(socket, number, true, wait, handle);
     np_fd_close(socket);
     return code;
 }
