@@ -153,6 +153,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_offer(np_handle *, uint64_t, bint)
     void np_offer_end(np_handle *, uint64_t)
     bint np_close_lent(np_handle *)
+    bint np_may_claim_again(uint32_t)
     uint32_t np_claim(int, const np_wait *, np_handle **)
     uint32_t np_claim_from(pid_t, uint64_t, const np_wait *, np_handle **)
 

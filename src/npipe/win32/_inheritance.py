@@ -41,8 +41,8 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
     """Lend handles of pipes to a child that is started within: (variables for its environment, descriptors for it).
 
     `handles` None: all that are inheritable (bInheritHandles of CreateProcess); else these alone, as in a
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, each of which has to be inheritable: error 87. Those that are no pipes' are left
-    out. If no child comes of it, nothing has happened.
+    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, each of which has to be inheritable (error 87) and still this process's (6). Those
+    that are no pipes' are left out. If no child comes of it, nothing has happened.
     """
     available = _travel.inheritable_pipes()
     if handles is None:
@@ -56,7 +56,12 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
     try:
         told = []
         for number in chosen:
-            descriptor = _travel.lend_handle(number)
+            try:
+                descriptor = _travel.lend_handle(number)
+            except error:
+                if handles is None:  # it is another process's by now
+                    continue
+                raise
             descriptors.append(descriptor)
             told.append(f"{number}:{descriptor}:{os.fstat(descriptor).st_ino}")
         yield ({VARIABLE: ",".join(told)} if told else {}), descriptors

@@ -141,7 +141,7 @@ cdef list inheritable_numbers():
 
 cdef int on_arrival(arrive, leave) except -1:
     """Let `arrive(number, function)` find what a number stands for that is nobody's here, None: nothing; and
-    `leave(number)` close it, False: it is nothing.
+    `leave(number, function)` close it, False: it is nothing.
     """
     global _arrival, _departure
     _arrival = arrive
@@ -151,8 +151,10 @@ cdef int on_arrival(arrive, leave) except -1:
 
 cdef int close_number(Py_ssize_t number, str function, bint wait) except -1:
     cdef Target target = _handles.pop(number, None)
-    if target is None and _departure is not None and _departure(number):
-        return 0
+    if target is None and _departure is not None:
+        if _departure(number, function):
+            return 0
+        target = _handles.pop(number, None)  # another thread may have been asking for it
     if target is None:
         raise make_error(INVALID_HANDLE, function)
     _inheritable.discard(number)
