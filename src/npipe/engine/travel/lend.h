@@ -1,8 +1,8 @@
 /* Handles that another process may ask for: an inherited one, through a socket that the child was started with; one
  * that was duplicated into another process, through this process's socket for offers. Whoever asks gets the handle, and
- * this process has it no more; it stays here if it cannot be sent. A process that ends after it was sent to it, and before
- * it has received it, takes the connection along. Closing a handle that is lent hands it over instead of ending the
- * connection. */
+ * this process has it no more; it stays here if it cannot be sent. A process that ends between the sending and its
+ * receiving takes the connection along. Closing a handle that is lent hands it over, and does not end the connection.
+ */
 #ifndef NPIPE_TRAVEL_LEND_H
 #define NPIPE_TRAVEL_LEND_H
 

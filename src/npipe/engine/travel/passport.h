@@ -25,8 +25,8 @@ struct np_passport {
  *   NP_INVALID_HANDLE      closed, or not one that can travel
  *   NP_NOT_ENOUGH_MEMORY, NP_TOO_MANY_OPEN_FILES */
 uint32_t np_depart(struct np_handle *handle, bool waits, struct np_passport *passport);
-/* The same for a passport that is sent while the handle can still stay. `deliver` is called with the handle's locks held,
- * so it does not wait; the descriptors stay the handle's. If it returns false, nothing has happened:
+/* The same for a passport that is sent while the handle can still stay. `deliver` is called with the handle's locks
+ * held, so it does not wait; the descriptors stay the handle's. If it returns false, nothing has happened:
  *   NP_NO_SYSTEM_RESOURCES
  * If not, the other process has it, and this one's descriptors are closed. */
 typedef bool (*np_deliver_fn)(void *context, const struct np_passport *passport);
