@@ -99,6 +99,7 @@ LINUX: Final = {
     "win32/test_pipes.py": "turns of synchronous handles, which Wine does not keep (SEMANTICS §12, 28); POSIX's users",
     "win32/test_ports.py": _KEPT_ALIVE,
     "win32/test_bad_input.py": "npipe.win32's own looks at arguments, in whose place are pywin32's",
+    "win32/test_inheritance.py": "npipe.win32's own inheritance, in whose place is Windows'",
     "win32/test_access.py": "npipe.win32's own access rules, in whose place are Windows'",
     "win32/test_install.py": "npipe.win32 in pywin32's place",
     "win32/test_security.py": "npipe.win32's own win32security",

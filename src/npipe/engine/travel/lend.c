@@ -410,14 +410,24 @@ void np_lends_answer(struct np_lend *spoken)
 
 /* ---- Closing */
 
-/* Takes the first lend of the handle out whose other end is there; NULL: there is none. */
-static struct np_lend *take_lend(const struct np_handle *handle)
+/* With the process lock. */
+static struct np_lend *first_lend(const struct np_handle *handle)
 {
-    pthread_mutex_lock(&np_process.lock);
     struct np_lend *found = NULL;
     for (struct np_lend *lend = lends; lend; lend = lend->next)
         if (lend->handle == handle && !lend->only_while_open && (lend->socket < 0 || !np_socket_hung_up(lend->socket)))
             found = lend; /* the last one listed is the first one made */
+    return found;
+}
+
+/* Takes the first lend of the handle out whose other end is there; NULL: there is none, or it has gone already. */
+static struct np_lend *take_lend(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_lend *found;
+    /* One that is just being answered is not listed: it gets the handle, or comes again. */
+    while (!(found = first_lend(handle)) && handle->answering && !np_is_closed(handle))
+        pthread_cond_wait(&answered, &np_process.lock);
     if (found)
         unlist(found);
     pthread_mutex_unlock(&np_process.lock);
@@ -559,14 +569,15 @@ static uint32_t receive_answer(int socket, struct np_passport *passport, bool *t
 /* Whether a passport could come in: one for which there are no descriptors is lost. */
 static bool is_room_for_passport(int socket)
 {
-    int fds[PASSPORT_FDS], count = 0;
-    np_fds_hold();
-    while (count < PASSPORT_FDS && (fds[count] = fcntl(socket, F_DUPFD_CLOEXEC, 0)) >= 0)
-        count++;
-    bool is = count == PASSPORT_FDS;
-    while (count > 0)
-        close(fds[--count]);
-    np_fds_release();
+    int fds[PASSPORT_FDS];
+    bool is = true;
+    for (int i = 0; i < PASSPORT_FDS; i++) {
+        np_fds_hold();
+        fds[i] = np_fd_made(fcntl(socket, F_DUPFD_CLOEXEC, 0));
+        is = is && fds[i] >= 0;
+    }
+    for (int i = 0; i < PASSPORT_FDS; i++)
+        np_fd_close(fds[i]);
     return is;
 }
 
