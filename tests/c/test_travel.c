@@ -817,6 +817,8 @@ static void a_socket_that_another_user_has_made_brings_no_handle(void)
 
 int main(void)
 {
+    /* First: no descriptor of another test's is closed meanwhile. */
+    RUN(a_visitor_for_whom_there_is_no_descriptor_costs_no_processor);
     RUN(what_is_unread_goes_with_the_end);
     RUN(a_message_in_the_middle_goes_on_there);
     RUN(what_was_put_back_keeps_its_order);
@@ -840,7 +842,6 @@ int main(void)
     RUN(one_who_has_no_descriptors_left_can_ask_again);
     RUN(an_end_that_is_not_connected_can_be_asked_for_again);
     RUN(those_who_say_nothing_do_not_keep_others_away);
-    RUN(a_visitor_for_whom_there_is_no_descriptor_costs_no_processor);
     RUN(an_offer_for_as_long_as_a_number_is_open_ends_with_the_number);
     RUN(an_offer_is_the_processs_whomever_its_thread_acts_as);
     RUN(a_socket_that_another_user_has_made_brings_no_handle);
