@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
-from npipe.win32 import _inheritance, pywintypes, win32api, win32file, win32pipe
-from tests.win32.helpers import code_of
+import pytest
+
+from npipe.binding.win32 import travel
+from npipe.win32 import _inheritance, pywintypes, win32api, win32event, win32file, win32pipe
+from tests.win32.helpers import code_of, connected, create
 
 CHILD = """
 import sys
@@ -266,3 +272,291 @@ win32file.WriteFile(handle, b"x" * 100000)
     assert code_of(lambda: win32file.ReadFile(reader, 1)) == 109
     assert got == b"x" * 100000
     end(child)
+
+
+@pytest.mark.parametrize("told", [f"{1 << 70}:0:1", f"1:{1 << 40}:1", "-4:0:1", "a:b:c", "1:2", f"{1 << 47}:0:1", ","])
+def test_a_variable_that_is_no_list_of_handles_is_left_alone(told: str) -> None:
+    child = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CHILD + "print('imported')"],
+        env={**os.environ, _inheritance.VARIABLE: told},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert child.stdout == "imported\n"
+
+
+def test_a_handle_that_came_by_a_number_of_another_process_does_not_move_the_childs_numbers(name: str) -> None:
+    server, client = pipe_pair(name)
+    number = travel.offer_handle(client, os.getpid())
+    win32file.WriteFile(number, b"here now")
+    win32api.SetHandleInformation(number, 1, 1)
+    child = start(
+        """
+from npipe.win32 import win32event
+assert int(win32event.CreateEvent(None, 0, 0, None)) < 1 << 32
+win32file.WriteFile(int(sys.argv[1]), b"there now")
+""",
+        number,
+    )
+    assert [win32file.ReadFile(server, 100)[1] for _ in range(2)] == [b"here now", b"there now"]
+    end(child)
+
+
+def test_a_child_closes_what_it_never_used(name: str) -> None:
+    server, client = pipe_pair(name, inheritable())
+    win32api.SetHandleInformation(server, 1, 0)
+    child = start(
+        """
+input()
+win32api.CloseHandle(int(sys.argv[1]))
+try:
+    win32api.CloseHandle(int(sys.argv[1]))
+except pywintypes.error as error:
+    print(error.winerror, flush=True)
+input()
+""",
+        int(client),
+    )
+    client.Close()
+    child.stdin.write("\n")  # type: ignore[union-attr]
+    child.stdin.flush()  # type: ignore[union-attr]
+    assert child.stdout.readline() == "6\n"  # type: ignore[union-attr]
+    assert code_of(lambda: win32file.ReadFile(server, 100)) == 109  # and the child still runs
+    child.stdin.write("\n")  # type: ignore[union-attr]
+    end(child)
+
+
+def test_a_child_that_closes_what_it_never_used_leaves_it_to_its_parent(name: str) -> None:
+    server, client = pipe_pair(name, inheritable())
+    end(start("win32api.CloseHandle(int(sys.argv[1]))", int(client)))
+    win32file.WriteFile(client, b"mine")
+    assert win32file.ReadFile(server, 100) == (0, b"mine")
+
+
+def test_threads_that_lend_do_not_stop_each_other(name: str) -> None:
+    _server, client = pipe_pair(name)
+
+    def lend() -> None:
+        for _ in range(3000):
+            os.close(travel.lend_handle(client))
+
+    threads = [threading.Thread(target=lend, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_lend_for_which_there_is_no_descriptor_changes_nothing(name: str) -> None:
+    server, client = pipe_pair(name)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 2, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            travel.lend_handle(client)  # there are two, for the pair
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    win32file.WriteFile(client, b"as before")
+    assert win32file.ReadFile(server, 100) == (0, b"as before")
+    client.Close()
+    assert code_of(lambda: win32file.ReadFile(server, 100)) == 109
+
+
+def test_the_number_of_a_duplicate_that_is_closed_is_nobodys(name: str) -> None:
+    server, client = pipe_pair(name)
+    mine = win32api.GetCurrentProcess()
+    copy = win32api.DuplicateHandle(mine, client, mine, 0, False, 2)
+    number = int(copy)
+    copy.Close()
+    child = start(
+        """
+from npipe.binding.win32 import travel
+try:
+    travel.take_handle(int(sys.argv[1]), int(sys.argv[2]))
+except pywintypes.error as error:
+    print(error.winerror)
+""",
+        os.getpid(),
+        number,
+    )
+    assert end(child) == "6\n"
+    win32file.WriteFile(client, b"still mine")
+    assert win32file.ReadFile(server, 100) == (0, b"still mine")
+
+
+def test_all_that_is_lent_goes_when_the_process_ends_though_one_is_in_use(name: str) -> None:
+    free = create(name)
+    used = create(name + "-used")
+    parent = start(
+        """
+import os, subprocess
+from npipe.win32 import _inheritance
+attributes = pywintypes.SECURITY_ATTRIBUTES()
+free, used = (
+    win32file.CreateFile(path, 0xC0000000, 0, attributes, 3, 0x40000000, None).Detach() for path in sys.argv[1:]
+)
+code = '''
+import sys
+sys.stdin.read()
+from npipe.win32 import win32file
+win32file.WriteFile(int(sys.argv[1]), b"the grandchild")
+'''
+with _inheritance.inherited_by() as (variables, descriptors):
+    subprocess.Popen([sys.executable, "-c", code, str(free)], env={**os.environ, **variables}, pass_fds=descriptors)
+reading = pywintypes.OVERLAPPED()
+assert win32file.ReadFile(used, win32file.AllocateReadBuffer(10), reading)[0] == 997
+""",
+        name,
+        name + "-used",
+    )
+    assert parent.stdin is not None
+    parent.stdin.close()
+    parent.wait(60)
+    overlapped = pywintypes.OVERLAPPED()
+    overlapped.hEvent = win32event.CreateEvent(None, 1, 0, None)
+    _, buffer = win32file.ReadFile(free, win32file.AllocateReadBuffer(100), overlapped)
+    assert win32event.WaitForSingleObject(overlapped.hEvent, 30000) == 0
+    count = win32file.GetOverlappedResult(free, overlapped, False)
+    assert bytes(buffer[:count]) == b"the grandchild"
+    used.Close()
+    parent.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_servers_end_that_came_is_connected_already(name: str) -> None:
+    server, client = connected(name)
+    win32api.SetHandleInformation(server, 1, 1)
+    child = start(
+        """
+handle = int(sys.argv[1])
+overlapped = pywintypes.OVERLAPPED()
+print(win32pipe.ConnectNamedPipe(handle, overlapped), win32pipe.ConnectNamedPipe(handle, None))
+input()
+try:
+    win32pipe.ConnectNamedPipe(handle, overlapped)
+except pywintypes.error as error:
+    print(error.winerror)
+win32pipe.DisconnectNamedPipe(handle)
+for how in (overlapped, None):
+    try:
+        win32pipe.ConnectNamedPipe(handle, how)
+    except pywintypes.error as error:
+        print(error.winerror)
+""",
+        int(server),
+    )
+    assert child.stdout.readline() == "535 535\n"  # type: ignore[union-attr]
+    client.Close()
+    child.stdin.write("\n")  # type: ignore[union-attr]
+    assert end(child) == "232\n233\n233\n"
+
+
+OWNER = """
+from npipe.binding.win32 import travel
+client = win32file.CreateFile(sys.argv[1], 0xC0000000, 0, None, 3, 0, None)
+mine = win32api.GetCurrentProcess()
+copy = win32api.DuplicateHandle(mine, client, mine, 0, False, 2)
+print(int(copy), travel.offer_handle(client, 1), flush=True)
+input()
+"""
+
+ASKING = """
+import os, signal
+from npipe.binding.win32 import travel
+
+class Alarm(Exception):
+    pass
+
+def use():
+    if len(sys.argv) == 3:
+        return travel.take_handle(int(sys.argv[1]), int(sys.argv[2]))
+    win32pipe.GetNamedPipeInfo(int(sys.argv[1]))
+    return int(sys.argv[1])
+
+def handler(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("interrupted", flush=True)
+    if len(sys.argv) == 2:
+        try:
+            use()
+        except pywintypes.error as error:
+            print(error.winerror, flush=True)
+    raise Alarm
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+try:
+    use()
+except Alarm:
+    print("left", flush=True)
+input()
+win32file.WriteFile(use(), b"the second time")
+"""
+
+
+class Stopped:
+    """A process that has a pipe's client, and answers nobody until it is told to go on."""
+
+    def __init__(self, name: str) -> None:
+        self.process = start(OWNER, name)
+        self.numbers = self.process.stdout.readline().split()  # type: ignore[union-attr]
+        os.kill(self.process.pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(self.process.pid, os.WUNTRACED)[1])
+
+    def go_on(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        self.process.stdin.write("\n")  # type: ignore[union-attr]
+        end(self.process)
+
+
+@pytest.mark.parametrize("in_time", [False, True], ids=["no answer comes", "the answer comes while it leaves"])
+def test_a_handle_is_not_lost_when_who_takes_it_is_interrupted(name: str, in_time: bool) -> None:
+    server = win32pipe.CreateNamedPipe(name, 3, 4 | 2, 255, 4096, 4096, 0, None)
+    owner = Stopped(name)
+    child = start(ASKING, owner.process.pid, owner.numbers[0])
+    assert child.stdout.readline() == "interrupted\n"  # type: ignore[union-attr]
+    if in_time:
+        owner.go_on()
+    assert child.stdout.readline() == "left\n"  # type: ignore[union-attr]
+    if not in_time:
+        owner.go_on()
+    child.stdin.write("\n")  # type: ignore[union-attr]
+    end(child)
+    assert win32file.ReadFile(server, 100) == (0, b"the second time")
+    owner.end()
+    assert code_of(lambda: win32file.ReadFile(server, 100)) == 109
+
+
+@pytest.mark.parametrize("in_time", [False, True], ids=["no answer comes", "the answer comes while it leaves"])
+def test_a_number_is_busy_in_the_signal_handler_of_the_thread_that_asks_for_it(name: str, in_time: bool) -> None:
+    server = win32pipe.CreateNamedPipe(name, 3, 4 | 2, 255, 4096, 4096, 0, None)
+    owner = Stopped(name)
+    child = start(ASKING, owner.numbers[1])
+    assert child.stdout.readline() == "interrupted\n"  # type: ignore[union-attr]
+    assert child.stdout.readline() == "231\n"  # type: ignore[union-attr]
+    if in_time:
+        owner.go_on()
+    assert child.stdout.readline() == "left\n"  # type: ignore[union-attr]
+    if not in_time:
+        owner.go_on()
+    child.stdin.write("\n")  # type: ignore[union-attr]
+    end(child)
+    assert win32file.ReadFile(server, 100) == (0, b"the second time")
+    owner.end()
+    assert code_of(lambda: win32file.ReadFile(server, 100)) == 109
+
+
+def test_a_child_does_not_get_what_another_one_has_got(name: str) -> None:
+    server, client = pipe_pair(name, inheritable())
+    win32api.SetHandleInformation(server, 1, 0)
+    use = "win32file.WriteFile(int(sys.argv[1]), b'mine')"
+    end(start(use, int(client)))
+    assert win32file.ReadFile(server, 100) == (0, b"mine")
+    end(start("", int(client)))  # of all: without that one
+    assert code_of(lambda: start("", handles=[int(client)])) == 6

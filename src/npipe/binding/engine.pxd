@@ -156,8 +156,10 @@ cdef extern from "engine.h" nogil:
 cdef extern from "engine.h" nogil:
     uint32_t np_lend(np_handle *, int)
     uint32_t np_offer(np_handle *, uint64_t, bint)
-    void np_lends_withdraw(const np_handle *)
+    void np_lends_withdraw(np_handle *)
+    void np_offer_end(np_handle *, uint64_t)
     bint np_close_lent(np_handle *)
+    bint np_may_claim_again(uint32_t)
     uint32_t np_claim(int, const np_wait *, np_handle **)
     uint32_t np_claim_from(pid_t, uint64_t, const np_wait *, np_handle **)
 

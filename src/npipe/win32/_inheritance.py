@@ -3,7 +3,10 @@
 On Windows both processes have the handle then. Here a connected end is one process's at a time: it goes to the other
 one when that uses it, and this one has it no more (error 6). A handle that is closed here before goes there at once, so
 what programs do (start a child, close the own handle) does what it does on Windows. An instance that listens, or an end
-with an operation under way, cannot go: 233, 231.
+with an operation under way, cannot go: 233, 231; it can be asked for again. So can one after a signal's handler has
+raised; in the handler itself, the number for which its thread asks is 231.
+
+Each connected end has one more descriptor for this, that of its segment (docs/protocol.md, section 7).
 """
 
 from __future__ import annotations
@@ -34,7 +37,6 @@ __all__ = [
 
 VARIABLE = _travel.VARIABLE
 
-_INVALID_HANDLE = 6
 _CURRENT_PROCESS = -1
 _CLOSE_SOURCE = 1
 
@@ -51,8 +53,8 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
     """Lend handles of pipes to a child that is started within: (variables for its environment, descriptors for it).
 
     `handles` None: all that are inheritable (bInheritHandles of CreateProcess); else these alone, as in a
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, each of which has to be inheritable: error 87. Those that are no pipes' are left
-    out. If no child comes of it, nothing has happened.
+    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, each of which has to be inheritable (error 87) and still this process's (6).
+    Those that are no pipes' are left out. If no child comes of it, nothing has happened.
     """
     available = _travel.inheritable_pipes()
     if handles is None:
@@ -68,9 +70,10 @@ def inherited_by(handles: Iterable[int] | None = None) -> Iterator[tuple[dict[st
         for number in chosen:
             try:
                 descriptor = _travel.lend_handle(number)
-            except error as failure:
-                if handles is None and failure.winerror == _INVALID_HANDLE:
-                    continue  # it has just been closed, has no connection, or is the process's that has forked this one
+            except error:
+                # It has just been closed, has no connection, or is another process's by now: its parent's, who forked.
+                if handles is None:
+                    continue
                 raise
             descriptors.append(descriptor)
             told.append(f"{number}:{descriptor}:{os.fstat(descriptor).st_ino}")

@@ -20,6 +20,7 @@ cdef class Target:
 
     cdef int shut(self, bint wait) except -1
     cdef void before_wait(self) noexcept
+    cdef void number_closed(self, Py_ssize_t number) noexcept
 
 
 cdef class ThreadTarget(Target):
@@ -40,7 +41,7 @@ cdef Target known(Py_ssize_t number)
 cdef int put_at(Py_ssize_t number, Target target) except -1
 cdef int replace(Target old, Target new) except -1
 cdef list inheritable_numbers()
-cdef int on_arrival(arrive) except -1
+cdef int on_arrival(arrive, leave) except -1
 cdef Py_ssize_t as_number(handle) except? -7
 cdef Target look_up(handle, str function)
 cdef Target of_kind(handle, str kind, str function)

@@ -76,6 +76,9 @@ cdef class Target:
     cdef void before_wait(self) noexcept:
         """Somebody is about to wait for it."""
 
+    cdef void number_closed(self, Py_ssize_t number) noexcept:
+        """One of its handles was closed, and it has others."""
+
 
 cdef class ThreadTarget(Target):
     """A thread of this process."""
@@ -98,6 +101,7 @@ cdef ThreadTarget thread_target(np_thread *thread):
 
 cdef dict _handles = {}  # number: Target
 cdef set _inheritable = set()  # of these, the numbers that a child gets (HANDLE_FLAG_INHERIT)
+cdef object _departure = None  # what closes such a number that was never used
 cdef object _arrival = None  # what finds the target of a number that comes from another process (travel.pyx)
 cdef Py_ssize_t _next_handle = 0x100
 
@@ -146,21 +150,30 @@ cdef list inheritable_numbers():
     return sorted(_inheritable)
 
 
-cdef int on_arrival(arrive) except -1:
-    """Let `arrive(number, function)` find what a number stands for that is nobody's here; None: nothing."""
-    global _arrival
+cdef int on_arrival(arrive, leave) except -1:
+    """Let `arrive(number, function)` find what a number stands for that is nobody's here, None: nothing; and
+    `leave(number, function)` close it, False: it is nothing.
+    """
+    global _arrival, _departure
     _arrival = arrive
+    _departure = leave
     return 0
 
 
 cdef int close_number(Py_ssize_t number, str function, bint wait) except -1:
     cdef Target target = _handles.pop(number, None)
+    if target is None and _departure is not None:
+        if _departure(number, function):
+            return 0
+        target = _handles.pop(number, None)  # another thread may have been asking for it
     if target is None:
         raise make_error(INVALID_HANDLE, function)
     _inheritable.discard(number)
     target.handles -= 1
     if target.handles == 0:
         target.shut(wait)
+    else:
+        target.number_closed(number)
     return 0
 
 

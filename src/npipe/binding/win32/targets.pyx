@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from npipe.binding.engine cimport *
@@ -85,6 +85,10 @@ cdef class PipeTarget(Target):
     cdef void before_wait(self) noexcept:
         if np_is_disconnected(self.handle):
             np_event_reset(self.object)  # SEMANTICS §10.3
+
+    cdef void number_closed(self, Py_ssize_t number) noexcept:
+        with nogil:
+            np_offer_end(self.handle, <uint64_t>number)
 
 
 cdef class FileTarget(Target):

@@ -2,6 +2,8 @@
 """Handles of pipes that other processes get: children, by inheritance, and whoever a handle is duplicated for."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from cpython.exc cimport PyErr_SetFromErrno
+from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport pid_t
@@ -22,7 +24,8 @@ VARIABLE = "NPIPE_HANDLES"
 """The environment's variable that tells a child what it inherits: NUMBER:DESCRIPTOR:INODE for each, with commas."""
 
 cdef dict _inherited = {}  # number: the descriptor of the socket through which it is to be had
-cdef object _arriving = threading.Lock()
+cdef dict _asking = {}  # number: (the thread that asks for it, a lock that is held meanwhile)
+cdef dict _kept = {}  # (pid, number): what came out of a process for a call that an exception had ended
 cdef uint64_t _slots = 0
 
 # A handle that another process has duplicated for this one: which process, and which of its offers.
@@ -32,12 +35,11 @@ cdef enum:
     MARK_SHIFT = 46
 
 
-cdef PipeTarget new_target(np_handle *handle, Py_ssize_t number):
+cdef PipeTarget target_for(np_handle *handle):
     cdef PipeTarget pipe = PipeTarget()
     pipe.handle = handle
     pipe.name = ""
     pipe.overlapped = not handle.synchronous
-    put_at(number, pipe)
     return pipe
 
 
@@ -45,24 +47,48 @@ def _arrive(Py_ssize_t number, str function):
     """The target of a number that comes from another process, None if there is none such; raises 6, 231, 1450."""
     if number not in _inherited and (number <= 0 or number >> MARK_SHIFT != 1):
         return None
-    with _arriving:
+    _begin(number, function)
+    try:
         target = known(number)  # another thread was first
         return _claim(number, function) if target is None else target
+    finally:
+        _end(number)
+
+
+cdef int _begin(Py_ssize_t number, str function) except -1:
+    """Be the one thread that asks for a number, after the one that does already. 231: that is this one, in whose signal
+    handler this is.
+    """
+    own = (threading.get_ident(), threading.Lock())
+    own[1].acquire()
+    while True:
+        first = _asking.setdefault(number, own)
+        if first is own:
+            return 0
+        if first[0] == own[0]:
+            raise make_error(NP_PIPE_BUSY, function)
+        with first[1]:
+            pass  # it is over
+
+
+cdef int _end(Py_ssize_t number) except -1:
+    own = _asking.pop(number, None)
+    if own is not None:  # None: a handler has forked, and this is the child
+        own[1].release()
+    return 0
 
 
 def _claim(Py_ssize_t number, str function):
     cdef np_handle *handle = NULL
     cdef np_wait wait
     cdef uint32_t code
-    cdef int fd
+    cdef int fd = -1
     cdef pid_t pid
     if number in _inherited:
         fd = _inherited[number]
         wait = blocking_wait()
         with nogil:
             code = np_claim(fd, &wait, &handle)
-        if code != NP_PIPE_BUSY and code != NP_INTERRUPTED and _inherited.pop(number, None) is not None:
-            os.close(fd)
     elif number >> MARK_SHIFT == 1:
         pid = <pid_t>((number >> PID_SHIFT) & ((<Py_ssize_t>1 << (MARK_SHIFT - PID_SHIFT)) - 1))
         wait = blocking_wait()
@@ -71,10 +97,30 @@ def _claim(Py_ssize_t number, str function):
     else:
         return None  # another thread has asked in vain
     if code == NP_INTERRUPTED:
-        raise_interrupted(function)
-    if code != NP_OK:
-        raise make_error(code, function)
-    return new_target(handle, number)
+        try:
+            raise_interrupted(function)
+        finally:
+            if handle != NULL:  # it has come all the same, and is there for the next call
+                _come(handle, number, fd)
+    if code == NP_OK:
+        return _come(handle, number, fd)
+    if fd >= 0 and not np_may_claim_again(code):
+        _end_inheritance(number, fd)
+    raise make_error(code, function)
+
+
+cdef PipeTarget _come(np_handle *handle, Py_ssize_t number, int fd):
+    cdef PipeTarget pipe = target_for(handle)
+    if fd >= 0:
+        _end_inheritance(number, fd)
+    put_at(number, pipe)
+    return pipe
+
+
+cdef int _end_inheritance(Py_ssize_t number, int fd) except -1:
+    if _inherited.pop(number, None) is not None:
+        os.close(fd)
+    return 0
 
 
 cdef PipeTarget pipe_that_travels(handle, str function):
@@ -93,14 +139,20 @@ def lend_handle(handle):
     """
     cdef PipeTarget pipe = pipe_that_travels(handle, "CreateProcess")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    cdef int fd
+    cdef np_handle *end = pipe.handle
+    cdef int fd, number
+    cdef uint32_t code
     with theirs:
         with ours:
-            np_fds_hold()
-            fd = np_fd_made(os.dup(ours.fileno()))
-        if fd < 0:
-            raise MemoryError
-        code = np_lend(pipe.handle, fd)
+            # Nothing that asks for the interpreter while that is held: who has it may wait for this.
+            number = ours.fileno()
+            with nogil:
+                np_fds_hold()
+                fd = np_fd_made(fcntl(number, F_DUPFD_CLOEXEC, 0))
+            if fd < 0:
+                PyErr_SetFromErrno(OSError)
+        with nogil:
+            code = np_lend(end, fd)
         if code != NP_OK:
             raise make_error(code, "CreateProcess")
         return theirs.detach()
@@ -117,7 +169,10 @@ def offer_handle(handle, pid):
     # The number names the process that offers it: only that one has it.
     cdef uint64_t process = os.getpid()
     cdef uint64_t number = <uint64_t>1 << MARK_SHIFT | process << PID_SHIFT | _slots << SLOT_SHIFT
-    cdef uint32_t code = np_offer(pipe.handle, number, False)
+    cdef np_handle *end = pipe.handle
+    cdef uint32_t code
+    with nogil:
+        code = np_offer(end, number, False)
     if code != NP_OK:
         raise make_error(code, "DuplicateHandle")
     return number
@@ -128,30 +183,39 @@ def offer_while_open(handle):
     of this process). Raises 6, 1450.
     """
     cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
-    cdef uint32_t code = np_offer(pipe.handle, <uint64_t>number_of(handle), True)
+    cdef np_handle *end = pipe.handle
+    cdef uint64_t number = <uint64_t>number_of(handle)
+    cdef uint32_t code
+    with nogil:
+        code = np_offer(end, number, True)
     if code != NP_OK:
         raise make_error(code, "DuplicateHandle")
 
 
 def take_handle(pid, number):
-    """Take a pipe's handle out of another process of this user: a PyHANDLE. Raises 6 (it is not offered), 5, 231."""
+    """Take a pipe's handle out of another process of this user: a PyHANDLE. Raises 6 (it is not offered), 5, 231.
+
+    If a signal's handler raises, and the handle comes all the same, it is kept for the next call with these arguments.
+    """
     cdef np_handle *handle = NULL
+    kept = _kept.pop((pid, number), None)
+    if kept is not None:
+        return handle_of(kept)
     cdef np_wait wait = blocking_wait()
     cdef uint64_t key = number
     cdef pid_t process = pid
-    cdef PipeTarget pipe
     cdef uint32_t code
     with nogil:
         code = np_claim_from(process, key, &wait, &handle)
     if code == NP_INTERRUPTED:
-        raise_interrupted("DuplicateHandle")
+        try:
+            raise_interrupted("DuplicateHandle")
+        finally:
+            if handle != NULL:
+                _kept[pid, number] = target_for(handle)
     if code != NP_OK:
         raise make_error(code, "DuplicateHandle")
-    pipe = PipeTarget()
-    pipe.handle = handle
-    pipe.name = ""
-    pipe.overlapped = not handle.synchronous
-    return handle_of(pipe)
+    return handle_of(target_for(handle))
 
 
 def inheritable_pipes():
@@ -164,17 +228,40 @@ def inherit(str told):
     for item in told.split(","):
         try:
             place, fd, inode = map(int, item.split(":"))
+            # No other numbers are given to handles.
+            if place <= 0 or place >> MARK_SHIFT > 1 or (place >> MARK_SHIFT == 0 and place >> 32):
+                continue
             status = os.fstat(fd)
             # The variable may have come through a process that had the descriptors closed, and others in their place.
-            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or known(place) is not None:
+            if not stat.S_ISSOCK(status.st_mode) or status.st_ino != inode or known(place) is not None \
+                    or place in _inherited:
                 continue
             os.set_inheritable(fd, False)
-        except (ValueError, OSError):
+        except (ValueError, OverflowError, OSError):
             continue
         _inherited[place] = fd
-        keep_free(place)
+        if place >> MARK_SHIFT == 0:  # the others come from elsewhere, and what is behind them is others'
+            keep_free(place)
 
 
-on_arrival(_arrive)
+def _leave(Py_ssize_t number, str function):
+    """Close what was inherited and never used. Whether there was such a thing; raises 231.
+
+    The process that has lent it has it still; if that has closed it, the connection ends.
+    """
+    if number not in _inherited:
+        return False
+    _begin(number, function)
+    try:
+        fd = _inherited.pop(number, None)
+    finally:
+        _end(number)
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+on_arrival(_arrive, _leave)
+os.register_at_fork(after_in_child=_asking.clear)  # who asks there is not here
 if VARIABLE in os.environ:
     inherit(os.environ.pop(VARIABLE))

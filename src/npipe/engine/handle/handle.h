@@ -53,7 +53,8 @@ struct np_handle {
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
     bool travels;              /* its links keep what it takes to hand them to another process (travel/) */
     bool synchronous;          /* as its program opened it: nothing to the engine, but it travels too */
-    uint32_t lent;             /* how often it is (travel/lend.h); guarded by the process lock */
+    uint32_t lent;             /* how often it is (travel/lend.h); guarded by the process lock, */
+    uint32_t answering;        /* and how many who ask for it are being answered */
     struct np_object *port;    /* held, or NULL; it, its key and the next are guarded by the objects' lock */
     uint64_t port_key;
     struct np_async *asyncs;

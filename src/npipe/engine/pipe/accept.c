@@ -217,11 +217,13 @@ uint32_t np_async_connect(struct np_async *async)
     pthread_mutex_lock(&np_process.lock);
     uint32_t state = atomic_load_explicit(&handle->state, memory_order_acquire);
     bool nowait = atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT;
-    if (state == NP_CLOSED || !handle->pipe) {
+    if (state == NP_CLOSED) {
         code = NP_INVALID_HANDLE;
     } else if (state == NP_CONNECTED) {
         np_link_look(handle->link, false);
         code = np_link_condition(handle->link) == NP_BROKEN_PIPE ? NP_NO_DATA : NP_PIPE_CONNECTED;
+    } else if (!handle->pipe) {
+        code = NP_PIPE_NOT_CONNECTED; /* it came from another process (travel/), and was disconnected here */
     } else {
         if (nowait)
             code = NP_PIPE_LISTENING;
@@ -252,8 +254,10 @@ uint32_t np_disconnect(struct np_handle *handle)
         return NP_PIPE_NOT_CONNECTED;
     if (state == NP_CLOSED)
         return NP_INVALID_HANDLE;
-    if (state == NP_CONNECTED)
-        np_handle_unlink(handle, NP_ALERT_DISCONNECTED, NPL_END_DISCONNECTED, NP_DISCONNECTED);
+    /* Another thread may have closed it meanwhile, or handed it to another process. */
+    if (state == NP_CONNECTED &&
+        !np_handle_unlink(handle, NP_ALERT_DISCONNECTED, NPL_END_DISCONNECTED, NP_DISCONNECTED))
+        return NP_INVALID_HANDLE;
     return NP_OK;
 }
 

@@ -160,7 +160,7 @@ void np_handle_end_link(struct np_handle *handle, bool discard)
     enum npl_end_state end = NPL_END_CLOSED;
     if (discard)
         end = handle->server ? NPL_END_DISCONNECTED : NPL_END_ABORTED;
-    np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
+    (void)np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
 }
 
 struct np_pipe *np_handle_leave(struct np_handle *handle)
@@ -172,12 +172,12 @@ struct np_pipe *np_handle_leave(struct np_handle *handle)
     return left;
 }
 
-void np_handle_left(const struct np_handle *handle, struct np_pipe *left)
+void np_handle_left(const struct np_handle *handle, struct np_pipe *left, bool waits)
 {
     if (handle->server)
         np_tell_closed();
     if (left)
-        end_pipe(left, true);
+        end_pipe(left, waits);
 }
 
 static void close_handle(struct np_handle *handle, bool discard, bool waits)

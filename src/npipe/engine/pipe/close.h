@@ -40,7 +40,7 @@ void np_handle_unregister(struct np_handle *handle);
  * np_handle_left is to end it. */
 struct np_pipe *np_handle_leave(struct np_handle *handle);
 /* The rest of it, without a lock. `left`: what np_handle_leave gave. */
-void np_handle_left(const struct np_handle *handle, struct np_pipe *left);
+void np_handle_left(const struct np_handle *handle, struct np_pipe *left, bool waits);
 
 /* Takes its link away and ends it: closed, or with `discard` as lost. With the process lock held. */
 void np_handle_end_link(struct np_handle *handle, bool discard);

@@ -22,20 +22,22 @@
 #include "pipe/query.h"
 #include "pipe/sweep.h"
 
-void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state)
+bool np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state)
 {
     pthread_mutex_lock(&np_process.lock);
     pthread_mutex_lock(&handle->rx_lock);
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
     bool waited_for = false;
+    bool closed = atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED;
     np_handle_leaves(handle);
     if (link && link->rx.first)
         np_async_drive_reads(handle, link); /* what has come already is theirs */
     if (link)
         np_async_drive_writes(handle, link);
     handle->link = NULL;
-    atomic_store_explicit(&handle->state, state, memory_order_release);
+    if (!closed) /* once and for all */
+        atomic_store_explicit(&handle->state, state, memory_order_release);
     np_fresh_remove(handle);
     if (link) {
         if (link->watch)
@@ -55,12 +57,13 @@ void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
     pthread_mutex_unlock(&handle->rx_lock);
     pthread_mutex_unlock(&np_process.lock);
     if (!link)
-        return;
+        return !closed;
     if (pair)
         np_async_drive_pair(pair);
     if (waited_for)
         shutdown(link->socket, SHUT_RDWR); /* the peer's native thread shall not wait for them to go */
     np_link_unref(link);
+    return !closed;
 }
 
 void np_handle_cancel_blocked(struct np_handle *handle)

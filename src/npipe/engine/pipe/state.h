@@ -50,7 +50,8 @@ uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
 uint32_t np_rest_of_message(struct np_handle *handle);
 /* For a read that has its turn and has found a message: whether that is the rest of one that was read in part. */
 bool np_is_at_rest_of_message(struct np_handle *handle);
-/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. */
-void np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
+/* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. False: the handle was
+ * closed already, and stays so. */
+bool np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_state end, enum np_state state);
 
 #endif

@@ -19,19 +19,30 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-bool np_back_put(struct np_rx *rx, const void *data, uint32_t size)
+/* `begin`: so many bytes of it were read already. */
+static bool put(struct np_rx *rx, const void *data, uint32_t size, uint32_t begin)
 {
-    struct np_back *piece = malloc(sizeof *piece + size);
+    struct np_back *piece = malloc(sizeof *piece + begin + size);
     if (!piece)
         return false;
     piece->next = rx->back;
     piece->entry = NP_ENTRY_BACK | rx->backs++;
     piece->size = size;
-    piece->begin = 0;
+    piece->begin = begin;
     if (size)
-        memcpy(piece->data, data, size);
+        memcpy(piece->data + begin, data, size);
     rx->back = piece;
     return true;
+}
+
+bool np_back_put(struct np_rx *rx, const void *data, uint32_t size)
+{
+    return put(rx, data, size, 0);
+}
+
+bool np_back_put_rest(struct np_rx *rx, const void *data, uint32_t size)
+{
+    return put(rx, data, size, 1); /* how many does not matter to anybody */
 }
 
 uint64_t np_back_entry(const struct np_rx *rx)
@@ -118,6 +129,11 @@ const struct np_back *np_back_next(const struct np_back *piece)
 uint32_t np_back_size(const struct np_back *piece)
 {
     return piece->size;
+}
+
+bool np_back_was_longer(const struct np_back *piece)
+{
+    return piece->begin > 0;
 }
 
 const void *np_back_bytes(const struct np_back *piece)

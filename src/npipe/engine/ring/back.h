@@ -16,6 +16,8 @@ struct np_rx;
 
 /* False: no memory. */
 bool np_back_put(struct np_rx *rx, const void *data, uint32_t size);
+/* The same of what is left of one that was longer. */
+bool np_back_put_rest(struct np_rx *rx, const void *data, uint32_t size);
 /* The name of the first piece. */
 uint64_t np_back_entry(const struct np_rx *rx);
 /* Reads from a list that is not empty. Byte mode: of one piece after the other, up to an empty one; message mode: of
@@ -34,6 +36,7 @@ void np_back_free(struct np_rx *rx);
 /* The pieces, for whoever hands the end to another process. */
 const struct np_back *np_back_next(const struct np_back *piece);
 uint32_t np_back_size(const struct np_back *piece);
+bool np_back_was_longer(const struct np_back *piece);
 const void *np_back_bytes(const struct np_back *piece);
 
 #endif

@@ -12,7 +12,7 @@
 #define KEPT_NS 20000000 /* who opens it again and again comes sooner */
 #define LARGEST_KEPT (UINT64_C(1) << 20) /* bytes of a segment */
 
-/* A leaf: no other lock is taken while it is held. */
+/* Only leaves are taken while it is held: the descriptors' lock and the alarm's. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct np_kept kept_segments[2][KEPT]; /* by side; the longest-kept first; segment NULL: free */
 

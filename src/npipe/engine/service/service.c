@@ -53,6 +53,7 @@ static void on_alarm(struct np_sweep **sweeps)
     int64_t next = np_kept_expire(now);
     if (next)
         np_alarm(next);
+    np_offers_due(now);
 }
 
 /* Handles whose overlapped operations may go on, each held; what they do has no need of the process lock. */

@@ -1,10 +1,12 @@
 #include "travel/lend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/codes.h"
@@ -20,6 +22,14 @@
 #define MAGIC UINT32_C(0x5450504e) /* "NPPT" */
 #define VERSION 1
 #define OFFER_NAME_SIZE 64
+/* Of connections that have said nothing yet: so many, and no longer. */
+#define MOST_VISITORS 64
+#define VISITORS_PART 8 /* or of the descriptors that this process may have, this part */
+#define VISITOR_PATIENCE_NS INT64_C(10000000000)
+#define ACCEPTS_AT_ONCE 64
+#define PAUSE_NS INT64_C(50000000) /* while no descriptor is left */
+#define GOODWILL_NS INT64_C(1000000000)
+#define PASSPORT_FDS 3
 
 struct claim {
     uint32_t magic, version;
@@ -41,12 +51,18 @@ struct np_lend {
     uint64_t number;
     bool offered, visitor;
     bool only_while_open;
+    bool answering; /* counted as such */
+    bool at_exit;   /* its turn there has been */
+    int64_t until;  /* a visitor's */
     struct np_lend *next_spoken;
 };
 
 static struct np_lend *lends;
 static int offers = -1; /* the socket that visitors come to */
 static uint64_t offers_watch;
+static int64_t offers_resume; /* 0: not paused */
+static uint32_t n_visitors;   /* listed */
+static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 
 static void list(struct np_lend *lend)
 {
@@ -55,6 +71,7 @@ static void list(struct np_lend *lend)
     if (lends)
         lends->previous = lend;
     lends = lend;
+    n_visitors += lend->visitor;
     if (lend->handle)
         lend->handle->lent++;
 }
@@ -71,6 +88,7 @@ static void unlist(struct np_lend *lend)
     if (lend->watch)
         np_watch_remove(lend->watch, lend->socket);
     lend->watch = 0;
+    n_visitors -= lend->visitor;
     if (lend->handle)
         lend->handle->lent--;
 }
@@ -84,6 +102,33 @@ static void free_lend(struct np_lend *lend)
         np_free(lend->handle);
     np_hang_up(lend->socket);
     free(lend);
+}
+
+/* Whoever closes the handle meanwhile waits for what becomes of it. With the process lock. */
+static void begin_answer(struct np_lend *lend)
+{
+    if (!lend->handle)
+        return;
+    lend->answering = true;
+    lend->handle->answering++;
+}
+
+static void end_answer(struct np_lend *lend)
+{
+    if (!lend->answering)
+        return;
+    lend->answering = false;
+    lend->handle->answering--;
+    pthread_cond_broadcast(&answered);
+}
+
+/* Of one that was answered for the last time; without the process lock. */
+static void is_over(struct np_lend *lend)
+{
+    pthread_mutex_lock(&np_process.lock);
+    end_answer(lend);
+    pthread_mutex_unlock(&np_process.lock);
+    free_lend(lend);
 }
 
 static struct np_lend *new_lend(struct np_handle *handle, int socket)
@@ -132,8 +177,10 @@ static uint32_t listen_for_visitors(void)
     if (offers >= 0)
         return NP_OK;
     char name[OFFER_NAME_SIZE];
+    bool out = np_step_out(); /* the name, and whom the kernel says who listens is: the process's */
     offer_name(name, geteuid(), (pid_t)np_process.pid);
     int socket = np_socket_listen_abstract(name);
+    np_step_back(out);
     if (socket < 0)
         return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NO_SYSTEM_RESOURCES;
     offers_watch = np_watch_add(socket, EPOLLIN, NP_WATCH_OFFERS, NULL);
@@ -164,51 +211,110 @@ uint32_t np_offer(struct np_handle *handle, uint64_t number, bool only_while_ope
     return code;
 }
 
-/* The passport to whoever is at the other end, or why there is none; the passport is dropped if it does not get
- * there. */
-static void send_answer(int socket, uint32_t code, struct np_passport *passport)
+/* The passport to whoever is at the other end. Whether it is there: it can be received, or they are gone by now. */
+static bool send_passport(void *to, const struct np_passport *passport)
+{
+    const int *socket = to;
+    const struct answer answer = {.magic = MAGIC, .version = VERSION, .code = NP_OK};
+    const int fds[PASSPORT_FDS] = {passport->socket, passport->segment, passport->state};
+    return np_send_descriptors(*socket, &answer, sizeof answer, fds, PASSPORT_FDS) == (ssize_t)sizeof answer;
+}
+
+static void refuse(int socket, uint32_t code)
 {
     const struct answer answer = {.magic = MAGIC, .version = VERSION, .code = code};
-    const int fds[3] = {passport->socket, passport->segment, passport->state};
-    ssize_t sent = np_send_descriptors(socket, &answer, sizeof answer, fds, code == NP_OK ? 3 : 0);
-    if (code != NP_OK)
-        return;
-    if (sent == (ssize_t)sizeof answer) {
-        /* Not a hang-up: the socket is the other process's now. */
-        np_fd_close(passport->socket);
-        np_fd_close(passport->segment);
-        np_fd_close(passport->state);
-        *passport = (struct np_passport){-1, -1, -1};
-    } else {
-        np_passport_drop(passport);
-    }
+    (void)np_send_message(socket, &answer, sizeof answer, -1); /* who does not wait for it does not miss it */
 }
 
 /* ---- The native thread */
 
-void np_lend_ready(struct np_lend *lend, struct np_lend **spoken)
+/* Whether who is at the other end may hand something to this user's process, or ask it for something. */
+static bool is_trusted(int socket, uid_t own, struct np_credentials *who)
+{
+    return np_peer_credentials(socket, false, who) && (np_is_user(who->uid, own) || who->uid == 0);
+}
+
+static void take_out(struct np_lend *lend, struct np_lend **over)
 {
     unlist(lend);
-    lend->next_spoken = *spoken;
-    *spoken = lend;
+    lend->next_spoken = *over;
+    *over = lend;
+}
+
+void np_lend_ready(struct np_lend *lend, struct np_lend **spoken)
+{
+    take_out(lend, spoken);
+    begin_answer(lend);
+}
+
+/* With the process lock. */
+static void drop_visitor(struct np_lend *visitor)
+{
+    unlist(visitor);
+    free_lend(visitor); /* it has no handle, so this takes no lock but a leaf */
+}
+
+static void drop_longest_silent(void)
+{
+    struct np_lend *oldest = NULL;
+    for (struct np_lend *lend = lends; lend; lend = lend->next)
+        if (lend->visitor)
+            oldest = lend;
+    if (oldest)
+        drop_visitor(oldest);
+}
+
+void np_offers_due(int64_t now)
+{
+    if (offers_resume && offers_resume <= now) {
+        offers_resume = 0;
+        offers_watch = np_watch_add(offers, EPOLLIN, NP_WATCH_OFFERS, NULL);
+        if (!offers_watch)
+            offers_resume = now + PAUSE_NS;
+    }
+    if (offers_resume)
+        np_alarm(offers_resume);
+    struct np_lend *next;
+    for (struct np_lend *lend = n_visitors ? lends : NULL; lend; lend = next) {
+        next = lend->next;
+        if (lend->visitor && lend->until <= now)
+            drop_visitor(lend);
+        else if (lend->visitor)
+            np_alarm(lend->until);
+    }
+}
+
+static void pause_offers(void)
+{
+    np_watch_remove(offers_watch, offers);
+    offers_watch = 0;
+    offers_resume = np_now() + PAUSE_NS;
+    np_alarm(offers_resume);
 }
 
 void np_offers_ready(void)
 {
-    for (;;) {
+    uint64_t most = np_descriptor_limit() / VISITORS_PART;
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) { /* anybody may come, as fast as it can: the others' turn is next */
         np_fds_hold();
         int socket = np_fd_made(accept4(offers, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (socket < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+            pause_offers();
         if (socket < 0)
             return;
         struct np_credentials who;
         struct np_lend *visitor = NULL;
         /* The namespace has no permissions: who comes is looked at. */
-        if (np_peer_credentials(socket, false, &who) && (who.uid == geteuid() || who.uid == 0))
+        if (is_trusted(socket, geteuid(), &who))
             visitor = new_lend(NULL, socket);
         if (visitor)
             visitor->watch = np_watch_add(socket, EPOLLIN | EPOLLRDHUP, NP_WATCH_LEND, visitor);
         if (visitor && visitor->watch) {
+            while (n_visitors >= MOST_VISITORS || (n_visitors && n_visitors >= most))
+                drop_longest_silent();
+            visitor->until = np_now() + VISITOR_PATIENCE_NS;
             list(visitor);
+            np_alarm(visitor->until);
             continue;
         }
         free(visitor);
@@ -223,8 +329,10 @@ static struct np_lend *take_offer(uint64_t number)
     struct np_lend *lend = lends;
     while (lend && !(lend->offered && lend->number == number))
         lend = lend->next;
-    if (lend)
+    if (lend) {
         unlist(lend);
+        begin_answer(lend);
+    }
     pthread_mutex_unlock(&np_process.lock);
     return lend;
 }
@@ -237,19 +345,25 @@ static void put_back(struct np_lend *lend, uint32_t events)
     bool watched = lend->socket < 0 || lend->watch;
     if (watched)
         list(lend);
+    end_answer(lend);
     pthread_mutex_unlock(&np_process.lock);
     if (!watched)
         free_lend(lend);
 }
 
-/* Hands over what is lent. Whether it is over with it. */
+/* Hands over what is lent. Whether it is over with it: it is there, or there is nothing to ask for any more. */
 static bool hand_over(struct np_lend *lend, int socket)
 {
     uint32_t code = NP_OK;
     if (lend->handle)
-        code = np_depart(lend->handle, &lend->passport);
-    send_answer(socket, code, &lend->passport);
-    return code != NP_PIPE_BUSY;
+        code = np_depart_to(lend->handle, false, send_passport, &socket);
+    else if (send_passport(&socket, &lend->passport))
+        np_passport_sent(&lend->passport);
+    else
+        code = NP_NO_SYSTEM_RESOURCES;
+    if (code != NP_OK)
+        refuse(socket, code);
+    return !np_may_claim_again(code);
 }
 
 static void answer_one(struct np_lend *lend)
@@ -264,27 +378,23 @@ static void answer_one(struct np_lend *lend)
     }
     if (got != (ssize_t)sizeof claim || claim.magic != MAGIC || claim.version != VERSION) {
         /* The child has ended without it, or is not one of ours: the handle stays here. A closed one had been sent. */
-        free_lend(lend);
+        is_over(lend);
         return;
     }
     if (!lend->visitor) {
         if (hand_over(lend, lend->socket)) {
-            lend->visitor = true; /* whatever it had has gone */
-            free_lend(lend);
+            is_over(lend);
         } else {
             put_back(lend, EPOLLIN | EPOLLRDHUP);
         }
         return;
     }
     struct np_lend *offer = take_offer(claim.number);
-    struct np_passport none = {-1, -1, -1};
     if (!offer)
-        send_answer(lend->socket, NP_INVALID_HANDLE, &none);
+        refuse(lend->socket, NP_INVALID_HANDLE);
     else if (hand_over(offer, lend->socket))
-        offer->visitor = true;
-    if (offer && offer->visitor)
-        free_lend(offer);
-    else if (offer)
+        is_over(offer);
+    else
         put_back(offer, 0);
     free_lend(lend);
 }
@@ -300,14 +410,24 @@ void np_lends_answer(struct np_lend *spoken)
 
 /* ---- Closing */
 
-/* Takes the first lend of the handle out whose other end is there; NULL: there is none. */
-static struct np_lend *take_lend(const struct np_handle *handle)
+/* With the process lock. */
+static struct np_lend *first_lend(const struct np_handle *handle)
 {
-    pthread_mutex_lock(&np_process.lock);
     struct np_lend *found = NULL;
     for (struct np_lend *lend = lends; lend; lend = lend->next)
         if (lend->handle == handle && !lend->only_while_open && (lend->socket < 0 || !np_socket_hung_up(lend->socket)))
             found = lend; /* the last one listed is the first one made */
+    return found;
+}
+
+/* Takes the first lend of the handle out whose other end is there; NULL: there is none, or it has gone already. */
+static struct np_lend *take_lend(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_lend *found;
+    /* One that is just being answered is not listed: it gets the handle, or comes again. */
+    while (!(found = first_lend(handle)) && handle->answering && !np_is_closed(handle))
+        pthread_cond_wait(&answered, &np_process.lock);
     if (found)
         unlist(found);
     pthread_mutex_unlock(&np_process.lock);
@@ -315,14 +435,16 @@ static struct np_lend *take_lend(const struct np_handle *handle)
 }
 
 /* Those that end with the handle here, or all of them. Whether any are left. */
-static bool withdraw(const struct np_handle *handle, bool all)
+static bool withdraw(struct np_handle *handle, bool all)
 {
     struct np_lend *over = NULL, *next;
     pthread_mutex_lock(&np_process.lock);
+    while (handle->answering && !np_is_closed(handle)) /* somebody gets it just now, or comes again */
+        pthread_cond_wait(&answered, &np_process.lock);
     for (struct np_lend *lend = handle->lent ? lends : NULL; lend; lend = next) {
         next = lend->next;
         if (lend->handle == handle && (all || lend->only_while_open))
-            np_lend_ready(lend, &over);
+            take_out(lend, &over);
     }
     bool left = handle->lent > 0;
     pthread_mutex_unlock(&np_process.lock);
@@ -334,50 +456,78 @@ static bool withdraw(const struct np_handle *handle, bool all)
     return left;
 }
 
-void np_lends_withdraw(const struct np_handle *handle)
+void np_lends_withdraw(struct np_handle *handle)
 {
     (void)withdraw(handle, true);
+}
+
+void np_offer_end(struct np_handle *handle, uint64_t number)
+{
+    struct np_lend *found = NULL;
+    pthread_mutex_lock(&np_process.lock);
+    for (struct np_lend *lend = handle->lent ? lends : NULL; lend && !found; lend = lend->next)
+        if (lend->handle == handle && lend->offered && lend->only_while_open && lend->number == number)
+            found = lend;
+    if (found)
+        unlist(found);
+    pthread_mutex_unlock(&np_process.lock);
+    if (found)
+        free_lend(found);
 }
 
 bool np_close_lent(struct np_handle *handle)
 {
     struct np_lend *lend = withdraw(handle, false) ? take_lend(handle) : NULL;
-    if (!lend)
-        return false;
-    if (np_depart(handle, &lend->passport) != NP_OK) {
-        free_lend(lend);
-        return false; /* in use here: it ends here */
+    for (; lend; lend = take_lend(handle)) {
+        if (lend->socket >= 0) {
+            uint32_t code = np_depart_to(handle, true, send_passport, &lend->socket);
+            free_lend(lend); /* what was sent stays readable */
+            if (code == NP_OK)
+                return true;
+        } else if (np_depart(handle, true, &lend->passport) == NP_OK) {
+            np_free(lend->handle);
+            lend->handle = NULL;
+            put_back(lend, 0);
+            return true;
+        } else {
+            free_lend(lend);
+        }
+        /* In use here: it ends here. Or the child has just ended: the next one gets it. */
     }
-    if (lend->socket >= 0) {
-        send_answer(lend->socket, NP_OK, &lend->passport);
-        lend->visitor = true; /* it has nothing any more */
-        free_lend(lend);      /* what was sent stays readable */
-        return true;
-    }
-    np_free(lend->handle);
-    lend->handle = NULL;
-    put_back(lend, 0);
-    return true;
+    return false;
+}
+
+#define EXIT_PATIENCE_NS INT64_C(300000000)
+
+static bool lock_at_exit(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += EXIT_PATIENCE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return pthread_mutex_timedlock(&np_process.lock, &until) == 0;
 }
 
 /* What is lent to children goes to them: they may live longer. What is offered ends with this process. */
 static void hand_over_at_exit(void)
 {
-    for (;;) {
+    /* Who has lent nothing takes no lock: another thread may be stopped in the middle of anything. */
+    while (lends) {
         struct np_handle *handle = NULL;
-        pthread_mutex_lock(&np_process.lock);
+        if (pthread_mutex_trylock(&np_process.lock) != 0 && !lock_at_exit())
+            return;
         for (struct np_lend *lend = lends; lend && !handle; lend = lend->next)
-            if (lend->socket >= 0 && lend->handle && !lend->offered)
+            if (lend->socket >= 0 && lend->handle && !lend->at_exit) {
+                lend->at_exit = true; /* in use by another thread, perhaps, which ends with the process: the next one */
                 handle = lend->handle;
-        if (handle)
-            np_hold(handle);
+                np_hold(handle);
+            }
         pthread_mutex_unlock(&np_process.lock);
         if (!handle)
             return;
-        bool over = np_close_lent(handle);
+        (void)np_close_lent(handle);
         np_free(handle);
-        if (!over)
-            return; /* in use by another thread, which ends with the process */
     }
 }
 
@@ -392,6 +542,9 @@ void np_lends_after_fork(void)
     lends = NULL; /* a few bytes are lost; the sockets are closed, and the handles are the parent's */
     offers = -1;
     offers_watch = 0;
+    offers_resume = 0;
+    n_visitors = 0;
+    pthread_cond_init(&answered, NULL); /* who waited for it does not exist here */
 }
 
 /* ---- The other process */
@@ -399,8 +552,10 @@ void np_lends_after_fork(void)
 static uint32_t receive_answer(int socket, struct np_passport *passport, bool *there)
 {
     struct answer answer;
-    int fds[3];
-    ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, 3);
+    int fds[PASSPORT_FDS];
+    ssize_t got = np_receive_descriptors(socket, &answer, sizeof answer, fds, PASSPORT_FDS);
+    if (got == -ECONNRESET) /* it was closed with our question unread, and has sent the handle before that */
+        got = np_receive_descriptors(socket, &answer, sizeof answer, fds, PASSPORT_FDS);
     *there = got != -EAGAIN && got != -EINTR;
     if (!*there)
         return NP_OK;
@@ -416,47 +571,113 @@ static uint32_t receive_answer(int socket, struct np_passport *passport, bool *t
     return answer.code <= NP_NO_SYSTEM_RESOURCES ? answer.code : NP_INVALID_DATA;
 }
 
-/* Asks unless it is there already: a process that has closed the handle has sent it. */
-static uint32_t ask(int socket, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+/* Whether a passport could come in: one for which there are no descriptors is lost. */
+static bool is_room_for_passport(int socket)
+{
+    int fds[PASSPORT_FDS];
+    bool is = true;
+    for (int i = 0; i < PASSPORT_FDS; i++) {
+        np_fds_hold();
+        fds[i] = np_fd_made(fcntl(socket, F_DUPFD_CLOEXEC, 0));
+        is = is && fds[i] >= 0;
+    }
+    for (int i = 0; i < PASSPORT_FDS; i++)
+        np_fd_close(fds[i]);
+    return is;
+}
+
+/* The answer to a question that was sent. Who leaves waits for it a moment more, for the handle may be on its way;
+ * *left: why, or NP_OK. Whether it has come. */
+static bool await_answer(int socket, const struct np_wait *wait, struct np_passport *passport, uint32_t *code,
+                         uint32_t *left)
+{
+    int64_t deadline = wait->deadline == NP_TRY ? 0 : wait->deadline;
+    for (*left = NP_OK;;) {
+        uint32_t waited = np_socket_wait(socket, deadline);
+        bool there = false;
+        if (waited == NP_OK)
+            *code = receive_answer(socket, passport, &there);
+        if (there)
+            return true;
+        if (*left != NP_OK && waited == NP_SEM_TIMEOUT)
+            return false;
+        if (waited == NP_OK || *left != NP_OK ||
+            (waited == NP_INTERRUPTED && !np_cancelled(wait) && !np_is_interrupted(wait)))
+            continue; /* what else interrupts who is leaving is looked at when it has left */
+        *left = waited;
+        deadline = np_now() + GOODWILL_NS;
+    }
+}
+
+/* Asks unless it is there already: a process that has closed the handle has sent it. `once`: nobody asks through this
+ * socket again. */
+static uint32_t ask(int socket, uint64_t number, bool once, const struct np_wait *wait, struct np_handle **handle)
 {
     struct np_passport passport = {-1, -1, -1};
     bool there;
+    uint32_t left = NP_OK;
+    *handle = NULL;
+    if (!is_room_for_passport(socket))
+        return NP_TOO_MANY_OPEN_FILES;
     uint32_t code = receive_answer(socket, &passport, &there);
     if (!there) {
         const struct claim claim = {.magic = MAGIC, .version = VERSION, .number = number};
         (void)np_send_message(socket, &claim, sizeof claim, -1); /* if that fails, the answer says why */
+        there = await_answer(socket, wait, &passport, &code, &left);
     }
-    while (!there) {
-        code = np_socket_wait(socket, wait->deadline);
-        if (code == NP_INTERRUPTED && !np_cancelled(wait) && !(wait->interrupted && wait->interrupted(wait->context)))
-            continue;
-        if (code != NP_OK)
-            return code;
+    if (!there && once) {
+        shutdown(socket, SHUT_RDWR); /* from here on nothing can be sent to it, and what was sent is there */
         code = receive_answer(socket, &passport, &there);
+        there = there && code == NP_OK;
     }
-    if (code != NP_OK) {
+    if (!there) {
         np_passport_drop(&passport);
-        return code;
+        return left;
     }
-    return np_arrive(&passport, handle);
+    if (code == NP_OK)
+        code = np_arrive(&passport, handle);
+    else
+        np_passport_drop(&passport);
+    return left == NP_INTERRUPTED ? left : code;
+}
+
+bool np_may_claim_again(uint32_t code)
+{
+    return code == NP_INTERRUPTED || code == NP_PIPE_BUSY || code == NP_PIPE_NOT_CONNECTED || code == NP_SEM_TIMEOUT ||
+           code == NP_NOT_ENOUGH_MEMORY || code == NP_TOO_MANY_OPEN_FILES || code == NP_NO_SYSTEM_RESOURCES;
+}
+
+static uid_t own_user(void)
+{
+    bool out = np_step_out();
+    uid_t own = geteuid();
+    np_step_back(out);
+    return own;
 }
 
 uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **handle)
 {
-    return ask(socket, 0, wait, handle);
+    struct np_credentials who;
+    *handle = NULL;
+    /* Who has made the pair of sockets. */
+    return is_trusted(socket, own_user(), &who) ? ask(socket, 0, false, wait, handle) : NP_ACCESS_DENIED;
 }
 
 uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
 {
     char name[OFFER_NAME_SIZE];
-    offer_name(name, geteuid(), pid);
+    *handle = NULL;
+    bool out = np_step_out();
+    uid_t own = geteuid();
+    offer_name(name, own, pid);
     int socket = np_socket_connect_abstract(name, wait->deadline);
+    np_step_back(out);
     if (socket < 0)
         return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_INVALID_HANDLE;
     struct np_credentials who;
     uint32_t code = NP_ACCESS_DENIED;
-    if (np_peer_credentials(socket, false, &who) && who.pid == pid && (who.uid == geteuid() || who.uid == 0))
-        code = ask(socket, number, wait, handle);
+    if (is_trusted(socket, own, &who) && who.pid == pid)
+        code = ask(socket, number, true, wait, handle);
     np_fd_close(socket);
     return code;
 }

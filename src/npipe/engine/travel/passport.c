@@ -26,12 +26,17 @@
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 #define LONGEST_PATH 4096
 #define MOST_BACK (UINT64_C(1) << 32) /* bytes that were put back, or taken out in advance */
+#define LONGER UINT32_C(1) /* of a piece */
 
 /* What a handle and its link know, as it is in memory: the two processes run the same version, or `shape` differs.
- * Behind it: the root and the folder with their zeros, the stash, and each piece that was put back (its size, its
+ * Behind it: the root and the folder with their zeros, the stash, and each piece that was put back (struct piece, its
  * bytes). */
+struct piece {
+    uint32_t size, flags; /* LONGER */
+};
+
 struct state {
-    uint32_t magic, version, shape;
+    uint32_t magic, version, shape; /* the first, in every version */
     uint32_t side;
     uint32_t mode, access, type, direction, max_instances, quota[2], server_pid, client_pid, pipe_id;
     uid_t peer_uid;
@@ -40,7 +45,7 @@ struct state {
     uint32_t root, folder; /* bytes, with the zero */
     uint32_t stash, backs;
     uint64_t size; /* of all of it */
-    struct np_rx rx; /* pointers have no meaning in it */
+    struct np_rx rx; /* all pointers NULL */
     struct np_tx tx;
 };
 
@@ -77,10 +82,23 @@ static uint64_t size_of_backs(const struct np_rx *rx, uint32_t *count)
     uint64_t size = 0;
     *count = 0;
     for (const struct np_back *piece = rx->back; piece; piece = np_back_next(piece)) {
-        size += sizeof(uint32_t) + np_back_size(piece);
+        size += sizeof(struct piece) + np_back_size(piece);
         ++*count;
     }
     return size;
+}
+
+/* Where things are in this process's memory is nobody else's business. */
+static void remove_pointers(struct state *state)
+{
+    state->rx.shared = NULL;
+    state->rx.ring = NULL;
+    state->rx.stash = NULL;
+    state->rx.back = NULL;
+    state->rx.first = state->rx.last = NULL;
+    state->tx.shared = NULL;
+    state->tx.ring = NULL;
+    state->tx.first = state->tx.last = state->tx.flushes = NULL;
 }
 
 /* The state of a handle in a file that nobody can change any more. With rx_lock and tx_lock. */
@@ -111,7 +129,9 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     state.folder = state.has_place ? (uint32_t)strlen(handle->folder) + 1 : 0;
     state.stash = link->rx.stash_length;
     state.rx = link->rx;
+    state.rx.stash_begin = 0; /* the rest of it goes, and that alone */
     state.tx = link->tx;
+    remove_pointers(&state);
     state.size = sizeof state + state.root + state.folder + state.stash + size_of_backs(&link->rx, &state.backs);
     np_fds_hold();
     int fd = np_fd_made(memfd_create("npipe-state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -127,11 +147,11 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     put(&writer, &state, sizeof state);
     put(&writer, handle->root, state.root);
     put(&writer, handle->folder, state.folder);
-    put(&writer, link->rx.stash, state.stash);
+    put(&writer, state.stash ? link->rx.stash + link->rx.stash_begin : NULL, state.stash);
     for (const struct np_back *piece = link->rx.back; piece; piece = np_back_next(piece)) {
-        uint32_t size = np_back_size(piece);
-        put(&writer, &size, sizeof size);
-        put(&writer, np_back_bytes(piece), size);
+        struct piece head = {.size = np_back_size(piece), .flags = np_back_was_longer(piece) ? LONGER : 0};
+        put(&writer, &head, sizeof head);
+        put(&writer, np_back_bytes(piece), head.size);
     }
     munmap(map, state.size);
     if (fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
@@ -142,7 +162,8 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     return NP_OK;
 }
 
-uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
+static uint32_t depart(struct np_handle *handle, bool waits, np_deliver_fn deliver, void *context,
+                       struct np_passport *passport)
 {
     *passport = (struct np_passport){-1, -1, -1};
     pthread_mutex_lock(&np_process.create_lock);
@@ -165,6 +186,12 @@ uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
         code = NP_PIPE_BUSY;
     else
         code = write_state(handle, link, &passport->state);
+    const struct np_passport copy = {link ? link->socket : -1, link ? link->fd : -1, passport->state};
+    if (code == NP_OK && deliver && !deliver(context, &copy)) {
+        np_fd_close(passport->state);
+        passport->state = -1;
+        code = NP_NO_SYSTEM_RESOURCES;
+    }
     if (code == NP_OK) {
         handle->link = NULL;
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
@@ -185,15 +212,29 @@ uint32_t np_depart(struct np_handle *handle, struct np_passport *passport)
     pthread_mutex_unlock(&np_process.create_lock);
     if (code != NP_OK)
         return code;
-    np_handle_left(handle, left);
+    np_handle_left(handle, left, waits);
     np_link_unref(link);
     return NP_OK;
 }
 
+uint32_t np_depart(struct np_handle *handle, bool waits, struct np_passport *passport)
+{
+    return depart(handle, waits, NULL, NULL, passport);
+}
+
+uint32_t np_depart_to(struct np_handle *handle, bool waits, np_deliver_fn deliver, void *context)
+{
+    struct np_passport passport;
+    uint32_t code = depart(handle, waits, deliver, context, &passport);
+    np_passport_sent(&passport);
+    return code;
+}
+
 /* ---- Arriving */
 
-static void close_all(struct np_passport *passport)
+void np_passport_sent(struct np_passport *passport)
 {
+    /* Not a hang-up: the socket is the other process's now. */
     np_fd_close(passport->socket);
     np_fd_close(passport->segment);
     np_fd_close(passport->state);
@@ -204,7 +245,7 @@ void np_passport_drop(struct np_passport *passport)
 {
     np_hang_up(passport->socket);
     passport->socket = -1;
-    close_all(passport);
+    np_passport_sent(passport);
 }
 
 struct reader {
@@ -227,6 +268,39 @@ static char *take_text(struct reader *reader, uint32_t size)
     return text && text[size - 1] == 0 && strlen((const char *)text) == size - 1 ? strdup((const char *)text) : NULL;
 }
 
+/* Whether what is to be a bool is one, before it is taken for one. */
+static bool are_bools(const uint8_t *state)
+{
+    static const size_t flags[] = {
+        offsetof(struct state, server),           offsetof(struct state, overlapped),
+        offsetof(struct state, synchronous),      offsetof(struct state, has_place),
+        offsetof(struct state, rx.active),        offsetof(struct state, rx.deferred),
+        offsetof(struct state, rx.claimed),       offsetof(struct state, rx.may_come_back),
+        offsetof(struct state, rx.trimmed),       offsetof(struct state, rx.polled),
+        offsetof(struct state, rx.on_socket),     offsetof(struct state, rx.may_defer_wake),
+        offsetof(struct state, rx.wake_deferred),
+    };
+    uint8_t all = 0;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        all |= state[flags[i]];
+    for (size_t i = 0; i < NPL_DEFERRED; i++) {
+        const uint8_t *item = state + offsetof(struct state, tx.outstanding) + i * sizeof(struct np_outstanding);
+        all |= item[offsetof(struct np_outstanding, put)] | item[offsetof(struct np_outstanding, withdrawn)];
+    }
+    return all <= 1;
+}
+
+/* Entries that are taken back set the tail to where they began. */
+static bool are_outstanding(const struct np_tx *tx)
+{
+    for (uint32_t i = 0; i < tx->n_outstanding; i++) {
+        const struct np_outstanding *item = &tx->outstanding[(tx->first_outstanding + i) % NPL_DEFERRED];
+        if ((int64_t)(tx->tail - item->begin) < 0)
+            return false;
+    }
+    return true;
+}
+
 /* Whether the positions that somebody else claims can be those of rings of this size. What the peer announces is
  * compared with them at every step, as always. */
 static bool is_sound(const struct state *state, const struct np_link *link)
@@ -237,8 +311,9 @@ static bool is_sound(const struct state *state, const struct np_link *link)
            state->direction == link->direction && state->access < 16 && state->server == (state->side == NPL_SERVER) &&
            rx->tail - rx->head <= link->rx.capacity && tx->tail - tx->head <= link->tx.capacity &&
            rx->header <= NPL_MAX_ENTRY_HEADER && rx->slot < NPL_DEFERRED && rx->pulled <= rx->total &&
-           rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin <= rx->stash_length &&
-           tx->n_recent <= NP_RECENT && tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED &&
+           rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin == 0 &&
+           rx->stash_length == (rx->active ? rx->pulled - rx->delivered : 0) && tx->n_recent <= NP_RECENT &&
+           tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED && are_outstanding(tx) &&
            tx->outside == 0 && tx->kept == 0;
 }
 
@@ -282,22 +357,24 @@ static uint32_t fill_in(struct np_link *link, const struct state *state, struct 
         memcpy(link->rx.stash, stash, state->stash);
     }
     /* Each piece is put before those that are there, so the last one comes first. */
-    if (state->backs > (uint64_t)(rest->end - rest->at) / sizeof(uint32_t))
+    if (state->backs > (uint64_t)(rest->end - rest->at) / sizeof(struct piece))
         return NP_INVALID_DATA;
     const uint8_t **pieces = state->backs ? calloc(state->backs, sizeof *pieces) : NULL;
     if (state->backs && !pieces)
         return NP_NOT_ENOUGH_MEMORY;
-    uint32_t code = NP_OK, size;
+    uint32_t code = NP_OK;
+    struct piece head;
     for (uint32_t i = 0; i < state->backs && code == NP_OK; i++) {
-        pieces[i] = take(rest, sizeof size);
+        pieces[i] = take(rest, sizeof head);
         if (pieces[i])
-            memcpy(&size, pieces[i], sizeof size);
-        if (!pieces[i] || !take(rest, size))
+            memcpy(&head, pieces[i], sizeof head);
+        if (!pieces[i] || head.flags & ~LONGER || !take(rest, head.size))
             code = NP_INVALID_DATA;
     }
     for (uint32_t i = state->backs; i > 0 && code == NP_OK; i--) {
-        memcpy(&size, pieces[i - 1], sizeof size);
-        if (!np_back_put(&link->rx, pieces[i - 1] + sizeof size, size))
+        memcpy(&head, pieces[i - 1], sizeof head);
+        bool (*put_back)(struct np_rx *, const void *, uint32_t) = head.flags & LONGER ? np_back_put_rest : np_back_put;
+        if (!put_back(&link->rx, pieces[i - 1] + sizeof head, head.size))
             code = NP_NOT_ENOUGH_MEMORY;
     }
     free(pieces);
@@ -359,6 +436,22 @@ static uint32_t make_handle(const struct state *state, struct np_passport *passp
     return NP_OK;
 }
 
+static uint32_t take_state(const uint8_t *map, uint64_t size, struct np_passport *passport, struct reader *rest,
+                           struct np_handle **result)
+{
+    uint32_t form[3];
+    memcpy(form, map, sizeof form);
+    if (form[0] != MAGIC || form[1] != VERSION || form[2] != shape_of_state())
+        return NP_REVISION_MISMATCH;
+    if (!are_bools(map))
+        return NP_INVALID_DATA;
+    struct state state;
+    memcpy((void *)&state, map, sizeof state);
+    if (state.side > NPL_CLIENT || state.size != size)
+        return NP_INVALID_DATA;
+    return make_handle(&state, passport, rest, result);
+}
+
 uint32_t np_arrive(struct np_passport *passport, struct np_handle **result)
 {
     uint32_t code = np_process_start();
@@ -374,15 +467,8 @@ uint32_t np_arrive(struct np_passport *passport, struct np_handle **result)
         code = map == MAP_FAILED ? NP_NOT_ENOUGH_MEMORY : NP_OK;
     }
     if (code == NP_OK) {
-        struct state state;
-        memcpy((void *)&state, map, sizeof state);
-        struct reader rest = {map + sizeof state, map + status.st_size};
-        if (state.magic != MAGIC || state.version != VERSION || state.shape != shape_of_state())
-            code = NP_REVISION_MISMATCH;
-        else if (state.side > NPL_CLIENT || state.size != (uint64_t)status.st_size)
-            code = NP_INVALID_DATA;
-        else
-            code = make_handle(&state, passport, &rest, result);
+        struct reader rest = {map + sizeof(struct state), map + status.st_size};
+        code = take_state(map, (uint64_t)status.st_size, passport, &rest, result);
     }
     if (map != MAP_FAILED)
         munmap((void *)(uintptr_t)map, (size_t)status.st_size);
@@ -390,6 +476,6 @@ uint32_t np_arrive(struct np_passport *passport, struct np_handle **result)
         np_hang_up(passport->socket); /* nobody else has it: the peer is to know */
     if (code != NP_OK)
         passport->socket = -1;
-    close_all(passport);
+    np_passport_sent(passport);
     return code;
 }
