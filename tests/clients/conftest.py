@@ -68,7 +68,7 @@ def discord_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def uipath_folder() -> Path:
-    """The source of uipath-ipc."""
+    """The source of uipath-ipc, and what its tests need."""
     return _fetched(fetch.uipath)
 
 

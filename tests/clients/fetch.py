@@ -119,7 +119,7 @@ def discord() -> Path:
 
 @functools.cache
 def uipath() -> Path:
-    """The unpacked source of uipath-ipc, with its tests, and in `packages` what they need."""
+    """In `source` what uipath-ipc is, with its tests; in `packages` what they need."""
     return _made(f"uipath-ipc-{sys.version_info.minor}", _unpack_uipath)
 
 
@@ -226,7 +226,7 @@ def _unpack_mypy(place: Path) -> None:
 
 
 def _unpack_uipath(place: Path) -> None:
-    _unpack_source(UIPATH, place)
+    _unpack_source(UIPATH, place / "source")
     _install(UIPATH_NEEDS, place / "packages")
 
 

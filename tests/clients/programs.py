@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["as_windows", "environment", "run"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["as_windows", "environment", "run", "stand_in"]
 
 
 def as_windows(*packages: str) -> tuple[str, ...]:
@@ -38,3 +42,11 @@ def run(folder: Path, place: Path, program: str, *switches: str, arguments: tupl
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout.splitlines()
+
+
+def stand_in(place: Path, *modules: str) -> None:
+    """Put an empty module in `place` for each of pywin32's that a program imports, does not use, and npipe has not."""
+    place.mkdir(exist_ok=True)
+    for module in modules:
+        if importlib.util.find_spec(f"npipe.win32.{module}") is None:
+            (place / f"{module}.py").touch()

@@ -1,4 +1,4 @@
-"""Discord's clients, unmodified: by asyncio (pypresence), by `open` (discordrp, discoIPC), by kernel32 (discord_rpc)."""
+"""Discord's clients, unmodified: by asyncio (pypresence), `open` (discordrp, discoIPC), kernel32 (discord_rpc)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Discord:
         while len(data) < size:
             part = pipe.read(size - len(data))
             if not part:
-                raise npipe.PipeClosedError("the client has gone")
+                raise npipe.PipeClosedError  # the client has gone
             data += part
         return data
 
