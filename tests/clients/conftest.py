@@ -91,6 +91,18 @@ def openjd_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def wrappers_folder() -> Path:
+    """Where namedpipe, pywinpipe and communica are imported from."""
+    return _fetched(fetch.wrappers)
+
+
+@pytest.fixture(scope="session")
+def web3_folder() -> Path:
+    """Where web3 is imported from."""
+    return _fetched(fetch.web3)
+
+
+@pytest.fixture(scope="session")
 def wexpect_folder() -> Path:
     """Where wexpect is imported from."""
     return _fetched(fetch.wexpect)

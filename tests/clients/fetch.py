@@ -49,6 +49,8 @@ UIPATH_NEEDS = ("pytest>=8", "pytest-asyncio>=0.24")
 ASYNCSSH = ("asyncssh>=2.21,<3",)
 OSQUERY = ("osquery==3.1.1", "thrift>=0.20,<1", "future", "six")
 OPENJD = ("openjd-adaptor-runtime>=0.9.5,<0.10",)
+WRAPPERS = ("namedpipe==0.3.2", "pywinpipe==0.11", "communica==0.4.3", "typing_extensions>=4")
+WEB3 = ("web3>=7,<9",)
 WEXPECT = ("wexpect==4.0.0", "psutil>=6")
 WEXPECT_NEEDS = ("setuptools<81",)  # for its pkg_resources
 
@@ -139,6 +141,18 @@ def osquery() -> Path:
 def openjd() -> Path:
     """A folder to import openjd.adaptor_runtime from."""
     return _made(f"openjd-{sys.version_info.minor}", functools.partial(_install, OPENJD))
+
+
+@functools.cache
+def wrappers() -> Path:
+    """A folder to import namedpipe, pywinpipe and communica from."""
+    return _made("wrappers-1", functools.partial(_install_alone, WRAPPERS))
+
+
+@functools.cache
+def web3() -> Path:
+    """A folder to import web3 from."""
+    return _made(f"web3-{sys.version_info.minor}", functools.partial(_install, WEB3))
 
 
 @functools.cache
