@@ -7,10 +7,13 @@ the registry is PermissionError (5).
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from npipe.doors.as_windows.environment import Environment
 from npipe.doors.os_errors import os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HKEY_CLASSES_ROOT: Final = 0x80000000
 HKEY_CURRENT_USER: Final = 0x80000001
@@ -48,7 +51,7 @@ REG_RESOURCE_REQUIREMENTS_LIST: Final = 10
 REG_QWORD: Final = 11
 REG_QWORD_LITTLE_ENDIAN: Final = 11
 
-error = OSError
+error: type[OSError] = OSError
 
 _NOT_FOUND: Final = 2
 _ACCESS_DENIED: Final = 5
@@ -62,7 +65,7 @@ class HKEYType:
     """A root key that is open."""
 
     def __init__(self, handle: int) -> None:
-        self.handle = handle
+        self.handle: int = handle
 
     def Close(self) -> None:  # noqa: N802 - Windows' names, here and below
         """Close it; also twice."""
@@ -70,7 +73,8 @@ class HKEYType:
 
     def Detach(self) -> int:  # noqa: N802
         """Return the handle, and have it no more."""
-        handle, self.handle = self.handle, 0
+        handle = self.handle
+        self.handle = 0
         return handle
 
     def __enter__(self) -> Self:
@@ -109,7 +113,7 @@ def OpenKey(  # noqa: N802
     return HKEYType(handle)
 
 
-OpenKeyEx = OpenKey
+OpenKeyEx: Callable[..., HKEYType] = OpenKey
 
 
 def ConnectRegistry(computer_name: str | None, key: HKEYType | int) -> HKEYType:  # noqa: N802
@@ -145,10 +149,20 @@ def _denied(*_: Any, **_keywords: Any) -> Any:
     raise os_error(_ACCESS_DENIED)
 
 
-QueryValue = QueryValueEx = _none
-EnumKey = EnumValue = _no_more
-CreateKey = CreateKeyEx = SetValue = SetValueEx = _denied
-DeleteKey = DeleteKeyEx = DeleteValue = FlushKey = LoadKey = SaveKey = _denied
+QueryValue: Callable[..., Any] = _none
+QueryValueEx: Callable[..., Any] = _none
+EnumKey: Callable[..., Any] = _no_more
+EnumValue: Callable[..., Any] = _no_more
+CreateKey: Callable[..., Any] = _denied
+CreateKeyEx: Callable[..., Any] = _denied
+SetValue: Callable[..., Any] = _denied
+SetValueEx: Callable[..., Any] = _denied
+DeleteKey: Callable[..., Any] = _denied
+DeleteKeyEx: Callable[..., Any] = _denied
+DeleteValue: Callable[..., Any] = _denied
+FlushKey: Callable[..., Any] = _denied
+LoadKey: Callable[..., Any] = _denied
+SaveKey: Callable[..., Any] = _denied
 
 
 def ExpandEnvironmentStrings(string: str) -> str:  # noqa: N802
