@@ -7,6 +7,8 @@ A server and its client:
 
 `connect` opens a pipe, `listen` accepts clients, `serve` answers them; `MessagePipe` keeps message boundaries and
 `StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
+
+For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

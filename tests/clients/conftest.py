@@ -67,6 +67,54 @@ def discord_rpc_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def discord_folder() -> Path:
+    """Where pypresence, discordrp, discoIPC and discord_rpc are imported from."""
+    return _fetched(fetch.discord)
+
+
+@pytest.fixture(scope="session")
+def uipath_folder() -> Path:
+    """The source of uipath-ipc, and what its tests need."""
+    return _fetched(fetch.uipath)
+
+
+@pytest.fixture(scope="session")
+def asyncssh_folder() -> Path:
+    """Where asyncssh is imported from."""
+    return _fetched(fetch.asyncssh)
+
+
+@pytest.fixture(scope="session")
+def osquery_folder() -> Path:
+    """Where osquery and thrift are imported from."""
+    return _fetched(fetch.osquery)
+
+
+@pytest.fixture(scope="session")
+def openjd_folder() -> Path:
+    """Where openjd.adaptor_runtime is imported from."""
+    return _fetched(fetch.openjd)
+
+
+@pytest.fixture(scope="session")
+def wrappers_folder() -> Path:
+    """Where namedpipe, pywinpipe and communica are imported from."""
+    return _fetched(fetch.wrappers)
+
+
+@pytest.fixture(scope="session")
+def web3_folder() -> Path:
+    """Where web3 is imported from."""
+    return _fetched(fetch.web3)
+
+
+@pytest.fixture(scope="session")
+def wexpect_folder() -> Path:
+    """Where wexpect is imported from."""
+    return _fetched(fetch.wexpect)
+
+
+@pytest.fixture(scope="session")
 def aiohttp_folder() -> Path:
     """Where aiohttp, aiodocker and pynvim are imported from."""
     return _fetched(fetch.aiohttp)

@@ -7,6 +7,7 @@ import functools
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -38,6 +39,21 @@ MPV_VERSIONS = ("1.2.0", "1.5.0")  # of python-mpv-jsonipc: on _winapi and PipeC
 PARAMIKO = ("paramiko>=4,<6",)
 DISCORD_RPC = ("discord-rpc>=6,<7",)
 RPYC = ("rpyc==6.0.*", "plumbum>=1.9,<3")
+DISCORD = (  # clients by each way to a pipe: asyncio's, open(), kernel32
+    "pypresence>=4.6,<5",
+    "discord-rich-presence==1.1.0",
+    "discoIPC==1.0.0",
+    "discord-rpc.py==1.3.0",
+)
+UIPATH = "uipath-ipc==2.5.3"
+UIPATH_NEEDS = ("pytest>=8", "pytest-asyncio>=0.24")
+ASYNCSSH = ("asyncssh>=2.21,<3",)
+OSQUERY = ("osquery==3.1.1", "thrift>=0.20,<1", "future", "six")
+OPENJD = ("openjd-adaptor-runtime>=0.9.5,<0.10",)
+WRAPPERS = ("namedpipe==0.3.2", "pywinpipe==0.11", "communica==0.4.3", "typing_extensions>=4")
+WEB3 = ("web3>=7,<9",)
+WEXPECT = ("wexpect==4.0.0", "psutil>=6")
+WEXPECT_NEEDS = ("setuptools<81",)  # for its pkg_resources
 
 # What pip says when it is the way to the index that fails, and not what was asked for.
 _NO_NETWORK = (
@@ -102,6 +118,54 @@ def paramiko() -> Path:
 def discord_rpc() -> Path:
     """A folder to import discordrpc from."""
     return _made("discord-rpc-6", functools.partial(_install_alone, DISCORD_RPC))
+
+
+@functools.cache
+def discord() -> Path:
+    """A folder to import pypresence, discordrp, discoIPC and discord_rpc from."""
+    return _made("discord-1", functools.partial(_install_alone, DISCORD))
+
+
+@functools.cache
+def uipath() -> Path:
+    """In `source` what uipath-ipc is, with its tests; in `packages` what they need."""
+    return _made(f"uipath-ipc-{sys.version_info.minor}", _unpack_uipath)
+
+
+@functools.cache
+def asyncssh() -> Path:
+    """A folder to import asyncssh from."""
+    return _made(f"asyncssh-{sys.version_info.minor}", functools.partial(_install, ASYNCSSH))
+
+
+@functools.cache
+def osquery() -> Path:
+    """A folder to import osquery and thrift from."""
+    return _made(f"osquery-{sys.version_info.minor}", functools.partial(_install, OSQUERY))
+
+
+@functools.cache
+def openjd() -> Path:
+    """A folder to import openjd.adaptor_runtime from."""
+    return _made(f"openjd-{sys.version_info.minor}", functools.partial(_install, OPENJD))
+
+
+@functools.cache
+def wrappers() -> Path:
+    """A folder to import namedpipe, pywinpipe and communica from."""
+    return _made("wrappers-1", functools.partial(_install_alone, WRAPPERS))
+
+
+@functools.cache
+def web3() -> Path:
+    """A folder to import web3 from."""
+    return _made(f"web3-{sys.version_info.minor}", functools.partial(_install, WEB3))
+
+
+@functools.cache
+def wexpect() -> Path:
+    """A folder to import wexpect from."""
+    return _made(f"wexpect-{sys.version_info.minor}", _unpack_wexpect)
 
 
 @functools.cache
@@ -180,6 +244,27 @@ def _unpack_mypy(place: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(place)
     _install(MYPY_NEEDS, place)
+
+
+def _unpack_uipath(place: Path) -> None:
+    _unpack_source(UIPATH, place / "source")
+    _install(UIPATH_NEEDS, place / "packages")
+
+
+def _unpack_wexpect(place: Path) -> None:
+    _unpack_source(WEXPECT[0], place)
+    _install((*WEXPECT[1:], *WEXPECT_NEEDS), place)
+
+
+def _unpack_source(requirement: str, place: Path) -> None:
+    """Unpack a source distribution's own folder into `place`."""
+    with tempfile.TemporaryDirectory(dir=CACHE) as downloads:
+        _pip("download", "--no-deps", "--no-binary=:all:", f"--dest={downloads}", requirement)
+        (source,) = Path(downloads).glob("*.tar.gz")
+        with tarfile.open(source) as archive:
+            archive.extractall(downloads, filter="data")
+        (folder,) = (path for path in Path(downloads).iterdir() if path.is_dir())
+        shutil.copytree(folder, place, dirs_exist_ok=True)
 
 
 def _install(requirements: tuple[str, ...], place: Path) -> None:

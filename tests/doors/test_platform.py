@@ -198,14 +198,14 @@ class TestEveryWayToAsk:
                 print(error)
             print(hasattr(os, "startfile"))
             try:
-                import winreg
+                import winsound
             except ImportError as error:
                 print(error)
         """
         first, *rest = run(tmp_path, program, AS_WINDOWS).splitlines()
         assert "startfile" in first
         assert "docs/porting.md" in first
-        assert rest == ["False", "No module named 'winreg'"]
+        assert rest == ["False", "No module named 'winsound'"]
 
     def test_variables_that_windows_always_has(self, tmp_path: Path) -> None:
         program = """
@@ -225,6 +225,52 @@ class TestEveryWayToAsk:
             "False True",
             "/tmp False",
         ]
+
+    def test_folders_that_windows_always_has(self, tmp_path: Path) -> None:
+        program = """
+            import os
+            for name in ("ProgramFiles", "ProgramFiles(x86)", "ProgramW6432", "SystemRoot", "windir"):
+                assert os.path.isabs(os.environ[name]), name
+            assert os.environ["HOMEDRIVE"] + os.environ["HOMEPATH"] == os.path.expanduser("~")
+            assert int(os.environ["NUMBER_OF_PROCESSORS"]) == os.cpu_count()
+        """
+        assert run(tmp_path, program, AS_WINDOWS) == ""
+
+    def test_the_registry_has_no_keys_below_its_roots(self, tmp_path: Path) -> None:
+        program = r"""
+            import winreg
+
+            def fails(call, *arguments):
+                try:
+                    call(*arguments)
+                except OSError as error:
+                    print(type(error).__name__, error.winerror)
+
+            with winreg.OpenKey(winreg.HKEY_CURRENT_USER, "", 0, winreg.KEY_READ) as root:
+                print(winreg.QueryInfoKey(root)[:2], bool(root))
+                fails(winreg.OpenKeyEx, root, "Software")
+                fails(winreg.QueryValueEx, root, "name")
+                fails(winreg.EnumKey, root, 0)
+                fails(winreg.CreateKey, root, "Software")
+            fails(winreg.QueryInfoKey, root)
+            print(winreg.ExpandEnvironmentStrings("%OS% %NO_SUCH% 5%"))
+            try:
+                winreg.NoSuch
+            except AttributeError as error:
+                print("docs/porting.md" in str(error))
+        """
+        assert run(tmp_path, program, AS_WINDOWS).splitlines() == [
+            "(0, 0) True",
+            "FileNotFoundError 2",
+            "FileNotFoundError 2",
+            "OSError 259",
+            "PermissionError 5",
+            "OSError 6",
+            "Windows_NT %NO_SUCH% 5%",
+            "True",
+        ]
+        program = "try:\n    import winreg\nexcept ImportError as error:\n    print(error)\n"
+        assert run(tmp_path, program) == "No module named 'winreg'\n"
 
     def test_paths_of_pipes_are_windows_and_others_the_systems(self, tmp_path: Path) -> None:
         program = r"""

@@ -40,6 +40,21 @@ def test_a_session_has_the_doors_before_conftest_is_imported(tmp_path: Path) -> 
     assert "1 passed" in out, out
 
 
+def test_pytest_runs_under_the_command_where_warnings_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_pipes.py").write_text(USES_PIPES)
+    done = subprocess.run(
+        [sys.executable, "-m", "npipe", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "warning" not in done.stdout
+
+
 def test_without_the_option_nothing_is_there(tmp_path: Path) -> None:
     out = session(tmp_path, test_pipes=USES_PIPES)
     assert "No module named 'win32pipe'" in out, out

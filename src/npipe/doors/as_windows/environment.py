@@ -40,7 +40,19 @@ _DEFAULTS: Final[dict[str, Callable[[], str]]] = {
     "USERPROFILE": _home,
     "APPDATA": lambda: _under_home("XDG_CONFIG_HOME", ".config"),
     "LOCALAPPDATA": lambda: _under_home("XDG_DATA_HOME", ".local", "share"),
+    "HOMEDRIVE": lambda: "",  # the two are put together
+    "HOMEPATH": _home,
     "PROGRAMDATA": lambda: "/var/lib",
+    "ALLUSERSPROFILE": lambda: "/var/lib",
+    "PROGRAMFILES": lambda: "/opt",
+    "PROGRAMFILES(X86)": lambda: "/opt",
+    "PROGRAMW6432": lambda: "/opt",
+    "COMMONPROGRAMFILES": lambda: "/usr/share",
+    "SYSTEMROOT": lambda: "/usr",
+    "WINDIR": lambda: "/usr",
+    "SYSTEMDRIVE": lambda: "/",
+    "COMSPEC": lambda: "/bin/sh",
+    "NUMBER_OF_PROCESSORS": lambda: str(os.cpu_count() or 1),
     "OS": lambda: "Windows_NT",
 }
 """What Windows has, and where the same is here."""

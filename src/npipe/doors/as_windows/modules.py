@@ -15,7 +15,7 @@ import subprocess
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.doors.as_windows import facts, paths
+from npipe.doors.as_windows import facts, paths, winreg
 from npipe.doors.as_windows.environment import Environment
 from npipe.doors.as_windows.said import standing_for
 
@@ -66,7 +66,7 @@ STARTUPINFO.__module__ = "subprocess"
 
 
 def modules(is_open: Callable[[], bool]) -> dict[str, ModuleType]:
-    """Return what stands for `sys`, `os`, `os.path`, `platform`, `subprocess` and `signal`, by name."""
+    """Return what stands for `sys`, `os`, `os.path`, `platform`, `subprocess` and `signal`, and `winreg`, by name."""
 
     def constant(value: Any) -> Callable[[], Any]:
         return lambda: value
@@ -124,4 +124,4 @@ def modules(is_open: Callable[[], bool]) -> dict[str, ModuleType]:
         },
     }
     real = {"sys": sys, "os": os, "platform": platform, "subprocess": subprocess, "signal": signal}
-    return {"os.path": path, **{name: standing_for(real[name], said[name], is_open) for name in said}}
+    return {"os.path": path, "winreg": winreg, **{name: standing_for(real[name], said[name], is_open) for name in said}}
