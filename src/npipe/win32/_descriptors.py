@@ -18,6 +18,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from npipe._buffers import view_of
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import targets as _targets
 from npipe.win32._files import File
@@ -82,7 +83,7 @@ class Stream(File):
         try:
             if not self.mode & _NOWAIT:
                 return super().write_at(None, data)
-            return os.write(self.descriptor, data)
+            return os.write(self.descriptor, view_of(data))
         except BlockingIOError:
             return 0
         except (BrokenPipeError, ConnectionResetError):
