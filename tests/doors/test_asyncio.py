@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from npipe.doors import Installation
+    from npipe._doors import Installation
 
 A: Any = asyncio  # with what the door puts there
 NAMES = ("ProactorEventLoop", "IocpProactor", "windows_events", "windows_utils")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from npipe import win32
-from npipe.doors.children.environment import FOLDER, doors_of
+from npipe._doors.children.environment import FOLDER, doors_of
 from tests.doors.helpers import run
 
 if TYPE_CHECKING:
-    from npipe.doors import Installation
+    from npipe._doors import Installation
 
 OTHERS = [
     path

@@ -244,7 +244,7 @@ class TestErrors:
     def test_a_code_has_the_class_and_errno_of_python_on_windows(
         self, code: int, kind: type[OSError], number: int
     ) -> None:
-        from npipe.doors.os_errors import os_error
+        from npipe._doors.os_errors import os_error
 
         made: Any = os_error(code)
         assert issubclass(type(made), kind)
@@ -255,7 +255,7 @@ class TestErrors:
         assert (type(again), again.args, again.winerror) == (type(made), made.args, code)
 
     def test_texts_end_without_a_stop(self) -> None:
-        from npipe.doors.os_errors import os_error
+        from npipe._doors.os_errors import os_error
 
         assert str(os_error(2)) == "[WinError 2] The system cannot find the file specified"
         assert repr(os_error(5)) == "PermissionError(13, 'Access is denied', None, 5, None)"

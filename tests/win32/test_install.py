@@ -167,7 +167,7 @@ with npipe.win32.install():
 
 def test_on_windows_it_does_nothing() -> None:
     check("""
-import npipe.doors.installation as place
+import npipe._doors.installation as place
 place.sys = types.SimpleNamespace(platform="win32", modules=sys.modules)
 with npipe.win32.install(files=True, platform=True) as installation:
     assert none() and installation.doors == ()

@@ -94,7 +94,7 @@ def run_script(
     """
     if also and not as_windows:
         raise click.UsageError("--also goes with --as-windows.")
-    from npipe.doors.children import end_inherited
+    from npipe._doors.children import end_inherited
     from npipe.win32 import install
 
     end_inherited()  # this command's own switches count

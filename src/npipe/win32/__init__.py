@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from npipe.win32._modules import NAMES as _MODULES
 
 if TYPE_CHECKING:
-    from npipe.doors import Installation, install
+    from npipe._doors import Installation, install
 
 __all__ = ["Installation", "install"]
 
@@ -34,7 +34,7 @@ if not TYPE_CHECKING:
         import importlib
 
         if name in __all__:  # they stand above everything else: a door may lead to any face
-            return getattr(importlib.import_module("npipe.doors"), name)
+            return getattr(importlib.import_module("npipe._doors"), name)
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
         return importlib.import_module(f"{__name__}.{name}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from npipe.doors import files
+from npipe._doors import files
 from npipe.win32 import install, win32api, win32file, win32pipe
 from tests import helpers as h
 from tests.doors.files.helpers import DEADLINE, Peer, fails

@@ -42,7 +42,7 @@ def test_every_form_of_a_name_opens_the_pipe(door: Any, upper: str, form: str, k
 
 
 def test_a_folder_called_pipe_is_one(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npipe.doors.files import paths
+    from npipe._doors.files import paths
 
     assert paths.pipe_path("//pipe/x") is not None
     monkeypatch.setattr(paths, "_lstat", lambda path: {"/pipe": 1}[path])

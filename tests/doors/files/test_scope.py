@@ -184,6 +184,6 @@ def test_functions_in_a_class_are_no_methods_of_it(door: Any, tmp_path: Path) ->
     ],
 )
 def test_paths_that_name_no_pipe_are_left_alone(door: Any, path: Any) -> None:
-    from npipe.doors.files.paths import pipe_path
+    from npipe._doors.files.paths import pipe_path
 
     assert pipe_path(path) is None
