@@ -524,3 +524,9 @@ def test_folder_is_safe_and_tells_names_apart(text: str) -> None:
 def test_two_names_share_a_folder_only_when_they_are_one_pipe(one: str, other: str) -> None:
     first, second = parse_name(LITERAL + one), parse_name(LITERAL + other)
     assert (first.folder == second.folder) == (first == second)
+
+
+@pytest.mark.parametrize("text", ["\\.\\pipe\\x", "\\\\.\\pipe\nc", "\\.\\pipenx"])
+def test_a_name_that_was_not_written_raw_says_so(text: str) -> None:
+    with pytest.raises(PipeNameError, match="write it as a raw string"):
+        parse_name(text)

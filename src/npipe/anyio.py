@@ -9,6 +9,7 @@ anyio's: EndOfStream when the peer has closed, BrokenResourceError, ClosedResour
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, Unpack, overload
 
 import anyio
@@ -19,7 +20,7 @@ from npipe import aio
 from npipe._display import show_pipe
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeStateError, WinError, short_write
-from npipe.options import ListenOptions, takes_listen_options
+from npipe.options import ListenOptions, check_count, takes_listen_options
 
 if TYPE_CHECKING:
     import os
@@ -148,8 +149,9 @@ class PipeByteStream(_Stream, anyio.abc.ByteStream):
         """Receive what is there, at least one byte and at most `max_bytes`.
 
         Raises EndOfStream when the peer has closed and nothing is left. On a pipe of message type an empty message is
-        the end too.
+        the end too. Raises PipeArgumentError (87) for a `max_bytes` below 1.
         """
+        check_count(max_bytes, 1, sys.maxsize, "max_bytes")
         await anyio.lowlevel.checkpoint()
         try:
             data = await self._pipe.read(max_bytes)

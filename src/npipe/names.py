@@ -33,6 +33,7 @@ r"""Longest `\\.\pipe\NAME`, prefix included, in UTF-16 code units."""
 
 _PREFIX: Final = "\\\\.\\pipe\\"
 _LITERAL_FORM: Final = "\\\\?\\pipe\\NAME"
+_RAW: Final = 'write it as a raw string, r"\\\\.\\pipe\\NAME" (in a shell: in quotes), or the bare NAME'
 _LITERAL_PREFIXES: Final = ("\\\\?\\", "\\??\\")
 _DEVICE_PREFIX: Final = re.compile(r"[\\/]{2}[.?](?:[\\/]|\Z)")
 _UNC_PREFIX: Final = re.compile(r"[\\/]{2}")
@@ -141,6 +142,8 @@ def _parse_text(text: str) -> PipeName:
 def _parse(given: str, joined: str) -> PipeName:
     """Parse what _text_of has made of a name: programs use few names, and each many times."""
     if not joined.startswith(_LITERAL_PREFIXES) and _CONTROL.search(joined):
+        if joined.startswith("\\"):
+            raise _bad(given, "it has a control character", _RAW)
         raise _bad(given, "it has a control character", f"if that is meant, write {_LITERAL_FORM}")
     if _DOCKER_SCHEME.match(joined):
         rest = joined[len("npipe:") :]
@@ -218,6 +221,8 @@ def _parse_path(given: str, path: str) -> PipeName:
         host, share, name = _cut(path[2:].replace("/", "\\"), 3)
         # ".." cannot climb above \\HOST\SHARE.
         return _parse_unc(given, host, share, _normalise(name))
+    if path.startswith("\\"):  # one backslash: two of a text that is not raw
+        raise _bad(given, "this is not the path of a pipe", _RAW)
     raise _bad(given, "this is not the path of a pipe")
 
 

@@ -21,6 +21,7 @@ from npipe.options import (
     message_limit,
     time_left,
 )
+from npipe.reasons import call_timed_out
 from npipe.transports import default, select
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ def call(
             WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
         ) from error
     with pipe:
-        return pipe.transact(request, timeout=time_left(deadline))
+        try:
+            return pipe.transact(request, timeout=time_left(deadline))
+        except PipeTimeoutError as error:
+            raise call_timed_out(pipe.name, sent=bool(error.sent)) from error
 
 
 def wait(

@@ -418,6 +418,16 @@ def _not_side_by_side() -> BufferError:
     return BufferError("the bytes of the buffer have to lie side by side (make a copy)")
 
 
+def refuse_outbound(access: object) -> None:
+    """Raise PipeArgumentError (87) for the direction in which a server never gets a request."""
+    if access == "outbound":
+        raise PipeArgumentError(
+            WinError.INVALID_PARAMETER,
+            detail='a server of requests reads them: access is "duplex" or "inbound", not "outbound"',
+            hint="to write only, use listen() and accept()",
+        )
+
+
 def content_of(data: ReadableBuffer) -> bytes:
     """Return what is to be written: a copy, unless it is bytes. Raises as plain_view."""
     return data if type(data) is bytes else bytes(plain_view(data))

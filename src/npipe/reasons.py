@@ -30,6 +30,7 @@ __all__ = [
     "another_machine",
     "being_read",
     "being_read_elsewhere",
+    "call_timed_out",
     "closed_by_fork",
     "closed_here",
     "denied",
@@ -182,6 +183,16 @@ def unread(name: str) -> PipeBusyError:
         text="The pipe has an unread message",
         hint="recv() it first",
     )
+
+
+def call_timed_out(name: str, *, sent: bool) -> PipeTimeoutError:
+    """Return the error (121) of a call whose answer has not come in time, and whose connection is closed by now."""
+    detail = "the request was sent, and no answer came in that time; the connection is closed, so it comes to nobody"
+    if not sent:
+        detail = "the server did not take all of the request in that time; the connection is closed"
+    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "calling the pipe", detail, hint="wait longer (timeout=)")
+    error.sent = sent
+    return error
 
 
 def being_read_elsewhere(name: str) -> PipeBusyError:

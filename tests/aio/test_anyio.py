@@ -161,3 +161,20 @@ def test_nothing_is_left(backend: str, name: str) -> None:
     before = descriptors()
     test_closing_ends_those_who_wait(backend, name)
     assert descriptors() == before
+
+
+def test_no_room_to_receive_into_is_refused_and_is_no_end(backend: str, name: str) -> None:
+    async def main() -> None:
+        async with (
+            await npipe.anyio.listen(name, mode="byte") as listener,
+            await npipe.anyio.connect(name, mode="byte") as client,
+        ):
+            server = await listener.accept()
+            await server.send(b"hello")
+            for size in (0, -1):
+                with pytest.raises(npipe.PipeArgumentError, match="max_bytes"):
+                    await client.receive(size)
+            assert await client.receive(100) == b"hello"
+            await server.aclose()
+
+    run(main, backend)

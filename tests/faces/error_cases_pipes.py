@@ -159,6 +159,21 @@ async def _(face: Face) -> None:
 
 
 @case(
+    "call, and no answer comes",
+    npipe.PipeTimeoutError,
+    121,
+    "the request was sent, and no answer came in that time; the connection is closed, so it comes to nobody; "
+    "wait longer (timeout=)",
+    doing="calling the pipe",
+)
+async def _(face: Face) -> None:
+    _, client = await face.ends()
+    with contextlib.suppress(npipe.PipeClosedError):
+        await face.do(client.close)
+    await face.do(face.module.call, face.name, b"x", timeout=SOON)
+
+
+@case(
     "transact, on a pipe that is owed an answer",
     npipe.PipeStateError,
     996,

@@ -310,3 +310,15 @@ def test_on_a_loop_a_server_tells_who_is_there_and_what_it_has_done(kind: str, n
         assert "closed" in repr(server)
 
     run(main(), kind, blocks=True)
+
+
+def test_on_trio_serve_says_what_to_use_and_takes_no_name(name: str) -> None:
+    trio = pytest.importorskip("trio", reason="trio is not installed")
+
+    async def main() -> None:
+        with pytest.raises(npipe.PipeStateError, match="needs asyncio's event loop") as caught:
+            await npipe.aio.serve(name, bytes.upper)
+        assert caught.value.winerror == 50
+        npipe.aio.listen(name).close()
+
+    trio.run(main)

@@ -542,3 +542,31 @@ def test_a_forked_child_uses_the_parent_s_async_pool_on_a_loop_of_its_own(child:
             print("fine", flush=True)
             """,
         )
+
+
+@pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
+def test_a_server_s_child_leaves_its_block_at_once_and_the_parent_serves_on(name: str, model: Any) -> None:
+    with npipe.serve(name, bytes.upper, model=model) as server:
+        assert npipe.call(name, b"before", timeout=10) == b"BEFORE"
+        child = os.fork()
+        if child == 0:
+            try:
+                server.close()
+                os._exit(0 if server.wait(0) and "closed" in repr(server) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert npipe.call(name, b"after", timeout=10) == b"AFTER"
+
+
+def test_what_a_child_asks_of_a_pipe_s_attributes_is_said_to_be_the_parent_s(name: str) -> None:
+    with npipe.listen(name), npipe.connect(name) as pipe:
+        child = os.fork()
+        if child == 0:
+            try:
+                pipe.info  # noqa: B018
+            except npipe.PipeClosedError as error:
+                os._exit(0 if "forked" in str(error) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

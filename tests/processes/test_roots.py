@@ -331,12 +331,21 @@ def test_something_else_among_the_pipes_files(root: Path, name: str, what: str, 
 # ---- What the dead left
 
 
+def bind_in(folder: Path, made: socket.socket, name: str) -> None:
+    """Bind a socket in a folder whose path may be longer than a socket's address."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        made.bind(f"/proc/self/fd/{place}/{name}")
+    finally:
+        os.close(place)
+
+
 def test_stale_socket_of_a_dead_process(root: Path, name: str) -> None:
     place = folder_of(name)
     place.mkdir(parents=True, mode=0o700)
     root.chmod(0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
-        made.bind(str(place / "s0123456789abcdef"))
+        bind_in(place, made, "s0123456789abcdef")
     assert code_and_text(lambda: npipe.connect(name))[0] == 2
     assert list(root.iterdir()) == []
     exchange(name)
@@ -374,7 +383,7 @@ def test_live_folder_is_not_removed_by_those_who_look(root: Path, name: str) -> 
     with npipe.listen(name, max_instances=1) as listener:
         place = folder_of(name)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
-            made.bind(str(place / "s0123456789abcdef"))  # beside the live one, a dead one
+            bind_in(place, made, "s0123456789abcdef")  # beside the live one, a dead one
         for _ in range(3):
             assert [pipe.name for pipe in npipe.list_pipes()] == [listener.name]
             npipe.wait(name, timeout=5)

@@ -30,3 +30,13 @@ def test_root_follows_the_environment_in_the_order_that_is_documented(
     assert Path(str(npipe.root())).name == f"npipe-{os.geteuid()}"
     monkeypatch.setenv("NPIPE_ROOT", "somewhere")
     assert npipe.root() == "somewhere"
+
+
+def test_a_call_that_times_out_says_that_its_answer_comes_to_nobody(name: str) -> None:
+    with (
+        npipe.listen(name),
+        pytest.raises(npipe.PipeTimeoutError, match="so it comes to nobody; wait longer") as caught,
+    ):
+        npipe.call(name, b"x", timeout=0.05)
+    assert caught.value.sent is True
+    assert "recv()" not in str(caught.value)

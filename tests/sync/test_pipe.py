@@ -700,3 +700,12 @@ def test_a_close_waits_no_longer_than_the_write_that_it_waits_for(ends: Callable
     with fails(121):
         writing.result()
     closing.result(10)
+
+
+def test_a_transaction_beside_a_read_says_that_another_thread_reads(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    reading = blocked(pair.client.recv)
+    with pytest.raises(npipe.PipeBusyError, match="another thread reads from it, and would get the answer"):
+        pair.client.transact(b"x", timeout=0)
+    pair.server.send(b"news")
+    assert reading.result() == b"news"

@@ -20,6 +20,7 @@ from npipe.options import (
     message_limit,
     time_left,
 )
+from npipe.reasons import call_timed_out
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ async def call(
             WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
         ) from error
     async with pipe:
-        return await pipe.transact(request, timeout=time_left(deadline))
+        try:
+            return await pipe.transact(request, timeout=time_left(deadline))
+        except PipeTimeoutError as error:
+            raise call_timed_out(pipe.name, sent=bool(error.sent)) from error
 
 
 async def wait(

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn, Self, Unpack, cast
 
@@ -15,7 +16,7 @@ from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.connection import Connection, ServerStats, describe_server, takes_connection
-from npipe.errors import PipeClosedError, PipeMessageTooLargeError, PipeResourceError
+from npipe.errors import PipeClosedError, PipeMessageTooLargeError, PipeResourceError, PipeStateError, WinError
 from npipe.options import (
     ListenOptions,
     Mode,
@@ -23,12 +24,12 @@ from npipe.options import (
     check_handler,
     check_timeout,
     content_of,
+    refuse_outbound,
     refuse_unknown,
     takes_listen_options,
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
@@ -268,5 +269,16 @@ async def serve(
     check_handler(handler, "the handler", "the request's bytes", may_be_async=True, with_connection=True)
     if concurrency is not None:
         concurrency = check_count(concurrency, 1, sys.maxsize, "concurrency")
+    refuse_outbound(options.get("access"))
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise PipeStateError(
+            WinError.NOT_SUPPORTED,
+            os.fspath(name),
+            "serving",
+            "npipe.aio.serve needs asyncio's event loop, and another one runs",
+            hint="on trio use `async for pipe in npipe.aio.listen(...)`, or npipe.anyio.listen",
+        ) from None
     listener = listen(name, mode=mode, exclusive=exclusive, **options)
     return Server._made(listener, handler, concurrency)  # noqa: SLF001

@@ -112,6 +112,7 @@ cdef extern from "engine.h" nogil:
     bint np_is_closed(np_handle *)
     bint np_is_disconnected(np_handle *)
     bint np_has_read(np_handle *)
+    bint np_is_being_read(np_handle *)
     uint32_t np_set_state(np_handle *, uint32_t)
     uint32_t np_get_state(np_handle *, uint32_t *, uint32_t *)
     uint32_t np_get_info(np_handle *, np_info *)

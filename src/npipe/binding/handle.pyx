@@ -219,6 +219,11 @@ cdef class Handle:
         """Whether the handle is closed on this side."""
         return self.handle == NULL or np_is_closed(self.handle)
 
+    @property
+    def forked(self):
+        """Whether it belongs to the process that this one was forked from."""
+        return self.forks != np_forks
+
     cdef np_handle *valid(self) except NULL:
         if self.handle == NULL:
             raise self.explain(NP_INVALID_HANDLE, "using the pipe")
@@ -238,7 +243,7 @@ cdef class Handle:
         if code == ACCESS_DENIED:
             return denied(self.name, doing, is_server=about.server, direction=about.direction, access=about.access)
         if code == NP_PIPE_BUSY and doing == "transacting":
-            return unread(self.name)
+            return being_read_elsewhere(self.name) if np_is_being_read(self.handle) else unread(self.name)
         if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
             return no_messages(self.name, doing, "")
         how = np_peer_ended(self.handle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -29,6 +30,7 @@ from npipe.options import (
     message_limit,
     parse_security,
     pipe_direction,
+    refuse_outbound,
     validate_buffer_size,
     validate_instances,
 )
@@ -37,7 +39,6 @@ from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from types import TracebackType
 
@@ -115,6 +116,7 @@ class PipeServer:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._exclusive = flag(exclusive, "exclusive")
+        refuse_outbound(access)
         self._direction = pipe_direction(access)
         self._pipe_mode = win32pipe.PIPE_WAIT | win32pipe.PIPE_REJECT_REMOTE_CLIENTS
         if is_message_mode(mode):
@@ -125,6 +127,7 @@ class PipeServer:
         self._default_timeout = default_timeout_ms(default_timeout)
         checked = parse_security(security)
         self._security = security_attributes(checked)
+        self._pid = os.getpid()
         self._largest = message_limit(max_message_size, stranger=checked.lets_others_in)
         self._counts = threading.Lock()  # a leaf, for the next four
         self._clients = 0  # how many there have been
@@ -175,9 +178,13 @@ class PipeServer:
             return ServerStats(self._answered, self._failed, self._clients)
 
     def __repr__(self) -> str:
-        return describe_server(
-            type(self).__name__, self._name, closed=self._ending, clients=self.clients, stats=self.stats
-        )
+        closed = self._ending or self._is_forked
+        return describe_server(type(self).__name__, self._name, closed=closed, clients=self.clients, stats=self.stats)
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the process that serves: the thread and the instances are the parent's."""
+        return self._pid != os.getpid()
 
     # ---- Instances and clients
 
@@ -267,7 +274,8 @@ class PipeServer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended, at most `timeout` seconds (None: for ever). Whether it has."""
-        return wait_for(self._over, check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        return self._is_forked or wait_for(self._over, timeout)
 
     def close(self, *, timeout: float | None = 5.0) -> None:
         """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
@@ -328,6 +336,8 @@ class OneThreadServer(PipeServer):
         answer.
         """
         timeout = check_timeout(timeout)
+        if self._is_forked:
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             if not self._ending or (deadline is not None and (self._deadline is None or deadline < self._deadline)):

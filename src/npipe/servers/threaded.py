@@ -298,6 +298,8 @@ class ThreadedServer(PipeServer):
     def close(self, *, timeout: float | None = 5.0) -> None:
         """Stop accepting; requests that are being answered get `timeout` seconds, then all connections are ended."""
         timeout = check_timeout(timeout)
+        if self._is_forked:
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._ending = True

@@ -296,3 +296,11 @@ uint32_t np_rest_of_message(struct np_handle *handle)
     pthread_mutex_unlock(&handle->rx_lock);
     return rest;
 }
+
+bool np_is_being_read(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool is = handle->link && handle->link->rx.first;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return is;
+}

@@ -48,6 +48,8 @@ uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
 uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
 /* Bytes of the head message that have not been read, after part of it was. 0: at a message boundary. */
 uint32_t np_rest_of_message(struct np_handle *handle);
+/* Whether a read of this end waits for something to come. */
+bool np_is_being_read(struct np_handle *handle);
 /* For a read that has its turn and has found a message: whether that is the rest of one that was read in part. */
 bool np_is_at_rest_of_message(struct np_handle *handle);
 /* Takes the link of a handle away and ends it with `state`; `alert` says why to those who wait. False: the handle was

@@ -30,7 +30,7 @@ from npipe.options import (
     peek_size,
 )
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
-from npipe.reasons import NOT_ACROSS_FORK, closed_here
+from npipe.reasons import NOT_ACROSS_FORK, closed_by_fork, closed_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,8 @@ class _Ending(binding.LoopPipe):
     def info(self) -> PipeInfo:
         """See Pipe.info."""
         if self._handle.closed:
-            raise closed_here(self.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
+            why = closed_by_fork if self._handle.forked else closed_here
+            raise why(self.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = self._handle.describe()
         return PipeInfo(
             name=self.name,

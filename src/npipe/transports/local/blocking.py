@@ -37,7 +37,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
-from npipe.reasons import closed_here, no_messages
+from npipe.reasons import closed_by_fork, closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
 
 try:
@@ -145,7 +145,8 @@ class _Ending(binding.PipeEnd):
         """See Pipe.info."""
         handle = self._handle
         if handle.closed:
-            raise closed_here(handle.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
+            why = closed_by_fork if handle.forked else closed_here
+            raise why(handle.name, "asking for the pipe's attributes", code=WinError.INVALID_HANDLE)
         server, kind, direction, modes, in_size, out_size, maximum = handle.describe()
         return PipeInfo(
             name=handle.name,
