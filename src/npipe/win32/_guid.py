@@ -20,6 +20,10 @@ class com_error(Exception):  # noqa: N801, N818 - pywin32's name
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
+        self.hresult: object
+        self.strerror: object
+        self.excepinfo: object
+        self.argerror: object
         self.hresult, self.strerror, self.excepinfo, self.argerror = (*args, None, None, None, None)[:4]
 
 

@@ -17,6 +17,7 @@ from npipe._doors.children.environment import DOORS, FOLDER, PATH, Environment, 
 from npipe._doors.children.processes import Processes
 from npipe._doors.imports import IMPORTS
 from npipe._doors.installation import install
+from npipe.win32 import _inheritance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,7 @@ class ChildrenDoor(Door):
         """Replace the functions that start processes."""
         IMPORTS.add(_answer)
         self._processes.open(self._patches)
+        _inheritance.children_open_streams = True
 
     def others_changed(self, asked: Mapping[str, Any]) -> None:
         """Tell the processes that are started from now on."""
@@ -50,6 +52,7 @@ class ChildrenDoor(Door):
 
     def close(self) -> None:
         """Put back the functions and the variables."""
+        _inheritance.children_open_streams = False
         self._environment.take_away()
         self._processes.close()
         IMPORTS.remove(_answer)
@@ -57,6 +60,7 @@ class ChildrenDoor(Door):
 
 def begin_inherited() -> None:
     """Open the doors of the process that has started this one, for good; `sitecustomize` does."""
+    _inheritance.open_standard_streams()
     doors = doors_of(os.environ.get(DOORS, ""))
     if doors and sys.platform != "win32":
         _inherited.append(install(**{"pywin32": False, **doors}))

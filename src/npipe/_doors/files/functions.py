@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import ntpath
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe._doors.files import descriptors, listing
@@ -143,7 +144,9 @@ def _write(original: Any, fd: Any, data: Any, /) -> Any:
     return pipe.write(view)
 
 
-def _close(original: Any, fd: Any) -> Any:
+def _close(original: Any, fd: Any, *, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> Any:
+    if _is_finalizing():  # a __del__ at the very end: this module has lost its globals
+        return original(fd)
     pipe = _pipe(fd)
     return original(fd) if pipe is None else pipe.close()
 
