@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # part of every type checker; not needed when it runs
 
-__all__ = ["ReadableBuffer", "SupportsArrayInterface", "WriteableBuffer", "view_of"]
+__all__ = ["ReadableBuffer", "SupportsArrayInterface", "WriteableBuffer", "no_buffer", "view_of"]
 
 
 class SupportsArrayInterface(Protocol):
@@ -26,4 +26,14 @@ WriteableBuffer: TypeAlias = "Buffer | SupportsArrayInterface"
 
 def view_of(data: ReadableBuffer) -> memoryview:
     """Return a view of a buffer; TypeError for what is none."""
-    return memoryview(cast("Buffer", data))
+    try:
+        return memoryview(cast("Buffer", data))
+    except TypeError:
+        raise no_buffer(data) from None
+
+
+def no_buffer(data: object) -> TypeError:
+    """Return (not raise) the error of what is no buffer."""
+    if isinstance(data, str):
+        return TypeError("a pipe carries bytes, not str: encode the text (text.encode())")
+    return TypeError(f"a bytes-like object is required, not {type(data).__name__!r}")

@@ -17,7 +17,6 @@ __all__ = [
     "Elsewhere",
     "PipeType",
     "Traits",
-    "inherit_docs",
     "listed",
     "literal",
     "of_messages",
@@ -25,6 +24,7 @@ __all__ = [
     "refuse_construction",
     "show_listener",
     "show_pipe",
+    "take_after",
 ]
 
 _MADE_BY = {
@@ -92,10 +92,15 @@ def show_listener(kind: str, name: str, options: CreateOptions, *, closed: bool)
     return f"<{kind} {literal(name)}, {state}>"
 
 
-def inherit_docs(kind: type, public: type) -> None:
-    """Give `kind`, and its methods that only say "See Pipe.NAME.", the words of the class `public`, for help()."""
-    if kind is not public and kind.__doc__ and public.__doc__ and kind.__module__.startswith("npipe.transports."):
-        kind.__doc__ = f"{kind.__doc__.rstrip()}\n\n    {public.__doc__}"
+def take_after(kind: type, public: type) -> None:
+    """Give npipe's own `kind` the name of the class `public`, for Python's errors, and its words, for help().
+
+    Methods that only say "See Pipe.NAME." get those of the method.
+    """
+    if kind is not public and kind.__module__.startswith("npipe."):
+        kind.__name__ = kind.__qualname__ = public.__name__
+        if kind.__doc__ and public.__doc__ and kind.__module__.startswith("npipe.transports."):
+            kind.__doc__ = f"{kind.__doc__.rstrip()}\n\n    {public.__doc__}"
     for name in (name for name in dir(public) if not name.startswith("_")):
         words = inspect.getattr_static(public, name).__doc__
         own: Any = inspect.getattr_static(kind, name)

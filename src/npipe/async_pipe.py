@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
+from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe, take_after
 from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
 from npipe.options import read_size
@@ -130,7 +130,7 @@ class Pipe(metaclass=PipeType):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        inherit_docs(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
+        take_after(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
 
     def _traits(self) -> Traits | None:
         """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""

@@ -9,7 +9,7 @@ import sys
 from abc import abstractmethod
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
-from npipe._display import PipeType, inherit_docs, listed, of_messages, of_streams, refuse_construction, show_pipe
+from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe, take_after
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout, plain_view, read_size
@@ -150,7 +150,7 @@ class Pipe(metaclass=PipeType):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        inherit_docs(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
+        take_after(cls, next(public for public in cls.__mro__ if "_kind" in vars(public)))
 
     def _traits(self) -> Traits | None:
         """Return what the repr tells of an open pipe, without any wait; None when that cannot be told."""

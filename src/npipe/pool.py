@@ -13,7 +13,7 @@ from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.errors import PipeAccessError, PipeError
 from npipe.opening import connect
-from npipe.options import ConnectOptions, refuse_position, time_left
+from npipe.options import ConnectOptions, flag, plain_view, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.pooling import (
     Claim,
@@ -183,7 +183,7 @@ class Pool(Generic[P]):
         """
         time = self._plan.time(timeout, "calling")
         self._plan.check_call(request)
-        exchange = Exchange(retry=retry)
+        exchange = Exchange(retry=flag(retry, "retry"))
         claim: Claim[P]
         claim, wakened = _new_claim()
         transacting = False
@@ -491,7 +491,7 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         """See MessagePipe.recv_into."""
         with self._loan.using() as pipe:
             count = pipe.recv_into(buffer, exact=exact, timeout=timeout)
-            if not pipe.more_data:
+            if not pipe.more_data and (count or plain_view(buffer).nbytes):  # into no room it has received nothing
                 self._loan.has_received()
             return count
 

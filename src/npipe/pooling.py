@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from npipe._buffers import view_of
 from npipe._display import literal
 from npipe.errors import (
     PipeAccessError,
@@ -22,12 +21,13 @@ from npipe.names import parse_name
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
-    check_elements,
     check_timeout,
     client_access,
     deadline_of,
+    flag,
     is_message_mode,
     message_limit,
+    plain_view,
     time_left,
     validate_pool_size,
 )
@@ -120,7 +120,8 @@ class Plan:
         places = validate_pool_size(size)
         is_message_mode(mode)
         client_access(access)
-        message_limit(max_message_size, stranger=not verify_owner)
+        message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+        flag(wait_for_server, "wait_for_server")
         seconds = check_timeout(timeout)
         return cls(parsed.path, name, places, mode, access, seconds, verify_owner, wait_for_server, max_message_size)
 
@@ -145,8 +146,8 @@ class Plan:
         return Time(self.name, self.timeout if timeout == "default" else check_timeout(timeout), doing)
 
     def check_call(self, request: ReadableBuffer) -> None:
-        """Raise TypeError for what is no request, PipeModeError (230) and PipeAccessError (5) if calls cannot be."""
-        check_elements(view_of(request).format)
+        """Raise as plain_view for what is no request, PipeModeError (230), PipeAccessError (5) if calls cannot be."""
+        plain_view(request)
         if not is_message_mode(self.mode):
             detail = 'this pool has mode="byte", and a call is one message and its answer'
             raise _with_hint(

@@ -260,10 +260,11 @@ def being_read(name: str) -> PipeStateError:
     return PipeStateError(WinError.BUSY, name, "reading", detail, hint=hint, text="The pipe is being read")
 
 
-def other_loop(name: str) -> RuntimeError:
-    """Return the error of a call from an event loop that is not the pipe's or the listener's."""
-    what = f"{name} belongs to the event loop on which it was opened, and that is not the one that runs here"
-    return RuntimeError(f"{what}: open it in the loop (asyncio.run, say) that uses it")
+def other_loop(name: str, doing: str | None) -> PipeStateError:
+    """Return the error (50) of a call from an event loop that is not the pipe's or the listener's."""
+    detail = "it belongs to the event loop on which it was opened, and that is not the one that runs here"
+    text, hint = "The pipe is another event loop's", "open it in the loop (asyncio.run, say) that uses it"
+    return PipeStateError(WinError.NOT_SUPPORTED, name, doing, detail, text=text, hint=hint)
 
 
 def not_on_a_loop() -> RuntimeError:

@@ -358,6 +358,55 @@ def test_a_connection_that_nobody_can_be_sure_of_is_not_used_again(name: str, ki
 
 
 @every_loop
+@pytest.mark.parametrize("ends", ["raises", "goes on"])
+def test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends(
+    name: str, kind: str, ends: str
+) -> None:
+    content = bytes(range(256)) * 2000
+
+    async def main() -> None:
+        with npipe.listen(name, in_buffer_size=4096) as listener:
+            async with npipe.aio.Pool(name, size=1) as pool:
+
+                async def send() -> None:
+                    async with pool.connection() as pipe:
+                        with contextlib.nullcontext() if ends == "raises" else contextlib.suppress(TimeoutError):
+                            await pipe.send(content, timeout=0.2)
+
+                sending = asyncio.create_task(send())
+                server = await asyncio.to_thread(listener.accept, DEADLINE)
+                part = bytearray(1000)
+                size = await asyncio.to_thread(server.recv_into, part, timeout=DEADLINE)
+                await asyncio.sleep(0.4)  # by now the send is out of time, and the block at its end
+                rest = await asyncio.to_thread(server.recv, timeout=DEADLINE)
+                assert bytes(part[:size]) + rest == content
+                if ends == "raises":
+                    with fails(121):
+                        await sending
+                else:
+                    await sending
+                assert (pool.stats.dropped, pool.stats.in_use) == (1, 0)
+                server.close()
+
+    run(main(), kind, blocks=True)
+
+
+@every_loop
+def test_a_read_into_no_room_is_no_answer(name: str, kind: str) -> None:
+    async def main() -> None:
+        async with await npipe.aio.serve(name, answer_but_silence), npipe.aio.Pool(name, size=1) as pool:
+            async with pool.connection() as pipe:
+                await pipe.send(b"one")
+                await pipe.send(b"silence")
+                await until(lambda: pipe.peek().available > 0)
+                assert await pipe.recv_into(bytearray()) == 0
+                assert await pipe.recv() == b"one"
+            assert await who(pool) == b"2"
+
+    run(main(), kind)
+
+
+@every_loop
 def test_a_connection_with_nothing_left_over_is_used_again_as_new(name: str, kind: str) -> None:
     async def main() -> None:
         async with await npipe.aio.serve(name, answer_but_silence), npipe.aio.Pool(name, size=1) as pool:
@@ -481,8 +530,14 @@ def test_arguments_are_checked_before_anything_else(name: str, kind: str) -> Non
                 await pool.call(b"x", timeout=-1)
             with fails(87):
                 pool.connection(timeout=-1)
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="encode the text"):
                 await pool.call("text")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="retry is True or False"):
+                await pool.call(b"x", retry="yes")  # type: ignore[arg-type]
+        for option in ("verify_owner", "wait_for_server"):
+            wrong: dict[str, Any] = {option: "no"}
+            with pytest.raises(TypeError, match=f"{option} is True or False"):
+                npipe.aio.Pool(name, **wrong)
 
     run(main(), kind)
 

@@ -328,6 +328,53 @@ static void *transact_for_seconds(void *argument)
     return NULL;
 }
 
+/* A signal's handler raises while the reader copies the last but one part of a request: by the time it could be taken
+ * back, it is sent. */
+static void *copy_a_part(void *argument)
+{
+    struct np_tx *tx = &((struct np_link *)argument)->tx;
+    usleep(20000);
+    atomic_store(&tx->shared->consumer.head, atomic_load(&tx->shared->producer.tail));
+    usleep(20000);
+    atomic_store(&tx->shared->deferred.state[0], NPL_ENTRY_PARTIAL);
+    return NULL;
+}
+
+static pthread_t copier;
+
+static int raise_while_it_is_copied(void *context)
+{
+    struct np_link *link = context;
+    atomic_store(&link->tx.shared->deferred.state[0], NPL_ENTRY_BUSY);
+    CHECK(pthread_create(&copier, NULL, copy_a_part, link) == 0);
+    return 1;
+}
+
+static uint32_t be_told_of_it(void *context, const struct np_wait *wait)
+{
+    CHECK(wait == NULL);
+    *(bool *)context = true;
+    return NP_INTERRUPTED;
+}
+
+static void a_request_that_is_sent_while_it_is_interrupted_is_told_of(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+    struct np_link *link = pair.client.link;
+    link->peer_sleep->flags |= NPL_POSTED; /* the reader waits for a message of any length */
+    link->tx.shared->posts.size[0] = UINT32_MAX;
+    link->tx.shared->posts.posted = 1;
+    static const unsigned char request[100000];
+    const struct np_wait wait = {
+        .deadline = NP_FOREVER, .interrupted = raise_while_it_is_copied, .context = link};
+    bool told = false;
+    CHECK_EQUAL(np_transact(&pair.client, request, sizeof request, &wait, be_told_of_it, &told), NP_INTERRUPTED);
+    CHECK(told);
+    CHECK(pthread_join(copier, NULL) == 0);
+    close_pair(&pair);
+}
+
 enum { SECONDS = 20 };
 
 static struct np_op *submit(struct np_handle *handle, uint32_t size)
@@ -538,6 +585,7 @@ static void many_threads_at_each_end_lose_nothing(void)
 
 int main(void)
 {
+    RUN(a_request_that_is_sent_while_it_is_interrupted_is_told_of);
     RUN(who_has_been_told_of_neighbours_does_not_spin); /* first: the others make this process see neighbours itself */
     RUN(every_message_arrives_once_and_in_order);
     RUN(messages_larger_than_the_ring_arrive_whole);

@@ -770,8 +770,49 @@ static void a_read_without_patience_delivers_what_it_took(void)
     close_pair(&pair);
 }
 
+/* More than is copied at a time, and the peer has gone: all of it is there. */
+static void a_long_message_of_a_peer_that_has_closed_is_received(void)
+{
+    struct pair pair;
+    const uint32_t size = 17u << 20;
+    uint8_t *data = malloc(size), *received = malloc(size);
+    CHECK(data && received);
+    for (uint32_t i = 0; i < size; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 24);
+    for (int steps = 0; steps < 2; steps++) {
+        open_pair(&pair, NP_TYPE_MESSAGE, size);
+        const struct np_wait wait = for_ms(5000);
+        uint32_t count, found = 0, code;
+        CHECK_EQUAL(np_write(&pair.client, data, size, &count, &wait), NP_OK);
+        np_link_end(pair.client.link, NPL_END_CLOSED, false);
+        memset(received, 0, size);
+        if (steps) {
+            struct np_poll_read read;
+            CHECK_EQUAL(np_poll_read_begin(&pair.server, &read, NULL, 0), NP_OK);
+            CHECK_EQUAL(np_poll_message(&pair.server, &read, &found), NP_OK);
+            while ((code = np_poll_message_more(&pair.server, &read, received, size)) == NP_YIELD)
+                continue;
+            CHECK_EQUAL(code, NP_OK);
+            CHECK_EQUAL(np_poll_message_take(&pair.server, &read), NP_OK);
+            np_poll_read_leave(&pair.server, &read, NULL);
+        } else {
+            struct np_recv recv;
+            np_recv_prepare(&recv, false);
+            CHECK_EQUAL(np_recv_begin(&pair.server, &recv, &found, &wait), NP_OK);
+            CHECK_EQUAL(np_recv_more(&pair.server, &recv, received, size, &wait), NP_OK);
+            CHECK_EQUAL(np_recv_end(&pair.server, &recv, received, true), NP_OK);
+        }
+        CHECK_EQUAL(found, size);
+        CHECK(memcmp(received, data, size) == 0);
+        close_pair(&pair);
+    }
+    free(data);
+    free(received);
+}
+
 int main(void)
 {
+    RUN(a_long_message_of_a_peer_that_has_closed_is_received);
     RUN(a_try_that_meets_an_entry_which_has_arrived_in_part_delivers_what_it_took);
     RUN(a_read_that_a_signal_ends_in_the_middle_puts_back_what_it_took);
     RUN(what_is_put_back_keeps_its_order_and_its_ends);

@@ -107,6 +107,20 @@ async def _(face: Face) -> None:
     await face.do(face.module.call, face.name, b"", timeout=SOON)
 
 
+@case(
+    "call, and the server accepts nobody",
+    npipe.PipeBusyError,
+    231,
+    "no instance of the pipe was listening in that time; "
+    "its server has to accept() the clients that have come, and listens again then; or wait longer (timeout=)",
+    doing="calling the pipe",
+)
+async def _(face: Face) -> None:
+    await face.listen()
+    await face.connect()
+    await face.do(face.module.call, face.name, b"", timeout=SOON)
+
+
 async def _not_listening(face: Face) -> None:
     path = parse_name(face.name).path
     instance = win32pipe.CreateNamedPipe(path, 3, 4, 255, 0, 0, 0, None)

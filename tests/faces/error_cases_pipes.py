@@ -492,6 +492,27 @@ _forked(
 )
 
 
+OTHER_LOOP = "it belongs to the event loop on which it was opened, and that is not the one that runs here"
+
+
+@case(
+    "send, on another event loop",
+    npipe.PipeStateError,
+    50,
+    f"{OTHER_LOOP}; open it in the loop (asyncio.run, say) that uses it",
+    text="The pipe is another event loop's",
+    doing="writing",
+    faces=("aio",),
+)
+async def _(face: Face) -> None:
+    _, pipe = await face.ends()
+
+    async def send() -> None:
+        await pipe.send(b"x")
+
+    await asyncio.to_thread(lambda: asyncio.run(send()))
+
+
 # ---- What this end may not do
 
 ONE_WAY = {

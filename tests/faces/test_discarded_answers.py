@@ -191,6 +191,58 @@ def test_on_a_loop_the_rest_is_dropped_too(name: str, server: Child, way: str, k
     run(main(), kind, blocks=True)
 
 
+def test_over_threads_a_transaction_behind_a_cancelled_read_that_is_cancelled_itself_is_owed_its_answer(
+    name: str,
+) -> None:
+    async def main() -> None:
+        with npipe.listen(name, in_buffer_size=0) as listener:
+            pipe = await opened(name, threads=True)
+            server: Any = listener.accept(timeout=DEADLINE)
+            async with pipe:
+                for call in (pipe.recv(), pipe.transact(b"question")):  # the read will get the answer
+                    doing = asyncio.create_task(call)
+                    await asyncio.sleep(0.1)  # its thread has begun, and waits: here for the server to read
+                    doing.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await doing
+                with fails(996):
+                    await pipe.transact(b"next")
+                assert await asyncio.to_thread(server.recv, timeout=DEADLINE) == b"question"
+                server.send(b"answer")
+                assert await pipe.recv(timeout=DEADLINE) == b"answer"
+                asking = asyncio.create_task(pipe.transact(b"next"))
+                assert await asyncio.to_thread(server.recv, timeout=DEADLINE) == b"next"
+                server.send(b"answer to next")
+                assert await asking == b"answer to next"
+            server.close()
+
+    asyncio.run(main())
+
+
+def test_over_threads_a_request_behind_a_cancelled_read_that_is_out_of_time_is_withdrawn(name: str) -> None:
+    async def main() -> None:
+        with npipe.listen(name, in_buffer_size=0) as listener:
+            pipe = await opened(name, threads=True)
+            server: Any = listener.accept(timeout=DEADLINE)
+            async with pipe:
+                reading = asyncio.create_task(pipe.recv())
+                await asyncio.sleep(0.1)
+                reading.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
+                with pytest.raises(npipe.PipeTimeoutError, match="was withdrawn") as caught:
+                    await pipe.transact(b"question", timeout=0.05)
+                assert caught.value.sent is False
+                assert server.peek().available == 0
+                asking = asyncio.create_task(pipe.transact(b"next"))
+                assert await asyncio.to_thread(server.recv, timeout=DEADLINE) == b"next"
+                server.send(b"answer to next")
+                assert await asking == b"answer to next"
+            server.close()
+
+    asyncio.run(main())
+
+
 def test_over_threads_a_transaction_cancelled_when_its_answer_is_there_is_owed_it(name: str) -> None:
     async def main() -> None:
         with npipe.listen(name) as listener:

@@ -72,6 +72,12 @@ def test_arrays_of_numbers_and_times_come_as_they_were(name: str, what: str) -> 
                 filled = np.zeros_like(array)
                 assert pipe.recv_into(filled, timeout=DEADLINE) == len(message)
                 assert filled.tobytes() == message
+            with npipe.Pool(name, size=1) as pool:
+                asking = asyncio.create_task(asyncio.to_thread(pool.call, array, timeout=DEADLINE))
+                with await asyncio.to_thread(listener.accept, DEADLINE) as server:
+                    assert await asyncio.to_thread(server.recv, timeout=DEADLINE) == message
+                    server.send(message)
+                    assert await asking == message
             for opener in openers:
                 async with await opener as looped:
                     with listener.accept(timeout=DEADLINE) as server:

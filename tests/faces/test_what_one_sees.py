@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import pydoc
 import re
@@ -160,8 +161,49 @@ def test_the_other_kind_s_verbs_are_explained_on_event_loops_too(name: str) -> N
 
 def test_what_no_pipe_has_is_python_s_own_error(ends: Callable[..., Ends]) -> None:
     for kind in "message", "byte":
-        with pytest.raises(AttributeError, match="object has no attribute 'open'"):
+        name = {"message": "MessagePipe", "byte": "StreamPipe"}[kind]
+        with pytest.raises(AttributeError, match=f"^'{name}' object has no attribute 'open'"):
             ends(mode=kind).client.open()
+
+
+def test_on_event_loops_and_in_pools_it_has_the_public_name_too(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name), await npipe.aio.connect(name) as pipe:
+            with pytest.raises(AttributeError, match=r"^'MessagePipe' object has no attribute 'open'"):
+                pipe.open()  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+    with npipe.serve(name, bytes.upper), npipe.Pool(name) as pool, pool.connection() as lent:
+        with pytest.raises(AttributeError, match=r"^'MessagePipe' object has no attribute 'open'"):
+            lent.open()  # type: ignore[attr-defined]
+        with pytest.raises(TypeError, match="cannot pickle or copy MessagePipe objects"):
+            copy.copy(lent)
+
+
+def test_a_class_of_somebody_else_keeps_its_name() -> None:
+    class Fake(npipe.MessagePipe):
+        pass
+
+    assert Fake.__qualname__.endswith("<locals>.Fake")
+
+
+def test_text_is_refused_with_what_to_do_in_every_face(ends: Callable[..., Ends], name: str) -> None:
+    text: Any = "text"
+
+    async def main() -> None:
+        async with npipe.aio.listen(name), await npipe.aio.connect(name) as pipe:
+            for call in (pipe.send, pipe.transact):
+                with pytest.raises(TypeError, match=r"not str: encode the text \(text\.encode\(\)\)"):
+                    await call(text)
+
+    asyncio.run(main())
+    for use in (ends().client.send, ends().client.transact, ends(mode="byte").client.write):
+        with pytest.raises(TypeError, match=r"not str: encode the text \(text\.encode\(\)\)"):
+            use(text)
+    with pytest.raises(TypeError, match=r"not str: encode the text"):
+        npipe.call(name, text)
+    with pytest.raises(TypeError, match="a bytes-like object is required, not 'int'"):
+        ends().client.send(5)
 
 
 # ---- Calls of a class

@@ -379,6 +379,14 @@ def leave_unread(pipe: npipe.MessagePipe) -> None:
     until(lambda: pipe.peek().available > 0)
 
 
+def read_into_no_room(pipe: npipe.MessagePipe) -> None:
+    pipe.send(b"one")
+    pipe.send(b"silence")
+    until(lambda: pipe.peek().available > 0)
+    assert pipe.recv_into(bytearray()) == 0  # which is no answer
+    assert pipe.recv() == b"one"
+
+
 def leave_owed(pipe: npipe.MessagePipe) -> None:
     with pytest.raises(npipe.PipeTimeoutError):
         pipe.transact(b"silence", timeout=0.001)
@@ -392,6 +400,7 @@ NOT_AGAIN: dict[str, Callable[[npipe.MessagePipe], object]] = {
     "something unread": leave_unread,
     "an answer owed": leave_owed,
     "a request without its answer": lambda pipe: pipe.send(b"silence"),
+    "a read into no room, and a request without its answer": read_into_no_room,
 }
 
 AGAIN: dict[str, Callable[[npipe.MessagePipe], object]] = {
@@ -526,6 +535,9 @@ def test_arguments_are_checked_before_anything_else(name: str) -> None:
         npipe.Pool(r"\\host\pipe\x")
     with pytest.raises(TypeError, match="time_out"):
         make(name, time_out=1)
+    for option in ("verify_owner", "wait_for_server"):
+        with pytest.raises(TypeError, match=f"{option} is True or False"):
+            make(name, **{option: "no"})
     with npipe.Pool(name) as pool:  # without a server: nothing comes so far
         with fails(87):
             pool.call(b"x", timeout=-1)
@@ -533,8 +545,12 @@ def test_arguments_are_checked_before_anything_else(name: str) -> None:
             pool.connection(timeout=-1)
         with pytest.raises(TypeError):
             pool.call(b"x", timeout="soon")  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="encode the text"):
             pool.call("text")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="retry is True or False"):
+            pool.call(b"x", retry="yes")  # type: ignore[arg-type]
+        with pytest.raises(BufferError, match="side by side"):
+            pool.call(memoryview(b"abcd")[::2])
         assert pool.stats.connected == 0
     with fails(87):
         pool.call(b"x", timeout=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
-from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
@@ -20,7 +20,7 @@ from npipe.reasons import listener_closed, other_loop, server_elsewhere
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Generator
     from types import TracebackType
 
     from npipe.loops.base import Loop
@@ -126,7 +126,7 @@ class Listener(Generic[P]):
             except RuntimeError as error:  # asyncio's, which tells of futures
                 if _runs_here(self._loop):
                     raise
-                raise other_loop(self.name) from error
+                raise other_loop(self.name, "waiting for a client") from error
             finally:
                 self._waiting -= 1
             if not in_time and not self._ready and self._failed is None:
@@ -136,14 +136,17 @@ class Listener(Generic[P]):
         if self.closed:
             raise listener_closed(self.name, forked=self._pid != os.getpid())
 
-    def close(self) -> None:
-        """Stop listening. Tasks in accept get PipeClosedError; pipes that were handed out live on."""
-        if self.closed:
-            return
-        self._instances.close()
-        for pipe in self._ready:
-            pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
-        self._ready.clear()
+    def close(self) -> Awaitable[None]:
+        """Stop listening. Tasks in accept get PipeClosedError; pipes that were handed out live on.
+
+        It is done when this returns. What it returns may be awaited, as the `close` of pipes and servers, or not.
+        """
+        if not self.closed:
+            self._instances.close()
+            for pipe in self._ready:
+                pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
+            self._ready.clear()
+        return _Done()
 
     def __aiter__(self) -> AsyncIterator[P]:
         """Accept clients until the listener is closed. A step that is cancelled has lost no client."""
@@ -159,6 +162,13 @@ class Listener(Generic[P]):
 
     def __repr__(self) -> str:
         return show_listener("npipe.aio.Listener", self.name, self._options, closed=self.closed)
+
+
+class _Done:
+    """An awaitable of what is done already."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # all that await asks for
 
 
 def _runs_here(loop: Loop) -> bool:

@@ -14,7 +14,7 @@ from npipe.aio.opening import connect
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeAccessError, PipeError, PipeStateError, WinError
 from npipe.loops.current import current
-from npipe.options import ConnectOptions, refuse_position
+from npipe.options import ConnectOptions, flag, plain_view, refuse_position
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.pooling import (
     Claim,
@@ -162,7 +162,7 @@ class Pool(Generic[P]):
         """
         time = self._plan.time(timeout, "calling")
         self._plan.check_call(request)
-        exchange = Exchange(retry=retry)
+        exchange = Exchange(retry=flag(retry, "retry"))
         claim: Claim[P]
         claim, wakened = self._new_claim()
         transacting = False
@@ -222,13 +222,17 @@ class Pool(Generic[P]):
             loan = Loan(pipe, pipe.name)
             limit = pipe.max_message_size if isinstance(pipe, MessagePipe) else None
             claim.clean = False
+            abandoned = False
             try:
                 yield cast("P", (_LentMessages if isinstance(pipe, MessagePipe) else _LentStream)(cast("Any", loan)))
                 claim.clean = loan.take_back(both_ways=self._plan.both_ways) and _is_as_new(pipe, limit)
+            except GeneratorExit:
+                abandoned = True  # by whoever had the block: nobody may wait here
+                raise
             finally:
                 loan.pipe = None
-            if not claim.clean:
-                await pipe.close()  # writes that are under way get their time, as with a pipe of its own
+                if not (claim.clean or abandoned):
+                    await pipe.close()  # writes that are under way get their time, as with a pipe of its own
         finally:
             self._settle(claim)
 
@@ -457,7 +461,7 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         """See MessagePipe.recv_into."""
         with self._loan.using() as pipe:
             count = await pipe.recv_into(buffer, exact=exact, timeout=timeout)
-            if not pipe.more_data:
+            if not pipe.more_data and (count or plain_view(buffer).nbytes):  # into no room it has received nothing
                 self._loan.has_received()
             return count
 

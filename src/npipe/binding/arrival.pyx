@@ -5,7 +5,7 @@ from libc.errno cimport EACCES, EINTR, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, EN
 from libc.stdint cimport uint32_t, uint64_t
 
 from npipe.binding.engine cimport (
-    NP_INTERRUPTED, NP_OK, np_fd_close, np_fd_made, np_fds_hold, np_forks, np_socket_wait, np_wait,
+    NP_FOREVER, NP_INTERRUPTED, NP_OK, np_fd_close, np_fd_made, np_fds_hold, np_forks, np_now, np_socket_wait, np_wait,
 )
 from npipe.binding.system cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IN_ATTRIB, IN_CLOEXEC, IN_CREATE,
@@ -20,6 +20,9 @@ import os
 from npipe.errors import error_from_code
 
 DOING = "waiting for the pipe's server"
+
+cdef enum:
+    MOST_READS = 4  # of all that has been told, at a time
 
 cdef uint32_t _CHANGES = IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF
 cdef uint32_t _OF_ITSELF = IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED | IN_UNMOUNT
@@ -63,12 +66,15 @@ cdef class Folders:
         return 0
 
     cdef int take(self) except -1:
-        """Read what has been told, and tell all whom it concerns. Never waits."""
+        """Read what has been told, and tell all whom it concerns. Never waits; what is left where others change things
+        as fast as they are read is found by the next one.
+        """
         cdef uint64_t room[512]  # as aligned as an event has to be
         cdef ssize_t got, at
         cdef inotify_event *event
         cdef Arrival one
-        while True:
+        cdef int times
+        for times in range(MOST_READS):
             got = c_read(self.fd, room, sizeof(room))
             if got < 0 and errno == EINTR:
                 continue
@@ -284,6 +290,6 @@ cdef class Arrival:
                 return True  # a handler of a signal has forked, and this is the child
             with nogil:
                 code = np_socket_wait(fd, until.deadline)
-            if code != NP_OK and code != NP_INTERRUPTED:
+            if code != NP_OK and code != NP_INTERRUPTED or until.deadline != NP_FOREVER and np_now() >= until.deadline:
                 return self.changed()
         return True

@@ -11,6 +11,7 @@ from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport np_handle, np_put_back
 
+from npipe._buffers import no_buffer
 from npipe.errors import PipeArgumentError
 from npipe.options import check_dtype, check_elements
 
@@ -26,6 +27,8 @@ cdef class Buffer:
             return
         try:
             PyObject_GetBuffer(source, &self.view, PyBUF_FORMAT | (PyBUF_CONTIG if writable else PyBUF_CONTIG_RO))
+        except TypeError:
+            raise no_buffer(source) from None
         except ValueError as error:  # NumPy's for which struct has no word, times for one; and what is not contiguous
             check_dtype(source)
             try:

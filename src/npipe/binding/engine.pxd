@@ -172,6 +172,7 @@ cdef extern from "engine.h" nogil:
     struct np_recv:
         np_op op
         c_bool pended
+        int64_t patience
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
     void np_will_put_back(np_handle *)

@@ -35,6 +35,6 @@ cdef class Handle:
     cdef bint is_owed(self) noexcept
     cdef bint drops_this(self) except -1
     cdef int drop(self, np_recv *recv, uint32_t size, const np_wait *wait) except -1
-    cdef uint32_t read_in_turn(self, char *buffer, uint32_t size, uint32_t *count, const np_wait *wait) except \
-        0xFFFFFFFF
+    cdef uint32_t read_in_turn(self, np_recv *recv, char *buffer, uint32_t size, uint32_t *count,
+                               const np_wait *wait) except 0xFFFFFFFF
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait)

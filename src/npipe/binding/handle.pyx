@@ -45,6 +45,8 @@ cdef struct Reply:
 cdef uint32_t begin_reply(void *context, const np_wait *wait) noexcept nogil:
     cdef Reply *reply = <Reply *>context
     reply.sent = True
+    if wait == NULL:
+        return NP_INTERRUPTED
     return np_recv_begin(reply.handle, &reply.recv, &reply.size, wait)
 
 
@@ -466,10 +468,10 @@ cdef class Handle:
             self.has_delivered()
         elif end == NP_OK and dropped:
             self.dropping = THE_REST
-        if self.rearm is not None:
-            self.rearm()
         if code != NP_OK or end != NP_OK and end != NP_RETRY:
             raise self.read_ended_by(code if code != NP_OK else end, "discarding the answer")
+        if self.rearm is not None:
+            self.rearm()
         return 0
 
     def discard_reply(self, timeout=None):
@@ -517,6 +519,7 @@ cdef class Handle:
             if code == NP_OK and not self.drops_this():
                 np_recv_end(handle, &recv, NULL, False)
             elif code == NP_OK:
+                recv.patience = 1  # over: what has not come yet is not waited for
                 try:
                     self.drop(&recv, size, &wait)
                 except PipeTimeoutError:
@@ -532,13 +535,14 @@ cdef class Handle:
         cdef uint32_t size = size_of(target.view.len, self.name), count = 0, code = NP_WOULD_WAIT
         cdef np_wait wait = only_try()
         cdef np_recv recv
+        np_recv_prepare(&recv, False)  # once: a peer that takes its messages back is not to renew the time-out
         if self.dropping == NOTHING:
             code = np_read(handle, target.view.buf, size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
             # An answer that is owed may be dropped before this read has its turn.
             while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
-                code = self.read_in_turn(<char *>target.view.buf, size, &count, &wait)
+                code = self.read_in_turn(&recv, <char *>target.view.buf, size, &count, &wait)
             if code == NP_WOULD_WAIT:
                 with nogil:
                     code = np_read(handle, target.view.buf, size, &count, &wait)
@@ -550,31 +554,29 @@ cdef class Handle:
             self.rearm()
         return count
 
-    cdef uint32_t read_in_turn(self, char *buffer, uint32_t size, uint32_t *count, const np_wait *wait) except \
-            0xFFFFFFFF:
+    cdef uint32_t read_in_turn(self, np_recv *recv, char *buffer, uint32_t size, uint32_t *count,
+                               const np_wait *wait) except 0xFFFFFFFF:
         """ReadFile, which looks whether the message is being dropped when its turn has come. NP_WOULD_WAIT: look for
         the next one.
         """
         cdef np_handle *handle = self.handle
-        cdef np_recv recv
-        cdef uint32_t code, end, length = 0, upto
-        np_recv_prepare(&recv, False)
+        cdef uint32_t code, length = 0, upto
         with nogil:
-            code = np_recv_begin(handle, &recv, &length, wait)
+            code = np_recv_begin(handle, recv, &length, wait)
         if code != NP_OK:
             return code
         if self.dropping != NOTHING and self.drops_this():
-            self.drop(&recv, length, wait)
+            self.drop(recv, length, wait)
             return NP_WOULD_WAIT
         upto = size if size < length else length
         if upto:
             with nogil:
-                code = np_recv_more(handle, &recv, buffer, upto, wait)
+                code = np_recv_more(handle, recv, buffer, upto, wait)
         count[0] = recv.op.count
         if code == NP_OK and (upto or not length):
-            code = np_recv_end(handle, &recv, buffer, True)
+            code = np_recv_end(handle, recv, buffer, True)
         else:
-            np_recv_end(handle, &recv, buffer, False)
+            np_recv_end(handle, recv, buffer, False)
         if code == NP_RETRY:
             return NP_WOULD_WAIT
         return NP_MORE_DATA if code == NP_OK and upto < length else code

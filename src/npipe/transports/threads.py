@@ -46,7 +46,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, too_large, unread
+from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,10 @@ class _Threaded:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
+    def _look(self) -> None:
+        """See Pipe._look."""
+        self._any._look()  # noqa: SLF001 - its own
+
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
         size = peek_size(size)
@@ -140,9 +144,15 @@ class _Threaded:
 
     # ---- Reading
 
-    def _begin_reading(self, doing: str) -> None:
-        """Be the one task that reads; raises PipeClosedError (6) and PipeStateError (170)."""
+    def _check_usable(self, doing: str) -> None:
+        """Raise PipeClosedError (6), and PipeStateError (50) on another loop than the pipe's."""
         self._check_open(doing)
+        if current().identity is not self._loop.identity:
+            raise other_loop(self.name, doing)
+
+    def _begin_reading(self, doing: str) -> None:
+        """Be the one task that reads; raises as _check_usable, and PipeStateError (170)."""
+        self._check_usable(doing)
         if self._reading:
             raise being_read(self.name)
         self._reading = True
@@ -174,7 +184,7 @@ class _Threaded:
 
     async def _write(self, function: Callable[[float | None], int], timeout: float | None) -> int:
         deadline = deadline_of(timeout)
-        self._check_open("writing")
+        self._check_usable("writing")
         stands_behind_others = bool(self._writes)
         call = self._writer.start(lambda: function(time_left(deadline)))
         self._writes.add(call)
@@ -202,7 +212,7 @@ class _Threaded:
     async def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
         deadline = deadline_of(timeout)
-        self._check_open("flushing")
+        self._check_usable("flushing")
         if not await self._all_written(deadline):
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "flushing")
         pipe = self._any
@@ -458,7 +468,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             if self._head is not None:
                 raise unread(self.name)
             if self._left_over is not None:  # which will get the answer
-                await self.send(content, timeout=time_left(deadline))
+                await self._ask(content, deadline)
                 return await self._answer(deadline)
             try:
                 return (await self._get(lambda: (pipe.transact(content, timeout=time_left(deadline)), False)))[0]
@@ -470,6 +480,26 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 raise
         finally:
             self._reading = False
+
+    async def _ask(self, content: bytes, deadline: float | None) -> None:
+        """Send a request. One that its thread has begun to send when this is cancelled is sent: an answer is owed."""
+        pipe, begun = self._pipe, False
+
+        def send(left: float | None) -> int:
+            nonlocal begun
+            begun = True
+            pipe.send(content, timeout=left)
+            return len(content)
+
+        try:
+            await self._write(send, time_left(deadline))
+        except PipeTimeoutError:
+            raise unanswered(self.name, sent=False) from None
+        except PipeError:
+            raise
+        except BaseException:
+            self._asked = self._asked or begun
+            raise
 
     def _is_too_long(self) -> bool:
         """Whether the answer that is owed is known to be longer than max_message_size."""

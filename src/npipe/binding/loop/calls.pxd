@@ -23,6 +23,8 @@ cdef class LateTurn:
 
 cdef class LoopWaker:
     cdef object loop, create_future
+    cdef bint tells_thread
+    cdef unsigned long thread  # in which it was made
     cdef LateTurn turn
     cdef PolledHandle handle
     cdef int fd
@@ -43,6 +45,7 @@ cdef class LoopWaker:
     cdef int unwatch(self) except -1
     cdef object wait(self, Call call)
     cdef bint runs_here(self) except -1
+    cdef bint is_elsewhere(self) except -1
     cdef int forget(self, Call call) except -1
 
 

@@ -9,6 +9,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
@@ -67,6 +68,8 @@ cdef class LoopWaker:
         self.loop = loop
         self.turn = turn
         self.create_future = loop.create_future
+        self.tells_thread = hasattr(loop, "_thread_id")  # asyncio's own loops
+        self.thread = PyThread_get_thread_ident()
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
@@ -163,7 +166,7 @@ cdef class LoopWaker:
             future.set_result(None)
         elif not self.watched:
             if self.loop.is_closed():
-                raise other_loop(self.handle.name)
+                raise other_loop(self.handle.name, call.doing())
             self.loop.add_reader(self.fd, self.on_readable)
             self.watched = True
         self.futures.add(future)
@@ -179,6 +182,19 @@ cdef class LoopWaker:
     cdef bint runs_here(self) except -1:
         """Whether the loop is the one that runs in this thread."""
         return running_loop() is self.loop
+
+    cdef bint is_elsewhere(self) except -1:
+        """Whether another loop of asyncio's runs in this thread."""
+        # Every call asks, so what is quick is asked first: one loop at a time runs in a thread. Before Python 3.12 it
+        # takes a system call to ask asyncio which one.
+        if self.tells_thread:
+            found = self.loop._thread_id
+            if found is not None and <unsigned long>found == PyThread_get_thread_ident():
+                return False
+        elif self.loop.is_running() and PyThread_get_thread_ident() == self.thread:
+            return False
+        running = running_loop()
+        return running is not self.loop and running is not None
 
     cdef int forget(self, Call call) except -1:
         self.futures.discard(call.future)
@@ -375,6 +391,8 @@ cdef class Call:
         if self.stage == FRESH:
             self.stage = OVER  # should it raise
             check_time(self.timeout)
+            if self.pipe.native is not None and self.pipe.native.is_elsewhere() and not self.handle.closed:
+                raise other_loop(self.handle.name, self.doing())
             if self.at_once():
                 return None
             if self.timeout is not None:
@@ -513,7 +531,7 @@ cdef class Call:
         waker = self.waker
         self.abandon()
         if waker is not None and type(error) is RuntimeError and not waker.runs_here():  # of another loop's future
-            raise other_loop(self.pipe._handle.name) from error
+            raise other_loop(self.pipe._handle.name, self.doing()) from error
         raise error
 
     def close(self):

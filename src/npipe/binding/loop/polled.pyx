@@ -20,6 +20,7 @@ from npipe.reasons import being_read, too_large
 cdef enum:
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
     PIECE = 65536  # bytes of an answer that are dropped at a time
+    STEP = 4194304  # and in one step, before the event loop has its turn
 
 
 @cython.no_gc_clear
@@ -269,7 +270,7 @@ cdef class PolledHandle(Handle):
     cdef bint drop_step(self) except -1:
         """Drop, by whoever has the turn to read, the message that is to be dropped. Whether nothing is, any more."""
         cdef np_handle *handle = self.valid()
-        cdef uint32_t code = NP_OK, size = 0, upto, count
+        cdef uint32_t code = NP_OK, size = 0, upto, count, dropped = 0
         while self.dropping != NOTHING:
             if self.message is None:
                 self.message = PyBytes_FromStringAndSize(NULL, PIECE)
@@ -295,6 +296,9 @@ cdef class PolledHandle(Handle):
                 else:
                     self.dropping = THE_REST
                 self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+                dropped += count
+                if code == NP_OK and self.dropping != NOTHING and dropped >= STEP:
+                    code = NP_YIELD
             if self.is_to_come(code):
                 return False
             if code != NP_OK and code != NP_RETRY:
@@ -311,6 +315,7 @@ cdef class PolledHandle(Handle):
         if self.is_reading:
             return False
         over = self.drop_step()
+        self.yields = False  # whoever looks again does it by itself
         self.end_reading()
         return over
 

@@ -301,7 +301,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
      * the reply's arrival may find unfinished. */
     struct np_op op = {.in = data, .size = size};
     code = np_tx_try(link, data, size);
-    bool pending = code == NP_WOULD_WAIT;
+    bool pending = code == NP_WOULD_WAIT, sent = false;
     if (pending)
         code = np_tx_submit(link, &op);
     if (pending && code == NP_OK) {
@@ -313,6 +313,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         while (code == NP_OK && !op.done && !(op.started && op.count == op.size)) {
             if (waited != NP_OK) {
                 code = np_withdraw(handle, link, &op);
+                sent = op.done || (code == NP_NO_DATA && np_in_use(handle, link));
                 code = waited == NP_INTERRUPTED        ? waited
                        : op.done || code == NP_NO_DATA ? NP_OK
                        : code == NP_OK                 ? waited
@@ -335,5 +336,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         np_link_unref(link);
     }
     np_unlock_moved(handle, &handle->tx_lock);
+    if (code == NP_INTERRUPTED && sent)
+        return read_reply(context, NULL);
     return code == NP_OK ? read_reply(context, wait) : code;
 }

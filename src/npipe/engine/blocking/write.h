@@ -12,7 +12,9 @@ struct np_wait;
  * readable. NP_SEM_TIMEOUT: *count bytes of it had been read by then, and stay so; the rest is withdrawn. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
                   const struct np_wait *wait);
-/* The write half of TransactNamedPipe after its checks (SEMANTICS 8.1); the read half is a message-mode np_read. */
+/* The write half of TransactNamedPipe after its checks (SEMANTICS 8.1); the read half is a message-mode np_read.
+ * `read_reply` is called when the request is sent, be it without a `wait`: then a signal's handler has raised, and the
+ * answer is not waited for. */
 uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, const struct np_wait *wait,
                      uint32_t (*read_reply)(void *context, const struct np_wait *wait), void *context);
 /* FlushFileBuffers (SEMANTICS 10.1). */

@@ -104,9 +104,10 @@ void np_say_busy(const struct npw_answer *answer, bool waited, char *why)
                waited ? "clients had all the instances that the pipe may have (max_instances: %u) in that time\n%s"
                       : "clients have all the instances that the pipe may have (max_instances: %u)\n%s",
                answer->instances, cure);
+    else if (waited) /* more instances may be made, so it is the server that makes none */
+        np_say(why, "no instance of the pipe was listening in that time\n"
+                    "its server has to accept() the clients that have come, and listens again then; or wait longer "
+                    "(timeout=)");
     else
-        np_say(why,
-               waited ? "no instance of the pipe was listening in that time\n%s"
-                      : "no instance of the pipe is listening just now\n%s",
-               cure);
+        np_say(why, "no instance of the pipe is listening just now\n%s", cure);
 }

@@ -629,7 +629,8 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
         op->count += piece;
         moved += piece;
         let_go_in_part(link);
-        if (op->count < upto && (++rounds >= MOST_ROUNDS || moved >= MOST_AT_A_TIME)) {
+        /* Of one that has ended nothing more comes: what stands there is taken, or it would be taken for a part. */
+        if (op->count < upto && (++rounds >= MOST_ROUNDS || (moved >= MOST_AT_A_TIME && np_link_quiet(link)))) {
             come_again(rx);
             return NP_WOULD_WAIT;
         }
