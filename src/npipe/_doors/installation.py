@@ -76,7 +76,7 @@ class Installation:
         self.uninstall()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {', '.join(self._entered) or 'ended'}>"
+        return f"<{type(self).__name__}: {', '.join(self._entered) or 'no doors'}>"
 
 
 def _door(name: str) -> Door:

@@ -94,10 +94,12 @@ def run_script(
     """
     if also and not as_windows:
         raise click.UsageError("--also goes with --as-windows.")
-    from npipe._doors.children import end_inherited
     from npipe.win32 import install
 
-    end_inherited()  # this command's own switches count
+    if sys.platform != "win32":
+        from npipe._doors.children import end_inherited
+
+        end_inherited()  # this command's own switches count
     # For good: what runs when the program's end is reached, its threads too, needs them. On Windows nothing is done.
     install(**doors, platform=also or as_windows)
     if module is not None:
