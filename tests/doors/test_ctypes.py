@@ -262,14 +262,28 @@ def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
         assert not hasattr(k32, missing)
     with pytest.raises(AttributeError, match="function ordinal 1 not found"):
         k32[1]
-    with pytest.raises(AttributeError, match=r"'MessageBoxW' not found in user32.*docs/porting\.md"):
-        CT.windll.user32.MessageBoxW  # noqa: B018
     with pytest.raises(FileNotFoundError, match=r"'nonesuch'.*docs/porting\.md"):
         CT.WinDLL("nonesuch")
     with pytest.raises(AttributeError, match=r"'oledll'.*docs/porting\.md"):
         CT.oledll  # noqa: B018
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         CT.nonsense  # noqa: B018
+
+
+@pytest.mark.usefixtures("door")
+def test_functions_of_libraries_beside_can_be_named_and_fail_when_they_are_called() -> None:
+    box = CT.windll.user32.MessageBoxW
+    with pytest.raises(AttributeError, match=r"'MessageBoxW' not found in user32.*docs/porting\.md"):
+        box(None, "text", "caption", 0)
+    sockets = CT.WinDLL("Ws2_32.dll", use_last_error=True)
+    sockets.socket.argtypes, sockets.socket.restype = [ctypes.c_int] * 3, CT.wintypes.HANDLE
+    with pytest.raises(AttributeError, match=r"'socket' not found in Ws2_32\.dll.*docs/porting\.md"):
+        sockets.socket(1, 1, 0)
+    prototype = CT.WINFUNCTYPE(CT.wintypes.BOOL, CT.wintypes.HANDLE)(("GetProcessMemoryInfo", CT.windll.psapi))
+    with pytest.raises(AttributeError, match="GetProcessMemoryInfo"):
+        prototype(None)
+    with pytest.raises(AttributeError, match="function ordinal 1 not found"):
+        CT.windll.shell32[1]
 
 
 # ---- Types
@@ -670,6 +684,7 @@ def test_a_transaction_and_a_call_bring_the_reply(k32: Any, name: str, room: int
             done = k32.CallNamedPipeW(name, b"abc", 3, reply, room, ctypes.byref(count), DEADLINE_MS)
             code = CT.get_last_error()
         else:
+            assert k32.WaitNamedPipeW(name, DEADLINE_MS)
             client = k32.CreateFileW(name, READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
             k32.SetNamedPipeHandleState(client, ctypes.byref(wintypes.DWORD(2)), None, None)
             done = k32.TransactNamedPipe(client, b"abc", 3, reply, room, ctypes.byref(count), None)
