@@ -119,7 +119,8 @@ def install(
     - `ctypes`: `ctypes.WinDLL("kernel32")`, `windll`, `WinError`, `get_last_error`;
     - `winapi`: the modules `_winapi`, `_overlapped` and `msvcrt`, and multiprocessing's `AF_PIPE`;
     - `platform`: `sys.platform`, `os.name` and `platform.system()` are Windows' for the program's own modules and for
-      the packages that are named (True: for none but the program's own), never for the standard library;
+      the packages that are named, or whose folder is, by its absolute path (True: for none but the program's own),
+      never for the standard library;
     - `children`: Python processes that this one starts have the same doors.
 
     The command `npipe run` opens all of them but `platform`. Nothing has to be kept: an installation stays until
