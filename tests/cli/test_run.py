@@ -26,6 +26,7 @@ print(json.dumps({
     "main": __main__.__dict__ is globals(),
     "future": "annotations" in globals(),
     "builtins": __builtins__ is builtins,
+    "names": sorted(globals()),
 }))
 """
 NPIPE = ("-m", "npipe", "run")
@@ -141,6 +142,12 @@ threading.Timer(0.2, late, ["thread"]).start()
         "this is no Python",
         "import sys; sys.excepthook = lambda *a: print('hooked', a[0].__name__); 1 / 0",
         "import os; os._exit(5)",
+        "import sys; sys.excepthook = lambda *a: 1 / 0; raise ValueError('first')",
+        "import sys; sys.excepthook = lambda *a: sys.exit(7); raise ValueError('first')",
+        "import sys; sys.excepthook = None; raise ValueError('first')",
+        "import sys; sys.stderr = None; sys.exit('unheard')",
+        "import sys; sys.stderr = None; raise ValueError('unheard')",
+        "import atexit, sys; atexit.register(lambda: print(sys.last_type, repr(sys.last_value))); 1 / 0",
     ],
 )
 def test_exit_statuses_and_tracebacks_are_pythons(folder: Path, code: str) -> None:

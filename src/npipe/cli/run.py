@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import io
+import os
 import sys
 import types
 import zipfile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["run_script"]
 
 _FAILED = 1
+_STDERR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -190,6 +192,8 @@ def _execute(code: types.CodeType, **attributes: Any) -> None:
     """Run code as the module `__main__`, which it stays: threads may outlive it."""
     main = types.ModuleType("__main__")
     main.__dict__.update(attributes, __builtins__=builtins)
+    if sys.version_info < (3, 14):
+        main.__dict__["__annotations__"] = {}
     sys.modules["__main__"] = main
     exec(code, main.__dict__)  # noqa: S102
 
@@ -202,17 +206,49 @@ def _status(program: Callable[[], None]) -> int:
     try:
         program()
     except SystemExit as error:
-        if error.code is None or isinstance(error.code, int):
-            return error.code or 0
-        sys.stderr.write(f"{error.code}\n")
-        return _FAILED
+        return _exit_status(error)
     except BaseException as error:
         traceback = _without_ours(error.__traceback__)
         if traceback is None and isinstance(error, ImportError):  # from the search for a module
             raise click.ClickException(f"{error}.") from error
-        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
-    return 0
+        failure = error.with_traceback(traceback)
+    else:
+        return 0
+    try:
+        return _report(failure)
+    finally:
+        del failure
+
+
+def _exit_status(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    text = f"{error.code}\n"
+    if sys.stderr is None:
+        os.write(_STDERR, text.encode())
+    else:
+        sys.stderr.write(text)
+    return _FAILED
+
+
+def _report(error: BaseException) -> int:
+    """Tell of an exception that the program does not catch; return the exit status."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    sys.last_exc = error
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as end:
+        return _exit_status(end)
+    except BaseException as failure:
+        _show("Error in sys.excepthook:", failure.with_traceback(_without_ours(failure.__traceback__)))
+        _show("\nOriginal exception was:", error)
+    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
+
+
+def _show(title: str, error: BaseException) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{title}\n")
+    sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 _OURS = {__file__, importlib.util.__file__}
