@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -191,3 +192,14 @@ def test_its_own_help_comes_before_the_program(folder: Path) -> None:
         done = python(*NPIPE, option, folder=folder)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: npipe run")
+
+
+def test_a_compiled_script_and_standard_input_are_programs_too(folder: Path) -> None:
+    py_compile.compile(str(folder / "script.py"), cfile=str(folder / "compiled.pyc"))
+    assert alike(folder, "compiled.pyc", "-m", "x").returncode == 0
+    for code in (REPORT, "1 / 0\n", "import sys; print(sys.stdin.read()); sys.exit(3)\n"):
+        wanted, got = (
+            subprocess.run([sys.executable, *start, "-", "-c"], cwd=folder, input=code, capture_output=True, text=True)
+            for start in ((), NPIPE)
+        )
+        assert (got.returncode, got.stdout, got.stderr) == (wanted.returncode, wanted.stdout, wanted.stderr)

@@ -108,7 +108,8 @@ def test_those_who_are_told_do_not_depend_on_how_pytest_is_called(tmp_path: Path
     below = tmp_path / "a, b: 100%"
     below.mkdir()
     (tmp_path / "told.py").write_text("import sys\nprint(sys.platform)\n")
-    (below / "test_told.py").write_text("""
+    (below / "test_told.py").write_text(
+        """
 import subprocess, sys
 
 def test_told():
@@ -117,7 +118,8 @@ def test_told():
 def test_a_child_is_told_too():
     code = "import told"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd="/", env={"PYTHONPATH": PLACE}) == "win32\\n"
-""".replace("PLACE", repr(str(tmp_path))))
+""".replace("PLACE", repr(str(tmp_path)))
+    )
     command = str(Path(sys.executable).with_name("pytest"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
