@@ -364,6 +364,12 @@ class TestScope:
         with pytest.raises(TypeError, match="in a list"):
             win32.install(platform="pypresence")
 
+    def test_values_that_are_true_or_false_are_as_good(self) -> None:
+        with win32.install(pywin32=0, files=1, asyncio=None, platform=None) as given:  # type: ignore[arg-type]
+            assert given.doors == ("files",)
+        with win32.install(pywin32=False, platform=1) as given:  # type: ignore[arg-type]
+            assert given.doors == ("platform",)
+
     def test_threads_ask_while_it_opens_and_closes(self) -> None:
         over = threading.Event()
 

@@ -116,8 +116,8 @@ def test_told():
     assert sys.platform == "win32"
 
 def test_a_child_is_told_too():
-    code = "import told"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd="/", env={"PYTHONPATH": PLACE}) == "win32\\n"
+    child = [sys.executable, "-c", "import told"]
+    assert subprocess.check_output(child, text=True, cwd="/", env={"PYTHONPATH": PLACE}) == "win32\\n"
 """.replace("PLACE", repr(str(tmp_path)))
     )
     command = str(Path(sys.executable).with_name("pytest"))

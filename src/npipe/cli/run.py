@@ -194,13 +194,13 @@ def _execute_found(spec: ModuleSpec) -> None:
 
 
 def _execute(code: types.CodeType | None, **attributes: Any) -> None:
-    """Run code as the module `__main__`, which it stays: threads may outlive it. Raises ImportError if there is none."""
+    """Run code as the module `__main__`, which it stays: threads may outlive it. Raises ImportError without code."""
     if code is None:
         raise ImportError(f"{attributes['__file__']} is not written in Python")
     main = types.ModuleType("__main__")
     main.__dict__.update(attributes, __builtins__=builtins)
     if sys.version_info < (3, 14):
-        main.__dict__["__annotations__"] = {}
+        main.__dict__.update(__annotations__={})
     sys.modules["__main__"] = main
     exec(code, main.__dict__)  # noqa: S102
 
@@ -247,7 +247,7 @@ def _report(error: BaseException) -> int:
         sys.excepthook(type(error), error, error.__traceback__)
     except SystemExit as end:
         return _exit_status(end)
-    except BaseException as failure:
+    except BaseException as failure:  # noqa: BLE001 - whatever the program's function does, as python does it
         _show("Error in sys.excepthook:", failure.with_traceback(_without_ours(failure.__traceback__)))
         _show("\nOriginal exception was:", error)
     return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED

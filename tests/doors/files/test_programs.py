@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import os
 import pickle
@@ -50,6 +51,10 @@ def test_other_modules_open_pipes(door: Any, peer: Peer, tmp_path: Path) -> None
     assert (tmp_path / "copy").read_bytes() == b"copied"
     with pytest.raises(shutil.SpecialFileError, match="named pipe"):
         shutil.copyfile(peer.listener.name, tmp_path / "copy")
+    with importlib.import_module("_pyio").open(peer.listener.name, "r+b", buffering=0) as pipe:
+        server = peer.accept()
+        pipe.write(b"in Python")
+        assert server.read(100) == b"in Python"
 
 
 def test_a_child_cannot_have_it(door: Any, upper: str) -> None:

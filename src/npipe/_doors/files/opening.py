@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from npipe._doors.files.duplex import BufferedRandom
+from npipe._doors.files.duplex import BufferedRandom, BufferedReader
 from npipe._doors.files.raw import FileIO, OfPipe, is_concerned, watched
 from npipe._doors.files.text import Text, TextOfBoth
 
@@ -71,7 +71,7 @@ def _open_pipe(
         if "+" in mode:
             result = BufferedRandom(raw, size)
         elif "r" in mode:
-            result = io.BufferedReader(raw, size)
+            result = BufferedReader(raw, size)
         else:
             result = io.BufferedWriter(raw, size)
         if "b" in mode:

@@ -110,3 +110,7 @@ class TextOfBoth(Text):
         self.flush()
         self._reader.detach()
         return super().detach()
+
+
+for _kind in (Text, TextOfBoth):
+    _kind.__name__ = _kind.__qualname__ = "TextIOWrapper"
