@@ -226,6 +226,15 @@ class TestEveryWayToAsk:
             "/tmp False",
         ]
 
+    def test_variables_in_a_path(self, tmp_path: Path) -> None:
+        program = r"""
+            import os
+            print(os.path.expandvars(r"\\.\pipe\%USER%-%temp%-$USER-%nosuch%-100%%"), os.path.expandvars(b"%USER%"))
+            print(os.getlogin() == os.environ["USERNAME"])
+        """
+        printed = run(tmp_path, program, AS_WINDOWS, USER="me", LOGNAME="me", TMPDIR="/x").splitlines()
+        assert printed == [r"\\.\pipe\me-/x-me-%nosuch%-100% b'me'", "True"]
+
     def test_folders_that_windows_always_has(self, tmp_path: Path) -> None:
         program = """
             import os
