@@ -288,7 +288,10 @@ def test_text_both_ways(door: Any, upper: str) -> None:
         (("r", -1, None, None, "x"), ValueError, "newline"),
         (("r", -1, None, None, None, False), ValueError, "closefd"),
         (("r", -1, "no-such-code"), LookupError, "no-such-code"),
-        ((None,), TypeError, "mode"),
+        ((None,), TypeError, "'mode' must be str, not None"),
+        (("r", -1, 5), TypeError, "'encoding' must be str or None, not int"),
+        (("r", -1, None, b"strict"), TypeError, "'errors' must be str or None, not bytes"),
+        (("r", -1, None, None, 5), TypeError, "'newline' must be str or None, not int"),
         (("rb", "1"), TypeError, "integer"),
     ],
 )
