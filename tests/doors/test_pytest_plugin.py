@@ -82,6 +82,40 @@ def test_the_fixture_opens_them_for_one_test(tmp_path: Path) -> None:
     assert "2 passed" in out, out
 
 
+STANDS_ON_IT = """
+import builtins, sys
+import pytest
+
+before = builtins.open
+
+@pytest.fixture(scope="module")
+def closed():
+    assert "win32pipe" not in sys.modules
+
+@pytest.fixture(autouse=True)
+def server():
+    import win32pipe
+
+def test_it_is_open(monkeypatch, closed, npipe_windows):
+    monkeypatch.setattr(builtins, "open", len)
+    assert builtins.open("four") == 4
+
+@pytest.mark.usefixtures("npipe_windows")
+class TestInAClass:
+    def test_it_is_open(self, monkeypatch):
+        monkeypatch.setattr(builtins, "open", len)
+
+def test_nothing_stays_changed(npipe_windows):
+    npipe_windows.uninstall()
+    assert builtins.open is before
+"""
+
+
+def test_a_tests_doors_are_open_before_its_other_fixtures_and_after_them(tmp_path: Path) -> None:
+    out = session(tmp_path, test_pipes=STANDS_ON_IT)
+    assert "3 passed" in out, out
+
+
 def test_names_are_never_the_same(tmp_path: Path) -> None:
     out = session(
         tmp_path,
