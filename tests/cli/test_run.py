@@ -99,6 +99,17 @@ def test_the_search_path_is_left_alone_where_python_leaves_it_alone(folder: Path
     alike(folder, "script.py", PYTHONSAFEPATH="1")
 
 
+@pytest.mark.parametrize("switches", [(), ("--as-windows",)])
+def test_a_current_folder_that_is_gone_keeps_no_program_from_running(folder: Path, switches: tuple[str, ...]) -> None:
+    for arguments in (("-c", "print(1)"), ("-m", "json.tool", "--help"), (str(folder / "script.py"),)):
+        code = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        gone = folder / "gone"
+        gone.mkdir()
+        done = python("-c", code, *NPIPE, *switches, *arguments, folder=gone)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout
+
+
 def test_a_program_imports_pywin32s_names(folder: Path) -> None:
     code = "import win32con, win32pipe, win32file, winerror; print(win32con.OPEN_EXISTING, winerror.ERROR_PIPE_BUSY)"
     (folder / "script.py").write_text(code)

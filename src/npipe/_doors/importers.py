@@ -52,8 +52,8 @@ def is_own(namespace: Mapping[str, Any], start: str) -> bool:
     """Return whether the module with these globals is the program itself, or is beside it.
 
     Beside it: in or below the folder of the script; with `-m`, in the package that is run, or in or below `start`,
-    the current folder when the program began; with `-c`, or a command that a package has installed (`pytest`), there
-    too. Nothing below a `site-packages` there is.
+    the current folder when the program began (none if it is empty); with `-c`, or a command that a package has
+    installed (`pytest`), there too. Nothing below a `site-packages` there is.
     """
     if is_library(namespace):
         return False
@@ -68,7 +68,7 @@ def is_own(namespace: Mapping[str, Any], start: str) -> bool:
         return False
     script = getattr(main, "__file__", None)
     if not isinstance(script, str) or getattr(main, "__spec__", None) is not None or _is_command(script):
-        return _is_below(file, start)
+        return start != "" and _is_below(file, start)
     return _is_below(file, str(Path(script).parent))
 
 

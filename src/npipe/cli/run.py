@@ -148,7 +148,10 @@ def _run_code(code: str | bytes, arguments: tuple[str, ...], filename: str, **at
 
 def _run_module(module: str, arguments: tuple[str, ...]) -> None:
     sys.argv = ["-m", *arguments]
-    _search_first(str(Path.cwd()))
+    try:
+        _search_first(str(Path.cwd()))
+    except FileNotFoundError:  # it has been removed
+        _search_first("")
     spec = find_spec(module)
     if spec is not None and spec.submodule_search_locations is not None:  # a package
         spec = find_spec(f"{module}.__main__")

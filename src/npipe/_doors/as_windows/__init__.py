@@ -41,7 +41,10 @@ class PlatformDoor(Door):
             made = importlib.import_module("npipe._doors.as_windows.modules")
             self._startup_info = made.STARTUPINFO
             self._modules = made.modules(lambda: self.is_open)
-        self._start = os.getcwd()  # noqa: PTH109
+        try:
+            self._start = os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:  # it has been removed: nothing is below it
+            self._start = ""
         subprocess = importlib.import_module("subprocess")
         self._patches.replace(subprocess.Popen, "__init__", self._without_windows)
         IMPORTS.add(self._answer)
