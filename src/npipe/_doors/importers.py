@@ -67,9 +67,10 @@ def is_own(namespace: Mapping[str, Any], start: str) -> bool:
     if not isinstance(file, str):
         return False
     script = getattr(main, "__file__", None)
-    if not isinstance(script, str) or getattr(main, "__spec__", None) is not None or _is_command(script):
-        return start != "" and _is_below(file, start)
-    return _is_below(file, str(Path(script).parent))
+    is_script = isinstance(script, str) and getattr(main, "__spec__", None) is None
+    if is_script and _is_below(file, str(Path(str(script)).parent)):
+        return True
+    return (not is_script or _is_command(str(script))) and start != "" and _is_below(file, start)
 
 
 def is_below(namespace: Mapping[str, Any], folder: str) -> bool:
