@@ -158,3 +158,22 @@ def test_a_text_client_that_waits_for_its_server(name: str) -> None:
         assert process.stdout.read() == "['one', 'two']\n"
         assert process.wait(20) == 0
     assert time.monotonic()
+
+
+def test_what_a_program_leaves_in_its_files_goes_out_at_its_end(name: str) -> None:
+    def everything(pipe: Any) -> bytes:
+        received = b""
+        while True:
+            try:
+                received += pipe.read(1000)
+            except npipe.PipeClosedError:
+                return received
+
+    with npipe.listen(name, mode="byte") as listener:
+        running = h.Background(lambda: run("files_log.py", name))
+        pipes = [listener.accept(DEADLINE) for _ in range(3)]
+        assert running.result() == ""
+        received = sorted(everything(pipe) for pipe in pipes)
+        assert received == [b"INFO begun\r\nERROR ended\r\n", b"never closed\r\n", b"never flushed"]
+        for pipe in pipes:
+            pipe.close()
