@@ -243,7 +243,7 @@ DIFFERENCES: Final = {
         "test_a_forked_child_has_no_part_in_a_listener": _FORK,
     },
     "aio/test_pool.py": {
-        "test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends*": _GOES_ON,
+        "test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends": _GOES_ON,
     },
     "aio/test_cancellation.py": {
         "test_a_recv_cancelled_in_the_moment_it_was_woken_loses_nothing": _INNER,
