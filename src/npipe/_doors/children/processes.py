@@ -174,7 +174,7 @@ class Processes:
                 told = {**(os.environ if told is None else told), **variables}
                 for descriptor in descriptors:
                     os.set_inheritable(descriptor, True)
-                _close(variables)
+                _close(variables.get(_inheritance().VARIABLE, ""))
             if told is not env:
                 self._become_original(path, argv, told)
 
@@ -185,18 +185,21 @@ def _inherited(handles: Iterable[int] | None, *, wanted: bool = True) -> Iterato
     if not wanted:
         yield {}, []
         return
-    inheritance = importlib.import_module("npipe.win32._inheritance")
     with contextlib.ExitStack() as stack:
         try:
-            lent = stack.enter_context(inheritance.inherited_by(handles))
+            lent = stack.enter_context(_inheritance().inherited_by(handles))
         except win32_error as failure:
             raise os_error(failure.winerror) from None
         yield lent
 
 
-def _close(variables: dict[str, str]) -> None:
-    """Close the handles that are lent, so that they go at once."""
+def _close(lent: str) -> None:
+    """Close the pipes' handles that are lent, so that they go at once."""
     close = importlib.import_module("npipe.win32.win32api").CloseHandle
-    for text in variables.values():
-        for item in text.split(","):
+    for item in lent.split(","):
+        if item:
             close(int(item.partition(":")[0]))
+
+
+def _inheritance() -> Any:
+    return importlib.import_module("npipe.win32._inheritance")

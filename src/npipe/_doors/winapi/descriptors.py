@@ -26,12 +26,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from npipe._doors.os_errors import os_error
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import targets as _targets
+from npipe.win32 import _inheritance
+from npipe.win32._descriptors import take_descriptor
+from npipe.win32._files import File
 from npipe.win32_error import error, make_error
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["get_osfhandle", "open_osfhandle"]
+__all__ = ["get_handle_inheritable", "get_osfhandle", "open_osfhandle", "set_handle_inheritable"]
 
 
 class _PipeDescriptors(Protocol):
@@ -50,6 +53,14 @@ class _Descriptor:
     def __init__(self, fd: int, identity: tuple[int, int]) -> None:
         self.fd = fd
         self.identity = identity
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, for children that inherit the handle. Raises OSError (EBADF): another file has it now."""
+        found = os.fstat(self.fd)
+        if (found.st_dev, found.st_ino) != self.identity:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self.fd
 
     def read_at(self, offset: int | None, size: int) -> bytes:
         """Return at most `size` bytes; nothing is the end, which for a pipe is an error (109)."""
@@ -148,7 +159,28 @@ def open_osfhandle(handle: int, flags: int) -> int:
         file = _targets.file_of(handle, "file", "open_osfhandle")
         if isinstance(file, _Descriptor):
             return os.dup(file.fd)
+        if isinstance(file, File):
+            return take_descriptor(handle, "open_osfhandle")
     raise os_error(50)
+
+
+def get_handle_inheritable(handle: int, /) -> bool:
+    """Return whether child processes inherit the handle. Raises OSError."""
+    try:
+        return _inheritance.is_inheritable(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+
+
+def set_handle_inheritable(handle: int, inheritable: bool, /) -> None:  # noqa: FBT001 - as os has it
+    """Let child processes inherit the handle, or not; a descriptor that it stands for is the same. Raises OSError."""
+    try:
+        _handles.set_handle_inheritable(int(handle), bool(inheritable), "SetHandleInformation")
+        descriptor = _inheritance.descriptor_behind(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+    if descriptor is not None:
+        os.set_inheritable(descriptor, bool(inheritable))
 
 
 def _is_open(number: int) -> bool:

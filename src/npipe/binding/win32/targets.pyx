@@ -13,8 +13,8 @@ from npipe.binding.poller cimport Poller
 from npipe.binding.system cimport gid_t, pid_t, uid_t
 from npipe.binding.waits cimport only_try
 from npipe.binding.win32.handles cimport (
-    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, open_target, own_thread, raise_interrupted,
-    replace, target_of, wait_ms,
+    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, keep_free, known, open_target, own_thread,
+    put_at, raise_interrupted, replace, target_of, wait_ms,
 )
 from npipe.binding.win32.overlapped cimport OVERLAPPED, reap
 
@@ -139,6 +139,15 @@ def following_handle(str kind, file, int fd, str function):
 def file_handle(str kind, file, bint overlapped):
     """A handle of an object that has `read_at`, `write_at`, `flush` and `close`."""
     return handle_of(FileTarget(kind, file, overlapped))
+
+
+def file_handle_at(Py_ssize_t number, str kind, file):
+    """The same for a number that this process has been told of. False: that is in use, or can be no handle's."""
+    if number <= 0 or number >> 32 or known(number) is not None:
+        return False
+    put_at(number, FileTarget(kind, file, False))
+    keep_free(number)
+    return True
 
 
 def handle_beside(Handle handle not None):
