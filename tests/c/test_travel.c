@@ -12,6 +12,7 @@
 #include "base/identity.h"
 #include "base/socket.h"
 #include "pair.h"
+#include "poll/read.h"
 #include "travel/lend.h"
 #include "travel/passport.h"
 
@@ -193,6 +194,24 @@ static void an_end_that_is_in_use_stays(void)
     CHECK_EQUAL(np_depart(ends.server, true, &passport), NP_OK);
     np_passport_drop(&passport);
     CHECK_EQUAL(np_depart(ends.server, true, &passport), NP_INVALID_HANDLE);
+    end(ends.server);
+}
+
+static void an_end_that_a_selector_waits_for_stays_until_it_does_not(void)
+{
+    struct ends ends = open_ends(NP_TYPE_MESSAGE);
+    struct np_passport passport;
+    int socket;
+    CHECK_EQUAL(np_poll_socket(ends.client, &socket), NP_OK);
+    CHECK_EQUAL(np_arm_read(ends.client), NP_OK);
+    CHECK_EQUAL(np_depart(ends.client, true, &passport), NP_PIPE_BUSY);
+    write_all(ends.server, "woken");
+    np_poll_end(ends.client);
+    ends.client = travelled(ends.client);
+    read_all(ends.client, "woken");
+    write_all(ends.server, "again");
+    read_all(ends.client, "again");
+    end(ends.client);
     end(ends.server);
 }
 
@@ -1311,6 +1330,7 @@ int main(void)
     RUN(a_message_in_the_middle_goes_on_there);
     RUN(what_was_put_back_keeps_its_order);
     RUN(an_end_that_is_in_use_stays);
+    RUN(an_end_that_a_selector_waits_for_stays_until_it_does_not);
     RUN(a_passport_that_nobody_comes_for_ends_the_connection);
     RUN(a_forged_state_is_refused);
     RUN(each_word_of_a_state_may_be_a_lie);

@@ -235,9 +235,34 @@ children_open_streams = False
 """Whether Python programs that this one starts call `open_standard_streams` first: the door of children says so."""
 
 
-def opens_standard_streams(program: str) -> bool:
-    """Return whether a program can have a pipe's handle as a standard stream: Python, where that door is open."""
-    return children_open_streams and Path(program).name.startswith("python")
+def opens_standard_streams(program: str, arguments: Iterable[str]) -> bool:
+    """Return whether a program can have a pipe's handle as a standard stream: Python, where that door is open.
+
+    Not one that is told not to read the environment, or to run no `sitecustomize`.
+    """
+    if not children_open_streams or not Path(program).name.startswith("python"):
+        return False
+    return not _options_of_python(arguments) & {"I", "E", "S"}
+
+
+def _options_of_python(arguments: Iterable[str]) -> set[str]:
+    """Return the letters of the options before the program's name."""
+    letters: set[str] = set()
+    items = iter(arguments)
+    for item in items:
+        if not item.startswith("-") or item in ("-", "--"):
+            break
+        if item.startswith("--"):
+            continue
+        for at, letter in enumerate(item[1:], 1):
+            letters.add(letter)
+            if letter in "cm":
+                return letters
+            if letter in "WX":
+                if at == len(item) - 1:
+                    next(items, None)  # its value
+                break
+    return letters
 
 
 def standard_streams(numbers: Mapping[int, int]) -> dict[str, str]:

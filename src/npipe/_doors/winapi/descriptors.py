@@ -13,6 +13,7 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import array
+import contextlib
 import errno
 import fcntl
 import importlib
@@ -152,9 +153,12 @@ def open_osfhandle(handle: int, flags: int) -> int:
         kind = _handles.handle_kind(handle, "open_osfhandle")
     except error:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
-    pipes = _of_pipes()
-    if kind == "pipe" and pipes is not None:
-        return pipes.open_osfhandle(handle, flags)
+    if kind == "pipe":
+        with contextlib.suppress(error):  # only CreatePipe's ends become descriptors of the system, for any child too
+            return take_descriptor(handle, "open_osfhandle")
+        pipes = _of_pipes()
+        if pipes is not None:
+            return pipes.open_osfhandle(handle, flags)
     if kind == "file":
         file = _targets.file_of(handle, "file", "open_osfhandle")
         if isinstance(file, _Descriptor):
@@ -172,7 +176,7 @@ def get_handle_inheritable(handle: int, /) -> bool:
         raise os_error(failure.winerror) from None
 
 
-def set_handle_inheritable(handle: int, inheritable: bool, /) -> None:  # noqa: FBT001 - as os has it
+def set_handle_inheritable(handle: int, inheritable: bool, /) -> None:
     """Let child processes inherit the handle, or not; a descriptor that it stands for is the same. Raises OSError."""
     try:
         _handles.set_handle_inheritable(int(handle), bool(inheritable), "SetHandleInformation")

@@ -231,6 +231,8 @@ def disarm(handle, Poller poller not None):
         pipe = <PipeTarget>target
         if pipe.pollers is not None:
             pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
+            if pipe.pollers is None and pipe.handle != NULL:
+                np_poll_end(pipe.handle)
 
 
 # ---- Creating and opening
