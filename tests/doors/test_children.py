@@ -194,6 +194,15 @@ class TestWays:
 
 
 class TestInterpreters:
+    def test_what_a_child_does_not_use_is_not_loaded(self) -> None:
+        code = (
+            "import sys; print([name for name in ('ctypes', 'asyncio', 'multiprocessing', 'hashlib')"
+            " if name in sys.modules]); import ctypes; from ctypes import windll, wintypes; import asyncio;"
+            " print(ctypes.WinDLL('kernel32').GetCurrentProcessId() > 0, hasattr(asyncio, 'IocpProactor'))"
+        )
+        with opened(files=True, asyncio=True, ctypes=True, winapi=True):
+            assert output(code).splitlines() == ["[]", "True True"]
+
     @pytest.mark.parametrize("told", ["x", "7:1", "0:x", "0", ":", "0:1:2", "-1:4", "0:999999"])
     def test_a_variable_of_streams_that_makes_no_sense_changes_nothing(self, told: str) -> None:
         with opened():
