@@ -492,6 +492,29 @@ class TestHandles:
         printed = run(tmp_path, self.program(how), arguments=(name,))
         assert printed.splitlines() == ["b'from the child'", "0"]
 
+    def test_a_handle_is_duplicated_into_a_child(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "import _winapi\n"
+            "TAKES = 'import win32file; win32file.WriteFile(int(input()), b\"from the child\")'\n"
+            "process = subprocess.Popen([sys.executable, '-c', TAKES], stdin=subprocess.PIPE, text=True)\n"
+            "there = _winapi.OpenProcess(_winapi.PROCESS_DUP_HANDLE, False, process.pid)\n"
+            "same = _winapi.DUPLICATE_SAME_ACCESS\n"
+            "number = _winapi.DuplicateHandle(_winapi.GetCurrentProcess(), int(client), there, 0, False, same)\n"
+            "process.communicate(f'{number}\\n')\n"
+            "print(process.returncode, win32file.ReadFile(server, 100)[1])\n"
+            "_winapi.CloseHandle(there)\n"
+        )
+        assert run(tmp_path, self.program(how), arguments=(name,)) == "0 b'from the child'\n"
+
+    def test_a_handle_that_is_open_to_the_end_is_no_error_there(self, tmp_path: Path) -> None:
+        program = """
+            import subprocess, sys
+            process = subprocess.Popen([sys.executable, "-c", "pass"])
+            print(process._handle.handle > 0)
+            process.wait()
+        """
+        assert run(tmp_path, program) == "True\n"
+
     def test_a_process_has_a_handle(self, tmp_path: Path) -> None:
         program = """
             import subprocess, sys, win32event, win32process
