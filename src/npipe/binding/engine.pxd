@@ -125,6 +125,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_rest_of_message(np_handle *)
     bint np_is_at_rest_of_message(np_handle *)
     uint32_t np_poll_socket(np_handle *, int *)
+    void np_poll_end(np_handle *)
     uint32_t np_arm_read(np_handle *)
     void np_handle_cancel_blocked(np_handle *)
     uint32_t np_impersonate(np_handle *)

@@ -297,11 +297,12 @@ def DuplicateHandle(
     options: int = 0,
     /,
 ) -> int:
-    """DuplicateHandle within this process. Raises 6; 50 for another process."""
-    if any(_dword(process) != _dword(-1) for process in (source_process_handle, target_process_handle)):
-        raise os_error(50)
-    here = -1
-    return win32api.DuplicateHandle(here, source_handle, here, _dword(desired_access), inherit_handle, options).Detach()
+    """DuplicateHandle, from or for another process too, as win32api's does it. Raises 5, 6, 50, 231, 233."""
+    source, target = (
+        -1 if _dword(process) == _dword(-1) else process for process in (source_process_handle, target_process_handle)
+    )
+    access = _dword(desired_access)
+    return win32api.DuplicateHandle(source, source_handle, target, access, inherit_handle, options).Detach()
 
 
 def GetCurrentProcess() -> int:

@@ -13,6 +13,7 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import array
+import contextlib
 import errno
 import fcntl
 import importlib
@@ -26,12 +27,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from npipe._doors.os_errors import os_error
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import targets as _targets
+from npipe.win32 import _inheritance
+from npipe.win32._descriptors import take_descriptor
+from npipe.win32._files import File
 from npipe.win32_error import error, make_error
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["get_osfhandle", "open_osfhandle"]
+__all__ = ["get_handle_inheritable", "get_osfhandle", "open_osfhandle", "set_handle_inheritable"]
 
 
 class _PipeDescriptors(Protocol):
@@ -50,6 +54,14 @@ class _Descriptor:
     def __init__(self, fd: int, identity: tuple[int, int]) -> None:
         self.fd = fd
         self.identity = identity
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, for children that inherit the handle. Raises OSError (EBADF): another file has it now."""
+        found = os.fstat(self.fd)
+        if (found.st_dev, found.st_ino) != self.identity:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self.fd
 
     def read_at(self, offset: int | None, size: int) -> bytes:
         """Return at most `size` bytes; nothing is the end, which for a pipe is an error (109)."""
@@ -141,14 +153,38 @@ def open_osfhandle(handle: int, flags: int) -> int:
         kind = _handles.handle_kind(handle, "open_osfhandle")
     except error:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
-    pipes = _of_pipes()
-    if kind == "pipe" and pipes is not None:
-        return pipes.open_osfhandle(handle, flags)
+    if kind == "pipe":
+        with contextlib.suppress(error):  # only CreatePipe's ends become descriptors of the system, for any child too
+            return take_descriptor(handle, "open_osfhandle")
+        pipes = _of_pipes()
+        if pipes is not None:
+            return pipes.open_osfhandle(handle, flags)
     if kind == "file":
         file = _targets.file_of(handle, "file", "open_osfhandle")
         if isinstance(file, _Descriptor):
             return os.dup(file.fd)
+        if isinstance(file, File):
+            return take_descriptor(handle, "open_osfhandle")
     raise os_error(50)
+
+
+def get_handle_inheritable(handle: int, /) -> bool:
+    """Return whether child processes inherit the handle. Raises OSError."""
+    try:
+        return _inheritance.is_inheritable(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+
+
+def set_handle_inheritable(handle: int, inheritable: bool, /) -> None:
+    """Let child processes inherit the handle, or not; a descriptor that it stands for is the same. Raises OSError."""
+    try:
+        _handles.set_handle_inheritable(int(handle), bool(inheritable), "SetHandleInformation")
+        descriptor = _inheritance.descriptor_behind(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+    if descriptor is not None:
+        os.set_inheritable(descriptor, bool(inheritable))
 
 
 def _is_open(number: int) -> bool:
