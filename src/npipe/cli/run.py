@@ -144,7 +144,8 @@ def _run_source(path: str, source: bytes, arguments: tuple[str, ...]) -> None:
 
 def _run_code(code: str | bytes, arguments: tuple[str, ...], filename: str, **attributes: Any) -> None:
     sys.argv = list(arguments)
-    _search_first("")
+    # Python on Windows looks beside a "-" that it takes for a path.
+    _search_first(os.getcwd() if sys.platform == "win32" and arguments[0] == "-" else "")  # noqa: PTH109
     _execute(_compiled(code, filename), __loader__=BuiltinImporter, **attributes)
 
 
