@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _REQUEST_STAYS: Final = "Windows: a request stays sent, whatever its length (SEMANTICS §8.2)"
 _TAKEN_BACK: Final = "Windows: nothing takes back what a client has written"
-_EMPTY: Final = "Windows: PeekNamedPipe does not tell of an empty message"
 _SELECT: Final = "Windows: select is for sockets only; npipe.aio is for event loops"
 _ORDER: Final = "Windows: all that wait for an instance are woken, and keep no order (SEMANTICS §4)"
 _FOLDER: Final = "Windows: pipes are not in a folder"
@@ -243,11 +242,7 @@ DIFFERENCES: Final = {
         "test_a_name_is_exclusive_unless_told_otherwise": _FIRST,
         "test_a_forked_child_has_no_part_in_a_listener": _FORK,
     },
-    "sync/test_pool.py": {
-        "test_an_empty_message_that_nobody_has_read_is_no_one_else_s": _EMPTY,
-    },
     "aio/test_pool.py": {
-        "test_an_empty_message_that_nobody_has_read_is_no_one_else_s": _EMPTY,
         "test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends": _GOES_ON,
     },
     "aio/test_cancellation.py": {
@@ -338,7 +333,7 @@ DIFFERENCES: Final = {
 that chance decides; a name that nothing has is an error."""
 
 _CHANCE: Final = {_ORDER}
-_NOT_RUN: Final = {_A_TURN_LATER, _EMPTY, _WAITED_FOR, _SLOW, _GOES_ON}
+_NOT_RUN: Final = {_A_TURN_LATER, _WAITED_FOR, _SLOW, _GOES_ON}
 
 
 _TESTS: Final = CHECKOUT / "tests"

@@ -114,9 +114,9 @@ class _Threaded:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
-    def _look(self) -> bool:
+    def _look(self) -> None:
         """See Pipe._look."""
-        return self._any._look()  # noqa: SLF001 - its own
+        self._any._look()  # noqa: SLF001 - its own
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
