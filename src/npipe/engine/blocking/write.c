@@ -106,8 +106,11 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         }
         if (code == NP_OK)
             code = condition;
-        if (code != NP_OK)
+        if (code != NP_OK) {
+            if (left_by_signal(waited, wait))
+                code = waited;
             break;
+        }
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);
             if (left_by_signal(waited, wait))
@@ -272,6 +275,8 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
             if (np_in_use(handle, link))
                 code = np_tx_pump(link);
         }
+        if (waited == NP_INTERRUPTED)
+            code = waited; /* whatever has become of the writes: what a signal's handler has raised is set */
         link->tx.awaiting_put--;
         np_link_unref(link);
     }
@@ -326,6 +331,11 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
                 code = np_tx_pump(link);
             if (code == NP_OK && !op.done)
                 code = condition;
+        }
+        if (waited == NP_INTERRUPTED && code != waited) {
+            /* The last part found its place, or the peer went, in the turn in which a signal's handler raised. */
+            sent = code == NP_OK;
+            code = waited;
         }
         if (op.queued)
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */
