@@ -366,8 +366,7 @@ static void a_request_that_is_sent_while_it_is_interrupted_is_told_of(void)
     link->tx.shared->posts.size[0] = UINT32_MAX;
     link->tx.shared->posts.posted = 1;
     static const unsigned char request[100000];
-    const struct np_wait wait = {
-        .deadline = NP_FOREVER, .interrupted = raise_while_it_is_copied, .context = link};
+    const struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = raise_while_it_is_copied, .context = link};
     bool told = false;
     CHECK_EQUAL(np_transact(&pair.client, request, sizeof request, &wait, be_told_of_it, &told), NP_INTERRUPTED);
     CHECK(told);
@@ -445,8 +444,7 @@ static void a_write_whose_reader_goes_when_a_handler_raises_says_so(void)
     static const unsigned char data[100000];
     struct pair pair;
     open_pair(&pair, NP_TYPE_MESSAGE, 4096);
-    const struct np_wait wait = {
-        .deadline = NP_FOREVER, .interrupted = raise_while_the_reader_goes, .context = &pair};
+    const struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = raise_while_the_reader_goes, .context = &pair};
     uint32_t count;
     CHECK_EQUAL(np_write(&pair.client, data, sizeof data, &count, &wait), NP_INTERRUPTED);
     CHECK_EQUAL(count, 0);
