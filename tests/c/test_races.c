@@ -499,6 +499,96 @@ static void a_withdrawal_ends_what_waited_for_a_place_in_the_ring(void)
     }
 }
 
+/* What a signal's handler has raised while the thread was awake, so that no sleep was ended by it. */
+static _Atomic int raised;
+
+static int has_raised(void *context)
+{
+    (void)context;
+    return atomic_load(&raised);
+}
+
+struct heeding {
+    struct np_handle *handle;
+    struct np_wait wait;
+    pid_t thread;
+    uint32_t code;
+};
+
+static void *write_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static const unsigned char data[1 << 20];
+    uint32_t count;
+    heeding->thread = gettid();
+    heeding->code = np_write(heeding->handle, data, sizeof data, &count, &heeding->wait);
+    return NULL;
+}
+
+static void *read_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static unsigned char data[1 << 20];
+    uint32_t count;
+    heeding->thread = gettid();
+    heeding->code = np_read(heeding->handle, data, sizeof data, &count, &heeding->wait);
+    return NULL;
+}
+
+static void *receive_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static unsigned char data[1 << 20];
+    uint32_t size;
+    struct np_recv recv;
+    heeding->thread = gettid();
+    np_recv_prepare(&recv, false);
+    CHECK_EQUAL(np_recv_begin(heeding->handle, &recv, &size, &heeding->wait), NP_OK);
+    CHECK_EQUAL(size, sizeof data);
+    heeding->code = np_recv_more(heeding->handle, &recv, data, size, &heeding->wait);
+    CHECK_EQUAL(np_recv_end(heeding->handle, &recv, data, false), NP_OK);
+    return NULL;
+}
+
+static void a_handler_that_raises_while_its_thread_is_awake_ends_the_next_sleep(void)
+{
+    void *(*const calls[])(void *) = {write_much, read_much, receive_much};
+    for (int i = 0; i < 3; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+        struct np_handle *handle = i ? &pair.server : &pair.client;
+        struct heeding heeding = {.handle = handle,
+                                  .wait = {.deadline = np_now() + 20 * INT64_C(1000000000), .interrupted = has_raised},
+                                  .code = NP_OK};
+        pthread_t thread;
+        struct np_op *op = NULL;
+        atomic_store(&raised, 0);
+        CHECK(pthread_create(&thread, NULL, calls[i], &heeding) == 0);
+        while (!(atomic_load(&handle->link->sleep->flags) & (i ? NPL_SLEEP_READ | NPL_ARMED_READ : NPL_SLEEP_WRITE)) ||
+               !sleeps(heeding.thread))
+            sched_yield();
+        atomic_store(&raised, 1);
+        if (i) { /* as much as has room in the ring wakes the reader */
+            op = submit(&pair.client, 1 << 20);
+        } else {
+            static unsigned char part[1 << 20];
+            struct np_poll_read read;
+            uint32_t size;
+            CHECK_EQUAL(np_poll_read_begin(&pair.server, &read, NULL, 0), NP_OK);
+            CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_OK);
+            CHECK_EQUAL(np_poll_message_more(&pair.server, &read, part, 40000), NP_OK);
+            CHECK_EQUAL(np_poll_read_leave(&pair.server, &read, part), NP_OK);
+        }
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_EQUAL(heeding.code, NP_INTERRUPTED);
+        if (op) {
+            withdraw(&pair.client, op);
+            dispose(op);
+        }
+        close_pair(&pair);
+    }
+}
+
 /* The reader has made exactly the room that was wanted, which is less than what it wakes somebody for; another call of
  * this end finds it. */
 static void whoever_puts_the_rest_into_the_ring_ends_what_waited_for_that(void)
@@ -676,6 +766,7 @@ int main(void)
     RUN(a_withdrawal_ends_what_waited_for_a_place_in_the_ring);
     RUN(whoever_puts_the_rest_into_the_ring_ends_what_waited_for_that);
     RUN(what_is_taken_back_under_a_reader_is_no_violation);
+    RUN(a_handler_that_raises_while_its_thread_is_awake_ends_the_next_sleep);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }
