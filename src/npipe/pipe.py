@@ -9,10 +9,11 @@ import sys
 from abc import abstractmethod
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+from npipe._buffers import plain_view
 from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe, take_after
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
-from npipe.options import Peek, Peer, PipeInfo, check_timeout, plain_view, read_size
+from npipe.options import Peek, Peer, PipeInfo, check_timeout, read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
+from npipe._buffers import plain_view
 from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.errors import PipeAccessError, PipeError
 from npipe.opening import connect
-from npipe.options import ConnectOptions, flag, plain_view, refuse_position, time_left
+from npipe.options import ConnectOptions, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.pooling import (
     Claim,

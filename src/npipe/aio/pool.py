@@ -8,13 +8,14 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
+from npipe._buffers import plain_view
 from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio.opening import connect
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeAccessError, PipeError, PipeStateError, WinError
 from npipe.loops.current import current
-from npipe.options import ConnectOptions, flag, plain_view, refuse_position
+from npipe.options import ConnectOptions, flag, refuse_position
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.pooling import (
     Claim,

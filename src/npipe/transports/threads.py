@@ -20,6 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
+from npipe._buffers import content_of, room_of
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -34,17 +35,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import (
-    Peek,
-    check_timeout,
-    content_of,
-    deadline_of,
-    flag,
-    peek_size,
-    refuse_position,
-    room_of,
-    time_left,
-)
+from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
+from npipe._buffers import room_of
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -27,7 +28,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, room_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file

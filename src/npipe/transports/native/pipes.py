@@ -16,6 +16,7 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._buffers import room_of
 from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
@@ -46,7 +47,6 @@ from npipe.options import (
     mode_name,
     peek_size,
     refuse_position,
-    room_of,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
