@@ -77,6 +77,10 @@ class Pipe(metaclass=PipeType):
     def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
+    def _has_unread(self) -> bool:
+        """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
+        return self.peek().available > 0
+
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> None:
         """Wait until the peer has read everything written before this call, at most `timeout` seconds (None: for ever).
@@ -289,6 +293,9 @@ class MessagePipe(Pipe):
     @abstractmethod
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
+
+    def _forget_reply(self) -> None:
+        """Be owed nothing: the writer of the answer has given it up."""
 
     @property
     @abstractmethod

@@ -511,7 +511,7 @@ static int has_raised(void *context)
 struct heeding {
     struct np_handle *handle;
     struct np_wait wait;
-    pid_t thread;
+    _Atomic pid_t thread;
     uint32_t code;
 };
 

@@ -496,3 +496,18 @@ void np_look(struct np_handle *handle)
         np_link_look(handle->link, false);
     pthread_mutex_unlock(&handle->rx_lock);
 }
+
+bool np_has_unread(struct np_handle *handle)
+{
+    if (!(handle->access & NP_READ))
+        return false;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    bool unread = false;
+    if (link && np_link_check(link) == NP_OK) {
+        np_drive_ahead(handle, link, NULL);
+        unread = np_rx_has_back(link) || np_rx_settle(link) == NP_OK;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return unread;
+}

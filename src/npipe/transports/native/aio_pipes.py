@@ -303,6 +303,15 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         finally:
             self._reading = False
 
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._head is not None or self._reading or self.peek().available:
+            return True
+        code, _ = self._read_now(_NOTHING, "peeking")
+        if code == WinError.SUCCESS:
+            self._keep(b"", unfinished=False)
+        return code != WinError.OPERATION_ABORTED
+
     def _drop_now(self) -> bool:
         scrap = memoryview(bytearray(READ_SIZE))
         while self._dropping and not self._reading:

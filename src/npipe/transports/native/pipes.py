@@ -514,6 +514,23 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             if not self._dropping:
                 return
 
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._head is not None or self.peek().available or not self._reading.acquire(blocking=False):
+            return True
+        try:
+            if self._read(_NOTHING, 0.0)[0] == WinError.SUCCESS:
+                self._keep(b"", unfinished=False)
+        except PipeTimeoutError:
+            return False
+        finally:
+            self._reading.release()
+        return True
+
+    def _forget_reply(self) -> None:
+        """See MessagePipe._forget_reply."""
+        self._has_delivered()
+
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
