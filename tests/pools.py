@@ -40,6 +40,26 @@ _SERVER = """
 """
 
 
+EMPTIES = """
+    import sys, threading, npipe
+
+    def attend(pipe, number):
+        with pipe:
+            for message in pipe:
+                pipe.send(b"%d %b" % (number, message))
+                if message == b"more":
+                    sys.stdin.readline()
+                    pipe.send(b"")
+                    print("sent", flush=True)
+
+    with npipe.listen(sys.argv[1]) as listener:
+        print("listens", flush=True)
+        for number in range(1, 100):
+            threading.Thread(target=attend, args=(listener.accept(), number), daemon=True).start()
+"""
+"""A server that answers with its connection's number, and sends an empty message behind "more", when it is told to."""
+
+
 class Servers:
     """Starts servers of one pipe, and knows what they all were asked."""
 

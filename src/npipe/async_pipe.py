@@ -70,6 +70,10 @@ class Pipe(metaclass=PipeType):
     def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
+    def _has_unread(self) -> bool:
+        """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
+        return self.peek().available > 0
+
     @property
     @abstractmethod
     def peer(self) -> Peer:

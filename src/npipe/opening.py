@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
+from npipe._buffers import content_of
 from npipe.arrival import when_there
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
@@ -14,7 +15,6 @@ from npipe.options import (
     PipeListing,
     check_timeout,
     client_access,
-    content_of,
     deadline_of,
     flag,
     is_message_mode,

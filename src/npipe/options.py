@@ -11,7 +11,6 @@ import inspect
 import math
 import operator
 import os
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -28,13 +27,11 @@ from typing import (
     TypeVar,
 )
 
-from npipe._buffers import view_of
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from npipe._buffers import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "Access",
@@ -52,12 +49,9 @@ __all__ = [
     "Security",
     "ServeOptions",
     "check_count",
-    "check_dtype",
-    "check_elements",
     "check_handler",
     "check_timeout",
     "client_access",
-    "content_of",
     "deadline_of",
     "default_timeout_ms",
     "direction_name",
@@ -71,11 +65,9 @@ __all__ = [
     "parse_security",
     "peek_size",
     "pipe_direction",
-    "plain_view",
     "read_size",
     "refuse_position",
     "refuse_unknown",
-    "room_of",
     "takes_listen_options",
     "time_left",
     "validate_buffer_size",
@@ -177,6 +169,16 @@ def client_access(access: str) -> int:
     client write and "outbound" lets it read. Anything else raises `PipeArgumentError` (87).
     """
     return _look_up(_CLIENT_ACCESS, access)
+
+
+def refuse_outbound(access: object) -> None:
+    """Raise PipeArgumentError (87) for the direction in which a server never gets a request."""
+    if access == "outbound":
+        raise PipeArgumentError(
+            WinError.INVALID_PARAMETER,
+            detail='a server of requests reads them: access is "duplex" or "inbound", not "outbound"',
+            hint="to write only, use listen() and accept()",
+        )
 
 
 def _look_up(table: dict[str, int], word: str) -> int:
@@ -342,105 +344,6 @@ def _whole(value: SupportsIndex, lowest: int, highest: int, what: str) -> int:
     if not lowest <= number <= highest:
         raise _bad(f"{what} is {lowest} to {highest}, not {number}")
     return number
-
-
-# --- Buffers ---------------------------------------------------------------------------------------------------
-
-_FIELD_NAMES: Final = re.compile(r":[^:]*:")
-_COMPLEX: Final = re.compile(r"Z[fdg]")
-_PLAIN: Final = frozenset("T{}()0123456789, @=<>!^xcbB?hHiIlLqQnNefdgsp")
-
-
-def check_elements(elements: str) -> None:
-    """Raise TypeError for a buffer whose `elements`, in struct's words, are neither bytes nor numbers.
-
-    Python's objects are the addresses that they have in this process, and so are C's pointers.
-    """
-    if not _PLAIN.issuperset(_COMPLEX.sub("", _FIELD_NAMES.sub("", elements))):
-        raise TypeError(
-            f"a pipe carries bytes and numbers, and the elements of this buffer ({elements!r}) are objects, addresses "
-            "or text: encode or pickle them, or make an array of numbers"
-        )
-
-
-def check_dtype(source: object) -> None:
-    """Raise TypeError for a buffer without a format, of NumPy's, whose elements are not all numbers, times or bytes.
-
-    NumPy has no format for an array that has times, whatever else there is in it.
-    """
-    dtype: Any = getattr(source, "dtype", None)
-    if dtype is None or dtype.hasobject or not all(kind in "biufcmMSV" for kind in _kinds(dtype)):
-        what = type(source).__name__ if dtype is None else f"{type(source).__name__} of {dtype}"
-        raise TypeError(
-            f"a pipe carries bytes and numbers, and this buffer ({what}) does not say that its elements are such: "
-            "encode or pickle them, or make an array of numbers"
-        )
-
-
-def _kinds(dtype: Any) -> Iterator[str]:
-    """Return the kinds of the elements of a NumPy dtype, those of its fields if it has any."""
-    if dtype.subdtype is not None:
-        yield from _kinds(dtype.subdtype[0])
-    elif dtype.names is not None:
-        for name in dtype.names:
-            yield from _kinds(dtype.fields[name][0])
-    else:
-        yield dtype.kind
-
-
-def plain_view(source: ReadableBuffer) -> memoryview:
-    """Return the bytes of a buffer that may be sent or read into; of one that memoryview cannot cast, a copy.
-
-    Raises TypeError for what is no buffer, or not of bytes or numbers, and BufferError if they do not lie side by side.
-    """
-    array: Any = source
-    try:
-        view = view_of(source)
-    except ValueError:
-        check_dtype(source)
-        if not array.flags.c_contiguous:
-            raise _not_side_by_side() from None
-        return memoryview(array.reshape(-1).view("u1"))
-    check_elements(view.format)
-    if not view.c_contiguous:
-        raise _not_side_by_side()
-    if not view.nbytes:
-        return memoryview(bytearray())
-    try:
-        return view.cast("B")
-    except ValueError:  # structures, or numbers in another byte order
-        if hasattr(source, "dtype"):
-            return memoryview(array.reshape(-1).view("u1"))
-        return memoryview(view.tobytes())
-
-
-def _not_side_by_side() -> BufferError:
-    return BufferError("the bytes of the buffer have to lie side by side (make a copy)")
-
-
-def refuse_outbound(access: object) -> None:
-    """Raise PipeArgumentError (87) for the direction in which a server never gets a request."""
-    if access == "outbound":
-        raise PipeArgumentError(
-            WinError.INVALID_PARAMETER,
-            detail='a server of requests reads them: access is "duplex" or "inbound", not "outbound"',
-            hint="to write only, use listen() and accept()",
-        )
-
-
-def content_of(data: ReadableBuffer) -> bytes:
-    """Return what is to be written: a copy, unless it is bytes. Raises as plain_view."""
-    return data if type(data) is bytes else bytes(plain_view(data))
-
-
-def room_of(buffer: WriteableBuffer) -> memoryview:
-    """Return the bytes of a buffer that a read puts something into; raises as plain_view, and BufferError."""
-    view = plain_view(buffer)
-    if view.nbytes and view.readonly:
-        if view_of(buffer).readonly:
-            raise BufferError("the buffer to read into cannot be written to")
-        raise TypeError("this transport reads into bytes and numbers in the machine's own order: read into a bytearray")
-    return view
 
 
 # --- Who may connect -------------------------------------------------------------------------------------------

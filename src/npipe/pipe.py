@@ -9,10 +9,11 @@ import sys
 from abc import abstractmethod
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+from npipe._buffers import plain_view
 from npipe._display import PipeType, listed, of_messages, of_streams, refuse_construction, show_pipe, take_after
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
-from npipe.options import Peek, Peer, PipeInfo, check_timeout, plain_view, read_size
+from npipe.options import Peek, Peer, PipeInfo, check_timeout, read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,10 @@ class Pipe(metaclass=PipeType):
 
     def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
+
+    def _has_unread(self) -> bool:
+        """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
+        return self.peek().available > 0
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> None:
@@ -288,6 +293,9 @@ class MessagePipe(Pipe):
     @abstractmethod
     def _owed(self) -> int:
         """How many answers of transactions are still to be read that ended before they came."""
+
+    def _forget_reply(self) -> None:
+        """Be owed nothing: the writer of the answer has given it up."""
 
     @property
     @abstractmethod

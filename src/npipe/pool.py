@@ -9,11 +9,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
+from npipe._buffers import plain_view
 from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.errors import PipeAccessError, PipeError
 from npipe.opening import connect
-from npipe.options import ConnectOptions, flag, plain_view, refuse_position, time_left
+from npipe.options import ConnectOptions, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.pooling import (
     Claim,
@@ -254,7 +255,7 @@ class Pool(Generic[P]):
         claim, wakened = _new_claim()
         try:
             self._take_turn(claim, wakened, time)
-            pipe = self._connection(claim, time)[0]
+            pipe = self._connection(claim, time, lent=True)[0]
             loan = Loan(pipe, pipe.name)
             limit = pipe.max_message_size if isinstance(pipe, MessagePipe) else None
             claim.clean = False
@@ -289,11 +290,14 @@ class Pool(Generic[P]):
             if self._closed:
                 raise self._plan.closed_error("waiting for a connection of the pool")
 
-    def _connection(self, claim: Claim[P], time: Time) -> tuple[P, bool]:
-        """Return the connection of a claim that has its turn, and whether it is a new one."""
+    def _connection(self, claim: Claim[P], time: Time, *, lent: bool = False) -> tuple[P, bool]:
+        """Return the connection of a claim that has its turn, and whether it is a new one.
+
+        `lent`: it is not for a transaction, which finds an empty message that is unread by itself.
+        """
         slot = _slot_of(claim)
         if slot.pipe is not None:
-            if _is_quiet(slot.pipe):
+            if _is_quiet(slot.pipe) and not (lent and _has_unread(slot.pipe)):
                 return slot.pipe, False
             self._drop(claim, patience=0)
         slot.pipe = cast("P", connect(self._plan.given, **self._plan.options(time.left())))
@@ -394,9 +398,19 @@ def _is_quiet(pipe: MessagePipe | StreamPipe) -> bool:
         return False
 
 
+def _has_unread(pipe: MessagePipe | StreamPipe) -> bool:
+    """Whether there is something to read, be it an empty message; raises nothing."""
+    try:
+        return pipe._has_unread()  # noqa: SLF001
+    except PipeAccessError:
+        return False  # nothing can be read from it
+    except PipeError:
+        return True
+
+
 def _is_as_new(pipe: MessagePipe | StreamPipe, limit: int | None) -> bool:
     """Whether nobody could tell the connection from a new one, of which messages have a `limit`."""
-    if pipe.closed or not _is_quiet(pipe):
+    if pipe.closed or not _is_quiet(pipe) or _has_unread(pipe):
         return False
     if isinstance(pipe, MessagePipe) and limit is not None:
         pipe.max_message_size = limit

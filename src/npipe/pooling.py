@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from npipe._buffers import plain_view
 from npipe._display import literal
 from npipe.errors import (
     PipeAccessError,
@@ -27,7 +28,6 @@ from npipe.options import (
     flag,
     is_message_mode,
     message_limit,
-    plain_view,
     time_left,
     validate_pool_size,
 )

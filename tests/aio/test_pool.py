@@ -18,7 +18,7 @@ import npipe
 import npipe.aio
 from tests.aio.helpers import LOOPS, run, turns
 from tests.helpers import DEADLINE, fails
-from tests.pools import Servers
+from tests.pools import EMPTIES, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -389,6 +389,35 @@ def test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends
                 server.close()
 
     run(main(), kind, blocks=True)
+
+
+@every_backend
+@pytest.mark.parametrize("when", ["before it goes back", "when it is idle"])
+def test_an_empty_message_that_nobody_has_read_reaches_no_other_block(
+    name: str, child: Callable[..., Child], backend: str, when: str
+) -> None:
+    server = child(EMPTIES, name)
+    assert server.line() == "listens"
+
+    def send_it() -> None:
+        server.say("now")
+        assert server.line() == "sent"
+
+    async def main() -> None:
+        async with npipe.aio.Pool(name, size=1) as pool:
+            async with pool.connection() as pipe:
+                assert await pipe.transact(b"more", timeout=DEADLINE) == b"1 more"
+                if when == "before it goes back":
+                    send_it()
+            if when == "when it is idle":
+                send_it()
+            async with pool.connection() as pipe:
+                await pipe.send(b"mine")
+                assert await pipe.recv(timeout=DEADLINE) == b"2 mine"
+            async with pool.connection() as pipe:
+                assert await pipe.transact(b"again", timeout=DEADLINE) == b"2 again"
+
+    anyio.run(main, backend=backend)
 
 
 @every_loop

@@ -457,6 +457,23 @@ static void a_port_gives_each_packet_to_one_thread(void)
     np_object_unref(port);
 }
 
+static int set_it_and_raise(void *context)
+{
+    np_event_set(context);
+    return 1;
+}
+
+static void a_wait_that_a_handler_ends_takes_nothing(void)
+{
+    struct np_object *event = np_object_new(NP_OBJECT_EVENT, false, false);
+    const struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = set_it_and_raise, .context = event};
+    uint32_t index;
+    bool abandoned;
+    CHECK_EQUAL(np_wait_objects(&event, 1, false, false, &wait, &index, &abandoned), NP_INTERRUPTED);
+    CHECK_EQUAL(np_wait_objects(&event, 1, false, false, &only_try, &index, &abandoned), NP_OK);
+    np_object_unref(event);
+}
+
 static void *let_one_through(void *argument)
 {
     struct np_object *event = argument;
@@ -518,6 +535,7 @@ int main(void)
     RUN(a_completion_needs_nobody_who_waits);
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
+    RUN(a_wait_that_a_handler_ends_takes_nothing);
     RUN(a_read_behind_one_that_puts_back_what_it_took_gets_it);
     RUN(what_was_put_back_completes_the_read_whose_turn_it_is);
     RUN(a_close_ends_what_is_pending_on_both_ends);

@@ -374,6 +374,83 @@ static void a_request_that_is_sent_while_it_is_interrupted_is_told_of(void)
     close_pair(&pair);
 }
 
+/* A reader that takes what stands in the ring, while a signal's handler raises. */
+struct taker {
+    struct pair *pair;
+    struct np_poll_read read;
+    uint8_t *data;
+    uint32_t size;
+};
+
+static int raise_while_a_part_is_taken(void *context)
+{
+    struct taker *taker = context;
+    struct np_handle *server = &taker->pair->server;
+    CHECK_EQUAL(np_poll_read_begin(server, &taker->read, NULL, 0), NP_OK);
+    CHECK_EQUAL(np_poll_message(server, &taker->read, &taker->size), NP_OK);
+    CHECK_EQUAL(np_poll_message_more(server, &taker->read, taker->data, taker->size), NP_WOULD_WAIT);
+    return 1;
+}
+
+static void a_call_whose_last_part_finds_its_place_when_a_handler_raises_says_so(void)
+{
+    enum { SIZE = 100000 };
+    uint8_t *request = malloc(SIZE), *received = malloc(SIZE);
+    CHECK(request && received);
+    for (uint32_t i = 0; i < SIZE; i++)
+        request[i] = (uint8_t)(i * 2654435761u >> 24);
+    for (int drains = 0; drains < 2; drains++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+        struct taker taker = {.pair = &pair, .data = received};
+        const struct np_wait wait = {
+            .deadline = NP_FOREVER, .interrupted = raise_while_a_part_is_taken, .context = &taker};
+        struct np_op op = {.in = request, .size = SIZE};
+        bool told = false;
+        if (drains) {
+            pthread_mutex_lock(&pair.client.tx_lock);
+            CHECK_EQUAL(np_tx_submit(pair.client.link, &op), NP_OK);
+            pthread_mutex_unlock(&pair.client.tx_lock);
+            CHECK_EQUAL(np_drain(&pair.client, &wait), NP_INTERRUPTED);
+        } else {
+            CHECK_EQUAL(np_transact(&pair.client, request, SIZE, &wait, be_told_of_it, &told), NP_INTERRUPTED);
+            CHECK(told);
+        }
+        CHECK_EQUAL(taker.size, SIZE);
+        CHECK_EQUAL(np_poll_message_more(&pair.server, &taker.read, received, SIZE), NP_OK);
+        CHECK_EQUAL(np_poll_message_take(&pair.server, &taker.read), NP_OK);
+        CHECK(memcmp(received, request, SIZE) == 0);
+        np_poll_read_leave(&pair.server, &taker.read, NULL);
+        if (drains) {
+            pthread_mutex_lock(&pair.client.tx_lock);
+            CHECK_EQUAL(np_tx_pump(pair.client.link), NP_OK);
+            CHECK(op.done);
+            pthread_mutex_unlock(&pair.client.tx_lock);
+        }
+        close_pair(&pair);
+    }
+    free(request);
+    free(received);
+}
+
+static int raise_while_the_reader_goes(void *context)
+{
+    np_link_end(((struct pair *)context)->server.link, NPL_END_CLOSED, false);
+    return 1;
+}
+
+static void a_write_whose_reader_goes_when_a_handler_raises_says_so(void)
+{
+    static const unsigned char data[100000];
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+    const struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = raise_while_the_reader_goes, .context = &pair};
+    uint32_t count;
+    CHECK_EQUAL(np_write(&pair.client, data, sizeof data, &count, &wait), NP_INTERRUPTED);
+    CHECK_EQUAL(count, 0);
+    close_pair(&pair);
+}
+
 enum { SECONDS = 20 };
 
 static struct np_op *submit(struct np_handle *handle, uint32_t size)
@@ -418,6 +495,96 @@ static void a_withdrawal_ends_what_waited_for_a_place_in_the_ring(void)
         CHECK_EQUAL(waiter.code, NP_OK);
         CHECK(np_now() < waiter.deadline);
         dispose(op);
+        close_pair(&pair);
+    }
+}
+
+/* What a signal's handler has raised while the thread was awake, so that no sleep was ended by it. */
+static _Atomic int raised;
+
+static int has_raised(void *context)
+{
+    (void)context;
+    return atomic_load(&raised);
+}
+
+struct heeding {
+    struct np_handle *handle;
+    struct np_wait wait;
+    _Atomic pid_t thread;
+    uint32_t code;
+};
+
+static void *write_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static const unsigned char data[1 << 20];
+    uint32_t count;
+    heeding->thread = gettid();
+    heeding->code = np_write(heeding->handle, data, sizeof data, &count, &heeding->wait);
+    return NULL;
+}
+
+static void *read_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static unsigned char data[1 << 20];
+    uint32_t count;
+    heeding->thread = gettid();
+    heeding->code = np_read(heeding->handle, data, sizeof data, &count, &heeding->wait);
+    return NULL;
+}
+
+static void *receive_much(void *argument)
+{
+    struct heeding *heeding = argument;
+    static unsigned char data[1 << 20];
+    uint32_t size;
+    struct np_recv recv;
+    heeding->thread = gettid();
+    np_recv_prepare(&recv, false);
+    CHECK_EQUAL(np_recv_begin(heeding->handle, &recv, &size, &heeding->wait), NP_OK);
+    CHECK_EQUAL(size, sizeof data);
+    heeding->code = np_recv_more(heeding->handle, &recv, data, size, &heeding->wait);
+    CHECK_EQUAL(np_recv_end(heeding->handle, &recv, data, false), NP_OK);
+    return NULL;
+}
+
+static void a_handler_that_raises_while_its_thread_is_awake_ends_the_next_sleep(void)
+{
+    void *(*const calls[])(void *) = {write_much, read_much, receive_much};
+    for (int i = 0; i < 3; i++) {
+        struct pair pair;
+        open_pair(&pair, NP_TYPE_MESSAGE, 4096);
+        struct np_handle *handle = i ? &pair.server : &pair.client;
+        struct heeding heeding = {.handle = handle,
+                                  .wait = {.deadline = np_now() + 20 * INT64_C(1000000000), .interrupted = has_raised},
+                                  .code = NP_OK};
+        pthread_t thread;
+        struct np_op *op = NULL;
+        atomic_store(&raised, 0);
+        CHECK(pthread_create(&thread, NULL, calls[i], &heeding) == 0);
+        while (!(atomic_load(&handle->link->sleep->flags) & (i ? NPL_SLEEP_READ | NPL_ARMED_READ : NPL_SLEEP_WRITE)) ||
+               !sleeps(heeding.thread))
+            sched_yield();
+        atomic_store(&raised, 1);
+        if (i) { /* as much as has room in the ring wakes the reader */
+            op = submit(&pair.client, 1 << 20);
+        } else {
+            static unsigned char part[1 << 20];
+            struct np_poll_read read;
+            uint32_t size;
+            CHECK_EQUAL(np_poll_read_begin(&pair.server, &read, NULL, 0), NP_OK);
+            CHECK_EQUAL(np_poll_message(&pair.server, &read, &size), NP_OK);
+            CHECK_EQUAL(np_poll_message_more(&pair.server, &read, part, 40000), NP_OK);
+            CHECK_EQUAL(np_poll_read_leave(&pair.server, &read, part), NP_OK);
+        }
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK_EQUAL(heeding.code, NP_INTERRUPTED);
+        if (op) {
+            withdraw(&pair.client, op);
+            dispose(op);
+        }
         close_pair(&pair);
     }
 }
@@ -585,6 +752,8 @@ static void many_threads_at_each_end_lose_nothing(void)
 int main(void)
 {
     RUN(a_request_that_is_sent_while_it_is_interrupted_is_told_of);
+    RUN(a_call_whose_last_part_finds_its_place_when_a_handler_raises_says_so);
+    RUN(a_write_whose_reader_goes_when_a_handler_raises_says_so);
     RUN(who_has_been_told_of_neighbours_does_not_spin); /* first: the others make this process see neighbours itself */
     RUN(every_message_arrives_once_and_in_order);
     RUN(messages_larger_than_the_ring_arrive_whole);
@@ -597,6 +766,7 @@ int main(void)
     RUN(a_withdrawal_ends_what_waited_for_a_place_in_the_ring);
     RUN(whoever_puts_the_rest_into_the_ring_ends_what_waited_for_that);
     RUN(what_is_taken_back_under_a_reader_is_no_violation);
+    RUN(a_handler_that_raises_while_its_thread_is_awake_ends_the_next_sleep);
     RUN(many_threads_at_each_end_lose_nothing);
     return 0;
 }

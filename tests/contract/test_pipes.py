@@ -680,6 +680,21 @@ def test_a_pipe_that_is_owed_an_answer_says_that_it_is_closed(pipes: Pipes) -> N
         client.transact(b"x", timeout=DEADLINE)
 
 
+def test_an_empty_message_is_one_that_is_unread_and_stays_so_until_it_is_read(pipes: Pipes) -> None:
+    server, client = pipes.pair()
+    assert not client._has_unread()
+    server.send(b"")
+    assert client.peek() == (b"", 0, 0)
+    for _ in range(2):
+        assert client._has_unread()
+    assert client.recv(timeout=DEADLINE) == b""
+    assert not client._has_unread()
+    server.send(b"more")
+    assert client._has_unread()
+    assert client.recv(timeout=DEADLINE) == b"more"
+    assert not client._has_unread()
+
+
 # ---- Arguments
 
 

@@ -104,6 +104,72 @@ def test_reads_that_wait_behind_a_discard_that_ends_midway_get_messages(name: st
         assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
 
 
+WITHDRAWING = f"""
+    import signal, sys, npipe
+    class Enough(Exception): pass
+    def enough(*_): raise Enough
+    signal.signal(signal.SIGUSR1, enough)
+    with npipe.listen(sys.argv[1]) as listener:
+        print("listens", flush=True)
+        pipe = listener.accept()
+        pipe.recv()
+        try:
+            pipe.send(b"HEAD" + bytes({SIZE}))
+        except Enough:
+            pipe.send(b"an event")
+            print("gives up", flush=True)
+        pipe.send(pipe.recv().upper())
+        pipe.recv()
+"""
+
+
+def test_an_answer_whose_rest_is_given_up_is_discarded_and_no_message_with_it(
+    name: str, child: Callable[..., Child]
+) -> None:
+    server = child(WITHDRAWING, name)
+    assert server.line() == "listens"
+    with npipe.connect(name) as pipe:
+        with fails(121):
+            pipe.transact(b"question", timeout=0)
+        until(lambda: pipe.peek().available > 0)
+        stop_midway(server)
+        with fails(121):
+            pipe.discard_reply(timeout=0.3)
+        os.kill(server.pid, signal.SIGUSR1)
+        os.kill(server.pid, signal.SIGCONT)
+        assert server.line() == "gives up"
+        pipe.discard_reply(timeout=DEADLINE)
+        assert pipe.recv(timeout=DEADLINE) == b"an event"
+        assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["the engine", "threads"])
+def test_on_a_loop_one_whose_rest_is_given_up_is_discarded_alone(
+    name: str, child: Callable[..., Child], threads: bool
+) -> None:
+    async def main() -> None:
+        server = child(WITHDRAWING, name)
+        assert server.line() == "listens"
+        pipe = await opened(name, threads=threads)
+        async with pipe:
+            with fails(121):
+                await pipe.transact(b"question", timeout=0)
+            async with asyncio.timeout(DEADLINE):
+                while not pipe.peek().available:
+                    await asyncio.sleep(0)
+            stop_midway(server)
+            with fails(121):
+                await pipe.discard_reply(timeout=0.3)
+            os.kill(server.pid, signal.SIGUSR1)
+            os.kill(server.pid, signal.SIGCONT)
+            assert server.line() == "gives up"
+            await pipe.discard_reply(timeout=DEADLINE)
+            assert await pipe.recv(timeout=DEADLINE) == b"an event"
+            assert await pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+    asyncio.run(main())
+
+
 class InterruptionError(Exception):
     pass
 
@@ -119,8 +185,13 @@ def alarm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("alarm")
-def test_a_discard_that_a_signal_s_handler_ends_leaves_nothing_to_be_read(name: str, server: Child) -> None:
+@pytest.mark.parametrize("selected", [False, True], ids=["alone", "with a descriptor"])
+def test_a_discard_that_a_signal_s_handler_ends_leaves_nothing_to_be_read(
+    name: str, server: Child, selected: bool
+) -> None:
     with npipe.connect(name) as pipe:
+        if selected:
+            pipe.fileno()
         with fails(121):
             pipe.transact(b"question", timeout=0)
         until(lambda: pipe.peek().available > 0)
@@ -135,9 +206,45 @@ def test_a_discard_that_a_signal_s_handler_ends_leaves_nothing_to_be_read(name: 
         with pytest.raises(InterruptionError):
             pipe.discard_reply(timeout=DEADLINE)
         helper.result()
+        assert pipe.peek(100) == (b"", 0, 0)
         os.kill(server.pid, signal.SIGCONT)
         assert pipe.recv(timeout=DEADLINE) == b"an event"
         assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+
+def test_a_transaction_is_owed_its_answer_if_a_handler_ends_it_while_its_last_part_is_read(name: str) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name) as pipe:
+        server = listener.accept(timeout=DEADLINE)
+        request = bytes(range(250)) * 400
+        taken = bytearray(len(request) // 2)
+
+        def read_half_and_raise(*_: object) -> None:
+            assert server.recv_into(taken, timeout=0) == len(taken)
+            raise InterruptionError
+
+        before = signal.signal(signal.SIGUSR1, read_half_and_raise)
+        main = threading.main_thread()
+
+        def interrupt() -> None:
+            until(lambda: asleep(os.getpid(), main.native_id))
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+
+        try:
+            helper = Background(interrupt)
+            with pytest.raises(InterruptionError):
+                pipe.transact(request, timeout=DEADLINE)
+            helper.result()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        with fails(996):
+            pipe.transact(b"next")
+        assert taken + server.recv(timeout=DEADLINE) == request
+        server.send(b"answer")
+        pipe.discard_reply(timeout=DEADLINE)
+        asking = Background(lambda: pipe.transact(b"next", timeout=DEADLINE))
+        server.send(server.recv(timeout=DEADLINE).upper())
+        assert asking.result() == b"NEXT"
+        server.close()
 
 
 async def opened(name: str, *, threads: bool) -> Any:
@@ -187,6 +294,37 @@ def test_on_a_loop_the_rest_is_dropped_too(name: str, server: Child, way: str, k
                 message = bytes(buffer[:size])
             assert message == b"an event"
             assert await pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
+
+    run(main(), kind, blocks=True)
+
+
+LONG = 256 << 20
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_other_tasks_have_their_turns_while_a_long_answer_is_dropped(name: str, kind: str) -> None:
+    async def main() -> None:
+        with npipe.listen(name, out_buffer_size=LONG + 4096) as listener:
+            async with await npipe.aio.connect(name) as pipe:
+                server = listener.accept(timeout=DEADLINE)
+                with fails(121):
+                    await pipe.transact(b"question", timeout=0)
+                server.send(bytes(LONG))  # in the buffer as a whole
+                server.send(b"an event")
+                turns = 0
+
+                async def count() -> None:
+                    nonlocal turns
+                    while True:
+                        await asyncio.sleep(0)
+                        turns += 1
+
+                counting = asyncio.create_task(count())
+                await pipe.discard_reply(timeout=DEADLINE)
+                assert turns > LONG >> 24
+                counting.cancel()
+                assert await pipe.recv(timeout=DEADLINE) == b"an event"
+                server.close()
 
     run(main(), kind, blocks=True)
 

@@ -9,8 +9,9 @@ import pytest
 
 import npipe
 import npipe.aio
+from npipe._buffers import content_of, room_of
 from npipe.names import parse_name
-from npipe.options import ACCESS_READ, ACCESS_WRITE, content_of, room_of
+from npipe.options import ACCESS_READ, ACCESS_WRITE
 from npipe.transports import default
 from npipe.transports.threads import ThreadsTransport
 from tests.helpers import DEADLINE

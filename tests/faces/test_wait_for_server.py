@@ -187,6 +187,34 @@ def test_no_server_is_missed_that_comes_between_a_look_and_a_wait(name: str) -> 
             assert client.result() == b"HELLO"
 
 
+FLOOD = """
+    import itertools, os, sys
+    for number in itertools.count():
+        folder = os.path.join(sys.argv[1], f"other{os.getpid()}")
+        os.mkdir(folder)
+        os.rmdir(folder)
+        if number == 100:
+            print("goes on", flush=True)
+"""
+
+
+def test_a_wait_ends_by_its_time_in_a_root_that_others_change_all_the_time(
+    root: Path, name: str, child: Callable[..., Child]
+) -> None:
+    with npipe.listen(f"{name}-other"):  # which makes the root
+        many = [child(FLOOD, str(root)) for _ in range(2)]
+        assert [one.line() for one in many] == ["goes on", "goes on"]
+        waiting = Background(lambda: ask(name, 0.3))
+        try:
+            assert waiting.code(20) == 121
+        finally:
+            for one in many:
+                one.kill()
+        coming = Background(lambda: ask(name))
+        with npipe.serve(name, bytes.upper):
+            assert coming.result() == b"HELLO"
+
+
 def test_a_root_that_can_never_be_there_is_refused_or_not_found_in_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

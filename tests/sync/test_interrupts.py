@@ -375,14 +375,14 @@ PATIENT = """
 @pytest.mark.parametrize(
     ("call", "event", "result"),
     [
-        ("listener.accept()", "npipe.connect(name)", "LocalMessagePipe"),
+        ("listener.accept()", "npipe.connect(name)", "MessagePipe"),
         ("client.recv()", "server.send(b'x')", "bytes"),
         ("client.recv_into(bytearray(9))", "server.send(b'x')", "int"),
         ("client.send(bytes(100_000))", "server.recv()", "NoneType"),
         ("client.transact(b'q')", "server.send(server.recv())", "bytes"),
         ("client.flush()", "server.recv()", "NoneType"),
-        ("npipe.connect(name, timeout=None)", "server.close()", "LocalMessagePipe"),
-        ("npipe.connect(name, timeout=20)", "server.close()", "LocalMessagePipe"),
+        ("npipe.connect(name, timeout=None)", "server.close()", "MessagePipe"),
+        ("npipe.connect(name, timeout=20)", "server.close()", "MessagePipe"),
         ("npipe.wait(name)", "server.close()", "NoneType"),
     ],
 )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import npipe
 from npipe.pooling import Claim, Slots
 from tests.helpers import DEADLINE, Background, blocked, descriptors, fails, until
-from tests.pools import Servers
+from tests.pools import EMPTIES, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -343,6 +343,31 @@ def test_what_the_server_writes_unasked_into_an_idle_connection_answers_nobody(n
             assert pool.call(b"second", timeout=DEADLINE) == b"to second"
             server.result().close()
             pipe.close()
+
+
+@pytest.mark.parametrize("when", ["before it goes back", "when it is idle"])
+def test_an_empty_message_that_nobody_has_read_reaches_no_other_block(
+    name: str, child: Callable[..., Child], when: str
+) -> None:
+    server = child(EMPTIES, name)
+    assert server.line() == "listens"
+
+    def send_it() -> None:
+        server.say("now")
+        assert server.line() == "sent"
+
+    with npipe.Pool(name, size=1) as pool:
+        with pool.connection() as pipe:
+            assert pipe.transact(b"more", timeout=DEADLINE) == b"1 more"
+            if when == "before it goes back":
+                send_it()
+        if when == "when it is idle":
+            send_it()
+        with pool.connection() as pipe:
+            pipe.send(b"mine")
+            assert pipe.recv(timeout=DEADLINE) == b"2 mine"
+        with pool.connection() as pipe:
+            assert pipe.transact(b"again", timeout=DEADLINE) == b"2 again"
 
 
 def test_an_answer_that_is_too_long_is_an_error_and_ends_the_connection(name: str, servers: Servers) -> None:

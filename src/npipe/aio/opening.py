@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
+from npipe._buffers import content_of
 from npipe.arrival import when_there_async
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
@@ -13,7 +14,6 @@ from npipe.options import (
     Mode,
     check_timeout,
     client_access,
-    content_of,
     deadline_of,
     flag,
     is_message_mode,

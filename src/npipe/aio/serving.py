@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn, Self, Unpack, cast
 
+from npipe._buffers import content_of
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
@@ -23,7 +24,6 @@ from npipe.options import (
     check_count,
     check_handler,
     check_timeout,
-    content_of,
     refuse_outbound,
     refuse_unknown,
     takes_listen_options,

@@ -8,11 +8,11 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from npipe._buffers import content_of
 from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio._steps import Steps
 from npipe.errors import PipeAccessError, PipeClosedError, PipeError, WinError, short_write
-from npipe.options import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

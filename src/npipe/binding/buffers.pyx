@@ -11,9 +11,9 @@ from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport np_handle, np_put_back
 
-from npipe._buffers import no_buffer
+from npipe._buffers import check_dtype, check_elements, no_buffer
 from npipe.errors import PipeArgumentError
-from npipe.options import check_dtype, check_elements
+
 
 
 cdef class Buffer:

@@ -180,6 +180,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_put_back(np_handle *, const void *, uint32_t)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
     void np_look(np_handle *)
+    c_bool np_has_unread(np_handle *)
     uint32_t np_transact(np_handle *, const void *, uint32_t, const np_wait *,
                          uint32_t (*)(void *, const np_wait *) noexcept nogil, void *)
     uint32_t np_flush(np_handle *, const np_wait *)

@@ -495,7 +495,16 @@ cdef class Handle:
                 return
             if code != NP_OK:
                 raise self.read_ended_by(code, "discarding the answer")
-            self.drop(&recv, size, &wait)
+            if self.dropping == NOTHING or self.drops_this():
+                self.drop(&recv, size, &wait)
+                continue
+            np_recv_end(handle, &recv, NULL, False)  # its writer has given it up: this is the next message
+            if self.rearm is not None:
+                self.rearm()
+
+    def forget_reply(self):
+        """Be owed nothing: the writer of the answer has given it up."""
+        self.has_delivered()
 
     @property
     def too_long(self):
@@ -694,6 +703,16 @@ cdef class Handle:
         with nogil:
             np_look(handle)
             np_free(handle)
+
+    def has_unread(self):
+        """Whether there is something to read, be it an empty message, of which a peek does not tell."""
+        cdef np_handle *handle = self.valid()
+        cdef bint unread
+        np_hold(handle)  # see connect
+        with nogil:
+            unread = np_has_unread(handle)
+            np_free(handle)
+        return unread
 
     def flush_buffers(self, timeout=None):
         """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from npipe._buffers import content_of
 from npipe._process import check_threads, refuse_copy
 from npipe.connection import Connection as AnyConnection
 from npipe.connection import ServerStats, describe_server, takes_connection
@@ -23,7 +24,6 @@ from npipe.options import (
     Peer,
     as_long,
     check_timeout,
-    content_of,
     default_timeout_ms,
     flag,
     is_message_mode,

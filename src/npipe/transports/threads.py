@@ -20,6 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
+from npipe._buffers import content_of, room_of
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -34,17 +35,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
-from npipe.options import (
-    Peek,
-    check_timeout,
-    content_of,
-    deadline_of,
-    flag,
-    peek_size,
-    refuse_position,
-    room_of,
-    time_left,
-)
+from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
 
@@ -117,6 +108,10 @@ class _Threaded:
     def _look(self) -> None:
         """See Pipe._look."""
         self._any._look()  # noqa: SLF001 - its own
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return self._head is not None or self._any._has_unread()  # noqa: SLF001 - its own
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""
@@ -419,7 +414,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         more = True
         while more:
             await self._settle(deadline, self._doing)
-            if self._head is None:
+            if self._head is None and not (self._dropping and self._is_given_up()):
                 await self._get_part(deadline)
             more, self._head, self._unfinished = self._unfinished, None, False
             self._dropping, self._partial = more, False
@@ -433,13 +428,23 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         try:
             while self._dropping:
                 more = self._unfinished
-                if self._head is None:
+                if self._head is None and not self._is_given_up():
                     self._pipe.recv_into(scrap, timeout=0)
                     more = self._pipe.more_data
                 self._dropping, self._head, self._unfinished = more, None, False
         except PipeTimeoutError:
             return False
         self._asked = False
+        return True
+
+    def _is_given_up(self) -> bool:
+        """Whether the writer of the message that is being dropped has taken its rest back: the next is another one.
+
+        Then nothing is owed any more.
+        """
+        if self._pipe.more_data:
+            return False
+        self._pipe._forget_reply()  # noqa: SLF001 - its own
         return True
 
     async def _get_part(self, deadline: float | None) -> None:

@@ -4,12 +4,13 @@
 
 #include <pthread.h>
 
+#include "base/codes.h"
 #include "base/platform.h"
 
 /* How a caller waits. */
 struct np_wait {
     int64_t deadline; /* np_now's clock; NP_FOREVER; NP_TRY returns NP_WOULD_WAIT instead of waiting */
-    /* Asked before the first sleep and after every signal; not zero ends the wait with NP_INTERRUPTED. */
+    /* Asked before the first sleep and after every signal (see np_heed); not zero ends the wait with NP_INTERRUPTED. */
     int (*interrupted)(void *context);
     void *context;
     /* If not NULL: somebody sets it to this call's number, and then moves the word that this wait sleeps on, to end it
@@ -21,8 +22,8 @@ struct np_wait {
 /* A wait that polls a socket and that another thread may end. */
 struct np_breakable {
     pthread_mutex_t lock; /* a leaf */
-    uint32_t call;            /* the number of the call that waits; 0: none does */
-    int socket;               /* that is polled just now, or -1 */
+    uint32_t call; /* the number of the call that waits; 0: none does */
+    int socket; /* that is polled just now, or -1 */
     _Atomic uint32_t *cancel; /* np_wait's */
 };
 
@@ -38,7 +39,7 @@ bool np_break(struct np_breakable *breakable);
  * makes the next guess a little worse. */
 struct np_spin {
     _Atomic uint32_t failures; /* spins in a row that ended in a sleep */
-    _Atomic uint32_t skip;     /* waits that shall not spin */
+    _Atomic uint32_t skip; /* waits that shall not spin */
 };
 
 typedef bool (*np_ready_fn)(const void *what);
@@ -88,6 +89,41 @@ static inline bool np_is_interrupted(const struct np_wait *wait)
 static inline bool np_expired(const struct np_wait *wait)
 {
     return wait->deadline != NP_FOREVER && (wait->deadline == NP_TRY || np_now() >= wait->deadline);
+}
+
+/* A signal ends a sleep; of one that comes while the thread is awake nobody learns but who asks, and to ask may mean to
+ * wait for the interpreter. So a call asks before its first sleep, and once more when a later one takes longer than
+ * NP_UNHEARD_NS. */
+enum np_heed {
+    NP_HEED_ASK, /* before the next sleep */
+    NP_HEED_ASKED, /* and has not slept since */
+    NP_HEED_AWAKE, /* it was awake since: the next sleep is no longer than that at first */
+};
+#define NP_UNHEARD_NS INT64_C(20000000)
+
+/* Before a sleep: *limited is how long it may take, or NP_INTERRUPTED. */
+static inline uint32_t np_heed_begin(enum np_heed *heed, const struct np_wait *wait, struct np_wait *limited)
+{
+    *limited = *wait;
+    if (*heed == NP_HEED_ASK) {
+        *heed = NP_HEED_ASKED;
+        return np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
+    }
+    if (*heed == NP_HEED_AWAKE && wait->interrupted) {
+        int64_t until = np_now() + NP_UNHEARD_NS;
+        if (until < wait->deadline)
+            limited->deadline = until;
+    }
+    return NP_OK;
+}
+
+/* After it, which has given `code`. */
+static inline uint32_t np_heed_end(enum np_heed *heed, uint32_t code, const struct np_wait *wait,
+                                   const struct np_wait *limited)
+{
+    bool brief = code == NP_SEM_TIMEOUT && limited->deadline < wait->deadline;
+    *heed = brief ? NP_HEED_ASK : NP_HEED_AWAKE;
+    return brief ? NP_OK : code;
 }
 
 #endif

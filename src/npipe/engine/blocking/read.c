@@ -77,7 +77,7 @@ static bool is_contended(struct np_link *link)
 }
 
 /* Waits on `link` for what comes in, or, behind other reads, for its turn. Called and returns with rx_lock held. */
-static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, bool *asked,
+static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, enum np_heed *heed,
                              const struct np_wait *wait)
 {
     struct read_awaited awaited = what_reads_await(link);
@@ -103,11 +103,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
                       ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
                       : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
     if (!ready) {
-        if (!*asked) {
-            *asked = true; /* a signal that came while we were spinning has no other way to be heard */
-            if (wait->interrupted && wait->interrupted(wait->context))
-                code = NP_INTERRUPTED;
-        }
+        struct np_wait limited;
+        code = np_heed_begin(heed, wait, &limited);
         pthread_mutex_lock(&handle->rx_lock);
         if (code != NP_OK || np_forked(link))
             return code;
@@ -121,7 +118,9 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         /* Full fence, with its twin in the writer's publish: either it sees our flag, or we see its tail. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!(in_turn && read_ready(&awaited)))
-            code = by_socket ? sleep_by_socket(link, wait) : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, wait);
+            code = by_socket ? sleep_by_socket(link, &limited)
+                             : np_sleep(&link->sleep->seq, seen, NPL_SLEEP_READ, &limited);
+        code = np_heed_end(heed, code, wait, &limited);
     }
     pthread_mutex_lock(&handle->rx_lock);
     if (by_socket) {
@@ -143,13 +142,13 @@ static uint32_t behind_others(const struct np_link *link, bool waited)
 static uint32_t pend_read(struct np_handle *handle, struct np_link *link, struct np_op *op, bool message_mode,
                           const struct np_wait *wait)
 {
-    bool asked = false;
+    enum np_heed heed = NP_HEED_ASK;
     uint32_t code, turns = 0;
     np_link_ref(link);
     if (!op->queued)
         np_queue_append(&link->rx.first, &link->rx.last, op);
     /* A step comes first: the try that sent us here leaves alone what it cannot finish at once. */
-    for (uint32_t waited = NP_OK;; waited = np_restless(&turns, wait_to_read(handle, link, op, &asked, wait), wait)) {
+    for (uint32_t waited = NP_OK;; waited = np_restless(&turns, wait_to_read(handle, link, op, &heed, wait), wait)) {
         if (waited == NP_INTERRUPTED) {
             code = waited; /* what may have come meanwhile stays for the next read */
             break;
@@ -372,7 +371,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     recv->link = link;
     np_link_ref(link);
     np_queue_append(&link->rx.first, &link->rx.last, &recv->op);
-    bool asked = false;
+    enum np_heed heed = NP_HEED_ASK;
     uint32_t waited = NP_OK, turns = 0;
     for (;;) {
         uint32_t code;
@@ -392,7 +391,7 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
             code = waited;
         if (code != NP_WOULD_WAIT)
             return recv_fail(handle, recv, np_in_use(handle, link) ? code : np_code_of_end(link));
-        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &asked, wait), wait);
+        waited = np_restless(&turns, wait_to_read(handle, link, &recv->op, &heed, wait), wait);
     }
     np_unlock_moved(handle, &handle->rx_lock);
     return NP_OK;
@@ -402,7 +401,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
                       const struct np_wait *wait)
 {
     struct np_link *link = recv->link;
-    bool asked = true;
+    enum np_heed heed = NP_HEED_AWAKE;
     uint32_t waited = NP_OK;
     pthread_mutex_lock(&handle->rx_lock);
     if (!recv->patience && link->rx.active)
@@ -425,7 +424,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
             pthread_mutex_unlock(&handle->rx_lock);
             return code;
         }
-        waited = np_restless(&recv->turns, wait_to_read(handle, link, &recv->op, &asked, &limited), &limited);
+        waited = np_restless(&recv->turns, wait_to_read(handle, link, &recv->op, &heed, &limited), &limited);
     }
 }
 
@@ -496,4 +495,19 @@ void np_look(struct np_handle *handle)
     if (handle->link)
         np_link_look(handle->link, false);
     pthread_mutex_unlock(&handle->rx_lock);
+}
+
+bool np_has_unread(struct np_handle *handle)
+{
+    if (!(handle->access & NP_READ))
+        return false;
+    pthread_mutex_lock(&handle->rx_lock);
+    struct np_link *link = handle->link;
+    bool unread = false;
+    if (link && np_link_check(link) == NP_OK) {
+        np_drive_ahead(handle, link, NULL);
+        unread = np_rx_has_back(link) || np_rx_settle(link) == NP_OK;
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return unread;
 }

@@ -25,6 +25,8 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
                  uint32_t *left);
 /* Finds out now whether the peer has gone, of which the native thread tells a moment after it. */
 void np_look(struct np_handle *handle);
+/* Whether there is something to read, be it an empty message, of which a peek does not tell. */
+bool np_has_unread(struct np_handle *handle);
 /* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the
  * pipe was well and empty before, so what comes now belongs to the caller's read. */
 bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);

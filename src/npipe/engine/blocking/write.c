@@ -38,7 +38,8 @@ static int64_t head_start(const struct np_link *link)
 }
 
 /* Waits until the consumer has moved. Called and returns with tx_lock held. */
-static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bool *asked, const struct np_wait *wait)
+static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, enum np_heed *heed,
+                              const struct np_wait *wait)
 {
     /* Read under the lock: what another thread finds out from here on moves it. */
     struct write_awaited awaited = {link, np_tx_counts(link),
@@ -49,11 +50,8 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
     np_unlock_moved(handle, &handle->tx_lock);
     np_handle_watch(handle, link);
     if (!np_spin_behind(&link->tx.spin, write_ready, &awaited, wait->deadline, behind, NP_SPIN_NS)) {
-        if (!*asked) {
-            *asked = true;
-            if (wait->interrupted && wait->interrupted(wait->context))
-                code = NP_INTERRUPTED;
-        }
+        struct np_wait limited;
+        code = np_heed_begin(heed, wait, &limited);
         pthread_mutex_lock(&handle->tx_lock);
         if (code != NP_OK || np_forked(link)) {
             link->tx.sleepers--;
@@ -66,7 +64,8 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, bo
         /* Full fence, with its twin in the reader's commit. */
         atomic_thread_fence(memory_order_seq_cst);
         if (!write_ready(&awaited))
-            code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, wait);
+            code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, &limited);
+        code = np_heed_end(heed, code, wait, &limited);
     }
     pthread_mutex_lock(&handle->tx_lock);
     link->tx.sleepers--;
@@ -92,7 +91,7 @@ static bool stays_readable(const struct np_handle *handle, const struct np_link 
 static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struct np_op *op, uint32_t *count,
                            const struct np_wait *wait)
 {
-    bool asked = false;
+    enum np_heed heed = NP_HEED_ASK;
     uint32_t code = np_tx_submit(link, op), waited = NP_OK, turns = 0;
     np_link_ref(link);
     for (;;) {
@@ -106,8 +105,11 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
         }
         if (code == NP_OK)
             code = condition;
-        if (code != NP_OK)
+        if (code != NP_OK) {
+            if (left_by_signal(waited, wait))
+                code = waited;
             break;
+        }
         if (waited != NP_OK) {
             code = np_withdraw(handle, link, op);
             if (left_by_signal(waited, wait))
@@ -118,7 +120,7 @@ static uint32_t pend_write(struct np_handle *handle, struct np_link *link, struc
                 *count = op->delivered;
             break;
         }
-        waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
+        waited = np_restless(&turns, wait_to_write(handle, link, &heed, wait), wait);
     }
     if (code == NP_BROKEN_PIPE && stays_readable(handle, link, op))
         *count = op->size;
@@ -215,7 +217,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
     uint32_t code = NP_OK, waited = NP_OK, turns = 0;
-    bool asked = false;
+    enum np_heed heed = NP_HEED_ASK;
     struct np_op op = {0};
     if (!link) {
         code = np_code_without_link(handle);
@@ -244,7 +246,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
                 code = NP_WOULD_WAIT;
             if (code != NP_OK)
                 break;
-            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &heed, wait), wait);
         }
         np_tx_end_flush(link, &op);
         np_link_unref(link);
@@ -256,7 +258,7 @@ uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
 uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
 {
     uint32_t code = NP_OK, waited = NP_OK, turns = 0;
-    bool asked = false;
+    enum np_heed heed = NP_HEED_ASK;
     pthread_mutex_lock(&handle->tx_lock);
     struct np_link *link = handle->link;
     if (link && !np_tx_may_close(link)) {
@@ -268,10 +270,12 @@ uint32_t np_drain(struct np_handle *handle, const struct np_wait *wait)
                 code = waited;
                 break;
             }
-            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &heed, wait), wait);
             if (np_in_use(handle, link))
                 code = np_tx_pump(link);
         }
+        if (waited == NP_INTERRUPTED)
+            code = waited; /* whatever has become of the writes: what a signal's handler has raised is set */
         link->tx.awaiting_put--;
         np_link_unref(link);
     }
@@ -306,7 +310,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
         code = np_tx_submit(link, &op);
     if (pending && code == NP_OK) {
         /* All of it has to be in the ring before the caller's buffer may be left alone. */
-        bool asked = false;
+        enum np_heed heed = NP_HEED_ASK;
         uint32_t waited = NP_OK, turns = 0;
         np_link_ref(link);
         link->tx.awaiting_put++;
@@ -320,12 +324,17 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
                                                        : code;
                 break;
             }
-            waited = np_restless(&turns, wait_to_write(handle, link, &asked, wait), wait);
+            waited = np_restless(&turns, wait_to_write(handle, link, &heed, wait), wait);
             uint32_t condition = np_in_use(handle, link) ? np_write_condition(link, true) : np_code_of_end(link);
             if (np_in_use(handle, link) && !op.done)
                 code = np_tx_pump(link);
             if (code == NP_OK && !op.done)
                 code = condition;
+        }
+        if (waited == NP_INTERRUPTED && code != waited) {
+            /* The last part found its place, or the peer went, in the turn in which a signal's handler raised. */
+            sent = code == NP_OK;
+            code = waited;
         }
         if (op.queued)
             np_tx_forget(link, &op); /* complete as far as anybody is concerned: only the quota is exceeded */

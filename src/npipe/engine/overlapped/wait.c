@@ -310,7 +310,9 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         if (!drive_and_lock(&waiting, first) && code == NP_OK && np_expired(wait))
             code = NP_SEM_TIMEOUT;
         waiting.seen = atomic_load_explicit(&np_thread_of_caller->word, memory_order_acquire);
-        if (over(&waiting, index, abandoned))
+        if (code == NP_INTERRUPTED && !np_cancelled(wait))
+            result = code; /* a signal's handler has raised: nothing is taken, for nobody would learn of it */
+        else if (over(&waiting, index, abandoned))
             result = NP_OK;
         else if (alertable && np_thread_of_caller->first_apc)
             result = NP_IO_COMPLETION;

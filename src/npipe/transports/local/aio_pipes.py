@@ -88,6 +88,10 @@ class _Ending(binding.LoopPipe):
         """See Pipe._look."""
         self._handle.look()
 
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return bool(self._kept) or self._handle.has_unread()
+
     def _traits(self) -> Traits | None:
         """See Pipe._traits."""
         try:

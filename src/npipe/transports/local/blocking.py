@@ -95,6 +95,10 @@ class _Ending(binding.PipeEnd):
         """See Pipe._look."""
         self._handle.look()
 
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return self._handle.has_unread()
+
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
         self._handle.flush_buffers(check_timeout(timeout))
@@ -218,6 +222,10 @@ class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):
             self._handle.discard_reply(time_left(deadline))
         finally:
             self._discarding.release()
+
+    def _forget_reply(self) -> None:
+        """See MessagePipe._forget_reply."""
+        self._handle.forget_reply()
 
     @property
     def _too_long(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
+from npipe._buffers import room_of
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -27,7 +28,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, room_of, time_left
+from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file
@@ -301,6 +302,15 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
                 await self._drop(deadline)
         finally:
             self._reading = False
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._head is not None or self._reading or self.peek().available:
+            return True
+        code, _ = self._read_now(_NOTHING, "peeking")
+        if code == WinError.SUCCESS:
+            self._keep(b"", unfinished=False)
+        return code != WinError.OPERATION_ABORTED
 
     def _drop_now(self) -> bool:
         scrap = memoryview(bytearray(READ_SIZE))

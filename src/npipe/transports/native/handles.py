@@ -23,12 +23,13 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._buffers import plain_view
 from npipe.errors import (
     PipeTimeoutError,
     WinError,
     error_from_code,
 )
-from npipe.options import deadline_of, plain_view, time_left
+from npipe.options import deadline_of, time_left
 from npipe.reasons import End, closed_here, explain
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._buffers import room_of
 from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
@@ -46,7 +47,6 @@ from npipe.options import (
     mode_name,
     peek_size,
     refuse_position,
-    room_of,
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
@@ -513,6 +513,23 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             self._dropping, self._partial = self._partial, False
             if not self._dropping:
                 return
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._head is not None or self.peek().available or not self._reading.acquire(blocking=False):
+            return True
+        try:
+            if self._read(_NOTHING, 0.0)[0] == WinError.SUCCESS:
+                self._keep(b"", unfinished=False)
+        except PipeTimeoutError:
+            return False
+        finally:
+            self._reading.release()
+        return True
+
+    def _forget_reply(self) -> None:
+        """See MessagePipe._forget_reply."""
+        self._has_delivered()
 
     @property
     def more_data(self) -> bool:
