@@ -366,8 +366,7 @@ static void a_request_that_is_sent_while_it_is_interrupted_is_told_of(void)
     link->tx.shared->posts.size[0] = UINT32_MAX;
     link->tx.shared->posts.posted = 1;
     static const unsigned char request[100000];
-    const struct np_wait wait = {
-        .deadline = NP_FOREVER, .interrupted = raise_while_it_is_copied, .context = link};
+    const struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = raise_while_it_is_copied, .context = link};
     bool told = false;
     CHECK_EQUAL(np_transact(&pair.client, request, sizeof request, &wait, be_told_of_it, &told), NP_INTERRUPTED);
     CHECK(told);
