@@ -47,7 +47,8 @@ class File:
         self.descriptor = descriptor
         self.path = path
         self._removes = remove
-        self._borrowed = borrowed  # somebody else closes it
+        self.borrowed = borrowed
+        """Whether somebody else closes it."""
 
     @property
     def file_type(self) -> int:
@@ -84,12 +85,12 @@ class File:
 
     def give_away(self) -> int:
         """Return the descriptor, which `close` does not close any more."""
-        self._borrowed = True
+        self.borrowed = True
         return self.descriptor
 
     def close(self) -> None:
         """Close the file, and remove it if that was asked for."""
-        if not self._borrowed:
+        if not self.borrowed:
             os.close(self.descriptor)
         if self._removes and self.path is not None:
             Path(self.path).unlink()

@@ -15,6 +15,8 @@ from npipe._doors.files import descriptors, listing
 from npipe._doors.files.errors import crt_error, win_error
 from npipe._doors.files.paths import PipePath, pipe_path
 from npipe._doors.files.scope import SCOPE
+from npipe.binding.win32 import handles as _handles
+from npipe.win32._descriptors import never_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ __all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "OF_NAMES", "REFUSED", "absol
 _ACCESS_DENIED: Final = 5
 _NOT_SAME_DEVICE: Final = 17
 _INVALID_PARAMETER: Final = 87
+_NO_DATA: Final = 232
 _DIRECTORY: Final = 267
 _STANDARD: Final = 3  # descriptors of the standard streams, which C code writes to
 
@@ -127,7 +130,13 @@ OF_NAMES: Final = {
 def _read(original: Any, fd: Any, length: int, /) -> Any:
     pipe = _pipe(fd)
     if pipe is None:
-        return original(fd, length)
+        try:
+            return original(fd, length)
+        except BlockingIOError:
+            if not (SCOPE.is_open and never_waits(fd)):
+                raise
+        _handles.set_last_error(_NO_DATA)
+        raise crt_error(_NO_DATA)
     if length < 0:
         raise crt_error(_INVALID_PARAMETER)
     return pipe.read(length)
