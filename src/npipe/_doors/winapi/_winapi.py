@@ -15,7 +15,7 @@ from npipe._doors.os_errors import os_error, raises_os_errors
 from npipe._doors.winapi import constants as _constants
 from npipe._doors.winapi import elsewhere as _elsewhere
 from npipe.binding.win32 import handles as _handles
-from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
+from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe, win32process
 from npipe.win32_error import error
 
 if TYPE_CHECKING:
@@ -297,16 +297,45 @@ def DuplicateHandle(
     options: int = 0,
     /,
 ) -> int:
-    """DuplicateHandle within this process. Raises 6; 50 for another process."""
-    if any(_dword(process) != _dword(-1) for process in (source_process_handle, target_process_handle)):
-        raise os_error(50)
-    here = -1
-    return win32api.DuplicateHandle(here, source_handle, here, _dword(desired_access), inherit_handle, options).Detach()
+    """DuplicateHandle: here, or (a pipe's handle) from one process to another. Raises as `win32api.DuplicateHandle`."""
+    here, there = (_process(handle) for handle in (source_process_handle, target_process_handle))
+    return win32api.DuplicateHandle(
+        here, source_handle, there, _dword(desired_access), inherit_handle, options
+    ).Detach()
+
+
+def _process(handle: int) -> int:
+    """Return a process' handle, or -1 for the number that stands for this one."""
+    return -1 if operator.index(handle) & _INVALID in (_INVALID, _INFINITE) else handle
 
 
 def GetCurrentProcess() -> int:
     """GetCurrentProcess: the number that stands for this process."""
     return _INVALID
+
+
+@raises_os_errors
+def OpenProcess(desired_access: int, inherit_handle: bool, process_id: int, /) -> int:
+    """OpenProcess: its handle. Raises as `win32api.OpenProcess` (5, 87)."""
+    return win32api.OpenProcess(_dword(desired_access), inherit_handle, process_id).Detach()
+
+
+@raises_os_errors
+def GetExitCodeProcess(process: int, /) -> int:
+    """GetExitCodeProcess: 259 while it runs. Raises as `win32process.GetExitCodeProcess` (6, 50)."""
+    return win32process.GetExitCodeProcess(_process(process)) & 0xFFFFFFFF
+
+
+@raises_os_errors
+def TerminateProcess(handle: int, exit_code: int, /) -> None:
+    """TerminateProcess: at once. Raises 5, 6."""
+    win32process.TerminateProcess(_process(handle), _dword(exit_code))
+
+
+@raises_os_errors
+def GetStdHandle(std_handle: int, /) -> int | None:
+    """GetStdHandle: of STD_INPUT_HANDLE and so on; None for a stream that is closed. Raises 6."""
+    return win32api.GetStdHandle(_dword(std_handle) - (1 << 32)) or None
 
 
 def ExitProcess(exit_code: int, /) -> NoReturn:
