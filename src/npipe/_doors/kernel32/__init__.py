@@ -2,7 +2,8 @@
 
 - `libraries`: what `WinDLL`, `windll`, `CDLL` and `find_library` give; `functions`: what a function of them is.
 - `call`, `memory`, `overlapped`: one call, and the program's memory: numbers, texts, OVERLAPPED, by address.
-- `pipes`, `files`, `objects`, `ports`, `system`, `security`: the functions themselves, on npipe.win32.
+- `pipes`, `files`, `names`, `objects`, `threads`, `ports`, `heap`, `system`, `security`: the functions themselves, on
+  npipe.win32.
 - `errors`, `sizes`: `WinError` and its like; the types that have other sizes on Linux.
 """
 
