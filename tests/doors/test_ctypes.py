@@ -398,6 +398,35 @@ def test_prototypes_with_flags_take_names_and_return_what_is_out(k32: Any, name:
     close(k32, server, client)
 
 
+def test_what_looks_at_a_result_finds_the_last_error(k32: Any, name: str) -> None:
+    def checked(result: int, *_: object) -> int:
+        if result in (INVALID, wintypes.HANDLE(-1).value):
+            raise CT.WinError(CT.get_last_error())
+        return result
+
+    parameters: Any = (
+        wintypes.LPCWSTR,
+        *(wintypes.DWORD,) * 2,
+        wintypes.LPVOID,
+        *(wintypes.DWORD,) * 2,
+        wintypes.HANDLE,
+    )
+    prototype = CT.WINFUNCTYPE(wintypes.HANDLE, *parameters, use_last_error=True)
+    defaults = ((1, "access", READ_WRITE), (1, "share", 0), (1, "rule", None), (1, "how", 3), (1, "flags", 0))
+    with_flags = prototype(("CreateFileW", k32), ((1, "name"), *defaults, (1, "template", None)))
+    with_flags.errcheck = checked
+    plain = k32["CreateFileW"]
+    plain.errcheck = checked
+    by_restype = k32["CreateFileW"]
+    by_restype.restype = checked
+    rest = (READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
+    for call in (lambda: with_flags(name), lambda: plain(name, *rest), lambda: by_restype(name, *rest)):
+        CT.set_last_error(0)
+        with pytest.raises(FileNotFoundError):
+            call()
+        assert CT.get_last_error() == 2
+
+
 def test_a_function_may_be_called_by_its_address(k32: Any) -> None:
     address = ctypes.cast(k32.GetCurrentProcessId, ctypes.c_void_p).value
     assert CT.WINFUNCTYPE(wintypes.DWORD)(address)() == os.getpid()
