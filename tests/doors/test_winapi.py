@@ -545,6 +545,68 @@ class TestOverlapped:
         assert overlapped.FormatMessage(109) == "The pipe has been ended."
 
 
+class TestConnectionsThatGo:
+    """A connection that is sent, or given to a process, goes there, as on Windows."""
+
+    PROGRAM = r"""
+        import multiprocessing, pickle, threading
+        from multiprocessing.connection import Client, Listener
+
+        def answer(connection):
+            connection.send(("there", connection.recv()))
+            connection.close()
+
+        def receive(connection):
+            answer(connection.recv())
+
+        def pair(listener):
+            accepted = []
+            thread = threading.Thread(target=lambda: accepted.append(listener.accept()))
+            thread.start()
+            client = Client(listener.address)
+            thread.join()
+            return accepted[0], client
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            with Listener(family="AF_PIPE") as listener:
+                for way in ("argument", "message"):
+                    server, client = pair(listener)
+                    if way == "argument":
+                        process = context.Process(target=answer, args=(client,))
+                        process.start()
+                    else:
+                        here, there = context.Pipe()
+                        process = context.Process(target=receive, args=(there,))
+                        process.start()
+                        here.send(client)
+                    client.close()
+                    server.send(way)
+                    print(server.recv())
+                    try:
+                        server.recv()
+                    except EOFError:
+                        print("end")
+                    process.join()
+                server, client = pair(listener)
+                pickler = multiprocessing.reduction.ForkingPickler
+                copy = pickler.loads(pickler.dumps(client))
+                copy.send("from here")
+                print(server.recv())
+    """
+
+    def test_to_another_process(self, tmp_path: Path) -> None:
+        printed = run(tmp_path, self.PROGRAM).splitlines()
+        assert printed == ["('there', 'argument')", "end", "('there', 'message')", "end", "from here"]
+
+    def test_no_pickler_knows_of_it_outside_of_the_scope(self) -> None:
+        reducers: Any = importlib.import_module("multiprocessing.reduction").ForkingPickler._extra_reducers
+        before = dict(reducers)
+        with win32.install(winapi=True):
+            assert mp.PipeConnection in reducers
+        assert reducers == before
+
+
 class TestDescriptors:
     def test_a_descriptor_of_the_systems_has_a_handle(self, winapi: Any) -> None:
         msvcrt, win32pipe = importlib.import_module("msvcrt"), importlib.import_module("npipe.win32.win32pipe")

@@ -297,11 +297,10 @@ def DuplicateHandle(
     options: int = 0,
     /,
 ) -> int:
-    """DuplicateHandle: here, or (a pipe's handle) from one process to another. Raises as `win32api.DuplicateHandle`."""
-    here, there = (_process(handle) for handle in (source_process_handle, target_process_handle))
-    return win32api.DuplicateHandle(
-        here, source_handle, there, _dword(desired_access), inherit_handle, options
-    ).Detach()
+    """DuplicateHandle, from or for another process too, as win32api's does it. Raises 5, 6, 50, 231, 233."""
+    source, target = _process(source_process_handle), _process(target_process_handle)
+    access = _dword(desired_access)
+    return win32api.DuplicateHandle(source, source_handle, target, access, inherit_handle, options).Detach()
 
 
 def _process(handle: int) -> int:
