@@ -269,6 +269,8 @@ def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
         CT.WinDLL("nonesuch")
     with pytest.raises(AttributeError, match=r"'oledll'.*docs/porting\.md"):
         CT.oledll  # noqa: B018
+    with pytest.raises(ImportError, match=r"cannot import name 'OleDLL' from 'ctypes'.*docs/porting\.md"):
+        exec("from ctypes import OleDLL")
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         CT.nonsense  # noqa: B018
 

@@ -88,6 +88,20 @@ def test_a_module_that_is_empty_is_imported_and_says_why(module: str, name: str)
     assert set(names) == {"__builtins__"}
 
 
+def test_an_import_of_a_name_that_is_not_there_says_why() -> None:
+    for module, name, reason in (
+        ("win32api", "RegOpenKey", "the registry"),
+        ("win32file", "ReadFileEx", "offers pipes"),
+        ("win32gui", "EnumWindows", "windows"),
+    ):
+        with pytest.raises(
+            ImportError, match=rf"name '{name}' from '{module}' \(.*{reason}.*docs/porting\.md\)"
+        ) as caught:
+            exec(f"from npipe.win32.{module} import {name}")
+        assert caught.value.name == module
+        assert not hasattr(importlib.import_module(f"npipe.win32.{module}"), name)
+
+
 def test_there_is_one_list_of_modules() -> None:
     lists = []
     for path in (CHECKOUT / "src" / "npipe").rglob("*.py"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from npipe._doors.base import Door, Patches
 from npipe._doors.kernel32 import errors, functions, libraries, sizes
+from npipe.win32._offered import missing_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +75,7 @@ class CtypesDoor(Door):
 
         def __getattr__(name: str) -> Any:  # noqa: N807
             if self.is_open and name in _MISSING_NAMES:
-                raise AttributeError(
-                    f"module 'ctypes' has no attribute {name!r}: npipe has no COM (docs/porting.md)",
-                    name=name,
-                    obj=ctypes,
-                )
+                raise missing_name("ctypes", name, "npipe has no COM: docs/porting.md", ctypes)
             if original is not None:
                 return original(name)
             raise AttributeError(f"module 'ctypes' has no attribute {name!r}", name=name, obj=ctypes)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from npipe.win32._offered import missing_name
+
 __all__ = ["find"]
 
 
 def find(module: str, name: str) -> Any:
-    """Raise AttributeError that names `module.name` and the page, for a module's `__getattr__`."""
+    """Raise AttributeError or ImportError that names `module.name` and the page, for a module's `__getattr__`."""
     asked = sys.modules.get(f"npipe._doors.winapi.{module}")
-    text = f"module {module!r} has no attribute {name!r} (npipe has what pipes need: docs/porting.md)"
-    raise AttributeError(text, name=name, obj=asked)
+    raise missing_name(module, name, "npipe has what pipes need: docs/porting.md", asked, depth=3)
