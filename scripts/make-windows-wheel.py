@@ -33,8 +33,7 @@ def main(arguments: list[str]) -> int:
     contents[f"{info}/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
     contents[f"{info}/METADATA"] = metadata(project).encode()
     contents[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: npipe\nRoot-Is-Purelib: true\nTag: {TAG}\n".encode()
-    scripts = "".join(f"{name} = {target}\n" for name, target in project["scripts"].items())
-    contents[f"{info}/entry_points.txt"] = f"[console_scripts]\n{scripts}".encode()
+    contents[f"{info}/entry_points.txt"] = entry_points(project).encode()
     contents[f"{info}/RECORD"] = record(contents, f"{info}/RECORD").encode()
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{stem}-{TAG}.whl"
@@ -51,6 +50,15 @@ def modules() -> list[Path]:
     """Return what the package is on Windows: everything of Python's, without the engine and its binding."""
     found = [path for pattern in ("*.py", "*.pyi", "py.typed") for path in SOURCE.rglob(pattern)]
     return sorted(path for path in found if path.relative_to(SOURCE).parts[0] not in LINUX_ONLY)
+
+
+def entry_points(project: dict[str, Any]) -> str:
+    """Return the commands and plugins."""
+    groups = {"console_scripts": project["scripts"], **project["entry-points"]}
+    return "\n".join(
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
+        for group, entries in groups.items()
+    )
 
 
 def metadata(project: dict[str, Any]) -> str:

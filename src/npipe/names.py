@@ -14,7 +14,6 @@ backslash inside a name is an ordinary character: there are no folders. See SEMA
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -100,6 +99,8 @@ class PipeName:
         cut = encoded.rfind("%", end - 2, end)  # an escape that the cut would split goes as a whole
         if cut != -1:
             end = cut
+        import hashlib  # rarely needed, and slow to load
+
         return f"{encoded[:end]}~{hashlib.sha256(raw).hexdigest()}"
 
     def __str__(self) -> str:

@@ -73,8 +73,12 @@ class Pipe(metaclass=PipeType):
             PipeAccessError: this end may only write (5).
         """
 
-    def _look(self) -> None:
-        """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
+    def _look(self) -> bool:
+        """Find out now whether the peer has gone, where that is otherwise known a moment after it.
+
+        Returns whether an empty message is known to be unread, of which peek does not tell. Raises as peek.
+        """
+        return False
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> None:

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
     from npipe.win32 import Installation
 
-__all__ = ["npipe_windows", "pipe_name", "pytest_addoption", "pytest_load_initial_conftests", "pytest_unconfigure"]
+__all__ = ["npipe_windows", "pipe_name", "pytest_addoption", "pytest_itemcollected", "pytest_load_initial_conftests"]
 
 _numbers = itertools.count(1)
-_installation: pytest.StashKey[Installation] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,15 +52,20 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if (options.npipe_as_windows or options.npipe_also) and not options.npipe:
         raise pytest.UsageError("--npipe-as-windows and --npipe-also go with --npipe")
     if options.npipe:
-        early_config.stash[_installation] = _install(options.npipe_also or options.npipe_as_windows)
+        told = [str(early_config.rootpath), *options.npipe_also] if options.npipe_as_windows else options.npipe_also
+        # The cleanup comes at the session's end, be it one that a conftest.py has kept from beginning.
+        early_config.add_cleanup(_install(told or False).uninstall)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Close them at the session's end."""
-    installation = config.stash.get(_installation, None)
-    if installation is not None:
-        del config.stash[_installation]
-        installation.uninstall()
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let a test's doors be open before its other fixtures begin, and until they end: monkeypatch may stand on them."""
+    names: list[str] = getattr(item, "fixturenames", [])
+    if npipe_windows.__name__ in names:
+        found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+        scopes = {name: definitions[-1].scope for name, definitions in found.items()}
+        names.remove(npipe_windows.__name__)
+        first = next((at for at, name in enumerate(names) if scopes.get(name) == "function"), len(names))
+        names.insert(first, npipe_windows.__name__)
 
 
 def _install(platform: bool | list[str]) -> Installation:

@@ -407,6 +407,31 @@ def test_a_read_into_no_room_is_no_answer(name: str, kind: str) -> None:
 
 
 @every_loop
+@pytest.mark.parametrize("when", ["in the block", "idle"])
+def test_an_empty_message_that_nobody_has_read_is_no_one_else_s(name: str, kind: str, when: str) -> None:
+    async def main() -> None:
+        with npipe.listen(name) as listener:
+            async with npipe.aio.Pool(name, size=1) as pool:
+                async with pool.connection() as pipe:
+                    server = listener.accept(timeout=DEADLINE)
+                    server.send(b"for the first block")
+                    assert await pipe.recv(timeout=DEADLINE) == b"for the first block"
+                    if when == "in the block":
+                        server.send(b"")
+                if when == "idle":
+                    server.send(b"")
+                async with pool.connection() as pipe:
+                    second = listener.accept(timeout=DEADLINE)
+                    second.send(b"for the second block")
+                    assert await pipe.recv(timeout=DEADLINE) == b"for the second block"
+                assert pool.stats.connected == 2
+                server.close()
+                second.close()
+
+    run(main(), kind)
+
+
+@every_loop
 def test_a_connection_with_nothing_left_over_is_used_again_as_new(name: str, kind: str) -> None:
     async def main() -> None:
         async with await npipe.aio.serve(name, answer_but_silence), npipe.aio.Pool(name, size=1) as pool:

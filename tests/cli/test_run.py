@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ print(json.dumps({
     "main": __main__.__dict__ is globals(),
     "future": "annotations" in globals(),
     "builtins": __builtins__ is builtins,
+    "names": sorted(globals()),
 }))
 """
 NPIPE = ("-m", "npipe", "run")
@@ -97,6 +99,17 @@ def test_the_search_path_is_left_alone_where_python_leaves_it_alone(folder: Path
     alike(folder, "script.py", PYTHONSAFEPATH="1")
 
 
+@pytest.mark.parametrize("switches", [(), ("--as-windows",)])
+def test_a_current_folder_that_is_gone_keeps_no_program_from_running(folder: Path, switches: tuple[str, ...]) -> None:
+    for arguments in (("-c", "print(1)"), ("-m", "json.tool", "--help"), (str(folder / "script.py"),)):
+        code = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        gone = folder / "gone"
+        gone.mkdir()
+        done = python("-c", code, *NPIPE, *switches, *arguments, folder=gone)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout
+
+
 def test_a_program_imports_pywin32s_names(folder: Path) -> None:
     code = "import win32con, win32pipe, win32file, winerror; print(win32con.OPEN_EXISTING, winerror.ERROR_PIPE_BUSY)"
     (folder / "script.py").write_text(code)
@@ -141,6 +154,12 @@ threading.Timer(0.2, late, ["thread"]).start()
         "this is no Python",
         "import sys; sys.excepthook = lambda *a: print('hooked', a[0].__name__); 1 / 0",
         "import os; os._exit(5)",
+        "import sys; sys.excepthook = lambda *a: 1 / 0; raise ValueError('first')",
+        "import sys; sys.excepthook = lambda *a: sys.exit(7); raise ValueError('first')",
+        "import sys; sys.excepthook = None; raise ValueError('first')",
+        "import sys; sys.stderr = None; sys.exit('unheard')",
+        "import sys; sys.stderr = None; raise ValueError('unheard')",
+        "import atexit, sys; atexit.register(lambda: print(sys.last_type, repr(sys.last_value))); 1 / 0",
     ],
 )
 def test_exit_statuses_and_tracebacks_are_pythons(folder: Path, code: str) -> None:
@@ -184,3 +203,14 @@ def test_its_own_help_comes_before_the_program(folder: Path) -> None:
         done = python(*NPIPE, option, folder=folder)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: npipe run")
+
+
+def test_a_compiled_script_and_standard_input_are_programs_too(folder: Path) -> None:
+    py_compile.compile(str(folder / "script.py"), cfile=str(folder / "compiled.pyc"))
+    assert alike(folder, "compiled.pyc", "-m", "x").returncode == 0
+    for code in (REPORT, "1 / 0\n", "import sys; print(sys.stdin.read()); sys.exit(3)\n"):
+        wanted, got = (
+            subprocess.run([sys.executable, *start, "-", "-c"], cwd=folder, input=code, capture_output=True, text=True)
+            for start in ((), NPIPE)
+        )
+        assert (got.returncode, got.stdout, got.stderr) == (wanted.returncode, wanted.stdout, wanted.stderr)

@@ -109,6 +109,18 @@ def web3_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def watchman_folder() -> Path:
+    """Where pywatchman is imported from."""
+    return _fetched(fetch.watchman)
+
+
+@pytest.fixture(scope="session")
+def keepassxc_folder() -> Path:
+    """Where keepassxc_proxy_client is imported from."""
+    return _fetched(fetch.keepassxc)
+
+
+@pytest.fixture(scope="session")
 def wexpect_folder() -> Path:
     """Where wexpect is imported from."""
     return _fetched(fetch.wexpect)

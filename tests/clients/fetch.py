@@ -52,6 +52,8 @@ OSQUERY = ("osquery==3.1.1", "thrift>=0.20,<1", "future", "six")
 OPENJD = ("openjd-adaptor-runtime>=0.9.5,<0.10",)
 WRAPPERS = ("namedpipe==0.3.2", "pywinpipe==0.11", "communica==0.4.3", "typing_extensions>=4")
 WEB3 = ("web3>=7,<9",)
+WATCHMAN = ("pywatchman>=4,<5",)
+KEEPASSXC = ("keepassxc-proxy-client==0.1.*", "pynacl>=1.5,<2", "cffi>=1.4", "pycparser")
 WEXPECT = ("wexpect==4.0.0", "psutil>=6")
 WEXPECT_NEEDS = ("setuptools<81",)  # for its pkg_resources
 
@@ -160,6 +162,18 @@ def wrappers() -> Path:
 def web3() -> Path:
     """A folder to import web3 from."""
     return _made(f"web3-{sys.version_info.minor}", functools.partial(_install, WEB3))
+
+
+@functools.cache
+def watchman() -> Path:
+    """A folder to import pywatchman from."""
+    return _made(f"watchman-{sys.version_info.minor}", functools.partial(_install, WATCHMAN))
+
+
+@functools.cache
+def keepassxc() -> Path:
+    """A folder to import keepassxc_proxy_client from."""
+    return _made(f"keepassxc-{sys.version_info.minor}", functools.partial(_install_alone, KEEPASSXC))
 
 
 @functools.cache

@@ -130,6 +130,28 @@ class TestWays:
         """
         assert run(tmp_path, program) == "doors\n"
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "subprocess.list2cmdline([sys.executable, '-c', HAS, 'a b', 'c'])",
+            "subprocess.list2cmdline(['python', '-c', HAS, 'a b', 'c'])",
+            "['python.exe', '-c', HAS, 'a b', 'c']",
+            "['PYTHON.EXE', '-c', HAS, 'a b', 'c']",
+        ],
+    )
+    def test_a_command_is_a_line_where_the_program_is_told_of_windows(self, tmp_path: Path, command: str) -> None:
+        program = HELPERS + f"print(subprocess.run({command}, capture_output=True, text=True).stdout, end='')"
+        assert run(tmp_path, program, "--as-windows") == "doors a b c\n"
+
+    def test_a_line_of_which_nothing_is_found_is_an_error_as_ever(self, tmp_path: Path) -> None:
+        program = HELPERS + (
+            "for command in ('nothing of the kind', ['nothing', 'of'], [], 'nothing'):\n"
+            "    try: subprocess.run(command)\n"
+            "    except (FileNotFoundError, IndexError) as failure: print(type(failure).__name__)\n"
+        )
+        missing = "FileNotFoundError"
+        assert run(tmp_path, program, "--as-windows").split() == [missing, missing, "IndexError", missing]
+
     def test_asyncio_starts_them_too(self, tmp_path: Path) -> None:
         program = HELPERS + (
             "import asyncio\n"
@@ -172,6 +194,30 @@ class TestWays:
 
 
 class TestInterpreters:
+    def test_what_a_child_does_not_use_is_not_loaded(self) -> None:
+        code = (
+            "import sys; print([name for name in ('ctypes', 'asyncio', 'multiprocessing', 'hashlib')"
+            " if name in sys.modules]); import ctypes; from ctypes import windll, wintypes; import asyncio;"
+            " print(ctypes.WinDLL('kernel32').GetCurrentProcessId() > 0, hasattr(asyncio, 'IocpProactor'))"
+        )
+        with opened(files=True, asyncio=True, ctypes=True, winapi=True):
+            assert output(code).splitlines() == ["[]", "True True"]
+
+    @pytest.mark.parametrize("told", ["x", "7:1", "0:x", "0", ":", "0:1:2", "-1:4", "0:999999"])
+    def test_a_variable_of_streams_that_makes_no_sense_changes_nothing(self, told: str) -> None:
+        with opened():
+            printed = output("import win32pipe; print('doors')", env={**os.environ, "NPIPE_STANDARD_HANDLES": told})
+        assert printed == "doors\n"
+
+    @pytest.mark.parametrize(
+        "told", ["x", "1:2", "256:0:1", "256:999:1", "-1:5:5", "0:5:5", "256:5:5", "99999999999:5:5"]
+    )
+    def test_a_variable_of_files_that_makes_no_sense_changes_nothing(self, told: str) -> None:
+        with opened():
+            code = "import os, win32pipe; print('doors', 'NPIPE_FILES' in os.environ)"
+            printed = output(code, env={**os.environ, "NPIPE_FILES": told})
+        assert printed == "doors False\n"
+
     def test_one_that_reads_no_environment_has_none(self, tmp_path: Path) -> None:
         for switch in ("-I", "-E", "-S"):
             program = HELPERS + f"child({switch!r}, '-c', HAS)"
@@ -381,6 +427,105 @@ class TestHandles:
         )
         printed = run(tmp_path, self.program(how), arguments=(name,))
         assert printed.splitlines() == ["1 True", "b'still here'"]
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "os.set_handle_inheritable(handle, True)\nstart(startupinfo=listed())",
+            "os.set_inheritable(writer, True)\nstart(startupinfo=listed())",
+            "os.set_handle_inheritable(handle, True)\nstart(close_fds=False)",
+            "os.set_inheritable(writer, True)\nstart(close_fds=False, env={})",
+            "os.set_handle_inheritable(handle, True)\nos.spawnv(os.P_NOWAIT, COMMAND[0], COMMAND)",
+        ],
+    )
+    @pytest.mark.parametrize("what", ["os.pipe()", "a file"])
+    def test_a_handle_of_a_descriptor_is_one_in_the_child(self, tmp_path: Path, how: str, what: str) -> None:
+        program = f"""
+            import msvcrt, os, subprocess, sys
+
+            CHILD = (
+                "import msvcrt, os, sys; handle = int(sys.argv[1]); assert os.get_handle_inheritable(handle);"
+                "fd = msvcrt.open_osfhandle(handle, os.O_WRONLY); os.write(fd, b'from the child'); os.close(fd)"
+            )
+            def start(**keywords):
+                subprocess.Popen(COMMAND, **keywords)
+            def listed():
+                return subprocess.STARTUPINFO(lpAttributeList={{"handle_list": [handle]}})
+            if {what!r} == "a file":
+                reader, writer = None, os.open("file", os.O_WRONLY | os.O_CREAT)
+            else:
+                reader, writer = os.pipe()
+            handle = msvcrt.get_osfhandle(writer)
+            COMMAND = [sys.executable, "-c", CHILD, str(handle)]
+            assert not os.get_handle_inheritable(handle)
+        """
+        end = """
+            os.close(writer)
+            if reader is None:
+                assert os.wait()[1] == 0
+                reader = os.open("file", os.O_RDONLY)
+            print(os.read(reader, 100))
+            print(os.read(reader, 100))
+        """
+        printed = run(tmp_path, textwrap.dedent(program) + how + "\n" + textwrap.dedent(end), "--as-windows")
+        assert printed.splitlines() == ["b'from the child'", "b''"]
+
+    def test_a_handle_goes_on_to_a_grandchild(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "AGAIN = 'import subprocess, sys; '\n"
+            "AGAIN += 'sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], close_fds=False).returncode)'\n"
+            "COMMAND = [sys.executable, '-c', AGAIN, '-c', AGAIN, *COMMAND[1:]]\n"
+            "process = subprocess.Popen(COMMAND, close_fds=False); check(); print(process.wait())"
+        )
+        printed = run(tmp_path, self.program(how), arguments=(name,))
+        assert printed.splitlines() == ["b'from the child'", "0"]
+
+    def test_a_handle_that_a_child_has_used_goes_on_to_a_grandchild(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "FIRST = 'import subprocess, sys, win32file, win32pipe; pipe = int(sys.argv[3]); '\n"
+            "FIRST += 'win32pipe.PeekNamedPipe(pipe, 0); COMMAND = [sys.executable, *sys.argv[1:]]; '\n"
+            "FIRST += 'process = subprocess.Popen(COMMAND, close_fds=False); '\n"
+            "FIRST += 'win32file.CloseHandle(pipe); sys.exit(process.wait())'\n"
+            "COMMAND = [sys.executable, '-c', FIRST, *COMMAND[1:]]\n"
+            "process = subprocess.Popen(COMMAND, close_fds=False); check(); print(process.wait())"
+        )
+        printed = run(tmp_path, self.program(how), arguments=(name,))
+        assert printed.splitlines() == ["b'from the child'", "0"]
+
+    def test_a_handle_is_duplicated_into_a_child(self, tmp_path: Path, name: str) -> None:
+        how = (
+            "import _winapi\n"
+            "TAKES = 'import win32file; win32file.WriteFile(int(input()), b\"from the child\")'\n"
+            "process = subprocess.Popen([sys.executable, '-c', TAKES], stdin=subprocess.PIPE, text=True)\n"
+            "there = _winapi.OpenProcess(_winapi.PROCESS_DUP_HANDLE, False, process.pid)\n"
+            "same = _winapi.DUPLICATE_SAME_ACCESS\n"
+            "number = _winapi.DuplicateHandle(_winapi.GetCurrentProcess(), int(client), there, 0, False, same)\n"
+            "process.communicate(f'{number}\\n')\n"
+            "print(process.returncode, win32file.ReadFile(server, 100)[1])\n"
+            "_winapi.CloseHandle(there)\n"
+        )
+        assert run(tmp_path, self.program(how), arguments=(name,)) == "0 b'from the child'\n"
+
+    def test_a_handle_that_is_open_to_the_end_is_no_error_there(self, tmp_path: Path) -> None:
+        program = """
+            import subprocess, sys
+            process = subprocess.Popen([sys.executable, "-c", "pass"])
+            print(process._handle.handle > 0)
+            process.wait()
+        """
+        assert run(tmp_path, program) == "True\n"
+
+    def test_a_process_has_a_handle(self, tmp_path: Path) -> None:
+        program = """
+            import subprocess, sys, win32event, win32process
+            process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            assert process._handle == process._handle
+            print(win32event.WaitForSingleObject(process._handle, 0))
+            win32process.TerminateProcess(int(process._handle), 7)
+            print(win32event.WaitForSingleObject(int(process._handle), 20000))
+            process.communicate()
+        """
+        assert run(tmp_path, program).split() == ["258", "0"]
 
     def test_one_in_the_list_has_to_be_inheritable(self, tmp_path: Path, name: str) -> None:
         how = (

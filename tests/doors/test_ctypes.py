@@ -19,6 +19,7 @@ import pytest
 
 import npipe
 from npipe.win32 import install, win32api, win32event, win32file, win32pipe
+from tests.doors.helpers import run as run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,6 +257,32 @@ def test_all_ways_to_load_it_lead_there(load: Callable[[], Any]) -> None:
     assert library.CloseHandle.__name__ == "CloseHandle"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from ctypes import byref, windll, wintypes",
+        "from ctypes import wintypes, WinDLL as windll",
+        "import ctypes.wintypes; from ctypes import windll",
+        "import ctypes.wintypes as wintypes; from ctypes import windll",
+        "import ctypes.util; from ctypes import windll",
+        "from ctypes.wintypes import DWORD; from ctypes import windll",
+        "from ctypes import *; from ctypes.wintypes import *",
+        "import importlib; importlib.import_module('ctypes.wintypes'); from ctypes import windll",
+    ],
+)
+@pytest.mark.parametrize("switches", [(), ("--no-pywin32", "--no-files", "--no-asyncio", "--no-winapi")])
+def test_the_first_import_of_ctypes_may_have_any_form(
+    statement: str, switches: tuple[str, ...], tmp_path: Path
+) -> None:
+    program = f"""
+        {statement}
+        import ctypes
+        from ctypes import wintypes as types
+        print(windll is not None, ctypes.sizeof(types.DWORD), ctypes.WinDLL("kernel32").GetLastError())
+    """
+    assert run_script(tmp_path, program, *switches) == "True 4 0\n"
+
+
 def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
     for missing in ("CreateProcessW", "NoSuchFunction"):
         with pytest.raises(AttributeError, match=rf"function '{missing}' not found.*docs/porting\.md"):
@@ -263,8 +290,6 @@ def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
         assert not hasattr(k32, missing)
     with pytest.raises(AttributeError, match="function ordinal 1 not found"):
         k32[1]
-    with pytest.raises(AttributeError, match=r"'MessageBoxW' not found in user32.*docs/porting\.md"):
-        CT.windll.user32.MessageBoxW  # noqa: B018
     with pytest.raises(FileNotFoundError, match=r"'nonesuch'.*docs/porting\.md"):
         CT.WinDLL("nonesuch")
     with pytest.raises(AttributeError, match=r"'oledll'.*docs/porting\.md"):
@@ -273,6 +298,22 @@ def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
         exec("from ctypes import OleDLL")
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         CT.nonsense  # noqa: B018
+
+
+@pytest.mark.usefixtures("door")
+def test_functions_of_libraries_beside_can_be_named_and_fail_when_they_are_called() -> None:
+    box = CT.windll.user32.MessageBoxW
+    with pytest.raises(AttributeError, match=r"'MessageBoxW' not found in user32.*docs/porting\.md"):
+        box(None, "text", "caption", 0)
+    sockets = CT.WinDLL("Ws2_32.dll", use_last_error=True)
+    sockets.socket.argtypes, sockets.socket.restype = [ctypes.c_int] * 3, CT.wintypes.HANDLE
+    with pytest.raises(AttributeError, match=r"'socket' not found in Ws2_32\.dll.*docs/porting\.md"):
+        sockets.socket(1, 1, 0)
+    prototype = CT.WINFUNCTYPE(CT.wintypes.BOOL, CT.wintypes.HANDLE)(("GetProcessMemoryInfo", CT.windll.psapi))
+    with pytest.raises(AttributeError, match="GetProcessMemoryInfo"):
+        prototype(None)
+    with pytest.raises(AttributeError, match="function ordinal 1 not found"):
+        CT.windll.shell32[1]
 
 
 # ---- Types

@@ -226,6 +226,15 @@ class TestEveryWayToAsk:
             "/tmp False",
         ]
 
+    def test_variables_in_a_path(self, tmp_path: Path) -> None:
+        program = r"""
+            import os
+            print(os.path.expandvars(r"\\.\pipe\%USER%-%temp%-$USER-%nosuch%-100%%"), os.path.expandvars(b"%USER%"))
+            print(os.getlogin() == os.environ["USERNAME"])
+        """
+        printed = run(tmp_path, program, AS_WINDOWS, USER="me", LOGNAME="me", TMPDIR="/x").splitlines()
+        assert printed == [r"\\.\pipe\me-/x-me-%nosuch%-100% b'me'", "True"]
+
     def test_folders_that_windows_always_has(self, tmp_path: Path) -> None:
         program = """
             import os
@@ -363,6 +372,12 @@ class TestScope:
     def test_a_name_instead_of_a_list(self) -> None:
         with pytest.raises(TypeError, match="in a list"):
             win32.install(platform="pypresence")
+
+    def test_values_that_are_true_or_false_are_as_good(self) -> None:
+        with win32.install(pywin32=0, files=1, asyncio=None, platform=None) as given:  # type: ignore[arg-type]
+            assert given.doors == ("files",)
+        with win32.install(pywin32=False, platform=1) as given:  # type: ignore[arg-type]
+            assert given.doors == ("platform",)
 
     def test_threads_ask_while_it_opens_and_closes(self) -> None:
         over = threading.Event()

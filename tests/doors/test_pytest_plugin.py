@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 def session(folder: Path, *options: str, **files: str) -> str:
@@ -85,6 +82,40 @@ def test_the_fixture_opens_them_for_one_test(tmp_path: Path) -> None:
     assert "2 passed" in out, out
 
 
+STANDS_ON_IT = """
+import builtins, sys
+import pytest
+
+before = builtins.open
+
+@pytest.fixture(scope="module")
+def closed():
+    assert "win32pipe" not in sys.modules
+
+@pytest.fixture(autouse=True)
+def server():
+    import win32pipe
+
+def test_it_is_open(monkeypatch, closed, npipe_windows):
+    monkeypatch.setattr(builtins, "open", len)
+    assert builtins.open("four") == 4
+
+@pytest.mark.usefixtures("npipe_windows")
+class TestInAClass:
+    def test_it_is_open(self, monkeypatch):
+        monkeypatch.setattr(builtins, "open", len)
+
+def test_nothing_stays_changed(npipe_windows):
+    npipe_windows.uninstall()
+    assert builtins.open is before
+"""
+
+
+def test_a_tests_doors_are_open_before_its_other_fixtures_and_after_them(tmp_path: Path) -> None:
+    out = session(tmp_path, test_pipes=STANDS_ON_IT)
+    assert "3 passed" in out, out
+
+
 def test_names_are_never_the_same(tmp_path: Path) -> None:
     out = session(
         tmp_path,
@@ -104,6 +135,50 @@ def test_the_tests_modules_are_told_of_windows(tmp_path: Path) -> None:
     told = "import sys, os\n\ndef test_told():\n    assert (sys.platform, os.name) == ('win32', 'nt')\n"
     assert "1 passed" in session(tmp_path, "--npipe", "--npipe-as-windows", test_told=told)
     assert "1 failed" in session(tmp_path, "--npipe", test_told=told)
+
+
+def test_those_who_are_told_do_not_depend_on_how_pytest_is_called(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").touch()
+    below = tmp_path / "a, b: 100%"
+    below.mkdir()
+    (tmp_path / "told.py").write_text("import sys\nprint(sys.platform)\n")
+    (below / "test_told.py").write_text(
+        """
+import subprocess, sys
+
+def test_told():
+    assert sys.platform == "win32"
+
+def test_a_child_is_told_too():
+    child = [sys.executable, "-c", "import told"]
+    assert subprocess.check_output(child, text=True, cwd="/", env={"PYTHONPATH": PLACE}) == "win32\\n"
+""".replace("PLACE", repr(str(tmp_path)))
+    )
+    command = str(Path(sys.executable).with_name("pytest"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for start, folder in (([command], tmp_path), ([command], elsewhere), ([sys.executable, "-m", "pytest"], elsewhere)):
+        done = subprocess.run(
+            [*start, "-q", "-p", "no:cacheprovider", "--npipe", "--npipe-as-windows", str(below)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=folder,
+        )
+        assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_doors_are_closed_after_a_session_that_could_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import win32pipe, nosuch\n")
+    program = """
+import builtins, sys, pytest
+before = builtins.open, builtins.__import__
+assert pytest.main(["--npipe", "-q", "-p", "no:cacheprovider", sys.argv[1]]) == pytest.ExitCode.USAGE_ERROR
+assert (builtins.open, builtins.__import__) == before
+assert "win32pipe" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_options_that_need_the_first_one_say_so(tmp_path: Path) -> None:

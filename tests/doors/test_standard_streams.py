@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -39,3 +41,109 @@ def test_a_python_child_has_a_pipe_as_its_standard_streams(tmp_path: Path, name:
         [sys.executable, "-m", "npipe", "run", str(script), name], capture_output=True, text=True, timeout=50
     )
     assert (done.stdout, done.stderr, done.returncode) == ("b'SHOUT\\n'\n0\n", "", 0)
+
+
+PIPE = """
+import os, subprocess, sys
+import win32file, win32pipe
+name = sys.argv[1]
+server = win32pipe.CreateNamedPipe(name, 3, 0, 255, 4096, 4096, 0, None)
+SHOUT = "print(input().upper(), flush=True)"
+def answered():
+    win32file.WriteFile(server, b"shout\\n")
+    return win32file.ReadFile(server, 100)[1]
+def all_of():
+    data = b""
+    while True:
+        try: data += win32file.ReadFile(server, 100)[1]
+        except win32file.error as failure:
+            print(failure.winerror)
+            return data
+"""
+
+
+def run(folder: Path, program: str, name: str) -> list[str]:
+    script = folder / "parent.py"
+    script.write_text(PIPE + program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "npipe", "run", str(script), name], capture_output=True, text=True, timeout=50
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "subprocess.Popen([sys.executable, '-c', SHOUT], stdin=file, stdout=file)",
+        "subprocess.Popen([sys.executable, '-c', SHOUT], -1, None, file, file)",
+        "subprocess.Popen(('python', '-c', SHOUT), -1, sys.executable, stdin=file.fileno(), stdout=file, env={})",
+        "subprocess.Popen([sys.executable, '-u', '-Wignore', '-X', 'dev', '-c', SHOUT], stdin=file, stdout=file)",
+    ],
+)
+@pytest.mark.parametrize("mode", ["'r+b', buffering=0", "'r+b'", "'r+'"])
+def test_subprocess_gives_a_file_of_a_pipe_to_a_python_child(tmp_path: Path, name: str, how: str, mode: str) -> None:
+    program = f"""
+file = open(name, {mode})
+process = {how}
+file.close()
+print(answered(), process.wait())
+"""
+    assert run(tmp_path, program, name) == ["b'SHOUT\\n' 0"]
+
+
+def test_both_outputs_of_a_child_go_to_one_pipe(tmp_path: Path, name: str) -> None:
+    program = """
+file = open(name, 'wb', buffering=0)
+code = "import sys; print('one'); sys.stdout.flush(); print('two', file=sys.stderr)"
+process = subprocess.Popen([sys.executable, '-c', code], stdout=file, stderr=subprocess.STDOUT)
+file.close()
+print(all_of(), process.wait())
+"""
+    assert run(tmp_path, program, name) == ["109", "b'one\\ntwo\\n' 0"]
+
+
+def test_a_pipe_whose_client_is_a_descriptor_takes_what_a_child_prints(tmp_path: Path, name: str) -> None:
+    program = """
+import msvcrt, win32con
+client = win32file.CreateFile(name, win32con.GENERIC_WRITE, 0, None, 3, 0, None)
+fd = msvcrt.open_osfhandle(client.Detach(), os.O_WRONLY)
+done = subprocess.run([sys.executable, '-c', 'print(5 * "line ")'], stdout=fd)
+os.close(fd)
+print(all_of(), done.returncode)
+"""
+    assert run(tmp_path, program, name) == ["109", "b'line line line line line \\n' 0"]
+
+
+def test_a_nameless_pipes_descriptor_is_any_programs(tmp_path: Path, name: str) -> None:
+    program = """
+import msvcrt
+server, writer = win32pipe.CreatePipe(None, 0)
+fd = msvcrt.open_osfhandle(writer.Detach(), os.O_WRONLY)
+done = subprocess.run(['/bin/echo', 'any'], stdout=fd)
+os.close(fd)
+print(all_of(), done.returncode)
+"""
+    assert run(tmp_path, program, name) == ["109", "b'any\\n' 0"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "subprocess.Popen(['/bin/true'], stdin=file)",
+        "subprocess.Popen(['/bin/true'], stdin=file.fileno())",
+        "subprocess.Popen([sys.executable, '-I', '-c', SHOUT], stdin=file)",
+        "subprocess.Popen([sys.executable, '-bE', '-c', SHOUT], stdin=file)",
+        "subprocess.Popen([sys.executable, '-X', 'dev', '-S', 'script.py'], stdin=file)",
+        "subprocess.Popen(f'{sys.executable} -c pass', stdin=file, shell=True)",
+    ],
+)
+def test_a_child_that_could_do_nothing_with_it_is_refused(tmp_path: Path, name: str, how: str) -> None:
+    program = f"""
+file = open(name, 'r+b', buffering=0)
+try: {how}
+except OSError as failure: print(failure.winerror)
+file.write(b'still here')
+print(win32file.ReadFile(server, 100)[1])
+"""
+    assert run(tmp_path, program, name) == ["50", "b'still here'"]

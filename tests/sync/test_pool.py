@@ -416,6 +416,23 @@ def answer_but_silence(request: bytes, connection: npipe.Connection) -> bytes | 
     return {b"silence": None, b"who": b"%d" % connection.number}.get(request, request)
 
 
+@pytest.mark.parametrize("when", ["in the block", "idle"])
+def test_an_empty_message_that_nobody_has_read_is_no_one_else_s(name: str, when: str) -> None:
+    with npipe.listen(name) as listener, npipe.Pool(name, size=1) as pool:
+        with pool.connection() as pipe:
+            server = listener.accept(timeout=DEADLINE)
+            server.send(b"for the first block")
+            assert pipe.recv(timeout=DEADLINE) == b"for the first block"
+            if when == "in the block":
+                server.send(b"")
+        if when == "idle":
+            server.send(b"")
+        with pool.connection() as pipe, listener.accept(timeout=DEADLINE) as second, server:
+            second.send(b"for the second block")
+            assert pipe.recv(timeout=DEADLINE) == b"for the second block"
+        assert pool.stats.connected == 2
+
+
 @pytest.mark.parametrize("what", NOT_AGAIN)
 def test_a_connection_that_nobody_can_be_sure_of_is_not_used_again(name: str, what: str) -> None:
     with npipe.serve(name, answer_but_silence) as server, npipe.Pool(name, size=1) as pool:

@@ -89,6 +89,7 @@ class _Patch:
 
 _patches_lock: Final = threading.Lock()
 _patches: Final[list[_Patch]] = []  # of all doors, in the order in which they were made
+_covered: Final[list[_Patch]] = []  # undone while somebody else's stood above them, who may put them back
 
 
 class Patches:
@@ -96,7 +97,8 @@ class Patches:
 
     `undo` puts back what was there. An attribute that another door has replaced since gets it when that one closes. One
     that somebody else has replaced since keeps what it has then: theirs stands above ours, and may call it. So whatever
-    is put in place has to do what was there before (`original`) while its door is closed.
+    is put in place has to do what was there before (`original`) while its door is closed. If they put ours back later,
+    the next change of any door takes it away.
     """
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class Patches:
 
     def replace(self, target: Any, name: str, make: Callable[[Any], object]) -> None:
         """Put `make(original)` in the place of an attribute; `original` is None where there was none."""
+        with _patches_lock:
+            _take_away_uncovered()
         before = vars(target).get(name, _MISSING)
         patch = _Patch(target, name, before, make(None if before is _MISSING else getattr(target, name)))
         with _patches_lock:
@@ -118,14 +122,39 @@ class Patches:
                 patch = self._made.pop()
                 _patches.remove(patch)
                 _take_away(patch)
+            _take_away_uncovered()
 
 
 def _take_away(patch: _Patch) -> None:
-    if vars(patch.target).get(patch.name, _MISSING) is not patch.ours:
-        for above in _patches:
-            if above.target is patch.target and above.name == patch.name and above.before is patch.ours:
-                above.before = patch.before
-    elif patch.before is _MISSING:
+    if _is_in_place(patch):
+        _put_back(patch)
+        return
+    for above in _patches:
+        if above.target is patch.target and above.name == patch.name and above.before is patch.ours:
+            above.before = patch.before
+            return
+    _covered.append(patch)
+
+
+def _take_away_uncovered() -> None:
+    while (patch := next(filter(_is_left_over, _covered), None)) is not None:  # below one may be another
+        _covered.remove(patch)
+        _put_back(patch)
+
+
+def _is_left_over(patch: _Patch) -> bool:
+    """Return whether an attribute is what a door had put there that has closed, and not what one has put there anew."""
+    return _is_in_place(patch) and not any(
+        one.target is patch.target and one.name == patch.name and one.ours is patch.ours for one in _patches
+    )
+
+
+def _is_in_place(patch: _Patch) -> bool:
+    return vars(patch.target).get(patch.name, _MISSING) is patch.ours
+
+
+def _put_back(patch: _Patch) -> None:
+    if patch.before is _MISSING:
         delattr(patch.target, patch.name)
     else:
         setattr(patch.target, patch.name, patch.before)

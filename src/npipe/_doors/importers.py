@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["is_library", "is_own", "package_of"]
+__all__ = ["is_below", "is_library", "is_own", "package_of"]
 
 _LIBRARY: Final = tuple(
     {
@@ -52,7 +52,8 @@ def is_own(namespace: Mapping[str, Any], start: str) -> bool:
     """Return whether the module with these globals is the program itself, or is beside it.
 
     Beside it: in or below the folder of the script; with `-m`, in the package that is run, or in or below `start`,
-    the current folder when the program began; with `-c`, there too. Nothing below a `site-packages` there is.
+    the current folder when the program began (none if it is empty); with `-c`, or a command that a package has
+    installed (`pytest`), there too. Nothing below a `site-packages` there is.
     """
     if is_library(namespace):
         return False
@@ -66,9 +67,16 @@ def is_own(namespace: Mapping[str, Any], start: str) -> bool:
     if not isinstance(file, str):
         return False
     script = getattr(main, "__file__", None)
-    if not isinstance(script, str) or getattr(main, "__spec__", None) is not None:
-        return _is_below(file, start)
-    return _is_below(file, str(Path(script).parent))
+    is_script = isinstance(script, str) and getattr(main, "__spec__", None) is None
+    if is_script and _is_below(file, str(Path(str(script)).parent)):
+        return True
+    return (not is_script or _is_command(str(script))) and start != "" and _is_below(file, start)
+
+
+def is_below(namespace: Mapping[str, Any], folder: str) -> bool:
+    """Return whether the module with these globals is in or below a folder, and no package in a `site-packages`."""
+    file = namespace.get("__file__")
+    return isinstance(file, str) and _is_below(file, folder)
 
 
 def package_of(namespace: Mapping[str, Any]) -> str:
@@ -87,6 +95,17 @@ def _is_library_file(file: str) -> bool:
     if path.startswith(_OURS):
         return True
     return any(path.startswith(place) and not _is_beside(path[len(place) :]) for place in _LIBRARY)
+
+
+@lru_cache(maxsize=64)
+def _is_command(script: str) -> bool:
+    """Return whether a script is one that a package has installed beside the interpreter."""
+    places = {
+        str(Path(sys.executable).parent),
+        sysconfig.get_path("scripts"),
+        sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")),
+    }
+    return os.path.realpath(Path(script).parent) in {os.path.realpath(place) for place in places}
 
 
 @lru_cache(maxsize=4096)

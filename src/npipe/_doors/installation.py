@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Self
 
     from npipe._doors.base import Door
@@ -76,7 +76,7 @@ class Installation:
         self.uninstall()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {', '.join(self._entered) or 'ended'}>"
+        return f"<{type(self).__name__}: {', '.join(self._entered) or 'no doors'}>"
 
 
 def _door(name: str) -> Door:
@@ -119,7 +119,8 @@ def install(
     - `ctypes`: `ctypes.WinDLL("kernel32")`, `windll`, `WinError`, `get_last_error`;
     - `winapi`: the modules `_winapi`, `_overlapped` and `msvcrt`, and multiprocessing's `AF_PIPE`;
     - `platform`: `sys.platform`, `os.name` and `platform.system()` are Windows' for the program's own modules and for
-      the packages that are named (True: for none but the program's own), never for the standard library;
+      the packages that are named, or whose folder is, by its absolute path (True: for none but the program's own),
+      never for the standard library;
     - `children`: Python processes that this one starts have the same doors.
 
     The command `npipe run` opens all of them but `platform`. Nothing has to be kept: an installation stays until
@@ -132,13 +133,13 @@ def install(
     if isinstance(platform, str):
         raise TypeError(f"platform is True, or the names of packages in a list: [{platform!r}]")
     wanted: dict[str, Any] = {
-        "pywin32": pywin32,
-        "files": files,
-        "asyncio": asyncio,
-        "ctypes": ctypes,
-        "winapi": winapi,
-        "platform": platform if isinstance(platform, bool) else frozenset(platform),
-        "children": children,
+        "pywin32": bool(pywin32),
+        "files": bool(files),
+        "asyncio": bool(asyncio),
+        "ctypes": bool(ctypes),
+        "winapi": bool(winapi),
+        "platform": frozenset(platform) if isinstance(platform, Iterable) else bool(platform),
+        "children": bool(children),
     }
     installation = Installation({name: value for name, value in wanted.items() if value is not False})
     if sys.platform != "win32":

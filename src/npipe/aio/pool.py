@@ -345,8 +345,7 @@ def _slot_of(claim: Claim[P]) -> Slot[P]:
 def _is_quiet(pipe: MessagePipe | StreamPipe) -> bool:
     """Whether the server is there, as far as can be told, and nothing in the connection is unread."""
     try:
-        pipe._look()  # noqa: SLF001
-        return pipe.peek().available == 0
+        return not pipe._look() and pipe.peek().available == 0  # noqa: SLF001
     except PipeAccessError:
         return True  # nothing can be read from it, nor asked
     except PipeError:

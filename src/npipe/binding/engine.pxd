@@ -125,6 +125,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_rest_of_message(np_handle *)
     bint np_is_at_rest_of_message(np_handle *)
     uint32_t np_poll_socket(np_handle *, int *)
+    void np_poll_end(np_handle *)
     uint32_t np_arm_read(np_handle *)
     void np_handle_cancel_blocked(np_handle *)
     uint32_t np_impersonate(np_handle *)
@@ -178,7 +179,7 @@ cdef extern from "engine.h" nogil:
     void np_will_put_back(np_handle *)
     uint32_t np_put_back(np_handle *, const void *, uint32_t)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
-    void np_look(np_handle *)
+    c_bool np_look(np_handle *)
     uint32_t np_transact(np_handle *, const void *, uint32_t, const np_wait *,
                          uint32_t (*)(void *, const np_wait *) noexcept nogil, void *)
     uint32_t np_flush(np_handle *, const np_wait *)

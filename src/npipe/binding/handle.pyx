@@ -688,12 +688,16 @@ cdef class Handle:
         return data if count == size else data[:count], available, left
 
     def look(self):
-        """Finds out now whether the peer has gone, of which the native thread tells a moment after it."""
+        """Finds out now whether the peer has gone, of which the native thread tells a moment after it. Returns whether
+        something is unread, be it an empty message, of which peek_pipe does not tell.
+        """
         cdef np_handle *handle = self.valid()
+        cdef bint unread
         np_hold(handle)  # see connect
         with nogil:
-            np_look(handle)
+            unread = np_look(handle)
             np_free(handle)
+        return bool(unread)
 
     def flush_buffers(self, timeout=None):
         """FlushFileBuffers: waits until the peer has read everything (SEMANTICS §10.1)."""

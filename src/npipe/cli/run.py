@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import io
+import os
 import sys
 import types
 import zipfile
-from importlib.machinery import BuiltinImporter, PathFinder, SourceFileLoader
-from importlib.util import find_spec
+from importlib.machinery import BuiltinImporter, PathFinder, SourceFileLoader, SourcelessFileLoader
+from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["run_script"]
 
 _FAILED = 1
+_STDERR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -39,7 +41,7 @@ class _AsPython(click.Command):
             rest = [*rest[:2], "--", *rest[2:]]
         elif first[2:] and first[:2] in ("-m", "-c"):  # the option and its value in one
             rest = [first, "--", *rest[1:]]
-        elif not first.startswith("-"):
+        elif not first[1:] or not first.startswith("-"):  # "-" is standard input
             rest = ["--", *rest]
         return super().parse_args(ctx, [*switches, *rest])
 
@@ -90,14 +92,17 @@ def run_script(
 
     It finds pipes where it would look for them on Windows: each switch is one way there, and docs/porting.md says what
     each does and what it cannot. The program runs as under python otherwise: the same arguments, search path, exit
-    status and tracebacks. SCRIPT may also be a folder or a ZIP file with a __main__.py.
+    status and tracebacks. SCRIPT may also be a folder or a ZIP file with a __main__.py, a compiled .pyc, or - for
+    standard input.
     """
     if also and not as_windows:
         raise click.UsageError("--also goes with --as-windows.")
-    from npipe._doors.children import end_inherited
     from npipe.win32 import install
 
-    end_inherited()  # this command's own switches count
+    if sys.platform != "win32":
+        from npipe._doors.children import end_inherited
+
+        end_inherited()  # this command's own switches count
     # For good: what runs when the program's end is reached, its threads too, needs them. On Windows nothing is done.
     install(**doors, platform=also or as_windows)
     if module is not None:
@@ -105,10 +110,13 @@ def run_script(
         return _status(lambda: _run_module(name, arguments))
     if code is not None:
         text = code
-        return _status(lambda: _run_code(text, arguments))
+        return _status(lambda: _run_code(text, ("-c", *arguments), "<string>"))
     if not arguments:
         raise click.UsageError("Missing a SCRIPT, -m MODULE or -c CODE.")
     path = arguments[0]
+    if path == "-":
+        read = sys.stdin.buffer.read
+        return _status(lambda: _run_code(read(), arguments, "<stdin>", __file__="<stdin>", __cached__=None))
     if Path(path).is_dir() or (Path(path).is_file() and zipfile.is_zipfile(path)):
         return _status(lambda: _run_folder(path, arguments))
     try:
@@ -126,19 +134,27 @@ def _run_source(path: str, source: bytes, arguments: tuple[str, ...]) -> None:
     full = str(Path(path).absolute())
     sys.argv = list(arguments)
     _search_first(str(Path(path).resolve().parent))
+    if source.startswith(MAGIC_NUMBER):
+        compiled = SourcelessFileLoader("__main__", full)
+        _execute(compiled.get_code("__main__"), __file__=full, __cached__=None, __loader__=compiled)
+        return
     loader = SourceFileLoader("__main__", full)
     _execute(_compiled(source, full), __file__=full, __cached__=None, __loader__=loader)
 
 
-def _run_code(code: str, arguments: tuple[str, ...]) -> None:
-    sys.argv = ["-c", *arguments]
-    _search_first("")
-    _execute(_compiled(code, "<string>"), __loader__=BuiltinImporter)
+def _run_code(code: str | bytes, arguments: tuple[str, ...], filename: str, **attributes: Any) -> None:
+    sys.argv = list(arguments)
+    # Python on Windows looks beside a "-" that it takes for a path.
+    _search_first(os.getcwd() if sys.platform == "win32" and arguments[0] == "-" else "")  # noqa: PTH109
+    _execute(_compiled(code, filename), __loader__=BuiltinImporter, **attributes)
 
 
 def _run_module(module: str, arguments: tuple[str, ...]) -> None:
     sys.argv = ["-m", *arguments]
-    _search_first(str(Path.cwd()))
+    try:
+        _search_first(str(Path.cwd()))
+    except FileNotFoundError:  # it has been removed
+        _search_first("")
     spec = find_spec(module)
     if spec is not None and spec.submodule_search_locations is not None:  # a package
         spec = find_spec(f"{module}.__main__")
@@ -173,11 +189,8 @@ def _compiled(source: str | bytes, filename: str) -> types.CodeType:
 
 def _execute_found(spec: ModuleSpec) -> None:
     get_code = getattr(spec.loader, "get_code", None)
-    code = None if get_code is None else get_code(spec.name)
-    if code is None:
-        raise ImportError(f"{spec.name} is not written in Python")
     _execute(
-        code,
+        None if get_code is None else get_code(spec.name),
         __file__=spec.origin,
         __cached__=spec.cached,
         __loader__=spec.loader,
@@ -186,10 +199,14 @@ def _execute_found(spec: ModuleSpec) -> None:
     )
 
 
-def _execute(code: types.CodeType, **attributes: Any) -> None:
-    """Run code as the module `__main__`, which it stays: threads may outlive it."""
+def _execute(code: types.CodeType | None, **attributes: Any) -> None:
+    """Run code as the module `__main__`, which it stays: threads may outlive it. Raises ImportError without code."""
+    if code is None:
+        raise ImportError(f"{attributes['__file__']} is not written in Python")
     main = types.ModuleType("__main__")
     main.__dict__.update(attributes, __builtins__=builtins)
+    if sys.version_info < (3, 14):
+        main.__dict__.update(__annotations__={})
     sys.modules["__main__"] = main
     exec(code, main.__dict__)  # noqa: S102
 
@@ -202,17 +219,50 @@ def _status(program: Callable[[], None]) -> int:
     try:
         program()
     except SystemExit as error:
-        if error.code is None or isinstance(error.code, int):
-            return error.code or 0
-        sys.stderr.write(f"{error.code}\n")
-        return _FAILED
+        return _exit_status(error)
     except BaseException as error:
         traceback = _without_ours(error.__traceback__)
         if traceback is None and isinstance(error, ImportError):  # from the search for a module
             raise click.ClickException(f"{error}.") from error
-        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
-        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
-    return 0
+        failure = error.with_traceback(traceback)
+    else:
+        return 0
+    try:
+        return _report(failure)
+    finally:
+        del failure
+
+
+def _exit_status(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    text = f"{error.code}\n"
+    if sys.stderr is None:
+        os.write(_STDERR, text.encode())
+    else:
+        sys.stderr.write(text)
+    return _FAILED
+
+
+def _report(error: BaseException) -> int:
+    """Tell of an exception that the program does not catch; return the exit status."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit as end:
+        return _exit_status(end)
+    except BaseException as failure:  # noqa: BLE001 - whatever the program's function does, as python does it
+        _show("Error in sys.excepthook:", failure.with_traceback(_without_ours(failure.__traceback__)))
+        _show("\nOriginal exception was:", error)
+    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED
+
+
+def _show(title: str, error: BaseException) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{title}\n")
+    sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 _OURS = {__file__, importlib.util.__file__}

@@ -114,9 +114,9 @@ class _Threaded:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         """See Pipe._look."""
-        self._any._look()  # noqa: SLF001 - its own
+        return self._any._look()  # noqa: SLF001 - its own
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek."""

@@ -151,9 +151,15 @@ def file_for(descriptor: int, *, borrowed: bool = False) -> File:
     return (Stream if stat.S_ISFIFO(mode) else File)(descriptor, borrowed=borrowed)
 
 
-def as_handle(descriptor: int) -> PyHANDLE:
-    """Return a handle of a descriptor, which stays somebody else's (`_get_osfhandle`); OSError EBADF."""
-    return _targets.file_handle("file", file_for(descriptor, borrowed=True), False)
+def as_handle(descriptor: int, *, bound: bool = False) -> PyHANDLE:
+    """Return a handle of a descriptor, which stays somebody else's (`_get_osfhandle`); OSError EBADF.
+
+    `bound`: of the file that it is now; else of whatever has the number.
+    """
+    file = file_for(descriptor, borrowed=True)
+    if bound:
+        file.bind()
+    return _targets.file_handle("file", file, False)
 
 
 # ---- A handle's descriptor

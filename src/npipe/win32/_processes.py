@@ -63,8 +63,10 @@ class Process:
         self._ends_with: int | None = None  # what TerminateProcess has been told
         self._code: int | None = None
 
+    _close = staticmethod(os.close)  # when the interpreter ends, a handle may outlive this module's names
+
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        self._close(self.descriptor)
 
     @property
     def has_ended(self) -> bool:
@@ -170,11 +172,13 @@ class _Opened:
         self.pid = process.pid
         self.descriptor = os.dup(process.descriptor)
 
+    _close = staticmethod(os.close)  # as above
+
     def close(self) -> None:
         """Let go of it: the last handle has been closed."""
         if self.process is not None:
             self.process = None
-            os.close(self.descriptor)
+            self._close(self.descriptor)
 
 
 _known: weakref.WeakValueDictionary[int, Process] = weakref.WeakValueDictionary()

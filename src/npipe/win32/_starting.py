@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from npipe.binding.win32.handles import PyHANDLE
 
-__all__ = ["STARTUPINFO", "create"]
+__all__ = ["STARTUPINFO", "create", "program_of_line"]
 
 _FUNCTION: Final = "CreateProcess"
 _CREATE_SUSPENDED: Final = 0x4
@@ -114,7 +114,7 @@ def create(
     path, arguments = _program(application, line)
     suspended = bool(flags & _CREATE_SUSPENDED)
     command = [*_SUSPENDED, path, *arguments] if suspended else [path, *arguments]
-    streams, told = _streams(startup, flags, inherits, path)
+    streams, told = _streams(startup, flags, inherits, (path, arguments))
     with _inheritance.inherited_by(None if inherits else ()) as (lent, descriptors):
         pid = _start(command, variables | lent | told, folder, flags, streams, descriptors, inherits)
     if suspended:
@@ -191,10 +191,11 @@ def _program(application: str | None, line: str | None) -> tuple[str, list[str]]
         if path is None:
             raise make_error(2, _FUNCTION)
         return _runnable(path), _command_line.split(line)[1:] if line is not None else []
-    return _program_of_line(line or "")
+    return program_of_line(line or "")
 
 
-def _program_of_line(line: str) -> tuple[str, list[str]]:
+def program_of_line(line: str) -> tuple[str, list[str]]:
+    """Return the path of a command line's program, as CreateProcess finds it, and its arguments; raises 2, 5."""
     for name, rest in _command_line.splits_of_program(line):
         path = _found(_places(name))
         if path is not None:
@@ -235,7 +236,9 @@ def _runnable(path: str) -> str:
 # ---- Its standard streams
 
 
-def _streams(startup: STARTUPINFO, flags: int, inherits: bool, program: str) -> tuple[list[int | None], dict[str, str]]:
+def _streams(
+    startup: STARTUPINFO, flags: int, inherits: bool, program: tuple[str, list[str]]
+) -> tuple[list[int | None], dict[str, str]]:
     """Return (the descriptors of the child's standard streams, what else it is told of them); None: this process's."""
     given = bool(startup.dwFlags & _STARTF_USESTDHANDLES)
     streams: list[int | None] = []
@@ -255,7 +258,7 @@ def _streams(startup: STARTUPINFO, flags: int, inherits: bool, program: str) -> 
         try:
             streams.append(_descriptors.descriptor_of(number, _FUNCTION))
         except error:
-            if not _inheritance.opens_standard_streams(program):
+            if not _inheritance.opens_standard_streams(*program):
                 raise
             told[place] = number
             streams.append(subprocess.DEVNULL)

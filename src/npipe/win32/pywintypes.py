@@ -10,6 +10,9 @@ from npipe.binding.win32 import overlapped as _overlapped
 from npipe.win32 import _guid, _security, _sid, _time
 from npipe.win32._offered import _no_such
 
+if TYPE_CHECKING:
+    from typing import Final
+
 error = _error.error
 
 HANDLE = _handles.PyHANDLE
@@ -29,10 +32,10 @@ IIDType = _guid.IIDType
 TimeType = _time.TimeType
 com_error = _guid.com_error
 
-IID = _guid.IID
-CreateGuid = _guid.CreateGuid
-Time = _time.Time
-TimeStamp = _time.TimeStamp
+IID: Final = _guid.IID
+CreateGuid: Final = _guid.CreateGuid
+Time: Final = _time.Time
+TimeStamp: Final = _time.TimeStamp
 
 FALSE = 0
 TRUE = 1

@@ -149,7 +149,7 @@ def FormatMessage(
     return text if number & _IGNORE_INSERTS else _with_inserts(text, list(inserts or ()))
 
 
-FormatMessageW = FormatMessage
+FormatMessageW: Final = FormatMessage
 
 
 def _system_text(code: int) -> str:
@@ -260,9 +260,9 @@ def OpenThread(reqdAccess: int, bInherit: object, tid: int, /) -> PyHANDLE:
     return handle
 
 
-SetConsoleCtrlHandler = _console.SetConsoleCtrlHandler
-GenerateConsoleCtrlEvent = _console.GenerateConsoleCtrlEvent
-CommandLineToArgv = _command_line.split
+SetConsoleCtrlHandler: Final = _console.SetConsoleCtrlHandler
+GenerateConsoleCtrlEvent: Final = _console.GenerateConsoleCtrlEvent
+CommandLineToArgv: Final = _command_line.split
 
 
 def GetCommandLine() -> str:
@@ -277,7 +277,7 @@ def GetModuleFileName(hModule: int | None, /) -> str:
     return sys.executable
 
 
-GetModuleFileNameW = GetModuleFileName
+GetModuleFileNameW: Final = GetModuleFileName
 
 
 def GetSystemInfo() -> tuple[int, int, int, int, int, int, int, int, tuple[int, int]]:
@@ -291,7 +291,7 @@ def GetSystemInfo() -> tuple[int, int, int, int, int, int, int, int, tuple[int, 
     return 9, os.sysconf("SC_PAGESIZE"), 0x10000, 0x7FFFFFFEFFFF, (1 << count) - 1, count, 8664, 0x10000, (6, 0)
 
 
-GetNativeSystemInfo = GetSystemInfo
+GetNativeSystemInfo: Final = GetSystemInfo
 
 
 def SetErrorMode(errorMode: int, /) -> int:
@@ -311,12 +311,12 @@ def OutputDebugString(msg: str, /) -> None:
 
 # --- Files ---------------------------------------------------------------------------------------------------
 
-CopyFile = _file_functions.CopyFile
-DeleteFile = _file_functions.DeleteFile
-GetFileAttributes = _file_functions.GetFileAttributes
-MoveFile = _file_functions.MoveFile
-MoveFileEx = _file_functions.MoveFileEx
-SetFileAttributes = _file_functions.SetFileAttributes
+CopyFile: Final = _file_functions.CopyFile
+DeleteFile: Final = _file_functions.DeleteFile
+GetFileAttributes: Final = _file_functions.GetFileAttributes
+MoveFile: Final = _file_functions.MoveFile
+MoveFileEx: Final = _file_functions.MoveFileEx
+SetFileAttributes: Final = _file_functions.SetFileAttributes
 
 
 def FindFiles(fileSpec: str, /) -> list[_file_functions.FindData]:
@@ -334,7 +334,8 @@ def GetLongPathName(fileName: str, /) -> str:
     return _file_functions.GetLongPathName(fileName)
 
 
-GetLongPathNameW = GetShortPathName = GetLongPathName
+GetLongPathNameW: Final = GetLongPathName
+GetShortPathName: Final = GetLongPathName
 
 
 def GetTempFileName(path: str, prefix: str, nUnique: int = 0, /) -> tuple[str, int]:
@@ -414,7 +415,7 @@ def GetEnvironmentVariable(variable: str, /) -> str | None:
     return os.environ.get(text_of(variable))
 
 
-GetEnvironmentVariableW = GetEnvironmentVariable
+GetEnvironmentVariableW: Final = GetEnvironmentVariable
 
 
 def SetEnvironmentVariable(Name: str, Value: str | None, /) -> None:
@@ -426,7 +427,7 @@ def SetEnvironmentVariable(Name: str, Value: str | None, /) -> None:
         raise make_error(203, "SetEnvironmentVariable")
 
 
-SetEnvironmentVariableW = SetEnvironmentVariable
+SetEnvironmentVariableW: Final = SetEnvironmentVariable
 
 
 def ExpandEnvironmentStrings(_in: str, /) -> str:

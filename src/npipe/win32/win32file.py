@@ -116,32 +116,38 @@ CreateIoCompletionPort: Final = _ports.CreateIoCompletionPort
 GetQueuedCompletionStatus: Final = _ports.GetQueuedCompletionStatus
 PostQueuedCompletionStatus: Final = _ports.PostQueuedCompletionStatus
 
-CopyFile = CopyFileW = _file_functions.CopyFile
-CreateDirectory = CreateDirectoryW = _file_functions.CreateDirectory
-DeleteFile = _file_functions.DeleteFile
-DeleteFileW = _file_functions.DeleteFileW
-FindFilesIterator = _file_functions.FindFilesIterator
-FindFilesW = _file_functions.FindFilesW
-GetFileAttributes = GetFileAttributesW = _file_functions.GetFileAttributes
-GetFileAttributesEx = GetFileAttributesExW = _file_functions.GetFileAttributesEx
-GetFullPathName = _file_functions.GetFullPathName
-GetLongPathName = _file_functions.GetLongPathName
-MoveFile = MoveFileW = _file_functions.MoveFile
-MoveFileEx = MoveFileExW = _file_functions.MoveFileEx
-RemoveDirectory = _file_functions.RemoveDirectory
-SetFileAttributes = _file_functions.SetFileAttributes
-SetFileAttributesW = _file_functions.SetFileAttributesW
+CopyFile: Final = _file_functions.CopyFile
+CopyFileW: Final = _file_functions.CopyFile
+CreateDirectory: Final = _file_functions.CreateDirectory
+CreateDirectoryW: Final = _file_functions.CreateDirectory
+DeleteFile: Final = _file_functions.DeleteFile
+DeleteFileW: Final = _file_functions.DeleteFileW
+FindFilesIterator: Final = _file_functions.FindFilesIterator
+FindFilesW: Final = _file_functions.FindFilesW
+GetFileAttributes: Final = _file_functions.GetFileAttributes
+GetFileAttributesW: Final = _file_functions.GetFileAttributes
+GetFileAttributesEx: Final = _file_functions.GetFileAttributesEx
+GetFileAttributesExW: Final = _file_functions.GetFileAttributesEx
+GetFullPathName: Final = _file_functions.GetFullPathName
+GetLongPathName: Final = _file_functions.GetLongPathName
+MoveFile: Final = _file_functions.MoveFile
+MoveFileW: Final = _file_functions.MoveFile
+MoveFileEx: Final = _file_functions.MoveFileEx
+MoveFileExW: Final = _file_functions.MoveFileEx
+RemoveDirectory: Final = _file_functions.RemoveDirectory
+SetFileAttributes: Final = _file_functions.SetFileAttributes
+SetFileAttributesW: Final = _file_functions.SetFileAttributesW
 
-GetFileInformationByHandle = _handle_files.GetFileInformationByHandle
-GetFileInformationByHandleEx = _handle_files.GetFileInformationByHandleEx
-GetFileSize = _handle_files.GetFileSize
-GetFileTime = _handle_files.GetFileTime
-GetFinalPathNameByHandle = _handle_files.GetFinalPathNameByHandle
-SetEndOfFile = _handle_files.SetEndOfFile
-SetFilePointer = _handle_files.SetFilePointer
-SetFileTime = _handle_files.SetFileTime
+GetFileInformationByHandle: Final = _handle_files.GetFileInformationByHandle
+GetFileInformationByHandleEx: Final = _handle_files.GetFileInformationByHandleEx
+GetFileSize: Final = _handle_files.GetFileSize
+GetFileTime: Final = _handle_files.GetFileTime
+GetFinalPathNameByHandle: Final = _handle_files.GetFinalPathNameByHandle
+SetEndOfFile: Final = _handle_files.SetEndOfFile
+SetFilePointer: Final = _handle_files.SetFilePointer
+SetFileTime: Final = _handle_files.SetFileTime
 
-DeviceIoControl = _device.DeviceIoControl
+DeviceIoControl: Final = _device.DeviceIoControl
 
 
 def CreateFile(

@@ -46,24 +46,24 @@ def ImpersonateNamedPipeClient(handle: object) -> None:
     _targets.ImpersonateNamedPipeClient(handle)  # type: ignore[attr-defined,unused-ignore]
 
 
-RevertToSelf = _tokens.RevertToSelf
-ImpersonateSelf = _tokens.ImpersonateSelf
-ImpersonateLoggedOnUser = _tokens.ImpersonateLoggedOnUser
-SetThreadToken = _tokens.SetThreadToken
+RevertToSelf: Final = _tokens.RevertToSelf
+ImpersonateSelf: Final = _tokens.ImpersonateSelf
+ImpersonateLoggedOnUser: Final = _tokens.ImpersonateLoggedOnUser
+SetThreadToken: Final = _tokens.SetThreadToken
 
 # --- Tokens: whom a process, or this thread, acts for ------------------------------------------------------------
 
-OpenProcessToken = _tokens.OpenProcessToken
-OpenThreadToken = _tokens.OpenThreadToken
-DuplicateToken = _tokens.DuplicateToken
-DuplicateTokenEx = _tokens.DuplicateTokenEx
-GetTokenInformation = _tokens.GetTokenInformation
-CheckTokenMembership = _tokens.CheckTokenMembership
-IsTokenRestricted = _tokens.IsTokenRestricted
-AdjustTokenPrivileges = _tokens.AdjustTokenPrivileges
-LookupPrivilegeDisplayName = _privileges.LookupPrivilegeDisplayName
-LookupPrivilegeName = _privileges.LookupPrivilegeName
-LookupPrivilegeValue = _privileges.LookupPrivilegeValue
+OpenProcessToken: Final = _tokens.OpenProcessToken
+OpenThreadToken: Final = _tokens.OpenThreadToken
+DuplicateToken: Final = _tokens.DuplicateToken
+DuplicateTokenEx: Final = _tokens.DuplicateTokenEx
+GetTokenInformation: Final = _tokens.GetTokenInformation
+CheckTokenMembership: Final = _tokens.CheckTokenMembership
+IsTokenRestricted: Final = _tokens.IsTokenRestricted
+AdjustTokenPrivileges: Final = _tokens.AdjustTokenPrivileges
+LookupPrivilegeDisplayName: Final = _privileges.LookupPrivilegeDisplayName
+LookupPrivilegeName: Final = _privileges.LookupPrivilegeName
+LookupPrivilegeValue: Final = _privileges.LookupPrivilegeValue
 
 TOKEN_ASSIGN_PRIMARY = 0x1
 TOKEN_DUPLICATE = 0x2
@@ -183,15 +183,15 @@ SE_REGISTRY_WOW64_32KEY = 12
 
 # --- The security of pipes, files and other objects ------------------------------------------------------------
 
-GetFileSecurity = _named_security.GetFileSecurity
-GetKernelObjectSecurity = _object_security.GetKernelObjectSecurity
-GetNamedSecurityInfo = _named_security.GetNamedSecurityInfo
-GetSecurityInfo = _object_security.GetSecurityInfo
-MapGenericMask = _object_security.MapGenericMask
-SetFileSecurity = _named_security.SetFileSecurity
-SetKernelObjectSecurity = _object_security.SetKernelObjectSecurity
-SetNamedSecurityInfo = _named_security.SetNamedSecurityInfo
-SetSecurityInfo = _object_security.SetSecurityInfo
+GetFileSecurity: Final = _named_security.GetFileSecurity
+GetKernelObjectSecurity: Final = _object_security.GetKernelObjectSecurity
+GetNamedSecurityInfo: Final = _named_security.GetNamedSecurityInfo
+GetSecurityInfo: Final = _object_security.GetSecurityInfo
+MapGenericMask: Final = _object_security.MapGenericMask
+SetFileSecurity: Final = _named_security.SetFileSecurity
+SetKernelObjectSecurity: Final = _object_security.SetKernelObjectSecurity
+SetNamedSecurityInfo: Final = _named_security.SetNamedSecurityInfo
+SetSecurityInfo: Final = _object_security.SetSecurityInfo
 
 # --- Access control lists --------------------------------------------------------------------------------------
 

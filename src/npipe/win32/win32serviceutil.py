@@ -19,7 +19,7 @@ from npipe.win32._services import run_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
+    from typing import Any, Final, NoReturn
 
 error = RuntimeError
 
@@ -169,16 +169,16 @@ def _manager_function(name: str) -> Callable[..., NoReturn]:
     return function
 
 
-InstallService = _manager_function("InstallService")
-ChangeServiceConfig = _manager_function("ChangeServiceConfig")
-RemoveService = _manager_function("RemoveService")
-ControlService = _manager_function("ControlService")
-StartService = _manager_function("StartService")
-StopService = _manager_function("StopService")
-StopServiceWithDeps = _manager_function("StopServiceWithDeps")
-RestartService = _manager_function("RestartService")
-QueryServiceStatus = _manager_function("QueryServiceStatus")
-WaitForServiceStatus = _manager_function("WaitForServiceStatus")
+InstallService: Final = _manager_function("InstallService")
+ChangeServiceConfig: Final = _manager_function("ChangeServiceConfig")
+RemoveService: Final = _manager_function("RemoveService")
+ControlService: Final = _manager_function("ControlService")
+StartService: Final = _manager_function("StartService")
+StopService: Final = _manager_function("StopService")
+StopServiceWithDeps: Final = _manager_function("StopServiceWithDeps")
+RestartService: Final = _manager_function("RestartService")
+QueryServiceStatus: Final = _manager_function("QueryServiceStatus")
+WaitForServiceStatus: Final = _manager_function("WaitForServiceStatus")
 
 
 if not TYPE_CHECKING:

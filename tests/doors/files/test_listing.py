@@ -29,6 +29,9 @@ def test_stat_uses_up_no_instance(door: Any, name: str) -> None:
             assert not os.path.islink(name)
         with open(name, "rb"):
             listener.accept(DEADLINE).close()
+            found = os.stat(name)
+            assert (found.st_mtime, found.st_mtime_ns, found.st_size) == (0, 0, 0)
+            assert found.st_blksize > 1  # as io asks
     assert not os.path.exists(name)
     assert not os.access(name, os.F_OK)
     error = fails(2, lambda: os.stat(name), 2)

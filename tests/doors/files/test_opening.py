@@ -177,6 +177,16 @@ def test_attributes_are_a_files(door: Any, upper: str) -> None:
             call()
 
 
+@pytest.mark.parametrize("mode", ["r+b", "rb", "wb", "r+", "r", "w"])
+def test_types_go_by_their_names(door: Any, upper: str, tmp_path: Path, mode: str) -> None:
+    (tmp_path / "file").touch()
+    with open(upper, mode) as pipe, open(tmp_path / "file", mode) as file:
+        below = "raw" if "b" in mode else "buffer"
+        for one, other in ((pipe, file), (getattr(pipe, below), getattr(file, below))):
+            assert (type(one).__module__, type(one).__qualname__) == (type(other).__module__, type(other).__qualname__)
+            assert repr(one)[:15] == repr(other)[:15]
+
+
 def test_seeking_has_no_effect_but_on_the_number(door: Any, peer: Peer) -> None:
     with open(peer.listener.name, "r+b", buffering=0) as pipe:
         server = peer.accept()
@@ -278,7 +288,10 @@ def test_text_both_ways(door: Any, upper: str) -> None:
         (("r", -1, None, None, "x"), ValueError, "newline"),
         (("r", -1, None, None, None, False), ValueError, "closefd"),
         (("r", -1, "no-such-code"), LookupError, "no-such-code"),
-        ((None,), TypeError, "mode"),
+        ((None,), TypeError, "'mode' must be str, not None"),
+        (("r", -1, 5), TypeError, "'encoding' must be str or None, not int"),
+        (("r", -1, None, b"strict"), TypeError, "'errors' must be str or None, not bytes"),
+        (("r", -1, None, None, 5), TypeError, "'newline' must be str or None, not int"),
         (("rb", "1"), TypeError, "integer"),
     ],
 )
@@ -378,12 +391,15 @@ def test_a_disconnected_pipe_is_an_invalid_argument(door: Any, peer: Peer) -> No
 
 
 def test_a_close_ends_what_other_threads_wait_for(door: Any, peer: Peer) -> None:
-    pipe = open(peer.listener.name, "r+b", buffering=0)
-    peer.accept()
-    reading = h.blocked(lambda: pipe.read(1))
-    pipe.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        reading.result()
+    for mode, buffering in (("r+b", 0), ("r+b", -1), ("rb", 0), ("rb", -1), ("r+", -1), ("r", -1)):
+        pipe = open(peer.listener.name, mode, buffering)
+        server = peer.accept()
+        reading = h.blocked_in(pipe.read, 1)
+        h.Background(pipe.close).result()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reading.result()
+        assert pipe.closed
+        server.close()
 
 
 def test_one_thread_reads_while_another_writes(door: Any, peer: Peer) -> None:
@@ -398,8 +414,8 @@ def test_one_thread_reads_while_another_writes(door: Any, peer: Peer) -> None:
 
 
 def test_a_file_that_is_dropped_is_closed_with_a_warning(door: Any, peer: Peer) -> None:
-    for buffering in (0, -1):
-        pipe = open(peer.listener.name, "r+b", buffering)
+    for mode in ("r+b 0", "r+b", "rb 0", "rb", "wb", "r+", "r", "w"):
+        pipe = open(peer.listener.name, mode.removesuffix(" 0"), 0 if " 0" in mode else -1)
         server = peer.accept()
         text = repr(pipe)
         with pytest.warns(ResourceWarning) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import os
 import pickle
@@ -50,6 +51,10 @@ def test_other_modules_open_pipes(door: Any, peer: Peer, tmp_path: Path) -> None
     assert (tmp_path / "copy").read_bytes() == b"copied"
     with pytest.raises(shutil.SpecialFileError, match="named pipe"):
         shutil.copyfile(peer.listener.name, tmp_path / "copy")
+    with importlib.import_module("_pyio").open(peer.listener.name, "r+b", buffering=0) as pipe:
+        server = peer.accept()
+        pipe.write(b"in Python")
+        assert server.read(100) == b"in Python"
 
 
 def test_a_child_cannot_have_it(door: Any, upper: str) -> None:
@@ -153,3 +158,22 @@ def test_a_text_client_that_waits_for_its_server(name: str) -> None:
         assert process.stdout.read() == "['one', 'two']\n"
         assert process.wait(20) == 0
     assert time.monotonic()
+
+
+def test_what_a_program_leaves_in_its_files_goes_out_at_its_end(name: str) -> None:
+    def everything(pipe: Any) -> bytes:
+        received = b""
+        while True:
+            try:
+                received += pipe.read(1000)
+            except npipe.PipeClosedError:
+                return received
+
+    with npipe.listen(name, mode="byte") as listener:
+        running = h.Background(lambda: run("files_log.py", name))
+        pipes = [listener.accept(DEADLINE) for _ in range(3)]
+        assert running.result() == ""
+        received = sorted(everything(pipe) for pipe in pipes)
+        assert received == [b"INFO begun\r\nERROR ended\r\n", b"never closed\r\n", b"never flushed"]
+        for pipe in pipes:
+            pipe.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import glob
 import io
 import os
@@ -59,8 +61,37 @@ def test_what_others_put_above_it_is_left_alone(upper: str, monkeypatch: pytest.
         assert os.stat is theirs
         assert not os.path.exists(upper)
         assert os.path.exists(__file__)
-    monkeypatch.setattr(os, "stat", before["os", "stat"])
+    assert os.path.exists(__file__)  # by the door's, which has been put back after its end
+    with install(pywin32=False, files=True):
+        assert os.path.exists(upper)
+    assert changed(before) == []
     assert calls == [upper, upper, __file__]
+
+
+def test_what_others_put_above_two_doors_may_end_in_any_order() -> None:
+    before = everything()
+    for first, second in ((0, 1), (1, 0)):
+        doors = [install(pywin32=False, files=True), install(pywin32=False, children=True, asyncio=True, winapi=True)]
+        import_, opens = builtins.__import__, builtins.open
+        builtins.__import__ = lambda *given, ours=import_, **named: ours(*given, **named)
+        builtins.open = len  # type: ignore[assignment]
+        doors[first].uninstall()
+        builtins.open = opens
+        doors[second].uninstall()
+        builtins.__import__ = import_
+        install(pywin32=False, platform=True).uninstall()
+        assert changed(before) == []
+
+
+def test_a_door_that_opens_again_below_what_others_keep_has_all_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        with install(pywin32=False, asyncio=True):
+            patch.setattr(asyncio, "ProactorEventLoop", None)
+        with install(pywin32=False, asyncio=True), install(pywin32=False, files=True):
+            assert asyncio.ProactorEventLoop is not None  # type: ignore[attr-defined]
+        assert asyncio.ProactorEventLoop is None  # type: ignore[attr-defined]
+    install(pywin32=False, files=True).uninstall()
+    assert not hasattr(asyncio, "ProactorEventLoop")
 
 
 def test_what_was_imported_meanwhile_does_outside_what_it_does_without_npipe(upper: str, tmp_path: Path) -> None:

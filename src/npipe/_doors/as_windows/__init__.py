@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from npipe._doors.base import Door, Patches
-from npipe._doors.importers import is_library, is_own, package_of
+from npipe._doors.importers import is_below, is_library, is_own, package_of
 from npipe._doors.imports import IMPORTS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["PlatformDoor"]
 
 
 class PlatformDoor(Door):
-    """Windows' answers for the program's own modules and for the packages that any installation names."""
+    """Windows' answers for the program's own modules, and for the packages and folders that any installation names."""
 
     name = "platform"
 
@@ -30,6 +30,7 @@ class PlatformDoor(Door):
         super().__init__()
         self._patches = Patches()
         self._packages: frozenset[str] = frozenset()
+        self._folders: frozenset[str] = frozenset()
         self._modules: dict[str, ModuleType] = {}  # the same ones each time: they have what programs have set
         self._start = ""
         self._startup_info: Any = None
@@ -40,7 +41,10 @@ class PlatformDoor(Door):
             made = importlib.import_module("npipe._doors.as_windows.modules")
             self._startup_info = made.STARTUPINFO
             self._modules = made.modules(lambda: self.is_open)
-        self._start = os.getcwd()  # noqa: PTH109
+        try:
+            self._start = os.getcwd()  # noqa: PTH109
+        except FileNotFoundError:  # it has been removed: nothing is below it
+            self._start = ""
         subprocess = importlib.import_module("subprocess")
         self._patches.replace(subprocess.Popen, "__init__", self._without_windows)
         IMPORTS.add(self._answer)
@@ -51,17 +55,21 @@ class PlatformDoor(Door):
         self._patches.undo()
 
     def changed(self, wanted: list[Any]) -> None:
-        """Take note of the packages."""
-        self._packages = frozenset(name for names in wanted if names is not True for name in names)
+        """Take note of the packages, and of the folders, which are absolute paths."""
+        named = frozenset(name for names in wanted if names is not True for name in names)
+        self._folders = frozenset(name for name in named if name.startswith("/"))
+        self._packages = named - self._folders
 
     def _answer(self, name: str, importer: Mapping[str, Any]) -> ModuleType | None:
         module = self._modules.get(name)
         return module if module is not None and self.is_open and self._is_told(importer) else None
 
     def _is_told(self, importer: Mapping[str, Any]) -> bool:
-        if self._packages and not is_library(importer):
+        if (self._packages or self._folders) and not is_library(importer):
             full = importer.get("__name__")
             if package_of(importer) in self._packages or (isinstance(full, str) and self._is_named(full)):
+                return True
+            if any(is_below(importer, folder) for folder in self._folders):
                 return True
         return is_own(importer, self._start)
 

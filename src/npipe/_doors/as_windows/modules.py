@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import getpass
 import os
 import platform
 import signal
@@ -84,9 +85,8 @@ def modules(is_open: Callable[[], bool]) -> dict[str, ModuleType]:
         return lambda: call
 
     environment = Environment()
-    path = standing_for(
-        os.path, {name: function(os.path, name, ours) for name, ours in paths.FUNCTIONS.items()}, is_open
-    )
+    of_paths = {**paths.FUNCTIONS, "expandvars": paths.expanding(environment)}
+    path = standing_for(os.path, {name: function(os.path, name, ours) for name, ours in of_paths.items()}, is_open)
 
     def getenv(key: str, default: Any = None) -> Any:
         return environment.get(key, default)
@@ -102,6 +102,7 @@ def modules(is_open: Callable[[], bool]) -> dict[str, ModuleType]:
             "path": constant(path),
             "environ": constant(environment),
             "getenv": function(os, "getenv", getenv),
+            "getlogin": function(os, "getlogin", getpass.getuser),  # Linux' own needs a terminal
             "O_BINARY": constant(0),
             "O_TEXT": constant(0),
             "O_NOINHERIT": constant(os.O_CLOEXEC),

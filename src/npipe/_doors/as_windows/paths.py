@@ -5,14 +5,16 @@ from __future__ import annotations
 import ntpath
 import os
 import posixpath
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "expanding"]
 
 _DEVICES: Final = ("\\\\.\\", "\\\\?\\")
+_VARIABLE: Final = re.compile("%([^%]*)%")
 
 
 def _is_device(path: Any) -> bool:
@@ -63,6 +65,20 @@ def _abspath(path: Any) -> Any:
 
 def _realpath(path: Any, **keywords: Any) -> Any:
     return _normpath(path) if _is_device(path) else posixpath.realpath(path, **keywords)
+
+
+def expanding(environment: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Return `os.path.expandvars`, which knows `%NAME%` beside `$NAME` and `${NAME}`; "%%" is a percent sign."""
+
+    def value(found: re.Match[str]) -> str:
+        return environment.get(found[1], found[0]) if found[1] else "%"
+
+    def expandvars(path: Any) -> Any:
+        path = os.fspath(path)
+        text = posixpath.expandvars(_VARIABLE.sub(value, os.fsdecode(path)))
+        return os.fsencode(text) if isinstance(path, bytes) else text
+
+    return expandvars
 
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {

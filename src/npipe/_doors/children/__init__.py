@@ -3,6 +3,7 @@
 - `environment`: what a process is told, in its environment;
 - `processes`: the functions that start one, which tell it in an environment that the program has made itself, and give
   it handles of pipes that it inherits;
+- `streams`: pipes as a child's standard streams;
 - `startup/sitecustomize.py`: what a Python process that was told runs when it starts.
 """
 
@@ -49,6 +50,7 @@ class ChildrenDoor(Door):
     def others_changed(self, asked: Mapping[str, Any]) -> None:
         """Tell the processes that are started from now on."""
         self._environment.put(asked)
+        self._processes.says_windows = "platform" in asked
 
     def close(self) -> None:
         """Put back the functions and the variables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ FOLDER: Final = str(Path(__file__).parent / "startup")
 """Where the `sitecustomize` is."""
 
 _NAMES: Final = ("pywin32", "files", "asyncio", "ctypes", "winapi", "platform", "children")
+_ESCAPES: Final = {ord(letter): f"%{ord(letter):02X}" for letter in "%:,"}
 
 
 def doors_of(text: str) -> dict[str, Any]:
@@ -23,12 +24,23 @@ def doors_of(text: str) -> dict[str, Any]:
     for item in text.split(","):
         name, _, packages = item.partition("=")
         if name in _NAMES:
-            asked[name] = packages.split(":") if packages else True
+            asked[name] = [_plain(package) for package in packages.split(":")] if packages else True
     return asked
 
 
 def _text_of(asked: Mapping[str, Any]) -> str:
-    return ",".join(name if wanted is True else f"{name}={':'.join(sorted(wanted))}" for name, wanted in asked.items())
+    return ",".join(name if wanted is True else f"{name}={_list_of(wanted)}" for name, wanted in asked.items())
+
+
+def _list_of(names: Iterable[str]) -> str:
+    """Return packages' names and folders' paths, which may have any character in them."""
+    return ":".join(name.translate(_ESCAPES) for name in sorted(names))
+
+
+def _plain(name: str) -> str:
+    for code, escape in reversed(_ESCAPES.items()):
+        name = name.replace(escape, chr(code))
+    return name
 
 
 class Environment:

@@ -9,6 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from npipe._doors.children.streams import without_pipes
 from npipe._doors.imports import IMPORTS
 from npipe._doors.os_errors import os_error
 from npipe.win32_error import error as win32_error
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Processes"]
 
 _HANDLES: Final = "_npipe_handles"  # of a Popen that is being made: the handle_list of its STARTUPINFO
+_STREAMS: Final = "_npipe_streams"  # ... {0, 1 or 2: the handle of the pipe that is its standard stream}
+_PROCESS: Final = "_npipe_process"  # a handle of the process, once somebody has asked for it
+_ALL_ACCESS: Final = 0x1FFFFF
 _WITH_ENVIRONMENT: Final = {"execv": "execve", "execvp": "execvpe"}
 _ENVIRONMENT_AT: Final = 5  # among the arguments of fork_exec
 
@@ -41,6 +45,7 @@ class Processes:
         self._patches: Patches | None = None
         self._become_original: Callable[..., Any] = os.execve
         self._is_child = False  # forked by this module, which lends handles beforehand
+        self.says_windows = False  # the platform's door is open
 
     def open(self, patches: Patches) -> None:
         """Replace them; those of `subprocess`, and what it and multiprocessing have in common, when it is imported."""
@@ -66,6 +71,7 @@ class Processes:
                 popen: Any = vars(subprocess)["Popen"]
                 self._patches.replace(popen, "__init__", self._popen)
                 self._patches.replace(popen, "_execute_child", self._execute_child)
+                self._patches.replace(popen, "_handle", lambda _: property(_handle_of))
                 self._patches.replace(importlib.import_module("_posixsubprocess"), "fork_exec", self._fork_exec)
 
     # ---- subprocess, and multiprocessing
@@ -73,8 +79,12 @@ class Processes:
     def _popen(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(popen: Any, *arguments: Any, **keywords: Any) -> None:  # noqa: N807
             attributes = getattr(keywords.get("startupinfo"), "lpAttributeList", None)
-            if self._is_open() and attributes and attributes.get("handle_list"):
-                vars(popen)[_HANDLES] = list(attributes["handle_list"])
+            if self._is_open():
+                if attributes and attributes.get("handle_list"):
+                    vars(popen)[_HANDLES] = list(attributes["handle_list"])
+                arguments, keywords, pipes = without_pipes(arguments, keywords)
+                if pipes:
+                    vars(popen)[_STREAMS] = pipes
             original(popen, *arguments, **keywords)
 
         __init__.__wrapped__ = original  # type: ignore[attr-defined]  # inspect.signature looks there
@@ -85,16 +95,22 @@ class Processes:
 
         def _execute_child(popen: Any, *arguments: Any, **keywords: Any) -> None:
             handles = vars(popen).pop(_HANDLES, None)
+            streams = vars(popen).pop(_STREAMS, {})
             if not self._is_open():
                 original(popen, *arguments, **keywords)
                 return
             call = signature.bind(popen, *arguments, **keywords)
             given = call.arguments
+            if self.says_windows and not given["shell"] and given["executable"] is None:
+                given["args"] = _as_on_windows(given["args"])
             environment = self._environment.told_in(given["env"])
-            inherits = handles is not None or not given["close_fds"]
-            with _inherited(handles, wanted=inherits) as (variables, descriptors):
+            if handles is None and given["close_fds"]:
+                handles = []
+            inherits = handles != [] or streams
+            with _inherited(handles, streams.values(), wanted=bool(inherits)) as (variables, descriptors):
                 if variables:
-                    environment = {**(os.environ if environment is None else environment), **variables}
+                    told = _inheritance().standard_streams(streams)
+                    environment = {**(os.environ if environment is None else environment), **variables, **told}
                     given["pass_fds"] = (*given["pass_fds"], *descriptors)
                 given["env"] = environment
                 original(*call.args, **call.kwargs)
@@ -174,29 +190,62 @@ class Processes:
                 told = {**(os.environ if told is None else told), **variables}
                 for descriptor in descriptors:
                     os.set_inheritable(descriptor, True)
-                _close(variables)
+                _close(variables.get(_inheritance().VARIABLE, ""))
             if told is not env:
                 self._become_original(path, argv, told)
 
 
+def _as_on_windows(command: Any) -> Any:
+    """Return a command as it is run here, of a program that takes this for Windows: a line, or `python.exe`.
+
+    What names a program of this system is left alone, and what CreateProcess would not find.
+    """
+    is_line = isinstance(command, str)
+    try:
+        program = command if is_line else os.fsdecode(command[0])
+        if importlib.import_module("shutil").which(program) is not None:
+            return command
+        line = command if is_line else importlib.import_module("subprocess").list2cmdline(command)
+    except (TypeError, IndexError):  # for Popen to say
+        return command
+    try:
+        path, arguments = importlib.import_module("npipe.win32._starting").program_of_line(line)
+    except win32_error:
+        return command
+    return [path, *(arguments if is_line else command[1:])]
+
+
+def _handle_of(popen: Any) -> Any:
+    """Return a handle of the process, as Popen's `_handle` is on Windows, for pywin32's functions and ctypes."""
+    known = vars(popen)
+    if _PROCESS not in known:
+        known[_PROCESS] = importlib.import_module("npipe.win32.win32api").OpenProcess(_ALL_ACCESS, False, popen.pid)
+    return known[_PROCESS]
+
+
 @contextlib.contextmanager
-def _inherited(handles: Iterable[int] | None, *, wanted: bool = True) -> Iterator[tuple[dict[str, str], list[int]]]:
+def _inherited(
+    handles: Iterable[int] | None, streams: Iterable[int] = (), *, wanted: bool = True
+) -> Iterator[tuple[dict[str, str], list[int]]]:
     """As `inherited_by`, if it is wanted, with Python's own errors of Windows."""
     if not wanted:
         yield {}, []
         return
-    inheritance = importlib.import_module("npipe.win32._inheritance")
     with contextlib.ExitStack() as stack:
         try:
-            lent = stack.enter_context(inheritance.inherited_by(handles))
+            lent = stack.enter_context(_inheritance().inherited_by(handles, streams))
         except win32_error as failure:
             raise os_error(failure.winerror) from None
         yield lent
 
 
-def _close(variables: dict[str, str]) -> None:
-    """Close the handles that are lent, so that they go at once."""
+def _close(lent: str) -> None:
+    """Close the pipes' handles that are lent, so that they go at once."""
     close = importlib.import_module("npipe.win32.win32api").CloseHandle
-    for text in variables.values():
-        for item in text.split(","):
+    for item in lent.split(","):
+        if item:
             close(int(item.partition(":")[0]))
+
+
+def _inheritance() -> Any:
+    return importlib.import_module("npipe.win32._inheritance")

@@ -89,6 +89,10 @@ class Descriptor:
             raise crt_error(failure.winerror) from failure.with_traceback(None)
         return self.fd
 
+    def disarm(self) -> None:
+        """Tell a selector nothing any more, so that the end may go to another process."""
+        _targets.disarm(self.handle, self._poller)
+
     def close(self) -> None:
         """Close the number and its handle; a read or write of another thread ends with an error (EBADF)."""
         self._end(forgotten=False)

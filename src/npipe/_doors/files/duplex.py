@@ -18,9 +18,24 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["BufferedRandom"]
+__all__ = ["BufferedRandom", "BufferedReader"]
 
 _NEGATIVE_SEEK: Final = 131
+
+
+class BufferedReader(io.BufferedReader):
+    """A buffered file of a pipe that is read. Its end does not wait for a thread that reads."""
+
+    __module__ = "_io"
+
+    def close(self) -> None:
+        """Close it; a read of another thread ends with an error (EBADF)."""
+        if not getattr(self, "_finalizing", False):  # else nobody reads, and there is a warning to be given
+            self.raw.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"<_io.BufferedReader name={self.name!r}>"
 
 
 class BufferedRandom(io.BufferedRandom):

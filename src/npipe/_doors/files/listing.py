@@ -41,7 +41,9 @@ _PREFIX: Final = len("\\\\.\\pipe\\")
 
 
 def _stat_result(mode: int, size: int = 0) -> os.stat_result:
-    return os.stat_result((mode, 0, 0, 1 if size else 0, 0, 0, size, 0, 0, 0))
+    times = {f"st_{time}time{unit}": 0 for time in "amc" for unit in ("", "_ns")}
+    of_linux = {"st_blksize": 4096, "st_blocks": 0, "st_rdev": 0}
+    return os.stat_result((mode, 0, 0, 1 if size else 0, 0, 0, size, 0, 0, 0), times | of_linux)
 
 
 OPEN_PIPE_STAT: Final = _stat_result(stat.S_IFIFO)

@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from npipe._doors.files.duplex import BufferedRandom
+from npipe._doors.files.duplex import BufferedRandom, BufferedReader
 from npipe._doors.files.raw import FileIO, OfPipe, is_concerned, watched
 from npipe._doors.files.text import Text, TextOfBoth
 
@@ -71,7 +71,7 @@ def _open_pipe(
         if "+" in mode:
             result = BufferedRandom(raw, size)
         elif "r" in mode:
-            result = io.BufferedReader(raw, size)
+            result = BufferedReader(raw, size)
         else:
             result = io.BufferedWriter(raw, size)
         if "b" in mode:
@@ -85,12 +85,19 @@ def _open_pipe(
     return result
 
 
+def _kind_of(given: object) -> str:
+    return "None" if given is None else type(given).__name__
+
+
 def _check(mode: Any, buffering: Any, encoding: object, errors: object, newline: object) -> None:
     """Raise TypeError or ValueError for arguments that do not go together, as io.open does."""
     if not isinstance(mode, str):
-        raise TypeError(f"open() argument 'mode' must be str, not {type(mode).__name__}")
+        raise TypeError(f"open() argument 'mode' must be str, not {_kind_of(mode)}")
     if not isinstance(buffering, int):
         raise TypeError(f"{type(buffering).__name__!r} object cannot be interpreted as an integer")
+    for name, given in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(f"open() argument {name!r} must be str or None, not {_kind_of(given)}")
     if set(mode) - set("axrwb+t") or len(mode) > len(set(mode)):
         raise ValueError(f"invalid mode: {mode!r}")
     if "t" in mode and "b" in mode:

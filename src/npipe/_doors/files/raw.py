@@ -120,6 +120,11 @@ class FileIO(_Original, metaclass=_Kind):  # type: ignore[metaclass]  # typeshed
         """Whether the descriptor is closed with the file."""
         return super().closefd if self._owns is None else self._owns
 
+    @property
+    def pipe(self) -> descriptors.Descriptor | None:
+        """The descriptor of a pipe; None for another file."""
+        return self._pipe
+
     def fileno(self) -> int:
         """Return the descriptor, for `os.read`, `os.write` and their like in the door's scope, and for selectors."""
         pipe = self._pipe

@@ -34,6 +34,9 @@ class Text(io.TextIOWrapper):
         if "newline" in keywords:
             self._translates = keywords["newline"] is None
 
+    def __repr__(self) -> str:
+        return super().__repr__().replace("<TextIOWrapper", "<_io.TextIOWrapper", 1)  # as of Python 3.13 on
+
     def seekable(self) -> bool:
         """Return what the file below says."""
         return self.buffer.seekable()
@@ -110,3 +113,7 @@ class TextOfBoth(Text):
         self.flush()
         self._reader.detach()
         return super().detach()
+
+
+for _kind in (Text, TextOfBoth):
+    _kind.__name__ = _kind.__qualname__ = "TextIOWrapper"

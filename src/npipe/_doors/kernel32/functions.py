@@ -28,6 +28,7 @@ else:
 __all__ = [
     "EXPORTS",
     "WINFUNCTYPE",
+    "Absent",
     "Export",
     "Function",
     "exported",
@@ -131,6 +132,17 @@ class Export:
         return value
 
 
+class Absent(Export):
+    """A function that a library has not: it can be named and given types; its call is the AttributeError."""
+
+    def __init__(self, library: str, name: str) -> None:
+        super().__init__(name, "", self._fail, 0)
+        self.library = library
+
+    def _fail(self, _call: Call) -> None:
+        raise missing(self.library, self.name)  # by its address alone: Python prints it
+
+
 EXPORTS: Final[dict[str, dict[str, Export]]] = {"kernel32": {}, "advapi32": {}}
 """What each library has, by name."""
 
@@ -218,6 +230,8 @@ class Function(_FunctionType):  # type: ignore[misc]
         """Call it, as ctypes does."""
         if self._export is None:
             return self._called(arguments, keywords)
+        if isinstance(self._export, Absent):
+            raise missing(self._export.library, self._export.name)
         if self._has_flags:
             return self._run(Call(uses_last_error=self._last_error_), arguments, keywords)
         call = Call(arguments, uses_last_error=self._last_error_)

@@ -8,19 +8,42 @@ import ntpath
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe._doors.kernel32 import files, heap, names, objects, pipes, ports, security, system, threads
-from npipe._doors.kernel32.functions import EXPORTS, Export, Function, missing
+from npipe._doors.kernel32 import files, finding, heap, objects, pipes, ports, security, system, threads
+from npipe._doors.kernel32.functions import EXPORTS, Absent, Export, Function, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Library", "WinDLL", "finder", "initializer"]
 
-_FUNCTIONS: Final = (files, heap, names, objects, pipes, ports, security, system, threads)  # that they are registered
+_FUNCTIONS: Final = (files, finding, heap, objects, pipes, ports, security, system, threads)  # that they are registered
 
 _SAME_AS: Final = {"kernelbase": "kernel32"}
-_EMPTY: Final = frozenset({"ntdll", "ole32", "psapi", "secur32", "shell32", "user32", "userenv", "version", "winmm"})
-"""Libraries that programs load beside: they are found, and have no function."""
+_BESIDE: Final = frozenset(
+    {
+        "dbghelp",
+        "gdi32",
+        "iphlpapi",
+        "netapi32",
+        "ntdll",
+        "ole32",
+        "oleaut32",
+        "psapi",
+        "secur32",
+        "shell32",
+        "shlwapi",
+        "user32",
+        "userenv",
+        "version",
+        "wininet",
+        "winmm",
+        "ws2_32",
+        "wtsapi32",
+    }
+)
+"""Libraries that programs load beside. They have no function, but their functions can be named, since programs do that
+where they begin and call few of them: the call fails.
+"""
 
 _FUNCFLAG_USE_ERRNO: Final = 8
 
@@ -31,20 +54,21 @@ def library_of(name: object) -> str | None:
         return None
     base = ntpath.basename(os.fsdecode(name)).lower().removesuffix(".dll")
     base = _SAME_AS.get(base, base)
-    return base if base in EXPORTS or base in _EMPTY else None
+    return base if base in EXPORTS or base in _BESIDE else None
 
 
 class Library(ctypes.CDLL):
     """A library whose functions are npipe's."""
 
     _exports: dict[str, Export]
+    _library: str
 
     def load(self, name: object, *, use_errno: bool, use_last_error: bool) -> None:
         """Begin to be the library of that name, which there is."""
-        library = library_of(name) or ""
+        self._library = library = library_of(name) or ""
         self._name = os.fsdecode(name)  # type: ignore[arg-type]
         self._handle = ctypes.pythonapi._handle  # noqa: SLF001 - a handle of the system's, for whoever asks it
-        self._exports = EXPORTS.get(library, {})
+        self._exports = EXPORTS.setdefault(library, {})
         self._FuncPtr = type(
             "_FuncPtr",
             (Function,),
@@ -58,7 +82,10 @@ class Library(ctypes.CDLL):
 
     def export(self, name: object) -> Export:
         """Return what is behind a function's name; AttributeError for one that there is not."""
-        found = self._exports.get(name.decode() if isinstance(name, bytes) else str(name))
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        found = self._exports.get(text)
+        if found is None and self._library in _BESIDE and text.isidentifier():
+            found = self._exports[text] = Absent(self._name, text)
         if found is None:
             raise missing(self._name, name)
         return found

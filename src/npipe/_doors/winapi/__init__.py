@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,8 @@ class WinapiDoor(Door):
         importlib.import_module("_compat_pickle")  # it notes for good whether there is a WindowsError
         self._may_patch = True
         self._patches.replace(builtins, "WindowsError", lambda _: OSError)
+        for name in ("get_handle_inheritable", "set_handle_inheritable"):
+            self._patches.replace(os, name, lambda _, name=name: _of_descriptors(name))  # type: ignore[misc]
         IMPORTS.add(self._answer)
         IMPORTS.once_loaded(_CONNECTION, self._open_connections)
 
@@ -86,3 +89,13 @@ class WinapiDoor(Door):
                 original(family)
 
         return _validate_family
+
+
+def _of_descriptors(name: str) -> Callable[..., Any]:
+    """Return a function of `os` on handles, whose module is imported when it is called."""
+
+    def function(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("npipe._doors.winapi.descriptors"), name)(*arguments)
+
+    function.__name__ = function.__qualname__ = name
+    return function

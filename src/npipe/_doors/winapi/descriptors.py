@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from npipe._doors.os_errors import os_error
 from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import targets as _targets
-from npipe.win32 import _descriptors
+from npipe.win32 import _descriptors, _inheritance
 from npipe.win32_error import error
 
 if TYPE_CHECKING:
     from npipe.win32._files import File
 
-__all__ = ["get_osfhandle", "open_osfhandle"]
+__all__ = ["get_handle_inheritable", "get_osfhandle", "open_osfhandle", "set_handle_inheritable"]
 
 
 class _PipeDescriptors(Protocol):
@@ -63,7 +63,7 @@ def get_osfhandle(fd: int) -> int:
         if known == identity and _is_open(number):
             return number
         _forget(fd)
-        number = _descriptors.as_handle(fd).Detach()
+        number = _descriptors.as_handle(fd, bound=True).Detach()
         _known[fd] = number, identity
         return number
 
@@ -102,13 +102,32 @@ def _forget(fd: int) -> None:
     number, _ = _known.pop(fd, (0, None))
     with contextlib.suppress(error):  # it is closed
         file: File = _targets.file_of(number, "file", "CloseHandle")
-        if file.borrowed and file.descriptor == fd:
+        if file.borrowed and file.is_at(fd):
             _handles.close_handle(number)
 
 
 def _identity(fd: int) -> _Identity:
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def get_handle_inheritable(handle: int, /) -> bool:
+    """Return whether child processes inherit the handle. Raises OSError."""
+    try:
+        return _inheritance.is_inheritable(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+
+
+def set_handle_inheritable(handle: int, inheritable: bool, /) -> None:
+    """Let child processes inherit the handle, or not; a descriptor that it stands for is the same. Raises OSError."""
+    try:
+        _handles.set_handle_inheritable(int(handle), bool(inheritable), "SetHandleInformation")
+        descriptor = _inheritance.descriptor_behind(int(handle))
+    except error as failure:
+        raise os_error(failure.winerror) from None
+    if descriptor is not None:
+        os.set_inheritable(descriptor, bool(inheritable))
 
 
 def _is_open(number: int) -> bool:

@@ -324,6 +324,11 @@ def duplicate_handle(handle):
     return handle_of(target_of(handle, "DuplicateHandle"))
 
 
+def numbers_of_kind(str kind):
+    """The numbers of all open handles of a kind, in ascending order."""
+    return sorted(number for number, target in list(_handles.items()) if target.kind == kind)
+
+
 def handle_is_inheritable(handle, str function):
     """Whether a child process gets the handle; raises 6."""
     target_of(handle, function)

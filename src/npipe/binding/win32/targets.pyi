@@ -6,6 +6,7 @@ from npipe.binding.poller import Poller
 from npipe.binding.win32.handles import PyHANDLE, _AnyHandle
 
 def file_handle(kind: str, file: object, overlapped: bool) -> PyHANDLE: ...
+def file_handle_at(number: int, kind: str, file: object) -> bool: ...
 
 class PipeTarget:
     name: str

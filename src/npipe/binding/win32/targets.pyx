@@ -13,8 +13,8 @@ from npipe.binding.poller cimport Poller
 from npipe.binding.system cimport gid_t, pid_t, uid_t
 from npipe.binding.waits cimport only_try
 from npipe.binding.win32.handles cimport (
-    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, open_target, own_thread, raise_interrupted,
-    replace, target_of, wait_ms,
+    INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, keep_free, known, open_target, own_thread,
+    put_at, raise_interrupted, replace, target_of, wait_ms,
 )
 from npipe.binding.win32.overlapped cimport OVERLAPPED, reap
 
@@ -141,6 +141,15 @@ def file_handle(str kind, file, bint overlapped):
     return handle_of(FileTarget(kind, file, overlapped))
 
 
+def file_handle_at(Py_ssize_t number, str kind, file):
+    """The same for a number that this process has been told of. False: that is in use, or can be no handle's."""
+    if number <= 0 or number >> 32 or known(number) is not None:
+        return False
+    put_at(number, FileTarget(kind, file, False))
+    keep_free(number)
+    return True
+
+
 def handle_beside(Handle handle not None):
     """A handle of the pipe's end that another face has, for as long as that is open: closing either one ends it."""
     cdef PipeTarget pipe = PipeTarget()
@@ -222,6 +231,8 @@ def disarm(handle, Poller poller not None):
         pipe = <PipeTarget>target
         if pipe.pollers is not None:
             pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
+            if pipe.pollers is None and pipe.handle != NULL:
+                np_poll_end(pipe.handle)
 
 
 # ---- Creating and opening

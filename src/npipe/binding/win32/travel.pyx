@@ -18,6 +18,7 @@ import socket
 import stat
 import threading
 
+from npipe.binding.win32.handles import set_handle_inheritable
 from npipe.win32_error import make_error
 
 VARIABLE = "NPIPE_HANDLES"
@@ -114,6 +115,8 @@ cdef PipeTarget _come(np_handle *handle, Py_ssize_t number, int fd):
     if fd >= 0:
         _end_inheritance(number, fd)
     put_at(number, pipe)
+    if fd >= 0:
+        set_handle_inheritable(number, True, "CreateProcess")  # as it was where it comes from
     return pipe
 
 
@@ -221,6 +224,11 @@ def take_handle(pid, number):
 def inheritable_pipes():
     """The numbers of the pipes' handles that a child is to get, in ascending order."""
     return [number for number in inheritable_numbers() if isinstance(known(number), PipeTarget)]
+
+
+def unused():
+    """What this process has inherited itself and not used: {number: the descriptor of its socket}."""
+    return dict(_inherited)
 
 
 def inherit(str told):

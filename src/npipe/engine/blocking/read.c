@@ -490,10 +490,17 @@ uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t
     return code;
 }
 
-void np_look(struct np_handle *handle)
+bool np_look(struct np_handle *handle)
 {
     pthread_mutex_lock(&handle->rx_lock);
-    if (handle->link)
-        np_link_look(handle->link, false);
+    struct np_link *link = handle->link;
+    bool unread = false;
+    if (link)
+        np_link_look(link, false);
+    if (link && handle->access & NP_READ && np_link_check(link) == NP_OK) {
+        np_drive_ahead(handle, link, NULL);
+        unread = np_rx_has_back(link) || np_rx_settle(link) == NP_OK;
+    }
     pthread_mutex_unlock(&handle->rx_lock);
+    return unread;
 }

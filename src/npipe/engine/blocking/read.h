@@ -23,8 +23,9 @@ uint32_t np_put_back(struct np_handle *handle, const void *data, uint32_t size);
 /* PeekNamedPipe (SEMANTICS 7). */
 uint32_t np_peek(struct np_handle *handle, void *buffer, uint32_t size, uint32_t *count, uint32_t *available,
                  uint32_t *left);
-/* Finds out now whether the peer has gone, of which the native thread tells a moment after it. */
-void np_look(struct np_handle *handle);
+/* Finds out now whether the peer has gone, of which the native thread tells a moment after it. Whether something is
+ * unread, be it an empty message. */
+bool np_look(struct np_handle *handle);
 /* Spins for something to read, as long as that has been worth it lately. Whether a try may succeed now; `idle`: the
  * pipe was well and empty before, so what comes now belongs to the caller's read. */
 bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);

@@ -32,6 +32,14 @@ uint32_t np_poll_socket(struct np_handle *handle, int *socket)
     return code;
 }
 
+void np_poll_end(struct np_handle *handle)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link)
+        handle->link->rx.polled = false; /* a byte that still comes is only a wake too many */
+    pthread_mutex_unlock(&handle->rx_lock);
+}
+
 uint32_t np_arm_read(struct np_handle *handle)
 {
     pthread_mutex_lock(&handle->rx_lock);

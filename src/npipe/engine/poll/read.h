@@ -17,6 +17,8 @@ struct np_link;
 /* A descriptor of the caller's that is readable when a read would not wait. It is armed anew by
  * np_rearm after each read. */
 uint32_t np_poll_socket(struct np_handle *handle, int *socket);
+/* Nobody waits for that descriptor any more: the end may go to another process. */
+void np_poll_end(struct np_handle *handle);
 /* Says that the peer shall send a byte when something comes. NP_OK: armed, nothing is there. NP_MORE_DATA: a read
  * would not wait now. */
 uint32_t np_arm_read(struct np_handle *handle);

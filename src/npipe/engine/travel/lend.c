@@ -663,21 +663,47 @@ uint32_t np_claim(int socket, const struct np_wait *wait, struct np_handle **han
     return is_trusted(socket, own_user(), &who) ? ask(socket, 0, false, wait, handle) : NP_ACCESS_DENIED;
 }
 
-uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+/* Connects to a process that offers handles: its listener has room for so many who have not been let in yet. */
+static uint32_t reach(pid_t pid, uid_t own, const struct np_wait *wait, int *socket)
 {
     char name[OFFER_NAME_SIZE];
-    *handle = NULL;
-    bool out = np_step_out();
-    uid_t own = geteuid();
     offer_name(name, own, pid);
-    int socket = np_socket_connect_abstract(name, wait->deadline);
-    np_step_back(out);
-    if (socket < 0)
-        return socket == -EMFILE || socket == -ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_INVALID_HANDLE;
+    do {
+        bool out = np_step_out(); /* the kernel tells the other process who this is */
+        *socket = np_socket_connect_abstract(name, wait->deadline);
+        np_step_back(out);
+    } while (*socket == -EINTR && !np_cancelled(wait) && !np_is_interrupted(wait));
+    switch (*socket < 0 ? -*socket : 0) {
+    case 0:
+        return NP_OK;
+    case EINTR:
+        return NP_INTERRUPTED;
+    case EAGAIN:
+        return NP_SEM_TIMEOUT;
+    case EMFILE:
+    case ENFILE:
+        return NP_TOO_MANY_OPEN_FILES;
+    case ENOMEM:
+    case ENOBUFS:
+        return NP_NOT_ENOUGH_MEMORY;
+    default:
+        return NP_INVALID_HANDLE;
+    }
+}
+
+uint32_t np_claim_from(pid_t pid, uint64_t number, const struct np_wait *wait, struct np_handle **handle)
+{
     struct np_credentials who;
-    uint32_t code = NP_ACCESS_DENIED;
+    uid_t own = own_user();
+    int socket;
+    *handle = NULL;
+    uint32_t code = reach(pid, own, wait, &socket);
+    if (code != NP_OK)
+        return code;
     if (is_trusted(socket, own, &who) && who.pid == pid)
         code = ask(socket, number, true, wait, handle);
+    else
+        code = NP_ACCESS_DENIED;
     np_fd_close(socket);
     return code;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -344,7 +345,7 @@ static uint32_t fill_in(struct np_link *link, const struct state *state, struct 
     link->tx.capacity = fresh_tx.capacity;
     link->tx.quota = fresh_tx.quota;
     link->tx.first = link->tx.last = link->tx.flushes = NULL;
-    link->tx.attached = link->tx.sleepers = 0;
+    link->tx.attached = link->tx.sleepers = link->tx.awaiting_put = 0; /* its threads are elsewhere */
     link->tx.spin = fresh_tx.spin;
     link->tx.stream = fresh_tx.stream;
     const uint8_t *stash = take(rest, state->stash);
@@ -452,9 +453,20 @@ static uint32_t take_state(const uint8_t *map, uint64_t size, struct np_passport
     return make_handle(&state, passport, rest, result);
 }
 
+/* Whether it is of the kind that all ends have: what is not could make us wait where a link's socket never does. */
+static bool is_kind_of_socket(int socket)
+{
+    int domain = 0, type = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+           getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+}
+
 uint32_t np_arrive(struct np_passport *passport, struct np_handle **result)
 {
     uint32_t code = np_process_start();
+    if (code == NP_OK && !is_kind_of_socket(passport->socket))
+        code = NP_INVALID_DATA;
     struct stat status;
     int seals = fcntl(passport->state, F_GET_SEALS);
     /* Sealed, so that it can neither be cut short under us nor change between a check and a use. */

@@ -84,9 +84,9 @@ class _Ending(binding.LoopPipe):
         left = left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0
         return Peek(bytes(kept[:size]) + data, len(kept) + available, left)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         """See Pipe._look."""
-        self._handle.look()
+        return self._handle.look()
 
     def _traits(self) -> Traits | None:
         """See Pipe._traits."""

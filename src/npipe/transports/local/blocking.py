@@ -91,9 +91,9 @@ class _Ending(binding.PipeEnd):
         data, available, left = self._handle.peek_pipe(peek_size(size))
         return Peek(data, available, left if self._handle.describe()[1] == PIPE_TYPE_MESSAGE else 0)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         """See Pipe._look."""
-        self._handle.look()
+        return self._handle.look()
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
