@@ -456,17 +456,17 @@ def test_what_looks_at_a_result_finds_the_last_error(k32: Any, name: str) -> Non
     )
     prototype = CT.WINFUNCTYPE(wintypes.HANDLE, *parameters, use_last_error=True)
     defaults = ((1, "access", READ_WRITE), (1, "share", 0), (1, "rule", None), (1, "how", 3), (1, "flags", 0))
-    with_flags = prototype(("CreateFileW", k32), ((1, "name"), *defaults, (1, "template", None)))
+    with_flags: Any = prototype(("CreateFileW", k32), ((1, "name"), *defaults, (1, "template", None)))
     with_flags.errcheck = checked
     plain = k32["CreateFileW"]
     plain.errcheck = checked
     by_restype = k32["CreateFileW"]
     by_restype.restype = checked
     rest = (READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
-    for call in (lambda: with_flags(name), lambda: plain(name, *rest), lambda: by_restype(name, *rest)):
+    for function, arguments in ((with_flags, ()), (plain, rest), (by_restype, rest)):
         CT.set_last_error(0)
         with pytest.raises(FileNotFoundError):
-            call()
+            function(name, *arguments)
         assert CT.get_last_error() == 2
 
 

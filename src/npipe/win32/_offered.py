@@ -15,7 +15,7 @@ _OFFERED: Final = "npipe offers pipes, events, overlapped I/O, completion ports 
 _PAGE: Final = "see docs/porting.md"
 
 
-def _no_such(module: str, name: str) -> Exception:
+def _no_such(module: str, name: str) -> AttributeError | ImportError:
     """Return the error for a name that a module of pywin32's has and npipe's has not, or that neither has.
 
     For a module's `__getattr__`, which raises it. `module` is pywin32's name, "win32pipe".
@@ -28,7 +28,9 @@ def _no_such(module: str, name: str) -> Exception:
     return missing_name(module, name, about, sys.modules.get(f"npipe.win32.{module}"), depth=3)
 
 
-def missing_name(module: str, name: str, about: str, owner: object = None, *, depth: int = 2) -> Exception:
+def missing_name(
+    module: str, name: str, about: str, owner: object = None, *, depth: int = 2
+) -> AttributeError | ImportError:
     """Return the error for a name that a module has not, which says why: AttributeError, or ImportError.
 
     For a module's `__getattr__`, which raises it; who asked that stands `depth` calls above this. The statement `from

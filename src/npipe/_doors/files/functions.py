@@ -80,7 +80,12 @@ def _scandir(original: Any, path: Any = None) -> Any:
 def scandir_of_paths(original: Any, path: Any = None) -> Any:
     """Return what pathlib's glob lists; PosixPath knows a slash alone for the end of a folder."""
     pipe = None if path is None else _path(path)
-    return original(path) if pipe is None else listing.entries(pipe, path, "/")
+    if pipe is None:
+        return original(path)
+    entries = listing.entries(pipe, path, "/")
+    if sys.version_info >= (3, 14):
+        return ((entry, entry.name, entry.path) for entry in entries)
+    return entries
 
 
 def absolute(original: Any, *arguments: Any, **keywords: Any) -> Any:
