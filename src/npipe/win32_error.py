@@ -88,6 +88,7 @@ _MESSAGES: Final = {
     12: "The access code is invalid.",
     13: "The data is invalid.",
     14: "Not enough memory resources are available to complete this operation.",
+    17: "The system cannot move the file to a different disk drive.",
     18: "There are no more files.",
     21: "The device is not ready.",
     24: "The program issued a command but the command length is incorrect.",

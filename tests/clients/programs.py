@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["as_windows", "environment", "run", "stand_in"]
+__all__ = ["as_windows", "environment", "run"]
 
 
 def as_windows(*packages: str) -> tuple[str, ...]:
@@ -42,11 +41,3 @@ def run(folder: Path, place: Path, program: str, *switches: str, arguments: tupl
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout.splitlines()
-
-
-def stand_in(place: Path, *modules: str) -> None:
-    """Put an empty module in `place` for each of pywin32's that a program imports, does not use, and npipe has not."""
-    place.mkdir(exist_ok=True)
-    for module in modules:
-        if importlib.util.find_spec(f"npipe.win32.{module}") is None:
-            (place / f"{module}.py").touch()

@@ -1,7 +1,7 @@
 """The pipe half of wexpect, unmodified: host and console reader, in two processes.
 
-Its other half is the console's, which Linux has not: two empty modules stand for win32console and win32gui, and the
-test begins the reader's process and plays the program that wexpect would begin.
+Its other half is the console's, which Linux has not: win32console and win32gui have no names here. The test begins
+the reader's process and plays the program that wexpect would begin.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.clients.programs import as_windows, run, stand_in
+from tests.clients.programs import as_windows, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ child.disconnect_from_child()
 
 def test_it_expects_and_answers(wexpect_folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "program"
-    stand_in(place, "win32console", "win32gui", "win32process")
+    place.mkdir()
     (place / "reader.py").write_text(READER, encoding="utf-8")
     printed = run(wexpect_folder, place, HOST, *as_windows("wexpect"))
     assert printed == ["('somebody', '\u00fc')", "True True", "0"]

@@ -191,6 +191,26 @@ class TestPrograms:
     def test_a_program_that_does_without_asyncio_does_not_import_it(self, tmp_path: Path) -> None:
         assert run(tmp_path, "import sys; print('asyncio' in sys.modules)") == "False\n"
 
+    def test_what_there_is_not_is_told_by_name_and_page(self, tmp_path: Path) -> None:
+        program = """
+            import asyncio
+            for statement in (
+                "asyncio.windows_utils.Popen",
+                "from asyncio.windows_utils import Popen",
+                "from asyncio.windows_events import Nonsense",
+            ):
+                try:
+                    exec(statement)
+                except (AttributeError, ImportError) as error:
+                    print(type(error).__name__, error)
+        """
+        about = "(npipe has what pipes need: docs/porting.md)"
+        assert run(tmp_path, program).splitlines() == [
+            f"AttributeError module 'asyncio.windows_utils' has no attribute 'Popen' {about}",
+            f"ImportError cannot import name 'Popen' from 'asyncio.windows_utils' {about}",
+            f"ImportError cannot import name 'Nonsense' from 'asyncio.windows_events' {about}",
+        ]
+
     def test_signals_in_other_threads_wake_the_loop(self, tmp_path: Path) -> None:
         program = """
             import asyncio, signal, threading

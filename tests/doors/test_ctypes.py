@@ -7,6 +7,7 @@ import ctypes.util
 import errno
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 
 import npipe
 from npipe.win32 import install, win32api, win32event, win32file, win32pipe
+from tests.doors.helpers import run as run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -255,6 +257,32 @@ def test_all_ways_to_load_it_lead_there(load: Callable[[], Any]) -> None:
     assert library.CloseHandle.__name__ == "CloseHandle"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from ctypes import byref, windll, wintypes",
+        "from ctypes import wintypes, WinDLL as windll",
+        "import ctypes.wintypes; from ctypes import windll",
+        "import ctypes.wintypes as wintypes; from ctypes import windll",
+        "import ctypes.util; from ctypes import windll",
+        "from ctypes.wintypes import DWORD; from ctypes import windll",
+        "from ctypes import *; from ctypes.wintypes import *",
+        "import importlib; importlib.import_module('ctypes.wintypes'); from ctypes import windll",
+    ],
+)
+@pytest.mark.parametrize("switches", [(), ("--no-pywin32", "--no-files", "--no-asyncio", "--no-winapi")])
+def test_the_first_import_of_ctypes_may_have_any_form(
+    statement: str, switches: tuple[str, ...], tmp_path: Path
+) -> None:
+    program = f"""
+        {statement}
+        import ctypes
+        from ctypes import wintypes as types
+        print(windll is not None, ctypes.sizeof(types.DWORD), ctypes.WinDLL("kernel32").GetLastError())
+    """
+    assert run_script(tmp_path, program, *switches) == "True 4 0\n"
+
+
 def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
     for missing in ("CreateProcessW", "NoSuchFunction"):
         with pytest.raises(AttributeError, match=rf"function '{missing}' not found.*docs/porting\.md"):
@@ -266,6 +294,8 @@ def test_what_there_is_not_is_told_by_name(k32: Any) -> None:
         CT.WinDLL("nonesuch")
     with pytest.raises(AttributeError, match=r"'oledll'.*docs/porting\.md"):
         CT.oledll  # noqa: B018
+    with pytest.raises(ImportError, match=r"cannot import name 'OleDLL' from 'ctypes'.*docs/porting\.md"):
+        exec("from ctypes import OleDLL")
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         CT.nonsense  # noqa: B018
 
@@ -411,6 +441,35 @@ def test_prototypes_with_flags_take_names_and_return_what_is_out(k32: Any, name:
     close(k32, server, client)
 
 
+def test_what_looks_at_a_result_finds_the_last_error(k32: Any, name: str) -> None:
+    def checked(result: int, *_: object) -> int:
+        if result in (INVALID, wintypes.HANDLE(-1).value):
+            raise CT.WinError(CT.get_last_error())
+        return result
+
+    parameters: Any = (
+        wintypes.LPCWSTR,
+        *(wintypes.DWORD,) * 2,
+        wintypes.LPVOID,
+        *(wintypes.DWORD,) * 2,
+        wintypes.HANDLE,
+    )
+    prototype = CT.WINFUNCTYPE(wintypes.HANDLE, *parameters, use_last_error=True)
+    defaults = ((1, "access", READ_WRITE), (1, "share", 0), (1, "rule", None), (1, "how", 3), (1, "flags", 0))
+    with_flags: Any = prototype(("CreateFileW", k32), ((1, "name"), *defaults, (1, "template", None)))
+    with_flags.errcheck = checked
+    plain = k32["CreateFileW"]
+    plain.errcheck = checked
+    by_restype = k32["CreateFileW"]
+    by_restype.restype = checked
+    rest = (READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
+    for function, arguments in ((with_flags, ()), (plain, rest), (by_restype, rest)):
+        CT.set_last_error(0)
+        with pytest.raises(FileNotFoundError):
+            function(name, *arguments)
+        assert CT.get_last_error() == 2
+
+
 def test_a_function_may_be_called_by_its_address(k32: Any) -> None:
     address = ctypes.cast(k32.GetCurrentProcessId, ctypes.c_void_p).value
     assert CT.WINFUNCTYPE(wintypes.DWORD)(address)() == os.getpid()
@@ -444,6 +503,8 @@ def test_the_last_error_is_the_threads_and_the_private_copy_is_swapped(k32: Any)
         (183, FileExistsError, errno.EEXIST),
         (231, OSError, errno.EINVAL),
         (232, BrokenPipeError, errno.EPIPE),
+        (258, TimeoutError, errno.ETIMEDOUT),
+        (10054, ConnectionResetError, errno.ECONNRESET),
     ],
 )
 @pytest.mark.usefixtures("door")
@@ -455,6 +516,7 @@ def test_an_error_is_the_one_of_windows_python(code: int, kind: type[OSError], n
     assert str(error) == f"[WinError {code}] {CT.FormatError(code)}"
     again: Any = pickle.loads(pickle.dumps(error))
     assert (str(again), again.winerror, issubclass(type(again), kind)) == (str(error), code, True)
+    assert error.args == again.args == (number, error.strerror, None, code)
     assert str(CT.WinError(code, "so it is")) == f"[WinError {code}] so it is"
 
 
@@ -684,7 +746,7 @@ def test_a_transaction_and_a_call_bring_the_reply(k32: Any, name: str, room: int
             done = k32.CallNamedPipeW(name, b"abc", 3, reply, room, ctypes.byref(count), DEADLINE_MS)
             code = CT.get_last_error()
         else:
-            assert k32.WaitNamedPipeW(name, DEADLINE_MS)
+            assert k32.WaitNamedPipeW(name, DEADLINE_MS)  # the instance listens again when the thread has got there
             client = k32.CreateFileW(name, READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
             k32.SetNamedPipeHandleState(client, ctypes.byref(wintypes.DWORD(2)), None, None)
             done = k32.TransactNamedPipe(client, b"abc", 3, reply, room, ctypes.byref(count), None)
@@ -813,6 +875,101 @@ def test_messages_are_given_into_a_buffer_and_into_memory_to_free(k32: Any) -> N
     assert CT.get_last_error() == 122
 
 
+def test_memory_is_handed_out_zeroed_and_taken_back(k32: Any) -> None:
+    k32.GlobalAlloc.restype = k32.HeapAlloc.restype = k32.GetProcessHeap.restype = ctypes.c_void_p
+    heap = wintypes.HANDLE(k32.GetProcessHeap())
+    for address in (k32.GlobalAlloc(0x40, 100), k32.HeapAlloc(heap, 8, 100)):
+        assert ctypes.string_at(address, 100) == bytes(100)
+    assert k32.HeapSize(heap, 0, ctypes.c_void_p(address)) == 100
+    assert k32.HeapFree(heap, 0, ctypes.c_void_p(address))
+
+
+class FindData(ctypes.Structure):
+    """WIN32_FIND_DATAW as programs write it down."""
+
+    _fields_ = (
+        ("dwFileAttributes", ctypes.c_uint32),
+        ("ftCreationTime", ctypes.c_uint32 * 2),
+        ("ftLastAccessTime", ctypes.c_uint32 * 2),
+        ("ftLastWriteTime", ctypes.c_uint32 * 2),
+        ("nFileSizeHigh", ctypes.c_uint32),
+        ("nFileSizeLow", ctypes.c_uint32),
+        ("dwReserved0", ctypes.c_uint32),
+        ("dwReserved1", ctypes.c_uint32),
+        ("cFileName", ctypes.c_uint16 * 260),  # UTF-16
+        ("cAlternateFileName", ctypes.c_uint16 * 14),
+    )
+
+    @property
+    def name(self) -> str:
+        return bytes(self.cFileName).decode("utf-16-le").partition("\0")[0]
+
+
+def test_the_pipes_there_are_are_found_by_pattern(k32: Any, name: str) -> None:
+    names = sorted(f"{name}-{number}" for number in (1, 2))
+    servers = [k32.CreateNamedPipeW(each, 3, 0, 5, 100, 100, 0, None) for each in (names[0], names[0], names[1])]
+    short = [each.rpartition("\\")[2] for each in names]
+    k32.FindFirstFileW.restype = k32.FindFirstFileA.restype = wintypes.HANDLE
+    wide: Any = (k32.FindFirstFileW, k32.FindNextFileW, name + "-*", str)
+    narrow: Any = (k32.FindFirstFileA, k32.FindNextFileA, (name + "-*").encode(), bytes.decode)
+    ways = [(FindData(), *wide), (wintypes.WIN32_FIND_DATAW(), *wide), (wintypes.WIN32_FIND_DATAA(), *narrow)]
+    for data, first, following, pattern, text in ways:
+        search = wintypes.HANDLE(first(pattern, ctypes.byref(data)))
+        assert search.value != wintypes.HANDLE(-1).value, CT.get_last_error()
+        found = {}
+        while True:
+            found[data.name if isinstance(data, FindData) else text(data.cFileName)] = data.nFileSizeLow
+            assert data.dwFileAttributes == 0x80
+            if not following(search, ctypes.byref(data)):
+                break
+        assert CT.get_last_error() == 18
+        assert found == {short[0]: 2, short[1]: 1}
+        assert k32.FindClose(search)
+        assert not k32.FindNextFileW(search, ctypes.byref(data))
+        assert CT.get_last_error() == 6
+    assert k32.FindFirstFileW(name + "-3*", ctypes.byref(data)) == wintypes.HANDLE(-1).value
+    assert CT.get_last_error() == 2
+    assert k32.GetFileAttributesW(names[0]) == 0x80
+    assert k32.GetFileAttributesW(name) == -1
+    assert CT.get_last_error() == 2
+    close(k32, *servers)
+
+
+def test_files_are_found_measured_and_deleted(k32: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    os.utime(path, (0, 1_000_000_000))
+    data = wintypes.WIN32_FIND_DATAW()
+    assert k32.FindFirstFileW(str(tmp_path / "f*"), ctypes.byref(data)) != INVALID
+    assert (data.cFileName, data.nFileSizeLow) == ("file", 5)
+    written = data.ftLastWriteTime.dwHighDateTime << 32 | data.ftLastWriteTime.dwLowDateTime
+    assert written == (11_644_473_600 + 1_000_000_000) * 10_000_000
+    handle = k32.CreateFileW(str(path), READ_WRITE, 0, None, OPEN_EXISTING, 0, None)
+    size, high = ctypes.c_int64(), wintypes.LONG(-1)
+    assert k32.GetFileSize(handle, None) == 5
+    assert k32.GetFileSizeEx(handle, ctypes.byref(size))
+    assert size.value == 5
+    assert k32.SetFilePointer(handle, -2, ctypes.byref(high), 2) == 3
+    assert high.value == 0
+    k32.SetFilePointerEx.argtypes = [wintypes.HANDLE, ctypes.c_int64, ctypes.c_void_p, wintypes.DWORD]
+    assert k32.SetFilePointerEx(handle, -1, ctypes.addressof(size), 1)
+    assert size.value == 2
+    assert k32.SetEndOfFile(handle)
+    assert path.read_bytes() == b"12"
+    close(k32, handle)
+    assert k32.DeleteFileW(str(path))
+    assert not path.exists()
+
+
+def test_a_pipe_has_a_size_and_no_position(k32: Any, name: str) -> None:
+    server, client = connected(k32, name)
+    assert k32.WriteFile(client, b"abc", 3, ctypes.byref(wintypes.DWORD()), None)
+    assert k32.GetFileSize(server, None) == 3
+    assert k32.SetFilePointer(server, 0, None, 0) == -1
+    assert CT.get_last_error() == 1
+    close(k32, server, client)
+
+
 def test_names_come_in_all_forms_of_text(k32: Any, name: str) -> None:
     server = k32.CreateNamedPipeW(ctypes.create_unicode_buffer(name), 3, 0, 255, 100, 100, 0, None)
     forms = [name, ctypes.c_wchar_p(name), name.encode("utf-16-le") + b"\0\0"]
@@ -858,6 +1015,61 @@ def test_a_thread_is_called_back_from_a_blocked_call(k32: Any, name: str) -> Non
     thread.join()
     assert result[1:] == [0, 995]
     close(k32, handle, server, client)
+
+
+def test_a_thread_is_created_and_gives_its_code(k32: Any) -> None:
+    seen: list[Any] = []
+
+    @CT.WINFUNCTYPE(wintypes.DWORD, wintypes.LPVOID)  # type: ignore[untyped-decorator]
+    def routine(parameter: int) -> int:
+        seen.append((parameter, k32.GetCurrentThreadId()))
+        return 0xFFFFFFFE
+
+    number, code = wintypes.DWORD(), wintypes.DWORD()
+    k32.CreateThread.restype = wintypes.HANDLE
+    thread = wintypes.HANDLE(k32.CreateThread(None, 0, routine, ctypes.c_void_p(42), 4, ctypes.byref(number)))
+    assert k32.GetExitCodeThread(thread, ctypes.byref(code))
+    assert (code.value, seen) == (259, [])  # CREATE_SUSPENDED
+    assert k32.ResumeThread(thread) == 1
+    assert k32.WaitForSingleObject(thread, DEADLINE_MS) == 0
+    assert k32.GetExitCodeThread(thread, ctypes.byref(code))
+    assert (code.value, seen) == (0xFFFFFFFE, [(42, number.value)])
+    close(k32, thread)
+    assert not k32.CreateThread(None, 0, None, None, 0, None)
+    assert CT.get_last_error() == 87
+
+
+def test_ctrl_c_is_the_programs_own(k32: Any) -> None:
+    seen: list[int] = []
+
+    @CT.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)  # type: ignore[untyped-decorator]
+    def handler(event: int) -> bool:
+        seen.append(event)
+        return True
+
+    assert k32.SetConsoleCtrlHandler(handler, True)
+    signal.raise_signal(signal.SIGINT)
+    assert seen == [0]
+    assert k32.SetConsoleCtrlHandler(handler, False)
+    assert not k32.SetConsoleCtrlHandler(handler, False)
+    assert CT.get_last_error() == 87
+
+
+def test_descriptors_and_sids_become_texts_and_come_from_them(k32: Any) -> None:
+    advapi32 = CT.WinDLL("advapi32", use_last_error=True)
+    place, text, length = ctypes.c_void_p(), wintypes.LPWSTR(), wintypes.ULONG()
+    sddl = "O:BAD:(A;;GA;;;WD)"
+    assert advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(sddl, 1, ctypes.byref(place), None)
+    assert advapi32.ConvertSecurityDescriptorToStringSecurityDescriptorW(
+        place, 1, 5, ctypes.byref(text), ctypes.byref(length)
+    )
+    assert (text.value, length.value) == (sddl, len(sddl) + 1)
+    assert advapi32.ConvertStringSidToSidW("S-1-1-0", ctypes.byref(place))
+    assert advapi32.ConvertSidToStringSidW(place, ctypes.byref(text))
+    assert text.value == "S-1-1-0"
+    assert not advapi32.ConvertStringSidToSidW("nonsense", ctypes.byref(place))
+    assert CT.get_last_error() == 1337
+    assert k32.LocalFree(text) == 0
 
 
 def test_consoles_and_serial_lines_are_refused_as_windows_refuses_them(k32: Any, name: str) -> None:

@@ -383,6 +383,28 @@ class TestPipes:
             winapi.ReadFile(reader, 100)
         winapi.CloseHandle(reader)
 
+    def test_a_handle_is_duplicated_into_another_process(self, tmp_path: Path, name: str) -> None:
+        program = f"""
+            import _winapi, subprocess, sys
+            code = "import _winapi; _winapi.WriteFile(int(input()), b'from the child')"
+            child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+            server = _winapi.CreateNamedPipe({name!r}, 3, 0, 1, 100, 100, 0, 0)
+            client = _winapi.CreateFile({name!r}, 0xC0000000, 0, 0, 3, 0, 0)
+            process = _winapi.OpenProcess(_winapi.PROCESS_DUP_HANDLE, False, child.pid)
+            options = _winapi.DUPLICATE_SAME_ACCESS | _winapi.DUPLICATE_CLOSE_SOURCE
+            there = _winapi.DuplicateHandle(_winapi.GetCurrentProcess(), client, process, 0, False, options)
+            child.communicate(f"{{there}}\\n")
+            print(_winapi.ReadFile(server, 100), _winapi.WaitForSingleObject(process, _winapi.INFINITE))
+            try:
+                _winapi.GetFileType(client)
+            except OSError as error:
+                print(error)
+        """
+        assert run(tmp_path, program).splitlines() == [
+            "(b'from the child', 0) 0",
+            "[WinError 6] The handle is invalid",
+        ]
+
     def test_handles_are_those_of_win32file(self, winapi: Any, pair: tuple[int, int]) -> None:
         win32file: Any = importlib.import_module("npipe.win32.win32file")
         one, two = pair
@@ -523,6 +545,68 @@ class TestOverlapped:
         assert overlapped.FormatMessage(109) == "The pipe has been ended."
 
 
+class TestConnectionsThatGo:
+    """A connection that is sent, or given to a process, goes there, as on Windows."""
+
+    PROGRAM = r"""
+        import multiprocessing, pickle, threading
+        from multiprocessing.connection import Client, Listener
+
+        def answer(connection):
+            connection.send(("there", connection.recv()))
+            connection.close()
+
+        def receive(connection):
+            answer(connection.recv())
+
+        def pair(listener):
+            accepted = []
+            thread = threading.Thread(target=lambda: accepted.append(listener.accept()))
+            thread.start()
+            client = Client(listener.address)
+            thread.join()
+            return accepted[0], client
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            with Listener(family="AF_PIPE") as listener:
+                for way in ("argument", "message"):
+                    server, client = pair(listener)
+                    if way == "argument":
+                        process = context.Process(target=answer, args=(client,))
+                        process.start()
+                    else:
+                        here, there = context.Pipe()
+                        process = context.Process(target=receive, args=(there,))
+                        process.start()
+                        here.send(client)
+                    client.close()
+                    server.send(way)
+                    print(server.recv())
+                    try:
+                        server.recv()
+                    except EOFError:
+                        print("end")
+                    process.join()
+                server, client = pair(listener)
+                pickler = multiprocessing.reduction.ForkingPickler
+                copy = pickler.loads(pickler.dumps(client))
+                copy.send("from here")
+                print(server.recv())
+    """
+
+    def test_to_another_process(self, tmp_path: Path) -> None:
+        printed = run(tmp_path, self.PROGRAM).splitlines()
+        assert printed == ["('there', 'argument')", "end", "('there', 'message')", "end", "from here"]
+
+    def test_no_pickler_knows_of_it_outside_of_the_scope(self) -> None:
+        reducers: Any = importlib.import_module("multiprocessing.reduction").ForkingPickler._extra_reducers
+        before = dict(reducers)
+        with win32.install(winapi=True):
+            assert mp.PipeConnection in reducers
+        assert reducers == before
+
+
 class TestDescriptors:
     def test_a_descriptor_of_the_systems_has_a_handle(self, winapi: Any) -> None:
         msvcrt, win32pipe = importlib.import_module("msvcrt"), importlib.import_module("npipe.win32.win32pipe")
@@ -553,6 +637,63 @@ class TestDescriptors:
             assert winapi.ReadFile(handle, 5) == (b"xxxxx", 0)
             assert winapi.PeekNamedPipe(handle)[0] == 6
             child.communicate(b"\n", DEADLINE)
+
+    def test_a_descriptor_is_told_not_to_wait(self, tmp_path: Path) -> None:
+        """The recipe for os.pipe() that does not block."""
+        program = r"""
+            import msvcrt, os
+            from ctypes import windll, byref, wintypes, GetLastError
+            r, w = os.pipe()
+            handle = msvcrt.get_osfhandle(r)
+            assert windll.kernel32.SetNamedPipeHandleState(handle, byref(wintypes.DWORD(1)), None, None)
+            try:
+                os.read(r, 1024)
+            except OSError as error:
+                print(type(error).__name__, error.errno, GetLastError())
+            os.write(w, b"x")
+            print(os.read(r, 1024))
+            assert windll.kernel32.SetNamedPipeHandleState(handle, byref(wintypes.DWORD(0)), None, None)
+            print(os.get_blocking(r))
+        """
+        assert run(tmp_path, program).splitlines() == ["OSError 22 232", "b'x'", "True"]
+
+    def test_a_handle_of_createpipes_becomes_a_childs_output(self, winapi: Any) -> None:
+        msvcrt = importlib.import_module("msvcrt")
+        reader, writer = winapi.CreatePipe(None, 0)
+        winapi.WriteFile(writer, b"before ")
+        fd = msvcrt.open_osfhandle(writer, os.O_WRONLY)
+        assert msvcrt.get_osfhandle(fd) == writer
+        subprocess.run([sys.executable, "-c", "print('child', end='')"], stdout=fd, check=True, timeout=30)
+        winapi.WriteFile(writer, b" after")  # the handle is good as long as the descriptor
+        os.close(fd)
+        assert winapi.ReadFile(reader, 100) == (b"before child after", 0)
+        with pytest.raises(BrokenPipeError):
+            winapi.ReadFile(reader, 100)
+        winapi.CloseHandle(reader)
+
+    def test_a_files_handle_becomes_a_descriptor(self, winapi: Any, tmp_path: Path) -> None:
+        msvcrt = importlib.import_module("msvcrt")
+        path = tmp_path / "file"
+        path.write_bytes(b"content")
+        fd = msvcrt.open_osfhandle(winapi.CreateFile(str(path), 0x80000000, 0, 0, 3, 0, 0), os.O_RDONLY)
+        with os.fdopen(fd, "rb") as file:
+            assert file.read() == b"content"
+        second = msvcrt.open_osfhandle(winapi.GetStdHandle(winapi.STD_ERROR_HANDLE), os.O_WRONLY)
+        assert os.path.sameopenfile(second, 2)
+        os.close(second)
+
+    def test_a_descriptors_number_that_is_another_files_has_another_handle(self, winapi: Any) -> None:
+        msvcrt = importlib.import_module("msvcrt")
+        reader, writer = os.pipe()
+        first = msvcrt.get_osfhandle(reader)
+        other, _ = os.pipe()
+        os.dup2(other, reader)
+        second = msvcrt.get_osfhandle(reader)
+        assert second != first
+        with pytest.raises(OSError, match=r"\[WinError 6\]"):
+            winapi.GetFileType(first)
+        for fd in (reader, writer, other, _):
+            os.close(fd)
 
     def test_setmode_changes_nothing(self, door: None) -> None:
         msvcrt = importlib.import_module("msvcrt")

@@ -178,11 +178,11 @@ def test_the_submodules_are_attributes_without_an_import() -> None:
     check("""
 assert npipe.win32.winerror.ERROR_PIPE_BUSY == 231
 try:
-    npipe.win32.win32gui
+    npipe.win32.win32clipboard
 except AttributeError as error:
-    assert "win32gui" in str(error)
+    assert "win32clipboard" in str(error)
 else:
-    raise AssertionError("win32gui")
+    raise AssertionError("win32clipboard")
 """)
 
 

@@ -62,7 +62,7 @@ def said(name):
         assert error.name == name
         return str(error)
 with npipe.win32.install():
-    for name, word in (("win32gui", "windows"), ("win32com.client", "COM"), ("win32net", "networks")):
+    for name, word in (("win32clipboard", "windows"), ("win32com.client", "COM"), ("win32net", "networks")):
         text = said(name) if "." not in name else None
         if text is not None:
             assert word in text and "docs/porting.md" in text, text
@@ -71,11 +71,35 @@ with npipe.win32.install():
         pass
     assert "docs/porting.md" in said("win32ui")
     assert said("no_such_module_at_all") == "No module named 'no_such_module_at_all'"
-assert said("win32gui") == "No module named 'win32gui'"
+assert said("win32clipboard") == "No module named 'win32clipboard'"
 assert sys.meta_path == before
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("module", "name"), [("win32console", "GetStdHandle"), ("win32gui", "EnumWindows")])
+def test_a_module_that_is_empty_is_imported_and_says_why(module: str, name: str) -> None:
+    empty: Any = importlib.import_module(f"npipe.win32.{module}")
+    with pytest.raises(AttributeError, match=rf"'{module}' has no attribute '{name}' \(.* but not .*docs/porting\.md"):
+        getattr(empty, name)
+    names: dict[str, Any] = {}
+    exec(f"from npipe.win32.{module} import *", names)
+    assert set(names) == {"__builtins__"}
+
+
+def test_an_import_of_a_name_that_is_not_there_says_why() -> None:
+    for module, name, reason in (
+        ("win32api", "RegOpenKey", "the registry"),
+        ("win32file", "ReadFileEx", "offers pipes"),
+        ("win32gui", "EnumWindows", "windows"),
+    ):
+        with pytest.raises(
+            ImportError, match=rf"name '{name}' from '{module}' \(.*{reason}.*docs/porting\.md\)"
+        ) as caught:
+            exec(f"from npipe.win32.{module} import {name}")
+        assert caught.value.name == module
+        assert not hasattr(importlib.import_module(f"npipe.win32.{module}"), name)
 
 
 def test_there_is_one_list_of_modules() -> None:

@@ -53,6 +53,8 @@ REASONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("(SI|CFSTR|PSPCB)_.*", "dialogs about security"),
     ),
     "winioctlcon": ((f"(?!{_COMPLETE_CODES}).*", _DEVICES),),
+    "win32console": ((".*", "consoles, which Linux has not: a terminal is a file"),),
+    "win32gui": ((".*", "windows, menus and dialogs"),),
     "pywintypes": (
         ("DEVMODEW?Type", "printers and displays"),
         ("WAVEFORMATEX", "sound"),

@@ -33,6 +33,7 @@ __all__ = [
     "couple",
     "descriptor_of",
     "file_for",
+    "never_waits",
     "replaced_standard",
     "set_standard_handle",
     "standard_handle",
@@ -49,6 +50,17 @@ _STANDARD: Final = (-10, -11, -12)  # STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_E
 _lock = threading.Lock()
 _standard: dict[int, int] = {}  # STD_*_HANDLE: the number of the handle of its descriptor
 _replaced: dict[int, int] = {}  # ... or what SetStdHandle has set
+_no_waits: dict[int, tuple[int, int]] = {}  # descriptors with PIPE_NOWAIT: their files
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def never_waits(descriptor: int) -> bool:
+    """Return whether SetNamedPipeHandleState has given the descriptor PIPE_NOWAIT."""
+    return descriptor in _no_waits and _no_waits[descriptor] == _identity(descriptor)
 
 
 def _mode_of(descriptor: int) -> int:
@@ -119,6 +131,10 @@ class Stream(File):
             raise make_error(87, "SetNamedPipeHandleState")
         os.set_blocking(self.descriptor, not mode & _NOWAIT)
         self.mode = mode & _NOWAIT
+        if self.mode:
+            _no_waits[self.descriptor] = _identity(self.descriptor)
+        else:
+            _no_waits.pop(self.descriptor, None)
 
     def info(self) -> list[int]:
         """GetNamedPipeInfo: of a byte pipe with one instance, as large as the system made it."""
@@ -135,9 +151,15 @@ def file_for(descriptor: int, *, borrowed: bool = False) -> File:
     return (Stream if stat.S_ISFIFO(mode) else File)(descriptor, borrowed=borrowed)
 
 
-def as_handle(descriptor: int) -> PyHANDLE:
-    """Return a handle of a descriptor, which stays somebody else's (`_get_osfhandle`); OSError EBADF."""
-    return _targets.file_handle("file", file_for(descriptor, borrowed=True), False)
+def as_handle(descriptor: int, *, bound: bool = False) -> PyHANDLE:
+    """Return a handle of a descriptor, which stays somebody else's (`_get_osfhandle`); OSError EBADF.
+
+    `bound`: of the file that it is now; else of whatever has the number.
+    """
+    file = file_for(descriptor, borrowed=True)
+    if bound:
+        file.bind()
+    return _targets.file_handle("file", file, False)
 
 
 # ---- A handle's descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -38,16 +39,38 @@ def code_of(failure: OSError) -> int:
     return _CODES.get(type(failure), 5)
 
 
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
 class File:
     """An open descriptor, read and written at an offset, or (None) at its own position."""
 
     def __init__(
         self, descriptor: int, path: str | None = None, *, remove: bool = False, borrowed: bool = False
     ) -> None:
-        self.descriptor = descriptor
+        self._descriptor = descriptor
+        self._bound_to: tuple[int, int] | None = None
         self.path = path
         self._removes = remove
-        self._borrowed = borrowed  # somebody else closes it
+        self.borrowed = borrowed
+        """Whether somebody else closes it."""
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor. Raises OSError (EBADF) if this is bound to a file, and another one has the number now."""
+        if self._bound_to is not None and self._bound_to != _identity(self._descriptor):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._descriptor
+
+    def bind(self) -> None:
+        """Be the file that the descriptor is now, and no other, should its owner close it."""
+        self._bound_to = _identity(self._descriptor)
+
+    def is_at(self, descriptor: int) -> bool:
+        """Return whether this stands for a descriptor of that number, perhaps of a file that is no more."""
+        return self._descriptor == descriptor
 
     @property
     def file_type(self) -> int:
@@ -84,13 +107,13 @@ class File:
 
     def give_away(self) -> int:
         """Return the descriptor, which `close` does not close any more."""
-        self._borrowed = True
+        self.borrowed = True
         return self.descriptor
 
     def close(self) -> None:
         """Close the file, and remove it if that was asked for."""
-        if not self._borrowed:
-            os.close(self.descriptor)
+        if not self.borrowed:
+            os.close(self._descriptor)
         if self._removes and self.path is not None:
             Path(self.path).unlink()
 

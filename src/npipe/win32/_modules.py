@@ -22,8 +22,11 @@ NAMES: Final = (
     "win32service",
     "win32serviceutil",
     "servicemanager",
+    "win32console",
+    "win32gui",
 )
-"""The modules of pywin32 that there are."""
+"""The modules of pywin32 that there are. The last two are empty: they are imported, and asked for a name they say why
+they have none."""
 
 _WINDOWS: Final = "windows, menus and dialogs"
 _COM: Final = "COM"
@@ -58,13 +61,11 @@ ABSENT: Final = {
     "win32clipboard": _WINDOWS,
     "win32com": _COM,
     "win32comext": _COM,
-    "win32console": "consoles, which Linux has not: a terminal is a file",
     "win32cred": _CRYPTO,
     "win32crypt": _CRYPTO,
     "win32cryptcon": _CRYPTO,
     "win32evtlog": _LOG,
     "win32evtlogutil": _LOG,
-    "win32gui": _WINDOWS,
     "win32gui_struct": _WINDOWS,
     "win32help": _WINDOWS,
     "win32inet": "the internet, as Internet Explorer had it",

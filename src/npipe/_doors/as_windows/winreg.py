@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from npipe._doors.as_windows.environment import Environment
 from npipe._doors.os_errors import os_error
+from npipe.win32._offered import missing_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,4 +172,4 @@ def ExpandEnvironmentStrings(string: str) -> str:  # noqa: N802
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(f"module 'winreg' has no attribute {name!r} (see npipe's docs/porting.md)", name=name)
+    raise missing_name("winreg", name, "see npipe's docs/porting.md")

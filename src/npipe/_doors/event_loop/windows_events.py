@@ -26,6 +26,7 @@ from npipe._doors.event_loop.windows_utils import BUFSIZE, PipeHandle, Transport
 from npipe._doors.os_errors import os_error
 from npipe._doors.winapi import _winapi as _winapi_module
 from npipe.errors import PipeError
+from npipe.win32._offered import missing_name
 
 if TYPE_CHECKING:
     import socket
@@ -265,5 +266,6 @@ _PRIVATE: Final = (CONNECT_PIPE_INIT_DELAY, CONNECT_PIPE_MAX_DELAY, INFINITE, wi
 
 
 def __getattr__(name: str) -> Any:
-    text = f"module 'asyncio.windows_events' has no attribute {name!r}"
-    raise AttributeError(text if name.startswith("__") else f"{text} (npipe has what pipes need: docs/porting.md)")
+    if name.startswith("__"):  # what Python itself asks for
+        raise AttributeError(name)
+    raise missing_name("asyncio.windows_events", name, "npipe has what pipes need: docs/porting.md")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from npipe._doors.winapi import _winapi as _winapi_module
 from npipe.binding.win32.targets import handle_beside
+from npipe.win32._offered import missing_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,8 +133,6 @@ def pipe(
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(f"module 'asyncio.windows_utils' has no attribute {name!r}")
-    raise AttributeError(
-        f"module 'asyncio.windows_utils' has no attribute {name!r} (npipe has what pipes need: docs/porting.md)"
-    )
+    if name.startswith("__"):  # what Python itself asks for
+        raise AttributeError(name)
+    raise missing_name("asyncio.windows_utils", name, "npipe has what pipes need: docs/porting.md")

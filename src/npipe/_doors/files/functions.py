@@ -15,6 +15,8 @@ from npipe._doors.files import descriptors, listing
 from npipe._doors.files.errors import crt_error, win_error
 from npipe._doors.files.paths import PipePath, pipe_path
 from npipe._doors.files.scope import SCOPE
+from npipe.binding.win32 import handles as _handles
+from npipe.win32._descriptors import never_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ __all__ = ["ABSOLUTE", "BY_DESCRIPTOR", "BY_PATH", "OF_NAMES", "REFUSED", "absol
 _ACCESS_DENIED: Final = 5
 _NOT_SAME_DEVICE: Final = 17
 _INVALID_PARAMETER: Final = 87
+_NO_DATA: Final = 232
 _DIRECTORY: Final = 267
 _STANDARD: Final = 3  # descriptors of the standard streams, which C code writes to
 
@@ -77,7 +80,12 @@ def _scandir(original: Any, path: Any = None) -> Any:
 def scandir_of_paths(original: Any, path: Any = None) -> Any:
     """Return what pathlib's glob lists; PosixPath knows a slash alone for the end of a folder."""
     pipe = None if path is None else _path(path)
-    return original(path) if pipe is None else listing.entries(pipe, path, "/")
+    if pipe is None:
+        return original(path)
+    entries = listing.entries(pipe, path, "/")
+    if sys.version_info >= (3, 14):
+        return ((entry, entry.name, entry.path) for entry in entries)
+    return entries
 
 
 def absolute(original: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -127,7 +135,13 @@ OF_NAMES: Final = {
 def _read(original: Any, fd: Any, length: int, /) -> Any:
     pipe = _pipe(fd)
     if pipe is None:
-        return original(fd, length)
+        try:
+            return original(fd, length)
+        except BlockingIOError:
+            if not (SCOPE.is_open and never_waits(fd)):
+                raise
+        _handles.set_last_error(_NO_DATA)
+        raise crt_error(_NO_DATA)
     if length < 0:
         raise crt_error(_INVALID_PARAMETER)
     return pipe.read(length)

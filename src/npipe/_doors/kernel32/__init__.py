@@ -2,7 +2,8 @@
 
 - `libraries`: what `WinDLL`, `windll`, `CDLL` and `find_library` give; `functions`: what a function of them is.
 - `call`, `memory`, `overlapped`: one call, and the program's memory: numbers, texts, OVERLAPPED, by address.
-- `pipes`, `files`, `objects`, `ports`, `system`, `security`: the functions themselves, on npipe.win32.
+- `pipes`, `files`, `finding`, `objects`, `threads`, `ports`, `heap`, `system`, `security`: the functions themselves, on
+  npipe.win32.
 - `errors`, `sizes`: `WinError` and its like; the types that have other sizes on Linux.
 - `names`: what is put into `ctypes`.
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from npipe._doors.base import Door, Patches
 from npipe._doors.imports import IMPORTS
+from npipe.win32._offered import missing_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +42,7 @@ class CtypesDoor(Door):
         self._lock = threading.Lock()  # of the patches: an import in any thread may make some
         self._may_patch = False
         self._names: Any = None
+        self._awaited: str | None = None  # what has to be imported first
 
     def open(self) -> None:
         """Put the names in place, once ctypes is imported."""
@@ -50,6 +53,8 @@ class CtypesDoor(Door):
     def close(self) -> None:
         """Put back what was there, and forget the libraries that the loaders have kept."""
         IMPORTS.never_mind("ctypes")
+        if self._awaited is not None:
+            IMPORTS.never_mind(self._awaited)
         IMPORTS.remove(_answer)
         with self._lock:
             self._may_patch = False
@@ -58,6 +63,12 @@ class CtypesDoor(Door):
                 names.take_away(self._patches)
 
     def _loaded(self, ctypes: ModuleType) -> None:
+        """Put the names in place, once nothing that this needs is being imported: `ctypes.wintypes` imports ctypes."""
+        importing = [name for name in list(sys.modules) if name.startswith(("ctypes.", "npipe.")) and _begins(name)]
+        if importing:
+            self._awaited = importing[0]
+            IMPORTS.once_loaded(importing[0], lambda _: self._loaded(ctypes))
+            return
         names: Any = importlib.import_module("npipe._doors.kernel32.names")
         with self._lock:
             if self._may_patch and self._names is None:
@@ -70,11 +81,7 @@ class CtypesDoor(Door):
 
         def __getattr__(name: str) -> Any:  # noqa: N807
             if self.is_open and name in _MISSING_NAMES:
-                raise AttributeError(
-                    f"module 'ctypes' has no attribute {name!r}: npipe has no COM (docs/porting.md)",
-                    name=name,
-                    obj=sys.modules["ctypes"],
-                )
+                raise missing_name("ctypes", name, "npipe has no COM: docs/porting.md", sys.modules["ctypes"])
             if original is not None:
                 return original(name)
             raise AttributeError(f"module 'ctypes' has no attribute {name!r}", name=name, obj=sys.modules["ctypes"])
@@ -85,3 +92,9 @@ class CtypesDoor(Door):
 def _answer(name: str, importer: Mapping[str, Any]) -> None:
     """Have nothing to say of an import; that it is heard of is enough."""
     del name, importer
+
+
+def _begins(name: str) -> bool:
+    """Return whether a module is being imported."""
+    module = sys.modules.get(name)
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

@@ -16,10 +16,12 @@ _INSUFFICIENT_BUFFER: Final = 122
 class Call:
     """One call: the arguments as the program gave them, where they are known."""
 
-    __slots__ = ("arguments", "error", "wide")
+    __slots__ = ("arguments", "error", "uses_last_error", "wide")
 
-    def __init__(self, arguments: tuple[Any, ...] = ()) -> None:
+    def __init__(self, arguments: tuple[Any, ...] = (), *, uses_last_error: bool = False) -> None:
         self.arguments = arguments
+        self.uses_last_error = uses_last_error
+        """Whether ctypes' private copy of the last error stands for it within the function."""
         self.error: BaseException | None = None
         self.wide = True
         """Whether the function is one for texts of wide characters."""

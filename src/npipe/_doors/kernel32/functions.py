@@ -92,11 +92,16 @@ class Export:
         call, _thread.call = _thread.call, None
         if call is None:  # by its address alone
             return self._result_of(Call(), values)
+        if call.uses_last_error:
+            _exchange_last_error()
         try:
             return self._result_of(call, values)
         except BaseException as failure:  # noqa: BLE001 - the caller raises it: C does not carry it
             call.error = failure
             return 0
+        finally:
+            if call.uses_last_error:  # here: errcheck, and a restype that is a function, find it
+                _exchange_last_error()
 
     def _result_of(self, call: Call, values: tuple[int, ...]) -> int:
         call.wide = not self.name.endswith("A")
@@ -228,8 +233,9 @@ class Function(_FunctionType):  # type: ignore[misc]
         if isinstance(self._export, Absent):
             raise missing(self._export.library, self._export.name)
         if self._has_flags:
-            return self._run(Call(), arguments, keywords)
-        result = self._run(Call(arguments), self._prepared(self._export, arguments), keywords)
+            return self._run(Call(uses_last_error=self._last_error_), arguments, keywords)
+        call = Call(arguments, uses_last_error=self._last_error_)
+        result = self._run(call, self._prepared(self._export, arguments), keywords)
         if self._check is None:
             return result
         checked = self._check(result, self, arguments)
@@ -238,7 +244,7 @@ class Function(_FunctionType):  # type: ignore[misc]
     def _run(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         before, _thread.call = _thread.call, call  # a signal's handler may call between here and there
         try:
-            result = self._called(arguments, keywords)
+            result = super().__call__(*arguments, **keywords)
         except BaseException:
             if call.error is None:
                 raise

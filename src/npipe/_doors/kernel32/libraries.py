@@ -8,7 +8,7 @@ import ntpath
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe._doors.kernel32 import files, objects, pipes, ports, security, system
+from npipe._doors.kernel32 import files, finding, heap, objects, pipes, ports, security, system, threads
 from npipe._doors.kernel32.functions import EXPORTS, Absent, Export, Function, missing
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Library", "WinDLL", "finder", "initializer"]
 
-_FUNCTIONS: Final = (files, objects, pipes, ports, security, system)  # that they are registered
+_FUNCTIONS: Final = (files, finding, heap, objects, pipes, ports, security, system, threads)  # that they are registered
 
 _SAME_AS: Final = {"kernelbase": "kernel32"}
 _BESIDE: Final = frozenset(

@@ -183,8 +183,3 @@ def _queue_apc(_call: Call, routine: int, thread: int, data: int) -> None:
         raise make_error(87, "QueueUserAPC")
     apc: Any = _Apc(routine)
     completion.QueueUserAPC(apc, thread, data)
-
-
-@exported("OpenThread", "dld")
-def _open_thread(_call: Call, _access: int, _inherit: int, ident: int) -> int:
-    return completion.OpenThread(ident).Detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from npipe._doors.kernel32 import memory, system
+from npipe._doors.kernel32 import heap, memory
 from npipe._doors.kernel32.functions import exported, exported_text
 from npipe.win32 import win32api, win32security
 from npipe.win32_error import make_error
@@ -121,8 +121,31 @@ def _descriptor_bytes(descriptor: SECURITY_DESCRIPTOR) -> bytes:
 def _convert(call: Call, text: str | None, revision: int, descriptor: int, size: int) -> None:
     made = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(text or "", revision)
     data = _descriptor_bytes(made)
-    call.put(2, descriptor, system.allocate(data), 8)
+    call.put(2, descriptor, heap.allocate(data), 8)
     call.put(3, size, len(data))
+
+
+@exported_text("ConvertSecurityDescriptorToStringSecurityDescriptor", "pddpp", library="advapi32")
+def _convert_back(call: Call, descriptor: int, revision: int, wanted: int, text: int, length: int) -> None:
+    made = win32security.ConvertSecurityDescriptorToStringSecurityDescriptor(
+        _descriptor_at(descriptor), revision, wanted
+    )
+    call.put(3, text, heap.allocate(_as_text(call, made)), 8)
+    call.put(4, length, len(made) + 1)
+
+
+@exported_text("ConvertSidToStringSid", "pp", library="advapi32")
+def _convert_sid(call: Call, sid: int, text: int) -> None:
+    call.put(1, text, heap.allocate(_as_text(call, win32security.ConvertSidToStringSid(_sid_at(sid)))), 8)
+
+
+@exported_text("ConvertStringSidToSid", "tp", library="advapi32")
+def _convert_string_sid(call: Call, text: str | None, sid: int) -> None:
+    call.put(1, sid, heap.allocate(bytes(win32security.ConvertStringSidToSid(text or ""))), 8)
+
+
+def _as_text(call: Call, text: str) -> bytes:
+    return memory.wide_text(None, text)[0] if call.wide else text.encode() + b"\0"
 
 
 @exported("InitializeSecurityDescriptor", "pd", library="advapi32")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from npipe._doors.kernel32 import memory
+from npipe._doors.kernel32 import heap, memory
 from npipe._doors.kernel32.functions import exported, exported_text
 from npipe.win32 import win32api, win32process
 from npipe.win32_error import make_error
@@ -15,7 +13,7 @@ from npipe.win32_error import make_error
 if TYPE_CHECKING:
     from npipe._doors.kernel32.call import Call
 
-__all__ = ["allocate"]
+__all__: list[str] = []
 
 _ALLOCATE_BUFFER: Final = 0x100
 _FROM_SYSTEM: Final = 0x1000
@@ -44,35 +42,11 @@ def _format_message(
     if not flags & _ALLOCATE_BUFFER:
         return call.put_text(4, buffer, room, text)
     data = (text + "\0").encode("utf-32-le") if call.wide else text.encode() + b"\0"
-    memory.store(buffer, allocate(data), 8)
+    memory.store(buffer, heap.allocate(data), 8)
     return len(text)
 
 
-# ---- Memory that a function has given, and LocalFree ends
-
-_given: Final[dict[int, ctypes.Array[ctypes.c_char]]] = {}
-
-
-def allocate(data: bytes, size: int = 0) -> int:
-    """Return the address of memory that begins with `data`, until LocalFree."""
-    block = ctypes.create_string_buffer(data, max(len(data), size, 1))
-    address = ctypes.addressof(block)
-    _given[address] = block
-    return address
-
-
-@exported("LocalAlloc", "dq")
-def _local_alloc(_call: Call, _flags: int, size: int) -> int:
-    return allocate(b"", size)
-
-
-@exported("LocalFree", "p")
-def _local_free(_call: Call, address: int) -> int:
-    _given.pop(address, None)
-    return 0
-
-
-# ---- Processes, threads, handles
+# ---- Processes, handles
 
 
 @exported("GetCurrentProcess", "")
@@ -83,16 +57,6 @@ def _get_current_process(_call: Call) -> int:
 @exported("GetCurrentProcessId", "")
 def _get_current_process_id(_call: Call) -> int:
     return win32api.GetCurrentProcessId()
-
-
-@exported("GetCurrentThread", "")
-def _get_current_thread(_call: Call) -> int:
-    return win32api.GetCurrentThread()
-
-
-@exported("GetCurrentThreadId", "")
-def _get_current_thread_id(_call: Call) -> int:
-    return win32api.GetCurrentThreadId()
 
 
 @exported("GetProcessId", "h")
@@ -150,6 +114,16 @@ def _get_tick_count(_call: Call) -> int:
     return win32api.GetTickCount()
 
 
+@exported("QueryPerformanceCounter", "p")
+def _query_counter(_call: Call, count: int) -> None:
+    memory.view(count, 8, writable=True)[:] = time.perf_counter_ns().to_bytes(8, "little")
+
+
+@exported("QueryPerformanceFrequency", "p")
+def _query_frequency(_call: Call, frequency: int) -> None:
+    memory.view(frequency, 8, writable=True)[:] = (1_000_000_000).to_bytes(8, "little")
+
+
 @exported("GetTickCount64", "")
 def _get_tick_count_64(_call: Call) -> int:
     return time.monotonic_ns() // 1_000_000
@@ -159,13 +133,6 @@ def _get_tick_count_64(_call: Call) -> int:
 def _get_computer_name(call: Call, buffer: int, size: int) -> None:
     length = call.put_text(0, buffer, memory.get(size), win32api.GetComputerName())
     call.put(1, size, length)
-
-
-@exported("GetThreadId", "h")
-def _get_thread_id(_call: Call, thread: int) -> int:
-    if thread != win32api.GetCurrentThread():
-        raise make_error(6, "GetThreadId")
-    return threading.get_native_id()
 
 
 # ---- A console, which there is not: error 6. Programs declare these as soon as they find kernel32.

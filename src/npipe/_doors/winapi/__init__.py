@@ -39,6 +39,8 @@ class WinapiDoor(Door):
         self._patches = Patches()
         self._lock = threading.Lock()  # of the patches: an import in any thread may make some
         self._may_patch = False
+        self._reducers: dict[type, object] = {}  # multiprocessing's, of classes
+        self._pickled: type | None = None
 
     def open(self) -> None:
         """Answer imports from now on."""
@@ -57,6 +59,8 @@ class WinapiDoor(Door):
         with self._lock:
             self._may_patch = False
             self._patches.undo()
+            if self._pickled is not None:
+                self._reducers.pop(self._pickled, None)
 
     def _answer(self, name: str, importer: Mapping[str, Any]) -> ModuleType | None:
         if name not in _MODULES or not self.is_open or is_library(importer):
@@ -75,6 +79,9 @@ class WinapiDoor(Door):
             replace(connection, "families", lambda before: [*before, "AF_PIPE"])
             replace(connection, "_validate_family", self._validator)
             replace(connection, "wait", ours.waiting)
+            self._reducers = importlib.import_module("multiprocessing.reduction").ForkingPickler._extra_reducers  # noqa: SLF001
+            self._pickled = ours.PipeConnection
+            self._reducers[ours.PipeConnection] = ours.reduce_connection
 
     def _validator(self, original: Callable[[str], None]) -> Callable[[str], None]:
         def _validate_family(family: str) -> None:

@@ -15,7 +15,7 @@ from npipe._doors.os_errors import os_error, raises_os_errors
 from npipe._doors.winapi import constants as _constants
 from npipe._doors.winapi import elsewhere as _elsewhere
 from npipe.binding.win32 import handles as _handles
-from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
+from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe, win32process
 from npipe.win32_error import error
 
 if TYPE_CHECKING:
@@ -298,16 +298,43 @@ def DuplicateHandle(
     /,
 ) -> int:
     """DuplicateHandle, from or for another process too, as win32api's does it. Raises 5, 6, 50, 231, 233."""
-    source, target = (
-        -1 if _dword(process) == _dword(-1) else process for process in (source_process_handle, target_process_handle)
-    )
+    source, target = _process(source_process_handle), _process(target_process_handle)
     access = _dword(desired_access)
     return win32api.DuplicateHandle(source, source_handle, target, access, inherit_handle, options).Detach()
+
+
+def _process(handle: int) -> int:
+    """Return a process' handle, or -1 for the number that stands for this one."""
+    return -1 if operator.index(handle) & _INVALID in (_INVALID, _INFINITE) else handle
 
 
 def GetCurrentProcess() -> int:
     """GetCurrentProcess: the number that stands for this process."""
     return _INVALID
+
+
+@raises_os_errors
+def OpenProcess(desired_access: int, inherit_handle: bool, process_id: int, /) -> int:
+    """OpenProcess: its handle. Raises as `win32api.OpenProcess` (5, 87)."""
+    return win32api.OpenProcess(_dword(desired_access), inherit_handle, process_id).Detach()
+
+
+@raises_os_errors
+def GetExitCodeProcess(process: int, /) -> int:
+    """GetExitCodeProcess: 259 while it runs. Raises as `win32process.GetExitCodeProcess` (6, 50)."""
+    return win32process.GetExitCodeProcess(_process(process)) & 0xFFFFFFFF
+
+
+@raises_os_errors
+def TerminateProcess(handle: int, exit_code: int, /) -> None:
+    """TerminateProcess: at once. Raises 5, 6."""
+    win32process.TerminateProcess(_process(handle), _dword(exit_code))
+
+
+@raises_os_errors
+def GetStdHandle(std_handle: int, /) -> int | None:
+    """GetStdHandle: of STD_INPUT_HANDLE and so on; None for a stream that is closed. Raises 6."""
+    return win32api.GetStdHandle(_dword(std_handle) - (1 << 32)) or None
 
 
 def ExitProcess(exit_code: int, /) -> NoReturn:

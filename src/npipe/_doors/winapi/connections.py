@@ -36,12 +36,17 @@ if TYPE_CHECKING:
         _handle: int
 
         def __init__(self, handle: SupportsIndex, readable: bool = True, writable: bool = True) -> None: ...
+        @property
+        def readable(self) -> bool: ...
+        @property
+        def writable(self) -> bool: ...
+        def fileno(self) -> int: ...
         def _bad_message_length(self) -> NoReturn: ...
         def close(self) -> None: ...
 else:
     _Base = _connection._ConnectionBase  # noqa: SLF001
 
-__all__ = ["PipeClient", "PipeConnection", "PipeListener", "waiting"]
+__all__ = ["PipeClient", "PipeConnection", "PipeListener", "reduce_connection", "waiting"]
 
 _INFINITE: Final = 0xFFFFFFFF
 _IO_PENDING: Final = 997
@@ -63,6 +68,9 @@ _MESSAGES: Final = 4 | 2  # PIPE_TYPE_MESSAGE, PIPE_READMODE_MESSAGE
 _READ_WRITE: Final = 0x80000000 | 0x40000000
 _OPEN_EXISTING: Final = 3
 _UNLIMITED: Final = 255
+_DUPLICATE_CLOSE_SOURCE: Final = 1
+_DUPLICATE_SAME_ACCESS: Final = 2
+_PROCESS_DUP_HANDLE: Final = 0x40
 
 
 def _code_of(failure: OSError) -> int | None:
@@ -161,12 +169,34 @@ class PipeConnection(_Base):
         return bool(wait_for_pipes([self], timeout))
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: a handle belongs to its process."""
+        """Refuse: a handle belongs to its process. multiprocessing's own pickler asks `reduce_connection`."""
         refuse_copy(self, "pass the pipe's name, and make a Client there")
         raise AssertionError
 
 
 PipeConnection.__module__ = "multiprocessing.connection"
+
+
+def reduce_connection(connection: PipeConnection) -> tuple[Callable[..., PipeConnection], tuple[Any, ...]]:
+    """Return what makes the connection where it is unpickled: it goes to the process that does so.
+
+    A second handle stays here for that process, which closes it.
+    """
+    here = _winapi.GetCurrentProcess()
+    number = _winapi.DuplicateHandle(here, connection.fileno(), here, 0, False, _DUPLICATE_SAME_ACCESS)
+    return _rebuilt, (os.getpid(), number, connection.readable, connection.writable)
+
+
+def _rebuilt(pid: int, number: int, readable: bool, writable: bool) -> PipeConnection:
+    if pid == os.getpid():
+        return PipeConnection(number, readable, writable)
+    process = _winapi.OpenProcess(_PROCESS_DUP_HANDLE, False, pid)
+    try:
+        options = _DUPLICATE_SAME_ACCESS | _DUPLICATE_CLOSE_SOURCE
+        handle = _winapi.DuplicateHandle(process, number, _winapi.GetCurrentProcess(), 0, False, options)
+    finally:
+        _winapi.CloseHandle(process)
+    return PipeConnection(handle, readable, writable)
 
 
 class PipeListener:
