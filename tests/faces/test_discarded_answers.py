@@ -123,8 +123,9 @@ WITHDRAWING = f"""
 """
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["before", "meanwhile"])
 def test_an_answer_whose_rest_is_given_up_is_discarded_and_no_message_with_it(
-    name: str, child: Callable[..., Child]
+    name: str, child: Callable[..., Child], waits: bool
 ) -> None:
     server = child(WITHDRAWING, name)
     assert server.line() == "listens"
@@ -135,17 +136,21 @@ def test_an_answer_whose_rest_is_given_up_is_discarded_and_no_message_with_it(
         stop_midway(server)
         with fails(121):
             pipe.discard_reply(timeout=0.3)
+        waiting = Background(lambda: pipe.discard_reply(timeout=DEADLINE)).blocked() if waits else None
         os.kill(server.pid, signal.SIGUSR1)
         os.kill(server.pid, signal.SIGCONT)
         assert server.line() == "gives up"
+        if waiting:
+            waiting.result()
         pipe.discard_reply(timeout=DEADLINE)
         assert pipe.recv(timeout=DEADLINE) == b"an event"
         assert pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["before", "meanwhile"])
 @pytest.mark.parametrize("threads", [False, True], ids=["the engine", "threads"])
 def test_on_a_loop_one_whose_rest_is_given_up_is_discarded_alone(
-    name: str, child: Callable[..., Child], threads: bool
+    name: str, child: Callable[..., Child], threads: bool, waits: bool
 ) -> None:
     async def main() -> None:
         server = child(WITHDRAWING, name)
@@ -160,9 +165,13 @@ def test_on_a_loop_one_whose_rest_is_given_up_is_discarded_alone(
             stop_midway(server)
             with fails(121):
                 await pipe.discard_reply(timeout=0.3)
+            waiting = asyncio.create_task(pipe.discard_reply(timeout=DEADLINE)) if waits else None
+            await asyncio.sleep(0.1)  # it waits, perhaps in its thread
             os.kill(server.pid, signal.SIGUSR1)
             os.kill(server.pid, signal.SIGCONT)
-            assert server.line() == "gives up"
+            assert await asyncio.to_thread(server.line) == "gives up"
+            if waiting:
+                await waiting
             await pipe.discard_reply(timeout=DEADLINE)
             assert await pipe.recv(timeout=DEADLINE) == b"an event"
             assert await pipe.transact(b"next", timeout=DEADLINE) == b"NEXT"
