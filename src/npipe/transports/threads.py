@@ -421,7 +421,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 self._dropping, self._asked = False, False
                 self._pipe._forget_reply()  # noqa: SLF001 - its own
                 return
-            more, self._head, self._unfinished = self._unfinished and self._pipe.more_data, None, False
+            more = self._unfinished and not self._is_given_up()
+            self._head, self._unfinished = None, False
             self._dropping, self._partial = more, False
             self._left = self._rest(0).left if more else 0
         self._asked = False
@@ -437,7 +438,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                     self._dropping = False
                     self._pipe._forget_reply()  # noqa: SLF001 - its own
                     break
-                more = self._unfinished and self._pipe.more_data
+                more = self._unfinished and not self._is_given_up()
                 if self._head is None and not self._is_given_up():
                     self._pipe.recv_into(scrap, timeout=0)
                     more = self._pipe.more_data
