@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-P = TypeVar("P", bound=MessagePipe | StreamPipe)
+if TYPE_CHECKING:
+    import typing_extensions  # part of every type checker; not needed when it runs
+
+    P = typing_extensions.TypeVar("P", bound=MessagePipe | StreamPipe, default=MessagePipe)
+else:
+    P = TypeVar("P", bound=MessagePipe | StreamPipe)
 
 _pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
 

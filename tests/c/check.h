@@ -2,9 +2,11 @@
 #ifndef NPIPE_CHECK_H
 #define NPIPE_CHECK_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #define CHECK(condition)                                                            \
@@ -45,6 +47,19 @@ static inline void fill_pattern(unsigned char *data, size_t size, unsigned seed)
 {
     for (size_t i = 0; i < size; i++)
         data[i] = (unsigned char)((seed * 31 + i * 7 + (i >> 8)) % 251);
+}
+
+/* Whether the kernel has put the thread to sleep. */
+static inline bool sleeps(pid_t thread)
+{
+    char path[64], text[256] = {0};
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL);
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    const char *name_end = strrchr(text, ')');
+    return size && name_end && name_end[2] == 'S';
 }
 
 /* xorshift: the same numbers on every machine. */

@@ -474,6 +474,54 @@ static void a_wait_that_a_handler_ends_takes_nothing(void)
     np_object_unref(event);
 }
 
+/* What a signal's handler has raised while the thread was awake, so that no sleep was ended by it. */
+static _Atomic int raised;
+
+static int has_raised(void *context)
+{
+    (void)context;
+    return atomic_load(&raised);
+}
+
+struct waiter {
+    struct np_object *events[2];
+    _Atomic pid_t thread;
+    uint32_t code;
+};
+
+static void *wait_for_both(void *argument)
+{
+    struct waiter *waiter = argument;
+    struct np_wait wait = for_ms(20000);
+    wait.interrupted = has_raised;
+    uint32_t index;
+    bool abandoned;
+    atomic_store(&waiter->thread, gettid());
+    waiter->code = np_wait_objects(waiter->events, 2, true, false, &wait, &index, &abandoned);
+    return NULL;
+}
+
+static void a_handler_that_raises_while_the_thread_is_awake_ends_the_wait(void)
+{
+    struct waiter waiter = {.code = NP_OK};
+    for (int i = 0; i < 2; i++)
+        waiter.events[i] = np_object_new(NP_OBJECT_EVENT, false, false);
+    pthread_t thread;
+    CHECK_EQUAL(pthread_create(&thread, NULL, wait_for_both, &waiter), 0);
+    pid_t id;
+    while (!(id = atomic_load(&waiter.thread)) || !sleeps(id))
+        sched_yield();
+    atomic_store(&raised, 1);
+    np_event_set(waiter.events[0]); /* wakes it, and is not enough */
+    pthread_join(thread, NULL);
+    CHECK_EQUAL(waiter.code, NP_INTERRUPTED);
+    uint32_t index;
+    bool abandoned;
+    CHECK_EQUAL(np_wait_objects(waiter.events, 1, false, false, &only_try, &index, &abandoned), NP_OK);
+    for (int i = 0; i < 2; i++)
+        np_object_unref(waiter.events[i]);
+}
+
 static void *let_one_through(void *argument)
 {
     struct np_object *event = argument;
@@ -536,6 +584,7 @@ int main(void)
     RUN(writes_over_the_quota_complete_in_order_or_are_withdrawn);
     RUN(cancels_lose_nothing);
     RUN(a_wait_that_a_handler_ends_takes_nothing);
+    RUN(a_handler_that_raises_while_the_thread_is_awake_ends_the_wait);
     RUN(a_read_behind_one_that_puts_back_what_it_took_gets_it);
     RUN(what_was_put_back_completes_the_read_whose_turn_it_is);
     RUN(a_close_ends_what_is_pending_on_both_ends);

@@ -1,5 +1,6 @@
 /* The rendezvous within one process: creating, opening, waiting, listing, closing. */
 #include <dirent.h>
+#include <sched.h>
 
 #include "pair.h"
 #include "pipe/owner.h"
@@ -155,6 +156,47 @@ static void a_replaced_instance_leaves_no_gap(void)
     end(fresh);
 }
 
+/* What a signal's handler has raised while the thread was awake, so that no sleep was ended by it. */
+static _Atomic int raised;
+
+static int has_raised(void *context)
+{
+    (void)context;
+    return atomic_load(&raised);
+}
+
+struct listening {
+    struct np_handle *server;
+    _Atomic pid_t thread;
+    uint32_t code;
+};
+
+static void *listen_for_seconds(void *argument)
+{
+    struct listening *listening = argument;
+    struct np_wait wait = for_ms(20000);
+    wait.interrupted = has_raised;
+    atomic_store(&listening->thread, gettid());
+    listening->code = np_connect(listening->server, &wait);
+    return NULL;
+}
+
+static void a_handler_that_raises_while_a_visitor_is_answered_ends_a_connect(void)
+{
+    struct listening listening = {.code = NP_OK};
+    CHECK_EQUAL(create("VISIT", 255, true, &listening.server), NP_OK);
+    pthread_t thread;
+    pid_t id;
+    CHECK(pthread_create(&thread, NULL, listen_for_seconds, &listening) == 0);
+    while (!(id = atomic_load(&listening.thread)) || !sleeps(id))
+        sched_yield();
+    atomic_store(&raised, 1);
+    CHECK_EQUAL(wait_pipe("VISIT", 10000), NP_OK); /* which that thread answers */
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(listening.code, NP_INTERRUPTED);
+    end(listening.server);
+}
+
 struct race {
     struct np_handle *server;
     _Atomic int ready;
@@ -246,6 +288,7 @@ int main(void)
     RUN(a_held_open_gets_the_next_instance);
     RUN(a_replaced_instance_leaves_no_gap);
     RUN(a_close_ends_a_connect_that_waits);
+    RUN(a_handler_that_raises_while_a_visitor_is_answered_ends_a_connect);
     RUN(a_listing_tells_of_every_pipe);
     RUN(an_object_that_follows_a_descriptor_is_signalled_for_good);
     CHECK(rmdir(root) == 0);

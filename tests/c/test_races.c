@@ -290,19 +290,6 @@ static void *drain_for_seconds(void *argument)
     return NULL;
 }
 
-/* Whether the kernel has put the thread to sleep. */
-static bool sleeps(pid_t thread)
-{
-    char path[64], text[256] = {0};
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
-    FILE *file = fopen(path, "r");
-    CHECK(file != NULL);
-    size_t size = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    const char *name_end = strrchr(text, ')');
-    return size && name_end && name_end[2] == 'S';
-}
-
 static void await_sleeper(const struct pair *pair, const struct write *waiter)
 {
     while (!(atomic_load(&pair->client.link->sleep->flags) & NPL_SLEEP_WRITE) || !sleeps(waiter->thread))

@@ -189,6 +189,34 @@ def test_numpy_s_arrays_pass_as_buffers(check: Callable[[Path], object], tmp_pat
     assert not check(tmp_path)
 
 
+POOLS = """
+import npipe
+import npipe.aio
+
+
+def ask(pool: npipe.Pool, bytewise: npipe.Pool[npipe.StreamPipe]) -> bytes:
+    with pool.connection() as pipe, bytewise.connection() as stream:
+        return pipe.recv() + stream.read(5)
+
+
+async def ask_on_a_loop(pool: npipe.aio.Pool) -> bytes:
+    async with pool.connection() as pipe:
+        return await pipe.recv()
+
+
+with npipe.Pool("shout") as messages, npipe.Pool("flow", mode="byte") as streams:
+    ask(messages, streams)
+"""
+
+
+@checkers
+def test_a_pool_is_one_of_message_pipes_unless_it_says_otherwise(
+    check: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "pools.py").write_text(POOLS)
+    assert not check(tmp_path)
+
+
 WRONG = (
     'pipe.send("text")',
     "pipe.send(5)",

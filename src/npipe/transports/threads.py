@@ -271,6 +271,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._partial = False  # the caller has had a part of the message
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
+        self._left = 0  # bytes of that rest
         self._transaction: Call[tuple[bytes, bool]] | None = None  # that one, if its thread goes on
 
     @property
@@ -416,8 +417,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             await self._settle(deadline, self._doing)
             if self._head is None and not (self._dropping and self._is_given_up()):
                 await self._get_part(deadline)
-            more, self._head, self._unfinished = self._unfinished, None, False
+            if self._dropping and self._is_another():
+                self._dropping, self._asked = False, False
+                self._pipe._forget_reply()  # noqa: SLF001 - its own
+                return
+            more = self._unfinished and not self._is_given_up()
+            self._head, self._unfinished = None, False
             self._dropping, self._partial = more, False
+            self._left = self._rest(0).left if more else 0
         self._asked = False
 
     def _drop_now(self) -> bool:
@@ -427,11 +434,16 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         scrap = bytearray(async_pipe.READ_SIZE)
         try:
             while self._dropping:
-                more = self._unfinished
+                if self._is_another():
+                    self._dropping = False
+                    self._pipe._forget_reply()  # noqa: SLF001 - its own
+                    break
+                more = self._unfinished and not self._is_given_up()
                 if self._head is None and not self._is_given_up():
                     self._pipe.recv_into(scrap, timeout=0)
                     more = self._pipe.more_data
                 self._dropping, self._head, self._unfinished = more, None, False
+                self._left = self._rest(0).left if more else 0
         except PipeTimeoutError:
             return False
         self._asked = False
@@ -446,6 +458,16 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             return False
         self._pipe._forget_reply()  # noqa: SLF001 - its own
         return True
+
+    def _is_another(self) -> bool:
+        """Whether what is kept is of another message than the one that is being dropped, which was given up meanwhile.
+
+        That one's rest would have had so many bytes as were left of it.
+        """
+        if self._head is None or (self._unfinished and not self._pipe.more_data):
+            return False
+        left = self._rest(0).left if self._unfinished else 0
+        return len(self._head) + left != self._left
 
     async def _get_part(self, deadline: float | None) -> None:
         """Read a part of a message into what is kept of it."""

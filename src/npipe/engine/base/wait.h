@@ -101,20 +101,33 @@ enum np_heed {
 };
 #define NP_UNHEARD_NS INT64_C(20000000)
 
-/* Before a sleep: *limited is how long it may take, or NP_INTERRUPTED. */
-static inline uint32_t np_heed_begin(enum np_heed *heed, const struct np_wait *wait, struct np_wait *limited)
+/* Asks if it is time to: NP_INTERRUPTED or NP_OK. */
+static inline uint32_t np_heed_ask(enum np_heed *heed, const struct np_wait *wait)
 {
-    *limited = *wait;
-    if (*heed == NP_HEED_ASK) {
-        *heed = NP_HEED_ASKED;
-        return np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
-    }
-    if (*heed == NP_HEED_AWAKE && wait->interrupted) {
+    if (*heed != NP_HEED_ASK)
+        return NP_OK;
+    *heed = NP_HEED_ASKED;
+    return np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
+}
+
+/* How long the next sleep may take, when it was asked. */
+static inline struct np_wait np_heed_limit(enum np_heed heed, const struct np_wait *wait)
+{
+    struct np_wait limited = *wait;
+    if (heed == NP_HEED_AWAKE && wait->interrupted) {
         int64_t until = np_now() + NP_UNHEARD_NS;
         if (until < wait->deadline)
-            limited->deadline = until;
+            limited.deadline = until;
     }
-    return NP_OK;
+    return limited;
+}
+
+/* Before a sleep, both: *limited is how long it may take, or NP_INTERRUPTED. */
+static inline uint32_t np_heed_begin(enum np_heed *heed, const struct np_wait *wait, struct np_wait *limited)
+{
+    uint32_t code = np_heed_ask(heed, wait);
+    *limited = np_heed_limit(*heed, wait);
+    return code;
 }
 
 /* After it, which has given `code`. */

@@ -304,7 +304,8 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
         return NP_NOT_ENOUGH_MEMORY;
     struct waiting waiting = {.objects = objects, .count = count, .all = all, .alertable = alertable};
     struct np_wait_block blocks[NP_MOST_OBJECTS];
-    bool enlisted = false, spun = false, asked = false;
+    bool enlisted = false, spun = false;
+    enum np_heed heed = NP_HEED_ASK;
     uint32_t code = NP_OK, result, turns = 0;
     for (bool first = true;; first = false) {
         if (!drive_and_lock(&waiting, first) && code == NP_OK && np_expired(wait))
@@ -351,19 +352,18 @@ uint32_t np_wait_objects(struct np_object *const *objects, uint32_t count, bool 
                 code = np_restless(&turns, NP_OK, wait);
             continue;
         }
-        if (!asked) {
-            asked = true; /* a signal that came while we were spinning has no other way to be heard */
-            if (wait->interrupted && wait->interrupted(wait->context)) {
-                code = NP_INTERRUPTED;
-                continue;
-            }
-        }
-        if (np_cancelled(wait))
+        struct np_wait limited;
+        code = np_heed_begin(&heed, wait, &limited);
+        if (code == NP_OK && np_cancelled(wait))
             code = NP_INTERRUPTED;
-        else if (arm(&waiting))
-            code = sleep_for(&waiting, wait);
-        else
+        if (code != NP_OK)
+            continue;
+        if (arm(&waiting)) {
+            code = np_heed_end(&heed, sleep_for(&waiting, &limited), wait, &limited);
+        } else {
+            heed = NP_HEED_AWAKE;
             code = np_restless(&turns, NP_OK, wait);
+        }
     }
 }
 

@@ -105,12 +105,14 @@ static void stop_leading(struct np_pipe *pipe, bool back_soon)
     np_pipe_put(pipe);
 }
 
-static uint32_t sleep_until_connected(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
+static uint32_t sleep_until_connected(struct np_handle *handle, uint32_t seen, enum np_heed *heed,
+                                      const struct np_wait *wait)
 {
+    const struct np_wait limited = np_heed_limit(*heed, wait);
     atomic_fetch_add_explicit(&handle->connect_sleepers, 1, memory_order_seq_cst);
-    uint32_t code = np_sleep(&handle->connect_seq, seen, UINT32_MAX, wait);
+    uint32_t code = np_sleep(&handle->connect_seq, seen, UINT32_MAX, &limited);
     atomic_fetch_sub_explicit(&handle->connect_sleepers, 1, memory_order_relaxed);
-    return code;
+    return np_heed_end(heed, code, wait, &limited);
 }
 
 static bool somebody_comes(const void *what)
@@ -119,22 +121,27 @@ static bool somebody_comes(const void *what)
     return np_socket_readable(pipe->socket);
 }
 
-/* Waits until the instance may have left the listening state, of which `seen` was read before. */
-static uint32_t await_client(struct np_handle *handle, uint32_t seen, const struct np_wait *wait)
+/* Waits until the instance may have left the listening state, of which `seen` was read before, or signals are to be
+ * asked for. */
+static uint32_t await_client(struct np_handle *handle, uint32_t seen, enum np_heed *heed, const struct np_wait *wait)
 {
     struct np_pipe *pipe = lead(handle, seen);
     if (!pipe)
-        return sleep_until_connected(handle, seen, wait);
+        return sleep_until_connected(handle, seen, heed, wait);
     uint32_t code = NP_OK;
     bool paused = false;
-    while (code == NP_OK && !paused && atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
+    while (code == NP_OK && !paused && *heed != NP_HEED_ASK &&
+           atomic_load_explicit(&handle->connect_seq, memory_order_acquire) == seen) {
+        const struct np_wait limited = np_heed_limit(*heed, wait);
         if (!np_spin_for(&np_brief_spins[NP_BRIEF_ACCEPT], somebody_comes, pipe, wait->deadline, NP_BRIEF_NS))
-            code = np_sockets_wait(pipe->socket, pipe->leader_event, wait->deadline);
+            code = np_sockets_wait(pipe->socket, pipe->leader_event, limited.deadline);
         if (code == NP_INTERRUPTED) {
             /* A handler may take its time, and clients are not to wait for it. */
+            *heed = NP_HEED_AWAKE;
             stop_leading(pipe, false);
             return wait->interrupted && wait->interrupted(wait->context) ? NP_INTERRUPTED : NP_OK;
         }
+        code = np_heed_end(heed, code, wait, &limited);
         pthread_mutex_lock(&np_process.lock);
         quieten_bell(pipe);
         pipe->leader_awake = true;
@@ -146,7 +153,7 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, const stru
     }
     stop_leading(pipe, code == NP_OK && !paused);
     if (code == NP_OK && paused)
-        code = sleep_until_connected(handle, seen, wait);
+        code = sleep_until_connected(handle, seen, heed, wait);
     return code;
 }
 
@@ -155,7 +162,8 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
     if (!handle->server)
         return NP_INVALID_FUNCTION;
     uint32_t code = NP_OK, seen;
-    bool first = true, asked = false;
+    bool first = true;
+    enum np_heed heed = NP_HEED_ASK;
     for (;;) {
         if (np_cancelled(wait))
             return NP_INTERRUPTED;
@@ -199,12 +207,10 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
         if (code != NP_OK)
             return code; /* the time is up, and no client has come */
         first = false;
-        if (!asked) {
-            asked = true;
-            if (wait->interrupted && wait->interrupted(wait->context))
-                return NP_INTERRUPTED;
-        }
-        code = await_client(handle, seen, wait);
+        code = np_heed_ask(&heed, wait);
+        if (code != NP_OK)
+            return code;
+        code = await_client(handle, seen, &heed, wait);
     }
 }
 
