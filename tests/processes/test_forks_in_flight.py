@@ -543,7 +543,7 @@ def test_every_descriptor_of_the_engine_is_made_and_closed_where_a_fork_can_see_
         if source.name == "fds.c":
             continue
         for number, line in enumerate(source.read_text().splitlines(), 1):
-            code = line.split("/*")[0].strip()
+            code = re.sub(r'"[^"]*"', '""', line).split("/*")[0].strip()
             if code.startswith("*") or not calls.search(code) or made.search(code):
                 continue
             if code == "close(received);":  # by np_receive_message, which has np_fds_hold
