@@ -367,17 +367,23 @@ def test_a_message_that_goes_on_in_the_background_arrives_however_the_block_ends
     async def main() -> None:
         with npipe.listen(name, in_buffer_size=4096) as listener:
             async with npipe.aio.Pool(name, size=1) as pool:
+                out_of_time = asyncio.Event()
 
                 async def send() -> None:
                     async with pool.connection() as pipe:
-                        with contextlib.nullcontext() if ends == "raises" else contextlib.suppress(TimeoutError):
+                        try:
                             await pipe.send(content, timeout=0.2)
+                        except TimeoutError:
+                            out_of_time.set()
+                            if ends == "raises":
+                                raise
 
                 sending = asyncio.create_task(send())
                 server = await asyncio.to_thread(listener.accept, DEADLINE)
                 part = bytearray(1000)
                 size = await asyncio.to_thread(server.recv_into, part, timeout=DEADLINE)
-                await asyncio.sleep(0.4)  # by now the send is out of time, and the block at its end
+                await out_of_time.wait()
+                await turns()  # the block is at its end
                 rest = await asyncio.to_thread(server.recv, timeout=DEADLINE)
                 assert bytes(part[:size]) + rest == content
                 if ends == "raises":

@@ -16,7 +16,7 @@ from npipe.names import parse_name
 from npipe.options import ACCESS_READ, ACCESS_WRITE
 from npipe.transports import default
 from npipe.transports.threads import ThreadsTransport
-from tests.aio.helpers import LOOPS, run
+from tests.aio.helpers import LOOPS, run, turns
 from tests.helpers import DEADLINE, Background, asleep, fails, until
 
 if TYPE_CHECKING:
@@ -49,6 +49,18 @@ def stop_midway(process: Child) -> None:
     """Stop the server when it waits for room for the rest of its answer."""
     until(lambda: asleep(process.pid))
     os.kill(process.pid, signal.SIGSTOP)
+
+
+def asleep_here() -> int:
+    """How many of this process' threads sleep in the engine; its native thread is not Python's."""
+    return sum(asleep(os.getpid(), thread.native_id) for thread in threading.enumerate())
+
+
+async def begun(before: int) -> None:
+    """Return when the thread of a task that has just been made sleeps in the engine too."""
+    async with asyncio.timeout(DEADLINE):
+        while asleep_here() <= before:
+            await asyncio.sleep(0)
 
 
 def read_all(pipe: Any, way: str) -> bytes:
@@ -165,8 +177,12 @@ def test_on_a_loop_one_whose_rest_is_given_up_is_discarded_alone(
             stop_midway(server)
             with fails(121):
                 await pipe.discard_reply(timeout=0.3)
+            before = asleep_here()
             waiting = asyncio.create_task(pipe.discard_reply(timeout=DEADLINE)) if waits else None
-            await asyncio.sleep(0.1)  # it waits, perhaps in its thread
+            if waiting and threads:
+                await begun(before)
+            else:
+                await turns()
             os.kill(server.pid, signal.SIGUSR1)
             os.kill(server.pid, signal.SIGCONT)
             assert await asyncio.to_thread(server.line) == "gives up"
@@ -348,8 +364,9 @@ def test_over_threads_a_transaction_behind_a_cancelled_read_that_is_cancelled_it
             server: Any = listener.accept(timeout=DEADLINE)
             async with pipe:
                 for call in (pipe.recv(), pipe.transact(b"question")):  # the read will get the answer
+                    before = asleep_here()
                     doing = asyncio.create_task(call)
-                    await asyncio.sleep(0.1)  # its thread has begun, and waits: here for the server to read
+                    await begun(before)  # the transaction's: it waits for the server to read
                     doing.cancel()
                     with pytest.raises(asyncio.CancelledError):
                         await doing
@@ -373,8 +390,9 @@ def test_over_threads_a_request_behind_a_cancelled_read_that_is_out_of_time_is_w
             pipe = await opened(name, threads=True)
             server: Any = listener.accept(timeout=DEADLINE)
             async with pipe:
+                before = asleep_here()
                 reading = asyncio.create_task(pipe.recv())
-                await asyncio.sleep(0.1)
+                await begun(before)
                 reading.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await reading
