@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
 from npipe._buffers import plain_view
 from npipe._display import literal
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from npipe import async_pipe as async_pipes
+    from npipe import pipe as pipes
     from npipe._buffers import ReadableBuffer
     from npipe.options import Access, Mode
+
+    AnyPipe = pipes.MessagePipe | pipes.StreamPipe | async_pipes.MessagePipe | async_pipes.StreamPipe
 
 __all__ = [
     "Claim",
@@ -52,6 +56,9 @@ __all__ = [
     "Time",
     "Timeout",
     "describe_pool",
+    "has_unread",
+    "is_as_new",
+    "is_quiet",
 ]
 
 P = TypeVar("P")
@@ -477,3 +484,38 @@ class Exchange:
             error.hint = "its connection was closed, so that the answer reaches no other call; wait longer"
         error.sent = self.sent
         return error
+
+
+# ---- Whether a connection is as good as a new one
+
+
+def is_quiet(pipe: AnyPipe) -> bool:
+    """Whether the server is there, as far as can be told, and nothing in the connection is unread."""
+    try:
+        pipe._look()  # noqa: SLF001
+        return pipe.peek().available == 0
+    except PipeAccessError:
+        return True  # nothing can be read from it, nor asked
+    except PipeError:
+        return False
+
+
+def has_unread(pipe: AnyPipe) -> bool:
+    """Whether there is something to read, be it an empty message; raises nothing."""
+    try:
+        return pipe._has_unread()  # noqa: SLF001
+    except PipeAccessError:
+        return False  # nothing can be read from it
+    except PipeError:
+        return True
+
+
+def is_as_new(pipe: AnyPipe, limit: int | None) -> bool:
+    """Whether nobody could tell the connection from a new one. `limit`: that of its messages, None on a byte pipe."""
+    if pipe.closed or not is_quiet(pipe) or has_unread(pipe):
+        return False
+    if limit is None:
+        return True
+    messages = cast("pipes.MessagePipe | async_pipes.MessagePipe", pipe)
+    messages.max_message_size = limit
+    return not messages.more_data and not messages._owed  # noqa: SLF001

@@ -13,7 +13,7 @@ from npipe._display import literal
 from npipe._process import refuse_copy
 from npipe.aio.opening import connect
 from npipe.async_pipe import MessagePipe, StreamPipe
-from npipe.errors import PipeAccessError, PipeError, PipeStateError, WinError
+from npipe.errors import PipeError, PipeStateError, WinError
 from npipe.loops.current import current
 from npipe.options import ConnectOptions, flag, refuse_position
 from npipe.pipe import CLOSE_TIMEOUT
@@ -29,6 +29,9 @@ from npipe.pooling import (
     Time,
     Timeout,
     describe_pool,
+    has_unread,
+    is_as_new,
+    is_quiet,
 )
 
 if TYPE_CHECKING:
@@ -231,7 +234,9 @@ class Pool(Generic[P]):
             abandoned = False
             try:
                 yield cast("P", (_LentMessages if isinstance(pipe, MessagePipe) else _LentStream)(cast("Any", loan)))
-                claim.clean = loan.take_back(both_ways=self._plan.both_ways) and _is_as_new(pipe, limit)
+                claim.clean = loan.take_back(both_ways=self._plan.both_ways) and is_as_new(pipe, limit)
+                if claim.clean:
+                    pipe.busy_wait = 0.0
             except GeneratorExit:
                 abandoned = True  # by whoever had the block: nobody may wait here
                 raise
@@ -282,7 +287,7 @@ class Pool(Generic[P]):
         """
         slot = _slot_of(claim)
         if slot.pipe is not None:
-            if _is_quiet(slot.pipe) and not (lent and _has_unread(slot.pipe)):
+            if is_quiet(slot.pipe) and not (lent and has_unread(slot.pipe)):
                 return slot.pipe, False
             self._drop(claim)
         slot.pipe = pipe = cast("P", await connect(self._plan.given, **self._plan.options(time.left())))
@@ -349,38 +354,6 @@ class Pool(Generic[P]):
 def _slot_of(claim: Claim[P]) -> Slot[P]:
     assert claim.slot is not None  # noqa: S101 - it has had its turn
     return claim.slot
-
-
-def _is_quiet(pipe: MessagePipe | StreamPipe) -> bool:
-    """Whether the server is there, as far as can be told, and nothing in the connection is unread."""
-    try:
-        pipe._look()  # noqa: SLF001
-        return pipe.peek().available == 0
-    except PipeAccessError:
-        return True  # nothing can be read from it, nor asked
-    except PipeError:
-        return False
-
-
-def _has_unread(pipe: MessagePipe | StreamPipe) -> bool:
-    """Whether there is something to read, be it an empty message; raises nothing."""
-    try:
-        return pipe._has_unread()  # noqa: SLF001
-    except PipeAccessError:
-        return False  # nothing can be read from it
-    except PipeError:
-        return True
-
-
-def _is_as_new(pipe: MessagePipe | StreamPipe, limit: int | None) -> bool:
-    """Whether nobody could tell the connection from a new one, of which messages have a `limit`."""
-    if pipe.closed or not _is_quiet(pipe) or _has_unread(pipe):
-        return False
-    pipe.busy_wait = 0.0
-    if isinstance(pipe, MessagePipe) and limit is not None:
-        pipe.max_message_size = limit
-        return not pipe.more_data and not pipe._owed  # noqa: SLF001
-    return True
 
 
 # ---- What a block has

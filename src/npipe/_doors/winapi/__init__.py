@@ -79,7 +79,8 @@ class WinapiDoor(Door):
             replace(connection, "families", lambda before: [*before, "AF_PIPE"])
             replace(connection, "_validate_family", self._validator)
             replace(connection, "wait", ours.waiting)
-            self._reducers = importlib.import_module("multiprocessing.reduction").ForkingPickler._extra_reducers  # noqa: SLF001
+            pickler = importlib.import_module("multiprocessing.reduction").ForkingPickler
+            self._reducers = pickler._extra_reducers  # noqa: SLF001 - register() is for good
             self._pickled = ours.PipeConnection
             self._reducers[ours.PipeConnection] = ours.reduce_connection
 
