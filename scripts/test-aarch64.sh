@@ -27,5 +27,5 @@ cpu = 'aarch64'
 endian = 'little'
 END
 scripts/build-c.sh "$folder/build" -Dtests=true -Dwerror=true --cross-file "$folder/cross.ini"
-export NPIPE_TEST_PATIENCE=10
+export NPIPE_TEST_PATIENCE=10 NPIPE_TEST_EMULATED=1
 meson test -C "$folder/build" --print-errorlogs --num-processes 1 --timeout-multiplier 10 --no-suite native

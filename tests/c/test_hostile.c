@@ -320,7 +320,9 @@ static void messages_that_are_taken_back_do_not_keep_their_reader_beyond_its_tim
         begin_to_take_back(&attack);
         int64_t began = np_now();
         struct np_wait wait = for_ms(50);
-        CHECK_EQUAL(receive(&attack.pair.server, buffer, &wait), NP_SEM_TIMEOUT);
+        uint32_t code = receive(&attack.pair.server, buffer, &wait);
+        /* A peer that is fast enough to take back 65,536 in a row by then ends the link (protocol.md, section 4). */
+        CHECK(code == NP_SEM_TIMEOUT || code == NP_INVALID_DATA);
         in_time(began, 50 + SLACK_MS);
         end_attack(&attack);
     }

@@ -12,6 +12,7 @@ Each connected end has one more descriptor for this, that of its segment (docs/p
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -101,18 +102,23 @@ class _Lending:
 
     def _lend(self, number: int, unused: Mapping[int, int]) -> None:
         if number in unused:  # what the parent has lent goes on to the child: to the one of the two that uses it
-            with contextlib.suppress(OSError):  # another thread has just used it
-                self.pipes[number] = self._kept(os.dup(unused[number]))
-            return
+            descriptor = _travel.second_of_unused(number)
+            if descriptor >= 0:
+                self.pipes[number] = self._kept(descriptor)
+                return  # else another thread has just used it: it is this process's
         kind = _handles.handle_kind(number, "CreateProcess")
         if kind == "pipe":
             self.pipes[number] = self._kept(_travel.lend_handle(number))
         descriptor = descriptor_behind(number)
         if descriptor is not None:
-            # One that is inheritable itself comes with its own number, and once.
-            with contextlib.suppress(OSError):  # the program has closed it
-                inherited = os.get_inheritable(descriptor)
-                self.files[number] = descriptor if inherited else self._kept(os.dup(descriptor))
+            # One that is inheritable itself comes with its own number, for the first of its handles: the child closes
+            # what stands behind each of them.
+            try:
+                comes = os.get_inheritable(descriptor) and descriptor not in self.files.values()
+                self.files[number] = descriptor if comes else self._kept(os.dup(descriptor))
+            except OSError as failure:
+                if failure.errno != errno.EBADF:  # that one: the program has closed it
+                    raise
 
     def _kept(self, descriptor: int) -> int:
         self._own.append(descriptor)
@@ -277,7 +283,8 @@ def open_standard_streams() -> None:
             place, number = map(int, item.split(":"))
         except ValueError:
             continue
-        if place in range(_STANDARD + 1):
+        # The variable may have come through a process that did not open them, and gave this one others.
+        if place in range(_STANDARD + 1) and number in _travel.unused():
             from npipe.win32._streams import open_stream
 
             open_stream(place, number)

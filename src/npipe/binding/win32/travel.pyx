@@ -231,6 +231,18 @@ def unused():
     return dict(_inherited)
 
 
+def second_of_unused(Py_ssize_t number):
+    """A second descriptor of what this process has inherited and not used, -1: it has used it. Raises OSError."""
+    if number not in _inherited:
+        return -1
+    # With the interpreter: who closes it has taken it out before.
+    cdef int source = _inherited[number], fd
+    fd = fcntl(source, F_DUPFD_CLOEXEC, 0)  # the caller's, so not entered among the engine's
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return fd
+
+
 def inherit(str told):
     """Note what this process has inherited; what is no such thing is left alone."""
     for item in told.split(","):
@@ -273,3 +285,7 @@ on_arrival(_arrive, _leave)
 os.register_at_fork(after_in_child=_asking.clear)  # who asks there is not here
 if VARIABLE in os.environ:
     inherit(os.environ.pop(VARIABLE))
+for _item in os.environ.get("NPIPE_FILES", "").split(","):  # _inheritance takes these, perhaps after handles were made
+    _number = _item.partition(":")[0]
+    if _number.isdecimal() and len(_number) <= 10 and int(_number) >> 32 == 0:
+        keep_free(int(_number))

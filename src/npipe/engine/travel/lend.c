@@ -30,6 +30,8 @@
 #define PAUSE_NS INT64_C(50000000) /* while no descriptor is left */
 #define GOODWILL_NS INT64_C(1000000000)
 #define PASSPORT_FDS 3
+#define MOST_STALE 1024
+#define ASK_AGAIN_NS INT64_C(200000000)
 
 struct claim {
     uint32_t magic, version;
@@ -586,19 +588,33 @@ static bool is_room_for_passport(int socket)
     return is;
 }
 
-/* The answer to a question that was sent. Who leaves waits for it a moment more, for the handle may be on its way;
- * *left: why, or NP_OK. Whether it has come. */
-static bool await_answer(int socket, const struct np_wait *wait, struct np_passport *passport, uint32_t *code,
-                         uint32_t *left)
+static void send_claim(int socket, uint64_t number)
+{
+    const struct claim claim = {.magic = MAGIC, .version = VERSION, .number = number};
+    (void)np_send_message(socket, &claim, sizeof claim, -1); /* if that fails, the answer says why */
+}
+
+/* The answer to a question that was sent. Through a socket that other processes have too (`number` 0: a lend's, which a
+ * child or a fork may have as well) one of them may have taken it: it is asked again from time to time. Who leaves
+ * waits for it a moment more, for the handle may be on its way; *left: why, or NP_OK. Whether it has come. */
+static bool await_answer(int socket, uint64_t number, const struct np_wait *wait, struct np_passport *passport,
+                         uint32_t *code, uint32_t *left)
 {
     int64_t deadline = wait->deadline == NP_TRY ? 0 : wait->deadline;
+    int64_t again = number ? NP_FOREVER : np_now() + ASK_AGAIN_NS;
     for (*left = NP_OK;;) {
-        uint32_t waited = np_socket_wait(socket, deadline);
+        bool asks = *left == NP_OK && again < deadline;
+        uint32_t waited = np_socket_wait(socket, asks ? again : deadline);
         bool there = false;
         if (waited == NP_OK)
             *code = receive_answer(socket, passport, &there);
         if (there)
             return true;
+        if (asks && (waited == NP_SEM_TIMEOUT || (waited == NP_OK && np_now() >= again))) {
+            send_claim(socket, number);
+            again = np_now() + ASK_AGAIN_NS;
+            continue;
+        }
         if (*left != NP_OK && waited == NP_SEM_TIMEOUT)
             return false;
         if (waited == NP_OK || *left != NP_OK ||
@@ -619,11 +635,13 @@ static uint32_t ask(int socket, uint64_t number, bool once, const struct np_wait
     *handle = NULL;
     if (!is_room_for_passport(socket))
         return NP_TOO_MANY_OPEN_FILES;
-    uint32_t code = receive_answer(socket, &passport, &there);
+    uint32_t code, stale = 0;
+    do /* a refusal that nobody waited for any more is no answer to this */
+        code = receive_answer(socket, &passport, &there);
+    while (there && !once && code != NP_TOO_MANY_OPEN_FILES && np_may_claim_again(code) && ++stale < MOST_STALE);
     if (!there) {
-        const struct claim claim = {.magic = MAGIC, .version = VERSION, .number = number};
-        (void)np_send_message(socket, &claim, sizeof claim, -1); /* if that fails, the answer says why */
-        there = await_answer(socket, wait, &passport, &code, &left);
+        send_claim(socket, number);
+        there = await_answer(socket, number, wait, &passport, &code, &left);
     }
     if (!there && once) {
         shutdown(socket, SHUT_RDWR); /* from here on nothing can be sent to it, and what was sent is there */
