@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from npipe.binding.win32 import travel
 from npipe.win32 import _inheritance, pywintypes, win32api, win32event, win32file, win32pipe
 from tests.win32.helpers import code_of, connected, create
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHILD = """
 import sys
@@ -560,3 +563,109 @@ def test_a_child_does_not_get_what_another_one_has_got(name: str) -> None:
     assert win32file.ReadFile(server, 100) == (0, b"mine")
     end(start("", int(client)))  # of all: without that one
     assert code_of(lambda: start("", handles=[int(client)])) == 6
+
+
+SHARED = """
+import os, subprocess
+from npipe.win32 import _inheritance
+
+number, is_child = int(sys.argv[1]), len(sys.argv) == 3
+if is_child:  # what it has inherited and not used goes on to its own child
+    with _inheritance.inherited_by() as (variables, descriptors):
+        other = subprocess.Popen(
+            [sys.executable, "-c", sys.argv[2], str(number)],
+            env={**os.environ, **variables}, pass_fds=descriptors, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+    assert other.stdout.readline() == b"there\\n"
+    other.stdin.write(b"go\\n")
+    other.stdin.flush()
+else:
+    print("there", flush=True)
+    sys.stdin.readline()
+for _ in range(20_000):
+    try:
+        win32pipe.GetNamedPipeInfo(number)
+        raise SystemExit("its owner is using it")
+    except pywintypes.error as failure:
+        assert failure.winerror == 231, failure
+if is_child:
+    assert other.wait(60) == 0
+"""
+
+
+def test_two_processes_that_have_inherited_one_number_both_get_answers(name: str) -> None:
+    server = win32pipe.CreateNamedPipe(name, 3 | 0x40000000, 4 | 2, 255, 4096, 4096, 0, None)
+    client = win32file.CreateFile(name, 0xC0000000, 0, inheritable(), 3, 0x40000000, None)
+    overlapped = pywintypes.OVERLAPPED()
+    overlapped.hEvent = win32event.CreateEvent(None, True, False, None)
+    assert win32file.ReadFile(client, win32file.AllocateReadBuffer(10), overlapped)[0] == 997
+    end(start(SHARED, int(client), CHILD + SHARED))
+    server.Close()
+
+
+def test_two_handles_of_one_descriptor_are_two_files_in_a_child(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("0123456789", encoding="ascii")
+    descriptor = os.open(path, os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
+    first = win32file._get_osfhandle(descriptor)
+    process = win32api.GetCurrentProcess()
+    second = win32api.DuplicateHandle(process, first, process, 0, True, 2)
+    child = start(
+        """
+import os
+first, second = map(int, sys.argv[1:3])
+assert win32file.ReadFile(first, 3) == (0, b"012")
+win32api.CloseHandle(first)
+own = os.open("/dev/null", os.O_RDONLY)
+assert win32file.ReadFile(second, 3) == (0, b"345")
+win32api.CloseHandle(second)
+assert os.read(own, 5) == b""
+""",
+        int(first),
+        int(second),
+    )
+    os.close(descriptor)
+    end(child)
+
+
+def test_the_number_of_an_inherited_file_is_not_given_to_what_is_made_before_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("content", encoding="ascii")
+    descriptor = os.open(path, os.O_RDONLY)
+    code = """
+import sys
+from npipe.win32 import win32event
+event = win32event.CreateEvent(None, True, False, None)
+assert int(event) != 256
+from npipe.win32 import win32file
+assert win32file.ReadFile(256, 100) == (0, b"content")
+"""
+    told = f"256:{descriptor}:{os.fstat(descriptor).st_ino}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, _inheritance.FILES: told},
+        pass_fds=[descriptor],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    os.close(descriptor)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_for_which_there_is_no_descriptor_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    file = win32file.CreateFile(str(path), 0x80000000, 0, inheritable(), 3, 0, None)
+    with _inheritance.inherited_by([int(file)]) as (variables, _):
+        assert list(variables) == [_inheritance.FILES]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"), _inheritance.inherited_by([int(file)]):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -60,7 +60,13 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 def never_waits(descriptor: int) -> bool:
     """Return whether SetNamedPipeHandleState has given the descriptor PIPE_NOWAIT."""
-    return descriptor in _no_waits and _no_waits[descriptor] == _identity(descriptor)
+    marked = _no_waits.get(descriptor)
+    if marked is None:
+        return False
+    try:
+        return marked == _identity(descriptor)
+    except OSError:  # it has been closed
+        return False
 
 
 def _mode_of(descriptor: int) -> int:

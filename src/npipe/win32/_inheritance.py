@@ -102,9 +102,9 @@ class _Lending:
 
     def _lend(self, number: int, unused: Mapping[int, int]) -> None:
         if number in unused:  # what the parent has lent goes on to the child: to the one of the two that uses it
-            descriptor = _travel.second_of_unused(number)
-            if descriptor >= 0:
-                self.pipes[number] = self._kept(descriptor)
+            second = _travel.second_of_unused(number)
+            if second >= 0:
+                self.pipes[number] = self._kept(second)
                 return  # else another thread has just used it: it is this process's
         kind = _handles.handle_kind(number, "CreateProcess")
         if kind == "pipe":

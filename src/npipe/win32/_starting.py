@@ -115,8 +115,9 @@ def create(
     suspended = bool(flags & _CREATE_SUSPENDED)
     command = [*_SUSPENDED, path, *arguments] if suspended else [path, *arguments]
     streams, told = _streams(startup, flags, inherits, (path, arguments))
-    with _inheritance.inherited_by(None if inherits else ()) as (lent, descriptors):
-        pid = _start(command, variables | lent | told, folder, flags, streams, descriptors, inherits)
+    with _inheritance.inherited_by(None if inherits else (), told.values()) as (lent, descriptors):
+        variables = variables | lent | _inheritance.standard_streams(told)
+        pid = _start(command, variables, folder, flags, streams, descriptors, inherits)
     if suspended:
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     return *_processes.child_handles(pid, suspended=suspended, function=_FUNCTION), pid, pid
@@ -238,11 +239,14 @@ def _runnable(path: str) -> str:
 
 def _streams(
     startup: STARTUPINFO, flags: int, inherits: bool, program: tuple[str, list[str]]
-) -> tuple[list[int | None], dict[str, str]]:
-    """Return (the descriptors of the child's standard streams, what else it is told of them); None: this process's."""
+) -> tuple[list[int | None], dict[int, int]]:
+    """Return (the descriptors of the child's standard streams, {0, 1 or 2: the handle that it has to open itself}).
+
+    None: this process's.
+    """
     given = bool(startup.dwFlags & _STARTF_USESTDHANDLES)
     streams: list[int | None] = []
-    told = {}
+    told: dict[int, int] = {}
     for place, (name, which) in enumerate(zip(_HANDLES, _STANDARD, strict=True)):
         if not given:
             handle: Any = _descriptors.replaced_standard(which)
@@ -262,4 +266,4 @@ def _streams(
                 raise
             told[place] = number
             streams.append(subprocess.DEVNULL)
-    return streams, _inheritance.standard_streams(told)
+    return streams, told

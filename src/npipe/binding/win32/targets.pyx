@@ -224,15 +224,18 @@ def arm(handle, Poller poller not None, str function):
 
 
 def disarm(handle, Poller poller not None):
-    """End what `arm` has begun; a handle that is closed is no error."""
+    """End what `arm` has begun; a handle that is closed is no error. Whether that had begun."""
     cdef Target target = open_target(handle)
     cdef PipeTarget pipe
-    if isinstance(target, PipeTarget):
-        pipe = <PipeTarget>target
-        if pipe.pollers is not None:
-            pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
-            if pipe.pollers is None and pipe.handle != NULL:
-                np_poll_end(pipe.handle)
+    if not isinstance(target, PipeTarget):
+        return False
+    pipe = <PipeTarget>target
+    if pipe.pollers is None or poller not in pipe.pollers:
+        return False
+    pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
+    if pipe.pollers is None and pipe.handle != NULL:
+        np_poll_end(pipe.handle)
+    return True
 
 
 # ---- Creating and opening
