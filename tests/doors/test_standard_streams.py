@@ -147,3 +147,41 @@ file.write(b'still here')
 print(win32file.ReadFile(server, 100)[1])
 """
     assert run(tmp_path, program, name) == ["50", "b'still here'"]
+
+
+def test_a_start_that_fails_leaves_the_pipe_to_the_programs_selector(tmp_path: Path, name: str) -> None:
+    program = """
+import selectors
+file = open(name, 'r+b', buffering=0)
+selector = selectors.DefaultSelector()
+selector.register(file, selectors.EVENT_READ)
+try: subprocess.Popen(['/nowhere/python'], stdin=file)
+except FileNotFoundError: print('no such program')
+for _ in range(3):
+    win32file.WriteFile(server, b'abc')
+    print(len(selector.select(20)), file.read(10), len(selector.select(0)))
+"""
+    assert run(tmp_path, program, name) == ["no such program", *["1 b'abc' 0"] * 3]
+
+
+def test_a_variable_of_streams_that_did_not_come_is_left_alone(tmp_path: Path, name: str) -> None:
+    program = """
+told = {**os.environ, 'NPIPE_STANDARD_HANDLES': '1:260', 'NPIPE_HANDLES': '260:7:1'}
+done = subprocess.run([sys.executable, '-c', 'print("hello")'], env=told, capture_output=True)
+print(done.returncode, done.stdout, done.stderr)
+"""
+    assert run(tmp_path, program, name) == ["0 b'hello\\n' b''"]
+
+
+def test_the_handle_of_a_process_is_its_own_and_never_anothers(tmp_path: Path, name: str) -> None:
+    program = """
+import win32event, win32process
+child = subprocess.Popen([sys.executable, '-c', 'raise SystemExit(3)'])
+handle = child._handle
+print(win32event.WaitForSingleObject(handle, 20000), win32process.GetExitCodeProcess(handle), child.wait())
+print(int(child._handle) == int(handle))
+child = subprocess.Popen(['/bin/true'])
+child.wait()
+print(hasattr(child, '_handle'))  # its number may be another process's by now
+"""
+    assert run(tmp_path, program, name) == ["0 3 3", "True", "False"]

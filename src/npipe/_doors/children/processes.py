@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from npipe._doors.base import Patches
     from npipe._doors.children.environment import Environment
+    from npipe._doors.files.descriptors import Descriptor
 
 __all__ = ["Processes"]
 
@@ -79,13 +80,19 @@ class Processes:
     def _popen(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(popen: Any, *arguments: Any, **keywords: Any) -> None:  # noqa: N807
             attributes = getattr(keywords.get("startupinfo"), "lpAttributeList", None)
+            disarmed: list[Descriptor] = []
             if self._is_open():
                 if attributes and attributes.get("handle_list"):
                     vars(popen)[_HANDLES] = list(attributes["handle_list"])
-                arguments, keywords, pipes = without_pipes(arguments, keywords)
+                arguments, keywords, pipes, disarmed = without_pipes(arguments, keywords)
                 if pipes:
                     vars(popen)[_STREAMS] = pipes
-            original(popen, *arguments, **keywords)
+            try:
+                original(popen, *arguments, **keywords)
+            except BaseException:  # there is no child: the pipes are this program's, as before
+                for pipe in disarmed:
+                    pipe.arm_again()
+                raise
 
         __init__.__wrapped__ = original  # type: ignore[attr-defined]  # inspect.signature looks there
         return __init__
@@ -219,6 +226,8 @@ def _handle_of(popen: Any) -> Any:
     """Return a handle of the process, as Popen's `_handle` is on Windows, for pywin32's functions and ctypes."""
     known = vars(popen)
     if _PROCESS not in known:
+        if popen.returncode is not None:  # its number may be another process's by now
+            raise AttributeError("the process has been waited for: ask for its handle before that", name="_handle")
         known[_PROCESS] = importlib.import_module("npipe.win32.win32api").OpenProcess(_ALL_ACCESS, False, popen.pid)
     return known[_PROCESS]
 

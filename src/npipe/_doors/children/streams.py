@@ -13,6 +13,8 @@ from npipe.errors import PipeStateError, WinError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from npipe._doors.files.descriptors import Descriptor
+
 __all__ = ["without_pipes"]
 
 _NAMES: Final = ("stdin", "stdout", "stderr")
@@ -23,8 +25,10 @@ _AT: Final = {"args": 0, "executable": 2, "stdin": 3, "stdout": 4, "stderr": 5}
 
 def without_pipes(
     arguments: tuple[Any, ...], keywords: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], dict[int, int]]:
-    """Return Popen's arguments with the null device in the place of pipes, and {0, 1 or 2: the handle of its pipe}.
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[int, int], list[Descriptor]]:
+    """Return Popen's arguments with the null device in the place of pipes.
+
+    Also {0, 1 or 2: the handle of its pipe}, and the pipes of which selectors are told no more.
 
     Raises PipeStateError (50) if the child could do nothing with them, for it is no Python program, or reads no
     environment.
@@ -33,15 +37,13 @@ def without_pipes(
     pipes = {place: _pipe_of(given[name]) for place, name in enumerate(_NAMES)}
     found = {place: pipe for place, pipe in pipes.items() if pipe is not None}
     if not found:
-        return arguments, keywords, {}
+        return arguments, keywords, {}, []
     command = [] if keywords.get("shell") else _texts(given["args"])
     program = _texts(given["executable"]) or command[:1]
     inheritance: Any = importlib.import_module("npipe.win32._inheritance")
     if not program or not inheritance.opens_standard_streams(program[0], command[1:]):
         name = next(iter(found.values())).name
         raise PipeStateError(WinError.NOT_SUPPORTED, name, "giving to a child process", NO_FILE)
-    for pipe in found.values():
-        pipe.disarm()  # the program has asked for its number, which arms it
     replaced = list(arguments)
     keywords = dict(keywords)
     for place in found:
@@ -52,7 +54,9 @@ def without_pipes(
             replaced[_AT[name]] = _DEVNULL
     if given["stderr"] == _STDOUT and 1 in found:
         found[2] = found[1]
-    return tuple(replaced), keywords, {place: int(pipe.handle) for place, pipe in found.items()}
+    numbers = {place: int(pipe.handle) for place, pipe in found.items()}
+    # The program has asked for their numbers, which arms them.
+    return tuple(replaced), keywords, numbers, [pipe for pipe in found.values() if pipe.disarm()]
 
 
 def _pipe_of(stream: Any) -> Any:

@@ -6,6 +6,7 @@ not wait. What is read and written goes through the handle behind it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -89,9 +90,14 @@ class Descriptor:
             raise crt_error(failure.winerror) from failure.with_traceback(None)
         return self.fd
 
-    def disarm(self) -> None:
-        """Tell a selector nothing any more, so that the end may go to another process."""
-        _targets.disarm(self.handle, self._poller)
+    def disarm(self) -> bool:
+        """Tell a selector nothing any more, so that the end may go to another process. Whether it was told."""
+        return _targets.disarm(self.handle, self._poller)
+
+    def arm_again(self) -> None:
+        """Tell a selector as before: the end has not gone."""
+        with contextlib.suppress(error):  # the program has closed it
+            _targets.arm(self.handle, self._poller, "ReadFile")
 
     def close(self) -> None:
         """Close the number and its handle; a read or write of another thread ends with an error (EBADF)."""
