@@ -461,6 +461,8 @@ def test_interrupts_during_transfers_lose_nothing(child: Start, name: str, call:
         listener = npipe.listen(sys.argv[1])
         client = npipe.connect(sys.argv[1]); server = listener.accept()
         def produce():
+            # A signal that this thread takes, the main one hears late, when its timer has been stopped.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
             for number in range(401):
                 server.send(whole(number))
         threading.Thread(target=produce, daemon=True).start()
@@ -562,6 +564,8 @@ def test_interrupts_at_every_moment_lose_no_connection_of_a_pool(child: Start, n
                 raise Stop
 
             def others(who):
+                # A signal that this thread takes, the main one hears late, when its timer has been stopped.
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
                 count = 0
                 while not over.is_set():
                     text = b"%d of %d" % (count, who)
