@@ -534,11 +534,19 @@ def test_ctrl_c_ends_the_wait_for_a_connection_of_a_pool_and_none_is_lost(child:
 
 def test_ctrl_c_ends_a_call_of_a_pool_and_its_answer_reaches_nobody(child: Start, name: str) -> None:
     with npipe.listen(name) as listener:
+        received: list[npipe.MessagePipe] = []
+
+        def until_sent() -> None:
+            received.append(listener.accept(5))
+            assert received[0].recv(timeout=5) == b"first"
+
         victim = interrupted(
-            child, name, "pool = npipe.Pool(name, size=1); call = lambda: pool.call(b'first', timeout=None)"
+            child,
+            name,
+            "pool = npipe.Pool(name, size=1); call = lambda: pool.call(b'first', timeout=None)",
+            before=until_sent,
         )
-        with listener.accept(5) as late:
-            assert late.recv(timeout=5) == b"first"
+        with received[0]:
             victim.say("pool.call(b'second', timeout=5)")
             with listener.accept(5) as fresh:
                 assert fresh.recv(timeout=5) == b"second"
