@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
@@ -292,11 +293,9 @@ class Slots(Generic[P]):
 
     def give_back(self, claim: Claim[P]) -> None:
         """End a claim that waits, or has a slot: the next one gets that. Once more does no harm."""
+        if claim in self.waiting:  # also with a slot, if what gave it that was interrupted: it is not to get one again
+            self.waiting.remove(claim)
         slot = claim.slot
-        if slot is None:
-            if claim in self.waiting:
-                self.waiting.remove(claim)
-            slot = claim.slot
         if slot is not None:
             if slot.claim is claim:
                 slot.claim = None
@@ -382,6 +381,7 @@ class Loan(Generic[P]):
         self.pipe: P | None = pipe
         self._calls: set[object] = set()
         self._failed = False
+        self._counting = threading.RLock()  # for the next one: a block may have several threads, and signal handlers
         self._unanswered = 0
         """Messages that were sent, less those received since."""
 
@@ -408,11 +408,13 @@ class Loan(Generic[P]):
 
     def has_sent(self) -> None:
         """Count a message that may have an answer."""
-        self._unanswered += 1
+        with self._counting:
+            self._unanswered += 1
 
     def has_received(self) -> None:
         """Count an answer; what comes unasked answers nothing."""
-        self._unanswered = max(0, self._unanswered - 1)
+        with self._counting:
+            self._unanswered = max(0, self._unanswered - 1)
 
     def take_back(self, *, both_ways: bool) -> bool:
         """End the loan. Whether nothing speaks against another one; `both_ways`: what was sent may have an answer."""

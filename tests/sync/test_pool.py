@@ -665,6 +665,20 @@ def test_slots_go_to_those_who_wait_in_their_order_and_none_is_lost(size: int, s
     assert all(claim.slot is not None for claim in last)
 
 
+def test_a_use_that_a_signal_ends_as_it_gets_its_slot_does_not_get_it_once_more() -> None:
+    slots: Slots[str] = Slots(1)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    claim: Claim[str] = Claim(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        slots.ask(claim)
+    claim.wake = lambda: None
+    slots.give_back(claim)
+    assert (claim.slot, slots.in_use(), list(slots.waiting)) == (None, 0, [])
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_storm_of_calls_blocks_and_restarts_loses_no_connection(name: str, size: int) -> None:
     over = threading.Event()
