@@ -28,6 +28,10 @@ class Holding(NamedTuple):
     mappings: int  # of links
     threads: int
 
+    def is_within(self, other: Holding) -> bool:
+        """Whether it is no more of anything. `other` may have been taken in the middle of an end: a little more."""
+        return all(own <= theirs for own, theirs in zip(self, other, strict=True))
+
 
 def holding(pid: int | None = None) -> Holding:
     """What a process, by default this one, holds now."""

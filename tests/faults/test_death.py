@@ -209,7 +209,8 @@ def test_kills_at_random_points_under_load(
             if turn == 3:
                 h.until(lambda: f.holding().mappings == 0)
                 warm = f.holding()
-        h.until(lambda: f.holding() == warm)
+        assert warm
+        h.until(lambda: f.holding().is_within(warm))
     page.close()
     late = sum(seconds > 0.1 for seconds in waited)
     figure(
@@ -290,7 +291,8 @@ def test_a_client_that_dies_in_a_step_of_the_rendezvous_takes_nothing_with_it(na
             if turn == 3:
                 h.until(lambda: f.holding().mappings == 0)
                 before = f.holding()
-        h.until(lambda: f.holding() == before)
+        assert before
+        h.until(lambda: f.holding().is_within(before))
 
 
 # ---- Each system call of an operation, by ptrace
