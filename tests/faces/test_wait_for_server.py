@@ -343,7 +343,7 @@ class Tells:
 
     def wait(self, timeout: float | None) -> bool:
         assert timeout is not None
-        assert 0 <= timeout <= 0.1  # no longer than a folder takes to be made
+        assert 0 <= round(timeout, 9) <= 0.1  # no longer than a folder takes to be made; by a clock of 53 bits
         self.changes -= 1
         return self.changes >= 0
 
