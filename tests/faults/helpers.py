@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests import helpers as h
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,10 +30,6 @@ class Holding(NamedTuple):
     mappings: int  # of links
     threads: int
 
-    def is_within(self, other: Holding) -> bool:
-        """Whether it is no more of anything. `other` may have been taken in the middle of an end: a little more."""
-        return all(own <= theirs for own, theirs in zip(self, other, strict=True))
-
 
 def holding(pid: int | None = None) -> Holding:
     """What a process, by default this one, holds now."""
@@ -41,6 +39,31 @@ def holding(pid: int | None = None) -> Holding:
         (place / "maps").read_text().count("memfd:npipe-link"),
         len(list((place / "task").iterdir())),
     )
+
+
+class Baseline:
+    """What this process holds when no connection is open.
+
+    The engine's own thread unmaps a link before it closes what belongs to it, and may be between the two when somebody
+    looks; so it is looked at a few times, and the least counts.
+    """
+
+    LOOKS = range(3, 8)  # turns: the first ones make what stays
+
+    def __init__(self) -> None:
+        self._seen: list[Holding] = []
+
+    def look(self, turn: int) -> None:
+        """To be called at the end of each turn, when all its connections are closed."""
+        if turn in self.LOOKS:
+            h.until(lambda: holding().mappings == 0)
+            self._seen.append(holding())
+
+    def comes_back(self) -> None:
+        """Wait until the process holds just that again; fails when that does not come."""
+        assert len(self._seen) == len(self.LOOKS)
+        least = Holding(*map(min, zip(*self._seen, strict=True)))
+        h.until(lambda: holding() == least)
 
 
 def resident_kib(pid: int | None = None) -> int:

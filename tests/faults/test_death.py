@@ -171,7 +171,7 @@ def test_kills_at_random_points_under_load(
     assert zygote.line() == "ready"
     chance = random.Random(role + str(busy))
     waited, ends, through = [], Counter[str](), 0
-    warm: f.Holding | None = None
+    baseline = f.Baseline()
     with f.busy_neighbours(2 if busy else 0):
         for turn in range(KILLS):
             work = chance.choice(["write", "write", "read", "echo", "idle"])
@@ -206,11 +206,8 @@ def test_kills_at_random_points_under_load(
                     client.close()
                     assert heir.name == name
             h.until(lambda: files_below(root) == [])
-            if turn == 3:
-                h.until(lambda: f.holding().mappings == 0)
-                warm = f.holding()
-        assert warm
-        h.until(lambda: f.holding().is_within(warm))
+            baseline.look(turn)
+        baseline.comes_back()
     page.close()
     late = sum(seconds > 0.1 for seconds in waited)
     figure(
@@ -262,6 +259,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_client_that_dies_in_a_step_of_the_rendezvous_takes_nothing_with_it(name: str, step: str) -> None:
+    baseline = f.Baseline()
     with npipe.listen(name, max_instances=2) as listener:
         path = rendezvous.socket_of(name)
         for turn in range(f.rounds(20, 500)):
@@ -288,11 +286,8 @@ def test_a_client_that_dies_in_a_step_of_the_rendezvous_takes_nothing_with_it(na
                     assert server.recv(timeout=DEADLINE) == b"x"
                 client.close()
             h.until(lambda: h.requests_held(name) == 0)
-            if turn == 3:
-                h.until(lambda: f.holding().mappings == 0)
-                before = f.holding()
-        assert before
-        h.until(lambda: f.holding().is_within(before))
+            baseline.look(turn)
+        baseline.comes_back()
 
 
 # ---- Each system call of an operation, by ptrace
