@@ -293,8 +293,10 @@ class Slots(Generic[P]):
 
     def give_back(self, claim: Claim[P]) -> None:
         """End a claim that waits, or has a slot: the next one gets that. Once more does no harm."""
-        if claim in self.waiting:  # also with a slot, if what gave it that was interrupted: it is not to get one again
-            self.waiting.remove(claim)
+        waiting = self.waiting
+        # The first in line may have its slot already, if what gave it that was interrupted: it is not to get one more.
+        if (claim.slot is None or (waiting and waiting[0] is claim)) and claim in waiting:
+            waiting.remove(claim)
         slot = claim.slot
         if slot is not None:
             if slot.claim is claim:

@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import random
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import npipe
-from npipe.pooling import Claim, Slots
+from npipe.pooling import Claim, Loan, Slots
 from tests.helpers import DEADLINE, Background, blocked, descriptors, fails, until
 from tests.pools import EMPTIES, Servers
 
@@ -677,6 +678,36 @@ def test_a_use_that_a_signal_ends_as_it_gets_its_slot_does_not_get_it_once_more(
     claim.wake = lambda: None
     slots.give_back(claim)
     assert (claim.slot, slots.in_use(), list(slots.waiting)) == (None, 0, [])
+
+
+def test_what_several_threads_of_a_block_send_and_receive_is_counted_in_full() -> None:
+    loan: Loan[object] = Loan(object(), "name")
+    rounds = 20_000
+    started = threading.Barrier(4)
+
+    def count(one: Callable[[], None]) -> None:
+        started.wait(10)
+        for _ in range(rounds):
+            one()
+
+    for _ in range(4 * rounds + 1):
+        loan.has_sent()
+    calls = [loan.has_sent, loan.has_sent, loan.has_received, loan.has_received]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=count, args=(one,)) for one in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    for _ in range(4 * rounds):
+        loan.has_received()
+    assert not loan.take_back(both_ways=True)  # one is owed still
+    loan.has_received()
+    assert loan.take_back(both_ways=True)
 
 
 @pytest.mark.parametrize("size", [1, 3])
