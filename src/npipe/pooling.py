@@ -383,7 +383,7 @@ class Loan(Generic[P]):
         self.pipe: P | None = pipe
         self._calls: set[object] = set()
         self._failed = False
-        self._counting = threading.RLock()  # for the next one: a block may have several threads, and signal handlers
+        self._counting = threading.RLock()  # guards the next one: a block may have several threads
         self._unanswered = 0
         """Messages that were sent, less those received since."""
 
@@ -416,7 +416,8 @@ class Loan(Generic[P]):
     def has_received(self) -> None:
         """Count an answer; what comes unasked answers nothing."""
         with self._counting:
-            self._unanswered = max(0, self._unanswered - 1)
+            if self._unanswered:  # no call in between: a signal's handler may count too
+                self._unanswered -= 1
 
     def take_back(self, *, both_ways: bool) -> bool:
         """End the loan. Whether nothing speaks against another one; `both_ways`: what was sent may have an answer."""

@@ -555,6 +555,39 @@ def test_ctrl_c_ends_a_call_of_a_pool_and_its_answer_reaches_nobody(child: Start
         assert ask(victim, "pool.stats.in_use, pool.stats.dropped") == "(0, 1)"
 
 
+def test_what_a_handler_sends_while_its_thread_receives_is_counted_in_full(child: Start, name: str) -> None:
+    worker = child(
+        """
+        import signal, time
+        from npipe.pooling import Loan
+        loan = Loan(object(), "name")
+        sent = 0
+        def handler(*_):
+            global sent
+            sent += 1
+            loan.has_sent()
+        signal.signal(signal.SIGALRM, handler)
+        received = 0
+        rounds = 2_000
+        for _ in range(1_000_000):
+            loan.has_sent()
+        signal.setitimer(signal.ITIMER_REAL, 5e-5, 5e-5)
+        end = time.monotonic() + 20
+        while sent < rounds and received < 1_000_000 and time.monotonic() < end:
+            loan.has_received()
+            received += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _ in range(1_000_000 + sent - received - 1):
+            loan.has_received()
+        one_is_owed = not loan.take_back(both_ways=True)
+        loan.has_received()
+        print(sent > 100, one_is_owed, loan.take_back(both_ways=True), flush=True)
+        """,
+        name,
+    )
+    assert worker.line(60) == "True True True"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_interrupts_at_every_moment_lose_no_connection_of_a_pool(child: Start, name: str, seed: int) -> None:
     with npipe.serve(name, bytes.upper):
