@@ -321,7 +321,8 @@ def test_nothing_is_left_after_many_servers_and_clients(serve: Serve, name: str,
             for client in clients:
                 assert client.result() == b"X"
     until(lambda: threading.active_count() <= before[1])
-    assert descriptors() == before[0]
+    # A short connection's segment is kept for 20 ms, with its descriptor where a handle may travel (tests/doors).
+    until(lambda: descriptors() <= before[0])
     assert list(root.iterdir()) == []
 
 
