@@ -214,6 +214,7 @@ class TestPrograms:
     def test_signals_in_other_threads_wake_the_loop(self, tmp_path: Path) -> None:
         program = """
             import asyncio, signal, threading
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
             loop = asyncio.new_event_loop()
             loop.call_soon(threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,)).start)
             try:

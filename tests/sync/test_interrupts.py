@@ -458,7 +458,7 @@ def test_interrupts_during_transfers_lose_nothing(child: Start, name: str, call:
         class Stop(Exception): pass
         armed = False
         def handler(*_):
-            # CPython may lose sight of a signal until it next takes its lock: late, it is nothing.
+            # The interpreter may hear a signal late, when the timer has been stopped: then it is nothing.
             global armed
             if armed:
                 armed = False
@@ -613,7 +613,7 @@ def test_interrupts_at_every_moment_lose_no_connection_of_a_pool(child: Start, n
             armed = False
 
             def stop(*_):
-                # CPython may lose sight of a signal until it next takes its lock: late, it is nothing.
+                # The interpreter may hear a signal late, when the timer has been stopped: then it is nothing.
                 global armed
                 if armed:
                     armed = False

@@ -703,6 +703,7 @@ def test_what_several_threads_of_a_block_send_and_receive_is_counted_in_full() -
             thread.join(60)
     finally:
         sys.setswitchinterval(interval)
+    assert not any(thread.is_alive() for thread in threads)
     for _ in range(4 * rounds):
         loan.has_received()
     assert not loan.take_back(both_ways=True)  # one is owed still
