@@ -25,27 +25,33 @@ class Canceller:
     def __init__(self) -> None:
         win32api.GetCurrentThreadId()
         self._target = completion.OpenThread(threading.current_thread())
-        self._orders: queue.SimpleQueue[float | None] = queue.SimpleQueue()
-        self._over = threading.Event()
+        self._orders: queue.SimpleQueue[tuple[float, threading.Event] | None] = queue.SimpleQueue()
+        self._over = threading.Event()  # the latest call's
+        self._cancelling = threading.Lock()  # a call is over before a cancel or after it
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while (seconds := self._orders.get()) is not None:
-            if not self._over.wait(seconds):
-                with contextlib.suppress(pywintypes.error):  # 1168: it is not blocked
-                    completion.CancelSynchronousIo(self._target)
+        while (order := self._orders.get()) is not None:
+            seconds, over = order
+            if over.wait(seconds):
+                continue
+            with self._cancelling:
+                if not over.is_set():
+                    with contextlib.suppress(pywintypes.error):  # 1168: it is not blocked
+                        completion.CancelSynchronousIo(self._target)
 
     def cancel_in(self, seconds: float) -> None:
-        self._over.clear()
-        self._orders.put(seconds)
+        self._over = threading.Event()
+        self._orders.put((seconds, self._over))
 
     def forget(self) -> None:
-        """One that was just on its way may still come, and end the next call: who asks for 995 has to expect that."""
-        self._over.set()
+        """From now on no cancel comes: it would end whatever the thread does next, a ConnectNamedPipe say."""
+        with self._cancelling:
+            self._over.set()
 
     def close(self) -> None:
-        self._over.set()
+        self.forget()
         self._orders.put(None)
 
 
@@ -127,7 +133,7 @@ class Win32End(End):
         try:
             win32file.FlushFileBuffers(self.pipe)
         except pywintypes.error as error:
-            if error.winerror not in (109, 995):  # it has gone; or see Canceller.forget
+            if error.winerror != 109:  # it has gone
                 raise
 
     async def close(self) -> None:
