@@ -31,6 +31,26 @@ static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
     tx->tail += size;
 }
 
+static void gather(struct np_tx *tx, struct np_parts *from, uint32_t size)
+{
+    while (size) {
+        void *place;
+        uint32_t piece = np_parts_next(from, size, &place);
+        copy_in(tx, place, piece);
+        size -= piece;
+    }
+}
+
+static void copy_from(struct np_tx *tx, struct np_source source, uint32_t size)
+{
+    if (source.parts) {
+        struct np_parts from = {.part = source.parts};
+        gather(tx, &from, size);
+    } else {
+        copy_in(tx, source.data, size);
+    }
+}
+
 /* Loads the consumer's announcements, each once, and checks them. */
 static bool refresh(struct np_link *link)
 {
@@ -106,13 +126,13 @@ static void publish(struct np_link *link)
         np_link_wake_sleeper(link, NPL_SLEEP_READ | NPL_ARMED_READ);
 }
 
-static void put_plain(struct np_link *link, const void *data, uint32_t size, uint64_t number)
+static void put_plain(struct np_link *link, struct np_source source, uint32_t size, uint64_t number)
 {
     link->tx.last_put = number;
     uint8_t header[NPL_MAX_ENTRY_HEADER];
     uint32_t length = plain_header(header, size);
     copy_in(&link->tx, header, length);
-    copy_in(&link->tx, data, size);
+    copy_from(&link->tx, source, size);
     publish(link);
 }
 
@@ -204,13 +224,13 @@ void np_detached_done(struct np_op *op)
     free(op);
 }
 
-uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_detach(struct np_link *link, struct np_source source, uint32_t size)
 {
     struct detached *detached = malloc(sizeof *detached + size);
     if (!detached)
         return NP_NOT_ENOUGH_MEMORY;
     memset(&detached->op, 0, sizeof detached->op);
-    memcpy(detached->data, data, size);
+    np_source_copy(detached->data, source, size);
     detached->op.in = detached->data;
     detached->op.size = size;
     detached->op.completed = np_detached_done;
@@ -242,7 +262,7 @@ static bool in_turn(const struct np_tx *tx)
     return !tx->first || is_put(tx->last);
 }
 
-static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
+static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
     if (tx->attached && size)
@@ -260,29 +280,29 @@ static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool 
         if (!in_turn(tx) || !fits_plain(tx, size)) {
             /* What pending reads take may be more than the ring holds, and streams through it. */
             bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
-            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size)
+            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, source, size)
                                                                                 : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
-    put_plain(link, data, size, tx->entries);
+    put_plain(link, source, size, tx->entries);
     return NP_OK;
 }
 
-uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_try(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, false);
+    return try(link, source, size, false);
 }
 
-uint32_t np_tx_write(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_write(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, true);
+    return try(link, source, size, true);
 }
 
-uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written)
+uint32_t np_tx_nowait(struct np_link *link, struct np_source source, uint32_t size, uint32_t *written)
 {
     *written = 0;
-    uint32_t code = np_tx_try(link, data, size);
+    uint32_t code = np_tx_try(link, source, size);
     if (code == NP_OK)
         *written = size;
     if (code != NP_WOULD_WAIT)
@@ -292,14 +312,14 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
         return NP_OK;
     struct credit credit = credit_of(link, size);
     if (credit.given) {
-        code = np_tx_try(link, data, credit.given);
+        code = np_tx_try(link, source, credit.given);
         if (code == NP_OK)
             *written = credit.given;
     }
     /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else
      * (np_rx_settle). */
     for (uint32_t i = 0; i < credit.empty && code != NP_INVALID_DATA; i++)
-        code = np_tx_try(link, data, 0);
+        code = np_tx_try(link, source, 0);
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }
 
@@ -336,6 +356,11 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
         .number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
 }
 
+static struct np_source source_of(const struct np_op *op)
+{
+    return (struct np_source){.data = op->in, .parts = op->parts.part};
+}
+
 /* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
 static bool put(struct np_link *link, struct np_op *op)
 {
@@ -346,7 +371,7 @@ static bool put(struct np_link *link, struct np_op *op)
             op->started = true;
             op->count = op->size;
             tx->outside -= op->size;
-            put_plain(link, op->in, op->size, op->number);
+            put_plain(link, source_of(op), op->size, op->number);
             return true;
         }
         if (op->size == 0 || !room_outstanding(tx) || free_space(tx) < NPL_MAX_ENTRY_HEADER + 1)
@@ -357,7 +382,10 @@ static bool put(struct np_link *link, struct np_op *op)
         uint32_t piece = (uint32_t)least(least(op->size - op->count, CHUNK), free_space(tx));
         if (piece == 0)
             return false;
-        copy_in(tx, op->in + op->count, piece);
+        if (op->parts.part)
+            gather(tx, &op->parts, piece);
+        else
+            copy_in(tx, op->in + op->count, piece);
         op->count += piece;
         tx->outside -= piece;
         if (op->count == op->size) {
