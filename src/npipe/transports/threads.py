@@ -350,8 +350,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """See MessagePipe.recv_into."""
         if more:
             rooms = [room_of(part) for part in (buffer, *more)]
-            message = memoryview(bytearray(sum(map(len, rooms))))
-            return scattered(message[: await self.recv_into(message, exact=exact, timeout=timeout)], rooms)
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
@@ -366,14 +366,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 await self._drop(deadline)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
-                part, more = await self._get(lambda: self._part(size, deadline))
+                part, unread = await self._get(lambda: self._part(size, deadline))
                 self._head = (self._head or b"") + part
             else:
-                more = self._unfinished
-            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, more
+                unread = self._unfinished
+            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, unread
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
-            self._partial = more or self._head is not None
+            self._partial = unread or self._head is not None
             if not self._partial:
                 self._asked = False
             view[: len(head)] = head

@@ -270,8 +270,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         if more:
             rooms = [room_of(part) for part in (buffer, *more)]
-            message = memoryview(bytearray(sum(map(len, rooms))))
-            return scattered(message[: await self.recv_into(message, exact=exact, timeout=timeout)], rooms)
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")

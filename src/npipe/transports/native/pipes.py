@@ -463,8 +463,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv_into."""
         if more:  # Windows has no call that scatters what it reads of a pipe
             rooms = [room_of(part) for part in (buffer, *more)]
-            message = memoryview(bytearray(sum(map(len, rooms))))
-            return scattered(message[: self.recv_into(message, exact=exact, timeout=timeout)], rooms)
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
