@@ -7,11 +7,13 @@
 #include "ring/link.h"
 
 int64_t np_idle_ns = NP_SECOND_NS;
+int64_t np_trickle_ns = 1000; /* less than a megabyte a second */
 
 /* A leaf. Guards the list, and in each link the words that belong to it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct np_link *stirred;
 static int64_t pause_ns; /* between two looks: longer where nothing happens */
+static int64_t next_look;
 
 #define LONGEST_PAUSE (4 * np_idle_ns) /* for what nobody reads */
 #define MORE_NS 10000000               /* later the next ones have their turn */
@@ -21,6 +23,8 @@ void np_idle_stir(struct np_link *link)
     int64_t now = np_now();
     link->tx.stir_at = UINT64_MAX;
     pthread_mutex_lock(&lock);
+    if (!stirred || next_look > now + np_idle_ns)
+        next_look = now + np_idle_ns;
     if (!link->stirred) {
         link->stirred = true;
         link->idle_tail = link->tx.tail;
@@ -32,8 +36,9 @@ void np_idle_stir(struct np_link *link)
         stirred = link;
     }
     pause_ns = np_idle_ns;
+    int64_t due = next_look;
     pthread_mutex_unlock(&lock);
-    np_alarm(now + np_idle_ns);
+    np_alarm(due);
 }
 
 static void take_out(struct np_link *link)
@@ -61,18 +66,24 @@ void np_idle_forget(struct np_link *link)
 
 int64_t np_idle_look(int64_t now, bool (*found)(void *context, struct np_link *link, bool idle), void *context)
 {
-    int64_t next = 0;
-    bool moves = false;
+    bool moves = false, some = false;
     pthread_mutex_lock(&lock);
+    if (!stirred || now < next_look) { /* the alarm was for something else */
+        int64_t then = stirred ? next_look : 0;
+        pthread_mutex_unlock(&lock);
+        return then;
+    }
+    int64_t next = now + pause_ns;
     for (struct np_link *link = stirred; link; link = link->next_stirred) {
         if (atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_FORKED)
             continue; /* the segment is the parent's, and not mapped here */
-        /* Hints, so relaxed: what is done about them is done with tx_lock, by the truth. */
-        const struct npl_direction *shared = link->tx.shared;
+        /* Hints, so relaxed: what is done about them is done with tx_lock, by the truth. Not through link->tx, which
+         * may be about to be moved out of the segment (np_link_unshare). */
+        const struct npl_direction *shared =
+            &link->segment->direction[link->side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND];
         uint64_t tail = atomic_load_explicit(&shared->producer.tail, memory_order_relaxed);
         uint64_t begin = atomic_load_explicit(&shared->takebacks.begin, memory_order_relaxed);
-        if (next == 0)
-            next = now + pause_ns;
+        some = true;
         if (tail != link->idle_tail) {
             link->idle_tail = tail;
             link->idle_since = now;
@@ -84,13 +95,12 @@ int64_t np_idle_look(int64_t now, bool (*found)(void *context, struct np_link *l
             break;
         }
     }
-    if (next) {
-        pause_ns = moves ? np_idle_ns : 2 * pause_ns;
-        if (pause_ns > LONGEST_PAUSE)
-            pause_ns = LONGEST_PAUSE;
-    }
+    pause_ns = moves ? np_idle_ns : 2 * pause_ns;
+    if (pause_ns > LONGEST_PAUSE)
+        pause_ns = LONGEST_PAUSE;
+    next_look = next;
     pthread_mutex_unlock(&lock);
-    return next;
+    return some ? next : 0;
 }
 
 void np_idle_hold(void)

@@ -11,8 +11,9 @@ struct np_link;
 #define NP_WARM UINT64_C(12288) /* bytes of a ring that are never given back */
 #define NP_ANEW UINT64_C(8192)  /* a trickle begins anew behind so many */
 
-/* How long nothing must have moved; a variable for the C tests alone. */
-extern int64_t np_idle_ns;
+/* How long nothing must have moved; and what trickles: whatever takes longer than this for each byte. Variables for the
+ * C tests alone. */
+extern int64_t np_idle_ns, np_trickle_ns;
 
 /* More than NP_WARM of the link's ring is in use from now on. With tx_lock. */
 void np_idle_stir(struct np_link *link);

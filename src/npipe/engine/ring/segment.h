@@ -93,10 +93,11 @@ struct npl_producer {
     _Atomic uint64_t announced; /* payload of all entries, also those that wait outside the ring; less withdrawn */
 };
 
-/* Also written by the producer, but seldom, and read with each entry: so they are not in the line that moves with each. */
+/* Also written by the producer, but seldom, and read with each entry: so they are not in the line that moves with
+ * each. */
 struct npl_takebacks {
-    /* Moves when the tail has gone back, so that what was read behind it before is void; when a withdrawal is over, also
-     * of what was only announced; and when the ring has begun anew. */
+    /* Moves when the tail has gone back, so that what was read behind it before is void; when a withdrawal is over,
+     * also of what was only announced; and when the ring has begun anew. */
     alignas(NPL_LINE) _Atomic uint32_t rewinds;
     /* The position whose byte stands at the ring's offset 0. It moves only while the ring is empty, to the tail, and
      * the count above moves after it. */

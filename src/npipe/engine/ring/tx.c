@@ -10,7 +10,6 @@
 #include "ring/op.h"
 #include "ring/segment.h"
 
-#define TRICKLE_NS_PER_BYTE 1000 /* what is slower than a megabyte a second trickles */
 #define CHUNK 32768u /* a long entry is published in pieces, so that both sides copy at once */
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -237,7 +236,7 @@ static bool look_for_beginning(struct np_link *link)
 {
     struct np_tx *tx = &link->tx;
     int64_t now = np_now();
-    bool slow = now - tx->looked > (int64_t)(tx->tail - tx->looked_at) * TRICKLE_NS_PER_BYTE;
+    bool slow = now - tx->looked > (int64_t)(tx->tail - tx->looked_at) * np_trickle_ns;
     if (slow) {
         if (!refresh(link))
             return false;

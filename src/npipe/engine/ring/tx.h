@@ -61,8 +61,8 @@ void np_tx_end_flush(struct np_link *link, struct np_op *op);
  * bounded time. NP_OK or NP_INVALID_DATA. */
 uint32_t np_tx_renew(struct np_link *link, uint32_t flags);
 
-/* Gives the ring's memory back, but for its first pages, if nothing stands beyond these; of a link that is idle the ring
- * may begin anew for that. True: there is nothing to give back any more. */
+/* Gives the ring's memory back, but for its first pages, if nothing stands beyond these; of a link that is idle the
+ * ring may begin anew for that. True: there is nothing to give back any more. */
 bool np_tx_give_back(struct np_link *link, bool is_idle);
 
 /* Stores what the consumer has to reach before it wakes this side. */
