@@ -52,6 +52,7 @@ PARTS: Final = (
     "identity",
     "imports",
     "handle",
+    "views",
     "ends",
     "poller",
     "loop.polled",

@@ -18,6 +18,7 @@
 
 #include "base/status.h"
 #include "blocking/read.h"
+#include "blocking/view.h"
 #include "blocking/write.h"
 #include "handle/acceptor.h"
 #include "handle/follow.h"
