@@ -58,6 +58,7 @@ PARTS: Final = (
     "loop.polled",
     "loop.rendezvous",
     "loop.calls",
+    "loop.blocks",
     "loop.pipes",
     "win32.handles",
     "win32.objects",

@@ -218,6 +218,7 @@ cdef extern from "engine.h" nogil:
         np_mirror *mirror
         const void *data
         uint32_t size
+        c_bool rest
     uint32_t np_view_now(np_handle *, np_view *, uint32_t)
     bint np_view_in_place(np_handle *, np_view *, bint)
     uint32_t np_view_take(np_handle *, np_view *)
@@ -238,6 +239,8 @@ cdef extern from "engine.h" nogil:
         npw_answer answer
     struct np_acceptor:
         pass
+    bint np_poll_view(np_handle *, np_poll_read *, np_view *, uint32_t)
+    uint32_t np_view_put_back(np_handle *, const np_view *, const void *, uint32_t)
     void np_poll_read_into_parts(np_poll_read *, const iovec *)
     bint np_poll_wake(np_handle *)
     void np_poll_promise_pauses(np_handle *)

@@ -40,6 +40,7 @@ cdef class Reserved(Place):
 cdef class Received(Place):
     cdef np_view place
     cdef bint copied
+    cdef bint answers  # what was taken is the answer that was owed
 
     cdef object begin(self)
     cdef object begin_with(self, bytes message)

@@ -42,6 +42,7 @@
 #include "poll/accept.h"
 #include "poll/dial.h"
 #include "poll/read.h"
+#include "poll/view.h"
 #include "poll/write.h"
 #include "process/process.h"
 #include "travel/lend.h"
