@@ -37,6 +37,11 @@ cdef class Place:
     def __reduce__(self):
         refuse_copy(self, "make bytes of what it gives")
 
+    @property
+    def in_place(self):
+        """Whether what its block has got stands in the ring."""
+        return self.stage == OUT and self.private is None
+
     cdef bint is_read_only(self) noexcept:
         return True
 
@@ -143,10 +148,12 @@ cdef class Reservation(Reserved):
 
     def __enter__(self):
         cdef np_wait wait
-        cdef uint32_t code = self.try_now()
-        cdef np_handle *handle = self.handle.handle
-        if code == NP_WOULD_WAIT:
+        cdef uint32_t code
+        cdef np_handle *handle = self.handle.valid()
+        if self.handle.writer:
             self.handle.check_writer("reserving")
+        code = self.try_now()
+        if code == NP_WOULD_WAIT:
             wait = wait_until(self.timeout)
             if wait.deadline != NP_FOREVER and self.timeout <= 0:
                 code = NP_SEM_TIMEOUT

@@ -167,7 +167,9 @@ uint32_t np_reserve_end(struct np_handle *handle, struct np_reserve *reserve, ui
         return NP_OK;
     pthread_mutex_lock(&handle->tx_lock);
     bool in_use = np_in_use(handle, link);
-    uint32_t code = in_use ? np_write_condition(link, false) : np_code_of_end(link);
+    uint32_t code = in_use         ? np_write_condition(link, false)
+                    : handle->link ? np_code_of_end(link) /* of the client before */
+                                   : np_code_without_link(handle);
     /* Before the bytes are the peer's, or another write's: what somebody still writes there is not. */
     if (reserve->data && !np_mirror_end(reserve->mirror, link, NP_MIRROR_TX, exported))
         code = np_link_violated(link); /* no memory to keep them apart: the pipe cannot go on */
