@@ -81,7 +81,7 @@ cdef class Place:
 
 @cython.no_gc_clear
 cdef class Reserved(Place):
-    def __cinit__(self, Handle handle not None, Py_ssize_t size, timeout):
+    def __cinit__(self, Handle handle not None, Py_ssize_t size, timeout, pipe=None):
         self.handle = handle
         self.timeout = timeout
         if size < 0:
@@ -185,7 +185,7 @@ cdef class Reservation(Reserved):
 
 @cython.no_gc_clear
 cdef class Received(Place):
-    def __cinit__(self, Handle handle not None, timeout, bint copied):
+    def __cinit__(self, Handle handle not None, timeout, bint copied, pipe=None):
         self.handle = handle
         self.timeout = timeout
         self.copied = copied

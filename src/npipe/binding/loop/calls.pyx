@@ -877,6 +877,8 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
+        if self.pipe.writer is not None:
+            return False
         if self.several:
             return self.parts_at_once()
         if self.counts and PyBytes_CheckExact(self.data):
@@ -907,6 +909,9 @@ cdef class Write(Call):
         cdef Py_ssize_t size
         cdef uint32_t count
         self.pipe.check_writer("writing")
+        if self.several:  # it has not been tried at once
+            self.data = Parts(self.data, False, self.handle.name).joined()
+            self.several = False
         if self.handle.handle != NULL and self.handle.does_not_wait():
             count = self.handle.write_without_wait(self.data)
             size = Buffer(self.data, False).view.len
@@ -971,7 +976,7 @@ cdef class Reserve(Call):
 
     cdef bint at_once(self) except -1:
         cdef Reserved place = self.data
-        if self.handle.turns <= 0 or self.handle.resting:
+        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
             return False
         return self.found(place, place.try_now())
 
