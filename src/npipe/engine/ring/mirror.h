@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/platform.h"
+
 struct np_link;
 
 struct np_mirror {
@@ -18,6 +20,7 @@ struct np_mirror {
     /* The place that a view has now; size 0: none has. */
     _Atomic uintptr_t place;
     _Atomic uint64_t size;
+    struct np_pages saved; /* of that place, while the process forks */
     struct np_mirror *next, *previous; /* all of the process, with np_fds_hold */
 };
 
@@ -38,7 +41,9 @@ bool np_mirror_end(struct np_mirror *mirror, struct np_link *link, enum np_mirro
 /* Of a link that ends: whether others have them still, so that nobody else may get the segment. */
 bool np_mirrors_let_go(struct np_link *link);
 
-/* In a forked child: what a view has is a copy of its own, and all else is unmapped. */
-void np_mirrors_after_fork(void);
+/* Over a fork, with np_fds_hold: a child's view is of what there was in that moment, in a copy of its own, and all else
+ * is unmapped there. */
+void np_mirrors_before_fork(void);
+void np_mirrors_after_fork(bool in_child);
 
 #endif
