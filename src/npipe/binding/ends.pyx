@@ -14,12 +14,13 @@ from npipe.binding.engine cimport (
 )
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
+from npipe.binding.views cimport ReceivedView, Reservation
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
-from npipe.options import flag, message_size, refuse_position
+from npipe.options import check_timeout, flag, message_size, refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -76,7 +77,8 @@ cdef class MessageEnd(PipeEnd):
         if more:
             self.send_all((data, *more), timeout)
             return
-        if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
+        if PyBytes_CheckExact(data) and self._handle.handle != NULL and not self._handle.writer and \
+                PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
             code = np_write(self._handle.handle, PyBytes_AS_STRING(data), size, &count, &wait)
@@ -99,6 +101,14 @@ cdef class MessageEnd(PipeEnd):
         """See MessagePipe.send_parts."""
         check_time(timeout)
         self.send_all(parts, timeout)
+
+    def reserve(self, nbytes, *, timeout=None):
+        """See MessagePipe.reserve."""
+        return Reservation(self._handle, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout=None, copy=False):
+        """See MessagePipe.recv_view."""
+        return ReceivedView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"))
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""

@@ -37,8 +37,9 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
+from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
 from npipe.transports.patience import FolderPatience
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
     from npipe.transports.base import ServerEnd, Transport
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
 
@@ -270,6 +272,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._writer: object = None  # the task that has a reservation out
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -308,6 +311,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
         check_timeout(timeout)
         pipe, content = self._pipe, contents_of(parts)
 
@@ -316,6 +321,35 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             return len(content)
 
         await self._write(send, timeout)
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve: a message is put together elsewhere."""
+        return AsyncCopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return AsyncCopiedView(self, check_timeout(timeout))
+
+    def _check_open_for(self, doing: str) -> None:
+        if self.closed:
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    async def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            return await self._message(deadline, self._doing)
+        except BaseException:
+            self._reading = False
+            raise
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        if not consumed:
+            self._head, self._unfinished = message, False
+        self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""

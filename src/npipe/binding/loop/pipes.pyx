@@ -10,8 +10,9 @@ from npipe.binding.system cimport Py_REFCNT
 
 from npipe._display import refuse_construction
 from npipe._process import NO_FILE, refuse_copy
+from npipe.binding.loop.blocks import LoopReservation, LoopView
 from npipe.errors import PipeStateError
-from npipe.options import flag, refuse_position
+from npipe.options import check_timeout, flag, refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -75,6 +76,14 @@ cdef class LoopMessagePipe(LoopPipe):
         call.several = True
         call.data = parts
         return call
+
+    def reserve(self, nbytes, *, timeout=None):
+        """See MessagePipe.reserve."""
+        return LoopReservation(self._handle, nbytes, check_timeout(timeout), self)
+
+    def recv_view(self, *, timeout=None, copy=False):
+        """See MessagePipe.recv_view."""
+        return LoopView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"), self)
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""
