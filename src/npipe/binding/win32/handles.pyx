@@ -6,7 +6,8 @@ from libc.stdint cimport int64_t, uint32_t
 
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport (
-    PyNumber_Index, PyNumber_Long, PyTypeObject, look_at_size, npipe_reraise, put_size, put_word,
+    PyNumber_Index, PyNumber_Long, PyTypeObject, look_at_size, look_at_word, npipe_reraise, put_size,
+    put_word,
 )
 from npipe.binding.waits cimport check_signals, only_try
 
@@ -71,6 +72,11 @@ cdef class Target:
 
     def __dealloc__(self):
         np_object_unref(self.object)
+
+    @property
+    def handles(self):
+        """How many handles of it are open."""
+        return look_at_word(&self.handles)
 
     cdef int shut(self, bint wait) except -1:
         """The last handle is being closed."""
