@@ -4,6 +4,8 @@
  *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
  *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for
  *                            each way and nothing else: what no round trip of two processes on two cores can do without
+ *   limit lines SIZE COUNT   prints the nanoseconds that SIZE bytes take there and back, copied in and copied out at each
+ *                            end, with a word for each way that hands them over: the same for a message of some lines
  *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied
  *                            out, and nothing else: what no messages in a row can do without
  */
@@ -17,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/copy.h"
 #include "engine.h"
 
 #define QUOTA 65536
@@ -156,6 +159,62 @@ static int exchange_lines(long count)
     return status == 0 ? 0 : 1;
 }
 
+/* The ring is walked through, as it is quicker than to use the same lines again at once, and each message begins in a
+ * line of its own. As large as the engine's: four quotas. */
+#define LINES_RING (4u * QUOTA)
+
+struct lines_ring {
+    _Alignas(128) _Atomic long word;
+    _Alignas(4096) uint8_t ring[LINES_RING];
+};
+
+static uint8_t *place_of(struct lines_ring *way, uint32_t size, long i)
+{
+    uint64_t stride = (size + 63) / 64 * 64;
+    return way->ring + (uint64_t)i % (LINES_RING / stride) * stride;
+}
+
+static void lines_out(struct lines_ring *way, uint8_t *target, uint32_t size, long i)
+{
+    await_word(&way->word, i);
+    memcpy(target, place_of(way, size, i), size);
+}
+
+static void lines_in(struct lines_ring *way, const uint8_t *source, uint32_t size, long i)
+{
+    np_copy_over(place_of(way, size, i), source, size);
+    atomic_store_explicit(&way->word, i, memory_order_release);
+}
+
+static int exchange_messages(uint32_t size, long count)
+{
+    struct lines_ring *ways = mmap(NULL, 2 * sizeof *ways, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *buffer = malloc(size);
+    if (ways == MAP_FAILED || !buffer || size == 0 || size > LINES_RING / 2)
+        return 1;
+    memset(buffer, 'x', size);
+    pid_t other = fork();
+    if (other == 0) {
+        bind_to(1);
+        for (long i = 1; i <= count; i++) {
+            lines_out(&ways[0], buffer, size, i);
+            lines_in(&ways[1], buffer, size, i);
+        }
+        _exit(0);
+    }
+    bind_to(0);
+    int64_t began = np_now();
+    for (long i = 1; other > 0 && i <= count; i++) {
+        lines_in(&ways[0], buffer, size, i);
+        lines_out(&ways[1], buffer, size, i);
+    }
+    int64_t took = np_now() - began;
+    int status = 1;
+    waitpid(other, &status, 0);
+    printf("%.1f\n", (double)took / (double)count);
+    return status == 0 ? 0 : 1;
+}
+
 #define COPY_RING (1u << 20)
 #define COPY_PIECE (1u << 15)
 
@@ -227,12 +286,18 @@ static int is(const char *word, const char *other)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4 || !(is(argv[1], "rtt") || is(argv[1], "oneway") || is(argv[1], "line") || is(argv[1], "copy"))) {
-        fprintf(stderr, "usage: limit rtt|oneway|line|copy SIZE COUNT\n");
+    static const char *const modes[] = {"rtt", "oneway", "line", "lines", "copy"};
+    size_t mode = 0, n_modes = sizeof modes / sizeof *modes;
+    while (argc == 4 && mode < n_modes && !is(argv[1], modes[mode]))
+        mode++;
+    if (argc != 4 || mode == n_modes) {
+        fprintf(stderr, "usage: limit rtt|oneway|line|lines|copy SIZE COUNT\n");
         return 2;
     }
     if (is(argv[1], "line"))
         return exchange_lines(strtol(argv[3], NULL, 10));
+    if (is(argv[1], "lines"))
+        return exchange_messages((uint32_t)strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
     if (is(argv[1], "copy"))
         return copy((uint32_t)strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
     int round_trips = is(argv[1], "rtt");

@@ -9,7 +9,7 @@
 
 /* From here on, up to there: below, the call of memcpy's own is shorter, and beyond, other things bound the copy. */
 #define NP_COPY_LEAST 512u
-#define NP_COPY_MOST 16384u
+#define NP_COPY_MOST 8192u
 #define NP_COPY_LINE 64u
 
 /* A quarter of a line, anywhere; it may alias anything. */
