@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import pickle
-import sys
 import threading
 from multiprocessing import managers, queues
 from typing import Any, Final
@@ -76,7 +76,7 @@ class _QueueReader:
         return _TOKEN
 
 
-class _OnChannels:
+class OnChannels:
     """A queue of multiprocessing's on a connection of npipe's."""
 
     _reader: Any
@@ -102,11 +102,11 @@ class _OnChannels:
         super()._on_queue_feeder_error(error, obj.obj if isinstance(obj, _Item) else obj)  # type: ignore[misc]
 
 
-class Queue(_OnChannels, queues.Queue):  # type: ignore[type-arg]
+class Queue(OnChannels, queues.Queue):  # type: ignore[type-arg]
     """multiprocessing.Queue."""
 
 
-class JoinableQueue(_OnChannels, queues.JoinableQueue):  # type: ignore[type-arg]
+class JoinableQueue(OnChannels, queues.JoinableQueue):  # type: ignore[type-arg]
     """multiprocessing.JoinableQueue."""
 
 
@@ -141,7 +141,7 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
                 self._writer._send_parts(*parts)  # noqa: SLF001
 
 
-class _Channels:
+class Channels:
     """What a context makes, on npipe's connections."""
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # noqa: N802
@@ -170,6 +170,11 @@ class _Channels:
 _contexts: dict[str, Any] = {}
 
 
+def _executors() -> Any:
+    """Return the module for executors: `import npipe.connection` does without concurrent.futures."""
+    return importlib.import_module("npipe.connection._executors")
+
+
 def context(method: str | None = None) -> Any:
     """Return a context of multiprocessing whose queues, pools, pipes and managers stand on npipe's connections.
 
@@ -186,28 +191,9 @@ def context(method: str | None = None) -> Any:
     base = multiprocessing.get_context(method or multiprocessing.get_start_method())
     name = base.get_start_method()
     if name not in _contexts:
-        _contexts[name] = type(f"Npipe{type(base).__name__}", (_Channels, type(base)), {"__module__": __name__})()
-        _use_in_executors()
+        _contexts[name] = type(f"Npipe{type(base).__name__}", (Channels, type(base)), {"__module__": __name__})()
+        _executors().use()
     return _contexts[name]
-
-
-def _use_in_executors() -> None:
-    """Have ProcessPoolExecutor make its queue of calls as its context would: it makes a subclass of
-    multiprocessing.Queue, which asks for no context.
-    """
-    from concurrent.futures import process
-
-    safe: Any = process._SafeQueue  # type: ignore[attr-defined]  # noqa: SLF001
-    if issubclass(safe, _OnChannels) or safe.__dict__.get("__new__"):
-        return
-
-    class _ChannelQueue(_OnChannels, safe):  # type: ignore[misc]
-        pass
-
-    def make(*args: Any, ctx: Any, **kwargs: Any) -> Any:
-        return (_ChannelQueue if isinstance(ctx, _Channels) else safe)(*args, ctx=ctx, **kwargs)
-
-    process._SafeQueue = make  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 managers.listener_client[str(SERIALIZER)] = (Listener, Client)  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define MASK (NPC_RING - 1)
 #define HEADER 8
 #define WHOLE (UINT64_C(16) << 10) /* a message up to this is published at once; a longer one in such pieces */
+#define TOLD (NPC_RING / 4)         /* for so much of one a reader is woken */
 #define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
 
@@ -348,12 +349,15 @@ static void tell_readers(struct np_channel *channel, struct npc_direction *direc
         settle(channel, direction);
 }
 
-static void publish_part(struct np_channel *channel, uint64_t tail)
+/* A reader that sleeps is woken for a good deal of a message or all of it (`tell`); one that spins sees each part. */
+static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
 {
     /* Before the tail: whoever sees a part of a message finds out whether there is more to come. */
     atomic_store_explicit(&channel->out->mid, 1, memory_order_relaxed);
     /* Release: the bytes before it, and that. */
     atomic_store_explicit(&channel->out->tail, tail, memory_order_release);
+    if (!tell)
+        return;
     /* Against the fence of a reader that goes to sleep: it sees the tail, or its wish is seen here. */
     atomic_thread_fence(memory_order_seq_cst);
     tell_readers(channel, channel->out);
@@ -421,7 +425,7 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
                 return code;
         }
     }
-    uint64_t header = flags | size, begin = tail, published = tail;
+    uint64_t header = flags | size, begin = tail, published = tail, told = tail;
     memcpy(channel->out_ring + (tail & MASK), &header, HEADER); /* aligned: in one piece */
     uint64_t end = tail + HEADER + size;
     tail += HEADER;
@@ -440,8 +444,8 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
             uint64_t room = NPC_RING - (tail - channel->seen_head);
             uint64_t piece = left < WHOLE ? left : WHOLE;
             if (room < piece) {
-                if (tail != published)
-                    publish_part(channel, published = tail & ~UINT64_C(7));
+                if (tail != told)
+                    publish_part(channel, told = published = tail & ~UINT64_C(7), true);
                 uint32_t code = await_room(channel, tail, tail + piece - NPC_RING, wait);
                 if (code != NP_OK) {
                     *cut = published != begin;
@@ -452,8 +456,12 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
             data += piece;
             left -= piece;
             tail += piece;
-            if (tail - published >= WHOLE && tail != end)
-                publish_part(channel, published = tail & ~UINT64_C(7));
+            if (tail - published >= WHOLE && tail != end) {
+                published = tail & ~UINT64_C(7);
+                bool tell = published - told >= TOLD;
+                publish_part(channel, published, tell);
+                told = tell ? published : told;
+            }
         }
     }
     atomic_store_explicit(&out->tail, (tail + 7) & ~UINT64_C(7), memory_order_release); /* as publish_part's */
