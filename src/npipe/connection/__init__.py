@@ -19,6 +19,9 @@ from npipe.connection._contexts import context
 from npipe.connection._rendezvous import Client, Listener
 from npipe.connection._travel import _rebuild, rebuild_connection, reduce_connection
 
+families = ["AF_PIPE"]
+"""The families of addresses that there are, as multiprocessing.connection has them."""
+
 __all__ = [
     "Client",
     "Connection",
@@ -27,6 +30,7 @@ __all__ = [
     "answer_challenge",
     "context",
     "deliver_challenge",
+    "families",
     "rebuild_connection",
     "reduce_connection",
     "wait",
