@@ -14,7 +14,7 @@ from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_FOREVER, NP_INTERRUPTED, NP_INVALID_DATA, NP_NO_DATA, NP_NOT_ENOUGH_MEMORY, NP_OK, NP_PIPE_BUSY,
     NP_SEM_TIMEOUT, NP_TRY, NP_WOULD_WAIT, NPC_BUFFERS, NPC_LONGEST, NPC_SIZE, np_channel, np_channel_arm,
     np_channel_attach, np_channel_begin, np_channel_detach, np_channel_end, np_channel_going, np_channel_poll,
-    np_channel_send, np_channel_settle, np_channel_take, np_fd_close, np_now, np_part,
+    np_channel_send, np_channel_settle, np_channel_take, np_fd_close, np_forks, np_now, np_part,
     np_segment_create, np_wait,
 )
 from npipe.binding.system cimport (
@@ -195,6 +195,7 @@ cdef class Incoming:
     """
 
     cdef uint64_t size, flags, taken, at
+    cdef uint32_t forks  # a child's are the parent's
     cdef list targets  # of bytes and bytearray objects that are filled one after the other
     cdef Py_ssize_t filling
     cdef int stage  # 0: the beginning of the table, 1: its lengths, 2: all that it speaks of
@@ -205,6 +206,7 @@ cdef class Incoming:
 
     cdef int begin(self, uint64_t size, uint64_t flags) except -1:
         self.size, self.flags = size, flags
+        self.forks = np_forks
         if flags & NPC_BUFFERS:
             self.head = PyBytes_FromStringAndSize(NULL, TABLE)
             self.targets.append(self.head)
@@ -367,6 +369,8 @@ cdef class ChannelEnd:
 
     cdef int check_readable(self) except -1:
         self.check_open()
+        if self.incoming is not None and self.incoming.forks != np_forks:
+            self.incoming = None
         if not self.may_read:
             raise OSError("connection is write-only")
         return 0

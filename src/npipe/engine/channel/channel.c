@@ -629,7 +629,7 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
             bool broken = atomic_load_explicit(&in->broken, memory_order_relaxed);
             unlock_reader(channel, false);
             if (broken)
-                return NP_BROKEN_PIPE;
+                return is_gone(channel) ? NP_NO_DATA : NP_BROKEN_PIPE;
             continue; /* somebody else has read it */
         }
         uint64_t header = 0;
