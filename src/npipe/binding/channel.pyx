@@ -14,7 +14,7 @@ from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_FOREVER, NP_INTERRUPTED, NP_INVALID_DATA, NP_NO_DATA, NP_NOT_ENOUGH_MEMORY, NP_OK, NP_PIPE_BUSY,
     NP_SEM_TIMEOUT, NP_TRY, NP_WOULD_WAIT, NPC_BUFFERS, NPC_LONGEST, NPC_SIZE, np_channel, np_channel_arm,
     np_channel_attach, np_channel_begin, np_channel_detach, np_channel_end, np_channel_going, np_channel_poll,
-    np_channel_send, np_channel_settle, np_channel_take, np_fd_close, np_forks, np_now, np_part,
+    np_channel_send, np_channel_disarm, np_channel_take, np_fd_close, np_forks, np_now, np_part,
     np_segment_create, np_wait,
 )
 from npipe.binding.system cimport (
@@ -759,14 +759,18 @@ cdef class ChannelEnd:
     def _arm(self):
         """For one wait: the descriptors to wait for (what is to be read, the end), or None if there is something."""
         self.check_readable()
-        if self.incoming is not None or np_channel_arm(&self.channel, True):
+        if self.incoming is not None:
             return None
+        if np_channel_arm(&self.channel, True):
+            np_channel_disarm(&self.channel)
+            return None
+        self.users += 1
         return self.event(), self.channel.socket
 
     def _disarm(self):
         """After it."""
-        if not self.is_closed:
-            np_channel_settle(&self.channel)
+        np_channel_disarm(&self.channel)
+        self.leave()
 
     def _descriptors(self):
         """The descriptors of this end: segment, socket, events; and its side."""

@@ -404,6 +404,6 @@ cdef extern from "engine.h" nogil:
     uint32_t np_channel_end(np_channel *, c_bool)
     uint32_t np_channel_poll(np_channel *, const np_wait *)
     c_bool np_channel_arm(np_channel *, c_bool)
-    void np_channel_settle(np_channel *)
+    void np_channel_disarm(np_channel *)
     void np_channel_going(np_channel *)
     uint32_t np_depart_socket(np_handle *, c_bool, int *)

@@ -132,19 +132,22 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     objects = list(object_list)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        ready, armed = _look(objects)
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        found = _poll(objects, armed, 0.0 if ready else left)
-        ready |= {at for at in found if at not in armed or objects[at].poll(0)}
-        for at in found - ready:
-            objects[at]._disarm()  # noqa: SLF001 - somebody else has read it
+        ready: set[int] = set()
+        armed: dict[int, tuple[int, int]] = {}
+        try:
+            _look(objects, ready, armed)
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            found = _poll(objects, armed, 0.0 if ready else left)
+            ready |= {at for at in found if at not in armed or objects[at].poll(0)}  # if not somebody else has read it
+        finally:
+            for at in armed:
+                objects[at]._disarm()  # noqa: SLF001
         if ready or (deadline is not None and time.monotonic() >= deadline):
             return [objects[at] for at in sorted(ready)]
 
 
-def _look(objects: list[Any]) -> tuple[set[int], dict[int, tuple[int, int]]]:
-    """Return which connections are ready, and the descriptors of those that tell when they are."""
-    ready, armed = set(), {}
+def _look(objects: list[Any], ready: set[int], armed: dict[int, tuple[int, int]]) -> None:
+    """Enter which connections are ready, and the descriptors of those that tell when they are."""
     for at, one in enumerate(objects):
         if isinstance(one, _End):
             descriptors = one._arm()  # noqa: SLF001
@@ -152,7 +155,6 @@ def _look(objects: list[Any]) -> tuple[set[int], dict[int, tuple[int, int]]]:
                 ready.add(at)
             else:
                 armed[at] = descriptors
-    return ready, armed
 
 
 def _poll(objects: list[Any], armed: dict[int, tuple[int, int]], timeout: float | None) -> set[int]:

@@ -175,8 +175,6 @@ static void settle(struct np_channel *channel, struct npc_direction *direction)
     lock_bell(channel, direction);
     bool there = has_message(direction);
     bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
-    if (there)
-        atomic_store_explicit(&direction->wants_data, 0, memory_order_relaxed);
     /* Its counter is 0 or 1 (or more, by somebody else's malice: it does not wait). */
     if (there && !rung)
         rung = write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
@@ -344,7 +342,7 @@ static bool load_head(struct np_channel *channel, uint64_t tail)
 /* After the tail was published and a full fence: who sleeps for it. */
 static void tell_readers(struct np_channel *channel, struct npc_direction *direction)
 {
-    if (atomic_load_explicit(&direction->wants_data, memory_order_relaxed) ||
+    if (atomic_load_explicit(&direction->sleepers, memory_order_relaxed) ||
         atomic_load_explicit(&direction->polled, memory_order_relaxed))
         settle(channel, direction);
 }
@@ -560,36 +558,51 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
     after_unlock(in, &in->reader);
 }
 
+/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or the
+ * look sees the message. */
+static void be_sleeper(struct npc_direction *direction)
+{
+    atomic_fetch_add_explicit(&direction->sleepers, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void be_awake(struct npc_direction *direction)
+{
+    atomic_fetch_sub_explicit(&direction->sleepers, 1, memory_order_relaxed);
+}
+
 /* Sleeps until there is a message. */
 static uint32_t await_message(struct np_channel *channel, const struct np_wait *wait)
 {
+    uint32_t forks = np_forks;
     struct npc_direction *in = channel->in;
     enum np_heed heed = NP_HEED_ASK;
     if (wait->deadline == NP_TRY)
         return NP_WOULD_WAIT;
     if (np_spin(&channel->spin, in_is_ready, in, wait->deadline))
         return NP_OK;
-    for (;;) {
-        atomic_store_explicit(&in->wants_data, 1, memory_order_relaxed);
-        /* Against the fence of a writer that has published. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (has_message(in))
-            return NP_OK;
+    be_sleeper(in);
+    uint32_t code = NP_OK;
+    while (code == NP_OK && !has_message(in)) {
         struct pollfd items[2] = {{.fd = event_of(channel, in), .events = POLLIN},
                                   {.fd = channel->socket, .events = POLLRDHUP}};
-        uint32_t code = sleep_for(items, 2, wait, &heed);
+        code = sleep_for(items, 2, wait, &heed);
+        if (forks != np_forks)
+            return NP_INTERRUPTED; /* the sleeper is the parent's */
         if (has_message(in))
-            return code == NP_INTERRUPTED ? code : NP_OK;
+            break;
         if (code == NP_SEM_TIMEOUT && !np_expired(wait))
             code = NP_OK;
-        if (code != NP_OK)
-            return code;
         /* First the hang-up, then the look: what was written before it is there. */
-        if (items[1].revents && is_gone(channel))
-            return has_message(in) ? NP_OK : NP_NO_DATA;
-        if (items[0].revents)
+        if (code == NP_OK && items[1].revents && is_gone(channel)) {
+            code = has_message(in) ? NP_OK : NP_NO_DATA;
+            break;
+        }
+        if (code == NP_OK && items[0].revents)
             settle(channel, in); /* somebody else has read it */
     }
+    be_awake(in);
+    return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
 }
 
 /* With the reader's lock: nothing more can be read. */
@@ -667,9 +680,11 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     uint32_t code = NP_OK;
     int life = -2;
     uint64_t writer = 0;
+    /* All that was there is taken: so the event tells of what is new alone. */
+    atomic_store_explicit(&in->part, 1, memory_order_relaxed);
+    publish_head(channel, channel->at & ~UINT64_C(7));
+    be_sleeper(in);
     while (code == NP_OK) {
-        atomic_store_explicit(&in->wants_data, 1, memory_order_relaxed);
-        atomic_thread_fence(memory_order_seq_cst); /* as await_message's */
         uint64_t now = atomic_load_explicit(&in->writer, memory_order_relaxed);
         if (now != writer) {
             if (life >= 0)
@@ -687,7 +702,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
                                       {.fd = life, .events = POLLIN}};
             code = sleep_for(items, life >= 0 ? 3 : 2, wait, &heed);
             if (forks != np_forks)
-                return NP_INTERRUPTED; /* and the descriptor is closed */
+                return NP_INTERRUPTED; /* the sleeper is the parent's, and the descriptor is closed */
             if (code == NP_SEM_TIMEOUT && !np_expired(wait))
                 code = NP_OK;
             if (code != NP_OK)
@@ -701,6 +716,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
             code = NP_BROKEN_PIPE;
         }
     }
+    be_awake(in);
     if (life >= 0)
         np_fd_close(life);
     return code;
@@ -776,14 +792,19 @@ uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait)
 bool np_channel_arm(struct np_channel *channel, bool once)
 {
     struct npc_direction *in = channel->in;
-    atomic_store_explicit(once ? &in->wants_data : &in->polled, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* as await_message's */
-    if (!once)
-        settle(channel, in);
+    if (once) {
+        be_sleeper(in);
+        return has_message(in);
+    }
+    atomic_store_explicit(&in->polled, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* as be_sleeper's */
+    settle(channel, in);
     return has_message(in);
 }
 
-void np_channel_settle(struct np_channel *channel)
+void np_channel_disarm(struct np_channel *channel)
 {
-    settle(channel, channel->in);
+    be_awake(channel->in);
+    if (atomic_load_explicit(&channel->in->rung, memory_order_relaxed))
+        settle(channel, channel->in);
 }

@@ -43,7 +43,7 @@ struct npc_direction {
     _Atomic uint64_t reader;             /* the lock */
     _Atomic uint32_t part;               /* its holder has taken a message in part */
     /* How readers wait; written when they begin to. */
-    _Alignas(128) _Atomic uint32_t wants_data; /* somebody sleeps until there is a message */
+    _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
     _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
     _Atomic uint64_t bell;                     /* a lock, around the next two */
     _Atomic uint32_t rung;                     /* the event is set */
@@ -110,11 +110,10 @@ uint32_t np_channel_end(struct np_channel *channel, bool leave);
 
 /* Whether a read would not wait: a message, the end, an error. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
 uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait);
-/* For a selector: the event tells of messages from now on; `once`: of the next one only. Whether a read would not wait
- * just now. */
+/* For a selector: the event tells of messages from now on; `once`: until np_channel_disarm. Whether a read would not
+ * wait just now. */
 bool np_channel_arm(struct np_channel *channel, bool once);
-/* After a wait for the event: makes it say what is. */
-void np_channel_settle(struct np_channel *channel);
+void np_channel_disarm(struct np_channel *channel);
 /* A holder goes: the others look sooner. */
 void np_channel_going(struct np_channel *channel);
 
