@@ -169,33 +169,30 @@ def _begin_reading(reads: Connection[Any, Any], timer: threading.Timer) -> Any:
 
 def test_a_reader_that_dies_in_a_message_takes_no_more_along_than_the_connection() -> None:
     reads, writes = Pipe(duplex=False)
-    go, told = os.pipe()
+    errors: list[BaseException] = []
 
-    def child() -> None:
-        os.write(told, b"x")
-        reads.recv()
-
-    with forked(child) as pid:
-        os.read(go, 1)
-        sender = threading.Thread(target=_send_half, args=(writes, pid))
-        sender.start()
-        sender.join(20)
-        assert not sender.is_alive()
-    with pytest.raises(OSError, match="got end of file during message"):
-        reads.recv()
-    for fd in (go, told):
-        os.close(fd)
-
-
-def _send_half(writes: Connection[Any, Any], pid: int) -> None:
-    threading.Timer(0.2, kill, [pid]).start()
-    try:
-        while True:
+    def send() -> None:
+        try:
             writes.send(pattern(LONG))
-    except BrokenPipeError:
-        return
-    finally:
-        pass
+        except BrokenPipeError as error:
+            errors.append(error)
+
+    with forked(writes.send_bytes, pattern(LONG)) as writer:
+        assert reads.poll(10)
+        os.kill(writer, signal.SIGSTOP)
+        with forked(reads.recv_bytes) as reader:
+            # It has taken all that there was, and waits for the rest.
+            while select.select([reads], [], [], 0)[0]:
+                os.sched_yield()
+            kill(reader)
+        os.kill(writer, signal.SIGCONT)
+        with pytest.raises(OSError, match="got end of file during message"):
+            reads.recv()
+        with pytest.raises(AssertionError):
+            _, status = os.waitpid(writer, 0)
+            assert status == 0  # it was told
+    send()
+    assert [type(error) for error in errors] == [BrokenPipeError]
 
 
 def test_a_writer_that_dies_between_messages_leaves_all_of_them() -> None:

@@ -18,7 +18,7 @@ from npipe.binding.engine cimport (
     np_segment_create, np_wait,
 )
 from npipe.binding.system cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_close, epoll_create1, epoll_ctl, epoll_event,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_close, epoll_create1, epoll_ctl, epoll_event, npipe_reraise,
 )
 from npipe.binding.waits cimport check_signals, only_try
 
@@ -31,7 +31,6 @@ from pickle import loads
 
 cdef extern from "Python.h":
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
-    int PyErr_CheckSignals()
 
 cdef enum:
     SMALL = 4096  # bytes: buffers below go within the pickle
@@ -262,6 +261,17 @@ cdef char *memory_of(target):
     return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
 
 
+cdef object interruption(uint32_t code):
+    """What the handler of a signal has raised that has ended a call with this code; at once after that."""
+    if code != NP_INTERRUPTED:
+        return None
+    try:
+        npipe_reraise()
+    except BaseException as error:
+        return error
+    return OSError(errno.EINTR, "the process has forked in the middle of the call")
+
+
 cdef np_wait for_ever() noexcept:
     cdef np_wait wait
     wait.interrupted = check_signals
@@ -381,11 +391,9 @@ cdef class ChannelEnd:
             raise OSError("connection is read-only")
         return 0
 
-    cdef int fail(self, uint32_t code) except -1:
-        if code == NP_INTERRUPTED:
-            if PyErr_CheckSignals() == 0:
-                raise OSError(errno.EINTR, "the process has forked in the middle of the call")
-            return -1
+    cdef int fail(self, uint32_t code, raised=None) except -1:
+        if raised is not None:
+            raise raised
         if code == NP_NO_DATA:
             raise EOFError
         if code == NP_PIPE_BUSY:
@@ -398,12 +406,12 @@ cdef class ChannelEnd:
 
     # ---- Sending
 
-    cdef int send_failed(self, uint32_t code) except -1:
+    cdef int send_failed(self, uint32_t code, raised=None) except -1:
         if code == NP_NO_DATA:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         if code == NP_BROKEN_PIPE:
             raise BrokenPipeError(errno.EPIPE, "a message before this one was cut")
-        return self.fail(code)
+        return self.fail(code, raised)
 
     cdef int send_memory(self, const void *data, uint64_t size) except -1:
         cdef np_part part
@@ -419,9 +427,10 @@ cdef class ChannelEnd:
             self.enter()
             with nogil:
                 code = np_channel_send(&self.channel, 0, &part, 1, &wait)
+            raised = interruption(code)
             try:
                 if code != NP_OK:
-                    self.send_failed(code)
+                    self.send_failed(code, raised)
             finally:
                 self.leave()
             return 0
@@ -444,8 +453,9 @@ cdef class ChannelEnd:
                 held += 1
             with nogil:
                 code = np_channel_send(&self.channel, flags, parts, <uint32_t>count, &wait)
+            raised = interruption(code)
             if code != NP_OK:
-                self.send_failed(code)
+                self.send_failed(code, raised)
         finally:
             while held:
                 held -= 1
@@ -515,18 +525,21 @@ cdef class ChannelEnd:
         cdef uint32_t code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_OK:
             return 0
+        raised = None
         if code == NP_WOULD_WAIT:
             wait = for_ever()
             self.enter()
             with nogil:
                 code = np_channel_begin(&self.channel, &wait, size, flags)
+            raised = interruption(code)
             self.users -= 1
             if self.users == 0 and self.is_closed:  # by another thread, or a signal's handler
                 if code == NP_OK:
                     np_channel_end(&self.channel, True)
                 self.close_now()
+                self.fail(code, raised)
                 self.check_open()
-        return 0 if code == NP_OK else self.fail(code)
+        return 0 if code == NP_OK else self.fail(code, raised)
 
     cdef int take(self, Incoming incoming) except -1:
         """Take all of a message."""
@@ -534,6 +547,7 @@ cdef class ChannelEnd:
         cdef uint64_t taken, left
         cdef uint32_t code = NP_OK
         cdef char *memory
+        raised = None
         self.incoming = None
         self.enter()
         try:
@@ -546,6 +560,7 @@ cdef class ChannelEnd:
                         raise OSError(errno.EIO, "a message says that it is longer than it is")
                     with nogil:
                         code = np_channel_take(&self.channel, memory, left, &taken, &wait)
+                    raised = interruption(code)
                     incoming.at += taken
                     incoming.taken += taken
                     if code != NP_OK:
@@ -560,12 +575,13 @@ cdef class ChannelEnd:
             self.leave()
             raise
         try:
-            if code == NP_INTERRUPTED and not self.is_closed:
+            if code == NP_INTERRUPTED and not self.is_closed and incoming.forks == np_forks:
                 self.incoming = incoming
-                self.fail(code)
-            np_channel_end(&self.channel, False)
+                raise raised
+            if incoming.forks == np_forks:
+                np_channel_end(&self.channel, False)
             if code != NP_OK:
-                self.fail(code)
+                self.fail(code, raised)
         finally:
             self.leave()
         return 0
@@ -663,8 +679,12 @@ cdef class ChannelEnd:
         cdef np_wait wait = for_ever()
         cdef uint32_t code
         cdef Incoming incoming
+        cdef uint32_t forks = np_forks
         self.check_readable()
-        PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        try:
+            PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        except BufferError as error:
+            raise TypeError(str(error)) from None
         try:
             first = offset
             if first < 0:
@@ -677,7 +697,8 @@ cdef class ChannelEnd:
                     self.enter()
                     with nogil:
                         code = np_channel_take(&self.channel, <char *>view.buf + first, size, &taken, &wait)
-                    if code == NP_INTERRUPTED and not self.is_closed:
+                    raised = interruption(code)
+                    if code == NP_INTERRUPTED and not self.is_closed and forks == np_forks:
                         # What has come is the next call's.
                         try:
                             incoming = Incoming()
@@ -690,11 +711,12 @@ cdef class ChannelEnd:
                             raise
                         finally:
                             self.leave()
-                        self.fail(code)
-                    np_channel_end(&self.channel, False)
+                        raise raised
+                    if forks == np_forks:
+                        np_channel_end(&self.channel, False)
                     self.leave()
                     if code != NP_OK:
-                        self.fail(code)
+                        self.fail(code, raised)
                     return size
                 np_channel_end(&self.channel, True)
             data = self.receive(None).content()
@@ -720,10 +742,11 @@ cdef class ChannelEnd:
         self.enter()
         with nogil:
             code = np_channel_poll(&self.channel, &wait)
+        raised = interruption(code)
         try:
             if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
                 return code == NP_OK
-            self.fail(code)
+            self.fail(code, raised)
         finally:
             self.leave()
 

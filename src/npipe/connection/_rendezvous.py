@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
-import time
+import threading
 import uuid
-from multiprocessing import AuthenticationError
+from collections import deque
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self
 
 from npipe.connection._connections import Connection, RecvT, SendT, channel, new_channel
 from npipe.errors import PipeClosedError, PipeError, WinError
-from npipe.listener import Listener as _PipeListener
 from npipe.names import parse_name
 from npipe.opening import connect
 from npipe.options import listen_options
@@ -23,11 +21,14 @@ from npipe.transports import select
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from npipe.names import PipeName
+
 __all__ = ["Client", "Listener"]
 
 _HELLO: Final = struct.Struct("<4sI")  # with the descriptors of the segment and of the two events
 _MAGIC: Final = b"NPCH"
 _VERSION: Final = 1
+MOST_BACKLOG: Final = 128
 _PATIENCE: Final = 5.0  # seconds for a client to say that it is one of ours
 
 
@@ -90,34 +91,83 @@ def _open(name: str) -> Connection[Any, Any]:
     return channel(fds[0], segment, (event0, event1), 1, ways=(True, True))  # type: ignore[no-any-return]
 
 
-class _Instances(_PipeListener[Any]):
-    """A listener whose clients go on by a channel."""
+class _Instances:
+    """Instances of a pipe that listen: so many clients may connect before one is accepted.
 
-    def _connected(self, instance: Any, deadline: float | None) -> Any:
-        """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
-        try:
-            instance.connect(None if deadline is None else max(deadline - time.monotonic(), 0.0))
-        except PipeClosedError as error:
-            # One that has left already may have left messages in its channel.
-            if error.winerror != WinError.NO_DATA:
-                with self._lock:
-                    self._check_open()
-                    if self._listening is instance:
-                        raise
-                return None
-        with self._lock:
-            self._check_open()
-            if self._listening is not instance:
-                return None
-            self._listening = self._next(instance)
+    The engine gives clients those that have listened longest, so the first one is the next to be connected.
+    """
+
+    def __init__(self, name: PipeName, count: int) -> None:
+        self._name = name
+        self._count = count
+        self._lock = threading.Lock()
+        self._closed = False
+        self._process = os.getpid()
+        self._transport = select(name)
+        options = listen_options(mode="message")
+        self._listening: deque[Any] = deque([self._transport.create(name, options, first_instance=True)])
+        self._fill()
+
+    def _fill(self) -> None:
+        """Have all of them listen. With the lock, or alone."""
+        while self._listening and len(self._listening) < self._count:
+            try:
+                self._listening.append(self._listening[-1].another())
+            except PipeError:
+                return  # no descriptors, say
+
+    def accept(self) -> Any:
+        """Wait for a client, and return its connection."""
+        while True:
+            with self._lock:
+                self._check_open()
+                instance = self._listening[0]
+            try:
+                instance.connect(None)
+            except PipeClosedError as error:
+                # One that has left already (232) may have left messages in its channel.
+                if error.winerror != WinError.NO_DATA:
+                    with self._lock:
+                        self._check_open()
+                        if self._listening[0] is instance:
+                            raise
+                    continue  # another thread has got this client
+            with self._lock:
+                self._check_open()
+                if self._listening[0] is not instance:
+                    continue
+                if len(self._listening) == 1:
+                    # Raises if it cannot be done: the client stays for the next one who accepts.
+                    self._listening.append(instance.another())
+                self._listening.popleft()
+                self._fill()
+            made = self._part(instance)
+            if made is not None:
+                return made
+
+    def _part(self, instance: Any) -> Any:
         handle = instance._handle  # noqa: SLF001
         try:
             fd = handle.part_with_socket()
         except PipeError:
-            return None
+            return None  # it has gone, and has left nothing
         finally:
             handle.close_handle(True)
         return _hear(fd)
+
+    def _check_open(self) -> None:
+        if self._closed or self._process != os.getpid():
+            raise OSError("listener is closed")
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._process != os.getpid():
+            return  # they are the parent's
+        with self._lock:
+            self._closed = True
+            listening = list(self._listening)
+        for instance in listening:
+            instance.close_handle()
 
 
 def _hear(fd: int) -> Connection[Any, Any] | None:
@@ -160,7 +210,7 @@ class Listener(Generic[SendT, RecvT]):
     Args:
         address: the pipe's name, `\\.\pipe\NAME` or the bare NAME; None: a new one.
         family: None or "AF_PIPE".
-        backlog: as multiprocessing's; as many clients may connect as come.
+        backlog: how many clients may connect before they are accepted; others wait.
         authkey: the secret that clients must have, as bytes; None: none is asked for.
 
     Raises:
@@ -174,7 +224,7 @@ class Listener(Generic[SendT, RecvT]):
         self,
         address: str | os.PathLike[str] | None = None,
         family: str | None = None,
-        backlog: int = 1,  # noqa: ARG002
+        backlog: int = 1,
         authkey: bytes | None = None,
     ) -> None:
         if address is None:
@@ -182,9 +232,7 @@ class Listener(Generic[SendT, RecvT]):
         name = parse_name(_check(address, family, authkey))
         self._address = name.path
         self._authkey = authkey
-        self._instances: _Instances | None = _Instances._made(  # noqa: SLF001
-            select(name), name, listen_options(mode="message"), exclusive=True
-        )
+        self._instances: _Instances | None = _Instances(name, min(max(backlog, 1), MOST_BACKLOG) + 1)
 
     def accept(self) -> Connection[SendT, RecvT]:
         """Wait for a client, and return the Connection.
@@ -195,10 +243,7 @@ class Listener(Generic[SendT, RecvT]):
         """
         if self._instances is None:
             raise OSError("listener is closed")
-        try:
-            made: Connection[SendT, RecvT] = self._instances.accept()
-        except PipeClosedError as error:
-            raise OSError("listener is closed") from error
+        made: Connection[SendT, RecvT] = self._instances.accept()
         if self._authkey is not None:
             try:
                 deliver_challenge(made, self._authkey)  # type: ignore[arg-type]
