@@ -45,8 +45,9 @@ struct npc_direction {
     /* How readers wait; written when they begin to. */
     _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
     _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
-    _Atomic uint64_t bell;                     /* a lock, around the next two */
+    _Atomic uint64_t bell;                     /* a lock, around the event and the next word */
     _Atomic uint32_t rung;                     /* the event is set */
+    _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
     _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
     _Atomic uint32_t queued;                   /* somebody waits for one of the locks */
     _Atomic uint32_t broken;                   /* a message was cut, or the rules were: nothing follows */
