@@ -7,6 +7,7 @@ import os
 import pickle
 import queue
 import signal
+from multiprocessing import forkserver
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(params=METHODS)
 def ctx(request: pytest.FixtureRequest) -> Any:
+    # One that runs already has another test's root.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     return context(request.param)
 
 
@@ -142,13 +145,6 @@ def test_an_executor_has_npipes_queues(ctx: Any) -> None:
 
 def _die(_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-class _DeadlyAnswer:
-    """Kills its process in the middle of being sent."""
-
-    def __reduce__(self) -> Any:
-        return bytes, (b"",)
 
 
 def _answer_in_part(size: int) -> bytes:

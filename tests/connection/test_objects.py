@@ -87,7 +87,11 @@ def test_numpy_arrays_arrive_with_content_and_layout(ends: Ends) -> None:
 
 
 _leaves = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.floats(allow_nan=False)
     | st.integers(0, 200_000).map(pattern)
     | st.integers(0, 200_000).map(lambda size: bytearray(pattern(size, 3)))
     | st.integers(0, 200_000).map(lambda size: Frame(bytearray(pattern(size, 5))))

@@ -1,22 +1,24 @@
 """Connections, the two ends of a new one, and waiting for several."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import select
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 
-if sys.platform == "win32":
-    from npipe.connection._native import NativeEnd as _End
-else:
-    from npipe.binding import ChannelEnd as _End
-    from npipe.binding import make_segment
+from npipe.binding import ChannelEnd as _End
+from npipe.binding import make_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,6 +1,12 @@
 """A context of multiprocessing's whose queues, pools and managers stand on npipe's connections."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import importlib
 import multiprocessing

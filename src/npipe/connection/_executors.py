@@ -1,6 +1,12 @@
 """ProcessPoolExecutor's queue of calls, which asks no context how it is to be made."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 from concurrent.futures import process
 from typing import Any

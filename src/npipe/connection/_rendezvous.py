@@ -1,6 +1,12 @@
 """Client and Listener: two ends that find each other by a pipe's name."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import socket

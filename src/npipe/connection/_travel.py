@@ -1,6 +1,12 @@
 """How a connection goes to another process: by multiprocessing's own ways for descriptors."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import pickle

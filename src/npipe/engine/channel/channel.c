@@ -244,7 +244,6 @@ static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wa
     return np_heed_end(heed, code, wait, &limited);
 }
 
-
 static bool in_is_ready(const void *what)
 {
     return has_message(what);
