@@ -7,9 +7,9 @@ import os
 import pickle
 import queue
 import signal
-from multiprocessing import forkserver
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ def test_a_context_is_multiprocessings_with_other_connections() -> None:
     assert default.get_start_method() == multiprocessing.get_start_method()
     assert context(default.get_start_method()) is default
     assert isinstance(default, type(multiprocessing.get_context(default.get_start_method())))
-    assert default.Process is multiprocessing.get_context(default.get_start_method()).Process  # type: ignore[attr-defined]
+    assert default.Process is multiprocessing.get_context(default.get_start_method()).Process
     assert all(isinstance(end, Connection) for end in default.Pipe())
     with pytest.raises(ValueError, match="nothing"):
         context("nothing")

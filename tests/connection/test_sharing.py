@@ -12,11 +12,12 @@ import socket
 import threading
 import time
 from multiprocessing import reduction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from npipe.connection import Connection, Pipe, context, wait
+from npipe.connection import Pipe, context, wait
 from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern
 
 LONG = 3_000_000  # bytes, many times what a channel holds
@@ -105,7 +106,7 @@ def test_a_connection_is_not_pickled_for_nobody() -> None:
     with first, second:
         with pytest.raises(TypeError, match="send it over a connection"):
             pickle.dumps(first)
-        again = pickle.loads(bytes(reduction.ForkingPickler.dumps(first)))  # type: ignore[arg-type]
+        again = pickle.loads(bytes(reduction.ForkingPickler.dumps(first)))
         first.close()
         again.send("by another hold")
         assert second.recv() == "by another hold"
@@ -295,11 +296,11 @@ def test_a_selector_is_exact_while_another_process_writes() -> None:
 def test_a_signals_handler_that_raises_loses_nothing_of_a_message() -> None:
     reads, writes = Pipe(duplex=False)
 
-    class Alarm(Exception):
+    class AlarmError(Exception):
         pass
 
     def ring(*_: object) -> None:
-        raise Alarm
+        raise AlarmError
 
     def child() -> None:
         writes.send(pattern(LONG))
@@ -312,7 +313,7 @@ def test_a_signals_handler_that_raises_loses_nothing_of_a_message() -> None:
             asleep(pid)  # for want of room
             os.kill(pid, signal.SIGSTOP)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(Alarm):
+            with pytest.raises(AlarmError):
                 reads.recv()
             os.kill(pid, signal.SIGCONT)
             assert reads.recv() == pattern(LONG)
@@ -324,17 +325,17 @@ def test_a_signals_handler_that_raises_loses_nothing_of_a_message() -> None:
 def test_a_message_that_waits_for_room_is_withdrawn_as_a_whole() -> None:
     first, second = Pipe()
 
-    class Alarm(Exception):
+    class AlarmError(Exception):
         pass
 
     def ring(*_: object) -> None:
-        raise Alarm
+        raise AlarmError
 
     sent = 0
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(Alarm):
+        with pytest.raises(AlarmError):
             while True:
                 first.send_bytes(pattern(5000, sent))
                 sent += 1
@@ -349,7 +350,7 @@ def test_a_message_that_waits_for_room_is_withdrawn_as_a_whole() -> None:
 
 def test_closing_gives_every_descriptor_back() -> None:
     def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     Pipe()[0].close()
     before = count()

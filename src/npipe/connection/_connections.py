@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
-
 from npipe.binding import ChannelEnd as _End
 from npipe.binding import make_segment
 
@@ -39,6 +38,11 @@ class Connection(_End, Generic[SendT, RecvT]):
 
     Several threads may use it at once: each message goes and comes as a whole.
     """
+
+    if TYPE_CHECKING:
+
+        def send(self, obj: SendT) -> None: ...
+        def recv(self) -> RecvT: ...
 
     def __init__(self, *_: object, **__: object) -> None:
         refuse_construction("npipe.connection.Connection")
@@ -79,9 +83,10 @@ def _close(descriptors: Iterable[int]) -> None:
 
 def new_channel(fds: list[int]) -> tuple[int, int, int]:
     """Make a channel's segment and events; each descriptor is entered in `fds` too."""
-    for make in (make_segment, _event, _event):
-        fds.append(make())
-    return fds[-3], fds[-2], fds[-1]
+    fds.append(segment := make_segment())
+    fds.append(event0 := _event())
+    fds.append(event1 := _event())
+    return segment, event0, event1
 
 
 def _event() -> int:

@@ -63,7 +63,7 @@ class _QueueWriter:
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
 
-    def __call__(self, token: Any) -> None:
+    def __call__(self, _token: Any) -> None:
         parts, _passing.parts = _passing.parts, None
         self._connection._send_parts(*parts)  # noqa: SLF001
 

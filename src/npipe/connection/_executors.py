@@ -15,7 +15,7 @@ from npipe.connection._contexts import Channels, OnChannels
 
 __all__ = ["use"]
 
-_safe: Any = process._SafeQueue  # type: ignore[attr-defined]  # noqa: SLF001
+_safe: Any = process._SafeQueue  # noqa: SLF001
 
 
 class CallQueue(OnChannels, _safe):  # type: ignore[misc]
@@ -28,4 +28,5 @@ def _make(*args: Any, ctx: Any, **kwargs: Any) -> Any:
 
 def use() -> None:
     """Have executors make their queues of calls as their contexts would."""
-    process._SafeQueue = _make  # type: ignore[attr-defined]  # noqa: SLF001
+    module: Any = process
+    module._SafeQueue = _make  # noqa: SLF001

@@ -1,7 +1,9 @@
-"""npipe.connection on Windows: multiprocessing's own connections, which are native message pipes there, by npipe's names.
+"""npipe.connection on Windows: multiprocessing's own connections, which are native message pipes there.
 
 They travel by DuplicateHandle, and a peer is any client of a message pipe. Objects are pickled as multiprocessing does.
 """
+
+# ruff: noqa: E402 - what follows the assertion is for Windows alone
 
 from __future__ import annotations
 

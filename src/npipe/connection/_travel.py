@@ -77,5 +77,5 @@ def _rebuild(pickled: bytes, buffers: list[Any]) -> Any:
     return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - this is a part of a pickle
 
 
-reduction.ForkingPickler.register(Connection, reduce_connection)  # type: ignore[arg-type]
+reduction.ForkingPickler.register(Connection, reduce_connection)
 use_reducers(reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]  # noqa: SLF001
