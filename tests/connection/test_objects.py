@@ -273,8 +273,8 @@ def test_a_message_that_cannot_be_unpickled_is_gone(ends: Ends) -> None:
 def test_threads_may_send_and_receive_at_once(ends: Ends) -> None:
     each = 200
     senders = [
-        threading.Thread(target=lambda n=number: [ends[0].send((n, at, pattern(at * 100, n))) for at in range(each)])
-        for number in range(4)
+        threading.Thread(target=send_all, args=(ends[0], [(n, at, pattern(at * 100, n)) for at in range(each)]))
+        for n in range(4)
     ]
     got: list[Any] = []
     readers = [threading.Thread(target=lambda: got.extend(ends[1].recv() for _ in range(2 * each))) for _ in range(2)]

@@ -152,7 +152,8 @@ static bool has_message(const struct npc_direction *direction)
            atomic_load_explicit(&direction->broken, memory_order_relaxed);
 }
 
-/* False: it is held by a process that does not go on, by a debugger's or a shell's will. It looks again when it does. */
+/* False: it is held by a process that does not go on, by a debugger's or a shell's will; which looks again when it
+ * does. */
 static bool lock_bell(struct np_channel *channel, struct npc_direction *direction)
 {
     int64_t end = 0;
@@ -581,8 +582,8 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
     after_unlock(in, &in->reader);
 }
 
-/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or the
- * look sees the message. */
+/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or
+ * the look sees the message. */
 static void be_sleeper(struct npc_direction *direction)
 {
     atomic_fetch_add_explicit(&direction->sleepers, 1, memory_order_relaxed);

@@ -54,6 +54,10 @@ struct npc_direction {
     _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
 };
 
+_Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
+                   offsetof(struct npc_direction, gone) == 400 && offsetof(struct npc_header, numbers) == 8,
+               "docs/protocol.md, section 8");
+
 /* A message in the ring: its header, and so many bytes. No padding, but behind the last byte up to the next 8. */
 #define NPC_BUFFERS (UINT64_C(1) << 63) /* in the header: pickled, with buffers behind it (docs/protocol.md) */
 #define NPC_LONGEST (UINT64_C(1) << 62)
