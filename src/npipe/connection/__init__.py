@@ -36,7 +36,7 @@ else:
     from npipe.connection._travel import _rebuild as _rebuild
     from npipe.connection._travel import rebuild_connection, reduce_connection
 
-families = ["AF_PIPE"]
+families: list[str] = ["AF_PIPE"]
 """The families of addresses that there are, as multiprocessing.connection has them."""
 
 __all__ = [

@@ -209,6 +209,20 @@ static void settle(struct np_channel *channel, struct npc_direction *direction)
     } while (atomic_load_explicit(&direction->unsettled, memory_order_seq_cst));
 }
 
+/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. */
+static void unring(struct np_channel *channel, struct npc_direction *direction)
+{
+    uint64_t count;
+    if (lock_bell(channel, direction)) {
+        if (!has_message(direction)) {
+            (void)!read(event_of(channel, direction), &count, sizeof count);
+            atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
+        }
+        unlock(&direction->bell);
+    }
+    settle(channel, direction); /* what has come meanwhile */
+}
+
 /* ---- Waiting */
 
 /* Whether everybody who had the other end has gone. */
@@ -242,7 +256,9 @@ static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wa
         code = NP_NOT_ENOUGH_MEMORY;
     else
         code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
-    return np_heed_end(heed, code, wait, &limited);
+    code = np_heed_end(heed, code, wait, &limited);
+    /* Also of one that is woken again and again for nothing. */
+    return code == NP_OK && np_expired(wait) ? NP_SEM_TIMEOUT : code;
 }
 
 static bool in_is_ready(const void *what)
@@ -623,7 +639,7 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
             break;
         }
         if (code == NP_OK && items[0].revents)
-            settle(channel, in); /* somebody else has read it */
+            unring(channel, in); /* somebody else has read it */
     }
     be_awake(in);
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
@@ -733,7 +749,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
                 break;
             dead = (life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
             if (!dead && items[0].revents)
-                settle(channel, in);
+                unring(channel, in);
         }
         if (dead && !more_is_there(&more)) {
             break_off(channel, in);
