@@ -1,9 +1,12 @@
 # cython: language_level=3, binding=True
 """A handle of a local pipe, in Win32's own verbs.
 
-Every method that may wait tries first without giving the interpreter up, and waits without it.
+Every method that may wait tries first without giving the interpreter up, and waits without it. What Python's own lock
+does for the fields of a handle, its critical section does where there is no such lock (docs/design.md): it too is let
+go of for a wait.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint32_t, uintptr_t
@@ -16,6 +19,8 @@ from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
 from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
+
+import os
 
 from npipe._process import refuse_copy
 from npipe.errors import (
@@ -212,6 +217,8 @@ cdef class Handle:
 
     def adopt(self, Handle other not None):
         """Takes the handle out of `other`, which is closed afterwards."""
+        # Both are their maker's alone as yet, so nobody is in a call with what `other` loses: no other handle goes from
+        # object to object.
         if self.handle != NULL:
             raise ValueError("this object has a handle already")
         self.handle, other.handle = other.handle, NULL
@@ -232,6 +239,15 @@ cdef class Handle:
         if self.handle == NULL:
             raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
+
+    cdef int tell_poller(self) except -1:
+        """A read has changed what there is to read."""
+        cdef object rearm
+        with cython.critical_section(self):
+            rearm = self.rearm
+        if rearm is not None:
+            rearm()
+        return 0
 
     cdef object explain(self, uint32_t code, str doing):
         """The exception for a call that has failed, with what this end knows of the reason."""
@@ -410,6 +426,7 @@ cdef class Handle:
         cdef uint32_t code = self.read_to(<char *>target.view.buf, size, &count, timeout)
         return code, count
 
+    @cython.critical_section
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
@@ -424,6 +441,7 @@ cdef class Handle:
             self.rearm()
         return code
 
+    @cython.critical_section
     cdef bytes receive(self, timeout, uint32_t most):
         """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
@@ -479,7 +497,7 @@ cdef class Handle:
         return 0
 
     # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # interpreter's lock: a read that has its turn knows whether the message before it is one that is being dropped.
+    # handle's critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
@@ -526,6 +544,7 @@ cdef class Handle:
             self.rearm()
         return 0
 
+    @cython.critical_section
     def discard_reply(self, timeout=None):
         """Drop the answer that is owed, when it has come; see MessagePipe.discard_reply. One thread at a time."""
         cdef np_handle *handle
@@ -555,20 +574,24 @@ cdef class Handle:
             if self.rearm is not None:
                 self.rearm()
 
+    @cython.critical_section
     def forget_reply(self):
         """Be owed nothing: the writer of the answer has given it up."""
         self.has_delivered()
 
     @property
+    @cython.critical_section
     def too_long(self):
         """Whether the answer that is owed is known to be longer than max_message_size."""
         return self.answer_too_long != 0
 
     @property
+    @cython.critical_section
     def drops(self):
         """Whether the next read has something to drop first."""
         return self.dropping == THE_REST
 
+    @cython.critical_section
     def drop_what_is_there(self):
         """Drop the rest of the message that is being dropped, if it is there. Whether nothing of it is left."""
         cdef np_handle *handle = self.valid()
@@ -590,6 +613,7 @@ cdef class Handle:
                 raise self.read_ended_by(code, "peeking")
         return self.dropping == NOTHING
 
+    @cython.critical_section
     def read_part_into(self, buffer, timeout=None):
         """ReadFile into a writable buffer, of a message pipe: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -746,6 +770,7 @@ cdef class Handle:
             raise self.read_ended_by(code, "receiving a message")
         return data
 
+    @cython.critical_section
     def transact_pipe(self, data, timeout=None):
         """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8); but of a pipe that is owed an answer
         PipeStateError (996).
@@ -941,10 +966,27 @@ cdef class Handle:
             raise self.explain(code, "asking for the descriptor")
         return socket
 
+    def part_with_socket(self):
+        """Ends the handle, but not the connection: a descriptor of the link's socket, not inheritable, which is the
+        caller's. For two ends that go on by it alone, and that have sent nothing yet.
+        """
+        cdef int socket = -1
+        cdef uint32_t code
+        cdef np_handle *handle = self.valid()
+        with nogil:
+            code = np_depart_socket(handle, True, &socket)
+        if code != NP_OK:
+            raise self.explain(code, "parting with the pipe")
+        try:
+            return os.dup(socket)
+        finally:
+            np_fd_close(socket)
+
     def arm_read(self):
         """Asks for a byte when something comes. False: something is there already."""
         return np_arm_read(self.valid()) == NP_OK
 
+    @cython.critical_section
     def set_rearm(self, rearm):
         """Sets what is called after each read, None for nothing."""
         self.rearm = rearm

@@ -31,7 +31,7 @@ enum np_mirror_side { NP_MIRROR_RX, NP_MIRROR_TX };
 struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side);
 void np_mirror_unref(struct np_mirror *mirror);
 
-/* A view has `size` bytes from `position` of the ring on; returns where they are. */
+/* A view has `size` bytes from `position` on, counted from the ring's beginning; returns where they are. */
 void *np_mirror_lend(struct np_mirror *mirror, uint64_t position, uint32_t size);
 /* The view is over. `exported`: somebody still looks at its bytes, so these become a copy of this process's own, the
  * ring's are free, and the link gets another mirror for the next view. False: no memory for that, and the ring's must
