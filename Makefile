@@ -13,7 +13,8 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench clean
-.PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
+.PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
+.PHONY: test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py

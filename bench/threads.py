@@ -137,7 +137,9 @@ def main(arguments: list[str]) -> int:
     for _ in range(TURNS):
         for lock in locks:
             runs[lock].append(_measure(lock))
-    print(f"{sys.version.split()[0]}{' free-threaded' * FREE}, {os.cpu_count()} processors; a second, median of {TURNS}")
+    print(
+        f"{sys.version.split()[0]}{' free-threaded' * FREE}, {os.cpu_count()} processors; a second, median of {TURNS}"
+    )
     print(f"{'':36}{'with the lock':>16}" + f"{'without':>12}{'ratio':>8}" * FREE)
     for name in CASES:
         rates = [statistics.median(run[name] for run in runs[lock]) for lock in locks]
