@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import copy
 import gc
@@ -196,7 +195,11 @@ def test_sizes_that_no_message_has(ends: Callable[..., Ends]) -> None:
     for nonsense in ("5", 5.0, None):
         with pytest.raises(TypeError):
             pair.client.reserve(nonsense)
-    for call in (lambda: pair.client.reserve(5, timeout=-1), lambda: pair.server.recv_view(timeout=-1)):
+    refused: list[Callable[[], object]] = [
+        lambda: pair.client.reserve(5, timeout=-1),
+        lambda: pair.server.recv_view(timeout=-1),
+    ]
+    for call in refused:
         with pytest.raises(ValueError, match="time"):
             call()
     pair.client.max_message_size = 10
@@ -264,7 +267,7 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
     pair = ends()
     for size in (5, 200_000):
         with stopped(), pair.client.reserve(size):
-            for write in (
+            writes: list[Callable[[], object]] = [
                 lambda: pair.client.send(b"x"),
                 lambda: pair.client.send(b""),
                 lambda: pair.client.send(bytearray(b"x")),
@@ -272,7 +275,8 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
                 lambda: pair.client.send_parts(),
                 lambda: pair.client.transact(b"x"),
                 lambda: pair.client.reserve(1).__enter__(),
-            ):
+            ]
+            for write in writes:
                 with fails(170):
                     write()
             raise StopError
@@ -546,7 +550,8 @@ def test_a_closed_pipe(ends: Callable[..., Ends]) -> None:
 @pytest.mark.parametrize("size", [5, 4096, 60_000, 200_000])
 def test_what_still_looks_at_a_reservation_is_told_and_nothing_is_sent(ends: Callable[..., Ends], size: int) -> None:
     pair = ends()
-    for make in (lambda view: view[:], memoryview, lambda view: array.array("B") if size == 0 else memoryview(view)):
+    kept: memoryview
+    for make in (lambda view: view[:], memoryview):
         with fails(1224), pair.client.reserve(size) as view:
             view[:] = b"a" * size
             kept = make(view)
