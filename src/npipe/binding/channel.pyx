@@ -296,8 +296,8 @@ cdef np_wait for_ever() noexcept:
 cdef class ChannelEnd:
     """One end of a channel, as several processes may have it.
 
-    Its methods have its critical section, which they let go of while they wait, as they would of the interpreter's lock:
-    who closes finds out who is in a call, and a call that is over, that the end was closed meanwhile.
+    Its methods have its critical section, which they let go of while they wait, as they would of the interpreter's
+    lock: who closes finds out who is in a call, and a call that is over, that the end was closed meanwhile.
     """
 
     cdef np_channel channel

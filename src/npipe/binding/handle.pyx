@@ -642,8 +642,8 @@ cdef class Handle:
         return count
 
     cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1:
-        """Read the next message into several buffers if it is there in full, and has at most `most` bytes. The caller has
-        the critical section.
+        """Read the next message into several buffers if it is there in full, and has at most `most` bytes. The caller
+        has the critical section.
         """
         cdef uint32_t size = 0
         if self.dropping != NOTHING or np_recv_try(self.handle, most, &size) != NP_OK:
