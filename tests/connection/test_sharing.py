@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -353,6 +354,7 @@ def test_closing_gives_every_descriptor_back() -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     Pipe()[0].close()
+    gc.collect()
     before = count()
     ends = [Pipe() for _ in range(20)]
     for first, second in ends:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -311,5 +310,3 @@ def test_views_at_the_end_of_the_interpreter(name: str, child: Callable[..., Chi
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert output.strip() == "looked"
-
-

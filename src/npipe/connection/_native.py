@@ -15,6 +15,7 @@ import multiprocessing
 import os
 from multiprocessing import connection, managers, reduction
 from multiprocessing.connection import Pipe, PipeConnection, wait
+from multiprocessing.context import BaseContext
 from typing import Any, Final
 
 from npipe.names import parse_name
@@ -55,7 +56,7 @@ class Listener(connection.Listener):
         super().__init__(_address(address, family), "AF_PIPE", backlog, authkey)
 
 
-def context(method: str | None = None) -> Any:
+def context(method: str | None = None) -> BaseContext:
     """See npipe.connection.context on Linux: here multiprocessing's own context."""
     return multiprocessing.get_context(method or multiprocessing.get_start_method())
 
