@@ -62,7 +62,7 @@ def test_the_end_comes_when_the_last_holder_has_closed() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_connection_goes_to_a_process_and_over_a_connection(method: str) -> None:
-    ctx = context(method)
+    ctx: Any = context(method)
     first, second = ctx.Pipe()
     process = ctx.Process(target=_travel, args=(second,))
     process.start()

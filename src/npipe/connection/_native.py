@@ -15,10 +15,12 @@ import multiprocessing
 import os
 from multiprocessing import connection, managers, reduction
 from multiprocessing.connection import Pipe, PipeConnection, wait
-from multiprocessing.context import BaseContext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.names import parse_name
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "context", "rebuild_connection", "reduce_connection", "wait"]
 
