@@ -28,13 +28,13 @@ MIB = KIB * KIB
 IN_PLACE = pytest.mark.skipif(sys.platform == "win32", reason="on Windows every one is a copy")
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
 @contextlib.contextmanager
 def stopped() -> Iterator[None]:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         yield
 
 
@@ -42,7 +42,7 @@ def is_in_place(pipe: Any) -> bool:
     """Whether the next message is looked at where it stands; it stays."""
     with stopped(), pipe.recv_view() as view:
         in_place = view.obj.in_place
-        raise Stop
+        raise StopError
     return bool(in_place)
 
 
@@ -81,8 +81,8 @@ def test_a_view_is_the_next_message_and_the_end_consumes_it(ends: Callable[..., 
 @pytest.mark.parametrize("copied", [False, True])
 def test_every_size_comes_whole(ends: Callable[..., Ends], size: int, copied: bool) -> None:
     pair = ends()
-    for round in range(20):  # at other places in the ring
-        data = random.Random(size + round).randbytes(size)
+    for turn in range(20):  # at other places in the ring
+        data = random.Random(size + turn).randbytes(size)
 
         def send(data: bytes = data) -> None:
             with pair.client.reserve(len(data)) as view:
@@ -134,7 +134,7 @@ def test_an_exception_withdraws_the_reservation(ends: Callable[..., Ends]) -> No
     for size in (0, 5, 60_000, 200_000):
         with stopped(), pair.client.reserve(size) as view:
             view[:] = bytes(size)
-            raise Stop
+            raise StopError
         assert pair.server.peek().available == 0
         pair.client.send(b"next")
         assert pair.server.recv() == b"next"
@@ -153,7 +153,7 @@ def test_an_exception_leaves_the_message(ends: Callable[..., Ends], size: int, c
     for _ in range(3):
         with stopped(), pair.server.recv_view(copy=copied) as view:
             assert bytes(view) == data
-            raise Stop
+            raise StopError
     assert pair.server.recv() == data
     assert pair.server.recv() == b"next"
     sender.join(DEADLINE)
@@ -167,7 +167,7 @@ def test_the_rest_of_a_message_is_viewed(ends: Callable[..., Ends]) -> None:
     for copied in (False, True):
         with stopped(), pair.server.recv_view(copy=copied) as view:
             assert bytes(view) == b"456789"
-            raise Stop
+            raise StopError
         assert pair.server.more_data
     with pair.server.recv_view() as view:
         assert bytes(view) == b"456789"
@@ -275,7 +275,7 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
             ):
                 with fails(170):
                     write()
-            raise Stop
+            raise StopError
     pair.client.send(b"message")
     for copied in (False, True):
         with stopped(), pair.server.recv_view(copy=copied) as view:
@@ -290,7 +290,7 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
                 with fails(170):
                     read()
             assert bytes(view) == b"message"
-            raise Stop
+            raise StopError
     assert pair.server.recv() == b"message"
 
 
@@ -315,7 +315,7 @@ def test_another_thread_writes_behind_it(ends: Callable[..., Ends]) -> None:
                 second = blocked(lambda: pair.client.reserve(3).__enter__().obj.__exit__(None, None, None))
                 view[:] = b"first"
                 if end is stopped:
-                    raise Stop
+                    raise StopError
             if end is contextlib.nullcontext:
                 assert pair.server.recv() == b"first"
             if waiting:
@@ -368,7 +368,7 @@ def test_another_thread_reads_behind_it(ends: Callable[..., Ends]) -> None:
     pair.client.send(b"first")
     with stopped(), pair.server.recv_view():
         waiting = blocked(pair.server.recv)
-        raise Stop
+        raise StopError
     assert waiting.result() == b"first"
 
 
@@ -598,7 +598,7 @@ def test_what_still_looks_at_a_view_outlives_the_pipe(ends: Callable[..., Ends],
             with stopped(), client.reserve(1000) as view:
                 view[:] = bytes([100 + number]) * 1000
                 kept.append(view[:])
-                raise Stop
+                raise StopError
             del view
             server.close()
             client.close()
@@ -650,7 +650,7 @@ def test_an_answer_is_viewed(ends: Callable[..., Ends]) -> None:
         with pair.server.reserve(6) as view:
             view[:] = b"answer"
         with stopped(), pair.client.recv_view(copy=copied) as view:
-            raise Stop
+            raise StopError
         with fails(996):
             pair.client.transact(b"again")
         with pair.client.recv_view(copy=copied) as view:

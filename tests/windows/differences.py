@@ -68,6 +68,7 @@ LINUX: Final = {
     "clients": "programs for Windows on npipe.win32, which is pywin32 itself there",
     "faults": "who attacks, kills and races the engine",
     "fuzz": "the engine in C",
+    "nogil": "threads that share what the binding of the engine has",
     "model": "a model of the engine's sleeping and waking",
     "conformance": "tests/windows/test_conformance.py replays it on pywin32",
     "aio/test_calls.py": "the binding's awaitables, in whose place are coroutines",

@@ -496,8 +496,8 @@ cdef class Handle:
             self.answer_too_long = False
         return 0
 
-    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # handle's critical section: a read that has its turn knows whether the message before it is one that is being dropped.
+    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the handle's
+    # critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
