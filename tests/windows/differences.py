@@ -77,6 +77,7 @@ LINUX: Final = {
     "cli/test_info.py": "root folders",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "connection": "npipe.connection is multiprocessing's own there",
     "doors": "the doors do nothing there: everything is the system's own",
     "faces/test_discarded_answers.py": "a process that is stopped by a POSIX signal in the midst of its answer",
     "faces/test_error_texts.py": "what the engine knows of errors; tests/test_reasons.py is for what both know",
