@@ -30,6 +30,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     PipeVersionError,
+    PipeViewError,
     WinError,
 )
 from npipe.listener import Listener, listen
@@ -66,6 +67,7 @@ __all__ = [
     "PipeStateError",
     "PipeTimeoutError",
     "PipeVersionError",
+    "PipeViewError",
     "Pool",
     "PoolStats",
     "Security",

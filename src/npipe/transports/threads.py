@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
-from npipe._buffers import content_of, room_of
+from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -37,7 +37,8 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
+from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
     from npipe.transports.base import ServerEnd, Transport
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
 
@@ -269,6 +271,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._writer: object = None  # the task that has a reservation out
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -301,16 +304,51 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def max_message_size(self, size: int) -> None:
         self._pipe.max_message_size = size
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
+        await self.send_parts(data, *more, timeout=timeout)
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
         check_timeout(timeout)
-        pipe, content = self._pipe, content_of(data)
+        pipe, content = self._pipe, contents_of(parts)
 
         def send(left: float | None) -> int:
             pipe.send(content, timeout=left)
             return len(content)
 
         await self._write(send, timeout)
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve: a message is put together elsewhere."""
+        return AsyncCopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return AsyncCopiedView(self, check_timeout(timeout))
+
+    def _check_open_for(self, doing: str) -> None:
+        if self.closed:
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    async def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            return await self._message(deadline, self._doing)
+        except BaseException:
+            self._reading = False
+            raise
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        if not consumed:
+            self._head, self._unfinished = message, False
+        self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -340,8 +378,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._asked = False
         return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
@@ -356,14 +400,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 await self._drop(deadline)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
-                part, more = await self._get(lambda: self._part(size, deadline))
+                part, unread = await self._get(lambda: self._part(size, deadline))
                 self._head = (self._head or b"") + part
             else:
-                more = self._unfinished
-            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, more
+                unread = self._unfinished
+            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, unread
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
-            self._partial = more or self._head is not None
+            self._partial = unread or self._head is not None
             if not self._partial:
                 self._asked = False
             view[: len(head)] = head

@@ -52,6 +52,12 @@ int np_segment_create(uint64_t size);
 uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
 void np_segment_unmap(void *map, uint64_t size);
+/* A part of a segment that np_segment_map has mapped, `size` bytes from a page's begin, twice in a row: 2 * size bytes,
+ * to be unmapped as a segment is. A forked child has it too. NULL where the system cannot. */
+void *np_segment_map_twice(void *part, uint64_t size);
+/* The pages that [place, place + size) stands on, of such a mapping, become a copy of this process's own, at the same
+ * address. False: no memory. */
+bool np_segment_part_with(void *place, uint64_t size);
 /* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an
  * errno. */
 int np_file_resize(int fd, uint64_t size);

@@ -637,6 +637,29 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
     }
 }
 
+void np_rx_take_parts(struct np_link *link, const struct iovec *parts, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    struct np_parts into = {.part = parts};
+    assert(rx->active && !rx->deferred && size <= np_rx_rest(rx));
+    for (uint32_t left = size; left;) {
+        void *place;
+        uint32_t piece = np_parts_next(&into, left, &place);
+        take(link, place, piece);
+        left -= piece;
+    }
+    deliver(rx, size);
+    settle_entry(link);
+}
+
+void np_rx_pass(struct np_link *link, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    assert(rx->active && !rx->deferred && size <= rx->total - rx->pulled);
+    rx->head += size;
+    rx->pulled += size;
+}
+
 uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
@@ -681,7 +704,7 @@ bool np_rx_give_back(struct np_link *link, struct np_op *op)
     uint8_t *room = stash_room(rx, op->count, true);
     if (!room)
         return false;
-    memcpy(room, op->out, op->count);
+    np_source_copy(room, (struct np_source){.data = op->out, .parts = op->parts.part}, op->count);
     op->count = 0;
     return true;
 }

@@ -4,6 +4,7 @@
 #include "base/identity.h"
 #include "process/process.h"
 #include "ring/link.h"
+#include "ring/mirror.h"
 #include "ring/segment_cache.h"
 #include "handle/acceptor.h"
 #include "handle/handle.h"
@@ -59,6 +60,7 @@ static void after_fork_in_child(void)
     np_identity_after_fork();
     np_fds_after_fork();
     np_links_after_fork();
+    np_mirrors_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     np_process.epoll = np_process.alarm = -1;
