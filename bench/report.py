@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .measure import Case, Quantity
-from .scenarios import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, SIZES, Settings
+from .names import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, SIZES
+from .peers import PEERS, taking_part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .fleet import Settings
     from .goals import Goal
 
 _TITLES = {
@@ -21,6 +25,11 @@ _TITLES = {
     "roundtrip-apart": "Round trip, a core each",
     "oneway": "One-way",
     "oneway-apart": "One-way, a core each",
+    "tail": "The slow ones",
+    "views": "Messages in place",
+    "frames": "Pictures of 1920×1080×3",
+    "objects": "Objects",
+    "memory": "Memory after traffic",
     "cycle": "Connect, round trip, close",
     "busy": "Busy cores",
     "busy-apart": "Busy cores, a core each",
@@ -41,6 +50,29 @@ so delivery is part of the time.
 """,
     "oneway-apart": """
 The same with the server bound to one core and the client to another.
+""",
+    "tail": """
+Round trips of 64 bytes, a core each, every single one with the clock read before and after it: half of them took no
+longer than *p50*, 999 in 1,000 no longer than *p99.9*.
+""",
+    "views": """
+One client writes a number at both ends of a message where it lies, and sends it; the server reads both where they lie,
+compares, and gives the place back. Nothing else of the message is touched, so its size should not matter.
+""",
+    "frames": """
+One client sends pictures out of a buffer of its own, as a camera has one, one way and a core each. The server compares
+numbers at three places of each, in an array or buffer of the whole picture, and reads the last one whole. *In place* is
+one copy, into shared memory; the others copy in and out.
+""",
+    "objects": """
+`send` and `recv` of objects, a core each. The small ones are tuples with a pickle of 64 bytes, the dicts have some 20
+values, the frames are NumPy arrays of 1920×1080×3 bytes.
+""",
+    "memory": """
+Per connection, and for both processes together: 1 GiB in messages of 64 KiB went through each of some connections, then
+nothing came for 5 seconds. Private memory is what the processes have more than before these connections (PSS without
+shared memory); of shared memory it is the blocks of its files, mapped or not. What the kernel holds for a socket is not
+in it.
 """,
     "cycle": """
 A new connection for one message of 64 bytes and its answer. pyzmq and pynng use REQ and REP sockets here.
@@ -75,23 +107,24 @@ class Machine:
     lines: list[str]
 
     @classmethod
-    def here(cls, versions: dict[str, str | None]) -> Machine:
-        """Describe this machine, and the ``versions`` of the peers (None: not installed)."""
+    def here(cls, versions: Mapping[str, str], missing: Mapping[str, str]) -> Machine:
+        """Describe this machine, the ``versions`` of the peers, and why others are ``missing``."""
         model = ""
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 model = f" ({line.partition(':')[2].strip()})"
                 break
-        installed = [f"{peer} {version}".strip() for peer, version in versions.items() if version is not None]
-        missing = [peer for peer, version in versions.items() if version is None]
+        modules = {
+            PEERS[peer].module: f"{peer} {version}".strip() for peer, version in [*versions.items()][::-1] if version
+        }
+        installed = list(modules.values())[::-1]
         lines = [
             f"{CORES} core{'s' if CORES > 1 else ''}{model}, load {os.getloadavg()[0]:.2f} when the run began",
             f"{platform.system()} {platform.release()}, {platform.machine()}",
             f"{platform.python_implementation()} {platform.python_version()}",
             "peers: " + ", ".join(installed),
         ]
-        if missing:
-            lines.append("not installed: " + ", ".join(missing))
+        lines += [f"left out: {peer}, as {why}" for peer, why in missing.items()]
         return cls(lines)
 
 
@@ -125,12 +158,25 @@ many times better than {base} the median is.
   `recv_bytes`.
 - **SEQPACKET pair**: two connected `SOCK_SEQPACKET` Unix sockets; 1 MiB goes in pieces of 128 KiB, as a packet must
   fit into the socket's buffer.
+- **asyncio streams**: `write`, `drain` and `readexactly` over a Unix socket, an event loop at each end.
 - **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
+- **iceoryx2**: two services of slices of bytes, one for each way, with blocking back-pressure; copied into a loan and
+  out of a sample, or *in place*: `loan_slice_uninit`, `payload().as_memory_view()`, `send`, `receive`.
+- **momentumx**: two streams in step with their readers; copied by `write` and `read`, or *in place*.
+- **shared_memory**: `multiprocessing.shared_memory` in slots, which a `Connection` hands over and gives back.
+- iceoryx2 and momentumx have no call that sleeps until a message comes and wakes at once; both ends ask again and
+  again, which is as fast as they get, and takes a core each. So they have no part among busy neighbours.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
-- **a cache line in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
+- **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
   itself takes for a round trip between two cores.
 - **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
   the machine itself takes for a message one way.
+- **a handing-over in C**: a number at both ends of a place in shared memory, written by one process and read by
+  another, and a word that says so each way: what messages in place cannot do without.
+
+What is moved is also read. Before each round messages that all differ go through the same calls and are compared whole,
+outside of the time that is taken; in the rounds themselves the last message, which differs from all others, is
+compared, and in place, where that costs the same for all, every one.
 
 Measured on:
 
@@ -188,8 +234,8 @@ def _cell(case: Case, peer: str) -> str:
     return ", ".join(parts)
 
 
-def tables(cases: list[Case], missing: list[str]) -> list[Table]:
-    """Make a table of each scenario; ``missing`` peers, which are not installed, have a row that says so."""
+def tables(cases: list[Case], missing: Mapping[str, str]) -> list[Table]:
+    """Make a table of each scenario; ``missing`` peers have a row that says so in place of numbers."""
     result = []
     for scenario, title in _TITLES.items():
         columns = [case for case in cases if case.scenario == scenario]
@@ -197,7 +243,7 @@ def tables(cases: list[Case], missing: list[str]) -> list[Table]:
             continue
         peers = list(dict.fromkeys(peer for case in columns for peer in case.outcomes))
         rows = [[peer, *(_cell(case, peer) for case in columns)] for peer in peers]
-        rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in missing]
+        rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in taking_part(scenario, list(missing))]
         notes = [
             f"{peer} failed: {outcome.failure}"
             for case in columns
