@@ -15,6 +15,7 @@ from .names import TRAFFIC
 from .peers import PEERS
 from .processes import ROOT, PeerFailedError, Session
 from .report import Machine, failed, goal_table, markdown, show, tables
+from .results import FOLDER, save
 from .scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="where to write the page (docs/benchmarks.md for a whole run, else none)",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="where to write the numbers (docs/benchmarks/main.json for a whole run, else none)",
     )
     parser.add_argument(
         "--limit", type=Path, default=ROOT / "build/bench/limit", metavar="PROGRAM", help="the engine in C"
@@ -99,13 +106,17 @@ def main(argv: list[str] | None = None) -> int:
         for name in arguments.only or SCENARIOS:
             print(f"{time.monotonic() - began:5.0f} s  {name} …", flush=True)
             cases += SCENARIOS[name](session, settings)
+    output: Path | None = arguments.output
+    numbers: Path | None = arguments.json
+    if not (arguments.only or arguments.quick or arguments.peer):
+        output = output or ROOT / "docs" / "benchmarks.md"
+        numbers = numbers or FOLDER / "main.json"
     results = tables(cases, missing)
     judged = judge(cases)
     shown = [goal for goal in judged if goal.measured]
+    if numbers is not None:
+        save(numbers, machine.lines, cases)
     show([*results, goal_table(shown)] if shown else results)
-    output: Path | None = arguments.output
-    if output is None and not (arguments.only or arguments.quick or arguments.peer):
-        output = ROOT / "docs" / "benchmarks.md"
     if output is not None:
         output.write_text(markdown(machine, settings, results, judged))
         print(f"written: {output}")

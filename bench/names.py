@@ -36,6 +36,16 @@ FRAMES = "frames"
 OBJECTS = "npipe.connection"
 OBJECT_KINDS = ("64-byte objects", "dicts", "frames")
 WAYS = {"round trip": True, "one-way": False}  # of objects, and whether they come back
+ROWS = {  # what the peers do in a scenario that some of them meet in two ways
+    "frames": {
+        "npipe": "npipe, in place",
+        "npipe.connection": "npipe.connection, arrays",
+        "multiprocessing.connection": "multiprocessing.connection, arrays",
+        "shared_memory": "shared_memory, in place",
+        "iceoryx2": "iceoryx2, in place",
+        "momentumx": "momentumx, in place",
+    }
+}
 TRAFFIC = 1 << 30  # bytes through each connection, before its memory is looked at
 HELD = "held by both sides"
 HELD_OWN = "of it private"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .measure import Case, Quantity
-from .names import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, SIZES
+from .names import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, ROWS, SIZES
 from .peers import PEERS, taking_part
 
 if TYPE_CHECKING:
@@ -114,15 +114,14 @@ class Machine:
             if line.startswith("model name"):
                 model = f" ({line.partition(':')[2].strip()})"
                 break
-        modules = {
-            PEERS[peer].module: f"{peer} {version}".strip() for peer, version in [*versions.items()][::-1] if version
-        }
-        installed = list(modules.values())[::-1]
+        installed: dict[str, str] = {}
+        for peer, version in versions.items():  # one name for each module
+            installed.setdefault(PEERS[peer].module, f"{peer} {version}".strip())
         lines = [
             f"{CORES} core{'s' if CORES > 1 else ''}{model}, load {os.getloadavg()[0]:.2f} when the run began",
             f"{platform.system()} {platform.release()}, {platform.machine()}",
             f"{platform.python_implementation()} {platform.python_version()}",
-            "peers: " + ", ".join(installed),
+            "peers: " + ", ".join(installed.values()),
         ]
         lines += [f"left out: {peer}, as {why}" for peer, why in missing.items()]
         return cls(lines)
@@ -167,8 +166,8 @@ many times better than {base} the median is.
 - iceoryx2 and momentumx have no call that sleeps until a message comes and wakes at once; both ends ask again and
   again, which is as fast as they get, and takes a core each. So they have no part among busy neighbours.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
-- **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
-  itself takes for a round trip between two cores.
+- **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what
+  the machine itself takes for a round trip between two cores.
 - **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
   the machine itself takes for a message one way.
 - **a handing-over in C**: a number at both ends of a place in shared memory, written by one process and read by
@@ -242,7 +241,8 @@ def tables(cases: list[Case], missing: Mapping[str, str]) -> list[Table]:
         if not columns:
             continue
         peers = list(dict.fromkeys(peer for case in columns for peer in case.outcomes))
-        rows = [[peer, *(_cell(case, peer) for case in columns)] for peer in peers]
+        names = ROWS.get(scenario, {})
+        rows = [[names.get(peer, peer), *(_cell(case, peer) for case in columns)] for peer in peers]
         rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in taking_part(scenario, list(missing))]
         notes = [
             f"{peer} failed: {outcome.failure}"

@@ -25,7 +25,7 @@ def save(path: Path, machine: list[str], cases: Iterable[Case], **more: Any) -> 
 
 
 def _row(case: Case) -> str:
-    """A line for each outcome, so that a change of one is a change of one line."""
+    """Return a case with a line for each outcome, so that a change of one is a change of one line."""
     outcomes = []
     for peer, outcome in case.outcomes.items():
         values: dict[str, Any] = {"values": [float(f"{value:.4g}") for value in outcome.values]}
