@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .fleet import Settings
-from .goals import judge
+from .goals import goal_table, judge
 from .names import TRAFFIC
 from .peers import PEERS
 from .processes import ROOT, PeerFailedError, Session
-from .report import Machine, failed, goal_table, markdown, show, tables
+from .report import Machine, failed, markdown, show, tables
 from .results import FOLDER, save
 from .scenarios import SCENARIOS
 
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         save(numbers, machine.lines, cases)
     show([*results, goal_table(shown)] if shown else results)
     if output is not None:
-        output.write_text(markdown(machine, settings, results, judged))
+        output.write_text(markdown(machine, settings, results))
         print(f"written: {output}")
     print(f"{time.monotonic() - began:.0f} s in all")
     failures = failed(cases)

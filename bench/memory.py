@@ -34,28 +34,31 @@ class _Held:
         self.shared = max(sum(one["shared"] for one in found), sum(blocks.values()))
 
 
-def _traffic(ends: Ends, traffic: int) -> None:
-    ends.client.ask("traffic", kind=SINK, size=_SIZE, count=traffic // _SIZE, timeout=120)
+def _traffic(peer: str, ends: Ends, index: int, traffic: int) -> None:
+    """Open a connection, which the server serves one order on and then holds without a thread, and use it once."""
+    ends.client.ask("connect", peer=peer, address=ends.address, first=index, greet=False, timeout=60)
+    ends.client.ask("traffic", kind=SINK, size=_SIZE, count=max(2, traffic // _SIZE), timeout=120)
 
 
 def memory(session: Session, settings: Settings) -> list[Case]:
     """Let much go through some connections, be idle, and look at what is held for each of them."""
 
     def start(peer: str) -> Ends:
-        ends = session.start(peer, "threads", connections=(1,))
-        _traffic(ends, min(_WARM, settings.traffic))
-        ends.client.ask("disconnect")
+        ends = session.start(peer, "keep", apart=True, expected=1 + CONNECTIONS)
+        _traffic(peer, ends, 0, min(_WARM, settings.traffic))
+        for child in (ends.client, ends.server):
+            child.ask("disconnect")
         return ends
 
     with Fleet("memory", settings.peers, start) as fleet:
-        time.sleep(min(1.0, settings.idle_seconds))  # what was closed is put away
+        time.sleep(min(2.0, settings.idle_seconds))  # what was closed is put away
         before: dict[str, _Held] = {}
         after: dict[str, _Held] = {}
         for peer, ends in list(fleet.running.items()):
             try:
                 before[peer] = _Held(ends)
-                ends.client.ask("connect", peer=peer, address=ends.address, first=1, count=CONNECTIONS, timeout=60)
-                _traffic(ends, settings.traffic)
+                for index in range(CONNECTIONS):
+                    _traffic(peer, ends, 1 + index, settings.traffic)
             except PeerFailedError as error:
                 fleet.fail(peer, str(error))
         time.sleep(settings.idle_seconds)

@@ -154,13 +154,21 @@ class Session:
         return child
 
     def start(
-        self, peer: str, mode: str, *, connections: tuple[int, ...] = (), apart: bool = False, slots: int = 0
+        self,
+        peer: str,
+        mode: str,
+        *,
+        connections: tuple[int, ...] = (),
+        apart: bool = False,
+        slots: int = 0,
+        expected: int = 0,
     ) -> Ends:
         """Start a server and its clients.
 
         ``connections`` says how many each client opens at once (empty: one client, which opens none yet); ``apart``
         gives server and first client a core each, in place of letting the scheduler choose; ``slots`` is the size of
-        the messages to come, for peers that make room for such.
+        the messages to come, for peers that make room for such, ``expected`` how many
+        connections there will be, where they are opened later.
 
         Raises PeerFailedError, with everything ended.
         """
@@ -174,7 +182,7 @@ class Session:
                 ends.client.ask("pin", core=cores[-1])
             for child in (ends.server, *ends.clients) if slots else ():
                 child.ask("slots", peer=peer, size=slots)
-            ends.server.ask("serve", peer=peer, mode=mode, address=address, count=max(1, sum(connections)))
+            ends.server.ask("serve", peer=peer, mode=mode, address=address, count=max(1, expected, sum(connections)))
             first = 0
             for client, count in zip(ends.clients, connections, strict=False):
                 client.ask(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .fleet import Settings
-    from .goals import Goal
 
 _TITLES = {
     "roundtrip": "Round trip",
@@ -143,6 +142,8 @@ _METHOD = """
 
 `make bench` measures npipe beside its peers in one run and writes this page; `python -m bench --quick` is a shorter
 look, `python -m bench --help` shows the rest. Absolute numbers belong to the machine: compare the ratios.
+[benchmarks-goals.md](benchmarks-goals.md) holds them against what was to be reached, and `docs/benchmarks/` has them
+as JSON, with the plots that `make plots` draws of them.
 
 For every peer, server and client are processes of their own, with the same small program around the peer's own
 calls. Messages have {sizes}.
@@ -197,7 +198,8 @@ def _unit(value: float, units: tuple[str, ...], step: int) -> str:
     return f"{_three(value)} {units[-1]}"
 
 
-def _amount(value: float, quantity: Quantity) -> str:
+def amount(value: float, quantity: Quantity) -> str:
+    """Write a number with its unit."""
     match quantity:
         case Quantity.LATENCY:
             return _unit(value * 1e6, ("µs", "ms", "s"), 1000)
@@ -220,11 +222,11 @@ def _cell(case: Case, peer: str) -> str:
     median = outcome.median
     if median is None:
         return ""
-    parts = [_amount(median, case.quantity)]
+    parts = [amount(median, case.quantity)]
     if case.size and case.quantity is Quantity.RATE:
         parts.append(_unit(median * case.size, ("B/s", "kB/s", "MB/s", "GB/s"), 1000))
     if len(outcome.values) > 1 and case.quantity in (Quantity.LATENCY, Quantity.RATE):
-        parts.append(f"best {_amount(case.best(peer), case.quantity)}")
+        parts.append(f"best {amount(case.best(peer), case.quantity)}")
     if len(outcome.values) > 1 and case.quantity is Quantity.SHARE:
         parts.append(f"{min(outcome.values):.0%} to {max(outcome.values):.0%}")
     gain = case.gain(peer, BASE)
@@ -255,19 +257,9 @@ def tables(cases: list[Case], missing: Mapping[str, str]) -> list[Table]:
     return result
 
 
-def goal_table(judged: list[Goal]) -> Table:
-    """Make the table of goals."""
-    rows = []
-    for goal in judged:
-        verdict = ("reached" if goal.reached else "**not reached**") if goal.measured else "not measured"
-        rows.append([goal.text, goal.measured, verdict])
-    return Table(
-        "Goals", "By the medians of this run, on cores that are otherwise idle.", ["goal", "measured", ""], rows
-    )
-
-
-def _markdown_table(table: Table) -> str:
-    lines = [f"## {table.title}", "", table.text, ""]
+def markdown_table(table: Table) -> str:
+    """Write a table as a section of a page."""
+    lines = [f"## {table.title}", "", table.text.strip(), ""]
     lines.append("| " + " | ".join(table.header) + " |")
     lines.append("| " + " | ".join("---" for _ in table.header) + " |")
     lines += [
@@ -277,7 +269,7 @@ def _markdown_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(machine: Machine, settings: Settings, results: list[Table], judged: list[Goal]) -> str:
+def markdown(machine: Machine, settings: Settings, results: list[Table]) -> str:
     """Return the whole page."""
     short, long = f"{settings.round_seconds * 1000:.0f} ms", f"{settings.window_seconds:.2g} s"
     method = _METHOD.format(
@@ -289,7 +281,7 @@ def markdown(machine: Machine, settings: Settings, results: list[Table], judged:
         few=settings.window_rounds,
     )
     page = method.lstrip() + "\n".join(f"- {line}" for line in machine.lines) + "\n\n"
-    return page + "\n".join(_markdown_table(table) for table in [goal_table(judged), *results])
+    return page + "\n".join(markdown_table(table) for table in results)
 
 
 def show(results: list[Table]) -> None:

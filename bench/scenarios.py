@@ -75,7 +75,7 @@ def one_way(session: Session, settings: Settings, *, apart: bool = False) -> lis
             others = limit(settings, "oneway", size)
             if others and size >= COPIED:
                 others[COPY] = inverse(bare(settings, "copy", size))
-            if size == max(SIZES) and NPIPE in fleet.running:
+            if size >= COPIED and NPIPE in fleet.running:
                 others[INTO] = task(NPIPE, fleet.running[NPIPE], SINK_INTO)
             cases.append(fleet.measure(label, Quantity.RATE, settings.rounds, task, size=size, others=others))
     return cases

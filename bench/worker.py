@@ -113,8 +113,8 @@ class Worker:
         return run_objects(self._channels[0], kind, count, back=back)
 
     def do_traffic(self, *, kind: int, size: int, count: int) -> float:
-        """Run one order on each connection; return the seconds of all."""
-        return sum(run_order(channel, kind, size, count) for channel in self._channels)
+        """Run one order on the connection that was opened last; return its seconds."""
+        return run_order(self._channels[-1], kind, size, count)
 
     def do_sample(self, *, size: int, seconds: float) -> int:
         """Note the time of each round trip, for some ``seconds``; return how many there are now."""
@@ -129,10 +129,11 @@ class Worker:
         return [noted[min(len(noted) - 1, int(share * len(noted)))] / 1e9 for share in shares]
 
     def do_disconnect(self) -> None:
-        """Close all connections."""
-        for channel in self._channels:
-            channel.close()
-        self._channels.clear()
+        """Close all connections that this process has opened or holds."""
+        for channels in (self._channels, self._kept):
+            for channel in channels:
+                channel.close()
+            channels.clear()
 
     def do_cycles(self, *, peer: str, address: str, count: int) -> float:
         """Connect, do a round trip and close ``count`` times; return the seconds of all."""
