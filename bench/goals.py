@@ -189,6 +189,30 @@ def _neighbours(r: _Results) -> list[Goal]:
     return goals
 
 
+def _faces(r: _Results) -> list[Goal]:
+    goals = []
+    for loop in ("asyncio", "uvloop"):
+        scenario, text = f"aio, {loop}", f"npipe.aio on {loop}"
+        trip = r.gain(scenario, "round trip", s.STREAMS, "npipe.aio")
+        goals.append(_at_most(f"{text}, round trip: at most 0.8 times as long as streams", trip, 0.8))
+        for label, needed in (("one-way", 5), ("100 clients", 3)):
+            gain = r.gain(scenario, label, s.STREAMS, "npipe.aio")
+            goals.append(_at_least(f"{text}, {label}: at least {needed} times streams", gain, needed))
+    return [
+        *goals,
+        _at_most(
+            "npipe.win32, an overlapped round trip: at most 1.5 times the blocking one",
+            r.gain("win32", "1 client", "threads", "overlapped, both ends"),
+            1.5,
+        ),
+        _at_least(
+            "npipe.win32, 64 clients on one overlapped thread: at least 3 times asyncio's streams",
+            r.gain("win32", "64 clients", s.STREAMS, "overlapped server"),
+            3,
+        ),
+    ]
+
+
 def _rest(r: _Results) -> list[Goal]:
     return [
         _at_most(f"{s.CYCLE}: no slower than {s.BASE}", r.gain("cycle", s.CYCLE, s.BASE), 1),
@@ -210,7 +234,7 @@ def _rest(r: _Results) -> list[Goal]:
 def judge(cases: Sequence[Case]) -> list[Goal]:
     """Judge the results."""
     r = _Results(cases)
-    return [*_small_ones(r), *_large_ones(r), *_neighbours(r), *_rest(r)]
+    return [*_small_ones(r), *_large_ones(r), *_neighbours(r), *_rest(r), *_faces(r)]
 
 
 def goal_table(judged: list[Goal]) -> Table:

@@ -67,7 +67,7 @@ def memory(session: Session, settings: Settings) -> list[Case]:
                 after[peer] = _Held(ends)
             except PeerFailedError as error:
                 fleet.fail(peer, str(error))
-        own = {peer: (after[peer].own - before[peer].own) / CONNECTIONS for peer in fleet.running}
+        own = {peer: max(0, after[peer].own - before[peer].own) / CONNECTIONS for peer in fleet.running}
         shared = {peer: (after[peer].shared - before[peer].shared) / CONNECTIONS for peer in fleet.running}
         columns = ((HELD, {peer: own[peer] + shared[peer] for peer in own}), (HELD_OWN, own), (HELD_SHARED, shared))
         return [

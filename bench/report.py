@@ -135,8 +135,18 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    plot: str = ""  # its name in docs/benchmarks
 
 
+_PLOTS = {
+    "roundtrip-apart": "roundtrip",
+    "oneway-apart": "oneway",
+    "tail": "tail",
+    "views": "views",
+    "frames": "frames",
+    "objects": "objects",
+    "memory": "memory",
+}
 _METHOD = """
 # Benchmarks
 
@@ -183,7 +193,7 @@ Measured on:
 """
 
 
-def _three(value: float) -> str:
+def three(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -193,9 +203,9 @@ def _three(value: float) -> str:
 def _unit(value: float, units: tuple[str, ...], step: int) -> str:
     for unit in units[:-1]:
         if value < step:
-            return f"{_three(value)} {unit}"
+            return f"{three(value)} {unit}"
         value /= step
-    return f"{_three(value)} {units[-1]}"
+    return f"{three(value)} {units[-1]}"
 
 
 def amount(value: float, quantity: Quantity) -> str:
@@ -231,7 +241,7 @@ def _cell(case: Case, peer: str) -> str:
         parts.append(f"{min(outcome.values):.0%} to {max(outcome.values):.0%}")
     gain = case.gain(peer, BASE)
     if gain is not None and case.quantity not in (Quantity.CPU, Quantity.SHARE):
-        parts.append(f"**{_three(gain)}×**")
+        parts.append(f"**{three(gain)}×**")
     return ", ".join(parts)
 
 
@@ -253,13 +263,28 @@ def tables(cases: list[Case], missing: Mapping[str, str]) -> list[Table]:
             if outcome.failure
         ]
         header = ["", *(case.label for case in columns)]
-        result.append(Table(title, _TEXTS[scenario].strip(), header, rows, list(dict.fromkeys(notes))))
+        plot = _PLOTS.get(scenario, "")
+        result.append(Table(title, _TEXTS[scenario].strip(), header, rows, list(dict.fromkeys(notes)), plot))
     return result
+
+
+def picture(plot: str, text: str, folder: str = "benchmarks") -> str:
+    """Return the lines that show a plot, in the colours that suit the reader's page."""
+    return "\n".join(
+        [
+            "<picture>",
+            f'  <source media="(prefers-color-scheme: dark)" srcset="{folder}/{plot}-dark.svg">',
+            f'  <img alt="{text}: a plot of the numbers below" src="{folder}/{plot}-light.svg">',
+            "</picture>",
+        ]
+    )
 
 
 def markdown_table(table: Table) -> str:
     """Write a table as a section of a page."""
     lines = [f"## {table.title}", "", table.text.strip(), ""]
+    if table.plot:
+        lines += [picture(table.plot, table.title), ""]
     lines.append("| " + " | ".join(table.header) + " |")
     lines.append("| " + " | ".join("---" for _ in table.header) + " |")
     lines += [
