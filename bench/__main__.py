@@ -49,6 +49,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="where to write the numbers (docs/benchmarks/main.json for a whole run, else none)",
     )
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # to see that it works, for tests
     parser.add_argument(
         "--limit", type=Path, default=ROOT / "build/bench/limit", metavar="PROGRAM", help="the engine in C"
     )
@@ -57,6 +58,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _settings(arguments: argparse.Namespace, peers: list[str]) -> Settings:
     quick = arguments.quick
+    if arguments.tiny:
+        return Settings(1, 0.001, 1, 0.02, 0.02, 0.002, 1 << 20, arguments.limit, peers)
     return Settings(
         rounds=arguments.rounds or (3 if quick else 9),
         round_seconds=0.025 if quick else 0.07,
@@ -108,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             cases += SCENARIOS[name](session, settings)
     output: Path | None = arguments.output
     numbers: Path | None = arguments.json
-    if not (arguments.only or arguments.quick or arguments.peer):
+    if not (arguments.only or arguments.quick or arguments.tiny or arguments.peer):
         output = output or ROOT / "docs" / "benchmarks.md"
         numbers = numbers or FOLDER / "main.json"
     results = tables(cases, missing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from .measure import Case, Outcome, Quantity, interleave, timed
 from .names import LIMIT
 from .peers import taking_part
-from .processes import Ends, PeerFailedError, Session, run_limit
+from .processes import Ends, PeerFailedError, Session, limit_usage, run_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +102,11 @@ def limit(settings: Settings, what: str, size: int) -> dict[str, Callable[[], fl
         return {}
     task = bare(settings, what, size)
     return {LIMIT: task if what == "rtt" else inverse(task)}
+
+
+def knows(settings: Settings, what: str) -> bool:
+    """Whether the program in C is there, and measures this."""
+    return settings.limit.exists() and what in limit_usage(settings.limit)
 
 
 def bare(settings: Settings, what: str, size: int) -> Callable[[], float]:

@@ -248,8 +248,7 @@ def goal_table(judged: list[Goal]) -> Table:
 
 _TEXT = """
 By the medians of one run on cores that are otherwise idle, a core for each side where nothing else is said. Goals are
-ratios; beside those that the machine bounds is what it needs with nothing of npipe's: a goal below that cannot be
-reached by any program.
+ratios. Beside those that the machine bounds stands what it does with nothing of npipe's, which no program can better.
 """
 _PAGE = """# What was to be reached
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .fleet import Fleet, Settings, bare, inverse, run
+from .fleet import Fleet, Settings, bare, inverse, knows, run
 from .measure import Case, Quantity
 from .names import COPY, FRAME_BYTES, FRAMES, HAND, VIEW_SIZES
 from .tasks import FRAMES as FRAMES_ORDER
@@ -27,7 +27,7 @@ def views(session: Session, settings: Settings) -> list[Case]:
     for size, label in VIEW_SIZES.items():
         with Fleet("views", settings.peers, partial(_start, session, size)) as fleet:
             task = partial(run, STAMPS, size, settings.round_seconds)
-            others = {HAND: bare(settings, "hand", size)} if settings.limit.exists() else {}
+            others = {HAND: bare(settings, "hand", size)} if knows(settings, "hand") else {}
             cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=others))
     return cases
 

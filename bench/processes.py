@@ -195,6 +195,12 @@ class Session:
         return ends
 
 
+def limit_usage(program: Path) -> list[str]:
+    """Return the words of what the program says that it can measure."""
+    told = subprocess.run([program], capture_output=True, text=True, timeout=_PATIENCE, check=False).stderr
+    return told.replace("|", " ").split()
+
+
 def run_limit(program: Path, what: str, size: int, count: int) -> float:
     """Run the engine without Python; return seconds per round trip (``rtt``) or message (``oneway``).
 

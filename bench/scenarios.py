@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .fleet import Fleet, Settings, bare, inverse, limit, run, start_one
+from .fleet import Fleet, Settings, bare, inverse, knows, limit, run, start_one
 from .measure import Case, Outcome, Quantity, timed
 from .memory import memory
 from .names import (
@@ -21,6 +21,7 @@ from .names import (
     KEPT_ONE_WAY,
     KEPT_ROUND_TRIP,
     LINE,
+    LINES,
     MEMORY,
     NOTHING,
     NPIPE,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _CLIENT_PROCESSES = 4
 _HEAD = 0.3  # of a window: load before it is measured, and the neighbours' load after it
 _SMALL = 64
+_PAGE = 4096
 # A round beside busy neighbours is fast or slow with the cores on which the scheduler has put the two processes, so
 # there are more and shorter ones.
 _BUSY_ROUNDS = 3
@@ -58,6 +60,8 @@ def round_trip(session: Session, settings: Settings, *, apart: bool = False) -> 
             others = limit(settings, "rtt", size)
             if others and size == min(SIZES):
                 others[LINE] = bare(settings, "line", 0)
+            if size == _PAGE and knows(settings, "lines"):
+                others[LINES] = bare(settings, "lines", size)
             cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=others))
     return cases
 
