@@ -12,7 +12,7 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
-.PHONY: setup-windows test-windows wheels bench clean
+.PHONY: setup-windows test-windows wheels bench plots clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
 
@@ -129,6 +129,13 @@ bench: build/stamp-bench
 	$(ENV) $(PY) -m bench $(BENCH_ARGS)
 	$(ENV) $(PY) -m bench.win32 $(BENCH_WIN32_ARGS)
 	$(ENV) $(PY) -m bench.aio $(BENCH_AIO_ARGS)
+	$(ENV) $(PY) -m bench.goals
+	$(ENV) $(PY) -m bench.plots
+
+# The plots and the table of goals again, by the numbers that are there.
+plots: build/stamp-bench
+	$(ENV) $(PY) -m bench.goals
+	$(ENV) $(PY) -m bench.plots
 
 clean:
 	rm -rf build .venv
@@ -152,5 +159,5 @@ build/stamp-package: build/stamp-tools $(SOURCES)
 	touch $@
 
 build/stamp-bench: build/stamp-package
-	$(PY) scripts/install-groups.py bench
+	$(PY) scripts/install-groups.py --each bench
 	touch $@
