@@ -13,7 +13,8 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots clean
-.PHONY: test-pythons test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
+.PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
+.PHONY: test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -62,6 +63,11 @@ test-aio: build/stamp-package
 # beside that of .venv, or on PYTHONS="PATH...". PYTEST_ARGS=tests for all of test-python.
 test-pythons: build/stamp-venv
 	scripts/test-pythons.sh build/pythons $(PYTEST_ARGS)
+
+# On a CPython without the lock, and its threads under ThreadSanitizer: NOGIL_PYTHON=PATH, or one that is here, or one
+# that `scripts/nogil-python.sh build/nogil --build` has made. PYTEST_ARGS=tests for all of test-python.
+test-nogil: build/stamp-venv
+	scripts/test-nogil.sh build/nogil $(PYTEST_ARGS)
 
 # The engine's C tests under the address, undefined-behaviour and thread sanitizers.
 test-sanitizers: build/stamp-tools

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +16,14 @@ if TYPE_CHECKING:
 METHODS = ("fork", "spawn", "forkserver")
 
 
+@functools.cache
+def _block(seed: int) -> bytes:
+    return bytes((seed * 31 + at * 7 + at // 251) % 256 for at in range(65537))
+
+
 def pattern(size: int, seed: int = 1) -> bytes:
     """Bytes of which no two near ones are alike: what is out of place is seen."""
-    block = bytes((seed * 31 + at * 7 + at // 251) % 256 for at in range(min(size, 65537)))
-    return (block * (size // len(block) + 1))[:size] if size else b""
+    return (_block(seed) * (size // 65537 + 1))[:size]
 
 
 @contextlib.contextmanager
@@ -50,6 +56,12 @@ def kill(pid: int) -> None:
     """End a child at once, and wait until it has gone."""
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def asleep(pid: int) -> None:
+    """Wait until a child sleeps in a call of the system's."""
+    while "\nState:\tS" not in Path(f"/proc/{pid}/status").read_text():
+        os.sched_yield()
 
 
 def echo(connection: Any) -> None:

@@ -43,6 +43,11 @@ class Frame:
     __hash__ = None  # type: ignore[assignment]
 
 
+def send_all(end: Connection[Any, Any], objects: list[Any]) -> None:
+    for obj in objects:
+        end.send(obj)
+
+
 def through(ends: Ends, obj: Any) -> Any:
     """What arrives of an object, which may be longer than what fits into the channel."""
     sender = threading.Thread(target=ends[0].send, args=(obj,))
@@ -55,7 +60,7 @@ def through(ends: Ends, obj: Any) -> Any:
 
 @pytest.mark.parametrize("size", [0, 1, 127, 4095, 4096, 16_375, 16_376, 16_377, 65_535, 65_536, 262_144, 5_000_001])
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_what_is_sent_arrives_as_it_was(ends: Ends, size: int, kind: type[bytes] | type[bytearray]) -> None:
+def test_what_is_sent_arrives_as_it_was(ends: Ends, size: int, kind: type[bytes | bytearray]) -> None:
     content = pattern(size)
     got = through(ends, {"it": kind(content), "text": "ä" * size})
     assert type(got["it"]) is kind
@@ -87,7 +92,11 @@ def test_numpy_arrays_arrive_with_content_and_layout(ends: Ends) -> None:
 
 
 _leaves = (
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.floats(allow_nan=False)
     | st.integers(0, 200_000).map(pattern)
     | st.integers(0, 200_000).map(lambda size: bytearray(pattern(size, 3)))
     | st.integers(0, 200_000).map(lambda size: Frame(bytearray(pattern(size, 5))))
@@ -104,7 +113,7 @@ _objects = st.recursive(
 def test_any_objects_arrive_in_their_order(objects: list[Any]) -> None:
     first, second = Pipe()
     with first, second:
-        sender = threading.Thread(target=lambda: [first.send(obj) for obj in objects])
+        sender = threading.Thread(target=send_all, args=(first, objects))
         sender.start()
         assert [second.recv() for _ in objects] == objects
         sender.join()
@@ -128,12 +137,13 @@ def test_send_bytes_takes_a_part_of_any_buffer(ends: Ends) -> None:
     first.send_bytes(memoryview(array.array("i", [1, 2])), 4)
     first.send_bytes(b"", 0)
     assert [second.recv_bytes() for _ in range(4)] == [b"cdef", b"bcd", array.array("i", [2]).tobytes(), b""]
-    for arguments, text in [
+    wrong: list[tuple[Any, str]] = [
         ((b"abc", -1), "offset is negative"),
         ((b"abc", 4), "buffer length < offset"),
         ((b"abc", 0, -1), "size is negative"),
         ((b"abc", 1, 3), "buffer length < offset \\+ size"),
-    ]:
+    ]
+    for arguments, text in wrong:
         with pytest.raises(ValueError, match=text):
             first.send_bytes(*arguments)
     with pytest.raises(TypeError):
@@ -160,7 +170,7 @@ def test_recv_bytes_into_says_what_does_not_fit_and_goes_on(ends: Ends) -> None:
     with pytest.raises(ValueError, match="offset too large"):
         second.recv_bytes_into(room, 5)
     with pytest.raises(TypeError):
-        second.recv_bytes_into(b"read-only")  # type: ignore[arg-type]
+        second.recv_bytes_into(b"read-only")
 
 
 def test_recv_bytes_into_takes_a_message_longer_than_the_channel(ends: Ends) -> None:
@@ -263,8 +273,8 @@ def test_a_message_that_cannot_be_unpickled_is_gone(ends: Ends) -> None:
 def test_threads_may_send_and_receive_at_once(ends: Ends) -> None:
     each = 200
     senders = [
-        threading.Thread(target=lambda n=number: [ends[0].send((n, at, pattern(at * 100, n))) for at in range(each)])
-        for number in range(4)
+        threading.Thread(target=send_all, args=(ends[0], [(n, at, pattern(at * 100, n)) for at in range(each)]))
+        for n in range(4)
     ]
     got: list[Any] = []
     readers = [threading.Thread(target=lambda: got.extend(ends[1].recv() for _ in range(2 * each))) for _ in range(2)]

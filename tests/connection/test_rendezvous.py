@@ -39,7 +39,7 @@ def test_an_address_of_its_own_is_new() -> None:
 
 
 def test_a_client_that_has_left_before_it_is_accepted_has_left_its_messages(name: str) -> None:
-    with Listener(name) as listener:
+    with Listener(name, backlog=3) as listener:
         for number in range(3):
             with Client(name) as client:
                 client.send(number)

@@ -28,6 +28,7 @@ cdef class Handle:
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
+    cdef int tell_poller(self) except -1
     cdef object explain(self, uint32_t code, str doing)
     cdef object too_long(self, uint32_t size, uint32_t most)
     cdef object read_ended_by(self, uint32_t code, str doing)

@@ -1,9 +1,12 @@
 # cython: language_level=3, binding=True
 """A handle of a local pipe, in Win32's own verbs.
 
-Every method that may wait tries first without giving the interpreter up, and waits without it.
+Every method that may wait tries first without giving the interpreter up, and waits without it. What Python's own lock
+does for the fields of a handle, its critical section does where there is no such lock (docs/design.md): it too is let
+go of for a wait.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint32_t, uintptr_t
@@ -14,7 +17,7 @@ from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_p
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
-from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
+from npipe.binding.system cimport gid_t, look_at_thread, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
 import os
@@ -214,6 +217,8 @@ cdef class Handle:
 
     def adopt(self, Handle other not None):
         """Takes the handle out of `other`, which is closed afterwards."""
+        # Both are their maker's alone as yet, so nobody is in a call with what `other` loses: no other handle goes from
+        # object to object.
         if self.handle != NULL:
             raise ValueError("this object has a handle already")
         self.handle, other.handle = other.handle, NULL
@@ -234,6 +239,15 @@ cdef class Handle:
         if self.handle == NULL:
             raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
+
+    cdef int tell_poller(self) except -1:
+        """A read has changed what there is to read."""
+        cdef object rearm
+        with cython.critical_section(self):
+            rearm = self.rearm
+        if rearm is not None:
+            rearm()
+        return 0
 
     cdef object explain(self, uint32_t code, str doing):
         """The exception for a call that has failed, with what this end knows of the reason."""
@@ -337,7 +351,7 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef uint32_t count, code
         cdef np_wait wait = only_try()
-        if self.writer:
+        if look_at_thread(&self.writer):
             self.check_writer("writing")
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -358,13 +372,13 @@ cdef class Handle:
 
     cdef int check_writer(self, str doing) except -1:
         """Raise what a thread gets that would wait for the end of a reservation of its own."""
-        if self.writer == PyThread_get_thread_ident():
+        if look_at_thread(&self.writer) == PyThread_get_thread_ident():
             raise still_reserved(self.name, doing)
         return 0
 
     cdef int check_reader(self, str doing) except -1:
         """The same of a view."""
-        if self.reader == PyThread_get_thread_ident():
+        if look_at_thread(&self.reader) == PyThread_get_thread_ident():
             raise still_viewed(self.name, doing)
         return 0
 
@@ -384,7 +398,7 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef uint32_t count, code
         cdef np_wait wait = only_try()
-        if self.writer:
+        if look_at_thread(&self.writer):
             self.check_writer("writing")
         code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -412,6 +426,7 @@ cdef class Handle:
         cdef uint32_t code = self.read_to(<char *>target.view.buf, size, &count, timeout)
         return code, count
 
+    @cython.critical_section
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
@@ -426,6 +441,7 @@ cdef class Handle:
             self.rearm()
         return code
 
+    @cython.critical_section
     cdef bytes receive(self, timeout, uint32_t most):
         """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
@@ -480,8 +496,8 @@ cdef class Handle:
             self.answer_too_long = False
         return 0
 
-    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # interpreter's lock: a read that has its turn knows whether the message before it is one that is being dropped.
+    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the handle's
+    # critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
@@ -528,6 +544,7 @@ cdef class Handle:
             self.rearm()
         return 0
 
+    @cython.critical_section
     def discard_reply(self, timeout=None):
         """Drop the answer that is owed, when it has come; see MessagePipe.discard_reply. One thread at a time."""
         cdef np_handle *handle
@@ -557,20 +574,24 @@ cdef class Handle:
             if self.rearm is not None:
                 self.rearm()
 
+    @cython.critical_section
     def forget_reply(self):
         """Be owed nothing: the writer of the answer has given it up."""
         self.has_delivered()
 
     @property
+    @cython.critical_section
     def too_long(self):
         """Whether the answer that is owed is known to be longer than max_message_size."""
         return self.answer_too_long != 0
 
     @property
+    @cython.critical_section
     def drops(self):
         """Whether the next read has something to drop first."""
         return self.dropping == THE_REST
 
+    @cython.critical_section
     def drop_what_is_there(self):
         """Drop the rest of the message that is being dropped, if it is there. Whether nothing of it is left."""
         cdef np_handle *handle = self.valid()
@@ -592,6 +613,7 @@ cdef class Handle:
                 raise self.read_ended_by(code, "peeking")
         return self.dropping == NOTHING
 
+    @cython.critical_section
     def read_part_into(self, buffer, timeout=None):
         """ReadFile into a writable buffer, of a message pipe: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -620,7 +642,9 @@ cdef class Handle:
         return count
 
     cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1:
-        """Read the next message into several buffers if it is there in full, and has at most `most` bytes."""
+        """Read the next message into several buffers if it is there in full, and has at most `most` bytes. The caller
+        has the critical section.
+        """
         cdef uint32_t size = 0
         if self.dropping != NOTHING or np_recv_try(self.handle, most, &size) != NP_OK:
             return False
@@ -631,6 +655,7 @@ cdef class Handle:
             self.rearm()
         return True
 
+    @cython.critical_section
     cdef uint32_t read_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
         """ReadFile of a message pipe into several buffers, one behind the other: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -748,6 +773,7 @@ cdef class Handle:
             raise self.read_ended_by(code, "receiving a message")
         return data
 
+    @cython.critical_section
     def transact_pipe(self, data, timeout=None):
         """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8); but of a pipe that is owed an answer
         PipeStateError (996).
@@ -963,6 +989,7 @@ cdef class Handle:
         """Asks for a byte when something comes. False: something is there already."""
         return np_arm_read(self.valid()) == NP_OK
 
+    @cython.critical_section
     def set_rearm(self, rearm):
         """Sets what is called after each read, None for nothing."""
         self.rearm = rearm

@@ -1,22 +1,23 @@
 """Connections, the two ends of a new one, and waiting for several."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import select
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
-
-if sys.platform == "win32":
-    from npipe.connection._native import NativeEnd as _End
-else:
-    from npipe.binding import ChannelEnd as _End
-    from npipe.binding import make_segment
+from npipe.binding import ChannelEnd as _End
+from npipe.binding import make_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,11 @@ class Connection(_End, Generic[SendT, RecvT]):
 
     Several threads may use it at once: each message goes and comes as a whole.
     """
+
+    if TYPE_CHECKING:
+
+        def send(self, obj: SendT) -> None: ...
+        def recv(self) -> RecvT: ...
 
     def __init__(self, *_: object, **__: object) -> None:
         refuse_construction("npipe.connection.Connection")
@@ -77,9 +83,10 @@ def _close(descriptors: Iterable[int]) -> None:
 
 def new_channel(fds: list[int]) -> tuple[int, int, int]:
     """Make a channel's segment and events; each descriptor is entered in `fds` too."""
-    for make in (make_segment, _event, _event):
-        fds.append(make())
-    return fds[-3], fds[-2], fds[-1]
+    fds.append(segment := make_segment())
+    fds.append(event0 := _event())
+    fds.append(event1 := _event())
+    return segment, event0, event1
 
 
 def _event() -> int:

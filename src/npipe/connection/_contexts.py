@@ -1,17 +1,26 @@
 """A context of multiprocessing's whose queues, pools and managers stand on npipe's connections."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import importlib
 import multiprocessing
 import pickle
 import threading
 from multiprocessing import managers, queues
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.binding.channel import dumps
 from npipe.connection._connections import Connection, Pipe
 from npipe.connection._rendezvous import Client, Listener
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 __all__ = ["context"]
 
@@ -57,7 +66,7 @@ class _QueueWriter:
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
 
-    def __call__(self, token: Any) -> None:
+    def __call__(self, _token: Any) -> None:
         parts, _passing.parts = _passing.parts, None
         self._connection._send_parts(*parts)  # noqa: SLF001
 
@@ -175,7 +184,7 @@ def _executors() -> Any:
     return importlib.import_module("npipe.connection._executors")
 
 
-def context(method: str | None = None) -> Any:
+def context(method: str | None = None) -> BaseContext:
     """Return a context of multiprocessing whose queues, pools, pipes and managers stand on npipe's connections.
 
     Args:
@@ -193,7 +202,8 @@ def context(method: str | None = None) -> Any:
     if name not in _contexts:
         _contexts[name] = type(f"Npipe{type(base).__name__}", (Channels, type(base)), {"__module__": __name__})()
         _executors().use()
-    return _contexts[name]
+    made: BaseContext = _contexts[name]
+    return made
 
 
 managers.listener_client[str(SERIALIZER)] = (Listener, Client)  # type: ignore[attr-defined]

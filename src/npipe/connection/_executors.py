@@ -1,6 +1,12 @@
 """ProcessPoolExecutor's queue of calls, which asks no context how it is to be made."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 from concurrent.futures import process
 from typing import Any
@@ -9,7 +15,7 @@ from npipe.connection._contexts import Channels, OnChannels
 
 __all__ = ["use"]
 
-_safe: Any = process._SafeQueue  # type: ignore[attr-defined]  # noqa: SLF001
+_safe: Any = process._SafeQueue  # noqa: SLF001
 
 
 class CallQueue(OnChannels, _safe):  # type: ignore[misc]
@@ -22,4 +28,5 @@ def _make(*args: Any, ctx: Any, **kwargs: Any) -> Any:
 
 def use() -> None:
     """Have executors make their queues of calls as their contexts would."""
-    process._SafeQueue = _make  # type: ignore[attr-defined]  # noqa: SLF001
+    module: Any = process
+    module._SafeQueue = _make  # noqa: SLF001

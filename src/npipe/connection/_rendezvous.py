@@ -1,6 +1,12 @@
 """Client and Listener: two ends that find each other by a pipe's name."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import socket
@@ -9,9 +15,10 @@ import threading
 import uuid
 from collections import deque
 from multiprocessing.connection import answer_challenge, deliver_challenge
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from npipe.connection._connections import Connection, RecvT, SendT, channel, new_channel
+from npipe.connection._connections import Connection, channel, new_channel
 from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.names import parse_name
 from npipe.opening import connect
@@ -42,6 +49,11 @@ def _check(address: object, family: str | None, authkey: object) -> str:
     return os.fspath(address)
 
 
+def _theirs(made: Connection[Any, Any]) -> Any:
+    """Return it as multiprocessing's functions take one: they ask for send_bytes and recv_bytes alone."""
+    return made
+
+
 def Client(  # noqa: N802 - multiprocessing's name
     address: str | os.PathLike[str], family: str | None = None, authkey: bytes | None = None
 ) -> Connection[Any, Any]:
@@ -65,8 +77,8 @@ def Client(  # noqa: N802 - multiprocessing's name
     made = _open(_check(address, family, authkey))
     if authkey is not None:
         try:
-            answer_challenge(made, authkey)
-            deliver_challenge(made, authkey)
+            answer_challenge(_theirs(made), authkey)
+            deliver_challenge(_theirs(made), authkey)
         except BaseException:
             made.close()
             raise
@@ -177,9 +189,9 @@ def _hear(fd: int) -> Connection[Any, Any] | None:
         fds: list[int] = []
         try:
             said, fds, _, _ = socket.recv_fds(listener, _HELLO.size + 1, 3, socket.MSG_CMSG_CLOEXEC)
-            if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
-                raise ValueError(said)
-        except (OSError, ValueError):
+        except OSError:
+            said = b""
+        if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
             for one in fds:
                 os.close(one)
             return None
@@ -194,7 +206,7 @@ def _hear(fd: int) -> Connection[Any, Any] | None:
 def _is_event(fd: int) -> bool:
     """Whether it is an event that does not wait: of anything else a stranger could make us wait for it."""
     try:
-        if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:[eventfd]":
+        if str(Path(f"/proc/self/fd/{fd}").readlink()) != "anon_inode:[eventfd]":
             return False
         os.set_blocking(fd, False)
     except OSError:
@@ -202,7 +214,7 @@ def _is_event(fd: int) -> bool:
     return True
 
 
-class Listener(Generic[SendT, RecvT]):
+class Listener:
     r"""A pipe's name on which connections are accepted, as multiprocessing.connection.Listener.
 
     It belongs to the process that has made it: a forked child has none.
@@ -234,7 +246,7 @@ class Listener(Generic[SendT, RecvT]):
         self._authkey = authkey
         self._instances: _Instances | None = _Instances(name, min(max(backlog, 1), MOST_BACKLOG) + 1)
 
-    def accept(self) -> Connection[SendT, RecvT]:
+    def accept(self) -> Connection[Any, Any]:
         """Wait for a client, and return the Connection.
 
         Raises:
@@ -243,11 +255,11 @@ class Listener(Generic[SendT, RecvT]):
         """
         if self._instances is None:
             raise OSError("listener is closed")
-        made: Connection[SendT, RecvT] = self._instances.accept()
+        made: Connection[Any, Any] = self._instances.accept()
         if self._authkey is not None:
             try:
-                deliver_challenge(made, self._authkey)  # type: ignore[arg-type]
-                answer_challenge(made, self._authkey)  # type: ignore[arg-type]
+                deliver_challenge(_theirs(made), self._authkey)
+                answer_challenge(_theirs(made), self._authkey)
             except BaseException:
                 made.close()
                 raise

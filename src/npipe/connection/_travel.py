@@ -1,6 +1,12 @@
 """How a connection goes to another process: by multiprocessing's own ways for descriptors."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import pickle
@@ -71,5 +77,5 @@ def _rebuild(pickled: bytes, buffers: list[Any]) -> Any:
     return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - this is a part of a pickle
 
 
-reduction.ForkingPickler.register(Connection, reduce_connection)  # type: ignore[arg-type]
+reduction.ForkingPickler.register(Connection, reduce_connection)
 use_reducers(reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]  # noqa: SLF001

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import sys
 import unittest
+from typing import Any
 
 from test import _test_multiprocessing as theirs  # type: ignore[import-not-found,unused-ignore]
 
@@ -57,6 +58,7 @@ def suite(chosen: list[str]) -> unittest.TestSuite:
     tests = unittest.TestSuite()
     for name in CLASSES:
         if name in globals():
+            test: Any
             for test in unittest.defaultTestLoader.loadTestsFromTestCase(globals()[name]):
                 method = test._testMethodName
                 if method not in DIFFERENT and (not chosen or name in chosen or method in chosen):

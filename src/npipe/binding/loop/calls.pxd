@@ -112,6 +112,7 @@ cdef class Call:
     cdef bint has_its_turn(self) except -1
     cdef int abandon(self) except -1
     cdef object step(self, object value)
+    cdef object advance(self, object value)
     cdef object go_on(self, object value)
 
 

@@ -384,7 +384,7 @@ cdef class Call:
         return not self.ticket or self.is_next() or self.handle.has_ended()
 
     cdef int abandon(self) except -1:
-        """Nobody waits any longer."""
+        """Nobody waits any longer. The caller has the critical section, or is the last who knows of it."""
         cdef Stage before = self.stage
         self.stage = OVER
         self.wait_no_longer()
@@ -395,6 +395,10 @@ cdef class Call:
 
     cdef object step(self, object value):
         """Go on as far as possible: what to yield to the event loop; or the stage is OVER, with `result`."""
+        with cython.critical_section(self.handle):
+            return self.advance(value)
+
+    cdef object advance(self, object value):
         if self.stage == FRESH:
             self.stage = OVER  # should it raise
             check_time(self.timeout)
@@ -533,10 +537,12 @@ cdef class Call:
                 return self.send(None)
             except BaseException:
                 self.inner = None
-                self.abandon()
+                with cython.critical_section(self.handle):
+                    self.abandon()
                 raise
         waker = self.waker
-        self.abandon()
+        with cython.critical_section(self.handle):
+            self.abandon()
         if waker is not None and type(error) is RuntimeError and not waker.runs_here():  # of another loop's future
             raise other_loop(self.pipe._handle.name, self.doing()) from error
         raise error
@@ -548,7 +554,8 @@ cdef class Call:
             if inner is not None:
                 inner.close()
         finally:
-            self.abandon()
+            with cython.critical_section(self.handle):
+                self.abandon()
 
     @property
     def __name__(self):
@@ -638,7 +645,8 @@ cdef class Receive(Reading):
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = None  # a pipe that is dropped goes at once
-        pipe.spare_receive = self
+        with cython.critical_section(pipe):
+            pipe.spare_receive = self
 
     cdef str doing(self):
         return "receiving a message"
@@ -960,7 +968,8 @@ cdef class Write(Call):
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
         self.counts = self.several = self.goes_on = self.torn = False
-        pipe.spare_write = self
+        with cython.critical_section(pipe):
+            pipe.spare_write = self
 
     cdef str doing(self):
         return "writing"
@@ -1072,7 +1081,7 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReceiveView, ReadSome, Discard, Write,
-              Reserve, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReceiveView, ReadSome, Discard,
+              Write, Reserve, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

@@ -400,6 +400,7 @@ cdef class PolledHandle(Handle):
         self.message = None
         return True
 
+    @cython.critical_section
     def drop_now(self):
         """The same by nobody who reads, as far as it is there."""
         cdef bint over

@@ -181,27 +181,41 @@ void *np_segment_map_twice(void *part, uint64_t size)
     return map;
 }
 
-bool np_segment_part_with(void *place, uint64_t size)
+struct np_pages np_pages_copy(const void *place, uint64_t size)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = (uintptr_t)place & ~(page - 1), end = ((uintptr_t)place + size + page - 1) & ~(page - 1);
-    if (size == 0)
-        return true;
     void *copy = mmap(NULL, end - begin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED)
-        return false;
+        return (struct np_pages){0};
     memcpy(copy, (const void *)begin, end - begin);
+    return (struct np_pages){copy, (void *)begin, end - begin};
+}
+
+bool np_pages_put(struct np_pages *pages)
+{
     /* In one step: who looks meanwhile sees the one or the other. */
-    if (mremap(copy, end - begin, end - begin, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)begin) == MAP_FAILED) {
-        munmap(copy, end - begin);
+    if (mremap(pages->copy, pages->size, pages->size, MREMAP_MAYMOVE | MREMAP_FIXED, pages->place) == MAP_FAILED)
         return false;
-    }
+    pages->copy = NULL;
     return true;
+}
+
+void np_pages_drop(struct np_pages *pages)
+{
+    if (pages->copy)
+        munmap(pages->copy, pages->size);
+    pages->copy = NULL;
 }
 
 void np_segment_unmap(void *map, uint64_t size)
 {
     munmap(map, size);
+}
+
+void np_segment_discard(void *place, uint64_t size)
+{
+    (void)madvise(place, size, MADV_REMOVE);
 }
 
 uint64_t np_random(void)

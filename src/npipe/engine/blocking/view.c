@@ -206,7 +206,7 @@ static bool place_view(struct np_link *link, struct np_view *view)
     if (!view->mirror)
         return false;
     view->size = np_rx_rest(rx);
-    view->data = np_mirror_lend(view->mirror, rx->head, view->size);
+    view->data = np_mirror_lend(view->mirror, rx->head - rx->begin, view->size);
     return true;
 }
 

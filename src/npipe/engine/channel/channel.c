@@ -22,6 +22,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define WHOLE (UINT64_C(16) << 10) /* a message up to this is published at once; a longer one in such pieces */
 #define TOLD (NPC_RING / 4)         /* for so much of one a reader is woken */
 #define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
+#define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
 
 /* ---- Who holds a lock */
@@ -151,28 +152,37 @@ static bool has_message(const struct npc_direction *direction)
            atomic_load_explicit(&direction->broken, memory_order_relaxed);
 }
 
-static void lock_bell(struct np_channel *channel, struct npc_direction *direction)
+/* False: it is held by a process that does not go on, by a debugger's or a shell's will; which looks again when it
+ * does. */
+static bool lock_bell(struct np_channel *channel, struct npc_direction *direction)
 {
+    int64_t end = 0;
     for (uint32_t tries = 1; !try_lock(&direction->bell); tries++) {
+        np_pause();
+        if (tries % 64)
+            continue;
+        np_yield();
+        int64_t now = np_now();
+        if (end == 0)
+            end = now + BELL_NS;
+        if (now < end)
+            continue;
         uint64_t holder = atomic_load_explicit(&direction->bell, memory_order_relaxed);
-        if (tries % 64 == 0)
-            np_yield();
-        else
-            np_pause();
-        /* It is held for two system calls. What a dead one has left is settled by whoever has it next. */
-        if (tries % 4096 == 0 && holder && is_dead(channel, holder))
-            atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
-                                                    memory_order_relaxed);
+        if (holder == 0)
+            continue;
+        if (!is_dead(channel, holder))
+            return false;
+        /* What a dead one has left is settled by whoever has it next. */
+        atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
+                                                memory_order_relaxed);
     }
+    return true;
 }
 
-/* Makes the event say whether there is a message. Whoever has changed that calls it, so what the last one of them
- * leaves is right. */
-static void settle(struct np_channel *channel, struct npc_direction *direction)
+static void ring(struct np_channel *channel, struct npc_direction *direction)
 {
     int event = event_of(channel, direction);
     uint64_t count = 1;
-    lock_bell(channel, direction);
     bool there = has_message(direction);
     bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
     /* Its counter is 0 or 1 (or more, by somebody else's malice: it does not wait). */
@@ -181,7 +191,36 @@ static void settle(struct np_channel *channel, struct npc_direction *direction)
     else if (!there && rung)
         rung = read(event, &count, sizeof count) < 0 && errno != EAGAIN;
     atomic_store_explicit(&direction->rung, rung, memory_order_relaxed);
-    unlock(&direction->bell);
+}
+
+/* Makes the event say whether there is a message. Whoever has changed that calls it, so what the last one of them
+ * leaves is right. */
+static void settle(struct np_channel *channel, struct npc_direction *direction)
+{
+    do {
+        /* Sequentially consistent, like the exchange and the load below: who has the lock sees the change, or this. */
+        atomic_store_explicit(&direction->unsettled, 1, memory_order_seq_cst);
+        if (!lock_bell(channel, direction))
+            return;
+        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst))
+            ring(channel, direction);
+        unlock(&direction->bell);
+        atomic_thread_fence(memory_order_seq_cst);
+    } while (atomic_load_explicit(&direction->unsettled, memory_order_seq_cst));
+}
+
+/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. */
+static void unring(struct np_channel *channel, struct npc_direction *direction)
+{
+    uint64_t count;
+    if (lock_bell(channel, direction)) {
+        if (!has_message(direction)) {
+            (void)!read(event_of(channel, direction), &count, sizeof count);
+            atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
+        }
+        unlock(&direction->bell);
+    }
+    settle(channel, direction); /* what has come meanwhile */
 }
 
 /* ---- Waiting */
@@ -217,9 +256,10 @@ static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wa
         code = NP_NOT_ENOUGH_MEMORY;
     else
         code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
-    return np_heed_end(heed, code, wait, &limited);
+    code = np_heed_end(heed, code, wait, &limited);
+    /* Also of one that is woken again and again for nothing. */
+    return code == NP_OK && np_expired(wait) ? NP_SEM_TIMEOUT : code;
 }
-
 
 static bool in_is_ready(const void *what)
 {
@@ -558,8 +598,8 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
     after_unlock(in, &in->reader);
 }
 
-/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or the
- * look sees the message. */
+/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or
+ * the look sees the message. */
 static void be_sleeper(struct npc_direction *direction)
 {
     atomic_fetch_add_explicit(&direction->sleepers, 1, memory_order_relaxed);
@@ -599,7 +639,7 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
             break;
         }
         if (code == NP_OK && items[0].revents)
-            settle(channel, in); /* somebody else has read it */
+            unring(channel, in); /* somebody else has read it */
     }
     be_awake(in);
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
@@ -709,7 +749,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
                 break;
             dead = (life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
             if (!dead && items[0].revents)
-                settle(channel, in);
+                unring(channel, in);
         }
         if (dead && !more_is_there(&more)) {
             break_off(channel, in);

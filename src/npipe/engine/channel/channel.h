@@ -45,13 +45,18 @@ struct npc_direction {
     /* How readers wait; written when they begin to. */
     _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
     _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
-    _Atomic uint64_t bell;                     /* a lock, around the next two */
+    _Atomic uint64_t bell;                     /* a lock, around the event and the next word */
     _Atomic uint32_t rung;                     /* the event is set */
+    _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
     _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
     _Atomic uint32_t queued;                   /* somebody waits for one of the locks */
     _Atomic uint32_t broken;                   /* a message was cut, or the rules were: nothing follows */
     _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
 };
+
+_Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
+                   offsetof(struct npc_direction, gone) == 400 && offsetof(struct npc_header, numbers) == 8,
+               "docs/protocol.md, section 8");
 
 /* A message in the ring: its header, and so many bytes. No padding, but behind the last byte up to the next 8. */
 #define NPC_BUFFERS (UINT64_C(1) << 63) /* in the header: pickled, with buffers behind it (docs/protocol.md) */

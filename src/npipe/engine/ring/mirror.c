@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/fds.h"
-#include "base/platform.h"
 #include "ring/link.h"
 
 static struct np_mirror *mirrors; /* guarded by np_fds_hold, so that a fork finds the list in order */
@@ -82,7 +81,12 @@ bool np_mirror_end(struct np_mirror *mirror, struct np_link *link, enum np_mirro
     uint64_t size = atomic_load_explicit(&mirror->size, memory_order_relaxed);
     bool own = true;
     if (exported) {
-        own = np_segment_part_with((void *)atomic_load_explicit(&mirror->place, memory_order_relaxed), size);
+        struct np_pages pages = size ? np_pages_copy(
+                                           (const void *)atomic_load_explicit(&mirror->place, memory_order_relaxed),
+                                           size)
+                                     : (struct np_pages){0};
+        own = size == 0 || (pages.copy && np_pages_put(&pages));
+        np_pages_drop(&pages);
         if (link->mirror[side] == mirror) {
             link->mirror[side] = NULL;
             np_mirror_unref(mirror);
@@ -109,17 +113,30 @@ bool np_mirrors_let_go(struct np_link *link)
     return others;
 }
 
-void np_mirrors_after_fork(void)
+void np_mirrors_before_fork(void)
 {
     for (struct np_mirror *mirror = mirrors; mirror; mirror = mirror->next) {
         uint64_t size = atomic_load_explicit(&mirror->size, memory_order_relaxed);
-        if (size) {
+        uintptr_t place = atomic_load_explicit(&mirror->place, memory_order_relaxed);
+        /* Another thread may begin or end a view meanwhile: then it is a copy for nobody, but of a place here. */
+        if (size && place - (uintptr_t)mirror->base <= 2 * mirror->capacity - size)
+            mirror->saved = np_pages_copy((const void *)place, size);
+    }
+}
+
+void np_mirrors_after_fork(bool in_child)
+{
+    for (struct np_mirror *mirror = mirrors; mirror; mirror = mirror->next) {
+        if (in_child) {
             /* Without memory for it the child sees what the parent does there. */
-            (void)np_segment_part_with((void *)atomic_load_explicit(&mirror->place, memory_order_relaxed), size);
+            if (mirror->saved.copy)
+                (void)np_pages_put(&mirror->saved);
             atomic_store_explicit(&mirror->size, 0, memory_order_relaxed);
-        } else if (atomic_load_explicit(&mirror->refs, memory_order_relaxed) == 1) {
-            np_segment_unmap(mirror->base, 2 * mirror->capacity); /* the link's alone, which is the parent's */
-            mirror->base = NULL;
+            if (atomic_load_explicit(&mirror->refs, memory_order_relaxed) == 1) {
+                np_segment_unmap(mirror->base, 2 * mirror->capacity); /* the link's alone, which is the parent's */
+                mirror->base = NULL;
+            }
         }
+        np_pages_drop(&mirror->saved);
     }
 }

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/platform.h"
+
 struct np_link;
 
 struct np_mirror {
@@ -18,6 +20,7 @@ struct np_mirror {
     /* The place that a view has now; size 0: none has. */
     _Atomic uintptr_t place;
     _Atomic uint64_t size;
+    struct np_pages saved; /* of that place, while the process forks */
     struct np_mirror *next, *previous; /* all of the process, with np_fds_hold */
 };
 
@@ -28,7 +31,7 @@ enum np_mirror_side { NP_MIRROR_RX, NP_MIRROR_TX };
 struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side);
 void np_mirror_unref(struct np_mirror *mirror);
 
-/* A view has `size` bytes from `position` of the ring on; returns where they are. */
+/* A view has `size` bytes from `position` on, counted from the ring's beginning; returns where they are. */
 void *np_mirror_lend(struct np_mirror *mirror, uint64_t position, uint32_t size);
 /* The view is over. `exported`: somebody still looks at its bytes, so these become a copy of this process's own, the
  * ring's are free, and the link gets another mirror for the next view. False: no memory for that, and the ring's must
@@ -38,7 +41,9 @@ bool np_mirror_end(struct np_mirror *mirror, struct np_link *link, enum np_mirro
 /* Of a link that ends: whether others have them still, so that nobody else may get the segment. */
 bool np_mirrors_let_go(struct np_link *link);
 
-/* In a forked child: what a view has is a copy of its own, and all else is unmapped. */
-void np_mirrors_after_fork(void);
+/* Over a fork, with np_fds_hold: a child's view is of what there was in that moment, in a copy of its own, and all else
+ * is unmapped there. */
+void np_mirrors_before_fork(void);
+void np_mirrors_after_fork(bool in_child);
 
 #endif

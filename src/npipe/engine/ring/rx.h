@@ -73,7 +73,7 @@ bool np_rx_more_announced(const struct np_link *link);
  * which cannot fail. */
 static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
 {
-    return link->rx.ring + (position & (link->rx.capacity - 1));
+    return link->rx.ring + ((position - link->rx.begin) & (link->rx.capacity - 1));
 }
 
 /* Whether the producer has done anything since `tail` and `rewinds` were loaded. Without any lock. */

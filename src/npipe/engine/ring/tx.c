@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/codes.h"
+#include "base/platform.h"
+#include "ring/idle.h"
 #include "ring/link.h"
 #include "ring/op.h"
 #include "ring/segment.h"
@@ -22,7 +24,7 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
 {
-    uint64_t offset = tx->tail & (tx->capacity - 1);
+    uint64_t offset = (tx->tail - tx->begin) & (tx->capacity - 1);
     uint64_t until_end = tx->capacity - offset;
     uint32_t first = (uint32_t)least(size, until_end);
     memcpy(tx->ring + offset, source, first);
@@ -128,6 +130,8 @@ static void publish(struct np_link *link)
     struct np_tx *tx = &link->tx;
     if (atomic_load_explicit(&link->rx.streak, memory_order_relaxed))
         atomic_store_explicit(&link->rx.streak, 0, memory_order_relaxed);
+    if (tx->tail > tx->stir_at)
+        np_idle_stir(link);
     atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_relaxed);
     /* Release: the entry's bytes come before the tail that covers them. */
     atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
@@ -207,6 +211,77 @@ static void announce(struct np_tx *tx, uint32_t size)
         tx->n_recent++;
 }
 
+static void count_rewind(struct np_tx *tx)
+{
+    /* Release: who sees the count sees the tail, or the state, or the beginning, that it is about. */
+    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
+}
+
+/* Nothing stands in the ring, the consumer is through with all that ever did, and nothing is on its way into it: as
+ * long as the lock is held, nobody reads from the ring. As of the last refresh. */
+static bool is_empty(const struct np_tx *tx)
+{
+    return tx->head == tx->tail && tx->taken == tx->entries && tx->consumed == tx->announced &&
+           tx->n_outstanding == 0 && !tx->first;
+}
+
+/* The next entry stands at the ring's offset 0. Of an empty ring. */
+static void begin_anew(struct np_tx *tx)
+{
+    if (tx->begin == tx->tail)
+        return;
+    tx->begin = tx->tail;
+    /* Relaxed: the count that follows is a release. */
+    atomic_store_explicit(&tx->shared->takebacks.begin, tx->begin, memory_order_relaxed);
+    count_rewind(tx);
+    /* As for a tail that has gone back: the bytes that are written from here on come after the count. Who sees the next
+     * tail sees the count, and looks for the beginning before it believes a byte. */
+    atomic_thread_fence(memory_order_release);
+    if (tx->stir_at != UINT64_MAX)
+        tx->stir_at = tx->begin + NP_WARM;
+}
+
+/* A connection that trickles uses the first pages of its ring over and over, so that the others can be given back. One
+ * that is fast does not: bytes go from core to core faster when a line is not used again right after it was read
+ * (docs/performance.md). */
+static bool look_for_beginning(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    int64_t now = np_now();
+    bool slow = now - tx->looked > (int64_t)(tx->tail - tx->looked_at) * np_trickle_ns;
+    if (slow) {
+        if (!refresh(link))
+            return false;
+        if (is_empty(tx))
+            begin_anew(tx);
+    }
+    tx->looked = now;
+    tx->looked_at = tx->tail;
+    tx->look_at = tx->tail + (slow ? NP_ANEW : tx->capacity);
+    return true;
+}
+
+bool np_tx_give_back(struct np_link *link, bool is_idle)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->stir_at != UINT64_MAX)
+        return true;
+    if (link->unshared[link->side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND])
+        return true; /* memory of this process's own */
+    if (!np_link_quiet(link) || !refresh(link))
+        return true; /* it is about to end */
+    if (is_idle && is_empty(tx))
+        begin_anew(tx);
+    /* Only this side writes into the ring, and it does not while the lock is held; what the consumer has not read, and
+     * what is written from now on, stands in the part that stays. */
+    uint64_t head = tx->head - tx->begin, tail = tx->tail - tx->begin;
+    if (tx->first || head > tail || tail > NP_WARM) /* what is reserved is being written behind the tail */
+        return false;
+    np_segment_discard(tx->ring + NP_WARM, tx->capacity - NP_WARM);
+    tx->stir_at = tx->begin + NP_WARM;
+    return true;
+}
+
 /* The numbers of entries move: what is remembered of them does not fit any more. */
 static void forget_recent(struct np_tx *tx)
 {
@@ -279,6 +354,8 @@ static uint32_t try(struct np_link *link, struct np_source source, uint32_t size
     struct np_tx *tx = &link->tx;
     if (tx->attached && size)
         return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
     if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
         uint32_t code = in_turn(tx) ? NP_OK : np_tx_pump(link);
         if (code != NP_OK || !refresh(link))
@@ -379,7 +456,7 @@ static bool put(struct np_link *link, struct np_op *op)
     struct np_tx *tx = &link->tx;
     if (op->hole) { /* from here on nobody else's bytes come into the ring */
         if (!op->started)
-            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+            op->started = op->end <= most(tx->consumed, tx->handed) + tx->quota && fits_plain(tx, op->size);
         return false;
     }
     if (!op->started) {
@@ -555,12 +632,6 @@ static struct np_outstanding *find_outstanding(struct np_tx *tx, uint64_t number
             return item;
     }
     return NULL;
-}
-
-static void count_rewind(struct np_tx *tx)
-{
-    /* Release: who sees the count sees the tail, or the state, that it is about. */
-    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
 }
 
 /* Takes back what stands in the ring from `position` on: the tail first, then the count, then perhaps other bytes. A
@@ -765,6 +836,8 @@ static void queue_hole(struct np_tx *tx, struct np_op *op)
 uint32_t np_tx_reserve_now(struct np_link *link, struct np_op *op)
 {
     struct np_tx *tx = &link->tx;
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
     if (tx->first || unread(tx) + op->size > tx->quota || !fits_plain(tx, op->size)) {
         if (np_tx_pump(link) != NP_OK)
             return NP_INVALID_DATA;
@@ -785,7 +858,7 @@ uint32_t np_tx_reserve(struct np_link *link, struct np_op *op)
 uint64_t np_tx_reserved(const struct np_link *link, const struct np_op *op)
 {
     uint8_t header[NPL_MAX_ENTRY_HEADER];
-    return link->tx.tail + plain_header(header, op->size);
+    return link->tx.tail - link->tx.begin + plain_header(header, op->size);
 }
 
 uint32_t np_tx_commit(struct np_link *link, struct np_op *op, uint32_t size)

@@ -59,7 +59,7 @@ bool np_tx_may_reserve(const struct np_link *link, uint32_t size);
 uint32_t np_tx_reserve_now(struct np_link *link, struct np_op *op);
 /* Queues it; op->started: from then on it has its place. */
 uint32_t np_tx_reserve(struct np_link *link, struct np_op *op);
-/* The ring position of its first byte. */
+/* Where its first byte stands, counted from the ring's beginning. */
 uint64_t np_tx_reserved(const struct np_link *link, const struct np_op *op);
 /* Publishes the first `size` bytes of it as an entry. np_tx_withdraw takes it back. NP_OK or NP_INVALID_DATA: what
  * comes behind it could not be moved on. */
@@ -75,6 +75,10 @@ void np_tx_end_flush(struct np_link *link, struct np_op *op);
  * has set a flag. `flags`: NPL_ARMED_WRITE, to be set for the caller, or 0. However the consumer moves, it takes a
  * bounded time. NP_OK or NP_INVALID_DATA. */
 uint32_t np_tx_renew(struct np_link *link, uint32_t flags);
+
+/* Gives the ring's memory back, but for its first pages, if nothing stands beyond these; of a link that is idle the
+ * ring may begin anew for that. True: there is nothing to give back any more. */
+bool np_tx_give_back(struct np_link *link, bool is_idle);
 
 /* Stores what the consumer has to reach before it wakes this side. */
 void np_tx_set_thresholds(struct np_link *link);
