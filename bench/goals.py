@@ -14,7 +14,7 @@ from . import names as s
 from .measure import Case
 from .processes import ROOT
 from .report import Table, amount, markdown_table, show
-from .results import FOLDER, all_cases
+from .results import FOLDER, all_cases, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,7 +253,7 @@ ratios. Beside those that the machine bounds stands what it does with nothing of
 _PAGE = """# What was to be reached
 
 `make bench` writes this page by the numbers of [benchmarks.md](benchmarks.md) and of the other pages; `python -m
-bench.goals` writes it again without measuring.
+bench.goals` writes it again without measuring. The main run was on:
 
 """
 
@@ -265,7 +265,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     table = goal_table(judge(all_cases(arguments.folder)))
     show([table])
-    arguments.output.write_text(_PAGE + markdown_table(table), encoding="utf-8")
+    main_run = arguments.folder / "main.json"
+    machine = load(main_run)["machine"] if main_run.exists() else []
+    measured_on = "".join(f"- {line}\n" for line in machine) + ("\n" if machine else "")
+    arguments.output.write_text(_PAGE + measured_on + markdown_table(table), encoding="utf-8")
     return 0
 
 
