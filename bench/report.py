@@ -69,9 +69,9 @@ values, the frames are NumPy arrays of 1920×1080×3 bytes.
 """,
     "memory": """
 Per connection, and for both processes together: 1 GiB in messages of 64 KiB went through each of some connections, then
-nothing came for 5 seconds. Private memory is what the processes have more than before these connections (PSS without
-shared memory); of shared memory it is the blocks of its files, mapped or not. What the kernel holds for a socket is not
-in it.
+nothing came for 5 seconds. *Private* is memory that belongs to one process, as far as there is more of it than before
+these connections, when as many others had been used and closed; of shared memory it is the blocks of its files, mapped
+or not. What the kernel holds for a socket is not in it.
 """,
     "cycle": """
 A new connection for one message of 64 bytes and its answer. pyzmq and pynng use REQ and REP sockets here.
