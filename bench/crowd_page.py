@@ -25,7 +25,8 @@ OUTPUT = ROOT / "docs" / "benchmarks-crowds.md"
 _SIZES = (10, 100)
 _TEXT = """
 Round trips of all clients together, in brackets how many times those of the SEQPACKET server with threads; how long
-half of them, 99 % and 99.9 % took at most, and the longest; and what the least served client got, of the mean.
+half of them, 99 % and 99.9 % took at most, and the longest; and what the least served client got, of the mean, which
+the plot calls *least*.
 """
 _PAGE = """# Crowds
 

@@ -108,7 +108,7 @@ class Drawing:
             axes.set_xscale("log")
             axes.set_xlim(left, max(values) * (max(values) / left) ** 0.28)
         else:
-            axes.set_xlim(0, max(values) * 1.35)
+            axes.set_xlim(0, max(values) * (1.05 + 0.03 * max(len(text) for _, _, text in rows)))
         if line:
             axes.axvline(line[0], color=theme.others[0], linewidth=1.2, linestyle=":")
             axes.annotate(
@@ -383,13 +383,15 @@ def _crowd(label: str) -> Callable[[_Numbers], Callable[[Theme], Drawing] | None
         rows = []
         for server, rate in n.medians(s.CROWDS, label):
             share = least.median(server) if least else None
-            rows.append((server, rate, f"{three(rate / 1000)} k/s" + (f", least {share:.0%}" if share else "")))
+            rows.append(
+                (server, rate, f"{three(rate / 1000)} k/s" + ("" if share is None else f" (least {share:.0%})"))
+            )
         if not rows:
             return None
 
         def draw(theme: Theme) -> Drawing:
             drawing = Drawing(theme, 1.1 + 0.36 * len(rows), f"{label} at once, 64 bytes there and back")
-            drawing.bars(rows, "round trips per second, more is better; least: served, of the mean")
+            drawing.bars(rows, "round trips per second, more is better")
             if drawing.axes.get_xscale() == "log":
                 _plain(drawing.axes, [value for _, value, _ in rows])
             else:

@@ -172,7 +172,7 @@ many times better than {base} the median is.
 - **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
 - **iceoryx2**: two services of slices of bytes, one for each way, with blocking back-pressure; copied into a loan and
   out of a sample, or *in place*: `loan_slice_uninit`, `payload().as_memory_view()`, `send`, `receive`.
-- **momentumx**: two streams in step with their readers; copied by `write` and `read`, or *in place*.
+- **momentumx**: two streams in step with their readers; copied into and out of its buffers, or *in place*.
 - **shared_memory**: `multiprocessing.shared_memory` in slots, which a `Connection` hands over and gives back.
 - iceoryx2 and momentumx have no call that sleeps until a message comes and wakes at once; both ends ask again and
   again, which is as fast as they get, and takes a core each. So they have no part among busy neighbours.
