@@ -129,6 +129,7 @@ bench: build/stamp-bench
 	$(ENV) $(PY) -m bench $(BENCH_ARGS)
 	$(ENV) $(PY) -m bench.win32 $(BENCH_WIN32_ARGS)
 	$(ENV) $(PY) -m bench.aio $(BENCH_AIO_ARGS)
+	$(ENV) $(PY) -m bench.crowd_page $(BENCH_CROWDS_ARGS)
 	$(ENV) $(PY) -m bench.goals
 	$(ENV) $(PY) -m bench.plots
 

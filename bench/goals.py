@@ -189,6 +189,31 @@ def _neighbours(r: _Results) -> list[Goal]:
     return goals
 
 
+def _crowds(r: _Results) -> list[Goal]:
+    goals = []
+    for clients in ("10 clients", "100 clients"):
+        bare = r.bare(s.CROWDS, clients, s.CROWD_LIMIT)
+        for server, needed in (
+            ("npipe.serve, threaded", 1),
+            ("npipe.listen, threads", 1),
+            ("npipe.serve, overlapped", 3),
+            ("npipe.serve, completion", 3),
+        ):
+            if clients == "100 clients" and server == "npipe.serve, overlapped":
+                continue  # WaitForMultipleObjects takes 64 handles: this model takes 63 clients
+            gain = r.gain(s.CROWDS, clients, s.CROWD_BASE, server)
+            worse = r.gain(s.CROWDS, f"{clients}: p99", s.CROWD_BASE, server)
+            served = r.median(s.CROWDS, f"{clients}: {s.LEAST}", server)
+            goals += [
+                _at_least(f"{clients}, {server}: at least {needed} times {s.CROWD_BASE}", gain, needed, bare),
+                _at_most(f"{clients}, {server}: p99 no longer than {s.CROWD_BASE}", worse, 1),
+                _share(f"{clients}, {server}: the least served has 60 % of the mean", served, 0.6),
+            ]
+        served = r.median(s.CROWDS, f"{clients}: {s.LEAST}", "npipe.aio.serve")
+        goals.append(_share(f"{clients}, npipe.aio.serve: the least served has 60 % of the mean", served, 0.6))
+    return goals
+
+
 def _faces(r: _Results) -> list[Goal]:
     goals = []
     for loop in ("asyncio", "uvloop"):
@@ -234,7 +259,7 @@ def _rest(r: _Results) -> list[Goal]:
 def judge(cases: Sequence[Case]) -> list[Goal]:
     """Judge the results."""
     r = _Results(cases)
-    return [*_small_ones(r), *_large_ones(r), *_neighbours(r), *_rest(r), *_faces(r)]
+    return [*_small_ones(r), *_large_ones(r), *_crowds(r), *_neighbours(r), *_rest(r), *_faces(r)]
 
 
 def goal_table(judged: list[Goal]) -> Table:

@@ -16,9 +16,9 @@ from .tasks import SINK
 if TYPE_CHECKING:
     from .processes import Session
 
-CONNECTIONS = 4
+CONNECTIONS = 8
 _SIZE = 1 << 16
-_WARM = 1 << 26  # bytes through a connection that is closed before the first look: what a process holds anyway
+_WARM = 1 << 24  # bytes through each of as many that are closed before the first look: what a process holds anyway
 
 
 class _Held:
@@ -44,8 +44,9 @@ def memory(session: Session, settings: Settings) -> list[Case]:
     """Let much go through some connections, be idle, and look at what is held for each of them."""
 
     def start(peer: str) -> Ends:
-        ends = session.start(peer, "keep", apart=True, expected=1 + CONNECTIONS)
-        _traffic(peer, ends, 0, min(_WARM, settings.traffic))
+        ends = session.start(peer, "keep", apart=True, expected=2 * CONNECTIONS)
+        for index in range(CONNECTIONS):
+            _traffic(peer, ends, index, min(_WARM, settings.traffic))
         for child in (ends.client, ends.server):
             child.ask("disconnect")
         return ends
@@ -58,7 +59,7 @@ def memory(session: Session, settings: Settings) -> list[Case]:
             try:
                 before[peer] = _Held(ends)
                 for index in range(CONNECTIONS):
-                    _traffic(peer, ends, 1 + index, settings.traffic)
+                    _traffic(peer, ends, CONNECTIONS + index, settings.traffic)
             except PeerFailedError as error:
                 fleet.fail(peer, str(error))
         time.sleep(settings.idle_seconds)

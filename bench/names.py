@@ -53,4 +53,7 @@ TRAFFIC = 1 << 30  # bytes through each connection, before its memory is looked 
 HELD = "held by both sides"
 HELD_OWN = "of it private"
 CROWDS = "crowds"
+CROWD_BASE = "SEQPACKET, threads"
+CROWD_LIMIT = "engine in C, threads"
+LEAST = "least served / mean"
 HELD_SHARED = "of it shared memory"

@@ -108,7 +108,7 @@ class Drawing:
             axes.set_xscale("log")
             axes.set_xlim(left, max(values) * (max(values) / left) ** 0.28)
         else:
-            axes.set_xlim(0, max(values) * 1.35)
+            axes.set_xlim(0, max(values) * (1.05 + 0.03 * max(len(text) for _, _, text in rows)))
         if line:
             axes.axvline(line[0], color=theme.others[0], linewidth=1.2, linestyle=":")
             axes.annotate(
@@ -377,6 +377,32 @@ def memory(n: _Numbers) -> Callable[[Theme], Drawing] | None:
     return draw
 
 
+def _crowd(label: str) -> Callable[[_Numbers], Callable[[Theme], Drawing] | None]:
+    def prepare(n: _Numbers) -> Callable[[Theme], Drawing] | None:
+        least = n.cases.get((s.CROWDS, f"{label}: {s.LEAST}"))
+        rows = []
+        for server, rate in n.medians(s.CROWDS, label):
+            share = least.median(server) if least else None
+            rows.append(
+                (server, rate, f"{three(rate / 1000)} k/s" + ("" if share is None else f" (least {share:.0%})"))
+            )
+        if not rows:
+            return None
+
+        def draw(theme: Theme) -> Drawing:
+            drawing = Drawing(theme, 1.1 + 0.36 * len(rows), f"{label} at once, 64 bytes there and back")
+            drawing.bars(rows, "round trips per second, more is better")
+            if drawing.axes.get_xscale() == "log":
+                _plain(drawing.axes, [value for _, value, _ in rows])
+            else:
+                drawing.axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f} k")
+            return drawing
+
+        return draw
+
+    return prepare
+
+
 # The plots by name; each takes the numbers and returns what draws it, or None when its numbers are not there.
 PLOTS: dict[str, Callable[[_Numbers], Callable[[Theme], Drawing] | None]] = {
     "roundtrip": round_trip,
@@ -386,6 +412,8 @@ PLOTS: dict[str, Callable[[_Numbers], Callable[[Theme], Drawing] | None]] = {
     "frames": frames,
     "objects": objects,
     "memory": memory,
+    "crowds-10": _crowd("10 clients"),
+    "crowds-100": _crowd("100 clients"),
 }
 
 

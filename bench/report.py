@@ -69,9 +69,9 @@ values, the frames are NumPy arrays of 1920×1080×3 bytes.
 """,
     "memory": """
 Per connection, and for both processes together: 1 GiB in messages of 64 KiB went through each of some connections, then
-nothing came for 5 seconds. Private memory is what the processes have more than before these connections (PSS without
-shared memory); of shared memory it is the blocks of its files, mapped or not. What the kernel holds for a socket is not
-in it.
+nothing came for 5 seconds. *Private* is memory that belongs to one process, as far as there is more of it than before
+these connections, when as many others had been used and closed; of shared memory it is the blocks of its files, mapped
+or not. What the kernel holds for a socket is not in it.
 """,
     "cycle": """
 A new connection for one message of 64 bytes and its answer. pyzmq and pynng use REQ and REP sockets here.
@@ -172,13 +172,14 @@ many times better than {base} the median is.
 - **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
 - **iceoryx2**: two services of slices of bytes, one for each way, with blocking back-pressure; copied into a loan and
   out of a sample, or *in place*: `loan_slice_uninit`, `payload().as_memory_view()`, `send`, `receive`.
-- **momentumx**: two streams in step with their readers; copied by `write` and `read`, or *in place*.
+- **momentumx**: two streams in step with their readers; copied into and out of its buffers, or *in place*.
 - **shared_memory**: `multiprocessing.shared_memory` in slots, which a `Connection` hands over and gives back.
 - iceoryx2 and momentumx have no call that sleeps until a message comes and wakes at once; both ends ask again and
   again, which is as fast as they get, and takes a core each. So they have no part among busy neighbours.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
 - **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what
   the machine itself takes for a round trip between two cores.
+- **64 lines there and back in C**: such a word, with 4 KiB copied in and out for each way.
 - **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
   the machine itself takes for a message one way.
 - **a handing-over in C**: a number at both ends of a place in shared memory, written by one process and read by

@@ -213,10 +213,13 @@ class Worker:
         return _rollup()["Pss"]
 
     def do_held(self) -> dict[str, Any]:
-        """Return the bytes of this process's own, those of shared memory, and the blocks of the files of these."""
+        """Return the bytes of this process's own, those of shared memory, and the blocks of the files of these.
+
+        What it maps of programs and libraries is left out: its share of those changes with who else runs them.
+        """
         rollup = _rollup()
         return {
-            "own": rollup["Pss"] - rollup["Pss_Shmem"],
+            "own": rollup["Pss_Anon"],
             "shared": rollup["Pss_Shmem"],
             "blocks": _blocks_in_memory(),
         }

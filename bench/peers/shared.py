@@ -309,12 +309,13 @@ class _MomentumChannel:
 
         def send(payload: bytes) -> None:
             buffer = lend()
-            buffer.write(payload)
+            # Its own `write` and `read` take a third of a microsecond for each byte.
+            memoryview(buffer)[: len(payload)] = payload
             buffer.send(len(payload))
 
         def recv() -> bytes:
             buffer = take()
-            data: bytes = buffer.read(buffer.data_size)
+            data = bytes(memoryview(buffer)[: buffer.data_size])
             buffer.release()
             return data
 

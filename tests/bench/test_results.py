@@ -39,6 +39,21 @@ def some_cases() -> list[Case]:
         case("frames", "frames", rate, names.FRAME_BYTES, NPIPE=2000, OBJECTS=900, BASE=100, COPY=2900),
         case("objects", "64-byte objects, round trip", latency, OBJECTS=2e-6, BASE=20e-6),
         case("objects", "64-byte objects, one-way", latency, OBJECTS=2e-6, BASE=4e-6),
+        *(
+            Case(
+                names.CROWDS,
+                f"{clients} clients" + label,
+                quantity,
+                64,
+                {server: Outcome([value * of]) for server, of in (("npipe.serve, threaded", 2), (names.CROWD_BASE, 1))},
+            )
+            for clients in (10, 100)
+            for label, quantity, value in (
+                ("", rate, 5e4),
+                (": p99", latency, 1e-3),
+                (f": {names.LEAST}", Quantity.SHARE, 0.4),
+            )
+        ),
         case("memory", names.HELD, Quantity.MEMORY, NPIPE=28 * 1024, BASE=0, PAIR=0, ICEORYX=2e6),
     ]
 
@@ -82,6 +97,9 @@ def test_a_goal_has_what_was_measured_the_bare_machine_and_a_verdict() -> None:
         ("64-byte objects, round trip", "10.00 ×", True),
         ("64-byte objects, one-way", "2.00 ×", False),
         ("p99.9 of round trips", "1.33 ×", False),
+        ("100 clients, npipe.serve, threaded: at least 1 times", "2.00 ×", True),
+        ("100 clients, npipe.serve, threaded: p99", "2.00 ×", False),
+        ("100 clients, npipe.serve, threaded: the least", "80%", True),
         ("5 s after 1 GiB", "28.0 KiB", True),
     ],
 )
