@@ -407,6 +407,8 @@ KEPT: list[h.Handle] = []  # peers that must stay open until the test is over
 def _peers_go_with_the_test() -> Iterator[None]:
     yield
     KEPT.clear()
+
+
 STATES = [
     "S listening",
     "S disconnected",
