@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from npipe.errors import (
     PipeAccessError,
+    PipeArgumentError,
     PipeBusyError,
     PipeClosedError,
     PipeError,
@@ -39,6 +40,7 @@ __all__ = [
     "goes_on",
     "listener_closed",
     "no_messages",
+    "not_carried",
     "not_on_a_loop",
     "other_loop",
     "partly_read",
@@ -209,6 +211,13 @@ def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooL
     hint = "set pipe.max_message_size higher, or read it in parts with recv_into"
     text = "The message is too large"
     return PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail, text=text, hint=hint)
+
+
+def not_carried(name: str) -> PipeArgumentError:
+    """Return the error (87) of a message to a client of another machine that nothing carries there."""
+    detail = "Samba carries messages of 1 to 65535 bytes to a client of another machine, and this one is not so long"
+    hint = "send it in parts, or listen in byte mode"
+    return PipeArgumentError(WinError.INVALID_PARAMETER, name, "writing", detail, hint=hint)
 
 
 def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -> PipeModeError:

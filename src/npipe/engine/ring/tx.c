@@ -245,6 +245,8 @@ static bool in_turn(const struct np_tx *tx)
 static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
+    if (tx->most && (size == 0 || size > tx->most))
+        return NP_INVALID_PARAMETER; /* what carries it on could not deliver it */
     if (tx->attached && size)
         return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
     if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
