@@ -5,8 +5,8 @@ A server and its client:
     with npipe.serve(r"\\.\pipe\shout", bytes.upper) as server:
         print(npipe.call(r"\\.\pipe\shout", b"hello"))
 
-`connect` opens a pipe, `listen` accepts clients, `serve` answers them; `MessagePipe` keeps message boundaries and
-`StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
+`connect` opens a pipe, `listen` accepts clients, `serve` answers them, `export` lets other machines in; `MessagePipe`
+keeps message boundaries and `StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
 
 For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_DONT_REWRITE.
 """
@@ -32,6 +32,7 @@ from npipe.errors import (
     PipeVersionError,
     WinError,
 )
+from npipe.exporting import Export, export
 from npipe.listener import Listener, listen
 from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Connection",
+    "Export",
     "Listener",
     "MessagePipe",
     "Peek",
@@ -76,6 +78,7 @@ __all__ = [
     "__version__",
     "call",
     "connect",
+    "export",
     "list_pipes",
     "listen",
     "root",

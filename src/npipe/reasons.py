@@ -215,7 +215,7 @@ def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooL
 
 def not_carried(name: str) -> PipeArgumentError:
     """Return the error (87) of a message to a client of another machine that nothing carries there."""
-    detail = "Samba carries messages of 1 to 65535 bytes to a client of another machine, and this one is not so long"
+    detail = "Samba carries messages of 1 to 65535 bytes to a client of another machine: none that is empty or longer"
     hint = "send it in parts, or listen in byte mode"
     return PipeArgumentError(WinError.INVALID_PARAMETER, name, "writing", detail, hint=hint)
 

@@ -776,6 +776,12 @@ cdef class Handle:
         return (about.server, about.type, about.direction, about.mode, about.in_quota, about.out_quota,
                 about.max_instances)
 
+    def data_access(self):
+        """What this end may do: 1 read, 2 write."""
+        cdef np_description about
+        np_describe(self.valid(), &about)
+        return about.access
+
     def count_instances(self):
         """The current instances of the pipe's name; 0 when its servers are gone."""
         cdef np_handle *handle = self.valid()

@@ -77,6 +77,13 @@ cdef class Dial:
         return self.dial.socket
 
     @property
+    def shape(self):
+        """(the pipe's type, its direction), as the owner that has answered says, be it with a refusal; None: nobody has.
+        """
+        cdef npw_answer *answer = &self.dial.answer
+        return (answer.type, answer.direction) if answer.direction else None
+
+    @property
     def until(self):
         """The time.monotonic at which to step again, whatever has come; None: never."""
         return None if self.dial.until >= NP_FOREVER - 1 else self.dial.until / 1e9
