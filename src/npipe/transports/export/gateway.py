@@ -89,6 +89,8 @@ class Export:
                 return
             self._closed = True
             doorway, self._doorway = self._doorway, None
+        if doorway is not None:
+            doorway.hide()
         self._gateway.call(self._end, doorway)
 
     def forget(self) -> None:
@@ -128,6 +130,7 @@ class Export:
     def _await_pipe(self) -> None:
         if self._watching is None or self._watching.done():
             self._watching = asyncio.ensure_future(self._watch())
+            self._gateway.hold(self._watching)
 
     async def _watch(self) -> None:
         """Wait until the pipe is there, and then let smbd find it."""

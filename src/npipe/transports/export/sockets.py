@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from npipe.errors import PipeAccessError, PipeNameError, PipeResourceError, PipeStateError, WinError
+from npipe.errors import PipeAccessError, PipeError, PipeNameError, PipeResourceError, PipeStateError, WinError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,8 @@ class Doorway:
             with _locked(folder, name):
                 self.socket = self._listen(folder)
                 self._number = self.path.lstat().st_ino
+        except PipeError:
+            raise
         except PermissionError as error:
             raise PipeAccessError(
                 WinError.ACCESS_DENIED,
@@ -77,8 +79,6 @@ class Doorway:
                 hint="let Samba look for pipes in a folder of yours (external_rpc_pipe:socket_dir, samba_dir=)",
             ) from error
         except OSError as error:
-            if isinstance(error, (PipeAccessError, PipeResourceError)):
-                raise
             raise PipeStateError(
                 WinError.NOT_SUPPORTED, name.path, _DOING, f"{folder}: {error.strerror or error}"
             ) from error
@@ -112,12 +112,16 @@ class Doorway:
             raise
         return listening
 
-    def close(self) -> None:
-        """Listen no more: whoever opens the pipe finds none. Closing twice is no error."""
+    def hide(self) -> None:
+        """Let smbd find nothing: whoever opens the pipe from now on finds none."""
         with contextlib.suppress(OSError):
             if self.path.lstat().st_ino == self._number:  # or another process has taken its place since
                 self.path.unlink()
         self._number = -1
+
+    def close(self) -> None:
+        """Hide it, and listen no more. Closing twice is no error."""
+        self.hide()
         self.socket.close()
 
     def forget(self) -> None:
