@@ -40,7 +40,7 @@ _CONFIGURATION: Final = """\
     server smb encrypt = {encrypt}
     server signing = mandatory
     map to guest = {guests}
-    restrict anonymous = 2
+    restrict anonymous = {anonymous}
     private dir = {folder}/private
     lock directory = {folder}/lock
     state directory = {folder}/state
@@ -105,6 +105,7 @@ class PrivateSmbd:
                     interfaces=" ".join(interfaces),
                     encrypt=encrypt,
                     guests="bad user" if guests else "never",
+                    anonymous=0 if guests else 2,
                 ),
                 encoding="utf-8",
             )
