@@ -11,9 +11,11 @@ import click
 import npipe
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.run import run_script
+from npipe.cli.samba import samba
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
 
@@ -57,7 +59,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script):
+for _command in (client, serve, wait, ls, info, run_script, export, samba):
     _commands.add_command(_command)
 
 

@@ -72,7 +72,7 @@ class PrivateSmbd:
         encrypt: Literal["off", "default", "desired", "required"] = "default",
         guests: bool = False,
     ) -> None:
-        """Make the folder, if it is not there, and the configuration in it.
+        """Make the folder, if it is not there.
 
         Args:
             folder: where its files are; a short path, for the pipes' sockets are below it.
@@ -89,6 +89,15 @@ class PrivateSmbd:
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._interfaces = interfaces
+        self._text = _CONFIGURATION.format(
+            folder=self.folder,
+            extra=self.folder / "extra.conf",
+            port=port,
+            interfaces=" ".join(interfaces),
+            encrypt=encrypt,
+            guests="bad user" if guests else "never",
+            anonymous=0 if guests else 2,
+        )
         if any(bad in f"{self.folder}{''.join(interfaces)}" for bad in "\n\r\0%"):
             raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a path or an interface with % or a line's end")
         try:
@@ -97,18 +106,6 @@ class PrivateSmbd:
                 (self.folder / name).mkdir(mode=0o700, exist_ok=True)
             for name in ("users", "extra.conf"):
                 (self.folder / name).touch(mode=0o600)
-            self.configuration.write_text(
-                _CONFIGURATION.format(
-                    folder=self.folder,
-                    extra=self.folder / "extra.conf",
-                    port=port,
-                    interfaces=" ".join(interfaces),
-                    encrypt=encrypt,
-                    guests="bad user" if guests else "never",
-                    anonymous=0 if guests else 2,
-                ),
-                encoding="utf-8",
-            )
         except OSError as error:
             raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"{self.folder}: {error.strerror}") from error
 
@@ -144,6 +141,8 @@ class PrivateSmbd:
         if not password or not {"\n", "\r", "\0"}.isdisjoint(password):
             raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a password is one line, and not empty")
         self._check_local(local)
+        if not self.configuration.exists():  # what there is may be that of one that runs
+            self.configuration.write_text(self._text, encoding="utf-8")
         command = [program("pdbedit"), "-s", str(self.configuration), "-t", "-a", "-u", local]
         text = f"{password}\n{password}\n".encode()
         done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -175,6 +174,7 @@ class PrivateSmbd:
 
         Raises PipeStateError (50) if Samba is not installed or does not start, and PipeTimeoutError (121).
         """
+        self.configuration.write_text(self._text, encoding="utf-8")
         command = [program("smbd"), "-F", "--no-process-group", "-s", str(self.configuration)]
         command += ["-l", str(self.folder / "log")]
         deadline = time.monotonic() + timeout
