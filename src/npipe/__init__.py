@@ -6,7 +6,8 @@ A server and its client:
         print(npipe.call(r"\\.\pipe\shout", b"hello"))
 
 `connect` opens a pipe, `listen` accepts clients, `serve` answers them, `export` lets other machines in; `MessagePipe`
-keeps message boundaries and `StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
+keeps message boundaries and `StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the
+Win32 code in `winerror`.
 
 For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_DONT_REWRITE.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from npipe._display import refuse_construction
 from npipe._process import check_threads, refuse_copy
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from npipe.names import PipeName
     from npipe.remote_access import RemoteAccess
 
-    if sys.platform != "win32":
-        from npipe.transports.export.gateway import Export as _Gate
-
 __all__ = ["Export", "export", "open_to_network"]
+
+
+class _Gate(Protocol):
+    """What is open, in the gateway."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def close(self) -> None: ...
 
 
 class Export:
@@ -40,6 +46,9 @@ class Export:
         return self
 
     def _begin(self, name: PipeName, access: RemoteAccess, *, verify_owner: bool, awaits_pipe: bool) -> None:
+        self._name = name
+        self._access = access
+        self._gate: _Gate
         if sys.platform == "win32":
             raise PipeStateError(
                 WinError.NOT_SUPPORTED,
@@ -48,12 +57,11 @@ class Export:
                 "it is the system itself that lets other machines in",
                 hint="open the pipe without PIPE_REJECT_REMOTE_CLIENTS",
             )
-        # Not before it is asked for: it needs asyncio.
-        from npipe.transports.export.gateway import Export as Gate
+        else:  # noqa: RET506 - for type checkers
+            # Not before it is asked for: it needs asyncio.
+            from npipe.transports.export.gateway import Export as Gate
 
-        self._name = name
-        self._access = access
-        self._gate: _Gate = Gate(name, access, verify_owner=verify_owner, awaits_pipe=awaits_pipe)
+            self._gate = Gate(name, access, verify_owner=verify_owner, awaits_pipe=awaits_pipe)
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: an export can be neither pickled nor copied."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import sys
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 from npipe.errors import PipeArgumentError, WinError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["DEFAULT_SAMBA_DIR", "Remote", "RemoteAccess", "remote_access"]
 
@@ -75,7 +79,7 @@ def remote_access(
     if require_encryption is not True and require_encryption is not False:
         raise TypeError(f"require_encryption is True or False, not {type(require_encryption).__name__}")
     directory = samba_dir if samba_dir is not None else os.environ.get("NPIPE_SAMBA_DIR") or DEFAULT_SAMBA_DIR
-    directory = os.path.abspath(os.fspath(directory))  # a relative one would change its meaning with the folder
+    directory = str(Path(directory).absolute())  # a relative one would change its meaning with the current folder
     return RemoteAccess(
         directory=directory,
         users=frozenset(users),
@@ -90,10 +94,10 @@ def remote_access(
 
 
 def _group(name: str) -> int:
-    try:
-        import grp  # here, for this module is imported on Windows too
-    except ImportError:
-        raise _bad(f"there is no group {name!r} on this system") from None
+    if sys.platform == "win32":
+        raise _bad("groups by name are POSIX's")
+    import grp  # here, for this module is imported on Windows too
+
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

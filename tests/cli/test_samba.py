@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest_plugins = ("tests.export.conftest",)
-
 
 def _samba_is_here() -> bool:
     try:
@@ -129,9 +127,7 @@ def test_config_prints_the_lines_and_what_there_is(tmp_path: Path) -> None:
 
 
 @needs_samba
-def test_a_private_samba_has_users_of_its_own(
-    name: str, samba_dir: Path, started: list[subprocess.Popen[str]]
-) -> None:
+def test_a_private_samba_has_users_of_its_own(name: str, samba_dir: Path, started: list[subprocess.Popen[str]]) -> None:
     folder = str(samba_dir / "private")
     added = subprocess.run(
         [*NPIPE, "samba", "adduser", "--dir", folder, "carol", "--local-user", "games"],
@@ -142,7 +138,7 @@ def test_a_private_samba_has_users_of_its_own(
         check=False,
     )
     assert (added.returncode, added.stdout, added.stderr) == (0, "", "")
-    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert stat.S_IMODE((samba_dir / "private").stat().st_mode) == 0o700
     for file in (samba_dir / "private").rglob("*"):
         if file.is_file():
             assert b"carol's own secret" not in file.read_bytes()

@@ -10,6 +10,7 @@ import socket
 import struct
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.conftest import Child
 
@@ -155,7 +155,7 @@ def test_what_names_nobody_is_an_error(name: str, samba_dir: Path, allow: Any) -
 def test_options_of_the_network_want_the_network(name: str) -> None:
     for option in ({"allow": "alice"}, {"require_encryption": True}, {"samba_dir": "/tmp"}, {"remote": "ftp"}):
         with h.fails(87):
-            npipe.listen(name, **option)  # type: ignore[call-overload]
+            npipe.listen(name, **option)
 
 
 def test_an_attempt_is_logged_without_what_is_nobody_s_business(
@@ -195,7 +195,8 @@ def test_the_session_s_key_is_nowhere_in_the_server_s_memory(name: str, samba_di
 
 
 def _in_memory(pid: int, what: bytes) -> bool:
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    process = Path(f"/proc/{pid}")
+    with (process / "maps").open(encoding="ascii") as maps, (process / "mem").open("rb", buffering=0) as memory:
         for line in maps:
             places, rights = line.split()[:2]
             begin, end = (int(place, 16) for place in places.split("-"))
@@ -248,7 +249,9 @@ def test_only_the_owner_opens_a_pipe_for_others(name: str, shared_root: Path, ch
         print(error.winerror, flush=True)
     """
     with npipe.listen(name, security="everyone") as listener:
-        assert child(f"import sys; sys.path.insert(0, {str(h.CHECKOUT)!r})\n{textwrap.dedent(script)}", name).line() == "5"
+        assert (
+            child(f"import sys; sys.path.insert(0, {str(h.CHECKOUT)!r})\n{textwrap.dedent(script)}", name).line() == "5"
+        )
         with pytest.raises(npipe.PipeTimeoutError):
             listener.accept(0)
 
@@ -263,7 +266,7 @@ def test_messages_keep_their_boundaries_both_ways(name: str, samba_dir: Path) ->
         sending = h.started(client.send, *messages)
         assert [pipe.recv(timeout=10) for _ in messages] == messages
         sending.result()
-        sending = h.started(lambda: [pipe.send(message, timeout=10) for message in messages])
+        sending = h.started(_send_all, pipe, messages)
         assert [client.message() for _ in messages] == messages
         sending.result()
 
@@ -288,7 +291,7 @@ def test_a_message_that_is_cut_off_is_not_delivered(name: str, samba_dir: Path) 
 @pytest.mark.parametrize("size", [0, 65536, 1 << 20])
 def test_what_samba_cannot_carry_is_refused_before_anything_is_written(name: str, samba_dir: Path, size: int) -> None:
     with listening(name) as listener, Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
-        with pytest.raises(npipe.PipeArgumentError, match="WinError 87.*1 to 65535 bytes"):
+        with pytest.raises(npipe.PipeArgumentError, match=r"WinError 87.*1 to 65535 bytes"):
             pipe.send(bytes(size))
         with h.fails(87):
             pipe.send(bytes(size), timeout=0)
@@ -335,9 +338,9 @@ def test_a_byte_pipe_is_a_stream(name: str, samba_dir: Path) -> None:
                 got += pipe.read(1 << 20, timeout=10)
             assert got == data
             sending.result()
-            sending = h.started(lambda: pipe.write(data, timeout=20))
+            writing = h.started(lambda: pipe.write(data, timeout=20))
             assert client.receive(len(data)) == data
-            sending.result()
+            writing.result()
 
 
 @pytest.mark.parametrize("access", ["inbound", "outbound"])
@@ -359,7 +362,7 @@ def test_what_one_side_does_not_read_holds_the_other_up(name: str, samba_dir: Pa
     with listening(name, in_buffer_size=10_000) as listener, Smbd(samba_dir, short(name)) as client:
         with listener.accept(10) as pipe:
             client.socket.settimeout(None)
-            sending = h.started(lambda: [client.send(b"%04d" % number + message) for number in range(count)])
+            sending = h.started(client.send, *(b"%04d" % number + message for number in range(count)))
             h.until(lambda: not _writable(client.socket))
             for number in range(count):
                 assert pipe.recv(timeout=10)[:4] == b"%04d" % number
@@ -381,6 +384,11 @@ def test_what_a_server_wrote_before_it_closed_is_delivered(name: str, samba_dir:
         assert client.message() == messages[0]
         assert not _has_ended(client.socket)
         assert list(client.messages()) == messages[1:]
+
+
+def _send_all(pipe: npipe.MessagePipe, messages: list[bytes]) -> None:
+    for message in messages:
+        pipe.send(message, timeout=20)
 
 
 def _writable(connection: socket.socket) -> bool:
@@ -588,9 +596,7 @@ def test_who_makes_no_sense_is_turned_away(name: str, samba_dir: Path, said: byt
             assert pipe.recv(timeout=10) == b"still here"
 
 
-def test_who_says_nothing_is_turned_away_in_time(
-    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_says_nothing_is_turned_away_in_time(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "_REQUEST_PATIENCE", 0.2)
     with listening(name), Smbd(samba_dir, short(name), None) as client:
         client.socket.sendall(ALICE[:50])
@@ -630,7 +636,7 @@ def test_a_name_whose_path_is_too_long_is_told(samba_dir: Path) -> None:
 
 def test_a_pipe_is_exported_by_one_process(name: str, samba_dir: Path) -> None:
     with listening(name, exclusive=False):
-        with pytest.raises(npipe.PipeAccessError, match="WinError 5.*another process exports it"):
+        with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*another process exports it"):
             listening(name, exclusive=False)
         with Smbd(samba_dir, short(name)) as client:
             assert client.let_in
@@ -675,9 +681,7 @@ def test_a_forked_child_has_none_of_it(name: str, samba_dir: Path) -> None:
         os.waitpid(pid, 0)
 
 
-def test_what_a_server_writes_right_before_its_process_ends_gets_out(
-    name: str, samba_dir: Path, child: Start
-) -> None:
+def test_what_a_server_writes_right_before_its_process_ends_gets_out(name: str, samba_dir: Path, child: Start) -> None:
     script = """
     import sys, npipe
     listener = npipe.listen(sys.argv[1], remote="samba", allow="authenticated")
@@ -743,7 +747,7 @@ def test_header_and_payload_are_one_write(name: str, samba_dir: Path) -> None:
     """A reader that looks at any moment finds a whole message or nothing, however full the socket is."""
     with listening(name, out_buffer_size=1 << 20) as listener, Smbd(samba_dir, short(name)) as client:
         with listener.accept(10) as pipe:
-            sending = h.started(lambda: [pipe.send(bytes(60_000), timeout=20) for _ in range(50)])
+            sending = h.started(_send_all, pipe, [bytes(60_000)] * 50)
             for _ in range(50):
                 head = client.socket.recv(2)
                 assert struct.unpack("<H", head) == (60_000,)

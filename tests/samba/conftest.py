@@ -16,7 +16,7 @@ from npipe.samba import PrivateSmbd, program
 
 pytest.importorskip("smbprotocol", reason="`make test-samba` installs other people's SMB clients (smbprotocol)")
 
-from tests.samba.clients import PASSWORD  # noqa: E402 - which needs it
+from tests.samba.clients import PASSWORD  # which needs it
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

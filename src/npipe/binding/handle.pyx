@@ -21,8 +21,8 @@ from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, unanswered,
 )
 from npipe.reasons import (
-    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read, too_large,
-    unread,
+    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read,
+    too_large, unread,
 )
 
 cdef enum:
@@ -818,8 +818,7 @@ cdef class Handle:
         return pid, uid
 
     def remote(self):
-        """Of a server's end: what tells of the client of another machine for whom it was opened; None: it is of this one.
-        """
+        """Of a server's end: what tells of the client of another machine for whom it was opened; None: of this one."""
         cdef np_handle *handle = self.valid()
         cdef void *data = NULL
         cdef uint32_t size = 0

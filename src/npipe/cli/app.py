@@ -15,7 +15,6 @@ from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.run import run_script
-from npipe.cli.samba import samba
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
 
@@ -59,8 +58,13 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export, samba):
+for _command in (client, serve, wait, ls, info, run_script, export):
     _commands.add_command(_command)
+
+if sys.platform != "win32":
+    from npipe.cli.samba import samba
+
+    _commands.add_command(samba)
 
 
 def run(arguments: Sequence[str]) -> int:

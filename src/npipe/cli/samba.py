@@ -1,11 +1,17 @@
 """`npipe samba`: what Samba has to be told, and one of one's own."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import os
 import signal
-import sys
 import threading
+from pathlib import Path
 
 import click
 
@@ -22,7 +28,14 @@ def samba() -> None:
 
 
 @samba.command()
-@click.option("--dir", "samba_dir", metavar="DIR", default="/run/npipe-samba", show_default=True, help="Where smbd is to look for pipes.")
+@click.option(
+    "--dir",
+    "samba_dir",
+    metavar="DIR",
+    default="/run/npipe-samba",
+    show_default=True,
+    help="Where smbd is to look for pipes.",
+)
 @click.option("--configuration", metavar="FILE", help="Another smb.conf than Samba's usual one.")
 def config(samba_dir: str, configuration: str | None) -> None:
     """Print the lines for smb.conf, and say what there is.
@@ -31,13 +44,11 @@ def config(samba_dir: str, configuration: str | None) -> None:
     whoever exports one has to be able to write there.
     """
     found = find_samba(configuration)
-    for line in (
-        f"{found.smbd}, Samba {found.version}",
-        f"it looks for pipes in {found.samba_dir}/np{'' if found.socket_dir else ', its ncalrpc dir, which is root alone to write to'}",
-        f"server smb encrypt = {found.encrypt}, map to guest = {found.guests}",
-    ):
-        click.echo(f"npipe: {line}", err=True)
-    click.echo(lines_for(os.path.abspath(samba_dir)))
+    alone = "" if found.socket_dir else ", its ncalrpc dir, to which root alone may write"
+    click.echo(f"npipe: {found.smbd}, Samba {found.version}", err=True)
+    click.echo(f"npipe: it looks for pipes in {found.samba_dir}/np{alone}", err=True)
+    click.echo(f"npipe: server smb encrypt = {found.encrypt}, map to guest = {found.guests}", err=True)
+    click.echo(lines_for(str(Path(samba_dir).absolute())))
 
 
 _folder = click.option("--dir", "folder", metavar="DIR", required=True, help="Where all of it is; a short path.")
@@ -45,7 +56,9 @@ _folder = click.option("--dir", "folder", metavar="DIR", required=True, help="Wh
 
 @samba.command()
 @_folder
-@click.option("--port", type=click.IntRange(1, 65535), default=4450, show_default=True, help="Below 1024 for root only.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=4450, show_default=True, help="Below 1024 for root only."
+)
 @click.option(
     "--interface",
     "interfaces",

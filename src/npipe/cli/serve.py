@@ -273,6 +273,7 @@ class _Line(logging.Formatter):
 
 
 def log_to_stderr() -> None:
+    """Write what npipe logs on standard error, a line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger("npipe")

@@ -63,7 +63,7 @@ def lines_for(samba_dir: str) -> str:
         (
             "[global]",
             f"    external_rpc_pipe:socket_dir = {samba_dir}",
-            "    # Where nobody lists this server's shares or manages it: a pipe that is not there is told at once then.",
+            "    # Where nobody lists this server's shares: a pipe that is not there is then told of at once.",
             "    # rpc start on demand helpers = no",
             "    # For all that this server shares, so they are yours to decide:",
             "    # server smb encrypt = desired",

@@ -1,12 +1,19 @@
 """A private smbd: a folder, a port, and users of its own. It shares no files, only pipes, and needs no root."""
 
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
 from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import contextlib
 import os
-import select
+import pwd
 import signal
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -21,9 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["PrivateSmbd"]
 
 _FOLDERS: Final = ("private", "lock", "state", "cache", "pid", "ncalrpc", "binddns", "log", "pipes")
-_LOOK: Final = 0.25  # seconds between looks at the port, for an smbd that does not tell when it is ready
+_LOOK: Final = 0.02  # seconds between looks at the port
 _END: Final = 5.0  # seconds between being asked to end, and being killed
 _SPECIAL: Final = frozenset('"\\/[]:;|=,+*?<>\n\r\0')
+
+_SMB2: Final = b"\xfeSMB"
+_NEGOTIATE: Final = b"".join(  # with 2.1, which every smbd of today's has
+    (
+        _SMB2,
+        struct.pack("<HHIHHIIQIIQ16x", 64, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0),
+        struct.pack("<HHHHI16xQH", 36, 1, 1, 0, 0, 0, 0x0210),
+    )
+)
 
 _CONFIGURATION: Final = """\
 # Made by `npipe samba`, anew at each start. Settings of your own go into {extra}, which is read last.
@@ -85,7 +101,7 @@ class PrivateSmbd:
             PipeArgumentError: a path, or an interface, that a configuration cannot hold (87).
             PipeStateError: the folder cannot be made (50).
         """
-        self.folder = Path(os.path.abspath(os.fspath(folder)))
+        self.folder = Path(folder).absolute()
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._interfaces = interfaces
@@ -156,8 +172,6 @@ class PrivateSmbd:
         users.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def _check_local(self, name: str) -> None:
-        import pwd  # here, for this module is imported on Windows too
-
         try:
             pwd.getpwnam(name)
         except KeyError:
@@ -178,48 +192,43 @@ class PrivateSmbd:
         command = [program("smbd"), "-F", "--no-process-group", "-s", str(self.configuration)]
         command += ["-l", str(self.folder / "log")]
         deadline = time.monotonic() + timeout
-        ready = self.folder / "pid" / "ready"
-        with contextlib.suppress(OSError):
-            ready.unlink()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
-            notices.bind(os.fspath(ready))
-            # A pipe for its standard input, of which nobody else has the other end: smbd ends with that.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "_NO_WINBINDD": "1", "NOTIFY_SOCKET": os.fspath(ready)},
-            )
-            try:
-                self._await(notices, deadline)
-            except BaseException:
-                self.close()
-                raise
-        with contextlib.suppress(OSError):
-            ready.unlink()
+        # A pipe for its standard input, of which nobody else has the other end: smbd ends with that.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "_NO_WINBINDD": "1"},
+        )
+        try:
+            self._await_answer(self._process, deadline)
+        except BaseException:
+            self.close()
+            raise
 
-    def _await(self, notices: socket.socket, deadline: float) -> None:
-        """Wait until it says that it is ready, as to systemd; or, if it was built without that, until it answers."""
-        assert self._process is not None  # noqa: S101 - it was just started
-        while not (select.select([notices], [], [], _LOOK)[0] and b"READY=1" in notices.recv(4096)):
-            if self._process.poll() is not None:
+    def _await_answer(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        # Nothing tells that it listens: what it says to systemd comes before that.
+        while not self._answers():
+            try:
+                process.wait(_LOOK)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise PipeTimeoutError(WinError.SEM_TIMEOUT, doing="waiting for smbd") from None
+            else:
                 raise PipeStateError(
                     WinError.NOT_SUPPORTED,
-                    detail=f"smbd has ended: {self._last_word() or self._process.returncode}",
+                    detail=f"smbd has ended: {self._last_word() or process.returncode}",
                     hint=f"its log is in {self.folder / 'log'}",
                 )
-            if time.monotonic() > deadline:
-                raise PipeTimeoutError(WinError.SEM_TIMEOUT, doing="waiting for smbd")
-            if self._answers():
-                return
 
     def _answers(self) -> bool:
-        """Whether somebody takes connections at the port: smbd does so as soon as it listens, and answers later."""
+        """Whether smbd, or anything that speaks its protocol, answers at the port."""
         host = self._interfaces[0].partition("/")[0]
-        with contextlib.suppress(OSError), socket.create_connection((host, self.port), _LOOK):
-            return True
+        with contextlib.suppress(OSError), socket.create_connection((host, self.port), 1.0) as connection:
+            connection.settimeout(5.0)
+            connection.sendall(len(_NEGOTIATE).to_bytes(4, "big") + _NEGOTIATE)
+            return connection.recv(8)[4:] == _SMB2
         return False
 
     def _last_word(self) -> str:

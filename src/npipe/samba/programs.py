@@ -23,6 +23,6 @@ def program(name: str) -> str:
     if found is None:
         raise PipeStateError(
             WinError.NOT_SUPPORTED,
-            detail=f"Samba is not installed: there is no {name} (Debian, Ubuntu and Fedora have it in the package samba)",
+            detail=f"Samba is not installed: there is no {name} (Debian's and Fedora's package is samba)",
         )
     return found

@@ -129,7 +129,7 @@ def serve(
     made: PipeServer = getattr(importlib.import_module(f"{__name__}.{model}"), _MODELS[model])(name, handler, **own)
     if network is not None:
         try:
-            made._let_in(network)  # noqa: SLF001 - of this package
+            made._let_in(network)
         except BaseException:
             made.close(timeout=0)
             raise

@@ -22,7 +22,8 @@ cdef class Dial:
     cdef bytes remote
 
     def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
-                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False, bytes remote=None):
+                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False,
+                  bytes remote=None):
         """`timeout` in seconds is for all of the steps, from now on. `remote`: for a client of another machine, of whom
         this tells.
         """
@@ -78,7 +79,7 @@ cdef class Dial:
 
     @property
     def shape(self):
-        """(the pipe's type, its direction), as the owner that has answered says, be it with a refusal; None: nobody has.
+        """(the pipe's type, its direction), as the owner that has answered says, be it with a refusal; None: none has.
         """
         cdef npw_answer *answer = &self.dial.answer
         return (answer.type, answer.direction) if answer.direction else None

@@ -22,8 +22,7 @@ struct np_open_options {
     bool hold; /* wait for an instance */
     bool verify_owner; /* only pipes of the current user or of root */
     bool overlapped;
-    /* For a client of another machine: struct npw_remote and what is behind it, the caller's until np_dial_end; or NULL. */
-    const void *remote;
+    const void *remote; /* struct npw_remote and what is behind it, the caller's until np_dial_end; or NULL */
     uint32_t remote_size;
 };
 

@@ -41,13 +41,13 @@ struct npw_request {
     uint32_t offer[2]; /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0 */
 };
 
-/* Behind an OPEN with NPW_FOR, in the same message: on whose behalf the owner of the pipe, or root, opens it. The numbers
- * are whom the client is on this machine; `n_groups` groups (4 bytes each) follow, and then, to the message's end, text
- * that the engine hands on as it is. */
+/* Behind an OPEN with NPW_FOR, in the same message: on whose behalf the owner of the pipe, or root, opens it. The
+ * numbers are whom the client is on this machine; `n_groups` groups (4 bytes each) follow, and then, to the message's
+ * end, text that the engine hands on as it is. */
 struct npw_remote {
     uint32_t uid, gid;
     uint32_t n_groups; /* at most NP_MAX_GROUPS */
-    uint32_t most;     /* bytes of the longest message that can be sent to the client, and then none is empty; 0: any */
+    uint32_t most; /* bytes of the longest message that can be sent to the client, and then none is empty; 0: any */
 };
 #define NPW_REMOTE_SIZE 65536 /* of all that is behind the request, at most */
 
@@ -66,12 +66,12 @@ struct npw_answer {
     uint32_t owner_pid;
     union {
         uint32_t listening; /* QUERY: instances of this owner that listen */
-        uint32_t pipe_id;   /* OPEN */
+        uint32_t pipe_id; /* OPEN */
     };
     union {
         uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
-        uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */
-        uint32_t reason;    /* with code 1450: the errno for which the owner cannot make a segment, or 0;
+        uint32_t reused; /* OPEN: not zero: no segment comes, the offered one is used again */
+        uint32_t reason; /* with code 1450: the errno for which the owner cannot make a segment, or 0;
                              * with code 5: enum npw_denial, or 0 */
     };
 };

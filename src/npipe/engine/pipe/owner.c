@@ -480,6 +480,11 @@ static bool take_remote(struct np_visitor *visitor, const char *bytes, size_t si
     return true;
 }
 
+static bool opens_for_another(const struct npw_request *request)
+{
+    return request->kind == NPW_OPEN && request->flags & NPW_FOR;
+}
+
 /* `behind`: how many bytes came behind the request. */
 static void do_request(struct np_visitor *visitor, const struct npw_request *request, size_t behind)
 {
@@ -495,7 +500,7 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
         visitor->deadline = NP_FOREVER;
         return;
     }
-    bool for_another = kind == NPW_OPEN && request->flags & NPW_FOR;
+    bool for_another = opens_for_another(request);
     if (for_another && !is_owner(pipe, &visitor->who)) {
         visitor->reason = NPW_NOT_FOR_OTHERS;
         refuse(visitor, NP_ACCESS_DENIED);
@@ -604,7 +609,8 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
     bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request->magic == NPW_MAGIC;
     if (!known && got != -EMSGSIZE) {
         np_visitor_drop(visitor); /* gone, or not one of us */
-    } else if (got < (ssize_t)sizeof *request || request->version != NPW_VERSION || (got > (ssize_t)sizeof *request && !(request->kind == NPW_OPEN && request->flags & NPW_FOR))) {
+    } else if (got < (ssize_t)sizeof *request || request->version != NPW_VERSION ||
+               (got > (ssize_t)sizeof *request && !opens_for_another(request))) {
         refuse(visitor, NP_REVISION_MISMATCH);
     } else if (visitor->deadline == NP_FOREVER) {
         np_visitor_drop(visitor); /* a second request while the first is held */

@@ -135,13 +135,13 @@ uint32_t np_impersonate(struct np_handle *handle)
     struct np_credentials who;
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    /* Nobody to be before the client has said something. At the socket's other end of a client of another machine is who
-     * has opened the pipe for it, and it is not that one: not even where this process has got the end from another one,
-     * which alone knows who it is. */
+    /* Nobody to be before the client has said something. Of a client of another machine the socket tells who has opened
+     * the pipe for it, which is somebody else: so it does where this process has the end from another one, which alone
+     * knows who the client is. */
     bool known = link && (link->rx.taken > 0 || link->rx.consumed > 0) &&
-                 (link->remote                      ? remote_credentials(link, &who)
+                 (link->remote                    ? remote_credentials(link, &who)
                   : handle->peer_uid == (uid_t)-1 ? false
-                                                    : np_peer_credentials(link->socket, true, &who));
+                                                  : np_peer_credentials(link->socket, true, &who));
     pthread_mutex_unlock(&handle->rx_lock);
     if (!known)
         return NP_CANNOT_IMPERSONATE;

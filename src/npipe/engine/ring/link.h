@@ -137,8 +137,8 @@ struct np_link {
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
     struct np_link *next, *previous; /* all of the process, with np_fds_hold */
-    /* Of a server's end: the client of another machine for whom the peer has opened it, as pipe/messages.h has it (struct
-     * npw_remote), or NULL. Does not change. */
+    /* Of a server's end: the client of another machine for whom the peer has opened it, as pipe/messages.h has it
+     * (struct npw_remote), or NULL. Does not change. */
     void *remote;
     uint32_t remote_size;
     void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */

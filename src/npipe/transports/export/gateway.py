@@ -146,7 +146,7 @@ class Export:
         try:
             doorway = Doorway(self.access.directory, self.name)
         except PipeError as error:
-            logger.error("%s is not exported: %s", self.name.path, error)
+            logger.warning("%s is not exported: %s", self.name.path, error)
             return
         with self._lock:
             if not self._closed:
@@ -296,9 +296,7 @@ async def _fill(loop: asyncio.AbstractEventLoop, connection: socket.socket, view
 
 
 async def _reply(connection: socket.socket, level: int, *, message_type: bool) -> None:
-    await asyncio.get_running_loop().sock_sendall(
-        connection, handshake.compose_reply(level, message_type=message_type)
-    )
+    await asyncio.get_running_loop().sock_sendall(connection, handshake.compose_reply(level, message_type=message_type))
 
 
 async def _open(
@@ -416,7 +414,7 @@ class _Gateway:
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        global _gateway  # noqa: PLW0603 - there is one
+        global _gateway
         with _starting:
             if self.exports or self._tasks or self._settling:
                 return
@@ -449,7 +447,7 @@ _exports: weakref.WeakSet[Export] = weakref.WeakSet()
 
 
 def _gateway_for(export: Export) -> _Gateway:
-    global _gateway  # noqa: PLW0603 - there is one
+    global _gateway
     with _starting:
         if _gateway is None:
             _gateway = _Gateway()
@@ -458,7 +456,7 @@ def _gateway_for(export: Export) -> _Gateway:
 
 
 def _after_fork_in_child() -> None:
-    global _gateway, _starting  # noqa: PLW0603 - the parent's
+    global _gateway, _starting
     _starting = threading.Lock()
     if _gateway is not None:
         for connection in tuple(_gateway.connections):

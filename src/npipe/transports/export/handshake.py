@@ -165,7 +165,7 @@ def parse(packet: bytes | bytearray | memoryview) -> Identity:
     has_server_name, has_server_address = reader.pointer("server's name"), reader.pointer("server's address")
     reader.number(2, "server's port")
     reader.needed("session")
-    if level == 5:  # noqa: PLR2004 - Samba's own number
+    if level == 5:
         reader.number(1, "need of an idle server")
     if has_client_name:
         reader.text("client's name")
@@ -226,7 +226,7 @@ def _security_token(reader: _Reader, level: int) -> tuple[str, ...]:
     sids = tuple(reader.sid() for _ in range(count))
     reader.number(8, "privileges")
     reader.number(4, "rights")
-    if level < 8:  # noqa: PLR2004 - Samba's own number
+    if level < 8:
         return sids
     for what in ("local claims", "user's claims", "device's claims"):
         reader.absent(what)
@@ -267,7 +267,7 @@ def _user(reader: _Reader, level: int) -> tuple[str, str, bool]:
     reader.number(2, "logons")
     reader.number(2, "wrong passwords")
     reader.number(4, "flags")
-    if level < 8:  # noqa: PLR2004 - Samba's own number
+    if level < 8:
         authenticated = reader.number(1, "whether authenticated") == 1
     else:
         authenticated = not reader.number(4, "user's flags") & _GUEST_FLAG
@@ -280,5 +280,7 @@ def _user(reader: _Reader, level: int) -> tuple[str, str, bool]:
 
 def compose_reply(level: int, *, message_type: bool, status: int = 0) -> bytes:
     """Return the answer to a request of `level`. smbd looks at level and type alone: to refuse is to hang up."""
-    reply = _REPLY.pack(int.from_bytes(_MAGIC, "little"), level, level, 2 if message_type else 1, 0x05FF, 0, 4096, status)
+    reply = _REPLY.pack(
+        int.from_bytes(_MAGIC, "little"), level, level, 2 if message_type else 1, 0x05FF, 0, 4096, status
+    )
     return len(reply).to_bytes(LENGTH_SIZE, "big") + reply

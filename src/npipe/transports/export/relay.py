@@ -1,6 +1,6 @@
 """One client of another machine: what comes from smbd goes into the pipe, and what the server writes goes to smbd.
 
-- A message is two bytes of length, little-endian, and its bytes, from 1 to 65535 of them; a byte pipe is a plain stream.
+- A message is two bytes of length, little-endian, and its bytes, 1 to 65535 of them; a byte pipe is a plain stream.
 - A message goes to smbd in one write, for one that a client cancels in the middle of it is lost with all that follow
   (Samba 4.22). So it is begun only when the socket has room for all of it.
 - When the server has closed its end, the socket stays open until smbd has taken all: else unread messages are lost
@@ -155,7 +155,7 @@ class Relay:
         reads: bool,
         writes: bool,
     ) -> None:
-        """`reads`, `writes`: what the client's end may do."""
+        """Begin nothing yet. `reads`, `writes`: what the client's end may do."""
         self._loop = asyncio.get_running_loop()
         self._socket = connection
         self._incoming = incoming

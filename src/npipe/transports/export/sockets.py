@@ -1,4 +1,4 @@
-"""The sockets at which smbd looks for pipes: DIR/np/NAME, each one process's at a time, and gone when it closes them."""
+"""The sockets at which smbd looks for pipes: DIR/np/NAME, each one process's at a time, and gone when it closes."""
 
 # ruff: noqa: E402 - what follows the assertion is not for Windows
 

@@ -383,7 +383,9 @@ class LocalTransport:
         """See Transport.client_of."""
         pid = targets.GetNamedPipeClientProcessId(handle)
         uid = binding.pipe_peer(handle, "GetNamedPipeClientProcessId")[4]
-        return peer_of(pid, uid, targets.pipe_remote(handle, "GetNamedPipeClientProcessId") if uid == NOBODY_HERE else None)
+        return peer_of(
+            pid, uid, targets.pipe_remote(handle, "GetNamedPipeClientProcessId") if uid == NOBODY_HERE else None
+        )
 
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes."""
