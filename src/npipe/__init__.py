@@ -14,6 +14,7 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
+from npipe import remote
 from npipe.connection import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
@@ -40,6 +41,7 @@ from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
 from npipe.pool import Pool
 from npipe.pooling import PoolStats
+from npipe.remote import Remote
 from npipe.servers import Server, serve
 
 __version__ = "0.1.0"
@@ -71,6 +73,7 @@ __all__ = [
     "PipeVersionError",
     "Pool",
     "PoolStats",
+    "Remote",
     "Security",
     "Server",
     "ServerStats",
@@ -82,6 +85,7 @@ __all__ = [
     "export",
     "list_pipes",
     "listen",
+    "remote",
     "root",
     "serve",
     "wait",

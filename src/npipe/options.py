@@ -28,6 +28,7 @@ from typing import (
 )
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
+from npipe.remote import Remote as OtherMachine
 from npipe.remote_access import Remote, RemoteAccess, remote_access
 
 if TYPE_CHECKING:
@@ -514,6 +515,7 @@ class ConnectOptions(TypedDict, total=False):
     verify_owner: bool
     wait_for_server: bool
     max_message_size: int | None
+    remote: OtherMachine | None
 
 
 @dataclass(frozen=True)
@@ -729,8 +731,8 @@ class Peer:
     """Whether a client of another machine has opened the pipe over an encrypted connection."""
     kind: Literal["user", "guest", "anonymous"] = "user"
     """Whether it has proved who it is: only a "user" has. The name of a guest says nothing."""
-    origin: Literal["local", "samba"] = "local"
-    """Where it came from: this machine, or another one through Samba."""
+    origin: Literal["local", "samba", "smb"] = "local"
+    """Where it is: on this machine, or on another one; "samba" is a client through Samba, "smb" a client's server."""
 
 
 @dataclass(frozen=True)

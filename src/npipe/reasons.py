@@ -40,6 +40,8 @@ __all__ = [
     "goes_on",
     "listener_closed",
     "no_messages",
+    "no_remote_here",
+    "no_smb",
     "not_carried",
     "not_on_a_loop",
     "other_loop",
@@ -233,15 +235,34 @@ def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -
 
 
 def another_machine(path: str, host: str, own: str) -> PipeStateError:
-    """Return the error (50) of a client that names a pipe of another machine; `own` is this machine's of that name."""
+    """Return the error (50) of what only this machine's pipes have; `own` is this machine's of that name."""
     return PipeStateError(
         WinError.NOT_SUPPORTED,
         path,
         "opening the pipe",
-        f"it is a pipe of {host}, and npipe connects to pipes of its own machine only",
-        text="Pipes of other machines are not supported",
-        hint=f"if {host} is this machine, write {own}; else run the client there",
+        f"it is a pipe of {host}, and this is for pipes of this machine only",
+        text="The pipe is another machine's",
+        hint=f"if {host} is this machine, write {own}",
     )
+
+
+def no_smb(path: str, host: str, missing: str) -> PipeStateError:
+    """Return the error (50) of a pipe of another machine where the extra is not installed."""
+    return PipeStateError(
+        WinError.NOT_SUPPORTED,
+        path,
+        "opening the pipe",
+        f"it is a pipe of {host}, and those need smbprotocol ({missing} is not installed)",
+        text="Pipes of other machines need an extra",
+        hint="pip install 'npipe[smb]'",
+    )
+
+
+def no_remote_here(path: str | None) -> PipeArgumentError:
+    """Return the error (87) of a Remote for a pipe of this machine."""
+    detail = "remote= says who to be on another machine, and this is a pipe of this one"
+    hint = r"write \\HOST\pipe\NAME, or leave remote out"
+    return PipeArgumentError(WinError.INVALID_PARAMETER, path, "opening the pipe", detail, hint=hint)
 
 
 def server_elsewhere(path: str, host: str, own: str) -> PipeNameError:
