@@ -1,6 +1,6 @@
-"""The program of Microsoft's article "Named Pipe Client" over SMB, by smbprotocol: article_client.py HOST PORT NAME USER.
+"""The program of Microsoft's article "Named Pipe Client" over SMB, by smbprotocol.
 
-The password is $DEMO_PASSWORD.
+article_client.py HOST PORT NAME USER; the password is $DEMO_PASSWORD.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import uuid
 
 from smbprotocol.connection import Connection
 from smbprotocol.exceptions import SMBException
-from smbprotocol.ioctl import CtlCode, IOCTLFlags, SMB2IOCTLRequest
 from smbprotocol.open import (
     CreateDisposition,
     CreateOptions,
@@ -46,7 +45,6 @@ def main(host: str, port: str, name: str, user: str) -> int:
                 CreateDisposition.FILE_OPEN,
                 CreateOptions.FILE_NON_DIRECTORY_FILE,
             )
-            wait(connection, session, tree, name)
             data = f"{MESSAGE}\0".encode("utf-16-le")
             print(f'Sending {len(data)} byte message: "{MESSAGE}"')
             pipe.write(data)
@@ -60,20 +58,6 @@ def main(host: str, port: str, name: str, user: str) -> int:
     finally:
         connection.disconnect(True)
     return 0
-
-
-def wait(connection: Connection, session: Session, tree: TreeConnect, name: str) -> None:
-    """WaitNamedPipe, where the server has it: Samba has from 4.25 on."""
-    request = SMB2IOCTLRequest()
-    text = name.encode("utf-16-le")
-    request["ctl_code"] = CtlCode.FSCTL_PIPE_WAIT
-    request["file_id"] = b"\xff" * 16
-    request["flags"] = IOCTLFlags.SMB2_0_IOCTL_IS_FSCTL
-    request["buffer"] = bytes(8) + len(text).to_bytes(4, "little") + bytes(2) + text
-    try:
-        connection.receive(connection.send(request, session.session_id, tree.tree_connect_id), timeout=20)
-    except SMBException:
-        return
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import npipe
 
 NAME = "mynamedpipe"
 PORT = 14450
-PASSWORD = "of the demonstration"  # noqa: S105 - of a user that lives as long as this
+PASSWORD = "of the demonstration"
 MODELS = ("threaded", "overlapped", "completion")
 CLIENT = Path(__file__).with_name("article_client.py")
 

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from npipe import binding
 from npipe.errors import PipeAccessError, PipeError, PipeNameError, PipeResourceError, PipeStateError, WinError
 
 if TYPE_CHECKING:
@@ -175,4 +176,4 @@ def is_smbd(connection: socket.socket) -> bool:
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     uid: int = _CREDENTIALS.unpack(raw)[1] & 0xFFFFFFFF
-    return uid in (0, os.geteuid()) and uid != 0xFFFFFFFF
+    return uid in (0, binding.effective_uid()) and uid != 0xFFFFFFFF
