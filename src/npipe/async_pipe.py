@@ -178,8 +178,12 @@ class MessagePipe(Pipe):
     def max_message_size(self, size: int) -> None: ...
 
     @abstractmethod
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+    def send(
+        self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
+
+        With `more` buffers, `send(a, b, c)`, all of them together are one message, as for send_parts.
 
         Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full.
 
@@ -190,6 +194,16 @@ class MessagePipe(Pipe):
 
         Raises:
             PipeError: all that npipe.MessagePipe.send raises.
+        """
+
+    @abstractmethod
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Write `parts`, buffers of bytes or numbers, as one message: one behind the other. See npipe.MessagePipe.
+
+        Without any it is an empty message. `timeout` as for `send`, which is the same for one buffer or more.
+
+        Raises:
+            PipeError: all that `send` raises.
         """
 
     @abstractmethod
@@ -205,12 +219,13 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def recv_into(
-        self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
     ) -> Coroutine[Any, Any, int]:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
-        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
-        Cancelled, or out of time (`timeout` seconds), it has consumed nothing, but may have written into the buffer.
+        With `more`, `recv_into(a, b, c)`, it is scattered into several buffers, each filled before the next. With
+        `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed. Cancelled,
+        or out of time (`timeout` seconds), it has consumed nothing, but may have written into the buffer.
 
         Raises:
             PipeStateError: another task is reading (170).

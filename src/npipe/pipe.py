@@ -221,8 +221,10 @@ class MessagePipe(Pipe):
     def max_message_size(self, size: int) -> None: ...
 
     @abstractmethod
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
+
+        With `more` buffers, `send(a, b, c)`, all of them together are one message, as for send_parts.
 
         Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full; not for the reader. Follows
         WriteFile, SEMANTICS §6.
@@ -233,6 +235,16 @@ class MessagePipe(Pipe):
             PipeTimeoutError: the time is over (121), and the message is withdrawn; on a handle with PIPE_NOWAIT at
                 once, when there is no room for it.
             PipeAccessError: this end may only read (5).
+        """
+
+    @abstractmethod
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """Write `parts`, buffers of bytes or numbers, as one message: one behind the other, without joining them first.
+
+        Without any it is an empty message. `timeout` as for `send`, which is the same for one buffer or more.
+
+        Raises:
+            PipeError: all that `send` raises.
         """
 
     @abstractmethod
@@ -251,14 +263,17 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read: the
-        number alone does not tell a part from a message. With `exact` such a message raises PipeMessageTooLargeError
-        instead, nothing is consumed, and `peek().left` is its length; it reads through a copy of the message. The
-        buffer is its limit, not max_message_size. Waits at most `timeout` seconds (None: for ever). Follows ReadFile,
-        SEMANTICS §5.
+        With `more`, `recv_into(a, b, c)`, it is scattered into several buffers: each is filled before the next, and
+        together they are what is called the buffer here. A message that does not fit leaves its rest for the next read,
+        and `more_data` is true until that is read: the number alone does not tell a part from a message. With `exact`
+        such a message raises PipeMessageTooLargeError instead, nothing is consumed, and `peek().left` is its length; it
+        reads through a copy of the message. The buffer is its limit, not max_message_size. Waits at most `timeout`
+        seconds (None: for ever). Follows ReadFile, SEMANTICS §5.
 
         Raises:
             PipeClosedError: the peer has closed and nothing is left (109), the server has disconnected (233), or this

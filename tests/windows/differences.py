@@ -87,6 +87,7 @@ LINUX: Final = {
     "processes/test_descriptors.py": "the engine's file descriptors",
     "processes/test_fork.py": "fork",
     "processes/test_forks_in_flight.py": "fork",
+    "processes/test_idle_memory.py": "the memory of the engine's rings",
     "processes/test_identity.py": "users of POSIX, and threads that act as them",
     "sync/test_interrupts.py": "POSIX signals",
     "semantics/test_model.py": "a model of Windows' pipes, from which Wine's differ (SEMANTICS §12, 17 and others)",

@@ -434,10 +434,16 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
     def max_message_size(self, size: int) -> None:
         self._loan.borrowed.max_message_size = size
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
         with self._loan.using() as pipe:
-            await pipe.send(data, timeout=timeout)
+            await pipe.send(data, *more, timeout=timeout)
+            self._loan.has_sent()
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
+        with self._loan.using() as pipe:
+            await pipe.send_parts(*parts, timeout=timeout)
             self._loan.has_sent()
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -449,11 +455,14 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
             self._loan.has_received()
             return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
         with self._loan.using() as pipe:
-            count = await pipe.recv_into(buffer, exact=exact, timeout=timeout)
-            if not pipe.more_data and (count or plain_view(buffer).nbytes):  # into no room it has received nothing
+            count = await pipe.recv_into(buffer, *more, exact=exact, timeout=timeout)
+            # into no room it has received nothing
+            if not pipe.more_data and (count or any(plain_view(room).nbytes for room in (buffer, *more))):
                 self._loan.has_received()
             return count
 

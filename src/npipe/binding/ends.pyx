@@ -7,7 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport LARGEST, Buffer, count_or_put_back, shortened, size_of
+from npipe.binding.buffers cimport LARGEST, Buffer, Parts, count_or_put_back, shortened, size_of
 from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
     np_will_put_back, np_write,
@@ -68,11 +68,14 @@ cdef class MessageEnd(PipeEnd):
         """How many answers of transactions are still to be read that ended before they came."""
         return 1 if self._handle.is_owed() else 0
 
-    def send(self, data, *, timeout=None):
+    def send(self, data, *more, timeout=None):
         """See MessagePipe.send."""
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
         check_time(timeout)
+        if more:
+            self.send_all((data, *more), timeout)
+            return
         if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
@@ -85,6 +88,18 @@ cdef class MessageEnd(PipeEnd):
         if count != size:
             raise short_write(self._handle.name, count, size)
 
+    cdef int send_all(self, tuple sources, timeout) except -1:
+        cdef Parts parts = Parts(sources, False, self._handle.name)
+        cdef uint32_t count = self._handle.write_parts(parts, timeout)
+        if count != parts.size:
+            raise short_write(self._handle.name, count, parts.size)
+        return 0
+
+    def send_parts(self, *parts, timeout=None):
+        """See MessagePipe.send_parts."""
+        check_time(timeout)
+        self.send_all(parts, timeout)
+
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""
         if positional is not ...:
@@ -92,11 +107,29 @@ cdef class MessageEnd(PipeEnd):
         check_time(timeout)
         return self._handle.receive(timeout, self._handle.max_message_size)
 
-    def recv_into(self, buffer, *, exact=False, timeout=None):
+    cdef object recv_into_all(self, tuple buffers, bint exact, timeout):
+        cdef Parts parts = Parts(buffers, True, self._handle.name)
+        cdef uint32_t count = 0
+        cdef bytes message
+        if not exact:
+            return self._handle.read_parts(parts, timeout)
+        self._handle.valid()
+        if self._handle.read_parts_now(parts, parts.size, &count):
+            return count
+        try:
+            message = self._handle.receive(timeout, parts.size)
+        except PipeMessageTooLargeError:
+            raise does_not_fit(self._handle.name, parts.size) from None
+        parts.scatter(PyBytes_AS_STRING(message), <uint32_t>PyBytes_GET_SIZE(message))
+        return PyBytes_GET_SIZE(message)
+
+    def recv_into(self, buffer, *more, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
         cdef Buffer target
         cdef bytes message
         check_time(timeout)
+        if more:
+            return self.recv_into_all((buffer, *more), exact is not False and flag(exact, "exact"), timeout)
         if exact is not False and flag(exact, "exact"):
             target = Buffer(buffer, True)
             try:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, empty_pair, fill, shortened, size_of
+from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_pair, fill, shortened, size_of
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
@@ -339,6 +339,9 @@ cdef class Handle:
             else:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
+        return self.after_write(code, count, size, may_be_left)
+
+    cdef uint32_t after_write(self, uint32_t code, uint32_t count, uint32_t size, bint may_be_left) except? 0xFFFFFFFF:
         if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
             return count  # another thread has closed the pipe, but the peer can read all of it
         if code == NP_SEM_TIMEOUT and count:
@@ -346,6 +349,23 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "writing")
         return count
+
+    cdef uint32_t write_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
+        """WriteFile of several buffers as one message: the number of bytes. Of a pipe that is closed meanwhile it may
+        be left, as in write_from.
+        """
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t count, code
+        cdef np_wait wait = only_try()
+        code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            if wait.deadline != NP_FOREVER and timeout <= 0:
+                code = NP_SEM_TIMEOUT
+            else:
+                with nogil:
+                    code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
+        return self.after_write(code, count, parts.size, True)
 
     def read_file(self, uint32_t size, timeout=None):
         """ReadFile: (0 or 234, data) (SEMANTICS §5)."""
@@ -566,6 +586,69 @@ cdef class Handle:
         if self.rearm is not None:
             self.rearm()
         return count
+
+    cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1:
+        """Read the next message into several buffers if it is there in full, and has at most `most` bytes."""
+        cdef uint32_t size = 0
+        if self.dropping != NOTHING or np_recv_try(self.handle, most, &size) != NP_OK:
+            return False
+        count[0] = np_recv_take_parts(self.handle, parts.list, parts.size)
+        if self.owed and count[0] == size:
+            self.has_delivered()
+        if self.rearm is not None:
+            self.rearm()
+        return True
+
+    cdef uint32_t read_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
+        """ReadFile of a message pipe into several buffers, one behind the other: the number of bytes."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code, length = 0, upto, part, end, count = 0
+        cdef Py_ssize_t i
+        cdef np_wait wait
+        cdef np_recv recv
+        cdef bint ready
+        if self.read_parts_now(parts, LARGEST, &count):
+            return count
+        wait = wait_until(timeout)
+        np_recv_prepare(&recv, False)
+        if self.dropping == NOTHING:
+            with nogil:
+                ready = np_spin_read(handle, wait.deadline, &recv.pended)
+            if ready and self.read_parts_now(parts, LARGEST, &count):
+                return count
+        while True:
+            with nogil:
+                code = np_recv_begin(handle, &recv, &length, &wait)
+            if code != NP_OK:
+                raise self.read_ended_by(code, "reading")
+            if self.dropping != NOTHING and self.drops_this():
+                self.drop(&recv, length, &wait)
+                continue
+            upto = parts.size if parts.size < length else length
+            np_recv_into_parts(&recv, parts.list)
+            with nogil:
+                end = 0
+                for i in range(parts.count):
+                    if end >= upto or code != NP_OK:
+                        break
+                    part = upto - end if parts.list[i].iov_len > upto - end else <uint32_t>parts.list[i].iov_len
+                    if part:  # it copies to where all of it would have its place
+                        code = np_recv_more(handle, &recv, <void *>(<uintptr_t>parts.list[i].iov_base - end),
+                                            end + part, &wait)
+                    end += part
+            if code == NP_OK and (upto or not length):
+                code = np_recv_end(handle, &recv, NULL, True)
+            else:
+                np_recv_end(handle, &recv, NULL, False)
+            if code == NP_RETRY:
+                continue
+            if code != NP_OK:
+                raise self.read_ended_by(code, "reading")
+            if self.owed and upto == length:
+                self.has_delivered()
+            if self.rearm is not None:
+                self.rearm()
+            return upto
 
     cdef uint32_t read_in_turn(self, np_recv *recv, char *buffer, uint32_t size, uint32_t *count,
                                const np_wait *wait) except 0xFFFFFFFF:

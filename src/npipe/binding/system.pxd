@@ -11,6 +11,11 @@ cdef extern from "sys/types.h" nogil:
     ctypedef unsigned int uid_t
     ctypedef unsigned int gid_t
 
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef extern from "<sys/stat.h>" nogil:
     struct c_stat "stat":
         unsigned int st_mode

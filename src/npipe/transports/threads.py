@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
-from npipe._buffers import content_of, room_of
+from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -301,10 +301,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def max_message_size(self, size: int) -> None:
         self._pipe.max_message_size = size
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
+        await self.send_parts(data, *more, timeout=timeout)
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
         check_timeout(timeout)
-        pipe, content = self._pipe, content_of(data)
+        pipe, content = self._pipe, contents_of(parts)
 
         def send(left: float | None) -> int:
             pipe.send(content, timeout=left)
@@ -340,8 +344,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._asked = False
         return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
@@ -356,14 +366,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 await self._drop(deadline)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
-                part, more = await self._get(lambda: self._part(size, deadline))
+                part, unread = await self._get(lambda: self._part(size, deadline))
                 self._head = (self._head or b"") + part
             else:
-                more = self._unfinished
-            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, more
+                unread = self._unfinished
+            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, unread
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
-            self._partial = more or self._head is not None
+            self._partial = unread or self._head is not None
             if not self._partial:
                 self._asked = False
             view[: len(head)] = head

@@ -82,6 +82,7 @@ cdef class Call:
     cdef Py_ssize_t size  # of a read
     cdef bint counts      # the result is the number of bytes
     cdef bint asked       # the request of a transaction is sent
+    cdef bint several     # `data` is a tuple of buffers
 
     cdef bint at_once(self) except -1
     cdef int enter(self) except -1
@@ -134,6 +135,10 @@ cdef class ReceiveInto(Reading):
     cdef bint deliver(self, Buffer target, bytes message) except -1
 
 
+cdef class ReceiveParts(Reading):
+    pass
+
+
 cdef class ReadSome(Reading):
     pass
 
@@ -146,6 +151,7 @@ cdef class Write(Call):
     # Of a write that was withdrawn. No objects: the base's __dealloc__ sets them when this class's are cleared already.
     cdef bint goes_on, torn
 
+    cdef bint parts_at_once(self) except -1
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1
     cdef bint is_pending(self) noexcept
 

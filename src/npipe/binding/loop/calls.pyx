@@ -13,7 +13,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport Buffer, copy_of, shortened, size_of
+from npipe.binding.buffers cimport Buffer, Parts, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
     np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
     np_poll_write_ready,
@@ -744,6 +744,21 @@ cdef class ReceiveInto(Reading):
 
 @cython.final
 @cython.no_gc_clear
+cdef class ReceiveParts(Reading):
+    """A message into several buffers; with `counts` it is taken only if it fits."""
+
+    cdef bint at_once(self) except -1:
+        self.data = Parts(self.data, True, self.handle.name)
+        self.result = self.handle.parts_now(self.data, self.counts)
+        return self.result is not None and self.has_read()
+
+    cdef bint look(self) except -1:
+        self.result = self.handle.parts_step(self.data, self.counts)
+        return self.result is not None
+
+
+@cython.final
+@cython.no_gc_clear
 cdef class ReadSome(Reading):
     cdef bint at_once(self) except -1:
         cdef Py_ssize_t size
@@ -806,6 +821,8 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
+        if self.several:
+            return self.parts_at_once()
         if self.counts and PyBytes_CheckExact(self.data):
             self.result = PyBytes_GET_SIZE(self.data)
         count = self.handle.write_now(self.data)
@@ -813,6 +830,15 @@ cdef class Write(Call):
             return False
         size = PyBytes_GET_SIZE(self.data)
         return count == size or self.is_short(count, size)
+
+    cdef bint parts_at_once(self) except -1:
+        cdef Parts parts = Parts(self.data, False, self.handle.name)
+        cdef int64_t count = self.handle.write_parts_now(parts)
+        self.several = False
+        if count < 0:
+            self.data = parts.joined()
+            return False
+        return count == parts.size or self.is_short(count, parts.size)
 
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1:
         """Less was written, as PIPE_NOWAIT is set. A stream's write says how much."""
@@ -871,7 +897,7 @@ cdef class Write(Call):
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
-        self.counts = self.goes_on = self.torn = False
+        self.counts = self.several = self.goes_on = self.torn = False
         pipe.spare_write = self
 
     cdef str doing(self):
@@ -936,6 +962,7 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Discard, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReadSome, Discard, Write,
+              Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

@@ -2,7 +2,8 @@
 """What npipe.aio's pipes stand on: their methods."""
 
 from npipe.binding.loop.calls cimport (
-    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
+    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, ReceiveParts, Transact, Write,
+    prepare,
 )
 from npipe.binding.loop.polled cimport PolledHandle
 from npipe.binding.system cimport Py_REFCNT
@@ -53,14 +54,26 @@ cdef class LoopMessagePipe(LoopPipe):
         """How many answers of transactions are still to be read that ended before they came."""
         return self._handle.owed
 
-    def send(self, data, *, timeout=None):
+    def send(self, data, *more, timeout=None):
         """See MessagePipe.send."""
         cdef Call call = self.spare_write
         self.spare_write = None
         if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
             call = Write.__new__(Write)
         prepare(call, self, timeout, "MessagePipe.send")
-        call.data = data
+        if more:
+            call.several = True
+            call.data = (data, *more)
+        else:
+            call.data = data
+        return call
+
+    def send_parts(self, *parts, timeout=None):
+        """See MessagePipe.send_parts."""
+        cdef Call call = Write.__new__(Write)
+        prepare(call, self, timeout, "MessagePipe.send_parts")
+        call.several = True
+        call.data = parts
         return call
 
     def recv(self, positional=..., /, *, timeout=None):
@@ -74,10 +87,17 @@ cdef class LoopMessagePipe(LoopPipe):
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, exact=False, timeout=None):
+    def recv_into(self, buffer, *more, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
         cdef bint whole = exact is not False and flag(exact, "exact")
-        cdef Call call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
+        cdef Call call
+        if more:
+            call = ReceiveParts.__new__(ReceiveParts)
+            prepare(call, self, timeout, "MessagePipe.recv_into")
+            call.data = (buffer, *more)
+            call.counts = whole
+            return call
+        call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call

@@ -52,6 +52,9 @@ int np_segment_create(uint64_t size);
 uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
 void np_segment_unmap(void *map, uint64_t size);
+/* Gives the memory behind whole pages of a mapped segment back to the system, for all who have mapped it; the next one
+ * who looks there finds zeros. Where that cannot be, nothing happens. */
+void np_segment_discard(void *place, uint64_t size);
 /* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an
  * errno. */
 int np_file_resize(int fd, uint64_t size);

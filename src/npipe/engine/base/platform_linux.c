@@ -166,6 +166,11 @@ void np_segment_unmap(void *map, uint64_t size)
     munmap(map, size);
 }
 
+void np_segment_discard(void *place, uint64_t size)
+{
+    (void)madvise(place, size, MADV_REMOVE);
+}
+
 uint64_t np_random(void)
 {
     uint64_t value = 0;

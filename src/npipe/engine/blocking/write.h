@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct np_handle;
 struct np_wait;
@@ -12,6 +13,9 @@ struct np_wait;
  * readable. NP_SEM_TIMEOUT: *count bytes of it had been read by then, and stay so; the rest is withdrawn. */
 uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
                   const struct np_wait *wait);
+/* The same of one message, or piece, in several buffers: as many of them as `size` bytes need. */
+uint32_t np_write_parts(struct np_handle *handle, const struct iovec *parts, uint32_t size, uint32_t *count,
+                        const struct np_wait *wait);
 /* The write half of TransactNamedPipe after its checks (SEMANTICS 8.1); the read half is a message-mode np_read.
  * `read_reply` is called when the request is sent, be it without a `wait`: then a signal's handler has raised, and the
  * answer is not waited for. */

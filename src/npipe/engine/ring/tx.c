@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/codes.h"
+#include "base/platform.h"
+#include "ring/idle.h"
 #include "ring/link.h"
 #include "ring/op.h"
 #include "ring/segment.h"
@@ -22,13 +24,33 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
 {
-    uint64_t offset = tx->tail & (tx->capacity - 1);
+    uint64_t offset = (tx->tail - tx->begin) & (tx->capacity - 1);
     uint64_t until_end = tx->capacity - offset;
     uint32_t first = (uint32_t)least(size, until_end);
     memcpy(tx->ring + offset, source, first);
     if (first < size)
         memcpy(tx->ring, (const uint8_t *)source + first, size - first);
     tx->tail += size;
+}
+
+static void gather(struct np_tx *tx, struct np_parts *from, uint32_t size)
+{
+    while (size) {
+        void *place;
+        uint32_t piece = np_parts_next(from, size, &place);
+        copy_in(tx, place, piece);
+        size -= piece;
+    }
+}
+
+static void copy_from(struct np_tx *tx, struct np_source source, uint32_t size)
+{
+    if (source.parts) {
+        struct np_parts from = {.part = source.parts};
+        gather(tx, &from, size);
+    } else {
+        copy_in(tx, source.data, size);
+    }
 }
 
 /* Loads the consumer's announcements, each once, and checks them. */
@@ -96,6 +118,8 @@ static void publish(struct np_link *link)
     struct np_tx *tx = &link->tx;
     if (atomic_load_explicit(&link->rx.streak, memory_order_relaxed))
         atomic_store_explicit(&link->rx.streak, 0, memory_order_relaxed);
+    if (tx->tail > tx->stir_at)
+        np_idle_stir(link);
     atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_relaxed);
     /* Release: the entry's bytes come before the tail that covers them. */
     atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
@@ -106,13 +130,13 @@ static void publish(struct np_link *link)
         np_link_wake_sleeper(link, NPL_SLEEP_READ | NPL_ARMED_READ);
 }
 
-static void put_plain(struct np_link *link, const void *data, uint32_t size, uint64_t number)
+static void put_plain(struct np_link *link, struct np_source source, uint32_t size, uint64_t number)
 {
     link->tx.last_put = number;
     uint8_t header[NPL_MAX_ENTRY_HEADER];
     uint32_t length = plain_header(header, size);
     copy_in(&link->tx, header, length);
-    copy_in(&link->tx, data, size);
+    copy_from(&link->tx, source, size);
     publish(link);
 }
 
@@ -175,6 +199,77 @@ static void announce(struct np_tx *tx, uint32_t size)
         tx->n_recent++;
 }
 
+static void count_rewind(struct np_tx *tx)
+{
+    /* Release: who sees the count sees the tail, or the state, or the beginning, that it is about. */
+    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
+}
+
+/* Nothing stands in the ring, the consumer is through with all that ever did, and nothing is on its way into it: as
+ * long as the lock is held, nobody reads from the ring. As of the last refresh. */
+static bool is_empty(const struct np_tx *tx)
+{
+    return tx->head == tx->tail && tx->taken == tx->entries && tx->consumed == tx->announced &&
+           tx->n_outstanding == 0 && !tx->first;
+}
+
+/* The next entry stands at the ring's offset 0. Of an empty ring. */
+static void begin_anew(struct np_tx *tx)
+{
+    if (tx->begin == tx->tail)
+        return;
+    tx->begin = tx->tail;
+    /* Relaxed: the count that follows is a release. */
+    atomic_store_explicit(&tx->shared->takebacks.begin, tx->begin, memory_order_relaxed);
+    count_rewind(tx);
+    /* As for a tail that has gone back: the bytes that are written from here on come after the count. Who sees the next
+     * tail sees the count, and looks for the beginning before it believes a byte. */
+    atomic_thread_fence(memory_order_release);
+    if (tx->stir_at != UINT64_MAX)
+        tx->stir_at = tx->begin + NP_WARM;
+}
+
+/* A connection that trickles uses the first pages of its ring over and over, so that the others can be given back. One
+ * that is fast does not: bytes go from core to core faster when a line is not used again right after it was read
+ * (docs/performance.md). */
+static bool look_for_beginning(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    int64_t now = np_now();
+    bool slow = now - tx->looked > (int64_t)(tx->tail - tx->looked_at) * np_trickle_ns;
+    if (slow) {
+        if (!refresh(link))
+            return false;
+        if (is_empty(tx))
+            begin_anew(tx);
+    }
+    tx->looked = now;
+    tx->looked_at = tx->tail;
+    tx->look_at = tx->tail + (slow ? NP_ANEW : tx->capacity);
+    return true;
+}
+
+bool np_tx_give_back(struct np_link *link, bool is_idle)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->stir_at != UINT64_MAX)
+        return true;
+    if (link->unshared[link->side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND])
+        return true; /* memory of this process's own */
+    if (!np_link_quiet(link) || !refresh(link))
+        return true; /* it is about to end */
+    if (is_idle && is_empty(tx))
+        begin_anew(tx);
+    /* Only this side writes into the ring, and it does not while the lock is held; what the consumer has not read, and
+     * what is written from now on, stands in the part that stays. */
+    uint64_t head = tx->head - tx->begin, tail = tx->tail - tx->begin;
+    if (head > tail || tail > NP_WARM)
+        return false;
+    np_segment_discard(tx->ring + NP_WARM, tx->capacity - NP_WARM);
+    tx->stir_at = tx->begin + NP_WARM;
+    return true;
+}
+
 /* The numbers of entries move: what is remembered of them does not fit any more. */
 static void forget_recent(struct np_tx *tx)
 {
@@ -204,13 +299,13 @@ void np_detached_done(struct np_op *op)
     free(op);
 }
 
-uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_detach(struct np_link *link, struct np_source source, uint32_t size)
 {
     struct detached *detached = malloc(sizeof *detached + size);
     if (!detached)
         return NP_NOT_ENOUGH_MEMORY;
     memset(&detached->op, 0, sizeof detached->op);
-    memcpy(detached->data, data, size);
+    np_source_copy(detached->data, source, size);
     detached->op.in = detached->data;
     detached->op.size = size;
     detached->op.completed = np_detached_done;
@@ -242,13 +337,15 @@ static bool in_turn(const struct np_tx *tx)
     return !tx->first || is_put(tx->last);
 }
 
-static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
+static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
     if (tx->most && (size == 0 || size > tx->most))
         return NP_INVALID_PARAMETER; /* what carries it on could not deliver it */
     if (tx->attached && size)
         return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
     if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
         uint32_t code = in_turn(tx) ? NP_OK : np_tx_pump(link);
         if (code != NP_OK || !refresh(link))
@@ -262,29 +359,29 @@ static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool 
         if (!in_turn(tx) || !fits_plain(tx, size)) {
             /* What pending reads take may be more than the ring holds, and streams through it. */
             bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
-            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size)
+            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, source, size)
                                                                                 : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
-    put_plain(link, data, size, tx->entries);
+    put_plain(link, source, size, tx->entries);
     return NP_OK;
 }
 
-uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_try(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, false);
+    return try(link, source, size, false);
 }
 
-uint32_t np_tx_write(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_write(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, true);
+    return try(link, source, size, true);
 }
 
-uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written)
+uint32_t np_tx_nowait(struct np_link *link, struct np_source source, uint32_t size, uint32_t *written)
 {
     *written = 0;
-    uint32_t code = np_tx_try(link, data, size);
+    uint32_t code = np_tx_try(link, source, size);
     if (code == NP_OK)
         *written = size;
     if (code != NP_WOULD_WAIT)
@@ -294,14 +391,14 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
         return NP_OK;
     struct credit credit = credit_of(link, size);
     if (credit.given) {
-        code = np_tx_try(link, data, credit.given);
+        code = np_tx_try(link, source, credit.given);
         if (code == NP_OK)
             *written = credit.given;
     }
     /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else
      * (np_rx_settle). */
     for (uint32_t i = 0; i < credit.empty && code != NP_INVALID_DATA; i++)
-        code = np_tx_try(link, data, 0);
+        code = np_tx_try(link, source, 0);
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }
 
@@ -338,6 +435,11 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
         .number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
 }
 
+static struct np_source source_of(const struct np_op *op)
+{
+    return (struct np_source){.data = op->in, .parts = op->parts.part};
+}
+
 /* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
 static bool put(struct np_link *link, struct np_op *op)
 {
@@ -348,7 +450,7 @@ static bool put(struct np_link *link, struct np_op *op)
             op->started = true;
             op->count = op->size;
             tx->outside -= op->size;
-            put_plain(link, op->in, op->size, op->number);
+            put_plain(link, source_of(op), op->size, op->number);
             return true;
         }
         if (op->size == 0 || !room_outstanding(tx) || free_space(tx) < NPL_MAX_ENTRY_HEADER + 1)
@@ -359,7 +461,10 @@ static bool put(struct np_link *link, struct np_op *op)
         uint32_t piece = (uint32_t)least(least(op->size - op->count, CHUNK), free_space(tx));
         if (piece == 0)
             return false;
-        copy_in(tx, op->in + op->count, piece);
+        if (op->parts.part)
+            gather(tx, &op->parts, piece);
+        else
+            copy_in(tx, op->in + op->count, piece);
         op->count += piece;
         tx->outside -= piece;
         if (op->count == op->size) {
@@ -506,12 +611,6 @@ static struct np_outstanding *find_outstanding(struct np_tx *tx, uint64_t number
             return item;
     }
     return NULL;
-}
-
-static void count_rewind(struct np_tx *tx)
-{
-    /* Release: who sees the count sees the tail, or the state, that it is about. */
-    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
 }
 
 /* Takes back what stands in the ring from `position` on: the tail first, then the count, then perhaps other bytes. A

@@ -3,6 +3,7 @@
 #include "base/fds.h"
 #include "base/identity.h"
 #include "process/process.h"
+#include "ring/idle.h"
 #include "ring/link.h"
 #include "ring/segment_cache.h"
 #include "handle/acceptor.h"
@@ -23,6 +24,7 @@ static void before_fork(void)
     np_objects_lock();
     np_dial_hold();
     np_kept_hold();
+    np_idle_hold();
     np_fds_hold();
     np_own_lock();
 }
@@ -31,6 +33,7 @@ static void after_fork_in_parent(void)
 {
     np_own_unlock();
     np_fds_release();
+    np_idle_release();
     np_kept_release();
     np_dial_release();
     np_objects_unlock();
@@ -87,6 +90,7 @@ static void after_fork_in_child(void)
     np_dial_forget();
     np_lends_after_fork();
     np_kept_after_fork();
+    np_idle_after_fork();
     np_process.pid = (uint32_t)getpid();
     np_process.pipes = NULL;
     np_process.handles = NULL;

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
-from npipe._buffers import room_of
+from npipe._buffers import room_of, scattered
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -31,7 +31,7 @@ from npipe.errors import (
 from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
-from npipe.transports.native.handles import bytes_of, close_file
+from npipe.transports.native.handles import bytes_of, close_file, joined
 from npipe.transports.native.pipes import Described, LongestMessage
 
 if TYPE_CHECKING:
@@ -166,13 +166,17 @@ async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
 class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send.
 
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
-        content = bytes_of(data)
+        await self.send_parts(data, *more, timeout=timeout)
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
+        content = joined(parts)
         count = await self._write(content, timeout)
         if count != len(content):
             raise short_write(self.name, count, len(content))
@@ -260,8 +264,14 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             self._head, self._unfinished = None, False
         return None
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")

@@ -16,7 +16,7 @@ import win32event
 import win32file
 import win32pipe
 
-from npipe._buffers import room_of
+from npipe._buffers import room_of, scattered
 from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
@@ -52,7 +52,7 @@ from npipe.options import (
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import End, being_read_elsewhere, closed_here, explain, too_large, unread
 from npipe.transports.native.access import peer_of
-from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
+from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -366,10 +366,14 @@ class _Native(Described):
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
+        self.send_parts(data, *more, timeout=timeout)
+
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
         timeout = check_timeout(timeout)
-        content = bytes_of(data)
+        content = joined(parts)
         count = self._write(content, timeout)
         if count != len(content):
             raise short_write(self.name, count, len(content))
@@ -453,8 +457,14 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._keep_rest(rest[:count], left, code)
         return None
 
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:  # Windows has no call that scatters what it reads of a pipe
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
