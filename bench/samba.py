@@ -16,8 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVER = """
 import sys, npipe
