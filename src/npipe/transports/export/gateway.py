@@ -64,9 +64,9 @@ class Export:
         self, name: PipeName, access: RemoteAccess, *, verify_owner: bool = True, awaits_pipe: bool = False
     ) -> None:
         """`awaits_pipe`: it is another process's, which comes and goes: smbd finds it as long as it is there."""
-        self.name = name
-        self.access = access
-        self.verify_owner = verify_owner
+        self.name: PipeName = name
+        self.access: RemoteAccess = access
+        self.verify_owner: bool = verify_owner
         self._awaits_pipe = awaits_pipe
         self._lock = threading.RLock()  # for the next two; the collector may close an export anywhere
         self._closed = False

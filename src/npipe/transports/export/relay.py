@@ -56,7 +56,7 @@ class Incoming:
         self._waiter: asyncio.Future[None] | None = None
         self._reading = False
         self._dropping = False
-        self.ended = False
+        self.ended: bool = False
         """Whether nothing more will come: smbd has closed it, for its client."""
         self._read_on()
 

@@ -49,10 +49,10 @@ class Doorway:
         it or the folder is not to be written to, PipeStateError (50) when there is no such folder and it cannot be
         made, and PipeResourceError (1450).
         """
-        self.name = name
+        self.name: PipeName = name
         folder = Path(directory) / "np"
         entry = name.display.lower()
-        self.path = folder / entry
+        self.path: Path = folder / entry
         if "/" in entry or entry in ("", ".", ".."):
             raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, "Samba looks up no pipe of that name")
         if len(os.fsencode(self.path)) > _MOST_PATH:
@@ -67,7 +67,7 @@ class Doorway:
             Path(directory).mkdir(mode=0o755, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)  # as smbd itself makes it
             with _locked(folder, name):
-                self.socket = self._listen(folder)
+                self.socket: socket.socket = self._listen(folder)
                 self._number = self.path.lstat().st_ino
         except PipeError:
             raise
