@@ -31,6 +31,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     PipeVersionError,
+    PipeViewError,
     WinError,
 )
 from npipe.exporting import Export, export
@@ -69,6 +70,7 @@ __all__ = [
     "PipeStateError",
     "PipeTimeoutError",
     "PipeVersionError",
+    "PipeViewError",
     "Pool",
     "PoolStats",
     "Security",

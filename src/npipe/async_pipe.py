@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
     from npipe.options import Peek, Peer, PipeInfo
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
 
@@ -204,6 +205,30 @@ class MessagePipe(Pipe):
 
         Raises:
             PipeError: all that `send` raises.
+        """
+
+    @abstractmethod
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """Return room for a message of `nbytes`, for an `async with` block, which sends it at its end.
+
+        `timeout` in seconds is for each wait. See npipe.MessagePipe.reserve; here other tasks' writes wait for the
+        end, and one of the same task raises PipeStateError (170). Cancelled before the block begins, nothing is
+        reserved; in the block, nothing is sent.
+
+        Raises:
+            PipeError: all that npipe.MessagePipe.reserve raises.
+        """
+
+    @abstractmethod
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """Return a view of the next message, for an `async with` block, which consumes it at its end.
+
+        `timeout` in seconds. With `copy` it is never looked at in place. See npipe.MessagePipe.recv_view; here every
+        other read raises PipeStateError (170) until the end. Cancelled, in the block too, nothing is consumed.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.MessagePipe.recv_view raises.
         """
 
     @abstractmethod

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
@@ -245,6 +246,62 @@ class MessagePipe(Pipe):
 
         Raises:
             PipeError: all that `send` raises.
+        """
+
+    @abstractmethod
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """Return room for a message of `nbytes`, for a `with` block, which sends it at its end.
+
+            with pipe.reserve(len(data)) as view:
+                view[:] = data
+
+        The block gets a writable memoryview in the pipe's buffer, whose bytes are not defined yet; what it writes there
+        is not copied. Its end sends the message, an exception withdraws it. `shrink` of what this returns, before the
+        end, makes it shorter. The block begins when there is room, `timeout` seconds (None: for ever) later at most.
+
+        - A message that is longer than the buffer, and an empty one, is put together elsewhere and sent at the end,
+          which may wait as `send` does, for `timeout` seconds again. On Windows every message is.
+        - While it is out, other threads' writes wait for its end; one of the same thread raises PipeStateError. `flush`
+          and `close` do not wait for it. After a close the end of the block raises PipeClosedError.
+        - An array or a slice of the view that is still there at the end of the block raises PipeViewError, and nothing
+          is sent; it keeps a copy of the bytes.
+
+        More: docs/zero-copy.md.
+
+        Raises:
+            PipeClosedError: the peer has gone (232, 109), the server has disconnected (233), or this end is closed (6);
+                from the block's end, too.
+            PipeTimeoutError: there is no room in time (121).
+            PipeStateError: this thread has a reservation out (170).
+            PipeViewError: something still looks at the bytes at the block's end (1224).
+            PipeArgumentError: a message cannot have so many bytes (87).
+            PipeAccessError: this end may only read (5).
+        """
+
+    @abstractmethod
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """Return a view of the next message, for a `with` block, which consumes it at its end.
+
+            with pipe.recv_view() as view:
+                use(view)
+
+        The block gets a read-only memoryview of the message where it stands in the pipe's buffer: nothing is copied,
+        and its room is free again at the end of the block. After an exception the message stays, and is what the next
+        read returns. The block begins when a message has come, `timeout` seconds (None: for ever) later at most.
+
+        - A message that does not lie in the buffer as a whole, and with `copy` every one, comes as a copy. So it does
+          on Windows. A peer that breaks the rules can change what is looked at in place: `copy` is for strangers.
+        - While it is out, other threads' reads wait for its end; one of the same thread raises PipeStateError. The
+          bytes stay there whatever becomes of the pipe meanwhile.
+        - An array or a slice of the view that is still there at the end of the block raises PipeViewError; the message
+          is consumed, and what looks at it keeps a copy.
+
+        More: docs/zero-copy.md.
+
+        Raises:
+            PipeError: all that `recv` raises.
+            PipeStateError: this thread has a view out (170).
+            PipeViewError: something still looks at the bytes at the block's end (1224).
         """
 
     @abstractmethod

@@ -32,6 +32,7 @@ from npipe.pooling import (
     is_as_new,
     is_quiet,
 )
+from npipe.views import BorrowedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["Pool"]
 
@@ -474,6 +476,18 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         with self._loan.using() as pipe:
             pipe.send_parts(*parts, timeout=timeout)
             self._loan.has_sent()
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """See MessagePipe.reserve."""
+        return BorrowedBlock(
+            self._loan.borrowed.reserve(nbytes, timeout=timeout), self._loan.using(), self._loan.has_sent
+        )
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """See MessagePipe.recv_view."""
+        return BorrowedBlock(
+            self._loan.borrowed.recv_view(timeout=timeout, copy=copy), self._loan.using(), self._loan.has_received
+        )
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""

@@ -33,6 +33,7 @@ from npipe.pooling import (
     is_as_new,
     is_quiet,
 )
+from npipe.views import AsyncBorrowedBlock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.loops.base import Loop, Waiters
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["Pool"]
 
@@ -445,6 +447,18 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
         with self._loan.using() as pipe:
             await pipe.send_parts(*parts, timeout=timeout)
             self._loan.has_sent()
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve."""
+        return AsyncBorrowedBlock(
+            self._loan.borrowed.reserve(nbytes, timeout=timeout), self._loan.using(), self._loan.has_sent
+        )
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view."""
+        return AsyncBorrowedBlock(
+            self._loan.borrowed.recv_view(timeout=timeout, copy=copy), self._loan.using(), self._loan.has_received
+        )
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""

@@ -173,10 +173,13 @@ cdef extern from "engine.h" nogil:
 # ---- Data, by calls that wait (blocking/)
 
 cdef extern from "engine.h" nogil:
+    struct np_link:
+        pass
     struct np_op:
         uint32_t count, size
     struct np_recv:
         np_op op
+        np_link *link
         c_bool pended
         int64_t patience
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
@@ -202,11 +205,34 @@ cdef extern from "engine.h" nogil:
     uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
     uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
 
+    struct np_mirror:
+        pass
+    struct np_reserve:
+        np_op op
+        np_link *link
+        np_mirror *mirror
+        void *data
+    uint32_t np_reserve_place(np_handle *, np_reserve *, uint32_t, const np_wait *)
+    uint32_t np_reserve_begin(np_handle *, np_reserve *, uint32_t)
+    uint32_t np_reserve_step(np_handle *, np_reserve *)
+    bint np_reserve_ready(const np_reserve *)
+    uint32_t np_reserve_end(np_handle *, np_reserve *, uint32_t, bint, bint)
+    void np_reserve_let_go(np_reserve *)
+    struct np_view:
+        np_recv recv
+        np_mirror *mirror
+        const void *data
+        uint32_t size
+        c_bool rest
+    uint32_t np_view_now(np_handle *, np_view *, uint32_t)
+    bint np_view_in_place(np_handle *, np_view *, bint)
+    uint32_t np_view_take(np_handle *, np_view *)
+    uint32_t np_view_end(np_handle *, np_view *, const void *, bint, bint)
+    void np_view_let_go(np_view *)
+
 # ---- The same in steps that never wait, for event loops (poll/)
 
 cdef extern from "engine.h" nogil:
-    struct np_link:
-        pass
     struct np_poll_read:
         np_op op
         np_link *link
@@ -218,6 +244,8 @@ cdef extern from "engine.h" nogil:
         npw_answer answer
     struct np_acceptor:
         pass
+    bint np_poll_view(np_handle *, np_poll_read *, np_view *, uint32_t)
+    uint32_t np_view_put_back(np_handle *, const np_view *, const void *, uint32_t)
     void np_poll_read_into_parts(np_poll_read *, const iovec *)
     bint np_poll_wake(np_handle *)
     void np_poll_promise_pauses(np_handle *)

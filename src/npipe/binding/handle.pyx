@@ -1,10 +1,14 @@
 # cython: language_level=3, binding=True
 """A handle of a local pipe, in Win32's own verbs.
 
-Every method that may wait tries first without giving the interpreter up, and waits without it.
+Every method that may wait tries first without giving the interpreter up, and waits without it. What Python's own lock
+does for the fields of a handle, its critical section does where there is no such lock (docs/design.md): it too is let
+go of for a wait.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -18,11 +22,11 @@ from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
 from npipe.errors import (
-    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, unanswered,
+    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, short_write, unanswered,
 )
 from npipe.reasons import (
     PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read,
-    too_large, unread,
+    still_reserved, still_viewed, too_large, unread,
 )
 
 cdef enum:
@@ -62,6 +66,7 @@ cdef class Handle:
         self.owed = 0
         self.answer_too_long = self.transacting = False
         self.dropping = NOTHING
+        self.writer = self.reader = 0
         self.name = ""
         self.forks = np_forks
 
@@ -212,6 +217,8 @@ cdef class Handle:
 
     def adopt(self, Handle other not None):
         """Takes the handle out of `other`, which is closed afterwards."""
+        # Both are their maker's alone as yet, so nobody is in a call with what `other` loses: no other handle goes from
+        # object to object.
         if self.handle != NULL:
             raise ValueError("this object has a handle already")
         self.handle, other.handle = other.handle, NULL
@@ -232,6 +239,15 @@ cdef class Handle:
         if self.handle == NULL:
             raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
+
+    cdef int tell_poller(self) except -1:
+        """A read has changed what there is to read."""
+        cdef object rearm
+        with cython.critical_section(self):
+            rearm = self.rearm
+        if rearm is not None:
+            rearm()
+        return 0
 
     cdef object explain(self, uint32_t code, str doing):
         """The exception for a call that has failed, with what this end knows of the reason."""
@@ -316,12 +332,11 @@ cdef class Handle:
 
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF:
         """write_file, which also says how many bytes there were to write."""
-        cdef np_handle *handle = self.valid()
         cdef Buffer buffer = None
         cdef const char *bytes
         cdef Py_ssize_t length
-        cdef uint32_t size, count, code
-        cdef np_wait wait = only_try()
+        cdef uint32_t size
+        self.valid()
         if PyBytes_CheckExact(data):
             bytes = PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
@@ -331,6 +346,15 @@ cdef class Handle:
             length = buffer.view.len
         size = size_of(length, self.name)
         length_of_it[0] = size
+        return self.write_bytes(bytes, size, timeout, may_be_left)
+
+    cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
+                              bint may_be_left) except? 0xFFFFFFFF:
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t count, code
+        cdef np_wait wait = only_try()
+        if self.writer:
+            self.check_writer("writing")
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
@@ -340,6 +364,25 @@ cdef class Handle:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
         return self.after_write(code, count, size, may_be_left)
+
+    cdef int write_all(self, const char *bytes, uint32_t size, timeout) except -1:
+        """A message, as MessagePipe.send writes it."""
+        cdef uint32_t count = self.write_bytes(bytes, size, timeout, True)
+        if count != size:
+            raise short_write(self.name, count, size)
+        return 0
+
+    cdef int check_writer(self, str doing) except -1:
+        """Raise what a thread gets that would wait for the end of a reservation of its own."""
+        if self.writer == PyThread_get_thread_ident():
+            raise still_reserved(self.name, doing)
+        return 0
+
+    cdef int check_reader(self, str doing) except -1:
+        """The same of a view."""
+        if self.reader == PyThread_get_thread_ident():
+            raise still_viewed(self.name, doing)
+        return 0
 
     cdef uint32_t after_write(self, uint32_t code, uint32_t count, uint32_t size, bint may_be_left) except? 0xFFFFFFFF:
         if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
@@ -357,6 +400,8 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef uint32_t count, code
         cdef np_wait wait = only_try()
+        if self.writer:
+            self.check_writer("writing")
         code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
@@ -383,6 +428,7 @@ cdef class Handle:
         cdef uint32_t code = self.read_to(<char *>target.view.buf, size, &count, timeout)
         return code, count
 
+    @cython.critical_section
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
@@ -397,6 +443,7 @@ cdef class Handle:
             self.rearm()
         return code
 
+    @cython.critical_section
     cdef bytes receive(self, timeout, uint32_t most):
         """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
@@ -407,6 +454,7 @@ cdef class Handle:
         cdef bytes data
         code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
+            self.check_reader("receiving a message")
             wait = wait_until(timeout)
             np_recv_prepare(&recv, False)
             if self.dropping == NOTHING:
@@ -451,7 +499,7 @@ cdef class Handle:
         return 0
 
     # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # interpreter's lock: a read that has its turn knows whether the message before it is one that is being dropped.
+    # handle's critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
@@ -498,12 +546,14 @@ cdef class Handle:
             self.rearm()
         return 0
 
+    @cython.critical_section
     def discard_reply(self, timeout=None):
         """Drop the answer that is owed, when it has come; see MessagePipe.discard_reply. One thread at a time."""
         cdef np_handle *handle
         cdef np_wait wait = wait_until(timeout)
         cdef np_recv recv
         cdef uint32_t size = 0, code
+        self.check_reader("discarding the answer")
         np_recv_prepare(&recv, False)
         while self.is_owed():
             handle = self.valid()
@@ -526,20 +576,24 @@ cdef class Handle:
             if self.rearm is not None:
                 self.rearm()
 
+    @cython.critical_section
     def forget_reply(self):
         """Be owed nothing: the writer of the answer has given it up."""
         self.has_delivered()
 
     @property
+    @cython.critical_section
     def too_long(self):
         """Whether the answer that is owed is known to be longer than max_message_size."""
         return self.answer_too_long != 0
 
     @property
+    @cython.critical_section
     def drops(self):
         """Whether the next read has something to drop first."""
         return self.dropping == THE_REST
 
+    @cython.critical_section
     def drop_what_is_there(self):
         """Drop the rest of the message that is being dropped, if it is there. Whether nothing of it is left."""
         cdef np_handle *handle = self.valid()
@@ -561,6 +615,7 @@ cdef class Handle:
                 raise self.read_ended_by(code, "peeking")
         return self.dropping == NOTHING
 
+    @cython.critical_section
     def read_part_into(self, buffer, timeout=None):
         """ReadFile into a writable buffer, of a message pipe: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -572,6 +627,7 @@ cdef class Handle:
         if self.dropping == NOTHING:
             code = np_read(handle, target.view.buf, size, &count, &wait)
         if code == NP_WOULD_WAIT:
+            self.check_reader("reading")
             wait = wait_until(timeout)
             # An answer that is owed may be dropped before this read has its turn.
             while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
@@ -609,6 +665,7 @@ cdef class Handle:
         cdef bint ready
         if self.read_parts_now(parts, LARGEST, &count):
             return count
+        self.check_reader("reading")
         wait = wait_until(timeout)
         np_recv_prepare(&recv, False)
         if self.dropping == NOTHING:
@@ -715,6 +772,7 @@ cdef class Handle:
             raise self.read_ended_by(code, "receiving a message")
         return data
 
+    @cython.critical_section
     def transact_pipe(self, data, timeout=None):
         """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8); but of a pipe that is owed an answer
         PipeStateError (996).
@@ -726,6 +784,8 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef Reply reply
         cdef uint32_t code
+        self.check_writer("transacting")
+        self.check_reader("transacting")
         if self.transacting:
             raise being_read_elsewhere(self.name)
         if self.owed and not np_is_closed(handle):
@@ -933,6 +993,7 @@ cdef class Handle:
         """Asks for a byte when something comes. False: something is there already."""
         return np_arm_read(self.valid()) == NP_OK
 
+    @cython.critical_section
     def set_rearm(self, rearm):
         """Sets what is called after each read, None for nothing."""
         self.rearm = rearm

@@ -37,7 +37,9 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
+from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
+from npipe.transports.patience import FolderPatience
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
     from npipe.transports.base import ServerEnd, Transport
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
 
@@ -269,6 +272,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._writer: object = None  # the task that has a reservation out
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -307,6 +311,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
         check_timeout(timeout)
         pipe, content = self._pipe, contents_of(parts)
 
@@ -315,6 +321,35 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             return len(content)
 
         await self._write(send, timeout)
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve: a message is put together elsewhere."""
+        return AsyncCopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return AsyncCopiedView(self, check_timeout(timeout))
+
+    def _check_open_for(self, doing: str) -> None:
+        if self.closed:
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    async def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            return await self._message(deadline, self._doing)
+        except BaseException:
+            self._reading = False
+            raise
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        if not consumed:
+            self._head, self._unfinished = message, False
+        self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -646,7 +681,10 @@ class ThreadsInstances:
         self._worker = Worker(self._loop)
         self._coming: Call[ServerEnd] | None = None  # waits for a client
         self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
-        self._lock = threading.Lock()  # for the two fields below; nothing waits under it
+        # For the two fields below. Instances are made under it too: one too many would have to be closed, and a client
+        # may have come to it. Nothing waits under it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for a thread that waits until it can create
         self._closed = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
         _all.add(self)
@@ -688,15 +726,9 @@ class ThreadsInstances:
         """Wait for a client; return the instance to which it has come."""
         while True:
             seen = self._transport.instances_closed()
-            with self._lock:
-                end = self._listening
-                if self._closed:
-                    raise listener_closed(self._name.path)
+            end = self._instance()
             if end is None:
-                try:
-                    self._adopt(self._transport.create(self._name, self._options, first_instance=False))
-                except PipeBusyError:
-                    self._transport.wait_instance_closed(self._name, seen, None)
+                self._transport.wait_instance_closed(self._name, seen, None)
                 continue
             try:
                 end.connect(None)
@@ -708,10 +740,29 @@ class ThreadsInstances:
                     continue
                 if not end.has_data():
                     with self._lock:
-                        self._listening = None
-                    self._adopt(end.replace())
+                        if self._listening is end and not self._closed:
+                            self._listening = None  # if the next line fails, the next turn says why
+                            self._listening = end.replace()
                     continue
             return end
+
+    def _instance(self) -> ServerEnd | None:
+        """Return the instance that listens, made if need be; None at the limit."""
+        patience = FolderPatience()
+        with self._lock:
+            while True:
+                if self._closed:
+                    raise listener_closed(self._name.path)
+                if self._listening is not None:
+                    return self._listening
+                try:
+                    self._listening = self._transport.create(
+                        self._name, self._options, first_instance=False, timeout=0.0
+                    )
+                except PipeBusyError:
+                    return None
+                except PipeTimeoutError as error:  # another process has the folder's lock
+                    self._changed.wait(patience.pause(error, self._name.path, None))
 
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
@@ -719,8 +770,8 @@ class ThreadsInstances:
             if self._closed:
                 raise listener_closed(self._name.path)
             self._listening = None
-        with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
-            self._adopt(end.another())
+            with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
+                self._listening = end.another()
         return end.pipe(self._release)
 
     def _release(self, end: ServerEnd, discard: bool) -> None:
@@ -728,19 +779,12 @@ class ThreadsInstances:
         with self._lock:
             if self._closed or self._listening is not None:
                 return
-        try:
-            self._adopt(end.replace(discard))
-        except PipeError:
-            return
-        self._transport.wake_waiting_listeners()
-
-    def _adopt(self, end: ServerEnd) -> None:
-        """Let an instance be the one that listens, unless there is one meanwhile."""
-        with self._lock:
-            if not self._closed and self._listening is None:
-                self._listening = end
+            try:
+                self._listening = end.replace(discard)
+            except PipeError:
                 return
-        end.close_handle()
+            self._changed.notify_all()
+        self._transport.wake_waiting_listeners()
 
     # ---- Ending
 
@@ -751,6 +795,7 @@ class ThreadsInstances:
                 return
             self._closed = True
             end, self._listening = self._listening, None
+            self._changed.notify_all()
         if end is not None:
             end.close_handle()
         if self._opening is not None:
@@ -761,6 +806,7 @@ class ThreadsInstances:
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = True
         self._listening = None
 

@@ -2,6 +2,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn
 
 from npipe._buffers import ReadableBuffer, WriteableBuffer
+from npipe.binding.loop.blocks import LoopReservation, LoopView
 from npipe.binding.loop.calls import PipeState
 
 class LoopPipe(PipeState):
@@ -16,6 +17,8 @@ class LoopMessagePipe(LoopPipe):
         self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None
     ) -> Coroutine[Any, Any, None]: ...
     def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> Coroutine[Any, Any, None]: ...
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> LoopReservation: ...
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> LoopView: ...
     def recv(self, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]: ...
     def recv_into(
         self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None

@@ -5,10 +5,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from npipe.binding.buffers cimport Buffer, Parts
 from npipe.binding.engine cimport np_poll_read, np_poll_write
 from npipe.binding.handle cimport Handle
+from npipe.binding.views cimport Received
 
 cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
+    WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
 
 cdef class PolledHandle(Handle):
@@ -49,6 +51,7 @@ cdef class PolledHandle(Handle):
     cdef bint does_not_wait(self) noexcept
     cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF
     cdef int64_t write_now(self, data) except -2
+    cdef bytes view_step(self, Received place)
     cdef int64_t write_parts_now(self, Parts parts) except -2
     cdef PendingFlush begin_flush(self)
     cdef int check_transaction(self) except -1

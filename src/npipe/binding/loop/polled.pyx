@@ -18,7 +18,6 @@ from npipe.errors import does_not_fit, reply_owed
 from npipe.reasons import being_read, too_large
 
 cdef enum:
-    WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
     PIECE = 65536  # bytes of an answer that are dropped at a time
     STEP = 4194304  # and in one step, before the event loop has its turn
 
@@ -247,6 +246,34 @@ cdef class PolledHandle(Handle):
             return None
         return count_or_put_back(self.handle, self.target.view.buf, <uint32_t>count) if stream else count
 
+    cdef bytes view_step(self, Received place):
+        """Find the next message in place, which then is `place`'s, or return a copy of it, which is consumed. None, and
+        nothing in place: see `yields`.
+        """
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code, size = 0
+        cdef unsigned char owed
+        cdef bytes message
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
+        if self.message is None and not place.copied:
+            if self.reading.link == NULL:
+                code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+                if code != NP_OK:
+                    raise self.explain(code, "receiving a message")
+            code = np_poll_message(handle, &self.reading, &size)
+            if self.is_to_come(code):
+                return None
+            if code == NP_OK and size <= self.max_message_size and \
+                    np_poll_view(handle, &self.reading, &place.place, size):
+                self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+                return None
+        place.place.rest = np_rest_of_message(handle) > 0
+        owed = self.owed
+        message = self.recv_step(self.max_message_size)
+        place.answers = owed != self.owed
+        return message
+
     cdef object parts_now(self, Parts parts, bint exact):
         """Read the next message into several buffers if it is there in full, and with `exact` only if it fits: the
         number of bytes, or None.
@@ -373,6 +400,7 @@ cdef class PolledHandle(Handle):
         self.message = None
         return True
 
+    @cython.critical_section
     def drop_now(self):
         """The same by nobody who reads, as far as it is there."""
         cdef bint over

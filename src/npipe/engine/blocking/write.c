@@ -72,6 +72,12 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, en
     return code;
 }
 
+uint32_t np_await_room(struct np_handle *handle, struct np_link *link, struct np_awaiting *awaiting,
+                       const struct np_wait *wait)
+{
+    return np_restless(&awaiting->turns, wait_to_write(handle, link, &awaiting->heed, wait), wait);
+}
+
 /* A signal's handler has raised: nobody is there to be told what became of the call. A cancel is not that: 995 says
  * that the write was withdrawn (SEMANTICS 10.2), so one that comes when all is read changes nothing. */
 static bool left_by_signal(uint32_t waited, const struct np_wait *wait)

@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/wait.h"
+
 struct np_handle;
-struct np_wait;
+struct np_link;
 
 /* WriteFile. NP_BROKEN_PIPE with *count == size > 0: another thread has closed this end meanwhile, but all of it stays
  * readable. NP_SEM_TIMEOUT: *count bytes of it had been read by then, and stay so; the rest is withdrawn. */
@@ -21,6 +23,15 @@ uint32_t np_write_parts(struct np_handle *handle, const struct iovec *parts, uin
  * answer is not waited for. */
 uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, const struct np_wait *wait,
                      uint32_t (*read_reply)(void *context, const struct np_wait *wait), void *context);
+/* Waits a turn until the consumer has moved, or another thread of this end has moved something on; `awaiting` is the
+ * same in all turns of a call. Called and returns with tx_lock held. NP_OK, or what ends the wait. */
+struct np_awaiting {
+    enum np_heed heed;
+    uint32_t turns;
+};
+#define NP_AWAITING ((struct np_awaiting){.heed = NP_HEED_ASK})
+uint32_t np_await_room(struct np_handle *handle, struct np_link *link, struct np_awaiting *awaiting,
+                       const struct np_wait *wait);
 /* FlushFileBuffers (SEMANTICS 10.1). */
 uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait);
 

@@ -14,6 +14,7 @@
 #include "process/process.h"
 #include "ring/back.h"
 #include "ring/idle.h"
+#include "ring/mirror.h"
 #include "ring/segment.h"
 #include "ring/segment_cache.h"
 
@@ -285,15 +286,15 @@ void np_link_unref(struct np_link *link)
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
-    bool peer_has_left = false;
     np_idle_forget(link);
+    bool peer_has_left = false, viewed = np_mirrors_let_go(link);
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
         peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
         const struct np_kept kept = {link->segment,  link->size, link->token, link->peer_pid,
                                      link->peer_uid, 0,          0,           link->fd};
         bool died = alert & NP_ALERT_GONE &&
                     atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
-        if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
+        if (link->keep && !died && !viewed && !(alert & NP_ALERT_BROKEN))
             np_keep(link->side, &kept);
         else
             np_kept_drop(&kept);

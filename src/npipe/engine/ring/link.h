@@ -14,6 +14,7 @@
 
 struct np_handle;
 struct np_kept;
+struct np_mirror;
 struct np_op;
 
 /* The consuming side of a ring. Guarded by its handle's rx_lock. */
@@ -91,6 +92,7 @@ struct np_tx {
     uint64_t taken;
     uint64_t announced; /* payload of all live entries so far */
     uint64_t outside;   /* of this, what does not stand in the ring yet: of writes that are pending */
+    uint64_t hidden;    /* and what the peer is not told of: it is reserved, and perhaps never written */
     uint64_t entries;   /* number of entries so far */
     uint64_t last_put;  /* number of the last entry in the ring */
     uint64_t handed;    /* payload position up to which pending reads have been promised the data */
@@ -153,6 +155,8 @@ struct np_link {
     void *remote;
     uint32_t remote_size;
     void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */
+    struct np_mirror *mirror[2]; /* by np_mirror_side, guarded by its lock; NULL: not made yet, or */
+    bool no_mirror[2];           /* it cannot be */
     struct np_rx rx;
     struct np_tx tx;
 };

@@ -66,6 +66,7 @@ struct np_op {
     bool posted;
     bool started;   /* a write: its header stands in the ring */
     bool deferred;  /* ... as a deferred entry */
+    bool hole;      /* a reservation: once `started`, the ring's end is its place (np_tx_reserve) */
     uint32_t post;
     uint32_t sequence;
     uint8_t *out;

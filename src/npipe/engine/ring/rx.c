@@ -661,6 +661,14 @@ void np_rx_take_parts(struct np_link *link, const struct iovec *parts, uint32_t 
     settle_entry(link);
 }
 
+void np_rx_pass(struct np_link *link, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    assert(rx->active && !rx->deferred && size <= rx->total - rx->pulled);
+    rx->head += size;
+    rx->pulled += size;
+}
+
 uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size)
 {
     struct np_rx *rx = &link->rx;

@@ -96,13 +96,20 @@ static uint64_t unread(const struct np_tx *tx)
     return tx->announced - most(tx->consumed, tx->handed);
 }
 
-static uint32_t plain_header(uint8_t *header, uint32_t size)
+/* What the peer is told of. */
+static uint64_t told(const struct np_tx *tx)
 {
-    if (size < 128) {
+    return tx->announced - tx->hidden;
+}
+
+/* The header of an entry of `size` bytes, in the form that one of `room` bytes has. */
+static uint32_t header_in(uint8_t *header, uint32_t size, uint32_t room)
+{
+    if (room < 128) {
         header[0] = (uint8_t)size;
         return 1;
     }
-    if (size < 16384) {
+    if (room < 16384) {
         header[0] = (uint8_t)(NPL_TAG_MEDIUM | size >> 8);
         header[1] = (uint8_t)size;
         return 2;
@@ -110,6 +117,11 @@ static uint32_t plain_header(uint8_t *header, uint32_t size)
     header[0] = NPL_TAG_LONG;
     memcpy(header + 1, &size, sizeof size);
     return 5;
+}
+
+static uint32_t plain_header(uint8_t *header, uint32_t size)
+{
+    return header_in(header, size, size);
 }
 
 /* Publishes what was put. `announced` first: who sees the tail sees an announcement that covers it. */
@@ -120,7 +132,7 @@ static void publish(struct np_link *link)
         atomic_store_explicit(&link->rx.streak, 0, memory_order_relaxed);
     if (tx->tail > tx->stir_at)
         np_idle_stir(link);
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_relaxed);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_relaxed);
     /* Release: the entry's bytes come before the tail that covers them. */
     atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
     /* Full fence, with its twin in the reader's way to sleep: either we see its flag, or it sees our tail. */
@@ -263,7 +275,7 @@ bool np_tx_give_back(struct np_link *link, bool is_idle)
     /* Only this side writes into the ring, and it does not while the lock is held; what the consumer has not read, and
      * what is written from now on, stands in the part that stays. */
     uint64_t head = tx->head - tx->begin, tail = tx->tail - tx->begin;
-    if (head > tail || tail > NP_WARM)
+    if (tx->first || head > tail || tail > NP_WARM) /* what is reserved is being written behind the tail */
         return false;
     np_segment_discard(tx->ring + NP_WARM, tx->capacity - NP_WARM);
     tx->stir_at = tx->begin + NP_WARM;
@@ -444,6 +456,11 @@ static struct np_source source_of(const struct np_op *op)
 static bool put(struct np_link *link, struct np_op *op)
 {
     struct np_tx *tx = &link->tx;
+    if (op->hole) { /* from here on nobody else's bytes come into the ring */
+        if (!op->started)
+            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+        return false;
+    }
     if (!op->started) {
         bool complete = op->end - most(tx->consumed, tx->handed) <= tx->quota || op->size == 0;
         if (complete && fits_plain(tx, op->size)) {
@@ -490,14 +507,16 @@ uint32_t np_tx_pump(struct np_link *link)
     uint64_t taken = tx->taken;
     if (!refresh(link))
         return NP_INVALID_DATA;
-    bool more_put = false;
+    bool more_put = false, has_place = false;
     for (struct np_op *op = tx->first; op; op = op->next) {
-        bool was_put = is_put(op);
-        if (!put(link, op))
+        bool was_put = is_put(op), was_started = op->started;
+        if (!put(link, op)) {
+            has_place = op->hole && op->started && !was_started;
             break;
+        }
         more_put = more_put || !was_put;
     }
-    bool news = (tx->flushes && tx->taken != taken) || (tx->awaiting_put && more_put);
+    bool news = (tx->flushes && tx->taken != taken) || (tx->awaiting_put && more_put) || has_place;
     while (tx->first) {
         struct np_op *op = tx->first;
         bool complete = op->started && op->count == op->size &&
@@ -536,13 +555,17 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
         tx->attached++;
     uint32_t code = np_tx_pump(link);
     /* Also what has no room in the ring yet is queued for the reader. */
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_release);
     return code;
 }
 
 bool np_tx_all_put(const struct np_link *link)
 {
-    return in_turn(&link->tx);
+    /* What is only reserved is no write yet. */
+    for (const struct np_op *op = link->tx.first; op; op = op->next)
+        if (!op->hole && !is_put(op))
+            return false;
+    return true;
 }
 
 bool np_tx_may_close(const struct np_link *link)
@@ -588,7 +611,7 @@ static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
         later->end -= rest;
     if (tx->handed > op->end - op->size)
         tx->handed = least(tx->handed, tx->announced); /* what was promised of it is not there any more */
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_release);
 }
 
 /* Entry `number` is as if it had never been: the numbers behind it move up. */
@@ -714,6 +737,13 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         return code;
     if (op->done)
         return NP_NO_DATA;
+    if (op->hole) {
+        tx->hidden -= op->size;
+        take_back(link, op, op->size);
+        unnumber(tx, op->number);
+        dequeue(tx, op);
+        return renew_thresholds(link); /* what was behind it has room now */
+    }
     if (!op->started) {
         take_back(link, op, op->size);
         unnumber(tx, op->number);
@@ -788,9 +818,80 @@ void np_tx_forget(struct np_link *link, struct np_op *op)
     dequeue(&link->tx, op);
 }
 
+bool np_tx_may_reserve(const struct np_link *link, uint32_t size)
+{
+    return size > 0 && size <= link->tx.quota && (uint64_t)size + NPL_MAX_ENTRY_HEADER <= link->tx.capacity;
+}
+
+static void queue_hole(struct np_tx *tx, struct np_op *op)
+{
+    announce(tx, op->size);
+    tx->outside += op->size;
+    tx->hidden += op->size;
+    op->hole = true;
+    op->end = tx->announced;
+    op->number = tx->entries;
+    np_queue_append(&tx->first, &tx->last, op);
+    tx->attached++;
+}
+
+uint32_t np_tx_reserve_now(struct np_link *link, struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
+    if (tx->first || unread(tx) + op->size > tx->quota || !fits_plain(tx, op->size)) {
+        if (np_tx_pump(link) != NP_OK)
+            return NP_INVALID_DATA;
+        if (tx->attached || !in_turn(tx) || unread(tx) + op->size > tx->quota || !fits_plain(tx, op->size))
+            return NP_WOULD_WAIT;
+    }
+    queue_hole(tx, op);
+    op->started = true;
+    return NP_OK;
+}
+
+uint32_t np_tx_reserve(struct np_link *link, struct np_op *op)
+{
+    queue_hole(&link->tx, op);
+    return np_tx_pump(link);
+}
+
+uint64_t np_tx_reserved(const struct np_link *link, const struct np_op *op)
+{
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    return link->tx.tail - link->tx.begin + plain_header(header, op->size);
+}
+
+uint32_t np_tx_commit(struct np_link *link, struct np_op *op, uint32_t size)
+{
+    struct np_tx *tx = &link->tx;
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    uint32_t length = header_in(header, size, op->size);
+    tx->hidden -= op->size;
+    op->count = size;
+    if (size < op->size)
+        take_back(link, op, op->size - size);
+    tx->outside -= size;
+    tx->last_put = op->number;
+    copy_in(tx, header, length);
+    tx->tail += size; /* its bytes stand there already */
+    publish(link);
+    dequeue(tx, op);
+    op->done = true;
+    op->code = NP_OK;
+    return tx->first || tx->flushes || tx->sleepers ? renew_thresholds(link) : NP_OK;
+}
+
 void np_tx_begin_flush(struct np_link *link, struct np_op *op)
 {
     op->number = link->tx.entries;
+    /* What is only reserved is not written before it. */
+    for (const struct np_op *write = link->tx.first; write; write = write->next)
+        if (write->hole) {
+            op->number = write->number - 1;
+            break;
+        }
     op->next = link->tx.flushes;
     link->tx.flushes = op;
 }
@@ -825,7 +926,10 @@ void np_tx_set_thresholds(struct np_link *link)
     for (struct np_op *op = tx->first; op; op = op->next) {
         if (is_put(op))
             continue;
-        if (!op->started && !room_outstanding(tx)) {
+        if (op->hole) { /* all of it or nothing; once it has its place, the reader changes nothing */
+            uint64_t end = tx->tail + op->size + NPL_MAX_ENTRY_HEADER;
+            head = op->started ? UINT64_MAX : end > tx->capacity ? end - tx->capacity : 0;
+        } else if (!op->started && !room_outstanding(tx)) {
             taken = tx->outstanding[tx->first_outstanding].number;
         } else {
             /* Half a ring at a time, so that the two sides do not take turns over single bytes. */
@@ -834,7 +938,7 @@ void np_tx_set_thresholds(struct np_link *link)
         }
         break;
     }
-    if (tx->first)
+    if (tx->first && !(tx->first->hole && tx->first->started))
         consumed = tx->first->end > tx->quota ? tx->first->end - tx->quota : 0;
     for (struct np_op *flush = tx->flushes; flush; flush = flush->next)
         taken = least(taken, tx->taken + 1);

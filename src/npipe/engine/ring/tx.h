@@ -50,6 +50,21 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op);
 /* The link has ended: takes a pending write out of the queue as it is. */
 void np_tx_forget(struct np_link *link, struct np_op *op);
 
+/* ---- Reservations: entries that are written in place, and published at the end or never. Until then they count as
+ * pending writes: what comes later stands behind them. The peer is not told. */
+
+/* Whether an entry of `size` bytes can be one: a plain one, within the quota, and not empty. */
+bool np_tx_may_reserve(const struct np_link *link, uint32_t size);
+/* Reserves op->size bytes: at once (NP_OK), or NP_WOULD_WAIT, and then nothing is reserved; NP_INVALID_DATA. */
+uint32_t np_tx_reserve_now(struct np_link *link, struct np_op *op);
+/* Queues it; op->started: from then on it has its place. */
+uint32_t np_tx_reserve(struct np_link *link, struct np_op *op);
+/* Where its first byte stands, counted from the ring's beginning. */
+uint64_t np_tx_reserved(const struct np_link *link, const struct np_op *op);
+/* Publishes the first `size` bytes of it as an entry. np_tx_withdraw takes it back. NP_OK or NP_INVALID_DATA: what
+ * comes behind it could not be moved on. */
+uint32_t np_tx_commit(struct np_link *link, struct np_op *op, uint32_t size);
+
 /* A flush is over when all live entries up to its number are read. */
 void np_tx_begin_flush(struct np_link *link, struct np_op *op);
 bool np_tx_flushed(struct np_link *link, const struct np_op *op);

@@ -5,6 +5,7 @@
 #include "process/process.h"
 #include "ring/idle.h"
 #include "ring/link.h"
+#include "ring/mirror.h"
 #include "ring/segment_cache.h"
 #include "handle/acceptor.h"
 #include "handle/handle.h"
@@ -26,12 +27,14 @@ static void before_fork(void)
     np_kept_hold();
     np_idle_hold();
     np_fds_hold();
+    np_mirrors_before_fork();
     np_own_lock();
 }
 
 static void after_fork_in_parent(void)
 {
     np_own_unlock();
+    np_mirrors_after_fork(false);
     np_fds_release();
     np_idle_release();
     np_kept_release();
@@ -62,6 +65,7 @@ static void after_fork_in_child(void)
     np_identity_after_fork();
     np_fds_after_fork();
     np_links_after_fork();
+    np_mirrors_after_fork(true);
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     np_process.epoll = np_process.alarm = -1;

@@ -54,7 +54,8 @@ class Doorway:
         entry = name.display.lower()
         self.path: Path = folder / entry
         if "/" in entry or entry in ("", ".", ".."):
-            raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, "Samba looks up no pipe of that name")
+            why = "Samba looks up no pipe of that name"
+            raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, why, hint="choose a name without /")
         if len(os.fsencode(self.path)) > _MOST_PATH:
             raise PipeNameError(
                 WinError.INVALID_NAME,
