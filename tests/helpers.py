@@ -9,12 +9,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
 from npipe.errors import PipeError
 from npipe.names import parse_name
+from npipe.transports import default
 from tests import rendezvous
 
 if TYPE_CHECKING:
@@ -356,3 +357,20 @@ def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         time.sleep(0.0005)
+
+
+class HeldTransport:
+    """This machine's transport; a creation of another instance returns when it is let go, though clients find it."""
+
+    def __init__(self) -> None:
+        self.created, self.go = threading.Event(), threading.Event()
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(default(), attribute)
+
+    def create(self, *arguments: Any, first_instance: bool, **options: Any) -> Any:
+        made = default().create(*arguments, first_instance=first_instance, **options)
+        if not first_instance:
+            self.created.set()
+            assert self.go.wait(DEADLINE)
+        return made

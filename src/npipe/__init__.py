@@ -32,6 +32,7 @@ from npipe.errors import (
     PipeStateError,
     PipeTimeoutError,
     PipeVersionError,
+    PipeViewError,
     WinError,
 )
 from npipe.exporting import Export, export
@@ -71,6 +72,7 @@ __all__ = [
     "PipeStateError",
     "PipeTimeoutError",
     "PipeVersionError",
+    "PipeViewError",
     "Pool",
     "PoolStats",
     "Remote",

@@ -17,9 +17,11 @@ __all__ = [
     "check_dtype",
     "check_elements",
     "content_of",
+    "contents_of",
     "no_buffer",
     "plain_view",
     "room_of",
+    "scattered",
     "view_of",
 ]
 
@@ -128,6 +130,21 @@ def _not_side_by_side() -> BufferError:
 def content_of(data: ReadableBuffer) -> bytes:
     """Return what is to be written: a copy, unless it is bytes. Raises as plain_view."""
     return data if type(data) is bytes else bytes(plain_view(data))
+
+
+def contents_of(parts: tuple[ReadableBuffer, ...]) -> bytes:
+    """Return what is to be written of several buffers, one behind the other. Raises as plain_view."""
+    return content_of(parts[0]) if len(parts) == 1 else b"".join([plain_view(part) for part in parts])
+
+
+def scattered(message: bytes | memoryview, rooms: list[memoryview]) -> int:
+    """Copy a message into several buffers, which have room for it; return its length."""
+    begin = 0
+    for room in rooms:
+        piece = message[begin : begin + len(room)]
+        room[: len(piece)] = piece
+        begin += len(piece)
+    return begin
 
 
 def room_of(buffer: WriteableBuffer) -> memoryview:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
     from npipe.options import Peek, Peer, PipeInfo
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["READ_SIZE", "MessagePipe", "Pipe", "StreamPipe"]
 
@@ -178,8 +179,12 @@ class MessagePipe(Pipe):
     def max_message_size(self, size: int) -> None: ...
 
     @abstractmethod
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+    def send(
+        self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
+
+        With `more` buffers, `send(a, b, c)`, all of them together are one message, as for send_parts.
 
         Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full.
 
@@ -190,6 +195,40 @@ class MessagePipe(Pipe):
 
         Raises:
             PipeError: all that npipe.MessagePipe.send raises.
+        """
+
+    @abstractmethod
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """Write `parts`, buffers of bytes or numbers, as one message: one behind the other. See npipe.MessagePipe.
+
+        Without any it is an empty message. `timeout` as for `send`, which is the same for one buffer or more.
+
+        Raises:
+            PipeError: all that `send` raises.
+        """
+
+    @abstractmethod
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """Return room for a message of `nbytes`, for an `async with` block, which sends it at its end.
+
+        `timeout` in seconds is for each wait. See npipe.MessagePipe.reserve; here other tasks' writes wait for the
+        end, and one of the same task raises PipeStateError (170). Cancelled before the block begins, nothing is
+        reserved; in the block, nothing is sent.
+
+        Raises:
+            PipeError: all that npipe.MessagePipe.reserve raises.
+        """
+
+    @abstractmethod
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """Return a view of the next message, for an `async with` block, which consumes it at its end.
+
+        `timeout` in seconds. With `copy` it is never looked at in place. See npipe.MessagePipe.recv_view; here every
+        other read raises PipeStateError (170) until the end. Cancelled, in the block too, nothing is consumed.
+
+        Raises:
+            PipeStateError: another task is reading (170).
+            PipeError: all that npipe.MessagePipe.recv_view raises.
         """
 
     @abstractmethod
@@ -205,12 +244,13 @@ class MessagePipe(Pipe):
 
     @abstractmethod
     def recv_into(
-        self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
     ) -> Coroutine[Any, Any, int]:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
-        With `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed.
-        Cancelled, or out of time (`timeout` seconds), it has consumed nothing, but may have written into the buffer.
+        With `more`, `recv_into(a, b, c)`, it is scattered into several buffers, each filled before the next. With
+        `exact` a message that does not fit raises PipeMessageTooLargeError (234), and nothing is consumed. Cancelled,
+        or out of time (`timeout` seconds), it has consumed nothing, but may have written into the buffer.
 
         Raises:
             PipeStateError: another task is reading (170).

@@ -28,6 +28,7 @@ __all__ = [
     "PipeStateError",
     "PipeTimeoutError",
     "PipeVersionError",
+    "PipeViewError",
     "WinError",
     "error_from_code",
 ]
@@ -70,6 +71,7 @@ class WinError(IntEnum):
     IO_INCOMPLETE = 996
     IO_PENDING = 997
     NOT_FOUND = 1168
+    USER_MAPPED_FILE = 1224
     REVISION_MISMATCH = 1306
     LOGON_FAILURE = 1326
     CANNOT_IMPERSONATE = 1368
@@ -229,6 +231,12 @@ class PipeStateError(PipeError):
     """The wrong end or the wrong moment for the operation (1, 50, 170, 229, 535, 536, 996, 997, 1168, 1368)."""
 
     usual_code: ClassVar[int] = WinError.INVALID_FUNCTION
+
+
+class PipeViewError(PipeError, BufferError):
+    """The block of a view is over, and an array or a slice of it is not (1224)."""
+
+    usual_code: ClassVar[int] = WinError.USER_MAPPED_FILE
 
 
 class PipeCancelledError(PipeError):
@@ -522,6 +530,13 @@ _MEANINGS: dict[int, _Meaning] = {
     ),
     WinError.NOT_FOUND: _Meaning(
         PipeStateError, errno.EINVAL, "Nothing was found", "what was asked for is not there (any more)"
+    ),
+    WinError.USER_MAPPED_FILE: _Meaning(
+        PipeViewError,
+        errno.EBUSY,
+        "Something still looks at the bytes of a view whose block has ended",
+        "delete arrays and slices of it (del array) before the end of the block, or copy what is to last",
+        is_cure=True,
     ),
     WinError.REVISION_MISMATCH: _Meaning(
         PipeVersionError,

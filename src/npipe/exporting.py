@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from npipe._display import refuse_construction
@@ -61,7 +62,8 @@ class Export:
             # Not before it is asked for: it needs asyncio.
             from npipe.transports.export.gateway import Export as Gate
 
-            self._gate = Gate(name, access, verify_owner=verify_owner, awaits_pipe=awaits_pipe)
+            self._gate = gate = Gate(name, access, verify_owner=verify_owner, awaits_pipe=awaits_pipe)
+            weakref.finalize(self, gate.close).atexit = False  # the gateway's own end sees to that
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: an export can be neither pickled nor copied."""

@@ -26,6 +26,7 @@ from npipe.options import (
 from npipe.pipe import MessagePipe, StreamPipe
 from npipe.reasons import listener_closed, server_elsewhere
 from npipe.transports import select
+from npipe.transports.patience import FolderPatience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +64,10 @@ class Listener(Generic[P]):
         self._transport = transport
         self._name = name
         self._options = options
-        self._creation = threading.Lock()  # one thread at a time creates, which may have to wait; before the other one
-        self._lock = threading.Lock()  # for the fields below
+        # Instances are made under this lock, so that no two threads do so at a time: one too many would have to be
+        # closed, and a client may have come to it. Nothing waits under it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for those who wait until they can create
         self._closed = False
         self._forked = False  # this is a child of the process that has made it
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
@@ -127,35 +130,20 @@ class Listener(Generic[P]):
 
     def _instance(self, deadline: float | None) -> ServerEnd | None:
         """Return the instance that listens, made if need be; None at the limit."""
+        patience = FolderPatience()
         with self._lock:
-            self._check_open()
-            if self._listening is not None:
-                return self._listening
-        # Without that lock: another process may have the folder's, and nobody who closes is to wait for it.
-        left = time_left(deadline)
-        if not self._creation.acquire(timeout=-1 if left is None else left):
-            raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client")
-        try:
-            with self._lock:
+            while True:
                 self._check_open()
                 if self._listening is not None:
                     return self._listening
-            try:
-                made = self._transport.create(
-                    self._name, self._options, first_instance=False, timeout=time_left(deadline)
-                )
-            except PipeBusyError:
-                made = None
-            with self._lock:
-                if made is not None and not self._closed and self._listening is None:
-                    self._listening, made = made, None
-                instance = self._listening
-            if made is not None:
-                made.close_handle()  # closed meanwhile, or a pipe that was closed has left its place
-            self._check_open()
-            return instance
-        finally:
-            self._creation.release()
+                try:
+                    self._listening = self._transport.create(
+                        self._name, self._options, first_instance=False, timeout=0.0
+                    )
+                except PipeBusyError:
+                    return None
+                except PipeTimeoutError as error:  # another process has the folder's lock
+                    self._changed.wait(patience.pause(error, self.name, time_left(deadline)))
 
     def _connected(self, instance: ServerEnd, deadline: float | None) -> P | None:
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
@@ -201,6 +189,7 @@ class Listener(Generic[P]):
                 self._listening = instance.replace(discard)
             except PipeError:
                 return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
+            self._changed.notify_all()
         self._transport.wake_waiting_listeners()
 
     def _check_open(self) -> None:
@@ -210,7 +199,7 @@ class Listener(Generic[P]):
     def _forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
-        self._creation = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = self._forked = True
         self._listening = None
 
@@ -219,6 +208,7 @@ class Listener(Generic[P]):
         with self._lock:
             self._closed = True
             instance, self._listening = self._listening, None
+            self._changed.notify_all()
         if self._export is not None:
             self._export.close()
         if instance is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
@@ -221,8 +222,10 @@ class MessagePipe(Pipe):
     def max_message_size(self, size: int) -> None: ...
 
     @abstractmethod
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """Write `data`, a buffer of bytes or numbers, as one message; an empty one is a message too.
+
+        With `more` buffers, `send(a, b, c)`, all of them together are one message, as for send_parts.
 
         Waits, at most `timeout` seconds (None: for ever), while the pipe's buffer is full; not for the reader. Follows
         WriteFile, SEMANTICS §6.
@@ -233,6 +236,72 @@ class MessagePipe(Pipe):
             PipeTimeoutError: the time is over (121), and the message is withdrawn; on a handle with PIPE_NOWAIT at
                 once, when there is no room for it.
             PipeAccessError: this end may only read (5).
+        """
+
+    @abstractmethod
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """Write `parts`, buffers of bytes or numbers, as one message: one behind the other, without joining them first.
+
+        Without any it is an empty message. `timeout` as for `send`, which is the same for one buffer or more.
+
+        Raises:
+            PipeError: all that `send` raises.
+        """
+
+    @abstractmethod
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """Return room for a message of `nbytes`, for a `with` block, which sends it at its end.
+
+            with pipe.reserve(len(data)) as view:
+                view[:] = data
+
+        The block gets a writable memoryview in the pipe's buffer, whose bytes are not defined yet; what it writes there
+        is not copied. Its end sends the message, an exception withdraws it. `shrink` of what this returns, before the
+        end, makes it shorter. The block begins when there is room, `timeout` seconds (None: for ever) later at most.
+
+        - A message that is longer than the buffer, and an empty one, is put together elsewhere and sent at the end,
+          which may wait as `send` does, for `timeout` seconds again. On Windows every message is.
+        - While it is out, other threads' writes wait for its end; one of the same thread raises PipeStateError. `flush`
+          and `close` do not wait for it. After a close the end of the block raises PipeClosedError.
+        - An array or a slice of the view that is still there at the end of the block raises PipeViewError, and nothing
+          is sent; it keeps a copy of the bytes.
+
+        More: docs/zero-copy.md.
+
+        Raises:
+            PipeClosedError: the peer has gone (232, 109), the server has disconnected (233), or this end is closed (6);
+                from the block's end, too.
+            PipeTimeoutError: there is no room in time (121).
+            PipeStateError: this thread has a reservation out (170).
+            PipeViewError: something still looks at the bytes at the block's end (1224).
+            PipeArgumentError: a message cannot have so many bytes (87).
+            PipeAccessError: this end may only read (5).
+        """
+
+    @abstractmethod
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """Return a view of the next message, for a `with` block, which consumes it at its end.
+
+            with pipe.recv_view() as view:
+                use(view)
+
+        The block gets a read-only memoryview of the message where it stands in the pipe's buffer: nothing is copied,
+        and its room is free again at the end of the block. After an exception the message stays, and is what the next
+        read returns. The block begins when a message has come, `timeout` seconds (None: for ever) later at most.
+
+        - A message that does not lie in the buffer as a whole, and with `copy` every one, comes as a copy. So it does
+          on Windows. A peer that breaks the rules can change what is looked at in place: `copy` is for strangers.
+        - While it is out, other threads' reads wait for its end; one of the same thread raises PipeStateError. The
+          bytes stay there whatever becomes of the pipe meanwhile.
+        - An array or a slice of the view that is still there at the end of the block raises PipeViewError; the message
+          is consumed, and what looks at it keeps a copy.
+
+        More: docs/zero-copy.md.
+
+        Raises:
+            PipeError: all that `recv` raises.
+            PipeStateError: this thread has a view out (170).
+            PipeViewError: something still looks at the bytes at the block's end (1224).
         """
 
     @abstractmethod
@@ -251,14 +320,17 @@ class MessagePipe(Pipe):
         """
 
     @abstractmethod
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """Read the next message, or as much of it as fits, into `buffer`; return the number of bytes.
 
-        A message that does not fit leaves its rest for the next read, and `more_data` is true until that is read: the
-        number alone does not tell a part from a message. With `exact` such a message raises PipeMessageTooLargeError
-        instead, nothing is consumed, and `peek().left` is its length; it reads through a copy of the message. The
-        buffer is its limit, not max_message_size. Waits at most `timeout` seconds (None: for ever). Follows ReadFile,
-        SEMANTICS §5.
+        With `more`, `recv_into(a, b, c)`, it is scattered into several buffers: each is filled before the next, and
+        together they are what is called the buffer here. A message that does not fit leaves its rest for the next read,
+        and `more_data` is true until that is read: the number alone does not tell a part from a message. With `exact`
+        such a message raises PipeMessageTooLargeError instead, nothing is consumed, and `peek().left` is its length; it
+        reads through a copy of the message. The buffer is its limit, not max_message_size. Waits at most `timeout`
+        seconds (None: for ever). Follows ReadFile, SEMANTICS §5.
 
         Raises:
             PipeClosedError: the peer has closed and nothing is left (109), the server has disconnected (233), or this

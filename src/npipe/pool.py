@@ -32,6 +32,7 @@ from npipe.pooling import (
     is_as_new,
     is_quiet,
 )
+from npipe.views import BorrowedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.remote import Remote
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["Pool"]
 
@@ -466,11 +468,29 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
     def max_message_size(self, size: int) -> None:
         self._loan.borrowed.max_message_size = size
 
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
         with self._loan.using() as pipe:
-            pipe.send(data, timeout=timeout)
+            pipe.send(data, *more, timeout=timeout)
             self._loan.has_sent()
+
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
+        with self._loan.using() as pipe:
+            pipe.send_parts(*parts, timeout=timeout)
+            self._loan.has_sent()
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """See MessagePipe.reserve."""
+        return BorrowedBlock(
+            self._loan.borrowed.reserve(nbytes, timeout=timeout), self._loan.using(), self._loan.has_sent
+        )
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """See MessagePipe.recv_view."""
+        return BorrowedBlock(
+            self._loan.borrowed.recv_view(timeout=timeout, copy=copy), self._loan.using(), self._loan.has_received
+        )
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -481,11 +501,14 @@ class _LentMessages(_Lent[MessagePipe], MessagePipe):
             self._loan.has_received()
             return message
 
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
         with self._loan.using() as pipe:
-            count = pipe.recv_into(buffer, exact=exact, timeout=timeout)
-            if not pipe.more_data and (count or plain_view(buffer).nbytes):  # into no room it has received nothing
+            count = pipe.recv_into(buffer, *more, exact=exact, timeout=timeout)
+            # into no room it has received nothing
+            if not pipe.more_data and (count or any(plain_view(room).nbytes for room in (buffer, *more))):
                 self._loan.has_received()
             return count
 

@@ -19,6 +19,7 @@ from npipe.errors import (
     PipeNameError,
     PipeStateError,
     PipeTimeoutError,
+    PipeViewError,
     WinError,
     error_from_code,
 )
@@ -47,6 +48,9 @@ __all__ = [
     "other_loop",
     "partly_read",
     "server_elsewhere",
+    "still_exported",
+    "still_reserved",
+    "still_viewed",
     "too_large",
     "unread",
 ]
@@ -288,6 +292,25 @@ def being_read(name: str) -> PipeStateError:
     detail = "another task is reading from this pipe already, and only one may at a time"
     hint = "let one task read, and hand on what it gets"
     return PipeStateError(WinError.BUSY, name, "reading", detail, hint=hint, text="The pipe is being read")
+
+
+def still_reserved(name: str, doing: str) -> PipeStateError:
+    """Return the error of a write by a thread or task that has a reservation out: 170."""
+    detail = "a reservation of this thread or task is still out, and what comes later stands behind it"
+    return PipeStateError(WinError.BUSY, name, doing, detail, hint="end the block of reserve() first")
+
+
+def still_viewed(name: str, doing: str) -> PipeStateError:
+    """Return the error of a read by a thread or task that has a view out: 170."""
+    detail = "a view of this thread or task is still out, and the next message comes behind it"
+    return PipeStateError(WinError.BUSY, name, doing, detail, hint="end the block of recv_view() first")
+
+
+def still_exported(name: str, *, writes: bool) -> PipeViewError:
+    """Return the error of a block that has ended while something looks at its bytes: 1224."""
+    what = "nothing was sent" if writes else "the message is consumed"
+    detail = f"{what}, and who still looks at the bytes has a copy of its own now"
+    return PipeViewError(WinError.USER_MAPPED_FILE, name, "ending the view", detail)
 
 
 def other_loop(name: str, doing: str | None) -> PipeStateError:

@@ -13,6 +13,7 @@ import npipe
 import npipe.aio
 from npipe.transports import default
 from npipe.transports.threads import ThreadsTransport
+from tests import helpers as h
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,3 +128,36 @@ def test_a_forgotten_pipe_is_warned_of_and_closed(name: str) -> None:
                     await server.recv(timeout=5)
 
     on_asyncio(main)
+
+
+@pytest.mark.parametrize("run", LOOPS)
+def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_close(
+    run: Callable[[Callable[[], Any]], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = h.HeldTransport()
+    monkeypatch.setattr("npipe.aio.listener.select_async", lambda _: ThreadsTransport(transport))
+
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            other = await npipe.aio.connect(name)
+            first = await listener.accept(5)
+            instances: Any = listener._instances
+            with instances._lock:  # as if the next instance could not be made when the client came
+                spare, instances._listening = instances._listening, None
+            spare.close_handle()
+            with pytest.raises(npipe.PipeTimeoutError):
+                await listener.accept(0)  # its thread makes an instance
+            h.until(transport.created.is_set)
+            client = await npipe.aio.connect(name, timeout=5)
+            await client.send(b"here")
+            blocking_pipe: Any = first
+            closing = h.started(blocking_pipe._pipe.close)
+            h.until(lambda: not closing.running or instances._lock.locked())
+            transport.go.set()
+            async with await listener.accept(5) as server:
+                assert await server.recv(timeout=5) == b"here"
+            closing.result()
+            await client.close()
+            await other.close()
+
+    run(main)

@@ -102,7 +102,7 @@ static void to_move_detached_writes_on_is_bounded(void)
     struct np_link *link = pair.client.link;
     pthread_mutex_lock(&pair.client.tx_lock);
     while (np_tx_may_detach(link, sizeof data))
-        CHECK_EQUAL(np_tx_detach(link, data, sizeof data), NP_OK);
+        CHECK_EQUAL(np_tx_detach(link, np_source_of(data), sizeof data), NP_OK);
     CHECK(np_tx_only_detached(link) && !np_tx_all_put(link));
     pthread_mutex_unlock(&pair.client.tx_lock);
     after_a_fence = the_reader_moves;

@@ -56,6 +56,63 @@ static void entries_of_every_size_survive_every_position_in_the_ring(void)
     close_pair(&pair);
 }
 
+static void one_entry_of_several_buffers_and_into_several(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 40000);
+    static unsigned char out[60000], in[60000];
+    static const uint32_t sizes[][5] = {{0, 0, 0, 0, 0},         {1, 0, 2, 0, 3},         {0, 127, 1, 0, 0},
+                                        {4096, 1, 0, 12289, 5},  {32768, 0, 7000, 1, 1},  {9999, 30001, 0, 0, 0},
+                                        {30000, 1, 19999, 0, 1}, {0, 0, 50000, 0, 10000}, {1, 1, 1, 1, 59990}};
+    for (unsigned round = 0; round < 300; round++)
+        for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            struct iovec parts[5], rooms[5];
+            uint32_t size = 0, count, found;
+            for (int k = 0; k < 5; k++) {
+                parts[k] = (struct iovec){sizes[i][k] ? out + size : NULL, sizes[i][k]};
+                rooms[4 - k] = parts[k]; /* the same sizes, the last first */
+                size += sizes[i][k];
+            }
+            uint32_t place = 0;
+            for (int k = 0; k < 5; k++) {
+                rooms[k].iov_base = in + place;
+                place += (uint32_t)rooms[k].iov_len;
+            }
+            fill_pattern(out, size, round + i);
+            memset(in, 0xee, sizeof in);
+            uint32_t code = np_write_parts(&pair.client, parts, size, &count, &only_try);
+            if (code == NP_OK) { /* a plain entry: read in two parts, the first of a third */
+                CHECK_EQUAL(count, size);
+                CHECK_EQUAL(np_recv_try(&pair.server, UINT32_MAX, &found), NP_OK);
+                CHECK_EQUAL(found, size);
+                CHECK_EQUAL(np_recv_take_parts(&pair.server, rooms, size / 3), size / 3);
+                CHECK(memcmp(in, out, size / 3) == 0);
+                if (size == 0)
+                    continue; /* an empty one is read at once */
+                struct iovec rest = {in + size / 3, sizeof in - size / 3};
+                CHECK_EQUAL(np_recv_try(&pair.server, UINT32_MAX, &found), NP_OK);
+                CHECK_EQUAL(np_recv_take_parts(&pair.server, &rest, sizeof in - size / 3), size - size / 3);
+            } else { /* over the quota: deferred, and in pieces */
+                CHECK_EQUAL(code, NP_WOULD_WAIT);
+                struct np_op *op = calloc(1, sizeof *op);
+                op->parts = (struct np_parts){.part = parts};
+                op->size = size;
+                pthread_mutex_lock(&pair.client.tx_lock);
+                CHECK_EQUAL(np_tx_submit(pair.client.link, op), NP_OK);
+                pthread_mutex_unlock(&pair.client.tx_lock);
+                CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &only_try), NP_OK);
+                CHECK_EQUAL(count, size);
+                pthread_mutex_lock(&pair.client.tx_lock);
+                CHECK_EQUAL(np_tx_pump(pair.client.link), NP_OK);
+                pthread_mutex_unlock(&pair.client.tx_lock);
+                CHECK(op->done);
+                free(op);
+            }
+            CHECK(memcmp(in, out, size) == 0);
+        }
+    close_pair(&pair);
+}
+
 static void the_quota_is_exact_whatever_the_entries_are(void)
 {
     static const uint32_t quotas[] = {1, 10, 4096, 65536, 100000};
@@ -420,6 +477,7 @@ int main(void)
     RUN(messages_keep_their_boundaries);
     RUN(byte_reads_cross_messages_and_swallow_empty_ones);
     RUN(entries_of_every_size_survive_every_position_in_the_ring);
+    RUN(one_entry_of_several_buffers_and_into_several);
     RUN(the_quota_is_exact_whatever_the_entries_are);
     RUN(a_write_over_the_quota_is_visible_at_once_and_complete_when_enough_is_read);
     RUN(deferred_writes_complete_in_order);

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "handle/step.h"
+#include "ring/idle.h"
 #include "pair.h"
 
 #define ROOM 400000u
@@ -144,6 +145,52 @@ static void a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole(vo
     stream_through(0, 4096, 10000000, SIZES(4096), SIZES(65536), TRIES | WAITS);
     stream_through(0, 4096, 10000000, SIZES(1000, 5000), SIZES(65536), TRIES | WAITS);
     stream_through(NP_TYPE_MESSAGE, 4096, 10000000, SIZES(1000, 5000), SIZES(65536), TRIES | WAITS);
+}
+
+/* As the native thread does it, but all the time. */
+struct giver {
+    struct np_handle *handle;
+    _Atomic bool over;
+    unsigned long long given;
+};
+
+static void *give_back(void *argument)
+{
+    struct giver *giver = argument;
+    while (!atomic_load(&giver->over)) {
+        pthread_mutex_lock(&giver->handle->tx_lock);
+        giver->handle->link->tx.stir_at = UINT64_MAX;
+        giver->given += np_tx_give_back(giver->handle->link, true);
+        pthread_mutex_unlock(&giver->handle->tx_lock);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void a_ring_that_begins_anew_and_gives_its_memory_back_loses_no_byte(void)
+{
+    for (int trickles = 0; trickles < 2; trickles++)
+        for (int type = 0; type <= NP_TYPE_MESSAGE; type += NP_TYPE_MESSAGE) {
+            struct pair pair;
+            open_pair(&pair, (uint32_t)type, 4096);
+            pair.server.mode = 0;
+            if (trickles)
+                np_trickle_ns = -1; /* everything */
+            struct job jobs[2] = {{&pair.client, 4711, 3000000, SIZES(1, 100, 4095, 4096, 5000, 100000), 0},
+                                  {&pair.server, 1147, 3000000, SIZES(1, 100, 5000, 300000), 63}};
+            struct giver giver = {.handle = &pair.client};
+            pthread_t threads[3];
+            CHECK(pthread_create(&threads[0], NULL, writer, &jobs[0]) == 0);
+            CHECK(pthread_create(&threads[1], NULL, reader, &jobs[1]) == 0);
+            CHECK(pthread_create(&threads[2], NULL, give_back, &giver) == 0);
+            for (int i = 0; i < 2; i++)
+                CHECK(pthread_join(threads[i], NULL) == 0);
+            atomic_store(&giver.over, true);
+            CHECK(pthread_join(threads[2], NULL) == 0);
+            CHECK(giver.given > 0 && pair.client.link->tx.begin > 0);
+            np_trickle_ns = 1000;
+            close_pair(&pair);
+        }
 }
 
 static void whatever_ends_a_read_takes_no_byte_with_it(void)
@@ -830,6 +877,7 @@ int main(void)
     RUN(what_came_before_the_end_is_not_a_later_reads);
     RUN(a_transaction_whose_request_is_under_way_has_the_answer_that_came_before_the_end);
     RUN(a_stream_read_in_other_sizes_than_it_was_written_in_arrives_whole);
+    RUN(a_ring_that_begins_anew_and_gives_its_memory_back_loses_no_byte);
     RUN(whatever_ends_a_read_takes_no_byte_with_it);
     return 0;
 }

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from tests.conftest import Ends
 
 PIPE = {"abort", "close", "closed", "fileno", "flush", "info", "name", "peek", "peer"}
-MESSAGE = PIPE | {"discard_reply", "max_message_size", "more_data", "recv", "recv_into", "send", "transact"}
+MESSAGE = PIPE | {
+    "discard_reply",
+    "max_message_size",
+    "more_data",
+    "recv",
+    "recv_into",
+    "send",
+    "send_parts",
+    "transact",
+}
 STREAM = PIPE | {"read", "readinto", "write"}
 LISTENER = {"accept", "close", "closed", "name"}
 SERVER = {"clients", "close", "connections", "name", "stats", "wait"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.helpers import Background, blocked, fails, held, until
+from tests.helpers import DEADLINE, Background, HeldTransport, blocked, fails, held, started, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,6 +320,28 @@ def test_an_accept_that_ends_with_the_listener_leaves_the_pipe_that_another_one_
                 assert pipe.recv(timeout=10) == b"request"
                 pipe.send(b"answer")
                 assert client.recv(timeout=10) == b"answer"
+
+
+def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_close(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = HeldTransport()
+    monkeypatch.setattr("npipe.listener.select", lambda _: transport)
+    with npipe.listen(name) as listener, npipe.connect(name):
+        first = listener.accept(DEADLINE)
+        spare, listener._listening = listener._listening, None  # as if it could not be made when the client came
+        assert spare is not None
+        spare.close_handle()
+        accepting = started(listener.accept)
+        assert transport.created.wait(DEADLINE)
+        with npipe.connect(name, timeout=DEADLINE) as client:  # it comes to the instance that is being made
+            client.send(b"here")
+            closing = started(first.close)  # leaves its place to a new instance, if none listens
+            until(lambda: not closing.running or listener._lock.locked())
+            transport.go.set()
+            with accepting.result() as server:
+                assert server.recv(timeout=DEADLINE) == b"here"
+        closing.result()
 
 
 def test_one_client_wakes_one_of_several_accepts(name: str) -> None:

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Waiting for a pipe that is not there: what tells that something has changed where it would be."""
 
+cimport cython
 from libc.errno cimport EACCES, EINTR, ELOOP, EMFILE, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR, errno
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -90,6 +91,8 @@ cdef class Folders:
 
 
 cdef Folders _folders = None
+# Of the above, of what it keeps, and of all waits: who finds something tells others' waits of it.
+cdef object _shared = object()
 
 
 cdef class Arrival:
@@ -129,13 +132,17 @@ cdef class Arrival:
 
     cpdef close(self):
         """Let the descriptors go; once. A forked child has none."""
+        with cython.critical_section(_shared):
+            self.let_go()
+
+    cdef int let_go(self) except -1:
         global _folders
         cdef int fd = self.fd, event = self.event
         cdef Folders folders = self.folders
         self.fd = self.event = -1
         self.folders = None
         if self.forks != np_forks:
-            return
+            return 0
         if fd >= 0:
             np_fd_close(fd)
         if event >= 0:
@@ -147,6 +154,7 @@ cdef class Arrival:
             self.wanted = {}
             if not folders.waits and folders is _folders:
                 _folders = None  # which closes it
+        return 0
 
     cdef int open(self) except -1:
         """Make the descriptor: an epoll over inotify's and an event for what another wait has read."""
@@ -185,7 +193,8 @@ cdef class Arrival:
     def fileno(self):
         """The descriptor, readable when something has changed; -1 before `arm`, and in a child that was forked since.
         """
-        return self.fd if self.forks == np_forks else -1
+        with cython.critical_section(_shared):
+            return self.fd if self.forks == np_forks else -1
 
     def arm(self):
         """Watch what is there now, and forget what has changed before.
@@ -193,6 +202,10 @@ cdef class Arrival:
         Raises PipeAccessError (5: a folder may not be read) and PipeResourceError (4, 8, 1450: no descriptors, no
         memory, or a limit of inotify's).
         """
+        with cython.critical_section(_shared):
+            self.watch_anew()
+
+    cdef int watch_anew(self) except -1:
         cdef uint64_t count
         if self.forks != np_forks:
             self.forks = np_forks
@@ -210,6 +223,7 @@ cdef class Arrival:
         finally:
             for watch in before:
                 self.folders.drop(watch)
+        return 0
 
     cdef int watch_all(self) except -1:
         cdef int at = 0
@@ -256,11 +270,12 @@ cdef class Arrival:
 
     def changed(self):
         """Whether something that matters has changed since `arm`. Never waits."""
-        if self.fd < 0 or self.forks != np_forks:
-            return True  # to be armed anew
-        if not self.told:
-            self.folders.take()
-        return self.told
+        with cython.critical_section(_shared):
+            if self.fd < 0 or self.forks != np_forks:
+                return True  # to be armed anew
+            if not self.told:
+                self.folders.take()
+            return self.told
 
     cdef bint is_wanted(self, inotify_event *event) except -1:
         cdef bytes entry

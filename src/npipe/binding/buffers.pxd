@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport np_handle
-from npipe.binding.system cimport Py_DECREF, number_or_null
+from npipe.binding.system cimport Py_DECREF, iovec, number_or_null
 
 cdef enum:
     LARGEST = 0xFFFFFFFF
@@ -16,6 +16,17 @@ cdef enum:
 cdef class Buffer:
     cdef Py_buffer view
     cdef bint held
+
+
+cdef class Parts:
+    cdef iovec *list
+    cdef uint32_t size  # of all
+    cdef Py_ssize_t count
+    cdef object sources  # kept, with their buffers
+    cdef list buffers
+
+    cdef int scatter(self, const char *source, uint32_t size) except -1
+    cdef bytes joined(self)
 
 
 cdef uint32_t refuse_size(Py_ssize_t size, str name) except? 0xFFFFFFFF

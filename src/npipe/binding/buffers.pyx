@@ -4,10 +4,12 @@
 from cpython.buffer cimport (
     PyBUF_CONTIG, PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from npipe.binding.engine cimport np_handle, np_put_back
 
@@ -42,6 +44,59 @@ cdef class Buffer:
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
+
+
+cdef class Parts:
+    """Several contiguous buffers of somebody's, for the time of a call: one message."""
+
+    def __cinit__(self, tuple sources, bint writable, str name):
+        cdef Py_ssize_t i, total = 0
+        cdef Buffer buffer
+        self.count = len(sources)
+        self.sources = sources
+        self.list = <iovec *>PyMem_Malloc((self.count + 1) * sizeof(iovec))
+        if self.list == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            source = sources[i]
+            if not writable and PyBytes_CheckExact(source):
+                self.list[i].iov_base = PyBytes_AS_STRING(source)
+                self.list[i].iov_len = PyBytes_GET_SIZE(source)
+            else:
+                buffer = Buffer(source, writable)
+                if self.buffers is None:
+                    self.buffers = []
+                self.buffers.append(buffer)
+                self.list[i].iov_base = buffer.view.buf
+                self.list[i].iov_len = buffer.view.len
+            total += self.list[i].iov_len
+        self.size = size_of(total, name)
+
+    def __dealloc__(self):
+        PyMem_Free(self.list)
+
+    cdef int scatter(self, const char *source, uint32_t size) except -1:
+        """Copies `size` bytes into them, which are no more than there is room for."""
+        cdef Py_ssize_t i
+        cdef size_t piece
+        for i in range(self.count):
+            piece = min(<size_t>size, self.list[i].iov_len)
+            if piece:
+                memcpy(self.list[i].iov_base, source, piece)
+                source += piece
+                size -= <uint32_t>piece
+        return 0
+
+    cdef bytes joined(self):
+        """A copy of all of them, one behind the other."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, self.size)
+        cdef char *target = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if self.list[i].iov_len:
+                memcpy(target, self.list[i].iov_base, self.list[i].iov_len)
+                target += self.list[i].iov_len
+        return data
 
 
 cdef uint32_t refuse_size(Py_ssize_t size, str name) except? 0xFFFFFFFF:

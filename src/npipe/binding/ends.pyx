@@ -7,19 +7,20 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport LARGEST, Buffer, count_or_put_back, shortened, size_of
+from npipe.binding.buffers cimport LARGEST, Buffer, Parts, count_or_put_back, shortened, size_of
 from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
     np_will_put_back, np_write,
 )
 from npipe.binding.handle cimport Handle
-from npipe.binding.system cimport PyErr_CheckSignals, npipe_reraise
+from npipe.binding.system cimport PyErr_CheckSignals, look_at, look_at_word, npipe_reraise, put
+from npipe.binding.views cimport ReceivedView, Reservation
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.errors import PipeMessageTooLargeError, does_not_fit, short_write
-from npipe.options import flag, message_size, refuse_position
+from npipe.options import check_timeout, flag, message_size, refuse_position
 
 cdef enum:
     PIECE = 65536  # bytes that a read of all asks for at a time
@@ -66,14 +67,19 @@ cdef class MessageEnd(PipeEnd):
     @property
     def _owed(self):
         """How many answers of transactions are still to be read that ended before they came."""
-        return 1 if self._handle.is_owed() else 0
+        with cython.critical_section(self._handle):
+            return 1 if self._handle.is_owed() else 0
 
-    def send(self, data, *, timeout=None):
+    def send(self, data, *more, timeout=None):
         """See MessagePipe.send."""
         cdef np_wait wait
         cdef uint32_t count, code, size = 0
         check_time(timeout)
-        if PyBytes_CheckExact(data) and self._handle.handle != NULL and PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
+        if more:
+            self.send_all((data, *more), timeout)
+            return
+        if PyBytes_CheckExact(data) and self._handle.handle != NULL and not self._handle.writer and \
+                PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
             code = np_write(self._handle.handle, PyBytes_AS_STRING(data), size, &count, &wait)
@@ -85,18 +91,56 @@ cdef class MessageEnd(PipeEnd):
         if count != size:
             raise short_write(self._handle.name, count, size)
 
+    cdef int send_all(self, tuple sources, timeout) except -1:
+        cdef Parts parts = Parts(sources, False, self._handle.name)
+        cdef uint32_t count = self._handle.write_parts(parts, timeout)
+        if count != parts.size:
+            raise short_write(self._handle.name, count, parts.size)
+        return 0
+
+    def send_parts(self, *parts, timeout=None):
+        """See MessagePipe.send_parts."""
+        check_time(timeout)
+        self.send_all(parts, timeout)
+
+    def reserve(self, nbytes, *, timeout=None):
+        """See MessagePipe.reserve."""
+        return Reservation(self._handle, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout=None, copy=False):
+        """See MessagePipe.recv_view."""
+        return ReceivedView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"))
+
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""
         if positional is not ...:
             refuse_position((positional,))
         check_time(timeout)
-        return self._handle.receive(timeout, self._handle.max_message_size)
+        return self._handle.receive(timeout, look_at_word(&self._handle.max_message_size))
 
-    def recv_into(self, buffer, *, exact=False, timeout=None):
+    cdef object recv_into_all(self, tuple buffers, bint exact, timeout):
+        cdef Parts parts = Parts(buffers, True, self._handle.name)
+        cdef uint32_t count = 0
+        cdef bytes message
+        if not exact:
+            return self._handle.read_parts(parts, timeout)
+        self._handle.valid()
+        if self._handle.read_parts_now(parts, parts.size, &count):
+            return count
+        try:
+            message = self._handle.receive(timeout, parts.size)
+        except PipeMessageTooLargeError:
+            raise does_not_fit(self._handle.name, parts.size) from None
+        parts.scatter(PyBytes_AS_STRING(message), <uint32_t>PyBytes_GET_SIZE(message))
+        return PyBytes_GET_SIZE(message)
+
+    def recv_into(self, buffer, *more, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
         cdef Buffer target
         cdef bytes message
         check_time(timeout)
+        if more:
+            return self.recv_into_all((buffer, *more), exact is not False and flag(exact, "exact"), timeout)
         if exact is not False and flag(exact, "exact"):
             target = Buffer(buffer, True)
             try:
@@ -111,7 +155,7 @@ cdef class MessageEnd(PipeEnd):
 cdef class StreamEnd(PipeEnd):
     """The hot methods of a byte pipe."""
 
-    cdef bint ended  # an empty message has been read: the peer has closed for writing alone
+    cdef int ended  # an empty message has been read: the peer has closed for writing alone
 
     def readinto(self, buffer, *, timeout=None):
         """See StreamPipe.readinto."""
@@ -119,23 +163,23 @@ cdef class StreamEnd(PipeEnd):
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t count = 0
         cdef uint32_t size = size_of(target.view.len, self._handle.name)
-        if self.ended and not self._handle.closed:
+        if look_at(&self.ended) and not self._handle.closed:
             return 0
         self._handle.read_to(<char *>target.view.buf, size, &count, timeout)
         if count == 0 and size:
-            self.ended = True
+            put(&self.ended, True)
         return count_or_put_back(self._handle.handle, target.view.buf, count)
 
     def _read_some(self, uint32_t size, timeout):
         """What is there, at least one byte and at most `size`; nothing at the end that an empty message is."""
         cdef bytes data
         cdef uint32_t count = 0
-        if self.ended and not self._handle.closed:
+        if look_at(&self.ended) and not self._handle.closed:
             return b""
         data = PyBytes_FromStringAndSize(NULL, size)
         self._handle.read_to(PyBytes_AS_STRING(data), size, &count, timeout)
         if count == 0 and size:
-            self.ended = True
+            put(&self.ended, True)
         return shortened(data, count)
 
     def _read_all(self, timeout):
@@ -149,7 +193,7 @@ cdef class StreamEnd(PipeEnd):
         cdef np_wait wait
         cdef uint32_t code, count
         cdef char *place
-        if self.ended and not self._handle.closed:
+        if look_at(&self.ended) and not self._handle.closed:
             return b""
         np_will_put_back(handle)
         try:
@@ -165,10 +209,10 @@ cdef class StreamEnd(PipeEnd):
                 if code == NP_BROKEN_PIPE and not np_is_closed(handle):
                     break
                 if code != NP_OK and code != NP_MORE_DATA:
-                    raise self._handle.read_ended_by(code, "reading")
+                    with cython.critical_section(self._handle):
+                        raise self._handle.read_ended_by(code, "reading")
                 length += count
-                if self._handle.rearm is not None:
-                    self._handle.rearm()
+                self._handle.tell_poller()
                 if count == 0:
                     break
                 if PyErr_CheckSignals():  # a read that does not wait does not look
@@ -179,7 +223,7 @@ cdef class StreamEnd(PipeEnd):
                 self.return_all(PyByteArray_AS_STRING(data), length)
             raise
         if code != NP_BROKEN_PIPE:
-            self.ended = True
+            put(&self.ended, True)
         return result
 
     cdef int return_all(self, const char *data, Py_ssize_t length) except -1:
@@ -190,8 +234,7 @@ cdef class StreamEnd(PipeEnd):
             length -= piece
             if np_put_back(self._handle.handle, data + length, <uint32_t>piece) != NP_OK:
                 break
-        if self._handle.rearm is not None:
-            self._handle.rearm()
+        self._handle.tell_poller()
         return 0
 
     def _put_back(self, data):
@@ -203,8 +246,7 @@ cdef class StreamEnd(PipeEnd):
         cdef uint32_t code = np_put_back(self._handle.valid(), source.view.buf, size)
         if code != NP_OK:
             raise self._handle.explain(code, "putting back what was read")
-        if self._handle.rearm is not None:
-            self._handle.rearm()
+        self._handle.tell_poller()
 
     def write(self, data, *, timeout=None):
         """See StreamPipe.write."""

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from npipe.binding.system cimport c_bool, gid_t, pid_t, uid_t
+from npipe.binding.system cimport c_bool, gid_t, iovec, pid_t, uid_t
 
 # ---- Codes and waits (base/)
 
@@ -173,14 +173,18 @@ cdef extern from "engine.h" nogil:
 # ---- Data, by calls that wait (blocking/)
 
 cdef extern from "engine.h" nogil:
+    struct np_link:
+        pass
     struct np_op:
         uint32_t count, size
     struct np_recv:
         np_op op
+        np_link *link
         c_bool pended
         int64_t patience
     uint32_t np_read(np_handle *, void *, uint32_t, uint32_t *, const np_wait *)
     uint32_t np_write(np_handle *, const void *, uint32_t, uint32_t *, const np_wait *)
+    uint32_t np_write_parts(np_handle *, const iovec *, uint32_t, uint32_t *, const np_wait *)
     void np_will_put_back(np_handle *)
     uint32_t np_put_back(np_handle *, const void *, uint32_t)
     uint32_t np_peek(np_handle *, void *, uint32_t, uint32_t *, uint32_t *, uint32_t *)
@@ -193,17 +197,42 @@ cdef extern from "engine.h" nogil:
     bint np_spin_read(np_handle *, int64_t, c_bool *)
     uint32_t np_recv_try(np_handle *, uint32_t, uint32_t *)
     void np_recv_take(np_handle *, void *, uint32_t)
+    uint32_t np_recv_take_parts(np_handle *, const iovec *, uint32_t)
     void np_recv_leave(np_handle *)
     void np_recv_prepare(np_recv *, bint)
     uint32_t np_recv_begin(np_handle *, np_recv *, uint32_t *, const np_wait *)
+    void np_recv_into_parts(np_recv *, const iovec *)
     uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
     uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
+
+    struct np_mirror:
+        pass
+    struct np_reserve:
+        np_op op
+        np_link *link
+        np_mirror *mirror
+        void *data
+    uint32_t np_reserve_place(np_handle *, np_reserve *, uint32_t, const np_wait *)
+    uint32_t np_reserve_begin(np_handle *, np_reserve *, uint32_t)
+    uint32_t np_reserve_step(np_handle *, np_reserve *)
+    bint np_reserve_ready(const np_reserve *)
+    uint32_t np_reserve_end(np_handle *, np_reserve *, uint32_t, bint, bint)
+    void np_reserve_let_go(np_reserve *)
+    struct np_view:
+        np_recv recv
+        np_mirror *mirror
+        const void *data
+        uint32_t size
+        c_bool rest
+    uint32_t np_view_now(np_handle *, np_view *, uint32_t)
+    bint np_view_in_place(np_handle *, np_view *, bint)
+    uint32_t np_view_take(np_handle *, np_view *)
+    uint32_t np_view_end(np_handle *, np_view *, const void *, bint, bint)
+    void np_view_let_go(np_view *)
 
 # ---- The same in steps that never wait, for event loops (poll/)
 
 cdef extern from "engine.h" nogil:
-    struct np_link:
-        pass
     struct np_poll_read:
         np_op op
         np_link *link
@@ -215,6 +244,9 @@ cdef extern from "engine.h" nogil:
         npw_answer answer
     struct np_acceptor:
         pass
+    bint np_poll_view(np_handle *, np_poll_read *, np_view *, uint32_t)
+    uint32_t np_view_put_back(np_handle *, const np_view *, const void *, uint32_t)
+    void np_poll_read_into_parts(np_poll_read *, const iovec *)
     bint np_poll_wake(np_handle *)
     void np_poll_promise_pauses(np_handle *)
     void np_poll_pause(np_handle *)
@@ -230,6 +262,7 @@ cdef extern from "engine.h" nogil:
     bint np_poll_has_come(np_handle *)
     bint np_poll_spin(np_handle *, int64_t)
     uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)
+    uint32_t np_poll_write_parts_now(np_handle *, const iovec *, uint32_t, uint32_t *)
     uint32_t np_poll_write_begin(np_handle *, np_poll_write *, const void *, uint32_t)
     uint32_t np_poll_write_step(np_handle *, np_poll_write *)
     uint32_t np_poll_write_withdraw(np_handle *, np_poll_write *)

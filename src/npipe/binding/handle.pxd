@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
+from npipe.binding.buffers cimport Parts
 from npipe.binding.engine cimport np_handle, np_recv, np_wait
 
 
@@ -21,14 +22,26 @@ cdef class Handle:
     cdef unsigned char answer_too_long  # that answer is longer than max_message_size
     cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
     cdef unsigned char dropping     # one of the above
+    # The threads that have a reservation and a view out, or 0.
+    cdef unsigned long writer, reader
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
+    cdef int tell_poller(self) except -1
     cdef object explain(self, uint32_t code, str doing)
     cdef object too_long(self, uint32_t size, uint32_t most)
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
+    cdef int check_writer(self, str doing) except -1
+    cdef int check_reader(self, str doing) except -1
+    cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
+                              bint may_be_left) except? 0xFFFFFFFF
+    cdef int write_all(self, const char *bytes, uint32_t size, timeout) except -1
+    cdef uint32_t write_parts(self, Parts parts, timeout) except? 0xFFFFFFFF
+    cdef uint32_t after_write(self, uint32_t code, uint32_t count, uint32_t size, bint may_be_left) except? 0xFFFFFFFF
+    cdef uint32_t read_parts(self, Parts parts, timeout) except? 0xFFFFFFFF
+    cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF
     cdef bytes receive(self, timeout, uint32_t most)
     cdef int has_delivered(self) except -1

@@ -1,15 +1,19 @@
 # cython: language_level=3, binding=True
 """A handle of a local pipe, in Win32's own verbs.
 
-Every method that may wait tries first without giving the interpreter up, and waits without it.
+Every method that may wait tries first without giving the interpreter up, and waits without it. What Python's own lock
+does for the fields of a handle, its critical section does where there is no such lock (docs/design.md): it too is let
+go of for a wait.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, empty_pair, fill, shortened, size_of
+from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_pair, fill, shortened, size_of
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
@@ -18,11 +22,11 @@ from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
 from npipe.errors import (
-    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, unanswered,
+    PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, short_write, unanswered,
 )
 from npipe.reasons import (
     PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read,
-    too_large, unread,
+    still_reserved, still_viewed, too_large, unread,
 )
 
 cdef enum:
@@ -62,6 +66,7 @@ cdef class Handle:
         self.owed = 0
         self.answer_too_long = self.transacting = False
         self.dropping = NOTHING
+        self.writer = self.reader = 0
         self.name = ""
         self.forks = np_forks
 
@@ -212,6 +217,8 @@ cdef class Handle:
 
     def adopt(self, Handle other not None):
         """Takes the handle out of `other`, which is closed afterwards."""
+        # Both are their maker's alone as yet, so nobody is in a call with what `other` loses: no other handle goes from
+        # object to object.
         if self.handle != NULL:
             raise ValueError("this object has a handle already")
         self.handle, other.handle = other.handle, NULL
@@ -232,6 +239,15 @@ cdef class Handle:
         if self.handle == NULL:
             raise self.explain(NP_INVALID_HANDLE, "using the pipe")
         return self.handle
+
+    cdef int tell_poller(self) except -1:
+        """A read has changed what there is to read."""
+        cdef object rearm
+        with cython.critical_section(self):
+            rearm = self.rearm
+        if rearm is not None:
+            rearm()
+        return 0
 
     cdef object explain(self, uint32_t code, str doing):
         """The exception for a call that has failed, with what this end knows of the reason."""
@@ -316,12 +332,11 @@ cdef class Handle:
 
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF:
         """write_file, which also says how many bytes there were to write."""
-        cdef np_handle *handle = self.valid()
         cdef Buffer buffer = None
         cdef const char *bytes
         cdef Py_ssize_t length
-        cdef uint32_t size, count, code
-        cdef np_wait wait = only_try()
+        cdef uint32_t size
+        self.valid()
         if PyBytes_CheckExact(data):
             bytes = PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
@@ -331,6 +346,15 @@ cdef class Handle:
             length = buffer.view.len
         size = size_of(length, self.name)
         length_of_it[0] = size
+        return self.write_bytes(bytes, size, timeout, may_be_left)
+
+    cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
+                              bint may_be_left) except? 0xFFFFFFFF:
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t count, code
+        cdef np_wait wait = only_try()
+        if self.writer:
+            self.check_writer("writing")
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
@@ -339,6 +363,28 @@ cdef class Handle:
             else:
                 with nogil:
                     code = np_write(handle, bytes, size, &count, &wait)
+        return self.after_write(code, count, size, may_be_left)
+
+    cdef int write_all(self, const char *bytes, uint32_t size, timeout) except -1:
+        """A message, as MessagePipe.send writes it."""
+        cdef uint32_t count = self.write_bytes(bytes, size, timeout, True)
+        if count != size:
+            raise short_write(self.name, count, size)
+        return 0
+
+    cdef int check_writer(self, str doing) except -1:
+        """Raise what a thread gets that would wait for the end of a reservation of its own."""
+        if self.writer == PyThread_get_thread_ident():
+            raise still_reserved(self.name, doing)
+        return 0
+
+    cdef int check_reader(self, str doing) except -1:
+        """The same of a view."""
+        if self.reader == PyThread_get_thread_ident():
+            raise still_viewed(self.name, doing)
+        return 0
+
+    cdef uint32_t after_write(self, uint32_t code, uint32_t count, uint32_t size, bint may_be_left) except? 0xFFFFFFFF:
         if may_be_left and code == NP_BROKEN_PIPE and size and count == size:
             return count  # another thread has closed the pipe, but the peer can read all of it
         if code == NP_SEM_TIMEOUT and count:
@@ -346,6 +392,25 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "writing")
         return count
+
+    cdef uint32_t write_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
+        """WriteFile of several buffers as one message: the number of bytes. Of a pipe that is closed meanwhile it may
+        be left, as in write_from.
+        """
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t count, code
+        cdef np_wait wait = only_try()
+        if self.writer:
+            self.check_writer("writing")
+        code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
+        if code == NP_WOULD_WAIT:
+            wait = wait_until(timeout)
+            if wait.deadline != NP_FOREVER and timeout <= 0:
+                code = NP_SEM_TIMEOUT
+            else:
+                with nogil:
+                    code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
+        return self.after_write(code, count, parts.size, True)
 
     def read_file(self, uint32_t size, timeout=None):
         """ReadFile: (0 or 234, data) (SEMANTICS §5)."""
@@ -363,6 +428,7 @@ cdef class Handle:
         cdef uint32_t code = self.read_to(<char *>target.view.buf, size, &count, timeout)
         return code, count
 
+    @cython.critical_section
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
@@ -377,6 +443,7 @@ cdef class Handle:
             self.rearm()
         return code
 
+    @cython.critical_section
     cdef bytes receive(self, timeout, uint32_t most):
         """The next whole message, of at most `most` bytes."""
         cdef np_handle *handle = self.valid()
@@ -387,6 +454,7 @@ cdef class Handle:
         cdef bytes data
         code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
+            self.check_reader("receiving a message")
             wait = wait_until(timeout)
             np_recv_prepare(&recv, False)
             if self.dropping == NOTHING:
@@ -431,7 +499,7 @@ cdef class Handle:
         return 0
 
     # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # interpreter's lock: a read that has its turn knows whether the message before it is one that is being dropped.
+    # handle's critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
@@ -478,12 +546,14 @@ cdef class Handle:
             self.rearm()
         return 0
 
+    @cython.critical_section
     def discard_reply(self, timeout=None):
         """Drop the answer that is owed, when it has come; see MessagePipe.discard_reply. One thread at a time."""
         cdef np_handle *handle
         cdef np_wait wait = wait_until(timeout)
         cdef np_recv recv
         cdef uint32_t size = 0, code
+        self.check_reader("discarding the answer")
         np_recv_prepare(&recv, False)
         while self.is_owed():
             handle = self.valid()
@@ -506,20 +576,24 @@ cdef class Handle:
             if self.rearm is not None:
                 self.rearm()
 
+    @cython.critical_section
     def forget_reply(self):
         """Be owed nothing: the writer of the answer has given it up."""
         self.has_delivered()
 
     @property
+    @cython.critical_section
     def too_long(self):
         """Whether the answer that is owed is known to be longer than max_message_size."""
         return self.answer_too_long != 0
 
     @property
+    @cython.critical_section
     def drops(self):
         """Whether the next read has something to drop first."""
         return self.dropping == THE_REST
 
+    @cython.critical_section
     def drop_what_is_there(self):
         """Drop the rest of the message that is being dropped, if it is there. Whether nothing of it is left."""
         cdef np_handle *handle = self.valid()
@@ -541,6 +615,7 @@ cdef class Handle:
                 raise self.read_ended_by(code, "peeking")
         return self.dropping == NOTHING
 
+    @cython.critical_section
     def read_part_into(self, buffer, timeout=None):
         """ReadFile into a writable buffer, of a message pipe: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -552,6 +627,7 @@ cdef class Handle:
         if self.dropping == NOTHING:
             code = np_read(handle, target.view.buf, size, &count, &wait)
         if code == NP_WOULD_WAIT:
+            self.check_reader("reading")
             wait = wait_until(timeout)
             # An answer that is owed may be dropped before this read has its turn.
             while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
@@ -566,6 +642,70 @@ cdef class Handle:
         if self.rearm is not None:
             self.rearm()
         return count
+
+    cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1:
+        """Read the next message into several buffers if it is there in full, and has at most `most` bytes."""
+        cdef uint32_t size = 0
+        if self.dropping != NOTHING or np_recv_try(self.handle, most, &size) != NP_OK:
+            return False
+        count[0] = np_recv_take_parts(self.handle, parts.list, parts.size)
+        if self.owed and count[0] == size:
+            self.has_delivered()
+        if self.rearm is not None:
+            self.rearm()
+        return True
+
+    cdef uint32_t read_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
+        """ReadFile of a message pipe into several buffers, one behind the other: the number of bytes."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code, length = 0, upto, part, end, count = 0
+        cdef Py_ssize_t i
+        cdef np_wait wait
+        cdef np_recv recv
+        cdef bint ready
+        if self.read_parts_now(parts, LARGEST, &count):
+            return count
+        self.check_reader("reading")
+        wait = wait_until(timeout)
+        np_recv_prepare(&recv, False)
+        if self.dropping == NOTHING:
+            with nogil:
+                ready = np_spin_read(handle, wait.deadline, &recv.pended)
+            if ready and self.read_parts_now(parts, LARGEST, &count):
+                return count
+        while True:
+            with nogil:
+                code = np_recv_begin(handle, &recv, &length, &wait)
+            if code != NP_OK:
+                raise self.read_ended_by(code, "reading")
+            if self.dropping != NOTHING and self.drops_this():
+                self.drop(&recv, length, &wait)
+                continue
+            upto = parts.size if parts.size < length else length
+            np_recv_into_parts(&recv, parts.list)
+            with nogil:
+                end = 0
+                for i in range(parts.count):
+                    if end >= upto or code != NP_OK:
+                        break
+                    part = upto - end if parts.list[i].iov_len > upto - end else <uint32_t>parts.list[i].iov_len
+                    if part:  # it copies to where all of it would have its place
+                        code = np_recv_more(handle, &recv, <void *>(<uintptr_t>parts.list[i].iov_base - end),
+                                            end + part, &wait)
+                    end += part
+            if code == NP_OK and (upto or not length):
+                code = np_recv_end(handle, &recv, NULL, True)
+            else:
+                np_recv_end(handle, &recv, NULL, False)
+            if code == NP_RETRY:
+                continue
+            if code != NP_OK:
+                raise self.read_ended_by(code, "reading")
+            if self.owed and upto == length:
+                self.has_delivered()
+            if self.rearm is not None:
+                self.rearm()
+            return upto
 
     cdef uint32_t read_in_turn(self, np_recv *recv, char *buffer, uint32_t size, uint32_t *count,
                                const np_wait *wait) except 0xFFFFFFFF:
@@ -632,6 +772,7 @@ cdef class Handle:
             raise self.read_ended_by(code, "receiving a message")
         return data
 
+    @cython.critical_section
     def transact_pipe(self, data, timeout=None):
         """TransactNamedPipe, with room for a reply of any length (SEMANTICS §8); but of a pipe that is owed an answer
         PipeStateError (996).
@@ -643,6 +784,8 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef Reply reply
         cdef uint32_t code
+        self.check_writer("transacting")
+        self.check_reader("transacting")
         if self.transacting:
             raise being_read_elsewhere(self.name)
         if self.owed and not np_is_closed(handle):
@@ -850,6 +993,7 @@ cdef class Handle:
         """Asks for a byte when something comes. False: something is there already."""
         return np_arm_read(self.valid()) == NP_OK
 
+    @cython.critical_section
     def set_rearm(self, rearm):
         """Sets what is called after each read, None for nothing."""
         self.rearm = rearm

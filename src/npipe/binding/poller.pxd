@@ -11,5 +11,7 @@ cdef class Poller:
 
     cdef int begin(self, np_handle *handle) except -1
     cdef int watch(self, int socket) except -1
+    cdef void let_go(self, bint whole) noexcept
     cpdef close(self)
     cpdef rearm(self)
+    cdef void find_out(self) noexcept

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Pipe.fileno: a descriptor that selectors can wait for."""
 
+cimport cython
 from libc.errno cimport EEXIST, errno
 from libc.stdint cimport uint64_t
 
@@ -42,6 +43,7 @@ cdef class Poller:
             raise OSError(errno, os.strerror(errno))
         return self.watch(self.event)
 
+    @cython.critical_section
     cdef int watch(self, int socket) except -1:
         """Tell of what comes through a socket; once for each."""
         cdef epoll_event about
@@ -52,27 +54,32 @@ cdef class Poller:
         return 0
 
     def __dealloc__(self):
-        self.close()
+        self.let_go(True)
 
     cpdef close(self):
         """Close the descriptors; once."""
-        cdef int epoll = self.epoll
-        self.epoll = -1
-        if epoll >= 0:
-            c_close(epoll)
-        self.forget()
+        with cython.critical_section(self):
+            self.let_go(True)
 
+    @cython.critical_section
     def forget(self):
         """Close all but the descriptor itself, which somebody else has closed."""
+        self.let_go(False)
+
+    cdef void let_go(self, bint whole) noexcept:
+        cdef int epoll = self.epoll
         cdef int event = self.event
         cdef np_handle *handle = self.handle
         self.epoll = self.event = -1
         self.handle = NULL
+        if whole and epoll >= 0:
+            c_close(epoll)
         if event >= 0:
             c_close(event)
         if handle != NULL:
             np_free(handle)
 
+    @cython.critical_section
     def take(self, int fd):
         """Have another number for the descriptor, which dup2 has made one; the one that it had is closed."""
         cdef int epoll = self.epoll
@@ -80,6 +87,7 @@ cdef class Poller:
         if epoll >= 0:
             c_close(epoll)
 
+    @cython.critical_section
     def fileno(self):
         """The descriptor; -1 once it is closed."""
         return self.epoll
@@ -88,6 +96,10 @@ cdef class Poller:
         """Find out, after each read, whether the next one has to wait. Raises nothing; of a pipe that was closed
         meanwhile there is nothing to find out.
         """
+        with cython.critical_section(self):
+            self.find_out()
+
+    cdef void find_out(self) noexcept:
         cdef uint64_t one = 1
         cdef bint ready
         if self.handle == NULL or np_is_closed(self.handle) or self.event < 0:

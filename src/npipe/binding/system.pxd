@@ -11,6 +11,11 @@ cdef extern from "sys/types.h" nogil:
     ctypedef unsigned int uid_t
     ctypedef unsigned int gid_t
 
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef extern from "<sys/stat.h>" nogil:
     struct c_stat "stat":
         unsigned int st_mode
@@ -84,7 +89,6 @@ cdef extern from "Python.h":
     object PyNumber_Long(object)
     object PyNumber_Index(object)
     object PyWeakref_NewRef(object, void *)
-    Py_ssize_t Py_REFCNT(object)
     void Py_INCREF(object)
     void Py_DECREF(object)
     ctypedef struct PyAsyncMethods:
@@ -98,6 +102,34 @@ cdef extern from "Python.h":
         PYGEN_ERROR
         PYGEN_NEXT
     PySendResult PyIter_Send(object, object, PyObject **)
+
+cdef extern from *:
+    """
+    /* A number that another thread may be writing, where it does not matter which of the two one has: it says nothing
+     * of any other memory, hence relaxed. */
+    #define npipe_look(place) __atomic_load_n(place, __ATOMIC_RELAXED)
+    #define npipe_put(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
+
+    /* Whether an object is this thread's alone, which knows of so many references. Without the interpreter's lock the
+     * count of what another thread has ever had is spread over two words: such an object is nobody's alone. */
+    static inline int npipe_is_alone(PyObject *object, Py_ssize_t references)
+    {
+    #ifdef Py_GIL_DISABLED
+        return __atomic_load_n(&object->ob_tid, __ATOMIC_RELAXED) == _Py_ThreadId() &&
+               (Py_ssize_t)__atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == references &&
+               __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED) == 0;
+    #else
+        return Py_REFCNT(object) == references;
+    #endif
+    }
+    """
+    int look_at "npipe_look"(int *) noexcept nogil
+    uint32_t look_at_word "npipe_look"(uint32_t *) noexcept nogil
+    Py_ssize_t look_at_size "npipe_look"(Py_ssize_t *) noexcept nogil
+    void put "npipe_put"(int *, int) noexcept nogil
+    void put_word "npipe_put"(uint32_t *, uint32_t) noexcept nogil
+    void put_size "npipe_put"(Py_ssize_t *, Py_ssize_t) noexcept nogil
+    bint npipe_is_alone(object, Py_ssize_t) noexcept
 
 cdef extern from *:
     """

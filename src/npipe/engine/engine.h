@@ -18,6 +18,7 @@
 
 #include "base/status.h"
 #include "blocking/read.h"
+#include "blocking/view.h"
 #include "blocking/write.h"
 #include "handle/acceptor.h"
 #include "handle/follow.h"
@@ -41,6 +42,7 @@
 #include "poll/accept.h"
 #include "poll/dial.h"
 #include "poll/read.h"
+#include "poll/view.h"
 #include "poll/write.h"
 #include "process/process.h"
 #include "travel/lend.h"

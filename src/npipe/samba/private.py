@@ -101,8 +101,8 @@ class PrivateSmbd:
             PipeArgumentError: a path, or an interface, that a configuration cannot hold (87).
             PipeStateError: the folder cannot be made (50).
         """
-        self.folder = Path(folder).absolute()
-        self.port = port
+        self.folder: Path = Path(folder).absolute()
+        self.port: int = port
         self._process: subprocess.Popen[bytes] | None = None
         self._interfaces = interfaces
         self._text = _CONFIGURATION.format(

@@ -20,7 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe import async_pipe
-from npipe._buffers import content_of, room_of
+from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -37,7 +37,9 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, too_large, unread
+from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
+from npipe.transports.patience import FolderPatience
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
     from npipe.transports.base import ServerEnd, Transport
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["ThreadsInstances", "ThreadsMessagePipe", "ThreadsStreamPipe", "ThreadsTransport"]
 
@@ -269,6 +272,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
+        self._writer: object = None  # the task that has a reservation out
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -301,16 +305,51 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def max_message_size(self, size: int) -> None:
         self._pipe.max_message_size = size
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send. Cancelled, all of it is sent if its thread had begun with it, and else nothing."""
+        await self.send_parts(data, *more, timeout=timeout)
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
         check_timeout(timeout)
-        pipe, content = self._pipe, content_of(data)
+        pipe, content = self._pipe, contents_of(parts)
 
         def send(left: float | None) -> int:
             pipe.send(content, timeout=left)
             return len(content)
 
         await self._write(send, timeout)
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve: a message is put together elsewhere."""
+        return AsyncCopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return AsyncCopiedView(self, check_timeout(timeout))
+
+    def _check_open_for(self, doing: str) -> None:
+        if self.closed:
+            raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    async def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading(self._doing)
+        try:
+            return await self._message(deadline, self._doing)
+        except BaseException:
+            self._reading = False
+            raise
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        if not consumed:
+            self._head, self._unfinished = message, False
+        self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -340,8 +379,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._asked = False
         return message
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
@@ -356,14 +401,14 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 await self._drop(deadline)
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
-                part, more = await self._get(lambda: self._part(size, deadline))
+                part, unread = await self._get(lambda: self._part(size, deadline))
                 self._head = (self._head or b"") + part
             else:
-                more = self._unfinished
-            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, more
+                unread = self._unfinished
+            head, self._head, self._unfinished = self._head[: len(view)], self._head[len(view) :] or None, unread
             if self._head is None:
                 self._unfinished = False  # the blocking pipe knows how much of the message is left
-            self._partial = more or self._head is not None
+            self._partial = unread or self._head is not None
             if not self._partial:
                 self._asked = False
             view[: len(head)] = head
@@ -636,7 +681,10 @@ class ThreadsInstances:
         self._worker = Worker(self._loop)
         self._coming: Call[ServerEnd] | None = None  # waits for a client
         self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
-        self._lock = threading.Lock()  # for the two fields below; nothing waits under it
+        # For the two fields below. Instances are made under it too: one too many would have to be closed, and a client
+        # may have come to it. Nothing waits under it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for a thread that waits until it can create
         self._closed = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
         _all.add(self)
@@ -678,15 +726,9 @@ class ThreadsInstances:
         """Wait for a client; return the instance to which it has come."""
         while True:
             seen = self._transport.instances_closed()
-            with self._lock:
-                end = self._listening
-                if self._closed:
-                    raise listener_closed(self._name.path)
+            end = self._instance()
             if end is None:
-                try:
-                    self._adopt(self._transport.create(self._name, self._options, first_instance=False))
-                except PipeBusyError:
-                    self._transport.wait_instance_closed(self._name, seen, None)
+                self._transport.wait_instance_closed(self._name, seen, None)
                 continue
             try:
                 end.connect(None)
@@ -698,10 +740,29 @@ class ThreadsInstances:
                     continue
                 if not end.has_data():
                     with self._lock:
-                        self._listening = None
-                    self._adopt(end.replace())
+                        if self._listening is end and not self._closed:
+                            self._listening = None  # if the next line fails, the next turn says why
+                            self._listening = end.replace()
                     continue
             return end
+
+    def _instance(self) -> ServerEnd | None:
+        """Return the instance that listens, made if need be; None at the limit."""
+        patience = FolderPatience()
+        with self._lock:
+            while True:
+                if self._closed:
+                    raise listener_closed(self._name.path)
+                if self._listening is not None:
+                    return self._listening
+                try:
+                    self._listening = self._transport.create(
+                        self._name, self._options, first_instance=False, timeout=0.0
+                    )
+                except PipeBusyError:
+                    return None
+                except PipeTimeoutError as error:  # another process has the folder's lock
+                    self._changed.wait(patience.pause(error, self._name.path, None))
 
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
@@ -709,8 +770,8 @@ class ThreadsInstances:
             if self._closed:
                 raise listener_closed(self._name.path)
             self._listening = None
-        with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
-            self._adopt(end.another())
+            with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
+                self._listening = end.another()
         return end.pipe(self._release)
 
     def _release(self, end: ServerEnd, discard: bool) -> None:
@@ -718,19 +779,12 @@ class ThreadsInstances:
         with self._lock:
             if self._closed or self._listening is not None:
                 return
-        try:
-            self._adopt(end.replace(discard))
-        except PipeError:
-            return
-        self._transport.wake_waiting_listeners()
-
-    def _adopt(self, end: ServerEnd) -> None:
-        """Let an instance be the one that listens, unless there is one meanwhile."""
-        with self._lock:
-            if not self._closed and self._listening is None:
-                self._listening = end
+            try:
+                self._listening = end.replace(discard)
+            except PipeError:
                 return
-        end.close_handle()
+            self._changed.notify_all()
+        self._transport.wake_waiting_listeners()
 
     # ---- Ending
 
@@ -741,6 +795,7 @@ class ThreadsInstances:
                 return
             self._closed = True
             end, self._listening = self._listening, None
+            self._changed.notify_all()
         if end is not None:
             end.close_handle()
         if self._opening is not None:
@@ -751,6 +806,7 @@ class ThreadsInstances:
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = True
         self._listening = None
 

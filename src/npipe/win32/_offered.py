@@ -71,6 +71,7 @@ _HELPERS: Final = (
     "npipe.win32_error",
     __name__,
     "pathlib",
+    "pathlib._local",  # in Python 3.13
     "typing",
     "uuid",
 )

@@ -1,10 +1,11 @@
 # The calls of event loops' pipes, and what wakes them.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from npipe.binding.buffers cimport Buffer
 from npipe.binding.loop.polled cimport PendingFlush, PendingWrite, PolledHandle
+from npipe.binding.views cimport Received, Reserved
 
 cdef enum Stage:
     FRESH     # nobody has awaited it
@@ -53,10 +54,13 @@ cdef class PipeState:
     cdef readonly PolledHandle _handle
     cdef readonly object _loop, _waker
     cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
+    cdef object writer  # the task that has a reservation out, or None
     cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
     cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
     cdef public bytearray _kept  # what a read of all had read when it failed, to be read again; None: nothing
+
+    cdef int check_writer(self, str doing) except -1
 
 
 cdef class Call:
@@ -82,6 +86,7 @@ cdef class Call:
     cdef Py_ssize_t size  # of a read
     cdef bint counts      # the result is the number of bytes
     cdef bint asked       # the request of a transaction is sent
+    cdef bint several     # `data` is a tuple of buffers
 
     cdef bint at_once(self) except -1
     cdef int enter(self) except -1
@@ -107,6 +112,7 @@ cdef class Call:
     cdef bint has_its_turn(self) except -1
     cdef int abandon(self) except -1
     cdef object step(self, object value)
+    cdef object advance(self, object value)
     cdef object go_on(self, object value)
 
 
@@ -134,6 +140,18 @@ cdef class ReceiveInto(Reading):
     cdef bint deliver(self, Buffer target, bytes message) except -1
 
 
+cdef class ReceiveParts(Reading):
+    pass
+
+
+cdef class ReceiveView(Reading):
+    cdef bint found_in_place(self, Received place) except -1
+
+
+cdef class Reserve(Call):
+    cdef bint found(self, Reserved place, uint32_t code) except -1
+
+
 cdef class ReadSome(Reading):
     pass
 
@@ -146,6 +164,7 @@ cdef class Write(Call):
     # Of a write that was withdrawn. No objects: the base's __dealloc__ sets them when this class's are cleared already.
     cdef bint goes_on, torn
 
+    cdef bint parts_at_once(self) except -1
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1
     cdef bint is_pending(self) noexcept
 

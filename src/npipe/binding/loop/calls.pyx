@@ -13,13 +13,14 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
-from npipe.binding.buffers cimport Buffer, copy_of, shortened, size_of
+from npipe.binding.buffers cimport Buffer, Parts, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
-    np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses, np_poll_wake_deferred,
-    np_poll_write_ready,
+    NP_OK, NP_WOULD_WAIT, np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses,
+    np_poll_wake_deferred, np_poll_write_ready, np_reserve_begin, np_reserve_end, np_reserve_ready, np_reserve_step,
+    np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
-from npipe.binding.loop.polled cimport AT_ONCE, PendingWrite, PolledHandle
+from npipe.binding.loop.polled cimport AT_ONCE, WEIGHT_SHIFT, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
@@ -32,7 +33,8 @@ from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, does_not_fit, short_write, unanswered,
 )
 from npipe.options import check_timeout
-from npipe.reasons import goes_on, other_loop
+from npipe.reasons import goes_on, other_loop, still_reserved
+from npipe.views import this_task
 
 
 # ---- Waking
@@ -223,6 +225,11 @@ cdef class PipeState:
     def __cinit__(self, *args, **kwargs):
         self.busy_wait = 0.0
 
+    cdef int check_writer(self, str doing) except -1:
+        if self.writer is not None and self.writer == this_task():
+            raise still_reserved(self._handle.name, doing)
+        return 0
+
     def _set_up(self, PolledHandle handle not None, loop, waker):
         self._handle = handle
         self._loop = loop
@@ -377,7 +384,7 @@ cdef class Call:
         return not self.ticket or self.is_next() or self.handle.has_ended()
 
     cdef int abandon(self) except -1:
-        """Nobody waits any longer."""
+        """Nobody waits any longer. The caller has the critical section, or is the last who knows of it."""
         cdef Stage before = self.stage
         self.stage = OVER
         self.wait_no_longer()
@@ -388,6 +395,10 @@ cdef class Call:
 
     cdef object step(self, object value):
         """Go on as far as possible: what to yield to the event loop; or the stage is OVER, with `result`."""
+        with cython.critical_section(self.handle):
+            return self.advance(value)
+
+    cdef object advance(self, object value):
         if self.stage == FRESH:
             self.stage = OVER  # should it raise
             check_time(self.timeout)
@@ -526,10 +537,12 @@ cdef class Call:
                 return self.send(None)
             except BaseException:
                 self.inner = None
-                self.abandon()
+                with cython.critical_section(self.handle):
+                    self.abandon()
                 raise
         waker = self.waker
-        self.abandon()
+        with cython.critical_section(self.handle):
+            self.abandon()
         if waker is not None and type(error) is RuntimeError and not waker.runs_here():  # of another loop's future
             raise other_loop(self.pipe._handle.name, self.doing()) from error
         raise error
@@ -541,7 +554,8 @@ cdef class Call:
             if inner is not None:
                 inner.close()
         finally:
-            self.abandon()
+            with cython.critical_section(self.handle):
+                self.abandon()
 
     @property
     def __name__(self):
@@ -631,7 +645,8 @@ cdef class Receive(Reading):
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = None  # a pipe that is dropped goes at once
-        pipe.spare_receive = self
+        with cython.critical_section(pipe):
+            pipe.spare_receive = self
 
     cdef str doing(self):
         return "receiving a message"
@@ -644,6 +659,7 @@ cdef class Transact(Reading):
         return True
 
     cdef bint begin(self) except -1:
+        self.pipe.check_writer("transacting")
         if not PyBytes_CheckExact(self.data):  # what cannot be sent is told first
             self.data = copy_of(Buffer(self.data, False))
         self.handle.check_transaction()
@@ -744,6 +760,69 @@ cdef class ReceiveInto(Reading):
 
 @cython.final
 @cython.no_gc_clear
+cdef class ReceiveParts(Reading):
+    """A message into several buffers; with `counts` it is taken only if it fits."""
+
+    cdef bint at_once(self) except -1:
+        self.data = Parts(self.data, True, self.handle.name)
+        self.result = self.handle.parts_now(self.data, self.counts)
+        return self.result is not None and self.has_read()
+
+    cdef bint look(self) except -1:
+        self.result = self.handle.parts_step(self.data, self.counts)
+        return self.result is not None
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class ReceiveView(Reading):
+    """The next message in place, or a copy of it. `data` is the Received that gets it, and keeps the turn to read."""
+
+    cdef bint at_once(self) except -1:
+        cdef Received place = self.data
+        self.handle.check_turn()
+        if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied:
+            return False
+        if not self.found_in_place(place):
+            return False
+        self.handle.begin_reading()
+        return True
+
+    cdef bint look(self) except -1:
+        cdef Received place = self.data
+        cdef bytes message
+        message = self.handle.view_step(place)
+        if place.place.recv.link != NULL:
+            self.result = place.begin()
+        elif message is not None:
+            self.result = place.begin_with(message)
+        return self.result is not None
+
+    cdef bint found_in_place(self, Received place) except -1:
+        if self.handle.dropping != NOTHING or \
+                np_view_now(self.handle.valid(), &place.place, self.handle.max_message_size) != NP_OK:
+            return False
+        self.handle.turns -= 1 + <int>(place.place.size >> WEIGHT_SHIFT)
+        self.result = place.begin()
+        return True
+
+    cdef int leave(self) except -1:
+        if self.result is None:
+            return Reading.leave(self)
+        return 0
+
+    cdef bint give_up(self) except -1:
+        if self.result is not None:
+            return True
+        self.leave()
+        return False
+
+    cdef str doing(self):
+        return "receiving a message"
+
+
+@cython.final
+@cython.no_gc_clear
 cdef class ReadSome(Reading):
     cdef bint at_once(self) except -1:
         cdef Py_ssize_t size
@@ -806,6 +885,10 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
+        if self.pipe.writer is not None:
+            return False
+        if self.several:
+            return self.parts_at_once()
         if self.counts and PyBytes_CheckExact(self.data):
             self.result = PyBytes_GET_SIZE(self.data)
         count = self.handle.write_now(self.data)
@@ -813,6 +896,15 @@ cdef class Write(Call):
             return False
         size = PyBytes_GET_SIZE(self.data)
         return count == size or self.is_short(count, size)
+
+    cdef bint parts_at_once(self) except -1:
+        cdef Parts parts = Parts(self.data, False, self.handle.name)
+        cdef int64_t count = self.handle.write_parts_now(parts)
+        self.several = False
+        if count < 0:
+            self.data = parts.joined()
+            return False
+        return count == parts.size or self.is_short(count, parts.size)
 
     cdef bint is_short(self, int64_t count, Py_ssize_t size) except -1:
         """Less was written, as PIPE_NOWAIT is set. A stream's write says how much."""
@@ -824,6 +916,10 @@ cdef class Write(Call):
     cdef bint begin(self) except -1:
         cdef Py_ssize_t size
         cdef uint32_t count
+        self.pipe.check_writer("writing")
+        if self.several:  # it has not been tried at once
+            self.data = Parts(self.data, False, self.handle.name).joined()
+            self.several = False
         if self.handle.handle != NULL and self.handle.does_not_wait():
             count = self.handle.write_without_wait(self.data)
             size = Buffer(self.data, False).view.len
@@ -871,11 +967,60 @@ cdef class Write(Call):
     cdef void spare(self) noexcept:
         cdef PipeState pipe = self.pipe
         self.pipe = self.handle = self.result = self.data = self.pending = None
-        self.counts = self.goes_on = self.torn = False
-        pipe.spare_write = self
+        self.counts = self.several = self.goes_on = self.torn = False
+        with cython.critical_section(pipe):
+            pipe.spare_write = self
 
     cdef str doing(self):
         return "writing"
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Reserve(Call):
+    """Room for a message. `data` is the Reserved that gets it."""
+
+    cdef bint writes(self) noexcept:
+        return True
+
+    cdef bint at_once(self) except -1:
+        cdef Reserved place = self.data
+        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
+            return False
+        return self.found(place, place.try_now())
+
+    cdef bint begin(self) except -1:
+        cdef Reserved place = self.data
+        self.pipe.check_writer("reserving")
+        return self.found(place, np_reserve_begin(self.handle.valid(), &place.reserve, place.length))
+
+    cdef bint look(self) except -1:
+        cdef Reserved place = self.data
+        return self.found(place, np_reserve_step(self.handle.valid(), &place.reserve))
+
+    cdef bint found(self, Reserved place, uint32_t code) except -1:
+        if code == NP_WOULD_WAIT:
+            return False
+        self.handle.turns -= 1 + <int>(place.length >> WEIGHT_SHIFT)
+        self.result = place.begin(code)
+        self.pipe.writer = this_task()
+        return True
+
+    cdef bint may_go_on(self) noexcept:
+        cdef Reserved place = self.data
+        return place is None or np_reserve_ready(&place.reserve)
+
+    cdef bint give_up(self) except -1:
+        cdef Reserved place = self.data
+        if self.result is not None:
+            return True
+        if place is not None and self.handle is not None and self.handle.handle != NULL:
+            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+            self.wake_writers(True)
+        return False
+
+    cdef str doing(self):
+        return "reserving"
 
 
 @cython.final
@@ -936,6 +1081,7 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReadSome, Discard, Write, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReceiveView, ReadSome, Discard, Write,
+              Reserve, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

@@ -1,16 +1,19 @@
 # cython: language_level=3, binding=True
 """What npipe.aio's pipes stand on: their methods."""
 
+cimport cython
 from npipe.binding.loop.calls cimport (
-    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, Transact, Write, prepare,
+    Call, Discard, Flush, Pause, PipeState, ReadInto, ReadSome, Receive, ReceiveInto, ReceiveParts, Transact, Write,
+    prepare,
 )
 from npipe.binding.loop.polled cimport PolledHandle
-from npipe.binding.system cimport Py_REFCNT
+from npipe.binding.system cimport npipe_is_alone
 
 from npipe._display import refuse_construction
 from npipe._process import NO_FILE, refuse_copy
+from npipe.binding.loop.blocks import LoopReservation, LoopView
 from npipe.errors import PipeStateError
-from npipe.options import flag, refuse_position
+from npipe.options import check_timeout, flag, refuse_position
 
 
 cdef class LoopPipe(PipeState):
@@ -53,31 +56,60 @@ cdef class LoopMessagePipe(LoopPipe):
         """How many answers of transactions are still to be read that ended before they came."""
         return self._handle.owed
 
-    def send(self, data, *, timeout=None):
+    def send(self, data, *more, timeout=None):
         """See MessagePipe.send."""
-        cdef Call call = self.spare_write
-        self.spare_write = None
-        if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
+        cdef Call call
+        with cython.critical_section(self):
+            call, self.spare_write = self.spare_write, None
+        if call is None or not npipe_is_alone(call, 1):  # somebody has kept it
             call = Write.__new__(Write)
         prepare(call, self, timeout, "MessagePipe.send")
-        call.data = data
+        if more:
+            call.several = True
+            call.data = (data, *more)
+        else:
+            call.data = data
         return call
+
+    def send_parts(self, *parts, timeout=None):
+        """See MessagePipe.send_parts."""
+        cdef Call call = Write.__new__(Write)
+        prepare(call, self, timeout, "MessagePipe.send_parts")
+        call.several = True
+        call.data = parts
+        return call
+
+    def reserve(self, nbytes, *, timeout=None):
+        """See MessagePipe.reserve."""
+        return LoopReservation(self._handle, nbytes, check_timeout(timeout), self)
+
+    def recv_view(self, *, timeout=None, copy=False):
+        """See MessagePipe.recv_view."""
+        return LoopView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"), self)
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""
         if positional is not ...:
             refuse_position((positional,))
-        cdef Call call = self.spare_receive
-        self.spare_receive = None
-        if call is None or Py_REFCNT(call) != 1:  # somebody has kept it
+        cdef Call call
+        with cython.critical_section(self):
+            call, self.spare_receive = self.spare_receive, None
+        if call is None or not npipe_is_alone(call, 1):  # somebody has kept it
             call = Receive.__new__(Receive)
         prepare(call, self, timeout, "MessagePipe.recv")
         return call
 
-    def recv_into(self, buffer, *, exact=False, timeout=None):
+    def recv_into(self, buffer, *more, exact=False, timeout=None):
         """See MessagePipe.recv_into."""
         cdef bint whole = exact is not False and flag(exact, "exact")
-        cdef Call call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
+        cdef Call call
+        if more:
+            call = ReceiveParts.__new__(ReceiveParts)
+            prepare(call, self, timeout, "MessagePipe.recv_into")
+            call.data = (buffer, *more)
+            call.counts = whole
+            return call
+        call = ReceiveInto.__new__(ReceiveInto) if whole else ReadInto.__new__(ReadInto)
         prepare(call, self, timeout, "MessagePipe.recv_into")
         call.data = buffer
         return call
@@ -124,9 +156,10 @@ cdef class LoopStreamPipe(LoopPipe):
 
     def write(self, data, *, timeout=None):
         """See StreamPipe.write."""
-        cdef Call call = self.spare_write
-        self.spare_write = None
-        if call is None or Py_REFCNT(call) != 1:
+        cdef Call call
+        with cython.critical_section(self):
+            call, self.spare_write = self.spare_write, None
+        if call is None or not npipe_is_alone(call, 1):
             call = Write.__new__(Write)
         prepare(call, self, timeout, "StreamPipe.write")
         call.data = data

@@ -2,13 +2,15 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from npipe.binding.buffers cimport Buffer
+from npipe.binding.buffers cimport Buffer, Parts
 from npipe.binding.engine cimport np_poll_read, np_poll_write
 from npipe.binding.handle cimport Handle
+from npipe.binding.views cimport Received
 
 cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
+    WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
 
 cdef class PolledHandle(Handle):
@@ -24,6 +26,8 @@ cdef class PolledHandle(Handle):
     cdef bytes message   # of a read under way: what has been copied so far
     cdef uint32_t upto, total
     cdef Buffer target
+    cdef Parts parts  # the same, several
+    cdef bint found   # for these: a message
 
     cdef void *copied(self) noexcept
     cdef bint has_come(self) noexcept
@@ -39,12 +43,16 @@ cdef class PolledHandle(Handle):
     cdef bytes read_now(self, uint32_t size)
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)
+    cdef object parts_now(self, Parts parts, bint exact)
+    cdef object parts_step(self, Parts parts, bint exact)
     cdef int64_t read_some_step(self, bytes data) except -2
     cdef bint drop_step(self) except -1
     cdef int64_t read_to_step(self, char *buffer, uint32_t size) except -2
     cdef bint does_not_wait(self) noexcept
     cdef uint32_t write_without_wait(self, data) except? 0xFFFFFFFF
     cdef int64_t write_now(self, data) except -2
+    cdef bytes view_step(self, Received place)
+    cdef int64_t write_parts_now(self, Parts parts) except -2
     cdef PendingFlush begin_flush(self)
     cdef int check_transaction(self) except -1
 

@@ -3,22 +3,21 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 
 from npipe.binding.buffers cimport (
-    LARGEST, TRUSTED_SIZE, Buffer, copy_of, count_or_put_back, shortened, size_of,
+    LARGEST, TRUSTED_SIZE, Buffer, Parts, copy_of, count_or_put_back, shortened, size_of,
 )
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure_to_accept
 from npipe.binding.handle cimport NOTHING, THE_NEXT, THE_REST, Handle
 from npipe.binding.waits cimport only_try
 
-from npipe.errors import reply_owed
+from npipe.errors import does_not_fit, reply_owed
 from npipe.reasons import being_read, too_large
 
 cdef enum:
-    WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
     PIECE = 65536  # bytes of an answer that are dropped at a time
     STEP = 4194304  # and in one step, before the event loop has its turn
 
@@ -147,6 +146,7 @@ cdef class PolledHandle(Handle):
             np_poll_read_leave(self.handle, &self.reading, self.copied())
         self.message = None
         self.target = None
+        self.parts = None
         if self.dropping == THE_NEXT:  # nothing of it has come
             self.dropping = NOTHING
 
@@ -246,6 +246,97 @@ cdef class PolledHandle(Handle):
             return None
         return count_or_put_back(self.handle, self.target.view.buf, <uint32_t>count) if stream else count
 
+    cdef bytes view_step(self, Received place):
+        """Find the next message in place, which then is `place`'s, or return a copy of it, which is consumed. None, and
+        nothing in place: see `yields`.
+        """
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code, size = 0
+        cdef unsigned char owed
+        cdef bytes message
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
+        if self.message is None and not place.copied:
+            if self.reading.link == NULL:
+                code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+                if code != NP_OK:
+                    raise self.explain(code, "receiving a message")
+            code = np_poll_message(handle, &self.reading, &size)
+            if self.is_to_come(code):
+                return None
+            if code == NP_OK and size <= self.max_message_size and \
+                    np_poll_view(handle, &self.reading, &place.place, size):
+                self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+                return None
+        place.place.rest = np_rest_of_message(handle) > 0
+        owed = self.owed
+        message = self.recv_step(self.max_message_size)
+        place.answers = owed != self.owed
+        return message
+
+    cdef object parts_now(self, Parts parts, bint exact):
+        """Read the next message into several buffers if it is there in full, and with `exact` only if it fits: the
+        number of bytes, or None.
+        """
+        cdef uint32_t count = 0
+        self.check_turn()
+        if self.turns <= 0 or self.handle == NULL or \
+                not self.read_parts_now(parts, parts.size if exact else LARGEST, &count):
+            return None
+        self.owes = np_poll_wake_deferred(self.handle)
+        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        return count
+
+    cdef object parts_step(self, Parts parts, bint exact):
+        """The number of bytes read into several buffers, which are the same until `end_reading`; or None."""
+        cdef np_handle *handle = self.valid()
+        cdef uint32_t code = NP_OK, size = 0, part, end
+        cdef Py_ssize_t i
+        if self.dropping != NOTHING and not self.drop_step():
+            return None
+        if self.reading.link == NULL:
+            code = np_poll_read_begin(handle, &self.reading, NULL, 0)
+            if code != NP_OK:
+                raise self.explain(code, "reading")
+            self.parts = parts
+            self.found = False
+        while True:
+            if not self.found:
+                code = np_poll_message(handle, &self.reading, &size)
+                if self.is_to_come(code):
+                    return None
+                if code == NP_OK and exact and size > parts.size:
+                    raise does_not_fit(self.name, parts.size)
+                if code != NP_OK:
+                    raise self.explain(code, "reading")
+                np_poll_read_into_parts(&self.reading, parts.list)
+                self.found = True
+                self.total = size
+                self.upto = size if size < parts.size else parts.size
+                if size and not self.upto:
+                    return 0  # consumes nothing (SEMANTICS §5.2)
+            end = 0
+            for i in range(parts.count):
+                if end >= self.upto or code != NP_OK:
+                    break
+                part = self.upto - end if parts.list[i].iov_len > self.upto - end else <uint32_t>parts.list[i].iov_len
+                if part and end + part > self.reading.op.count:  # it copies to where all of it would have its place
+                    code = np_poll_message_more(handle, &self.reading,
+                                                <void *>(<uintptr_t>parts.list[i].iov_base - end), end + part)
+                end += part
+            if self.is_to_come(code):
+                return None
+            if code == NP_OK:
+                code = np_poll_message_take(handle, &self.reading)
+            self.found = False
+            if code == NP_OK:
+                self.turns -= 1 + <int>(self.upto >> WEIGHT_SHIFT)
+                if self.owed and self.upto == self.total:
+                    self.has_delivered()
+                return self.upto
+            if code != NP_RETRY:
+                raise self.explain(code, "reading")
+
     cdef int64_t read_some_step(self, bytes data) except -2:
         """The same into `data`, which nobody else has: the number, or -1."""
         self.message = data
@@ -309,6 +400,7 @@ cdef class PolledHandle(Handle):
         self.message = None
         return True
 
+    @cython.critical_section
     def drop_now(self):
         """The same by nobody who reads, as far as it is there."""
         cdef bint over
@@ -359,6 +451,15 @@ cdef class PolledHandle(Handle):
         if code != NP_OK:
             return -1
         self.turns -= 1 + <int>(PyBytes_GET_SIZE(data) >> WEIGHT_SHIFT)
+        return count
+
+    cdef int64_t write_parts_now(self, Parts parts) except -2:
+        """The same of several buffers."""
+        cdef uint32_t count
+        if self.turns <= 0 or self.resting or self.handle == NULL or \
+                np_poll_write_parts_now(self.handle, parts.list, parts.size, &count) != NP_OK:
+            return -1
+        self.turns -= 1 + <int>(parts.size >> WEIGHT_SHIFT)
         return count
 
     def begin_write(self, data):

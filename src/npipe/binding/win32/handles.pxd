@@ -1,9 +1,10 @@
 # Handles of npipe.win32: numbers, PyHANDLE, and what they stand for.
 
+cimport cython
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport np_object, np_thread, np_wait
-from npipe.binding.system cimport PyNumber_Index
+from npipe.binding.system cimport PyNumber_Index, look_at_size, look_at_word
 
 cdef enum:
     INVALID_HANDLE = 6
@@ -13,7 +14,7 @@ cdef enum:
 
 cdef class Target:
     cdef np_object *object
-    cdef readonly uint32_t handles  # open ones
+    cdef uint32_t handles  # open ones
     cdef readonly str kind
     cdef readonly str object_name
     cdef object __weakref__
@@ -31,6 +32,8 @@ cdef class PyHANDLE:
     cdef Py_ssize_t number
     cdef Target target
 
+    cdef Py_ssize_t taken(self) noexcept
+
 
 cdef void note(uint32_t code) noexcept
 cdef unsigned int as_dword(value) except? 0xFFFFFFFF
@@ -38,7 +41,7 @@ cdef ThreadTarget thread_target(np_thread *thread)
 cdef PyHANDLE handle_of(Target target)
 cdef void keep_free(Py_ssize_t number) noexcept
 cdef Target known(Py_ssize_t number)
-cdef int put_at(Py_ssize_t number, Target target) except -1
+cdef bint put_at(Py_ssize_t number, Target target) except -1
 cdef int replace(Target old, Target new) except -1
 cdef list inheritable_numbers()
 cdef int on_arrival(arrive, leave) except -1
@@ -57,7 +60,7 @@ cdef int raise_interrupted(str function) except -1
 cdef inline Py_ssize_t number_of(handle) except? -7:
     """The number of a handle; raises TypeError for what is none."""
     if type(handle) is PyHANDLE:
-        return (<PyHANDLE>handle).number
+        return look_at_size(&(<PyHANDLE>handle).number)
     return as_number(handle)
 
 
@@ -65,8 +68,9 @@ cdef inline Target open_target(handle):
     """What an open PyHANDLE stands for; None for anything else, which may be a handle all the same."""
     cdef Target target
     if type(handle) is PyHANDLE:
-        target = (<PyHANDLE>handle).target
-        if target is not None and target.handles > 0 and (<PyHANDLE>handle).number != 0:
+        with cython.critical_section(handle):
+            target = (<PyHANDLE>handle).target if (<PyHANDLE>handle).number != 0 else None
+        if target is not None and look_at_word(&target.handles) > 0:
             return target
     return None
 

@@ -1,10 +1,14 @@
 # cython: language_level=3, binding=True
 """Handles of npipe.win32: numbers, PyHANDLE, and what they stand for; and GetLastError's code."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from npipe.binding.engine cimport *
-from npipe.binding.system cimport PyNumber_Index, PyNumber_Long, PyTypeObject, npipe_reraise
+from npipe.binding.system cimport (
+    PyNumber_Index, PyNumber_Long, PyTypeObject, look_at_size, look_at_word, npipe_reraise, put_size,
+    put_word,
+)
 from npipe.binding.waits cimport check_signals, only_try
 
 from npipe import win32_error
@@ -69,6 +73,11 @@ cdef class Target:
     def __dealloc__(self):
         np_object_unref(self.object)
 
+    @property
+    def handles(self):
+        """How many handles of it are open."""
+        return look_at_word(&self.handles)
+
     cdef int shut(self, bint wait) except -1:
         """The last handle is being closed."""
         return 0
@@ -99,6 +108,8 @@ cdef ThreadTarget thread_target(np_thread *thread):
     target.object = &thread.object
     return target
 
+# Of the four below, and of each target's `handles`. A critical section, within which no Python is run.
+cdef object _table = object()
 cdef dict _handles = {}  # number: Target
 cdef set _inheritable = set()  # of these, the numbers that a child gets (HANDLE_FLAG_INHERIT)
 cdef object _departure = None  # what closes such a number that was never used
@@ -106,20 +117,31 @@ cdef object _arrival = None  # what finds the target of a number that comes from
 cdef Py_ssize_t _next_handle = 0x100
 
 
-cdef Py_ssize_t new_number(Target target) except -1:
+cdef Py_ssize_t new_number(Target target, bint another=False) except -1:
+    """A number for a target; as `another` one only if it has any: else 0."""
     global _next_handle
-    cdef Py_ssize_t number = _next_handle
-    _next_handle += 4
-    _handles[number] = target
-    target.handles += 1
+    cdef Py_ssize_t number
+    with cython.critical_section(_table):
+        if another and target.handles == 0:
+            return 0
+        number = _next_handle
+        _next_handle += 4
+        _handles[number] = target
+        count_one(target, 1)
     return number
+
+
+cdef void count_one(Target target, int change) noexcept:
+    """One handle of it more, or less. Whoever asks whether it has any does not lock the table for it."""
+    put_word(&target.handles, target.handles + change)
 
 
 cdef void keep_free(Py_ssize_t number) noexcept:
     """Give no handle this number, nor one below."""
     global _next_handle
-    if number >= _next_handle:
-        _next_handle = number + 4
+    with cython.critical_section(_table):
+        if number >= _next_handle:
+            _next_handle = number + 4
 
 
 cdef Target known(Py_ssize_t number):
@@ -127,27 +149,33 @@ cdef Target known(Py_ssize_t number):
     return _handles.get(number)
 
 
-cdef int put_at(Py_ssize_t number, Target target) except -1:
-    """Let a number that is free stand for `target`."""
-    _handles[number] = target
-    target.handles += 1
-    return 0
+cdef bint put_at(Py_ssize_t number, Target target) except -1:
+    """Let a number that is free stand for `target`. False: it is not free."""
+    with cython.critical_section(_table):
+        if number in _handles:
+            return False
+        _handles[number] = target
+        count_one(target, 1)
+    return True
 
 
 cdef int replace(Target old, Target new) except -1:
     """Let every handle of `old` stand for `new`; the caller ends `old`."""
     cdef Py_ssize_t number
-    for number, target in list(_handles.items()):
-        if target is old:
-            _handles[number] = new
-            new.handles += 1
-    old.handles = 0  # a PyHANDLE that knows it looks up its number from now on
+    with cython.critical_section(_table):
+        for number, target in list(_handles.items()):
+            if target is old:
+                _handles[number] = new
+                count_one(new, 1)
+        put_word(&old.handles, 0)  # a PyHANDLE that knows it looks up its number from now on
     return 0
 
 
 cdef list inheritable_numbers():
     """The numbers that a child gets, in ascending order."""
-    return sorted(_inheritable)
+    with cython.critical_section(_table):
+        numbers = list(_inheritable)
+    return sorted(numbers)
 
 
 cdef int on_arrival(arrive, leave) except -1:
@@ -160,17 +188,33 @@ cdef int on_arrival(arrive, leave) except -1:
     return 0
 
 
+cdef Target take_out(Py_ssize_t number, bint *last):
+    """What a number stood for, which from now on is nobody's; None: nothing. `last`: it has no other handle."""
+    cdef Target target
+    with cython.critical_section(_table):
+        target = _handles.pop(number, None)
+        if target is not None:
+            _inheritable.discard(number)
+            count_one(target, -1)
+            last[0] = target.handles == 0
+    return target
+
+
 cdef int close_number(Py_ssize_t number, str function, bint wait) except -1:
-    cdef Target target = _handles.pop(number, None)
+    cdef bint last = False
+    cdef Target target = take_out(number, &last)
     if target is None and _departure is not None:
         if _departure(number, function):
             return 0
-        target = _handles.pop(number, None)  # another thread may have been asking for it
+        target = take_out(number, &last)  # another thread may have been asking for it
     if target is None:
         raise make_error(INVALID_HANDLE, function)
-    _inheritable.discard(number)
-    target.handles -= 1
-    if target.handles == 0:
+    end_of(target, number, last, wait)
+    return 0
+
+
+cdef int end_of(Target target, Py_ssize_t number, bint last, bint wait) except -1:
+    if last:
         target.shut(wait)
     else:
         target.number_closed(number)
@@ -185,19 +229,21 @@ cdef class PyHANDLE:
         self.target = _handles.get(self.number)
 
     def __dealloc__(self):
-        if self.number and self.number in _handles:
-            close_number(self.number, "CloseHandle", False)
+        cdef bint last = False
+        cdef Target target
+        if self.number:
+            target = take_out(self.number, &last)
+            if target is not None:
+                end_of(target, self.number, last, False)
 
     @property
     def handle(self):
         """The number."""
-        return self.number
+        return look_at_size(&self.number)
 
     def Close(self):
         """Close the handle; closing it twice is no error."""
-        cdef Py_ssize_t number = self.number
-        self.number = 0
-        self.target = None
+        cdef Py_ssize_t number = self.taken()
         if number:
             close_number(number, "CloseHandle", True)
 
@@ -216,32 +262,38 @@ cdef class PyHANDLE:
 
     def Detach(self):
         """Return the number, which this object no longer closes."""
-        cdef Py_ssize_t number = self.number
-        self.number = 0
-        self.target = None
+        return self.taken()
+
+    cdef Py_ssize_t taken(self) noexcept:
+        """The number, which is one thread's alone from now on: 0 for any other."""
+        cdef Py_ssize_t number
+        with cython.critical_section(self):
+            number = self.number
+            put_size(&self.number, 0)
+            self.target = None
         return number
 
     def __int__(self):
-        return self.number
+        return look_at_size(&self.number)
 
     def __index__(self):
-        return self.number
+        return look_at_size(&self.number)
 
     def __bool__(self):
-        return self.number != 0
+        return look_at_size(&self.number) != 0
 
     def __hash__(self):
-        return hash(self.number)
+        return hash(look_at_size(&self.number))
 
     def __eq__(self, other):
         if isinstance(other, PyHANDLE):
-            return self.number == (<PyHANDLE>other).number
+            return look_at_size(&self.number) == look_at_size(&(<PyHANDLE>other).number)
         if isinstance(other, int):
-            return self.number == other
+            return look_at_size(&self.number) == other
         return NotImplemented
 
     def __repr__(self):
-        return f"<PyHANDLE:{self.number}>"
+        return f"<PyHANDLE:{look_at_size(&self.number)}>"
 
     def __str__(self):
         return self.__repr__()
@@ -309,19 +361,22 @@ def close_handle(handle, str function="CloseHandle"):
     """CloseHandle: of a PyHANDLE or a number. To close what stands for no handle or for oneself is no error, as in
     pywin32.
     """
-    cdef PyHANDLE wrapper
     cdef Py_ssize_t number = number_of(handle)
     if isinstance(handle, PyHANDLE):
-        wrapper = <PyHANDLE>handle
-        wrapper.number = 0
-        wrapper.target = None
+        number = (<PyHANDLE>handle).taken()
     if number not in (0, CURRENT_PROCESS, CURRENT_THREAD):
         close_number(number, function, True)
 
 
 def duplicate_handle(handle):
     """A second handle of the same object."""
-    return handle_of(target_of(handle, "DuplicateHandle"))
+    cdef Target target = target_of(handle, "DuplicateHandle")
+    cdef PyHANDLE made = PyHANDLE.__new__(PyHANDLE)
+    made.number = new_number(target, number_of(handle) != CURRENT_THREAD)
+    if made.number == 0:  # another thread has closed the last one meanwhile
+        raise make_error(INVALID_HANDLE, "DuplicateHandle")
+    made.target = target
+    return made
 
 
 def numbers_of_kind(str kind):
@@ -338,10 +393,12 @@ def handle_is_inheritable(handle, str function):
 def set_handle_inheritable(handle, inherits, str function):
     """Let child processes get the handle, or not; raises 6."""
     target_of(handle, function)
-    if inherits:
-        _inheritable.add(number_of(handle))
-    else:
-        _inheritable.discard(number_of(handle))
+    cdef Py_ssize_t number = number_of(handle)
+    with cython.critical_section(_table):
+        if not inherits:
+            _inheritable.discard(number)
+        elif number in _handles:  # else it was closed meanwhile
+            _inheritable.add(number)
 
 
 def handle_kind(handle, str function):

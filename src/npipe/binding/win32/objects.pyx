@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Win32's objects of a process: events, semaphores, mutexes, timers, threads."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from npipe.binding.engine cimport *
@@ -10,6 +11,7 @@ from npipe.binding.win32.handles cimport (
     thread_target, wait_ms,
 )
 
+import functools
 import weakref
 
 from npipe.win32_error import make_error
@@ -18,7 +20,17 @@ cdef enum:
     PATH_NOT_FOUND = 3
     ALREADY_EXISTS = 183
 
-cdef object _named = weakref.WeakValueDictionary()  # name: Target, for events and the like of this process
+# name: a weak reference to its Target, for events and the like of this process. Looked at and changed in the critical
+# section of the next, within which no Python is run, so a name is one object's: a WeakValueDictionary is Python itself.
+cdef dict _named = {}
+cdef object _naming = object()
+
+
+def _forget(str name, reference):
+    """An object that had a name is no more."""
+    with cython.critical_section(_naming):
+        if _named.get(name) is reference:
+            del _named[name]
 
 
 cdef Target new_object(int kind, str word, bint manual, bint signalled):
@@ -35,20 +47,33 @@ cdef str own_name(str name):
     return name.removeprefix("Local\\")
 
 
-cdef Target named(name, str kind, str function, bint *fresh):
-    """The object of that name, which may exist in this process already."""
+cdef Target known_by(str name):
+    cdef Target target = None
+    reference = _named.get(name)
+    return reference() if reference is not None else None
+
+
+cdef Target named(name, str kind, str function, Target made, bint *fresh):
+    """The object of that name, which may exist in this process already; else `made` has it from now on, if any."""
+    cdef Target target
     fresh[0] = True
     note(0)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"Objects of type '{type(name).__name__}' can not be converted to Unicode.")
     if not name:
-        return None
+        return made
     name = own_name(name)
     if "\\" in name.removeprefix("Global\\"):
         raise make_error(PATH_NOT_FOUND, function)
-    cdef Target target = _named.get(name)
+    if made is not None:
+        made.object_name = name
+        reference = weakref.ref(made, functools.partial(_forget, name))
+    with cython.critical_section(_naming):
+        target = known_by(name)
+        if target is None and made is not None:
+            _named[name] = reference
     if target is None:
-        return None
+        return made
     if target.kind != kind:
         raise make_error(INVALID_HANDLE, function)
     fresh[0] = False
@@ -56,64 +81,61 @@ cdef Target named(name, str kind, str function, bint *fresh):
     return target
 
 
-cdef Target name_it(Target target, name):
-    if name:
-        target.object_name = own_name(name)
-        _named[target.object_name] = target
-    return target
-
-
 def create_event(attributes, manual, initial, name):
     """CreateEvent; a name is known in this process only. Raises 6 when the name is another kind of object's."""
     cdef bint fresh, stays = as_bool(manual), signalled = as_bool(initial)
-    cdef Target target = named(name, "event", "CreateEvent", &fresh)
-    if fresh:
-        target = name_it(new_object(NP_OBJECT_EVENT, "event", stays, signalled), name)
+    cdef Target target = named(name, "event", "CreateEvent", None, &fresh)
+    if target is None:
+        target = named(name, "event", "CreateEvent", new_object(NP_OBJECT_EVENT, "event", stays, signalled), &fresh)
     return handle_of(target)
 
 
 def create_semaphore(attributes, initial, maximum, name):
     """CreateSemaphore; a name is known in this process only. Raises 87 (the counts), and 6 as create_event does."""
     cdef bint fresh
-    cdef Target target = named(name, "semaphore", "CreateSemaphore", &fresh)
-    if fresh:
+    cdef Target target = named(name, "semaphore", "CreateSemaphore", None, &fresh)
+    if target is None:
         if maximum <= 0 or initial < 0 or initial > maximum:
             raise make_error(INVALID_PARAMETER, "CreateSemaphore")
         target = new_object(NP_OBJECT_SEMAPHORE, "semaphore", False, False)
         target.object.count = initial
         target.object.maximum = maximum
-        name_it(target, name)
+        target = named(name, "semaphore", "CreateSemaphore", target, &fresh)
     return handle_of(target)
 
 
 def create_mutex(attributes, owned, name):
     """CreateMutex; a name is known in this process only. Raises 6 as create_event does."""
     cdef bint fresh, mine = as_bool(owned)
-    cdef Target target = named(name, "mutex", "CreateMutex", &fresh)
+    cdef Target target = named(name, "mutex", "CreateMutex", None, &fresh)
+    cdef Target made
     cdef np_wait wait
     cdef uint32_t index
     cdef c_bool abandoned
-    if fresh:
-        target = name_it(new_object(NP_OBJECT_MUTEX, "mutex", False, False), name)
-        if mine:
+    if target is None:
+        made = new_object(NP_OBJECT_MUTEX, "mutex", False, False)
+        if mine:  # before others can find it
             wait = wait_ms(0)
-            np_wait_objects(&target.object, 1, False, False, &wait, &index, &abandoned)
+            np_wait_objects(&made.object, 1, False, False, &wait, &index, &abandoned)
+        target = named(name, "mutex", "CreateMutex", made, &fresh)
+        if mine and target is not made:
+            np_mutex_release(made.object)
     return handle_of(target)
 
 
 def create_timer(attributes, manual, name):
     """CreateWaitableTimer; a name is known in this process only. Raises 6 as create_event does."""
     cdef bint fresh, stays = as_bool(manual)
-    cdef Target target = named(name, "timer", "CreateWaitableTimer", &fresh)
-    if fresh:
-        target = name_it(new_object(NP_OBJECT_TIMER, "timer", stays, False), name)
+    cdef Target target = named(name, "timer", "CreateWaitableTimer", None, &fresh)
+    if target is None:
+        target = named(name, "timer", "CreateWaitableTimer", new_object(NP_OBJECT_TIMER, "timer", stays, False), &fresh)
     return handle_of(target)
 
 
 def open_object(str kind, name, str function):
     """OpenEvent and the like: of an object that this process has named. Raises 2."""
     cdef bint fresh
-    cdef Target target = named(name, kind, function, &fresh)
+    cdef Target target = named(name, kind, function, None, &fresh)
     if target is None:
         raise make_error(2, function)
     return handle_of(target)

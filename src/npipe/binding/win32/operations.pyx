@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Operations on the handles of pipes and files, overlapped or not, and ending them."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -8,7 +9,7 @@ from libc.string cimport memcpy
 from npipe.binding.buffers cimport Buffer, empty_pair, fill, shortened, size_of
 from npipe.binding.engine cimport *
 from npipe.binding.system cimport (
-    Py_DECREF, Py_INCREF, Py_REFCNT, PyNumber_Index, PyWeakref_NewRef, c_bool, npipe_reraise,
+    Py_DECREF, Py_INCREF, PyNumber_Index, PyWeakref_NewRef, c_bool, npipe_is_alone, npipe_reraise,
 )
 from npipe.binding.waits cimport only_try
 from npipe.binding.win32.targets cimport FileTarget, PipeTarget, descriptor_of, leave, pipe_of, target_for
@@ -29,12 +30,19 @@ cdef enum:
 
 cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str function, routine=None):
     """A fresh operation on `pipe`, which holds a reference for the engine."""
-    cdef Operation operation
-    cdef np_telling telling
     cdef bint no_packet = False
+    cdef Target event = event_of(overlapped, function, &no_packet) if routine is None else None
     reap()
+    with cython.critical_section(overlapped):
+        return begin_alone(overlapped, pipe, kind, event, no_packet, routine)
+
+
+cdef Operation begin_alone(OVERLAPPED overlapped, PipeTarget pipe, int kind, Target event, bint no_packet, routine):
+    cdef Operation operation
+    cdef Target port
+    cdef np_telling telling
     operation = overlapped.operation
-    if operation is not None and Py_REFCNT(operation) == 2 and np_async_reusable(operation.async):
+    if operation is not None and npipe_is_alone(operation, 2) and np_async_reusable(operation.async):
         overlapped.operation = None  # the last one is over, and nobody else knows it
     else:
         operation = Operation.__new__(Operation)
@@ -44,11 +52,11 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
     operation.routine = routine
     telling.apc = routine is not None
     if routine is None:
-        operation.event = event_of(overlapped, function, &no_packet)
+        operation.event = event
     telling.event = operation.event.object if operation.event is not None else NULL
     telling.file = pipe.object
-    telling.port = pipe.port.object if pipe.port is not None and not no_packet else NULL
-    telling.key = pipe.key
+    port = pipe.bound_to(&telling.key)
+    telling.port = port.object if port is not None and not no_packet else NULL
     telling.no_packet = no_packet
     telling.block = overlapped.block
     telling.owner = <void *>operation
@@ -69,6 +77,11 @@ cdef Operation begin(OVERLAPPED overlapped, PipeTarget pipe, int kind, str funct
 
 cdef uint32_t begun(OVERLAPPED overlapped, Operation operation, uint32_t code):
     """What a start has given: the operation is the OVERLAPPED's from now on, unless it has failed at once."""
+    with cython.critical_section(overlapped):
+        return begun_alone(overlapped, operation, code)
+
+
+cdef uint32_t begun_alone(OVERLAPPED overlapped, Operation operation, uint32_t code):
     if code == NP_OK or code == NP_MORE_DATA or code == NP_IO_PENDING:
         overlapped.operation = operation
         if overlapped.older is not None and code != NP_IO_PENDING:
@@ -246,8 +259,7 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
     finally:
         if not pipe.overlapped:
             leave(pipe)
-    if pipe.pollers is not None:
-        pipe.rearm()
+    pipe.rearm()
     if code == NP_INTERRUPTED:
         raise_interrupted(function)
     if code != NP_OK and code != NP_MORE_DATA:
@@ -355,7 +367,7 @@ def WriteFile(hFile, data, ol=None):
     pipe = <PipeTarget>target
     if overlapped is not None:
         code = noted(start_write(overlapped, pipe, data, "WriteFile"))
-        return code, overlapped.operation.async.count if code == NP_OK else 0
+        return code, overlapped.InternalHigh if code == NP_OK else 0
     handle = pipe.valid("WriteFile")
     view = Buffer(data, False, False)
     size = size_of(view.view.len, pipe.name)
@@ -383,7 +395,7 @@ def WriteFile(hFile, data, ol=None):
 def read_file_ex(handle, buffer, OVERLAPPED overlapped not None, routine):
     """ReadFileEx: 0 or 234 (more data) at once; the routine runs in an alertable wait (SEMANTICS §10.5)."""
     cdef PipeTarget pipe = pipe_of(handle, "ReadFileEx")
-    if pipe.port is not None:
+    if pipe.bound_to(NULL) is not None:
         raise make_error(INVALID_PARAMETER, "ReadFileEx")
     cdef uint32_t code = start_read(overlapped, pipe, buffer, "ReadFileEx", routine)
     return 0 if code == NP_IO_PENDING else code
@@ -392,9 +404,14 @@ def read_file_ex(handle, buffer, OVERLAPPED overlapped not None, routine):
 def write_file_ex(handle, data, OVERLAPPED overlapped not None, routine):
     """WriteFileEx; the routine runs in an alertable wait (SEMANTICS §10.5)."""
     cdef PipeTarget pipe = pipe_of(handle, "WriteFileEx")
-    if pipe.port is not None:
+    if pipe.bound_to(NULL) is not None:
         raise make_error(INVALID_PARAMETER, "WriteFileEx")
     start_write(overlapped, pipe, data, "WriteFileEx", routine)
+
+
+cdef uint64_t place_in_file(OVERLAPPED overlapped) noexcept:
+    with cython.critical_section(overlapped):
+        return overlapped.offset | <uint64_t>overlapped.offset_high << 32
 
 
 cdef tuple read_other(Target target, size, OVERLAPPED overlapped):
@@ -413,9 +430,10 @@ cdef tuple read_other(Target target, size, OVERLAPPED overlapped):
         return 0, data
     if buffer is None:
         buffer = size = AllocateReadBuffer(wanted)
-    data = (<FileTarget>target).file.read_at(overlapped.offset | <uint64_t>overlapped.offset_high << 32, wanted)
+    data = (<FileTarget>target).file.read_at(place_in_file(overlapped), wanted)
     if wanted and not data:
-        overlapped.failed_at_once()
+        with cython.critical_section(overlapped):
+            overlapped.failed_at_once()
         raise make_error(38, "ReadFile")
     buffer[: len(data)] = data
     finish_other(target, overlapped, len(data))
@@ -429,7 +447,7 @@ cdef tuple write_other(Target target, data, OVERLAPPED overlapped):
         raise make_error(INVALID_HANDLE, "WriteFile")
     if overlapped is None:
         return 0, (<FileTarget>target).file.write_at(None, data)
-    count = (<FileTarget>target).file.write_at(overlapped.offset | <uint64_t>overlapped.offset_high << 32, data)
+    count = (<FileTarget>target).file.write_at(place_in_file(overlapped), data)
     finish_other(target, overlapped, count)
     return 0, count
 
@@ -437,7 +455,8 @@ cdef tuple write_other(Target target, data, OVERLAPPED overlapped):
 cdef int finish_other(Target target, OVERLAPPED overlapped, uint64_t count) except -1:
     cdef bint no_packet
     cdef Target event = event_of(overlapped, "ReadFile", &no_packet)
-    overlapped.done_at_once(0, count)
+    with cython.critical_section(overlapped):
+        overlapped.done_at_once(0, count)
     np_event_set(event.object if event is not None else target.object)
     return 0
 
@@ -596,6 +615,7 @@ cdef bint cancel_one(Operation operation):
 
 def cancel_io_ex(handle, OVERLAPPED overlapped):
     """CancelIoEx: one operation, or (None) all of this process on the file; raises 1168 when there is none."""
+    cdef Operation operation
     cdef Target target = target_of(handle, "CancelIoEx")
     cdef np_handle *pipe
     cdef uint32_t count = 0
@@ -605,13 +625,17 @@ def cancel_io_ex(handle, OVERLAPPED overlapped):
             with nogil:
                 count = np_async_cancel_all(pipe, NULL)
             count += cancel_blocked(pipe)
-        elif overlapped.operation is not None:
-            if overlapped.operation.file is target:
-                np_async_drive(pipe)
-                count = cancel_one(overlapped.operation)
-            for one in overlapped.older or ():
-                if (<Operation>one).file is target:
-                    count += cancel_one(<Operation>one)
+        else:
+            with cython.critical_section(overlapped):
+                operation = overlapped.operation
+                older = overlapped.older
+            if operation is not None:
+                if operation.file is target:
+                    np_async_drive(pipe)
+                    count = cancel_one(operation)
+                for one in older or ():
+                    if (<Operation>one).file is target:
+                        count += cancel_one(<Operation>one)
     elif target.kind not in ("file", "root"):
         raise make_error(INVALID_HANDLE, "CancelIoEx")
     reap()

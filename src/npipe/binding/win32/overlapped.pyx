@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """OVERLAPPED, and the operation that it stands for."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -87,50 +88,62 @@ cdef class OVERLAPPED:
         raise AttributeError("can't delete OVERLAPPED attributes")
 
     @property
+    @cython.critical_section
     def Offset(self):
         """Where in a file to read or write: the lower 32 bits. Not looked at on pipes."""
         return self.offset
 
     @Offset.setter
+    @cython.critical_section
     def Offset(self, value):
         self.offset = as_field(value)
 
     @property
+    @cython.critical_section
     def OffsetHigh(self):
         """Where in a file to read or write: the upper 32 bits."""
         return self.offset_high
 
     @OffsetHigh.setter
+    @cython.critical_section
     def OffsetHigh(self, value):
         self.offset_high = as_field(value)
 
     @property
+    @cython.critical_section
     def object(self):
         """Whatever the program attaches to its operation."""
         return self.state
 
     @object.setter
+    @cython.critical_section
     def object(self, value):
         self.state = value
 
     @property
+    @cython.critical_section
     def dword(self):
         """A number of 32 bits for the program's use."""
         return self.number
 
     @dword.setter
+    @cython.critical_section
     def dword(self, value):
         self.number = as_field(value)
 
     @property
+    @cython.critical_section
     def hEvent(self):
         """The event that a completion sets: a handle, or 0."""
         return self.event
 
     @hEvent.setter
+    @cython.critical_section
     def hEvent(self, value):
         number_of(value)
         self.event = 0 if value is None else value
+
+    # ---- The caller has its critical section
 
     cdef Operation shown(self):
         """The operation whose state the OVERLAPPED shows: of several that share it the one that has written there last,
@@ -152,6 +165,7 @@ cdef class OVERLAPPED:
         return last
 
     @property
+    @cython.critical_section
     def Internal(self):
         """The NTSTATUS of the operation: 0x103 while it is pending."""
         cdef Operation shown = self.shown()
@@ -160,11 +174,13 @@ cdef class OVERLAPPED:
         return np_status_of(np_async_code(shown.async))
 
     @Internal.setter
+    @cython.critical_section
     def Internal(self, value):
         self.operation = None
         self.internal = value
 
     @property
+    @cython.critical_section
     def InternalHigh(self):
         """How many bytes the operation has moved."""
         cdef Operation shown = self.shown()
@@ -173,6 +189,7 @@ cdef class OVERLAPPED:
         return shown.async.count
 
     @InternalHigh.setter
+    @cython.critical_section
     def InternalHigh(self, value):
         self.internal_high = value
 
@@ -184,9 +201,8 @@ cdef class OVERLAPPED:
             return True
         if not isinstance(other, OVERLAPPED):
             return NotImplemented
-        return (self.offset, self.offset_high, number_of(self.event), self.Internal, self.InternalHigh) == (
-            (<OVERLAPPED>other).offset, (<OVERLAPPED>other).offset_high, number_of((<OVERLAPPED>other).event),
-            other.Internal, other.InternalHigh)
+        return (self.Offset, self.OffsetHigh, number_of(self.hEvent), self.Internal, self.InternalHigh) == (
+            other.Offset, other.OffsetHigh, number_of(other.hEvent), other.Internal, other.InternalHigh)
 
     cdef void failed_at_once(self):
         """Windows leaves it as it began (SEMANTICS §3.2, §5.4)."""
@@ -222,13 +238,14 @@ cdef uint32_t as_field(value) except? 0xFFFFFFFF:
 
 
 cdef Target event_of(OVERLAPPED overlapped, str function, bint *no_packet):
-    cdef Py_ssize_t number = number_of(overlapped.event)
+    event = overlapped.hEvent
+    cdef Py_ssize_t number = number_of(event)
     no_packet[0] = number & 1
     number &= ~1
     if number == 0:
         return None
-    if type(overlapped.event) is PyHANDLE and not no_packet[0]:
-        return of_kind(overlapped.event, "event", function)
+    if type(event) is PyHANDLE and not no_packet[0]:
+        return of_kind(event, "event", function)
     return of_kind(number, "event", function)
 
 

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Completion ports."""
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
@@ -11,7 +12,7 @@ from npipe.binding.system cimport (
 )
 from npipe.binding.win32.targets cimport PipeTarget
 from npipe.binding.win32.handles cimport (
-    INVALID_HANDLE, INVALID_PARAMETER, PyHANDLE, Target, as_dword, handle_of, noted, number_of, of_kind,
+    INVALID_HANDLE, INVALID_PARAMETER, Target, as_dword, handle_of, noted, number_of, of_kind,
     target_of, wait_ms,
 )
 from npipe.binding.win32.overlapped cimport Operation, as_overlapped, let_go_of, reap
@@ -104,8 +105,8 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     as_dword(numThreads)
     number_of(handle)
     if existing is None or number_of(existing) == 0:
-        result = handle_of(PortTarget())
-        port = (<PyHANDLE>result).target
+        port = PortTarget()
+        result = handle_of(port)
     else:
         port = target_of(existing, "CreateIoCompletionPort")
         result = existing
@@ -119,11 +120,8 @@ def CreateIoCompletionPort(handle, existing, completionKey, numThreads):
     if not isinstance(file, PipeTarget):
         code = INVALID_HANDLE if file.kind not in ("file", "root") else INVALID_PARAMETER
         raise make_error(code, "CreateIoCompletionPort")
-    if not (<PipeTarget>file).overlapped or (<PipeTarget>file).port is not None:
+    if not (<PipeTarget>file).overlapped or not (<PipeTarget>file).bind(port, key):
         raise make_error(INVALID_PARAMETER, "CreateIoCompletionPort")
-    (<PipeTarget>file).port = port
-    (<PipeTarget>file).key = key
-    np_async_bind((<PipeTarget>file).handle, port.object, (<PipeTarget>file).key)
     return result
 
 

@@ -22,6 +22,8 @@ cdef class PipeTarget(Target):
     cdef np_handle *valid(self, str function) except NULL
     cdef int enter(self, str function) except -1
     cdef int rearm(self) except -1
+    cdef bint bind(self, Target port, uint64_t key) except -1
+    cdef Target bound_to(self, uint64_t *key)
 
 
 cdef class FileTarget(Target):

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """What the handles of pipes and files stand for: creating and opening them, their state, who is at the other end."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, uint32_t, uint64_t
@@ -10,7 +11,7 @@ from npipe.binding.engine cimport *
 from npipe.binding.handle cimport Handle
 from npipe.binding.named cimport Place, place_of
 from npipe.binding.poller cimport Poller
-from npipe.binding.system cimport gid_t, pid_t, uid_t
+from npipe.binding.system cimport gid_t, look_at_word, pid_t, uid_t
 from npipe.binding.waits cimport only_try
 from npipe.binding.win32.handles cimport (
     INVALID_HANDLE, INVALID_PARAMETER, Target, blocking_wait, handle_of, keep_free, known, open_target, own_thread,
@@ -42,7 +43,7 @@ cdef class PipeTarget(Target):
             np_free(self.handle)
 
     cdef np_handle *valid(self, str function) except NULL:
-        if self.handles == 0:
+        if look_at_word(&self.handles) == 0:
             raise make_error(INVALID_HANDLE, function)
         return self.handle
 
@@ -58,7 +59,8 @@ cdef class PipeTarget(Target):
                 np_close(handle, False)
         if entered:
             np_gate_leave(&self.gate)
-        self.port = None
+        with cython.critical_section(self):
+            port, self.port = self.port, None
         reap()
         return 0
 
@@ -77,10 +79,29 @@ cdef class PipeTarget(Target):
 
     cdef int rearm(self) except -1:
         """Let whoever waits for a descriptor know whether the next read has to wait."""
-        if self.pollers is not None:
-            for poller in self.pollers:
+        with cython.critical_section(self):
+            pollers = self.pollers
+        if pollers is not None:
+            for poller in pollers:  # a list that is replaced, and never changed
                 (<Poller>poller).rearm()
         return 0
+
+    cdef bint bind(self, Target port, uint64_t key) except -1:
+        """Let a completion port be told of what is started from now on. False: one is already."""
+        with cython.critical_section(self):
+            if self.port is not None:
+                return False
+            self.port = port
+            self.key = key
+            np_async_bind(self.handle, port.object, key)
+        return True
+
+    cdef Target bound_to(self, uint64_t *key):
+        """That port, and its key; or None."""
+        with cython.critical_section(self):
+            if key != NULL:
+                key[0] = self.key
+            return self.port
 
     cdef void before_wait(self) noexcept:
         if np_is_disconnected(self.handle):
@@ -145,9 +166,8 @@ def file_handle_at(Py_ssize_t number, str kind, file):
     """The same for a number that this process has been told of. False: that is in use, or can be no handle's."""
     if number <= 0 or number >> 32 or known(number) is not None:
         return False
-    put_at(number, FileTarget(kind, file, False))
     keep_free(number)
-    return True
+    return put_at(number, FileTarget(kind, file, False))
 
 
 def handle_beside(Handle handle not None):
@@ -179,7 +199,8 @@ cdef Target look_up_for(handle, OVERLAPPED overlapped, str function):
         return target_of(handle, function)
     except win32_error.error:
         if overlapped is not None:
-            overlapped.failed_at_once()
+            with cython.critical_section(overlapped):
+                overlapped.failed_at_once()
         raise
 
 
@@ -213,13 +234,14 @@ def arm(handle, Poller poller not None, str function):
     cdef PipeTarget pipe = pipe_of(handle, function)
     cdef np_handle *end = pipe.valid(function)
     cdef int socket = -1
-    if poller.epoll < 0 or np_poll_socket(end, &socket) != NP_OK:
+    if poller.fileno() < 0 or np_poll_socket(end, &socket) != NP_OK:
         return
     poller.watch(socket)
-    if pipe.pollers is None:
-        pipe.pollers = [poller]
-    elif poller not in pipe.pollers:
-        pipe.pollers = [*pipe.pollers, poller]
+    with cython.critical_section(pipe):
+        if pipe.pollers is None:
+            pipe.pollers = [poller]
+        elif poller not in pipe.pollers:
+            pipe.pollers = [*pipe.pollers, poller]
     poller.rearm()
 
 
@@ -230,11 +252,12 @@ def disarm(handle, Poller poller not None):
     if not isinstance(target, PipeTarget):
         return False
     pipe = <PipeTarget>target
-    if pipe.pollers is None or poller not in pipe.pollers:
-        return False
-    pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
-    if pipe.pollers is None and pipe.handle != NULL:
-        np_poll_end(pipe.handle)
+    with cython.critical_section(pipe):
+        if pipe.pollers is None or poller not in pipe.pollers:
+            return False
+        pipe.pollers = [one for one in pipe.pollers if one is not poller] or None
+        if pipe.pollers is None and pipe.handle != NULL:
+            np_poll_end(pipe.handle)
     return True
 
 

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Handles of pipes that other processes get: children, by inheritance, and whoever a handle is duplicated for."""
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from cpython.exc cimport PyErr_SetFromErrno
 from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
@@ -28,6 +29,8 @@ cdef dict _inherited = {}  # number: the descriptor of the socket through which 
 cdef dict _asking = {}  # number: (the thread that asks for it, a lock that is held meanwhile)
 cdef dict _kept = {}  # (pid, number): what came out of a process for a call that an exception had ended
 cdef uint64_t _slots = 0
+# Of the number above, and of the descriptors in `_inherited`: who has one there has it open.
+cdef object _shared = object()
 
 # A handle that another process has duplicated for this one: which process, and which of its offers.
 cdef enum:
@@ -85,8 +88,8 @@ def _claim(Py_ssize_t number, str function):
     cdef uint32_t code
     cdef int fd = -1
     cdef pid_t pid
-    if number in _inherited:
-        fd = _inherited[number]
+    fd = _inherited.get(number, -1)  # who has begun to ask is the only one who may take it out
+    if fd >= 0:
         wait = blocking_wait()
         with nogil:
             code = np_claim(fd, &wait, &handle)
@@ -121,9 +124,15 @@ cdef PipeTarget _come(np_handle *handle, Py_ssize_t number, int fd):
 
 
 cdef int _end_inheritance(Py_ssize_t number, int fd) except -1:
-    if _inherited.pop(number, None) is not None:
+    if take_descriptor(number) >= 0:
         os.close(fd)
     return 0
+
+
+cdef int take_descriptor(Py_ssize_t number) except -2:
+    """The descriptor of what was inherited, which is the caller's to close from now on; -1: there is none."""
+    with cython.critical_section(_shared):
+        return _inherited.pop(number, -1)
 
 
 cdef PipeTarget pipe_that_travels(handle, str function):
@@ -168,10 +177,12 @@ def offer_handle(handle, pid):
     """
     global _slots
     cdef PipeTarget pipe = pipe_that_travels(handle, "DuplicateHandle")
-    _slots = (_slots + 1) & ((<uint64_t>1 << (PID_SHIFT - SLOT_SHIFT)) - 1)
+    cdef uint64_t slot
+    with cython.critical_section(_shared):
+        slot = _slots = (_slots + 1) & ((<uint64_t>1 << (PID_SHIFT - SLOT_SHIFT)) - 1)
     # The number names the process that offers it: only that one has it.
     cdef uint64_t process = os.getpid()
-    cdef uint64_t number = <uint64_t>1 << MARK_SHIFT | process << PID_SHIFT | _slots << SLOT_SHIFT
+    cdef uint64_t number = <uint64_t>1 << MARK_SHIFT | process << PID_SHIFT | slot << SLOT_SHIFT
     cdef np_handle *end = pipe.handle
     cdef uint32_t code
     with nogil:
@@ -233,11 +244,12 @@ def unused():
 
 def second_of_unused(Py_ssize_t number):
     """A second descriptor of what this process has inherited and not used, -1: it has used it. Raises OSError."""
-    if number not in _inherited:
-        return -1
-    # With the interpreter: who closes it has taken it out before.
-    cdef int source = _inherited[number], fd
-    fd = fcntl(source, F_DUPFD_CLOEXEC, 0)  # the caller's, so not entered among the engine's
+    cdef int source, fd
+    with cython.critical_section(_shared):  # who closes it has taken it out before
+        source = _inherited.get(number, -1)
+        if source < 0:
+            return -1
+        fd = fcntl(source, F_DUPFD_CLOEXEC, 0)  # the caller's, so not entered among the engine's
     if fd < 0:
         PyErr_SetFromErrno(OSError)
     return fd
@@ -273,12 +285,12 @@ def _leave(Py_ssize_t number, str function):
         return False
     _begin(number, function)
     try:
-        fd = _inherited.pop(number, None)
+        fd = take_descriptor(number)
     finally:
         _end(number)
-    if fd is not None:
+    if fd >= 0:
         os.close(fd)
-    return fd is not None
+    return fd >= 0
 
 
 on_arrival(_arrive, _leave)

@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """Waiting for objects and for operations, and the routines that run in an alertable wait."""
 
+cimport cython
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 
@@ -138,19 +139,21 @@ def overlapped_result(file, OVERLAPPED overlapped not None, timeout, bint alerta
 
 
 cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str function, uint32_t in_vain):
-    cdef Operation operation = overlapped.operation
+    cdef Operation operation
     cdef Target target
     cdef bint no_packet
     cdef uint32_t code, waited
     cdef bint pending
     reap()
-    if operation is not None:
-        pending = np_async_code(operation.async) == NP_IO_PENDING
-        if pending or overlapped.older is not None:
-            operation = overlapped.shown()
+    with cython.critical_section(overlapped):
+        operation = overlapped.operation
+        if operation is not None:
             pending = np_async_code(operation.async) == NP_IO_PENDING
-    else:
-        pending = overlapped.internal == NP_STATUS_PENDING
+            if pending or overlapped.older is not None:
+                operation = overlapped.shown()
+                pending = np_async_code(operation.async) == NP_IO_PENDING
+        else:
+            pending = overlapped.internal == NP_STATUS_PENDING
     if pending:
         if <uint32_t>(int(timeout) & 0xFFFFFFFF) == 0:
             raise make_error(in_vain, function)
@@ -162,7 +165,7 @@ cdef object result_of(file, OVERLAPPED overlapped, timeout, bint alertable, str 
             raise make_error(waited, function)
     if operation is None or np_async_code(operation.async) == NP_IO_PENDING:
         # Whoever has set the event counts as the completion, as on Windows.
-        code = 0 if pending else np_code_of_status(overlapped.internal)
+        code = 0 if pending else np_code_of_status(overlapped.Internal)
         if code:
             raise make_error(code, function)
         return overlapped.InternalHigh

@@ -52,6 +52,21 @@ int np_segment_create(uint64_t size);
 uint64_t np_segment_check(int fd);
 void *np_segment_map(int fd, uint64_t size);
 void np_segment_unmap(void *map, uint64_t size);
+/* Gives the memory behind whole pages of a mapped segment back to the system, for all who have mapped it; the next one
+ * who looks there finds zeros. Where that cannot be, nothing happens. */
+void np_segment_discard(void *place, uint64_t size);
+/* A part of a segment that np_segment_map has mapped, `size` bytes from a page's begin, twice in a row: 2 * size bytes,
+ * to be unmapped as a segment is. A forked child has it too. NULL where the system cannot. */
+void *np_segment_map_twice(void *part, uint64_t size);
+/* A copy of the pages that [place, place + size) stands on, size > 0; `copy` NULL: no memory. Then it may take their
+ * place, at their address, which is this process's own from then on; or it is dropped. */
+struct np_pages {
+    void *copy, *place;
+    uint64_t size;
+};
+struct np_pages np_pages_copy(const void *place, uint64_t size);
+bool np_pages_put(struct np_pages *pages);
+void np_pages_drop(struct np_pages *pages);
 /* ftruncate, which beyond the file-size limit fails (EFBIG) without the signal that would end the process. 0, or an
  * errno. */
 int np_file_resize(int fd, uint64_t size);

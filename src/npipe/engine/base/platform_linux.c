@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <string.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -161,9 +162,60 @@ void *np_segment_map(int fd, uint64_t size)
     return map;
 }
 
+void *np_segment_map_twice(void *part, uint64_t size)
+{
+    uint8_t *map = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    /* An old size of 0: the shared pages are mapped once more, and stay where they are (mremap(2)). Emulators may not
+     * know that. */
+    for (int i = 0; i < 2; i++)
+        if (mremap(part, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, map + i * size) == MAP_FAILED) {
+            munmap(map, 2 * size);
+            return NULL;
+        }
+    if (madvise(map, 2 * size, MADV_DOFORK) != 0) {
+        munmap(map, 2 * size);
+        return NULL;
+    }
+    return map;
+}
+
+struct np_pages np_pages_copy(const void *place, uint64_t size)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = (uintptr_t)place & ~(page - 1), end = ((uintptr_t)place + size + page - 1) & ~(page - 1);
+    void *copy = mmap(NULL, end - begin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return (struct np_pages){0};
+    memcpy(copy, (const void *)begin, end - begin);
+    return (struct np_pages){copy, (void *)begin, end - begin};
+}
+
+bool np_pages_put(struct np_pages *pages)
+{
+    /* In one step: who looks meanwhile sees the one or the other. */
+    if (mremap(pages->copy, pages->size, pages->size, MREMAP_MAYMOVE | MREMAP_FIXED, pages->place) == MAP_FAILED)
+        return false;
+    pages->copy = NULL;
+    return true;
+}
+
+void np_pages_drop(struct np_pages *pages)
+{
+    if (pages->copy)
+        munmap(pages->copy, pages->size);
+    pages->copy = NULL;
+}
+
 void np_segment_unmap(void *map, uint64_t size)
 {
     munmap(map, size);
+}
+
+void np_segment_discard(void *place, uint64_t size)
+{
+    (void)madvise(place, size, MADV_REMOVE);
 }
 
 uint64_t np_random(void)

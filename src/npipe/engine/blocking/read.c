@@ -321,6 +321,15 @@ void np_recv_take(struct np_handle *handle, void *buffer, uint32_t size)
     np_unlock_moved(handle, &handle->rx_lock);
 }
 
+uint32_t np_recv_take_parts(struct np_handle *handle, const struct iovec *parts, uint32_t size)
+{
+    struct np_link *link = handle->link;
+    uint32_t rest = np_rx_rest(&link->rx), upto = size < rest ? size : rest;
+    np_rx_take_parts(link, parts, upto);
+    np_unlock_moved(handle, &handle->rx_lock);
+    return upto;
+}
+
 void np_recv_leave(struct np_handle *handle)
 {
     pthread_mutex_unlock(&handle->rx_lock);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "ring/op.h"
 #include "handle/message.h"
@@ -35,6 +36,9 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *idle);
  * held in between. Otherwise the code, and nothing is held. */
 uint32_t np_recv_try(struct np_handle *handle, uint32_t limit, uint32_t *size);
 void np_recv_take(struct np_handle *handle, void *buffer, uint32_t size);
+/* The same into several buffers, which have room for `size` bytes together: what there is of the message, or so much of
+ * it, and then the rest stays. Returns the number. */
+uint32_t np_recv_take_parts(struct np_handle *handle, const struct iovec *parts, uint32_t size);
 void np_recv_leave(struct np_handle *handle);
 /* The same when it takes time: waits for a message, then keeps other readers out until np_recv_end. */
 struct np_recv {
@@ -53,6 +57,11 @@ static inline void np_recv_prepare(struct np_recv *recv, bool reply)
     *recv = (struct np_recv){.reply = reply, .pended = reply};
 }
 uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t *size, const struct np_wait *wait);
+/* The caller copies into several buffers, which np_recv_end is to look into instead of its `buffer`. */
+static inline void np_recv_into_parts(struct np_recv *recv, const struct iovec *parts)
+{
+    recv->op.parts = (struct np_parts){.part = parts};
+}
 /* Copies bytes [op.count, upto) of it into buffer + op.count. NP_RETRY: the message was withdrawn; np_recv_end, and
  * begin again with the same `recv`, which looks at the clock and for signals then. */
 uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,

@@ -72,6 +72,12 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, en
     return code;
 }
 
+uint32_t np_await_room(struct np_handle *handle, struct np_link *link, struct np_awaiting *awaiting,
+                       const struct np_wait *wait)
+{
+    return np_restless(&awaiting->turns, wait_to_write(handle, link, &awaiting->heed, wait), wait);
+}
+
 /* A signal's handler has raised: nobody is there to be told what became of the call. A cancel is not that: 995 says
  * that the write was withdrawn (SEMANTICS 10.2), so one that comes when all is read changes nothing. */
 static bool left_by_signal(uint32_t waited, const struct np_wait *wait)
@@ -148,7 +154,7 @@ static bool room_ready(const void *what)
 }
 
 /* Called and returns with tx_lock held. */
-static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, const void *data, uint32_t size,
+static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, struct np_source source, uint32_t size,
                                 const struct np_wait *wait)
 {
     struct np_tx *tx = &link->tx;
@@ -162,12 +168,12 @@ static uint32_t write_in_stream(struct np_handle *handle, struct np_link *link, 
     pthread_mutex_lock(&handle->tx_lock);
     uint32_t code = np_in_use(handle, link) ? np_write_condition(link, false) : np_code_of_end(link);
     if (code == NP_OK)
-        code = np_tx_write(link, data, size);
+        code = np_tx_write(link, source, size);
     np_link_unref(link);
     return code;
 }
 
-static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
+static uint32_t write_with(struct np_handle *handle, struct np_source source, uint32_t size, uint32_t *count,
                            const struct np_wait *wait)
 {
     struct np_link *link = handle->link;
@@ -179,15 +185,15 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     if (size == 0 && link->type != NP_TYPE_MESSAGE)
         return NP_OK; /* no effect at all (SEMANTICS 5.2) */
     if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
-        return np_tx_nowait(link, data, size, count);
-    code = np_tx_write(link, data, size);
+        return np_tx_nowait(link, source, size, count);
+    code = np_tx_write(link, source, size);
     if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
         /* an empty message beyond what is kept of them: it must not wait, and was not written */
         return NP_NO_SYSTEM_RESOURCES;
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY)
-        code = write_in_stream(handle, link, data, size, wait);
+        code = write_in_stream(handle, link, source, size, wait);
     if (code == NP_WOULD_WAIT && wait->deadline != NP_TRY) {
-        struct np_op op = {.in = data, .size = size};
+        struct np_op op = {.in = source.data, .parts = {.part = source.parts}, .size = size};
         code = pend_write(handle, link, &op, count, wait);
     }
     if (code == NP_OK)
@@ -195,19 +201,31 @@ static uint32_t write_with(struct np_handle *handle, const void *data, uint32_t 
     return code;
 }
 
-uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
-                  const struct np_wait *wait)
+static uint32_t write_from(struct np_handle *handle, struct np_source source, uint32_t size, uint32_t *count,
+                           const struct np_wait *wait)
 {
     *count = 0;
     if (!(handle->access & NP_WRITE))
         return NP_ACCESS_DENIED;
     pthread_mutex_lock(&handle->tx_lock);
-    uint32_t code = write_with(handle, data, size, count, wait);
+    uint32_t code = write_with(handle, source, size, count, wait);
     bool detached = handle->link && np_tx_only_detached(handle->link);
     np_unlock_moved(handle, &handle->tx_lock);
     if (detached)
         np_async_arm_later(handle);
     return code;
+}
+
+uint32_t np_write(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count,
+                  const struct np_wait *wait)
+{
+    return write_from(handle, np_source_of(data), size, count, wait);
+}
+
+uint32_t np_write_parts(struct np_handle *handle, const struct iovec *parts, uint32_t size, uint32_t *count,
+                        const struct np_wait *wait)
+{
+    return write_from(handle, (struct np_source){.parts = parts}, size, count, wait);
 }
 
 uint32_t np_flush(struct np_handle *handle, const struct np_wait *wait)
@@ -304,7 +322,7 @@ uint32_t np_transact(struct np_handle *handle, const void *data, uint32_t size, 
     /* The request never waits for the quota (SEMANTICS 8.2): what is over it is queued as a pending write, which
      * the reply's arrival may find unfinished. */
     struct np_op op = {.in = data, .size = size};
-    code = np_tx_try(link, data, size);
+    code = np_tx_try(link, np_source_of(data), size);
     bool pending = code == NP_WOULD_WAIT, sent = false;
     if (pending)
         code = np_tx_submit(link, &op);

@@ -217,9 +217,9 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
     op->size = size;
     if (code == NP_OK && !(size == 0 && link->type != NP_TYPE_MESSAGE)) {
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
-            code = np_tx_nowait(link, data, size, &written);
+            code = np_tx_nowait(link, np_source_of(data), size, &written);
         else
-            code = np_tx_write(link, data, size);
+            code = np_tx_write(link, np_source_of(data), size);
         if (code == NP_WOULD_WAIT && atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
             code = NP_NO_SYSTEM_RESOURCES; /* as in write_with */
     }
@@ -254,13 +254,13 @@ uint32_t np_async_write(struct np_async *async, const void *data, uint32_t size)
  * A peer who answers and does not read is not sent any more than is kept for it. */
 static uint32_t send_request(struct np_link *link, const void *data, uint32_t size)
 {
-    uint32_t code = np_tx_try(link, data, size);
+    uint32_t code = np_tx_try(link, np_source_of(data), size);
     if (code != NP_WOULD_WAIT)
         return code;
     code = np_tx_pump(link); /* what it has read is not kept any more */
     if (code != NP_OK)
         return code;
-    return np_tx_may_detach(link, size) ? np_tx_detach(link, data, size) : NP_NO_SYSTEM_RESOURCES;
+    return np_tx_may_detach(link, size) ? np_tx_detach(link, np_source_of(data), size) : NP_NO_SYSTEM_RESOURCES;
 }
 
 uint32_t np_async_transact(struct np_async *async, const void *data, uint32_t size, void *reply, uint32_t reply_size)

@@ -53,6 +53,11 @@ struct np_poll_read {
 };
 /* `buffer` NULL: for a whole message. */
 uint32_t np_poll_read_begin(struct np_handle *handle, struct np_poll_read *read, void *buffer, uint32_t size);
+/* The caller copies a whole message into several buffers, which np_poll_read_leave is to look into instead. */
+static inline void np_poll_read_into_parts(struct np_poll_read *read, const struct iovec *parts)
+{
+    read->op.parts = (struct np_parts){.part = parts};
+}
 /* Into the buffer: NP_OK and NP_MORE_DATA with op.count; NP_WOULD_WAIT: the socket will say when to come again;
  * NP_YIELD: come again at once, when the loop's others had their turn. */
 uint32_t np_poll_read_step(struct np_handle *handle, struct np_poll_read *read);

@@ -13,7 +13,7 @@
 #include "overlapped/start.h"
 #include "poll/read.h"
 
-uint32_t np_poll_write_now(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count)
+static uint32_t write_now(struct np_handle *handle, struct np_source source, uint32_t size, uint32_t *count)
 {
     *count = 0;
     if (!(handle->access & NP_WRITE))
@@ -23,12 +23,22 @@ uint32_t np_poll_write_now(struct np_handle *handle, const void *data, uint32_t 
     uint32_t code = link ? np_write_condition(link, false) : np_code_without_link(handle);
     if (code == NP_OK && (size || link->type == NP_TYPE_MESSAGE)) { /* SEMANTICS 5.2 */
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT && size)
-            code = np_tx_nowait(link, data, size, count);
-        else if ((code = np_tx_try(link, data, size)) == NP_OK)
+            code = np_tx_nowait(link, source, size, count);
+        else if ((code = np_tx_try(link, source, size)) == NP_OK)
             *count = size;
     }
     np_unlock_moved(handle, &handle->tx_lock);
     return code;
+}
+
+uint32_t np_poll_write_now(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count)
+{
+    return write_now(handle, np_source_of(data), size, count);
+}
+
+uint32_t np_poll_write_parts_now(struct np_handle *handle, const struct iovec *parts, uint32_t size, uint32_t *count)
+{
+    return write_now(handle, (struct np_source){.parts = parts}, size, count);
 }
 
 uint32_t np_poll_write_begin(struct np_handle *handle, struct np_poll_write *write, const void *data, uint32_t size)
@@ -40,7 +50,7 @@ uint32_t np_poll_write_begin(struct np_handle *handle, struct np_poll_write *wri
     struct np_link *link = handle->link;
     uint32_t code = link ? np_write_condition(link, false) : np_code_without_link(handle);
     if (code == NP_OK && (size || link->type == NP_TYPE_MESSAGE)) /* SEMANTICS 5.2 */
-        code = np_tx_try(link, data, size);
+        code = np_tx_try(link, np_source_of(data), size);
     if (code == NP_WOULD_WAIT) {
         write->op.in = data;
         write->op.size = size;

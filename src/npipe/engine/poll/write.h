@@ -18,6 +18,8 @@ struct np_poll_write {
 /* A write that is not to wait: NP_OK and *count, fewer than `size` on a NOWAIT handle alone; NP_WOULD_WAIT: nothing was
  * written. */
 uint32_t np_poll_write_now(struct np_handle *handle, const void *data, uint32_t size, uint32_t *count);
+/* The same of several buffers: as many of them as `size` bytes need. */
+uint32_t np_poll_write_parts_now(struct np_handle *handle, const struct iovec *parts, uint32_t size, uint32_t *count);
 /* NP_OK: complete; NP_WOULD_WAIT: it stands in its turn. */
 uint32_t np_poll_write_begin(struct np_handle *handle, struct np_poll_write *write, const void *data, uint32_t size);
 /* NP_WOULD_WAIT, or its result, and then it is over. */

@@ -13,6 +13,8 @@
 #include "base/wait.h"
 #include "process/process.h"
 #include "ring/back.h"
+#include "ring/idle.h"
+#include "ring/mirror.h"
 #include "ring/segment.h"
 #include "ring/segment_cache.h"
 
@@ -56,6 +58,8 @@ static void attach(struct np_link *link, enum npl_side side)
     link->tx.ring = (uint8_t *)segment + offset[out];
     link->tx.capacity = capacity[out];
     link->tx.quota = link->quota[out];
+    link->tx.look_at = NP_ANEW;
+    link->tx.stir_at = NP_WARM;
     atomic_init(&link->refs, 1);
     atomic_init(&link->rx.by_socket, FIRST_SLEEPS_BY_SOCKET);
 }
@@ -165,6 +169,7 @@ uint32_t np_link_create_again(const struct np_link_shape *shape, const struct np
     link->token = kept->token;
     memset((void *)link->segment, 0, sizeof *link->segment);
     set_up(link, shape);
+    np_idle_stir(link); /* the last connection has used it */
     *result = link;
     return NP_OK;
 }
@@ -262,8 +267,10 @@ uint32_t np_link_accept_again(const struct np_kept *kept, int socket, struct np_
     link->segment = kept->segment;
     link->fd = kept->fd;
     uint32_t code = accept_segment(link, socket, NPL_CLIENT);
-    if (code == NP_OK)
+    if (code == NP_OK) {
+        np_idle_stir(link);
         *result = link;
+    }
     return code;
 }
 
@@ -279,14 +286,15 @@ void np_link_unref(struct np_link *link)
     if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
         return;
     uint32_t alert = atomic_load_explicit(&link->alert, memory_order_relaxed);
-    bool peer_has_left = false;
+    np_idle_forget(link);
+    bool peer_has_left = false, viewed = np_mirrors_let_go(link);
     if (link->segment && !(alert & NP_ALERT_FORKED)) {
         peer_has_left = atomic_load_explicit(link->peer_state, memory_order_relaxed) != NPL_END_OPEN;
         const struct np_kept kept = {link->segment,  link->size, link->token, link->peer_pid,
                                      link->peer_uid, 0,          0,           link->fd};
         bool died = alert & NP_ALERT_GONE &&
                     atomic_load_explicit(link->peer_state, memory_order_relaxed) == NPL_END_OPEN;
-        if (link->keep && !died && !(alert & NP_ALERT_BROKEN))
+        if (link->keep && !died && !viewed && !(alert & NP_ALERT_BROKEN))
             np_keep(link->side, &kept);
         else
             np_kept_drop(&kept);

@@ -14,6 +14,7 @@
 
 struct np_handle;
 struct np_kept;
+struct np_mirror;
 struct np_op;
 
 /* The consuming side of a ring. Guarded by its handle's rx_lock. */
@@ -22,6 +23,7 @@ struct np_rx {
     const uint8_t *ring;
     uint64_t capacity;
     uint64_t head;     /* the next ring byte to take: the truth, of which shared head is the announcement */
+    uint64_t begin;    /* the position that stands at the ring's offset 0, as the producer has it */
     uint64_t tail;     /* the producer's last announcement that was checked */
     uint32_t rewinds;  /* its number of rewinds, read before it */
     uint64_t consumed; /* payload bytes delivered */
@@ -80,11 +82,17 @@ struct np_tx {
     uint8_t *ring;
     uint64_t capacity;
     uint64_t tail;      /* the truth */
+    uint64_t begin;     /* the position that stands at the ring's offset 0: the truth */
+    uint64_t look_at;   /* a write that begins here or behind looks whether the ring can begin anew */
+    int64_t looked;     /* when that was done last, */
+    uint64_t looked_at; /* and the tail then */
+    uint64_t stir_at;   /* a tail beyond it makes memory that is to be given back; UINT64_MAX: that is known */
     uint64_t head;      /* the consumer's last announcements that were checked */
     uint64_t consumed;
     uint64_t taken;
     uint64_t announced; /* payload of all live entries so far */
     uint64_t outside;   /* of this, what does not stand in the ring yet: of writes that are pending */
+    uint64_t hidden;    /* and what the peer is not told of: it is reserved, and perhaps never written */
     uint64_t entries;   /* number of entries so far */
     uint64_t last_put;  /* number of the last entry in the ring */
     uint64_t handed;    /* payload position up to which pending reads have been promised the data */
@@ -136,12 +144,19 @@ struct np_link {
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
+    /* Among those that have memory to give back; guarded by that list's lock (ring/idle.c). */
+    bool stirred;
+    uint64_t idle_tail; /* as the last look saw it, */
+    int64_t idle_since; /* first then */
+    struct np_link *next_stirred, *previous_stirred;
     struct np_link *next, *previous; /* all of the process, with np_fds_hold */
     /* Of a server's end: the client of another machine for whom the peer has opened it, as pipe/messages.h has it
      * (struct npw_remote), or NULL. Does not change. */
     void *remote;
     uint32_t remote_size;
     void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */
+    struct np_mirror *mirror[2]; /* by np_mirror_side, guarded by its lock; NULL: not made yet, or */
+    bool no_mirror[2];           /* it cannot be */
     struct np_rx rx;
     struct np_tx tx;
 };

@@ -26,7 +26,7 @@ static uint32_t smaller(uint32_t a, uint64_t b)
 
 static void copy_out(const struct np_rx *rx, uint64_t position, void *target, uint32_t size)
 {
-    uint64_t offset = position & (rx->capacity - 1);
+    uint64_t offset = (position - rx->begin) & (rx->capacity - 1);
     uint64_t until_end = rx->capacity - offset;
     uint32_t first = smaller(size, until_end);
     memcpy(target, rx->ring + offset, first);
@@ -73,6 +73,11 @@ static bool refresh(struct np_link *link)
      * still there. */
     if (rx->active && rx->deferred && !rx->claimed && (rewinds != rx->rewinds || tail - rx->head > rx->capacity))
         unparse(rx);
+    if (rewinds != rx->rewinds) {
+        /* Relaxed: it comes with the count. It moves when nothing is unread, so it is right for all from our head on,
+         * whenever it is loaded; and whatever it says, the place is within the ring. */
+        rx->begin = atomic_load_explicit(&rx->shared->takebacks.begin, memory_order_relaxed);
+    }
     if (tail - rx->head > rx->capacity) {
         np_link_violated(link);
         return false;
@@ -138,6 +143,10 @@ static void leave_entry(struct np_rx *rx)
 {
     rx->active = false;
     rx->stash_length = rx->stash_begin = 0;
+    if (rx->stash) {
+        free(rx->stash);
+        rx->stash = NULL;
+    }
     rx->taken++;
     /* Relaxed, and not counted exactly: a guess. */
     atomic_store_explicit(&rx->streak, atomic_load_explicit(&rx->streak, memory_order_relaxed) + 1,
@@ -637,6 +646,29 @@ uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint
     }
 }
 
+void np_rx_take_parts(struct np_link *link, const struct iovec *parts, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    struct np_parts into = {.part = parts};
+    assert(rx->active && !rx->deferred && size <= np_rx_rest(rx));
+    for (uint32_t left = size; left;) {
+        void *place;
+        uint32_t piece = np_parts_next(&into, left, &place);
+        take(link, place, piece);
+        left -= piece;
+    }
+    deliver(rx, size);
+    settle_entry(link);
+}
+
+void np_rx_pass(struct np_link *link, uint32_t size)
+{
+    struct np_rx *rx = &link->rx;
+    assert(rx->active && !rx->deferred && size <= rx->total - rx->pulled);
+    rx->head += size;
+    rx->pulled += size;
+}
+
 uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
@@ -681,7 +713,7 @@ bool np_rx_give_back(struct np_link *link, struct np_op *op)
     uint8_t *room = stash_room(rx, op->count, true);
     if (!room)
         return false;
-    memcpy(room, op->out, op->count);
+    np_source_copy(room, (struct np_source){.data = op->out, .parts = op->parts.part}, op->count);
     op->count = 0;
     return true;
 }

@@ -44,6 +44,12 @@ bool np_rx_is_head(const struct np_link *link, uint64_t entry);
 uint32_t np_rx_copy(struct np_link *link, struct np_op *op, uint64_t entry, uint8_t *buffer, uint32_t upto);
 uint32_t np_rx_consume(struct np_link *link, uint64_t entry, uint32_t size);
 
+/* Reads the next `size` bytes of a plain head entry, which has as many, into several buffers. */
+void np_rx_take_parts(struct np_link *link, const struct iovec *parts, uint32_t size);
+
+/* The next `size` bytes of a plain head entry, which has as many, were looked at in place: np_rx_consume follows. */
+void np_rx_pass(struct np_link *link, uint32_t size);
+
 /* The peer is gone: whatever entry is not wholly in the ring will never be. Returns whether there was one. */
 bool np_rx_drop_incomplete(struct np_link *link);
 /* The peer has died: its deferred writes were not complete, and vanish (SEMANTICS 10.4). */
@@ -67,7 +73,7 @@ bool np_rx_more_announced(const struct np_link *link);
  * which cannot fail. */
 static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
 {
-    return link->rx.ring + (position & (link->rx.capacity - 1));
+    return link->rx.ring + ((position - link->rx.begin) & (link->rx.capacity - 1));
 }
 
 /* Whether the producer has done anything since `tail` and `rewinds` were loaded. Without any lock. */

@@ -22,7 +22,7 @@
 #endif
 
 #define NPL_MAGIC UINT32_C(0x4b4c504e) /* "NPLK" */
-#define NPL_VERSION 1
+#define NPL_VERSION 2
 #define NPL_LINE 128
 #define NPL_HEADER_SIZE 4096
 #define NPL_DEFERRED 32 /* deferred entries that may stand in a ring at once */
@@ -93,11 +93,15 @@ struct npl_producer {
     _Atomic uint64_t announced; /* payload of all entries, also those that wait outside the ring; less withdrawn */
 };
 
-/* Also written by the producer, but seldom, and read with each entry: so it is not in the line that moves with each. */
+/* Also written by the producer, but seldom, and read with each entry: so they are not in the line that moves with
+ * each. */
 struct npl_takebacks {
-    /* Moves when the tail has gone back, so that what was read behind it before is void, and when a withdrawal is over,
-     * also of what was only announced. */
+    /* Moves when the tail has gone back, so that what was read behind it before is void; when a withdrawal is over,
+     * also of what was only announced; and when the ring has begun anew. */
     alignas(NPL_LINE) _Atomic uint32_t rewinds;
+    /* The position whose byte stands at the ring's offset 0. It moves only while the ring is empty, to the tail, and
+     * the count above moves after it. */
+    _Atomic uint64_t begin;
 };
 
 /* Written by the consumer of a ring. */

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/codes.h"
+#include "base/platform.h"
+#include "ring/idle.h"
 #include "ring/link.h"
 #include "ring/op.h"
 #include "ring/segment.h"
@@ -22,13 +24,33 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
 {
-    uint64_t offset = tx->tail & (tx->capacity - 1);
+    uint64_t offset = (tx->tail - tx->begin) & (tx->capacity - 1);
     uint64_t until_end = tx->capacity - offset;
     uint32_t first = (uint32_t)least(size, until_end);
     memcpy(tx->ring + offset, source, first);
     if (first < size)
         memcpy(tx->ring, (const uint8_t *)source + first, size - first);
     tx->tail += size;
+}
+
+static void gather(struct np_tx *tx, struct np_parts *from, uint32_t size)
+{
+    while (size) {
+        void *place;
+        uint32_t piece = np_parts_next(from, size, &place);
+        copy_in(tx, place, piece);
+        size -= piece;
+    }
+}
+
+static void copy_from(struct np_tx *tx, struct np_source source, uint32_t size)
+{
+    if (source.parts) {
+        struct np_parts from = {.part = source.parts};
+        gather(tx, &from, size);
+    } else {
+        copy_in(tx, source.data, size);
+    }
 }
 
 /* Loads the consumer's announcements, each once, and checks them. */
@@ -74,13 +96,20 @@ static uint64_t unread(const struct np_tx *tx)
     return tx->announced - most(tx->consumed, tx->handed);
 }
 
-static uint32_t plain_header(uint8_t *header, uint32_t size)
+/* What the peer is told of. */
+static uint64_t told(const struct np_tx *tx)
 {
-    if (size < 128) {
+    return tx->announced - tx->hidden;
+}
+
+/* The header of an entry of `size` bytes, in the form that one of `room` bytes has. */
+static uint32_t header_in(uint8_t *header, uint32_t size, uint32_t room)
+{
+    if (room < 128) {
         header[0] = (uint8_t)size;
         return 1;
     }
-    if (size < 16384) {
+    if (room < 16384) {
         header[0] = (uint8_t)(NPL_TAG_MEDIUM | size >> 8);
         header[1] = (uint8_t)size;
         return 2;
@@ -90,13 +119,20 @@ static uint32_t plain_header(uint8_t *header, uint32_t size)
     return 5;
 }
 
+static uint32_t plain_header(uint8_t *header, uint32_t size)
+{
+    return header_in(header, size, size);
+}
+
 /* Publishes what was put. `announced` first: who sees the tail sees an announcement that covers it. */
 static void publish(struct np_link *link)
 {
     struct np_tx *tx = &link->tx;
     if (atomic_load_explicit(&link->rx.streak, memory_order_relaxed))
         atomic_store_explicit(&link->rx.streak, 0, memory_order_relaxed);
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_relaxed);
+    if (tx->tail > tx->stir_at)
+        np_idle_stir(link);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_relaxed);
     /* Release: the entry's bytes come before the tail that covers them. */
     atomic_store_explicit(&tx->shared->producer.tail, tx->tail, memory_order_release);
     /* Full fence, with its twin in the reader's way to sleep: either we see its flag, or it sees our tail. */
@@ -106,13 +142,13 @@ static void publish(struct np_link *link)
         np_link_wake_sleeper(link, NPL_SLEEP_READ | NPL_ARMED_READ);
 }
 
-static void put_plain(struct np_link *link, const void *data, uint32_t size, uint64_t number)
+static void put_plain(struct np_link *link, struct np_source source, uint32_t size, uint64_t number)
 {
     link->tx.last_put = number;
     uint8_t header[NPL_MAX_ENTRY_HEADER];
     uint32_t length = plain_header(header, size);
     copy_in(&link->tx, header, length);
-    copy_in(&link->tx, data, size);
+    copy_from(&link->tx, source, size);
     publish(link);
 }
 
@@ -175,6 +211,77 @@ static void announce(struct np_tx *tx, uint32_t size)
         tx->n_recent++;
 }
 
+static void count_rewind(struct np_tx *tx)
+{
+    /* Release: who sees the count sees the tail, or the state, or the beginning, that it is about. */
+    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
+}
+
+/* Nothing stands in the ring, the consumer is through with all that ever did, and nothing is on its way into it: as
+ * long as the lock is held, nobody reads from the ring. As of the last refresh. */
+static bool is_empty(const struct np_tx *tx)
+{
+    return tx->head == tx->tail && tx->taken == tx->entries && tx->consumed == tx->announced &&
+           tx->n_outstanding == 0 && !tx->first;
+}
+
+/* The next entry stands at the ring's offset 0. Of an empty ring. */
+static void begin_anew(struct np_tx *tx)
+{
+    if (tx->begin == tx->tail)
+        return;
+    tx->begin = tx->tail;
+    /* Relaxed: the count that follows is a release. */
+    atomic_store_explicit(&tx->shared->takebacks.begin, tx->begin, memory_order_relaxed);
+    count_rewind(tx);
+    /* As for a tail that has gone back: the bytes that are written from here on come after the count. Who sees the next
+     * tail sees the count, and looks for the beginning before it believes a byte. */
+    atomic_thread_fence(memory_order_release);
+    if (tx->stir_at != UINT64_MAX)
+        tx->stir_at = tx->begin + NP_WARM;
+}
+
+/* A connection that trickles uses the first pages of its ring over and over, so that the others can be given back. One
+ * that is fast does not: bytes go from core to core faster when a line is not used again right after it was read
+ * (docs/performance.md). */
+static bool look_for_beginning(struct np_link *link)
+{
+    struct np_tx *tx = &link->tx;
+    int64_t now = np_now();
+    bool slow = now - tx->looked > (int64_t)(tx->tail - tx->looked_at) * np_trickle_ns;
+    if (slow) {
+        if (!refresh(link))
+            return false;
+        if (is_empty(tx))
+            begin_anew(tx);
+    }
+    tx->looked = now;
+    tx->looked_at = tx->tail;
+    tx->look_at = tx->tail + (slow ? NP_ANEW : tx->capacity);
+    return true;
+}
+
+bool np_tx_give_back(struct np_link *link, bool is_idle)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->stir_at != UINT64_MAX)
+        return true;
+    if (link->unshared[link->side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND])
+        return true; /* memory of this process's own */
+    if (!np_link_quiet(link) || !refresh(link))
+        return true; /* it is about to end */
+    if (is_idle && is_empty(tx))
+        begin_anew(tx);
+    /* Only this side writes into the ring, and it does not while the lock is held; what the consumer has not read, and
+     * what is written from now on, stands in the part that stays. */
+    uint64_t head = tx->head - tx->begin, tail = tx->tail - tx->begin;
+    if (tx->first || head > tail || tail > NP_WARM) /* what is reserved is being written behind the tail */
+        return false;
+    np_segment_discard(tx->ring + NP_WARM, tx->capacity - NP_WARM);
+    tx->stir_at = tx->begin + NP_WARM;
+    return true;
+}
+
 /* The numbers of entries move: what is remembered of them does not fit any more. */
 static void forget_recent(struct np_tx *tx)
 {
@@ -204,13 +311,13 @@ void np_detached_done(struct np_op *op)
     free(op);
 }
 
-uint32_t np_tx_detach(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_detach(struct np_link *link, struct np_source source, uint32_t size)
 {
     struct detached *detached = malloc(sizeof *detached + size);
     if (!detached)
         return NP_NOT_ENOUGH_MEMORY;
     memset(&detached->op, 0, sizeof detached->op);
-    memcpy(detached->data, data, size);
+    np_source_copy(detached->data, source, size);
     detached->op.in = detached->data;
     detached->op.size = size;
     detached->op.completed = np_detached_done;
@@ -242,13 +349,15 @@ static bool in_turn(const struct np_tx *tx)
     return !tx->first || is_put(tx->last);
 }
 
-static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool may_detach)
+static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
     if (tx->most && (size == 0 || size > tx->most))
         return NP_INVALID_PARAMETER; /* what carries it on could not deliver it */
     if (tx->attached && size)
         return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
     if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
         uint32_t code = in_turn(tx) ? NP_OK : np_tx_pump(link);
         if (code != NP_OK || !refresh(link))
@@ -262,29 +371,29 @@ static uint32_t try(struct np_link *link, const void *data, uint32_t size, bool 
         if (!in_turn(tx) || !fits_plain(tx, size)) {
             /* What pending reads take may be more than the ring holds, and streams through it. */
             bool short_of_place = size == 0 || (within && np_tx_only_detached(link) && size <= MOST_DETACHED);
-            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, data, size)
+            return may_detach && short_of_place && np_tx_may_detach(link, size) ? np_tx_detach(link, source, size)
                                                                                 : NP_WOULD_WAIT;
         }
     }
     announce(tx, size);
-    put_plain(link, data, size, tx->entries);
+    put_plain(link, source, size, tx->entries);
     return NP_OK;
 }
 
-uint32_t np_tx_try(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_try(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, false);
+    return try(link, source, size, false);
 }
 
-uint32_t np_tx_write(struct np_link *link, const void *data, uint32_t size)
+uint32_t np_tx_write(struct np_link *link, struct np_source source, uint32_t size)
 {
-    return try(link, data, size, true);
+    return try(link, source, size, true);
 }
 
-uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uint32_t *written)
+uint32_t np_tx_nowait(struct np_link *link, struct np_source source, uint32_t size, uint32_t *written)
 {
     *written = 0;
-    uint32_t code = np_tx_try(link, data, size);
+    uint32_t code = np_tx_try(link, source, size);
     if (code == NP_OK)
         *written = size;
     if (code != NP_WOULD_WAIT)
@@ -294,14 +403,14 @@ uint32_t np_tx_nowait(struct np_link *link, const void *data, uint32_t size, uin
         return NP_OK;
     struct credit credit = credit_of(link, size);
     if (credit.given) {
-        code = np_tx_try(link, data, credit.given);
+        code = np_tx_try(link, source, credit.given);
         if (code == NP_OK)
             *written = credit.given;
     }
     /* Those that asked for nothing get it of the rest. An empty entry tells each of them, and nobody else
      * (np_rx_settle). */
     for (uint32_t i = 0; i < credit.empty && code != NP_INVALID_DATA; i++)
-        code = np_tx_try(link, data, 0);
+        code = np_tx_try(link, source, 0);
     return code == NP_WOULD_WAIT ? NP_OK : code;
 }
 
@@ -338,17 +447,27 @@ static void put_deferred_header(struct np_tx *tx, struct np_op *op)
         .number = op->number, .begin = tx->tail - sizeof header, .sequence = sequence};
 }
 
+static struct np_source source_of(const struct np_op *op)
+{
+    return (struct np_source){.data = op->in, .parts = op->parts.part};
+}
+
 /* Puts as much of `op` into the ring as there is room for. Whether it is all there. */
 static bool put(struct np_link *link, struct np_op *op)
 {
     struct np_tx *tx = &link->tx;
+    if (op->hole) { /* from here on nobody else's bytes come into the ring */
+        if (!op->started)
+            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+        return false;
+    }
     if (!op->started) {
         bool complete = op->end - most(tx->consumed, tx->handed) <= tx->quota || op->size == 0;
         if (complete && fits_plain(tx, op->size)) {
             op->started = true;
             op->count = op->size;
             tx->outside -= op->size;
-            put_plain(link, op->in, op->size, op->number);
+            put_plain(link, source_of(op), op->size, op->number);
             return true;
         }
         if (op->size == 0 || !room_outstanding(tx) || free_space(tx) < NPL_MAX_ENTRY_HEADER + 1)
@@ -359,7 +478,10 @@ static bool put(struct np_link *link, struct np_op *op)
         uint32_t piece = (uint32_t)least(least(op->size - op->count, CHUNK), free_space(tx));
         if (piece == 0)
             return false;
-        copy_in(tx, op->in + op->count, piece);
+        if (op->parts.part)
+            gather(tx, &op->parts, piece);
+        else
+            copy_in(tx, op->in + op->count, piece);
         op->count += piece;
         tx->outside -= piece;
         if (op->count == op->size) {
@@ -385,14 +507,16 @@ uint32_t np_tx_pump(struct np_link *link)
     uint64_t taken = tx->taken;
     if (!refresh(link))
         return NP_INVALID_DATA;
-    bool more_put = false;
+    bool more_put = false, has_place = false;
     for (struct np_op *op = tx->first; op; op = op->next) {
-        bool was_put = is_put(op);
-        if (!put(link, op))
+        bool was_put = is_put(op), was_started = op->started;
+        if (!put(link, op)) {
+            has_place = op->hole && op->started && !was_started;
             break;
+        }
         more_put = more_put || !was_put;
     }
-    bool news = (tx->flushes && tx->taken != taken) || (tx->awaiting_put && more_put);
+    bool news = (tx->flushes && tx->taken != taken) || (tx->awaiting_put && more_put) || has_place;
     while (tx->first) {
         struct np_op *op = tx->first;
         bool complete = op->started && op->count == op->size &&
@@ -431,13 +555,17 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
         tx->attached++;
     uint32_t code = np_tx_pump(link);
     /* Also what has no room in the ring yet is queued for the reader. */
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_release);
     return code;
 }
 
 bool np_tx_all_put(const struct np_link *link)
 {
-    return in_turn(&link->tx);
+    /* What is only reserved is no write yet. */
+    for (const struct np_op *op = link->tx.first; op; op = op->next)
+        if (!op->hole && !is_put(op))
+            return false;
+    return true;
 }
 
 bool np_tx_may_close(const struct np_link *link)
@@ -483,7 +611,7 @@ static void take_back(struct np_link *link, struct np_op *op, uint64_t rest)
         later->end -= rest;
     if (tx->handed > op->end - op->size)
         tx->handed = least(tx->handed, tx->announced); /* what was promised of it is not there any more */
-    atomic_store_explicit(&tx->shared->producer.announced, tx->announced, memory_order_release);
+    atomic_store_explicit(&tx->shared->producer.announced, told(tx), memory_order_release);
 }
 
 /* Entry `number` is as if it had never been: the numbers behind it move up. */
@@ -506,12 +634,6 @@ static struct np_outstanding *find_outstanding(struct np_tx *tx, uint64_t number
             return item;
     }
     return NULL;
-}
-
-static void count_rewind(struct np_tx *tx)
-{
-    /* Release: who sees the count sees the tail, or the state, that it is about. */
-    atomic_store_explicit(&tx->shared->takebacks.rewinds, ++tx->rewinds, memory_order_release);
 }
 
 /* Takes back what stands in the ring from `position` on: the tail first, then the count, then perhaps other bytes. A
@@ -615,6 +737,13 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         return code;
     if (op->done)
         return NP_NO_DATA;
+    if (op->hole) {
+        tx->hidden -= op->size;
+        take_back(link, op, op->size);
+        unnumber(tx, op->number);
+        dequeue(tx, op);
+        return renew_thresholds(link); /* what was behind it has room now */
+    }
     if (!op->started) {
         take_back(link, op, op->size);
         unnumber(tx, op->number);
@@ -689,9 +818,80 @@ void np_tx_forget(struct np_link *link, struct np_op *op)
     dequeue(&link->tx, op);
 }
 
+bool np_tx_may_reserve(const struct np_link *link, uint32_t size)
+{
+    return size > 0 && size <= link->tx.quota && (uint64_t)size + NPL_MAX_ENTRY_HEADER <= link->tx.capacity;
+}
+
+static void queue_hole(struct np_tx *tx, struct np_op *op)
+{
+    announce(tx, op->size);
+    tx->outside += op->size;
+    tx->hidden += op->size;
+    op->hole = true;
+    op->end = tx->announced;
+    op->number = tx->entries;
+    np_queue_append(&tx->first, &tx->last, op);
+    tx->attached++;
+}
+
+uint32_t np_tx_reserve_now(struct np_link *link, struct np_op *op)
+{
+    struct np_tx *tx = &link->tx;
+    if (tx->tail >= tx->look_at && !look_for_beginning(link))
+        return NP_INVALID_DATA;
+    if (tx->first || unread(tx) + op->size > tx->quota || !fits_plain(tx, op->size)) {
+        if (np_tx_pump(link) != NP_OK)
+            return NP_INVALID_DATA;
+        if (tx->attached || !in_turn(tx) || unread(tx) + op->size > tx->quota || !fits_plain(tx, op->size))
+            return NP_WOULD_WAIT;
+    }
+    queue_hole(tx, op);
+    op->started = true;
+    return NP_OK;
+}
+
+uint32_t np_tx_reserve(struct np_link *link, struct np_op *op)
+{
+    queue_hole(&link->tx, op);
+    return np_tx_pump(link);
+}
+
+uint64_t np_tx_reserved(const struct np_link *link, const struct np_op *op)
+{
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    return link->tx.tail - link->tx.begin + plain_header(header, op->size);
+}
+
+uint32_t np_tx_commit(struct np_link *link, struct np_op *op, uint32_t size)
+{
+    struct np_tx *tx = &link->tx;
+    uint8_t header[NPL_MAX_ENTRY_HEADER];
+    uint32_t length = header_in(header, size, op->size);
+    tx->hidden -= op->size;
+    op->count = size;
+    if (size < op->size)
+        take_back(link, op, op->size - size);
+    tx->outside -= size;
+    tx->last_put = op->number;
+    copy_in(tx, header, length);
+    tx->tail += size; /* its bytes stand there already */
+    publish(link);
+    dequeue(tx, op);
+    op->done = true;
+    op->code = NP_OK;
+    return tx->first || tx->flushes || tx->sleepers ? renew_thresholds(link) : NP_OK;
+}
+
 void np_tx_begin_flush(struct np_link *link, struct np_op *op)
 {
     op->number = link->tx.entries;
+    /* What is only reserved is not written before it. */
+    for (const struct np_op *write = link->tx.first; write; write = write->next)
+        if (write->hole) {
+            op->number = write->number - 1;
+            break;
+        }
     op->next = link->tx.flushes;
     link->tx.flushes = op;
 }
@@ -726,7 +926,10 @@ void np_tx_set_thresholds(struct np_link *link)
     for (struct np_op *op = tx->first; op; op = op->next) {
         if (is_put(op))
             continue;
-        if (!op->started && !room_outstanding(tx)) {
+        if (op->hole) { /* all of it or nothing; once it has its place, the reader changes nothing */
+            uint64_t end = tx->tail + op->size + NPL_MAX_ENTRY_HEADER;
+            head = op->started ? UINT64_MAX : end > tx->capacity ? end - tx->capacity : 0;
+        } else if (!op->started && !room_outstanding(tx)) {
             taken = tx->outstanding[tx->first_outstanding].number;
         } else {
             /* Half a ring at a time, so that the two sides do not take turns over single bytes. */
@@ -735,7 +938,7 @@ void np_tx_set_thresholds(struct np_link *link)
         }
         break;
     }
-    if (tx->first)
+    if (tx->first && !(tx->first->hole && tx->first->started))
         consumed = tx->first->end > tx->quota ? tx->first->end - tx->quota : 0;
     for (struct np_op *flush = tx->flushes; flush; flush = flush->next)
         taken = least(taken, tx->taken + 1);

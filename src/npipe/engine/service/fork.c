@@ -3,7 +3,9 @@
 #include "base/fds.h"
 #include "base/identity.h"
 #include "process/process.h"
+#include "ring/idle.h"
 #include "ring/link.h"
+#include "ring/mirror.h"
 #include "ring/segment_cache.h"
 #include "handle/acceptor.h"
 #include "handle/handle.h"
@@ -23,14 +25,18 @@ static void before_fork(void)
     np_objects_lock();
     np_dial_hold();
     np_kept_hold();
+    np_idle_hold();
     np_fds_hold();
+    np_mirrors_before_fork();
     np_own_lock();
 }
 
 static void after_fork_in_parent(void)
 {
     np_own_unlock();
+    np_mirrors_after_fork(false);
     np_fds_release();
+    np_idle_release();
     np_kept_release();
     np_dial_release();
     np_objects_unlock();
@@ -59,6 +65,7 @@ static void after_fork_in_child(void)
     np_identity_after_fork();
     np_fds_after_fork();
     np_links_after_fork();
+    np_mirrors_after_fork(true);
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     np_process.epoll = np_process.alarm = -1;
@@ -87,6 +94,7 @@ static void after_fork_in_child(void)
     np_dial_forget();
     np_lends_after_fork();
     np_kept_after_fork();
+    np_idle_after_fork();
     np_process.pid = (uint32_t)getpid();
     np_process.pipes = NULL;
     np_process.handles = NULL;

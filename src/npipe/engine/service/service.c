@@ -7,6 +7,7 @@
 #include "ring/link.h"
 #include "ring/segment_cache.h"
 #include "handle/handle.h"
+#include "handle/idle.h"
 #include "handle/objects.h"
 #include "overlapped/drive.h"
 #include "pipe/instances.h"
@@ -43,7 +44,7 @@ static void watch_fresh(int64_t now)
 }
 
 /* What is due by the clock. */
-static void on_alarm(struct np_sweep **sweeps)
+static void on_alarm(struct np_sweep **sweeps, struct np_idle *idle)
 {
     np_alarm_has_rung();
     int64_t now = np_now();
@@ -54,6 +55,7 @@ static void on_alarm(struct np_sweep **sweeps)
     if (next)
         np_alarm(next);
     np_offers_due(now);
+    np_idle_due(now, idle);
 }
 
 /* Handles whose overlapped operations may go on, each held; what they do has no need of the process lock. */
@@ -83,14 +85,14 @@ static void link_event(struct np_link *link, uint64_t watch, uint32_t events, st
 }
 
 static void handle_event(const struct epoll_event *event, struct np_sweep **sweeps, struct to_drive *woken,
-                         struct np_lend **spoken)
+                         struct np_lend **spoken, struct np_idle *idle)
 {
     struct np_watch *watch = np_watch_find(event->data.u64);
     if (!watch)
         return; /* removed after the event was fetched */
     switch (watch->kind) {
     case NP_WATCH_ALARM:
-        on_alarm(sweeps);
+        on_alarm(sweeps, idle);
         woken->arm = true;
         break;
     case NP_WATCH_PIPE:
@@ -158,10 +160,12 @@ static void *native_thread(void *unused)
         struct np_sweep *sweeps;
         struct to_drive woken = {.count = 0};
         struct np_lend *spoken = NULL;
+        struct np_idle idle;
+        idle.count = 0;
         pthread_mutex_lock(&np_process.lock);
         sweeps = np_sweeps_due(np_now());
         for (int i = 0; i < count; i++)
-            handle_event(&events[i], &sweeps, &woken, &spoken);
+            handle_event(&events[i], &sweeps, &woken, &spoken, &idle);
         timeout = do_timers();
         pthread_mutex_unlock(&np_process.lock);
         for (uint32_t i = 0; i < woken.count; i++) {
@@ -171,6 +175,7 @@ static void *native_thread(void *unused)
         if (woken.arm)
             np_async_arm_listed();
         np_lends_answer(spoken);
+        np_idle_do(&idle);
         np_sweeps_do(sweeps);
     }
     return NULL;

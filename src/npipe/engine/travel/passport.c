@@ -14,6 +14,7 @@
 #include "base/platform.h"
 #include "process/process.h"
 #include "ring/back.h"
+#include "ring/idle.h"
 #include "ring/link.h"
 #include "ring/segment.h"
 #include "handle/handle.h"
@@ -428,6 +429,7 @@ static uint32_t make_handle(const struct state *state, struct np_passport *passp
     handle->travels = true;
     handle->link = link;
     link->handle = handle;
+    np_idle_stir(link); /* whatever its ring has used by now */
     atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
     pthread_mutex_lock(&np_process.lock);
     np_handle_register(handle);

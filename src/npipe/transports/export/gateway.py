@@ -17,6 +17,7 @@ import contextlib
 import errno
 import logging
 import os
+import socket
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +37,7 @@ from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterator
 
     from npipe.names import PipeName
     from npipe.remote_access import RemoteAccess
@@ -50,6 +51,7 @@ PATIENCE: Final = 20.0
 
 _REQUEST_PATIENCE: Final = 10.0  # seconds, for smbd to say who its client is
 _PAUSE: Final = 0.05  # seconds, between attempts to accept while no descriptor is left
+_ROOM: Final = 256 * 1024  # bytes of a connection's buffer, as the system allows: for a message in one write
 _AT_EXIT: Final = 2.0  # seconds, for what a server wrote right before its process ends
 _BOTH: Final = ACCESS_READ | ACCESS_WRITE
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -62,14 +64,15 @@ class Export:
         self, name: PipeName, access: RemoteAccess, *, verify_owner: bool = True, awaits_pipe: bool = False
     ) -> None:
         """`awaits_pipe`: it is another process's, which comes and goes: smbd finds it as long as it is there."""
-        self.name = name
-        self.access = access
-        self.verify_owner = verify_owner
+        self.name: PipeName = name
+        self.access: RemoteAccess = access
+        self.verify_owner: bool = verify_owner
         self._awaits_pipe = awaits_pipe
-        self._lock = threading.Lock()  # for the next two
+        self._lock = threading.RLock()  # for the next two; the collector may close an export anywhere
         self._closed = False
         self._doorway: Doorway | None = None
-        self._serving: set[asyncio.Task[None]] = set()  # the gateway's: those who have no pipe yet
+        # The gateway's: those who may be turned away, for they ask for no instance yet, or wait for one.
+        self._waiting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         if not awaits_pipe:
             self._doorway = Doorway(access.directory, name)
@@ -95,7 +98,7 @@ class Export:
 
     def forget(self) -> None:
         """Be closed in a forked child: all is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = True
         doorway, self._doorway = self._doorway, None
         if doorway is not None:
@@ -119,7 +122,7 @@ class Export:
             self._watching.cancel()
         if doorway is not None:
             self._shut(doorway)
-        for task in self._serving:
+        for task in self._waiting:
             task.cancel()
         self._gateway.leave(self)
 
@@ -179,10 +182,11 @@ class Export:
                     loop.call_later(_PAUSE, self._listen_again, doorway)
                 return
             connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
             self._gateway.connections.add(connection)
             task = loop.create_task(self._serve(connection))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
             self._gateway.hold(task)
 
     def _listen_again(self, doorway: Doorway) -> None:
@@ -221,17 +225,30 @@ class Export:
         if who.probe:  # it asks if the pipe is there, and takes no instance
             await _reply(connection, who.level, message_type=True)
             return
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - so it is
+        with self._gateway.entering(task):
+            self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends here meanwhile
+            try:
+                handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
+            except PipeNotFoundError:
+                self._pipe_has_gone()
+                raise
+            await _reply(connection, who.level, message_type=message_type)
+            incoming = Incoming(connection)
+            relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
         try:
-            handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
-        except PipeNotFoundError:
-            self._pipe_has_gone()
-            raise
-        await _reply(connection, who.level, message_type=message_type)
-        incoming = Incoming(connection)
-        try:
-            if handle is None:
+            if relay is None:
+                self._waiting.add(task)
+                if self._closed:
+                    return
                 handle = await self._await_instance(incoming, packed)
-            await self._carry(connection, incoming, handle, message_type=message_type)
+                self._waiting.discard(task)
+                relay = self._relay(connection, incoming, handle, message_type=message_type)
+            try:
+                await relay.run()
+            finally:
+                self._gateway.relays.discard(relay)
         finally:
             incoming.pause()
 
@@ -252,9 +269,9 @@ class Export:
         assert handle is not None  # noqa: S101 - it has waited
         return handle
 
-    async def _carry(
+    def _relay(
         self, connection: socket.socket, incoming: Incoming, handle: binding.PolledHandle, *, message_type: bool
-    ) -> None:
+    ) -> Relay:
         if message_type:
             handle.set_state(PIPE_READMODE_MESSAGE)
         loop = current()
@@ -263,14 +280,8 @@ class Export:
         relay = Relay(
             connection, incoming, handle, pipe, reads=bool(access & ACCESS_READ), writes=bool(access & ACCESS_WRITE)
         )
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - so it is
-        self._serving.discard(task)  # it outlives the export
         self._gateway.relays.add(relay)
-        try:
-            await relay.run()
-        finally:
-            self._gateway.relays.discard(relay)
+        return relay
 
 
 async def _request(connection: socket.socket) -> handshake.Identity:
@@ -379,6 +390,7 @@ class _Gateway:
         self.relays: set[Relay] = set()
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # for a child, which has none of them
         self._tasks: set[asyncio.Task[None]] = set()
+        self._entering: set[asyncio.Task[None]] = set()
         self._settling = False  # guarded by _starting: the process ends, and so will its thread
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._run, name="npipe-export", daemon=True)
@@ -390,6 +402,15 @@ class _Gateway:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+    @contextlib.contextmanager
+    def entering(self, task: asyncio.Task[None]) -> Iterator[None]:
+        """Have the process's end wait for a task that may have an instance, and has nothing yet that carries it."""
+        self._entering.add(task)
+        try:
+            yield
+        finally:
+            self._entering.discard(task)
 
     def call(self, function: Any, *arguments: Any) -> None:
         """Have its thread call something."""
@@ -432,11 +453,14 @@ class _Gateway:
         if self._thread.is_alive():
             future = asyncio.run_coroutine_threadsafe(self._settle(), self._loop)
             with contextlib.suppress(TimeoutError):
-                future.result(_AT_EXIT + 1.0)
+                future.result(2 * _AT_EXIT + 1.0)
             self.call(self._loop.stop)
             self._thread.join(1.0)
 
     async def _settle(self) -> None:
+        async with asyncio.timeout(_AT_EXIT):
+            while self._entering:
+                await asyncio.sleep(0)  # the other tasks' turn
         await asyncio.gather(*(relay.settle(_AT_EXIT) for relay in tuple(self.relays)))
 
 

@@ -56,7 +56,7 @@ class Incoming:
         self._waiter: asyncio.Future[None] | None = None
         self._reading = False
         self._dropping = False
-        self.ended = False
+        self.ended: bool = False
         """Whether nothing more will come: smbd has closed it, for its client."""
         self._read_on()
 
@@ -206,7 +206,8 @@ class Relay:
         pipe, incoming = self._pipe, self._incoming
         try:
             if not self._writes:
-                await incoming.changed()
+                if incoming.empty:
+                    await incoming.changed()
                 return True  # it may not write: this is the end, or the end of it
             if isinstance(pipe, MessagePipe):
                 while (data := await incoming.message()) is not None:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from npipe import binding
 from npipe.errors import PipeAccessError, PipeError, PipeNameError, PipeResourceError, PipeStateError, WinError
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class Doorway:
         it or the folder is not to be written to, PipeStateError (50) when there is no such folder and it cannot be
         made, and PipeResourceError (1450).
         """
-        self.name = name
+        self.name: PipeName = name
         folder = Path(directory) / "np"
         entry = name.display.lower()
-        self.path = folder / entry
+        self.path: Path = folder / entry
         if "/" in entry or entry in ("", ".", ".."):
-            raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, "Samba looks up no pipe of that name")
+            why = "Samba looks up no pipe of that name"
+            raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, why, hint="choose a name without /")
         if len(os.fsencode(self.path)) > _MOST_PATH:
             raise PipeNameError(
                 WinError.INVALID_NAME,
@@ -66,7 +68,7 @@ class Doorway:
             Path(directory).mkdir(mode=0o755, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)  # as smbd itself makes it
             with _locked(folder, name):
-                self.socket = self._listen(folder)
+                self.socket: socket.socket = self._listen(folder)
                 self._number = self.path.lstat().st_ino
         except PipeError:
             raise
@@ -175,4 +177,4 @@ def is_smbd(connection: socket.socket) -> bool:
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     uid: int = _CREDENTIALS.unpack(raw)[1] & 0xFFFFFFFF
-    return uid in (0, os.geteuid()) and uid != 0xFFFFFFFF
+    return uid in (0, binding.effective_uid()) and uid != 0xFFFFFFFF

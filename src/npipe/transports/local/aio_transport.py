@@ -20,7 +20,6 @@ from npipe.errors import (
     PipeClosedError,
     PipeError,
     PipeModeError,
-    PipeResourceError,
     PipeTimeoutError,
     WinError,
 )
@@ -31,6 +30,7 @@ from npipe.reasons import no_messages
 from npipe.transports.local.aio_pipes import pipe_of
 from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
+from npipe.transports.patience import FolderPatience
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["TRANSPORT", "LocalArrival", "LocalAsyncTransport", "LocalInstances", "dialled", "pipe_waker"]
 
 _BACKLOG_PAUSE = 0.002  # seconds between attempts to get into a full backlog, whose end the kernel does not tell
-_LOCKED_PATIENCE = 3.0  # seconds, as the engine's
-_LOCKED_PAUSE = 0.01  # seconds; nothing tells that the lock of a pipe's folder is free
 
 tempfile.gettempdir()  # which finds it by trying, so not on an event loop
 
@@ -89,7 +87,8 @@ class LocalInstances:
         self._on_client = on_client
         self._closed = False
         self._waits_for_room = False
-        self._locked_since: float | None = None  # time.monotonic; another process had the folder's lock when last tried
+        self._patience = FolderPatience()
+        self._locked: float | None = None  # seconds; another process had the folder's lock: to try again after so many
         self._listening: binding.PolledHandle | None = self._create(first_instance=first_instance)
         self._acceptor = binding.Acceptor(*place(name))
         self._waker: Waker = self._loop.waker(self._acceptor.fileno(), self._wake)
@@ -138,30 +137,23 @@ class LocalInstances:
 
     async def wait(self, deadline: float | None) -> bool:
         """See AsyncInstances.wait."""
-        if self._locked_since is None:
+        if self._locked is None:
             return await self._waker.wait(deadline)
-        await self._loop.pause(_LOCKED_PAUSE)
+        await self._loop.pause(self._locked)
         return deadline is None or time.monotonic() < deadline
 
     def _instance(self) -> binding.PolledHandle | None:
         """Return the instance that listens; None at the limit, and the acceptor then tells when there may be one."""
-        locked_since, self._locked_since = self._locked_since, None
+        self._locked = None
         if self._listening is None:
             seen = binding.closed_instances()
             try:
                 self._listening = self._create(first_instance=False, timeout=0)
+                self._patience.over()
             except PipeTimeoutError as error:  # the loop is not to wait for it
-                self._locked_since = time.monotonic() if locked_since is None else locked_since
-                if time.monotonic() - self._locked_since > _LOCKED_PATIENCE:
-                    self._locked_since = None
-                    raise PipeResourceError(
-                        WinError.NO_SYSTEM_RESOURCES,
-                        self._name.path,
-                        "waiting for a client",
-                        f"another process has had the lock of the pipe's folder for {_LOCKED_PATIENCE:.0f} seconds; "
-                        "it may be stopped",
-                    ) from error
+                self._locked = self._patience.pause(error, self._name.path, None)
             except PipeBusyError:
+                self._patience.over()
                 self._acceptor.await_room(seen)
                 self._waits_for_room = True
         if self._listening is not None and self._waits_for_room:

@@ -64,9 +64,13 @@ _FOLDER_PATIENCE = 0.1  # seconds for another process that has the folder's lock
 
 
 _pollers: weakref.WeakSet[binding.Poller] = weakref.WeakSet()
+# Of which descriptor a pipe has, and whom its end is told; it can be taken again by a signal's handler.
+_changing = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
+    global _changing
+    _changing = threading.RLock()  # who had it is not here
     for poller in _pollers:
         poller.close()  # the pipes are the parent's
 
@@ -118,10 +122,11 @@ class _Ending(binding.PipeEnd):
     def _end(self, *, discard: bool) -> None:
         handle = self._handle
         handle.set_rearm(None)
-        if self._poller is not None:
-            self._poller.close()
-            self._poller = None
-        on_close, self._on_close = self._on_close, None
+        with _changing:
+            poller, self._poller = self._poller, None
+            on_close, self._on_close = self._on_close, None  # one of the threads that close calls it
+        if poller is not None:
+            poller.close()
         if on_close is not None:
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
@@ -168,18 +173,24 @@ class _Ending(binding.PipeEnd):
         """See Pipe.fileno."""
         handle = self._handle
         refuse_child(handle.name)
-        if self._poller is None or handle.closed:
-            try:
-                self._poller = binding.Poller(handle)
-                _pollers.add(self._poller)
-            except PipeError:
-                raise
-            except OSError as error:  # no descriptor left
-                raise PipeResourceError(WinError.TOO_MANY_OPEN_FILES, handle.name, "making a descriptor") from error
-            # In this order: a reader that takes the byte meanwhile has to know whom to tell.
-            handle.set_rearm(self._poller.rearm)
-            self._poller.rearm()
-        return self._poller.fileno()
+        with _changing:  # a pipe has one, which its reads tell
+            poller = self._poller
+            if poller is None or handle.closed:
+                try:
+                    self._poller = poller = binding.Poller(handle)
+                    _pollers.add(poller)
+                except PipeError:
+                    raise
+                except OSError as error:  # no descriptor left
+                    code = WinError.TOO_MANY_OPEN_FILES
+                    raise PipeResourceError(code, handle.name, "making a descriptor") from error
+                # In this order: a reader that takes the byte meanwhile has to know whom to tell.
+                handle.set_rearm(poller.rearm)
+                poller.rearm()
+        descriptor = poller.fileno()
+        if descriptor < 0:
+            raise closed_here(handle.name, "asking for the descriptor", code=WinError.INVALID_HANDLE)
+        return descriptor
 
 
 class LocalMessagePipe(_Ending, binding.MessageEnd, MessagePipe):

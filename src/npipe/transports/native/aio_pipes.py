@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import win32file
 
-from npipe._buffers import room_of
+from npipe._buffers import room_of, scattered
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import (
     PipeClosedError,
@@ -30,9 +30,10 @@ from npipe.errors import (
 )
 from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
-from npipe.reasons import End, being_read, closed_here, explain, too_large, unread
-from npipe.transports.native.handles import bytes_of, close_file
+from npipe.reasons import End, being_read, closed_here, explain, still_reserved, too_large, unread
+from npipe.transports.native.handles import bytes_of, close_file, joined
 from npipe.transports.native.pipes import Described, LongestMessage
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
     from npipe.transports.native.proactor import Operation, ProactorFile
+    from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["NativeAsyncMessagePipe", "NativeAsyncStreamPipe", "flushed", "pipe_of"]
 
@@ -166,16 +168,55 @@ async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
 class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    async def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    _writer: object = None  # the task that has a reservation out
+
+    def _check_open_for(self, doing: str) -> None:
+        self._file.check_open(doing)
+        if not self._access & ACCESS_WRITE:
+            raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send.
 
         Cancelled, or out of time, nothing of it is sent, or all if that was so in just that moment. A peer that had
         read a part of it by then does not get the rest; `recv` drops such a part.
         """
-        content = bytes_of(data)
+        await self.send_parts(data, *more, timeout=timeout)
+
+    async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
+        content = joined(parts)
         count = await self._write(content, timeout)
         if count != len(content):
             raise short_write(self.name, count, len(content))
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> AsyncReservation:
+        """See MessagePipe.reserve: a message is put together elsewhere, as kernel32 has nothing of the kind."""
+        return AsyncCopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> AsyncMessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return AsyncCopiedView(self, check_timeout(timeout))
+
+    async def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = deadline_of(timeout)
+        self._begin_reading()
+        try:
+            await self._file.turn()
+            return await self._message(deadline, self._doing)
+        except BaseException:
+            self._reading = False
+            raise
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        if not consumed:
+            self._keep(message, unfinished=False)
+        self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -260,8 +301,14 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             self._head, self._unfinished = None, False
         return None
 
-    async def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    async def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: await self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         deadline = deadline_of(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")

@@ -48,6 +48,7 @@ __all__ = [
     "closed_count",
     "closed_event",
     "direction_of",
+    "joined",
     "own_instances",
     "tell_closed",
     "wait_for_any",
@@ -80,6 +81,11 @@ def bytes_of(data: ReadableBuffer) -> bytes | memoryview:
     if type(data) is bytes:
         return data
     return plain_view(data) or b""
+
+
+def joined(parts: tuple[ReadableBuffer, ...]) -> bytes | memoryview:
+    """Return what WriteFile takes, of several buffers: Windows has no call that gathers them for a pipe."""
+    return bytes_of(parts[0]) if len(parts) == 1 else b"".join([bytes_of(part) for part in parts])
 
 
 # ---- Handles

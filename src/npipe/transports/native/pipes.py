@@ -16,7 +16,7 @@ import win32event
 import win32file
 import win32pipe
 
-from npipe._buffers import room_of
+from npipe._buffers import room_of, scattered
 from npipe._display import Traits
 from npipe.errors import (
     PipeAccessError,
@@ -50,15 +50,26 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import End, being_read_elsewhere, closed_here, explain, too_large, unread
+from npipe.reasons import (
+    End,
+    being_read_elsewhere,
+    closed_here,
+    explain,
+    still_reserved,
+    still_viewed,
+    too_large,
+    unread,
+)
 from npipe.transports.native.access import peer_of
-from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, own_instances
+from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
+from npipe.views import CopiedReservation, CopiedView, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
 
@@ -271,6 +282,8 @@ class LongestMessage:
 class _Native(Described):
     """What the two pipe classes share."""
 
+    _reader: object = None  # who has a view out
+
     _file: File
 
     def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
@@ -319,6 +332,8 @@ class _Native(Described):
         deadline = deadline_of(timeout)
         if self._file.closed:
             raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
+        if self._reader is not None and self._reader == this_task():
+            raise still_viewed(self.name, self._doing)
         # In slices, for Ctrl-C does not end the wait for a lock.
         while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
             if deadline is not None and time.monotonic() >= deadline:
@@ -366,13 +381,53 @@ class _Native(Described):
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    _writer: object = None  # who has a reservation out
+
+    def _check_open_for(self, doing: str) -> None:
+        self._file.ask(lambda _: None, doing)
+        if not self._access & ACCESS_WRITE:
+            raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send."""
+        self.send_parts(data, *more, timeout=timeout)
+
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts."""
         timeout = check_timeout(timeout)
-        content = bytes_of(data)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, "writing")
+        content = joined(parts)
         count = self._write(content, timeout)
         if count != len(content):
             raise short_write(self.name, count, len(content))
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """See MessagePipe.reserve: a message is put together elsewhere, as kernel32 has nothing of the kind."""
+        return CopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return CopiedView(self, check_timeout(timeout))
+
+    def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = self._begin_read(timeout)
+        try:
+            message = self._message(deadline)
+        except BaseException:
+            self._reading.release()
+            raise
+        self._reader = this_task()
+        return message
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        self._reader = None
+        if not consumed:
+            self._keep(message, unfinished=False)
+        self._reading.release()
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -453,8 +508,14 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._keep_rest(rest[:count], left, code)
         return None
 
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:  # Windows has no call that scatters what it reads of a pipe
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")

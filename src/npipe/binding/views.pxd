@@ -1,0 +1,55 @@
+# Messages in place: what a reservation gives to write, and a view to read.
+
+from libc.stdint cimport uint32_t
+
+from npipe.binding.engine cimport np_reserve, np_view, np_wait
+from npipe.binding.handle cimport Handle
+
+
+cdef enum Stage:
+    FRESH
+    OUT
+    OVER
+
+
+cdef class Place:
+    cdef Handle handle
+    cdef object timeout
+    cdef Stage stage
+    cdef Py_ssize_t exports
+    cdef char *data
+    cdef uint32_t length  # bytes at `data`
+    cdef object private   # whose memory that is, if it is not in the ring
+    cdef object view      # what the block has got
+
+    cdef bint is_read_only(self) noexcept
+    cdef void let_go(self) noexcept
+    cdef object lend(self)
+    cdef bint take_view(self) except -1
+
+
+cdef class Reserved(Place):
+    cdef np_reserve reserve
+    cdef uint32_t size  # that will be sent
+
+    cdef uint32_t try_now(self) except? 0xFFFFFFFF
+    cdef object begin(self, uint32_t code)
+    cdef uint32_t end(self, bint commit, bint exported) noexcept
+
+
+cdef class Received(Place):
+    cdef np_view place
+    cdef bint copied
+    cdef bint answers  # what was taken is the answer that was owed
+
+    cdef object begin(self)
+    cdef object begin_with(self, bytes message)
+    cdef uint32_t end(self, bint consume, bint exported) noexcept
+
+
+cdef class Reservation(Reserved):
+    pass
+
+
+cdef class ReceivedView(Received):
+    cdef bytes collect(self, uint32_t size, const np_wait *wait)

@@ -1,0 +1,313 @@
+"""Messages in place between processes: forks, signals, and deaths while one is out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import npipe
+from tests.helpers import DEADLINE, fails
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Child, Ends
+
+
+class Stop(Exception):
+    pass
+
+
+def in_child(run: Callable[[], None]) -> int:
+    """Runs it in a forked child; its exit status, 0 if nothing was raised."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            run()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# ---- Forks
+
+
+@pytest.mark.parametrize("size", [5, 4097, 60_000, 200_000])
+def test_a_forked_child_keeps_what_is_viewed_and_ends_nothing(ends: Callable[..., Ends], size: int) -> None:
+    pair = ends()
+    data = os.urandom(size)
+    sender = threading.Thread(target=pair.client.send, args=(data,))
+    sender.start()
+    viewed = pair.server.recv_view()
+    begun, over = os.pipe(), os.pipe()
+    with viewed as view:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                assert bytes(view) == data
+                viewed.__exit__(None, None, None)
+                with contextlib.suppress(ValueError):
+                    bytes(view)
+                os.write(begun[1], b"x")
+                os.read(over[0], 1)
+                with fails(6):
+                    pair.server.recv()
+                status = 0
+            finally:
+                os._exit(status)
+        os.read(begun[0], 1)
+        assert bytes(view) == data
+    sender.join(DEADLINE)
+    pair.client.send(b"next")
+    assert pair.server.recv() == b"next"
+    os.write(over[1], b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for end in (*begun, *over):
+        os.close(end)
+
+
+def test_a_forked_child_goes_on_looking_while_the_parent_reads(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    data = os.urandom(50_000)
+    pair.client.send(data)
+    go = os.pipe()
+    with pair.server.recv_view() as view:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.read(go[0], 1)
+                assert bytes(view) == data  # of its own, whatever the parent's ring has now
+                status = 0
+            finally:
+                os._exit(status)
+    for _ in range(12):
+        pair.client.send(b"\xff" * 60_000)
+        assert pair.server.recv() == b"\xff" * 60_000
+    os.write(go[1], b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for end in go:
+        os.close(end)
+
+
+def test_a_forked_child_writes_nothing_into_a_reservation(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for size in (5, 60_000, 200_000):
+        reservation = pair.client.reserve(size)
+        with contextlib.ExitStack() as stack:
+            if size > 65536:
+                reader = threading.Thread(target=lambda: got.append(pair.server.recv()))
+                got: list[bytes] = []
+            view = stack.enter_context(reservation)
+            view[:] = b"p" * size
+
+            def child() -> None:
+                view[:] = b"c" * size
+                with fails(6):
+                    reservation.__exit__(None, None, None)
+
+            assert in_child(child) == 0
+            assert bytes(view) == b"p" * size
+            if size > 65536:
+                reader.start()
+        if size > 65536:
+            reader.join(DEADLINE)
+            assert got == [b"p" * size]
+        else:
+            assert pair.server.recv() == b"p" * size
+
+
+def test_a_forked_child_has_pipes_with_views_of_its_own(ends: Callable[..., Ends], name: str) -> None:
+    pair = ends()
+    pair.client.send(b"parent's")
+
+    def child() -> None:
+        with npipe.listen(f"{name}-child") as listener, npipe.connect(listener.name) as client:
+            with listener.accept(DEADLINE) as server:
+                with client.reserve(5) as mine:
+                    mine[:] = b"child"
+                with server.recv_view() as mine:
+                    assert bytes(mine) == b"child"
+
+    with pair.server.recv_view() as view, pair.client.reserve(1):
+        assert in_child(child) == 0
+        assert bytes(view) == b"parent's"
+
+
+# ---- Signals
+
+
+@contextlib.contextmanager
+def raising(after: float) -> Iterator[None]:
+    """A signal's handler raises Stop, in so many seconds."""
+
+    def handler(*_: object) -> None:
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        with pytest.raises(Stop):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_that_raises_while_one_waits(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=1000)
+    for copied in (False, True):
+        with raising(0.05), pair.server.recv_view(copy=copied):
+            pass
+    pair.client.send(bytes(1000))
+    with raising(0.05), pair.client.reserve(5):
+        pass
+    with raising(0.05), pair.client.reserve(5000):  # which waits at its end
+        pass
+    assert pair.server.recv() == bytes(1000)
+    assert pair.server.peek().available == 0
+    with pair.client.reserve(1000, timeout=0) as view:
+        view[:] = b"x" * 1000
+    with pair.server.recv_view(timeout=0) as view:
+        assert bytes(view) == b"x" * 1000
+
+
+def test_a_handler_that_raises_in_the_block(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    with raising(0.02), pair.client.reserve(5) as view:
+        view[:] = b"hello"
+        time.sleep(DEADLINE)
+    pair.client.send(b"message")
+    with raising(0.02), pair.server.recv_view():
+        time.sleep(DEADLINE)
+    with pytest.raises(KeyboardInterrupt), pair.server.recv_view():
+        signal.raise_signal(signal.SIGINT)
+    assert pair.server.recv() == b"message"
+    with fails(121):
+        pair.server.recv(timeout=0)
+
+
+# ---- Deaths
+
+CLIENT = """
+    import os, signal, sys, npipe
+
+    pipe = npipe.connect(sys.argv[1])
+    pipe.send(b"before")
+    size = int(sys.argv[2])
+    with pipe.reserve(size) as view:
+        view[:] = b"x" * size
+        print("out", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("size", [5, 60_000, 200_000])
+def test_a_writer_that_is_killed_with_a_reservation_out_has_sent_nothing_of_it(
+    name: str, child: Callable[..., Child], size: int
+) -> None:
+    with npipe.listen(name) as listener:
+        killed = child(CLIENT, name, str(size))
+        with listener.accept(20) as server:
+            assert killed.line() == "out"
+            assert server.recv(timeout=DEADLINE) == b"before"
+            with fails(109):
+                server.recv(timeout=DEADLINE)
+            with fails(109), server.recv_view(timeout=DEADLINE):
+                pass
+
+
+READER = """
+    import os, signal, sys, npipe
+
+    pipe = npipe.connect(sys.argv[1])
+    with pipe.recv_view() as view:
+        print(len(view), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("size", [5, 60_000, 200_000])
+def test_a_reader_that_is_killed_with_a_view_out_ends_its_writers_waits(
+    name: str, child: Callable[..., Child], size: int
+) -> None:
+    with npipe.listen(name) as listener:
+        killed = child(READER, name)
+        with listener.accept(20) as server:
+            server.send(bytes(size), timeout=20)
+            assert killed.line() == str(size)
+            with pytest.raises(npipe.PipeClosedError) as caught:
+                for _ in range(10_000):
+                    with server.reserve(60_000, timeout=DEADLINE) as view:
+                        view[:5] = b"hello"
+            assert caught.value.winerror in (109, 232)
+
+
+SENDER = """
+    import os, signal, sys, npipe
+
+    pipe = npipe.connect(sys.argv[1])
+    with pipe.reserve(50_000) as view:
+        view[:] = bytes(range(250)) * 200
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_viewed_stays_there_when_its_writer_dies(name: str, child: Callable[..., Child]) -> None:
+    with npipe.listen(name) as listener:
+        killed = child(SENDER, name)
+        with listener.accept(20) as server:
+            with server.recv_view(timeout=20) as view:
+                killed.say("go")
+                killed.process.wait(20)
+                with fails(232):
+                    while True:
+                        server.send(b"x", timeout=DEADLINE)
+                assert bytes(view) == bytes(range(250)) * 200
+            with fails(109):
+                server.recv()
+
+
+# ---- The end of the interpreter
+
+AT_EXIT = """
+    import sys, npipe
+
+    listener = npipe.listen(sys.argv[1])
+    client = npipe.connect(sys.argv[1])
+    server = listener.accept()
+    client.send(b"message" * 1000)
+    viewed, reservation = server.recv_view(), client.reserve(5000)
+    view, room = viewed.__enter__(), reservation.__enter__()
+
+    class Late:
+        def __del__(self, kept=(view, room)):
+            assert bytes(kept[0]) == b"message" * 1000
+            kept[1][:] = bytes(5000)
+            print("looked", flush=True)
+
+    late = Late()
+    if sys.argv[2] == "closed":
+        server.close()
+        client.close()
+    sys.modules["late"] = late
+"""
+
+
+@pytest.mark.parametrize("how", ["open", "closed"])
+def test_views_at_the_end_of_the_interpreter(name: str, child: Callable[..., Child], how: str) -> None:
+    process: Any = child(AT_EXIT, name, how).process
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert output.strip() == "looked"
