@@ -201,6 +201,8 @@ class Remote:
         raise TypeError("cannot pickle Remote objects, which may hold a password: make one where it is used")
 
     def __repr__(self) -> str:
+        if not hasattr(self, "encrypt"):
+            return "<npipe.Remote that could not be made>"
         shown = [] if self.username is None else [repr(self.username)]
         if self._password is not None:
             shown.append("password=***")

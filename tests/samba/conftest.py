@@ -63,8 +63,9 @@ def own_smbd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PrivateS
     with tempfile.TemporaryDirectory(prefix="npipe-smbd-") as folder:
         made: list[PrivateSmbd] = []
 
-        def make(**options: Any) -> PrivateSmbd:
+        def make(*, extra: str = "", **options: Any) -> PrivateSmbd:
             smbd = private_smbd(Path(folder) / str(len(made)), **options)
+            (smbd.folder / "extra.conf").write_text(extra)
             smbd.start()
             made.append(smbd)
             monkeypatch.setenv("NPIPE_SAMBA_DIR", str(smbd.samba_dir))

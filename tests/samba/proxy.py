@@ -19,6 +19,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
+        self._all: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._open = {"up": threading.Event(), "down": threading.Event()}
@@ -45,6 +46,7 @@ class Proxy:
                 return
             with self._lock:
                 self._sockets.append(client)
+                self._all.append(client)
                 self.connections += 1
             if self._target is None:
                 self._start(self._swallow, client)
@@ -52,6 +54,7 @@ class Proxy:
                 server = socket.create_connection(("127.0.0.1", self._target))
                 with self._lock:
                     self._sockets.append(server)
+                    self._all.append(server)
                 self._start(self._carry, client, server, "up")
                 self._start(self._carry, server, client, "down")
             self.accepted.release()
@@ -107,6 +110,8 @@ class Proxy:
         self.cut()
         for thread in list(self._threads):
             thread.join(10)
+        for sock in self._all:
+            sock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -57,6 +57,19 @@ def listening(name: str, **options: Any) -> npipe.Listener:
     return npipe.listen(name, remote="samba", allow="authenticated", **options)
 
 
+def error_of(call: h.Background[Any]) -> BaseException:
+    with pytest.raises(npipe.PipeError) as raised:
+        call.result(20)
+    return raised.value
+
+
+def blocked(pipe: Any, call: Callable[[], Any]) -> h.Background[Any]:
+    """A call in a thread that waits for the host."""
+    background = h.started(call)
+    h.until(lambda: bool(pipe._file._waiting))
+    return background
+
+
 class Both:
     """A client's end and its server's."""
 
@@ -300,9 +313,9 @@ def test_a_write_that_the_server_does_not_take_is_told_and_goes_on(smbd: Private
 
 def test_a_close_ends_the_calls_of_other_threads(smbd: PrivateSmbd, short: str) -> None:
     with Both(smbd.port, short) as (client, server):
-        reader = h.blocked_in(client.recv)
+        reader = blocked(client, client.recv)
         client.close()
-        h.has_code(reader.error(), 109)
+        h.has_code(error_of(reader), 109)
         assert client.closed
         for call in (client.recv, lambda: client.send(b"x"), lambda: client.peer):
             assert h.code_of(call) == 6
@@ -323,10 +336,10 @@ def test_a_server_that_ends_is_the_end(smbd: PrivateSmbd, short: str) -> None:
 
 def test_a_server_that_ends_in_a_transaction(smbd: PrivateSmbd, short: str) -> None:
     with Both(smbd.port, short) as (client, server):
-        asked = h.blocked(lambda: client.transact(b"question"))
+        asked = blocked(client, lambda: client.transact(b"question"))
         assert server.recv(timeout=20) == b"question"
         server.close()
-        h.has_code(asked.error(), 109)
+        h.has_code(error_of(asked), 109)
 
 
 def test_a_missing_pipe_is_missing(smbd: PrivateSmbd, short: str) -> None:
@@ -449,9 +462,9 @@ def test_pipes_of_one_user_share_a_connection_that_goes_when_idle(
 
 def test_a_lost_connection_ends_its_pipes_and_no_other(smbd: PrivateSmbd, short: str) -> None:
     with Proxy(smbd.port) as proxy, Both(proxy.port, short) as (client, _), Both(smbd.port, short + "b") as (other, far):
-        reader = h.blocked_in(client.recv)
+        reader = blocked(client, client.recv)
         proxy.cut()
-        h.has_code(reader.error(), 64)
+        h.has_code(error_of(reader), 64)
         for call in (client.recv, lambda: client.send(b"x"), lambda: client.transact(b"x")):
             assert h.code_of(call) == 64
         far.send(b"still here")
@@ -465,10 +478,10 @@ def test_a_lost_connection_ends_its_pipes_and_no_other(smbd: PrivateSmbd, short:
 def test_smbd_is_killed(own_smbd: Callable[..., PrivateSmbd], short: str) -> None:
     smbd = own_smbd()
     with Both(smbd.port, short) as (client, server):
-        reader = h.blocked_in(client.recv)
+        reader = blocked(client, client.recv)
         assert smbd.pid is not None
         os.killpg(smbd.pid, signal.SIGKILL)
-        h.has_code(reader.error(), 64)
+        h.has_code(error_of(reader), 64)
         assert h.code_of(lambda: server.recv(timeout=20)) == 109
     assert h.code_of(lambda: npipe.connect(there(short), remote=remote(smbd.port))) == 53
 

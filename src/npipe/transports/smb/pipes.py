@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from npipe._buffers import content_of, room_of
+from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe._display import Traits
 from npipe.errors import (
     PipeClosedError,
@@ -33,13 +33,23 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read_elsewhere, closed_here, denied, too_large, unread
+from npipe.reasons import (
+    being_read_elsewhere,
+    closed_here,
+    denied,
+    still_reserved,
+    still_viewed,
+    too_large,
+    unread,
+)
 from npipe.transports.smb.files import LONGEST_MESSAGE, empty, too_long
 from npipe.transports.smb.wire import SLICE
+from npipe.views import CopiedReservation, CopiedView, this_task
 
 if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.transports.smb.files import RemoteFile
+    from npipe.views import MessageView, Reservation
 
 __all__ = ["SmbMessagePipe", "SmbStreamPipe"]
 
@@ -51,6 +61,7 @@ class _Smb:
 
     _doing = "reading"
     _of_messages = False
+    _reader: object = None  # who has a view out
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
@@ -82,6 +93,8 @@ class _Smb:
         self._check(needed, self._doing)
         if self._reading.acquire(blocking=False):
             return deadline
+        if self._reader is not None and self._reader == this_task():
+            raise still_viewed(self.name, self._doing)
         while True:
             left = time_left(deadline)
             if SLICE is not None:  # Ctrl-C does not end the wait for a lock there
@@ -94,15 +107,6 @@ class _Smb:
             self._reading.release()
             raise closed_here(self.name, self._doing)
         return deadline
-
-    def _write(self, data: ReadableBuffer, timeout: float | None, *, stream: bool) -> int:
-        timeout = check_timeout(timeout)
-        content = content_of(data)
-        self._check(ACCESS_WRITE, "writing")
-        if not content and stream:
-            return 0
-        self._file.write(content, deadline_of(timeout), stream=stream)
-        return len(content)
 
     def peek(self, size: int = 0) -> Peek:
         """See Pipe.peek. By FSCTL_PIPE_PEEK, which Samba does not have: PipeStateError (50)."""
@@ -216,6 +220,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     _doing = "receiving a message"
     _of_messages = True
+    _writer: object = None  # who has a reservation out
 
     def __init__(self, file: RemoteFile) -> None:
         super().__init__(file)
@@ -252,9 +257,46 @@ class SmbMessagePipe(_Smb, MessagePipe):
             self._answers_owed -= 1
             self._answer_too_long = False
 
-    def send(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
+    def _check_open_for(self, doing: str) -> None:
+        self._check(ACCESS_WRITE, doing)
+        if self._writer is not None and self._writer == this_task():
+            raise still_reserved(self.name, doing)
+
+    def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send. Through Samba a message has 1 to 65,535 bytes: PipeArgumentError (87)."""
-        self._write(data, timeout, stream=False)
+        self.send_parts(data, *more, timeout=timeout)
+
+    def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
+        """See MessagePipe.send_parts. Through Samba a message has 1 to 65,535 bytes: PipeArgumentError (87)."""
+        timeout = check_timeout(timeout)
+        content = contents_of(parts)
+        self._check_open_for("writing")
+        self._file.write(content, deadline_of(timeout))
+
+    def reserve(self, nbytes: int, *, timeout: float | None = None) -> Reservation:
+        """See MessagePipe.reserve: a message is put together here, and sent at the end."""
+        return CopiedReservation(self, nbytes, check_timeout(timeout))
+
+    def recv_view(self, *, timeout: float | None = None, copy: bool = False) -> MessageView:
+        """See MessagePipe.recv_view: of a copy."""
+        flag(copy, "copy")
+        return CopiedView(self, check_timeout(timeout))
+
+    def _begin_view(self, timeout: float | None) -> bytes:
+        deadline = self._begin_read(timeout)
+        try:
+            message = self._message(deadline, self._most)
+        except BaseException:
+            self._reading.release()
+            raise
+        self._reader = this_task()
+        return message
+
+    def _end_view(self, message: bytes, *, consumed: bool) -> None:
+        self._reader = None
+        if not consumed:
+            self._head, self._unfinished = message, False
+        self._reading.release()
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
@@ -279,8 +321,14 @@ class SmbMessagePipe(_Smb, MessagePipe):
         self._has_delivered()
         return message
 
-    def recv_into(self, buffer: WriteableBuffer, *, exact: bool = False, timeout: float | None = None) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
+    ) -> int:
         """See MessagePipe.recv_into."""
+        if more:
+            rooms = [room_of(part) for part in (buffer, *more)]
+            room = memoryview(bytearray(sum(map(len, rooms))))
+            return scattered(room[: self.recv_into(room, exact=exact, timeout=timeout)], rooms)
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
@@ -400,7 +448,12 @@ class SmbStreamPipe(_Smb, StreamPipe):
 
     def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.write. An empty one does nothing: Samba loses it."""
-        return self._write(data, timeout, stream=True)
+        timeout = check_timeout(timeout)
+        content = content_of(data)
+        self._check(ACCESS_WRITE, "writing")
+        if content:
+            self._file.write(content, deadline_of(timeout), stream=True)
+        return len(content)
 
     def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """See StreamPipe.readinto."""

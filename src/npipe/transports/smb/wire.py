@@ -137,8 +137,10 @@ class Stream:
         except (OSError, ValueError):  # closed meanwhile: the send finds out
             return True
 
-    def send(self, message: bytes) -> None:
-        """Send one message."""
+    def send(self, message: Any) -> None:
+        """Send one message: bytes, or one of smbprotocol's structures if it is encrypted."""
+        if not isinstance(message, bytes):
+            message = message.pack()
         if len(message) > _LARGEST_FRAME:
             raise ValueError("a message is too long for the connection")
         with self._sending:
