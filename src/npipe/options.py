@@ -28,11 +28,12 @@ from typing import (
 )
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
-from npipe.remote import Remote as OtherMachine
 from npipe.remote_access import Remote, RemoteAccess, remote_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from npipe.remote import Remote as OtherMachine
 
 
 __all__ = [

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
-    from npipe.remote import Remote
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.remote import Remote
     from npipe.views import MessageView, Reservation
 
 __all__ = ["Pool"]
@@ -77,9 +77,9 @@ class Pool(Generic[P]):
     unread, a call on it has failed) is closed and never used again, so that no answer reaches a caller who did not ask
     for it.
 
-    `size` is 1 to 65535. `mode`, `access`, `verify_owner`, `wait_for_server`, `max_message_size` and `remote` are connect's, for
-    each connection. `timeout` in seconds is that of a use which names none, for all of it: its turn, the connection,
-    the request and the answer.
+    `size` is 1 to 65535. `mode`, `access`, `verify_owner`, `wait_for_server`, `max_message_size` and `remote` are
+    connect's, for each connection. `timeout` in seconds is that of a use which names none, for all of it: its turn, the
+    connection, the request and the answer.
 
     A context manager that closes it. A child of a fork has the pool without connections, and opens its own. Nothing is
     connected before the first use; PipeNameError (123, 3), PipeArgumentError (87) and TypeError tell of wrong

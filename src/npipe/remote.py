@@ -5,9 +5,9 @@ r"""Who to be on other machines: `Remote`, and what is used for a host where `co
     npipe.remote.configure("files1", username="alice", password=ask())
     npipe.connect(r"\\files1\pipe\jobs")
 
-For a host that is not configured it is what the environment says (`Remote.from_environment`), and else the ticket that
-Kerberos has for this user. On Windows the system's own redirector opens `\\HOST\pipe\NAME`, unless `remote=` is given or
-the host is configured.
+For a host that is not configured it is what the environment says (`Remote.from_environment`), and else the ticket of
+Kerberos that this user has. On Windows the system's own redirector opens `\\HOST\pipe\NAME`, unless `remote=` is given
+or the host is configured.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def configure(
     r"""Say what this process uses for pipes of `host` from now on, where a call is told nothing.
 
     Args:
-        host: HOST of `\\HOST\pipe\NAME`, as the names of pipes have it: another name of the same machine is another one.
+        host: HOST of `\\HOST\pipe\NAME`; another name of the same machine is another host.
         remote: all of it; the other arguments, which are Remote's, are then not to be given.
         username: as of Remote.
         password: as of Remote.

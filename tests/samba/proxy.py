@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -60,11 +61,9 @@ class Proxy:
             self.accepted.release()
 
     def _swallow(self, client: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while client.recv(65536):
                 pass
-        except OSError:
-            pass
         self.ended.release()
 
     def _carry(self, source: socket.socket, sink: socket.socket, way: str) -> None:
@@ -79,10 +78,8 @@ class Proxy:
         if way == "up":
             self.ended.release()
         for end in (source, sink):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def hold(self, way: str) -> None:
         """Keep back what comes from now on: "up" to the server, "down" to the client."""
@@ -97,10 +94,8 @@ class Proxy:
         with self._lock:
             sockets, self._sockets = self._sockets, []
         for sock in sockets:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def close(self) -> None:
         for event in self._open.values():

@@ -107,8 +107,8 @@ async def call(
 ) -> bytes:
     """Connect to the message pipe `name`, send `data`, return the one message that answers, and close.
 
-    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` and `remote` are connect's. Cancelled, the connection is
-    closed; the request may have been sent.
+    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` and `remote` are connect's. Cancelled, the
+    connection is closed; the request may have been sent.
 
     Raises:
         PipeError: all that npipe.call raises.

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.loops.base import Loop, Waiters
-    from npipe.remote import Remote
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.remote import Remote
     from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["Pool"]

@@ -28,7 +28,7 @@ from npipe.errors import (
 )
 from npipe.options import time_left
 from npipe.transports.smb.status import ACCESS_DENIED, not_opened
-from npipe.transports.smb.wire import NotSigned, Wire, connect_socket, wait_event
+from npipe.transports.smb.wire import NotSignedError, Wire, connect_socket, wait_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +72,7 @@ class Link:
         """Use it no more."""
         _pool.release(self)
 
-    def submit(
-        self, message: Any, keep: Callable[[Any], None], deadline: float | None, *, cost: int = 1
-    ) -> Any:
+    def submit(self, message: Any, keep: Callable[[Any], None], deadline: float | None, *, cost: int = 1) -> Any:
         """Send a request when there is room for it; return it, or None when the deadline came first: nothing is sent.
 
         `keep` is told of it as soon as it may have been sent, also if an exception of a signal's handler ends this.
@@ -218,7 +216,7 @@ class _Attempt:
         wire: Wire | None = None
         try:
             if self.key.remote.username is None and not _has_ticket(self.key.host, self.key.remote):
-                raise _Refused(_no_ticket)  # noqa: TRY301
+                raise _RefusedError(_no_ticket)  # noqa: TRY301
             sock = connect_socket(self.key.host, self.key.remote.port, self._note)
             wire = Wire(self.key.host, self.key.remote.port, sock, _pool.wake)
             self.link = self._log_on(wire)
@@ -237,7 +235,7 @@ class _Attempt:
         remote = self.key.remote
         wire.connect(timeout=None)
         if wire.dialect < Dialects.SMB_2_1_0:
-            raise _Refused(_too_old)
+            raise _RefusedError(_too_old)
         name = remote.username
         if name is not None and remote.domain is not None:
             name = f"{remote.domain}\\{name}"
@@ -256,11 +254,11 @@ class _Attempt:
         tree = TreeConnect(session, rf"\\{self.key.host}\IPC$")
         tree.connect()
         if remote.encrypt is False and (session.encrypt_data or tree.encrypt_data):
-            raise _Refused(_is_encrypted)
+            raise _RefusedError(_is_encrypted)
         return Link(self.key, wire, session, tree)
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, failure: Callable[[str | None, _Key], PipeError]) -> None:
         super().__init__()
         self.failure = failure
@@ -279,7 +277,7 @@ def _is_encrypted(name: str | None, key: _Key) -> PipeError:
 def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
     """Return what makes the error of each who waits out of a failure's own, which is not kept."""
     host, remote = key.host, key.remote
-    if isinstance(error, _Refused):
+    if isinstance(error, _RefusedError):
         failure = error.failure
         return lambda name: failure(name, key)
     if isinstance(error, SMBResponseException):
@@ -292,7 +290,7 @@ def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
         return lambda name: _no_proof(name, key, text)
     if isinstance(error, socket.gaierror):
         return lambda name: PipeNotFoundError(WinError.BAD_NETPATH, name, _DOING, f"no host {host} is known")
-    if isinstance(error, NotSigned):
+    if isinstance(error, NotSignedError):
         detail = f"{text}: somebody in between may have changed it"
         return lambda name: PipeProtocolError(WinError.INVALID_DATA, name, _DOING, detail)
     if isinstance(error, OSError):
@@ -434,7 +432,7 @@ class _Pool:
             self.lock.notify()
 
     def wake(self) -> None:
-        """A connection is lost."""
+        """Look for connections that are lost."""
         with self.lock:
             self.lock.notify()
 

@@ -49,7 +49,6 @@ from npipe.transports.smb.status import (
     BUFFER_OVERFLOW,
     ENDED,
     INVALID_PARAMETER,
-    PENDING,
     PIPE_DISCONNECTED,
     SUCCESS,
     TOO_LONG,
@@ -111,7 +110,7 @@ def open_file(link: Link, path: str, name: str, *, access: int, deadline: float 
         status, response = _ask(link, create, keep, name, "opening the pipe", deadline)
         request = None
         if status != SUCCESS:
-            raise not_opened(status, name, link.host)
+            raise not_opened(status, name, link.host)  # noqa: TRY301 - the link is released
         return RemoteFile(link, _file_id(response, name), name, access)
     except BaseException:
         if request is not None:
@@ -132,7 +131,7 @@ def _close_late(link: Link, status: int, response: Any) -> None:
 def _file_id(response: Any, name: str | None) -> bytes:
     body: bytes = response["data"].get_value()
     identity = body[64:80]
-    if len(identity) != 16:  # noqa: PLR2004 - as the protocol has it
+    if len(identity) != 16:
         raise _nonsense(name, "opening the pipe")
     return identity
 
@@ -572,7 +571,7 @@ class RemoteFile:
         if status not in (SUCCESS, BUFFER_OVERFLOW):
             raise self._failed(status, "peeking")
         data = _ioctl_data(response["data"].get_value())
-        if data is None or len(data) < 16:  # noqa: PLR2004
+        if data is None or len(data) < 16:
             raise _nonsense(self.name, "peeking")
         _state, available, _count, length = struct.unpack_from("<4I", data)
         return bytes(data[16:]), available, length

@@ -495,5 +495,3 @@ class SmbStreamPipe(_Smb, StreamPipe):
         with self._keeping:
             self._head = bytes(data) + (b"" if self._head is None else bytes(self._head))
         self._file.wake()
-
-

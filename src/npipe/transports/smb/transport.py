@@ -31,7 +31,7 @@ __all__ = ["PAUSE", "SmbArrival", "SmbClientHandle", "SmbTransport"]
 PAUSE: Final = 0.05
 """Seconds between looks at what no host tells: whether an instance is free, or a pipe has come."""
 
-_PATIENCE: Final = 20.0  # seconds for listing
+_PATIENCE: Final = 20.0  # seconds for a host, where no time is given
 
 
 class SmbClientHandle:
@@ -53,7 +53,7 @@ class SmbClientHandle:
     def write_file(self, data: bytes, timeout: float | None = None) -> int:
         """WriteFile."""
         self._file.check_open("writing")
-        self._file.write(data, deadline_of(timeout))
+        self._file.write(data, deadline_of(timeout), stream=True)
         return len(data)
 
     def read_file(self, size: int, timeout: float | None = None) -> tuple[int, bytes]:
@@ -135,7 +135,7 @@ class SmbTransport:
         deadline = None if timeout is None else max(started + timeout, time.monotonic() + GOODWILL * (timeout == 0))
         try:
             if file.set_message_mode(True, deadline) is False:
-                raise no_messages(name.path, "opening the pipe")
+                raise no_messages(name.path, "opening the pipe")  # noqa: TRY301 - the file is closed
             return SmbMessagePipe(file)
         except BaseException:
             file.close()
@@ -143,7 +143,8 @@ class SmbTransport:
 
     def open(self, name: PipeName, *, access: int) -> SmbClientHandle:
         """CreateFile, step by step as Win32 does it: a handle in byte-read mode, or PipeBusyError (231) at once."""
-        return SmbClientHandle(self._open_when_free(name, access & (ACCESS_READ | ACCESS_WRITE), 0.0))
+        deadline = time.monotonic() + _PATIENCE
+        return SmbClientHandle(self._open(name, access & (ACCESS_READ | ACCESS_WRITE), deadline))
 
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """See Transport.wait. By FSCTL_PIPE_WAIT, which Samba has from 4.25 on: PipeStateError (50)."""

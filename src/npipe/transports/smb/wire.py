@@ -10,6 +10,7 @@ What is different from smbprotocol's own:
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
@@ -26,7 +27,7 @@ from npipe.options import time_left
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SLICE", "NotSigned", "Stream", "Wire", "connect_socket", "wait_event"]
+__all__ = ["SLICE", "NotSignedError", "Stream", "Wire", "connect_socket", "wait_event"]
 
 SLICE: Final = 0.5 if sys.platform == "win32" else None
 """Seconds of a wait at a time: on Windows Ctrl-C does not end the wait for a lock."""
@@ -41,7 +42,7 @@ _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unaske
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 30_000))
 
 
-class NotSigned(SMBException):  # type: ignore[misc]
+class NotSignedError(SMBException):  # type: ignore[misc]
     """An answer was not signed, or not encrypted, though the session is."""
 
 
@@ -100,7 +101,7 @@ class Stream:
         self.server, self.port = sock.getpeername()[:2]
 
     def connect(self) -> None:
-        """It is."""
+        """Do nothing: it is connected."""
 
     @property
     def address(self) -> str:
@@ -110,10 +111,8 @@ class Stream:
     def close(self) -> None:
         """End it; whoever receives finds the end. Closing twice is no error."""
         self.connected = False
-        try:
+        with contextlib.suppress(OSError):  # it has ended already
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended already
 
     def release(self) -> None:
         """Give the descriptor back: nobody receives any more."""
@@ -252,10 +251,10 @@ class Wire(Connection):  # type: ignore[misc]
             unasked = header["message_id"].get_value() == _NOBODY
             interim = header["status"].get_value() == NtStatus.STATUS_PENDING
             if session.encrypt_data:
-                raise NotSigned("an answer was not encrypted, though the session is")
-            if not unasked and not interim and session.signing_required:
-                if not header["flags"].has_flag(Smb2Flags.SMB2_FLAGS_SIGNED):
-                    raise NotSigned("an answer was not signed")
+                raise NotSignedError("an answer was not encrypted, though the session is")
+            signed = unasked or interim or header["flags"].has_flag(Smb2Flags.SMB2_FLAGS_SIGNED)
+            if session.signing_required and not signed:
+                raise NotSignedError("an answer was not signed")
         super().verify_signature(header, session_id, force)
 
     def _process_message_thread(self) -> None:
@@ -285,4 +284,3 @@ class Wire(Connection):  # type: ignore[misc]
     def credits(self) -> int:
         """How many more requests may be sent."""
         return self.sequence_window["high"] - self.sequence_window["low"]
-
