@@ -15,7 +15,7 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 from __future__ import annotations
 
 from npipe import remote
-from npipe.connection import Connection, ServerStats
+from npipe.clients import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,

@@ -74,7 +74,6 @@ def test_what_lies_in_the_buffer_is_not_copied(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
             for waits in (False, True):
-
                 async def look() -> bool:
                     async with server.recv_view() as view:
                         return bool(view.obj.in_place)

@@ -311,3 +311,5 @@ def test_views_at_the_end_of_the_interpreter(name: str, child: Callable[..., Chi
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert output.strip() == "looked"
+
+

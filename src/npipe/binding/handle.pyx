@@ -20,6 +20,8 @@ from npipe.binding.named cimport Place, place_of
 from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
 
+import os
+
 from npipe._process import refuse_copy
 from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, short_write, unanswered,
@@ -988,6 +990,22 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "asking for the descriptor")
         return socket
+
+    def part_with_socket(self):
+        """Ends the handle, but not the connection: a descriptor of the link's socket, not inheritable, which is the
+        caller's. For two ends that go on by it alone, and that have sent nothing yet.
+        """
+        cdef int socket = -1
+        cdef uint32_t code
+        cdef np_handle *handle = self.valid()
+        with nogil:
+            code = np_depart_socket(handle, True, &socket)
+        if code != NP_OK:
+            raise self.explain(code, "parting with the pipe")
+        try:
+            return os.dup(socket)
+        finally:
+            np_fd_close(socket)
 
     def arm_read(self):
         """Asks for a byte when something comes. False: something is there already."""

@@ -37,7 +37,8 @@ uint32_t np_reserve_step(struct np_handle *handle, struct np_reserve *reserve);
 bool np_reserve_ready(const struct np_reserve *reserve);
 /* Sends the first `size` bytes, or with `commit` false takes it back. `exported`: somebody may go on writing there.
  * NP_OK, or why nothing was sent, as for np_write. In a forked child nothing happens. */
-uint32_t np_reserve_end(struct np_handle *handle, struct np_reserve *reserve, uint32_t size, bool commit, bool exported);
+uint32_t np_reserve_end(struct np_handle *handle, struct np_reserve *reserve, uint32_t size, bool commit,
+                        bool exported);
 /* Nobody looks at its bytes any more. */
 void np_reserve_let_go(struct np_reserve *reserve);
 

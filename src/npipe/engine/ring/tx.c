@@ -458,7 +458,7 @@ static bool put(struct np_link *link, struct np_op *op)
     struct np_tx *tx = &link->tx;
     if (op->hole) { /* from here on nobody else's bytes come into the ring */
         if (!op->started)
-            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+            op->started = op->end <= most(tx->consumed, tx->handed) + tx->quota && fits_plain(tx, op->size);
         return false;
     }
     if (!op->started) {
@@ -820,6 +820,8 @@ void np_tx_forget(struct np_link *link, struct np_op *op)
 
 bool np_tx_may_reserve(const struct np_link *link, uint32_t size)
 {
+    if (link->tx.most && size > link->tx.most)
+        return false; /* what carries it on could not deliver it */
     return size > 0 && size <= link->tx.quota && (uint64_t)size + NPL_MAX_ENTRY_HEADER <= link->tx.capacity;
 }
 

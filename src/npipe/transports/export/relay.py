@@ -229,7 +229,8 @@ class Relay:
             if isinstance(pipe, MessagePipe):
                 while True:
                     data = await pipe.recv()
-                    await self._send(_HEADER.pack(len(data)) + data)
+                    if data:  # an empty one, of a reservation that was cut short, would be an error to smbd
+                        await self._send(_HEADER.pack(len(data)) + data)
             else:
                 while True:
                     await self._send(await pipe.read(_READ))
