@@ -22,7 +22,9 @@ VOCABULARY = {
     "names",
     "options",
     "reasons",
+    "remote",
     "remote_access",
+    "views",
     "win32_error",
 }
 
