@@ -250,13 +250,13 @@ def another_machine(path: str, host: str, own: str) -> PipeStateError:
     )
 
 
-def no_smb(path: str, host: str, missing: str) -> PipeStateError:
+def no_smb(path: str, host: str) -> PipeStateError:
     """Return the error (50) of a pipe of another machine where the extra is not installed."""
     return PipeStateError(
         WinError.NOT_SUPPORTED,
         path,
         "opening the pipe",
-        f"it is a pipe of {host}, and those need smbprotocol ({missing} is not installed)",
+        f"it is a pipe of {host}, and those need smbprotocol, which is not installed",
         text="Pipes of other machines need an extra",
         hint="pip install 'npipe[smb]'",
     )

@@ -69,7 +69,7 @@ def _smb(name: PipeName, host: str, remote: Remote | None) -> Transport:
     except ImportError as error:
         if error.name is None or error.name.startswith("npipe"):
             raise
-        raise no_smb(name.path, host, error.name) from None
+        raise no_smb(name.path, host) from None
     return SmbTransport(host, settings_for(host) if remote is None else remote)
 
 
