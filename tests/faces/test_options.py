@@ -38,6 +38,7 @@ CONNECT = {
     "verify_owner": True,
     "wait_for_server": False,
     "max_message_size": None,
+    "remote": None,
 }
 
 

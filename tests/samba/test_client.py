@@ -53,7 +53,7 @@ def there(name: str) -> str:
     return rf"\\{HOST}\pipe\{name}"
 
 
-def listening(name: str, **options: Any) -> npipe.Listener:
+def listening(name: str, **options: Any) -> npipe.Listener[Any]:
     return npipe.listen(name, remote="samba", allow="authenticated", **options)
 
 
@@ -432,9 +432,9 @@ def test_the_password_is_shown_nowhere(
         frames = traceback.TracebackException.from_exception(error, capture_locals=True)
         print("".join(line for line in frames.format() if "test_client.py" not in line), file=text)
         seen += [repr(error), str(error), text.getvalue()]
-    for copied in (pickle.dumps, lambda one: pickle.dumps(one, 5)):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
-            copied(who)
+            pickle.dumps(who, protocol)
     assert copy.deepcopy(who) is copy.copy(who) is who
     seen += [record.getMessage() for record in caplog.records] + list(capsys.readouterr())
     assert not [text for text in seen if secret in text]

@@ -138,7 +138,7 @@ async def wait(
     """Wait until an instance of the pipe `name` listens; that reserves nothing. The arguments are those of npipe.wait.
 
     `timeout` is in seconds, None for ever, or "default", the server's own; with `create` a pipe that is not there is
-    waited for too. Cancelled, it has changed nothing.
+    waited for too; `remote` is connect's. Cancelled, it has changed nothing.
 
     Raises:
         PipeError: all that npipe.wait raises.

@@ -10,12 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import spnego
-from smbprotocol import Dialects
-from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
-from smbprotocol.session import Session
-from smbprotocol.tree import TreeConnect
-
 from npipe.errors import (
     PipeAccessError,
     PipeClosedError,
@@ -27,6 +21,17 @@ from npipe.errors import (
     WinError,
 )
 from npipe.options import time_left
+from npipe.transports.smb.library import (
+    Dialects,
+    NegotiateOptions,
+    Session,
+    SMBAuthenticationError,
+    SMBException,
+    SMBResponseException,
+    SpnegoError,
+    TreeConnect,
+    spnego_client,
+)
 from npipe.transports.smb.status import ACCESS_DENIED, not_opened
 from npipe.transports.smb.wire import NotSignedError, Wire, connect_socket, wait_event
 
@@ -59,6 +64,8 @@ class Link:
         self.address = wire.stream.address
         self.has_modes: bool | None = None
         """Whether the server has read modes (Windows does, Samba does not); None: nobody has asked yet."""
+        self.was_used = False
+        """Whether a pipe was opened over it already, so that it may have been lost since."""
         self.users = 0  # guarded by _pool.lock, as the next
         self.idle_since = 0.0
         self._sending = threading.Lock()
@@ -501,15 +508,15 @@ def close_idle() -> None:
 def _has_ticket(host: str, remote: Remote) -> bool:
     """Whether who this process is can be proved without a name: by Kerberos, or on Windows by who is logged on."""
     try:
-        client = spnego.client(
+        client = spnego_client(
             None,
             None,
             service="cifs",
             hostname=host,
-            options=spnego.NegotiateOptions.session_key,
+            options=NegotiateOptions.session_key,
             protocol=remote.auth,
         )
         client.step(None)
-    except (spnego.exceptions.SpnegoError, ImportError):
+    except (SpnegoError, ImportError):
         return False
     return True

@@ -17,22 +17,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from smbprotocol.file_info import FileInformationClass
-from smbprotocol.ioctl import CtlCode, IOCTLFlags, SMB2IOCTLRequest
-from smbprotocol.open import (
-    CreateDisposition,
-    CreateOptions,
-    ImpersonationLevel,
-    Open,
-    ShareAccess,
-    SMB2CloseRequest,
-    SMB2CreateRequest,
-    SMB2FlushRequest,
-    SMB2ReadRequest,
-    SMB2SetInfoRequest,
-    SMB2WriteRequest,
-)
-
 from npipe.errors import (
     PipeArgumentError,
     PipeClosedError,
@@ -44,6 +28,23 @@ from npipe.errors import (
 )
 from npipe.options import ACCESS_READ, ACCESS_WRITE
 from npipe.reasons import PeerEnd, closed_by_fork, closed_here, ended
+from npipe.transports.smb.library import (
+    CreateDisposition,
+    CreateOptions,
+    CtlCode,
+    FileInformationClass,
+    ImpersonationLevel,
+    IOCTLFlags,
+    Open,
+    ShareAccess,
+    SMB2CloseRequest,
+    SMB2CreateRequest,
+    SMB2FlushRequest,
+    SMB2IOCTLRequest,
+    SMB2ReadRequest,
+    SMB2SetInfoRequest,
+    SMB2WriteRequest,
+)
 from npipe.transports.smb.status import (
     ACCESS_DENIED,
     BUFFER_OVERFLOW,
@@ -111,7 +112,9 @@ def open_file(link: Link, path: str, name: str, *, access: int, deadline: float 
         request = None
         if status != SUCCESS:
             raise not_opened(status, name, link.host)  # noqa: TRY301 - the link is released
-        return RemoteFile(link, _file_id(response, name), name, access)
+        file = RemoteFile(link, _file_id(response, name), name, access)
+        link.was_used = True
+        return file  # noqa: TRY300 - what is above may fail
     except BaseException:
         if request is not None:
             link.abandon(request, lambda status, response: _close_late(link, status, response))

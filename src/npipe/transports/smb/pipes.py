@@ -220,7 +220,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     _doing = "receiving a message"
     _of_messages = True
-    _writer: object = None  # who has a reservation out
+    _reserver: object = None  # who has a reservation out
 
     def __init__(self, file: RemoteFile) -> None:
         super().__init__(file)
@@ -259,7 +259,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     def _check_open_for(self, doing: str) -> None:
         self._check(ACCESS_WRITE, doing)
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, doing)
 
     def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:

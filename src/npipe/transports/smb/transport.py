@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from npipe.errors import PipeBusyError, PipeStateError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeClosedError, PipeStateError, PipeTimeoutError, WinError
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -96,8 +96,14 @@ class SmbTransport:
         self._remote = remote
 
     def _open(self, name: PipeName, access: int, deadline: float | None) -> RemoteFile:
-        link = lease(self._host, self._remote, deadline, name.path)
-        return open_file(link, name.display, name.path, access=access, deadline=deadline)
+        while True:
+            link = lease(self._host, self._remote, deadline, name.path)
+            try:
+                return open_file(link, name.display, name.path, access=access, deadline=deadline)
+            except PipeClosedError:
+                if not (link.was_used and link.lost):
+                    raise
+                # It was kept from before, and lost since: a new one says whether the host is there.
 
     def _open_when_free(self, name: PipeName, access: int, timeout: float | None) -> RemoteFile:
         """Open it as soon as an instance is free. Without a wait for one a time-out is not for the network."""

@@ -18,11 +18,8 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from smbprotocol.connection import Connection
-from smbprotocol.exceptions import SMBException
-from smbprotocol.header import Commands, NtStatus, Smb2Flags
-
 from npipe.options import time_left
+from npipe.transports.smb.library import Commands, Connection, NtStatus, Smb2Flags, SMBException
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +39,7 @@ _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unaske
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 30_000))
 
 
-class NotSignedError(SMBException):  # type: ignore[misc]
+class NotSignedError(SMBException):
     """An answer was not signed, or not encrypted, though the session is."""
 
 
@@ -218,7 +215,7 @@ class _Window(dict[str, int]):
             self.granted.set()
 
 
-class Wire(Connection):  # type: ignore[misc]
+class Wire(Connection):
     """A connection that is made over a connected socket; `connect` negotiates."""
 
     def __init__(self, host: str, port: int, sock: socket.socket, on_lost: Callable[[], None]) -> None:
@@ -283,4 +280,5 @@ class Wire(Connection):  # type: ignore[misc]
     @property
     def credits(self) -> int:
         """How many more requests may be sent."""
-        return self.sequence_window["high"] - self.sequence_window["low"]
+        window: dict[str, int] = self.sequence_window
+        return window["high"] - window["low"]
