@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -65,7 +67,7 @@ def own_smbd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PrivateS
 
         def make(*, extra: str = "", **options: Any) -> PrivateSmbd:
             smbd = private_smbd(Path(folder) / str(len(made)), **options)
-            (smbd.folder / "extra.conf").write_text(extra)
+            (smbd.folder / "extra.conf").write_text(extra.format(folder=smbd.folder))
             smbd.start()
             made.append(smbd)
             monkeypatch.setenv("NPIPE_SAMBA_DIR", str(smbd.samba_dir))
@@ -74,6 +76,15 @@ def own_smbd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PrivateS
         yield make
         for smbd in made:
             smbd.close()
+            _end_helpers(smbd)
+
+
+def _end_helpers(smbd: PrivateSmbd) -> None:
+    """End what this smbd has started for Samba's own pipes (samba-dcerpcd): those are in sessions of their own."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(f"--configfile={smbd.configuration}") in entry.read_bytes().split(b"\0"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
 
 
 @pytest.fixture

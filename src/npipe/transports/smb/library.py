@@ -81,8 +81,6 @@ if TYPE_CHECKING:
 
         dialect: int
         session_table: dict[int, Any]
-        outstanding_requests: Any
-        sequence_window: Any
         _t_worker: threading.Thread | None
 
         def __init__(self, guid: object, server_name: str, port: int, require_signing: bool) -> None:

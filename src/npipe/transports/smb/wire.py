@@ -94,8 +94,10 @@ class Stream:
         self._sock = sock
         self._buffer = bytearray()
         self._sending = threading.Lock()
-        self.connected = True
-        self.server, self.port = sock.getpeername()[:2]
+        self.connected: bool = True
+        peer: tuple[str, int] = sock.getpeername()[:2]
+        self.server: str = peer[0]
+        self.port: int = peer[1]
 
     def connect(self) -> None:
         """Do nothing: it is connected."""
@@ -196,7 +198,7 @@ class _Nobody:
 class _Outstanding(dict[int, Any]):
     """Requests by their numbers. A number that is not in it is of a request that was given up."""
 
-    session_id = 0
+    session_id: int = 0
 
     def __missing__(self, _: int) -> _Nobody:
         return _Nobody(self.session_id)
@@ -207,7 +209,7 @@ class _Window(dict[str, int]):
 
     def __init__(self) -> None:
         super().__init__(low=0, high=1)
-        self.granted = threading.Event()
+        self.granted: threading.Event = threading.Event()
 
     def __setitem__(self, key: str, value: int) -> None:
         super().__setitem__(key, value)
@@ -219,11 +221,11 @@ class Wire(Connection):
     """A connection that is made over a connected socket; `connect` negotiates."""
 
     def __init__(self, host: str, port: int, sock: socket.socket, on_lost: Callable[[], None]) -> None:
-        self.stream = Stream(sock)
+        self.stream: Stream = Stream(sock)
         super().__init__(uuid.uuid4(), host, port, require_signing=True)
-        self.outstanding_requests = _Outstanding()
-        self.sequence_window = _Window()
-        self.lost = False
+        self.outstanding_requests: _Outstanding = _Outstanding()
+        self.sequence_window: _Window = _Window()
+        self.lost: bool = False
         self._on_lost = on_lost
 
     @property
