@@ -49,6 +49,7 @@ _DOING: Final = "opening the pipe"
 _MORE_CREDITS: Final = 16  # asked for with a request while there are few
 _ENOUGH_CREDITS: Final = 256
 _PENDING: Final = 0x103
+_SAYING: Final = 5.0  # seconds for room for what nobody waits for
 
 
 class Link:
@@ -57,17 +58,17 @@ class Link:
     def __init__(self, key: _Key, wire: Wire, session: Any, tree: Any) -> None:
         self._key = key
         self.wire = wire
-        self.host = key.host
+        self.host: str = key.host
         self.session = session
         self.tree = tree
-        self.encrypted = bool(session.encrypt_data or tree.encrypt_data)
-        self.address = wire.stream.address
+        self.encrypted: bool = bool(session.encrypt_data or tree.encrypt_data)
+        self.address: str = wire.stream.address
         self.has_modes: bool | None = None
         """Whether the server has read modes (Windows does, Samba does not); None: nobody has asked yet."""
-        self.was_used = False
+        self.was_used: bool = False
         """Whether a pipe was opened over it already, so that it may have been lost since."""
-        self.users = 0  # guarded by _pool.lock, as the next
-        self.idle_since = 0.0
+        self.users: int = 0  # guarded by _pool.lock, as the next
+        self.idle_since: float = 0.0
         self._sending = threading.Lock()
 
     @property
@@ -139,16 +140,26 @@ class Link:
         late(*answer)
 
     def say(self, message: Any) -> None:
-        """Send a request whose answer nobody wants, if that can be done without a wait."""
-        if self.lost or not self.wire.stream.has_room(0.0):
-            return
-        with contextlib.suppress(SMBException, ConnectionError):
-            request = self.wire.send(message, sid=self.session.session_id, tid=self.tree.tree_connect_id)
+        """Send a request whose answer nobody wants, without a wait: in a thread, if need be."""
+        if not self._say(message, 0.0) and not self.lost:
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and the connection with it
+                threading.Thread(target=self._say, args=(message, _SAYING), name="npipe-smb-say", daemon=True).start()
+
+    def _say(self, message: Any, patience: float) -> bool:
+        with contextlib.suppress(ConnectionError):
+            request = self.submit(message, _ignore, time.monotonic() + patience)
+            if request is None:
+                return False
             self.done(request)
+        return True
 
     def close(self) -> None:
         """End the connection, with all that is open on it."""
         self.wire.stream.close()
+
+
+def _ignore(_: Any) -> None:
+    pass
 
 
 class _Late:
@@ -360,7 +371,8 @@ class _Pool:
     """The process's connections."""
 
     def __init__(self) -> None:
-        self.lock = threading.Condition(threading.Lock())
+        # One that a thread may take again: a pipe may be collected, and so closed, anywhere.
+        self.lock: threading.Condition = threading.Condition(threading.RLock())
         self._links: dict[_Key, Link] = {}
         self._attempts: dict[_Key, _Attempt] = {}
         self._reaps = False  # a thread closes what is idle

@@ -9,7 +9,6 @@ What is sent cannot be taken back: servers ignore a cancel, or obey it in their 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import threading
@@ -76,7 +75,6 @@ GOODWILL: Final = 5.0
 """Seconds for the answer of a host's, where a call is told not to wait."""
 
 _CREDIT: Final = 65536  # bytes that one pays for
-_CLOSING: Final = 1.0  # seconds for a connection without room; then the host closes the pipe with the connection
 _WRITE_AT_ONCE: Final = 131_072
 
 _GENERIC_READ: Final = 0x80000000
@@ -310,12 +308,12 @@ class RemoteFile:
         self.forked = False
         self.over = False  # the server's end is known to be closed
         self._id = file_id
-        self._pending: Any = None  # the read or transaction whose answer is the next thing that is read
+        self.pending: Any = None
+        """The read or transaction whose answer is the next thing that is read."""
         self._is_transaction = False
         self._lock = threading.Condition(threading.Lock())  # for the fields below
         self._writes: set[Any] = set()
         self._waiting: set[Any] = set()
-        self._woken = 0
         _files.add(self)
 
     # ---- Waiting
@@ -354,6 +352,8 @@ class RemoteFile:
         link = self.link
         with self._lock:
             self._waiting.add(request)
+        if self.closed:  # perhaps since just now, and whoever has closed it did not see this wait
+            request.response_event.set()
         try:
             while True:
                 in_time = wait_event(request.response_event, deadline)
@@ -385,29 +385,30 @@ class RemoteFile:
     @property
     def has_pending(self) -> bool:
         """Whether a read or a transaction was given up whose answer has not been fetched."""
-        return self._pending is not None
+        return self.pending is not None
 
     @property
     def has_answer(self) -> bool:
         """Whether the answer of that is there."""
-        pending = self._pending
+        pending = self.pending
         if pending is None:
             return False
         with pending.response_event_lock:
             return self.link.answered(pending) is not None
 
     def _keep_pending(self, request: Any) -> None:
-        self._pending = request
+        self.pending = request
 
     def fetch(
         self, deadline: float | None, doing: str, *, until: Callable[[], bool] | None = None
     ) -> tuple[memoryview, bool] | None:
         """Return the next piece of what the server has written, and whether its message goes on; None: see `until`.
 
-        One of at most READ_SIZE bytes. Raises PipeTimeoutError (121): then nothing is consumed.
+        One of at most READ_SIZE bytes. Who has put it away sets `pending` to None, in the same statement, so that no
+        signal's handler comes between. Raises PipeTimeoutError (121): then nothing is consumed.
         """
         once = False
-        if self._pending is None:
+        if self.pending is None:
             self._is_transaction = False
             # A look: the server says at once that there is something, or else that the answer comes later.
             once = deadline is not None and deadline <= time.monotonic()
@@ -419,7 +420,7 @@ class RemoteFile:
             read["padding"] = b"\x50"
             if self._submit(read, self._keep_pending, deadline, doing) is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
-        request = self._pending
+        request = self.pending
         answer = self._await(request, deadline, doing, once=once, until=until)
         if answer is None:
             if until is not None and until():
@@ -428,7 +429,7 @@ class RemoteFile:
         status, response = answer
         transacting = self._is_transaction
         if status not in (SUCCESS, BUFFER_OVERFLOW):
-            self._pending, self._is_transaction = None, False
+            self.pending = None
             self.link.done(request)
             raise self._failed(status, "transacting" if transacting else doing)
         body: bytes = response["data"].get_value()
@@ -436,7 +437,6 @@ class RemoteFile:
         if data is None or len(data) > READ_SIZE:
             self.link.close()
             raise _nonsense(self.name, doing)
-        self._pending, self._is_transaction = None, False
         self.link.done(request)
         return data, status == BUFFER_OVERFLOW
 
@@ -444,7 +444,7 @@ class RemoteFile:
         """Send FSCTL_PIPE_TRANSCEIVE, whose answer is fetched as that of a read. False: nothing was sent in time."""
 
         def keep(request: Any) -> None:
-            self._pending = request
+            self.pending = request
             is_sent()
 
         self._is_transaction = True
@@ -492,11 +492,22 @@ class RemoteFile:
             if is_sent is not None:
                 is_sent()
 
+        self._forget_answered()
         write = SMB2WriteRequest()
         write["file_id"] = self._id
         write["length"] = len(data)
         write["buffer"] = data
         return self._submit(write, keep, deadline, "writing", cost=_cost(len(data)))
+
+    def _forget_answered(self) -> None:
+        """Forget writes that were given up, and that the server has taken since."""
+        for request in list(self._writes):
+            with request.response_event_lock:
+                answer = self.link.answered(request)
+            if answer is not None and request not in self._waiting:
+                with self._lock:
+                    self._writes.discard(request)
+                self.link.done(request)
 
     def end_write(self, request: Any, deadline: float | None) -> None:
         """Wait until the server has taken it all. One that was given up goes on."""
@@ -595,11 +606,8 @@ class RemoteFile:
             self.closed = True
         self.wake()
         link = self.link
-        with contextlib.suppress(ConnectionError):
-            sent = link.submit(_close_request(self._id), _ignore, time.monotonic() + _CLOSING)
-            if sent is not None:
-                link.done(sent)
-        for request in (*self._writes, self._pending):
+        link.say(_close_request(self._id))
+        for request in (*self._writes, self.pending):
             if request is not None:
                 link.done(request)
         link.release()
@@ -621,10 +629,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _ignore(_: Any) -> None:
-    pass
 
 
 def _cost(size: int) -> int:

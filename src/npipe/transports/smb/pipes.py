@@ -151,7 +151,8 @@ class _Smb:
         if piece is None:
             return False
         data, more = piece
-        self._head, self._unfinished = data if self._head is None else bytes(self._head) + data, more
+        head = data if self._head is None else bytes(self._head) + data
+        self._head, self._unfinished, self._file.pending = head, more, None
         return True
 
     def flush(self, *, timeout: float | None = None) -> None:
@@ -317,8 +318,8 @@ class SmbMessagePipe(_Smb, MessagePipe):
         if len(self._head) > most:
             raise too_large(self.name, most, None if self._unfinished else len(self._head))
         message = bytes(self._head)
-        self._head, self._partial = None, False
         self._has_delivered()
+        self._head, self._partial = None, False
         return message
 
     def recv_into(
@@ -489,7 +490,8 @@ class SmbStreamPipe(_Smb, StreamPipe):
             piece = self._file.fetch(deadline, self._doing, until=lambda: self._head is not None)
             if piece is not None:
                 with self._keeping:  # what was put back meanwhile came before it
-                    self._head = piece[0] if self._head is None else bytes(self._head) + piece[0]
+                    head = piece[0] if self._head is None else bytes(self._head) + piece[0]
+                    self._head, self._file.pending = head, None
 
     def _put_back(self, data: bytes | bytearray) -> None:
         with self._keeping:

@@ -187,10 +187,10 @@ class _Nobody:
     """Who an answer is for that nobody waits for."""
 
     def __init__(self, session_id: int) -> None:
-        self.session_id = session_id
-        self.response_event = threading.Event()
-        self.response_event_lock = threading.Lock()
-        self.message = _NoMessage()
+        self.session_id: int = session_id
+        self.response_event: threading.Event = threading.Event()
+        self.response_event_lock: threading.Lock = threading.Lock()
+        self.message: _NoMessage = _NoMessage()
         self.response: Any = None
         self.async_id: bytes | None = None
 
@@ -264,7 +264,8 @@ class Wire(Connection):
             self.stream.release()
             # Who registers a request after this looks at `lost` before it waits.
             for request in list(self.outstanding_requests.values()):
-                request.response_event.set()
+                with request.response_event_lock:  # between its look and its wait nobody is told
+                    request.response_event.set()
             self.sequence_window.granted.set()
             self._on_lost()
 
