@@ -6,9 +6,9 @@
  *                            each way and nothing else: what no round trip of two processes on two cores can do without
  *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied
  *                            out, and nothing else: what no messages in a row can do without
- *   limit hand SIZE COUNT    prints the nanoseconds that it takes to hand over SIZE bytes in shared memory, with a number
- *                            at both ends that is written there and read here, and nothing else: the least that
- *                            messages in place can take
+ *   limit hand SIZE COUNT    prints the nanoseconds that it takes to hand over SIZE bytes in shared memory, with a
+ *                            number at both ends that is written there and read here, and nothing else: the least
+ *                            that messages in place can take
  */
 #include <sched.h>
 #include <stdatomic.h>

@@ -30,10 +30,10 @@ def ctx(request: pytest.FixtureRequest) -> Any:
 def test_a_context_is_multiprocessings_with_other_connections() -> None:
     default: Any = context()
     assert default.get_start_method() == multiprocessing.get_start_method()
-    assert context(default.get_start_method()) is default
     base: Any = multiprocessing.get_context(default.get_start_method())
     assert type(base) in type(default).__mro__
     assert default.Process is base.Process
+    assert context(default.get_start_method()) is default
     assert all(isinstance(end, Connection) for end in default.Pipe())
     with pytest.raises(ValueError, match="nothing"):
         context("nothing")

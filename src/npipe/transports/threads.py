@@ -533,6 +533,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         pipe, content = self._pipe, content_of(data)
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         self._begin_reading("transacting")
         try:
             if self._owed:

@@ -389,6 +389,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         content = bytes_of(data)
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         self._begin_reading()
         try:
             await self._file.turn()

@@ -602,6 +602,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         content = bytes_of(data)
         self._file.ask(lambda _: None, "transacting")
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
             raise being_read_elsewhere(self.name)
