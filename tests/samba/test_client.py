@@ -42,7 +42,7 @@ def _no_connection_is_left() -> Iterator[None]:
     yield
     gc.collect()
     connections.close_idle()
-    h.until(lambda: not [one for one in threading.enumerate() if one.name.startswith(("msg_worker", "npipe-smb"))])
+    h.until(lambda: not [one for one in threading.enumerate() if one.name.startswith("npipe-smb")])
 
 
 def remote(port: int, user: str = "alice", password: str = PASSWORD, **options: Any) -> npipe.Remote:

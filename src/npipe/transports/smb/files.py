@@ -301,12 +301,12 @@ class RemoteFile:
     """An open pipe. One thread at a time reads or transacts; its caller sees to that."""
 
     def __init__(self, link: Link, file_id: bytes, name: str, access: int) -> None:
-        self.link = link
-        self.name = name
-        self.access = access
-        self.closed = False
-        self.forked = False
-        self.over = False  # the server's end is known to be closed
+        self.link: Link = link
+        self.name: str = name
+        self.access: int = access
+        self.closed: bool = False
+        self.forked: bool = False
+        self.over: bool = False  # the server's end is known to be closed
         self._id = file_id
         self.pending: Any = None
         """The read or transaction whose answer is the next thing that is read."""

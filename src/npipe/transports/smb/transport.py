@@ -62,8 +62,7 @@ class SmbClientHandle:
         if self._head is None:
             piece = self._file.fetch(deadline_of(timeout), "reading")
             assert piece is not None  # noqa: S101 - without `until` it is something
-            data, more = piece
-            self._head, self._unfinished, self._file.pending = data, more, None
+            self._head, self._unfinished, self._file.pending = piece[0], piece[1], None
         data, rest = bytes(self._head[:size]), self._head[size:]
         goes_on = self._by_messages and (len(rest) > 0 or self._unfinished)
         self._head = rest if len(rest) else None

@@ -257,6 +257,7 @@ class Wire(Connection):
         super().verify_signature(header, session_id, force)
 
     def _process_message_thread(self) -> None:
+        threading.current_thread().name = f"npipe-smb-{self.stream.address}"
         try:
             super()._process_message_thread()
         finally:
