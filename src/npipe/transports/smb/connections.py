@@ -73,8 +73,8 @@ class Link:
 
     @property
     def lost(self) -> bool:
-        """Whether the connection is over."""
-        return self.wire.lost
+        """Whether the connection is over: the thread that receives has ended, or is about to."""
+        return self.wire.lost or not self.wire.stream.connected
 
     def release(self) -> None:
         """Use it no more."""
