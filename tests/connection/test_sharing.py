@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -61,7 +62,7 @@ def test_the_end_comes_when_the_last_holder_has_closed() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_connection_goes_to_a_process_and_over_a_connection(method: str) -> None:
-    ctx = context(method)
+    ctx: Any = context(method)
     first, second = ctx.Pipe()
     process = ctx.Process(target=_travel, args=(second,))
     process.start()
@@ -353,6 +354,7 @@ def test_closing_gives_every_descriptor_back() -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     Pipe()[0].close()
+    gc.collect()
     before = count()
     ends = [Pipe() for _ in range(20)]
     for first, second in ends:

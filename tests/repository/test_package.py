@@ -23,6 +23,7 @@ VOCABULARY = {
     "options",
     "reasons",
     "remote_access",
+    "views",
     "win32_error",
 }
 

@@ -69,13 +69,16 @@ cdef class Reducers:
 
 
 cdef Reducers _reducers = Reducers({})
+cdef object _shared = object()  # whose critical section is of this one and of `_packs`
 
 
 def use_reducers(dict extra):
     """Take `extra` (ForkingPickler's, live) from now on."""
     global _reducers
-    _reducers = Reducers(extra)
-    _packs.clear()
+    made = Reducers(extra)
+    with cython.critical_section(_shared):
+        _reducers = made
+        _packs.clear()
 
 
 cdef class Pack:
@@ -87,7 +90,9 @@ cdef class Pack:
     def __init__(self):
         self.pieces, self.buffers = [], []
         pickler = Pickler(self, 5, buffer_callback=self.take)
-        pickler.dispatch_table = _reducers
+        with cython.critical_section(_shared):
+            reducers = _reducers
+        pickler.dispatch_table = reducers
         self.dump, self.clear = pickler.dump, pickler.clear_memo
 
     def write(self, piece):
@@ -151,15 +156,21 @@ cdef list _packs = []
 
 cdef Pack pack_of(obj):
     """A pack with the pickle of an object; `give_back` it."""
-    cdef Pack pack = _packs.pop() if _packs else Pack()
+    cdef Pack pack = None
+    with cython.critical_section(_shared):
+        if _packs:
+            pack = _packs.pop()
+    if pack is None:
+        pack = Pack()
     pack.dump(obj)  # if it raises, the pack is not used again
     return pack
 
 
 cdef int give_back(Pack pack) except -1:
     pack.reset()
-    if len(_packs) < 4:
-        _packs.append(pack)
+    with cython.critical_section(_shared):
+        if len(_packs) < 4:
+            _packs.append(pack)
     return 0
 
 
@@ -283,7 +294,11 @@ cdef np_wait for_ever() noexcept:
 
 @cython.no_gc_clear
 cdef class ChannelEnd:
-    """One end of a channel, as several processes may have it."""
+    """One end of a channel, as several processes may have it.
+
+    Its methods have its critical section, which they let go of while they wait, as they would of the interpreter's
+    lock: who closes finds out who is in a call, and a call that is over, that the end was closed meanwhile.
+    """
 
     cdef np_channel channel
     cdef int segment, epoll
@@ -297,6 +312,7 @@ cdef class ChannelEnd:
         self.channel.socket = self.channel.events[0] = self.channel.events[1] = -1
         self.is_closed = True
 
+    @cython.critical_section
     def _attach(self, int segment, int socket, int event0, int event1, int side, bint readable, bint writable):
         """Be that end. The descriptors belong to it from here on, also if this raises."""
         cdef uint32_t code
@@ -340,6 +356,7 @@ cdef class ChannelEnd:
             if fd >= 0:
                 c_close(fd)
 
+    @cython.critical_section
     def close(self):
         """Close this process's hold of the end."""
         if not self.is_closed:
@@ -465,6 +482,7 @@ cdef class ChannelEnd:
             self.leave()
         return 0
 
+    @cython.critical_section
     def send(self, obj):
         """Send a (picklable) object."""
         cdef Pack pack
@@ -482,6 +500,7 @@ cdef class ChannelEnd:
         finally:
             give_back(pack)
 
+    @cython.critical_section
     def send_bytes(self, buf, offset=0, size=None):
         """Send the bytes data from a bytes-like object."""
         cdef Py_buffer view
@@ -512,6 +531,7 @@ cdef class ChannelEnd:
         finally:
             PyBuffer_Release(&view)
 
+    @cython.critical_section
     def _send_parts(self, list parts, bint apart):
         """Send what `dumps` has made."""
         self.check_writable()
@@ -637,6 +657,7 @@ cdef class ChannelEnd:
         np_channel_end(&self.channel, False)
         return data
 
+    @cython.critical_section
     def recv(self):
         """Receive a (picklable) object."""
         cdef bytes data
@@ -646,6 +667,7 @@ cdef class ChannelEnd:
             return loads(data)
         return self.receive(None).value()
 
+    @cython.critical_section
     def recv_bytes(self, maxlength=None):
         """Receive bytes data as a bytes object."""
         cdef bytes data
@@ -655,6 +677,7 @@ cdef class ChannelEnd:
         data = self.receive_short(SMALL if maxlength is None or maxlength > SMALL else maxlength)
         return data if data is not None else self.receive(maxlength).content()
 
+    @cython.critical_section
     def _recv_parts(self):
         """The next message's pickle, and the buffers that go with it (None: there are none)."""
         cdef bytes data
@@ -668,6 +691,7 @@ cdef class ChannelEnd:
             return incoming.targets[2], incoming.targets[3:]
         return incoming.targets[0], None
 
+    @cython.critical_section
     def recv_bytes_into(self, buf, offset=0):
         """Receive bytes data into a writable bytes-like object.
 
@@ -727,6 +751,7 @@ cdef class ChannelEnd:
         finally:
             PyBuffer_Release(&view)
 
+    @cython.critical_section
     def poll(self, timeout=0.0):
         """Whether there is any input available to be read."""
         cdef np_wait wait = for_ever()
@@ -752,6 +777,7 @@ cdef class ChannelEnd:
 
     # ---- For selectors, and for other processes
 
+    @cython.critical_section
     def fileno(self):
         """File descriptor of the connection, for waiting."""
         cdef epoll_event about
@@ -779,6 +805,7 @@ cdef class ChannelEnd:
     cdef int event(self) noexcept:
         return self.channel.events[0 if self.channel.side == 1 else 1]
 
+    @cython.critical_section
     def _arm(self):
         """For one wait: the descriptors to wait for (what is to be read, the end), or None if there is something."""
         self.check_readable()
@@ -790,11 +817,13 @@ cdef class ChannelEnd:
         self.users += 1
         return self.event(), self.channel.socket
 
+    @cython.critical_section
     def _disarm(self):
         """After it."""
         np_channel_disarm(&self.channel)
         self.leave()
 
+    @cython.critical_section
     def _descriptors(self):
         """The descriptors of this end: segment, socket, events; and its side."""
         self.check_open()

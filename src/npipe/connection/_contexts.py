@@ -13,11 +13,14 @@ import multiprocessing
 import pickle
 import threading
 from multiprocessing import managers, queues
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.binding.channel import dumps
 from npipe.connection._connections import Connection, Pipe
 from npipe.connection._rendezvous import Client, Listener
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 __all__ = ["context"]
 
@@ -181,7 +184,7 @@ def _executors() -> Any:
     return importlib.import_module("npipe.connection._executors")
 
 
-def context(method: str | None = None) -> Any:
+def context(method: str | None = None) -> BaseContext:
     """Return a context of multiprocessing whose queues, pools, pipes and managers stand on npipe's connections.
 
     Args:
@@ -199,7 +202,8 @@ def context(method: str | None = None) -> Any:
     if name not in _contexts:
         _contexts[name] = type(f"Npipe{type(base).__name__}", (Channels, type(base)), {"__module__": __name__})()
         _executors().use()
-    return _contexts[name]
+    made: BaseContext = _contexts[name]
+    return made
 
 
 managers.listener_client[str(SERIALIZER)] = (Listener, Client)  # type: ignore[attr-defined]

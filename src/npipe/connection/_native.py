@@ -15,9 +15,12 @@ import multiprocessing
 import os
 from multiprocessing import connection, managers, reduction
 from multiprocessing.connection import Pipe, PipeConnection, wait
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.names import parse_name
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "context", "rebuild_connection", "reduce_connection", "wait"]
 
@@ -55,7 +58,7 @@ class Listener(connection.Listener):
         super().__init__(_address(address, family), "AF_PIPE", backlog, authkey)
 
 
-def context(method: str | None = None) -> Any:
+def context(method: str | None = None) -> BaseContext:
     """See npipe.connection.context on Linux: here multiprocessing's own context."""
     return multiprocessing.get_context(method or multiprocessing.get_start_method())
 

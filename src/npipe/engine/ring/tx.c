@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/codes.h"
+#include "base/copy.h"
 #include "base/platform.h"
 #include "ring/idle.h"
 #include "ring/link.h"
@@ -27,9 +28,9 @@ static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
     uint64_t offset = (tx->tail - tx->begin) & (tx->capacity - 1);
     uint64_t until_end = tx->capacity - offset;
     uint32_t first = (uint32_t)least(size, until_end);
-    memcpy(tx->ring + offset, source, first);
+    np_copy_over(tx->ring + offset, source, first);
     if (first < size)
-        memcpy(tx->ring, (const uint8_t *)source + first, size - first);
+        np_copy_over(tx->ring, (const uint8_t *)source + first, size - first);
     tx->tail += size;
 }
 
