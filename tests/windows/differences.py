@@ -66,7 +66,6 @@ LINUX: Final = {
     "c": "the engine in C",
     "integrity": "an oracle of content for the engine",
     "clients": "programs for Windows on npipe.win32, which is pywin32 itself there",
-    "connection": "channels: on Windows npipe.connection is multiprocessing's own connections (tests/windows)",
     "faults": "who attacks, kills and races the engine",
     "fuzz": "the engine in C",
     "nogil": "threads that share what the binding of the engine has",
