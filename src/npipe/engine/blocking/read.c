@@ -22,19 +22,6 @@
 
 /* ---- Reading */
 
-struct read_awaited {
-    const struct np_link *link;
-    uint64_t tail;
-    uint32_t rewinds;
-    const uint8_t *next; /* where the next entry will begin */
-};
-
-static struct read_awaited what_reads_await(const struct np_link *link)
-{
-    return (struct read_awaited){
-        .link = link, .tail = link->rx.tail, .rewinds = link->rx.rewinds, .next = np_rx_place(link, link->rx.head)};
-}
-
 /* A stream's next entries are let come together. An answer is never late for it, as nothing has been read since the
  * question; and an entry that comes alone is late only if it comes within that time. */
 #define STREAM_ENTRIES 16
@@ -46,9 +33,8 @@ static int64_t head_start(const struct np_link *link)
 
 static bool read_ready(const void *what)
 {
-    const struct read_awaited *awaited = what;
-    np_rx_fetch(awaited->next);
-    return np_rx_moved_since(awaited->link, awaited->tail, awaited->rewinds) || !np_link_quiet(awaited->link);
+    const struct np_rx_awaited *awaited = what;
+    return np_rx_moved(awaited) || !np_link_quiet(awaited->link);
 }
 
 /* Sleeps until the peer sends the byte that was asked for, or hangs up; a close in this process shuts the socket
@@ -80,7 +66,7 @@ static bool is_contended(struct np_link *link)
 static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, const struct np_op *op, enum np_heed *heed,
                              const struct np_wait *wait)
 {
-    struct read_awaited awaited = what_reads_await(link);
+    struct np_rx_awaited awaited = np_rx_awaited(link);
     bool in_turn = link->rx.first == op;
     /* The rest of an entry comes at another pace than the next entry. */
     struct np_spin *spin = link->rx.active ? &link->rx.stream : &link->rx.spin;
@@ -273,13 +259,13 @@ bool np_spin_read(struct np_handle *handle, int64_t deadline, bool *was_idle)
 {
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    struct read_awaited awaited = {0};
+    struct np_rx_awaited awaited = {0};
     bool idle = link && np_link_quiet(link) && !link->rx.first && !np_rx_has_back(link) &&
                 np_rx_settle(link) == NP_WOULD_WAIT &&
                 atomic_load_explicit(&link->rx.by_socket, memory_order_relaxed) <= 0;
     *was_idle = idle;
     if (idle) {
-        awaited = what_reads_await(link);
+        awaited = np_rx_awaited(link);
         np_link_ref(link);
     }
     pthread_mutex_unlock(&handle->rx_lock);

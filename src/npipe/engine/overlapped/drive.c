@@ -36,6 +36,8 @@ void np_async_note_reads(struct np_link *link)
             struct np_async *async = np_async_of(op);
             atomic_store_explicit(&async->seen_tail, link->rx.tail, memory_order_relaxed);
             atomic_store_explicit(&async->seen_rewinds, link->rx.rewinds, memory_order_relaxed);
+            atomic_store_explicit(&async->seen_next, np_rx_place(link, link->rx.head), memory_order_relaxed);
+            atomic_store_explicit(&async->seen_early, np_rx_fetches_early(&link->rx), memory_order_relaxed);
         }
 }
 
@@ -178,8 +180,6 @@ static bool note(const struct np_async *async, struct np_snapshots *snapshots)
     snapshot->handle = async->handle;
     np_hold(snapshot->handle);
     np_link_ref(snapshot->link);
-    /* where that is the head's: a read is pended on an empty ring */
-    snapshot->next = np_rx_place(snapshot->link, snapshot->tail);
     return true;
 }
 

@@ -308,6 +308,8 @@ struct np_snapshot np_snapshot_of(const struct np_async *async)
         .consumed = atomic_load_explicit(&async->seen_consumed, memory_order_relaxed),
         .taken = atomic_load_explicit(&async->seen_taken, memory_order_relaxed),
         .rewinds = atomic_load_explicit(&async->seen_rewinds, memory_order_relaxed),
+        .next = atomic_load_explicit(&async->seen_next, memory_order_relaxed),
+        .early = atomic_load_explicit(&async->seen_early, memory_order_relaxed),
     };
 }
 

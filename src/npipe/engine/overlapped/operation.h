@@ -53,6 +53,8 @@ struct np_async {
     /* What has to move before there is anything to do. */
     _Atomic uint64_t seen_tail, seen_consumed, seen_taken;
     _Atomic uint32_t seen_rewinds;
+    _Atomic(const uint8_t *) seen_next; /* np_rx_awaited's */
+    _Atomic bool seen_early;
 };
 
 struct np_async *np_async_new(void);
@@ -104,8 +106,8 @@ bool np_async_fail_connect(struct np_handle *handle);
 struct np_snapshot {
     struct np_handle *handle; /* held */
     struct np_link *link;     /* held */
-    const uint8_t *next;  /* where the next entry will begin */
-    bool write;
+    const uint8_t *next;      /* np_rx_awaited's */
+    bool write, early;
     uint64_t tail, consumed, taken; /* a write's: the head in place of the tail */
     uint32_t rewinds;
 };
@@ -126,9 +128,8 @@ static inline bool np_snapshot_moved(const struct np_snapshot *snapshot)
                atomic_load_explicit(&consumer->consumed, memory_order_acquire) != snapshot->consumed ||
                atomic_load_explicit(&consumer->taken, memory_order_acquire) != snapshot->taken;
     }
-    if (snapshot->next)
-        np_rx_fetch(snapshot->next);
-    return np_rx_moved_since(link, snapshot->tail, snapshot->rewinds);
+    const struct np_rx_awaited awaited = {link, snapshot->tail, snapshot->rewinds, snapshot->early, snapshot->next};
+    return np_rx_moved(&awaited);
 }
 
 /* Adds the operation's handle to `handles`, held, if it is not among them. The new count. */

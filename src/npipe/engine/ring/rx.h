@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <stdatomic.h>
 
+#include "ring/link.h"
 #include "ring/op.h"
+#include "ring/segment.h"
 
 struct np_link;
 struct np_rx;
@@ -68,9 +70,7 @@ void np_rx_pause(struct np_link *link);
 /* Whether the peer says that it has written more than stands in the ring. */
 bool np_rx_more_announced(const struct np_link *link);
 
-/* Where an entry stands or will stand, and its first lines asked for: who looks for the tail again and again asks for
- * these too, so that what it waits for comes with it and not behind it (docs/performance.md has the figures). A hint,
- * which cannot fail. */
+/* Where an entry stands or will stand. */
 static inline const uint8_t *np_rx_place(const struct np_link *link, uint64_t position)
 {
     return link->rx.ring + ((position - link->rx.begin) & (link->rx.capacity - 1));
@@ -84,10 +84,53 @@ static inline bool np_rx_moved_since(const struct np_link *link, uint64_t tail, 
            atomic_load_explicit(&shared->takebacks.rewinds, memory_order_relaxed) != rewinds;
 }
 
-static inline void np_rx_fetch(const uint8_t *place)
+/* What somebody looks at again and again, until an entry comes. */
+struct np_rx_awaited {
+    const struct np_link *link;
+    uint64_t tail;
+    uint32_t rewinds;
+    bool early;
+    const uint8_t *next; /* where it will begin */
+};
+
+/* Whoever looks for the tail asks for the entry's lines too, so that they come with it and not behind it: hints, which
+ * cannot fail (docs/performance.md has the figures).
+ *   - Of an entry of two lines with each look, before it is there. Whether the next one is so short is guessed by the
+ *     last one.
+ *   - Of a longer one when the tail has moved. Its writer is at work on its lines for a while before that, and would
+ *     have to get back each that is taken away from it. */
+#define NP_EARLY 128u   /* bytes */
+#define NP_FETCHED 16u  /* lines: of so many a processor can wait at once */
+
+static inline bool np_rx_fetches_early(const struct np_rx *rx)
 {
-    __builtin_prefetch(place);
-    __builtin_prefetch(place + 64);
+    return rx->total + NPL_MAX_ENTRY_HEADER <= NP_EARLY;
+}
+
+static inline void np_rx_fetch(const uint8_t *place, uint64_t size)
+{
+    for (uint64_t line = 0; line < NP_FETCHED && line * 64 < size; line++)
+        __builtin_prefetch(place + line * 64);
+}
+
+/* With rx_lock. */
+static inline struct np_rx_awaited np_rx_awaited(const struct np_link *link)
+{
+    const struct np_rx *rx = &link->rx;
+    return (struct np_rx_awaited){link, rx->tail, rx->rewinds, np_rx_fetches_early(rx), np_rx_place(link, rx->head)};
+}
+
+/* Whether the producer has done anything since. Without any lock. */
+static inline bool np_rx_moved(const struct np_rx_awaited *awaited)
+{
+    const struct npl_direction *shared = awaited->link->rx.shared;
+    if (awaited->early)
+        np_rx_fetch(awaited->next, NP_EARLY);
+    uint64_t tail = atomic_load_explicit(&shared->producer.tail, memory_order_acquire);
+    if (tail == awaited->tail)
+        return atomic_load_explicit(&shared->takebacks.rewinds, memory_order_relaxed) != awaited->rewinds;
+    np_rx_fetch(awaited->next, tail - awaited->tail);
+    return true;
 }
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/codes.h"
+#include "base/copy.h"
 #include "base/platform.h"
 #include "ring/idle.h"
 #include "ring/link.h"
@@ -27,9 +28,9 @@ static void copy_in(struct np_tx *tx, const void *source, uint32_t size)
     uint64_t offset = (tx->tail - tx->begin) & (tx->capacity - 1);
     uint64_t until_end = tx->capacity - offset;
     uint32_t first = (uint32_t)least(size, until_end);
-    memcpy(tx->ring + offset, source, first);
+    np_copy_over(tx->ring + offset, source, first);
     if (first < size)
-        memcpy(tx->ring, (const uint8_t *)source + first, size - first);
+        np_copy_over(tx->ring, (const uint8_t *)source + first, size - first);
     tx->tail += size;
 }
 
@@ -456,7 +457,7 @@ static bool put(struct np_link *link, struct np_op *op)
     struct np_tx *tx = &link->tx;
     if (op->hole) { /* from here on nobody else's bytes come into the ring */
         if (!op->started)
-            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+            op->started = op->end <= most(tx->consumed, tx->handed) + tx->quota && fits_plain(tx, op->size);
         return false;
     }
     if (!op->started) {
