@@ -31,9 +31,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import npipe
+import npipe.aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -279,7 +280,7 @@ class Worker:
         def work(number: int, ask: Callable[[bytes], bytes]) -> None:
             try:
                 results.append((number, self._window(number, ask, int(start * 1e9), int(stop * 1e9))))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised below
                 failures.append(error)
 
         threads = [threading.Thread(target=work, args=client, daemon=True) for client in self._clients]
@@ -421,9 +422,7 @@ class Figures:
         for reply in replies:
             times.update({int(taken): count for taken, count in reply["times"].items()})
         mean = sum(counts) / len(counts)
-        return cls(
-            sum(counts) / seconds, min(counts) / mean if mean else math.nan, percentiles(times), cpu / seconds
-        )
+        return cls(sum(counts) / seconds, min(counts) / mean if mean else math.nan, percentiles(times), cpu / seconds)
 
 
 def percentiles(times: Mapping[int, int]) -> dict[str, float]:
@@ -446,7 +445,7 @@ class Crowd:
         self._processes: list[Process] = []
         self._files: list[IO[bytes]] = []
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:
@@ -461,7 +460,7 @@ class Crowd:
             file.close()
 
     def _process(self) -> Process:
-        self._files.append(tempfile.TemporaryFile(dir=self._folder))
+        self._files.append(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - closed with the crowd
         self._processes.append(Process(self._folder, self._files[-1]))
         return self._processes[-1]
 
