@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 import npipe
 import npipe.aio
@@ -60,7 +60,9 @@ LIMIT = "engine in C, threads"
 # ---- Servers: each serves until its process ends, and calls `ready` when clients can connect
 
 
-def _npipe_serve(model: str, address: str, clients: int, ready: Callable[[], None]) -> None:
+def _npipe_serve(
+    model: Literal["threaded", "overlapped", "completion"], address: str, clients: int, ready: Callable[[], None]
+) -> None:
     options: dict[str, Any] = {"instances": clients} if model == "overlapped" else {}
     with npipe.serve(address, _echo, model=model, **options) as server:
         ready()
