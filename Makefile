@@ -12,8 +12,9 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
-.PHONY: setup-windows test-windows wheels bench clean
-.PHONY: test-pythons test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64 test-asan-python
+.PHONY: setup-windows test-windows wheels bench plots clean
+.PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
+.PHONY: test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -62,6 +63,11 @@ test-aio: build/stamp-package
 # beside that of .venv, or on PYTHONS="PATH...". PYTEST_ARGS=tests for all of test-python.
 test-pythons: build/stamp-venv
 	scripts/test-pythons.sh build/pythons $(PYTEST_ARGS)
+
+# On a CPython without the lock, and its threads under ThreadSanitizer: NOGIL_PYTHON=PATH, or one that is here, or one
+# that `scripts/nogil-python.sh build/nogil --build` has made. PYTEST_ARGS=tests for all of test-python.
+test-nogil: build/stamp-venv
+	scripts/test-nogil.sh build/nogil $(PYTEST_ARGS)
 
 # The engine's C tests under the address, undefined-behaviour and thread sanitizers.
 test-sanitizers: build/stamp-tools
@@ -123,6 +129,14 @@ bench: build/stamp-bench
 	$(ENV) $(PY) -m bench $(BENCH_ARGS)
 	$(ENV) $(PY) -m bench.win32 $(BENCH_WIN32_ARGS)
 	$(ENV) $(PY) -m bench.aio $(BENCH_AIO_ARGS)
+	$(ENV) $(PY) -m bench.crowd_page $(BENCH_CROWDS_ARGS)
+	$(ENV) $(PY) -m bench.goals
+	$(ENV) $(PY) -m bench.plots
+
+# The plots and the table of goals again, by the numbers that are there.
+plots: build/stamp-bench
+	$(ENV) $(PY) -m bench.goals
+	$(ENV) $(PY) -m bench.plots
 
 clean:
 	rm -rf build .venv
@@ -146,5 +160,5 @@ build/stamp-package: build/stamp-tools $(SOURCES)
 	touch $@
 
 build/stamp-bench: build/stamp-package
-	$(PY) scripts/install-groups.py bench
+	$(PY) scripts/install-groups.py --each bench
 	touch $@

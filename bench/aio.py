@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import statistics
@@ -25,6 +26,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import npipe.aio
 from npipe import PipeClosedError
 
+from .measure import Case, Outcome, Quantity
+from .results import FOLDER, save
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
@@ -36,7 +40,8 @@ BUSY_WAIT = 50e-6
 OUTPUT = Path(__file__).parent.parent / "docs" / "benchmarks-aio.md"
 
 STREAMS, ZMQ, NPIPE, BUSY = "asyncio streams", "pyzmq.asyncio", "npipe.aio", "npipe.aio, busy waiting"
-PEERS = (STREAMS, ZMQ, NPIPE, BUSY)
+PEERS = (STREAMS, *([ZMQ] if importlib.util.find_spec("zmq") else []), NPIPE, BUSY)
+LOOPS = ("asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else []))
 TRIP, ONE_WAY, MANY = "round trip", "one-way", f"{CLIENTS} clients"
 TASKS = (TRIP, ONE_WAY, MANY)
 
@@ -265,6 +270,20 @@ def running(kind: str) -> Iterator[list[Server]]:
 GOALS = ((TRIP, 0.8, "of the time of asyncio's streams"), (ONE_WAY, 5, "times"), (MANY, 3, "times"))
 
 
+def cases_of(kind: str, windows: dict[tuple[str, str], list[Window]]) -> list[Case]:
+    """Return the rates as columns."""
+    return [
+        Case(
+            f"aio, {kind}",
+            task,
+            Quantity.RATE,
+            SIZE,
+            {peer: Outcome([window.rate for window in windows[task, peer]]) for peer in PEERS},
+        )
+        for task in TASKS
+    ]
+
+
 def report(kind: str, windows: dict[tuple[str, str], list[Window]]) -> list[str]:
     def rate(task: str, peer: str) -> float:
         return statistics.median(window.rate for window in windows[task, peer])
@@ -314,7 +333,11 @@ ROUTER over `ipc`. *Busy waiting* is `pipe.busy_wait = {BUSY_WAIT}` at both ends
 
 def machine() -> str:
     """Describe where and with what the numbers are made."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("uvloop", "pyzmq"))
+    there = {"uvloop": "uvloop" in LOOPS, "pyzmq": ZMQ in PEERS}
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" if here else f"{name} is not installed, and left out"
+        for name, here in there.items()
+    )
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     return f"{cores} cores, load {load:.1f} when the run began; Python {platform.python_version()}, {versions}."
 
@@ -324,6 +347,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=9, help="windows of each peer at each task")
     parser.add_argument("--seconds", type=float, default=0.25, help="length of a window")
+    parser.add_argument("--quick", action="store_true", help="a short look: 2 windows of 0.1 s, and no page")
     parser.add_argument("--no-page", action="store_true", help="only print")
     parser.add_argument("--serve", nargs=3, metavar=("LOOP", "PEER", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -331,13 +355,19 @@ def main() -> None:
         kind, peer, name = arguments.serve
         with asyncio.Runner(loop_factory=loop_of(kind)) as runner:
             runner.run(serve(peer, name))
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.no_page = 2, 0.1, True
     lines = [machine(), ""]
-    for kind in "asyncio", "uvloop":
+    cases: list[Case] = []
+    for kind in LOOPS:
         with running(kind) as servers, asyncio.Runner(loop_factory=loop_of(kind)) as runner:
-            lines += report(kind, runner.run(measure(servers, arguments.rounds, arguments.seconds)))
+            windows = runner.run(measure(servers, arguments.rounds, arguments.seconds))
+            lines += report(kind, windows)
+            cases += cases_of(kind, windows)
     print("\n".join(lines))
     if not arguments.no_page:
         OUTPUT.write_text(TEXT + "\n" + "\n".join(lines).rstrip() + "\n")
+        save(FOLDER / "aio.json", lines[:1], cases)
 
 
 if __name__ == "__main__":

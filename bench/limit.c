@@ -4,10 +4,13 @@
  *   limit oneway SIZE COUNT  prints the nanoseconds of one message; the receiver acknowledges the last one
  *   limit line 0 COUNT       prints the nanoseconds that a word in shared memory takes to and fro, in a cache line for
  *                            each way and nothing else: what no round trip of two processes on two cores can do without
- *   limit lines SIZE COUNT   prints the nanoseconds that SIZE bytes take there and back, copied in and copied out at each
- *                            end, with a word for each way that hands them over: the same for a message of some lines
+ *   limit lines SIZE COUNT   prints the nanoseconds that SIZE bytes, copied in and copied out for each way, take to and
+ *                            fro with such a word: what no round trip of messages of that size can do without
  *   limit copy SIZE COUNT    prints the nanoseconds that SIZE bytes take through shared memory, copied in and copied
  *                            out, and nothing else: what no messages in a row can do without
+ *   limit hand SIZE COUNT    prints the nanoseconds that it takes to hand over SIZE bytes in shared memory, with a
+ *                            number at both ends that is written there and read here, and nothing else: the least
+ *                            that messages in place can take
  */
 #include <sched.h>
 #include <stdatomic.h>
@@ -19,7 +22,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/copy.h"
 #include "engine.h"
 
 #define QUOTA 65536
@@ -159,60 +161,47 @@ static int exchange_lines(long count)
     return status == 0 ? 0 : 1;
 }
 
-/* The ring is walked through, as it is quicker than to use the same lines again at once, and each message begins in a
- * line of its own. As large as the engine's: four quotas. */
-#define LINES_RING (4u * QUOTA)
-
-struct lines_ring {
-    _Alignas(128) _Atomic long word;
-    _Alignas(4096) uint8_t ring[LINES_RING];
+/* The payload of each way, in lines of its own. */
+struct exchange {
+    struct lines lines;
+    _Alignas(4096) uint8_t bytes[];
 };
 
-static uint8_t *place_of(struct lines_ring *way, uint32_t size, long i)
+static int exchange_bytes(size_t size, long count)
 {
-    uint64_t stride = (size + 63) / 64 * 64;
-    return way->ring + (uint64_t)i % (LINES_RING / stride) * stride;
-}
-
-static void lines_out(struct lines_ring *way, uint8_t *target, uint32_t size, long i)
-{
-    await_word(&way->word, i);
-    memcpy(target, place_of(way, size, i), size);
-}
-
-static void lines_in(struct lines_ring *way, const uint8_t *source, uint32_t size, long i)
-{
-    np_copy_over(place_of(way, size, i), source, size);
-    atomic_store_explicit(&way->word, i, memory_order_release);
-}
-
-static int exchange_messages(uint32_t size, long count)
-{
-    struct lines_ring *ways = mmap(NULL, 2 * sizeof *ways, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    uint8_t *buffer = malloc(size);
-    if (ways == MAP_FAILED || !buffer || size == 0 || size > LINES_RING / 2)
+    size_t apart = (size + 4095) & ~(size_t)4095;
+    struct exchange *shared = mmap(NULL, sizeof *shared + 2 * apart, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                                   -1, 0);
+    uint8_t *own = malloc(size), *sent = malloc(size);
+    if (shared == MAP_FAILED || !own || !sent || size == 0)
         return 1;
-    memset(buffer, 'x', size);
+    uint8_t *there = shared->bytes, *back = shared->bytes + apart;
+    for (size_t i = 0; i < size; i++)
+        sent[i] = (uint8_t)(i * 7 + 1);
     pid_t other = fork();
     if (other == 0) {
         bind_to(1);
         for (long i = 1; i <= count; i++) {
-            lines_out(&ways[0], buffer, size, i);
-            lines_in(&ways[1], buffer, size, i);
+            await_word(&shared->lines.there, i);
+            memcpy(own, there, size);
+            memcpy(back, own, size);
+            atomic_store_explicit(&shared->lines.back, i, memory_order_release);
         }
         _exit(0);
     }
     bind_to(0);
     int64_t began = np_now();
     for (long i = 1; other > 0 && i <= count; i++) {
-        lines_in(&ways[0], buffer, size, i);
-        lines_out(&ways[1], buffer, size, i);
+        memcpy(there, sent, size);
+        atomic_store_explicit(&shared->lines.there, i, memory_order_release);
+        await_word(&shared->lines.back, i);
+        memcpy(own, back, size);
     }
     int64_t took = np_now() - began;
     int status = 1;
     waitpid(other, &status, 0);
     printf("%.1f\n", (double)took / (double)count);
-    return status == 0 ? 0 : 1;
+    return status == 0 && memcmp(own, sent, size) == 0 ? 0 : 1;
 }
 
 #define COPY_RING (1u << 20)
@@ -279,6 +268,56 @@ static int copy(uint32_t size, long count)
     return status == 0 ? 0 : 1;
 }
 
+/* As many slots as a reader may be behind; each is far from the next, as messages of this size are. */
+#define HAND_SLOTS 4
+
+struct handing {
+    struct lines lines;
+    _Alignas(4096) uint8_t slots[];
+};
+
+static int hand_over(size_t size, long count)
+{
+    size_t apart = (size + 4095) & ~(size_t)4095;
+    size_t all = sizeof(struct handing) + HAND_SLOTS * apart;
+    struct handing *handing = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (handing == MAP_FAILED || size < 16)
+        return 1;
+    pid_t other = fork();
+    if (other == 0) {
+        bind_to(1);
+        for (long i = 0; i < count; i++) {
+            while (atomic_load_explicit(&handing->lines.there, memory_order_acquire) <= i)
+                ;
+            const uint8_t *slot = handing->slots + (size_t)(i % HAND_SLOTS) * apart;
+            long first, last;
+            memcpy(&first, slot, sizeof first);
+            memcpy(&last, slot + size - sizeof last, sizeof last);
+            if (first != i || last != i)
+                _exit(1);
+            atomic_store_explicit(&handing->lines.back, i + 1, memory_order_release);
+        }
+        _exit(0);
+    }
+    bind_to(0);
+    int64_t began = np_now();
+    for (long i = 0; other > 0 && i < count; i++) {
+        while (i - atomic_load_explicit(&handing->lines.back, memory_order_acquire) == HAND_SLOTS)
+            ;
+        uint8_t *slot = handing->slots + (size_t)(i % HAND_SLOTS) * apart;
+        memcpy(slot, &i, sizeof i);
+        memcpy(slot + size - sizeof i, &i, sizeof i);
+        atomic_store_explicit(&handing->lines.there, i + 1, memory_order_release);
+    }
+    if (other > 0)
+        await_word(&handing->lines.back, count);
+    int64_t took = np_now() - began;
+    int status = 1;
+    waitpid(other, &status, 0);
+    printf("%.1f\n", (double)took / (double)count);
+    return status == 0 ? 0 : 1;
+}
+
 static int is(const char *word, const char *other)
 {
     return strcmp(word, other) == 0;
@@ -286,20 +325,19 @@ static int is(const char *word, const char *other)
 
 int main(int argc, char **argv)
 {
-    static const char *const modes[] = {"rtt", "oneway", "line", "lines", "copy"};
-    size_t mode = 0, n_modes = sizeof modes / sizeof *modes;
-    while (argc == 4 && mode < n_modes && !is(argv[1], modes[mode]))
-        mode++;
-    if (argc != 4 || mode == n_modes) {
-        fprintf(stderr, "usage: limit rtt|oneway|line|lines|copy SIZE COUNT\n");
+    if (argc != 4 || !(is(argv[1], "rtt") || is(argv[1], "oneway") || is(argv[1], "line") || is(argv[1], "lines") ||
+                       is(argv[1], "copy") || is(argv[1], "hand"))) {
+        fprintf(stderr, "usage: limit rtt|oneway|line|lines|copy|hand SIZE COUNT\n");
         return 2;
     }
     if (is(argv[1], "line"))
         return exchange_lines(strtol(argv[3], NULL, 10));
-    if (is(argv[1], "lines"))
-        return exchange_messages((uint32_t)strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
     if (is(argv[1], "copy"))
         return copy((uint32_t)strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
+    if (is(argv[1], "lines"))
+        return exchange_bytes(strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
+    if (is(argv[1], "hand"))
+        return hand_over(strtoul(argv[2], NULL, 10), strtol(argv[3], NULL, 10));
     int round_trips = is(argv[1], "rtt");
     uint32_t size = (uint32_t)strtoul(argv[2], NULL, 10);
     long count = strtol(argv[3], NULL, 10);

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,12 @@ class Session:
             child.kill()
         for file in self._files:
             file.close()
+        # What iceoryx2 and MomentumX leave when they are killed.
+        for left in Path("/dev/shm").glob(f"{self.folder.name.replace('-', '?')}*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         self._folder.cleanup()
 
     def child(self) -> Child:
@@ -146,11 +153,22 @@ class Session:
         self._children.append(child)
         return child
 
-    def start(self, peer: str, mode: str, *, connections: tuple[int, ...] = (), apart: bool = False) -> Ends:
+    def start(
+        self,
+        peer: str,
+        mode: str,
+        *,
+        connections: tuple[int, ...] = (),
+        apart: bool = False,
+        slots: int = 0,
+        expected: int = 0,
+    ) -> Ends:
         """Start a server and its clients.
 
         ``connections`` says how many each client opens at once (empty: one client, which opens none yet); ``apart``
-        gives server and first client a core each, in place of letting the scheduler choose.
+        gives server and first client a core each, in place of letting the scheduler choose; ``slots`` is the size of
+        the messages to come, for peers that make room for such, ``expected`` how many
+        connections there will be, where they are opened later.
 
         Raises PeerFailedError, with everything ended.
         """
@@ -162,15 +180,25 @@ class Session:
                 cores = sorted(os.sched_getaffinity(0))
                 ends.server.ask("pin", core=cores[0])
                 ends.client.ask("pin", core=cores[-1])
-            ends.server.ask("serve", peer=peer, mode=mode, address=address, count=max(1, sum(connections)))
+            for child in (ends.server, *ends.clients) if slots else ():
+                child.ask("slots", peer=peer, size=slots)
+            ends.server.ask("serve", peer=peer, mode=mode, address=address, count=max(1, expected, sum(connections)))
             first = 0
             for client, count in zip(ends.clients, connections, strict=False):
-                client.ask("connect", peer=peer, address=address, first=first, count=count, timeout=60)
+                client.ask(
+                    "connect", peer=peer, address=address, first=first, count=count, greet=mode != "objects", timeout=60
+                )
                 first += count
         except PeerFailedError:
             ends.kill()
             raise
         return ends
+
+
+def limit_usage(program: Path) -> list[str]:
+    """Return the words of what the program says that it can measure."""
+    told = subprocess.run([program], capture_output=True, text=True, timeout=_PATIENCE, check=False).stderr
+    return told.replace("|", " ").split()
 
 
 def run_limit(program: Path, what: str, size: int, count: int) -> float:

@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .measure import Case, Quantity
-from .scenarios import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, SIZES, Settings
+from .names import BASE, CLIENTS, CONNECTIONS, CORES, NPIPE, ROWS, SIZES
+from .peers import PEERS, taking_part
 
 if TYPE_CHECKING:
-    from .goals import Goal
+    from collections.abc import Mapping
+
+    from .fleet import Settings
 
 _TITLES = {
     "roundtrip": "Round trip",
     "roundtrip-apart": "Round trip, a core each",
     "oneway": "One-way",
     "oneway-apart": "One-way, a core each",
+    "tail": "The slow ones",
+    "views": "Messages in place",
+    "frames": "Pictures of 1920×1080×3",
+    "objects": "Objects",
+    "memory": "Memory after traffic",
     "cycle": "Connect, round trip, close",
     "busy": "Busy cores",
     "busy-apart": "Busy cores, a core each",
@@ -41,6 +49,29 @@ so delivery is part of the time.
 """,
     "oneway-apart": """
 The same with the server bound to one core and the client to another.
+""",
+    "tail": """
+Round trips of 64 bytes, a core each, every single one with the clock read before and after it: half of them took no
+longer than *p50*, 999 in 1,000 no longer than *p99.9*.
+""",
+    "views": """
+One client writes a number at both ends of a message where it lies, and sends it; the server reads both where they lie,
+compares, and gives the place back. Nothing else of the message is touched, so its size should not matter.
+""",
+    "frames": """
+One client sends pictures out of a buffer of its own, as a camera has one, one way and a core each. The server compares
+numbers at three places of each, in an array or buffer of the whole picture, and reads the last one whole. *In place* is
+one copy, into shared memory; the others copy in and out.
+""",
+    "objects": """
+`send` and `recv` of objects, a core each. The small ones are tuples with a pickle of 64 bytes, the dicts have some 20
+values, the frames are NumPy arrays of 1920×1080×3 bytes.
+""",
+    "memory": """
+Per connection, and for both processes together: 1 GiB in messages of 64 KiB went through each of some connections, then
+nothing came for 5 seconds. *Private* is memory that belongs to one process, as far as there is more of it than before
+these connections, when as many others had been used and closed; of shared memory it is the blocks of its files, mapped
+or not. What the kernel holds for a socket is not in it.
 """,
     "cycle": """
 A new connection for one message of 64 bytes and its answer. pyzmq and pynng use REQ and REP sockets here.
@@ -75,23 +106,23 @@ class Machine:
     lines: list[str]
 
     @classmethod
-    def here(cls, versions: dict[str, str | None]) -> Machine:
-        """Describe this machine, and the ``versions`` of the peers (None: not installed)."""
+    def here(cls, versions: Mapping[str, str], missing: Mapping[str, str]) -> Machine:
+        """Describe this machine, the ``versions`` of the peers, and why others are ``missing``."""
         model = ""
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 model = f" ({line.partition(':')[2].strip()})"
                 break
-        installed = [f"{peer} {version}".strip() for peer, version in versions.items() if version is not None]
-        missing = [peer for peer, version in versions.items() if version is None]
+        installed: dict[str, str] = {}
+        for peer, version in versions.items():  # one name for each module
+            installed.setdefault(PEERS[peer].module, f"{peer} {version}".strip())
         lines = [
             f"{CORES} core{'s' if CORES > 1 else ''}{model}, load {os.getloadavg()[0]:.2f} when the run began",
             f"{platform.system()} {platform.release()}, {platform.machine()}",
             f"{platform.python_implementation()} {platform.python_version()}",
-            "peers: " + ", ".join(installed),
+            "peers: " + ", ".join(installed.values()),
         ]
-        if missing:
-            lines.append("not installed: " + ", ".join(missing))
+        lines += [f"left out: {peer}, as {why}" for peer, why in missing.items()]
         return cls(lines)
 
 
@@ -104,13 +135,25 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    plot: str = ""  # its name in docs/benchmarks
 
 
+_PLOTS = {
+    "roundtrip-apart": "roundtrip",
+    "oneway-apart": "oneway",
+    "tail": "tail",
+    "views": "views",
+    "frames": "frames",
+    "objects": "objects",
+    "memory": "memory",
+}
 _METHOD = """
 # Benchmarks
 
 `make bench` measures npipe beside its peers in one run and writes this page; `python -m bench --quick` is a shorter
 look, `python -m bench --help` shows the rest. Absolute numbers belong to the machine: compare the ratios.
+[benchmarks-goals.md](benchmarks-goals.md) holds them against what was to be reached, and `docs/benchmarks/` has them
+as JSON, with the plots that `make plots` draws of them.
 
 For every peer, server and client are processes of their own, with the same small program around the peer's own
 calls. Messages have {sizes}.
@@ -125,19 +168,33 @@ many times better than {base} the median is.
   `recv_bytes`.
 - **SEQPACKET pair**: two connected `SOCK_SEQPACKET` Unix sockets; 1 MiB goes in pieces of 128 KiB, as a packet must
   fit into the socket's buffer.
+- **asyncio streams**: `write`, `drain` and `readexactly` over a Unix socket, an event loop at each end.
 - **pyzmq**, **pynng**: PAIR sockets over `ipc://`.
+- **iceoryx2**: two services of slices of bytes, one for each way, with blocking back-pressure; copied into a loan and
+  out of a sample, or *in place*: `loan_slice_uninit`, `payload().as_memory_view()`, `send`, `receive`.
+- **momentumx**: two streams in step with their readers; copied into and out of its buffers, or *in place*.
+- **shared_memory**: `multiprocessing.shared_memory` in slots, which a `Connection` hands over and gives back.
+- iceoryx2 and momentumx have no call that sleeps until a message comes and wakes at once; both ends ask again and
+  again, which is as fast as they get, and takes a core each. So they have no part among busy neighbours.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
-- **a cache line in C**: a word in shared memory that two processes hand to and fro, and nothing else: what the machine
-  itself takes for a round trip between two cores.
+- **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what
+  the machine itself takes for a round trip between two cores.
+- **64 lines there and back in C**: such a word, with 4 KiB copied in and out for each way.
 - **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
   the machine itself takes for a message one way.
+- **a handing-over in C**: a number at both ends of a place in shared memory, written by one process and read by
+  another, and a word that says so each way: what messages in place cannot do without.
+
+What is moved is also read. Before each round messages that all differ go through the same calls and are compared whole,
+outside of the time that is taken; in the rounds themselves the last message, which differs from all others, is
+compared, and in place, where that costs the same for all, every one.
 
 Measured on:
 
 """
 
 
-def _three(value: float) -> str:
+def three(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -147,12 +204,13 @@ def _three(value: float) -> str:
 def _unit(value: float, units: tuple[str, ...], step: int) -> str:
     for unit in units[:-1]:
         if value < step:
-            return f"{_three(value)} {unit}"
+            return f"{three(value)} {unit}"
         value /= step
-    return f"{_three(value)} {units[-1]}"
+    return f"{three(value)} {units[-1]}"
 
 
-def _amount(value: float, quantity: Quantity) -> str:
+def amount(value: float, quantity: Quantity) -> str:
+    """Write a number with its unit."""
     match quantity:
         case Quantity.LATENCY:
             return _unit(value * 1e6, ("µs", "ms", "s"), 1000)
@@ -175,29 +233,30 @@ def _cell(case: Case, peer: str) -> str:
     median = outcome.median
     if median is None:
         return ""
-    parts = [_amount(median, case.quantity)]
+    parts = [amount(median, case.quantity)]
     if case.size and case.quantity is Quantity.RATE:
         parts.append(_unit(median * case.size, ("B/s", "kB/s", "MB/s", "GB/s"), 1000))
     if len(outcome.values) > 1 and case.quantity in (Quantity.LATENCY, Quantity.RATE):
-        parts.append(f"best {_amount(case.best(peer), case.quantity)}")
+        parts.append(f"best {amount(case.best(peer), case.quantity)}")
     if len(outcome.values) > 1 and case.quantity is Quantity.SHARE:
         parts.append(f"{min(outcome.values):.0%} to {max(outcome.values):.0%}")
     gain = case.gain(peer, BASE)
     if gain is not None and case.quantity not in (Quantity.CPU, Quantity.SHARE):
-        parts.append(f"**{_three(gain)}×**")
+        parts.append(f"**{three(gain)}×**")
     return ", ".join(parts)
 
 
-def tables(cases: list[Case], missing: list[str]) -> list[Table]:
-    """Make a table of each scenario; ``missing`` peers, which are not installed, have a row that says so."""
+def tables(cases: list[Case], missing: Mapping[str, str]) -> list[Table]:
+    """Make a table of each scenario; ``missing`` peers have a row that says so in place of numbers."""
     result = []
     for scenario, title in _TITLES.items():
         columns = [case for case in cases if case.scenario == scenario]
         if not columns:
             continue
         peers = list(dict.fromkeys(peer for case in columns for peer in case.outcomes))
-        rows = [[peer, *(_cell(case, peer) for case in columns)] for peer in peers]
-        rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in missing]
+        names = ROWS.get(scenario, {})
+        rows = [[names.get(peer, peer), *(_cell(case, peer) for case in columns)] for peer in peers]
+        rows += [[peer, "not installed", *([""] * (len(columns) - 1))] for peer in taking_part(scenario, list(missing))]
         notes = [
             f"{peer} failed: {outcome.failure}"
             for case in columns
@@ -205,23 +264,28 @@ def tables(cases: list[Case], missing: list[str]) -> list[Table]:
             if outcome.failure
         ]
         header = ["", *(case.label for case in columns)]
-        result.append(Table(title, _TEXTS[scenario].strip(), header, rows, list(dict.fromkeys(notes))))
+        plot = _PLOTS.get(scenario, "")
+        result.append(Table(title, _TEXTS[scenario].strip(), header, rows, list(dict.fromkeys(notes)), plot))
     return result
 
 
-def goal_table(judged: list[Goal]) -> Table:
-    """Make the table of goals."""
-    rows = []
-    for goal in judged:
-        verdict = ("reached" if goal.reached else "**not reached**") if goal.measured else "not measured"
-        rows.append([goal.text, goal.measured, verdict])
-    return Table(
-        "Goals", "By the medians of this run, on cores that are otherwise idle.", ["goal", "measured", ""], rows
+def picture(plot: str, text: str, folder: str = "benchmarks") -> str:
+    """Return the lines that show a plot, in the colours that suit the reader's page."""
+    return "\n".join(
+        [
+            "<picture>",
+            f'  <source media="(prefers-color-scheme: dark)" srcset="{folder}/{plot}-dark.svg">',
+            f'  <img alt="{text}: a plot of the numbers below" src="{folder}/{plot}-light.svg">',
+            "</picture>",
+        ]
     )
 
 
-def _markdown_table(table: Table) -> str:
-    lines = [f"## {table.title}", "", table.text, ""]
+def markdown_table(table: Table) -> str:
+    """Write a table as a section of a page."""
+    lines = [f"## {table.title}", "", table.text.strip(), ""]
+    if table.plot:
+        lines += [picture(table.plot, table.title), ""]
     lines.append("| " + " | ".join(table.header) + " |")
     lines.append("| " + " | ".join("---" for _ in table.header) + " |")
     lines += [
@@ -231,7 +295,7 @@ def _markdown_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(machine: Machine, settings: Settings, results: list[Table], judged: list[Goal]) -> str:
+def markdown(machine: Machine, settings: Settings, results: list[Table]) -> str:
     """Return the whole page."""
     short, long = f"{settings.round_seconds * 1000:.0f} ms", f"{settings.window_seconds:.2g} s"
     method = _METHOD.format(
@@ -243,7 +307,7 @@ def markdown(machine: Machine, settings: Settings, results: list[Table], judged:
         few=settings.window_rounds,
     )
     page = method.lstrip() + "\n".join(f"- {line}" for line in machine.lines) + "\n\n"
-    return page + "\n".join(_markdown_table(table) for table in [goal_table(judged), *results])
+    return page + "\n".join(markdown_table(table) for table in results)
 
 
 def show(results: list[Table]) -> None:

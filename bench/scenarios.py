@@ -2,149 +2,67 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from .measure import Case, Outcome, Quantity, interleave, timed
-from .processes import Child, Ends, PeerFailedError, Session, run_limit
+from .fleet import Fleet, Settings, bare, inverse, knows, limit, run, start_one
+from .measure import Case, Outcome, Quantity, timed
+from .memory import memory
+from .names import (
+    CLIENTS,
+    CONNECTIONS,
+    COPIED,
+    COPY,
+    CORES,
+    CYCLE,
+    IDLE,
+    INTO,
+    KEPT_ONE_WAY,
+    KEPT_ROUND_TRIP,
+    LINE,
+    LINES,
+    MEMORY,
+    NOTHING,
+    NPIPE,
+    ONE_WAY,
+    PERCENTILES,
+    READER,
+    ROUND_TRIP,
+    SIZES,
+    TAIL,
+)
+from .objects import objects
+from .peers import PEERS
+from .places import frames, views
+from .processes import Child, Ends, PeerFailedError, Session
 from .tasks import ECHO, SINK, SINK_INTO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-NPIPE = "npipe"
-INTO = "npipe, recv_into"
-BASE = "multiprocessing.connection"
-PAIR = "SEQPACKET pair"
-LIMIT = "engine in C"
-LINE = "a cache line in C"
-COPY = "a copy in C"
-SIZES = {64: "64 B", 4096: "4 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
-COPIED = 1 << 16  # from here on the copy is most of the work
-CLIENTS = (1, 10, 100)
-CONNECTIONS = 1000
-CORES = len(os.sched_getaffinity(0))
-READER = "CPU, a blocked reader"
-IDLE = f"CPU, {CONNECTIONS:,} idle connections"
-MEMORY = "memory per connection"
-CYCLE = "connect + round trip + close"
-ROUND_TRIP = "round trip, 64 B"
-ONE_WAY = "one-way, 64 B"
-KEPT_ROUND_TRIP = "neighbours keep (round trip)"
-KEPT_ONE_WAY = "neighbours keep (one-way)"
-NOTHING = "(a process without any)"
 _CLIENT_PROCESSES = 4
 _HEAD = 0.3  # of a window: load before it is measured, and the neighbours' load after it
 _SMALL = 64
+_PAGE = 4096
 # A round beside busy neighbours is fast or slow with the cores on which the scheduler has put the two processes, so
 # there are more and shorter ones.
 _BUSY_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long to measure, and what."""
-
-    rounds: int  # of a simple loop
-    round_seconds: float
-    window_rounds: int  # where many processes are at work
-    window_seconds: float
-    idle_seconds: float
-    limit: Path  # the engine's program in C; it need not exist
-    peers: list[str]  # those that are installed
-
-
-class Fleet:
-    """A context manager: one set of processes for every peer; one that fails sits out the rest of the scenario."""
-
-    def __init__(self, scenario: str, peers: list[str], start: Callable[[str], Ends]) -> None:
-        self._scenario = scenario
-        self._peers = peers
-        self._start = start
-        self._failures: dict[str, str] = {}
-        self.running: dict[str, Ends] = {}
-
-    def __enter__(self) -> Self:
-        for peer in self._peers:
-            try:
-                self.running[peer] = self._start(peer)
-            except PeerFailedError as error:
-                self._failures[peer] = str(error)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for ends in self.running.values():
-            ends.kill()
-
-    def fail(self, peer: str, reason: str) -> None:
-        """Take a peer out."""
-        self._failures[peer] = reason
-        self.running.pop(peer).kill()
-
-    def measure(
-        self,
-        label: str,
-        quantity: Quantity,
-        rounds: int,
-        task: Callable[[str, Ends], Callable[[], float]],
-        *,
-        size: int = 0,
-        others: Mapping[str, Callable[[], float]] | None = None,
-    ) -> Case:
-        """Let every peer, and ``others``, do its task in turn."""
-        tasks = {peer: task(peer, ends) for peer, ends in self.running.items()}
-        outcomes = interleave(rounds, tasks | dict(others or {}))
-        for peer in list(self.running):
-            if outcomes[peer].failure:
-                self.fail(peer, outcomes[peer].failure)
-        return self.case(label, quantity, outcomes, size=size)
-
-    def case(self, label: str, quantity: Quantity, outcomes: dict[str, Outcome], *, size: int = 0) -> Case:
-        """Make a column of outcomes, with a place for each peer that has failed."""
-        failed = {peer: Outcome(failure=reason) for peer, reason in self._failures.items()}
-        order = [*self._peers, *(name for name in outcomes if name not in self._peers)]
-        merged = outcomes | failed
-        return Case(self._scenario, label, quantity, size, {name: merged[name] for name in order if name in merged})
-
-
-def _start_one(session: Session, peer: str, *, apart: bool = False) -> Ends:
-    return session.start(peer, "threads", connections=(1,), apart=apart)
-
-
-def _inverse(task: Callable[[], float]) -> Callable[[], float]:
-    return lambda: 1 / task()
-
-
-def _run(kind: int, size: int, seconds: float, _peer: str, ends: Ends) -> Callable[[], float]:
-    return timed(lambda count: float(ends.client.ask("run", kind=kind, size=size, count=count)), seconds)
-
-
-def _limit(settings: Settings, what: str, size: int) -> dict[str, Callable[[], float]]:
-    if not settings.limit.exists():
-        return {}
-    run = _bare(settings, what, size)
-    return {LIMIT: run if what == "rtt" else _inverse(run)}
-
-
-def _bare(settings: Settings, what: str, size: int) -> Callable[[], float]:
-    return timed(lambda count: run_limit(settings.limit, what, size, count) * count, settings.round_seconds)
 
 
 def round_trip(session: Session, settings: Settings, *, apart: bool = False) -> list[Case]:
     """One client sends a message and waits until it is back."""
     name = "roundtrip-apart" if apart else "roundtrip"
     cases = []
-    with Fleet(name, settings.peers, partial(_start_one, session, apart=apart)) as fleet:
+    with Fleet(name, settings.peers, partial(start_one, session, apart=apart)) as fleet:
         for size, label in SIZES.items():
-            task = partial(_run, ECHO, size, settings.round_seconds)
-            limit = _limit(settings, "rtt", size)
-            if limit and size == min(SIZES):
-                limit[LINE] = _bare(settings, "line", 0)
-            cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=limit))
+            task = partial(run, ECHO, size, settings.round_seconds)
+            others = limit(settings, "rtt", size)
+            if others and size == min(SIZES):
+                others[LINE] = bare(settings, "line", 0)
+            if size == _PAGE and knows(settings, "lines"):
+                others[LINES] = bare(settings, "lines", size)
+            cases.append(fleet.measure(label, Quantity.LATENCY, settings.rounds, task, size=size, others=others))
     return cases
 
 
@@ -152,16 +70,16 @@ def one_way(session: Session, settings: Settings, *, apart: bool = False) -> lis
     """One client sends messages as fast as it can; the time ends when the server has acknowledged the last."""
     name = "oneway-apart" if apart else "oneway"
     cases = []
-    with Fleet(name, settings.peers, partial(_start_one, session, apart=apart)) as fleet:
+    with Fleet(name, settings.peers, partial(start_one, session, apart=apart)) as fleet:
         for size, label in SIZES.items():
 
             def task(peer: str, ends: Ends, kind: int = SINK, size: int = size) -> Callable[[], float]:
-                return _inverse(_run(kind, size, settings.round_seconds, peer, ends))
+                return inverse(run(kind, size, settings.round_seconds, peer, ends))
 
-            others = _limit(settings, "oneway", size)
+            others = limit(settings, "oneway", size)
             if others and size >= COPIED:
-                others[COPY] = _inverse(_bare(settings, "copy", size))
-            if size == max(SIZES) and NPIPE in fleet.running:
+                others[COPY] = inverse(bare(settings, "copy", size))
+            if size >= COPIED and NPIPE in fleet.running:
                 others[INTO] = task(NPIPE, fleet.running[NPIPE], SINK_INTO)
             cases.append(fleet.measure(label, Quantity.RATE, settings.rounds, task, size=size, others=others))
     return cases
@@ -215,7 +133,7 @@ def busy(session: Session, settings: Settings, *, apart: bool = False) -> list[C
     """Move 64 bytes, both ways, while as many processes as there are cores count as fast as they can."""
     neighbours = _Neighbours(session, settings.window_seconds / 2)
     cases = []
-    with Fleet("busy-apart" if apart else "busy", settings.peers, partial(_start_one, session, apart=apart)) as fleet:
+    with Fleet("busy-apart" if apart else "busy", settings.peers, partial(start_one, session, apart=apart)) as fleet:
         for kind, label, kept in ((ECHO, ROUND_TRIP, KEPT_ROUND_TRIP), (SINK, ONE_WAY, KEPT_ONE_WAY)):
 
             def task(peer: str, ends: Ends, kind: int = kind) -> Callable[[], float]:
@@ -223,7 +141,7 @@ def busy(session: Session, settings: Settings, *, apart: bool = False) -> list[C
                     return float(ends.client.ask("window", kind=kind, size=_SMALL, start=start, stop=stop)[0])
 
                 run = partial(neighbours.load, peer, work)
-                return _inverse(run) if kind == ECHO else run
+                return inverse(run) if kind == ECHO else run
 
             quantity = Quantity.LATENCY if kind == ECHO else Quantity.RATE
             alone = {neighbours.ALONE: partial(neighbours.load, neighbours.ALONE, lambda _start, _stop: 1.0)}
@@ -278,14 +196,14 @@ def idle(session: Session, settings: Settings) -> list[Case]:
     nothing = session.child()
 
     def start_many(peer: str) -> Ends:  # no server yet: its memory is counted too
-        ends = Ends(f"idle-{settings.peers.index(peer)}", session.child(), [session.child()])
+        ends = Ends(f"idle-{list(PEERS).index(peer)}", session.child(), [session.child()])
         ends.server.ask("version", peer=peer)
         ends.client.ask("version", peer=peer)
         return ends
 
     with (
         Fleet("idle", settings.peers, start_many) as many,
-        Fleet("idle", settings.peers, partial(_start_one, session)) as readers,
+        Fleet("idle", settings.peers, partial(start_one, session)) as readers,
     ):
         before = {peer: _memory(ends) for peer, ends in many.running.items()}
         memory = {}
@@ -328,14 +246,43 @@ def _sum(used: dict[Child, Outcome], *children: Child) -> Outcome:
     return Outcome([sum(value for outcome in outcomes for value in outcome.values)], failure)
 
 
+def tail(session: Session, settings: Settings) -> list[Case]:
+    """Note every round trip of 64 bytes, a core each: how long the slow ones take."""
+    cases = [Case("tail", label, Quantity.LATENCY, _SMALL) for label in PERCENTILES]
+    curve = Case("tail-curve", "", Quantity.LATENCY, _SMALL)
+    with Fleet("tail", settings.peers, partial(start_one, session, apart=True)) as fleet:
+
+        def task(_peer: str, ends: Ends) -> Callable[[], float]:
+            return lambda: float(ends.client.ask("sample", size=_SMALL, seconds=settings.tail_seconds))
+
+        noted = fleet.measure("", Quantity.RATE, settings.window_rounds, task)
+        for peer, outcome in noted.outcomes.items():
+            shares = [*PERCENTILES.values(), *TAIL]
+            found: list[float] = []
+            if not outcome.failure:
+                try:
+                    found = fleet.running[peer].client.ask("quantiles", size=_SMALL, shares=shares)
+                except PeerFailedError as error:
+                    outcome.failure = str(error)
+            for case, value in zip(cases, found or [0.0] * len(cases), strict=False):
+                case.outcomes[peer] = Outcome([] if outcome.failure else [value], outcome.failure)
+            curve.outcomes[peer] = Outcome(found[len(cases) :], outcome.failure)
+    return [*cases, curve]
+
+
 SCENARIOS: dict[str, Callable[[Session, Settings], list[Case]]] = {
     "roundtrip": round_trip,
     "roundtrip-apart": partial(round_trip, apart=True),
     "oneway": one_way,
     "oneway-apart": partial(one_way, apart=True),
+    "tail": tail,
+    "views": views,
+    "frames": frames,
+    "objects": objects,
     "cycle": cycle,
     "busy": busy,
     "busy-apart": partial(busy, apart=True),
     "clients": clients,
     "idle": idle,
+    "memory": memory,
 }

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe
 
+from .measure import Case, Outcome, Quantity
+from .results import FOLDER, save
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
@@ -273,8 +276,8 @@ class Pair:
             process.join()
 
 
-def measure(clients: int, rounds: int, seconds: float) -> dict[str, float]:
-    """Return the median round trips per second for each way, the ways taking turns."""
+def measure(clients: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Return the round trips per second of each window for each way, the ways taking turns."""
     context = multiprocessing.get_context("spawn")
     ways = {
         "overlapped server": ("overlapped", "pipe"),
@@ -300,7 +303,7 @@ def measure(clients: int, rounds: int, seconds: float) -> dict[str, float]:
     finally:
         for pair in pairs.values():
             pair.end()
-    return {way: statistics.median(rates) for way, rates in results.items()}
+    return results
 
 
 def main() -> None:
@@ -308,9 +311,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=7, help="windows of each way")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a window")
+    parser.add_argument("--quick", action="store_true", help="a short look: 2 windows of 0.1 s, and no page")
     arguments = parser.parse_args()
-    one = measure(1, arguments.rounds, arguments.seconds)
-    many = measure(64, arguments.rounds, arguments.seconds)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 0.1
+    windows = {clients: measure(clients, arguments.rounds, arguments.seconds) for clients in (1, 64)}
+    one, many = ({way: statistics.median(rates) for way, rates in found.items()} for found in windows.values())
     lines = [
         "# The Win32 face measured",
         "",
@@ -334,7 +340,19 @@ def main() -> None:
     ]
     text = "\n".join(lines) + "\n"
     print(text)
-    OUTPUT.write_text(text)
+    if not arguments.quick:
+        OUTPUT.write_text(text)
+        cases = [
+            Case(
+                "win32",
+                f"{clients} client{'s' if clients > 1 else ''}",
+                Quantity.RATE,
+                SIZE,
+                {way: Outcome(rates) for way, rates in found.items()},
+            )
+            for clients, found in windows.items()
+        ]
+        save(FOLDER / "win32.json", [], cases)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ with its parent, however that ends.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import json
@@ -16,11 +17,13 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .objects import answer_objects, run_objects
 from .peers import PEERS, Acceptor, Peer
-from .tasks import ECHO, Channel, answer_order, run_order
+from .tasks import ECHO, Channel, answer_order, compare_all, run_order, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +44,7 @@ class Worker:
         self._peers: dict[str, Peer] = {}
         self._channels: list[Channel] = []  # a client's open connections
         self._kept: list[Channel] = []  # a server's, in the mode "keep"
+        self._samples: dict[int, array.array[int]] = {}  # nanoseconds of round trips, by size
         self._chunks: dict[tuple[int, int, int], int] = {}  # messages in an order, by connection, kind and size
 
     def _peer(self, name: str) -> Peer:
@@ -48,14 +52,19 @@ class Worker:
             self._peers[name] = PEERS[name](self._folder)
         return self._peers[name]
 
-    def do_version(self, *, peer: str) -> str | None:
-        """Return the peer's version, or None when it is not installed."""
+    def do_version(self, *, peer: str) -> dict[str, str]:
+        """Return the peer's ``version``, or what is ``missing``, in words, when it cannot be imported."""
         try:
-            return self._peer(peer).version()
+            return {"version": self._peer(peer).version()}
         except ModuleNotFoundError as missing:
-            if missing.name == PEERS[peer].module:
-                return None
-            raise
+            return {"missing": f"{missing.name} is not installed"}
+        except ImportError as error:
+            return {"missing": f"it cannot be imported: {' '.join(str(error).split())}"}
+
+    def do_slots(self, *, peer: str, size: int) -> None:
+        """Say that messages of ``size`` bytes are to come, and to be roomy for them; before everything else."""
+        self._peer(peer).slot = size
+        self._peer(peer).roomy = True
 
     def do_pin(self, *, core: int) -> None:
         """Stay on one core, with all threads that are started from now on."""
@@ -64,7 +73,8 @@ class Worker:
     def do_serve(self, *, peer: str, mode: str, address: str, count: int = 1) -> None:
         """Start to serve in the background; return when clients can connect.
 
-        ``threads`` serves each connection in a thread of its own until the client leaves; ``keep`` serves one order
+        ``threads`` serves each connection in a thread of its own until the client leaves, ``objects`` does so with
+        orders of objects; ``keep`` serves one order
         on each connection and then holds it, with no thread; ``cycle`` answers one message on each and closes it.
         """
         server = self._peer(peer)
@@ -74,13 +84,10 @@ class Worker:
             ready.wait()
             return
         acceptor = server.listen(address, count)
-        serve = self._serve_threads if mode == "threads" else self._serve_and_keep
-        _background(lambda: serve(acceptor))
-
-    def _serve_threads(self, acceptor: Acceptor) -> None:
-        while True:
-            channel = acceptor.accept()
-            _background(lambda channel=channel: _serve_channel(channel))  # type: ignore[misc]
+        if mode == "keep":
+            _background(lambda: self._serve_and_keep(acceptor))
+        else:
+            _background(lambda: _serve_threads(acceptor, answer_objects if mode == "objects" else answer_order))
 
     def _serve_and_keep(self, acceptor: Acceptor) -> None:
         while True:
@@ -88,16 +95,45 @@ class Worker:
             answer_order(channel)
             self._kept.append(channel)
 
-    def do_connect(self, *, peer: str, address: str, first: int = 0, count: int = 1) -> None:
-        """Open connections number ``first`` and following, with one round trip of 64 bytes on each."""
+    def do_connect(self, *, peer: str, address: str, first: int = 0, count: int = 1, greet: bool = True) -> None:
+        """Open connections number ``first`` and following, with one round trip of 64 bytes on each if ``greet``."""
         for index in range(first, first + count):
             channel = self._peer(peer).connect(address, index)
             self._channels.append(channel)
-            run_order(channel, ECHO, 64, 1)
+            if greet:
+                run_order(channel, ECHO, 64, 1)
 
     def do_run(self, *, kind: int, size: int, count: int) -> float:
-        """Run one order on the first connection; return its seconds."""
+        """Run one order on the first connection; return its seconds. What the calls move is compared whole before."""
+        compare_all(self._channels[0], kind, size)
         return run_order(self._channels[0], kind, size, count)
+
+    def do_objects(self, *, kind: int, count: int, back: bool) -> float:
+        """Move objects on the first connection; return the seconds."""
+        return run_objects(self._channels[0], kind, count, back=back)
+
+    def do_traffic(self, *, kind: int, size: int, count: int) -> float:
+        """Run one order on the connection that was opened last; return its seconds."""
+        return run_order(self._channels[-1], kind, size, count)
+
+    def do_sample(self, *, size: int, seconds: float) -> int:
+        """Note the time of each round trip, for some ``seconds``; return how many there are now."""
+        noted = self._samples.setdefault(size, array.array("q"))
+        compare_all(self._channels[0], ECHO, size)
+        sample(self._channels[0], size, seconds, noted)
+        return len(noted)
+
+    def do_quantiles(self, *, size: int, shares: list[float]) -> list[float]:
+        """Return the seconds that these shares of all round trips took at most."""
+        noted = sorted(self._samples[size])
+        return [noted[min(len(noted) - 1, int(share * len(noted)))] / 1e9 for share in shares]
+
+    def do_disconnect(self) -> None:
+        """Close all connections that this process has opened or holds."""
+        for channels in (self._channels, self._kept):
+            for channel in channels:
+                channel.close()
+            channels.clear()
 
     def do_cycles(self, *, peer: str, address: str, count: int) -> float:
         """Connect, do a round trip and close ``count`` times; return the seconds of all."""
@@ -174,10 +210,37 @@ class Worker:
 
     def do_memory(self) -> int:
         """Return this process's proportional set size (PSS) in bytes."""
-        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no Pss in /proc/self/smaps_rollup")
+        return _rollup()["Pss"]
+
+    def do_held(self) -> dict[str, Any]:
+        """Return the bytes of this process's own, those of shared memory, and the blocks of the files of these.
+
+        What it maps of programs and libraries is left out: its share of those changes with who else runs them.
+        """
+        rollup = _rollup()
+        return {
+            "own": rollup["Pss_Anon"],
+            "shared": rollup["Pss_Shmem"],
+            "blocks": _blocks_in_memory(),
+        }
+
+
+def _rollup() -> dict[str, int]:
+    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    return {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines}
+
+
+def _blocks_in_memory() -> dict[str, int]:
+    """Return the bytes in blocks of the open files that are memory (memfd, /dev/shm), by inode."""
+    blocks = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target, status = str(entry.readlink()), entry.stat()
+        except OSError:
+            continue  # the folder's own descriptor
+        if target.startswith(("/memfd:", "/dev/shm/")):
+            blocks[f"{status.st_dev}:{status.st_ino}"] = status.st_blocks * 512
+    return blocks
 
 
 def _background(function: Callable[[], object]) -> None:
@@ -192,10 +255,15 @@ def _background(function: Callable[[], object]) -> None:
     threading.Thread(target=run, daemon=True).start()
 
 
-def _serve_channel(channel: Channel) -> None:
-    while answer_order(channel):
-        pass
-    channel.close()
+def _serve_threads(acceptor: Acceptor, answer: Callable[[Channel], bool]) -> None:
+    def serve(channel: Channel) -> None:
+        while answer(channel):
+            pass
+        channel.close()
+
+    while True:
+        channel = acceptor.accept()
+        _background(partial(serve, channel))
 
 
 def main() -> None:

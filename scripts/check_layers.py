@@ -22,7 +22,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-LAYERS: Final = ("base", "process", "ring", "handle", "overlapped", "blocking", "pipe", "poll", "travel", "service")
+LAYERS: Final = (
+    "base",
+    "channel",
+    "process",
+    "ring",
+    "handle",
+    "overlapped",
+    "blocking",
+    "pipe",
+    "poll",
+    "travel",
+    "service",
+)
 ROOT: Final = Path(__file__).parent.parent
 ENGINE: Final = ROOT / "src" / "npipe" / "engine"
 

@@ -21,6 +21,7 @@ NAMES = {"Makefile", ".clang-format", ".editorconfig"}
 
 _ONE_WORD = re.compile(r"\s*(?:[-*>#]\s+|//\s+|\d+\.\s+|\[[^\]]+\]:\s+)?\S+")
 _FENCE = re.compile(r"\s*(```|~~~)")
+_PICTURE = re.compile(r"\bsrc(?:set)?=\"([^\"]*)\"")
 _LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]:\s+(\S+)")  # its text may begin in the line before
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*$")
 
@@ -73,8 +74,9 @@ def _check_links(path: Path) -> list[str]:
     """Return the links that lead nowhere."""
     wrong = []
     for number, line in _prose(path):
-        for found in _LINK.finditer(re.sub(r"`[^`]*`", "", line)):
-            target = found[1] or found[2]
+        text = re.sub(r"`[^`]*`", "", line)
+        targets = [found[1] or found[2] for found in _LINK.finditer(text)] + _PICTURE.findall(text)
+        for target in targets:
             if "://" in target:
                 continue
             name, _, anchor = target.partition("#")

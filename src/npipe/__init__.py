@@ -13,7 +13,7 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
-from npipe.connection import Connection, ServerStats
+from npipe.clients import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
     PipeArgumentError,

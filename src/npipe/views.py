@@ -111,9 +111,9 @@ def this_task() -> object:
 
 
 class SendsCopies(Protocol):
-    """A pipe that sends what was put together elsewhere. `_writer` is who does that, as this_task has it, or None."""
+    """A pipe that sends what was put together elsewhere. `_reserver` is who does that, as this_task has it, or None."""
 
-    _writer: object
+    _reserver: object
 
     @property
     def name(self) -> str:
@@ -187,12 +187,12 @@ class _CopiedReservation(_Copy):
     def _begin(self) -> memoryview:
         self._is_fresh()
         view = self._lend(bytearray(self._length), writable=True)
-        self._pipe._writer = this_task()
+        self._pipe._reserver = this_task()
         return view
 
     def _end(self, kind: type[BaseException] | None) -> memoryview | None:
         """Return what is to be sent."""
-        self._pipe._writer = None
+        self._pipe._reserver = None
         exported = self._is_exported()
         if kind is not None:
             return None

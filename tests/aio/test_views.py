@@ -25,13 +25,13 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
 @contextlib.contextmanager
 def stopped() -> Iterator[None]:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         yield
 
 
@@ -74,6 +74,7 @@ def test_what_lies_in_the_buffer_is_not_copied(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
             for waits in (False, True):
+
                 async def look() -> bool:
                     async with server.recv_view() as view:
                         return bool(view.obj.in_place)
@@ -94,14 +95,14 @@ def test_an_exception_withdraws_and_leaves(kind: str, name: str) -> None:
             for size in (0, 5, 60_000, 200_000):
                 with stopped():
                     async with client.reserve(size):
-                        raise Stop
+                        raise StopError
                 data = bytes([size % 251]) * size
                 sending = asyncio.create_task(client.send(data))
                 for copied in (False, True, False):
                     with stopped():
                         async with server.recv_view(copy=copied) as view:
                             assert bytes(view) == data
-                            raise Stop
+                            raise StopError
                 assert await server.recv() == data
                 await sending
 
@@ -123,7 +124,7 @@ def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
                         ):
                             with fails(170):
                                 await write()
-                        raise Stop
+                        raise StopError
             async with client.reserve(5) as view:
                 others = [asyncio.create_task(client.send(b"a")), asyncio.create_task(reserved(client, b"b"))]
                 await turns()
@@ -145,7 +146,7 @@ def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
                             with fails(170):
                                 await asyncio.create_task(read())
                         assert bytes(view) == b"message"
-                        raise Stop
+                        raise StopError
             assert await server.recv() == b"message"
 
     run(main(), kind)
@@ -288,7 +289,7 @@ def test_an_answer_is_viewed(kind: str, name: str) -> None:
                 await reserved(server, b"answer")
                 with stopped():
                     async with client.recv_view(copy=copied):
-                        raise Stop
+                        raise StopError
                 with fails(996):
                     await client.transact(b"again")
                 assert await viewed(client, copy=copied) == b"answer"

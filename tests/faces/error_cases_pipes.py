@@ -685,3 +685,76 @@ async def _(face: Face) -> None:
 async def _(face: Face) -> None:
     _, client = await face.ends()
     client.fileno()
+
+
+@case(
+    "an array outlives the block of recv_view",
+    npipe.PipeViewError,
+    1224,
+    "the message is consumed, and who still looks at the bytes has a copy of its own now; "
+    "delete arrays and slices of it (del array) before the end of the block, or copy what is to last",
+    doing="ending the view",
+)
+async def _(face: Face) -> None:
+    server, client = await face.ends()
+    await face.do(server.send, b"message")
+    if face.kind == "sync":
+        with client.recv_view(timeout=5) as view:
+            kept = memoryview(view)
+    else:
+        async with client.recv_view(timeout=5) as view:
+            kept = memoryview(view)
+    assert kept  # not reached
+
+
+@case(
+    "an array outlives the block of reserve",
+    npipe.PipeViewError,
+    1224,
+    "nothing was sent, and who still looks at the bytes has a copy of its own now; "
+    "delete arrays and slices of it (del array) before the end of the block, or copy what is to last",
+    doing="ending the view",
+)
+async def _(face: Face) -> None:
+    _, client = await face.ends()
+    if face.kind == "sync":
+        with client.reserve(10) as view:
+            kept = memoryview(view)
+    else:
+        async with client.reserve(10) as view:
+            kept = memoryview(view)
+    assert kept  # not reached
+
+
+@case(
+    "send, in the block of a reservation",
+    npipe.PipeStateError,
+    170,
+    "a reservation of this thread or task is still out, and what comes later stands behind it; "
+    "end the block of reserve() first",
+    doing="writing",
+)
+async def _(face: Face) -> None:
+    _, client = await face.ends()
+    if face.kind == "sync":
+        with client.reserve(10):
+            client.send(b"message")
+    else:
+        async with client.reserve(10):
+            await client.send(b"message")
+
+
+@case(
+    "recv, in the block of a view",
+    npipe.PipeStateError,
+    170,
+    "a view of this thread or task is still out, and the next message comes behind it; "
+    "end the block of recv_view() first",
+    doing="receiving a message",
+    faces=("sync",),
+)
+async def _(face: Face) -> None:
+    server, client = await face.ends()
+    await face.do(server.send, b"message")
+    with client.recv_view(timeout=5):
+        client.recv()

@@ -19,7 +19,6 @@ import npipe
 import npipe.aio
 import npipe.anyio
 from npipe.win32 import win32event, win32file, win32pipe
-from tests.helpers import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,9 +165,3 @@ def test_serve_says_what_to_do_where_threads_are_green(
     setattr(fake, question, lambda _: False)
     with npipe.serve(name, bytes.upper):
         assert npipe.call(name, b"x", timeout=20) == b"X"
-
-
-def test_the_extension_does_not_say_that_it_can_do_without_the_interpreters_lock() -> None:
-    """A free-threaded interpreter turns its lock on again for such a module."""
-    sources = (CHECKOUT / "src").rglob("*.p[xy]*")
-    assert [path for path in sources if "freethreading_compatible" in path.read_text(encoding="utf-8")] == []

@@ -30,6 +30,8 @@ MESSAGE = PIPE | {
     "more_data",
     "recv",
     "recv_into",
+    "recv_view",
+    "reserve",
     "send",
     "send_parts",
     "transact",

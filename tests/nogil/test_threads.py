@@ -1,7 +1,7 @@
 """Threads that share what they use: nothing is lost, nobody waits for ever, and nothing is used that is no more.
 
-With the interpreter's lock these are tests as others are; without it, and under ThreadSanitizer, they are what says that
-npipe can do without (`make test-nogil`).
+With the interpreter's lock these are tests as others are; without it, and under ThreadSanitizer, they are what says
+that npipe can do without (`make test-nogil`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 def times(count: int, call: Callable[[int], Any]) -> list[Callable[[], Any]]:
     """The same call with 0, 1, ... for `together`."""
     return [lambda index=index: call(index) for index in range(count)]  # type: ignore[misc]
+
+
+def ended_by(error: npipe.PipeError | pywintypes.error, *codes: int) -> None:
+    """Fails unless the error has one of these codes."""
+    if error.winerror not in codes:
+        raise AssertionError(f"expected one of {codes}") from error
 
 
 def body(sender: int, number: int) -> bytes:
@@ -160,42 +166,47 @@ def test_a_stream_is_the_same_whoever_reads_parts_of_it(ends: Callable[..., Ends
     assert b"".join(parts) == data
 
 
+def until_it_ends(call: Callable[[], Any]) -> None:
+    """The call again and again, until the pipe has ended."""
+    while True:
+        try:
+            call()
+        except npipe.PipeTimeoutError:
+            continue
+        except (npipe.PipeClosedError, npipe.PipeStateError) as error:
+            ended_by(error, *GONE)
+            return
+
+
+def end_under_users(server: Any, client: Any, how: str) -> None:
+    buffer = bytearray(200)
+
+    def end() -> None:
+        victim = client if how == "peer" else server
+        victim.close(timeout=0) if how == "close" else victim.abort()
+
+    def poll() -> None:
+        watch = select.poll()
+        watch.register(server.fileno(), select.POLLIN)
+        watch.poll(1)
+        server.peek()
+
+    server.fileno()
+    calls: list[Callable[[], Any]] = [
+        lambda: server.recv(timeout=0.01),
+        lambda: server.recv_into(buffer, timeout=0),
+        lambda: server.send(bytes(60), timeout=0.01),
+        lambda: server.peek(10),
+        poll,
+    ]
+    together(end, *times(len(calls), lambda index: until_it_ends(calls[index])))
+
+
 @pytest.mark.parametrize("how", ["close", "abort", "peer"])
 def test_a_pipe_ends_under_its_users(ends: Callable[..., Ends], how: str) -> None:
     for _ in range(ROUNDS):
         pair = ends(in_buffer_size=100, out_buffer_size=100)
-
-        def until_it_ends(call: Callable[[], Any]) -> None:
-            while True:
-                try:
-                    call()
-                except npipe.PipeTimeoutError:
-                    continue
-                except (npipe.PipeClosedError, npipe.PipeStateError) as error:
-                    assert error.winerror in GONE
-                    return
-
-        def end() -> None:
-            victim = pair.client if how == "peer" else pair.server
-            victim.close(timeout=0) if how == "close" else victim.abort()
-
-        def poll() -> None:
-            watch = select.poll()
-            watch.register(pair.server.fileno(), select.POLLIN)
-            watch.poll(1)
-            pair.server.peek()
-
-        server = pair.server
-        server.fileno()
-        buffer = bytearray(200)
-        calls: list[Callable[[], Any]] = [
-            lambda: server.recv(timeout=0.01),
-            lambda: server.recv_into(buffer, timeout=0),
-            lambda: server.send(bytes(60), timeout=0.01),
-            lambda: server.peek(10),
-            poll,
-        ]
-        together(end, *[lambda call=call: until_it_ends(call) for call in calls])  # type: ignore[misc]
+        end_under_users(pair.server, pair.client, how)
 
 
 def test_descriptors_are_right_while_others_read(ends: Callable[..., Ends]) -> None:
@@ -237,7 +248,7 @@ def test_answers_that_are_owed_and_answers_that_come(ends: Callable[..., Ends]) 
                 assert pair.client.transact(b"abc", timeout=PATIENCE) == b"ABC"
                 asked += 1
             except (npipe.PipeStateError, npipe.PipeBusyError) as error:  # the other one's is in progress
-                assert error.winerror in (170, 231, 996), error
+                ended_by(error, 170, 231, 996)
 
     together(answer, lambda: ask(ROUNDS), lambda: ask(ROUNDS), lambda: ask(ROUNDS))
 
@@ -279,30 +290,34 @@ def test_numbers_of_handles_are_each_somebodys(name: str) -> None:
     assert caught.value.winerror == 6
 
 
+def close_under_users(name: str) -> None:
+    server, client = w.connected(name)
+
+    def close(_: int) -> int:
+        try:
+            win32api.CloseHandle(raw)
+        except pywintypes.error as error:
+            return error.winerror
+        return 0
+
+    def use(_: int) -> None:
+        try:
+            while True:
+                win32file.ReadFile(server, 10, w.with_event())
+                win32api.DuplicateHandle(-1, server, -1, 0, 0, 2)
+        except pywintypes.error as error:
+            ended_by(error, *GONE)
+
+    raw = int(server)
+    results = together(*times(2, close), *times(2, use))[:2]
+    assert sorted(results) == [0, 6]
+    server.Detach()
+    client.Close()
+
+
 def test_a_handle_is_closed_once_and_used_while_it_is(name: str) -> None:
     for number in range(ROUNDS):
-        server, client = w.connected(f"{name}-{number}")
-
-        def close(handle: Any) -> int:
-            try:
-                win32api.CloseHandle(handle)
-            except pywintypes.error as error:
-                return error.winerror
-            return 0
-
-        def use(server: Any = server) -> None:
-            try:
-                while True:
-                    win32file.ReadFile(server, 10, w.with_event())
-                    win32api.DuplicateHandle(-1, server, -1, 0, 0, 2)
-            except pywintypes.error as error:
-                assert error.winerror in GONE
-
-        raw = int(server)
-        results = together(lambda: close(raw), lambda: close(raw), lambda: use(), lambda: use())[:2]  # noqa: B023
-        assert sorted(results) == [0, 6]
-        server.Detach()
-        client.Close()
+        close_under_users(f"{name}-{number}")
 
 
 def test_a_name_is_one_object(name: str) -> None:
@@ -375,7 +390,7 @@ def test_cancels_and_ends_meet(name: str) -> None:
                 try:
                     taken.append(bytes(buffer[: win32file.GetOverlappedResult(server, overlapped, True)]))
                 except pywintypes.error as error:
-                    assert error.winerror == 995
+                    ended_by(error, 995)
         finally:
             over.set()
 

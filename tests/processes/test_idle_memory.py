@@ -35,33 +35,37 @@ ECHO = """
 """
 
 
-def segments() -> list[int]:
-    """What each segment that this process has mapped takes of the machine's memory, in KiB."""
-    found = []
+def _mapped() -> dict[int, int]:
+    """By inode, what each segment that this process has mapped takes of the machine's memory, in KiB."""
+    found = {}
     for line in Path("/proc/self/maps").read_text().splitlines():
         if "memfd:npipe-link" in line:
             place = "-".join(part.lstrip("0") for part in line.split()[0].split("-"))
             with contextlib.suppress(FileNotFoundError):  # an earlier test's, which has just gone
-                found.append(Path("/proc/self/map_files", place).stat().st_blocks // 2)
+                status = Path("/proc/self/map_files", place).stat()
+                found[status.st_ino] = status.st_blocks // 2
     return found
 
 
 @pytest.fixture
-def held(name: str) -> None:
-    """Only root, and who may checkpoint, sees what a mapping takes."""
+def segments(name: str) -> Callable[[], list[int]]:
+    """Returns what the segments take that the test has made. Only root, and who may checkpoint, sees that."""
     with npipe.listen(name) as listener, npipe.connect(name, timeout=DEADLINE), listener.accept(timeout=DEADLINE):
         try:
-            assert segments()
+            assert _mapped()
         except PermissionError:
             pytest.skip("/proc/self/map_files needs root, or the right to checkpoint")
+    before = set(_mapped())
+    return lambda: [held for inode, held in _mapped().items() if inode not in before]
 
 
 def numbered(number: int, size: int) -> bytes:
     return (b"%016d" % number * (size // 16 + 1))[:size]
 
 
-@pytest.mark.usefixtures("held")
-def test_a_connection_that_is_idle_and_empty_holds_a_few_pages_whatever_it_has_moved(child: Start, name: str) -> None:
+def test_a_connection_that_is_idle_and_empty_holds_a_few_pages_whatever_it_has_moved(
+    child: Start, name: str, segments: Callable[[], list[int]]
+) -> None:
     with npipe.listen(name) as listener:
         worker = child(ECHO, name)
         with listener.accept(timeout=DEADLINE) as pipe:
@@ -81,8 +85,9 @@ def test_a_connection_that_is_idle_and_empty_holds_a_few_pages_whatever_it_has_m
         assert worker.wait() == 0
 
 
-@pytest.mark.usefixtures("held")
-def test_what_nobody_has_read_yet_stays_and_the_memory_goes_when_it_is_read(name: str) -> None:
+def test_what_nobody_has_read_yet_stays_and_the_memory_goes_when_it_is_read(
+    name: str, segments: Callable[[], list[int]]
+) -> None:
     with npipe.listen(name) as listener, npipe.connect(name, timeout=DEADLINE) as client:
         server = listener.accept(timeout=DEADLINE)
         for number in range(100):
@@ -105,8 +110,9 @@ def test_what_nobody_has_read_yet_stays_and_the_memory_goes_when_it_is_read(name
         server.close()
 
 
-@pytest.mark.usefixtures("held")
-def test_a_connection_that_trickles_uses_the_same_few_pages(child: Start, name: str) -> None:
+def test_a_connection_that_trickles_uses_the_same_few_pages(
+    child: Start, name: str, segments: Callable[[], list[int]]
+) -> None:
     with npipe.listen(name) as listener:
         worker = child(ECHO, name)
         with listener.accept(timeout=DEADLINE) as pipe:

@@ -75,3 +75,8 @@ def test_a_link_to_a_page_or_heading_that_is_not_there_is_found(tmp_path: Path) 
 def test_the_anchors_of_equal_headings_are_numbered(tmp_path: Path) -> None:
     text = "# Same\n# Same\n[a](#same) [b](#same-1) [c](#same-2)\n"
     assert complaints(tmp_path, {"page.md": text}) == ["page.md:3: page.md has no heading for #same-2"]
+
+
+def test_a_picture_that_is_not_there_is_found(tmp_path: Path) -> None:
+    page = '<picture>\n  <source srcset="dark.svg">\n  <img alt="one" src="light.svg">\n</picture>\n'
+    assert complaints(tmp_path, {"page.md": page, "light.svg": "<svg/>"}) == ["page.md:2: there is no dark.svg"]

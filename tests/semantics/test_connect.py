@@ -10,7 +10,7 @@ import pytest
 from tests import helpers as h
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # ---- §3.1 Transitions
 
@@ -400,7 +400,15 @@ def _state(name: str, state: str, type: int) -> h.Handle:
     return handle
 
 
-KEPT: list[h.Handle] = []  # peers that must stay open
+KEPT: list[h.Handle] = []  # peers that must stay open until the test is over
+
+
+@pytest.fixture(autouse=True)
+def _peers_go_with_the_test() -> Iterator[None]:
+    yield
+    KEPT.clear()
+
+
 STATES = [
     "S listening",
     "S disconnected",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import helpers as h
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BIG = 300_000
 
@@ -26,7 +30,13 @@ def _filled(name: str, kind: tuple[str, int, int], entries: list[bytes], to: str
     return reader
 
 
-KEPT: list[h.Handle] = []
+KEPT: list[h.Handle] = []  # until the test is over
+
+
+@pytest.fixture(autouse=True)
+def _writers_go_with_the_test() -> Iterator[None]:
+    yield
+    KEPT.clear()
 
 
 @pytest.mark.parametrize("to", ["client", "server"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import copy
 import gc
@@ -28,13 +27,13 @@ MIB = KIB * KIB
 IN_PLACE = pytest.mark.skipif(sys.platform == "win32", reason="on Windows every one is a copy")
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
 @contextlib.contextmanager
 def stopped() -> Iterator[None]:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         yield
 
 
@@ -42,7 +41,7 @@ def is_in_place(pipe: Any) -> bool:
     """Whether the next message is looked at where it stands; it stays."""
     with stopped(), pipe.recv_view() as view:
         in_place = view.obj.in_place
-        raise Stop
+        raise StopError
     return bool(in_place)
 
 
@@ -81,8 +80,8 @@ def test_a_view_is_the_next_message_and_the_end_consumes_it(ends: Callable[..., 
 @pytest.mark.parametrize("copied", [False, True])
 def test_every_size_comes_whole(ends: Callable[..., Ends], size: int, copied: bool) -> None:
     pair = ends()
-    for round in range(20):  # at other places in the ring
-        data = random.Random(size + round).randbytes(size)
+    for turn in range(20):  # at other places in the ring
+        data = random.Random(size + turn).randbytes(size)
 
         def send(data: bytes = data) -> None:
             with pair.client.reserve(len(data)) as view:
@@ -134,7 +133,7 @@ def test_an_exception_withdraws_the_reservation(ends: Callable[..., Ends]) -> No
     for size in (0, 5, 60_000, 200_000):
         with stopped(), pair.client.reserve(size) as view:
             view[:] = bytes(size)
-            raise Stop
+            raise StopError
         assert pair.server.peek().available == 0
         pair.client.send(b"next")
         assert pair.server.recv() == b"next"
@@ -153,7 +152,7 @@ def test_an_exception_leaves_the_message(ends: Callable[..., Ends], size: int, c
     for _ in range(3):
         with stopped(), pair.server.recv_view(copy=copied) as view:
             assert bytes(view) == data
-            raise Stop
+            raise StopError
     assert pair.server.recv() == data
     assert pair.server.recv() == b"next"
     sender.join(DEADLINE)
@@ -167,7 +166,7 @@ def test_the_rest_of_a_message_is_viewed(ends: Callable[..., Ends]) -> None:
     for copied in (False, True):
         with stopped(), pair.server.recv_view(copy=copied) as view:
             assert bytes(view) == b"456789"
-            raise Stop
+            raise StopError
         assert pair.server.more_data
     with pair.server.recv_view() as view:
         assert bytes(view) == b"456789"
@@ -196,7 +195,11 @@ def test_sizes_that_no_message_has(ends: Callable[..., Ends]) -> None:
     for nonsense in ("5", 5.0, None):
         with pytest.raises(TypeError):
             pair.client.reserve(nonsense)
-    for call in (lambda: pair.client.reserve(5, timeout=-1), lambda: pair.server.recv_view(timeout=-1)):
+    refused: list[Callable[[], object]] = [
+        lambda: pair.client.reserve(5, timeout=-1),
+        lambda: pair.server.recv_view(timeout=-1),
+    ]
+    for call in refused:
         with pytest.raises(ValueError, match="time"):
             call()
     pair.client.max_message_size = 10
@@ -264,7 +267,7 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
     pair = ends()
     for size in (5, 200_000):
         with stopped(), pair.client.reserve(size):
-            for write in (
+            writes: list[Callable[[], object]] = [
                 lambda: pair.client.send(b"x"),
                 lambda: pair.client.send(b""),
                 lambda: pair.client.send(bytearray(b"x")),
@@ -272,10 +275,11 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
                 lambda: pair.client.send_parts(),
                 lambda: pair.client.transact(b"x"),
                 lambda: pair.client.reserve(1).__enter__(),
-            ):
+            ]
+            for write in writes:
                 with fails(170):
                     write()
-            raise Stop
+            raise StopError
     pair.client.send(b"message")
     for copied in (False, True):
         with stopped(), pair.server.recv_view(copy=copied) as view:
@@ -290,7 +294,7 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
                 with fails(170):
                     read()
             assert bytes(view) == b"message"
-            raise Stop
+            raise StopError
     assert pair.server.recv() == b"message"
 
 
@@ -315,7 +319,7 @@ def test_another_thread_writes_behind_it(ends: Callable[..., Ends]) -> None:
                 second = blocked(lambda: pair.client.reserve(3).__enter__().obj.__exit__(None, None, None))
                 view[:] = b"first"
                 if end is stopped:
-                    raise Stop
+                    raise StopError
             if end is contextlib.nullcontext:
                 assert pair.server.recv() == b"first"
             if waiting:
@@ -368,7 +372,7 @@ def test_another_thread_reads_behind_it(ends: Callable[..., Ends]) -> None:
     pair.client.send(b"first")
     with stopped(), pair.server.recv_view():
         waiting = blocked(pair.server.recv)
-        raise Stop
+        raise StopError
     assert waiting.result() == b"first"
 
 
@@ -546,7 +550,8 @@ def test_a_closed_pipe(ends: Callable[..., Ends]) -> None:
 @pytest.mark.parametrize("size", [5, 4096, 60_000, 200_000])
 def test_what_still_looks_at_a_reservation_is_told_and_nothing_is_sent(ends: Callable[..., Ends], size: int) -> None:
     pair = ends()
-    for make in (lambda view: view[:], memoryview, lambda view: array.array("B") if size == 0 else memoryview(view)):
+    kept: memoryview
+    for make in (lambda view: view[:], memoryview):
         with fails(1224), pair.client.reserve(size) as view:
             view[:] = b"a" * size
             kept = make(view)
@@ -598,7 +603,7 @@ def test_what_still_looks_at_a_view_outlives_the_pipe(ends: Callable[..., Ends],
             with stopped(), client.reserve(1000) as view:
                 view[:] = bytes([100 + number]) * 1000
                 kept.append(view[:])
-                raise Stop
+                raise StopError
             del view
             server.close()
             client.close()
@@ -650,7 +655,7 @@ def test_an_answer_is_viewed(ends: Callable[..., Ends]) -> None:
         with pair.server.reserve(6) as view:
             view[:] = b"answer"
         with stopped(), pair.client.recv_view(copy=copied) as view:
-            raise Stop
+            raise StopError
         with fails(996):
             pair.client.transact(b"again")
         with pair.client.recv_view(copy=copied) as view:

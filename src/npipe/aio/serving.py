@@ -16,7 +16,7 @@ from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.aio.listener import Listener, listen
 from npipe.async_pipe import MessagePipe, StreamPipe
-from npipe.connection import Connection, ServerStats, describe_server, takes_connection
+from npipe.clients import Connection, ServerStats, describe_server, takes_connection
 from npipe.errors import PipeClosedError, PipeMessageTooLargeError, PipeResourceError, PipeStateError, WinError
 from npipe.options import (
     ListenOptions,

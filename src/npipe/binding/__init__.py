@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Acceptor",
     "Arrival",
+    "ChannelEnd",
     "Dial",
     "Handle",
     "LateTurn",
@@ -37,6 +38,7 @@ __all__ = [
     "effective_uid",
     "is_folder",
     "list_named_pipes",
+    "make_segment",
     "pipe_peer",
     "wait_closed",
     "wait_named_pipe",
@@ -55,6 +57,7 @@ PARTS: Final = (
     "views",
     "ends",
     "poller",
+    "channel",
     "loop.polled",
     "loop.rendezvous",
     "loop.calls",
@@ -91,6 +94,7 @@ _load()
 
 # What the layers above use, but for npipe.win32, which takes it from the parts in win32/.
 from npipe.binding.arrival import Arrival  # noqa: E402
+from npipe.binding.channel import ChannelEnd, make_segment  # noqa: E402
 from npipe.binding.ends import MessageEnd, PipeEnd, StreamEnd  # noqa: E402
 from npipe.binding.handle import Handle  # noqa: E402
 from npipe.binding.identity import effective_uid  # noqa: E402

@@ -13,7 +13,9 @@ from npipe.binding.engine cimport (
     np_will_put_back, np_write,
 )
 from npipe.binding.handle cimport Handle
-from npipe.binding.system cimport PyErr_CheckSignals, look_at, look_at_word, npipe_reraise, put
+from npipe.binding.system cimport (
+    PyErr_CheckSignals, look_at, look_at_thread, look_at_word, npipe_reraise, put, put_word,
+)
 from npipe.binding.views cimport ReceivedView, Reservation
 from npipe.binding.waits cimport check_time, only_try, wait_until
 
@@ -62,7 +64,8 @@ cdef class MessageEnd(PipeEnd):
 
     @max_message_size.setter
     def max_message_size(self, size):
-        self._handle.max_message_size = message_size(size)
+        cdef uint32_t most = message_size(size)
+        put_word(&self._handle.max_message_size, most)
 
     @property
     def _owed(self):
@@ -78,7 +81,7 @@ cdef class MessageEnd(PipeEnd):
         if more:
             self.send_all((data, *more), timeout)
             return
-        if PyBytes_CheckExact(data) and self._handle.handle != NULL and not self._handle.writer and \
+        if PyBytes_CheckExact(data) and self._handle.handle != NULL and not look_at_thread(&self._handle.writer) and \
                 PyBytes_GET_SIZE(data) <= <Py_ssize_t>LARGEST:
             wait = only_try()
             size = <uint32_t>PyBytes_GET_SIZE(data)
@@ -125,8 +128,9 @@ cdef class MessageEnd(PipeEnd):
         if not exact:
             return self._handle.read_parts(parts, timeout)
         self._handle.valid()
-        if self._handle.read_parts_now(parts, parts.size, &count):
-            return count
+        with cython.critical_section(self._handle):
+            if self._handle.read_parts_now(parts, parts.size, &count):
+                return count
         try:
             message = self._handle.receive(timeout, parts.size)
         except PipeMessageTooLargeError:

@@ -1,6 +1,6 @@
 # The engine, as the binding calls it. Each function's contract stands in the header of its file.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from npipe.binding.system cimport c_bool, gid_t, iovec, pid_t, uid_t
 
@@ -409,3 +409,34 @@ cdef extern from "engine.h" nogil:
     bint np_settle_identity()
     bint np_is_impersonating()
     bint np_own_credentials(np_credentials *)
+
+# ---- Channels (channel/)
+
+cdef extern from "engine.h" nogil:
+    const uint64_t NPC_BUFFERS
+    const uint64_t NPC_LONGEST
+    const uint64_t NPC_SIZE
+    uint32_t NP_INVALID_DATA
+    uint32_t NP_NOT_ENOUGH_MEMORY
+    struct np_channel:
+        uint8_t *map
+        int socket
+        int events[2]
+        int side
+        bint readable
+        bint writable
+    struct np_part:
+        const void *data
+        uint64_t size
+    int np_segment_create(uint64_t)
+    uint32_t np_channel_attach(np_channel *, int, int, int, int, int)
+    void np_channel_detach(np_channel *)
+    uint32_t np_channel_send(np_channel *, uint64_t, const np_part *, uint32_t, const np_wait *)
+    uint32_t np_channel_begin(np_channel *, const np_wait *, uint64_t *, uint64_t *)
+    uint32_t np_channel_take(np_channel *, void *, uint64_t, uint64_t *, const np_wait *)
+    uint32_t np_channel_end(np_channel *, c_bool)
+    uint32_t np_channel_poll(np_channel *, const np_wait *)
+    c_bool np_channel_arm(np_channel *, c_bool)
+    void np_channel_disarm(np_channel *)
+    void np_channel_going(np_channel *)
+    uint32_t np_depart_socket(np_handle *, c_bool, int *)

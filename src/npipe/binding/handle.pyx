@@ -17,8 +17,10 @@ from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_p
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
-from npipe.binding.system cimport gid_t, npipe_reraise, pid_t, uid_t
+from npipe.binding.system cimport gid_t, look_at_thread, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport only_try, wait_until
+
+import os
 
 from npipe._process import refuse_copy
 from npipe.errors import (
@@ -349,7 +351,7 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef uint32_t count, code
         cdef np_wait wait = only_try()
-        if self.writer:
+        if look_at_thread(&self.writer):
             self.check_writer("writing")
         code = np_write(handle, bytes, size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -370,13 +372,13 @@ cdef class Handle:
 
     cdef int check_writer(self, str doing) except -1:
         """Raise what a thread gets that would wait for the end of a reservation of its own."""
-        if self.writer == PyThread_get_thread_ident():
+        if look_at_thread(&self.writer) == PyThread_get_thread_ident():
             raise still_reserved(self.name, doing)
         return 0
 
     cdef int check_reader(self, str doing) except -1:
         """The same of a view."""
-        if self.reader == PyThread_get_thread_ident():
+        if look_at_thread(&self.reader) == PyThread_get_thread_ident():
             raise still_viewed(self.name, doing)
         return 0
 
@@ -396,7 +398,7 @@ cdef class Handle:
         cdef np_handle *handle = self.valid()
         cdef uint32_t count, code
         cdef np_wait wait = only_try()
-        if self.writer:
+        if look_at_thread(&self.writer):
             self.check_writer("writing")
         code = np_write_parts(handle, parts.list, parts.size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -494,8 +496,8 @@ cdef class Handle:
             self.answer_too_long = False
         return 0
 
-    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the
-    # handle's critical section: a read that has its turn knows whether the message before it is one that is being dropped.
+    # ---- Answers that nobody wants. What is looked at and changed here is so with the turn to read and the handle's
+    # critical section: a read that has its turn knows whether the message before it is one that is being dropped.
 
     cdef bint is_owed(self) noexcept:
         """Whether an answer is to be read that no transaction waits for."""
@@ -640,7 +642,9 @@ cdef class Handle:
         return count
 
     cdef bint read_parts_now(self, Parts parts, uint32_t most, uint32_t *count) except -1:
-        """Read the next message into several buffers if it is there in full, and has at most `most` bytes."""
+        """Read the next message into several buffers if it is there in full, and has at most `most` bytes. The caller
+        has the critical section.
+        """
         cdef uint32_t size = 0
         if self.dropping != NOTHING or np_recv_try(self.handle, most, &size) != NP_OK:
             return False
@@ -651,6 +655,7 @@ cdef class Handle:
             self.rearm()
         return True
 
+    @cython.critical_section
     cdef uint32_t read_parts(self, Parts parts, timeout) except? 0xFFFFFFFF:
         """ReadFile of a message pipe into several buffers, one behind the other: the number of bytes."""
         cdef np_handle *handle = self.valid()
@@ -963,6 +968,22 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "asking for the descriptor")
         return socket
+
+    def part_with_socket(self):
+        """Ends the handle, but not the connection: a descriptor of the link's socket, not inheritable, which is the
+        caller's. For two ends that go on by it alone, and that have sent nothing yet.
+        """
+        cdef int socket = -1
+        cdef uint32_t code
+        cdef np_handle *handle = self.valid()
+        with nogil:
+            code = np_depart_socket(handle, True, &socket)
+        if code != NP_OK:
+            raise self.explain(code, "parting with the pipe")
+        try:
+            return os.dup(socket)
+        finally:
+            np_fd_close(socket)
 
     def arm_read(self):
         """Asks for a byte when something comes. False: something is there already."""

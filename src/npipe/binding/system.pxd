@@ -126,6 +126,8 @@ cdef extern from *:
     int look_at "npipe_look"(int *) noexcept nogil
     uint32_t look_at_word "npipe_look"(uint32_t *) noexcept nogil
     Py_ssize_t look_at_size "npipe_look"(Py_ssize_t *) noexcept nogil
+    unsigned long look_at_thread "npipe_look"(unsigned long *) noexcept nogil
+    void put_thread "npipe_put"(unsigned long *, unsigned long) noexcept nogil
     void put "npipe_put"(int *, int) noexcept nogil
     void put_word "npipe_put"(uint32_t *, uint32_t) noexcept nogil
     void put_size "npipe_put"(Py_ssize_t *, Py_ssize_t) noexcept nogil

@@ -52,4 +52,5 @@ cdef class Reservation(Reserved):
 
 
 cdef class ReceivedView(Received):
+    cdef object find(self)
     cdef bytes collect(self, uint32_t size, const np_wait *wait)

@@ -16,7 +16,7 @@ from npipe.binding.engine cimport (
     np_view_end, np_view_in_place, np_view_let_go, np_view_now, np_view_take, np_wait,
 )
 from npipe.binding.handle cimport NOTHING, Handle
-from npipe.binding.system cimport c_bool
+from npipe.binding.system cimport c_bool, look_at_thread, look_at_word, put_thread
 from npipe.binding.waits cimport only_try, wait_until
 
 from npipe._process import refuse_copy
@@ -48,12 +48,14 @@ cdef class Place:
     cdef void let_go(self) noexcept:
         """Nobody looks at them any more."""
 
+    @cython.critical_section
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if self.stage != OUT:
             raise BufferError("it has no bytes outside of its block")
         PyBuffer_FillInfo(buffer, self, self.data, self.length, self.is_read_only(), flags)
         self.exports += 1
 
+    @cython.critical_section
     def __releasebuffer__(self, Py_buffer *buffer):
         self.exports -= 1
         if self.exports == 0 and self.stage == OVER:
@@ -130,16 +132,18 @@ cdef class Reserved(Place):
             self.data = <char *>self.reserve.data
         else:
             raise self.handle.explain(code, "reserving")
-        self.handle.writer = PyThread_get_thread_ident()
+        put_thread(&self.handle.writer, PyThread_get_thread_ident())
         return self.lend()
 
     cdef uint32_t end(self, bint commit, bint exported) noexcept:
         """Send what is in the ring, or take it back."""
-        self.stage = OVER
-        self.handle.writer = 0
-        cdef uint32_t code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
-        if self.exports == 0:
-            self.let_go()
+        cdef uint32_t code
+        with cython.critical_section(self):
+            self.stage = OVER
+            put_thread(&self.handle.writer, 0)
+            code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
+            if self.exports == 0:
+                self.let_go()
         return code
 
 
@@ -150,7 +154,7 @@ cdef class Reservation(Reserved):
         cdef np_wait wait
         cdef uint32_t code
         cdef np_handle *handle = self.handle.valid()
-        if self.handle.writer:
+        if look_at_thread(&self.handle.writer):
             self.handle.check_writer("reserving")
         code = self.try_now()
         if code == NP_WOULD_WAIT:
@@ -204,7 +208,7 @@ cdef class Received(Place):
         """What the block gets of what has been found in place."""
         self.data = <char *>self.place.data if self.place.size else NOBODYS
         self.length = self.place.size
-        self.handle.reader = PyThread_get_thread_ident()
+        put_thread(&self.handle.reader, PyThread_get_thread_ident())
         return self.lend()
 
     cdef object begin_with(self, bytes message):
@@ -212,16 +216,18 @@ cdef class Received(Place):
         self.private = message
         self.data = PyBytes_AS_STRING(message)
         self.length = <uint32_t>PyBytes_GET_SIZE(message)
-        self.handle.reader = PyThread_get_thread_ident()
+        put_thread(&self.handle.reader, PyThread_get_thread_ident())
         return self.lend()
 
     cdef uint32_t end(self, bint consume, bint exported) noexcept:
         """Consume the message, or leave it."""
-        self.stage = OVER
-        self.handle.reader = 0
-        cdef uint32_t code = np_view_end(self.handle.handle, &self.place, self.data, consume, exported)
-        if self.exports == 0:
-            self.let_go()
+        cdef uint32_t code
+        with cython.critical_section(self):
+            self.stage = OVER
+            put_thread(&self.handle.reader, 0)
+            code = np_view_end(self.handle.handle, &self.place, self.data, consume, exported)
+            if self.exports == 0:
+                self.let_go()
         return code
 
 
@@ -229,8 +235,12 @@ cdef class ReceivedView(Received):
     """What MessagePipe.recv_view returns."""
 
     def __enter__(self):
+        with cython.critical_section(self.handle):
+            return self.find()
+
+    cdef object find(self):
         cdef np_handle *handle = self.handle.valid()
-        cdef uint32_t most = self.handle.max_message_size, code = NP_WOULD_WAIT, size = 0
+        cdef uint32_t most = look_at_word(&self.handle.max_message_size), code = NP_WOULD_WAIT, size = 0
         cdef bint in_place = not self.copied
         cdef bint ready
         cdef c_bool pended = False
@@ -313,10 +323,10 @@ cdef class ReceivedView(Received):
         cdef uint32_t code = self.end(kind is None, exported)
         if forked:
             return
-        if kind is None and code == NP_OK and self.handle.owed:
-            self.handle.has_delivered()
-        if self.handle.rearm is not None:
-            self.handle.rearm()
+        with cython.critical_section(self.handle):
+            if kind is None and code == NP_OK and self.handle.owed:
+                self.handle.has_delivered()
+        self.handle.tell_poller()
         if kind is not None:
             return
         if exported:

@@ -2,6 +2,7 @@
  * lowest first:
  *
  *   base        codes, the operating system, waiting
+ *   channel     the shared memory of a connection whose ends several processes may hold
  *   process     the process's own state and its native thread
  *   ring        segments, links, the two sides of a ring
  *   handle      handles, objects, the steps of reads and writes
@@ -20,6 +21,7 @@
 #include "blocking/read.h"
 #include "blocking/view.h"
 #include "blocking/write.h"
+#include "channel/channel.h"
 #include "handle/acceptor.h"
 #include "handle/follow.h"
 #include "handle/handle.h"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer
-    from npipe.connection import Connection, ServerStats
+    from npipe.clients import Connection, ServerStats
     from npipe.options import Model
 
 __all__ = ["Handler", "Server", "serve"]

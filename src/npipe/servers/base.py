@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from npipe._buffers import content_of
 from npipe._process import check_threads, refuse_copy
-from npipe.connection import Connection as AnyConnection
-from npipe.connection import ServerStats, describe_server, takes_connection
+from npipe.clients import Connection as AnyConnection
+from npipe.clients import ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeError, error_from_code
 from npipe.names import parse_name
 from npipe.options import (

@@ -272,7 +272,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
-        self._writer: object = None  # the task that has a reservation out
+        self._reserver: object = None  # the task that has a reservation out
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -311,7 +311,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, "writing")
         check_timeout(timeout)
         pipe, content = self._pipe, contents_of(parts)
@@ -334,7 +334,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def _check_open_for(self, doing: str) -> None:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, doing)
 
     async def _begin_view(self, timeout: float | None) -> bytes:
@@ -533,6 +533,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         pipe, content = self._pipe, content_of(data)
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         self._begin_reading("transacting")
         try:
             if self._owed:

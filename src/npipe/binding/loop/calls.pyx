@@ -1081,7 +1081,7 @@ cdef PySendResult quick_send(PyObject *this, PyObject *value, PyObject **found) 
     return PYGEN_RETURN
 
 
-for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReceiveView, ReadSome, Discard, Write,
-              Reserve, Flush):
+for _kind in (Call, Pause, Receive, Transact, ReadInto, ReceiveInto, ReceiveParts, ReceiveView, ReadSome, Discard,
+              Write, Reserve, Flush):
     (<PyTypeObject *>_kind).tp_iternext = <void *>quick_next
     (<PyTypeObject *>_kind).tp_as_async.am_send = <void *>quick_send

@@ -37,7 +37,8 @@ uint32_t np_reserve_step(struct np_handle *handle, struct np_reserve *reserve);
 bool np_reserve_ready(const struct np_reserve *reserve);
 /* Sends the first `size` bytes, or with `commit` false takes it back. `exported`: somebody may go on writing there.
  * NP_OK, or why nothing was sent, as for np_write. In a forked child nothing happens. */
-uint32_t np_reserve_end(struct np_handle *handle, struct np_reserve *reserve, uint32_t size, bool commit, bool exported);
+uint32_t np_reserve_end(struct np_handle *handle, struct np_reserve *reserve, uint32_t size, bool commit,
+                        bool exported);
 /* Nobody looks at its bytes any more. */
 void np_reserve_let_go(struct np_reserve *reserve);
 
@@ -54,8 +55,8 @@ struct np_view {
 /* The next message in place, if it is there, of at most `most` bytes: NP_OK. Else NP_WOULD_WAIT (also when the long way
  * has to find out) or NP_MORE_DATA (view->size is more), and nothing is held. */
 uint32_t np_view_now(struct np_handle *handle, struct np_view *view, uint32_t most);
-/* After np_recv_begin on view->recv has announced view->size bytes: whether they are in place, which has to be `wanted`.
- * If not they are to be copied by np_recv_more, */
+/* After np_recv_begin on view->recv has announced view->size bytes: whether they are in place, which has to be
+ * `wanted`. If not they are to be copied by np_recv_more, */
 bool np_view_in_place(struct np_handle *handle, struct np_view *view, bool wanted);
 /* and consumed, without giving the turn back: NP_OK, NP_RETRY (it was withdrawn: np_view_end, and begin again), or why
  * not. */

@@ -81,9 +81,10 @@ bool np_mirror_end(struct np_mirror *mirror, struct np_link *link, enum np_mirro
     uint64_t size = atomic_load_explicit(&mirror->size, memory_order_relaxed);
     bool own = true;
     if (exported) {
-        struct np_pages pages =
-            size ? np_pages_copy((const void *)atomic_load_explicit(&mirror->place, memory_order_relaxed), size)
-                 : (struct np_pages){0};
+        struct np_pages pages = size ? np_pages_copy(
+                                           (const void *)atomic_load_explicit(&mirror->place, memory_order_relaxed),
+                                           size)
+                                     : (struct np_pages){0};
         own = size == 0 || (pages.copy && np_pages_put(&pages));
         np_pages_drop(&pages);
         if (link->mirror[side] == mirror) {

@@ -457,7 +457,7 @@ static bool put(struct np_link *link, struct np_op *op)
     struct np_tx *tx = &link->tx;
     if (op->hole) { /* from here on nobody else's bytes come into the ring */
         if (!op->started)
-            op->started = op->end - most(tx->consumed, tx->handed) <= tx->quota && fits_plain(tx, op->size);
+            op->started = op->end <= most(tx->consumed, tx->handed) + tx->quota && fits_plain(tx, op->size);
         return false;
     }
     if (!op->started) {

@@ -164,7 +164,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     return NP_OK;
 }
 
-static uint32_t depart(struct np_handle *handle, bool waits, np_deliver_fn deliver, void *context,
+static uint32_t depart(struct np_handle *handle, bool waits, bool with_state, np_deliver_fn deliver, void *context,
                        struct np_passport *passport)
 {
     *passport = (struct np_passport){-1, -1, -1};
@@ -182,11 +182,11 @@ static uint32_t depart(struct np_handle *handle, bool waits, np_deliver_fn deliv
         code = NP_INVALID_HANDLE;
     else if (!link)
         code = NP_PIPE_NOT_CONNECTED;
-    else if (link->fd < 0 || link->unshared[0] || link->unshared[1])
+    else if (with_state && (link->fd < 0 || link->unshared[0] || link->unshared[1]))
         code = NP_INVALID_HANDLE;
     else if (is_busy(handle, link))
         code = NP_PIPE_BUSY;
-    else
+    else if (with_state)
         code = write_state(handle, link, &passport->state);
     const struct np_passport copy = {link ? link->socket : -1, link ? link->fd : -1, passport->state};
     if (code == NP_OK && deliver && !deliver(context, &copy)) {
@@ -221,13 +221,23 @@ static uint32_t depart(struct np_handle *handle, bool waits, np_deliver_fn deliv
 
 uint32_t np_depart(struct np_handle *handle, bool waits, struct np_passport *passport)
 {
-    return depart(handle, waits, NULL, NULL, passport);
+    return depart(handle, waits, true, NULL, NULL, passport);
+}
+
+uint32_t np_depart_socket(struct np_handle *handle, bool waits, int *socket)
+{
+    struct np_passport passport;
+    uint32_t code = depart(handle, waits, false, NULL, NULL, &passport);
+    *socket = passport.socket;
+    passport.socket = -1;
+    np_passport_sent(&passport);
+    return code;
 }
 
 uint32_t np_depart_to(struct np_handle *handle, bool waits, np_deliver_fn deliver, void *context)
 {
     struct np_passport passport;
-    uint32_t code = depart(handle, waits, deliver, context, &passport);
+    uint32_t code = depart(handle, waits, true, deliver, context, &passport);
     np_passport_sent(&passport);
     return code;
 }

@@ -25,6 +25,9 @@ struct np_passport {
  *   NP_INVALID_HANDLE      closed, or not one that can travel
  *   NP_NOT_ENOUGH_MEMORY, NP_TOO_MANY_OPEN_FILES */
 uint32_t np_depart(struct np_handle *handle, bool waits, struct np_passport *passport);
+/* The socket of the link alone, which is the caller's then (np_fd_close): for two ends that go on without a pipe, and
+ * whose rings nobody has used. */
+uint32_t np_depart_socket(struct np_handle *handle, bool waits, int *socket);
 /* The same for a passport that is sent while the handle can still stay. `deliver` is called with the handle's locks
  * held, so it does not wait; the descriptors stay the handle's. If it returns false, nothing has happened:
  *   NP_NO_SYSTEM_RESOURCES

@@ -168,13 +168,13 @@ async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
 class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _writer: object = None  # the task that has a reservation out
+    _reserver: object = None  # the task that has a reservation out
 
     def _check_open_for(self, doing: str) -> None:
         self._file.check_open(doing)
         if not self._access & ACCESS_WRITE:
             raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, doing)
 
     async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -187,7 +187,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts."""
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, "writing")
         content = joined(parts)
         count = await self._write(content, timeout)
@@ -389,6 +389,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         content = bytes_of(data)
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         self._begin_reading()
         try:
             await self._file.turn()

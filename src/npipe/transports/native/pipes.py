@@ -381,13 +381,13 @@ class _Native(Described):
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _writer: object = None  # who has a reservation out
+    _reserver: object = None  # who has a reservation out
 
     def _check_open_for(self, doing: str) -> None:
         self._file.ask(lambda _: None, doing)
         if not self._access & ACCESS_WRITE:
             raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, doing)
 
     def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -397,7 +397,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts."""
         timeout = check_timeout(timeout)
-        if self._writer is not None and self._writer == this_task():
+        if self._reserver is not None and self._reserver == this_task():
             raise still_reserved(self.name, "writing")
         content = joined(parts)
         count = self._write(content, timeout)
@@ -602,6 +602,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         content = bytes_of(data)
         self._file.ask(lambda _: None, "transacting")
+        if self._reserver is not None and self._reserver == this_task():
+            raise still_reserved(self.name, "transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
             raise being_read_elsewhere(self.name)

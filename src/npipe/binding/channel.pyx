@@ -1,0 +1,838 @@
+# cython: language_level=3, binding=True
+"""What a connection of npipe.connection stands on: one end of a channel, and its hot methods."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from npipe.binding.engine cimport (
+    NP_BROKEN_PIPE, NP_FOREVER, NP_INTERRUPTED, NP_INVALID_DATA, NP_NO_DATA, NP_NOT_ENOUGH_MEMORY, NP_OK, NP_PIPE_BUSY,
+    NP_SEM_TIMEOUT, NP_TRY, NP_WOULD_WAIT, NPC_BUFFERS, NPC_LONGEST, NPC_SIZE, np_channel, np_channel_arm,
+    np_channel_attach, np_channel_begin, np_channel_detach, np_channel_end, np_channel_going, np_channel_poll,
+    np_channel_send, np_channel_disarm, np_channel_take, np_fd_close, np_forks, np_now, np_part,
+    np_segment_create, np_wait,
+)
+from npipe.binding.system cimport (
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_close, epoll_create1, epoll_ctl, epoll_event, npipe_reraise,
+)
+from npipe.binding.waits cimport check_signals, only_try
+
+import errno
+import os
+import struct
+from _pickle import Pickler
+from copyreg import dispatch_table as _copyreg_table
+from pickle import loads
+
+cdef extern from "Python.h":
+    bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
+
+cdef enum:
+    SMALL = 4096  # bytes: buffers below go within the pickle
+    LARGE = 65536  # what pickle hands on without a copy
+    FEW = 8
+    TABLE = 16  # bytes before a table's lengths
+
+cdef uint64_t READ_ONLY = <uint64_t>1 << 63  # of a buffer, in the table
+cdef bytes NEXT_BUFFER = b"\x97"
+
+
+def make_segment():
+    """A new channel's memory: a descriptor, not inheritable, which is the caller's."""
+    cdef int fd = np_segment_create(NPC_SIZE)
+    if fd < 0:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+    try:
+        return os.dup(fd)  # the engine's own, a forked child has not
+    finally:
+        np_fd_close(fd)
+
+
+# ---- Pickling
+
+cdef class Reducers:
+    """Who pickles what in an own way: multiprocessing's reducers, then copyreg's, as they are at that time."""
+
+    cdef readonly dict extra
+
+    def __init__(self, dict extra):
+        self.extra = extra
+
+    def __getitem__(self, kind):
+        found = self.extra.get(kind)
+        return _copyreg_table[kind] if found is None else found
+
+
+cdef Reducers _reducers = Reducers({})
+cdef object _shared = object()  # whose critical section is of this one and of `_packs`
+
+
+def use_reducers(dict extra):
+    """Take `extra` (ForkingPickler's, live) from now on."""
+    global _reducers
+    made = Reducers(extra)
+    with cython.critical_section(_shared):
+        _reducers = made
+        _packs.clear()
+
+
+cdef class Pack:
+    """One pickler that is used again and again, and what it has made of an object."""
+
+    cdef object dump, clear
+    cdef list pieces, buffers
+
+    def __init__(self):
+        self.pieces, self.buffers = [], []
+        pickler = Pickler(self, 5, buffer_callback=self.take)
+        with cython.critical_section(_shared):
+            reducers = _reducers
+        pickler.dispatch_table = reducers
+        self.dump, self.clear = pickler.dump, pickler.clear_memo
+
+    def write(self, piece):
+        """What the pickler calls. Large bytes and bytearrays come as they are, each behind a piece that ends with its
+        opcode and length: then it goes as a buffer, so that it is copied once here and once there.
+        """
+        cdef Py_ssize_t size = len(piece), end
+        cdef bytes before
+        if size >= LARGE and self.pieces:
+            before = self.pieces[-1]
+            end = len(before)
+            if type(piece) is bytes:
+                if size <= 0xFFFFFFFF and end >= 5 and before[end - 5] == 0x42 and (
+                    before[end - 4:] == size.to_bytes(4, "little")
+                ):
+                    return self.move(before[:end - 5], piece)
+                if end >= 9 and before[end - 9] == 0x8E and before[end - 8:] == size.to_bytes(8, "little"):
+                    return self.move(before[:end - 9], piece)
+            elif type(piece) is bytearray:
+                if end >= 9 and before[end - 9] == 0x96 and before[end - 8:] == size.to_bytes(8, "little"):
+                    return self.move(before[:end - 9], piece)
+        self.pieces.append(piece if type(piece) is bytes else bytes(piece))
+
+    cdef move(self, bytes before, piece):
+        self.pieces[-1] = before + NEXT_BUFFER
+        self.buffers.append(piece)
+
+    def take(self, buffer):
+        """What the pickler calls for a PickleBuffer: false if it goes apart."""
+        raw = buffer.raw()
+        if raw.nbytes < SMALL:
+            return True
+        self.buffers.append(raw)
+        return False
+
+    cdef list parts(self):
+        """All of the message in the order in which it goes: the table, the pickle, the buffers."""
+        cdef list lengths = [], parts
+        for buffer in self.buffers:
+            if type(buffer) is bytes:
+                lengths.append(<object>(<uint64_t>len(buffer) | READ_ONLY))
+            elif type(buffer) is bytearray:
+                lengths.append(len(buffer))
+            else:
+                lengths.append(<object>(<uint64_t>buffer.nbytes | (READ_ONLY if buffer.readonly else 0)))
+        table = struct.pack(f"<QQ{len(lengths)}Q", len(lengths), sum([len(piece) for piece in self.pieces]), *lengths)
+        parts = [table]
+        parts += self.pieces
+        parts += self.buffers
+        return parts
+
+    cdef int reset(self) except -1:
+        self.pieces.clear()
+        self.buffers.clear()
+        self.clear()
+        return 0
+
+
+cdef list _packs = []
+
+
+cdef Pack pack_of(obj):
+    """A pack with the pickle of an object; `give_back` it."""
+    cdef Pack pack = None
+    with cython.critical_section(_shared):
+        if _packs:
+            pack = _packs.pop()
+    if pack is None:
+        pack = Pack()
+    pack.dump(obj)  # if it raises, the pack is not used again
+    return pack
+
+
+cdef int give_back(Pack pack) except -1:
+    pack.reset()
+    with cython.critical_section(_shared):
+        if len(_packs) < 4:
+            _packs.append(pack)
+    return 0
+
+
+def dumps(obj):
+    """The parts of an object's message, and whether there are buffers among them."""
+    cdef Pack pack = pack_of(obj)
+    cdef bint apart = bool(pack.buffers)
+    parts = pack.parts() if apart else list(pack.pieces)
+    give_back(pack)
+    return parts, apart
+
+
+cdef bytes binary(data):
+    """The opcode that makes a bytes object, or a bytearray, of its content."""
+    return (b"\x8e" if type(data) is bytes else b"\x96") + len(data).to_bytes(8, "little")
+
+
+cdef bytes one_pickle(bytes pickled, list buffers):
+    """A pickle, as multiprocessing would have sent one, of what has come with buffers apart."""
+    pieces = [b"\x80\x05cnpipe.connection\n_rebuild\n", binary(pickled), pickled, b"("]
+    for buffer in buffers:
+        pieces += binary(buffer), buffer
+    pieces.append(b"l\x86R.")  # a list of them, a tuple of two, called, the end
+    return b"".join(pieces)
+
+
+# ---- Receiving
+
+cdef class Incoming:
+    """A message that is being read, with what has come of it already: a call that a signal's handler has ended leaves
+    it to the next one.
+    """
+
+    cdef uint64_t size, flags, taken, at
+    cdef uint32_t forks  # a child's are the parent's
+    cdef list targets  # of bytes and bytearray objects that are filled one after the other
+    cdef Py_ssize_t filling
+    cdef int stage  # 0: the beginning of the table, 1: its lengths, 2: all that it speaks of
+    cdef object head, lengths
+
+    def __init__(self):
+        self.targets = []
+
+    cdef int begin(self, uint64_t size, uint64_t flags) except -1:
+        self.size, self.flags = size, flags
+        self.forks = np_forks
+        if flags & NPC_BUFFERS:
+            self.head = PyBytes_FromStringAndSize(NULL, TABLE)
+            self.targets.append(self.head)
+        else:
+            self.stage = 2
+            self.targets.append(PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size))
+        return 0
+
+    cdef int go_on(self) except -1:
+        """What the part that has come says of the rest."""
+        cdef uint64_t count, pickled, total
+        if self.stage == 0:
+            count, pickled = struct.unpack("<QQ", self.head)
+            if self.size < TABLE or count > (self.size - TABLE) // 8 or pickled > self.size:
+                raise OSError(errno.EIO, "a message says that it is longer than it is")
+            self.head = (count, pickled)
+            self.lengths = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * 8))
+            self.targets.append(self.lengths)
+            self.stage = 1
+        elif self.stage == 1:
+            count, pickled = self.head
+            lengths = struct.unpack(f"<{count}Q", self.lengths)
+            wanted = TABLE + 8 * int(count) + int(pickled) + sum([int(one & ~READ_ONLY) for one in lengths])
+            if wanted != self.size:
+                raise OSError(errno.EIO, "the parts of a message are longer or shorter than it is")
+            self.targets.append(PyBytes_FromStringAndSize(NULL, <Py_ssize_t>pickled))
+            for one in lengths:
+                if <uint64_t>one & READ_ONLY:
+                    self.targets.append(PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(<uint64_t>one & ~READ_ONLY)))
+                else:
+                    self.targets.append(new_bytearray(NULL, <Py_ssize_t>one))
+            self.stage = 2
+        return 0
+
+    cdef object content(self):
+        """The bytes of it."""
+        if not self.flags & NPC_BUFFERS:
+            return self.targets[0]
+        return one_pickle(self.targets[2], self.targets[3:])
+
+    cdef object value(self):
+        """The object."""
+        if not self.flags & NPC_BUFFERS:
+            return loads(self.targets[0])
+        return loads(self.targets[2], buffers=self.targets[3:])
+
+
+cdef uint64_t size_of_target(target):
+    return <uint64_t>(PyBytes_GET_SIZE(target) if type(target) is bytes else len(target))
+
+
+cdef char *memory_of(target):
+    return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
+
+
+cdef object interruption(uint32_t code):
+    """What the handler of a signal has raised that has ended a call with this code; at once after that."""
+    if code != NP_INTERRUPTED:
+        return None
+    try:
+        npipe_reraise()
+    except BaseException as error:
+        return error
+    return OSError(errno.EINTR, "the process has forked in the middle of the call")
+
+
+cdef np_wait for_ever() noexcept:
+    cdef np_wait wait
+    wait.interrupted = check_signals
+    wait.context = NULL
+    wait.cancel = NULL
+    wait.deadline = NP_FOREVER
+    return wait
+
+
+@cython.no_gc_clear
+cdef class ChannelEnd:
+    """One end of a channel, as several processes may have it.
+
+    Its methods have its critical section, which they let go of while they wait, as they would of the interpreter's
+    lock: who closes finds out who is in a call, and a call that is over, that the end was closed meanwhile.
+    """
+
+    cdef np_channel channel
+    cdef int segment, epoll
+    cdef bint may_read, may_write, attached, is_closed
+    cdef Py_ssize_t users  # calls that are under way
+    cdef Incoming incoming
+    cdef object __weakref__
+
+    def __cinit__(self, *args, **kwargs):
+        self.segment = self.epoll = -1
+        self.channel.socket = self.channel.events[0] = self.channel.events[1] = -1
+        self.is_closed = True
+
+    @cython.critical_section
+    def _attach(self, int segment, int socket, int event0, int event1, int side, bint readable, bint writable):
+        """Be that end. The descriptors belong to it from here on, also if this raises."""
+        cdef uint32_t code
+        self.segment = segment
+        code = np_channel_attach(&self.channel, segment, socket, event0, event1, side)
+        if code != NP_OK:
+            self._close_all()
+            raise OSError(errno.EIO if code == NP_INVALID_DATA else errno.ENOMEM, "no channel could be made of that")
+        self.channel.readable = readable
+        self.channel.writable = writable
+        self.may_read, self.may_write = readable, writable
+        self.attached, self.is_closed = True, False
+
+    def __dealloc__(self):
+        self.close_now()
+
+    cdef void close_now(self) noexcept:
+        cdef int socket = self.channel.socket
+        if self.attached:
+            if self.channel.socket >= 0:
+                self.channel.socket = -1
+                c_close(socket)  # and then the others are told to look
+            np_channel_going(&self.channel)
+            np_channel_detach(&self.channel)
+            self.attached = False
+        self._close_all()
+
+    cdef void _close_all(self) noexcept:
+        cdef int fd
+        fd, self.segment = self.segment, -1
+        if fd >= 0:
+            c_close(fd)
+        fd, self.epoll = self.epoll, -1
+        if fd >= 0:
+            c_close(fd)
+        fd, self.channel.socket = self.channel.socket, -1
+        if fd >= 0:
+            c_close(fd)
+        for i in range(2):
+            fd, self.channel.events[i] = self.channel.events[i], -1
+            if fd >= 0:
+                c_close(fd)
+
+    @cython.critical_section
+    def close(self):
+        """Close this process's hold of the end."""
+        if not self.is_closed:
+            self.is_closed = True
+            if self.users == 0:
+                self.close_now()
+
+    cdef int enter(self) except -1:
+        self.users += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.users -= 1
+        if self.users == 0 and self.is_closed:
+            self.close_now()
+        return 0
+
+    @property
+    def closed(self):
+        """True if the connection is closed."""
+        return self.is_closed
+
+    @property
+    def readable(self):
+        """True if the connection is readable."""
+        return self.may_read
+
+    @property
+    def writable(self):
+        """True if the connection is writable."""
+        return self.may_write
+
+    cdef int check_open(self) except -1:
+        if self.is_closed:
+            raise OSError("handle is closed")
+        return 0
+
+    cdef int check_readable(self) except -1:
+        self.check_open()
+        if self.incoming is not None and self.incoming.forks != np_forks:
+            self.incoming = None
+        if not self.may_read:
+            raise OSError("connection is write-only")
+        return 0
+
+    cdef int check_writable(self) except -1:
+        self.check_open()
+        if not self.may_write:
+            raise OSError("connection is read-only")
+        return 0
+
+    cdef int fail(self, uint32_t code, raised=None) except -1:
+        if raised is not None:
+            raise raised
+        if code == NP_NO_DATA:
+            raise EOFError
+        if code == NP_PIPE_BUSY:
+            raise OSError(errno.EBUSY, "this thread is in the middle of such a call already")
+        if code == NP_NOT_ENOUGH_MEMORY:
+            raise MemoryError
+        if code == NP_INVALID_DATA:
+            raise OSError(errno.EIO, "the other end has broken the rules of the channel")
+        raise OSError("got end of file during message")
+
+    # ---- Sending
+
+    cdef int send_failed(self, uint32_t code, raised=None) except -1:
+        if code == NP_NO_DATA:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        if code == NP_BROKEN_PIPE:
+            raise BrokenPipeError(errno.EPIPE, "a message before this one was cut")
+        return self.fail(code, raised)
+
+    cdef int send_memory(self, const void *data, uint64_t size) except -1:
+        cdef np_part part
+        cdef np_wait wait = only_try()
+        cdef uint32_t code
+        part.data = data
+        part.size = size
+        code = np_channel_send(&self.channel, 0, &part, 1, &wait)
+        if code == NP_OK:
+            return 0
+        if code == NP_WOULD_WAIT:
+            wait = for_ever()
+            self.enter()
+            with nogil:
+                code = np_channel_send(&self.channel, 0, &part, 1, &wait)
+            raised = interruption(code)
+            try:
+                if code != NP_OK:
+                    self.send_failed(code, raised)
+            finally:
+                self.leave()
+            return 0
+        return self.send_failed(code)
+
+    cdef int send_list(self, list pieces, uint64_t flags) except -1:
+        cdef Py_ssize_t count = len(pieces), held = 0
+        cdef Py_buffer *views = <Py_buffer *>PyMem_Malloc(count * sizeof(Py_buffer))
+        cdef np_part *parts = <np_part *>PyMem_Malloc(count * sizeof(np_part))
+        cdef np_wait wait = for_ever()
+        cdef uint32_t code
+        self.enter()
+        try:
+            if views == NULL or parts == NULL:
+                raise MemoryError
+            for piece in pieces:
+                PyObject_GetBuffer(piece, &views[held], PyBUF_SIMPLE)
+                parts[held].data = views[held].buf
+                parts[held].size = <uint64_t>views[held].len
+                held += 1
+            with nogil:
+                code = np_channel_send(&self.channel, flags, parts, <uint32_t>count, &wait)
+            raised = interruption(code)
+            if code != NP_OK:
+                self.send_failed(code, raised)
+        finally:
+            while held:
+                held -= 1
+                PyBuffer_Release(&views[held])
+            PyMem_Free(views)
+            PyMem_Free(parts)
+            self.leave()
+        return 0
+
+    @cython.critical_section
+    def send(self, obj):
+        """Send a (picklable) object."""
+        cdef Pack pack
+        self.check_writable()
+        pack = pack_of(obj)
+        try:
+            self.check_writable()  # what pickles may close
+            if pack.buffers:
+                self.send_list(pack.parts(), NPC_BUFFERS)
+            elif len(pack.pieces) == 1:
+                piece = pack.pieces[0]
+                self.send_memory(PyBytes_AS_STRING(piece), <uint64_t>PyBytes_GET_SIZE(piece))
+            else:
+                self.send_list(pack.pieces, 0)
+        finally:
+            give_back(pack)
+
+    @cython.critical_section
+    def send_bytes(self, buf, offset=0, size=None):
+        """Send the bytes data from a bytes-like object."""
+        cdef Py_buffer view
+        cdef Py_ssize_t first, count
+        self.check_writable()
+        if offset == 0 and size is None and PyBytes_CheckExact(buf):
+            self.send_memory(PyBytes_AS_STRING(buf), <uint64_t>PyBytes_GET_SIZE(buf))
+            return
+        data = memoryview(buf)
+        if data.itemsize > 1:
+            data = data.cast("B")
+        first = offset
+        if first < 0:
+            raise ValueError("offset is negative")
+        if data.nbytes < first:
+            raise ValueError("buffer length < offset")
+        if size is None:
+            count = data.nbytes - first
+        else:
+            count = size
+            if count < 0:
+                raise ValueError("size is negative")
+            if first + count > data.nbytes:
+                raise ValueError("buffer length < offset + size")
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.send_memory(<char *>view.buf + first, <uint64_t>count)
+        finally:
+            PyBuffer_Release(&view)
+
+    @cython.critical_section
+    def _send_parts(self, list parts, bint apart):
+        """Send what `dumps` has made."""
+        self.check_writable()
+        self.send_list(parts, NPC_BUFFERS if apart else 0)
+
+    # ---- Receiving
+
+    cdef int begin(self, uint64_t *size, uint64_t *flags) except -1:
+        """Wait for a message, and be in the middle of it."""
+        cdef np_wait wait = only_try()
+        cdef uint32_t code = np_channel_begin(&self.channel, &wait, size, flags)
+        if code == NP_OK:
+            return 0
+        raised = None
+        if code == NP_WOULD_WAIT:
+            wait = for_ever()
+            self.enter()
+            with nogil:
+                code = np_channel_begin(&self.channel, &wait, size, flags)
+            raised = interruption(code)
+            self.users -= 1
+            if self.users == 0 and self.is_closed:  # by another thread, or a signal's handler
+                if code == NP_OK:
+                    np_channel_end(&self.channel, True)
+                self.close_now()
+                self.fail(code, raised)
+                self.check_open()
+        return 0 if code == NP_OK else self.fail(code, raised)
+
+    cdef int take(self, Incoming incoming) except -1:
+        """Take all of a message."""
+        cdef np_wait wait = for_ever()
+        cdef uint64_t taken, left
+        cdef uint32_t code = NP_OK
+        cdef char *memory
+        raised = None
+        self.incoming = None
+        self.enter()
+        try:
+            while True:
+                while incoming.filling < len(incoming.targets):
+                    target = incoming.targets[incoming.filling]
+                    left = size_of_target(target) - incoming.at
+                    memory = memory_of(target) + incoming.at
+                    if incoming.taken + left > incoming.size:
+                        raise OSError(errno.EIO, "a message says that it is longer than it is")
+                    with nogil:
+                        code = np_channel_take(&self.channel, memory, left, &taken, &wait)
+                    raised = interruption(code)
+                    incoming.at += taken
+                    incoming.taken += taken
+                    if code != NP_OK:
+                        break
+                    incoming.filling += 1
+                    incoming.at = 0
+                if code != NP_OK or incoming.stage == 2:
+                    break
+                incoming.go_on()
+        except BaseException:
+            np_channel_end(&self.channel, False)
+            self.leave()
+            raise
+        try:
+            if code == NP_INTERRUPTED and not self.is_closed and incoming.forks == np_forks:
+                self.incoming = incoming
+                raise raised
+            if incoming.forks == np_forks:
+                np_channel_end(&self.channel, False)
+            if code != NP_OK:
+                self.fail(code, raised)
+        finally:
+            self.leave()
+        return 0
+
+    cdef Incoming receive(self, maxlength):
+        """The next message as a whole."""
+        cdef uint64_t size, flags
+        cdef Incoming incoming = self.incoming
+        if incoming is None:
+            self.begin(&size, &flags)
+            if maxlength is not None and size > maxlength:
+                np_channel_end(&self.channel, True)
+                self.refuse_length()
+            try:
+                incoming = Incoming()
+                incoming.begin(size, flags)
+            except BaseException:
+                np_channel_end(&self.channel, True)
+                raise
+        elif maxlength is not None and incoming.size > maxlength:
+            self.refuse_length()
+        self.take(incoming)
+        return incoming
+
+    cdef int refuse_length(self) except -1:
+        if self.may_write:
+            self.may_read = False
+        else:
+            self.close()
+        raise OSError("bad message length")
+
+    cdef bytes receive_short(self, uint64_t longest):
+        """The next message if it is a short one without buffers: None if not, and then it is not begun."""
+        cdef uint64_t size, flags, taken
+        cdef np_wait wait
+        cdef bytes data
+        if self.incoming is not None:
+            return None
+        self.begin(&size, &flags)
+        if flags or size > SMALL or size > longest:
+            np_channel_end(&self.channel, True)
+            return None
+        try:
+            data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+        except BaseException:
+            np_channel_end(&self.channel, True)
+            raise
+        wait = only_try()
+        if np_channel_take(&self.channel, PyBytes_AS_STRING(data), size, &taken, &wait) != NP_OK:
+            # A short message is published as a whole: this one was not, or by somebody who does so.
+            np_channel_end(&self.channel, False)
+            self.fail(NP_BROKEN_PIPE)
+        np_channel_end(&self.channel, False)
+        return data
+
+    @cython.critical_section
+    def recv(self):
+        """Receive a (picklable) object."""
+        cdef bytes data
+        self.check_readable()
+        data = self.receive_short(SMALL)
+        if data is not None:
+            return loads(data)
+        return self.receive(None).value()
+
+    @cython.critical_section
+    def recv_bytes(self, maxlength=None):
+        """Receive bytes data as a bytes object."""
+        cdef bytes data
+        self.check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self.receive_short(SMALL if maxlength is None or maxlength > SMALL else maxlength)
+        return data if data is not None else self.receive(maxlength).content()
+
+    @cython.critical_section
+    def _recv_parts(self):
+        """The next message's pickle, and the buffers that go with it (None: there are none)."""
+        cdef bytes data
+        cdef Incoming incoming
+        self.check_readable()
+        data = self.receive_short(SMALL)
+        if data is not None:
+            return data, None
+        incoming = self.receive(None)
+        if incoming.flags & NPC_BUFFERS:
+            return incoming.targets[2], incoming.targets[3:]
+        return incoming.targets[0], None
+
+    @cython.critical_section
+    def recv_bytes_into(self, buf, offset=0):
+        """Receive bytes data into a writable bytes-like object.
+
+        Return the number of bytes read.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t first
+        cdef uint64_t size, flags, taken
+        cdef np_wait wait = for_ever()
+        cdef uint32_t code
+        cdef Incoming incoming
+        cdef uint32_t forks = np_forks
+        self.check_readable()
+        try:
+            PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
+        except BufferError as error:
+            raise TypeError(str(error)) from None
+        try:
+            first = offset
+            if first < 0:
+                raise ValueError("negative offset")
+            if first > view.len:
+                raise ValueError("offset too large")
+            if self.incoming is None:
+                self.begin(&size, &flags)
+                if not flags and size <= <uint64_t>(view.len - first):
+                    self.enter()
+                    with nogil:
+                        code = np_channel_take(&self.channel, <char *>view.buf + first, size, &taken, &wait)
+                    raised = interruption(code)
+                    if code == NP_INTERRUPTED and not self.is_closed and forks == np_forks:
+                        # What has come is the next call's.
+                        try:
+                            incoming = Incoming()
+                            incoming.begin(size, flags)
+                            memcpy(memory_of(incoming.targets[0]), <char *>view.buf + first, taken)
+                            incoming.at = incoming.taken = taken
+                            self.incoming = incoming
+                        except BaseException:
+                            np_channel_end(&self.channel, False)
+                            raise
+                        finally:
+                            self.leave()
+                        raise raised
+                    if forks == np_forks:
+                        np_channel_end(&self.channel, False)
+                    self.leave()
+                    if code != NP_OK:
+                        self.fail(code, raised)
+                    return size
+                np_channel_end(&self.channel, True)
+            data = self.receive(None).content()
+            if len(data) > view.len - first:
+                raise _too_short()(data)
+            memcpy(<char *>view.buf + first, PyBytes_AS_STRING(data), len(data))
+            return len(data)
+        finally:
+            PyBuffer_Release(&view)
+
+    @cython.critical_section
+    def poll(self, timeout=0.0):
+        """Whether there is any input available to be read."""
+        cdef np_wait wait = for_ever()
+        cdef uint32_t code
+        cdef double seconds
+        self.check_readable()
+        if self.incoming is not None:
+            return True
+        if timeout is not None:
+            seconds = timeout
+            if seconds < 9e9:
+                wait.deadline = np_now() + <int64_t>(seconds * 1e9) if seconds > 0 else NP_TRY
+        self.enter()
+        with nogil:
+            code = np_channel_poll(&self.channel, &wait)
+        raised = interruption(code)
+        try:
+            if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
+                return code == NP_OK
+            self.fail(code, raised)
+        finally:
+            self.leave()
+
+    # ---- For selectors, and for other processes
+
+    @cython.critical_section
+    def fileno(self):
+        """File descriptor of the connection, for waiting."""
+        cdef epoll_event about
+        self.check_open()
+        if self.epoll >= 0:
+            return self.epoll
+        cdef int epoll = epoll_create1(EPOLL_CLOEXEC)
+        cdef int failed = epoll < 0
+        about.data.fd = 0
+        if not failed and self.may_read:
+            about.events = EPOLLIN
+            failed = epoll_ctl(epoll, EPOLL_CTL_ADD, self.event(), &about)
+        if not failed:
+            about.events = EPOLLRDHUP
+            failed = epoll_ctl(epoll, EPOLL_CTL_ADD, self.channel.socket, &about)
+        if failed:
+            if epoll >= 0:
+                c_close(epoll)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.epoll = epoll
+        if self.may_read:
+            np_channel_arm(&self.channel, False)
+        return epoll
+
+    cdef int event(self) noexcept:
+        return self.channel.events[0 if self.channel.side == 1 else 1]
+
+    @cython.critical_section
+    def _arm(self):
+        """For one wait: the descriptors to wait for (what is to be read, the end), or None if there is something."""
+        self.check_readable()
+        if self.incoming is not None:
+            return None
+        if np_channel_arm(&self.channel, True):
+            np_channel_disarm(&self.channel)
+            return None
+        self.users += 1
+        return self.event(), self.channel.socket
+
+    @cython.critical_section
+    def _disarm(self):
+        """After it."""
+        np_channel_disarm(&self.channel)
+        self.leave()
+
+    @cython.critical_section
+    def _descriptors(self):
+        """The descriptors of this end: segment, socket, events; and its side."""
+        self.check_open()
+        return (
+            (self.segment, self.channel.socket, self.channel.events[0], self.channel.events[1]), self.channel.side,
+        )
+
+
+cdef object _too_short():
+    from multiprocessing import BufferTooShort
+
+    return BufferTooShort

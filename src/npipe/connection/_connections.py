@@ -1,0 +1,188 @@
+"""Connections, the two ends of a new one, and waiting for several."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from npipe._display import refuse_construction
+from npipe._process import refuse_copy
+from npipe.binding import ChannelEnd as _End
+from npipe.binding import make_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+__all__ = ["Connection", "Pipe", "channel", "wait"]
+
+SendT = TypeVar("SendT", contravariant=True)
+RecvT = TypeVar("RecvT", covariant=True)
+
+
+class Connection(_End, Generic[SendT, RecvT]):
+    """One end of a connection, as multiprocessing.connection.Connection is one.
+
+    `Client`, `Listener.accept` and `Pipe` return it. Several processes may hold the same end: children that were
+    forked, and whoever it was sent to. The other end is told that it is over (EOFError, BrokenPipeError) when the last
+    of them has closed it or has died.
+
+    Several threads may use it at once: each message goes and comes as a whole.
+    """
+
+    if TYPE_CHECKING:
+
+        def send(self, obj: SendT) -> None: ...
+        def recv(self) -> RecvT: ...
+
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_construction("npipe.connection.Connection")
+
+    @classmethod
+    def _made(cls) -> Self:
+        return cls.__new__(cls)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: it goes to another process by multiprocessing alone."""
+        refuse_copy(self, "send it over a connection, or give it to a multiprocessing.Process")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        ways = {(True, True): "duplex", (True, False): "reads", (False, True): "writes"}
+        state = "closed" if self.closed else ways.get((self.readable, self.writable), "open")
+        return f"<npipe.connection.Connection, {state}>"
+
+
+def channel(own_socket: int, segment: int, events: tuple[int, int], side: int, *, ways: tuple[bool, bool]) -> Any:
+    """Return the end of a channel whose descriptors these are; it owns them from here on."""
+    made: Connection[Any, Any] = Connection._made()  # noqa: SLF001
+    made._attach(segment, own_socket, *events, side, *ways)  # noqa: SLF001
+    return made
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def new_channel(fds: list[int]) -> tuple[int, int, int]:
+    """Make a channel's segment and events; each descriptor is entered in `fds` too."""
+    fds.append(segment := make_segment())
+    fds.append(event0 := _event())
+    fds.append(event1 := _event())
+    return segment, event0, event1
+
+
+def _event() -> int:
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # noqa: N802 - multiprocessing's name
+    """Return the two ends of a new connection, as multiprocessing.connection.Pipe.
+
+    Args:
+        duplex: both ends send and receive. Without, the first one only receives and the second one only sends.
+
+    Returns:
+        Two Connections.
+
+    Raises:
+        OSError: no descriptors or memory.
+    """
+    fds: list[int] = []
+    try:
+        first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds += first.detach(), second.detach()
+        segment, event0, event1 = new_channel(fds)
+        again = [os.dup(fd) for fd in (segment, event0, event1)]
+    except BaseException:
+        _close(fds)
+        raise
+    try:
+        one = channel(fds[0], segment, (event0, event1), 0, ways=(True, duplex))
+    except BaseException:
+        _close([fds[1], *again])
+        raise
+    return one, channel(fds[1], again[0], (again[1], again[2]), 1, ways=(duplex, True))
+
+
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Wait until one of several objects is ready, as multiprocessing.connection.wait.
+
+    Args:
+        object_list: connections of npipe's or of multiprocessing's, sockets, sentinels of processes, and what else has
+            a descriptor.
+        timeout: seconds; None: for ever. Zero or less: only look.
+
+    Returns:
+        Those that are ready: a read would not wait, be it for the end.
+
+    Raises:
+        OSError: one of them is closed.
+    """
+    objects = list(object_list)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        ready: set[int] = set()
+        armed: dict[int, tuple[int, int]] = {}
+        try:
+            _look(objects, ready, armed)
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            found = _poll(objects, armed, 0.0 if ready else left)
+            ready |= {at for at in found if at not in armed or objects[at].poll(0)}  # if not somebody else has read it
+        finally:
+            for at in armed:
+                objects[at]._disarm()  # noqa: SLF001
+        if ready or (deadline is not None and time.monotonic() >= deadline):
+            return [objects[at] for at in sorted(ready)]
+
+
+def _look(objects: list[Any], ready: set[int], armed: dict[int, tuple[int, int]]) -> None:
+    """Enter which connections are ready, and the descriptors of those that tell when they are."""
+    for at, one in enumerate(objects):
+        if isinstance(one, _End):
+            descriptors = one._arm()  # noqa: SLF001
+            if descriptors is None:
+                ready.add(at)
+            else:
+                armed[at] = descriptors
+
+
+def _poll(objects: list[Any], armed: dict[int, tuple[int, int]], timeout: float | None) -> set[int]:
+    """Return which of them may be ready, by their descriptors."""
+    whose: dict[int, list[int]] = {}
+    poll = select.poll()
+    for at, one in enumerate(objects):
+        if at in armed:
+            event, own_socket = armed[at]
+            poll.register(own_socket, select.POLLRDHUP)
+            poll.register(event, select.POLLIN)
+            whose.setdefault(own_socket, []).append(at)
+            whose.setdefault(event, []).append(at)
+        elif not isinstance(one, _End):
+            fd = one if isinstance(one, int) else one.fileno()
+            poll.register(fd, select.POLLIN)
+            whose.setdefault(fd, []).append(at)
+    if not whose:
+        if timeout:
+            time.sleep(timeout)
+        return set()
+    # Rounded up: it is not to go round for what is left of a millisecond.
+    milliseconds = None if timeout is None else min(int(-(-timeout * 1000 // 1)), 2**31 - 1)
+    return {at for fd, _ in poll.poll(milliseconds) for at in whose[fd]}

@@ -1,0 +1,290 @@
+"""Client and Listener: two ends that find each other by a pipe's name."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import os
+import socket
+import struct
+import threading
+import uuid
+from collections import deque
+from multiprocessing.connection import answer_challenge, deliver_challenge
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from npipe.connection._connections import Connection, channel, new_channel
+from npipe.errors import PipeClosedError, PipeError, WinError
+from npipe.names import parse_name
+from npipe.opening import connect
+from npipe.options import listen_options
+from npipe.transports import select
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from npipe.names import PipeName
+
+__all__ = ["Client", "Listener"]
+
+_HELLO: Final = struct.Struct("<4sI")  # with the descriptors of the segment and of the two events
+_MAGIC: Final = b"NPCH"
+_VERSION: Final = 1
+MOST_BACKLOG: Final = 128
+_PATIENCE: Final = 5.0  # seconds for a client to say that it is one of ours
+
+
+def _check(address: object, family: str | None, authkey: object) -> str:
+    if family not in (None, "AF_PIPE"):
+        raise ValueError(f"Family {family} is not recognized: npipe.connection has AF_PIPE, whose addresses are names")
+    if authkey is not None and not isinstance(authkey, bytes):
+        raise TypeError("authkey should be a byte string")
+    if not isinstance(address, str | os.PathLike):
+        raise ValueError(f"address type of {address!r} unrecognized: it is the name of a pipe")  # noqa: TRY004
+    return os.fspath(address)
+
+
+def _theirs(made: Connection[Any, Any]) -> Any:
+    """Return it as multiprocessing's functions take one: they ask for send_bytes and recv_bytes alone."""
+    return made
+
+
+def Client(  # noqa: N802 - multiprocessing's name
+    address: str | os.PathLike[str], family: str | None = None, authkey: bytes | None = None
+) -> Connection[Any, Any]:
+    r"""Connect to a Listener of npipe.connection, as multiprocessing.connection.Client.
+
+    Args:
+        address: the pipe's name, `\\.\pipe\NAME` or the bare NAME.
+        family: None or "AF_PIPE".
+        authkey: the secret that both sides must have, as bytes; None: none is asked for.
+
+    Returns:
+        The Connection. The listener need not have accepted it yet.
+
+    Raises:
+        FileNotFoundError: there is no such pipe (PipeNotFoundError, 2).
+        PipeError: it cannot be opened, as `npipe.connect` says.
+        AuthenticationError: the other side has another secret.
+        ValueError: the family is another one, or the address no name.
+        TypeError: the authkey is not bytes.
+    """
+    made = _open(_check(address, family, authkey))
+    if authkey is not None:
+        try:
+            answer_challenge(_theirs(made), authkey)
+            deliver_challenge(_theirs(made), authkey)
+        except BaseException:
+            made.close()
+            raise
+    return made
+
+
+def _open(name: str) -> Connection[Any, Any]:
+    pipe = connect(name)
+    fds: list[int] = []
+    try:
+        try:
+            fds.append(pipe._handle.part_with_socket())  # type: ignore[attr-defined]  # noqa: SLF001
+        finally:
+            pipe.close()
+        segment, event0, event1 = new_channel(fds)
+        with socket.socket(fileno=os.dup(fds[0])) as speaker:
+            socket.send_fds(speaker, [_HELLO.pack(_MAGIC, _VERSION)], [segment, event0, event1])
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return channel(fds[0], segment, (event0, event1), 1, ways=(True, True))  # type: ignore[no-any-return]
+
+
+class _Instances:
+    """Instances of a pipe that listen: so many clients may connect before one is accepted.
+
+    The engine gives clients those that have listened longest, so the first one is the next to be connected.
+    """
+
+    def __init__(self, name: PipeName, count: int) -> None:
+        self._name = name
+        self._count = count
+        self._lock = threading.Lock()
+        self._closed = False
+        self._process = os.getpid()
+        self._transport = select(name)
+        options = listen_options(mode="message")
+        self._listening: deque[Any] = deque([self._transport.create(name, options, first_instance=True)])
+        self._fill()
+
+    def _fill(self) -> None:
+        """Have all of them listen. With the lock, or alone."""
+        while self._listening and len(self._listening) < self._count:
+            try:
+                self._listening.append(self._listening[-1].another())
+            except PipeError:
+                return  # no descriptors, say
+
+    def accept(self) -> Any:
+        """Wait for a client, and return its connection."""
+        while True:
+            with self._lock:
+                self._check_open()
+                instance = self._listening[0]
+            try:
+                instance.connect(None)
+            except PipeClosedError as error:
+                # One that has left already (232) may have left messages in its channel.
+                if error.winerror != WinError.NO_DATA:
+                    with self._lock:
+                        self._check_open()
+                        if self._listening[0] is instance:
+                            raise
+                    continue  # another thread has got this client
+            with self._lock:
+                self._check_open()
+                if self._listening[0] is not instance:
+                    continue
+                if len(self._listening) == 1:
+                    # Raises if it cannot be done: the client stays for the next one who accepts.
+                    self._listening.append(instance.another())
+                self._listening.popleft()
+                self._fill()
+            made = self._part(instance)
+            if made is not None:
+                return made
+
+    def _part(self, instance: Any) -> Any:
+        handle = instance._handle  # noqa: SLF001
+        try:
+            fd = handle.part_with_socket()
+        except PipeError:
+            return None  # it has gone, and has left nothing
+        finally:
+            handle.close_handle(True)
+        return _hear(fd)
+
+    def _check_open(self) -> None:
+        if self._closed or self._process != os.getpid():
+            raise OSError("listener is closed")
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._process != os.getpid():
+            return  # they are the parent's
+        with self._lock:
+            self._closed = True
+            listening = list(self._listening)
+        for instance in listening:
+            instance.close_handle()
+
+
+def _hear(fd: int) -> Connection[Any, Any] | None:
+    """Return the connection of a client, None if it is none of ours. Takes the descriptor."""
+    with socket.socket(fileno=fd) as listener:
+        listener.settimeout(_PATIENCE)
+        fds: list[int] = []
+        try:
+            said, fds, _, _ = socket.recv_fds(listener, _HELLO.size + 1, 3, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            said = b""
+        if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
+            for one in fds:
+                os.close(one)
+            return None
+        listener.setblocking(False)
+        own = os.dup(fd)
+    try:
+        return channel(own, fds[0], (fds[1], fds[2]), 0, ways=(True, True))  # type: ignore[no-any-return]
+    except OSError:
+        return None  # the segment is none
+
+
+def _is_event(fd: int) -> bool:
+    """Whether it is an event that does not wait: of anything else a stranger could make us wait for it."""
+    try:
+        if str(Path(f"/proc/self/fd/{fd}").readlink()) != "anon_inode:[eventfd]":
+            return False
+        os.set_blocking(fd, False)
+    except OSError:
+        return False
+    return True
+
+
+class Listener:
+    r"""A pipe's name on which connections are accepted, as multiprocessing.connection.Listener.
+
+    It belongs to the process that has made it: a forked child has none.
+
+    Args:
+        address: the pipe's name, `\\.\pipe\NAME` or the bare NAME; None: a new one.
+        family: None or "AF_PIPE".
+        backlog: how many clients may connect before they are accepted; others wait.
+        authkey: the secret that clients must have, as bytes; None: none is asked for.
+
+    Raises:
+        PipeAccessError: the name is taken (5).
+        PipeError: as `npipe.listen` says.
+        ValueError: the family is another one, or the address no name.
+        TypeError: the authkey is not bytes.
+    """
+
+    def __init__(
+        self,
+        address: str | os.PathLike[str] | None = None,
+        family: str | None = None,
+        backlog: int = 1,
+        authkey: bytes | None = None,
+    ) -> None:
+        if address is None:
+            address = rf"\\.\pipe\pyc-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        name = parse_name(_check(address, family, authkey))
+        self._address = name.path
+        self._authkey = authkey
+        self._instances: _Instances | None = _Instances(name, min(max(backlog, 1), MOST_BACKLOG) + 1)
+
+    def accept(self) -> Connection[Any, Any]:
+        """Wait for a client, and return the Connection.
+
+        Raises:
+            AuthenticationError: the client has another secret.
+            OSError: the listener is closed.
+        """
+        if self._instances is None:
+            raise OSError("listener is closed")
+        made: Connection[Any, Any] = self._instances.accept()
+        if self._authkey is not None:
+            try:
+                deliver_challenge(_theirs(made), self._authkey)
+                answer_challenge(_theirs(made), self._authkey)
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def close(self) -> None:
+        """Stop listening; connections live on."""
+        instances, self._instances = self._instances, None
+        if instances is not None:
+            instances.close()
+
+    @property
+    def address(self) -> str:
+        r"""The pipe's full name, `\\.\pipe\NAME`."""
+        return self._address
+
+    @property
+    def last_accepted(self) -> str | None:
+        """None: clients of a pipe have no addresses."""
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

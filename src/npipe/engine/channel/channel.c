@@ -1,0 +1,850 @@
+#include "channel/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/codes.h"
+#include "base/fds.h"
+#include "base/platform.h"
+
+_Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direction) <= NPC_PAGE, "a page each");
+
+#define MASK (NPC_RING - 1)
+#define HEADER 8
+#define WHOLE (UINT64_C(16) << 10) /* a message up to this is published at once; a longer one in such pieces */
+#define TOLD (NPC_RING / 4)         /* for so much of one a reader is woken */
+#define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
+#define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
+#define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
+
+/* ---- Who holds a lock */
+
+static _Thread_local uint64_t own;
+static _Thread_local uint32_t own_forks;
+
+/* What a lock's word says of this thread. Asked once; a fork makes another thread of it. */
+static uint64_t myself(void)
+{
+    if (own == 0 || own_forks != np_forks) {
+        own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number();
+        own_forks = np_forks;
+    }
+    return own;
+}
+
+/* A descriptor that is readable when the process has ended; -1: there is none such; -2: that cannot be told. */
+static int life_of(const struct np_channel *channel, uint64_t holder)
+{
+    pid_t pid = (pid_t)(holder >> 32);
+    if (pid <= 0 || atomic_load_explicit(&channel->header->mixed, memory_order_relaxed))
+        return -2;
+    np_fds_hold();
+    int fd = np_fd_made((int)syscall(SYS_pidfd_open, pid, 0));
+    return fd >= 0 ? fd : errno == ESRCH ? -1 : -2;
+}
+
+static bool is_dead(const struct np_channel *channel, uint64_t holder)
+{
+    int life = life_of(channel, holder);
+    if (life < 0)
+        return life == -1;
+    struct pollfd item = {.fd = life, .events = POLLIN};
+    bool dead = poll(&item, 1, 0) > 0 && item.revents & POLLIN;
+    np_fd_close(life);
+    return dead;
+}
+
+/* The half of the word that a futex can be: the thread's number. */
+static _Atomic uint32_t *low_half(_Atomic uint64_t *word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (_Atomic uint32_t *)(uintptr_t)word;
+#else
+#error "the segment is little-endian"
+#endif
+}
+
+static bool try_lock(_Atomic uint64_t *lock)
+{
+    uint64_t nobody = 0;
+    /* Acquire: what its last holder has written is seen. Relaxed on failure: nothing is looked at then. */
+    return atomic_compare_exchange_strong_explicit(lock, &nobody, myself(), memory_order_acquire, memory_order_relaxed);
+}
+
+/* Waits for a lock. *stolen: its holder had died. */
+static uint32_t take_lock(struct np_channel *channel, struct npc_direction *direction, _Atomic uint64_t *lock,
+                          const struct np_wait *wait, bool *stolen)
+{
+    *stolen = false;
+    enum np_heed heed = NP_HEED_ASK;
+    for (;;) {
+        if (try_lock(lock))
+            return NP_OK;
+        if (wait->deadline == NP_TRY)
+            return NP_WOULD_WAIT;
+        /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
+         * sees that somebody waits, or the compare-and-swap sees that it has gone. */
+        atomic_store_explicit(&direction->queued, 1, memory_order_seq_cst);
+        uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
+        if (holder == 0)
+            continue;
+        if (holder == myself())
+            return NP_PIPE_BUSY; /* a handler of a signal that has come in between */
+        uint32_t code = np_heed_ask(&heed, wait);
+        if (code != NP_OK)
+            return code;
+        struct np_wait limited = *wait;
+        int64_t until = np_now() + LOCK_NS;
+        if (until < limited.deadline)
+            limited.deadline = until;
+        code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
+        heed = NP_HEED_ASK;
+        if (code == NP_INTERRUPTED)
+            return code;
+        if (code != NP_SEM_TIMEOUT)
+            continue;
+        if (np_expired(wait))
+            return NP_SEM_TIMEOUT;
+        /* Acquire, as above. */
+        if (atomic_load_explicit(lock, memory_order_relaxed) == holder && is_dead(channel, holder) &&
+            atomic_compare_exchange_strong_explicit(lock, &holder, myself(), memory_order_acquire,
+                                                    memory_order_relaxed)) {
+            *stolen = true;
+            return NP_OK;
+        }
+    }
+}
+
+/* Only the store: `after_unlock` follows, with the fence that it needs. Release: for the next holder. */
+static void unlock(_Atomic uint64_t *lock)
+{
+    atomic_store_explicit(lock, 0, memory_order_release);
+}
+
+static void after_unlock(struct npc_direction *direction, _Atomic uint64_t *lock)
+{
+    if (atomic_load_explicit(&direction->queued, memory_order_relaxed)) {
+        atomic_store_explicit(&direction->queued, 0, memory_order_relaxed);
+        np_futex_wake(low_half(lock), 1);
+    }
+}
+
+/* ---- The event of a direction */
+
+static int event_of(const struct np_channel *channel, const struct npc_direction *direction)
+{
+    return channel->events[(direction == channel->in) == (channel->side == 0) ? 1 : 0];
+}
+
+static bool has_message(const struct npc_direction *direction)
+{
+    /* Acquire for the tail: whoever sees it may read what it covers. */
+    uint64_t head = atomic_load_explicit(&direction->head, memory_order_relaxed);
+    return atomic_load_explicit(&direction->tail, memory_order_acquire) != head ||
+           atomic_load_explicit(&direction->broken, memory_order_relaxed);
+}
+
+/* False: it is held by a process that does not go on, by a debugger's or a shell's will; which looks again when it
+ * does. */
+static bool lock_bell(struct np_channel *channel, struct npc_direction *direction)
+{
+    int64_t end = 0;
+    for (uint32_t tries = 1; !try_lock(&direction->bell); tries++) {
+        np_pause();
+        if (tries % 64)
+            continue;
+        np_yield();
+        int64_t now = np_now();
+        if (end == 0)
+            end = now + BELL_NS;
+        if (now < end)
+            continue;
+        uint64_t holder = atomic_load_explicit(&direction->bell, memory_order_relaxed);
+        if (holder == 0)
+            continue;
+        if (!is_dead(channel, holder))
+            return false;
+        /* What a dead one has left is settled by whoever has it next. */
+        atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
+                                                memory_order_relaxed);
+    }
+    return true;
+}
+
+static void ring(struct np_channel *channel, struct npc_direction *direction)
+{
+    int event = event_of(channel, direction);
+    uint64_t count = 1;
+    bool there = has_message(direction);
+    bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
+    /* Its counter is 0 or 1 (or more, by somebody else's malice: it does not wait). */
+    if (there && !rung)
+        rung = write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
+    else if (!there && rung)
+        rung = read(event, &count, sizeof count) < 0 && errno != EAGAIN;
+    atomic_store_explicit(&direction->rung, rung, memory_order_relaxed);
+}
+
+/* Makes the event say whether there is a message. Whoever has changed that calls it, so what the last one of them
+ * leaves is right. */
+static void settle(struct np_channel *channel, struct npc_direction *direction)
+{
+    do {
+        /* Sequentially consistent, like the exchange and the load below: who has the lock sees the change, or this. */
+        atomic_store_explicit(&direction->unsettled, 1, memory_order_seq_cst);
+        if (!lock_bell(channel, direction))
+            return;
+        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst))
+            ring(channel, direction);
+        unlock(&direction->bell);
+        atomic_thread_fence(memory_order_seq_cst);
+    } while (atomic_load_explicit(&direction->unsettled, memory_order_seq_cst));
+}
+
+/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. */
+static void unring(struct np_channel *channel, struct npc_direction *direction)
+{
+    uint64_t count;
+    if (lock_bell(channel, direction)) {
+        if (!has_message(direction)) {
+            (void)!read(event_of(channel, direction), &count, sizeof count);
+            atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
+        }
+        unlock(&direction->bell);
+    }
+    settle(channel, direction); /* what has come meanwhile */
+}
+
+/* ---- Waiting */
+
+/* Whether everybody who had the other end has gone. */
+static bool is_gone(const struct np_channel *channel)
+{
+    struct pollfd item = {.fd = channel->socket, .events = POLLRDHUP};
+    return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
+}
+
+/* Sleeps until one of up to three descriptors has something. */
+static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wait *wait, enum np_heed *heed)
+{
+    struct np_wait limited;
+    uint32_t code = np_heed_begin(heed, wait, &limited);
+    if (code != NP_OK)
+        return code;
+    struct timespec left = {0, 0}, *timeout = NULL;
+    int64_t began = np_now();
+    if (limited.deadline != NP_FOREVER) {
+        int64_t ns = limited.deadline > began ? limited.deadline - began : 0;
+        left.tv_sec = (time_t)(ns / NP_SECOND_NS);
+        left.tv_nsec = (long)(ns % NP_SECOND_NS);
+        timeout = &left;
+    }
+    int got = ppoll(items, count, timeout, NULL);
+    int error = got < 0 ? errno : 0;
+    np_slept += np_now() - began;
+    if (error == EINTR)
+        code = np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
+    else if (error)
+        code = NP_NOT_ENOUGH_MEMORY;
+    else
+        code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
+    code = np_heed_end(heed, code, wait, &limited);
+    /* Also of one that is woken again and again for nothing. */
+    return code == NP_OK && np_expired(wait) ? NP_SEM_TIMEOUT : code;
+}
+
+static bool in_is_ready(const void *what)
+{
+    return has_message(what);
+}
+
+struct more {
+    const struct npc_direction *direction;
+    uint64_t at;
+};
+
+static bool more_is_there(const void *what)
+{
+    const struct more *more = what;
+    /* Acquire: as has_message. */
+    return atomic_load_explicit(&more->direction->tail, memory_order_acquire) != more->at ||
+           atomic_load_explicit(&more->direction->broken, memory_order_relaxed);
+}
+
+static bool room_is_there(const void *what)
+{
+    const struct more *more = what;
+    /* Acquire: the reader has copied what it has given free. */
+    return atomic_load_explicit(&more->direction->head, memory_order_acquire) >= more->at ||
+           atomic_load_explicit(&more->direction->broken, memory_order_relaxed);
+}
+
+static void break_off(struct np_channel *channel, struct npc_direction *direction)
+{
+    atomic_store_explicit(&direction->broken, 1, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    settle(channel, direction);
+    /* Its writers, if these are others than the caller, sleep on their sockets. */
+    if (direction == channel->in)
+        (void)!send(channel->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* ---- Attaching */
+
+static uint64_t namespace_of_numbers(void)
+{
+    struct stat status;
+    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 1;
+}
+
+uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, int event0, int event1, int side)
+{
+    memset(channel, 0, sizeof *channel);
+    channel->socket = socket;
+    channel->events[0] = event0;
+    channel->events[1] = event1;
+    channel->side = side;
+    if (np_segment_check(segment) != NPC_SIZE)
+        return NP_INVALID_DATA;
+    /* A forked child is to have it too, unlike np_segment_map's. */
+    void *map = mmap(NULL, NPC_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, segment, 0);
+    if (map == MAP_FAILED)
+        return NP_NOT_ENOUGH_MEMORY;
+    channel->map = map;
+    channel->header = (struct npc_header *)(void *)channel->map;
+    uint8_t *first = channel->map + NPC_PAGE, *second = first + NPC_PAGE + NPC_RING;
+    channel->out = (struct npc_direction *)(void *)(side == 0 ? first : second);
+    channel->in = (struct npc_direction *)(void *)(side == 0 ? second : first);
+    channel->out_ring = (uint8_t *)channel->out + NPC_PAGE;
+    channel->in_ring = (uint8_t *)channel->in + NPC_PAGE;
+    /* Relaxed: two words that stand for themselves; who comes second sees the first one's by the exchange. */
+    uint64_t none = 0, numbers = namespace_of_numbers();
+    if (!atomic_compare_exchange_strong_explicit(&channel->header->numbers, &none, numbers, memory_order_relaxed,
+                                                 memory_order_relaxed) &&
+        none != numbers)
+        atomic_store_explicit(&channel->header->mixed, 1, memory_order_relaxed);
+    channel->readable = channel->writable = true;
+    return NP_OK;
+}
+
+void np_channel_detach(struct np_channel *channel)
+{
+    if (!channel->map)
+        return;
+    if (channel->reading == np_forks + 1)
+        (void)np_channel_end(channel, false);
+    munmap(channel->map, NPC_SIZE);
+    channel->map = NULL;
+}
+
+void np_channel_going(struct np_channel *channel)
+{
+    /* Relaxed: who sees it asks the kernel. */
+    if (channel->map && channel->readable)
+        atomic_fetch_add_explicit(&channel->in->gone, 1, memory_order_relaxed);
+}
+
+/* ---- Sending */
+
+static void copy_in(uint8_t *ring, uint64_t at, const void *data, uint64_t size)
+{
+    uint64_t offset = at & MASK, first = NPC_RING - offset < size ? NPC_RING - offset : size;
+    memcpy(ring + offset, data, first);
+    if (size > first)
+        memcpy(ring, (const uint8_t *)data + first, size - first);
+}
+
+static void copy_out(void *data, const uint8_t *ring, uint64_t at, uint64_t size)
+{
+    uint64_t offset = at & MASK, first = NPC_RING - offset < size ? NPC_RING - offset : size;
+    memcpy(data, ring + offset, first);
+    if (size > first)
+        memcpy((uint8_t *)data + first, ring, size - first);
+}
+
+/* Whether the reader's position can be one. */
+static bool load_head(struct np_channel *channel, uint64_t tail)
+{
+    /* Acquire: as room_is_there. */
+    uint64_t head = atomic_load_explicit(&channel->out->head, memory_order_acquire);
+    channel->seen_head = head;
+    return tail - head <= NPC_RING;
+}
+
+/* After the tail was published and a full fence: who sleeps for it. */
+static void tell_readers(struct np_channel *channel, struct npc_direction *direction)
+{
+    if (atomic_load_explicit(&direction->sleepers, memory_order_relaxed) ||
+        atomic_load_explicit(&direction->polled, memory_order_relaxed))
+        settle(channel, direction);
+}
+
+/* A reader that sleeps is woken for a good deal of a message or all of it (`tell`); one that spins sees each part. */
+static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
+{
+    /* Before the tail: whoever sees a part of a message finds out whether there is more to come. */
+    atomic_store_explicit(&channel->out->mid, 1, memory_order_relaxed);
+    /* Release: the bytes before it, and that. */
+    atomic_store_explicit(&channel->out->tail, tail, memory_order_release);
+    if (!tell)
+        return;
+    /* Against the fence of a reader that goes to sleep: it sees the tail, or its wish is seen here. */
+    atomic_thread_fence(memory_order_seq_cst);
+    tell_readers(channel, channel->out);
+}
+
+/* Waits until the head has come to `needed`, while the writer's lock is held. */
+static uint32_t await_room(struct np_channel *channel, uint64_t tail, uint64_t needed, const struct np_wait *wait)
+{
+    uint32_t forks = np_forks;
+    struct npc_direction *out = channel->out;
+    struct more more = {out, needed};
+    enum np_heed heed = NP_HEED_ASK;
+    if (wait->deadline == NP_TRY)
+        return NP_WOULD_WAIT;
+    for (;;) {
+        if (np_spin(&channel->room, room_is_there, &more, wait->deadline))
+            break;
+        /* When it has to sleep it may as well sleep until half of the ring is free. */
+        uint64_t wish = tail - NPC_RING / 2;
+        if ((int64_t)(wish - needed) < 0)
+            wish = needed;
+        atomic_store_explicit(&out->wants_room, wish + 1, memory_order_relaxed);
+        /* Against the fence of a reader that has published its head. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (room_is_there(&more))
+            break;
+        struct pollfd item = {.fd = channel->socket, .events = POLLIN | POLLRDHUP};
+        uint32_t code = sleep_for(&item, 1, wait, &heed);
+        if (forks != np_forks)
+            return NP_INTERRUPTED;
+        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
+            code = NP_OK;
+        if (code != NP_OK)
+            return code;
+        char bytes[64];
+        while (recv(channel->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+            ;
+        if (is_gone(channel) && !room_is_there(&more))
+            return NP_NO_DATA;
+    }
+    if (atomic_load_explicit(&out->wants_room, memory_order_relaxed))
+        atomic_store_explicit(&out->wants_room, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&out->broken, memory_order_relaxed))
+        return NP_BROKEN_PIPE;
+    return load_head(channel, tail) ? NP_OK : NP_INVALID_DATA;
+}
+
+static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
+                            uint64_t size, const struct np_wait *wait, bool *cut)
+{
+    struct npc_direction *out = channel->out;
+    /* Relaxed: the lock has made it the last writer's. */
+    uint64_t tail = atomic_load_explicit(&out->tail, memory_order_relaxed);
+    uint64_t whole = HEADER + ((size + 7) & ~UINT64_C(7));
+    if (tail & 7)
+        return NP_INVALID_DATA;
+    /* The first piece: all of a short message. */
+    uint64_t first = whole <= WHOLE ? whole : HEADER;
+    if (tail - channel->seen_head > NPC_RING - first) {
+        if (!load_head(channel, tail))
+            return NP_INVALID_DATA;
+        if (tail - channel->seen_head > NPC_RING - first) {
+            uint32_t code = await_room(channel, tail, tail + first - NPC_RING, wait);
+            if (code != NP_OK)
+                return code;
+        }
+    }
+    uint64_t header = flags | size, begin = tail, published = tail, told = tail;
+    memcpy(channel->out_ring + (tail & MASK), &header, HEADER); /* aligned: in one piece */
+    uint64_t end = tail + HEADER + size;
+    tail += HEADER;
+    if (whole <= WHOLE) {
+        for (uint32_t i = 0; i < count; i++) {
+            copy_in(channel->out_ring, tail, parts[i].data, parts[i].size);
+            tail += parts[i].size;
+        }
+        atomic_store_explicit(&out->tail, (tail + 7) & ~UINT64_C(7), memory_order_release); /* as publish_part's */
+        return NP_OK;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *data = parts[i].data;
+        uint64_t left = parts[i].size;
+        while (left) {
+            uint64_t room = NPC_RING - (tail - channel->seen_head);
+            uint64_t piece = left < WHOLE ? left : WHOLE;
+            if (room < piece) {
+                if (tail != told)
+                    publish_part(channel, told = published = tail & ~UINT64_C(7), true);
+                uint32_t code = await_room(channel, tail, tail + piece - NPC_RING, wait);
+                if (code != NP_OK) {
+                    *cut = published != begin;
+                    return code;
+                }
+            }
+            copy_in(channel->out_ring, tail, data, piece);
+            data += piece;
+            left -= piece;
+            tail += piece;
+            if (tail - published >= WHOLE && tail != end) {
+                published = tail & ~UINT64_C(7);
+                bool tell = published - told >= TOLD;
+                publish_part(channel, published, tell);
+                told = tell ? published : told;
+            }
+        }
+    }
+    atomic_store_explicit(&out->tail, (tail + 7) & ~UINT64_C(7), memory_order_release); /* as publish_part's */
+    /* Release: whoever finds a dead writer's lock and no `mid` finds all of its message. */
+    atomic_store_explicit(&out->mid, 0, memory_order_release);
+    return NP_OK;
+}
+
+/* A holder that closes says so; of one that dies only the kernel knows. So it is asked when somebody has closed, and
+ * once in a while. */
+static bool nobody_reads(struct np_channel *channel)
+{
+    uint32_t gone = atomic_load_explicit(&channel->out->gone, memory_order_relaxed);
+    int64_t now = np_now();
+    if (gone == channel->seen_gone && now - channel->looked < LOOK_NS)
+        return false;
+    channel->seen_gone = gone;
+    if (is_gone(channel))
+        return true;
+    channel->looked = now;
+    return false;
+}
+
+uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
+                         const struct np_wait *wait)
+{
+    struct npc_direction *out = channel->out;
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += parts[i].size;
+    if (size >= NPC_LONGEST)
+        return NP_INVALID_PARAMETER;
+    if (wait->deadline == NP_TRY && size > WHOLE - HEADER)
+        return NP_WOULD_WAIT;
+    uint32_t forks = np_forks;
+    bool stolen, cut = false;
+    uint32_t code = take_lock(channel, out, &out->writer, wait, &stolen);
+    if (code != NP_OK)
+        return code;
+    if (stolen && atomic_load_explicit(&out->mid, memory_order_relaxed))
+        break_off(channel, out);
+    if (nobody_reads(channel))
+        code = NP_NO_DATA;
+    else if (atomic_load_explicit(&out->broken, memory_order_relaxed))
+        code = NP_BROKEN_PIPE;
+    else
+        code = send_locked(channel, flags, parts, count, size, wait, &cut);
+    /* A handler of a signal may have forked. In the child nothing of the call is its own. */
+    if (forks != np_forks)
+        return NP_INTERRUPTED; /* the lock and the rest of the message are the parent's */
+    if (cut) {
+        atomic_store_explicit(&out->mid, 0, memory_order_relaxed);
+        break_off(channel, out);
+    }
+    unlock(&out->writer);
+    /* One fence for both: a reader that goes to sleep, and a writer that waits for the lock. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (code == NP_OK)
+        tell_readers(channel, out);
+    after_unlock(out, &out->writer);
+    return code;
+}
+
+/* ---- Receiving */
+
+static void tell_writer(struct np_channel *channel, uint64_t head)
+{
+    uint64_t wish = atomic_load_explicit(&channel->in->wants_room, memory_order_relaxed);
+    if (wish && (int64_t)(head - (wish - 1)) >= 0) {
+        atomic_store_explicit(&channel->in->wants_room, 0, memory_order_relaxed);
+        (void)!send(channel->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+}
+
+static void publish_head(struct np_channel *channel, uint64_t head)
+{
+    /* Release: the copies before it. */
+    atomic_store_explicit(&channel->in->head, head, memory_order_release);
+    /* Against await_room's. */
+    atomic_thread_fence(memory_order_seq_cst);
+    tell_writer(channel, head);
+}
+
+static void unlock_reader(struct np_channel *channel, bool consumed)
+{
+    struct npc_direction *in = channel->in;
+    channel->reading = 0;
+    unlock(&in->reader);
+    atomic_thread_fence(memory_order_seq_cst); /* as np_channel_send's */
+    if (consumed) {
+        tell_writer(channel, atomic_load_explicit(&in->head, memory_order_relaxed));
+        if (atomic_load_explicit(&in->rung, memory_order_relaxed) ||
+            atomic_load_explicit(&in->polled, memory_order_relaxed))
+            settle(channel, in);
+    }
+    after_unlock(in, &in->reader);
+}
+
+/* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or
+ * the look sees the message. */
+static void be_sleeper(struct npc_direction *direction)
+{
+    atomic_fetch_add_explicit(&direction->sleepers, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void be_awake(struct npc_direction *direction)
+{
+    atomic_fetch_sub_explicit(&direction->sleepers, 1, memory_order_relaxed);
+}
+
+/* Sleeps until there is a message. */
+static uint32_t await_message(struct np_channel *channel, const struct np_wait *wait)
+{
+    uint32_t forks = np_forks;
+    struct npc_direction *in = channel->in;
+    enum np_heed heed = NP_HEED_ASK;
+    if (wait->deadline == NP_TRY)
+        return NP_WOULD_WAIT;
+    if (np_spin(&channel->spin, in_is_ready, in, wait->deadline))
+        return NP_OK;
+    be_sleeper(in);
+    uint32_t code = NP_OK;
+    while (code == NP_OK && !has_message(in)) {
+        struct pollfd items[2] = {{.fd = event_of(channel, in), .events = POLLIN},
+                                  {.fd = channel->socket, .events = POLLRDHUP}};
+        code = sleep_for(items, 2, wait, &heed);
+        if (forks != np_forks)
+            return NP_INTERRUPTED; /* the sleeper is the parent's */
+        if (has_message(in))
+            break;
+        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
+            code = NP_OK;
+        /* First the hang-up, then the look: what was written before it is there. */
+        if (code == NP_OK && items[1].revents && is_gone(channel)) {
+            code = has_message(in) ? NP_OK : NP_NO_DATA;
+            break;
+        }
+        if (code == NP_OK && items[0].revents)
+            unring(channel, in); /* somebody else has read it */
+    }
+    be_awake(in);
+    return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
+}
+
+/* With the reader's lock: nothing more can be read. */
+static uint32_t drop_all(struct np_channel *channel)
+{
+    struct npc_direction *in = channel->in;
+    atomic_store_explicit(&in->broken, 1, memory_order_relaxed);
+    /* Where the next message would begin nobody knows. */
+    atomic_store_explicit(&in->head, atomic_load_explicit(&in->tail, memory_order_acquire), memory_order_release);
+    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+    break_off(channel, in);
+    return NP_INVALID_DATA;
+}
+
+uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags)
+{
+    uint32_t forks = np_forks;
+    struct npc_direction *in = channel->in;
+    for (;;) {
+        if (!has_message(in)) {
+            uint32_t code = await_message(channel, wait);
+            if (forks != np_forks)
+                return NP_INTERRUPTED;
+            if (code != NP_OK)
+                return code;
+        }
+        bool stolen;
+        uint32_t code = take_lock(channel, in, &in->reader, wait, &stolen);
+        if (code != NP_OK)
+            return code;
+        if (stolen && atomic_load_explicit(&in->part, memory_order_relaxed))
+            drop_all(channel); /* it has taken the rest of a message along */
+        /* Relaxed: the lock has made it the last reader's. Acquire: as has_message. */
+        uint64_t head = atomic_load_explicit(&in->head, memory_order_relaxed);
+        uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire);
+        if (tail == head) {
+            bool broken = atomic_load_explicit(&in->broken, memory_order_relaxed);
+            unlock_reader(channel, false);
+            if (broken)
+                return is_gone(channel) ? NP_NO_DATA : NP_BROKEN_PIPE;
+            continue; /* somebody else has read it */
+        }
+        uint64_t header = 0;
+        bool sound = tail - head <= NPC_RING && tail - head >= HEADER && (head & 7) == 0;
+        if (sound) {
+            memcpy(&header, channel->in_ring + (head & MASK), HEADER);
+            sound = (header & ~NPC_BUFFERS) < NPC_LONGEST;
+        }
+        if (!sound) {
+            code = drop_all(channel);
+            unlock_reader(channel, false);
+            return code;
+        }
+        channel->reading = np_forks + 1;
+        channel->at = head + HEADER;
+        channel->remaining = *size = header & ~NPC_BUFFERS;
+        *flags = header & NPC_BUFFERS;
+        return NP_OK;
+    }
+}
+
+/* Waits for the rest of a message, with the lock. */
+static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wait)
+{
+    uint32_t forks = np_forks;
+    struct npc_direction *in = channel->in;
+    struct more more = {in, channel->at};
+    enum np_heed heed = NP_HEED_ASK;
+    if (more_is_there(&more))
+        return NP_OK;
+    if (wait->deadline == NP_TRY)
+        return NP_WOULD_WAIT;
+    if (np_spin(&channel->rest, more_is_there, &more, wait->deadline))
+        return NP_OK;
+    uint32_t code = NP_OK;
+    int life = -2;
+    uint64_t writer = 0;
+    /* All that was there is taken: so the event tells of what is new alone. */
+    atomic_store_explicit(&in->part, 1, memory_order_relaxed);
+    publish_head(channel, channel->at & ~UINT64_C(7));
+    be_sleeper(in);
+    while (code == NP_OK) {
+        uint64_t now = atomic_load_explicit(&in->writer, memory_order_relaxed);
+        if (now != writer) {
+            if (life >= 0)
+                np_fd_close(life);
+            writer = now;
+            life = now ? life_of(channel, now) : -2;
+        }
+        /* This look comes after the one for the writer: what it has published before its death is there. */
+        if (more_is_there(&more))
+            break;
+        bool dead = life == -1;
+        if (!dead) {
+            struct pollfd items[3] = {{.fd = event_of(channel, in), .events = POLLIN},
+                                      {.fd = channel->socket, .events = POLLRDHUP},
+                                      {.fd = life, .events = POLLIN}};
+            code = sleep_for(items, life >= 0 ? 3 : 2, wait, &heed);
+            if (forks != np_forks)
+                return NP_INTERRUPTED; /* the sleeper is the parent's, and the descriptor is closed */
+            if (code == NP_SEM_TIMEOUT && !np_expired(wait))
+                code = NP_OK;
+            if (code != NP_OK)
+                break;
+            dead = (life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
+            if (!dead && items[0].revents)
+                unring(channel, in);
+        }
+        if (dead && !more_is_there(&more)) {
+            break_off(channel, in);
+            code = NP_BROKEN_PIPE;
+        }
+    }
+    be_awake(in);
+    if (life >= 0)
+        np_fd_close(life);
+    return code;
+}
+
+uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, uint64_t *taken,
+                         const struct np_wait *wait)
+{
+    struct npc_direction *in = channel->in;
+    *taken = 0;
+    while (size) {
+        uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire); /* as has_message */
+        uint64_t there = tail - channel->at;
+        if (tail - (channel->at & ~UINT64_C(7)) > NPC_RING || (tail & 7))
+            return NP_INVALID_DATA; /* np_channel_end drops it */
+        if (there == 0) {
+            if (atomic_load_explicit(&in->broken, memory_order_relaxed))
+                return NP_BROKEN_PIPE;
+            uint32_t code = await_rest(channel, wait);
+            if (code != NP_OK)
+                return code;
+            continue;
+        }
+        uint64_t piece = there < size ? there : size;
+        if (piece > WHOLE)
+            piece = WHOLE;
+        if (data)
+            copy_out((uint8_t *)data + *taken, channel->in_ring, channel->at, piece);
+        channel->at += piece;
+        channel->remaining -= piece;
+        *taken += piece;
+        size -= piece;
+        /* Not for a message that is all there, or nearly: its end does it. */
+        if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE) {
+            atomic_store_explicit(&in->part, 1, memory_order_relaxed);
+            publish_head(channel, channel->at & ~UINT64_C(7));
+        }
+    }
+    return NP_OK;
+}
+
+uint32_t np_channel_end(struct np_channel *channel, bool leave)
+{
+    struct npc_direction *in = channel->in;
+    if (leave && !atomic_load_explicit(&in->part, memory_order_relaxed)) {
+        unlock_reader(channel, false);
+        return NP_OK;
+    }
+    uint32_t code = NP_OK;
+    if (channel->remaining)
+        code = drop_all(channel); /* nobody will read the rest */
+    else
+        atomic_store_explicit(&in->head, (channel->at + 7) & ~UINT64_C(7), memory_order_release); /* publish_head's */
+    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+    unlock_reader(channel, true);
+    return code;
+}
+
+/* ---- Polling */
+
+uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait)
+{
+    if (has_message(channel->in))
+        return NP_OK;
+    if (np_expired(wait)) {
+        /* First the hang-up, then the look. */
+        return is_gone(channel) || has_message(channel->in) ? NP_OK : NP_SEM_TIMEOUT;
+    }
+    uint32_t code = await_message(channel, wait);
+    return code == NP_NO_DATA ? NP_OK : code;
+}
+
+bool np_channel_arm(struct np_channel *channel, bool once)
+{
+    struct npc_direction *in = channel->in;
+    if (once) {
+        be_sleeper(in);
+        return has_message(in);
+    }
+    atomic_store_explicit(&in->polled, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* as be_sleeper's */
+    settle(channel, in);
+    return has_message(in);
+}
+
+void np_channel_disarm(struct np_channel *channel)
+{
+    be_awake(channel->in);
+    if (atomic_load_explicit(&channel->in->rung, memory_order_relaxed))
+        settle(channel, channel->in);
+}

@@ -1,0 +1,125 @@
+/* A channel: the shared memory of a connection whose ends several processes may hold (npipe.connection).
+ *
+ * An end belongs to everybody who has its descriptors: they are inherited by a fork, and sent. So nothing that the
+ * others have to know is in private memory. Each direction has its positions in the segment, and a lock for its writers
+ * and one for its readers, each with the process that has it in its word; whoever waits for such a lock, or for the
+ * rest of a message, finds out when that process has died. That the last holder of the other end has gone is the
+ * kernel's word: the socket hangs up.
+ *
+ * Descriptors of an end, which are the caller's: one side of a socket pair, the segment (only to hand it on), and an
+ * event for each direction, which both sides have. An event is readable while somebody waits for a message that is
+ * there. */
+#ifndef NPIPE_CHANNEL_H
+#define NPIPE_CHANNEL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/wait.h"
+
+#define NPC_MAGIC UINT32_C(0x4843504e) /* "NPCH" */
+#define NPC_VERSION 1
+#define NPC_PAGE 4096
+#define NPC_RING (UINT64_C(1) << 18) /* bytes, for each direction */
+#define NPC_SIZE (NPC_PAGE + 2 * (NPC_PAGE + NPC_RING))
+
+/* The first page of the segment. */
+struct npc_header {
+    _Atomic uint32_t magic, version;
+    /* The holders' namespace of process numbers (its inode), set by the first one; and whether somebody has another:
+     * then nobody concludes from a number that a process is dead. */
+    _Atomic uint64_t numbers;
+    _Atomic uint32_t mixed;
+};
+
+/* The first page of a direction. Its ring follows. Zero is its first state. */
+struct npc_direction {
+    _Alignas(128) _Atomic uint64_t tail; /* ring bytes published; only grows */
+    _Atomic uint64_t writer;             /* the lock: process << 32 | thread; 0: nobody */
+    _Atomic uint32_t mid;                /* its holder has published a message in part */
+    _Alignas(128) _Atomic uint64_t head; /* ring bytes free again; only grows */
+    _Atomic uint64_t reader;             /* the lock */
+    _Atomic uint32_t part;               /* its holder has taken a message in part */
+    /* How readers wait; written when they begin to. */
+    _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
+    _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
+    _Atomic uint64_t bell;                     /* a lock, around the event and the next word */
+    _Atomic uint32_t rung;                     /* the event is set */
+    _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
+    _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
+    _Atomic uint32_t queued;                   /* somebody waits for one of the locks */
+    _Atomic uint32_t broken;                   /* a message was cut, or the rules were: nothing follows */
+    _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
+};
+
+_Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
+                   offsetof(struct npc_direction, gone) == 400 && offsetof(struct npc_header, numbers) == 8,
+               "docs/protocol.md, section 8");
+
+/* A message in the ring: its header, and so many bytes. No padding, but behind the last byte up to the next 8. */
+#define NPC_BUFFERS (UINT64_C(1) << 63) /* in the header: pickled, with buffers behind it (docs/protocol.md) */
+#define NPC_LONGEST (UINT64_C(1) << 62)
+
+struct np_channel {
+    uint8_t *map;
+    int socket;
+    int events[2]; /* of the directions 0 to 1: an event is its readers' */
+    int side;
+    bool readable, writable;
+    struct npc_header *header;
+    struct npc_direction *in, *out;
+    uint8_t *in_ring, *out_ring;
+    /* The writer's: guesses, which may be behind. */
+    uint64_t seen_head;
+    uint32_t seen_gone;
+    int64_t looked; /* when it last asked for a hang-up */
+    /* The message that this holder is reading, with the reader's lock. */
+    uint32_t reading; /* 1 + the forks then; 0: none */
+    uint64_t at, remaining;
+    struct np_spin spin, rest, room;
+};
+
+/* A piece of a message. */
+struct np_part {
+    const void *data;
+    uint64_t size;
+};
+
+/* Maps the segment, which is checked. NP_INVALID_DATA: it is none. */
+uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, int event0, int event1, int side);
+/* Unmaps it. What is in the middle of a message leaves that broken. Closes no descriptor. */
+void np_channel_detach(struct np_channel *channel);
+
+/* Puts one message: the header says `flags` (NPC_BUFFERS). With wait->deadline NP_TRY: all of it, or NP_WOULD_WAIT and
+ * nothing.
+ *   NP_NO_DATA      nobody has the other end any more
+ *   NP_BROKEN_PIPE  a message was cut
+ *   NP_INTERRUPTED  the message is cut if some of it was out */
+uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
+                         const struct np_wait *wait);
+
+/* Begins with the next message: its size and flags. The reader's lock is held until np_channel_end.
+ *   NP_PIPE_BUSY    this thread has begun with one
+ *   NP_WOULD_WAIT, NP_SEM_TIMEOUT, NP_INTERRUPTED
+ *   NP_NO_DATA      the end: nobody has the other end, and everything was read
+ *   NP_BROKEN_PIPE  a message was cut */
+uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags);
+/* Takes the next `size` bytes of it (at most what remains). *taken counts; also of what failed. */
+uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, uint64_t *taken,
+                         const struct np_wait *wait);
+/* Is done with it. What remains of it is dropped, which may wait as np_channel_take does; one of which nothing was
+ * taken can be left to the next reader. */
+uint32_t np_channel_end(struct np_channel *channel, bool leave);
+
+/* Whether a read would not wait: a message, the end, an error. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
+uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait);
+/* For a selector: the event tells of messages from now on; `once`: until np_channel_disarm. Whether a read would not
+ * wait just now. */
+bool np_channel_arm(struct np_channel *channel, bool once);
+void np_channel_disarm(struct np_channel *channel);
+/* A holder goes: the others look sooner. */
+void np_channel_going(struct np_channel *channel);
+
+#endif

@@ -1,0 +1,184 @@
+"""npipe.connection.context: queues, pools, executors and managers of multiprocessing's on npipe's connections."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from typing import Any
+
+import pytest
+
+from npipe.connection import Connection, context
+from tests.connection.helpers import METHODS, pattern
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(params=METHODS)
+def ctx(request: pytest.FixtureRequest) -> Any:
+    # One that runs already has another test's root.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    return context(request.param)
+
+
+def test_a_context_is_multiprocessings_with_other_connections() -> None:
+    default: Any = context()
+    assert default.get_start_method() == multiprocessing.get_start_method()
+    base: Any = multiprocessing.get_context(default.get_start_method())
+    assert type(base) in type(default).__mro__
+    assert default.Process is base.Process
+    assert context(default.get_start_method()) is default
+    assert all(isinstance(end, Connection) for end in default.Pipe())
+    with pytest.raises(ValueError, match="nothing"):
+        context("nothing")
+
+
+def _put(into: Any, number: int, count: int) -> None:
+    for at in range(count):
+        into.put((number, at, pattern(at * 500, number)))
+
+
+def test_a_queue_of_four_writers_keeps_each_ones_order(ctx: Any) -> None:
+    shared = ctx.Queue()
+    processes = [ctx.Process(target=_put, args=(shared, number, 100)) for number in range(4)]
+    for process in processes:
+        process.start()
+    next_of = dict.fromkeys(range(4), 0)
+    for _ in range(400):
+        number, at, content = shared.get(timeout=60)
+        assert at == next_of[number]
+        assert content == pattern(at * 500, number)
+        next_of[number] += 1
+    for process in processes:
+        process.join()
+    assert shared.empty()
+    with pytest.raises(queue.Empty):
+        shared.get(timeout=0.01)
+    with pytest.raises(queue.Empty):
+        shared.get_nowait()
+
+
+def test_a_bounded_queue_is_full(ctx: Any) -> None:
+    shared = ctx.Queue(2)
+    shared.put(1)
+    shared.put(bytearray(pattern(100_000)))
+    with pytest.raises(queue.Full):
+        shared.put(3, timeout=0.01)
+    assert (shared.get(), shared.get()) == (1, pattern(100_000))
+
+
+def test_an_object_that_cannot_be_pickled_does_not_end_the_queue(capfd: pytest.CaptureFixture[str]) -> None:
+    shared = context().Queue()
+    shared.put(lambda: None)
+    shared.put("after")
+    assert shared.get(timeout=20) == "after"
+    assert "pickle" in capfd.readouterr().err
+
+
+def _work(shared: Any, results: Any) -> None:
+    while (item := shared.get()) is not None:
+        results.put(item * 2)
+        shared.task_done()
+    shared.task_done()
+
+
+def test_a_joinable_queue_joins(ctx: Any) -> None:
+    shared, results = ctx.JoinableQueue(), ctx.SimpleQueue()
+    workers = [ctx.Process(target=_work, args=(shared, results)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for number in range(20):
+        shared.put(number)
+    shared.join()
+    assert sorted(results.get() for _ in range(20)) == [number * 2 for number in range(20)]
+    for _ in workers:
+        shared.put(None)
+    for worker in workers:
+        worker.join()
+
+
+def _turned(block: bytearray) -> bytearray:
+    block.reverse()
+    return block
+
+
+def test_a_pool_maps_over_100_mebibytes(ctx: Any) -> None:
+    blocks = [bytearray(pattern(5 * 2**20, seed)) for seed in range(20)]
+    with ctx.Pool(2) as pool:
+        for seed, got in enumerate(pool.imap(_turned, blocks)):
+            assert type(got) is bytearray
+            assert got == pattern(5 * 2**20, seed)[::-1]
+
+
+def _fails(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def test_a_pool_hands_errors_on(ctx: Any) -> None:
+    with ctx.Pool(2) as pool:
+        with pytest.raises(ValueError, match="three"):
+            pool.map(_fails, range(5))
+        assert pool.map(_fails, [1, 2]) == [1, 2]
+
+
+def test_an_executor_has_npipes_queues(ctx: Any) -> None:
+    blocks = [bytearray(pattern(2**20, seed)) for seed in range(6)]
+    with ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        assert list(executor.map(_turned, blocks)) == [pattern(2**20, seed)[::-1] for seed in range(6)]
+        inner: Any = executor
+        assert isinstance(inner._call_queue._writer, Connection)
+        assert isinstance(inner._result_queue._reader, Connection)
+        with pytest.raises((pickle.PicklingError, AttributeError)):
+            executor.submit(lambda: 1).result(30)
+        assert executor.submit(_fails, 1).result(30) == 1
+    with ProcessPoolExecutor(1) as plain:
+        assert plain.submit(_fails, 2).result(30) == 2
+        assert not isinstance(plain._call_queue._writer, Connection)  # type: ignore[attr-defined]
+
+
+def _die(_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _answer_in_part(size: int) -> bytes:
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    return pattern(size)
+
+
+@pytest.mark.parametrize("work", [_die, _answer_in_part])
+def test_a_worker_that_is_killed_breaks_the_executor_and_nobody_hangs(ctx: Any, work: Any) -> None:
+    with ProcessPoolExecutor(2, mp_context=ctx) as executor:
+        futures = [executor.submit(work, 50_000_000) for _ in range(3)]
+        with pytest.raises(BrokenProcessPool):
+            for future in futures:
+                future.result(60)
+
+
+def test_a_pool_replaces_a_worker_that_is_killed(ctx: Any) -> None:
+    with ctx.Pool(2) as pool:
+        pool.apply_async(_die, (0,))
+        assert pool.map(_fails, [4, 5, 6, 7], chunksize=1) == [4, 5, 6, 7]
+
+
+def _append(to: Any, item: Any) -> None:
+    to.append(item)
+
+
+def test_a_manager_of_the_context_shares_its_objects(ctx: Any) -> None:
+    with ctx.Manager() as manager:
+        assert manager.address.startswith(r"\\.\pipe")
+        shared, lock = manager.list(), manager.Lock()
+        with lock:
+            process = ctx.Process(target=_append, args=(shared, pattern(100_000)))
+            process.start()
+            process.join()
+        assert list(shared) == [pattern(100_000)]

@@ -1,0 +1,155 @@
+"""Client and Listener: addresses, secrets, and who comes and goes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from multiprocessing import AuthenticationError
+from multiprocessing.managers import BaseManager
+from typing import Any
+
+import pytest
+
+import npipe
+from npipe.connection import Client, Listener
+from tests.connection.helpers import echo, forked, pattern
+
+
+def test_client_and_listener_find_each_other_by_name(name: str) -> None:
+    with Listener(name, "AF_PIPE", backlog=3) as listener:
+        assert listener.address == name
+        assert listener.last_accepted is None
+        with Client(name.rpartition("\\")[2]) as client, listener.accept() as server:
+            client.send(pattern(100_000))
+            assert server.recv() == pattern(100_000)
+            server.send("back")
+            assert client.recv() == "back"
+    with pytest.raises(OSError, match="listener is closed"):
+        listener.accept()
+    with pytest.raises(FileNotFoundError):
+        Client(name)
+
+
+def test_an_address_of_its_own_is_new() -> None:
+    with Listener() as one, Listener() as other:
+        assert one.address != other.address
+        with pytest.raises(OSError):
+            Listener(one.address)
+
+
+def test_a_client_that_has_left_before_it_is_accepted_has_left_its_messages(name: str) -> None:
+    with Listener(name, backlog=3) as listener:
+        for number in range(3):
+            with Client(name) as client:
+                client.send(number)
+        for number in range(3):
+            with listener.accept() as server:
+                assert server.recv() == number
+                with pytest.raises(EOFError):
+                    server.recv()
+
+
+def test_the_secret_is_asked_for_both_ways(name: str) -> None:
+    def serve() -> None:
+        with Listener(name, authkey=b"secret") as listener:
+            ready.set()
+            with pytest.raises(AuthenticationError):
+                listener.accept()
+            with listener.accept() as server:
+                echo(server)
+
+    ready = threading.Event()
+    server = threading.Thread(target=serve)
+    server.start()
+    assert ready.wait(10)
+    with pytest.raises(AuthenticationError):
+        Client(name, authkey=b"another")
+    with Client(name, authkey=b"secret") as client:
+        client.send("in")
+        assert client.recv() == "in"
+    server.join()
+
+
+def test_a_client_of_pipes_is_passed_over(name: str) -> None:
+    with Listener(name) as listener:
+        npipe.connect(name).close()
+        with Client(name) as client, listener.accept() as server:
+            client.send("ours")
+            assert server.recv() == "ours"
+
+
+def test_other_families_and_addresses_are_refused(name: str) -> None:
+    for family in ("AF_UNIX", "AF_INET", "AF_NOTHING"):
+        with pytest.raises(ValueError, match=f"Family {family} is not recognized"):
+            Listener(name, family)
+        with pytest.raises(ValueError, match=f"Family {family} is not recognized"):
+            Client(name, family)
+    with pytest.raises(ValueError, match="unrecognized"):
+        Client(("localhost", 80))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="authkey should be a byte string"):
+        Client(name, authkey="text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="authkey should be a byte string"):
+        Listener(name, authkey="text")  # type: ignore[arg-type]
+
+
+def test_many_clients_of_other_processes_are_accepted(name: str) -> None:
+    def child(number: int) -> None:
+        with Client(name) as client:
+            client.send(number)
+            assert client.recv() == number * 2
+
+    with Listener(name) as listener:
+        with forked(child, 1), forked(child, 2), forked(child, 3), forked(child, 4):
+            got = []
+            for _ in range(4):
+                with listener.accept() as server:
+                    got.append(number := server.recv())
+                    server.send(number * 2)
+                    with pytest.raises(EOFError):
+                        server.recv()
+        assert sorted(got) == [1, 2, 3, 4]
+
+
+class _Manager(BaseManager):
+    pass
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, number: int) -> int:
+        self.total += number
+        return self.total
+
+    def content(self, size: int) -> bytes:
+        return pattern(size)
+
+
+_Manager.register("Counter", _Counter)
+_Manager.register("double", callable=lambda number: number * 2)
+
+
+def test_a_manager_speaks_through_a_pipe(name: str) -> None:
+    with _Manager(address=name, authkey=b"key", serializer="npipe") as manager:
+        assert manager.address == name
+        counter = manager.Counter()  # type: ignore[attr-defined]
+        assert counter.add(5) == 5
+        process = multiprocessing.Process(target=_add, args=(counter,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert counter.add(0) == 12
+        assert counter.content(500_000) == pattern(500_000)
+        other = _Manager(address=name, authkey=b"key", serializer="npipe")
+        other.connect()
+        assert other.Counter().add(1) == 1  # type: ignore[attr-defined]
+        wrong = _Manager(address=name, authkey=b"wrong", serializer="npipe")
+        with pytest.raises(AuthenticationError):
+            wrong.connect()
+    assert os.getpid()
+
+
+def _add(counter: Any) -> None:
+    counter.add(7)
