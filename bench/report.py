@@ -179,7 +179,7 @@ many times better than {base} the median is.
 - **engine in C**: npipe's engine between two processes without Python (`bench/limit.c`): the practical limit.
 - **a word there and back in C**: a word in shared memory that two processes hand to and fro, and nothing else: what
   the machine itself takes for a round trip between two cores.
-- **64 lines there and back in C**: such a word, with 4 KiB copied in and out for each way.
+- **64 lines there and back in C**: such a word, with 4 KiB copied in and out for each way, as quickly as is known.
 - **a copy in C**: the bytes copied into shared memory by one process and out of it by another, and nothing else: what
   the machine itself takes for a message one way.
 - **a handing-over in C**: a number at both ends of a place in shared memory, written by one process and read by

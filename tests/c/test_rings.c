@@ -1,4 +1,5 @@
 /* One ring between two ends in one thread: entries, quotas, partial reads, deferral, withdrawal, streaming. */
+#include "base/copy.h"
 #include "pair.h"
 
 static void messages_keep_their_boundaries(void)
@@ -53,6 +54,45 @@ static void entries_of_every_size_survive_every_position_in_the_ring(void)
             CHECK_EQUAL(count, size);
             CHECK(memcmp(in, out, size) == 0);
         }
+    close_pair(&pair);
+}
+
+/* np_copy_over has a way of its own for a few kilobytes: all of it, and nothing beside it. */
+static void a_copy_of_any_size_to_any_place_is_exact(void)
+{
+    enum { BESIDE = 64, PLACES = 65, LEAST = 512, MOST = 8192 };
+    static const uint32_t around[] = {1, 64, LEAST, 1024, 4096, MOST};
+    static uint8_t source[MOST + 200], target[MOST + 400];
+    for (size_t i = 0; i < sizeof source; i++)
+        source[i] = (uint8_t)(i * 31 % 251 + 1);
+    for (size_t n = 0; n < sizeof around / sizeof *around; n++)
+        for (uint32_t size = around[n] - 1; size <= around[n] + 1; size++)
+            for (uint32_t place = 0; place < PLACES; place++) {
+                const uint8_t *from = source + place * 7 % PLACES;
+                memset(target, 0, sizeof target);
+                np_copy_over(target + BESIDE + place, from, size);
+                CHECK(memcmp(target + BESIDE + place, from, size) == 0);
+                for (uint32_t i = 0; i < BESIDE; i++)
+                    CHECK(target[place + i] == 0 && target[BESIDE + place + size + i] == 0);
+            }
+}
+
+/* A writer's stores and a reader's hints for entries of a few kilobytes, over the ring's end too. */
+static void entries_of_a_few_kilobytes_keep_their_bytes(void)
+{
+    struct pair pair;
+    open_pair(&pair, NP_TYPE_MESSAGE, 65536);
+    static uint8_t sent[8200], got[sizeof sent];
+    static const uint32_t sizes[] = {511, 512, 513, 1000, 4095, 4096, 4097, 8191, 8192, 8193};
+    for (uint32_t round = 0; round < 600; round++) {
+        uint32_t size = sizes[round % 10], count = 0;
+        for (uint32_t i = 0; i < size; i++)
+            sent[i] = (uint8_t)(i * 13 + round * 7 + i / 251);
+        CHECK_EQUAL(try_write(&pair.client, sent, size), NP_OK);
+        CHECK_EQUAL(np_read(&pair.server, got, size, &count, &only_try), NP_OK);
+        CHECK_EQUAL(count, size);
+        CHECK(memcmp(got, sent, size) == 0);
+    }
     close_pair(&pair);
 }
 
@@ -477,6 +517,8 @@ int main(void)
     RUN(messages_keep_their_boundaries);
     RUN(byte_reads_cross_messages_and_swallow_empty_ones);
     RUN(entries_of_every_size_survive_every_position_in_the_ring);
+    RUN(a_copy_of_any_size_to_any_place_is_exact);
+    RUN(entries_of_a_few_kilobytes_keep_their_bytes);
     RUN(one_entry_of_several_buffers_and_into_several);
     RUN(the_quota_is_exact_whatever_the_entries_are);
     RUN(a_write_over_the_quota_is_visible_at_once_and_complete_when_enough_is_read);
