@@ -359,7 +359,7 @@ static void a_close_ends_the_wait_for_room_and_a_time_out_leaves_nothing(void)
     close_pair(&pair);
 }
 
-/* A few at a time are taken, and those that were looked at have something to give back still: nobody reads from them. */
+/* A few at a time are taken, and those that were looked at keep what they have: nobody reads from them. */
 #define LINKS 40
 #define AT_A_TIME 7
 
