@@ -355,8 +355,8 @@ static bool in_turn(const struct np_tx *tx)
 static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
-    /* Behind what somebody waits for. An empty message waits for nothing (SEMANTICS 6.1), but for a reservation: the end
-     * of the pipe may come first, and what is detached is sent for its caller. */
+    /* Behind what somebody waits for. An empty message waits for nothing (SEMANTICS 6.1), but for a reservation: the
+     * end of the pipe may come first, and what is detached is sent for its caller. */
     if (tx->attached && (size || tx->hidden))
         return NP_WOULD_WAIT;
     if (tx->tail >= tx->look_at && !look_for_beginning(link))
