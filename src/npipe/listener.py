@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unp
 from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
+from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
 from npipe.options import (
     ListenOptions,
@@ -70,7 +71,14 @@ class Listener(Generic[P]):
         self._closed = False
         self._forked = False  # this is a child of the process that has made it
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
+        self._export: Export | None = None
         _listeners.add(self)
+        if options.remote is not None:
+            try:
+                self._export = open_to_network(name, options.remote)
+            except BaseException:
+                self.close()
+                raise
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: a listener can be neither pickled nor copied."""
@@ -201,6 +209,8 @@ class Listener(Generic[P]):
             self._closed = True
             instance, self._listening = self._listening, None
             self._changed.notify_all()
+        if self._export is not None:
+            self._export.close()
         if instance is not None:
             instance.close_handle()
         self._transport.wake_waiting_listeners()
@@ -288,6 +298,8 @@ def listen(
             - `max_message_size`: bytes of the longest message that `recv` takes on accepted pipes (their attribute of
               that name); None is 2**32 - 1, Win32's limit, and 64 MiB where `security` lets others in: what a client
               sends is memory that this process needs.
+            - `remote`: "samba" lets clients of other machines in too, through Samba (docs/remote.md); None: nobody.
+            - `allow`, `require_encryption`, `samba_dir`: which of them, and where smbd looks for pipes: see export.
 
     Returns:
         A Listener of MessagePipes, or with mode="byte" of StreamPipes.

@@ -27,8 +27,8 @@ from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, short_write, unanswered,
 )
 from npipe.reasons import (
-    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, partly_read, still_reserved,
-    still_viewed, too_large, unread,
+    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read,
+    still_reserved, still_viewed, too_large, unread,
 )
 
 cdef enum:
@@ -160,6 +160,8 @@ cdef class Handle:
         options.hold = hold
         options.verify_owner = verify_owner
         options.overlapped = overlapped
+        options.remote = NULL
+        options.remote_size = 0
         with nogil:
             code = np_open(where, &options, &wait, &self.handle, why)
         if code != NP_OK:
@@ -264,6 +266,8 @@ cdef class Handle:
             return denied(self.name, doing, is_server=about.server, direction=about.direction, access=about.access)
         if code == NP_PIPE_BUSY and doing == "transacting":
             return being_read_elsewhere(self.name) if np_is_being_read(self.handle) else unread(self.name)
+        if code == INVALID_PARAMETER and doing in ("writing", "transacting"):
+            return not_carried(self.name)
         if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
             return no_messages(self.name, doing, "")
         how = np_peer_ended(self.handle)
@@ -920,6 +924,12 @@ cdef class Handle:
         return (about.server, about.type, about.direction, about.mode, about.in_quota, about.out_quota,
                 about.max_instances)
 
+    def data_access(self):
+        """What this end may do: 1 read, 2 write."""
+        cdef np_description about
+        np_describe(self.valid(), &about)
+        return about.access
+
     def count_instances(self):
         """The current instances of the pipe's name; 0 when its servers are gone."""
         cdef np_handle *handle = self.valid()
@@ -954,6 +964,21 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "asking for the peer")
         return pid, uid
+
+    def remote(self):
+        """Of a server's end: what tells of the client of another machine for whom it was opened; None: of this one."""
+        cdef np_handle *handle = self.valid()
+        cdef void *data = NULL
+        cdef uint32_t size = 0
+        cdef uint32_t code = np_remote(handle, &data, &size)
+        if code != NP_OK:
+            raise self.explain(code, "asking for the peer")
+        if data == NULL:
+            return None
+        try:
+            return PyBytes_FromStringAndSize(<char *>data, size)
+        finally:
+            free(data)
 
     def rest_of_message(self):
         """Unread bytes of the message that was read in part; 0 at a message's start."""
