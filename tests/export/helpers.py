@@ -7,19 +7,30 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REQUESTS: Final = Path(__file__).parent / "requests"
-CAPTURED: Final = sorted(REQUESTS.glob("*.bin"))
-ALICE: Final = (REQUESTS / "level8-alice-encrypted.bin").read_bytes()
-SIGNED: Final = (REQUESTS / "level8-alice-signed.bin").read_bytes()
-BOB: Final = (REQUESTS / "level8-bob-signed.bin").read_bytes()
-GUEST: Final = (REQUESTS / "level8-guest-claims-root.bin").read_bytes()
-ANONYMOUS: Final = (REQUESTS / "level8-anonymous.bin").read_bytes()
-PROBE: Final = (REQUESTS / "level8-samba4.25-wait-probe.bin").read_bytes()
+
+class Captured(NamedTuple):
+    """A request that an smbd has sent, with its length in front; the session's key is zeros."""
+
+    name: str
+    packet: bytes
+
+
+CAPTURED: Final = [
+    Captured(path.stem, bytes.fromhex(path.read_text("ascii")))
+    for path in sorted((Path(__file__).parent / "requests").glob("*.hex"))
+]
+_PACKETS: Final = dict(CAPTURED)
+ALICE: Final = _PACKETS["level8-alice-encrypted"]
+SIGNED: Final = _PACKETS["level8-alice-signed"]
+BOB: Final = _PACKETS["level8-bob-signed"]
+GUEST: Final = _PACKETS["level8-guest-claims-root"]
+ANONYMOUS: Final = _PACKETS["level8-anonymous"]
+PROBE: Final = _PACKETS["level8-samba4.25-wait-probe"]
 
 KEY: Final = bytes(range(0xA0, 0xB0))
 """A session's key that is found again wherever it is kept."""

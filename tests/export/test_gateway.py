@@ -19,7 +19,7 @@ import npipe
 import npipe.aio
 from npipe.transports.export import gateway, relay
 from tests import helpers as h
-from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, SIGNED, Request, Smbd, framed
+from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, SIGNED, Captured, Request, Smbd, framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,10 +86,10 @@ def test_each_level_is_answered_with_its_own(name: str, samba_dir: Path, level: 
             assert pipe.recv(timeout=10) == b"hello"
 
 
-@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_a_captured_client_is_let_in_if_it_is_a_user(name: str, samba_dir: Path, path: Path) -> None:
-    known = "guest" not in path.name and "anonymous" not in path.name
-    with listening(name), Smbd(samba_dir, short(name), path.read_bytes()) as client:
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_a_captured_client_is_let_in_if_it_is_a_user(name: str, samba_dir: Path, captured: Captured) -> None:
+    known = "guest" not in captured.name and "anonymous" not in captured.name
+    with listening(name), Smbd(samba_dir, short(name), captured.packet) as client:
         assert client.let_in == known
 
 

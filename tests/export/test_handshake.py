@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from npipe.transports.export import handshake
 from npipe.transports.export.handshake import HandshakeError, compose_reply, parse
-from tests.export.helpers import ALICE, CAPTURED, KEY, Request
+from tests.export.helpers import ALICE, CAPTURED, KEY, Captured, Request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 ADDRESSES = ("127.0.0.1", "127.0.0.77", "127.100.100.100", "::1", "fe80::1234:5678:9abc:def0")
 
 
-@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_a_captured_request_tells_who_its_client_is(path: Path) -> None:
-    who = parse(path.read_bytes())
-    assert who.level == int(path.name[5])
-    address = re.search(r"src-([\d.]+)\.bin", path.name)
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_a_captured_request_tells_who_its_client_is(captured: Captured) -> None:
+    who = parse(captured.packet)
+    assert who.level == int(captured.name[5])
+    address = re.search(r"src-([\d.]+)$", captured.name)
     assert who.address == (address[1] if address else "127.0.0.1")
-    assert who.encrypted == ("encrypted" in path.name)
-    assert who.probe == ("probe" in path.name)
-    if "guest" in path.name:
+    assert who.encrypted == ("encrypted" in captured.name)
+    assert who.probe == ("probe" in captured.name)
+    if "guest" in captured.name:
         assert (who.known, who.anonymous, who.account) == (False, False, "nobody")
-    elif "anonymous" in path.name:
+    elif "anonymous" in captured.name:
         assert (who.known, who.anonymous, who.account) == (False, True, "ANONYMOUS LOGON")
     else:
         assert (who.known, who.anonymous) == (True, False)
         assert (
-            who.account == who.unix_user == ("news" if "bob" in path.name else "games" if who.level == 7 else "alice")
+            who.account == who.unix_user == ("news" if "bob" in captured.name else "games" if who.level == 7 else "alice")
         )
         assert who.uid in (5, 9, 1000)
         assert who.sids[0].startswith("S-1-5-21-")
@@ -46,17 +46,20 @@ def test_a_captured_request_tells_who_its_client_is(path: Path) -> None:
         assert f"S-1-22-2-{who.gid}" in who.sids
 
 
-def _dumped(path: Path) -> str | None:
+def _dumped(folder: Path, packet: bytes) -> str | None:
     """What Samba's own decoder says; None: it does not know the level, or it is not here."""
     if shutil.which("ndrdump") is None:
         return None
+    path = folder / "request"
+    path.write_bytes(packet)
     command = ["ndrdump", "named_pipe_auth", "named_pipe_auth_req", "struct", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout if "Success" in done.stdout else None
 
 
-def _compared(path: Path, who: handshake.Identity) -> None:
-    dump = _dumped(path)
+def _compared(folder: Path, packet: bytes) -> None:
+    who = parse(packet)
+    dump = _dumped(folder, packet)
     if dump is None:
         pytest.skip("ndrdump of a Samba that has this level (Debian's samba-testsuite) is not installed")
     assert f"remote_client_addr       : '{who.address}'" in dump
@@ -68,17 +71,15 @@ def _compared(path: Path, who: handshake.Identity) -> None:
         assert re.search(rf" {field} +: '{re.escape(value)}'", dump)
 
 
-@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_samba_s_own_decoder_says_the_same(path: Path) -> None:
-    _compared(path, parse(path.read_bytes()))
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_samba_s_own_decoder_says_the_same(captured: Captured, tmp_path: Path) -> None:
+    _compared(tmp_path, captured.packet)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("level", [5, 7, 8])
 def test_samba_s_own_decoder_understands_what_the_tests_compose(tmp_path: Path, level: int, address: str) -> None:
-    path = tmp_path / "request.bin"
-    path.write_bytes(Request(level=level, address=address, host="host" + "x" * (len(address) % 3)).packed())
-    _compared(path, parse(path.read_bytes()))
+    _compared(tmp_path, Request(level=level, address=address, host="host" + "x" * (len(address) % 3)).packed())
 
 
 @pytest.mark.parametrize("host", ["a", "ab", "abc", "abcd", "abcde", "abcdef", "abcdefg", "abcdefgh"])
@@ -115,9 +116,9 @@ def test_the_session_s_key_is_nowhere() -> None:
         assert repr(KEY)[2:-1] not in repr(raised.value)
 
 
-@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_a_request_that_is_cut_off_is_refused(path: Path) -> None:
-    packet = path.read_bytes()
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_a_request_that_is_cut_off_is_refused(captured: Captured) -> None:
+    packet = captured.packet
     for end in range(len(packet)):
         with pytest.raises(HandshakeError):
             parse(packet[:end])
@@ -125,9 +126,9 @@ def test_a_request_that_is_cut_off_is_refused(path: Path) -> None:
             parse((max(0, end - 4)).to_bytes(4, "big") + packet[4:end])
 
 
-@pytest.mark.parametrize("path", CAPTURED, ids=lambda path: path.stem)
-def test_what_is_left_over_is_refused(path: Path) -> None:
-    packet = path.read_bytes()
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_what_is_left_over_is_refused(captured: Captured) -> None:
+    packet = captured.packet
     for more in (b"\0", b"\0" * 8, b"x" * 100):
         with pytest.raises(HandshakeError):
             parse(packet + more)
@@ -166,7 +167,7 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(
-    st.sampled_from([path.read_bytes() for path in CAPTURED]),
+    st.sampled_from([captured.packet for captured in CAPTURED]),
     st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8),
     st.integers(0, 64),
 )
