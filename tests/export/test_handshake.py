@@ -37,9 +37,8 @@ def test_a_captured_request_tells_who_its_client_is(captured: Captured) -> None:
         assert (who.known, who.anonymous, who.account) == (False, True, "ANONYMOUS LOGON")
     else:
         assert (who.known, who.anonymous) == (True, False)
-        assert (
-            who.account == who.unix_user == ("news" if "bob" in captured.name else "games" if who.level == 7 else "alice")
-        )
+        user = "news" if "bob" in captured.name else "games" if who.level == 7 else "alice"
+        assert who.account == who.unix_user == user
         assert who.uid in (5, 9, 1000)
         assert who.sids[0].startswith("S-1-5-21-")
         assert f"S-1-22-1-{who.uid}" in who.sids
