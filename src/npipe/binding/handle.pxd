@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.buffers cimport Parts
-from npipe.binding.engine cimport np_handle, np_recv, np_wait
+from npipe.binding.engine cimport np_handle, np_recv, np_run, np_wait
 
 
 cdef enum:
@@ -22,6 +22,7 @@ cdef class Handle:
     cdef unsigned char answer_too_long  # that answer is longer than max_message_size
     cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
     cdef unsigned char dropping     # one of the above
+    cdef np_run run  # reads since the last one that has waited, or let others go first
     # The threads that have a reservation and a view out, or 0.
     cdef unsigned long writer, reader
     cdef object rearm  # after fileno(): called when a read has changed what there is to read

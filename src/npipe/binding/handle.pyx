@@ -18,7 +18,7 @@ from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
 from npipe.binding.system cimport gid_t, look_at_thread, npipe_reraise, pid_t, uid_t
-from npipe.binding.waits cimport only_try, wait_until
+from npipe.binding.waits cimport let_others_go_first, only_try, wait_until
 
 import os
 
@@ -36,6 +36,7 @@ cdef enum:
     INVALID_PARAMETER = 87
     BAD_PIPE = 230
     PIECE = 65536  # bytes of an answer that are dropped at a time
+    COPIED_AT_ONCE = 65536  # bytes of a message that are not worth giving the interpreter up for
 
 cdef tuple ENDS = (NP_BROKEN_PIPE, 232, 233)
 cdef int PEER_OPEN = PeerEnd.OPEN
@@ -430,11 +431,18 @@ cdef class Handle:
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
-        cdef uint32_t code = np_read(handle, buffer, size, count, &wait)
+        cdef uint32_t code
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
+        code = np_read(handle, buffer, size, count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
+            wait.crowd = np_turn_is_crowd(&self.run)
+            np_turn_wait()
             with nogil:
                 code = np_read(handle, buffer, size, count, &wait)
+                np_turn_want()
+            np_turn_got(&self.run)
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.read_ended_by(code, "reading")
         if self.rearm is not None:
@@ -450,12 +458,15 @@ cdef class Handle:
         cdef uint32_t size = 0, code
         cdef bint ready
         cdef bytes data
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
             self.check_reader("receiving a message")
             wait = wait_until(timeout)
             np_recv_prepare(&recv, False)
-            if self.dropping == NOTHING:
+            wait.crowd = np_turn_is_crowd(&self.run)
+            if self.dropping == NOTHING and not wait.crowd:
                 with nogil:
                     ready = np_spin_read(handle, wait.deadline, &recv.pended)
                 if ready and self.dropping == NOTHING:
@@ -471,8 +482,11 @@ cdef class Handle:
             raise self.too_long(size, most)
         elif code == NP_WOULD_WAIT:
             while True:
+                np_turn_wait()
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
+                    np_turn_want()
+                np_turn_got(&self.run)
                 if code != NP_OK:
                     raise self.read_ended_by(code, "receiving a message")
                 if self.dropping != NOTHING and self.drops_this():
@@ -750,8 +764,10 @@ cdef class Handle:
                 data = PyBytes_FromStringAndSize(NULL, upto)
                 while True:
                     buffer = PyBytes_AS_STRING(data)
-                    with nogil:
-                        code = np_recv_more(handle, recv, buffer, upto, wait)
+                    code = np_recv_more_now(handle, recv, buffer, upto) if upto <= COPIED_AT_ONCE else NP_WOULD_WAIT
+                    if code == NP_WOULD_WAIT:
+                        with nogil:
+                            code = np_recv_more(handle, recv, buffer, upto, wait)
                     if code != NP_OK or upto == size:
                         break
                     upto = size if size - upto <= upto else 2 * upto

@@ -20,6 +20,7 @@ cdef enum:
 
 cdef class LateTurn:
     cdef bint taken
+    cdef uint64_t wakes  # of all pipes
 
 
 cdef class LoopWaker:
@@ -30,6 +31,7 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
+    cdef uint64_t wakes  # of all pipes, as they were when this one was woken or began a turn
     cdef uint64_t rest  # the last one that a pause has waited for
     cdef bint late   # the byte that made the socket readable has not been taken yet
     cdef bint taken  # it has been, by a call, and not since the loop called
@@ -39,6 +41,7 @@ cdef class LoopWaker:
     cdef PyObject *last
 
     cdef int take_byte(self) except -1
+    cdef int calls_at_once(self) noexcept
     cdef void be_late_no_more(self) noexcept
     cdef int wake(self, bint only_ready) except -1
     cdef int plan_pause(self) except -1

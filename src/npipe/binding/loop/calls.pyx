@@ -20,7 +20,7 @@ from npipe.binding.engine cimport (
     np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
-from npipe.binding.loop.polled cimport AT_ONCE, WEIGHT_SHIFT, PendingWrite, PolledHandle
+from npipe.binding.loop.polled cimport AT_ONCE, FEW, WEIGHT_SHIFT, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
@@ -53,10 +53,13 @@ cdef object running_loop():
 
 @cython.final
 cdef class LateTurn:
-    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later."""
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how
+    often they have been woken.
+    """
 
     def __cinit__(self):
         self.taken = False
+        self.wakes = 0
 
 
 @cython.no_gc_clear  # __dealloc__ uses `turn`
@@ -75,7 +78,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
-        self.rest = 0
+        self.rest = self.wakes = 0
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
@@ -88,23 +91,32 @@ cdef class LoopWaker:
             self.taken = False
             if not self.handle.has_come():
                 return
+        self.turn.wakes += 1
+        self.wakes += 1
         # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin
         # with the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time:
         # where many are readable, the loop has enough to do.
         if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads() and \
                 self.handle.has_come():
             self.late = self.turn.taken = True
-            self.handle.turns = AT_ONCE
+            self.handle.turns = self.calls_at_once()
             (<Call>self.first).wake()
         else:
             self.take_byte()
 
     cdef int take_byte(self) except -1:
         cdef bint gone = self.handle.wake()
+        self.handle.turns = self.calls_at_once()
         self.be_late_no_more()
         if gone:
             self.unwatch()
         self.wake(not gone)
+
+    cdef int calls_at_once(self) noexcept:
+        """How many calls a turn has: few, if other pipes of the loop have been woken since the last one began."""
+        cdef bint alone = self.wakes == self.turn.wakes
+        self.wakes = self.turn.wakes
+        return AT_ONCE if alone else FEW
 
     cdef void be_late_no_more(self) noexcept:
         if self.late:
@@ -465,7 +477,7 @@ cdef class Call:
                             return value
                         continue
                     self.leave_the_line()
-                    self.handle.turns = AT_ONCE
+                    self.handle.turns = AT_ONCE if self.pipe.native is None else self.pipe.native.calls_at_once()
                     self.handle.rests = False
                 self.stage = LOOKING
                 if self.take_late_byte():
