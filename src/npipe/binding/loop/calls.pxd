@@ -32,6 +32,7 @@ cdef class LoopWaker:
     cdef int fd
     cdef bint watched, closed, pausing
     cdef uint64_t wakes  # of all pipes, as they were when this one was woken or began a turn
+    cdef int turns_alone  # in a row, as far as that matters
     cdef uint64_t rest  # the last one that a pause has waited for
     cdef bint late   # the byte that made the socket readable has not been taken yet
     cdef bint taken  # it has been, by a call, and not since the loop called

@@ -20,7 +20,7 @@ from npipe.binding.engine cimport (
     np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
-from npipe.binding.loop.polled cimport AT_ONCE, FEW, WEIGHT_SHIFT, PendingWrite, PolledHandle
+from npipe.binding.loop.polled cimport ALONE, AT_ONCE, FEW, WEIGHT_SHIFT, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
@@ -79,6 +79,7 @@ cdef class LoopWaker:
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
         self.rest = self.wakes = 0
+        self.turns_alone = ALONE
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
@@ -113,10 +114,13 @@ cdef class LoopWaker:
         self.wake(not gone)
 
     cdef int calls_at_once(self) noexcept:
-        """How many calls a turn has: few, if other pipes of the loop have been woken since the last one began."""
-        cdef bint alone = self.wakes == self.turn.wakes
-        self.wakes = self.turn.wakes
-        return AT_ONCE if alone else FEW
+        """How many calls a turn has: few, if other pipes of the loop have been woken in this one's last turns."""
+        if self.wakes != self.turn.wakes:
+            self.wakes = self.turn.wakes
+            self.turns_alone = 0
+        elif self.turns_alone < ALONE:
+            self.turns_alone += 1
+        return AT_ONCE if self.turns_alone == ALONE else FEW
 
     cdef void be_late_no_more(self) noexcept:
         if self.late:

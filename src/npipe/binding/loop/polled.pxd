@@ -10,7 +10,8 @@ from npipe.binding.views cimport Received
 cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
-    FEW = 8  # where others are at work
+    FEW = 2  # where others are at work
+    ALONE = 4  # turns without others: they are gone
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
 

@@ -4,7 +4,7 @@
 
 /* Whoever wants the lock gets it as soon as there is a processor for it. CPython lets a thread keep it for so long. */
 #define LONGEST_NS INT64_C(5000000)
-#define MOST_ALONE 4 /* doublings of a turn */
+#define MOST_ALONE 1 /* doublings of a turn */
 
 struct np_turns np_turns;
 
@@ -25,10 +25,9 @@ bool np_turn_end(struct np_run *run)
     return crowd;
 }
 
-bool np_turn_is_crowd(const struct np_run *run)
+bool np_turn_has_work(const struct np_run *run, uint32_t waiting)
 {
-    uint32_t waiting = atomic_load_explicit(&np_turns.waiting, memory_order_relaxed);
-    return waiting && np_turn_given() != run->given && waiting + 2 > np_processors();
+    return np_turn_given() != run->given && waiting + 2 > np_processors();
 }
 
 void np_turn_wait(void)

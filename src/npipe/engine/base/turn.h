@@ -24,9 +24,9 @@ extern struct np_turns np_turns;
 
 /* What one handle's reads know of it. Guarded by the lock; without one a lost update costs a turn more or less. */
 struct np_run {
-    uint32_t reads; /* since the last one that has waited, or let others go first */
+    uint16_t reads; /* since the last one that has waited, or let others go first */
+    uint16_t alone; /* turns in a row at whose ends nobody else had work, as far as that matters */
     uint32_t given; /* as it was then */
-    uint32_t alone; /* turns in a row at whose ends nobody else had work */
 };
 
 /* All of what these look at is relaxed: hints, which publish nothing. */
@@ -46,12 +46,17 @@ bool np_turn_end(struct np_run *run);
 /* With the lock, at each read: whether it is time to let others go first, and there are any. */
 static inline bool np_turn_is_over(struct np_run *run)
 {
-    return ++run->reads > (uint32_t)NP_TURN_READS << run->alone && np_turn_end(run);
+    return ++run->reads > NP_TURN_READS << run->alone && np_turn_end(run);
 }
 
 /* With the lock, before a wait: whether a spin would take the processor from others. They have been at work since this
  * one's last wait, and there are more of them, with this thread and the one that it waits for, than processors. */
-bool np_turn_is_crowd(const struct np_run *run);
+bool np_turn_has_work(const struct np_run *run, uint32_t waiting);
+static inline bool np_turn_is_crowd(const struct np_run *run)
+{
+    uint32_t waiting = atomic_load_explicit(&np_turns.waiting, memory_order_relaxed);
+    return waiting && np_turn_has_work(run, waiting);
+}
 
 /* Around a wait: before it, with the lock; after it, before the lock is asked for; and with the lock. */
 void np_turn_wait(void);
