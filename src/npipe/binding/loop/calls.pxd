@@ -20,7 +20,7 @@ cdef enum:
 
 cdef class LateTurn:
     cdef bint taken
-    cdef uint64_t wakes  # of all pipes
+    cdef uint64_t begun  # turns, of all pipes
 
 
 cdef class LoopWaker:
@@ -31,7 +31,7 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
-    cdef uint64_t wakes  # of all pipes, as they were when this one was woken or began a turn
+    cdef uint64_t begun  # the turns of all pipes when this one's last began
     cdef int turns_alone  # in a row, as far as that matters
     cdef uint64_t rest  # the last one that a pause has waited for
     cdef bint late   # the byte that made the socket readable has not been taken yet

@@ -53,13 +53,13 @@ cdef object running_loop():
 
 @cython.final
 cdef class LateTurn:
-    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how
-    often they have been woken.
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how many
+    turns they have had.
     """
 
     def __cinit__(self):
         self.taken = False
-        self.wakes = 0
+        self.begun = 0
 
 
 @cython.no_gc_clear  # __dealloc__ uses `turn`
@@ -78,7 +78,7 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
-        self.rest = self.wakes = 0
+        self.rest = self.begun = 0
         self.turns_alone = ALONE
         self.futures = set()
         self.first = self.last = NULL
@@ -92,8 +92,6 @@ cdef class LoopWaker:
             self.taken = False
             if not self.handle.has_come():
                 return
-        self.turn.wakes += 1
-        self.wakes += 1
         # One that reads finds its message, and answers it, before the byte that told of it is taken: the peer can begin
         # with the answer meanwhile. If nobody takes it, the loop says so again, so this is for one pipe at a time:
         # where many are readable, the loop has enough to do.
@@ -104,22 +102,24 @@ cdef class LoopWaker:
             (<Call>self.first).wake()
         else:
             self.take_byte()
+            self.handle.turns = self.calls_at_once()
 
     cdef int take_byte(self) except -1:
         cdef bint gone = self.handle.wake()
-        self.handle.turns = self.calls_at_once()
         self.be_late_no_more()
         if gone:
             self.unwatch()
         self.wake(not gone)
 
     cdef int calls_at_once(self) noexcept:
-        """How many calls a turn has: few, if other pipes of the loop have been woken in this one's last turns."""
-        if self.wakes != self.turn.wakes:
-            self.wakes = self.turn.wakes
+        """Begin a turn: how many calls it has. Few, if other pipes of the loop have had turns between this one's last ones.
+        """
+        if self.begun != self.turn.begun:
             self.turns_alone = 0
         elif self.turns_alone < ALONE:
             self.turns_alone += 1
+        self.turn.begun += 1
+        self.begun = self.turn.begun
         return AT_ONCE if self.turns_alone == ALONE else FEW
 
     cdef void be_late_no_more(self) noexcept:

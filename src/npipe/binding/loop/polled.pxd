@@ -11,7 +11,7 @@ cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
     FEW = 2  # where others are at work
-    ALONE = 4  # turns without others: they are gone
+    ALONE = 4  # turns in a row without others' between them: nobody else is at work
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
 
