@@ -128,6 +128,50 @@ static void what_does_not_fit_is_not_begun(void)
     end(&ends);
 }
 
+/* A writer, step by step: so much more of a message is published. */
+static void publish(struct np_channel *channel, const void *data, uint64_t size)
+{
+    uint64_t tail = atomic_load(&channel->out->tail);
+    CHECK((tail & (NPC_RING - 1)) + size <= NPC_RING);
+    memcpy(channel->out_ring + (tail & (NPC_RING - 1)), data, size);
+    atomic_store(&channel->out->tail, tail + size);
+}
+
+/* Its reader gives the message up, and the writer, which has not noticed, goes on with what looks like messages. */
+static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct np_channel other; /* somebody else's hold of the reading end */
+    CHECK_EQUAL(np_channel_attach(&other, ends.fds[4], ends.fds[1], ends.fds[2], ends.fds[3], 1), NP_OK);
+    uint64_t body[4096], size, flags, taken, whole = 3 * sizeof body;
+    for (unsigned i = 0; i < 4096; i += 2)
+        body[i] = 5, body[i + 1] = UINT64_C(0x212121214c495645);
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char data[20000];
+    publish(&ends.first, &whole, sizeof whole);
+    publish(&ends.first, body, sizeof body);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
+    CHECK_EQUAL(size, whole);
+    CHECK_EQUAL(np_channel_take(&ends.second, data, sizeof data, &taken, &none), NP_OK);
+    CHECK(memcmp(data, body, sizeof data) == 0);
+    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_INVALID_DATA);
+    for (unsigned i = 0; i < 2; i++) {
+        publish(&ends.first, body, sizeof body);
+        CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
+        CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_BROKEN_PIPE);
+        CHECK_EQUAL(np_channel_poll(&other, &none), NP_OK);
+    }
+    /* Nor when a writer finds out that one before it has died, and breaks off on its part. */
+    atomic_store(&ends.first.out->mid, 1);
+    atomic_store(&ends.first.out->writer, UINT64_C(0x7fffffff) << 32 | 1);
+    struct np_part part = {data, 8};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_BROKEN_PIPE);
+    CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
+    np_channel_detach(&other);
+    end(&ends);
+}
+
 /* Whatever stands in the segment: every call ends by its deadline, and touches nothing else. */
 static void nonsense_in_the_segment_does_no_harm(void)
 {
@@ -197,6 +241,7 @@ int main(void)
 {
     RUN(messages_of_two_writers_reach_one_reader_whole);
     RUN(what_does_not_fit_is_not_begun);
+    RUN(nothing_of_a_message_that_was_dropped_is_taken_for_one);
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
     return 0;

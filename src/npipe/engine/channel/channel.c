@@ -289,12 +289,20 @@ static bool room_is_there(const void *what)
 
 static void break_off(struct np_channel *channel, struct npc_direction *direction)
 {
-    atomic_store_explicit(&direction->broken, 1, memory_order_release);
+    /* A bit beside the other one, which stays. Release: the positions that it speaks of. */
+    atomic_fetch_or_explicit(&direction->broken, NPC_CUT, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     settle(channel, direction);
     /* Its writers, if these are others than the caller, sleep on their sockets. */
     if (direction == channel->in)
         (void)!send(channel->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Whether nobody knows where in the ring a message begins. Relaxed: only a holder of the reader's lock makes it so, and
+ * only such a one asks. */
+static bool is_torn(const struct npc_direction *direction)
+{
+    return atomic_load_explicit(&direction->broken, memory_order_relaxed) & NPC_TORN;
 }
 
 /* ---- Attaching */
@@ -479,6 +487,11 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
         const uint8_t *data = parts[i].data;
         uint64_t left = parts[i].size;
         while (left) {
+            /* Relaxed: it stands for itself. A reader that has dropped the message reads nothing of the rest. */
+            if (atomic_load_explicit(&out->broken, memory_order_relaxed)) {
+                *cut = published != begin;
+                return NP_BROKEN_PIPE;
+            }
             uint64_t room = NPC_RING - (tail - channel->seen_head);
             uint64_t piece = left < WHOLE ? left : WHOLE;
             if (room < piece) {
@@ -645,12 +658,14 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
 }
 
-/* With the reader's lock: nothing more can be read. */
+/* With the reader's lock: nothing more can be read, of what is there and of what a writer that is in the middle of a
+ * message goes on to publish. */
 static uint32_t drop_all(struct np_channel *channel)
 {
     struct npc_direction *in = channel->in;
-    atomic_store_explicit(&in->broken, 1, memory_order_relaxed);
-    /* Where the next message would begin nobody knows. */
+    /* First of all, so that who finds the lock of one that was killed here does not take the rest for a message. Relaxed:
+     * it goes to the next reader with the lock; the release below keeps it before the head. */
+    atomic_fetch_or_explicit(&in->broken, NPC_TORN, memory_order_relaxed);
     atomic_store_explicit(&in->head, atomic_load_explicit(&in->tail, memory_order_acquire), memory_order_release);
     atomic_store_explicit(&in->part, 0, memory_order_relaxed);
     break_off(channel, in);
@@ -678,7 +693,7 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
         /* Relaxed: the lock has made it the last reader's. Acquire: as has_message. */
         uint64_t head = atomic_load_explicit(&in->head, memory_order_relaxed);
         uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire);
-        if (tail == head) {
+        if (tail == head || is_torn(in)) {
             bool broken = atomic_load_explicit(&in->broken, memory_order_relaxed);
             unlock_reader(channel, false);
             if (broken)
@@ -772,6 +787,8 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
         uint64_t there = tail - channel->at;
         if (tail - (channel->at & ~UINT64_C(7)) > NPC_RING || (tail & 7))
             return NP_INVALID_DATA; /* np_channel_end drops it */
+        if (is_torn(in))
+            return NP_BROKEN_PIPE;
         if (there == 0) {
             if (atomic_load_explicit(&in->broken, memory_order_relaxed))
                 return NP_BROKEN_PIPE;

@@ -50,13 +50,16 @@ struct npc_direction {
     _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
     _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
     _Atomic uint32_t queued;                   /* somebody waits for one of the locks */
-    _Atomic uint32_t broken;                   /* a message was cut, or the rules were: nothing follows */
+    _Atomic uint32_t broken;                   /* 0, or why nothing more comes: the bits below */
     _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
 };
 
 _Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
                    offsetof(struct npc_direction, gone) == 400 && offsetof(struct npc_header, numbers) == 8,
                "docs/protocol.md, section 8");
+
+#define NPC_CUT 1u  /* nothing follows what is in the ring, the last message of which is not whole */
+#define NPC_TORN 2u /* what is in the ring begins within a message: nobody reads it */
 
 /* A message in the ring: its header, and so many bytes. No padding, but behind the last byte up to the next 8. */
 #define NPC_BUFFERS (UINT64_C(1) << 63) /* in the header: pickled, with buffers behind it (docs/protocol.md) */
