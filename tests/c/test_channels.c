@@ -1,8 +1,12 @@
 /* Channels: content from threads that share an end, and an end whose memory somebody else scribbles into. */
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "engine.h"
 
@@ -137,6 +141,208 @@ static void publish(struct np_channel *channel, const void *data, uint64_t size)
     atomic_store(&channel->out->tail, tail + size);
 }
 
+/* ---- A call in a thread of its own, of which the test knows when it sleeps. */
+
+struct caller {
+    struct np_channel *channel;
+    pthread_t thread;
+    _Atomic pid_t number;
+    _Atomic bool asked; /* it is about to sleep */
+    uint32_t code;
+    uint64_t size; /* of the message that it sends, or reads */
+    unsigned char *data;
+};
+
+static int note_asked(void *context)
+{
+    struct caller *caller = context;
+    atomic_store(&caller->asked, true);
+    return 0;
+}
+
+static struct np_wait wait_of(struct caller *caller)
+{
+    return (struct np_wait){.deadline = NP_FOREVER, .interrupted = note_asked, .context = caller};
+}
+
+static void *call_send(void *argument)
+{
+    struct caller *caller = argument;
+    struct np_wait wait = wait_of(caller);
+    struct np_part part = {caller->data, caller->size};
+    atomic_store(&caller->number, (pid_t)np_thread_number());
+    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait);
+    return NULL;
+}
+
+static void *call_read(void *argument)
+{
+    struct caller *caller = argument;
+    struct np_wait wait = wait_of(caller);
+    uint64_t flags, taken;
+    atomic_store(&caller->number, (pid_t)np_thread_number());
+    caller->code = np_channel_begin(caller->channel, &wait, &caller->size, &flags);
+    if (caller->code == NP_OK) {
+        caller->data = malloc(caller->size + 1);
+        caller->code = np_channel_take(caller->channel, caller->data, caller->size, &taken, &wait);
+        uint32_t ended = np_channel_end(caller->channel, false);
+        caller->code = caller->code ? caller->code : ended;
+    }
+    return NULL;
+}
+
+static void start(struct caller *caller, void *(*call)(void *))
+{
+    CHECK(pthread_create(&caller->thread, NULL, call, caller) == 0);
+    while (!atomic_load(&caller->asked) || !sleeps(atomic_load(&caller->number)))
+        sched_yield();
+}
+
+/* Messages of so many bytes until no more goes in. How many. */
+static unsigned fill(struct np_channel *channel, unsigned size)
+{
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char *data = malloc(size);
+    unsigned number = 0;
+    struct np_part part = {data, size};
+    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none) == NP_OK;
+         fill_pattern(data, size, number))
+        number++;
+    free(data);
+    return number;
+}
+
+/* The next message is this one, and there at once. */
+static void expect(struct np_channel *channel, unsigned size, unsigned seed)
+{
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char *data = malloc(size), *expected = malloc(size);
+    uint64_t got, flags, taken;
+    CHECK_EQUAL(np_channel_begin(channel, &none, &got, &flags), NP_OK);
+    CHECK_EQUAL(got, size);
+    CHECK_EQUAL(np_channel_take(channel, data, size, &taken, &none), NP_OK);
+    CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+    fill_pattern(expected, size, seed);
+    CHECK(memcmp(data, expected, size) == 0);
+    free(data);
+    free(expected);
+}
+
+/* The lock's word of a process that has ended. */
+static uint64_t somebody_dead(void)
+{
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    CHECK(waitpid(child, NULL, 0) == child);
+    return (uint64_t)child << 32 | (uint32_t)child;
+}
+
+/* The reader may be waiting for what the writer does after this message: it reads one and no more. */
+static void a_writer_goes_on_as_soon_as_its_message_fits(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned count = fill(&ends.first, 8000);
+    unsigned char data[8000];
+    fill_pattern(data, sizeof data, count);
+    struct caller writer = {.channel = &ends.first, .data = data, .size = sizeof data};
+    start(&writer, call_send);
+    expect(&ends.second, 8000, 0);
+    pthread_join(writer.thread, NULL);
+    CHECK_EQUAL(writer.code, NP_OK);
+    for (unsigned i = 1; i <= count; i++)
+        expect(&ends.second, 8000, i);
+    end(&ends);
+}
+
+/* Who changes a position may be killed before it tells anybody. */
+static void a_sleeper_that_nobody_tells_looks_again(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct caller reader = {.channel = &ends.second};
+    start(&reader, call_read);
+    uint64_t message[2] = {8, UINT64_C(0x0123456789abcdef)};
+    publish(&ends.first, message, sizeof message);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_OK);
+    CHECK_EQUAL(reader.size, 8);
+    CHECK(memcmp(reader.data, &message[1], 8) == 0);
+    free(reader.data);
+    (void)fill(&ends.first, 8000);
+    unsigned char data[16000] = {1};
+    struct caller writer = {.channel = &ends.first, .data = data, .size = sizeof data};
+    start(&writer, call_send);
+    atomic_fetch_add(&ends.second.in->head, 3 * 8008);
+    pthread_join(writer.thread, NULL);
+    CHECK_EQUAL(writer.code, NP_OK);
+    end(&ends);
+}
+
+/* Killed between the last store of a message and the note that it is over. */
+static void a_death_at_the_end_of_a_message_takes_no_other_along(void)
+{
+    struct ends ends;
+    make(&ends);
+    uint64_t dead = somebody_dead(), size, flags;
+    unsigned char data[3000];
+    struct np_part part = {data, sizeof data};
+    for (unsigned i = 0; i < 3; i++) {
+        fill_pattern(data, sizeof data, i);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    }
+    atomic_store(&ends.first.out->mid, ends.first.out->tail);
+    atomic_store(&ends.first.out->writer, dead);
+    fill_pattern(data, sizeof data, 3);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(ends.first.out->mid, 0);
+    expect(&ends.second, sizeof data, 0);
+    atomic_store(&ends.second.in->part, ends.second.in->head);
+    atomic_store(&ends.second.in->reader, dead);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, true), NP_OK);
+    for (unsigned i = 1; i < 4; i++)
+        expect(&ends.second, sizeof data, i);
+    /* But within one it does. */
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    atomic_store(&ends.second.in->part, ends.second.in->tail);
+    atomic_store(&ends.second.in->reader, dead);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_BROKEN_PIPE);
+    end(&ends);
+}
+
+/* The reader has no descriptor to watch the writer by when it goes to sleep, and later it has one. */
+static void a_death_is_noticed_that_could_not_be_watched_for_at_first(void)
+{
+    struct ends ends;
+    make(&ends);
+    pid_t writer = fork();
+    if (writer == 0) {
+        pause();
+        _exit(0);
+    }
+    uint64_t message[2] = {100, 1};
+    atomic_store(&ends.first.out->writer, (uint64_t)writer << 32 | (uint32_t)writer);
+    publish(&ends.first, message, sizeof message);
+    struct rlimit before, none;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    none = before;
+    none.rlim_cur = 3; /* as many may be polled */
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    struct caller reader = {.channel = &ends.second};
+    CHECK(pthread_create(&reader.thread, NULL, call_read, &reader) == 0);
+    while (!atomic_load(&reader.asked))
+        sched_yield();
+    CHECK(kill(writer, SIGKILL) == 0);
+    CHECK(waitpid(writer, NULL, 0) == writer);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_BROKEN_PIPE);
+    free(reader.data);
+    end(&ends);
+}
+
 /* Its reader gives the message up, and the writer, which has not noticed, goes on with what looks like messages. */
 static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
 {
@@ -242,6 +448,10 @@ int main(void)
     RUN(messages_of_two_writers_reach_one_reader_whole);
     RUN(what_does_not_fit_is_not_begun);
     RUN(nothing_of_a_message_that_was_dropped_is_taken_for_one);
+    RUN(a_writer_goes_on_as_soon_as_its_message_fits);
+    RUN(a_sleeper_that_nobody_tells_looks_again);
+    RUN(a_death_at_the_end_of_a_message_takes_no_other_along);
+    RUN(a_death_is_noticed_that_could_not_be_watched_for_at_first);
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
     return 0;

@@ -24,6 +24,8 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
+#define WISH_NS INT64_C(2000000)   /* for so long a writer sleeps for more room than it needs */
+#define AGAIN_NS INT64_C(500000000) /* after so long a sleeper looks again: who was to wake it may have been killed */
 
 /* ---- Who holds a lock */
 
@@ -60,6 +62,24 @@ static bool is_dead(const struct np_channel *channel, uint64_t holder)
     bool dead = poll(&item, 1, 0) > 0 && item.revents & POLLIN;
     np_fd_close(life);
     return dead;
+}
+
+/* The holder of a lock, watched by one that waits for what it does. */
+struct watch {
+    uint64_t holder;
+    int life; /* as life_of's */
+};
+
+/* A look at who holds it now. What could not be told (there was no descriptor) is asked again. */
+static void watch_holder(const struct np_channel *channel, struct watch *watch, const _Atomic uint64_t *lock)
+{
+    /* Relaxed: a number, about which the kernel is asked. */
+    uint64_t holder = atomic_load_explicit(lock, memory_order_relaxed);
+    if (holder == watch->holder && watch->life != -2)
+        return;
+    np_fd_close(watch->life);
+    watch->holder = holder;
+    watch->life = holder ? life_of(channel, holder) : -2;
 }
 
 /* The half of the word that a futex can be: the thread's number. */
@@ -232,33 +252,45 @@ static bool is_gone(const struct np_channel *channel)
     return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
 }
 
-/* Sleeps until one of up to three descriptors has something. */
-static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wait *wait, enum np_heed *heed)
+/* A wait's sleeps, one after the other. */
+struct sleeps {
+    enum np_heed heed;
+    uint32_t woken;
+};
+#define MANY 64 /* a sleeper that somebody wakes again and again asks for signals once in so many times */
+
+/* Sleeps until one of the descriptors has something, for `longest` nanoseconds at most. NP_OK: look again. */
+static uint32_t sleep_for(struct pollfd *items, nfds_t count, int64_t longest, const struct np_wait *wait,
+                          struct sleeps *sleeps)
 {
+    uint32_t forks = np_forks;
     struct np_wait limited;
-    uint32_t code = np_heed_begin(heed, wait, &limited);
-    if (code != NP_OK)
-        return code;
-    struct timespec left = {0, 0}, *timeout = NULL;
+    uint32_t code = np_heed_begin(&sleeps->heed, wait, &limited);
+    if (code != NP_OK || forks != np_forks)
+        return NP_INTERRUPTED;
     int64_t began = np_now();
-    if (limited.deadline != NP_FOREVER) {
-        int64_t ns = limited.deadline > began ? limited.deadline - began : 0;
-        left.tv_sec = (time_t)(ns / NP_SECOND_NS);
-        left.tv_nsec = (long)(ns % NP_SECOND_NS);
-        timeout = &left;
-    }
-    int got = ppoll(items, count, timeout, NULL);
+    if (began + longest < limited.deadline)
+        limited.deadline = began + longest;
+    int64_t ns = limited.deadline > began ? limited.deadline - began : 0;
+    struct timespec left = {.tv_sec = (time_t)(ns / NP_SECOND_NS), .tv_nsec = (long)(ns % NP_SECOND_NS)};
+    int got = ppoll(items, count, &left, NULL);
     int error = got < 0 ? errno : 0;
     np_slept += np_now() - began;
+    if (got <= 0)
+        for (nfds_t i = 0; i < count; i++)
+            items[i].revents = 0;
     if (error == EINTR)
         code = np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
     else if (error)
         code = NP_NOT_ENOUGH_MEMORY;
     else
         code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
-    code = np_heed_end(heed, code, wait, &limited);
-    /* Also of one that is woken again and again for nothing. */
-    return code == NP_OK && np_expired(wait) ? NP_SEM_TIMEOUT : code;
+    code = np_heed_end(&sleeps->heed, code, wait, &limited);
+    if (++sleeps->woken % MANY == 0)
+        sleeps->heed = NP_HEED_ASK;
+    if (code == NP_OK || code == NP_SEM_TIMEOUT)
+        code = np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
+    return code;
 }
 
 static bool in_is_ready(const void *what)
@@ -396,10 +428,10 @@ static void tell_readers(struct np_channel *channel, struct npc_direction *direc
 }
 
 /* A reader that sleeps is woken for a good deal of a message or all of it (`tell`); one that spins sees each part. */
-static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
+static void publish_part(struct np_channel *channel, uint64_t tail, uint64_t end, bool tell)
 {
     /* Before the tail: whoever sees a part of a message finds out whether there is more to come. */
-    atomic_store_explicit(&channel->out->mid, 1, memory_order_relaxed);
+    atomic_store_explicit(&channel->out->mid, end, memory_order_relaxed);
     /* Release: the bytes before it, and that. */
     atomic_store_explicit(&channel->out->tail, tail, memory_order_release);
     if (!tell)
@@ -409,40 +441,88 @@ static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
     tell_readers(channel, channel->out);
 }
 
-/* Waits until the head has come to `needed`, while the writer's lock is held. */
-static uint32_t await_room(struct np_channel *channel, uint64_t tail, uint64_t needed, const struct np_wait *wait)
+/* Whether the holder of the readers' lock, which has died, has taken a message along. */
+static bool died_within(const struct npc_direction *direction, uint64_t holder)
 {
-    uint32_t forks = np_forks;
+    /* Acquire, against keep_part's release: if it is the part of one that has taken the lock over since, the word of the
+     * lock below is that one's. */
+    uint64_t part = atomic_load_explicit(&direction->part, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&direction->head, memory_order_acquire);
+    return part && part != head && atomic_load_explicit(&direction->reader, memory_order_relaxed) == holder;
+}
+
+/* What has come through the socket says only that there is something to look at. Not for ever: who sends it may go on
+ * and on. */
+static void empty_socket(const struct np_channel *channel)
+{
+    char bytes[64];
+    for (int i = 0; i < MANY && recv(channel->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0; i++)
+        ;
+}
+
+/* Sleeps until the head has come to more->at, of which the tail is a ring ahead at most. */
+static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const struct more *more,
+                               const struct np_wait *wait)
+{
+    uint32_t forks = np_forks, code = NP_OK;
     struct npc_direction *out = channel->out;
-    struct more more = {out, needed};
-    enum np_heed heed = NP_HEED_ASK;
-    if (wait->deadline == NP_TRY)
-        return NP_WOULD_WAIT;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
+    struct watch reader = {0, -2};
+    /* When it has to sleep it may as well sleep until half of the ring is free; but not for long: the reader may wait
+     * for what this writer does next. */
+    uint64_t wish = tail - NPC_RING / 2;
+    int64_t longest = WISH_NS;
+    if ((int64_t)(wish - more->at) < 0)
+        wish = more->at;
     for (;;) {
-        if (np_spin(&channel->room, room_is_there, &more, wait->deadline))
-            break;
-        /* When it has to sleep it may as well sleep until half of the ring is free. */
-        uint64_t wish = tail - NPC_RING / 2;
-        if ((int64_t)(wish - needed) < 0)
-            wish = needed;
         atomic_store_explicit(&out->wants_room, wish + 1, memory_order_relaxed);
         /* Against the fence of a reader that has published its head. */
         atomic_thread_fence(memory_order_seq_cst);
-        if (room_is_there(&more))
+        if (room_is_there(more))
             break;
-        struct pollfd item = {.fd = channel->socket, .events = POLLIN | POLLRDHUP};
-        uint32_t code = sleep_for(&item, 1, wait, &heed);
+        if (longest != WISH_NS)
+            watch_holder(channel, &reader, &out->reader);
+        if (reader.life == -1 && died_within(out, reader.holder)) {
+            break_off(channel, out);
+            break;
+        }
+        struct pollfd items[2] = {{.fd = channel->socket, .events = POLLIN | POLLRDHUP},
+                                  {.fd = reader.life, .events = POLLIN}};
+        code = sleep_for(items, reader.life >= 0 ? 2 : 1, longest, wait, &sleeps);
         if (forks != np_forks)
-            return NP_INTERRUPTED;
-        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-            code = NP_OK;
+            return NP_INTERRUPTED; /* the descriptor is closed */
+        if (code != NP_OK)
+            break;
+        if (items[0].revents)
+            empty_socket(channel);
+        if (room_is_there(more))
+            break;
+        if (is_gone(channel)) {
+            code = room_is_there(more) ? NP_OK : NP_NO_DATA;
+            break;
+        }
+        if (items[1].revents) {
+            np_fd_close(reader.life);
+            reader.life = -1;
+        }
+        wish = more->at;
+        longest = AGAIN_NS;
+    }
+    np_fd_close(reader.life);
+    return code;
+}
+
+/* Waits until the head has come to `needed`, while the writer's lock is held. */
+static uint32_t await_room(struct np_channel *channel, uint64_t tail, uint64_t needed, const struct np_wait *wait)
+{
+    struct npc_direction *out = channel->out;
+    struct more more = {out, needed};
+    if (wait->deadline == NP_TRY)
+        return NP_WOULD_WAIT;
+    if (!np_spin(&channel->room, room_is_there, &more, wait->deadline)) {
+        uint32_t code = sleep_for_room(channel, tail, &more, wait);
         if (code != NP_OK)
             return code;
-        char bytes[64];
-        while (recv(channel->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-            ;
-        if (is_gone(channel) && !room_is_there(&more))
-            return NP_NO_DATA;
     }
     if (atomic_load_explicit(&out->wants_room, memory_order_relaxed))
         atomic_store_explicit(&out->wants_room, 0, memory_order_relaxed);
@@ -473,7 +553,7 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
     }
     uint64_t header = flags | size, begin = tail, published = tail, told = tail;
     memcpy(channel->out_ring + (tail & MASK), &header, HEADER); /* aligned: in one piece */
-    uint64_t end = tail + HEADER + size;
+    uint64_t end = tail + HEADER + size, behind = tail + whole;
     tail += HEADER;
     if (whole <= WHOLE) {
         for (uint32_t i = 0; i < count; i++) {
@@ -496,7 +576,7 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
             uint64_t piece = left < WHOLE ? left : WHOLE;
             if (room < piece) {
                 if (tail != told)
-                    publish_part(channel, told = published = tail & ~UINT64_C(7), true);
+                    publish_part(channel, told = published = tail & ~UINT64_C(7), behind, true);
                 uint32_t code = await_room(channel, tail, tail + piece - NPC_RING, wait);
                 if (code != NP_OK) {
                     *cut = published != begin;
@@ -510,13 +590,14 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
             if (tail - published >= WHOLE && tail != end) {
                 published = tail & ~UINT64_C(7);
                 bool tell = published - told >= TOLD;
-                publish_part(channel, published, tell);
+                publish_part(channel, published, behind, tell);
                 told = tell ? published : told;
             }
         }
     }
     atomic_store_explicit(&out->tail, (tail + 7) & ~UINT64_C(7), memory_order_release); /* as publish_part's */
-    /* Release: whoever finds a dead writer's lock and no `mid` finds all of its message. */
+    /* One that is killed in between has published all of it: the tail is where `mid` says that it ends. Release: the
+     * tail comes first. */
     atomic_store_explicit(&out->mid, 0, memory_order_release);
     return NP_OK;
 }
@@ -536,6 +617,17 @@ static bool nobody_reads(struct np_channel *channel)
     return false;
 }
 
+/* The last holder of the writers' lock has died: was it in the middle of a message? */
+static void inherit_tail(struct np_channel *channel)
+{
+    struct npc_direction *out = channel->out;
+    /* Relaxed: the kernel has said that it is dead, and orders that after all that it has done. */
+    uint64_t mid = atomic_load_explicit(&out->mid, memory_order_relaxed);
+    if (mid && mid != atomic_load_explicit(&out->tail, memory_order_relaxed))
+        break_off(channel, out);
+    atomic_store_explicit(&out->mid, 0, memory_order_relaxed);
+}
+
 uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
                          const struct np_wait *wait)
 {
@@ -552,8 +644,8 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
     uint32_t code = take_lock(channel, out, &out->writer, wait, &stolen);
     if (code != NP_OK)
         return code;
-    if (stolen && atomic_load_explicit(&out->mid, memory_order_relaxed))
-        break_off(channel, out);
+    if (stolen)
+        inherit_tail(channel);
     if (nobody_reads(channel))
         code = NP_NO_DATA;
     else if (atomic_load_explicit(&out->broken, memory_order_relaxed))
@@ -596,6 +688,15 @@ static void publish_head(struct np_channel *channel, uint64_t head)
     tell_writer(channel, head);
 }
 
+/* So much of a message is taken: its place is free. */
+static void keep_part(struct np_channel *channel)
+{
+    /* Where it ends, before the head is within it. Release: after the word of the lock, for died_within. */
+    atomic_store_explicit(&channel->in->part, (channel->at + channel->remaining + 7) & ~UINT64_C(7),
+                          memory_order_release);
+    publish_head(channel, channel->at & ~UINT64_C(7));
+}
+
 static void unlock_reader(struct np_channel *channel, bool consumed)
 {
     struct npc_direction *in = channel->in;
@@ -629,7 +730,7 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
 {
     uint32_t forks = np_forks;
     struct npc_direction *in = channel->in;
-    enum np_heed heed = NP_HEED_ASK;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
     if (wait->deadline == NP_TRY)
         return NP_WOULD_WAIT;
     if (np_spin(&channel->spin, in_is_ready, in, wait->deadline))
@@ -639,13 +740,11 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
     while (code == NP_OK && !has_message(in)) {
         struct pollfd items[2] = {{.fd = event_of(channel, in), .events = POLLIN},
                                   {.fd = channel->socket, .events = POLLRDHUP}};
-        code = sleep_for(items, 2, wait, &heed);
+        code = sleep_for(items, 2, AGAIN_NS, wait, &sleeps);
         if (forks != np_forks)
             return NP_INTERRUPTED; /* the sleeper is the parent's */
         if (has_message(in))
             break;
-        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-            code = NP_OK;
         /* First the hang-up, then the look: what was written before it is there. */
         if (code == NP_OK && items[1].revents && is_gone(channel)) {
             code = has_message(in) ? NP_OK : NP_NO_DATA;
@@ -672,6 +771,17 @@ static uint32_t drop_all(struct np_channel *channel)
     return NP_INVALID_DATA;
 }
 
+/* The last holder of the readers' lock has died: has it taken the rest of a message along? */
+static void inherit_head(struct np_channel *channel)
+{
+    struct npc_direction *in = channel->in;
+    /* Relaxed: as inherit_tail's. */
+    uint64_t part = atomic_load_explicit(&in->part, memory_order_relaxed);
+    if (part && part != atomic_load_explicit(&in->head, memory_order_relaxed))
+        drop_all(channel);
+    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+}
+
 uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags)
 {
     uint32_t forks = np_forks;
@@ -688,8 +798,8 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
         uint32_t code = take_lock(channel, in, &in->reader, wait, &stolen);
         if (code != NP_OK)
             return code;
-        if (stolen && atomic_load_explicit(&in->part, memory_order_relaxed))
-            drop_all(channel); /* it has taken the rest of a message along */
+        if (stolen)
+            inherit_head(channel);
         /* Relaxed: the lock has made it the last reader's. Acquire: as has_message. */
         uint64_t head = atomic_load_explicit(&in->head, memory_order_relaxed);
         uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire);
@@ -725,7 +835,8 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     uint32_t forks = np_forks;
     struct npc_direction *in = channel->in;
     struct more more = {in, channel->at};
-    enum np_heed heed = NP_HEED_ASK;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
+    struct watch writer = {0, -2};
     if (more_is_there(&more))
         return NP_OK;
     if (wait->deadline == NP_TRY)
@@ -733,36 +844,25 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     if (np_spin(&channel->rest, more_is_there, &more, wait->deadline))
         return NP_OK;
     uint32_t code = NP_OK;
-    int life = -2;
-    uint64_t writer = 0;
     /* All that was there is taken: so the event tells of what is new alone. */
-    atomic_store_explicit(&in->part, 1, memory_order_relaxed);
-    publish_head(channel, channel->at & ~UINT64_C(7));
+    keep_part(channel);
     be_sleeper(in);
     while (code == NP_OK) {
-        uint64_t now = atomic_load_explicit(&in->writer, memory_order_relaxed);
-        if (now != writer) {
-            if (life >= 0)
-                np_fd_close(life);
-            writer = now;
-            life = now ? life_of(channel, now) : -2;
-        }
+        watch_holder(channel, &writer, &in->writer);
         /* This look comes after the one for the writer: what it has published before its death is there. */
         if (more_is_there(&more))
             break;
-        bool dead = life == -1;
+        bool dead = writer.life == -1;
         if (!dead) {
             struct pollfd items[3] = {{.fd = event_of(channel, in), .events = POLLIN},
                                       {.fd = channel->socket, .events = POLLRDHUP},
-                                      {.fd = life, .events = POLLIN}};
-            code = sleep_for(items, life >= 0 ? 3 : 2, wait, &heed);
+                                      {.fd = writer.life, .events = POLLIN}};
+            code = sleep_for(items, writer.life >= 0 ? 3 : 2, AGAIN_NS, wait, &sleeps);
             if (forks != np_forks)
                 return NP_INTERRUPTED; /* the sleeper is the parent's, and the descriptor is closed */
-            if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-                code = NP_OK;
             if (code != NP_OK)
                 break;
-            dead = (life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
+            dead = (writer.life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
             if (!dead && items[0].revents)
                 unring(channel, in);
         }
@@ -772,8 +872,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
         }
     }
     be_awake(in);
-    if (life >= 0)
-        np_fd_close(life);
+    np_fd_close(writer.life);
     return code;
 }
 
@@ -808,8 +907,7 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
         size -= piece;
         /* Not for a message that is all there, or nearly: its end does it. */
         if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE) {
-            atomic_store_explicit(&in->part, 1, memory_order_relaxed);
-            publish_head(channel, channel->at & ~UINT64_C(7));
+            keep_part(channel);
         }
     }
     return NP_OK;
@@ -827,7 +925,9 @@ uint32_t np_channel_end(struct np_channel *channel, bool leave)
         code = drop_all(channel); /* nobody will read the rest */
     else
         atomic_store_explicit(&in->head, (channel->at + 7) & ~UINT64_C(7), memory_order_release); /* publish_head's */
-    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+    /* One that is killed in between is done with it: the head is where `part` says that it ends. Release: the head comes
+     * first. */
+    atomic_store_explicit(&in->part, 0, memory_order_release);
     unlock_reader(channel, true);
     return code;
 }

@@ -38,10 +38,10 @@ struct npc_header {
 struct npc_direction {
     _Alignas(128) _Atomic uint64_t tail; /* ring bytes published; only grows */
     _Atomic uint64_t writer;             /* the lock: process << 32 | thread; 0: nobody */
-    _Atomic uint32_t mid;                /* its holder has published a message in part */
+    _Atomic uint64_t mid;                /* its holder has published a message in part, which ends there; 0: none */
     _Alignas(128) _Atomic uint64_t head; /* ring bytes free again; only grows */
     _Atomic uint64_t reader;             /* the lock */
-    _Atomic uint32_t part;               /* its holder has taken a message in part */
+    _Atomic uint64_t part;               /* its holder has taken a message in part, which ends there; 0: none */
     /* How readers wait; written when they begin to. */
     _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
     _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
