@@ -1,4 +1,6 @@
 /* Channels: content from threads that share an end, and an end whose memory somebody else scribbles into. */
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -343,6 +345,173 @@ static void a_death_is_noticed_that_could_not_be_watched_for_at_first(void)
     end(&ends);
 }
 
+/* ---- Somebody at the other end who means no good */
+
+/* The event's description is shared: O_NONBLOCK of it is what the other end wants it to be, as is its counter. */
+static void an_event_that_somebody_made_blocking_holds_nobody(void)
+{
+    struct ends ends;
+    make(&ends);
+    int event = ends.fds[2]; /* of what the second one reads */
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    (void)np_channel_arm(&ends.second, false);
+    CHECK(fcntl(event, F_SETFL, 0) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t count;
+        fill_pattern(data, sizeof data, i);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK(read(event, &count, sizeof count) == sizeof count);
+        expect(&ends.second, sizeof data, i); /* takes the event back, which is not set any more */
+        count = UINT64_MAX - 1;
+        CHECK(write(event, &count, sizeof count) == sizeof count);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK); /* sets it, which is full */
+        expect(&ends.second, sizeof data, i);
+        struct pollfd item = {.fd = event, .events = POLLIN};
+        CHECK_EQUAL(poll(&item, 1, 0), 0);
+    }
+    end(&ends);
+}
+
+struct pest {
+    struct ends *ends;
+    _Atomic bool over;
+};
+
+static void *ring_all_the_time(void *argument)
+{
+    struct pest *pest = argument;
+    uint64_t count = 1;
+    while (!atomic_load(&pest->over)) {
+        (void)!write(pest->ends->fds[2], &count, sizeof count);
+        (void)!send(pest->ends->fds[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)!send(pest->ends->fds[1], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        atomic_store(&pest->ends->second.in->unsettled, 1);
+    }
+    return NULL;
+}
+
+static int ask_until(void *context)
+{
+    return np_now() >= *(int64_t *)context;
+}
+
+/* No signal wakes the calls: they ask on their own. */
+static void one_that_is_woken_all_the_time_asks_for_signals(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct pest pest = {.ends = &ends};
+    pthread_t thread;
+    pthread_create(&thread, NULL, ring_all_the_time, &pest);
+    int64_t until = np_now() + 50000000;
+    struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = ask_until, .context = &until};
+    uint64_t size, flags;
+    CHECK_EQUAL(np_channel_begin(&ends.second, &wait, &size, &flags), NP_INTERRUPTED);
+    (void)fill(&ends.first, 8000);
+    unsigned char data[8000] = {1};
+    struct np_part part = {data, sizeof data};
+    until = np_now() + 50000000;
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_INTERRUPTED);
+    wait = (struct np_wait){.deadline = np_now() + 50000000};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    atomic_store(&pest.over, true);
+    pthread_join(thread, NULL);
+    end(&ends);
+}
+
+static void *change_the_lock_all_the_time(void *argument)
+{
+    struct pest *pest = argument;
+    for (uint64_t number = 1; !atomic_load(&pest->over); number++)
+        atomic_store(&pest->ends->first.out->writer, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x40000000);
+    return NULL;
+}
+
+static void a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct pest pest = {.ends = &ends};
+    atomic_store(&ends.first.out->writer, UINT64_C(1) << 32 | 1);
+    pthread_t thread;
+    pthread_create(&thread, NULL, change_the_lock_all_the_time, &pest);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    for (int i = 0; i < 10; i++) {
+        struct np_wait wait = {.deadline = np_now() + 20000000};
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    }
+    atomic_store(&pest.over, true);
+    pthread_join(thread, NULL);
+    end(&ends);
+}
+
+/* Killed between the write to the event and the note of it: the event is set, and nothing is there. */
+static void a_look_takes_back_an_event_that_says_too_much(void)
+{
+    struct ends ends;
+    make(&ends);
+    (void)np_channel_arm(&ends.second, false);
+    const struct np_wait none = {.deadline = NP_TRY};
+    uint64_t count = 1;
+    CHECK(write(ends.fds[2], &count, sizeof count) == sizeof count);
+    CHECK_EQUAL(np_channel_poll(&ends.second, &none), NP_SEM_TIMEOUT);
+    struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
+    CHECK_EQUAL(poll(&item, 1, 0), 0);
+    end(&ends);
+}
+
+/* The holder of the bell does not go on: a message is told of all the same. */
+static void a_bell_that_is_held_delays_no_message(void)
+{
+    struct ends ends;
+    make(&ends);
+    pid_t holder = fork();
+    if (holder == 0) {
+        pause();
+        _exit(0);
+    }
+    (void)np_channel_arm(&ends.second, false);
+    atomic_store(&ends.second.in->bell, (uint64_t)holder << 32 | (uint32_t)holder);
+    unsigned char data[100];
+    fill_pattern(data, sizeof data, 0);
+    struct np_part part = {data, sizeof data};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
+    CHECK_EQUAL(poll(&item, 1, 0), 1);
+    expect(&ends.second, sizeof data, 0);
+    CHECK(kill(holder, SIGKILL) == 0);
+    CHECK(waitpid(holder, NULL, 0) == holder);
+    const struct np_wait none = {.deadline = NP_TRY};
+    CHECK_EQUAL(np_channel_poll(&ends.second, &none), NP_SEM_TIMEOUT);
+    CHECK_EQUAL(poll(&item, 1, 0), 0);
+    end(&ends);
+}
+
+/* Who gives one lock back says nothing of those that wait for the other. */
+static void those_that_wait_for_one_lock_are_not_forgotten_for_the_other(void)
+{
+    struct ends ends;
+    make(&ends);
+    uint64_t size, flags, taken, data = 0;
+    struct np_part part = {&data, sizeof data};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+    struct caller reader = {.channel = &ends.second};
+    start(&reader, call_read);
+    atomic_store(&ends.first.out->writers_queued, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(atomic_load(&ends.first.out->writers_queued), 0);
+    CHECK_EQUAL(atomic_load(&ends.first.out->readers_queued), 1);
+    CHECK_EQUAL(np_channel_take(&ends.second, &data, size, &taken, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_OK);
+    free(reader.data);
+    end(&ends);
+}
+
 /* Its reader gives the message up, and the writer, which has not noticed, goes on with what looks like messages. */
 static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
 {
@@ -452,6 +621,12 @@ int main(void)
     RUN(a_sleeper_that_nobody_tells_looks_again);
     RUN(a_death_at_the_end_of_a_message_takes_no_other_along);
     RUN(a_death_is_noticed_that_could_not_be_watched_for_at_first);
+    RUN(an_event_that_somebody_made_blocking_holds_nobody);
+    RUN(one_that_is_woken_all_the_time_asks_for_signals);
+    RUN(a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer);
+    RUN(a_look_takes_back_an_event_that_says_too_much);
+    RUN(a_bell_that_is_held_delays_no_message);
+    RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
     return 0;

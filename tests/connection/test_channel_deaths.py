@@ -114,3 +114,43 @@ def test_a_reader_hears_of_a_writer_that_died_before_it_told_anybody() -> None:
         assert ended(reader)
     with pytest.raises(BrokenPipeError):
         writes.send("more")
+
+
+def test_a_handler_that_forks_while_a_send_waits_leaves_the_send_to_the_parent() -> None:
+    reads, writes = Pipe(duplex=False)
+
+    def fork_and_ask(*_: object) -> None:
+        child = os.fork()
+        if child:
+            children.append(child)
+            os.write(told, b"x")
+
+    def send_one() -> None:
+        signal.signal(signal.SIGUSR1, fork_and_ask)
+        own = os.getpid()
+        os.write(told, b"x")
+        try:
+            writes.send_bytes(b"one")
+        except InterruptedError:
+            os._exit(0 if os.getpid() != own else 3)
+        assert os.getpid() == own
+        assert [os.waitpid(child, 0)[1] for child in children] == [0]
+
+    tells, told = os.pipe()
+    children: list[int] = []
+    with forked(writes.send_bytes, pattern(LONG)) as holder:
+        assert reads.poll(DEADLINE)
+        asleep(holder)  # for want of room, with the lock
+        with forked(send_one) as sender:
+            assert os.read(tells, 1) == b"x"
+            asleep(sender)
+            os.kill(sender, signal.SIGUSR1)
+            assert os.read(tells, 1) == b"x"  # the handler has forked
+            assert reads.recv_bytes() == pattern(LONG)
+            assert reads.recv_bytes() == b"one"
+            assert ended(sender)
+        assert not reads.poll(0)
+        writes.send_bytes(b"two")  # nobody has kept the lock
+        assert reads.recv_bytes() == b"two"
+    os.close(tells)
+    os.close(told)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/codes.h"
@@ -23,8 +24,10 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define TOLD (NPC_RING / 4)         /* for so much of one a reader is woken */
 #define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
+#define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
 #define WISH_NS INT64_C(2000000)   /* for so long a writer sleeps for more room than it needs */
+#define DEAF_NS INT64_C(10000000)   /* the same for one whose event says nothing */
 #define AGAIN_NS INT64_C(500000000) /* after so long a sleeper looks again: who was to wake it may have been killed */
 
 /* ---- Who holds a lock */
@@ -99,10 +102,12 @@ static bool try_lock(_Atomic uint64_t *lock)
     return atomic_compare_exchange_strong_explicit(lock, &nobody, myself(), memory_order_acquire, memory_order_relaxed);
 }
 
-/* Waits for a lock. *stolen: its holder had died. */
-static uint32_t take_lock(struct np_channel *channel, struct npc_direction *direction, _Atomic uint64_t *lock,
+/* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
+ * handler that has forked meanwhile; the call is the parent's. */
+static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _Atomic uint32_t *queued,
                           const struct np_wait *wait, bool *stolen)
 {
+    uint32_t forks = np_forks;
     *stolen = false;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
@@ -110,29 +115,29 @@ static uint32_t take_lock(struct np_channel *channel, struct npc_direction *dire
             return NP_OK;
         if (wait->deadline == NP_TRY)
             return NP_WOULD_WAIT;
+        if (np_expired(wait))
+            return NP_SEM_TIMEOUT;
         /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
          * sees that somebody waits, or the compare-and-swap sees that it has gone. */
-        atomic_store_explicit(&direction->queued, 1, memory_order_seq_cst);
+        atomic_store_explicit(queued, 1, memory_order_seq_cst);
         uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
         if (holder == 0)
             continue;
         if (holder == myself())
             return NP_PIPE_BUSY; /* a handler of a signal that has come in between */
         uint32_t code = np_heed_ask(&heed, wait);
-        if (code != NP_OK)
-            return code;
+        if (code != NP_OK || forks != np_forks)
+            return NP_INTERRUPTED;
         struct np_wait limited = *wait;
         int64_t until = np_now() + LOCK_NS;
         if (until < limited.deadline)
             limited.deadline = until;
         code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
         heed = NP_HEED_ASK;
-        if (code == NP_INTERRUPTED)
-            return code;
-        if (code != NP_SEM_TIMEOUT)
+        if (code == NP_INTERRUPTED || forks != np_forks)
+            return NP_INTERRUPTED;
+        if (code != NP_SEM_TIMEOUT || np_expired(wait))
             continue;
-        if (np_expired(wait))
-            return NP_SEM_TIMEOUT;
         /* Acquire, as above. */
         if (atomic_load_explicit(lock, memory_order_relaxed) == holder && is_dead(channel, holder) &&
             atomic_compare_exchange_strong_explicit(lock, &holder, myself(), memory_order_acquire,
@@ -149,10 +154,10 @@ static void unlock(_Atomic uint64_t *lock)
     atomic_store_explicit(lock, 0, memory_order_release);
 }
 
-static void after_unlock(struct npc_direction *direction, _Atomic uint64_t *lock)
+static void after_unlock(_Atomic uint64_t *lock, _Atomic uint32_t *queued)
 {
-    if (atomic_load_explicit(&direction->queued, memory_order_relaxed)) {
-        atomic_store_explicit(&direction->queued, 0, memory_order_relaxed);
+    if (atomic_load_explicit(queued, memory_order_relaxed)) {
+        atomic_store_explicit(queued, 0, memory_order_relaxed);
         np_futex_wake(low_half(lock), 1);
     }
 }
@@ -172,11 +177,12 @@ static bool has_message(const struct npc_direction *direction)
            atomic_load_explicit(&direction->broken, memory_order_relaxed);
 }
 
-/* False: it is held by a process that does not go on, by a debugger's or a shell's will; which looks again when it
- * does. */
+/* False: it is held by a process that does not go on, by a debugger's or a shell's will, or somebody changes the word
+ * all the time. */
 static bool lock_bell(struct np_channel *channel, struct npc_direction *direction)
 {
     int64_t end = 0;
+    unsigned late = 0;
     for (uint32_t tries = 1; !try_lock(&direction->bell); tries++) {
         np_pause();
         if (tries % 64)
@@ -188,28 +194,60 @@ static bool lock_bell(struct np_channel *channel, struct npc_direction *directio
         if (now < end)
             continue;
         uint64_t holder = atomic_load_explicit(&direction->bell, memory_order_relaxed);
-        if (holder == 0)
-            continue;
-        if (!is_dead(channel, holder))
+        if (++late > MANY || (holder && !is_dead(channel, holder)))
             return false;
         /* What a dead one has left is settled by whoever has it next. */
-        atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
-                                                memory_order_relaxed);
+        if (holder)
+            atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
+                                                    memory_order_relaxed);
     }
     return true;
+}
+
+/* The event's description is the other end's too, which may take O_NONBLOCK away, and fill or empty the counter,
+ * whenever it wants to. So neither of these two relies on that. */
+
+/* Sets the event. Whether it is. */
+static bool set_event(int event)
+{
+    uint64_t count = 1;
+    /* A counter that is not 0 says already what it is to say; only to one that is full a write may wait. There is no
+     * way to write that does not wait in any case: it takes somebody who fills the counter just here. */
+    struct pollfd item = {.fd = event, .events = POLLIN};
+    if (poll(&item, 1, 0) > 0)
+        return true;
+    return write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
+}
+
+/* Takes it back. Whether it is set still. */
+static bool clear_event(int event)
+{
+    uint64_t count;
+    ssize_t got = -1;
+    errno = ENOSYS;
+#ifdef SYS_preadv2
+    struct iovec part = {&count, sizeof count};
+    got = syscall(SYS_preadv2, event, &part, 1, -1L, -1L, RWF_NOWAIT);
+#endif
+    if (got < 0 && (errno == ENOSYS || errno == EOPNOTSUPP)) {
+        /* Before Linux 5.8. */
+        struct pollfd item = {.fd = event, .events = POLLIN};
+        if (poll(&item, 1, 0) == 0)
+            return false;
+        got = read(event, &count, sizeof count);
+    }
+    return got < 0 && errno != EAGAIN;
 }
 
 static void ring(struct np_channel *channel, struct npc_direction *direction)
 {
     int event = event_of(channel, direction);
-    uint64_t count = 1;
     bool there = has_message(direction);
     bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
-    /* Its counter is 0 or 1 (or more, by somebody else's malice: it does not wait). */
     if (there && !rung)
-        rung = write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
+        rung = set_event(event);
     else if (!there && rung)
-        rung = read(event, &count, sizeof count) < 0 && errno != EAGAIN;
+        rung = clear_event(event);
     atomic_store_explicit(&direction->rung, rung, memory_order_relaxed);
 }
 
@@ -217,30 +255,37 @@ static void ring(struct np_channel *channel, struct npc_direction *direction)
  * leaves is right. */
 static void settle(struct np_channel *channel, struct npc_direction *direction)
 {
+    unsigned turns = 0;
     do {
         /* Sequentially consistent, like the exchange and the load below: who has the lock sees the change, or this. */
         atomic_store_explicit(&direction->unsettled, 1, memory_order_seq_cst);
         if (!lock_bell(channel, direction))
-            return;
-        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst))
+            break;
+        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst) && ++turns < MANY)
             ring(channel, direction);
         unlock(&direction->bell);
         atomic_thread_fence(memory_order_seq_cst);
-    } while (atomic_load_explicit(&direction->unsettled, memory_order_seq_cst));
+        if (!atomic_load_explicit(&direction->unsettled, memory_order_seq_cst) && turns < MANY)
+            return;
+    } while (++turns < MANY);
+    /* Whoever has the lock may be killed before it looks; or it is one who lets nobody finish. What is set too often is
+     * taken back by who is woken by it. */
+    if (has_message(direction))
+        (void)set_event(event_of(channel, direction));
 }
 
-/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. */
-static void unring(struct np_channel *channel, struct npc_direction *direction)
+/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. False: it may be set
+ * still. */
+static bool unring(struct np_channel *channel, struct npc_direction *direction)
 {
-    uint64_t count;
-    if (lock_bell(channel, direction)) {
-        if (!has_message(direction)) {
-            (void)!read(event_of(channel, direction), &count, sizeof count);
-            atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
-        }
+    bool done = lock_bell(channel, direction);
+    if (done) {
+        if (!has_message(direction))
+            atomic_store_explicit(&direction->rung, clear_event(event_of(channel, direction)), memory_order_relaxed);
         unlock(&direction->bell);
     }
     settle(channel, direction); /* what has come meanwhile */
+    return done;
 }
 
 /* ---- Waiting */
@@ -257,7 +302,6 @@ struct sleeps {
     enum np_heed heed;
     uint32_t woken;
 };
-#define MANY 64 /* a sleeper that somebody wakes again and again asks for signals once in so many times */
 
 /* Sleeps until one of the descriptors has something, for `longest` nanoseconds at most. NP_OK: look again. */
 static uint32_t sleep_for(struct pollfd *items, nfds_t count, int64_t longest, const struct np_wait *wait,
@@ -286,6 +330,7 @@ static uint32_t sleep_for(struct pollfd *items, nfds_t count, int64_t longest, c
     else
         code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
     code = np_heed_end(&sleeps->heed, code, wait, &limited);
+    /* One that somebody wakes again and again asks for signals all the same. */
     if (++sleeps->woken % MANY == 0)
         sleeps->heed = NP_HEED_ASK;
     if (code == NP_OK || code == NP_SEM_TIMEOUT)
@@ -471,16 +516,17 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
     /* When it has to sleep it may as well sleep until half of the ring is free; but not for long: the reader may wait
      * for what this writer does next. */
     uint64_t wish = tail - NPC_RING / 2;
-    int64_t longest = WISH_NS;
-    if ((int64_t)(wish - more->at) < 0)
-        wish = more->at;
+    int64_t until = np_now() + WISH_NS;
     for (;;) {
+        int64_t left = until - np_now();
+        if (left <= 0 || (int64_t)(wish - more->at) < 0)
+            wish = more->at;
         atomic_store_explicit(&out->wants_room, wish + 1, memory_order_relaxed);
         /* Against the fence of a reader that has published its head. */
         atomic_thread_fence(memory_order_seq_cst);
         if (room_is_there(more))
             break;
-        if (longest != WISH_NS)
+        if (left <= 0)
             watch_holder(channel, &reader, &out->reader);
         if (reader.life == -1 && died_within(out, reader.holder)) {
             break_off(channel, out);
@@ -488,7 +534,7 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
         }
         struct pollfd items[2] = {{.fd = channel->socket, .events = POLLIN | POLLRDHUP},
                                   {.fd = reader.life, .events = POLLIN}};
-        code = sleep_for(items, reader.life >= 0 ? 2 : 1, longest, wait, &sleeps);
+        code = sleep_for(items, reader.life >= 0 ? 2 : 1, left > 0 ? left : AGAIN_NS, wait, &sleeps);
         if (forks != np_forks)
             return NP_INTERRUPTED; /* the descriptor is closed */
         if (code != NP_OK)
@@ -505,8 +551,6 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
             np_fd_close(reader.life);
             reader.life = -1;
         }
-        wish = more->at;
-        longest = AGAIN_NS;
     }
     np_fd_close(reader.life);
     return code;
@@ -639,11 +683,11 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
         return NP_INVALID_PARAMETER;
     if (wait->deadline == NP_TRY && size > WHOLE - HEADER)
         return NP_WOULD_WAIT;
-    uint32_t forks = np_forks;
     bool stolen, cut = false;
-    uint32_t code = take_lock(channel, out, &out->writer, wait, &stolen);
+    uint32_t code = take_lock(channel, &out->writer, &out->writers_queued, wait, &stolen);
     if (code != NP_OK)
         return code;
+    uint32_t forks = np_forks;
     if (stolen)
         inherit_tail(channel);
     if (nobody_reads(channel))
@@ -664,7 +708,7 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
     atomic_thread_fence(memory_order_seq_cst);
     if (code == NP_OK)
         tell_readers(channel, out);
-    after_unlock(out, &out->writer);
+    after_unlock(&out->writer, &out->writers_queued);
     return code;
 }
 
@@ -709,7 +753,7 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
             atomic_load_explicit(&in->polled, memory_order_relaxed))
             settle(channel, in);
     }
-    after_unlock(in, &in->reader);
+    after_unlock(&in->reader, &in->readers_queued);
 }
 
 /* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or
@@ -737,10 +781,11 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
         return NP_OK;
     be_sleeper(in);
     uint32_t code = NP_OK;
+    bool deaf = false; /* the event is set, and cannot be taken back just now */
     while (code == NP_OK && !has_message(in)) {
-        struct pollfd items[2] = {{.fd = event_of(channel, in), .events = POLLIN},
+        struct pollfd items[2] = {{.fd = deaf ? -1 : event_of(channel, in), .events = POLLIN},
                                   {.fd = channel->socket, .events = POLLRDHUP}};
-        code = sleep_for(items, 2, AGAIN_NS, wait, &sleeps);
+        code = sleep_for(items, 2, deaf ? DEAF_NS : AGAIN_NS, wait, &sleeps);
         if (forks != np_forks)
             return NP_INTERRUPTED; /* the sleeper is the parent's */
         if (has_message(in))
@@ -750,8 +795,8 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
             code = has_message(in) ? NP_OK : NP_NO_DATA;
             break;
         }
-        if (code == NP_OK && items[0].revents)
-            unring(channel, in); /* somebody else has read it */
+        /* Somebody else has read it. */
+        deaf = code == NP_OK && items[0].revents && !unring(channel, in);
     }
     be_awake(in);
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
@@ -784,9 +829,11 @@ static void inherit_head(struct np_channel *channel)
 
 uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags)
 {
-    uint32_t forks = np_forks;
+    uint32_t forks = np_forks, turns = 0;
     struct npc_direction *in = channel->in;
     for (;;) {
+        if (forks != np_forks)
+            return NP_INTERRUPTED;
         if (!has_message(in)) {
             uint32_t code = await_message(channel, wait);
             if (forks != np_forks)
@@ -795,7 +842,7 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
                 return code;
         }
         bool stolen;
-        uint32_t code = take_lock(channel, in, &in->reader, wait, &stolen);
+        uint32_t code = take_lock(channel, &in->reader, &in->readers_queued, wait, &stolen);
         if (code != NP_OK)
             return code;
         if (stolen)
@@ -808,6 +855,10 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
             unlock_reader(channel, false);
             if (broken)
                 return is_gone(channel) ? NP_NO_DATA : NP_BROKEN_PIPE;
+            if (np_expired(wait))
+                return wait->deadline == NP_TRY ? NP_WOULD_WAIT : NP_SEM_TIMEOUT;
+            if (++turns % MANY == 0 && np_is_interrupted(wait))
+                return NP_INTERRUPTED;
             continue; /* somebody else has read it */
         }
         uint64_t header = 0;
@@ -846,6 +897,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     uint32_t code = NP_OK;
     /* All that was there is taken: so the event tells of what is new alone. */
     keep_part(channel);
+    bool deaf = false; /* as await_message's */
     be_sleeper(in);
     while (code == NP_OK) {
         watch_holder(channel, &writer, &in->writer);
@@ -854,17 +906,16 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
             break;
         bool dead = writer.life == -1;
         if (!dead) {
-            struct pollfd items[3] = {{.fd = event_of(channel, in), .events = POLLIN},
+            struct pollfd items[3] = {{.fd = deaf ? -1 : event_of(channel, in), .events = POLLIN},
                                       {.fd = channel->socket, .events = POLLRDHUP},
                                       {.fd = writer.life, .events = POLLIN}};
-            code = sleep_for(items, writer.life >= 0 ? 3 : 2, AGAIN_NS, wait, &sleeps);
+            code = sleep_for(items, writer.life >= 0 ? 3 : 2, deaf ? DEAF_NS : AGAIN_NS, wait, &sleeps);
             if (forks != np_forks)
                 return NP_INTERRUPTED; /* the sleeper is the parent's, and the descriptor is closed */
             if (code != NP_OK)
                 break;
             dead = (writer.life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
-            if (!dead && items[0].revents)
-                unring(channel, in);
+            deaf = !dead && items[0].revents && !unring(channel, in);
         }
         if (dead && !more_is_there(&more)) {
             break_off(channel, in);
@@ -939,8 +990,16 @@ uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait)
     if (has_message(channel->in))
         return NP_OK;
     if (np_expired(wait)) {
+        struct pollfd items[2] = {{.fd = channel->socket, .events = POLLRDHUP},
+                                  {.fd = event_of(channel, channel->in), .events = POLLIN}};
+        bool any = poll(items, 2, 0) > 0;
         /* First the hang-up, then the look. */
-        return is_gone(channel) || has_message(channel->in) ? NP_OK : NP_SEM_TIMEOUT;
+        if ((any && items[0].revents) || has_message(channel->in))
+            return NP_OK;
+        /* Else who waits for the event by a selector would come here again and again. */
+        if (any)
+            (void)unring(channel, channel->in);
+        return has_message(channel->in) ? NP_OK : NP_SEM_TIMEOUT;
     }
     uint32_t code = await_message(channel, wait);
     return code == NP_NO_DATA ? NP_OK : code;
