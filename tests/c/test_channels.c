@@ -321,6 +321,7 @@ static void a_death_is_noticed_that_could_not_be_watched_for_at_first(void)
     make(&ends);
     pid_t writer = fork();
     if (writer == 0) {
+        alarm(deadline(60));
         pause();
         _exit(0);
     }
@@ -469,6 +470,7 @@ static void a_bell_that_is_held_delays_no_message(void)
     make(&ends);
     pid_t holder = fork();
     if (holder == 0) {
+        alarm(deadline(60));
         pause();
         _exit(0);
     }
@@ -560,7 +562,7 @@ static void nonsense_in_the_segment_does_no_harm(void)
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
             struct npc_direction *direction = random & 1 ? ends.first.out : ends.first.in;
             uint64_t value = random >> 20;
-            switch (random >> 8 & 7) {
+            switch (random >> 8 & 15) {
             case 0:
                 direction->tail = value & 4 ? direction->tail + (value & 0xfff8) : value;
                 break;
@@ -577,10 +579,26 @@ static void nonsense_in_the_segment_does_no_harm(void)
                 direction->polled = (uint32_t)value;
                 break;
             case 5:
-                direction->broken = (uint32_t)value & 1;
+                direction->broken = (uint32_t)value & 3;
                 break;
             case 6:
                 memcpy((unsigned char *)direction + NPC_PAGE + (value & 0x3fff8), &random, 8);
+                break;
+            case 7:
+                direction->mid = value & 4 ? direction->tail + (value & 0xfff8) : value;
+                break;
+            case 8:
+                direction->part = value & 4 ? direction->head + (value & 0xfff8) : value;
+                break;
+            case 9:
+                direction->readers_queued = direction->writers_queued = (uint32_t)value;
+                break;
+            case 10:
+                if (value % 8 == 0) /* each takes its time */
+                    direction->bell = value;
+                break;
+            case 11:
+                *(value & 8 ? &direction->reader : &direction->writer) = value & 16 ? value << 20 : value & 0xffff;
                 break;
             default:
                 direction->rung = (uint32_t)value & 1;

@@ -225,12 +225,12 @@ static bool clear_event(int event)
     uint64_t count;
     ssize_t got = -1;
     errno = ENOSYS;
-#ifdef SYS_preadv2
+#if defined(SYS_preadv2) && defined(RWF_NOWAIT)
     struct iovec part = {&count, sizeof count};
     got = syscall(SYS_preadv2, event, &part, 1, -1L, -1L, RWF_NOWAIT);
 #endif
-    if (got < 0 && (errno == ENOSYS || errno == EOPNOTSUPP)) {
-        /* Before Linux 5.8. */
+    if (got < 0 && errno != EAGAIN) {
+        /* Before Linux 5.8, or where somebody forbids the call. */
         struct pollfd item = {.fd = event, .events = POLLIN};
         if (poll(&item, 1, 0) == 0)
             return false;
@@ -957,9 +957,8 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
         *taken += piece;
         size -= piece;
         /* Not for a message that is all there, or nearly: its end does it. */
-        if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE) {
+        if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE)
             keep_part(channel);
-        }
     }
     return NP_OK;
 }
