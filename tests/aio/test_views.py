@@ -109,6 +109,31 @@ def test_an_exception_withdraws_and_leaves(kind: str, name: str) -> None:
     run(main(), kind)
 
 
+def test_one_that_is_dropped_in_its_block_is_withdrawn(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for size in (5, 200_000):
+                await client.reserve(size).__aenter__()
+                behind = None
+                if size == 5:
+                    behind = asyncio.create_task(client.send(b"behind"))
+                    await turns()
+                    assert not behind.done()
+                gc.collect()
+                if behind is not None:
+                    await behind
+                    assert await server.recv() == b"behind"
+                await client.send(b"own")
+                assert await server.recv() == b"own"
+                await client.send(b"left")
+                for copied in (False, True):
+                    await server.recv_view(copy=copied).__aenter__()
+                    gc.collect()
+                assert await server.recv() == b"left"
+
+    run(main(), kind)
+
+
 def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
@@ -323,6 +348,89 @@ def test_what_is_wrong_is_told(kind: str, name: str) -> None:
                 pass
             with pytest.raises(RuntimeError):
                 await reservation.__aenter__()
+
+    run(main(), kind)
+
+
+def test_who_waits_for_its_block_is_the_only_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1000) as (server, client):
+            await client.send(bytes(1000))
+            reservation = client.reserve(500)
+
+            async def write() -> None:
+                async with reservation as view:
+                    await turns()
+                    view[:] = b"r" * 500
+
+            writing = asyncio.create_task(write())
+            await turns()
+            for _ in range(2):  # in the block, too
+                with pytest.raises(RuntimeError, match="one block"):
+                    await reservation.__aenter__()
+                if not server.peek().available:
+                    break
+                assert await server.recv() == bytes(1000)
+                await turns(2)
+            await writing
+            assert await server.recv() == b"r" * 500
+            for copied in (False, True):
+                view = server.recv_view(copy=copied)
+
+                async def look(view: Any = view) -> bytes:
+                    async with view as found:
+                        return bytes(found)
+
+                looking = asyncio.create_task(look())
+                await turns()
+                with pytest.raises(RuntimeError, match="one block"):
+                    await view.__aenter__()
+                await client.send(b"first")
+                await client.send(b"second")
+                assert await looking == b"first"
+                with pytest.raises(RuntimeError, match="one block"):
+                    await view.__aenter__()
+                assert await server.recv() == b"second"
+
+    run(main(), kind)
+
+
+def test_one_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1000) as (server, client):
+            await client.send(bytes(1000))
+            for timeout in (0, 0.02, None):
+                reservation = client.reserve(500, timeout=timeout)
+                for after in (0, 1, 3):
+                    entering = asyncio.ensure_future(reservation.__aenter__())
+                    if timeout is None:
+                        await turns(after)
+                        entering.cancel()
+                        with pytest.raises(asyncio.CancelledError):
+                            await entering
+                    else:
+                        with fails(121):
+                            await entering
+                assert await server.recv() == bytes(1000)
+                async with reservation as view:
+                    view[:] = b"r" * 500
+                assert await server.recv() == b"r" * 500
+                for copied in (False, True):
+                    looking = server.recv_view(timeout=timeout, copy=copied)
+                    for after in (0, 1, 3):
+                        entering = asyncio.ensure_future(looking.__aenter__())
+                        if timeout is None:
+                            await turns(after)
+                            entering.cancel()
+                            with pytest.raises(asyncio.CancelledError):
+                                await entering
+                        else:
+                            with fails(121):
+                                await entering
+                    await client.send(b"message")
+                    async with looking as view:
+                        assert bytes(view) == b"message"
+                await client.send(bytes(1000))
 
     run(main(), kind)
 

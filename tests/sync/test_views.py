@@ -228,6 +228,57 @@ def test_each_is_for_one_block_and_belongs_to_nobody_else(ends: Callable[..., En
                 of_it(used)
 
 
+def test_who_waits_for_its_block_is_the_only_one(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=1000)
+    pair.client.send(bytes(1000))
+    reservation = pair.client.reserve(500)
+    entering = blocked(reservation.__enter__)
+    with pytest.raises(RuntimeError, match="one block"):
+        reservation.__enter__()
+    assert pair.server.recv() == bytes(1000)
+    view = entering.result()
+    with pytest.raises(RuntimeError, match="one block"):
+        reservation.__enter__()
+    view[:] = b"r" * 500
+    del view, entering
+    reservation.__exit__(None, None, None)
+    assert pair.server.recv() == b"r" * 500
+    for copied in (False, True):
+        viewed = pair.server.recv_view(copy=copied)
+        looking = blocked(viewed.__enter__)
+        with pytest.raises(RuntimeError, match="one block"):
+            viewed.__enter__()
+        pair.client.send(b"first")
+        pair.client.send(b"second")
+        assert bytes(looking.result()) == b"first"
+        del looking
+        viewed.__exit__(None, None, None)
+        assert pair.server.recv() == b"second"
+
+
+def test_one_that_could_not_begin_is_tried_again(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=1000)
+    pair.client.send(bytes(1000))
+    for timeout in (0, 0.02):
+        reservation = pair.client.reserve(500, timeout=timeout)
+        for _ in range(2):
+            with fails(121):
+                reservation.__enter__()
+        assert pair.server.recv() == bytes(1000)
+        with reservation as view:
+            view[:] = b"r" * 500
+        assert pair.server.recv() == b"r" * 500
+        for copied in (False, True):
+            viewed = pair.server.recv_view(timeout=timeout, copy=copied)
+            for _ in range(2):
+                with fails(121):
+                    viewed.__enter__()
+            pair.client.send(b"message")
+            with viewed as view:
+                assert bytes(view) == b"message"
+        pair.client.send(bytes(1000))
+
+
 def test_one_that_never_begins_is_nothing(ends: Callable[..., Ends]) -> None:
     pair = ends()
     reservation, viewed = pair.client.reserve(5), pair.server.recv_view()

@@ -8,6 +8,7 @@ from npipe.binding.handle cimport Handle
 
 cdef enum Stage:
     FRESH
+    CLAIMED  # somebody enters it
     OUT
     OVER
 
@@ -22,6 +23,8 @@ cdef class Place:
     cdef object private   # whose memory that is, if it is not in the ring
     cdef object view      # what the block has got
 
+    cdef int claim(self, str what) except -1
+    cdef void unclaim(self) noexcept
     cdef bint is_read_only(self) noexcept
     cdef void let_go(self) noexcept
     cdef object lend(self)
@@ -48,7 +51,7 @@ cdef class Received(Place):
 
 
 cdef class Reservation(Reserved):
-    pass
+    cdef object find(self)
 
 
 cdef class ReceivedView(Received):

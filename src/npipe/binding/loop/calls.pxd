@@ -145,10 +145,15 @@ cdef class ReceiveParts(Reading):
 
 
 cdef class ReceiveView(Reading):
+    cdef bint claims  # the place is its own
+
+    cdef void unclaim(self) noexcept
     cdef bint found_in_place(self, Received place) except -1
 
 
 cdef class Reserve(Call):
+    cdef bint claims  # the place is its own
+
     cdef bint found(self, Reserved place, uint32_t code) except -1
 
 

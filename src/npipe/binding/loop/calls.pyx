@@ -16,8 +16,8 @@ from libc.string cimport memcpy
 from npipe.binding.buffers cimport Buffer, Parts, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
     NP_OK, NP_WOULD_WAIT, np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses,
-    np_poll_wake_deferred, np_poll_write_ready, np_reserve_begin, np_reserve_end, np_reserve_ready, np_reserve_step,
-    np_view_now,
+    np_poll_wake_deferred, np_poll_write_ready, np_reserve_begin, np_reserve_end, np_reserve_let_go, np_reserve_ready,
+    np_reserve_step, np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
 from npipe.binding.loop.polled cimport AT_ONCE, WEIGHT_SHIFT, PendingWrite, PolledHandle
@@ -780,13 +780,29 @@ cdef class ReceiveView(Reading):
 
     cdef bint at_once(self) except -1:
         cdef Received place = self.data
-        self.handle.check_turn()
-        if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied:
-            return False
-        if not self.found_in_place(place):
-            return False
-        self.handle.begin_reading()
+        place.claim("a view")
+        self.claims = True
+        try:
+            self.handle.check_turn()
+            if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied or not self.found_in_place(place):
+                return False
+            self.handle.begin_reading()
+        except BaseException:
+            self.unclaim()
+            raise
         return True
+
+    cdef int enter(self) except -1:
+        try:
+            return Reading.enter(self)
+        except BaseException:
+            self.unclaim()
+            raise
+
+    cdef void unclaim(self) noexcept:
+        if self.claims:
+            self.claims = False
+            (<Received>self.data).unclaim()
 
     cdef bint look(self) except -1:
         cdef Received place = self.data
@@ -808,6 +824,7 @@ cdef class ReceiveView(Reading):
 
     cdef int leave(self) except -1:
         if self.result is None:
+            self.unclaim()
             return Reading.leave(self)
         return 0
 
@@ -985,9 +1002,15 @@ cdef class Reserve(Call):
 
     cdef bint at_once(self) except -1:
         cdef Reserved place = self.data
+        place.claim("a reservation")
+        self.claims = True
         if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
             return False
-        return self.found(place, place.try_now())
+        try:
+            return self.found(place, place.try_now())
+        except BaseException:
+            self.leave()
+            raise
 
     cdef bint begin(self) except -1:
         cdef Reserved place = self.data
@@ -1010,12 +1033,20 @@ cdef class Reserve(Call):
         cdef Reserved place = self.data
         return place is None or np_reserve_ready(&place.reserve)
 
-    cdef bint give_up(self) except -1:
+    cdef int leave(self) except -1:
         cdef Reserved place = self.data
+        if self.result is None and self.claims:
+            self.claims = False
+            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+            np_reserve_let_go(&place.reserve)  # should it be tried again
+            place.unclaim()
+        return 0
+
+    cdef bint give_up(self) except -1:
         if self.result is not None:
             return True
-        if place is not None and self.handle is not None and self.handle.handle != NULL:
-            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+        self.leave()
+        if self.pipe._waker is not None:  # else the collector has cleared it, and nobody waits
             self.wake_writers(True)
         return False
 
