@@ -7,6 +7,7 @@ import contextlib
 import gc
 import random
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,6 +176,74 @@ def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
             assert await server.recv() == b"message"
 
     run(main(), kind)
+
+
+def test_every_task_is_told_of_its_own_whoever_else_has_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for first_size, second_size in ((5, 200_000), (200_000, 5), (200_000, 300_000)):
+                entered, go = asyncio.Event(), asyncio.Event()
+
+                async def write(size: int = second_size, entered: Any = entered, go: Any = go) -> None:
+                    async with client.reserve(size) as view:
+                        with fails(170):
+                            await client.send(b"own")
+                        entered.set()
+                        await go.wait()
+                        with fails(170):
+                            await client.send_parts(b"own")
+                        view[:] = b"2" * size
+
+                first = client.reserve(first_size)
+                view = await first.__aenter__()
+                writing = asyncio.create_task(write())
+                await entered.wait()
+                with fails(170):
+                    await client.send(b"own")
+                go.set()
+                if first_size == 5:
+                    await turns()
+                    assert not writing.done()  # it is behind this one
+                else:
+                    assert await server.recv() == b"2" * second_size
+                    await writing
+                with fails(170):
+                    await client.send(b"own")
+                view[:] = b"1" * first_size
+                del view
+                receiving = asyncio.create_task(server.recv())
+                await first.__aexit__(None, None, None)
+                assert await receiving == b"1" * first_size
+                if first_size == 5:
+                    assert await server.recv() == b"2" * second_size
+                    await writing
+                await client.send(b"free")
+                assert await server.recv() == b"free"
+
+    run(main(), kind)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows nothing is mapped")
+def test_one_that_is_tried_again_keeps_no_memory(name: str) -> None:
+    def mapped() -> int:
+        return sum("memfd" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    async def main() -> None:
+        counts = []
+        for number in range(4):
+            async with pair(f"{name}-{number}", in_buffer_size=1 << 20) as (_, client):
+                await client.send(bytes(1 << 20))
+                reservation = client.reserve(500, timeout=0)
+                for _ in range(3):
+                    with fails(121):
+                        await reservation.__aenter__()
+                del reservation
+            del client, _
+            gc.collect()
+            counts.append(mapped())
+        assert counts[1:] == counts[:1] * 3
+
+    run(main(), blocks=True)
 
 
 def test_a_reservation_waits_for_room_and_is_cancelled(kind: str, name: str) -> None:

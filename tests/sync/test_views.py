@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.helpers import DEADLINE, blocked, fails
+from tests.helpers import DEADLINE, blocked, fails, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -347,6 +347,45 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
             assert bytes(view) == b"message"
             raise StopError
     assert pair.server.recv() == b"message"
+
+
+def test_every_thread_is_told_of_its_own_whoever_else_has_one(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for first_size, second_size in ((5, 200_000), (200_000, 5), (200_000, 300_000)):
+        entered, go = threading.Event(), threading.Event()
+
+        def write(size: int = second_size, entered: Any = entered, go: Any = go) -> None:
+            with pair.client.reserve(size) as view:
+                with fails(170):
+                    pair.client.send(b"own")
+                entered.set()
+                assert go.wait(DEADLINE)
+                with fails(170):
+                    pair.client.send_parts(b"own")
+                view[:] = b"2" * size
+
+        first = pair.client.reserve(first_size)
+        view = first.__enter__()
+        writing = started(write)
+        assert entered.wait(DEADLINE)
+        with fails(170):
+            pair.client.send(b"own")
+        receiving = started(lambda: [pair.server.recv(), pair.server.recv()])
+        go.set()
+        if first_size == 5:
+            writing.blocked()  # behind this one
+        else:
+            writing.result()
+        with fails(170):
+            pair.client.send(b"own")
+        view[:] = b"1" * first_size
+        del view
+        first.__exit__(None, None, None)
+        messages = [b"1" * first_size, b"2" * second_size]
+        assert receiving.result() == (messages if first_size == 5 else messages[::-1])
+        writing.result()
+        pair.client.send(b"free")
+        assert pair.server.recv() == b"free"
 
 
 def test_another_direction_goes_on(ends: Callable[..., Ends]) -> None:

@@ -34,6 +34,8 @@ cdef class Place:
 cdef class Reserved(Place):
     cdef np_reserve reserve
     cdef uint32_t size  # that will be sent
+    cdef unsigned long thread  # whose block it is
+    cdef object task           # the same on an event loop
 
     cdef uint32_t try_now(self) except? 0xFFFFFFFF
     cdef object begin(self, uint32_t code)

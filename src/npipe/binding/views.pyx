@@ -147,7 +147,8 @@ cdef class Reserved(Place):
             self.data = <char *>self.reserve.data
         else:
             raise self.handle.explain(code, "reserving")
-        put_thread(&self.handle.writer, PyThread_get_thread_ident())
+        self.thread = PyThread_get_thread_ident()
+        self.handle.begin_reserving(self.thread, self.private is None)
         return self.lend()
 
     cdef uint32_t end(self, bint commit, bint exported) noexcept:
@@ -155,7 +156,7 @@ cdef class Reserved(Place):
         cdef uint32_t code
         with cython.critical_section(self):
             self.stage = OVER
-            put_thread(&self.handle.writer, 0)
+            self.handle.end_reserving(self.thread, self.private is None)
             code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
             if self.exports == 0:
                 self.let_go()

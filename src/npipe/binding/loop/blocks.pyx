@@ -27,7 +27,7 @@ cdef class LoopReservation(Reserved):
 
     cdef unsigned int finish(self, bint commit, bint exported):
         cdef unsigned int code
-        self.pipe.writer = None
+        self.pipe.end_reserving(self)
         code = self.end(commit, exported)
         if self.pipe._waker is not None:
             self.pipe._waker.wake_all()  # what stood behind it may have gone into the pipe

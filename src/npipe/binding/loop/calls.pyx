@@ -226,8 +226,24 @@ cdef class PipeState:
         self.busy_wait = 0.0
 
     cdef int check_writer(self, str doing) except -1:
-        if self.writer is not None and self.writer == this_task():
+        if self.writers is not None and this_task() in self.writers:
             raise still_reserved(self._handle.name, doing)
+        return 0
+
+    cdef int begin_reserving(self, Reserved place) except -1:
+        """The task that runs has it out. In place there is one at a time."""
+        place.task = this_task()
+        if self.writers is None:
+            self.writers = []
+        self.writers.append(place.task)
+        return 0
+
+    cdef int end_reserving(self, Reserved place) except -1:
+        task, place.task = place.task, None
+        if self.writers is not None:
+            self.writers.remove(task)
+            if not self.writers:
+                self.writers = None
         return 0
 
     def _set_up(self, PolledHandle handle not None, loop, waker):
@@ -902,7 +918,7 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
-        if self.pipe.writer is not None:
+        if self.pipe.writers is not None:
             return False
         if self.several:
             return self.parts_at_once()
@@ -1004,7 +1020,7 @@ cdef class Reserve(Call):
         cdef Reserved place = self.data
         place.claim("a reservation")
         self.claims = True
-        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
+        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writers is not None:
             return False
         try:
             return self.found(place, place.try_now())
@@ -1026,7 +1042,7 @@ cdef class Reserve(Call):
             return False
         self.handle.turns -= 1 + <int>(place.length >> WEIGHT_SHIFT)
         self.result = place.begin(code)
-        self.pipe.writer = this_task()
+        self.pipe.begin_reserving(place)
         return True
 
     cdef bint may_go_on(self) noexcept:
