@@ -135,6 +135,36 @@ def test_one_that_is_dropped_in_its_block_is_withdrawn(kind: str, name: str) -> 
     run(main(), kind)
 
 
+@pytest.mark.parametrize("size", [10, 60_000, 300_000])
+def test_the_rest_of_a_message_is_viewed(kind: str, name: str, size: int) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for order in ((False, True, False), (True, True), (False,), (True, False)):
+                data = random.Random(size).randbytes(size)
+                sending = asyncio.create_task(client.send(data))
+                part = bytearray(4)
+                assert await server.recv_into(part) == 4
+                for copied in order:
+                    with stopped():
+                        async with server.recv_view(copy=copied) as view:
+                            assert bytes(view) == data[4:]
+                            raise StopError
+                    assert server.more_data
+                async with server.recv_view(copy=order[0]) as view:
+                    assert bytes(view) == data[4:]
+                assert not server.more_data
+                await sending
+                await client.send(data[:100])  # a whole one, which a left view does not make a rest
+                for copied in order:
+                    with stopped():
+                        async with server.recv_view(copy=copied):
+                            raise StopError
+                    assert not server.more_data
+                assert await server.recv() == data[:100]
+
+    run(main(), kind)
+
+
 def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
