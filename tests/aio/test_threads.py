@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await client.send(b"here")
             blocking_pipe: Any = first
             closing = h.started(blocking_pipe._pipe.close)
-            h.until(lambda: not closing.running or instances._lock.locked())
+            h.until(lambda: not closing.running or h.is_waited_for(instances))
             transport.go.set()
             async with await listener.accept(5) as server:
                 assert await server.recv(timeout=5) == b"here"
@@ -161,3 +162,33 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await other.close()
 
     run(main)
+
+
+def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replacing, go = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        listener = npipe.aio.listen(name, max_instances=1)
+        instances: Any = listener._instances
+        ends: Any = type(instances._listening)
+        replace = ends.replace
+
+        def held_replace(end: Any, discard: bool = False) -> Any:
+            replacing.set()
+            assert go.wait(h.DEADLINE)
+            return replace(end, discard)
+
+        monkeypatch.setattr(ends, "replace", held_replace)
+        async with await npipe.aio.connect(name):
+            server = await listener.accept(5)
+            closing = asyncio.create_task(server.close())
+            while not replacing.is_set():
+                await asyncio.sleep(0)
+            listener.close()
+            assert not closing.done()
+            go.set()
+            await closing
+            with pytest.raises(npipe.PipeNotFoundError):  # what was made is closed
+                await npipe.aio.connect(name, timeout=0)
+
+    on_asyncio(main)

@@ -683,11 +683,12 @@ class ThreadsInstances:
         self._worker = Worker(self._loop)
         self._coming: Call[ServerEnd] | None = None  # waits for a client
         self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
-        # For the two fields below. Instances are made under it too: one too many would have to be closed, and a client
-        # may have come to it. Nothing waits under it.
+        # For the three fields below. Nothing waits under it, for an event loop takes it.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # for a thread that waits until it can create
         self._closed = False
+        # A thread makes an instance. No two do: one too many would have to be closed, and a client may have come to it.
+        self._making = False
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
         _all.add(self)
 
@@ -744,7 +745,7 @@ class ThreadsInstances:
                     with self._lock:
                         if self._listening is end and not self._closed:
                             self._listening = None  # if the next line fails, the next turn says why
-                            self._listening = end.replace()
+                            self._make(end.replace)
                     continue
             return end
 
@@ -753,13 +754,12 @@ class ThreadsInstances:
         patience = FolderPatience()
         with self._lock:
             while True:
-                if self._closed:
-                    raise listener_closed(self._name.path)
+                self._await_making()
                 if self._listening is not None:
                     return self._listening
                 try:
-                    self._listening = self._transport.create(
-                        self._name, self._options, first_instance=False, timeout=0.0
+                    self._make(
+                        lambda: self._transport.create(self._name, self._options, first_instance=False, timeout=0.0)
                     )
                 except PipeBusyError:
                     return None
@@ -769,24 +769,48 @@ class ThreadsInstances:
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
         with self._lock:
-            if self._closed:
-                raise listener_closed(self._name.path)
+            self._await_making()
             self._listening = None
             with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
-                self._listening = end.another()
+                self._make(end.another)
         return end.pipe(self._release)
 
     def _release(self, end: ServerEnd, discard: bool) -> None:
         """Let a new instance take the place of one that is about to be closed, so that the name stays at the limit."""
         with self._lock:
-            if self._closed or self._listening is not None:
-                return
             try:
-                self._listening = end.replace(discard)
+                self._await_making()
+                if self._listening is not None:
+                    return
+                self._make(lambda: end.replace(discard))
             except PipeError:
                 return
-            self._changed.notify_all()
         self._transport.wake_waiting_listeners()
+
+    def _await_making(self) -> None:
+        """Wait for another thread's instance, with the lock; PipeClosedError when this is closed."""
+        while self._making and not self._closed:
+            self._changed.wait()
+        if self._closed:
+            raise listener_closed(self._name.path)
+
+    def _make(self, make: Callable[[], ServerEnd]) -> None:
+        """Make the instance that listens; the caller has the lock, which is free meanwhile, and nobody else makes one.
+
+        Raises what `make` does, and PipeClosedError: this was closed meanwhile.
+        """
+        self._making = True
+        try:
+            self._lock.release()
+            made = make()
+        finally:
+            self._lock.acquire()
+            self._making = False
+            self._changed.notify_all()
+        if self._closed:
+            made.close_handle()
+            raise listener_closed(self._name.path)
+        self._listening = made
 
     # ---- Ending
 
@@ -810,6 +834,7 @@ class ThreadsInstances:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closed = True
+        self._making = False
         self._listening = None
 
 
