@@ -1,5 +1,6 @@
 /* Messages in place: reservations and views between two ends of one process, alone and mixed with the copying calls. */
 #include "pair.h"
+#include "ring/idle.h"
 
 #define QUOTA 20000u
 
@@ -358,6 +359,59 @@ static void a_close_ends_the_wait_for_room_and_a_time_out_leaves_nothing(void)
     close_pair(&pair);
 }
 
+/* A few at a time are taken, and those that were looked at keep what they have: nobody reads from them. */
+#define LINKS 40
+#define AT_A_TIME 7
+
+struct looks {
+    struct np_link *links[LINKS];
+    uint32_t seen[LINKS], taken;
+};
+
+static bool look(void *context, struct np_link *link, bool idle)
+{
+    struct looks *looks = context;
+    CHECK(idle);
+    if (looks->taken == AT_A_TIME)
+        return false;
+    looks->taken++;
+    for (uint32_t i = 0; i < LINKS; i++)
+        looks->seen[i] += looks->links[i] == link;
+    return true;
+}
+
+static void a_round_of_looks_at_idle_links_comes_to_each_of_them_once(void)
+{
+    static struct pair pairs[LINKS];
+    struct looks looks = {0};
+    np_idle_ns = 1;
+    for (uint32_t i = 0; i < LINKS; i++) {
+        open_pair(&pairs[i], NP_TYPE_MESSAGE, 100);
+        looks.links[i] = pairs[i].client.link;
+        np_idle_stir(looks.links[i]);
+    }
+    int64_t now = np_now() + NP_SECOND_NS;
+    for (uint32_t round = 1; round <= 3; round++) {
+        uint32_t turns = 0;
+        for (uint32_t all = 0; all < LINKS; all += looks.taken) {
+            looks.taken = 0;
+            int64_t next = np_idle_look(now, look, &looks);
+            CHECK(next > now);
+            CHECK_EQUAL(np_idle_look(next - 1, look, &looks), next); /* not before */
+            now = next;
+            CHECK(++turns <= LINKS);
+        }
+        for (uint32_t i = 0; i < LINKS; i++)
+            CHECK_EQUAL(looks.seen[i], round);
+    }
+    np_idle_ns = NP_SECOND_NS;
+    for (uint32_t i = 0; i < LINKS; i++)
+        close_pair(&pairs[i]);
+    looks.taken = 0;
+    CHECK_EQUAL(np_idle_look(now + NP_SECOND_NS, look, &looks), 0);
+    CHECK_EQUAL(looks.taken, 0);
+}
+
 int main(void)
 {
     RUN(a_reservation_is_a_message_at_its_end_or_never);
@@ -367,5 +421,6 @@ int main(void)
     RUN(random_mixes_keep_order_and_content);
     RUN(threads_share_both_ends);
     RUN(a_close_ends_the_wait_for_room_and_a_time_out_leaves_nothing);
+    RUN(a_round_of_looks_at_idle_links_comes_to_each_of_them_once);
     return 0;
 }

@@ -7,11 +7,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
+from tests import helpers as h
 from tests.helpers import DEADLINE, fails
 
 if TYPE_CHECKING:
@@ -304,3 +306,95 @@ def test_views_at_the_end_of_the_interpreter(name: str, child: Callable[..., Chi
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert output.strip() == "looked"
+
+
+def said_in_child(look: Callable[[], bytes]) -> bytes:
+    """What `look` returns in a forked child, which comes to a good end."""
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.write(writes, look())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as stream:
+        said = stream.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return said
+
+
+def test_a_forked_child_sees_what_has_outlived_its_block(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    pair.server.send(b"message")
+    kept = []
+    with pytest.raises(npipe.PipeViewError), pair.client.recv_view(timeout=DEADLINE) as view:
+        kept.append(view[:])
+    pair.server.send(b"another")
+    assert pair.client.recv(timeout=DEADLINE) == b"another"
+    assert said_in_child(lambda: bytes(kept[0])) == b"message"
+    pair.client.close()
+    assert said_in_child(lambda: bytes(kept[0])) == b"message"
+    assert bytes(kept[0]) == b"message"
+
+
+def segments() -> int:
+    return sum("memfd:npipe-link" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_a_forked_child_has_nothing_of_the_segment_when_its_view_is_gone(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    pair.server.send(b"message")
+    before = segments()
+    with pair.client.recv_view(timeout=DEADLINE) as view:
+        views = [view]
+
+        def look() -> bytes:
+            there = bytes(views[0])
+            views[0].release()
+            return there + b" %d" % segments()
+
+        said, left = said_in_child(look).split(b" ")
+        assert said == b"message"
+        assert int(left) <= before
+    views.clear()
+    del view
+
+    def drop() -> bytes:
+        return b"%d" % segments()
+
+    assert said_in_child(drop) == b"0"
+    pair.server.send(b"still there")
+    assert pair.client.recv(timeout=DEADLINE) == b"still there"
+
+
+def test_what_waits_for_its_place_is_not_written_into_what_another_one_keeps(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    kept = []
+
+    def second() -> None:
+        with pair.client.reserve(1000, timeout=DEADLINE) as view:
+            view[:] = b"B" * 1000
+
+    with pytest.raises(npipe.PipeViewError), pair.client.reserve(1000) as view:
+        view[:] = b"A" * 1000
+        kept.append(view[:10])
+        waiting = h.blocked(second)
+    waiting.result()
+    assert pair.server.recv(timeout=DEADLINE) == b"B" * 1000
+    assert bytes(kept[0]) == b"A" * 10
+
+
+@pytest.mark.parametrize("data", [b"", b"behind it"])
+def test_a_close_waits_for_no_reservation_and_for_nothing_behind_one(ends: Callable[..., Ends], data: bytes) -> None:
+    pair = ends()
+    pair.client.send(b"before it")
+    with pytest.raises(npipe.PipeClosedError), pair.client.reserve(1000):
+        behind = h.blocked(lambda: pair.client.send(data))
+        closing = h.started(lambda: pair.client.close(timeout=60))
+        closing.result(3)
+        assert behind.code() == 109
+    assert pair.server.recv(timeout=DEADLINE) == b"before it"
+    assert h.code_of(lambda: pair.server.recv(timeout=DEADLINE)) == 109

@@ -17,8 +17,8 @@
 
 /* ---- Writing */
 
-/* With tx_lock. Whether it can be in place at all, and then the mirror is there. */
-static uint32_t check_reserve(struct np_handle *handle, struct np_reserve *reserve, uint32_t size)
+/* With tx_lock. Whether it can be in place at all. */
+static uint32_t check_reserve(struct np_handle *handle, uint32_t size)
 {
     struct np_link *link = handle->link;
     if (!link)
@@ -28,14 +28,7 @@ static uint32_t check_reserve(struct np_handle *handle, struct np_reserve *reser
         return code;
     if (link->type != NP_TYPE_MESSAGE || !np_tx_may_reserve(link, size))
         return NP_MORE_DATA;
-    reserve->mirror = np_mirror_get(link, NP_MIRROR_TX);
-    return reserve->mirror ? NP_OK : NP_MORE_DATA;
-}
-
-/* It has its place. With tx_lock. */
-static void found_place(struct np_reserve *reserve, struct np_link *link)
-{
-    reserve->data = np_mirror_lend(reserve->mirror, np_tx_reserved(link, &reserve->op), reserve->op.size);
+    return np_mirror_can(link, NP_MIRROR_TX) ? NP_OK : NP_MORE_DATA;
 }
 
 /* It is over, without a place. With tx_lock. */
@@ -45,6 +38,22 @@ static void give_up(struct np_reserve *reserve, struct np_link *link)
         np_tx_forget(link, &reserve->op);
     reserve->link = NULL;
     np_link_unref(link);
+}
+
+/* It has its place. NP_OK; NP_MORE_DATA: not in a mirror, and it is given up. With tx_lock.
+ *
+ * The mirror is taken here and not before the wait: the one of that time may have become somebody's own copy
+ * (np_mirror_end), and what is written there never comes into the ring. */
+static uint32_t found_place(struct np_reserve *reserve, struct np_link *link)
+{
+    reserve->mirror = np_mirror_get(link, NP_MIRROR_TX);
+    if (!reserve->mirror) {
+        np_tx_withdraw(link, &reserve->op);
+        give_up(reserve, link);
+        return NP_MORE_DATA;
+    }
+    reserve->data = np_mirror_lend(reserve->mirror, np_tx_reserved(link, &reserve->op), reserve->op.size);
+    return NP_OK;
 }
 
 static uint32_t await_place(struct np_handle *handle, struct np_reserve *reserve, const struct np_wait *wait)
@@ -80,7 +89,7 @@ uint32_t np_reserve_place(struct np_handle *handle, struct np_reserve *reserve, 
         return NP_ACCESS_DENIED;
     reserve->op.size = size;
     pthread_mutex_lock(&handle->tx_lock);
-    uint32_t code = check_reserve(handle, reserve, size);
+    uint32_t code = check_reserve(handle, size);
     struct np_link *link = handle->link;
     if (code == NP_OK) {
         code = np_tx_reserve_now(link, &reserve->op);
@@ -97,11 +106,9 @@ uint32_t np_reserve_place(struct np_handle *handle, struct np_reserve *reserve, 
                 give_up(reserve, link);
         }
         if (code == NP_OK)
-            found_place(reserve, link);
+            code = found_place(reserve, link);
     }
     np_unlock_moved(handle, &handle->tx_lock);
-    if (code != NP_OK)
-        np_reserve_let_go(reserve);
     return code;
 }
 
@@ -112,7 +119,7 @@ uint32_t np_reserve_begin(struct np_handle *handle, struct np_reserve *reserve, 
         return NP_ACCESS_DENIED;
     reserve->op.size = size;
     pthread_mutex_lock(&handle->tx_lock);
-    uint32_t code = check_reserve(handle, reserve, size);
+    uint32_t code = check_reserve(handle, size);
     if (code == NP_OK) {
         struct np_link *link = handle->link;
         reserve->link = link;
@@ -122,11 +129,7 @@ uint32_t np_reserve_begin(struct np_handle *handle, struct np_reserve *reserve, 
             give_up(reserve, link);
     }
     pthread_mutex_unlock(&handle->tx_lock);
-    if (code != NP_OK) {
-        np_reserve_let_go(reserve);
-        return code;
-    }
-    return np_reserve_step(handle, reserve);
+    return code == NP_OK ? np_reserve_step(handle, reserve) : code;
 }
 
 uint32_t np_reserve_step(struct np_handle *handle, struct np_reserve *reserve)
@@ -139,15 +142,11 @@ uint32_t np_reserve_step(struct np_handle *handle, struct np_reserve *reserve)
     uint32_t code = in_use ? np_write_condition(link, true) : np_code_of_end(link);
     if (code == NP_OK && !reserve->op.started)
         code = np_tx_renew(link, NPL_ARMED_WRITE);
-    if (code == NP_OK && reserve->op.started)
-        found_place(reserve, link);
-    else if (code == NP_OK)
-        code = NP_WOULD_WAIT;
-    if (code != NP_OK && code != NP_WOULD_WAIT)
+    if (code != NP_OK)
         give_up(reserve, link);
+    else
+        code = reserve->op.started ? found_place(reserve, link) : NP_WOULD_WAIT;
     pthread_mutex_unlock(&handle->tx_lock);
-    if (code != NP_OK && code != NP_WOULD_WAIT)
-        np_reserve_let_go(reserve);
     return code;
 }
 

@@ -23,8 +23,8 @@ struct np_wait;
 struct np_reserve {
     struct np_op op;
     struct np_link *link;     /* held; NULL: nothing is reserved */
-    struct np_mirror *mirror; /* held, until np_reserve_let_go */
-    void *data;               /* `op.size` bytes, once it has its place */
+    struct np_mirror *mirror; /* once it has its place: held, until np_reserve_let_go */
+    void *data;               /* then: `op.size` bytes */
 };
 /* NP_OK: there is room for `size` bytes at reserve->data. NP_WOULD_WAIT with NP_TRY alone. NP_MORE_DATA: not in place;
  * the pipe is well. Else why not, as for np_write. */

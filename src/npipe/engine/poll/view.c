@@ -27,7 +27,7 @@ bool np_poll_view(struct np_handle *handle, struct np_poll_read *read, struct np
     view->recv.op.pended = true;
     pthread_mutex_lock(&handle->rx_lock);
     np_rx_leave(link, &read->op);
-    np_queue_append(&link->rx.first, &link->rx.last, &view->recv.op);
+    np_queue_prepend(&link->rx.first, &link->rx.last, &view->recv.op); /* which has the turn */
     read->link = NULL; /* whose reference is the view's now */
     pthread_mutex_unlock(&handle->rx_lock);
     return true;

@@ -104,6 +104,7 @@ void np_links_after_fork(void)
     for (struct np_link *link = links; link; link = link->next) {
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_FORKED, memory_order_relaxed);
         link->socket = link->fd = -1;
+        (void)np_mirrors_let_go(link); /* who has a place in one keeps it */
     }
 }
 

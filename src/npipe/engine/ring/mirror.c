@@ -28,7 +28,7 @@ static struct np_mirror *new_mirror(void *ring, uint64_t capacity)
     return mirror;
 }
 
-struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side)
+bool np_mirror_can(struct np_link *link, enum np_mirror_side side)
 {
     struct np_mirror *mirror = link->mirror[side];
     if (!mirror && !link->no_mirror[side]) {
@@ -42,6 +42,12 @@ struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side)
         link->no_mirror[side] = !mirror;
         link->mirror[side] = mirror;
     }
+    return mirror != NULL;
+}
+
+struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side)
+{
+    struct np_mirror *mirror = np_mirror_can(link, side) ? link->mirror[side] : NULL;
     if (mirror)
         /* Relaxed: the link has a reference, so the count cannot reach zero meanwhile. */
         atomic_fetch_add_explicit(&mirror->refs, 1, memory_order_relaxed);
@@ -61,8 +67,7 @@ void np_mirror_unref(struct np_mirror *mirror)
     if (mirror->next)
         mirror->next->previous = mirror->previous;
     np_fds_release();
-    if (mirror->base)
-        np_segment_unmap(mirror->base, 2 * mirror->capacity);
+    np_segment_unmap(mirror->base, 2 * mirror->capacity);
     free(mirror);
 }
 
@@ -132,10 +137,6 @@ void np_mirrors_after_fork(bool in_child)
             if (mirror->saved.copy)
                 (void)np_pages_put(&mirror->saved);
             atomic_store_explicit(&mirror->size, 0, memory_order_relaxed);
-            if (atomic_load_explicit(&mirror->refs, memory_order_relaxed) == 1) {
-                np_segment_unmap(mirror->base, 2 * mirror->capacity); /* the link's alone, which is the parent's */
-                mirror->base = NULL;
-            }
         }
         np_pages_drop(&mirror->saved);
     }

@@ -29,6 +29,8 @@ enum np_mirror_side { NP_MIRROR_RX, NP_MIRROR_TX };
 /* The link's mirror of that ring, with a reference for the caller; NULL: there is none, and never will be. With the
  * side's lock. */
 struct np_mirror *np_mirror_get(struct np_link *link, enum np_mirror_side side);
+/* Whether there is one now. With the side's lock. */
+bool np_mirror_can(struct np_link *link, enum np_mirror_side side);
 void np_mirror_unref(struct np_mirror *mirror);
 
 /* A view has `size` bytes from `position` on, counted from the ring's beginning; returns where they are. */
@@ -41,8 +43,8 @@ bool np_mirror_end(struct np_mirror *mirror, struct np_link *link, enum np_mirro
 /* Of a link that ends: whether others have them still, so that nobody else may get the segment. */
 bool np_mirrors_let_go(struct np_link *link);
 
-/* Over a fork, with np_fds_hold: a child's view is of what there was in that moment, in a copy of its own, and all else
- * is unmapped there. */
+/* Over a fork, with np_fds_hold: a child's view is of what there was in that moment, in a copy of its own. The links'
+ * references are given back there (np_links_after_fork), so a mirror that nobody looks at is unmapped. */
 void np_mirrors_before_fork(void);
 void np_mirrors_after_fork(bool in_child);
 

@@ -96,6 +96,16 @@ static inline void np_queue_append(struct np_op **first, struct np_op **last, st
     *last = op;
 }
 
+/* As the first. */
+static inline void np_queue_prepend(struct np_op **first, struct np_op **last, struct np_op *op)
+{
+    op->next = *first;
+    op->queued = true;
+    *first = op;
+    if (!*last)
+        *last = op;
+}
+
 static inline void np_queue_remove(struct np_op **first, struct np_op **last, struct np_op *op)
 {
     struct np_op *before = NULL;

@@ -267,6 +267,8 @@ bool np_tx_give_back(struct np_link *link, bool is_idle)
     struct np_tx *tx = &link->tx;
     if (tx->stir_at != UINT64_MAX)
         return true;
+    if (tx->first) /* who moves these on compares with what was refreshed; and what is reserved is just being written */
+        return false;
     if (link->unshared[link->side == NPL_SERVER ? NPL_OUTBOUND : NPL_INBOUND])
         return true; /* memory of this process's own */
     if (!np_link_quiet(link) || !refresh(link))
@@ -276,7 +278,7 @@ bool np_tx_give_back(struct np_link *link, bool is_idle)
     /* Only this side writes into the ring, and it does not while the lock is held; what the consumer has not read, and
      * what is written from now on, stands in the part that stays. */
     uint64_t head = tx->head - tx->begin, tail = tx->tail - tx->begin;
-    if (tx->first || head > tail || tail > NP_WARM) /* what is reserved is being written behind the tail */
+    if (head > tail || tail > NP_WARM)
         return false;
     np_segment_discard(tx->ring + NP_WARM, tx->capacity - NP_WARM);
     tx->stir_at = tx->begin + NP_WARM;
@@ -353,8 +355,10 @@ static bool in_turn(const struct np_tx *tx)
 static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
-    if (tx->attached && size)
-        return NP_WOULD_WAIT; /* behind what somebody waits for; an empty message waits for nothing (SEMANTICS 6.1) */
+    /* Behind what somebody waits for. An empty message waits for nothing (SEMANTICS 6.1), but for a reservation: the
+     * end of the pipe may come first, and what is detached is sent for its caller. */
+    if (tx->attached && (size || tx->hidden))
+        return NP_WOULD_WAIT;
     if (tx->tail >= tx->look_at && !look_for_beginning(link))
         return NP_INVALID_DATA;
     if (!in_turn(tx) || unread(tx) + size > tx->quota || !fits_plain(tx, size)) {
@@ -560,9 +564,9 @@ uint32_t np_tx_submit(struct np_link *link, struct np_op *op)
 
 bool np_tx_all_put(const struct np_link *link)
 {
-    /* What is only reserved is no write yet. */
-    for (const struct np_op *op = link->tx.first; op; op = op->next)
-        if (!op->hole && !is_put(op))
+    /* What is only reserved is no write yet, and what stands behind it cannot be put before its end. */
+    for (const struct np_op *op = link->tx.first; op && !op->hole; op = op->next)
+        if (!is_put(op))
             return false;
     return true;
 }
@@ -572,7 +576,7 @@ bool np_tx_may_close(const struct np_link *link)
     if (!np_tx_all_put(link))
         return false;
     /* The reader has begun with it: then it is about to be complete. */
-    for (const struct np_op *op = link->tx.first; op; op = op->next) {
+    for (const struct np_op *op = link->tx.first; op && !op->hole; op = op->next) {
         uint32_t live = op->sequence << 3 | NPL_ENTRY_LIVE;
         if (op->deferred && atomic_load_explicit(&link->tx.shared->deferred.state[op->sequence % NPL_DEFERRED],
                                                  memory_order_acquire) != live)
@@ -737,6 +741,8 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
     if (op->done)
         return NP_NO_DATA;
     if (op->hole) {
+        if (op->started && tx->tail + NPL_MAX_ENTRY_HEADER + op->size > tx->stir_at)
+            np_idle_stir(link); /* it may have been written all the same */
         tx->hidden -= op->size;
         take_back(link, op, op->size);
         unnumber(tx, op->number);

@@ -64,8 +64,8 @@ static void after_fork_in_child(void)
     np_own_unlock();
     np_identity_after_fork();
     np_fds_after_fork();
-    np_links_after_fork();
     np_mirrors_after_fork(true);
+    np_links_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);
     pthread_mutex_init(&np_process.create_lock, NULL);
     np_process.epoll = np_process.alarm = -1;

@@ -326,7 +326,7 @@ static bool is_sound(const struct state *state, const struct np_link *link)
            rx->delivered <= rx->pulled && rx->stash_length == state->stash && rx->stash_begin == 0 &&
            rx->stash_length == (rx->active ? rx->pulled - rx->delivered : 0) && tx->n_recent <= NP_RECENT &&
            tx->first_outstanding < NPL_DEFERRED && tx->n_outstanding <= NPL_DEFERRED && are_outstanding(tx) &&
-           tx->outside == 0 && tx->kept == 0;
+           tx->outside == 0 && tx->hidden == 0 && tx->kept == 0;
 }
 
 /* The truth about the rings, in a link that has its own pointers. */
