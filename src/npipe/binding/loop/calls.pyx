@@ -16,8 +16,8 @@ from libc.string cimport memcpy
 from npipe.binding.buffers cimport Buffer, Parts, copy_of, shortened, size_of
 from npipe.binding.engine cimport (
     NP_OK, NP_WOULD_WAIT, np_is_closed, np_poll_flush_ready, np_poll_pause, np_poll_promise_pauses,
-    np_poll_wake_deferred, np_poll_write_ready, np_reserve_begin, np_reserve_end, np_reserve_let_go, np_reserve_ready,
-    np_reserve_step, np_view_now,
+    np_poll_wake_deferred, np_poll_write_ready, np_reserve_begin, np_reserve_end, np_reserve_ready, np_reserve_step,
+    np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
 from npipe.binding.loop.polled cimport AT_ONCE, WEIGHT_SHIFT, PendingWrite, PolledHandle
@@ -1054,7 +1054,6 @@ cdef class Reserve(Call):
         if self.result is None and self.claims:
             self.claims = False
             np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
-            np_reserve_let_go(&place.reserve)  # should it be tried again
             place.unclaim()
         return 0
 
