@@ -448,22 +448,33 @@ def test_another_threads_write_behind_it_has_its_time_out(ends: Callable[..., En
 def test_another_thread_reads_behind_it(ends: Callable[..., Ends]) -> None:
     pair = ends()
     for copied in (False, True):
-        pair.client.send(b"first")
-        with pair.server.recv_view(copy=copied) as view:
-            waiting = blocked(pair.server.recv)
-            second = blocked(lambda: bytes(pair.server.recv_view().__enter__()))
-            pair.client.send(b"second")
-            pair.client.send(b"third")
-            assert bytes(view) == b"first"
-        assert waiting.result() == b"second"
-        assert second.result() == b"third"
-        gc.collect()
-        assert pair.server.recv() == b"third"  # that view never ended
+        for end in (contextlib.nullcontext, stopped):
+            pair.client.send(b"first")
+            with end(), pair.server.recv_view(copy=copied) as view:
+                waiting = blocked(pair.server.recv)
+                pair.client.send(b"second")
+                assert bytes(view) == b"first"
+                if end is stopped:
+                    raise StopError
+            read = [waiting.result(), pair.server.recv()] if end is stopped else [b"first", waiting.result()]
+            assert read == [b"first", b"second"]
+            pair.client.send(b"first")
+            with pair.server.recv_view(copy=copied):
+                waiting = blocked(lambda: bytes(pair.server.recv_view().__enter__()))
+                pair.client.send(b"second")
+            assert waiting.result() == b"second"
+            gc.collect()
+            assert pair.server.recv() == b"second"  # that view never ended
+
+
+def test_who_reads_behind_a_view_keeps_its_turn(ends: Callable[..., Ends]) -> None:
+    pair = ends()
     pair.client.send(b"first")
-    with stopped(), pair.server.recv_view():
-        waiting = blocked(pair.server.recv)
-        raise StopError
-    assert waiting.result() == b"first"
+    with pair.server.recv_view():
+        waiting = [blocked(pair.server.recv) for _ in range(3)]
+        for message in (b"second", b"third", b"fourth"):
+            pair.client.send(message)
+    assert [one.result() for one in waiting] == [b"second", b"third", b"fourth"]
 
 
 def test_flush_does_not_wait_for_a_reservation(ends: Callable[..., Ends]) -> None:

@@ -66,8 +66,6 @@ LINUX: Final = {
     "c": "the engine in C",
     "integrity": "an oracle of content for the engine",
     "clients": "programs for Windows on npipe.win32, which is pywin32 itself there",
-    "sync/test_views.py": "views in the ring; Windows' copies are not held to it yet",
-    "aio/test_views.py": "views in the ring; Windows' copies are not held to it yet",
     "processes/test_views.py": "forks, and views in the ring",
     "bench": "the benchmark",
     "faults": "who attacks, kills and races the engine",

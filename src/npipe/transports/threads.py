@@ -39,7 +39,7 @@ from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, ref
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
 from npipe.transports.patience import FolderPatience
-from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,7 +272,9 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
-        self._reserver: object = None  # the task that has a reservation out
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
+        self._viewer: object = None  # the key of the view that is out
+        self._viewing = False  # the read that goes on is a view's: what it finds is not delivered
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -311,8 +313,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "writing")
+        self._check_writer("writing")
         check_timeout(timeout)
         pipe, content = self._pipe, contents_of(parts)
 
@@ -334,21 +335,31 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def _check_open_for(self, doing: str) -> None:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
-        if self._reserver is not None and self._reserver == this_task():
+        self._check_writer(doing)
+
+    def _check_writer(self, doing: str) -> None:
+        if self._reservers and has_reserved(self._reservers, this_task()):
             raise still_reserved(self.name, doing)
 
-    async def _begin_view(self, timeout: float | None) -> bytes:
+    async def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
         deadline = deadline_of(timeout)
         self._begin_reading(self._doing)
         try:
+            self._viewer, self._viewing = key, True
             return await self._message(deadline, self._doing)
         except BaseException:
-            self._reading = False
+            self._end_view(key, consumed=False)
             raise
+        finally:
+            self._viewing = False
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        if not consumed:
-            self._head, self._unfinished = message, False
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        if consumed:
+            self._delivered(b"")
+        self._viewer = None
         self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -367,6 +378,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         await self._settle(deadline, doing)
         if self._dropping:
             await self._drop(deadline)
+        owed = self._owed
         if self._head is None or self._unfinished:
             message, _ = await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False))
             message = (self._head or b"") + message
@@ -375,8 +387,15 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         if len(message) > pipe.max_message_size:
             self._head, self._unfinished = message, False
             raise too_large(self.name, pipe.max_message_size, len(message))
-        self._head, self._unfinished, self._partial = None, False, False
-        self._asked = False
+        if self._viewing:
+            self._asked = owed > 0  # the blocking pipe has delivered it
+        return self._delivered(message)
+
+    def _delivered(self, message: bytes) -> bytes:
+        if self._viewing:
+            self._head, self._unfinished = message, False  # it stays until the view ends
+            return message
+        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
         return message
 
     async def recv_into(
@@ -436,8 +455,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 raise does_not_fit(self.name, size) from None
         if len(message) > size:
             raise does_not_fit(self.name, size)
-        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
-        return message
+        return self._delivered(message)
 
     async def discard_reply(self, *, timeout: float | None = None) -> None:
         """See MessagePipe.discard_reply."""
@@ -533,8 +551,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         pipe, content = self._pipe, content_of(data)
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "transacting")
+        self._check_writer("transacting")
         self._begin_reading("transacting")
         try:
             if self._owed:

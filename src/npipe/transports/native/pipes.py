@@ -62,7 +62,7 @@ from npipe.reasons import (
 )
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
-from npipe.views import CopiedReservation, CopiedView, this_task
+from npipe.views import CopiedReservation, CopiedView, has_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,6 +268,7 @@ class LongestMessage:
     _doing = "receiving a message"
     _of_messages = True
     _most = 0xFFFFFFFF
+    _viewing = False  # the read that goes on is a view's: what it finds is not delivered
 
     @property
     def max_message_size(self) -> int:
@@ -282,7 +283,7 @@ class LongestMessage:
 class _Native(Described):
     """What the two pipe classes share."""
 
-    _reader: object = None  # who has a view out
+    _reader = 0  # the thread that has a view out
 
     _file: File
 
@@ -332,7 +333,7 @@ class _Native(Described):
         deadline = deadline_of(timeout)
         if self._file.closed:
             raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
-        if self._reader is not None and self._reader == this_task():
+        if self._reader == threading.get_ident():
             raise still_viewed(self.name, self._doing)
         # In slices, for Ctrl-C does not end the wait for a lock.
         while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
@@ -381,13 +382,20 @@ class _Native(Described):
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _reserver: object = None  # who has a reservation out
+    _viewer: object = None  # the key of the view that is out
+
+    def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
+        super().__init__(file, access=access, is_server=is_server, direction=direction)
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
 
     def _check_open_for(self, doing: str) -> None:
         self._file.ask(lambda _: None, doing)
         if not self._access & ACCESS_WRITE:
             raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
-        if self._reserver is not None and self._reserver == this_task():
+        self._check_writer(doing)
+
+    def _check_writer(self, doing: str) -> None:
+        if self._reservers and has_reserved(self._reservers, threading.get_ident()):
             raise still_reserved(self.name, doing)
 
     def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -397,8 +405,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts."""
         timeout = check_timeout(timeout)
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "writing")
+        self._check_writer("writing")
         content = joined(parts)
         count = self._write(content, timeout)
         if count != len(content):
@@ -413,20 +420,27 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         flag(copy, "copy")
         return CopiedView(self, check_timeout(timeout))
 
-    def _begin_view(self, timeout: float | None) -> bytes:
+    def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
         deadline = self._begin_read(timeout)
         try:
+            self._viewer, self._viewing = key, True
             message = self._message(deadline)
+            self._reader = threading.get_ident()
+            return message
         except BaseException:
-            self._reading.release()
+            self._viewer = key  # whatever was interrupted: the turn is this one's
+            self._end_view(key, consumed=False)
             raise
-        self._reader = this_task()
-        return message
+        finally:
+            self._viewing = False
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        self._reader = None
-        if not consumed:
-            self._keep(message, unfinished=False)
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        if consumed:
+            self._delivered(b"")
+        self._viewer, self._reader = None, 0
         self._reading.release()
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -460,6 +474,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         return self._message(deadline, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
+        if self._viewing:
+            self._head, self._unfinished = message, False  # it stays until the view ends
+            return message
         self._head, self._unfinished, self._partial = None, False, False
         self._has_delivered()
         return message
@@ -602,8 +619,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         content = bytes_of(data)
         self._file.ask(lambda _: None, "transacting")
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "transacting")
+        self._check_writer("transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
             raise being_read_elsewhere(self.name)
