@@ -114,12 +114,13 @@ def test_one_that_is_dropped_in_its_block_is_withdrawn(kind: str, name: str) -> 
     async def main() -> None:
         async with pair(name) as (server, client):
             for size in (5, 200_000):
-                await client.reserve(size).__aenter__()
+                view = await client.reserve(size).__aenter__()
                 behind = None
-                if size == 5:
+                if view.obj.in_place:
                     behind = asyncio.create_task(client.send(b"behind"))
                     await turns()
                     assert not behind.done()
+                del view
                 gc.collect()
                 if behind is not None:
                     await behind
@@ -161,6 +162,33 @@ def test_the_rest_of_a_message_is_viewed(kind: str, name: str, size: int) -> Non
                             raise StopError
                     assert not server.more_data
                 assert await server.recv() == data[:100]
+
+    run(main(), kind)
+
+
+def test_what_is_looked_at_is_no_more_to_be_seen(kind: str, name: str) -> None:
+    async def main() -> None:
+        for copied in (False, True):
+            for size in (0, 7, 60_000):
+                async with pair(f"{name}-{copied}-{size}") as (server, client):
+                    await client.send(bytes(size))
+                    await client.send(b"next")
+                    nothing = npipe.Peek(b"", 0, 0)
+                    with stopped():
+                        async with server.recv_view(copy=copied):
+                            assert server.peek(100) == nothing
+                            assert not server.more_data
+                            with fails(170):
+                                await server.transact(b"x")
+                            raise StopError
+                    assert server.peek(3).available == size + 4
+                    async with server.recv_view(copy=copied):
+                        assert server.peek(100) == nothing
+                    assert server.peek(100) == npipe.Peek(b"next", 4, 0)
+                    async with server.recv_view(copy=copied):
+                        await server.close()
+                        with fails(6):
+                            server.peek()
 
     run(main(), kind)
 
@@ -233,12 +261,13 @@ def test_every_task_is_told_of_its_own_whoever_else_has_one(kind: str, name: str
 
                 first = client.reserve(first_size)
                 view = await first.__aenter__()
+                in_order = first_size == 5 and view.obj.in_place
                 writing = asyncio.create_task(write())
                 await entered.wait()
                 with fails(170):
                     await client.send(b"own")
                 go.set()
-                if first_size == 5:
+                if in_order:
                     await turns()
                     assert not writing.done()  # it is behind this one
                 else:
@@ -251,7 +280,7 @@ def test_every_task_is_told_of_its_own_whoever_else_has_one(kind: str, name: str
                 receiving = asyncio.create_task(server.recv())
                 await first.__aexit__(None, None, None)
                 assert await receiving == b"1" * first_size
-                if first_size == 5:
+                if in_order:
                     assert await server.recv() == b"2" * second_size
                     await writing
                 await client.send(b"free")
@@ -458,7 +487,7 @@ def test_what_is_wrong_is_told(kind: str, name: str) -> None:
     run(main(), kind)
 
 
-def test_who_waits_for_its_block_is_the_only_one(kind: str, name: str) -> None:
+def test_who_waits_for_its_reservation_is_the_only_one(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name, in_buffer_size=1000) as (server, client):
             await client.send(bytes(1000))
@@ -480,6 +509,13 @@ def test_who_waits_for_its_block_is_the_only_one(kind: str, name: str) -> None:
                 await turns(2)
             await writing
             assert await server.recv() == b"r" * 500
+
+    run(main(), kind)
+
+
+def test_who_waits_for_its_view_is_the_only_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
             for copied in (False, True):
                 view = server.recv_view(copy=copied)
 
@@ -501,42 +537,66 @@ def test_who_waits_for_its_block_is_the_only_one(kind: str, name: str) -> None:
     run(main(), kind)
 
 
-def test_one_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
+async def fails_to_enter(block: Any, timeout: float | None) -> None:
+    for after in (0, 1, 3):
+        entering = asyncio.ensure_future(block.__aenter__())
+        if timeout is None:
+            await turns(after)
+            entering.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+        else:
+            with fails(121):
+                await entering
+
+
+def test_a_reservation_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name, in_buffer_size=1000) as (server, client):
-            await client.send(bytes(1000))
             for timeout in (0, 0.02, None):
+                await client.send(bytes(1000))
                 reservation = client.reserve(500, timeout=timeout)
-                for after in (0, 1, 3):
-                    entering = asyncio.ensure_future(reservation.__aenter__())
-                    if timeout is None:
-                        await turns(after)
-                        entering.cancel()
-                        with pytest.raises(asyncio.CancelledError):
-                            await entering
-                    else:
-                        with fails(121):
-                            await entering
+                await fails_to_enter(reservation, timeout)
                 assert await server.recv() == bytes(1000)
                 async with reservation as view:
                     view[:] = b"r" * 500
                 assert await server.recv() == b"r" * 500
+
+    run(main(), kind)
+
+
+def test_a_view_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for timeout in (0, 0.02, None):
                 for copied in (False, True):
                     looking = server.recv_view(timeout=timeout, copy=copied)
-                    for after in (0, 1, 3):
-                        entering = asyncio.ensure_future(looking.__aenter__())
-                        if timeout is None:
-                            await turns(after)
-                            entering.cancel()
-                            with pytest.raises(asyncio.CancelledError):
-                                await entering
-                        else:
-                            with fails(121):
-                                await entering
+                    await fails_to_enter(looking, timeout)
                     await client.send(b"message")
                     async with looking as view:
                         assert bytes(view) == b"message"
-                await client.send(bytes(1000))
+
+    run(main(), kind)
+
+
+def test_a_block_that_is_left_twice_ends_once(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for size in (0, 5, 200_000):
+                reservation, looking = client.reserve(size), server.recv_view()
+
+                async def write(reservation: Any = reservation, size: int = size) -> None:
+                    async with reservation as view:
+                        view[:] = b"r" * size
+                    await reservation.__aexit__(None, None, None)
+
+                writing = asyncio.create_task(write())
+                async with looking as view:
+                    assert bytes(view) == b"r" * size
+                await looking.__aexit__(None, None, None)
+                await writing
+                await client.send(b"next")
+                assert await server.recv() == b"next"
 
     run(main(), kind)
 

@@ -273,7 +273,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
         self._reservers: list[tuple[object, object]] = []  # see npipe.views
-        self._viewer: object = None  # the key of the view that is out
+        self._viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
         self._viewing = False  # the read that goes on is a view's: what it finds is not delivered
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
@@ -289,7 +289,15 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         size = peek_size(size)
         if self._dropping and not self.closed and not self._drop_now():
             return Peek(b"", 0, 0)
-        return super().peek(size)
+        if self._viewer is None:
+            return super().peek(size)
+        self._check_open("peeking")
+        self._rest(0)
+        return Peek(b"", 0, 0)  # as while a read waits
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return self._viewer is None and super()._has_unread()
 
     def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
         super()._keep(call)
@@ -545,7 +553,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""

@@ -168,8 +168,6 @@ async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
 class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _viewer: object = None  # the key of the view that is out
-
     def __init__(
         self, file: ProactorFile, *, access: int, direction: int, is_server: bool, options: CreateOptions | None = None
     ) -> None:
@@ -370,6 +368,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _has_unread(self) -> bool:
         """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._viewer is not None:
+            return False
         if self._head is not None or self._reading or self.peek().available:
             return True
         code, _ = self._read_now(_NOTHING, "peeking")
@@ -401,7 +401,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""

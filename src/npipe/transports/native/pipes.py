@@ -102,6 +102,8 @@ class Described:
     _owed = 0  # answers of transactions that ended before them, and that no read has taken since
     _too_long = False  # that answer is longer than max_message_size
     _dropping = False  # the next message is the rest of an answer that is being dropped
+    _viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
+    _viewing = False  # the read that goes on is a view's: what it finds is not delivered
     _buffer: bytearray | None = None  # for reads; None: to be made
 
     @property
@@ -187,15 +189,17 @@ class Described:
         size = peek_size(size)
         if self._dropping and not self.closed and not self._drop_now():
             return Peek(b"", 0, 0)
-        head, unfinished = self._head, self._unfinished
-        kept = b"" if head is None else bytes(head)
+        head, unfinished, viewed = self._head, self._unfinished, self._viewer is not None
+        kept = b"" if head is None or viewed else bytes(head)
         try:
             message, data, available, left = self._peek(max(0, size - len(kept)))
         except PipeClosedError as error:
-            if not kept or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
+            if not (kept or viewed) or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
                 raise
             message = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
             data, available, left = b"", 0, 0  # that is all that is left
+        if viewed:  # as while a read waits
+            return Peek(b"", 0, 0)
         if not self._of_messages:
             return Peek((kept + data)[:size], len(kept) + available, left)
         if head is not None and message and not unfinished:
@@ -268,7 +272,6 @@ class LongestMessage:
     _doing = "receiving a message"
     _of_messages = True
     _most = 0xFFFFFFFF
-    _viewing = False  # the read that goes on is a view's: what it finds is not delivered
 
     @property
     def max_message_size(self) -> int:
@@ -381,8 +384,6 @@ class _Native(Described):
 
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
-
-    _viewer: object = None  # the key of the view that is out
 
     def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
         super().__init__(file, access=access, is_server=is_server, direction=direction)
@@ -594,6 +595,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _has_unread(self) -> bool:
         """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._viewer is not None:
+            return False
         if self._head is not None or self.peek().available or not self._reading.acquire(blocking=False):
             return True
         try:
@@ -612,7 +615,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
@@ -622,6 +625,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._check_writer("transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
         if not self._reading.acquire(blocking=False):
+            if self._reader == threading.get_ident():
+                raise still_viewed(self.name, "transacting")
             raise being_read_elsewhere(self.name)
         try:
             if self._owed:
