@@ -182,7 +182,7 @@ class _Copy(bytearray):
             raise RuntimeError(f"{self._what} is for one block")
 
     def _unclaim(self) -> None:
-        """It could not be entered, and may be tried again."""
+        """Let it be tried again: it could not be entered."""
         self._out = False
         self._release_view()
         self._entered.release()

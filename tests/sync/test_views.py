@@ -784,7 +784,7 @@ def test_a_view_is_good_until_its_end_whatever_becomes_of_the_pipe(ends: Callabl
     with npipe.listen(f"{name}-gone") as listener:
         client, server = npipe.connect(listener.name), listener.accept(DEADLINE)
         client.send(b"a" * 5000)
-        viewed = server.recv_view()
+        viewed: Any = server.recv_view()
         view = viewed.__enter__()
         dead = weakref.ref(server)
         server.close()

@@ -365,6 +365,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def _end_view(self, key: object, *, consumed: bool) -> None:
         if self._viewer is not key:
             return
+        self._viewing = False
         if consumed:
             self._delivered(b"")
         self._viewer = None

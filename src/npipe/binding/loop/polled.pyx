@@ -156,8 +156,9 @@ cdef class PolledHandle(Handle):
         return code == NP_WOULD_WAIT or code == NP_YIELD
 
     cdef bytes recv_step(self, uint32_t most, str doing="receiving a message", np_view *view=NULL):
-        """The next whole message, of at most `most` bytes, or None: see `yields` then. `view` gets to know whether it is
-        the rest of one.
+        """The next whole message, of at most `most` bytes, or None: see `yields` then.
+
+        `view` gets to know whether it is the rest of one.
         """
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0

@@ -226,6 +226,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     def _end_view(self, key: object, *, consumed: bool) -> None:
         if self._viewer is not key:
             return
+        self._viewing = False
         if consumed:
             self._delivered(b"")
         self._viewer = None

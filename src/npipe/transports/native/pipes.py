@@ -442,17 +442,18 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             self._viewer, self._viewing = key, True
             message = self._message(deadline)
             self._reader = threading.get_ident()
-            return message
         except BaseException:
             self._viewer = key  # whatever was interrupted: the turn is this one's
             self._end_view(key, consumed=False)
             raise
         finally:
             self._viewing = False
+        return message
 
     def _end_view(self, key: object, *, consumed: bool) -> None:
         if self._viewer is not key:
             return
+        self._viewing = False
         if consumed:
             self._delivered(b"")
         self._viewer, self._reader = None, 0
