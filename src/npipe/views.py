@@ -149,16 +149,25 @@ class _Copy(bytearray):
     _what = "a block"
     _out = False  # somebody is in its block, or was
 
-    __repr__ = object.__repr__
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-    __hash__ = object.__hash__  # type: ignore[assignment]  # each is one of its own, whatever its bytes
-
     def __init__(self) -> None:
         super().__init__()
         self._entered, self._left = threading.Lock(), threading.Lock()  # taken once, by whoever does that
         self._key = object()
         self._view: weakref.ref[memoryview] | None = None
+
+    # ---- Each is one of its own, whatever its bytes
+
+    def __repr__(self) -> str:
+        return object.__repr__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:  # type: ignore[override]  # bytearray has none
+        return object.__hash__(self)
 
     def __bool__(self) -> bool:
         return True
