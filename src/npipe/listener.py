@@ -161,8 +161,13 @@ class Listener(Generic[P]):
             if left_already:
                 self._make(instance.replace)
                 return None
-            with contextlib.suppress(PipeError):  # the next accept says why, if it is still so
-                self._make(instance.another)
+            try:
+                with contextlib.suppress(PipeError):  # the next accept says why, if it is still so
+                    self._make(instance.another)
+            except BaseException:  # a signal's: the client is the next accept's
+                if self._listening is None and not self._closed:
+                    self._listening = instance
+                raise
         pipe = instance.pipe(self._release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe

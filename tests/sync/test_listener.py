@@ -344,6 +344,27 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
         closing.result()
 
 
+def test_a_client_whose_accept_a_signal_ends_is_the_next_accept_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    with npipe.listen(name) as listener, npipe.connect(name) as client:
+        client.send(b"here")
+        ends: Any = type(listener._listening)
+
+        def interrupted(_end: Any) -> Any:
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+        with listener.accept(DEADLINE) as server:
+            assert server.recv(timeout=DEADLINE) == b"here"
+            with npipe.connect(name), listener.accept(DEADLINE):
+                pass
+
+
 def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     replacing, go = threading.Event(), threading.Event()
     listener = npipe.listen(name, max_instances=1)
