@@ -119,6 +119,48 @@ def test_a_part_whose_writer_gave_up_is_not_joined_with_another_message(
     assert pair.client.recv(timeout=5) == b"x" * length
 
 
+def looks_first(monkeypatch: pytest.MonkeyPatch, pipe: Any, size: int) -> None:
+    """Let the next look at a message find one of `size` bytes, as if that one were given up right behind the look."""
+    peek = pipe._peek
+
+    def peeked(most: int) -> Any:
+        monkeypatch.setattr(pipe, "_peek", peek)
+        message, data, available, left = peek(most)
+        return message, data, available, size if left else left
+
+    monkeypatch.setattr(pipe, "_peek", peeked)
+
+
+def test_behind_a_writer_that_gives_up_a_longer_message_is_read_at_once(
+    ends: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it could not be told from the beginning of the next one, were it given up too."""
+    pair = ends(in_buffer_size=1 << 20, out_buffer_size=1 << 20)
+    looks_first(monkeypatch, pair.client, 300_000)
+    pair.server.send(b"one that is there by now")
+    assert pair.client.recv(timeout=5) == b"one that is there by now"
+    looks_first(monkeypatch, pair.client, 5)
+    pair.server.send(b"long" * 75_000)
+    monkeypatch.setattr(pair.client, "_rest", fail)
+    assert pair.client.recv(timeout=5) == b"long" * 75_000
+
+
+def test_behind_a_writer_that_gives_up_an_async_read_takes_a_longer_message_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1 << 20, out_buffer_size=1 << 20) as (server, client):
+            looks_first(monkeypatch, client, 300_000)
+            await server.send(b"one that is there by now")
+            assert await client.recv(timeout=5) == b"one that is there by now"
+            looks_first(monkeypatch, client, 5)
+            await server.send(b"long" * 75_000)
+            monkeypatch.setattr(client, "_rest", fail)
+            assert await client.recv(timeout=5) == b"long" * 75_000
+
+    run(main())
+
+
 @pytest.mark.parametrize("way", ["recv", "recv_into"])
 def test_an_async_read_that_fails_keeps_what_is_kept_of_a_message(
     name: str, monkeypatch: pytest.MonkeyPatch, way: str
@@ -310,3 +352,46 @@ def test_on_a_loop_a_client_waits_for_a_server_that_is_not_there_yet(name: str) 
                 await waiter
 
     run(main())
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_view_that_is_interrupted_as_it_begins_leaves_the_message_and_the_turn(
+    ends: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise error
+
+    pair = ends()
+    pair.client.send(b"the message")
+    assert pair.server.recv_into(bytearray(4)) == 4
+    viewed, reservation = pair.server.recv_view(), pair.client.reserve(5)
+    with monkeypatch.context() as patch:
+        for block in (viewed, reservation):
+            patch.setattr(type(block), "_lend", interrupted)
+            with pytest.raises(error):
+                block.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.server, "_message", interrupted)
+        with pytest.raises(error):
+            viewed.__enter__()
+    assert pair.server.more_data
+    pair.client.send(b"second")
+    with viewed as view, reservation as room:
+        assert bytes(view) == b"message"
+        room[:] = b"third"
+    assert not pair.server.more_data
+    assert [pair.server.recv(timeout=5), pair.server.recv(timeout=5)] == [b"second", b"third"]
+
+
+def test_a_block_is_the_owner_of_what_it_gives(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for size in (0, 5, 60_000):
+        reservation, viewed = pair.client.reserve(size), pair.server.recv_view()
+        with reservation as room:
+            assert room.obj is reservation
+            room[:] = b"r" * size
+        with viewed as view:
+            assert view.obj is viewed
+            assert bytes(view) == b"r" * size
+        assert reservation
+        assert len({reservation, viewed}) == 2
