@@ -253,7 +253,15 @@ static void a_writer_goes_on_as_soon_as_its_message_fits(void)
     expect(&ends.second, 8000, 0);
     pthread_join(writer.thread, NULL);
     CHECK_EQUAL(writer.code, NP_OK);
-    for (unsigned i = 1; i <= count; i++)
+    for (unsigned i = 1; i <= 200; i++) {
+        fill_pattern(data, sizeof data, count + i);
+        atomic_store(&writer.asked, false);
+        start(&writer, call_send);
+        expect(&ends.second, 8000, i);
+        pthread_join(writer.thread, NULL);
+        CHECK_EQUAL(writer.code, NP_OK);
+    }
+    for (unsigned i = 201; i <= count + 200; i++)
         expect(&ends.second, 8000, i);
     end(&ends);
 }

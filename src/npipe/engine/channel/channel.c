@@ -26,8 +26,9 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
-#define WISH_NS INT64_C(2000000)   /* for so long a writer sleeps for more room than it needs */
-#define DEAF_NS INT64_C(10000000)   /* the same for one whose event says nothing */
+#define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
+#define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
+#define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
 #define AGAIN_NS INT64_C(500000000) /* after so long a sleeper looks again: who was to wake it may have been killed */
 
 /* ---- Who holds a lock */
@@ -489,8 +490,8 @@ static void publish_part(struct np_channel *channel, uint64_t tail, uint64_t end
 /* Whether the holder of the readers' lock, which has died, has taken a message along. */
 static bool died_within(const struct npc_direction *direction, uint64_t holder)
 {
-    /* Acquire, against keep_part's release: if it is the part of one that has taken the lock over since, the word of the
-     * lock below is that one's. */
+    /* Acquire, against keep_part's release: if it is the part of one that has taken the lock over since, the word of
+     * the lock below is that one's. */
     uint64_t part = atomic_load_explicit(&direction->part, memory_order_acquire);
     uint64_t head = atomic_load_explicit(&direction->head, memory_order_acquire);
     return part && part != head && atomic_load_explicit(&direction->reader, memory_order_relaxed) == holder;
@@ -514,12 +515,15 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
     struct sleeps sleeps = {NP_HEED_ASK, 0};
     struct watch reader = {0, -2};
     /* When it has to sleep it may as well sleep until half of the ring is free; but not for long: the reader may wait
-     * for what this writer does next. */
+     * for what this writer does next. Where it has waited in vain so it wants no more than it needs for a while. */
+    bool modest = channel->modest > 0;
+    if (modest)
+        channel->modest--;
     uint64_t wish = tail - NPC_RING / 2;
     int64_t until = np_now() + WISH_NS;
     for (;;) {
         int64_t left = until - np_now();
-        if (left <= 0 || (int64_t)(wish - more->at) < 0)
+        if (modest || left <= 0 || (int64_t)(wish - more->at) < 0)
             wish = more->at;
         atomic_store_explicit(&out->wants_room, wish + 1, memory_order_relaxed);
         /* Against the fence of a reader that has published its head. */
@@ -541,8 +545,11 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
             break;
         if (items[0].revents)
             empty_socket(channel);
-        if (room_is_there(more))
+        if (room_is_there(more)) {
+            if (wish != more->at && np_now() >= until)
+                channel->modest = MODEST;
             break;
+        }
         if (is_gone(channel)) {
             code = room_is_there(more) ? NP_OK : NP_NO_DATA;
             break;
@@ -807,8 +814,8 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
 static uint32_t drop_all(struct np_channel *channel)
 {
     struct npc_direction *in = channel->in;
-    /* First of all, so that who finds the lock of one that was killed here does not take the rest for a message. Relaxed:
-     * it goes to the next reader with the lock; the release below keeps it before the head. */
+    /* First of all, so that who finds the lock of one that was killed here does not take the rest for a message.
+     * Relaxed: it goes to the next reader with the lock; the release below keeps it before the head. */
     atomic_fetch_or_explicit(&in->broken, NPC_TORN, memory_order_relaxed);
     atomic_store_explicit(&in->head, atomic_load_explicit(&in->tail, memory_order_acquire), memory_order_release);
     atomic_store_explicit(&in->part, 0, memory_order_relaxed);
@@ -975,8 +982,8 @@ uint32_t np_channel_end(struct np_channel *channel, bool leave)
         code = drop_all(channel); /* nobody will read the rest */
     else
         atomic_store_explicit(&in->head, (channel->at + 7) & ~UINT64_C(7), memory_order_release); /* publish_head's */
-    /* One that is killed in between is done with it: the head is where `part` says that it ends. Release: the head comes
-     * first. */
+    /* One that is killed in between is done with it: the head is where `part` says that it ends. Release: the head
+     * comes first. */
     atomic_store_explicit(&in->part, 0, memory_order_release);
     unlock_reader(channel, true);
     return code;
