@@ -425,6 +425,7 @@ cdef extern from "engine.h" nogil:
         int side
         bint readable
         bint writable
+        uint32_t reading
     struct np_part:
         const void *data
         uint64_t size
