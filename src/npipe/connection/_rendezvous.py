@@ -202,9 +202,7 @@ def _hear(fd: int) -> Connection[Any, Any] | None:
                 os.close(one)
     own, segment, *events = given
     try:
-        made: Connection[Any, Any] = channel(
-            own, segment, (events[0], events[1]), 0, ways=(True, True), strange=True
-        )
+        made: Connection[Any, Any] = channel(own, segment, (events[0], events[1]), 0, ways=(True, True), strange=True)
     except OSError:
         return None  # the segment is none
     return made
