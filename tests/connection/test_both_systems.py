@@ -126,12 +126,20 @@ def test_poll_and_wait_tell_of_messages_and_of_the_end() -> None:
     assert wait(ends, 0) == []
     pairs[0][1].close()
     assert wait(ends, 60) == [ends[0]]
-    assert ends[0].poll(60)
     with pytest.raises(EOFError):
         ends[0].recv()
     for pair in pairs:
         for end in pair:
             end.close()
+
+
+def test_poll_is_true_at_the_end() -> None:
+    one, other = Pipe()
+    with one:
+        other.close()
+        assert one.poll(60)
+        with pytest.raises(EOFError):
+            one.recv()
 
 
 @pytest.mark.parametrize("authkey", [None, b"secret"])
