@@ -315,7 +315,7 @@ cdef char *memory_of(target):
     return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
 
 
-cdef object interruption(uint32_t code):
+cdef object interruption(uint32_t code, bint is_closed=False):
     """What the handler of a signal has raised that has ended a call with this code; at once after that."""
     if code != NP_INTERRUPTED:
         return None
@@ -323,6 +323,8 @@ cdef object interruption(uint32_t code):
         npipe_reraise()
     except BaseException as error:
         return error
+    if is_closed:
+        return OSError("handle is closed")
     return OSError(errno.EINTR, "the process has forked in the middle of the call")
 
 
@@ -336,6 +338,12 @@ cdef np_wait for_ever() noexcept:
 
 
 cdef class Armed
+
+
+cdef int check_signals_and_close(void *is_closed) noexcept nogil:
+    """For a wait for a message's beginning: a signal's handler that closes the connection has ended it too."""
+    cdef int interrupted = check_signals(NULL)
+    return interrupted or (<bint *>is_closed)[0]
 
 
 @cython.no_gc_clear
@@ -426,7 +434,8 @@ cdef class ChannelEnd:
             if self.users == 0:
                 self.close_now()
 
-    cdef void look_for_fork(self) noexcept:
+    @cython.final
+    cdef inline void look_for_fork(self) noexcept:
         """In a child, what was counted and begun was the parent's, but for the calls of the thread that has forked."""
         if self.forks != np_forks:
             self.forks = np_forks
@@ -434,18 +443,21 @@ cdef class ChannelEnd:
             self.incoming = self.turn = None
             self.kept = []
 
-    cdef bint has_rest(self) except -1:
+    @cython.final
+    cdef inline bint has_rest(self) except -1:
         """Whether there is something for this thread that is not in the ring any more, at least in part."""
         return self.incoming is not None or self.has_kept()
 
-    cdef bint has_kept(self) except -1:
+    @cython.final
+    cdef inline bint has_kept(self) except -1:
         return bool(self.kept) and (self.kept_by is None or self.kept_by == get_ident())
 
     cdef Incoming take_kept(self):
         self.kept_by = None
         return self.kept.pop(0)
 
-    cdef int enter(self) except -1:
+    @cython.final
+    cdef inline int enter(self) except -1:
         """Directly before a call of the engine: see the class."""
         self.look_for_fork()
         if self.is_closed:
@@ -455,26 +467,31 @@ cdef class ChannelEnd:
         self.users += 1
         return 0
 
-    cdef void leave(self) noexcept:
+    @cython.final
+    cdef inline void leave(self) noexcept:
         self.look_for_fork()
         npipe_call_ends(<void *>self)
         self.users -= 1
         if self.users == 0 and self.is_closed:
             self.close_now()
 
-    cdef void end_message(self, bint for_others) noexcept:
+    @cython.final
+    cdef inline void end_message(self, bint for_others) noexcept:
         """Be done with the message that was begun, if it is not the parent's. What is left of it is dropped, or it is
         left to others as a whole.
         """
         if self.channel.reading != np_forks + 1:
             return
-        if self.is_strange:
+        if self.is_strange and (
+            self.channel.remaining or self.channel.come_in.rung or self.channel.come_in.polled
+        ):
             with nogil:
                 np_channel_end(&self.channel, for_others)
         else:
             np_channel_end(&self.channel, for_others)
 
-    cdef void finish(self, bint for_others) noexcept:
+    @cython.final
+    cdef inline void finish(self, bint for_others) noexcept:
         """The same, and leave."""
         self.end_message(for_others)
         self.leave()
@@ -499,19 +516,22 @@ cdef class ChannelEnd:
         """Whether the other side is somebody else's program."""
         return self.is_strange
 
-    cdef int check_open(self) except -1:
+    @cython.final
+    cdef inline int check_open(self) except -1:
         self.look_for_fork()
         if self.is_closed:
             raise OSError("handle is closed")
         return 0
 
-    cdef int check_readable(self) except -1:
+    @cython.final
+    cdef inline int check_readable(self) except -1:
         self.check_open()
         if not self.may_read:
             raise OSError("connection is write-only")
         return 0
 
-    cdef int check_writable(self) except -1:
+    @cython.final
+    cdef inline int check_writable(self) except -1:
         self.check_open()
         if not self.may_write:
             raise OSError("connection is read-only")
@@ -539,6 +559,7 @@ cdef class ChannelEnd:
             raise BrokenPipeError(errno.EPIPE, "a message before this one was cut")
         return self.fail(code, raised)
 
+    @cython.final
     cdef int send_memory(self, const void *data, uint64_t size) except -1:
         cdef np_part part
         cdef np_wait wait
@@ -547,7 +568,7 @@ cdef class ChannelEnd:
         part.data = data
         part.size = size
         self.enter()
-        if not self.is_strange:
+        if not (self.is_strange and (self.channel.go_out.sleepers or self.channel.go_out.polled)):
             wait = only_try()
             code = np_channel_send(&self.channel, 0, &part, 1, &wait)
         if code == NP_WOULD_WAIT:
@@ -643,7 +664,8 @@ cdef class ChannelEnd:
 
     # ---- Receiving
 
-    cdef int begin(self, uint64_t *size, uint64_t *flags) except -1:
+    @cython.final
+    cdef inline int begin(self, uint64_t *size, uint64_t *flags) except -1:
         """Wait for a message, and be in the middle of it until `finish`."""
         while not self.begun(size, flags):
             # The rest of a message that this thread has begun: another one has it.
@@ -654,7 +676,8 @@ cdef class ChannelEnd:
             self.check_readable()
         return 0
 
-    cdef bint begun(self, uint64_t *size, uint64_t *flags) except -1:
+    @cython.final
+    cdef inline bint begun(self, uint64_t *size, uint64_t *flags) except -1:
         """False: it is another thread's turn."""
         cdef np_wait wait
         cdef uint32_t code = NP_WOULD_WAIT
@@ -665,10 +688,12 @@ cdef class ChannelEnd:
             code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
+            wait.interrupted = check_signals_and_close
+            wait.context = &self.is_closed
             with nogil:
                 code = np_channel_begin(&self.channel, &wait, size, flags)
-            raised = interruption(code)
-            if self.is_closed and code == NP_OK:  # by another thread, or a signal's handler
+            raised = interruption(code, self.is_closed)
+            if self.is_closed and code == NP_OK:  # by another thread
                 self.finish(True)
                 return self.check_open()
         if code == NP_OK:
@@ -730,9 +755,11 @@ cdef class ChannelEnd:
             raise raised
         return 0
 
-    cdef bint may_go_on(self, Incoming incoming) noexcept:
+    @cython.final
+    cdef inline bint may_go_on(self, Incoming incoming) noexcept:
         return incoming.forks == np_forks and not self.is_closed
 
+    @cython.final
     cdef Incoming receive(self, maxlength, bint to_its_end=False):
         """The next message as a whole."""
         cdef uint64_t size, flags
@@ -788,6 +815,7 @@ cdef class ChannelEnd:
             self.close()
         raise OSError("bad message length")
 
+    @cython.final
     cdef bytes receive_short(self, uint64_t longest):
         """The next message if it is a short one without buffers: None if not, and then it is not begun."""
         cdef uint64_t size, flags, taken
@@ -938,10 +966,12 @@ cdef class ChannelEnd:
             seconds = timeout
             if seconds < 9e9:
                 wait.deadline = np_now() + <int64_t>(seconds * 1e9) if seconds > 0 else NP_TRY
+        wait.interrupted = check_signals_and_close
+        wait.context = &self.is_closed
         self.enter()
         with nogil:
             code = np_channel_poll(&self.channel, &wait)
-        raised = interruption(code)
+        raised = interruption(code, self.is_closed)
         self.leave()
         if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
             return code == NP_OK
