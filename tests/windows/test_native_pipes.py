@@ -119,6 +119,48 @@ def test_a_part_whose_writer_gave_up_is_not_joined_with_another_message(
     assert pair.client.recv(timeout=5) == b"x" * length
 
 
+def looks_first(monkeypatch: pytest.MonkeyPatch, pipe: Any, size: int) -> None:
+    """Let the next look at a message find one of `size` bytes, as if that one were given up right behind the look."""
+    peek = pipe._peek
+
+    def peeked(most: int) -> Any:
+        monkeypatch.setattr(pipe, "_peek", peek)
+        message, data, available, left = peek(most)
+        return message, data, available, size if left else left
+
+    monkeypatch.setattr(pipe, "_peek", peeked)
+
+
+def test_behind_a_writer_that_gives_up_a_longer_message_is_read_at_once(
+    ends: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it could not be told from the beginning of the next one, were it given up too."""
+    pair = ends(in_buffer_size=1 << 20, out_buffer_size=1 << 20)
+    looks_first(monkeypatch, pair.client, 300_000)
+    pair.server.send(b"one that is there by now")
+    assert pair.client.recv(timeout=5) == b"one that is there by now"
+    looks_first(monkeypatch, pair.client, 5)
+    pair.server.send(b"long" * 75_000)
+    monkeypatch.setattr(pair.client, "_rest", fail)
+    assert pair.client.recv(timeout=5) == b"long" * 75_000
+
+
+def test_behind_a_writer_that_gives_up_an_async_read_takes_a_longer_message_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1 << 20, out_buffer_size=1 << 20) as (server, client):
+            looks_first(monkeypatch, client, 300_000)
+            await server.send(b"one that is there by now")
+            assert await client.recv(timeout=5) == b"one that is there by now"
+            looks_first(monkeypatch, client, 5)
+            await server.send(b"long" * 75_000)
+            monkeypatch.setattr(client, "_rest", fail)
+            assert await client.recv(timeout=5) == b"long" * 75_000
+
+    run(main())
+
+
 @pytest.mark.parametrize("way", ["recv", "recv_into"])
 def test_an_async_read_that_fails_keeps_what_is_kept_of_a_message(
     name: str, monkeypatch: pytest.MonkeyPatch, way: str

@@ -267,8 +267,9 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             raise too_large(self.name, limit, size)
         if not size:
             return None
-        view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
+        view = self._room_for(size)
         code, count = self._read_now(view, doing)
+        self._gives_up |= count != size
         if code == WinError.SUCCESS:
             return self._delivered(self._copied(view[:count]))
         if code == WinError.OPERATION_ABORTED:
@@ -286,12 +287,13 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
-            self._head, self._unfinished = None, False
+            self._head, self._unfinished, self._gives_up = None, False, True
             return None
         message = memoryview(bytearray(len(head) + left))
         message[: len(head)] = head
         rest = message[len(head) :]
         code, count = self._read_now(rest, doing)
+        self._gives_up |= count != left
         if code == WinError.SUCCESS:
             # A shorter one is another message.
             return self._delivered(self._copied(message if count == left else rest[:count]))

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
 
 READ_SIZE: Final = 65536
+_MOST_KEPT: Final = 1 << 24  # the largest buffer that a pipe keeps
 _NOTHING: Final = memoryview(bytearray())
 
 
@@ -103,6 +104,8 @@ class Described:
     _too_long = False  # that answer is longer than max_message_size
     _dropping = False  # the next message is the rest of an answer that is being dropped
     _buffer: bytearray | None = None  # for reads; None: to be made
+    _longest = READ_SIZE  # of the messages seen
+    _gives_up = False  # the writer has given up a message that was seen
 
     @property
     def name(self) -> str:
@@ -127,11 +130,22 @@ class Described:
 
     def _room(self, size: int) -> memoryview:
         """Return a buffer for a read."""
-        if size > READ_SIZE:
+        kept = min(self._longest, _MOST_KEPT) if self._gives_up else READ_SIZE
+        if size > kept:
             return memoryview(bytearray(size))
-        if self._buffer is None:
-            self._buffer = bytearray(READ_SIZE)
+        if self._buffer is None or len(self._buffer) < kept:
+            self._buffer = bytearray(kept)
         return memoryview(self._buffer)[:size]
+
+    def _room_for(self, size: int) -> memoryview:
+        """Return a buffer for the message of `size` bytes that is there, or for the one that is there by now.
+
+        A writer that gives a message up puts another one in its place, which may be longer. What is read of that is a
+        part then, and if it is given up in the next moment, its rest cannot be told from the message behind it. So once
+        a writer has given up what was seen, there is room for the longest message so far.
+        """
+        self._longest = max(self._longest, size)
+        return self._room(max(size, min(self._longest, _MOST_KEPT) if self._gives_up else READ_SIZE))
 
     def _copied(self, data: memoryview) -> bytes:
         """Return what a read has put into a buffer of _room's; without memory for that the next one does."""
@@ -472,11 +486,13 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             raise too_large(self.name, limit, size)
         if not size:
             return None
-        view = self._room(max(size, READ_SIZE))  # another one by now is perhaps longer
+        view = self._room_for(size)
         try:
             code, count = self._read(view, 0.0)
         except PipeTimeoutError:
+            self._gives_up = True
             return None
+        self._gives_up |= count != size
         if code == WinError.SUCCESS:
             return self._delivered(self._copied(view[:count]))
         self._keep(view[:count], unfinished=True)  # another one by now, which is longer
@@ -492,7 +508,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         if not self._unfinished:
             return self._delivered(bytes(head))
         if not left:
-            self._head, self._unfinished = None, False
+            self._head, self._unfinished, self._gives_up = None, False, True
             return None
         message = memoryview(bytearray(len(head) + left))
         message[: len(head)] = head
@@ -500,8 +516,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         try:
             code, count = self._read(rest, 0.0, keep=lambda code, count: self._keep_rest(rest[:count], left, code))
         except PipeTimeoutError:
-            self._head, self._unfinished = None, False
+            self._head, self._unfinished, self._gives_up = None, False, True
             return None
+        self._gives_up |= count != left
         if code == WinError.SUCCESS:
             # A shorter one is another message.
             return self._delivered(self._copied(message if count == left else rest[:count]))
