@@ -222,8 +222,7 @@ def test_a_child_that_a_handler_forks_may_close_in_it(call: str) -> None:
                 first.close()
                 first.close()
             else:
-                _, status = os.waitpid(pid, 0)
-                assert status == 0
+                assert os.waitpid(pid, 0)[1] == 0
                 os.write(tell, b"x")
 
         signal.signal(signal.SIGUSR1, handler)
@@ -304,8 +303,7 @@ def test_a_child_that_leaves_a_wait_does_not_take_its_parent_s_wish_back() -> No
             pid = os.fork()
             if pid == 0:
                 raise ChildError
-            _, status = os.waitpid(pid, 0)
-            assert status == 0
+            assert os.waitpid(pid, 0)[1] == 0
             os.write(tell, b"x")
 
         signal.signal(signal.SIGUSR1, handler)
@@ -339,7 +337,7 @@ def test_a_wait_that_a_handler_ends_anywhere_leaves_nothing_behind() -> None:
         step += 1
         ends = [Pipe(duplex=False) for _ in range(3)]
         reads = [one for one, _ in ends]
-        descriptors = [fd for one in reads for fd in one._descriptors()[0]]  # type: ignore[attr-defined]
+        descriptors = [fd for one in reads for fd in one._descriptors()[0]]
         directions = [Direction(one) for one in reads]
         left = step
 

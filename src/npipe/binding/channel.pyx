@@ -482,9 +482,7 @@ cdef class ChannelEnd:
         """
         if self.channel.reading != np_forks + 1:
             return
-        if self.is_strange and (
-            self.channel.remaining or self.channel.come_in.rung or self.channel.come_in.polled
-        ):
+        if self.is_strange and (self.channel.remaining or self.channel.come_in.rung or self.channel.come_in.polled):
             with nogil:
                 np_channel_end(&self.channel, for_others)
         else:
@@ -668,20 +666,16 @@ cdef class ChannelEnd:
     cdef inline int begin(self, uint64_t *size, uint64_t *flags) except -1:
         """Wait for a message, and be in the middle of it until `finish`."""
         while not self.begun(size, flags):
-            # The rest of a message that this thread has begun: another one has it.
-            turn = self.turn
-            if turn is not None:
-                with turn:
-                    pass
             self.check_readable()
         return 0
 
     @cython.final
     cdef inline bint begun(self, uint64_t *size, uint64_t *flags) except -1:
-        """False: it is another thread's turn."""
+        """False: it has waited for another thread that had the rest of a message which this one had begun."""
         cdef np_wait wait
         cdef uint32_t code = NP_WOULD_WAIT
         raised = None
+        turn, thread = self.turn, self.turn_thread
         self.enter()
         if not self.is_strange:
             wait = only_try()
@@ -699,8 +693,9 @@ cdef class ChannelEnd:
         if code == NP_OK:
             return True
         self.leave()
-        if code == NP_PIPE_BUSY and self.turn is not None and self.turn_thread != get_ident():
-            return False
+        if code == NP_PIPE_BUSY and turn is not None and thread != get_ident():
+            with turn:
+                return False
         if raised is None:
             self.check_open()
         return self.fail(code, raised)
@@ -740,8 +735,10 @@ cdef class ChannelEnd:
                 if code != NP_OK or incoming.stage == 2:
                     break
                 incoming.go_on()
-        except BaseException:
+        except BaseException as error:
             self.finish(False)
+            if raised is not None:
+                error.__context__ = raised
             raise
         if code == NP_INTERRUPTED and self.may_go_on(incoming):
             self.incoming = incoming
