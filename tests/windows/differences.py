@@ -82,7 +82,11 @@ LINUX: Final = {
     "cli/test_info.py": "root folders",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
-    "connection": "npipe.connection is multiprocessing's own there",
+    "connection/test_closing.py": "fork and POSIX signals; npipe.connection is multiprocessing's own there",
+    "connection/test_context.py": "fork and POSIX signals; tests/connection/test_both_systems.py is its like",
+    "connection/test_objects.py": "npipe.connection's own pickles, in whose place are multiprocessing's",
+    "connection/test_rendezvous.py": "fork; tests/connection/test_both_systems.py is its like",
+    "connection/test_sharing.py": "fork, and ends that several processes hold",
     "doors": "the doors do nothing there: everything is the system's own",
     "faces/test_discarded_answers.py": "a process that is stopped by a POSIX signal in the midst of its answer",
     "faces/test_error_texts.py": "what the engine knows of errors; tests/test_reasons.py is for what both know",
@@ -128,6 +132,9 @@ LINUX: Final = {
 """Files and folders that are about what is not there on Windows, and why."""
 
 DIFFERENCES: Final = {
+    "connection/test_both_systems.py": {
+        "test_poll_is_true_at_the_end": "Windows: multiprocessing's poll raises BrokenPipeError at the end",
+    },
     "faces/test_half_close.py": {
         "test_anyio_streams_send_and_receive_the_end[trio]": "trio is refused on Windows (docs/aio.md)",
         "test_a_write_that_stands_in_the_pipe_succeeds_under_a_close": "a close takes a pending write back there",
