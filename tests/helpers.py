@@ -359,6 +359,11 @@ def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
         time.sleep(0.0005)
 
 
+def is_waited_for(listener: Any) -> bool:
+    """Whether a thread waits for the instance that another one makes."""
+    return bool(listener._changed._waiters)
+
+
 class HeldTransport:
     """This machine's transport; a creation of another instance returns when it is let go, though clients find it."""
 

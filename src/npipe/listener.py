@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -28,7 +29,7 @@ from npipe.transports import select
 from npipe.transports.patience import FolderPatience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from npipe.names import PipeName
@@ -63,11 +64,11 @@ class Listener(Generic[P]):
         self._transport = transport
         self._name = name
         self._options = options
-        # Instances are made under this lock, so that no two threads do so at a time: one too many would have to be
-        # closed, and a client may have come to it. Nothing waits under it.
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # for the fields below; nothing waits under it
         self._changed = threading.Condition(self._lock)  # for those who wait until they can create
         self._closed = False
+        # A thread makes an instance. No two do: one too many would have to be closed, and a client may have come to it.
+        self._making = False
         self._forked = False  # this is a child of the process that has made it
         self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
         _listeners.add(self)
@@ -125,12 +126,12 @@ class Listener(Generic[P]):
         patience = FolderPatience()
         with self._lock:
             while True:
-                self._check_open()
+                self._await_making()
                 if self._listening is not None:
                     return self._listening
                 try:
-                    self._listening = self._transport.create(
-                        self._name, self._options, first_instance=False, timeout=0.0
+                    self._make(
+                        lambda: self._transport.create(self._name, self._options, first_instance=False, timeout=0.0)
                     )
                 except PipeBusyError:
                     return None
@@ -156,32 +157,56 @@ class Listener(Generic[P]):
             self._check_open()
             if self._listening is not instance:
                 return None  # another thread got this client
+            self._listening = None
             if left_already:
-                self._listening = instance.replace()
+                self._make(instance.replace)
                 return None
-            self._listening = self._next(instance)
+            try:
+                with contextlib.suppress(PipeError):  # the next accept says why, if it is still so
+                    self._make(instance.another)
+            except BaseException:  # a signal's: the client is the next accept's
+                if self._listening is None and not self._closed:
+                    self._listening = instance
+                raise
         pipe = instance.pipe(self._release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
         return pipe  # type: ignore[return-value]  # the mode has decided which
 
-    def _next(self, instance: ServerEnd) -> ServerEnd | None:
-        """Create the instance for the next client, if that can be done now; else the next accept says why not."""
+    def _await_making(self) -> None:
+        """Wait for another thread's instance, with the lock; PipeClosedError when this is closed."""
+        while self._making and not self._closed:
+            self._changed.wait()
+        self._check_open()
+
+    def _make(self, make: Callable[[], ServerEnd]) -> None:
+        """Make the instance that listens; the caller has the lock, which is free meanwhile, and nobody else makes one.
+
+        Raises what `make` does, and PipeClosedError: this was closed meanwhile.
+        """
+        self._making = True
         try:
-            return instance.another()
-        except PipeError:
-            return None
+            self._lock.release()
+            made = make()
+        finally:
+            self._lock.acquire()
+            self._making = False
+            self._changed.notify_all()
+        if self._closed:
+            made.close_handle()
+            self._check_open()
+        self._listening = made
 
     def _release(self, instance: ServerEnd, discard: bool) -> None:
         """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
         with self._lock:
-            if self._closed or self._listening is not None:
-                return
             try:
-                self._listening = instance.replace(discard)
+                self._await_making()
+                if self._listening is not None:
+                    return
+                self._make(lambda: instance.replace(discard))
             except PipeError:
                 return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
-            self._changed.notify_all()
         self._transport.wake_waiting_listeners()
 
     def _check_open(self) -> None:
@@ -193,6 +218,7 @@ class Listener(Generic[P]):
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._closed = self._forked = True
+        self._making = False
         self._listening = None
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.helpers import DEADLINE, Background, HeldTransport, blocked, fails, held, started, until
+from tests.helpers import DEADLINE, Background, HeldTransport, blocked, fails, held, is_waited_for, started, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,11 +337,57 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
         with npipe.connect(name, timeout=DEADLINE) as client:  # it comes to the instance that is being made
             client.send(b"here")
             closing = started(first.close)  # leaves its place to a new instance, if none listens
-            until(lambda: not closing.running or listener._lock.locked())
+            until(lambda: not closing.running or is_waited_for(listener))
             transport.go.set()
             with accepting.result() as server:
                 assert server.recv(timeout=DEADLINE) == b"here"
         closing.result()
+
+
+def test_a_client_whose_accept_a_signal_ends_is_the_next_accept_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    with npipe.listen(name) as listener, npipe.connect(name) as client:
+        client.send(b"here")
+        ends: Any = type(listener._listening)
+
+        def interrupted(_end: Any) -> Any:
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+        with listener.accept(DEADLINE) as server:
+            assert server.recv(timeout=DEADLINE) == b"here"
+            with npipe.connect(name), listener.accept(DEADLINE):
+                pass
+
+
+def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replacing, go = threading.Event(), threading.Event()
+    listener = npipe.listen(name, max_instances=1)
+    ends: Any = type(listener._listening)
+    replace = ends.replace
+
+    def held_replace(end: Any, discard: bool = False) -> Any:
+        replacing.set()
+        assert go.wait(2 * DEADLINE)
+        return replace(end, discard)
+
+    monkeypatch.setattr(ends, "replace", held_replace)
+    with npipe.connect(name):
+        server = listener.accept(DEADLINE)
+        closing = started(server.close)
+        assert replacing.wait(DEADLINE)
+        started(listener.close).result()
+        with fails(109):
+            listener.accept(0)
+        go.set()
+        closing.result()
+        with fails(2):  # what was made is closed
+            npipe.connect(name, timeout=0)
 
 
 def test_one_client_wakes_one_of_several_accepts(name: str) -> None:

@@ -352,3 +352,46 @@ def test_on_a_loop_a_client_waits_for_a_server_that_is_not_there_yet(name: str) 
                 await waiter
 
     run(main())
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_view_that_is_interrupted_as_it_begins_leaves_the_message_and_the_turn(
+    ends: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise error
+
+    pair = ends()
+    pair.client.send(b"the message")
+    assert pair.server.recv_into(bytearray(4)) == 4
+    viewed, reservation = pair.server.recv_view(), pair.client.reserve(5)
+    with monkeypatch.context() as patch:
+        for block in (viewed, reservation):
+            patch.setattr(type(block), "_lend", interrupted)
+            with pytest.raises(error):
+                block.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.server, "_message", interrupted)
+        with pytest.raises(error):
+            viewed.__enter__()
+    assert pair.server.more_data
+    pair.client.send(b"second")
+    with viewed as view, reservation as room:
+        assert bytes(view) == b"message"
+        room[:] = b"third"
+    assert not pair.server.more_data
+    assert [pair.server.recv(timeout=5), pair.server.recv(timeout=5)] == [b"second", b"third"]
+
+
+def test_a_block_is_the_owner_of_what_it_gives(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for size in (0, 5, 60_000):
+        reservation, viewed = pair.client.reserve(size), pair.server.recv_view()
+        with reservation as room:
+            assert room.obj is reservation
+            room[:] = b"r" * size
+        with viewed as view:
+            assert view.obj is viewed
+            assert bytes(view) == b"r" * size
+        assert reservation
+        assert len({reservation, viewed}) == 2

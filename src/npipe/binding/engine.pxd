@@ -429,6 +429,10 @@ cdef extern from "engine.h" nogil:
     const uint64_t NPC_SIZE
     uint32_t NP_INVALID_DATA
     uint32_t NP_NOT_ENOUGH_MEMORY
+    struct npc_direction:
+        uint32_t sleepers
+        uint32_t polled
+        uint32_t rung
     struct np_channel:
         uint8_t *map
         int socket
@@ -436,6 +440,10 @@ cdef extern from "engine.h" nogil:
         int side
         bint readable
         bint writable
+        uint32_t reading
+        uint64_t remaining
+        npc_direction *come_in "in"
+        npc_direction *go_out "out"
     struct np_part:
         const void *data
         uint64_t size

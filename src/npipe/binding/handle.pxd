@@ -23,8 +23,9 @@ cdef class Handle:
     cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
     cdef unsigned char dropping     # one of the above
     cdef np_run run  # reads since the last one that has waited, or let others go first
-    # The threads that have a reservation and a view out, or 0.
+    # The threads that have a reservation and a view out, or 0; OF_COPIES: only `copying` knows.
     cdef unsigned long writer, reader
+    cdef list copying  # threads that have a reservation out which does not stand in the ring, or None
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
     cdef object __weakref__
 
@@ -35,6 +36,8 @@ cdef class Handle:
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef int check_writer(self, str doing) except -1
+    cdef int begin_reserving(self, unsigned long thread, bint in_place) except -1
+    cdef void end_reserving(self, unsigned long thread, bint in_place) noexcept
     cdef int check_reader(self, str doing) except -1
     cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
                               bint may_be_left) except? 0xFFFFFFFF

@@ -17,7 +17,7 @@ from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_p
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
-from npipe.binding.system cimport gid_t, look_at_thread, npipe_reraise, pid_t, uid_t
+from npipe.binding.system cimport gid_t, look_at_thread, put_thread, npipe_reraise, pid_t, uid_t
 from npipe.binding.waits cimport let_others_go_first, only_try, wait_until
 
 import os
@@ -40,6 +40,7 @@ cdef enum:
 
 cdef tuple ENDS = (NP_BROKEN_PIPE, 232, 233)
 cdef int PEER_OPEN = PeerEnd.OPEN
+cdef unsigned long OF_COPIES = <unsigned long>-1  # no thread
 cdef str SETTING_MODES = "setting the pipe's modes"
 
 cdef struct Reply:
@@ -373,9 +374,36 @@ cdef class Handle:
 
     cdef int check_writer(self, str doing) except -1:
         """Raise what a thread gets that would wait for the end of a reservation of its own."""
-        if look_at_thread(&self.writer) == PyThread_get_thread_ident():
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef bint own = look_at_thread(&self.writer) == thread
+        if not own:
+            with cython.critical_section(self):
+                own = self.copying is not None and thread in self.copying
+        if own:
             raise still_reserved(self.name, doing)
         return 0
+
+    cdef int begin_reserving(self, unsigned long thread, bint in_place) except -1:
+        """A thread has a reservation out. In place there is one at a time."""
+        with cython.critical_section(self):
+            if in_place:
+                put_thread(&self.writer, thread)
+            else:
+                if self.copying is None:
+                    self.copying = []
+                self.copying.append(thread)
+                if not look_at_thread(&self.writer):
+                    put_thread(&self.writer, OF_COPIES)
+        return 0
+
+    cdef void end_reserving(self, unsigned long thread, bint in_place) noexcept:
+        with cython.critical_section(self):
+            if not in_place and self.copying is not None:
+                self.copying.remove(thread)
+                if not self.copying:
+                    self.copying = None
+            if in_place or look_at_thread(&self.writer) == OF_COPIES:
+                put_thread(&self.writer, 0 if self.copying is None else OF_COPIES)
 
     cdef int check_reader(self, str doing) except -1:
         """The same of a view."""

@@ -8,6 +8,7 @@ from npipe.binding.handle cimport Handle
 
 cdef enum Stage:
     FRESH
+    CLAIMED  # somebody enters it
     OUT
     OVER
 
@@ -22,6 +23,8 @@ cdef class Place:
     cdef object private   # whose memory that is, if it is not in the ring
     cdef object view      # what the block has got
 
+    cdef int claim(self, str what) except -1
+    cdef void unclaim(self) noexcept
     cdef bint is_read_only(self) noexcept
     cdef void let_go(self) noexcept
     cdef object lend(self)
@@ -31,6 +34,8 @@ cdef class Place:
 cdef class Reserved(Place):
     cdef np_reserve reserve
     cdef uint32_t size  # that will be sent
+    cdef unsigned long thread  # whose block it is
+    cdef object task           # the same on an event loop
 
     cdef uint32_t try_now(self) except? 0xFFFFFFFF
     cdef object begin(self, uint32_t code)
@@ -48,7 +53,7 @@ cdef class Received(Place):
 
 
 cdef class Reservation(Reserved):
-    pass
+    cdef object find(self)
 
 
 cdef class ReceivedView(Received):

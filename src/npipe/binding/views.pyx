@@ -42,6 +42,23 @@ cdef class Place:
         """Whether what its block has got stands in the ring."""
         return self.stage == OUT and self.private is None
 
+    cdef int claim(self, str what) except -1:
+        """Begin to enter its block, which nobody else does meanwhile: what the engine has of it stands in a queue."""
+        cdef bint fresh
+        with cython.critical_section(self):
+            fresh = self.stage == FRESH
+            if fresh:
+                self.stage = CLAIMED
+        if not fresh:
+            raise RuntimeError(f"{what} is for one block")
+        return 0
+
+    cdef void unclaim(self) noexcept:
+        """It could not be entered, and may be tried again."""
+        with cython.critical_section(self):
+            if self.stage == CLAIMED:
+                self.stage = FRESH
+
     cdef bint is_read_only(self) noexcept:
         return True
 
@@ -118,8 +135,6 @@ cdef class Reserved(Place):
     cdef uint32_t try_now(self) except? 0xFFFFFFFF:
         """np_reserve, once, without any waiting."""
         cdef np_wait wait = only_try()
-        if self.stage != FRESH:
-            raise RuntimeError("a reservation is for one block")
         return np_reserve_place(self.handle.valid(), &self.reserve, self.length, &wait)
 
     cdef object begin(self, uint32_t code):
@@ -132,7 +147,8 @@ cdef class Reserved(Place):
             self.data = <char *>self.reserve.data
         else:
             raise self.handle.explain(code, "reserving")
-        put_thread(&self.handle.writer, PyThread_get_thread_ident())
+        self.thread = PyThread_get_thread_ident()
+        self.handle.begin_reserving(self.thread, self.private is None)
         return self.lend()
 
     cdef uint32_t end(self, bint commit, bint exported) noexcept:
@@ -140,7 +156,7 @@ cdef class Reserved(Place):
         cdef uint32_t code
         with cython.critical_section(self):
             self.stage = OVER
-            put_thread(&self.handle.writer, 0)
+            self.handle.end_reserving(self.thread, self.private is None)
             code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
             if self.exports == 0:
                 self.let_go()
@@ -151,6 +167,14 @@ cdef class Reservation(Reserved):
     """What MessagePipe.reserve returns."""
 
     def __enter__(self):
+        self.claim("a reservation")
+        try:
+            return self.find()
+        except BaseException:
+            self.unclaim()
+            raise
+
+    cdef object find(self):
         cdef np_wait wait
         cdef uint32_t code
         cdef np_handle *handle = self.handle.valid()
@@ -235,8 +259,13 @@ cdef class ReceivedView(Received):
     """What MessagePipe.recv_view returns."""
 
     def __enter__(self):
-        with cython.critical_section(self.handle):
-            return self.find()
+        self.claim("a view")
+        try:
+            with cython.critical_section(self.handle):
+                return self.find()
+        except BaseException:
+            self.unclaim()
+            raise
 
     cdef object find(self):
         cdef np_handle *handle = self.handle.valid()
@@ -245,8 +274,6 @@ cdef class ReceivedView(Received):
         cdef bint ready
         cdef c_bool pended = False
         cdef np_wait wait
-        if self.stage != FRESH:
-            raise RuntimeError("a view is for one block")
         if in_place and self.handle.dropping == NOTHING:
             code = np_view_now(handle, &self.place, most)
         if code == NP_WOULD_WAIT:

@@ -21,6 +21,18 @@ cdef class LoopReservation(Reserved):
     def __cinit__(self, handle, size, timeout, PipeState pipe not None):
         self.pipe = pipe
 
+    def __dealloc__(self):
+        if self.stage == OUT:
+            self.finish(False, False)
+
+    cdef unsigned int finish(self, bint commit, bint exported):
+        cdef unsigned int code
+        self.pipe.end_reserving(self)
+        code = self.end(commit, exported)
+        if self.pipe._waker is not None:
+            self.pipe._waker.wake_all()  # what stood behind it may have gone into the pipe
+        return code
+
     def __aenter__(self):
         cdef Reserve call = Reserve.__new__(Reserve)
         prepare(call, self.pipe, self.timeout, "MessagePipe.reserve")
@@ -33,10 +45,7 @@ cdef class LoopReservation(Reserved):
             return
         exported = self.take_view()
         commit = kind is None and not exported
-        self.pipe.writer = None
-        code = self.end(commit, exported)
-        if self.pipe._waker is not None:
-            self.pipe._waker.wake_all()  # what stood behind it may have gone into the pipe
+        code = self.finish(commit, exported)
         if kind is not None:
             return
         if exported:

@@ -58,13 +58,15 @@ cdef class PipeState:
     cdef readonly PolledHandle _handle
     cdef readonly object _loop, _waker
     cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
-    cdef object writer  # the task that has a reservation out, or None
+    cdef list writers  # the tasks that have a reservation out, or None
     cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
     cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
     cdef public bytearray _kept  # what a read of all had read when it failed, to be read again; None: nothing
 
     cdef int check_writer(self, str doing) except -1
+    cdef int begin_reserving(self, Reserved place) except -1
+    cdef int end_reserving(self, Reserved place) except -1
 
 
 cdef class Call:
@@ -149,10 +151,15 @@ cdef class ReceiveParts(Reading):
 
 
 cdef class ReceiveView(Reading):
+    cdef bint claims  # the place is its own
+
+    cdef void unclaim(self) noexcept
     cdef bint found_in_place(self, Received place) except -1
 
 
 cdef class Reserve(Call):
+    cdef bint claims  # the place is its own
+
     cdef bint found(self, Reserved place, uint32_t code) except -1
 
 

@@ -242,8 +242,24 @@ cdef class PipeState:
         self.busy_wait = 0.0
 
     cdef int check_writer(self, str doing) except -1:
-        if self.writer is not None and self.writer == this_task():
+        if self.writers is not None and this_task() in self.writers:
             raise still_reserved(self._handle.name, doing)
+        return 0
+
+    cdef int begin_reserving(self, Reserved place) except -1:
+        """The task that runs has it out. In place there is one at a time."""
+        place.task = this_task()
+        if self.writers is None:
+            self.writers = []
+        self.writers.append(place.task)
+        return 0
+
+    cdef int end_reserving(self, Reserved place) except -1:
+        task, place.task = place.task, None
+        if self.writers is not None:
+            self.writers.remove(task)
+            if not self.writers:
+                self.writers = None
         return 0
 
     def _set_up(self, PolledHandle handle not None, loop, waker):
@@ -796,13 +812,29 @@ cdef class ReceiveView(Reading):
 
     cdef bint at_once(self) except -1:
         cdef Received place = self.data
-        self.handle.check_turn()
-        if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied:
-            return False
-        if not self.found_in_place(place):
-            return False
-        self.handle.begin_reading()
+        place.claim("a view")
+        self.claims = True
+        try:
+            self.handle.check_turn()
+            if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied or not self.found_in_place(place):
+                return False
+            self.handle.begin_reading()
+        except BaseException:
+            self.unclaim()
+            raise
         return True
+
+    cdef int enter(self) except -1:
+        try:
+            return Reading.enter(self)
+        except BaseException:
+            self.unclaim()
+            raise
+
+    cdef void unclaim(self) noexcept:
+        if self.claims:
+            self.claims = False
+            (<Received>self.data).unclaim()
 
     cdef bint look(self) except -1:
         cdef Received place = self.data
@@ -824,6 +856,7 @@ cdef class ReceiveView(Reading):
 
     cdef int leave(self) except -1:
         if self.result is None:
+            self.unclaim()
             return Reading.leave(self)
         return 0
 
@@ -901,7 +934,7 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
-        if self.pipe.writer is not None:
+        if self.pipe.writers is not None:
             return False
         if self.several:
             return self.parts_at_once()
@@ -1001,9 +1034,15 @@ cdef class Reserve(Call):
 
     cdef bint at_once(self) except -1:
         cdef Reserved place = self.data
-        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
+        place.claim("a reservation")
+        self.claims = True
+        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writers is not None:
             return False
-        return self.found(place, place.try_now())
+        try:
+            return self.found(place, place.try_now())
+        except BaseException:
+            self.leave()
+            raise
 
     cdef bint begin(self) except -1:
         cdef Reserved place = self.data
@@ -1019,19 +1058,26 @@ cdef class Reserve(Call):
             return False
         self.handle.turns -= 1 + <int>(place.length >> WEIGHT_SHIFT)
         self.result = place.begin(code)
-        self.pipe.writer = this_task()
+        self.pipe.begin_reserving(place)
         return True
 
     cdef bint may_go_on(self) noexcept:
         cdef Reserved place = self.data
         return place is None or np_reserve_ready(&place.reserve)
 
-    cdef bint give_up(self) except -1:
+    cdef int leave(self) except -1:
         cdef Reserved place = self.data
+        if self.result is None and self.claims:
+            self.claims = False
+            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+            place.unclaim()
+        return 0
+
+    cdef bint give_up(self) except -1:
         if self.result is not None:
             return True
-        if place is not None and self.handle is not None and self.handle.handle != NULL:
-            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+        self.leave()
+        if self.pipe._waker is not None:  # else the collector has cleared it, and nobody waits
             self.wake_writers(True)
         return False
 

@@ -17,19 +17,20 @@
 struct np_turns {
     _Atomic uint32_t waiting; /* threads that wait, or have waited and want the lock */
     _Atomic uint32_t wanting; /* of these, the latter */
-    _Atomic uint32_t given;   /* how often one of them has got it */
+    _Atomic uint32_t given; /* how often one of them has got it */
     _Atomic uint32_t passing; /* threads that sleep until then */
 };
 extern struct np_turns np_turns;
 
-/* What one handle's reads know of it. Guarded by the lock; without one a lost update costs a turn more or less. */
+/* What one handle's reads know of it. Two threads may read from one handle where there is no lock: an update that is lost
+ * costs a turn more or less. */
 struct np_run {
-    uint16_t reads; /* since the last one that has waited, or let others go first */
-    uint16_t alone; /* turns in a row at whose ends nobody else had work, as far as that matters */
-    uint32_t given; /* as it was then */
+    _Atomic uint16_t reads; /* since the last one that has waited, or let others go first */
+    _Atomic uint16_t alone; /* turns in a row at whose ends nobody else had work, as far as that matters */
+    _Atomic uint32_t given; /* as it was then */
 };
 
-/* All of what these look at is relaxed: hints, which publish nothing. */
+/* All that these look at and change is relaxed, unless they say otherwise: hints, which publish nothing. */
 static inline bool np_turn_is_wanted(void)
 {
     return atomic_load_explicit(&np_turns.wanting, memory_order_relaxed) != 0;
@@ -46,7 +47,9 @@ bool np_turn_end(struct np_run *run);
 /* With the lock, at each read: whether it is time to let others go first, and there are any. */
 static inline bool np_turn_is_over(struct np_run *run)
 {
-    return ++run->reads > NP_TURN_READS << run->alone && np_turn_end(run);
+    uint16_t reads = (uint16_t)(atomic_load_explicit(&run->reads, memory_order_relaxed) + 1);
+    atomic_store_explicit(&run->reads, reads, memory_order_relaxed);
+    return reads > NP_TURN_READS << atomic_load_explicit(&run->alone, memory_order_relaxed) && np_turn_end(run);
 }
 
 /* With the lock, before a wait: whether a spin would take the processor from others. They have been at work since this
