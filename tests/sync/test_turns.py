@@ -35,9 +35,9 @@ def _pair(name: str, mode: Any) -> tuple[Any, Any]:
 
 
 def _by_handles(name: str) -> tuple[Any, Any]:
-    server = win32pipe.CreateNamedPipe(
-        name, win32pipe.PIPE_ACCESS_DUPLEX, win32pipe.PIPE_TYPE_MESSAGE, 1, 4096, 4096, 0, pywintypes.SECURITY_ATTRIBUTES()
-    )
+    security = pywintypes.SECURITY_ATTRIBUTES()
+    duplex, message = win32pipe.PIPE_ACCESS_DUPLEX, win32pipe.PIPE_TYPE_MESSAGE
+    server = win32pipe.CreateNamedPipe(name, duplex, message, 1, 4096, 4096, 0, security)
     access = win32con.GENERIC_READ | win32con.GENERIC_WRITE
     return win32file.CreateFile(name, access, 0, None, win32con.OPEN_EXISTING, 0, None), server
 
