@@ -76,7 +76,7 @@ static void who_never_sleeps_lets_others_go(void)
     pthread_mutex_unlock(&the_lock);
 }
 
-/* A thread that waits and has nothing to do is no reason to sleep, but to ask now and then; one that has had work is. */
+/* One that waits and has nothing to do is no reason to sleep, but to ask now and then; one that has had work is. */
 static void who_waits_for_nothing_is_no_crowd(void)
 {
     struct np_run mine = {0}, others = {0};
@@ -114,6 +114,10 @@ static void in_a_child_the_others_are_forgotten(void)
     np_turns_after_fork();
     CHECK(!np_turn_is_wanted());
     who_is_alone_goes_on();
+    struct np_run run = {0}; /* the wait that the child was forked in ends there */
+    np_turn_want();
+    np_turn_got(&run);
+    CHECK_EQUAL(atomic_load(&np_turns.waiting), 0);
 }
 
 int main(void)

@@ -62,7 +62,11 @@ def test_a_thread_that_never_waits_lets_those_go_that_have(name: str, runs: str,
     send, receive, ends = _calls(runs, name)
     others = [_calls(waits, f"{name}-{number}") for number in range(WAITERS)]
     over: list[object] = []
-    waiting: list[Background[None]] = [blocked(lambda one=one: over.append(one[1]())) for one in others]
+
+    def wait(receive: Callable[[], object]) -> Background[None]:
+        return blocked(lambda: over.append(receive()))
+
+    waiting = [wait(one[1]) for one in others]
     for one in others:
         one[0]()
     until = time.monotonic() + DEADLINE

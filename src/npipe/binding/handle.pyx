@@ -664,6 +664,8 @@ cdef class Handle:
         cdef np_wait wait = only_try()
         cdef np_recv recv
         np_recv_prepare(&recv, False)  # once: a peer that takes its messages back is not to renew the time-out
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         if self.dropping == NOTHING:
             code = np_read(handle, target.view.buf, size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -673,8 +675,12 @@ cdef class Handle:
             while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
                 code = self.read_in_turn(&recv, <char *>target.view.buf, size, &count, &wait)
             if code == NP_WOULD_WAIT:
+                wait.crowd = np_turn_is_crowd(&self.run)
+                np_turn_wait()
                 with nogil:
                     code = np_read(handle, target.view.buf, size, &count, &wait)
+                    np_turn_want()
+                np_turn_got(&self.run)
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.read_ended_by(code, "reading")
         if self.owed and code == NP_OK:  # that was all of it

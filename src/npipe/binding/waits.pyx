@@ -4,8 +4,8 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from npipe.binding.engine cimport (
-    NP_FOREVER, np_now, np_on_first_thread, np_run, np_turn_given, np_turn_got, np_turn_pass, np_turn_wait, np_turn_want,
-    np_wait,
+    NP_FOREVER, np_now, np_on_first_thread, np_run, np_turn_given, np_turn_got, np_turn_pass, np_turn_wait,
+    np_turn_want, np_wait,
 )
 from npipe.binding.system cimport PyErr_CheckSignals
 

@@ -53,8 +53,8 @@ cdef object running_loop():
 
 @cython.final
 cdef class LateTurn:
-    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how many
-    turns they have had.
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how
+    many turns they have had.
     """
 
     def __cinit__(self):
@@ -112,7 +112,8 @@ cdef class LoopWaker:
         self.wake(not gone)
 
     cdef int calls_at_once(self) noexcept:
-        """Begin a turn: how many calls it has. Few, if other pipes of the loop have had turns between this one's last ones.
+        """Begin a turn: how many calls it has. Few, if other pipes of the loop have had turns between this one's last
+        ones.
         """
         if self.begun != self.turn.begun:
             self.turns_alone = 0

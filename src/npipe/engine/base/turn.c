@@ -17,8 +17,8 @@ bool np_turn_end(struct np_run *run)
         atomic_store_explicit(&run->alone, 0, memory_order_relaxed);
         return true;
     }
-    /* They may have been woken, and have no processor: this thread has one, and the one that it talks to another. To let
-     * go of it tells; but it is a system call, so a turn is longer while it tells of nobody. */
+    /* They may have been woken, and have no processor: this thread has one, and the one that it talks to another. To
+     * let go of it tells; but it is a system call, so a turn is longer while it tells of nobody. */
     atomic_store_explicit(&run->alone, MOST_ALONE, memory_order_relaxed);
     return waiting && waiting + 2 > np_processors();
 }
@@ -41,9 +41,11 @@ void np_turn_want(void)
 void np_turn_got(struct np_run *run)
 {
     atomic_fetch_sub_explicit(&np_turns.wanting, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&np_turns.waiting, 1, memory_order_relaxed);
-    /* Sequentially consistent, with its twin in np_turn_pass: each side moves its word and then looks at the other's, so
-     * either we see the one that passes, or it sees that the lock was given. */
+    /* Not in a child that was forked from a signal's handler in this wait: there nobody is counted. */
+    if (atomic_load_explicit(&np_turns.waiting, memory_order_relaxed))
+        atomic_fetch_sub_explicit(&np_turns.waiting, 1, memory_order_relaxed);
+    /* Sequentially consistent, with its twin in np_turn_pass: each side moves its word and then looks at the other's,
+     * so either we see the one that passes, or it sees that the lock was given. */
     uint32_t given = atomic_fetch_add_explicit(&np_turns.given, 1, memory_order_seq_cst) + 1;
     atomic_store_explicit(&run->given, given, memory_order_relaxed);
     atomic_store_explicit(&run->reads, 0, memory_order_relaxed);

@@ -1,4 +1,4 @@
-/* Turns: threads of one process that wait for messages and run one at a time, as those of an interpreter with a lock do.
+/* Turns: threads of one process that wait for messages and run one at a time, as those of an interpreter with a lock.
  *
  *   - One that finds the next message whenever it looks never sleeps, and has the lock again before those have woken up
  *     to whom it was given. So after some messages in a row it lets one of them have it (np_turn_pass).
@@ -22,8 +22,8 @@ struct np_turns {
 };
 extern struct np_turns np_turns;
 
-/* What one handle's reads know of it. Two threads may read from one handle where there is no lock: an update that is lost
- * costs a turn more or less. */
+/* What one handle's reads know of it. Two threads may read from one handle where there is no lock: an update that is
+ * lost costs a turn more or less. */
 struct np_run {
     _Atomic uint16_t reads; /* since the last one that has waited, or let others go first */
     _Atomic uint16_t alone; /* turns in a row at whose ends nobody else had work, as far as that matters */
