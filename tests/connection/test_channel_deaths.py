@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from npipe.connection import Pipe
+from npipe.connection import Pipe, wait
 from tests.connection.helpers import asleep, forked, kill, pattern
 
 LONG = 3_000_000  # bytes, many times what a channel holds
@@ -91,10 +91,13 @@ def test_a_writer_that_sleeps_already_hears_of_its_readers_death() -> None:
     os.close(told)
 
 
-def test_a_reader_hears_of_a_writer_that_died_before_it_told_anybody() -> None:
+@pytest.mark.parametrize("waits", [False, True], ids=["recv", "wait"])
+def test_a_reader_hears_of_a_writer_that_died_before_it_told_anybody(waits: bool) -> None:
     reads, writes = Pipe(duplex=False)
 
     def read() -> None:
+        if waits:
+            assert wait([reads]) == [reads]
         with pytest.raises(OSError, match="got end of file during message"):
             reads.recv_bytes()
 
