@@ -22,11 +22,11 @@ cdef class Handle:
     cdef unsigned char answer_too_long  # that answer is longer than max_message_size
     cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
     cdef unsigned char dropping     # one of the above
-    cdef np_run run  # reads since the last one that has waited, or let others go first
     # The threads that have a reservation and a view out, or 0; OF_COPIES: only `copying` knows.
     cdef unsigned long writer, reader
     cdef list copying  # threads that have a reservation out which does not stand in the ring, or None
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
+    cdef np_run run  # reads since the last one that has waited, or let others go first
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
