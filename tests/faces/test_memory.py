@@ -241,9 +241,7 @@ def check():
 """
 
 
-def test_a_block_that_has_no_memory_for_its_entry_leaves_all_as_it_was(
-    child: Callable[..., Child], name: str
-) -> None:
+def test_a_block_that_has_no_memory_for_its_entry_leaves_all_as_it_was(child: Callable[..., Child], name: str) -> None:
     script = """
         import threading
 
