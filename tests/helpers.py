@@ -361,9 +361,21 @@ def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
         time.sleep(0.0005)
 
 
-def is_waited_for(listener: Any) -> bool:
-    """Whether a thread waits for the instance that another one makes."""
-    return bool(listener._changed._waiters)
+class NotedLock:
+    """A lock that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+        self._lock = threading.Lock()
+        self.locked = self._lock.locked
+
+    def __enter__(self) -> None:
+        if self._lock.locked():
+            self.wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class HeldTransport:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
+from npipe.errors import PipeClosedError, PipeTimeoutError, WinError
 from npipe.names import parse_name
 from npipe.options import (
     ListenOptions,
@@ -24,12 +22,12 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.reasons import listener_closed, server_elsewhere
+from npipe.reasons import server_elsewhere
 from npipe.transports import select
-from npipe.transports.patience import FolderPatience
+from npipe.transports.listening import Listening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
     from npipe.names import PipeName
@@ -64,13 +62,7 @@ class Listener(Generic[P]):
         self._transport = transport
         self._name = name
         self._options = options
-        self._lock = threading.Lock()  # for the fields below; nothing waits under it
-        self._changed = threading.Condition(self._lock)  # for those who wait until they can create
-        self._closed = False
-        # A thread makes an instance. No two do: one too many would have to be closed, and a client may have come to it.
-        self._making = False
-        self._forked = False  # this is a child of the process that has made it
-        self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
+        self._listening = Listening(transport, name, options, first_instance=exclusive)
         _listeners.add(self)
 
     def __reduce__(self) -> NoReturn:
@@ -85,7 +77,7 @@ class Listener(Generic[P]):
     @property
     def closed(self) -> bool:
         """Whether the listener is closed."""
-        return self._closed
+        return self._listening.closed
 
     def accept(self, timeout: float | None = None) -> P:
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
@@ -113,30 +105,13 @@ class Listener(Generic[P]):
         """Return the instance that listens; at the limit wait until there may be one."""
         while True:
             seen = self._transport.instances_closed()
-            instance = self._instance(deadline)
+            instance = self._listening.get(lambda: time_left(deadline))
             if instance is not None:
                 return instance
             try:
                 self._transport.wait_instance_closed(self._name, seen, time_left(deadline))
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
-
-    def _instance(self, deadline: float | None) -> ServerEnd | None:
-        """Return the instance that listens, made if need be; None at the limit."""
-        patience = FolderPatience()
-        with self._lock:
-            while True:
-                self._await_making()
-                if self._listening is not None:
-                    return self._listening
-                try:
-                    self._make(
-                        lambda: self._transport.create(self._name, self._options, first_instance=False, timeout=0.0)
-                    )
-                except PipeBusyError:
-                    return None
-                except PipeTimeoutError as error:  # another process has the folder's lock
-                    self._changed.wait(patience.pause(error, self.name, time_left(deadline)))
 
     def _connected(self, instance: ServerEnd, deadline: float | None) -> P | None:
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
@@ -147,89 +122,19 @@ class Listener(Generic[P]):
             if error.winerror == WinError.NO_DATA:
                 left_already = not instance.has_data()
             else:
-                with self._lock:
-                    self._check_open()
-                    if self._listening is instance:
-                        raise
+                if self._listening.is_listening(instance):
+                    raise
                 return None  # another thread has passed over it
-        with self._lock:
-            # `close` has closed the instance, unless another thread has got this client: then the pipe is that one's.
-            self._check_open()
-            if self._listening is not instance:
-                return None  # another thread got this client
-            self._listening = None
-            if left_already:
-                self._make(instance.replace)
-                return None
-            try:
-                with contextlib.suppress(PipeError):  # the next accept says why, if it is still so
-                    self._make(instance.another)
-            except BaseException:  # a signal's: the client is the next accept's
-                if self._listening is None and not self._closed:
-                    self._listening = instance
-                raise
-        pipe = instance.pipe(self._release)
+        if not self._listening.take(instance, left_already=left_already):
+            return None
+        pipe = instance.pipe(self._listening.release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
         return pipe  # type: ignore[return-value]  # the mode has decided which
 
-    def _await_making(self) -> None:
-        """Wait for another thread's instance, with the lock; PipeClosedError when this is closed."""
-        while self._making and not self._closed:
-            self._changed.wait()
-        self._check_open()
-
-    def _make(self, make: Callable[[], ServerEnd]) -> None:
-        """Make the instance that listens; the caller has the lock, which is free meanwhile, and nobody else makes one.
-
-        Raises what `make` does, and PipeClosedError: this was closed meanwhile.
-        """
-        self._making = True
-        try:
-            self._lock.release()
-            made = make()
-        finally:
-            self._lock.acquire()
-            self._making = False
-            self._changed.notify_all()
-        if self._closed:
-            made.close_handle()
-            self._check_open()
-        self._listening = made
-
-    def _release(self, instance: ServerEnd, discard: bool) -> None:
-        """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
-        with self._lock:
-            try:
-                self._await_making()
-                if self._listening is not None:
-                    return
-                self._make(lambda: instance.replace(discard))
-            except PipeError:
-                return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
-        self._transport.wake_waiting_listeners()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise listener_closed(self.name, forked=self._forked)
-
-    def _forget(self) -> None:
-        """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._closed = self._forked = True
-        self._making = False
-        self._listening = None
-
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
-        with self._lock:
-            self._closed = True
-            instance, self._listening = self._listening, None
-            self._changed.notify_all()
-        if instance is not None:
-            instance.close_handle()
-        self._transport.wake_waiting_listeners()
+        self._listening.close()
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""
@@ -237,7 +142,7 @@ class Listener(Generic[P]):
             try:
                 pipe = self.accept()
             except PipeClosedError:
-                if self._closed:
+                if self.closed:
                     return
                 raise
             yield pipe
@@ -251,7 +156,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return show_listener("npipe.Listener", self.name, self._options, closed=self._closed)
+        return show_listener("npipe.Listener", self.name, self._options, closed=self.closed)
 
 
 _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weakref.WeakSet()
@@ -260,7 +165,7 @@ _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weak
 def _after_fork_in_child() -> None:
     """Make the locks anew: the threads that may have held them are the parent's, like the instances."""
     for listener in _listeners:
-        listener._forget()  # noqa: SLF001
+        listener._listening.forget()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):

@@ -145,8 +145,9 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             other = await npipe.aio.connect(name)
             first = await listener.accept(5)
             instances: Any = listener._instances
-            with instances._lock:  # as if the next instance could not be made when the client came
-                spare, instances._listening = instances._listening, None
+            place = instances._listening
+            place._maker = maker = h.NotedLock()
+            spare, place.end = place.end, None  # as if the next instance could not be made when the client came
             spare.close_handle()
             with pytest.raises(npipe.PipeTimeoutError):
                 await listener.accept(0)  # its thread makes an instance
@@ -155,7 +156,7 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await client.send(b"here")
             blocking_pipe: Any = first
             closing = h.started(blocking_pipe._pipe.close)
-            h.until(lambda: not closing.running or h.is_waited_for(instances))
+            h.until(lambda: not closing.running or maker.wanted.is_set())
             transport.go.set()
             async with await listener.accept(5) as server:
                 assert await server.recv(timeout=5) == b"here"
@@ -172,7 +173,7 @@ def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, mon
     async def main() -> None:
         listener = npipe.aio.listen(name, max_instances=1)
         instances: Any = listener._instances
-        ends: Any = type(instances._listening)
+        ends: Any = type(instances._listening.end)
         replace = ends.replace
 
         def held_replace(end: Any, discard: bool = False) -> Any:

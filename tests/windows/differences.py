@@ -82,6 +82,7 @@ LINUX: Final = {
     "cli/test_info.py": "root folders",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
+    "connection/test_channel_deaths.py": "fork, signals, and ends that several processes hold",
     "connection/test_closing.py": "fork and POSIX signals; npipe.connection is multiprocessing's own there",
     "connection/test_context.py": "fork and POSIX signals; tests/connection/test_both_systems.py is its like",
     "connection/test_objects.py": "npipe.connection's own pickles, in whose place are multiprocessing's",

@@ -141,6 +141,10 @@ def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any
     return one, channel(fds[1], again[0], (again[1], again[2]), 1, ways=(duplex, True))
 
 
+_AGAIN = 0.5
+"""Seconds until the next look at a channel: who was to tell of a message may have been killed before it did."""
+
+
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Wait until one of several objects is ready, as multiprocessing.connection.wait.
 
@@ -163,6 +167,8 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         try:
             _look(objects, ready, armed)
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if armed:
+                left = _AGAIN if left is None else min(left, _AGAIN)
             found = _poll(objects, armed, 0.0 if ready else left)
             ready |= {at for at in found if at not in armed or objects[at].poll(0)}  # if not somebody else has read it
         finally:

@@ -11,10 +11,8 @@ Time-outs are those of the blocking calls, and as exact.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -22,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from npipe import async_pipe
 from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe.errors import (
-    PipeBusyError,
     PipeClosedError,
     PipeError,
     PipeMessageTooLargeError,
@@ -37,8 +34,8 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
-from npipe.transports.patience import FolderPatience
+from npipe.reasons import being_read, closed_here, other_loop, still_reserved, too_large, unread
+from npipe.transports.listening import Listening
 from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
@@ -709,19 +706,13 @@ class ThreadsInstances:
         self._worker = Worker(self._loop)
         self._coming: Call[ServerEnd] | None = None  # waits for a client
         self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
-        # For the three fields below. Nothing waits under it, for an event loop takes it.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # for a thread that waits until it can create
-        self._closed = False
-        # A thread makes an instance. No two do: one too many would have to be closed, and a client may have come to it.
-        self._making = False
-        self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
+        self._listening = Listening(transport, name, options, first_instance=first_instance)
         _all.add(self)
 
     @property
     def closed(self) -> bool:
         """See AsyncInstances.closed."""
-        return self._closed
+        return self._listening.closed
 
     def take(self) -> ThreadsMessagePipe | ThreadsStreamPipe | None:
         """See AsyncInstances.take."""
@@ -741,7 +732,7 @@ class ThreadsInstances:
         return None
 
     def _tell(self, _: object) -> None:
-        if not self._closed:
+        if not self.closed:
             self._on_client()
         self._waiters.wake_all()
 
@@ -755,7 +746,7 @@ class ThreadsInstances:
         """Wait for a client; return the instance to which it has come."""
         while True:
             seen = self._transport.instances_closed()
-            end = self._instance()
+            end = self._listening.get(lambda: None)
             if end is None:
                 self._transport.wait_instance_closed(self._name, seen, None)
                 continue
@@ -763,105 +754,32 @@ class ThreadsInstances:
                 end.connect(None)
             except PipeClosedError as error:
                 if error.winerror != WinError.NO_DATA:
-                    with self._lock:
-                        if self._listening is end and not self._closed:
-                            raise
+                    if self._listening.is_listening(end):
+                        raise
                     continue
                 if not end.has_data():
-                    with self._lock:
-                        if self._listening is end and not self._closed:
-                            self._listening = None  # if the next line fails, the next turn says why
-                            self._make(end.replace)
+                    self._listening.take(end, left_already=True)
                     continue
             return end
 
-    def _instance(self) -> ServerEnd | None:
-        """Return the instance that listens, made if need be; None at the limit."""
-        patience = FolderPatience()
-        with self._lock:
-            while True:
-                self._await_making()
-                if self._listening is not None:
-                    return self._listening
-                try:
-                    self._make(
-                        lambda: self._transport.create(self._name, self._options, first_instance=False, timeout=0.0)
-                    )
-                except PipeBusyError:
-                    return None
-                except PipeTimeoutError as error:  # another process has the folder's lock
-                    self._changed.wait(patience.pause(error, self._name.path, None))
-
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
-        with self._lock:
-            self._await_making()
-            self._listening = None
-            with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
-                self._make(end.another)
-        return end.pipe(self._release)
-
-    def _release(self, end: ServerEnd, discard: bool) -> None:
-        """Let a new instance take the place of one that is about to be closed, so that the name stays at the limit."""
-        with self._lock:
-            try:
-                self._await_making()
-                if self._listening is not None:
-                    return
-                self._make(lambda: end.replace(discard))
-            except PipeError:
-                return
-        self._transport.wake_waiting_listeners()
-
-    def _await_making(self) -> None:
-        """Wait for another thread's instance, with the lock; PipeClosedError when this is closed."""
-        while self._making and not self._closed:
-            self._changed.wait()
-        if self._closed:
-            raise listener_closed(self._name.path)
-
-    def _make(self, make: Callable[[], ServerEnd]) -> None:
-        """Make the instance that listens; the caller has the lock, which is free meanwhile, and nobody else makes one.
-
-        Raises what `make` does, and PipeClosedError: this was closed meanwhile.
-        """
-        self._making = True
-        try:
-            self._lock.release()
-            made = make()
-        finally:
-            self._lock.acquire()
-            self._making = False
-            self._changed.notify_all()
-        if self._closed:
-            made.close_handle()
-            raise listener_closed(self._name.path)
-        self._listening = made
+        self._listening.take(end)  # there is nobody else who would
+        return end.pipe(self._listening.release)
 
     # ---- Ending
 
     def close(self) -> None:
         """See AsyncInstances.close."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            end, self._listening = self._listening, None
-            self._changed.notify_all()
-        if end is not None:
-            end.close_handle()
+        if not self._listening.close():
+            return
         if self._opening is not None:
             self._opening.abandon(lambda pipe: pipe.close(timeout=0))
-        self._transport.wake_waiting_listeners()
         self._waiters.wake_all()
 
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._closed = True
-        self._making = False
-        self._listening = None
+        self._listening.forget()
 
 
 _all: weakref.WeakSet[ThreadsInstances] = weakref.WeakSet()
