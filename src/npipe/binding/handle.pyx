@@ -383,8 +383,8 @@ cdef class Handle:
         return 0
 
     cdef int begin_reserving(self, unsigned long thread, object copier) except -1:
-        """A thread has a reservation out: in place (`copier` is None), of which there is one at a time, or as a copy (it is
-        the thread).
+        """A thread has a reservation out: in place, of which there is one at a time; or, if `copier` is that thread and
+        not None, as a copy.
         """
         with cython.critical_section(self):
             if copier is None:
