@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -116,6 +117,10 @@ def test_each_message_comes_once_between_many_threads(ends: Callable[..., Ends])
             assert mine == sorted(mine)
 
 
+def left(block: Any, _: int) -> None:
+    block.__exit__(None, None, None)
+
+
 def test_a_block_that_two_threads_leave_ends_once(ends: Callable[..., Ends]) -> None:
     pair = ends()
     for number in range(MANY):
@@ -125,16 +130,14 @@ def test_a_block_that_two_threads_leave_ends_once(ends: Callable[..., Ends]) -> 
             reservation = pair.client.reserve(size, timeout=PATIENCE)
             reservation.__enter__()[:] = data
             reading = started(lambda: pair.server.recv(timeout=PATIENCE))
-            leave: Callable[[], Any] = lambda block=reservation: block.__exit__(None, None, None)  # noqa: E731
-            together(leave, leave)
+            together(*times(2, partial(left, reservation)))
             assert reading.result() == data
             assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
             pair.client.send(b"first")
             pair.client.send(b"second")
             viewed = pair.server.recv_view(copy=copied)
             viewed.__enter__()
-            leave = lambda block=viewed: block.__exit__(None, None, None)  # noqa: E731
-            together(leave, leave)
+            together(*times(2, partial(left, viewed)))
             assert pair.server.recv(timeout=0) == b"second"
 
 
