@@ -383,26 +383,30 @@ cdef class Handle:
             raise still_reserved(self.name, doing)
         return 0
 
-    cdef int begin_reserving(self, unsigned long thread, bint in_place) except -1:
-        """A thread has a reservation out. In place there is one at a time."""
+    cdef int begin_reserving(self, unsigned long thread, object copier) except -1:
+        """A thread has a reservation out: in place, of which there is one at a time; or, if `copier` is that thread and
+        not None, as a copy.
+        """
         with cython.critical_section(self):
-            if in_place:
+            if copier is None:
                 put_thread(&self.writer, thread)
             else:
                 if self.copying is None:
-                    self.copying = []
-                self.copying.append(thread)
+                    self.copying = [copier]
+                else:
+                    self.copying.append(copier)
                 if not look_at_thread(&self.writer):
                     put_thread(&self.writer, OF_COPIES)
         return 0
 
-    cdef void end_reserving(self, unsigned long thread, bint in_place) noexcept:
+    cdef void end_reserving(self, object copier) noexcept:
+        """It is over; with what `begin_reserving` got, for this needs no memory."""
         with cython.critical_section(self):
-            if not in_place and self.copying is not None:
-                self.copying.remove(thread)
+            if copier is not None and self.copying is not None:
+                self.copying.remove(copier)
                 if not self.copying:
                     self.copying = None
-            if in_place or look_at_thread(&self.writer) == OF_COPIES:
+            if copier is None or look_at_thread(&self.writer) == OF_COPIES:
                 put_thread(&self.writer, 0 if self.copying is None else OF_COPIES)
 
     cdef int check_reader(self, str doing) except -1:
@@ -890,6 +894,8 @@ cdef class Handle:
         with nogil:
             code = np_peek(handle, buffer, size, &count, &available, &left)
             np_free(handle)
+        if code == NP_BROKEN_PIPE and look_at_thread(&self.reader):
+            return b"", 0, 0  # what is looked at is not consumed yet, so that is not the end
         if code != NP_OK:
             raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left
