@@ -11,6 +11,10 @@
  *   limit hand SIZE COUNT    prints the nanoseconds that it takes to hand over SIZE bytes in shared memory, with a
  *                            number at both ends that is written there and read here, and nothing else: the least
  *                            that messages in place can take
+ *   limit crowd N MS         prints the nanoseconds of one round trip of 64 bytes, of N clients together: threads of
+ *                            four processes, against a server with as many threads; and what the least served client
+ *                            got, of the mean. For MS milliseconds.
+ *   limit crowd-sockets N MS the same of SOCK_SEQPACKET sockets, and nothing else
  */
 #include <sched.h>
 #include <stdatomic.h>
@@ -23,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/copy.h"
+#include "crowd.h"
 #include "engine.h"
 
 #define QUOTA 65536
@@ -336,11 +341,14 @@ static int is(const char *word, const char *other)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4 || !(is(argv[1], "rtt") || is(argv[1], "oneway") || is(argv[1], "line") || is(argv[1], "lines") ||
-                       is(argv[1], "copy") || is(argv[1], "hand"))) {
-        fprintf(stderr, "usage: limit rtt|oneway|line|lines|copy|hand SIZE COUNT\n");
+    if (argc != 4 ||
+        !(is(argv[1], "rtt") || is(argv[1], "oneway") || is(argv[1], "line") || is(argv[1], "lines") ||
+          is(argv[1], "copy") || is(argv[1], "hand") || is(argv[1], "crowd") || is(argv[1], "crowd-sockets"))) {
+        fprintf(stderr, "usage: limit rtt|oneway|line|lines|copy|hand|crowd|crowd-sockets SIZE COUNT\n");
         return 2;
     }
+    if (strncmp(argv[1], "crowd", 5) == 0)
+        return measure_crowd(atoi(argv[2]), strtol(argv[3], NULL, 10), !is(argv[1], "crowd"));
     if (is(argv[1], "line"))
         return exchange_lines(strtol(argv[3], NULL, 10));
     if (is(argv[1], "copy"))

@@ -240,7 +240,9 @@ def _waits_on_windows(thread: threading.Thread) -> bool:
     seen = set()
     for _ in range(_SAMPLES):
         frame = innermost = sys._current_frames().get(thread.ident or 0)
-        while frame is not None and Path(frame.f_code.co_filename).parent.name != "native":
+        while frame is not None and (
+            Path(frame.f_code.co_filename).parent.name != "native" or frame.f_code.co_name == "_take_turn"
+        ):
             frame = frame.f_back
         if frame is not None and frame.f_code.co_name in ("wait_for_any", "wait_named_pipe", "_begin_read"):
             return True
@@ -357,6 +359,23 @@ def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         time.sleep(0.0005)
+
+
+class NotedLock:
+    """A lock that tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.wanted = threading.Event()
+        self._lock = threading.Lock()
+        self.locked = self._lock.locked
+
+    def __enter__(self) -> None:
+        if self._lock.locked():
+            self.wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class HeldTransport:

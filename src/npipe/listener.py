@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
-from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError
+from npipe.errors import PipeClosedError, PipeTimeoutError, WinError
 from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
 from npipe.options import (
@@ -24,9 +23,9 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.reasons import listener_closed, server_elsewhere
+from npipe.reasons import server_elsewhere
 from npipe.transports import select
-from npipe.transports.patience import FolderPatience
+from npipe.transports.listening import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,13 +63,7 @@ class Listener(Generic[P]):
         self._transport = transport
         self._name = name
         self._options = options
-        # Instances are made under this lock, so that no two threads do so at a time: one too many would have to be
-        # closed, and a client may have come to it. Nothing waits under it.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # for those who wait until they can create
-        self._closed = False
-        self._forked = False  # this is a child of the process that has made it
-        self._listening: ServerEnd | None = transport.create(name, options, first_instance=exclusive)
+        self._listening = Listening(transport, name, options, first_instance=exclusive)
         self._export: Export | None = None
         _listeners.add(self)
         if options.remote is not None:
@@ -92,7 +85,7 @@ class Listener(Generic[P]):
     @property
     def closed(self) -> bool:
         """Whether the listener is closed."""
-        return self._closed
+        return self._listening.closed
 
     def accept(self, timeout: float | None = None) -> P:
         """Wait for a client, at most `timeout` seconds (None: for ever), and return the connected pipe.
@@ -120,30 +113,13 @@ class Listener(Generic[P]):
         """Return the instance that listens; at the limit wait until there may be one."""
         while True:
             seen = self._transport.instances_closed()
-            instance = self._instance(deadline)
+            instance = self._listening.get(lambda: time_left(deadline))
             if instance is not None:
                 return instance
             try:
                 self._transport.wait_instance_closed(self._name, seen, time_left(deadline))
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, "waiting for a client") from error
-
-    def _instance(self, deadline: float | None) -> ServerEnd | None:
-        """Return the instance that listens, made if need be; None at the limit."""
-        patience = FolderPatience()
-        with self._lock:
-            while True:
-                self._check_open()
-                if self._listening is not None:
-                    return self._listening
-                try:
-                    self._listening = self._transport.create(
-                        self._name, self._options, first_instance=False, timeout=0.0
-                    )
-                except PipeBusyError:
-                    return None
-                except PipeTimeoutError as error:  # another process has the folder's lock
-                    self._changed.wait(patience.pause(error, self.name, time_left(deadline)))
 
     def _connected(self, instance: ServerEnd, deadline: float | None) -> P | None:
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
@@ -154,66 +130,21 @@ class Listener(Generic[P]):
             if error.winerror == WinError.NO_DATA:
                 left_already = not instance.has_data()
             else:
-                with self._lock:
-                    self._check_open()
-                    if self._listening is instance:
-                        raise
+                if self._listening.is_listening(instance):
+                    raise
                 return None  # another thread has passed over it
-        with self._lock:
-            # `close` has closed the instance, unless another thread has got this client: then the pipe is that one's.
-            self._check_open()
-            if self._listening is not instance:
-                return None  # another thread got this client
-            if left_already:
-                self._listening = instance.replace()
-                return None
-            self._listening = self._next(instance)
-        pipe = instance.pipe(self._release)
+        if not self._listening.take(instance, left_already=left_already):
+            return None
+        pipe = instance.pipe(self._listening.release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
         return pipe  # type: ignore[return-value]  # the mode has decided which
 
-    def _next(self, instance: ServerEnd) -> ServerEnd | None:
-        """Create the instance for the next client, if that can be done now; else the next accept says why not."""
-        try:
-            return instance.another()
-        except PipeError:
-            return None
-
-    def _release(self, instance: ServerEnd, discard: bool) -> None:
-        """Close a connected instance; at the limit a new one takes its place, so that the name stays."""
-        with self._lock:
-            if self._closed or self._listening is not None:
-                return
-            try:
-                self._listening = instance.replace(discard)
-            except PipeError:
-                return  # no descriptors, say: the pipe is closed all the same, and the next accept says why
-            self._changed.notify_all()
-        self._transport.wake_waiting_listeners()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise listener_closed(self.name, forked=self._forked)
-
-    def _forget(self) -> None:
-        """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._closed = self._forked = True
-        self._listening = None
-
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
-        with self._lock:
-            self._closed = True
-            instance, self._listening = self._listening, None
-            self._changed.notify_all()
+        self._listening.close()
         if self._export is not None:
             self._export.close()
-        if instance is not None:
-            instance.close_handle()
-        self._transport.wake_waiting_listeners()
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""
@@ -221,7 +152,7 @@ class Listener(Generic[P]):
             try:
                 pipe = self.accept()
             except PipeClosedError:
-                if self._closed:
+                if self.closed:
                     return
                 raise
             yield pipe
@@ -235,7 +166,7 @@ class Listener(Generic[P]):
         self.close()
 
     def __repr__(self) -> str:
-        return show_listener("npipe.Listener", self.name, self._options, closed=self._closed)
+        return show_listener("npipe.Listener", self.name, self._options, closed=self.closed)
 
 
 _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weakref.WeakSet()
@@ -244,7 +175,7 @@ _listeners: weakref.WeakSet[Listener[MessagePipe] | Listener[StreamPipe]] = weak
 def _after_fork_in_child() -> None:
     """Make the locks anew: the threads that may have held them are the parent's, like the instances."""
     for listener in _listeners:
-        listener._forget()  # noqa: SLF001
+        listener._listening.forget()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):

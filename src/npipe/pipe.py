@@ -261,7 +261,8 @@ class MessagePipe(Pipe):
 
         - A message that is longer than the buffer, and an empty one, is put together elsewhere and sent at the end,
           which may wait as `send` does, for `timeout` seconds again. On Windows every message is.
-        - While it is out, other threads' writes wait for its end; one of the same thread raises PipeStateError. `flush`
+        - While it is out, a write of the same thread raises PipeStateError, and those of other threads wait for its end
+          if it is in the buffer; one that is put together elsewhere holds nobody back, and is sent after them. `flush`
           and `close` do not wait for it. After a close the end of the block raises PipeClosedError.
         - An array or a slice of the view that is still there at the end of the block raises PipeViewError, and nothing
           is sent; it keeps a copy of the bytes.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Protocol, cast
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeArgumentError, WinError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import NoReturn
+    from typing import NoReturn, SupportsIndex
 
 __all__ = ["AsyncMessageView", "AsyncReservation", "MessageView", "Reservation"]
 
@@ -111,66 +112,130 @@ def this_task() -> object:
 
 
 class SendsCopies(Protocol):
-    """A pipe that sends what was put together elsewhere. `_reserver` is who does that, as this_task has it, or None."""
+    """A pipe that sends what was put together elsewhere."""
 
-    _reserver: object
+    _reservers: list[tuple[object, object]]  # of every reservation that is out: it, and its thread or task
 
     @property
     def name(self) -> str:
         """See Pipe.name."""
+
+    def _check_open_for(self, doing: str) -> None:
+        """Raise what a write would that begins now; 170 to one of those too."""
 
 
 class TakesCopies(Protocol):
-    """A pipe that gives a copy of a message before it is consumed."""
+    """A pipe that gives a copy of a message, which stays in it until the view of it ends.
+
+    Its `_begin_view` gets a key and the time-out, and returns the copy; that of npipe.aio is awaited.
+    """
 
     @property
     def name(self) -> str:
         """See Pipe.name."""
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        """Give the turn to read back; what was not consumed is what the next read returns."""
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        """Give the turn to read back, and consume the message if so; nothing if that key has no view out."""
 
 
-class _Copy:
-    """A block's bytes, in memory of their own."""
+def has_reserved(reservers: list[tuple[object, object]], owner: object) -> bool:
+    """Whether a thread or task has one of those reservations out."""
+    return any(one == owner for _, one in list(reservers))
+
+
+class _Copy(bytearray):
+    """A block's bytes, in memory of their own. As it is these bytes itself, what looks at them keeps it."""
+
+    _what = "a block"
+    _out = False  # somebody is in its block, or was
 
     def __init__(self) -> None:
-        self._memory: bytearray | None = None
-        self._view: memoryview | None = None
+        super().__init__()
+        self._entered, self._left = threading.Lock(), threading.Lock()  # taken once, by whoever does that
+        self._key = object()
+        self._view: weakref.ref[memoryview] | None = None
+
+    # ---- Each is one of its own, whatever its bytes
+
+    def __repr__(self) -> str:
+        return object.__repr__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:  # type: ignore[override]  # bytearray has none
+        return object.__hash__(self)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: it is for one block."""
         refuse_copy(self, "make bytes of what it gives")
 
-    def _lend(self, memory: bytearray, *, writable: bool) -> memoryview:
-        self._memory = memory
-        self._view = memoryview(memory) if writable else memoryview(memory).toreadonly()
-        return self._view
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """See __reduce__."""
+        self.__reduce__()
 
-    def _is_fresh(self) -> None:
-        if self._memory is not None:
-            raise RuntimeError("it is for one block")
+    @property
+    def in_place(self) -> bool:
+        """Whether what its block has got stands in the pipe's buffer."""
+        return False
 
-    def _is_exported(self) -> bool:
-        """End the block: whether something looks at its bytes all the same."""
-        view, self._view = self._view, None
+    def _claim(self) -> None:
+        """Begin to enter its block, which nobody else does meanwhile or later, unless this fails."""
+        if not self._entered.acquire(blocking=False):
+            raise RuntimeError(f"{self._what} is for one block")
+
+    def _unclaim(self) -> None:
+        """Let it be tried again: it could not be entered."""
+        self._out = False
+        self._release_view()
+        self._entered.release()
+
+    def _lend(self, *, writable: bool) -> memoryview:
+        view = memoryview(self) if writable else memoryview(self).toreadonly()
+        self._view = weakref.ref(view)  # no cycle: what is dropped in its block ends at once
+        self._out = True
+        return view
+
+    def _leave(self) -> bool:
+        """Whether the block is over now, and was not before."""
+        return self._out and self._left.acquire(blocking=False)
+
+    def _release_view(self) -> bool:
+        """Release what the block has got. Whether something looks at the bytes all the same."""
+        view = None if self._view is None else self._view()
         try:
             if view is not None:
                 view.release()
-            if self._memory is not None:
-                self._memory.append(0)  # which fails for what is looked at
-                del self._memory[-1]
+            # These fail for bytes that are looked at, and take no memory, but for the first one.
+            if len(self):
+                self.append(self.pop())
+            else:
+                self.append(0)
+                self.pop()
         except BufferError:
             return True
         return False
 
 
 class _CopiedReservation(_Copy):
+    _what = "a reservation"
+
     def __init__(self, pipe: SendsCopies, size: int, timeout: float | None) -> None:
         super().__init__()
         self._pipe: Any = pipe
         self._length = self._size = checked_size(size, pipe.name)
         self._timeout = timeout
+        self._reserver: tuple[object, object] = (self._key, None)
+
+    def __del__(self) -> None:
+        if self._out:
+            self._end_reserving()
 
     @property
     def size(self) -> int:
@@ -184,29 +249,41 @@ class _CopiedReservation(_Copy):
             raise PipeArgumentError(WinError.INVALID_PARAMETER, self._pipe.name, None, detail)
         self._size = size
 
-    def _begin(self) -> memoryview:
-        self._is_fresh()
-        view = self._lend(bytearray(self._length), writable=True)
-        self._pipe._reserver = this_task()
-        return view
+    def _begin(self, owner: object) -> memoryview:
+        self._claim()
+        try:
+            self._pipe._check_open_for("reserving")
+            bytearray.__init__(self, self._length)
+            self._reserver = (self._key, owner)
+            self._pipe._reservers.append(self._reserver)
+            return self._lend(writable=True)
+        except BaseException:
+            self._end_reserving()
+            self._unclaim()
+            raise
+
+    def _end_reserving(self) -> None:
+        with contextlib.suppress(ValueError):  # it has been done
+            self._pipe._reservers.remove(self._reserver)
 
     def _end(self, kind: type[BaseException] | None) -> memoryview | None:
         """Return what is to be sent."""
-        self._pipe._reserver = None
-        exported = self._is_exported()
+        if not self._leave():
+            return None
+        self._end_reserving()
+        exported = self._release_view()
         if kind is not None:
             return None
         if exported:
             raise still_exported(self._pipe.name, writes=True)
-        return memoryview(cast("bytearray", self._memory))[: self._size]
+        return memoryview(self)[: self._size]
 
 
 class CopiedReservation(_CopiedReservation):
     """A Reservation whose message is sent as a copy."""
 
     def __enter__(self) -> memoryview:
-        self._pipe._check_open_for("reserving")
-        return self._begin()
+        return self._begin(threading.get_ident())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -220,8 +297,7 @@ class AsyncCopiedReservation(_CopiedReservation):
     """An AsyncReservation whose message is sent as a copy."""
 
     async def __aenter__(self) -> memoryview:
-        self._pipe._check_open_for("reserving")
-        return self._begin()
+        return self._begin(this_task())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -232,29 +308,46 @@ class AsyncCopiedReservation(_CopiedReservation):
 
 
 class _CopiedView(_Copy):
+    _what = "a view"
+
     def __init__(self, pipe: TakesCopies, timeout: float | None) -> None:
         super().__init__()
         self._pipe: Any = pipe
         self._timeout = timeout
-        self._message = b""
 
-    def _end(self, kind: type[BaseException] | None) -> None:
-        exported = self._is_exported()
-        self._pipe._end_view(self._message, consumed=kind is None)
-        if kind is None and exported:
-            raise still_exported(self._pipe.name, writes=False)
+    def __del__(self) -> None:
+        if self._out:
+            self._pipe._end_view(self._key, consumed=False)
 
     def _begin(self, message: bytes) -> memoryview:
-        self._message = message
-        return self._lend(bytearray(message), writable=False)
+        bytearray.__init__(self, message)
+        return self._lend(writable=False)
+
+    def _give_up(self) -> None:
+        self._pipe._end_view(self._key, consumed=False)
+        self._unclaim()
+
+    def _end(self, kind: type[BaseException] | None) -> None:
+        if not self._leave():
+            return
+        try:
+            exported = self._release_view()
+        finally:
+            self._pipe._end_view(self._key, consumed=kind is None)
+        if kind is None and exported:
+            raise still_exported(self._pipe.name, writes=False)
 
 
 class CopiedView(_CopiedView):
     """A MessageView of a copy."""
 
     def __enter__(self) -> memoryview:
-        self._is_fresh()
-        return self._begin(self._pipe._begin_view(self._timeout))
+        self._claim()
+        try:
+            return self._begin(self._pipe._begin_view(self._key, self._timeout))
+        except BaseException:
+            self._give_up()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -266,8 +359,12 @@ class AsyncCopiedView(_CopiedView):
     """An AsyncMessageView of a copy."""
 
     async def __aenter__(self) -> memoryview:
-        self._is_fresh()
-        return self._begin(await self._pipe._begin_view(self._timeout))
+        self._claim()
+        try:
+            return self._begin(await self._pipe._begin_view(self._key, self._timeout))
+        except BaseException:
+            self._give_up()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -318,7 +415,10 @@ class BorrowedBlock(_Borrowed):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return  # it is over
+        stack.__exit__(kind, error, trace)
         if kind is None:
             self._done()
 
@@ -336,6 +436,9 @@ class AsyncBorrowedBlock(_Borrowed):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return  # it is over
+        await stack.__aexit__(kind, error, trace)
         if kind is None:
             self._done()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
 import npipe.aio
 from tests.aio.helpers import WITH_EAGER, run, threads, turns
-from tests.helpers import descriptors
+from tests.helpers import descriptors, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,3 +274,67 @@ def test_a_forked_child_has_no_part_in_a_listener(name: str, child: Callable[...
     )
     assert forked.line() == "through"
     assert forked.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows pipes have no folder with a lock")
+def test_a_lock_that_was_met_and_is_met_again_later_is_another_one(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("npipe.transports.patience.time", clock)
+
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            instances: Any = listener._instances
+            create, locked = instances._create, True
+
+            def held(**options: Any) -> Any:
+                if locked:
+                    raise npipe.PipeTimeoutError(121, name, "creating an instance")
+                return create(**options)
+
+            monkeypatch.setattr(instances, "_create", held)
+            for released in (True, False):
+                client = await npipe.aio.connect(name)
+                server = await listener.accept()
+                spare, instances._listening = instances._listening, None  # it could not be made
+                spare.close_handle()
+                with fails(121):
+                    await listener.accept(0)  # the lock is met
+                if released:
+                    await server.close()  # which makes one
+                else:
+                    clock.now += 2.0  # or nobody looks any more
+                clock.now += 2.0
+                if not released:
+                    with fails(121):
+                        await listener.accept(0)
+                    await server.close()
+                await client.close()
+                waiting = asyncio.create_task(listener.accept())
+                await turns()
+                client = await npipe.aio.connect(name)
+                server = await waiting
+                spare, instances._listening = instances._listening, None
+                spare.close_handle()
+                for later in (0.0, 0.9, 0.9, 0.9):
+                    clock.now += later
+                    with fails(121):
+                        await listener.accept(0)
+                clock.now += 0.9
+                with fails(1450):  # this one was seen all the time
+                    await listener.accept(0)
+                locked = False
+                with fails(121):
+                    await listener.accept(0)
+                locked = True
+                await client.close()
+                await server.close()
+
+    run(main(), kind)

@@ -192,3 +192,47 @@ def test_a_read_that_rests_and_is_left_alone_holds_no_writer_up(name: str) -> No
             await client.close()
 
     asyncio.run(talk())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there every call goes through the loop")
+def test_where_all_have_sent_much_no_pipe_is_read_far_ahead(name: str) -> None:
+    pipes, each = 10, 200
+
+    async def talk() -> None:
+        order: list[int] = []
+        go_on = asyncio.Event()
+
+        async def read(number: int, server: Any) -> None:
+            for _ in range(5):  # they get to know of each other
+                await server.recv(timeout=20)
+                await server.send(b"known")
+            await go_on.wait()
+            for _ in range(each):
+                assert await server.recv(timeout=20) == b"%d" % number
+                order.append(number)
+
+        async with npipe.aio.listen(name) as listener:
+            clients: list[Any] = []
+            servers: list[Any] = []
+            for _ in range(pipes):
+                clients.append(await npipe.aio.connect(name))
+                servers.append(await listener.accept(5))
+            reading = [asyncio.create_task(read(number, server)) for number, server in enumerate(servers)]
+            for _ in range(5):
+                for client in clients:
+                    await client.send(b"?")
+                for client in clients:
+                    assert await client.recv(timeout=20) == b"known"
+            for number, client in enumerate(clients):
+                for _ in range(each):
+                    await client.send(b"%d" % number)
+            go_on.set()
+            await asyncio.gather(*reading)
+            for end in (*clients, *servers):
+                await end.close()
+        counts = [0] * pipes
+        for number in order:
+            counts[number] += 1
+            assert max(counts) - min(counts) <= 20
+
+    asyncio.run(talk())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,8 +145,9 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             other = await npipe.aio.connect(name)
             first = await listener.accept(5)
             instances: Any = listener._instances
-            with instances._lock:  # as if the next instance could not be made when the client came
-                spare, instances._listening = instances._listening, None
+            place = instances._listening
+            place._maker = maker = h.NotedLock()
+            spare, place.end = place.end, None  # as if the next instance could not be made when the client came
             spare.close_handle()
             with pytest.raises(npipe.PipeTimeoutError):
                 await listener.accept(0)  # its thread makes an instance
@@ -152,7 +156,7 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await client.send(b"here")
             blocking_pipe: Any = first
             closing = h.started(blocking_pipe._pipe.close)
-            h.until(lambda: not closing.running or instances._lock.locked())
+            h.until(lambda: not closing.running or maker.wanted.is_set())
             transport.go.set()
             async with await listener.accept(5) as server:
                 assert await server.recv(timeout=5) == b"here"
@@ -161,3 +165,199 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await other.close()
 
     run(main)
+
+
+def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replacing, go = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        listener = npipe.aio.listen(name, max_instances=1)
+        instances: Any = listener._instances
+        ends: Any = type(instances._listening.end)
+        replace = ends.replace
+
+        def held_replace(end: Any, discard: bool = False) -> Any:
+            replacing.set()
+            assert go.wait(h.DEADLINE)
+            return replace(end, discard)
+
+        monkeypatch.setattr(ends, "replace", held_replace)
+        async with await npipe.aio.connect(name):
+            server = await listener.accept(5)
+            closing = asyncio.create_task(server.close())
+            while not replacing.is_set():
+                await asyncio.sleep(0)
+            listener.close()
+            assert not closing.done()
+            go.set()
+            await closing
+            with pytest.raises(npipe.PipeNotFoundError):  # what was made is closed
+                await npipe.aio.connect(name, timeout=0)
+
+    on_asyncio(main)
+
+
+class StopError(Exception):
+    pass
+
+
+async def left(pipe: Any) -> bytes:
+    """What a view of the next message has that leaves it there."""
+    with pytest.raises(StopError):
+        async with pipe.recv_view() as view:
+            content = bytes(view)
+            raise StopError
+    return content
+
+
+def test_a_viewed_message_stays_until_the_end_of_its_block(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            client: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            async with client, server:
+                for size in (10, 60_000, 300_000):  # the rest of one
+                    data = bytes(range(250)) * (size // 250) + bytes(size % 250)
+                    sending = asyncio.create_task(client.send(data))
+                    assert await server.recv_into(bytearray(4)) == 4
+                    for _ in range(2):
+                        assert await left(server) == data[4:]
+                        assert server.more_data
+                        assert server.peek(3).data == data[4:7]
+                    async with server.recv_view() as view:
+                        assert bytes(view) == data[4:]
+                        assert not server.more_data
+                        assert server.peek(3) == npipe.Peek(b"", 0, 0)
+                    assert not server.more_data
+                    await sending
+                for end in (client.recv, lambda: client.recv_into(bytearray(6)), lambda: at_its_end(client)):
+                    with h.fails(121):  # an answer
+                        await client.transact(b"ask", timeout=0.01)
+                    assert await server.recv() == b"ask"
+                    await server.send(b"answer")
+                    for _ in range(2):
+                        assert await left(client) == b"answer"
+                        with h.fails(996):
+                            await client.transact(b"again")
+                    await end()
+                    answer = asyncio.create_task(client.transact(b"again"))
+                    assert await server.recv() == b"again"
+                    await server.send(b"done")
+                    assert await answer == b"done"
+
+    async def at_its_end(pipe: Any) -> None:
+        async with pipe.recv_view():
+            with h.fails(170):
+                await pipe.transact(b"again")
+
+    on_asyncio(main)
+
+
+def test_blocks_that_are_dropped_left_twice_or_of_several_tasks(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            client: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            async with client, server:
+                await client.send(b"message")
+                view = await server.recv_view().__aenter__()
+                with h.fails(170):
+                    await server.recv()
+                assert bytes(view) == b"message"
+                del view
+                assert await server.recv() == b"message"  # that one has ended with what it gave
+                view = await client.reserve(3).__aenter__()
+                with h.fails(170):
+                    await client.send(b"own")
+                del view
+                reservation = client.reserve(1)
+
+                async def write() -> None:
+                    async with client.reserve(1) as view:
+                        with h.fails(170):
+                            await client.send(b"own")
+                        view[:] = b"2"
+
+                (await reservation.__aenter__())[:] = b"1"
+                await asyncio.create_task(write())
+                with h.fails(170):
+                    await client.send(b"own")
+                for _ in range(2):
+                    await reservation.__aexit__(None, None, None)
+                await client.send(b"own")
+                assert [await server.recv() for _ in range(3)] == [b"2", b"1", b"own"]
+                await client.send(b"first")
+                await client.send(b"second")
+                viewed = server.recv_view()
+                await viewed.__aenter__()
+                for _ in range(2):
+                    await viewed.__aexit__(None, None, None)
+                assert await server.recv() == b"second"
+                with pytest.raises(npipe.PipeTimeoutError):
+                    await server.recv(timeout=0)
+
+    on_asyncio(main)
+
+
+def test_what_a_block_gives_is_the_blocks(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            client: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            async with client, server:
+                reservation, viewed = client.reserve(4), server.recv_view()
+                assert reservation
+                assert reservation != client.reserve(4)
+                assert len({reservation, viewed}) == 2
+                assert (await reservation.__aenter__()).obj is reservation
+                await reservation.__aexit__(None, None, None)
+                async with viewed as view:
+                    assert view.obj is viewed
+                    assert not viewed.in_place
+                    assert bytes(view) == bytes(4)
+                for used in (reservation, viewed):
+                    with pytest.raises(RuntimeError, match="one block"):
+                        await used.__aenter__()
+                    for of_it in (copy.copy, copy.deepcopy, pickle.dumps):
+                        with pytest.raises(TypeError, match="cannot pickle or copy"):
+                            of_it(used)
+                for size in (0, 1, 60_000):  # what looks at it afterwards
+                    with h.fails(1224):
+                        async with client.reserve(size) as view:
+                            written = view[:]
+                    await client.send(b"m" * size)
+                    with h.fails(1224):
+                        async with server.recv_view() as view:
+                            looked_at = view[:]
+                    assert bytes(looked_at) == b"m" * size
+                    assert bytes(written) == bytes(size)
+                with pytest.raises(npipe.PipeTimeoutError):
+                    await server.recv(timeout=0)
+
+    on_asyncio(main)
+
+
+def test_a_view_without_memory_leaves_the_message_and_the_turn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            client: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            async with client, server:
+                await client.send(b"message")
+                viewed, reservation = server.recv_view(), client.reserve(5)
+                with monkeypatch.context() as patch:
+                    for block in (viewed, reservation):
+                        patch.setattr(type(block), "_lend", without_memory)
+                        with pytest.raises(MemoryError):
+                            await block.__aenter__()
+                await client.send(b"second")
+                assert await left(server) == b"message"
+                async with viewed as view, reservation as room:
+                    assert bytes(view) == b"message"
+                    room[:] = b"third"
+                assert [await server.recv(), await server.recv()] == [b"second", b"third"]
+
+    on_asyncio(main)

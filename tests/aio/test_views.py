@@ -7,6 +7,7 @@ import contextlib
 import gc
 import random
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,7 +110,93 @@ def test_an_exception_withdraws_and_leaves(kind: str, name: str) -> None:
     run(main(), kind)
 
 
-def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
+def test_one_that_is_dropped_in_its_block_is_withdrawn_at_once(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            gc.disable()  # nothing waits for the collector
+            for size in (5, 200_000):
+                view = await client.reserve(size).__aenter__()
+                behind = None
+                if view.obj.in_place:
+                    behind = asyncio.create_task(client.send(b"behind"))
+                    await turns()
+                    assert not behind.done()
+                del view
+                if behind is not None:
+                    await behind
+                    assert await server.recv() == b"behind"
+                await client.send(b"own")
+                assert await server.recv() == b"own"
+                await client.send(b"left")
+                for copied in (False, True):
+                    await server.recv_view(copy=copied).__aenter__()
+                assert await server.recv() == b"left"
+
+    gc.collect()
+    try:
+        run(main(), kind)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 300_000])
+def test_the_rest_of_a_message_is_viewed(kind: str, name: str, size: int) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for order in ((False, True, False), (True, True), (False,), (True, False)):
+                data = random.Random(size).randbytes(size)
+                sending = asyncio.create_task(client.send(data))
+                part = bytearray(4)
+                assert await server.recv_into(part) == 4
+                for copied in order:
+                    with stopped():
+                        async with server.recv_view(copy=copied) as view:
+                            assert bytes(view) == data[4:]
+                            raise StopError
+                    assert server.more_data
+                async with server.recv_view(copy=order[0]) as view:
+                    assert bytes(view) == data[4:]
+                assert not server.more_data
+                await sending
+                await client.send(data[:100])  # a whole one, which a left view does not make a rest
+                for copied in order:
+                    with stopped():
+                        async with server.recv_view(copy=copied):
+                            raise StopError
+                    assert not server.more_data
+                assert await server.recv() == data[:100]
+
+    run(main(), kind)
+
+
+def test_what_is_looked_at_is_no_more_to_be_seen(kind: str, name: str) -> None:
+    async def main() -> None:
+        for copied in (False, True):
+            for size in (0, 7, 60_000):
+                async with pair(f"{name}-{copied}-{size}") as (server, client):
+                    await client.send(bytes(size))
+                    await client.send(b"next")
+                    nothing = npipe.Peek(b"", 0, 0)
+                    with stopped():
+                        async with server.recv_view(copy=copied):
+                            assert server.peek(100) == nothing
+                            assert not server.more_data
+                            with fails(170):
+                                await server.transact(b"x")
+                            raise StopError
+                    assert server.peek(3).available == size + 4
+                    async with server.recv_view(copy=copied):
+                        assert server.peek(100) == nothing
+                    assert server.peek(100) == npipe.Peek(b"next", 4, 0)
+                    async with server.recv_view(copy=copied):
+                        await server.close()
+                        with fails(6):
+                            server.peek()
+
+    run(main(), kind)
+
+
+def test_the_same_task_is_told_what_it_would_wait_for(kind: str, name: str) -> None:
     async def main() -> None:
         async with pair(name) as (server, client):
             for size in (5, 200_000):
@@ -125,17 +212,6 @@ def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
                             with fails(170):
                                 await write()
                         raise StopError
-            async with client.reserve(5) as view:
-                others = [asyncio.create_task(client.send(b"a")), asyncio.create_task(reserved(client, b"b"))]
-                await turns()
-                with fails(121):
-                    await asyncio.create_task(client.send(b"c", timeout=0.01))
-                with fails(121):
-                    await asyncio.create_task(reserved(client, b"c", timeout=0.01))
-                assert not any(other.done() for other in others)
-                view[:] = b"first"
-            assert [await server.recv() for _ in range(3)] == [b"first", b"a", b"b"]
-            await asyncio.gather(*others)
             await client.send(b"message")
             for copied in (False, True):
                 with stopped():
@@ -150,6 +226,93 @@ def test_the_same_task_is_told_and_others_wait(kind: str, name: str) -> None:
             assert await server.recv() == b"message"
 
     run(main(), kind)
+
+
+def test_other_tasks_write_behind_it(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            async with client.reserve(5) as view:
+                others = [asyncio.create_task(client.send(b"a")), asyncio.create_task(reserved(client, b"b"))]
+                await turns()
+                with fails(121):
+                    await asyncio.create_task(client.send(b"c", timeout=0.01))
+                with fails(121):
+                    await asyncio.create_task(reserved(client, b"c", timeout=0.01))
+                assert not any(other.done() for other in others)
+                view[:] = b"first"
+            assert [await server.recv() for _ in range(3)] == [b"first", b"a", b"b"]
+            await asyncio.gather(*others)
+
+    run(main(), kind)
+
+
+def test_every_task_is_told_of_its_own_whoever_else_has_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for first_size, second_size in ((5, 200_000), (200_000, 5), (200_000, 300_000)):
+                entered, go = asyncio.Event(), asyncio.Event()
+
+                async def write(size: int = second_size, entered: Any = entered, go: Any = go) -> None:
+                    async with client.reserve(size) as view:
+                        with fails(170):
+                            await client.send(b"own")
+                        entered.set()
+                        await go.wait()
+                        with fails(170):
+                            await client.send_parts(b"own")
+                        view[:] = b"2" * size
+
+                first = client.reserve(first_size)
+                view = await first.__aenter__()
+                in_order = first_size == 5 and view.obj.in_place
+                writing = asyncio.create_task(write())
+                await entered.wait()
+                with fails(170):
+                    await client.send(b"own")
+                go.set()
+                if in_order:
+                    await turns()
+                    assert not writing.done()  # it is behind this one
+                else:
+                    assert await server.recv() == b"2" * second_size
+                    await writing
+                with fails(170):
+                    await client.send(b"own")
+                view[:] = b"1" * first_size
+                del view
+                receiving = asyncio.create_task(server.recv())
+                await first.__aexit__(None, None, None)
+                assert await receiving == b"1" * first_size
+                if in_order:
+                    assert await server.recv() == b"2" * second_size
+                    await writing
+                await client.send(b"free")
+                assert await server.recv() == b"free"
+
+    run(main(), kind)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows nothing is mapped")
+def test_one_that_is_tried_again_keeps_no_memory(name: str) -> None:
+    def mapped() -> int:
+        return sum("memfd" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    async def main() -> None:
+        counts = []
+        for number in range(4):
+            async with pair(f"{name}-{number}", in_buffer_size=1 << 20) as (_, client):
+                await client.send(bytes(1 << 20))
+                reservation = client.reserve(500, timeout=0)
+                for _ in range(3):
+                    with fails(121):
+                        await reservation.__aenter__()
+                del reservation
+            del client, _
+            gc.collect()
+            counts.append(mapped())
+        assert counts[1:] == counts[:1] * 3
+
+    run(main(), blocks=True)
 
 
 def test_a_reservation_waits_for_room_and_is_cancelled(kind: str, name: str) -> None:
@@ -323,6 +486,120 @@ def test_what_is_wrong_is_told(kind: str, name: str) -> None:
                 pass
             with pytest.raises(RuntimeError):
                 await reservation.__aenter__()
+
+    run(main(), kind)
+
+
+def test_who_waits_for_its_reservation_is_the_only_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1000) as (server, client):
+            await client.send(bytes(1000))
+            reservation = client.reserve(500)
+
+            async def write() -> None:
+                async with reservation as view:
+                    await turns()
+                    view[:] = b"r" * 500
+
+            writing = asyncio.create_task(write())
+            await turns()
+            for _ in range(2):  # in the block, too
+                with pytest.raises(RuntimeError, match="one block"):
+                    await reservation.__aenter__()
+                if not server.peek().available:
+                    break
+                assert await server.recv() == bytes(1000)
+                await turns(2)
+            await writing
+            assert await server.recv() == b"r" * 500
+
+    run(main(), kind)
+
+
+def test_who_waits_for_its_view_is_the_only_one(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for copied in (False, True):
+                view = server.recv_view(copy=copied)
+
+                async def look(view: Any = view) -> bytes:
+                    async with view as found:
+                        return bytes(found)
+
+                looking = asyncio.create_task(look())
+                await turns()
+                with pytest.raises(RuntimeError, match="one block"):
+                    await view.__aenter__()
+                await client.send(b"first")
+                await client.send(b"second")
+                assert await looking == b"first"
+                with pytest.raises(RuntimeError, match="one block"):
+                    await view.__aenter__()
+                assert await server.recv() == b"second"
+
+    run(main(), kind)
+
+
+async def fails_to_enter(block: Any, timeout: float | None) -> None:
+    for after in (0, 1, 3):
+        entering = asyncio.ensure_future(block.__aenter__())
+        if timeout is None:
+            await turns(after)
+            entering.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+        else:
+            with fails(121):
+                await entering
+
+
+def test_a_reservation_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name, in_buffer_size=1000) as (server, client):
+            for timeout in (0, 0.02, None):
+                await client.send(bytes(1000))
+                reservation = client.reserve(500, timeout=timeout)
+                await fails_to_enter(reservation, timeout)
+                assert await server.recv() == bytes(1000)
+                async with reservation as view:
+                    view[:] = b"r" * 500
+                assert await server.recv() == b"r" * 500
+
+    run(main(), kind)
+
+
+def test_a_view_that_could_not_begin_is_tried_again(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for timeout in (0, 0.02, None):
+                for copied in (False, True):
+                    looking = server.recv_view(timeout=timeout, copy=copied)
+                    await fails_to_enter(looking, timeout)
+                    await client.send(b"message")
+                    async with looking as view:
+                        assert bytes(view) == b"message"
+
+    run(main(), kind)
+
+
+def test_a_block_that_is_left_twice_ends_once(kind: str, name: str) -> None:
+    async def main() -> None:
+        async with pair(name) as (server, client):
+            for size in (0, 5, 200_000):
+                reservation, looking = client.reserve(size), server.recv_view()
+
+                async def write(reservation: Any = reservation, size: int = size) -> None:
+                    async with reservation as view:
+                        view[:] = b"r" * size
+                    await reservation.__aexit__(None, None, None)
+
+                writing = asyncio.create_task(write())
+                async with looking as view:
+                    assert bytes(view) == b"r" * size
+                await looking.__aexit__(None, None, None)
+                await writing
+                await client.send(b"next")
+                assert await server.recv() == b"next"
 
     run(main(), kind)
 

@@ -1,8 +1,14 @@
 /* Channels: content from threads that share an end, and an end whose memory somebody else scribbles into. */
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "engine.h"
 
@@ -128,6 +134,429 @@ static void what_does_not_fit_is_not_begun(void)
     end(&ends);
 }
 
+/* A writer, step by step: so much more of a message is published. */
+static void publish(struct np_channel *channel, const void *data, uint64_t size)
+{
+    uint64_t tail = atomic_load(&channel->out->tail);
+    CHECK((tail & (NPC_RING - 1)) + size <= NPC_RING);
+    memcpy(channel->out_ring + (tail & (NPC_RING - 1)), data, size);
+    atomic_store(&channel->out->tail, tail + size);
+}
+
+/* ---- A call in a thread of its own, of which the test knows when it sleeps. */
+
+struct caller {
+    struct np_channel *channel;
+    pthread_t thread;
+    _Atomic pid_t number;
+    _Atomic bool asked; /* it is about to sleep */
+    uint32_t code;
+    uint64_t size; /* of the message that it sends, or reads */
+    unsigned char *data;
+};
+
+static int note_asked(void *context)
+{
+    struct caller *caller = context;
+    atomic_store(&caller->asked, true);
+    return 0;
+}
+
+static struct np_wait wait_of(struct caller *caller)
+{
+    return (struct np_wait){.deadline = NP_FOREVER, .interrupted = note_asked, .context = caller};
+}
+
+static void *call_send(void *argument)
+{
+    struct caller *caller = argument;
+    struct np_wait wait = wait_of(caller);
+    struct np_part part = {caller->data, caller->size};
+    atomic_store(&caller->number, (pid_t)np_thread_number());
+    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait);
+    return NULL;
+}
+
+static void *call_read(void *argument)
+{
+    struct caller *caller = argument;
+    struct np_wait wait = wait_of(caller);
+    uint64_t flags, taken;
+    atomic_store(&caller->number, (pid_t)np_thread_number());
+    caller->code = np_channel_begin(caller->channel, &wait, &caller->size, &flags);
+    if (caller->code == NP_OK) {
+        caller->data = malloc(caller->size + 1);
+        caller->code = np_channel_take(caller->channel, caller->data, caller->size, &taken, &wait);
+        uint32_t ended = np_channel_end(caller->channel, false);
+        caller->code = caller->code ? caller->code : ended;
+    }
+    return NULL;
+}
+
+static void start(struct caller *caller, void *(*call)(void *))
+{
+    CHECK(pthread_create(&caller->thread, NULL, call, caller) == 0);
+    while (!atomic_load(&caller->asked) || !sleeps(atomic_load(&caller->number)))
+        sched_yield();
+}
+
+/* Messages of so many bytes until no more goes in. How many. */
+static unsigned fill(struct np_channel *channel, unsigned size)
+{
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char *data = malloc(size);
+    unsigned number = 0;
+    struct np_part part = {data, size};
+    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none) == NP_OK;
+         fill_pattern(data, size, number))
+        number++;
+    free(data);
+    return number;
+}
+
+/* The next message is this one, and there at once. */
+static void expect(struct np_channel *channel, unsigned size, unsigned seed)
+{
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char *data = malloc(size), *expected = malloc(size);
+    uint64_t got, flags, taken;
+    CHECK_EQUAL(np_channel_begin(channel, &none, &got, &flags), NP_OK);
+    CHECK_EQUAL(got, size);
+    CHECK_EQUAL(np_channel_take(channel, data, size, &taken, &none), NP_OK);
+    CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+    fill_pattern(expected, size, seed);
+    CHECK(memcmp(data, expected, size) == 0);
+    free(data);
+    free(expected);
+}
+
+/* The lock's word of a process that has ended. */
+static uint64_t somebody_dead(void)
+{
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    CHECK(waitpid(child, NULL, 0) == child);
+    return (uint64_t)child << 32 | (uint32_t)child;
+}
+
+/* The reader may be waiting for what the writer does after this message: it reads one and no more. */
+static void a_writer_goes_on_as_soon_as_its_message_fits(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned count = fill(&ends.first, 8000);
+    unsigned char data[8000];
+    fill_pattern(data, sizeof data, count);
+    struct caller writer = {.channel = &ends.first, .data = data, .size = sizeof data};
+    start(&writer, call_send);
+    expect(&ends.second, 8000, 0);
+    pthread_join(writer.thread, NULL);
+    CHECK_EQUAL(writer.code, NP_OK);
+    for (unsigned i = 1; i <= 200; i++) {
+        fill_pattern(data, sizeof data, count + i);
+        atomic_store(&writer.asked, false);
+        start(&writer, call_send);
+        expect(&ends.second, 8000, i);
+        pthread_join(writer.thread, NULL);
+        CHECK_EQUAL(writer.code, NP_OK);
+    }
+    for (unsigned i = 201; i <= count + 200; i++)
+        expect(&ends.second, 8000, i);
+    end(&ends);
+}
+
+/* Who changes a position may be killed before it tells anybody. */
+static void a_sleeper_that_nobody_tells_looks_again(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct caller reader = {.channel = &ends.second};
+    start(&reader, call_read);
+    uint64_t message[2] = {8, UINT64_C(0x0123456789abcdef)};
+    publish(&ends.first, message, sizeof message);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_OK);
+    CHECK_EQUAL(reader.size, 8);
+    CHECK(memcmp(reader.data, &message[1], 8) == 0);
+    free(reader.data);
+    (void)fill(&ends.first, 8000);
+    unsigned char data[16000] = {1};
+    struct caller writer = {.channel = &ends.first, .data = data, .size = sizeof data};
+    start(&writer, call_send);
+    atomic_fetch_add(&ends.second.in->head, 3 * 8008);
+    pthread_join(writer.thread, NULL);
+    CHECK_EQUAL(writer.code, NP_OK);
+    end(&ends);
+}
+
+/* Killed between the last store of a message and the note that it is over. */
+static void a_death_at_the_end_of_a_message_takes_no_other_along(void)
+{
+    struct ends ends;
+    make(&ends);
+    uint64_t dead = somebody_dead(), size, flags;
+    unsigned char data[3000];
+    struct np_part part = {data, sizeof data};
+    for (unsigned i = 0; i < 3; i++) {
+        fill_pattern(data, sizeof data, i);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    }
+    atomic_store(&ends.first.out->mid, ends.first.out->tail);
+    atomic_store(&ends.first.out->writer, dead);
+    fill_pattern(data, sizeof data, 3);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(ends.first.out->mid, 0);
+    expect(&ends.second, sizeof data, 0);
+    atomic_store(&ends.second.in->part, ends.second.in->head);
+    atomic_store(&ends.second.in->reader, dead);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, true), NP_OK);
+    for (unsigned i = 1; i < 4; i++)
+        expect(&ends.second, sizeof data, i);
+    /* But within one it does. */
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    atomic_store(&ends.second.in->part, ends.second.in->tail);
+    atomic_store(&ends.second.in->reader, dead);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_BROKEN_PIPE);
+    end(&ends);
+}
+
+/* The reader has no descriptor to watch the writer by when it goes to sleep, and later it has one. */
+static void a_death_is_noticed_that_could_not_be_watched_for_at_first(void)
+{
+    struct ends ends;
+    make(&ends);
+    pid_t writer = fork();
+    if (writer == 0) {
+        alarm(deadline(60));
+        pause();
+        _exit(0);
+    }
+    uint64_t message[2] = {100, 1};
+    atomic_store(&ends.first.out->writer, (uint64_t)writer << 32 | (uint32_t)writer);
+    publish(&ends.first, message, sizeof message);
+    struct rlimit before, none;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    none = before;
+    none.rlim_cur = 3; /* as many may be polled */
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    struct caller reader = {.channel = &ends.second};
+    CHECK(pthread_create(&reader.thread, NULL, call_read, &reader) == 0);
+    while (!atomic_load(&reader.asked))
+        sched_yield();
+    CHECK(kill(writer, SIGKILL) == 0);
+    CHECK(waitpid(writer, NULL, 0) == writer);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_BROKEN_PIPE);
+    free(reader.data);
+    end(&ends);
+}
+
+/* ---- Somebody at the other end who means no good */
+
+/* The event's description is shared: O_NONBLOCK of it is what the other end wants it to be, as is its counter. */
+static void an_event_that_somebody_made_blocking_holds_nobody(void)
+{
+    struct ends ends;
+    make(&ends);
+    int event = ends.fds[2]; /* of what the second one reads */
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    (void)np_channel_arm(&ends.second, false);
+    CHECK(fcntl(event, F_SETFL, 0) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t count;
+        fill_pattern(data, sizeof data, i);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK(read(event, &count, sizeof count) == sizeof count);
+        expect(&ends.second, sizeof data, i); /* takes the event back, which is not set any more */
+        count = UINT64_MAX - 1;
+        CHECK(write(event, &count, sizeof count) == sizeof count);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK); /* sets it, which is full */
+        expect(&ends.second, sizeof data, i);
+        struct pollfd item = {.fd = event, .events = POLLIN};
+        CHECK_EQUAL(poll(&item, 1, 0), 0);
+    }
+    end(&ends);
+}
+
+struct pest {
+    struct ends *ends;
+    _Atomic bool over;
+};
+
+static void *ring_all_the_time(void *argument)
+{
+    struct pest *pest = argument;
+    uint64_t count = 1;
+    while (!atomic_load(&pest->over)) {
+        (void)!write(pest->ends->fds[2], &count, sizeof count);
+        (void)!send(pest->ends->fds[0], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)!send(pest->ends->fds[1], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        atomic_store(&pest->ends->second.in->unsettled, 1);
+    }
+    return NULL;
+}
+
+static int ask_until(void *context)
+{
+    return np_now() >= *(int64_t *)context;
+}
+
+/* No signal wakes the calls: they ask on their own. */
+static void one_that_is_woken_all_the_time_asks_for_signals(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct pest pest = {.ends = &ends};
+    pthread_t thread;
+    pthread_create(&thread, NULL, ring_all_the_time, &pest);
+    int64_t until = np_now() + 50000000;
+    struct np_wait wait = {.deadline = NP_FOREVER, .interrupted = ask_until, .context = &until};
+    uint64_t size, flags;
+    CHECK_EQUAL(np_channel_begin(&ends.second, &wait, &size, &flags), NP_INTERRUPTED);
+    (void)fill(&ends.first, 8000);
+    unsigned char data[8000] = {1};
+    struct np_part part = {data, sizeof data};
+    until = np_now() + 50000000;
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_INTERRUPTED);
+    wait = (struct np_wait){.deadline = np_now() + 50000000};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    atomic_store(&pest.over, true);
+    pthread_join(thread, NULL);
+    end(&ends);
+}
+
+static void *change_the_lock_all_the_time(void *argument)
+{
+    struct pest *pest = argument;
+    for (uint64_t number = 1; !atomic_load(&pest->over); number++)
+        atomic_store(&pest->ends->first.out->writer, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x40000000);
+    return NULL;
+}
+
+static void a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct pest pest = {.ends = &ends};
+    atomic_store(&ends.first.out->writer, UINT64_C(1) << 32 | 1);
+    pthread_t thread;
+    pthread_create(&thread, NULL, change_the_lock_all_the_time, &pest);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    for (int i = 0; i < 10; i++) {
+        struct np_wait wait = {.deadline = np_now() + 20000000};
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    }
+    atomic_store(&pest.over, true);
+    pthread_join(thread, NULL);
+    end(&ends);
+}
+
+/* Killed between the write to the event and the note of it: the event is set, and nothing is there. */
+static void a_look_takes_back_an_event_that_says_too_much(void)
+{
+    struct ends ends;
+    make(&ends);
+    (void)np_channel_arm(&ends.second, false);
+    const struct np_wait none = {.deadline = NP_TRY};
+    uint64_t count = 1;
+    CHECK(write(ends.fds[2], &count, sizeof count) == sizeof count);
+    CHECK_EQUAL(np_channel_poll(&ends.second, &none), NP_SEM_TIMEOUT);
+    struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
+    CHECK_EQUAL(poll(&item, 1, 0), 0);
+    end(&ends);
+}
+
+/* The holder of the bell does not go on: a message is told of all the same. */
+static void a_bell_that_is_held_delays_no_message(void)
+{
+    struct ends ends;
+    make(&ends);
+    pid_t holder = fork();
+    if (holder == 0) {
+        alarm(deadline(60));
+        pause();
+        _exit(0);
+    }
+    (void)np_channel_arm(&ends.second, false);
+    atomic_store(&ends.second.in->bell, (uint64_t)holder << 32 | (uint32_t)holder);
+    unsigned char data[100];
+    fill_pattern(data, sizeof data, 0);
+    struct np_part part = {data, sizeof data};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
+    CHECK_EQUAL(poll(&item, 1, 0), 1);
+    expect(&ends.second, sizeof data, 0);
+    CHECK(kill(holder, SIGKILL) == 0);
+    CHECK(waitpid(holder, NULL, 0) == holder);
+    const struct np_wait none = {.deadline = NP_TRY};
+    CHECK_EQUAL(np_channel_poll(&ends.second, &none), NP_SEM_TIMEOUT);
+    CHECK_EQUAL(poll(&item, 1, 0), 0);
+    end(&ends);
+}
+
+/* Who gives one lock back says nothing of those that wait for the other. */
+static void those_that_wait_for_one_lock_are_not_forgotten_for_the_other(void)
+{
+    struct ends ends;
+    make(&ends);
+    uint64_t size, flags, taken, data = 0;
+    struct np_part part = {&data, sizeof data};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+    struct caller reader = {.channel = &ends.second};
+    start(&reader, call_read);
+    atomic_store(&ends.first.out->writers_queued, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(atomic_load(&ends.first.out->writers_queued), 0);
+    CHECK_EQUAL(atomic_load(&ends.first.out->readers_queued), 1);
+    CHECK_EQUAL(np_channel_take(&ends.second, &data, size, &taken, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+    pthread_join(reader.thread, NULL);
+    CHECK_EQUAL(reader.code, NP_OK);
+    free(reader.data);
+    end(&ends);
+}
+
+/* Its reader gives the message up, and the writer, which has not noticed, goes on with what looks like messages. */
+static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
+{
+    struct ends ends;
+    make(&ends);
+    struct np_channel other; /* somebody else's hold of the reading end */
+    CHECK_EQUAL(np_channel_attach(&other, ends.fds[4], ends.fds[1], ends.fds[2], ends.fds[3], 1), NP_OK);
+    uint64_t body[4096], size, flags, taken, whole = 3 * sizeof body;
+    for (unsigned i = 0; i < 4096; i += 2)
+        body[i] = 5, body[i + 1] = UINT64_C(0x212121214c495645);
+    const struct np_wait none = {.deadline = NP_TRY};
+    unsigned char data[20000];
+    publish(&ends.first, &whole, sizeof whole);
+    publish(&ends.first, body, sizeof body);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
+    CHECK_EQUAL(size, whole);
+    CHECK_EQUAL(np_channel_take(&ends.second, data, sizeof data, &taken, &none), NP_OK);
+    CHECK(memcmp(data, body, sizeof data) == 0);
+    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_INVALID_DATA);
+    for (unsigned i = 0; i < 2; i++) {
+        publish(&ends.first, body, sizeof body);
+        CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
+        CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_BROKEN_PIPE);
+        CHECK_EQUAL(np_channel_poll(&other, &none), NP_OK);
+    }
+    /* Nor when a writer finds out that one before it has died, and breaks off on its part. */
+    atomic_store(&ends.first.out->mid, 1);
+    atomic_store(&ends.first.out->writer, UINT64_C(0x7fffffff) << 32 | 1);
+    struct np_part part = {data, 8};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_BROKEN_PIPE);
+    CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
+    np_channel_detach(&other);
+    end(&ends);
+}
+
 /* Whatever stands in the segment: every call ends by its deadline, and touches nothing else. */
 static void nonsense_in_the_segment_does_no_harm(void)
 {
@@ -141,7 +570,7 @@ static void nonsense_in_the_segment_does_no_harm(void)
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
             struct npc_direction *direction = random & 1 ? ends.first.out : ends.first.in;
             uint64_t value = random >> 20;
-            switch (random >> 8 & 7) {
+            switch (random >> 8 & 15) {
             case 0:
                 direction->tail = value & 4 ? direction->tail + (value & 0xfff8) : value;
                 break;
@@ -158,10 +587,26 @@ static void nonsense_in_the_segment_does_no_harm(void)
                 direction->polled = (uint32_t)value;
                 break;
             case 5:
-                direction->broken = (uint32_t)value & 1;
+                direction->broken = (uint32_t)value & 3;
                 break;
             case 6:
                 memcpy((unsigned char *)direction + NPC_PAGE + (value & 0x3fff8), &random, 8);
+                break;
+            case 7:
+                direction->mid = value & 4 ? direction->tail + (value & 0xfff8) : value;
+                break;
+            case 8:
+                direction->part = value & 4 ? direction->head + (value & 0xfff8) : value;
+                break;
+            case 9:
+                direction->readers_queued = direction->writers_queued = (uint32_t)value;
+                break;
+            case 10:
+                if (value % 8 == 0) /* each takes its time */
+                    direction->bell = value;
+                break;
+            case 11:
+                *(value & 8 ? &direction->reader : &direction->writer) = value & 16 ? value << 20 : value & 0xffff;
                 break;
             default:
                 direction->rung = (uint32_t)value & 1;
@@ -197,6 +642,17 @@ int main(void)
 {
     RUN(messages_of_two_writers_reach_one_reader_whole);
     RUN(what_does_not_fit_is_not_begun);
+    RUN(nothing_of_a_message_that_was_dropped_is_taken_for_one);
+    RUN(a_writer_goes_on_as_soon_as_its_message_fits);
+    RUN(a_sleeper_that_nobody_tells_looks_again);
+    RUN(a_death_at_the_end_of_a_message_takes_no_other_along);
+    RUN(a_death_is_noticed_that_could_not_be_watched_for_at_first);
+    RUN(an_event_that_somebody_made_blocking_holds_nobody);
+    RUN(one_that_is_woken_all_the_time_asks_for_signals);
+    RUN(a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer);
+    RUN(a_look_takes_back_an_event_that_says_too_much);
+    RUN(a_bell_that_is_held_delays_no_message);
+    RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
     return 0;

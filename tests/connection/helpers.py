@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
+import select
 import signal
+import struct
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -62,6 +66,52 @@ def asleep(pid: int) -> None:
     """Wait until a child sleeps in a call of the system's."""
     while "\nState:\tS" not in Path(f"/proc/{pid}/status").read_text():
         os.sched_yield()
+
+
+def thread_asleep(thread: threading.Thread) -> None:
+    """Wait until a thread of this process sleeps in a call of the system's."""
+    while "\nState:\tS" not in Path(f"/proc/self/task/{thread.native_id}/status").read_text():
+        os.sched_yield()
+
+
+def ended(pid: int, seconds: float = 30.0) -> bool:
+    """Whether a child ends within that time. It is not reaped."""
+    fd = os.pidfd_open(pid)
+    try:
+        return bool(select.select([fd], [], [], seconds)[0])
+    finally:
+        os.close(fd)
+
+
+RING = 1 << 18  # bytes, of a channel in one direction
+
+
+class Direction:
+    """What a connection reads from, as it is in shared memory (docs/protocol.md, section 8)."""
+
+    def __init__(self, connection: Any) -> None:
+        (segment, *_), side = connection._descriptors()
+        self._map = mmap.mmap(segment, 0)
+        self._at = 4096 + (4096 + RING if side == 0 else 0)
+
+    def _word(self, offset: int, form: str = "Q") -> int:
+        at = self._at + offset
+        return int(struct.unpack_from(f"<{form}", self._map, at)[0])
+
+    @property
+    def sleepers(self) -> int:
+        """How many sleep until there is more."""
+        return self._word(256, "I")
+
+    def wait_until_full(self) -> None:
+        """Wait until its writer sleeps for room."""
+        while self._word(0) - self._word(128) < RING - 16384:
+            os.sched_yield()
+
+    def wait_until_drained(self) -> None:
+        """Wait until its reader has taken all that there is, of a message that is longer."""
+        while not (self._word(0) == self._word(128) > 0 and self.sleepers):
+            os.sched_yield()
 
 
 def echo(connection: Any) -> None:

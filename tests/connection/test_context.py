@@ -7,6 +7,7 @@ import os
 import pickle
 import queue
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from npipe.connection import Connection, context
-from tests.connection.helpers import METHODS, pattern
+from tests.connection.helpers import METHODS, Direction, pattern
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,6 +63,113 @@ def test_a_queue_of_four_writers_keeps_each_ones_order(ctx: Any) -> None:
         shared.get(timeout=0.01)
     with pytest.raises(queue.Empty):
         shared.get_nowait()
+
+
+LONG = 3_000_000  # bytes, many times what a channel holds
+
+
+def _get_interrupted(shared: Any, how: dict[str, Any], events: dict[str, Any]) -> None:
+    def handler(*_: object) -> None:
+        events["handled"].set()
+        raise KeyError
+
+    signal.signal(signal.SIGUSR1, handler)
+    with pytest.raises(KeyError):
+        shared.get(**how)
+    assert not shared.empty()
+    events["raised"].set()
+    assert events["again"].wait(60)
+    got = [shared.get(**how)]
+    if "block" in how:
+        with pytest.raises(queue.Empty):
+            shared.get_nowait()
+    events["result"].put(got == [pattern(LONG)])
+
+
+def _get_one(shared: Any, events: dict[str, Any]) -> None:
+    events["result"].put(shared.get())
+
+
+def _put_two(shared: Any) -> None:
+    shared.put(pattern(LONG))
+    shared.put("second")
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [("Queue", {}), ("Queue", {"block": True, "timeout": 60}), ("SimpleQueue", {})]
+)
+def test_a_getter_that_is_interrupted_in_a_message_does_not_stop_the_others(kind: str, how: dict[str, Any]) -> None:
+    ctx: Any = context("fork")
+    shared = getattr(ctx, kind)()
+    direction = Direction(shared._reader)
+    events = {one: ctx.Event() for one in ("handled", "raised", "again")} | {"result": multiprocessing.SimpleQueue()}
+    writer = ctx.Process(target=_put_two, args=(shared,))
+    first = ctx.Process(target=_get_interrupted, args=(shared, how, events))
+    second = ctx.Process(target=_get_one, args=(shared, events))
+    writer.start()
+    try:
+        direction.wait_until_full()
+        os.kill(writer.pid, signal.SIGSTOP)
+        first.start()
+        direction.wait_until_drained()
+        os.kill(first.pid, signal.SIGUSR1)
+        assert events["handled"].wait(30)  # at once
+        second.start()
+        os.kill(writer.pid, signal.SIGCONT)
+        assert events["raised"].wait(30)
+        second.join(30)  # while the first one has not asked again
+        assert second.exitcode == 0
+        assert events["result"].get() == "second"
+        events["again"].set()
+        first.join(30)
+        assert first.exitcode == 0
+        assert events["result"].get() is True
+        writer.join(30)
+        assert writer.exitcode == 0
+    finally:
+        for process in (writer, first, second):
+            if process.pid is not None:
+                process.kill()
+                process.join()
+
+
+def test_what_one_thread_has_kept_of_a_queue_is_another_s_too() -> None:
+    ctx: Any = context("fork")
+    shared = ctx.Queue()
+    direction = Direction(shared._reader)
+
+    class AlarmError(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        os.kill(writer.pid, signal.SIGCONT)
+        raise AlarmError
+
+    def get(results: list[Any]) -> None:
+        results.append(shared.get())
+
+    writer = ctx.Process(target=_put_two, args=(shared,))
+    writer.start()
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        direction.wait_until_full()
+        os.kill(writer.pid, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(AlarmError):
+            shared.get()
+        assert shared._reader.poll()
+        results: list[Any] = []
+        for _ in range(2):
+            thread = threading.Thread(target=get, args=(results,))
+            thread.start()
+            thread.join(30)
+        assert results == [pattern(LONG), "second"]
+        with pytest.raises(queue.Empty):
+            shared.get_nowait()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        writer.kill()
+        writer.join()
 
 
 def test_a_bounded_queue_is_full(ctx: Any) -> None:

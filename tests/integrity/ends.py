@@ -25,6 +25,10 @@ class Ended(Exception):  # noqa: N818 - no error
     """The peer has closed, and everything is read."""
 
 
+class Left(Exception):  # noqa: N818
+    """A block that is left in its midst: what it was to write is not sent, what it looked at stays."""
+
+
 class Torn(Exception):  # noqa: N818
     """The connection was closed by a write that was cancelled while the peer had begun to read it (docs/aio.md)."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import npipe
 import npipe.aio
 from npipe import PipeClosedError, PipeTimeoutError
 from tests.integrity import numbered
-from tests.integrity.ends import LIMIT, End, Ended, Server, T, Torn, server_options
+from tests.integrity.ends import LIMIT, End, Ended, Left, Server, T, Torn, server_options
 
 if TYPE_CHECKING:
     import random
@@ -49,7 +50,12 @@ class AioEnd(End):
 
     async def write(self, data: bytes, patience: float | None, log: list[str]) -> None:
         async def write(data: bytes, **options: Any) -> bool:
-            await (self.pipe.send if hasattr(self.pipe, "send") else self.pipe.write)(data, **options)
+            if not hasattr(self.pipe, "send"):
+                await self.pipe.write(data, **options)
+            elif self.chance.random() < 0.5:
+                await self.pipe.send(data, **options)
+            else:
+                await self._send_in_place(data, **options)
             return True
 
         try:
@@ -60,8 +66,35 @@ class AioEnd(End):
             raise
         log.append(numbered.SENT if done else numbered.EITHER)
 
+    async def _send_in_place(self, data: bytes, **options: Any) -> None:
+        if self.chance.random() < 0.1:
+            with contextlib.suppress(Left):
+                async with self.pipe.reserve(len(data), **options) as view:
+                    view[:] = bytes(len(data))
+                    raise Left
+        spare = self.chance.choice([0, 0, 1, 100])
+        reservation = self.pipe.reserve(len(data) + spare, **options)
+        async with reservation as view:
+            if self.chance.random() < 0.2:
+                await asyncio.sleep(0)  # where it may be cancelled
+            view[: len(data)] = data
+            reservation.shrink(len(data))
+
+    async def _look(self, **options: Any) -> bytes:
+        copy = self.chance.random() < 0.3
+        while self.chance.random() < 0.1:
+            with contextlib.suppress(Left):
+                async with self.pipe.recv_view(**options, copy=copy):
+                    raise Left
+        async with self.pipe.recv_view(**options, copy=copy) as view:
+            if self.chance.random() < 0.2:
+                await asyncio.sleep(0)
+            return bytes(view)
+
     async def read(self, size: int, patience: float | None) -> tuple[bytes, bool] | None:
         async def read(size: int, **options: Any) -> tuple[bytes, bool]:
+            if self.message_mode and self.chance.random() < 0.4:  # also the rest of one that was read in part
+                return await self._look(**options), False
             if size == 0:
                 return await self.pipe.recv(**options), False
             if not self.message_mode and self.chance.random() < 0.5:

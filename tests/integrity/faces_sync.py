@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import npipe
 import npipe.aio
 from npipe import PipeClosedError, PipeTimeoutError
 from tests.integrity import numbered
-from tests.integrity.ends import LIMIT, End, Ended, Server, server_options
+from tests.integrity.ends import LIMIT, End, Ended, Left, Server, server_options
 
 if TYPE_CHECKING:
     import random
@@ -26,7 +27,10 @@ class SyncEnd(End):
     async def write(self, data: bytes, patience: float | None, log: list[str]) -> None:
         try:
             if hasattr(self.pipe, "send"):
-                self.pipe.send(data, timeout=patience)
+                if self.chance.random() < 0.5:
+                    self.pipe.send(data, timeout=patience)
+                else:
+                    self._send_in_place(data, patience)
             else:
                 assert self.pipe.write(data, timeout=patience) == len(data)
         except PipeTimeoutError:
@@ -34,11 +38,32 @@ class SyncEnd(End):
         else:
             log.append(numbered.SENT)
 
+    def _send_in_place(self, data: bytes, patience: float | None) -> None:
+        if self.chance.random() < 0.1:
+            with contextlib.suppress(Left), self.pipe.reserve(len(data), timeout=patience) as view:
+                view[:] = bytes(len(data))
+                raise Left
+        spare = self.chance.choice([0, 0, 1, 100])
+        reservation = self.pipe.reserve(len(data) + spare, timeout=patience)
+        with reservation as view:
+            view[: len(data)] = data
+            reservation.shrink(len(data))
+
     async def read(self, size: int, patience: float | None) -> tuple[bytes, bool] | None:
         return self._read(size, patience)
 
+    def _look(self, patience: float | None) -> bytes:
+        copy = self.chance.random() < 0.3
+        while self.chance.random() < 0.1:
+            with contextlib.suppress(Left), self.pipe.recv_view(timeout=patience, copy=copy):
+                raise Left
+        with self.pipe.recv_view(timeout=patience, copy=copy) as view:
+            return bytes(view)
+
     def _read(self, size: int, patience: float | None) -> tuple[bytes, bool] | None:
         try:
+            if self.message_mode and self.chance.random() < 0.4:  # also the rest of one that was read in part
+                return self._look(patience), False
             if size == 0:
                 return self.pipe.recv(timeout=patience), False
             if not self.message_mode and self.chance.random() < 0.5:

@@ -339,3 +339,40 @@ def test_clients_that_do_anything_at_once(name: str, model: Any, caplog: pytest.
     assert caplog.text == ""
     with fails(2):
         npipe.connect(name)
+
+
+# ---- Crowds
+
+
+@one_thread
+def test_no_client_is_ahead_of_another_that_has_asked_too(name: str, model: Any) -> None:
+    clients, each = 10, 30
+    served: list[int] = []
+    all_have_asked = threading.Event()
+
+    def answer(request: bytes) -> bytes:
+        assert all_have_asked.wait(30)
+        served.append(int(request))
+        return request
+
+    options: dict[str, Any] = {"instances": clients} if model == "overlapped" else {}
+    with npipe.serve(name, answer, model=model, **options) as server:
+        pipes = [npipe.connect(name, timeout=20) for _ in range(clients)]
+        all_have_asked.set()
+        for pipe in pipes:
+            assert pipe.transact(b"0", timeout=20) == b"0"  # its instance has been found
+        all_have_asked.clear()
+        served.clear()
+        for number, pipe in enumerate(pipes):
+            for _ in range(each):
+                pipe.send(b"%d" % number)
+        all_have_asked.set()
+        for number, pipe in enumerate(pipes):
+            for _ in range(each):
+                assert pipe.recv(timeout=20) == b"%d" % number
+            pipe.close()
+        assert server.stats.answered == clients * (1 + each)
+    counts = [0] * clients
+    for number in served:
+        counts[number] += 1
+        assert max(counts) - min(counts) <= 2

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
-from tests.helpers import DEADLINE, Background, HeldTransport, blocked, fails, held, started, until
+from npipe.transports import default
+from tests.helpers import DEADLINE, Background, HeldTransport, NotedLock, blocked, fails, held, started, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,8 +309,8 @@ class LateToLearn:
 
 def test_an_accept_that_ends_with_the_listener_leaves_the_pipe_that_another_one_got(name: str) -> None:
     with npipe.listen(name) as listener:
-        instance = LateToLearn(listener._listening)
-        listener._listening = instance  # type: ignore[assignment]
+        instance = LateToLearn(listener._listening.end)
+        listener._listening.end = instance  # type: ignore[assignment]
         accepts = [blocked(listener.accept) for _ in range(2)]
         with npipe.connect(name) as client:
             until(lambda: sum(accept.running for accept in accepts) == 1)
@@ -329,7 +333,9 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
     monkeypatch.setattr("npipe.listener.select", lambda _: transport)
     with npipe.listen(name) as listener, npipe.connect(name):
         first = listener.accept(DEADLINE)
-        spare, listener._listening = listener._listening, None  # as if it could not be made when the client came
+        place = listener._listening
+        place._maker = maker = NotedLock()  # type: ignore[assignment]
+        spare, place.end = place.end, None  # as if it could not be made when the client came
         assert spare is not None
         spare.close_handle()
         accepting = started(listener.accept)
@@ -337,11 +343,177 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
         with npipe.connect(name, timeout=DEADLINE) as client:  # it comes to the instance that is being made
             client.send(b"here")
             closing = started(first.close)  # leaves its place to a new instance, if none listens
-            until(lambda: not closing.running or listener._lock.locked())
+            until(lambda: not closing.running or maker.wanted.is_set())
             transport.go.set()
             with accepting.result() as server:
                 assert server.recv(timeout=DEADLINE) == b"here"
         closing.result()
+
+
+def test_a_client_whose_accept_a_signal_ends_is_the_next_accept_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    with npipe.listen(name) as listener, npipe.connect(name) as client:
+        client.send(b"here")
+        ends: Any = type(listener._listening.end)
+
+        def interrupted(_end: Any) -> Any:
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+        with listener.accept(DEADLINE) as server:
+            assert server.recv(timeout=DEADLINE) == b"here"
+            with npipe.connect(name), listener.accept(DEADLINE):
+                pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="timers that send signals: POSIX")
+def test_signals_whose_handlers_raise_in_accept_leave_the_listener_whole(name: str) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    ended = threading.Event()
+    rng = random.Random(3)
+
+    def connect() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(npipe.PipeError), npipe.connect(name, timeout=0.1) as client:
+                client.send(b"here")
+                client.recv(timeout=0.2)
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    with npipe.listen(name) as listener:
+        connecting = started(connect)
+        try:
+            stopped = 0
+            for _ in range(300):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00002, 0.0005))
+                    while True:
+                        with listener.accept(DEADLINE):
+                            pass
+                except StoppedError:
+                    stopped += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert stopped == 300
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            ended.set()
+        connecting.result()
+
+        def send_whole() -> None:
+            with npipe.connect(name, timeout=DEADLINE) as client:
+                client.send(b"whole")
+
+        sending = started(send_whole)
+        while True:  # a client that an accept had taken when it was stopped may be there
+            with listener.accept(DEADLINE) as server, contextlib.suppress(npipe.PipeError):
+                if server.recv(timeout=DEADLINE) == b"whole":
+                    break
+        sending.result()
+
+
+def test_a_handler_that_closes_a_pipe_while_an_instance_is_made_does_not_wait_for_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name):
+        first = listener.accept(DEADLINE)
+        ends: Any = type(listener._listening.end)
+        another = ends.another
+
+        def interrupted(end: Any) -> Any:
+            first.close()  # as a signal's handler would
+            return another(end)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with npipe.connect(name) as client, started(listener.accept).result() as second:
+                client.send(b"second")
+                assert second.recv(timeout=DEADLINE) == b"second"
+        with npipe.connect(name), listener.accept(DEADLINE):
+            pass
+
+
+def test_the_name_stays_when_no_instance_can_take_the_place_of_one_whose_client_has_left(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name) as listener:
+        npipe.connect(name).close()
+        ends: Any = type(listener._listening.end)
+
+        def failing(_end: Any, _discard: bool = False) -> Any:
+            raise npipe.PipeResourceError(1450, name, "creating an instance")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "replace", failing)
+            with fails(1450):
+                listener.accept(DEADLINE)
+            with fails(5):
+                npipe.listen(name)
+        connecting = started(lambda: npipe.connect(name, timeout=DEADLINE))
+        with listener.accept(DEADLINE) as server, connecting.result() as client:
+            client.send(b"here")
+            assert server.recv(timeout=DEADLINE) == b"here"
+
+
+def test_several_accepts_try_a_locked_folder_no_more_often_than_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    class Locked:
+        """This machine's transport, when another process has the folder's lock."""
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(default(), attribute)
+
+        def create(self, *arguments: Any, first_instance: bool, **options: Any) -> Any:
+            if first_instance:
+                return default().create(*arguments, first_instance=True, **options)
+            tries.append(arguments)
+            raise npipe.PipeTimeoutError(121, name, "creating an instance")
+
+    monkeypatch.setattr("npipe.listener.select", lambda _: Locked())
+    with npipe.listen(name) as listener:
+        spare, listener._listening.end = listener._listening.end, None
+        assert spare is not None
+        spare.close_handle()
+        accepts = [started(lambda: listener.accept(0.5)) for _ in range(3)]
+        for accept in accepts:
+            with fails(121):
+                accept.result()
+    assert len(tries) < 3000  # a pause of 10 ms for each; without one it would be some 50,000
+
+
+def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replacing, go = threading.Event(), threading.Event()
+    listener = npipe.listen(name, max_instances=1)
+    ends: Any = type(listener._listening.end)
+    replace = ends.replace
+
+    def held_replace(end: Any, discard: bool = False) -> Any:
+        replacing.set()
+        assert go.wait(2 * DEADLINE)
+        return replace(end, discard)
+
+    monkeypatch.setattr(ends, "replace", held_replace)
+    with npipe.connect(name):
+        server = listener.accept(DEADLINE)
+        closing = started(server.close)
+        assert replacing.wait(DEADLINE)
+        started(listener.close).result()
+        with fails(109):
+            listener.accept(0)
+        go.set()
+        closing.result()
+        with fails(2):  # what was made is closed
+            npipe.connect(name, timeout=0)
 
 
 def test_one_client_wakes_one_of_several_accepts(name: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.helpers import DEADLINE, blocked, fails
+from tests.helpers import DEADLINE, blocked, fails, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,6 +228,85 @@ def test_each_is_for_one_block_and_belongs_to_nobody_else(ends: Callable[..., En
                 of_it(used)
 
 
+def test_who_waits_for_its_reservation_is_the_only_one(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=1000)
+    pair.client.send(bytes(1000))
+    reservation = pair.client.reserve(500)
+    entering = blocked(reservation.__enter__)
+    with pytest.raises(RuntimeError, match="one block"):
+        reservation.__enter__()
+    assert pair.server.recv() == bytes(1000)
+    view = entering.result()
+    with pytest.raises(RuntimeError, match="one block"):
+        reservation.__enter__()
+    view[:] = b"r" * 500
+    del view, entering
+    reservation.__exit__(None, None, None)
+    assert pair.server.recv() == b"r" * 500
+
+
+def test_who_waits_for_its_view_is_the_only_one(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for copied in (False, True):
+        viewed = pair.server.recv_view(copy=copied)
+        looking = blocked(viewed.__enter__)
+        with pytest.raises(RuntimeError, match="one block"):
+            viewed.__enter__()
+        pair.client.send(b"first")
+        pair.client.send(b"second")
+        assert bytes(looking.result()) == b"first"
+        del looking
+        viewed.__exit__(None, None, None)
+        assert pair.server.recv() == b"second"
+
+
+def test_a_reservation_that_could_not_begin_is_tried_again(ends: Callable[..., Ends]) -> None:
+    pair = ends(in_buffer_size=1000)
+    for timeout in (0, 0.02):
+        pair.client.send(bytes(1000))
+        reservation = pair.client.reserve(500, timeout=timeout)
+        for _ in range(2):
+            with fails(121):
+                reservation.__enter__()
+        assert pair.server.recv() == bytes(1000)
+        with reservation as view:
+            view[:] = b"r" * 500
+        assert pair.server.recv() == b"r" * 500
+
+
+def test_a_view_that_could_not_begin_is_tried_again(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for timeout in (0, 0.02):
+        for copied in (False, True):
+            viewed = pair.server.recv_view(timeout=timeout, copy=copied)
+            for _ in range(2):
+                with fails(121):
+                    viewed.__enter__()
+            pair.client.send(b"message")
+            with viewed as view:
+                assert bytes(view) == b"message"
+
+
+def test_a_block_that_is_left_twice_ends_once(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for size in (0, 5, 200_000):
+        reservation, viewed = pair.client.reserve(size), pair.server.recv_view()
+        sender = started(lambda reservation=reservation, size=size: twice(reservation, b"r" * size))
+        assert twice(viewed) == b"r" * size
+        sender.result()
+        pair.client.send(b"next")
+        assert pair.server.recv() == b"next"
+
+
+def twice(block: Any, data: bytes | None = None) -> bytes:
+    with block as view:
+        if data is not None:
+            view[:] = data
+        content = bytes(view)
+    block.__exit__(None, None, None)
+    return content
+
+
 def test_one_that_never_begins_is_nothing(ends: Callable[..., Ends]) -> None:
     pair = ends()
     reservation, viewed = pair.client.reserve(5), pair.server.recv_view()
@@ -236,14 +315,22 @@ def test_one_that_never_begins_is_nothing(ends: Callable[..., Ends]) -> None:
     del reservation, viewed
 
 
-def test_one_that_is_dropped_in_its_block_is_withdrawn(ends: Callable[..., Ends]) -> None:
+def test_one_that_is_dropped_in_its_block_is_withdrawn_at_once(ends: Callable[..., Ends]) -> None:
     pair = ends()
-    pair.client.reserve(5).__enter__()
     gc.collect()
-    pair.client.send(b"x")
-    pair.server.recv_view().__enter__()
-    gc.collect()
-    assert pair.server.recv() == b"x"
+    gc.disable()  # nothing waits for the collector
+    try:
+        for size in (5, 200_000):
+            for begin in (None, 1):  # what the block gets, and a part of that
+                _ = pair.client.reserve(size).__enter__()[begin:]
+                del _
+                pair.client.send(b"x", timeout=0)
+                for copied in (False, True):
+                    _ = pair.server.recv_view(copy=copied).__enter__()[begin:]
+                    del _
+                assert pair.server.recv(timeout=0) == b"x"
+    finally:
+        gc.enable()
 
 
 def test_only_an_end_that_may(ends: Callable[..., Ends]) -> None:
@@ -296,6 +383,46 @@ def test_the_same_thread_is_told_what_it_would_wait_for(ends: Callable[..., Ends
             assert bytes(view) == b"message"
             raise StopError
     assert pair.server.recv() == b"message"
+
+
+def test_every_thread_is_told_of_its_own_whoever_else_has_one(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for first_size, second_size in ((5, 200_000), (200_000, 5), (200_000, 300_000)):
+        entered, go = threading.Event(), threading.Event()
+
+        def write(size: int = second_size, entered: Any = entered, go: Any = go) -> None:
+            with pair.client.reserve(size) as view:
+                with fails(170):
+                    pair.client.send(b"own")
+                entered.set()
+                assert go.wait(DEADLINE)
+                with fails(170):
+                    pair.client.send_parts(b"own")
+                view[:] = b"2" * size
+
+        first = pair.client.reserve(first_size)
+        view = first.__enter__()
+        in_order = first_size == 5 and view.obj.in_place
+        writing = started(write)
+        assert entered.wait(DEADLINE)
+        with fails(170):
+            pair.client.send(b"own")
+        receiving = started(lambda: [pair.server.recv(), pair.server.recv()])
+        go.set()
+        if in_order:
+            writing.blocked()  # behind this one
+        else:
+            writing.result()
+        with fails(170):
+            pair.client.send(b"own")
+        view[:] = b"1" * first_size
+        del view
+        first.__exit__(None, None, None)
+        messages = [b"1" * first_size, b"2" * second_size]
+        assert receiving.result() == (messages if in_order else messages[::-1])
+        writing.result()
+        pair.client.send(b"free")
+        assert pair.server.recv() == b"free"
 
 
 def test_another_direction_goes_on(ends: Callable[..., Ends]) -> None:
@@ -358,22 +485,56 @@ def test_another_threads_write_behind_it_has_its_time_out(ends: Callable[..., En
 def test_another_thread_reads_behind_it(ends: Callable[..., Ends]) -> None:
     pair = ends()
     for copied in (False, True):
-        pair.client.send(b"first")
-        with pair.server.recv_view(copy=copied) as view:
-            waiting = blocked(pair.server.recv)
-            second = blocked(lambda: bytes(pair.server.recv_view().__enter__()))
-            pair.client.send(b"second")
-            pair.client.send(b"third")
-            assert bytes(view) == b"first"
-        assert waiting.result() == b"second"
-        assert second.result() == b"third"
-        gc.collect()
-        assert pair.server.recv() == b"third"  # that view never ended
+        for end in (contextlib.nullcontext, stopped):
+            pair.client.send(b"first")
+            with end(), pair.server.recv_view(copy=copied) as view:
+                waiting = blocked(pair.server.recv)
+                pair.client.send(b"second")
+                assert bytes(view) == b"first"
+                if end is stopped:
+                    raise StopError
+            read = [waiting.result(), pair.server.recv()] if end is stopped else [b"first", waiting.result()]
+            assert read == [b"first", b"second"]
+            pair.client.send(b"first")
+            with pair.server.recv_view(copy=copied):
+                waiting = blocked(lambda: bytes(pair.server.recv_view().__enter__()))
+                pair.client.send(b"second")
+            assert waiting.result() == b"second"
+            gc.collect()
+            assert pair.server.recv() == b"second"  # that view never ended
+
+
+def test_who_reads_behind_a_view_keeps_its_turn(ends: Callable[..., Ends]) -> None:
+    pair = ends()
     pair.client.send(b"first")
-    with stopped(), pair.server.recv_view():
-        waiting = blocked(pair.server.recv)
-        raise StopError
-    assert waiting.result() == b"first"
+    with pair.server.recv_view():
+        waiting = [blocked(pair.server.recv) for _ in range(3)]
+        for message in (b"second", b"third", b"fourth"):
+            pair.client.send(message)
+    assert [one.result() for one in waiting] == [b"second", b"third", b"fourth"]
+
+
+def test_what_is_looked_at_is_no_more_to_be_seen(ends: Callable[..., Ends]) -> None:
+    for copied in (False, True):
+        for size in (0, 7, 60_000):
+            pair = ends()
+            pair.client.send(bytes(size))
+            pair.client.send(b"next")
+            nothing = npipe.Peek(b"", 0, 0)
+            with stopped(), pair.server.recv_view(copy=copied):
+                assert pair.server.peek(100) == nothing
+                assert not pair.server.more_data
+                with fails(170):
+                    pair.server.transact(b"x")
+                raise StopError
+            assert pair.server.peek(3).available == size + 4
+            with pair.server.recv_view(copy=copied):
+                assert pair.server.peek(100) == nothing
+            assert pair.server.peek(100) == npipe.Peek(b"next", 4, 0)
+            with pair.server.recv_view(copy=copied):
+                pair.server.close()
+                with fails(6):
+                    pair.server.peek()
 
 
 def test_flush_does_not_wait_for_a_reservation(ends: Callable[..., Ends]) -> None:
@@ -383,6 +544,13 @@ def test_flush_does_not_wait_for_a_reservation(ends: Callable[..., Ends]) -> Non
         view[:] = b"later"
     with fails(121):
         pair.client.flush(timeout=0.02)
+    assert pair.server.recv() == b"later"
+    pair.client.flush(timeout=DEADLINE)
+
+
+def test_flush_waits_for_the_end_of_a_view(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    pair.client.send(b"message")
     with pair.server.recv_view():
         with fails(121):
             pair.client.flush(timeout=0.02)  # it is not consumed yet
@@ -494,6 +662,9 @@ def test_a_close_by_another_thread_ends_the_wait_for_room(ends: Callable[..., En
     pair.client.close()
     with fails(109):
         waiting.result()
+
+
+def test_a_close_by_another_thread_ends_the_wait_for_a_message(ends: Callable[..., Ends]) -> None:
     pair = ends()
     waiting = blocked(lambda: pair.client.recv_view().__enter__())
     pair.client.close()
@@ -515,12 +686,31 @@ def test_the_peers_close(ends: Callable[..., Ends]) -> None:
     with fails(232), pair.server.reserve(5) as view:
         pair.client.close()
         view[:] = b"hello"
+
+
+def test_the_peers_close_ends_the_wait_for_room(ends: Callable[..., Ends]) -> None:
     pair = ends(in_buffer_size=10)
     pair.client.send(bytes(10))
     waiting = blocked(lambda: pair.client.reserve(5).__enter__())
     pair.server.close()
     with fails(109):
         waiting.result()
+
+
+def test_what_is_looked_at_is_not_the_end_of_a_pipe_whose_peer_has_gone(ends: Callable[..., Ends]) -> None:
+    for copied in (False, True):
+        pair = ends()
+        pair.client.send(b"last")
+        with stopped(), pair.server.recv_view(copy=copied):
+            pair.client.close()
+            assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
+            raise StopError
+        assert pair.server.peek(100) == npipe.Peek(b"last", 4, 0)
+        with pair.server.recv_view(copy=copied) as view:
+            assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
+            assert bytes(view) == b"last"
+        with fails(109):
+            pair.server.peek()
 
 
 def test_a_disconnect(ends: Callable[..., Ends]) -> None:
@@ -618,14 +808,15 @@ def test_a_view_is_good_until_its_end_whatever_becomes_of_the_pipe(ends: Callabl
     with npipe.listen(f"{name}-gone") as listener:
         client, server = npipe.connect(listener.name), listener.accept(DEADLINE)
         client.send(b"a" * 5000)
-        viewed = server.recv_view()
+        viewed: Any = server.recv_view()
         view = viewed.__enter__()
         dead = weakref.ref(server)
         server.close()
         client.close()
         del server, client
         gc.collect()
-        assert dead() is None
+        if view.obj.in_place:
+            assert dead() is None  # else it is kept for the end, closed as it is
         for _ in range(5):  # connections that might get the segment
             with npipe.connect(listener.name) as client, listener.accept(DEADLINE) as server:
                 client.send(b"b" * 60_000)

@@ -26,8 +26,51 @@ import errno
 import os
 import struct
 from _pickle import Pickler
+from _thread import allocate_lock, get_ident
 from copyreg import dispatch_table as _copyreg_table
 from pickle import loads
+
+cdef extern from *:
+    """
+    /* The ends whose calls this thread is in, several if handlers of signals call too. Of those that have come along by
+     * a fork it is in its own alone: the other threads have stayed behind. */
+    enum { NPIPE_DEEPEST = 64 };
+    static _Thread_local struct {
+        void *ends[NPIPE_DEEPEST];
+        int depth;
+    } npipe_calls;
+
+    static int npipe_call_begins(void *end)
+    {
+        if (npipe_calls.depth == NPIPE_DEEPEST)
+            return 0;
+        npipe_calls.ends[npipe_calls.depth++] = end;
+        return 1;
+    }
+
+    static void npipe_call_ends(void *end)
+    {
+        /* The last one, but for those that switch stacks. */
+        for (int at = npipe_calls.depth - 1; at >= 0; at--)
+            if (npipe_calls.ends[at] == end) {
+                npipe_calls.depth--;
+                for (; at < npipe_calls.depth; at++)
+                    npipe_calls.ends[at] = npipe_calls.ends[at + 1];
+                return;
+            }
+    }
+
+    static int npipe_calls_of(void *end)
+    {
+        int count = 0;
+        for (int at = 0; at < npipe_calls.depth; at++)
+            count += npipe_calls.ends[at] == end;
+        return count;
+    }
+    """
+    bint npipe_call_begins(void *)
+    void npipe_call_ends(void *)
+    int npipe_calls_of(void *)
 
 cdef extern from "Python.h":
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
@@ -272,7 +315,7 @@ cdef char *memory_of(target):
     return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
 
 
-cdef object interruption(uint32_t code):
+cdef object interruption(uint32_t code, bint is_closed=False):
     """What the handler of a signal has raised that has ended a call with this code; at once after that."""
     if code != NP_INTERRUPTED:
         return None
@@ -280,6 +323,8 @@ cdef object interruption(uint32_t code):
         npipe_reraise()
     except BaseException as error:
         return error
+    if is_closed:
+        return OSError("handle is closed")
     return OSError(errno.EINTR, "the process has forked in the middle of the call")
 
 
@@ -292,28 +337,50 @@ cdef np_wait for_ever() noexcept:
     return wait
 
 
+cdef class Armed
+
+
+cdef int check_signals_and_close(void *is_closed) noexcept nogil:
+    """For a wait for a message's beginning: a signal's handler that closes the connection has ended it too."""
+    cdef int interrupted = check_signals(NULL)
+    return interrupted or (<bint *>is_closed)[0]
+
+
 @cython.no_gc_clear
 cdef class ChannelEnd:
     """One end of a channel, as several processes may have it.
 
     Its methods have its critical section, which they let go of while they wait, as they would of the interpreter's
-    lock: who closes finds out who is in a call, and a call that is over, that the end was closed meanwhile.
+    lock. Whatever they call of Python's may close the end, or let another thread do so. Therefore each call of the
+    engine comes directly after `enter`, which asks whether the end is open, and holds it until `leave`; a message that
+    was begun, until `finish`. A close in between is done by who leaves last.
     """
 
     cdef np_channel channel
     cdef int segment, epoll
     cdef bint may_read, may_write, attached, is_closed
-    cdef Py_ssize_t users  # calls that are under way
-    cdef Incoming incoming
+    # The other side is somebody else's program, which may have the engine wait for the event that both have: so that is
+    # done without the interpreter's lock.
+    cdef bint is_strange
+    cdef Py_ssize_t users  # calls that are under way, and waits
+    cdef uint32_t forks  # when they were counted
+    cdef Incoming incoming  # what a handler of a signal has interrupted: the next call's
+    cdef list kept  # messages, all of each, that handlers have kept from being returned: the next calls' too
+    cdef object kept_by  # None, or the one thread that may have the first of them
+    cdef object turn, turn_thread  # of who takes the rest of it: a lock that it holds, and its thread
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
         self.segment = self.epoll = -1
         self.channel.socket = self.channel.events[0] = self.channel.events[1] = -1
         self.is_closed = True
+        self.forks = np_forks
+        self.kept = []
 
     @cython.critical_section
-    def _attach(self, int segment, int socket, int event0, int event1, int side, bint readable, bint writable):
+    def _attach(
+        self, int segment, int socket, int event0, int event1, int side, bint readable, bint writable, bint strange
+    ):
         """Be that end. The descriptors belong to it from here on, also if this raises."""
         cdef uint32_t code
         self.segment = segment
@@ -324,20 +391,22 @@ cdef class ChannelEnd:
         self.channel.readable = readable
         self.channel.writable = writable
         self.may_read, self.may_write = readable, writable
+        self.is_strange = strange
         self.attached, self.is_closed = True, False
 
     def __dealloc__(self):
         self.close_now()
 
     cdef void close_now(self) noexcept:
-        cdef int socket = self.channel.socket
+        cdef int socket
         if self.attached:
-            if self.channel.socket >= 0:
-                self.channel.socket = -1
+            self.attached = False
+            self.end_message(False)  # while there is a socket by which its writer is told
+            socket, self.channel.socket = self.channel.socket, -1
+            if socket >= 0:
                 c_close(socket)  # and then the others are told to look
             np_channel_going(&self.channel)
             np_channel_detach(&self.channel)
-            self.attached = False
         self._close_all()
 
     cdef void _close_all(self) noexcept:
@@ -361,18 +430,69 @@ cdef class ChannelEnd:
         """Close this process's hold of the end."""
         if not self.is_closed:
             self.is_closed = True
+            self.look_for_fork()
             if self.users == 0:
                 self.close_now()
 
-    cdef int enter(self) except -1:
+    @cython.final
+    cdef inline void look_for_fork(self) noexcept:
+        """In a child, what was counted and begun was the parent's, but for the calls of the thread that has forked."""
+        if self.forks != np_forks:
+            self.forks = np_forks
+            self.users = npipe_calls_of(<void *>self)
+            self.incoming = self.turn = None
+            self.kept = []
+
+    @cython.final
+    cdef inline bint has_rest(self) except -1:
+        """Whether there is something for this thread that is not in the ring any more, at least in part."""
+        return self.incoming is not None or self.has_kept()
+
+    @cython.final
+    cdef inline bint has_kept(self) except -1:
+        return bool(self.kept) and (self.kept_by is None or self.kept_by == get_ident())
+
+    cdef Incoming take_kept(self):
+        self.kept_by = None
+        return self.kept.pop(0)
+
+    @cython.final
+    cdef inline int enter(self) except -1:
+        """Directly before a call of the engine: see the class."""
+        self.look_for_fork()
+        if self.is_closed:
+            raise OSError("handle is closed")
+        if not npipe_call_begins(<void *>self):
+            raise RecursionError("too many handlers of signals in calls of connections")
         self.users += 1
         return 0
 
-    cdef int leave(self) except -1:
+    @cython.final
+    cdef inline void leave(self) noexcept:
+        self.look_for_fork()
+        npipe_call_ends(<void *>self)
         self.users -= 1
         if self.users == 0 and self.is_closed:
             self.close_now()
-        return 0
+
+    @cython.final
+    cdef inline void end_message(self, bint for_others) noexcept:
+        """Be done with the message that was begun, if it is not the parent's. What is left of it is dropped, or it is
+        left to others as a whole.
+        """
+        if self.channel.reading != np_forks + 1:
+            return
+        if self.is_strange and (self.channel.remaining or self.channel.come_in.rung or self.channel.come_in.polled):
+            with nogil:
+                np_channel_end(&self.channel, for_others)
+        else:
+            np_channel_end(&self.channel, for_others)
+
+    @cython.final
+    cdef inline void finish(self, bint for_others) noexcept:
+        """The same, and leave."""
+        self.end_message(for_others)
+        self.leave()
 
     @property
     def closed(self):
@@ -389,20 +509,27 @@ cdef class ChannelEnd:
         """True if the connection is writable."""
         return self.may_write
 
-    cdef int check_open(self) except -1:
+    @property
+    def _strange(self):
+        """Whether the other side is somebody else's program."""
+        return self.is_strange
+
+    @cython.final
+    cdef inline int check_open(self) except -1:
+        self.look_for_fork()
         if self.is_closed:
             raise OSError("handle is closed")
         return 0
 
-    cdef int check_readable(self) except -1:
+    @cython.final
+    cdef inline int check_readable(self) except -1:
         self.check_open()
-        if self.incoming is not None and self.incoming.forks != np_forks:
-            self.incoming = None
         if not self.may_read:
             raise OSError("connection is write-only")
         return 0
 
-    cdef int check_writable(self) except -1:
+    @cython.final
+    cdef inline int check_writable(self) except -1:
         self.check_open()
         if not self.may_write:
             raise OSError("connection is read-only")
@@ -430,28 +557,25 @@ cdef class ChannelEnd:
             raise BrokenPipeError(errno.EPIPE, "a message before this one was cut")
         return self.fail(code, raised)
 
+    @cython.final
     cdef int send_memory(self, const void *data, uint64_t size) except -1:
         cdef np_part part
-        cdef np_wait wait = only_try()
-        cdef uint32_t code
+        cdef np_wait wait
+        cdef uint32_t code = NP_WOULD_WAIT
+        raised = None
         part.data = data
         part.size = size
-        code = np_channel_send(&self.channel, 0, &part, 1, &wait)
-        if code == NP_OK:
-            return 0
+        self.enter()
+        if not (self.is_strange and (self.channel.go_out.sleepers or self.channel.go_out.polled)):
+            wait = only_try()
+            code = np_channel_send(&self.channel, 0, &part, 1, &wait)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
-            self.enter()
             with nogil:
                 code = np_channel_send(&self.channel, 0, &part, 1, &wait)
             raised = interruption(code)
-            try:
-                if code != NP_OK:
-                    self.send_failed(code, raised)
-            finally:
-                self.leave()
-            return 0
-        return self.send_failed(code)
+        self.leave()
+        return 0 if code == NP_OK else self.send_failed(code, raised)
 
     cdef int send_list(self, list pieces, uint64_t flags) except -1:
         cdef Py_ssize_t count = len(pieces), held = 0
@@ -459,7 +583,6 @@ cdef class ChannelEnd:
         cdef np_part *parts = <np_part *>PyMem_Malloc(count * sizeof(np_part))
         cdef np_wait wait = for_ever()
         cdef uint32_t code
-        self.enter()
         try:
             if views == NULL or parts == NULL:
                 raise MemoryError
@@ -468,9 +591,11 @@ cdef class ChannelEnd:
                 parts[held].data = views[held].buf
                 parts[held].size = <uint64_t>views[held].len
                 held += 1
+            self.enter()
             with nogil:
                 code = np_channel_send(&self.channel, flags, parts, <uint32_t>count, &wait)
             raised = interruption(code)
+            self.leave()
             if code != NP_OK:
                 self.send_failed(code, raised)
         finally:
@@ -479,7 +604,6 @@ cdef class ChannelEnd:
                 PyBuffer_Release(&views[held])
             PyMem_Free(views)
             PyMem_Free(parts)
-            self.leave()
         return 0
 
     @cython.critical_section
@@ -489,7 +613,6 @@ cdef class ChannelEnd:
         self.check_writable()
         pack = pack_of(obj)
         try:
-            self.check_writable()  # what pickles may close
             if pack.buffers:
                 self.send_list(pack.parts(), NPC_BUFFERS)
             elif len(pack.pieces) == 1:
@@ -539,37 +662,53 @@ cdef class ChannelEnd:
 
     # ---- Receiving
 
-    cdef int begin(self, uint64_t *size, uint64_t *flags) except -1:
-        """Wait for a message, and be in the middle of it."""
-        cdef np_wait wait = only_try()
-        cdef uint32_t code = np_channel_begin(&self.channel, &wait, size, flags)
-        if code == NP_OK:
-            return 0
+    @cython.final
+    cdef inline int begin(self, uint64_t *size, uint64_t *flags) except -1:
+        """Wait for a message, and be in the middle of it until `finish`."""
+        while not self.begun(size, flags):
+            self.check_readable()
+        return 0
+
+    @cython.final
+    cdef inline bint begun(self, uint64_t *size, uint64_t *flags) except -1:
+        """False: it has waited for another thread that had the rest of a message which this one had begun."""
+        cdef np_wait wait
+        cdef uint32_t code = NP_WOULD_WAIT
         raised = None
+        turn, thread = self.turn, self.turn_thread
+        self.enter()
+        if not self.is_strange:
+            wait = only_try()
+            code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
-            self.enter()
+            wait.interrupted = check_signals_and_close
+            wait.context = &self.is_closed
             with nogil:
                 code = np_channel_begin(&self.channel, &wait, size, flags)
-            raised = interruption(code)
-            self.users -= 1
-            if self.users == 0 and self.is_closed:  # by another thread, or a signal's handler
-                if code == NP_OK:
-                    np_channel_end(&self.channel, True)
-                self.close_now()
-                self.fail(code, raised)
-                self.check_open()
-        return 0 if code == NP_OK else self.fail(code, raised)
+            raised = interruption(code, self.is_closed)
+            if self.is_closed and code == NP_OK:  # by another thread
+                self.finish(True)
+                return self.check_open()
+        if code == NP_OK:
+            return True
+        self.leave()
+        if code == NP_PIPE_BUSY and turn is not None and thread != get_ident():
+            with turn:
+                return False
+        if raised is None:
+            self.check_open()
+        return self.fail(code, raised)
 
-    cdef int take(self, Incoming incoming) except -1:
-        """Take all of a message."""
+    cdef int take(self, Incoming incoming, bint to_its_end) except -1:
+        """Take all of a message that was begun, and finish it. What a signal's handler raises is raised at once, and
+        the message left as it is to the next call; or, `to_its_end`, when all of it has come.
+        """
         cdef np_wait wait = for_ever()
         cdef uint64_t taken, left
         cdef uint32_t code = NP_OK
         cdef char *memory
         raised = None
-        self.incoming = None
-        self.enter()
         try:
             while True:
                 while incoming.filling < len(incoming.targets):
@@ -580,9 +719,15 @@ cdef class ChannelEnd:
                         raise OSError(errno.EIO, "a message says that it is longer than it is")
                     with nogil:
                         code = np_channel_take(&self.channel, memory, left, &taken, &wait)
-                    raised = interruption(code)
+                    error = interruption(code)
                     incoming.at += taken
                     incoming.taken += taken
+                    if error is not None:
+                        if raised is not None and error is not raised:
+                            error.__context__ = raised
+                        raised = error
+                    if code == NP_INTERRUPTED and to_its_end and self.may_go_on(incoming):
+                        continue
                     if code != NP_OK:
                         break
                     incoming.filling += 1
@@ -590,40 +735,74 @@ cdef class ChannelEnd:
                 if code != NP_OK or incoming.stage == 2:
                     break
                 incoming.go_on()
-        except BaseException:
-            np_channel_end(&self.channel, False)
-            self.leave()
+        except BaseException as error:
+            self.finish(False)
+            if raised is not None:
+                error.__context__ = raised
             raise
-        try:
-            if code == NP_INTERRUPTED and not self.is_closed and incoming.forks == np_forks:
-                self.incoming = incoming
-                raise raised
-            if incoming.forks == np_forks:
-                np_channel_end(&self.channel, False)
-            if code != NP_OK:
-                self.fail(code, raised)
-        finally:
+        if code == NP_INTERRUPTED and self.may_go_on(incoming):
+            self.incoming = incoming
             self.leave()
+            raise raised
+        self.finish(False)
+        if code != NP_OK:
+            self.fail(code, raised)
+        if raised is not None:
+            self.kept.append(incoming)
+            raise raised
         return 0
 
-    cdef Incoming receive(self, maxlength):
+    @cython.final
+    cdef inline bint may_go_on(self, Incoming incoming) noexcept:
+        return incoming.forks == np_forks and not self.is_closed
+
+    @cython.final
+    cdef Incoming receive(self, maxlength, bint to_its_end=False):
         """The next message as a whole."""
         cdef uint64_t size, flags
-        cdef Incoming incoming = self.incoming
-        if incoming is None:
-            self.begin(&size, &flags)
+        cdef Incoming incoming
+        while self.has_rest():
+            incoming = self.resume(maxlength, to_its_end)
+            if incoming is not None:
+                return incoming
+        self.begin(&size, &flags)
+        try:
             if maxlength is not None and size > maxlength:
-                np_channel_end(&self.channel, True)
-                self.refuse_length()
-            try:
+                incoming = None
+            else:
                 incoming = Incoming()
                 incoming.begin(size, flags)
-            except BaseException:
-                np_channel_end(&self.channel, True)
-                raise
-        elif maxlength is not None and incoming.size > maxlength:
+        except BaseException:
+            self.finish(True)
+            raise
+        if incoming is None:
+            self.finish(True)
             self.refuse_length()
-        self.take(incoming)
+        self.take(incoming, to_its_end)
+        return incoming
+
+    cdef Incoming resume(self, maxlength, bint to_its_end):
+        """The message that was kept, or interrupted. None: another thread has it."""
+        cdef Incoming incoming = self.kept[0] if self.has_kept() else self.incoming
+        if maxlength is not None and incoming.size > maxlength:
+            self.refuse_length()
+        if self.has_kept():
+            return self.take_kept() if incoming is self.kept[0] else None
+        if incoming is not self.incoming:
+            return None
+        turn, thread = allocate_lock(), get_ident()
+        turn.acquire()
+        self.enter()
+        if self.incoming is not incoming:
+            self.leave()
+            return None
+        self.incoming = None
+        self.turn, self.turn_thread = turn, thread
+        try:
+            self.take(incoming, to_its_end)
+        finally:
+            self.turn = None
+            turn.release()
         return incoming
 
     cdef int refuse_length(self) except -1:
@@ -633,28 +812,29 @@ cdef class ChannelEnd:
             self.close()
         raise OSError("bad message length")
 
+    @cython.final
     cdef bytes receive_short(self, uint64_t longest):
         """The next message if it is a short one without buffers: None if not, and then it is not begun."""
         cdef uint64_t size, flags, taken
+        cdef uint32_t code
         cdef np_wait wait
         cdef bytes data
-        if self.incoming is not None:
+        if self.has_rest():
             return None
         self.begin(&size, &flags)
         if flags or size > SMALL or size > longest:
-            np_channel_end(&self.channel, True)
+            self.finish(True)
             return None
         try:
             data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
         except BaseException:
-            np_channel_end(&self.channel, True)
+            self.finish(True)
             raise
         wait = only_try()
-        if np_channel_take(&self.channel, PyBytes_AS_STRING(data), size, &taken, &wait) != NP_OK:
-            # A short message is published as a whole: this one was not, or by somebody who does so.
-            np_channel_end(&self.channel, False)
-            self.fail(NP_BROKEN_PIPE)
-        np_channel_end(&self.channel, False)
+        code = np_channel_take(&self.channel, PyBytes_AS_STRING(data), size, &taken, &wait)
+        self.finish(False)
+        if code != NP_OK:
+            self.fail(NP_BROKEN_PIPE)  # a short message is published as a whole: this one by somebody who does not
         return data
 
     @cython.critical_section
@@ -679,17 +859,36 @@ cdef class ChannelEnd:
 
     @cython.critical_section
     def _recv_parts(self):
-        """The next message's pickle, and the buffers that go with it (None: there are none)."""
+        """The next message's pickle, and the buffers that go with it (None: there are none).
+
+        For those that have a lock meanwhile, which they let go of when this raises: a message that was begun is taken
+        to its end before that, and is then the next call's.
+        """
         cdef bytes data
-        cdef Incoming incoming
         self.check_readable()
         data = self.receive_short(SMALL)
         if data is not None:
             return data, None
-        incoming = self.receive(None)
-        if incoming.flags & NPC_BUFFERS:
-            return incoming.targets[2], incoming.targets[3:]
-        return incoming.targets[0], None
+        return parts_of(self.receive(None, True))
+
+    @cython.critical_section
+    def _kept_parts(self):
+        """The same of a message that such a call has not returned because of a signal; None: there is none."""
+        if not self.kept:
+            return None
+        self.look_for_fork()
+        return parts_of(self.take_kept()) if self.has_kept() else None
+
+    @cython.critical_section
+    def _keep(self):
+        """Keep such a message for this thread alone. False: there is none, or another thread has it."""
+        if not self.kept:
+            return False
+        self.look_for_fork()
+        if not self.has_kept():
+            return False
+        self.kept_by = get_ident()
+        return True
 
     @cython.critical_section
     def recv_bytes_into(self, buf, offset=0):
@@ -699,11 +898,7 @@ cdef class ChannelEnd:
         """
         cdef Py_buffer view
         cdef Py_ssize_t first
-        cdef uint64_t size, flags, taken
-        cdef np_wait wait = for_ever()
-        cdef uint32_t code
-        cdef Incoming incoming
-        cdef uint32_t forks = np_forks
+        cdef uint64_t size, flags
         self.check_readable()
         try:
             PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
@@ -715,34 +910,13 @@ cdef class ChannelEnd:
                 raise ValueError("negative offset")
             if first > view.len:
                 raise ValueError("offset too large")
-            if self.incoming is None:
+            self.check_readable()
+            if not self.has_rest():
                 self.begin(&size, &flags)
                 if not flags and size <= <uint64_t>(view.len - first):
-                    self.enter()
-                    with nogil:
-                        code = np_channel_take(&self.channel, <char *>view.buf + first, size, &taken, &wait)
-                    raised = interruption(code)
-                    if code == NP_INTERRUPTED and not self.is_closed and forks == np_forks:
-                        # What has come is the next call's.
-                        try:
-                            incoming = Incoming()
-                            incoming.begin(size, flags)
-                            memcpy(memory_of(incoming.targets[0]), <char *>view.buf + first, taken)
-                            incoming.at = incoming.taken = taken
-                            self.incoming = incoming
-                        except BaseException:
-                            np_channel_end(&self.channel, False)
-                            raise
-                        finally:
-                            self.leave()
-                        raise raised
-                    if forks == np_forks:
-                        np_channel_end(&self.channel, False)
-                    self.leave()
-                    if code != NP_OK:
-                        self.fail(code, raised)
+                    self.take_into(<char *>view.buf + first, size)
                     return size
-                np_channel_end(&self.channel, True)
+                self.finish(True)
             data = self.receive(None).content()
             if len(data) > view.len - first:
                 raise _too_short()(data)
@@ -751,6 +925,31 @@ cdef class ChannelEnd:
         finally:
             PyBuffer_Release(&view)
 
+    cdef int take_into(self, char *memory, uint64_t size) except -1:
+        """Take all of a message that was begun, and finish it."""
+        cdef np_wait wait = for_ever()
+        cdef uint64_t taken
+        cdef uint32_t code, forks = np_forks
+        cdef Incoming incoming
+        with nogil:
+            code = np_channel_take(&self.channel, memory, size, &taken, &wait)
+        raised = interruption(code)
+        if code == NP_INTERRUPTED and forks == np_forks:
+            try:  # what has come is the next call's
+                incoming = Incoming()
+                incoming.begin(size, 0)
+                memcpy(memory_of(incoming.targets[0]), memory, taken)
+                incoming.at = incoming.taken = taken
+            except BaseException:
+                self.finish(False)
+                raise
+            if self.may_go_on(incoming):
+                self.incoming = incoming
+                self.leave()
+                raise raised
+        self.finish(False)
+        return 0 if code == NP_OK else self.fail(code, raised)
+
     @cython.critical_section
     def poll(self, timeout=0.0):
         """Whether there is any input available to be read."""
@@ -758,22 +957,22 @@ cdef class ChannelEnd:
         cdef uint32_t code
         cdef double seconds
         self.check_readable()
-        if self.incoming is not None:
+        if self.has_rest():
             return True
         if timeout is not None:
             seconds = timeout
             if seconds < 9e9:
                 wait.deadline = np_now() + <int64_t>(seconds * 1e9) if seconds > 0 else NP_TRY
+        wait.interrupted = check_signals_and_close
+        wait.context = &self.is_closed
         self.enter()
         with nogil:
             code = np_channel_poll(&self.channel, &wait)
-        raised = interruption(code)
-        try:
-            if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
-                return code == NP_OK
-            self.fail(code, raised)
-        finally:
-            self.leave()
+        raised = interruption(code, self.is_closed)
+        self.leave()
+        if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
+            return code == NP_OK
+        self.fail(code, raised)
 
     # ---- For selectors, and for other processes
 
@@ -799,29 +998,38 @@ cdef class ChannelEnd:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self.epoll = epoll
         if self.may_read:
-            np_channel_arm(&self.channel, False)
+            self.enter()
+            with nogil:
+                np_channel_arm(&self.channel, False)
+            self.leave()
         return epoll
 
     cdef int event(self) noexcept:
         return self.channel.events[0 if self.channel.side == 1 else 1]
 
     @cython.critical_section
-    def _arm(self):
-        """For one wait: the descriptors to wait for (what is to be read, the end), or None if there is something."""
+    def _arm(self, dict armed, at):
+        """For one wait: enter at `at` in `armed` what to wait for. False: there is something already."""
+        cdef Armed made
         self.check_readable()
-        if self.incoming is not None:
-            return None
-        if np_channel_arm(&self.channel, True):
-            np_channel_disarm(&self.channel)
-            return None
-        self.users += 1
-        return self.event(), self.channel.socket
+        if self.has_rest():
+            return False
+        made = Armed.__new__(Armed)
+        made.end = self
+        if made.arm():
+            return False
+        armed[at] = made
+        return True
 
-    @cython.critical_section
-    def _disarm(self):
-        """After it."""
-        np_channel_disarm(&self.channel)
-        self.leave()
+    cdef void disarm(self, uint32_t forks) noexcept:
+        """After it. In a child that was forked meanwhile there is nothing to take back: it was the parent's."""
+        if forks != np_forks:
+            return
+        with nogil:
+            np_channel_disarm(&self.channel)
+        self.users -= 1
+        if self.users == 0 and self.is_closed:
+            self.close_now()
 
     @cython.critical_section
     def _descriptors(self):
@@ -830,6 +1038,46 @@ cdef class ChannelEnd:
         return (
             (self.segment, self.channel.socket, self.channel.events[0], self.channel.events[1]), self.channel.side,
         )
+
+
+@cython.no_gc_clear
+cdef class Armed:
+    """An end that tells a wait of messages, which it does as long as this object lives: so it does not matter when a
+    signal's handler ends that wait.
+    """
+
+    cdef ChannelEnd end
+    cdef bint is_armed
+    cdef uint32_t forks
+
+    cdef bint arm(self) except -1:
+        """Whether a read would not wait just now."""
+        cdef ChannelEnd end = self.end
+        cdef bint there
+        end.enter()
+        self.forks = np_forks
+        with nogil:
+            there = np_channel_arm(&end.channel, True)
+        self.is_armed = True
+        end.users += 1
+        end.leave()
+        return there
+
+    def __dealloc__(self):
+        if self.is_armed:
+            with cython.critical_section(self.end):
+                self.end.disarm(self.forks)
+
+    @property
+    def descriptors(self):
+        """What is readable when there is something to read, and what hangs up at the end."""
+        return self.end.event(), self.end.channel.socket
+
+
+cdef object parts_of(Incoming incoming):
+    if incoming.flags & NPC_BUFFERS:
+        return incoming.targets[2], incoming.targets[3:]
+    return incoming.targets[0], None
 
 
 cdef object _too_short():

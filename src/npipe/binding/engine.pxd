@@ -41,8 +41,18 @@ cdef extern from "engine.h" nogil:
         int (*interrupted)(void *) noexcept nogil
         void *context
         const uint32_t *cancel
+        c_bool crowd
     int64_t np_now()
     bint np_on_first_thread()
+    struct np_run:
+        pass
+    bint np_turn_is_over(np_run *)
+    bint np_turn_is_crowd(const np_run *)
+    uint32_t np_turn_given()
+    void np_turn_wait()
+    void np_turn_want()
+    void np_turn_got(np_run *)
+    void np_turn_pass(uint32_t)
 
 cdef extern from "base/fds.h" nogil:
     uint32_t np_forks
@@ -203,6 +213,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_recv_begin(np_handle *, np_recv *, uint32_t *, const np_wait *)
     void np_recv_into_parts(np_recv *, const iovec *)
     uint32_t np_recv_more(np_handle *, np_recv *, void *, uint32_t, const np_wait *)
+    uint32_t np_recv_more_now(np_handle *, np_recv *, void *, uint32_t)
     uint32_t np_recv_end(np_handle *, np_recv *, void *, bint)
 
     struct np_mirror:
@@ -423,6 +434,10 @@ cdef extern from "engine.h" nogil:
     const uint64_t NPC_SIZE
     uint32_t NP_INVALID_DATA
     uint32_t NP_NOT_ENOUGH_MEMORY
+    struct npc_direction:
+        uint32_t sleepers
+        uint32_t polled
+        uint32_t rung
     struct np_channel:
         uint8_t *map
         int socket
@@ -430,6 +445,10 @@ cdef extern from "engine.h" nogil:
         int side
         bint readable
         bint writable
+        uint32_t reading
+        uint64_t remaining
+        npc_direction *come_in "in"
+        npc_direction *go_out "out"
     struct np_part:
         const void *data
         uint64_t size

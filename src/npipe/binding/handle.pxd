@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.buffers cimport Parts
-from npipe.binding.engine cimport np_handle, np_recv, np_wait
+from npipe.binding.engine cimport np_handle, np_recv, np_run, np_wait
 
 
 cdef enum:
@@ -22,9 +22,11 @@ cdef class Handle:
     cdef unsigned char answer_too_long  # that answer is longer than max_message_size
     cdef unsigned char transacting  # a transaction is in progress, whose answer is counted in `owed`
     cdef unsigned char dropping     # one of the above
-    # The threads that have a reservation and a view out, or 0.
+    # The threads that have a reservation and a view out, or 0; OF_COPIES: only `copying` knows.
     cdef unsigned long writer, reader
+    cdef list copying  # threads that have a reservation out which does not stand in the ring, or None
     cdef object rearm  # after fileno(): called when a read has changed what there is to read
+    cdef np_run run  # reads since the last one that has waited, or let others go first
     cdef object __weakref__
 
     cdef np_handle *valid(self) except NULL
@@ -34,6 +36,8 @@ cdef class Handle:
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef int check_writer(self, str doing) except -1
+    cdef int begin_reserving(self, unsigned long thread, object copier) except -1
+    cdef void end_reserving(self, object copier) noexcept
     cdef int check_reader(self, str doing) except -1
     cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
                               bint may_be_left) except? 0xFFFFFFFF

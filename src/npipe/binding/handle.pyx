@@ -17,8 +17,8 @@ from npipe.binding.buffers cimport LARGEST, TRUSTED_SIZE, Buffer, Parts, empty_p
 from npipe.binding.engine cimport *
 from npipe.binding.failures cimport failure, failure_to_accept
 from npipe.binding.named cimport Place, place_of
-from npipe.binding.system cimport gid_t, look_at_thread, npipe_reraise, pid_t, uid_t
-from npipe.binding.waits cimport only_try, wait_until
+from npipe.binding.system cimport gid_t, look_at_thread, put_thread, npipe_reraise, pid_t, uid_t
+from npipe.binding.waits cimport let_others_go_first, only_try, wait_until
 
 import os
 
@@ -36,9 +36,11 @@ cdef enum:
     INVALID_PARAMETER = 87
     BAD_PIPE = 230
     PIECE = 65536  # bytes of an answer that are dropped at a time
+    COPIED_AT_ONCE = 65536  # bytes of a message that are not worth giving the interpreter up for
 
 cdef tuple ENDS = (NP_BROKEN_PIPE, 232, 233)
 cdef int PEER_OPEN = PeerEnd.OPEN
+cdef unsigned long OF_COPIES = <unsigned long>-1  # no thread
 cdef str SETTING_MODES = "setting the pipe's modes"
 
 cdef struct Reply:
@@ -376,9 +378,40 @@ cdef class Handle:
 
     cdef int check_writer(self, str doing) except -1:
         """Raise what a thread gets that would wait for the end of a reservation of its own."""
-        if look_at_thread(&self.writer) == PyThread_get_thread_ident():
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef bint own = look_at_thread(&self.writer) == thread
+        if not own:
+            with cython.critical_section(self):
+                own = self.copying is not None and thread in self.copying
+        if own:
             raise still_reserved(self.name, doing)
         return 0
+
+    cdef int begin_reserving(self, unsigned long thread, object copier) except -1:
+        """A thread has a reservation out: in place, of which there is one at a time; or, if `copier` is that thread and
+        not None, as a copy.
+        """
+        with cython.critical_section(self):
+            if copier is None:
+                put_thread(&self.writer, thread)
+            else:
+                if self.copying is None:
+                    self.copying = [copier]
+                else:
+                    self.copying.append(copier)
+                if not look_at_thread(&self.writer):
+                    put_thread(&self.writer, OF_COPIES)
+        return 0
+
+    cdef void end_reserving(self, object copier) noexcept:
+        """It is over; with what `begin_reserving` got, for this needs no memory."""
+        with cython.critical_section(self):
+            if copier is not None and self.copying is not None:
+                self.copying.remove(copier)
+                if not self.copying:
+                    self.copying = None
+            if copier is None or look_at_thread(&self.writer) == OF_COPIES:
+                put_thread(&self.writer, 0 if self.copying is None else OF_COPIES)
 
     cdef int check_reader(self, str doing) except -1:
         """The same of a view."""
@@ -434,11 +467,18 @@ cdef class Handle:
     cdef uint32_t read_to(self, char *buffer, uint32_t size, uint32_t *count, timeout) except? 0xFFFFFFFF:
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = only_try()
-        cdef uint32_t code = np_read(handle, buffer, size, count, &wait)
+        cdef uint32_t code
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
+        code = np_read(handle, buffer, size, count, &wait)
         if code == NP_WOULD_WAIT:
             wait = wait_until(timeout)
+            wait.crowd = np_turn_is_crowd(&self.run)
+            np_turn_wait()
             with nogil:
                 code = np_read(handle, buffer, size, count, &wait)
+                np_turn_want()
+            np_turn_got(&self.run)
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.read_ended_by(code, "reading")
         if self.rearm is not None:
@@ -454,12 +494,15 @@ cdef class Handle:
         cdef uint32_t size = 0, code
         cdef bint ready
         cdef bytes data
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         code = np_recv_try(handle, most, &size) if self.dropping == NOTHING else NP_WOULD_WAIT
         if code == NP_WOULD_WAIT:
             self.check_reader("receiving a message")
             wait = wait_until(timeout)
             np_recv_prepare(&recv, False)
-            if self.dropping == NOTHING:
+            wait.crowd = np_turn_is_crowd(&self.run)
+            if self.dropping == NOTHING and not wait.crowd:
                 with nogil:
                     ready = np_spin_read(handle, wait.deadline, &recv.pended)
                 if ready and self.dropping == NOTHING:
@@ -475,8 +518,11 @@ cdef class Handle:
             raise self.too_long(size, most)
         elif code == NP_WOULD_WAIT:
             while True:
+                np_turn_wait()
                 with nogil:
                     code = np_recv_begin(handle, &recv, &size, &wait)
+                    np_turn_want()
+                np_turn_got(&self.run)
                 if code != NP_OK:
                     raise self.read_ended_by(code, "receiving a message")
                 if self.dropping != NOTHING and self.drops_this():
@@ -626,6 +672,8 @@ cdef class Handle:
         cdef np_wait wait = only_try()
         cdef np_recv recv
         np_recv_prepare(&recv, False)  # once: a peer that takes its messages back is not to renew the time-out
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         if self.dropping == NOTHING:
             code = np_read(handle, target.view.buf, size, &count, &wait)
         if code == NP_WOULD_WAIT:
@@ -635,8 +683,12 @@ cdef class Handle:
             while code == NP_WOULD_WAIT and (self.owed or self.dropping != NOTHING):
                 code = self.read_in_turn(&recv, <char *>target.view.buf, size, &count, &wait)
             if code == NP_WOULD_WAIT:
+                wait.crowd = np_turn_is_crowd(&self.run)
+                np_turn_wait()
                 with nogil:
                     code = np_read(handle, target.view.buf, size, &count, &wait)
+                    np_turn_want()
+                np_turn_got(&self.run)
         if code != NP_OK and code != NP_MORE_DATA:
             raise self.read_ended_by(code, "reading")
         if self.owed and code == NP_OK:  # that was all of it
@@ -754,8 +806,10 @@ cdef class Handle:
                 data = PyBytes_FromStringAndSize(NULL, upto)
                 while True:
                     buffer = PyBytes_AS_STRING(data)
-                    with nogil:
-                        code = np_recv_more(handle, recv, buffer, upto, wait)
+                    code = np_recv_more_now(handle, recv, buffer, upto) if upto <= COPIED_AT_ONCE else NP_WOULD_WAIT
+                    if code == NP_WOULD_WAIT:
+                        with nogil:
+                            code = np_recv_more(handle, recv, buffer, upto, wait)
                     if code != NP_OK or upto == size:
                         break
                     upto = size if size - upto <= upto else 2 * upto
@@ -844,6 +898,8 @@ cdef class Handle:
         with nogil:
             code = np_peek(handle, buffer, size, &count, &available, &left)
             np_free(handle)
+        if code == NP_BROKEN_PIPE and look_at_thread(&self.reader):
+            return b"", 0, 0  # what is looked at is not consumed yet, so that is not the end
         if code != NP_OK:
             raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left

@@ -5,7 +5,10 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF
+from cpython.weakref cimport PyWeakref_GetRef, PyWeakref_NewRef
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
@@ -42,6 +45,43 @@ cdef class Place:
         """Whether what its block has got stands in the ring."""
         return self.stage == OUT and self.private is None
 
+    cdef int claim(self, str what) except -1:
+        """Begin to enter its block, which nobody else does meanwhile: what the engine has of it stands in a queue."""
+        cdef bint fresh
+        with cython.critical_section(self):
+            fresh = self.stage == FRESH
+            if fresh:
+                self.stage = CLAIMED
+        if not fresh:
+            raise RuntimeError(f"{what} is for one block")
+        return 0
+
+    cdef void unclaim(self) noexcept:
+        """It could not be entered, or half-way, and may be tried again. Nobody has got its view."""
+        cdef bint exported = False
+        if self.leave():
+            exported = self.exports > 0
+            self.withdraw(exported)
+        elif self.stage != CLAIMED:
+            return  # somebody has left it already
+        with cython.critical_section(self):
+            if not exported:  # else it is over: somebody else looks at its bytes
+                self.stage = FRESH
+                self.data, self.private = NOBODYS, None
+
+    cdef bint leave(self) noexcept:
+        """Begin the end of its block, which nobody else does then: whether it is out."""
+        cdef bint out
+        with cython.critical_section(self):
+            out = self.stage == OUT
+            if out:
+                self.stage = LEAVING
+        return out
+
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        """End what is out as an exception in its block does."""
+        return 0
+
     cdef bint is_read_only(self) noexcept:
         return True
 
@@ -62,19 +102,22 @@ cdef class Place:
             self.let_go()
 
     cdef object lend(self):
-        """What the block gets."""
+        """What the block gets. If this fails it is out all the same, and `unclaim` takes it back."""
         self.stage = OUT
-        self.view = memoryview(self)
-        return self.view
+        view = memoryview(self)
+        self.view = PyWeakref_NewRef(view, None)
+        return view
 
-    cdef bint take_view(self) except -1:
+    cdef bint take_view(self) noexcept:
         """The block is over: whether somebody looks at its bytes all the same."""
-        view, self.view = self.view, None
-        if view is not None:
+        cdef PyObject *found = NULL
+        if self.view is not None and PyWeakref_GetRef(self.view, &found):
+            view = <object>found
+            Py_DECREF(view)
             try:
                 view.release()
-            except BufferError:
-                return True
+            except (BufferError, MemoryError):  # without memory for the former
+                pass
         return self.exports > 0
 
 
@@ -118,8 +161,6 @@ cdef class Reserved(Place):
     cdef uint32_t try_now(self) except? 0xFFFFFFFF:
         """np_reserve, once, without any waiting."""
         cdef np_wait wait = only_try()
-        if self.stage != FRESH:
-            raise RuntimeError("a reservation is for one block")
         return np_reserve_place(self.handle.valid(), &self.reserve, self.length, &wait)
 
     cdef object begin(self, uint32_t code):
@@ -132,15 +173,20 @@ cdef class Reserved(Place):
             self.data = <char *>self.reserve.data
         else:
             raise self.handle.explain(code, "reserving")
-        put_thread(&self.handle.writer, PyThread_get_thread_ident())
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        self.copier = None if self.private is None else thread
+        self.handle.begin_reserving(thread, self.copier)
         return self.lend()
+
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        return self.end(False, exported)
 
     cdef uint32_t end(self, bint commit, bint exported) noexcept:
         """Send what is in the ring, or take it back."""
         cdef uint32_t code
         with cython.critical_section(self):
             self.stage = OVER
-            put_thread(&self.handle.writer, 0)
+            self.handle.end_reserving(self.copier)
             code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
             if self.exports == 0:
                 self.let_go()
@@ -151,6 +197,14 @@ cdef class Reservation(Reserved):
     """What MessagePipe.reserve returns."""
 
     def __enter__(self):
+        self.claim("a reservation")
+        try:
+            return self.find()
+        except BaseException:
+            self.unclaim()
+            raise
+
+    cdef object find(self):
         cdef np_wait wait
         cdef uint32_t code
         cdef np_handle *handle = self.handle.valid()
@@ -167,7 +221,7 @@ cdef class Reservation(Reserved):
         return self.begin(code)
 
     def __exit__(self, kind, error, trace):
-        if self.stage != OUT:
+        if not self.leave():
             return
         cdef bint exported = self.take_view()
         cdef bint commit = kind is None and not exported
@@ -219,6 +273,9 @@ cdef class Received(Place):
         put_thread(&self.handle.reader, PyThread_get_thread_ident())
         return self.lend()
 
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        return self.end(False, exported)
+
     cdef uint32_t end(self, bint consume, bint exported) noexcept:
         """Consume the message, or leave it."""
         cdef uint32_t code
@@ -235,8 +292,13 @@ cdef class ReceivedView(Received):
     """What MessagePipe.recv_view returns."""
 
     def __enter__(self):
-        with cython.critical_section(self.handle):
-            return self.find()
+        self.claim("a view")
+        try:
+            with cython.critical_section(self.handle):
+                return self.find()
+        except BaseException:
+            self.unclaim()
+            raise
 
     cdef object find(self):
         cdef np_handle *handle = self.handle.valid()
@@ -245,8 +307,6 @@ cdef class ReceivedView(Received):
         cdef bint ready
         cdef c_bool pended = False
         cdef np_wait wait
-        if self.stage != FRESH:
-            raise RuntimeError("a view is for one block")
         if in_place and self.handle.dropping == NOTHING:
             code = np_view_now(handle, &self.place, most)
         if code == NP_WOULD_WAIT:
@@ -316,7 +376,7 @@ cdef class ReceivedView(Received):
         return data
 
     def __exit__(self, kind, error, trace):
-        if self.stage != OUT:
+        if not self.leave():
             return
         cdef bint exported = self.take_view()
         cdef bint forked = self.handle.forks != np_forks

@@ -3,11 +3,12 @@
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 
-from npipe.binding.engine cimport NP_TRY, np_wait
+from npipe.binding.engine cimport NP_TRY, np_run, np_wait
 
 cdef int check_signals(void *context) noexcept nogil
 cdef np_wait wait_until(timeout) except *
 cdef int look_closer(timeout) except -1
+cdef void let_others_go_first(np_run *run) noexcept
 
 
 cdef inline int check_time(timeout) except -1:
@@ -30,4 +31,5 @@ cdef inline np_wait only_try() noexcept:
     wait.interrupted = NULL
     wait.context = NULL
     wait.cancel = NULL
+    wait.crowd = False
     return wait

@@ -1,9 +1,12 @@
 # cython: language_level=3, binding=True
 """How long a call waits, and what ends the wait."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from npipe.binding.engine cimport NP_FOREVER, np_now, np_on_first_thread, np_wait
+from npipe.binding.engine cimport (
+    NP_FOREVER, np_now, np_on_first_thread, np_run, np_turn_given, np_turn_got, np_turn_pass, np_turn_wait,
+    np_turn_want, np_wait,
+)
 from npipe.binding.system cimport PyErr_CheckSignals
 
 import os
@@ -40,6 +43,7 @@ cdef np_wait wait_until(timeout) except *:
     wait.interrupted = check_signals
     wait.context = NULL
     wait.cancel = NULL
+    wait.crowd = False
     wait.deadline = NP_FOREVER
     if timeout is not None:
         timeout = check_timeout(timeout)
@@ -48,3 +52,13 @@ cdef np_wait wait_until(timeout) except *:
         if seconds < 9e9:
             wait.deadline = np_now() + <int64_t>(seconds * 1e9)  # within 292 years of the machine's start: it fits
     return wait
+
+
+cdef void let_others_go_first(np_run *run) noexcept:
+    """A thread has read many messages without a wait, and others have work (np_turn_is_over)."""
+    cdef uint32_t given = np_turn_given()
+    np_turn_wait()
+    with nogil:
+        np_turn_pass(given)
+        np_turn_want()
+    np_turn_got(run)

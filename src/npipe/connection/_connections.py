@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from npipe.binding.channel import Armed
+
 __all__ = ["Connection", "Pipe", "channel", "wait"]
 
 SendT = TypeVar("SendT", contravariant=True)
@@ -69,10 +71,27 @@ class Connection(_End, Generic[SendT, RecvT]):
         return f"<npipe.connection.Connection, {state}>"
 
 
-def channel(own_socket: int, segment: int, events: tuple[int, int], side: int, *, ways: tuple[bool, bool]) -> Any:
-    """Return the end of a channel whose descriptors these are; it owns them from here on."""
+def channel(
+    own_socket: int,
+    segment: int,
+    events: tuple[int, int],
+    side: int,
+    *,
+    ways: tuple[bool, bool],
+    strange: bool = False,
+) -> Any:
+    """Return the end of a channel whose descriptors these are; it owns them from here on.
+
+    Args:
+        own_socket: one side of the socket pair.
+        segment: the shared memory.
+        events: of the two directions.
+        side: which of the two it is.
+        ways: whether it may read, and write.
+        strange: the other side may be somebody else's program, with ends that do what they like.
+    """
     made: Connection[Any, Any] = Connection._made()  # noqa: SLF001
-    made._attach(segment, own_socket, *events, side, *ways)  # noqa: SLF001
+    made._attach(segment, own_socket, *events, side, *ways, strange)  # noqa: SLF001
     return made
 
 
@@ -122,6 +141,10 @@ def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any
     return one, channel(fds[1], again[0], (again[1], again[2]), 1, ways=(duplex, True))
 
 
+_AGAIN = 0.5
+"""Seconds until the next look at a channel: who was to tell of a message may have been killed before it did."""
+
+
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Wait until one of several objects is ready, as multiprocessing.connection.wait.
 
@@ -140,37 +163,34 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         ready: set[int] = set()
-        armed: dict[int, tuple[int, int]] = {}
+        armed: dict[int, Armed] = {}
         try:
             _look(objects, ready, armed)
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if armed:
+                left = _AGAIN if left is None else min(left, _AGAIN)
             found = _poll(objects, armed, 0.0 if ready else left)
             ready |= {at for at in found if at not in armed or objects[at].poll(0)}  # if not somebody else has read it
         finally:
-            for at in armed:
-                objects[at]._disarm()  # noqa: SLF001
+            armed.clear()  # in one go, which no handler of a signal interrupts
         if ready or (deadline is not None and time.monotonic() >= deadline):
             return [objects[at] for at in sorted(ready)]
 
 
-def _look(objects: list[Any], ready: set[int], armed: dict[int, tuple[int, int]]) -> None:
-    """Enter which connections are ready, and the descriptors of those that tell when they are."""
+def _look(objects: list[Any], ready: set[int], armed: dict[int, Armed]) -> None:
+    """Enter which connections are ready, and those that tell when they are."""
     for at, one in enumerate(objects):
-        if isinstance(one, _End):
-            descriptors = one._arm()  # noqa: SLF001
-            if descriptors is None:
-                ready.add(at)
-            else:
-                armed[at] = descriptors
+        if isinstance(one, _End) and not one._arm(armed, at):  # noqa: SLF001
+            ready.add(at)
 
 
-def _poll(objects: list[Any], armed: dict[int, tuple[int, int]], timeout: float | None) -> set[int]:
+def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None) -> set[int]:
     """Return which of them may be ready, by their descriptors."""
     whose: dict[int, list[int]] = {}
     poll = select.poll()
     for at, one in enumerate(objects):
         if at in armed:
-            event, own_socket = armed[at]
+            event, own_socket = armed[at].descriptors
             poll.register(own_socket, select.POLLRDHUP)
             poll.register(event, select.POLLIN)
             whose.setdefault(own_socket, []).append(at)

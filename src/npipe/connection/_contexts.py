@@ -84,12 +84,18 @@ class _QueueReader:
         _passing.received = received
         return _TOKEN
 
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is something for `get`, which nobody takes away before it is called for."""
+        return self._connection._keep() or self._connection.poll(timeout)  # noqa: SLF001
+
 
 class OnChannels:
     """A queue of multiprocessing's on a connection of npipe's."""
 
     _reader: Any
     _writer: Any
+    _closed: bool
+    _sem: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +107,21 @@ class OnChannels:
     def _reset(self, after_fork: bool = False) -> None:
         super()._reset(after_fork)  # type: ignore[misc]
         self._send_bytes = _QueueWriter(self._writer)
-        self._recv_bytes = _QueueReader(self._reader)
+        self._recv_bytes = reader = _QueueReader(self._reader)
+        self._poll = reader.poll
+
+    def empty(self) -> bool:
+        """Whether there is nothing in the queue: see multiprocessing.Queue."""
+        return not self._reader.poll()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take an object out of the queue: see multiprocessing.Queue."""
+        if not self._closed:
+            kept = self._reader._kept_parts()  # noqa: SLF001
+            if kept is not None:  # before the lock: who has it may wait for ever
+                self._sem.release()
+                return pickle.loads(kept[0], buffers=kept[1])  # noqa: S301
+        return super().get(block, timeout)  # type: ignore[misc]
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an object into the queue: see multiprocessing.Queue."""
@@ -136,8 +156,11 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
 
     def get(self) -> Any:
         """Take an object out."""
-        with self._rlock:
-            pickled, buffers = self._reader._recv_parts()  # noqa: SLF001
+        kept = self._reader._kept_parts()  # noqa: SLF001 - see OnChannels.get
+        if kept is None:
+            with self._rlock:
+                kept = self._reader._recv_parts()  # noqa: SLF001
+        pickled, buffers = kept
         return pickle.loads(pickled, buffers=buffers)  # noqa: S301
 
     def put(self, obj: Any) -> None:

@@ -100,7 +100,8 @@ def _open(name: str) -> Connection[Any, Any]:
         for fd in fds:
             os.close(fd)
         raise
-    return channel(fds[0], segment, (event0, event1), 1, ways=(True, True))  # type: ignore[no-any-return]
+    made: Connection[Any, Any] = channel(fds[0], segment, (event0, event1), 1, ways=(True, True), strange=True)
+    return made
 
 
 class _Instances:
@@ -191,16 +192,20 @@ def _hear(fd: int) -> Connection[Any, Any] | None:
             said, fds, _, _ = socket.recv_fds(listener, _HELLO.size + 1, 3, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             said = b""
-        if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
+        try:
+            if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
+                return None
+            listener.setblocking(False)
+            given, fds = [os.dup(fd), *fds], []
+        finally:
             for one in fds:
                 os.close(one)
-            return None
-        listener.setblocking(False)
-        own = os.dup(fd)
+    own, segment, *events = given
     try:
-        return channel(own, fds[0], (fds[1], fds[2]), 0, ways=(True, True))  # type: ignore[no-any-return]
+        made: Connection[Any, Any] = channel(own, segment, (events[0], events[1]), 0, ways=(True, True), strange=True)
     except OSError:
         return None  # the segment is none
+    return made
 
 
 def _is_event(fd: int) -> bool:

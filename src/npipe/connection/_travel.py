@@ -63,13 +63,18 @@ def reduce_connection(connection: Connection[Any, Any]) -> tuple[Any, ...]:
     fds, side = connection._descriptors()  # noqa: SLF001
     popen = context.get_spawning_popen()
     given: _Shared | _Given = _Shared(fds) if popen is None else _Given(popen, fds)
-    return rebuild_connection, (given, side, connection.readable, connection.writable)
+    return rebuild_connection, (given, side, connection.readable, connection.writable, connection._strange)  # noqa: SLF001
 
 
-def rebuild_connection(given: _Shared | _Given, side: int, readable: bool, writable: bool) -> Connection[Any, Any]:
+def rebuild_connection(
+    given: _Shared | _Given, side: int, readable: bool, writable: bool, strange: bool = True
+) -> Connection[Any, Any]:
     """Return the connection that `reduce_connection` has described; once."""
     segment, own_socket, event0, event1 = given.detach()
-    return channel(own_socket, segment, (event0, event1), side, ways=(readable, writable))  # type: ignore[no-any-return]
+    made: Connection[Any, Any] = channel(
+        own_socket, segment, (event0, event1), side, ways=(readable, writable), strange=strange
+    )
+    return made
 
 
 def _rebuild(pickled: bytes, buffers: list[Any]) -> Any:

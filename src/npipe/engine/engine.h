@@ -18,6 +18,7 @@
 #define NPIPE_ENGINE_H
 
 #include "base/status.h"
+#include "base/turn.h"
 #include "blocking/read.h"
 #include "blocking/view.h"
 #include "blocking/write.h"

@@ -12,6 +12,7 @@ __all__ = ["FolderPatience"]
 _LONGEST: Final = 3.0  # seconds, as long as the engine's own calls wait
 _FIRST_PAUSE: Final = 0.0001
 _LONGEST_PAUSE: Final = 0.01
+_UNSEEN: Final = 1.0  # seconds after which it is another lock: nobody has looked meanwhile
 
 
 class FolderPatience:
@@ -19,6 +20,7 @@ class FolderPatience:
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._seen = 0.0
         self._pause = _FIRST_PAUSE
 
     def pause(self, error: PipeTimeoutError, name: str, left: float | None) -> float:
@@ -26,11 +28,13 @@ class FolderPatience:
 
         Raises:
             PipeTimeoutError: `error`, which says that the lock is taken: nothing is left (121).
-            PipeResourceError: another process has had the lock for 3 seconds (1450).
+            PipeResourceError: another process has had the lock for 3 seconds (1450), as far as was looked.
         """
         now = time.monotonic()
-        if self._since is None:
+        if self._since is None or now - self._seen > _UNSEEN:
+            self.over()
             self._since = now
+        self._seen = now
         if now - self._since >= _LONGEST:
             self.over()
             raise PipeResourceError(

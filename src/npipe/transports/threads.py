@@ -11,10 +11,8 @@ Time-outs are those of the blocking calls, and as exact.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -22,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from npipe import async_pipe
 from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe.errors import (
-    PipeBusyError,
     PipeClosedError,
     PipeError,
     PipeMessageTooLargeError,
@@ -37,9 +34,9 @@ from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
-from npipe.reasons import being_read, closed_here, listener_closed, other_loop, still_reserved, too_large, unread
-from npipe.transports.patience import FolderPatience
-from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
+from npipe.reasons import being_read, closed_here, other_loop, still_reserved, too_large, unread
+from npipe.transports.listening import Listening
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,7 +269,9 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         super().__init__(loop, pipe)
         self._pipe = pipe
         self._partial = False  # the caller has had a part of the message
-        self._reserver: object = None  # the task that has a reservation out
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
+        self._viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
+        self._viewing = False  # the read that goes on is a view's: what it finds is not delivered
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
@@ -287,7 +286,15 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         size = peek_size(size)
         if self._dropping and not self.closed and not self._drop_now():
             return Peek(b"", 0, 0)
-        return super().peek(size)
+        if self._viewer is None:
+            return super().peek(size)
+        self._check_open("peeking")
+        self._rest(0)
+        return Peek(b"", 0, 0)  # as while a read waits
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return self._viewer is None and super()._has_unread()
 
     def _keep(self, call: Call[tuple[bytes, bool]]) -> None:
         super()._keep(call)
@@ -311,8 +318,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts. Cancelled, it is as `send` is."""
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "writing")
+        self._check_writer("writing")
         check_timeout(timeout)
         pipe, content = self._pipe, contents_of(parts)
 
@@ -334,21 +340,32 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     def _check_open_for(self, doing: str) -> None:
         if self.closed:
             raise closed_here(self.name, doing, code=WinError.INVALID_HANDLE)
-        if self._reserver is not None and self._reserver == this_task():
+        self._check_writer(doing)
+
+    def _check_writer(self, doing: str) -> None:
+        if self._reservers and has_reserved(self._reservers, this_task()):
             raise still_reserved(self.name, doing)
 
-    async def _begin_view(self, timeout: float | None) -> bytes:
+    async def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
         deadline = deadline_of(timeout)
         self._begin_reading(self._doing)
         try:
+            self._viewer, self._viewing = key, True
             return await self._message(deadline, self._doing)
         except BaseException:
-            self._reading = False
+            self._end_view(key, consumed=False)
             raise
+        finally:
+            self._viewing = False
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        if not consumed:
-            self._head, self._unfinished = message, False
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        self._viewing = False
+        if consumed:
+            self._delivered(b"")
+        self._viewer = None
         self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -367,6 +384,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         await self._settle(deadline, doing)
         if self._dropping:
             await self._drop(deadline)
+        owed = self._owed
         if self._head is None or self._unfinished:
             message, _ = await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False))
             message = (self._head or b"") + message
@@ -375,8 +393,15 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         if len(message) > pipe.max_message_size:
             self._head, self._unfinished = message, False
             raise too_large(self.name, pipe.max_message_size, len(message))
-        self._head, self._unfinished, self._partial = None, False, False
-        self._asked = False
+        if self._viewing:
+            self._asked = owed > 0  # the blocking pipe has delivered it
+        return self._delivered(message)
+
+    def _delivered(self, message: bytes) -> bytes:
+        if self._viewing:
+            self._head, self._unfinished = message, False  # it stays until the view ends
+            return message
+        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
         return message
 
     async def recv_into(
@@ -436,8 +461,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                 raise does_not_fit(self.name, size) from None
         if len(message) > size:
             raise does_not_fit(self.name, size)
-        self._head, self._unfinished, self._partial, self._asked = None, False, False, False
-        return message
+        return self._delivered(message)
 
     async def discard_reply(self, *, timeout: float | None = None) -> None:
         """See MessagePipe.discard_reply."""
@@ -527,14 +551,13 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         pipe, content = self._pipe, content_of(data)
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "transacting")
+        self._check_writer("transacting")
         self._begin_reading("transacting")
         try:
             if self._owed:
@@ -683,18 +706,13 @@ class ThreadsInstances:
         self._worker = Worker(self._loop)
         self._coming: Call[ServerEnd] | None = None  # waits for a client
         self._opening: Call[MessagePipe | StreamPipe] | None = None  # makes the next instance, and the client's pipe
-        # For the two fields below. Instances are made under it too: one too many would have to be closed, and a client
-        # may have come to it. Nothing waits under it.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # for a thread that waits until it can create
-        self._closed = False
-        self._listening: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
+        self._listening = Listening(transport, name, options, first_instance=first_instance)
         _all.add(self)
 
     @property
     def closed(self) -> bool:
         """See AsyncInstances.closed."""
-        return self._closed
+        return self._listening.closed
 
     def take(self) -> ThreadsMessagePipe | ThreadsStreamPipe | None:
         """See AsyncInstances.take."""
@@ -714,7 +732,7 @@ class ThreadsInstances:
         return None
 
     def _tell(self, _: object) -> None:
-        if not self._closed:
+        if not self.closed:
             self._on_client()
         self._waiters.wake_all()
 
@@ -728,7 +746,7 @@ class ThreadsInstances:
         """Wait for a client; return the instance to which it has come."""
         while True:
             seen = self._transport.instances_closed()
-            end = self._instance()
+            end = self._listening.get(lambda: None)
             if end is None:
                 self._transport.wait_instance_closed(self._name, seen, None)
                 continue
@@ -736,81 +754,32 @@ class ThreadsInstances:
                 end.connect(None)
             except PipeClosedError as error:
                 if error.winerror != WinError.NO_DATA:
-                    with self._lock:
-                        if self._listening is end and not self._closed:
-                            raise
+                    if self._listening.is_listening(end):
+                        raise
                     continue
                 if not end.has_data():
-                    with self._lock:
-                        if self._listening is end and not self._closed:
-                            self._listening = None  # if the next line fails, the next turn says why
-                            self._listening = end.replace()
+                    self._listening.take(end, left_already=True)
                     continue
             return end
 
-    def _instance(self) -> ServerEnd | None:
-        """Return the instance that listens, made if need be; None at the limit."""
-        patience = FolderPatience()
-        with self._lock:
-            while True:
-                if self._closed:
-                    raise listener_closed(self._name.path)
-                if self._listening is not None:
-                    return self._listening
-                try:
-                    self._listening = self._transport.create(
-                        self._name, self._options, first_instance=False, timeout=0.0
-                    )
-                except PipeBusyError:
-                    return None
-                except PipeTimeoutError as error:  # another process has the folder's lock
-                    self._changed.wait(patience.pause(error, self._name.path, None))
-
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
-        with self._lock:
-            if self._closed:
-                raise listener_closed(self._name.path)
-            self._listening = None
-            with contextlib.suppress(PipeError):  # the next client's thread finds out why, if it is still so
-                self._listening = end.another()
-        return end.pipe(self._release)
-
-    def _release(self, end: ServerEnd, discard: bool) -> None:
-        """Let a new instance take the place of one that is about to be closed, so that the name stays at the limit."""
-        with self._lock:
-            if self._closed or self._listening is not None:
-                return
-            try:
-                self._listening = end.replace(discard)
-            except PipeError:
-                return
-            self._changed.notify_all()
-        self._transport.wake_waiting_listeners()
+        self._listening.take(end)  # there is nobody else who would
+        return end.pipe(self._listening.release)
 
     # ---- Ending
 
     def close(self) -> None:
         """See AsyncInstances.close."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            end, self._listening = self._listening, None
-            self._changed.notify_all()
-        if end is not None:
-            end.close_handle()
+        if not self._listening.close():
+            return
         if self._opening is not None:
             self._opening.abandon(lambda pipe: pipe.close(timeout=0))
-        self._transport.wake_waiting_listeners()
         self._waiters.wake_all()
 
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._closed = True
-        self._listening = None
+        self._listening.forget()
 
 
 _all: weakref.WeakSet[ThreadsInstances] = weakref.WeakSet()

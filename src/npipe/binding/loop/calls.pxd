@@ -20,6 +20,7 @@ cdef enum:
 
 cdef class LateTurn:
     cdef bint taken
+    cdef uint64_t begun  # turns, of all pipes
 
 
 cdef class LoopWaker:
@@ -30,6 +31,8 @@ cdef class LoopWaker:
     cdef PolledHandle handle
     cdef int fd
     cdef bint watched, closed, pausing
+    cdef uint64_t begun  # the turns of all pipes when this one's last began
+    cdef int turns_alone  # in a row, as far as that matters
     cdef uint64_t rest  # the last one that a pause has waited for
     cdef bint late   # the byte that made the socket readable has not been taken yet
     cdef bint taken  # it has been, by a call, and not since the loop called
@@ -39,6 +42,7 @@ cdef class LoopWaker:
     cdef PyObject *last
 
     cdef int take_byte(self) except -1
+    cdef int calls_at_once(self) noexcept
     cdef void be_late_no_more(self) noexcept
     cdef int wake(self, bint only_ready) except -1
     cdef int plan_pause(self) except -1
@@ -54,13 +58,15 @@ cdef class PipeState:
     cdef readonly PolledHandle _handle
     cdef readonly object _loop, _waker
     cdef LoopWaker native  # the same waker, or None: another kind of loop, whose calls are coroutines
-    cdef object writer  # the task that has a reservation out, or None
+    cdef list writers  # the tasks that have a reservation out, or None
     cdef Call spare_receive, spare_write  # calls that are over, to be used again
     cdef public double busy_wait
     cdef bint ended  # a stream: an empty message has been read, so the peer has closed for writing alone
     cdef public bytearray _kept  # what a read of all had read when it failed, to be read again; None: nothing
 
     cdef int check_writer(self, str doing) except -1
+    cdef int begin_reserving(self, Reserved place) except -1
+    cdef int end_reserving(self, Reserved place) except -1
 
 
 cdef class Call:
@@ -145,10 +151,15 @@ cdef class ReceiveParts(Reading):
 
 
 cdef class ReceiveView(Reading):
+    cdef bint claims  # the place is its own
+
+    cdef void unclaim(self) noexcept
     cdef bint found_in_place(self, Received place) except -1
 
 
 cdef class Reserve(Call):
+    cdef bint claims  # the place is its own
+
     cdef bint found(self, Reserved place, uint32_t code) except -1
 
 

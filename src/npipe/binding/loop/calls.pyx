@@ -20,11 +20,12 @@ from npipe.binding.engine cimport (
     np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
-from npipe.binding.loop.polled cimport AT_ONCE, WEIGHT_SHIFT, PendingWrite, PolledHandle
+from npipe.binding.loop.polled cimport ALONE, AT_ONCE, FEW, WEIGHT_SHIFT, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
 )
+from npipe.binding.views cimport CLAIMED
 from npipe.binding.waits cimport check_time
 
 from time import monotonic
@@ -53,10 +54,13 @@ cdef object running_loop():
 
 @cython.final
 cdef class LateTurn:
-    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later."""
+    """What the pipes of a loop share: whether one of them has left the byte that told of a message for later; and how
+    many turns they have had.
+    """
 
     def __cinit__(self):
         self.taken = False
+        self.begun = 0
 
 
 @cython.no_gc_clear  # __dealloc__ uses `turn`
@@ -75,7 +79,8 @@ cdef class LoopWaker:
         self.handle = handle
         self.fd = handle.poll_socket()
         self.watched = self.closed = self.pausing = self.late = self.taken = False
-        self.rest = 0
+        self.rest = self.begun = 0
+        self.turns_alone = ALONE
         self.futures = set()
         self.first = self.last = NULL
         np_poll_promise_pauses(handle.valid())
@@ -94,10 +99,11 @@ cdef class LoopWaker:
         if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads() and \
                 self.handle.has_come():
             self.late = self.turn.taken = True
-            self.handle.turns = AT_ONCE
+            self.handle.turns = self.calls_at_once()
             (<Call>self.first).wake()
         else:
             self.take_byte()
+            self.handle.turns = self.calls_at_once()
 
     cdef int take_byte(self) except -1:
         cdef bint gone = self.handle.wake()
@@ -105,6 +111,18 @@ cdef class LoopWaker:
         if gone:
             self.unwatch()
         self.wake(not gone)
+
+    cdef int calls_at_once(self) noexcept:
+        """Begin a turn: how many calls it has. Few, if other pipes of the loop have had turns between this one's last
+        ones.
+        """
+        if self.begun != self.turn.begun:
+            self.turns_alone = 0
+        elif self.turns_alone < ALONE:
+            self.turns_alone += 1
+        self.turn.begun += 1
+        self.begun = self.turn.begun
+        return AT_ONCE if self.turns_alone == ALONE else FEW
 
     cdef void be_late_no_more(self) noexcept:
         if self.late:
@@ -226,8 +244,27 @@ cdef class PipeState:
         self.busy_wait = 0.0
 
     cdef int check_writer(self, str doing) except -1:
-        if self.writer is not None and self.writer == this_task():
+        if self.writers is not None and this_task() in self.writers:
             raise still_reserved(self._handle.name, doing)
+        return 0
+
+    cdef int begin_reserving(self, Reserved place) except -1:
+        """The task that runs has it out. In place there is one at a time."""
+        task = this_task()
+        if self.writers is None:
+            self.writers = [task]
+        else:
+            self.writers.append(task)
+        place.task = task  # when it stands there
+        return 0
+
+    cdef int end_reserving(self, Reserved place) except -1:
+        """That is over, if it had begun."""
+        task, place.task = place.task, None
+        if task is not None and self.writers is not None:
+            self.writers.remove(task)
+            if not self.writers:
+                self.writers = None
         return 0
 
     def _set_up(self, PolledHandle handle not None, loop, waker):
@@ -465,7 +502,7 @@ cdef class Call:
                             return value
                         continue
                     self.leave_the_line()
-                    self.handle.turns = AT_ONCE
+                    self.handle.turns = AT_ONCE if self.pipe.native is None else self.pipe.native.calls_at_once()
                     self.handle.rests = False
                 self.stage = LOOKING
                 if self.take_late_byte():
@@ -780,13 +817,30 @@ cdef class ReceiveView(Reading):
 
     cdef bint at_once(self) except -1:
         cdef Received place = self.data
-        self.handle.check_turn()
-        if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied:
-            return False
-        if not self.found_in_place(place):
-            return False
-        self.handle.begin_reading()
+        place.claim("a view")
+        self.claims = True
+        try:
+            self.handle.check_turn()
+            if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied or not self.found_in_place(place):
+                return False
+            self.handle.begin_reading()
+        except BaseException:
+            self.result = None
+            self.unclaim()
+            raise
         return True
+
+    cdef int enter(self) except -1:
+        try:
+            return Reading.enter(self)
+        except BaseException:
+            self.unclaim()
+            raise
+
+    cdef void unclaim(self) noexcept:
+        if self.claims:
+            self.claims = False
+            (<Received>self.data).unclaim()
 
     cdef bint look(self) except -1:
         cdef Received place = self.data
@@ -808,6 +862,7 @@ cdef class ReceiveView(Reading):
 
     cdef int leave(self) except -1:
         if self.result is None:
+            self.unclaim()
             return Reading.leave(self)
         return 0
 
@@ -885,7 +940,7 @@ cdef class Write(Call):
     cdef bint at_once(self) except -1:
         cdef int64_t count
         cdef Py_ssize_t size
-        if self.pipe.writer is not None:
+        if self.pipe.writers is not None:
             return False
         if self.several:
             return self.parts_at_once()
@@ -985,9 +1040,15 @@ cdef class Reserve(Call):
 
     cdef bint at_once(self) except -1:
         cdef Reserved place = self.data
-        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writer is not None:
+        place.claim("a reservation")
+        self.claims = True
+        if self.handle.turns <= 0 or self.handle.resting or self.pipe.writers is not None:
             return False
-        return self.found(place, place.try_now())
+        try:
+            return self.found(place, place.try_now())
+        except BaseException:
+            self.leave()
+            raise
 
     cdef bint begin(self) except -1:
         cdef Reserved place = self.data
@@ -1002,20 +1063,30 @@ cdef class Reserve(Call):
         if code == NP_WOULD_WAIT:
             return False
         self.handle.turns -= 1 + <int>(place.length >> WEIGHT_SHIFT)
-        self.result = place.begin(code)
-        self.pipe.writer = this_task()
+        view = place.begin(code)
+        self.pipe.begin_reserving(place)
+        self.result = view  # else `leave` takes it back
         return True
 
     cdef bint may_go_on(self) noexcept:
         cdef Reserved place = self.data
         return place is None or np_reserve_ready(&place.reserve)
 
-    cdef bint give_up(self) except -1:
+    cdef int leave(self) except -1:
         cdef Reserved place = self.data
+        if self.result is None and self.claims:
+            self.claims = False
+            self.pipe.end_reserving(place)
+            if place.stage == CLAIMED:  # it stands in its turn, if anywhere
+                np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+            place.unclaim()
+        return 0
+
+    cdef bint give_up(self) except -1:
         if self.result is not None:
             return True
-        if place is not None and self.handle is not None and self.handle.handle != NULL:
-            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+        self.leave()
+        if self.pipe._waker is not None:  # else the collector has cleared it, and nobody waits
             self.wake_writers(True)
         return False
 

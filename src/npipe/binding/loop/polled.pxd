@@ -3,13 +3,15 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from npipe.binding.buffers cimport Buffer, Parts
-from npipe.binding.engine cimport np_poll_read, np_poll_write
+from npipe.binding.engine cimport np_poll_read, np_poll_write, np_view
 from npipe.binding.handle cimport Handle
 from npipe.binding.views cimport Received
 
 cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
+    FEW = 2  # where others are at work
+    ALONE = 4  # turns in a row without others' between them: nobody else is at work
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
 
@@ -39,7 +41,7 @@ cdef class PolledHandle(Handle):
     cdef int begin_reading(self) except -1
     cdef int end_reading(self) except -1
     cdef bint is_to_come(self, uint32_t code) noexcept
-    cdef bytes recv_step(self, uint32_t most, str doing=*)
+    cdef bytes recv_step(self, uint32_t most, str doing=*, np_view *view=*)
     cdef bytes read_now(self, uint32_t size)
     cdef object read_into_now(self, buffer, bint stream)
     cdef object read_into_step(self, buffer, bint stream)

@@ -155,8 +155,11 @@ cdef class PolledHandle(Handle):
         self.yields = code == NP_YIELD
         return code == NP_WOULD_WAIT or code == NP_YIELD
 
-    cdef bytes recv_step(self, uint32_t most, str doing="receiving a message"):
-        """The next whole message, of at most `most` bytes, or None: see `yields` then."""
+    cdef bytes recv_step(self, uint32_t most, str doing="receiving a message", np_view *view=NULL):
+        """The next whole message, of at most `most` bytes, or None: see `yields` then.
+
+        `view` gets to know whether it is the rest of one.
+        """
         cdef np_handle *handle = self.valid()
         cdef uint32_t code, size = 0
         cdef bytes larger
@@ -176,6 +179,8 @@ cdef class PolledHandle(Handle):
                     raise too_large(self.name, most, size)
                 if code != NP_OK:
                     raise self.explain(code, doing)
+                if view != NULL:
+                    view.rest = np_is_at_rest_of_message(handle)
                 self.total = size
                 self.upto = size if size < TRUSTED_SIZE else TRUSTED_SIZE
                 self.message = PyBytes_FromStringAndSize(NULL, self.upto)
@@ -268,9 +273,8 @@ cdef class PolledHandle(Handle):
                     np_poll_view(handle, &self.reading, &place.place, size):
                 self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
                 return None
-        place.place.rest = np_rest_of_message(handle) > 0
         owed = self.owed
-        message = self.recv_step(self.max_message_size)
+        message = self.recv_step(self.max_message_size, "receiving a message", &place.place)
         place.answers = owed != self.owed
         return message
 

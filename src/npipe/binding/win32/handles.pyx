@@ -423,6 +423,7 @@ cdef np_wait wait_ms(timeout) except *:
     wait.interrupted = check_signals
     wait.context = NULL
     wait.cancel = NULL
+    wait.crowd = False
     if ms == INFINITE:
         wait.deadline = NP_FOREVER
     elif ms == 0:

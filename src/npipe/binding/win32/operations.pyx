@@ -11,7 +11,7 @@ from npipe.binding.engine cimport *
 from npipe.binding.system cimport (
     Py_DECREF, Py_INCREF, PyNumber_Index, PyWeakref_NewRef, c_bool, npipe_is_alone, npipe_reraise,
 )
-from npipe.binding.waits cimport only_try
+from npipe.binding.waits cimport let_others_go_first, only_try
 from npipe.binding.win32.targets cimport FileTarget, PipeTarget, descriptor_of, leave, pipe_of, target_for
 from npipe.binding.win32.handles cimport (
     INVALID_HANDLE, INVALID_PARAMETER, Target, ThreadTarget, as_dword, blocking_wait, noted, own_thread,
@@ -246,16 +246,22 @@ cdef uint32_t blocking_read(PipeTarget pipe, char *buffer, uint32_t size, uint32
     cdef np_wait wait = only_try()
     cdef np_call outer
     cdef uint32_t code
+    if np_turn_is_over(&pipe.run):
+        let_others_go_first(&pipe.run)
     if not pipe.overlapped:
         pipe.enter(function)
     try:
         code = np_read(handle, buffer, size, count, &wait)
         if code == NP_WOULD_WAIT:
             wait = blocking_wait()
+            wait.crowd = np_turn_is_crowd(&pipe.run)
+            np_turn_wait()
             with nogil:
                 outer = np_call_begin(np_thread_self(), handle, &wait)
                 code = np_read(handle, buffer, size, count, &wait)
                 np_call_end(np_thread_self(), &outer)
+                np_turn_want()
+            np_turn_got(&pipe.run)
     finally:
         if not pipe.overlapped:
             leave(pipe)

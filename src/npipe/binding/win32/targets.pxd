@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from npipe.binding.engine cimport np_follow, np_gate, np_gate_leave, np_handle
+from npipe.binding.engine cimport np_follow, np_gate, np_gate_leave, np_handle, np_run
 from npipe.binding.win32.handles cimport Target, open_target, target_of
 from npipe.binding.win32.overlapped cimport OVERLAPPED
 
@@ -14,6 +14,7 @@ cdef class PipeTarget(Target):
     cdef Target port
     cdef list pollers  # that are told when a read has changed what there is to read, or None
     cdef uint64_t key
+    cdef np_run run  # reads since the last one that has waited, or let others go first
     cdef readonly str name
     cdef public object partner  # of an end that CreatePipe has made: a weak reference to the other one's
     # What the security of the pipe is known by in this process, and the rights that the handle was opened with.

@@ -25,6 +25,8 @@ uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, in
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits);
 
 void np_yield(void);
+/* How many processors this process may use, as it was when somebody asked first. */
+uint32_t np_processors(void);
 /* The kernel's number of the calling thread. */
 int64_t np_thread_number(void);
 /* Whether the calling thread is the process's first one. */

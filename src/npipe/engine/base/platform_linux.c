@@ -91,6 +91,18 @@ void np_yield(void)
     sched_yield();
 }
 
+uint32_t np_processors(void)
+{
+    static _Atomic uint32_t known; /* relaxed: every thread that asks finds the same */
+    uint32_t count = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!count) {
+        cpu_set_t set;
+        count = sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : CPU_SETSIZE;
+        atomic_store_explicit(&known, count, memory_order_relaxed);
+    }
+    return count;
+}
+
 void np_futex_wake(_Atomic uint32_t *word, uint32_t bits)
 {
     syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, bits);

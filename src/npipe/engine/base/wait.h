@@ -17,6 +17,7 @@ struct np_wait {
      * with NP_INTERRUPTED. Any other number was meant for another call, which is over. */
     const _Atomic uint32_t *cancel;
     uint32_t call;
+    bool crowd; /* others of this process have work for all processors (np_turn_is_crowd): no spin */
 };
 
 /* A wait that polls a socket and that another thread may end. */

@@ -84,7 +84,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
     if (!by_socket)
         by_socket = !np_handle_watch(handle, link) && in_turn;
     bool ready = in_turn &&
-                 (contended ? read_ready(&awaited)
+                 (contended || wait->crowd ? read_ready(&awaited)
                   : by_socket
                       ? np_spin_for(&np_brief_spins[NP_BRIEF_READ], read_ready, &awaited, wait->deadline, NP_BRIEF_NS)
                       : np_spin_behind(spin, read_ready, &awaited, wait->deadline, behind, NP_SPIN_NS));
@@ -392,6 +392,24 @@ uint32_t np_recv_begin(struct np_handle *handle, struct np_recv *recv, uint32_t 
     return NP_OK;
 }
 
+static uint32_t copy_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto)
+{
+    struct np_link *link = recv->link;
+    if (!np_in_use(handle, link) && !np_read_is_owed(link, recv->pended))
+        return np_code_of_end(link);
+    return np_message_copy(link, &recv->op, &recv->message, buffer, upto);
+}
+
+uint32_t np_recv_more_now(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    uint32_t code = copy_more(handle, recv, buffer, upto);
+    if (code != NP_OK && code != NP_WOULD_WAIT && !np_in_use(handle, recv->link))
+        code = np_code_of_end(recv->link);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
 uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
                       const struct np_wait *wait)
 {
@@ -403,14 +421,7 @@ uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buff
         recv->patience = patient(link, NP_TRY, false);
     const struct np_wait limited = in_message(recv, wait);
     for (;;) {
-        uint32_t code = NP_OK;
-        if (waited == NP_INTERRUPTED) {
-            code = waited;
-        } else if (!np_in_use(handle, link) && !np_read_is_owed(link, recv->pended)) {
-            code = np_code_of_end(link);
-        } else {
-            code = np_message_copy(link, &recv->op, &recv->message, buffer, upto);
-        }
+        uint32_t code = waited == NP_INTERRUPTED ? waited : copy_more(handle, recv, buffer, upto);
         if (code == NP_WOULD_WAIT && waited != NP_OK)
             code = waited;
         if (code != NP_WOULD_WAIT) {

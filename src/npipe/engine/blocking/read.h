@@ -66,6 +66,8 @@ static inline void np_recv_into_parts(struct np_recv *recv, const struct iovec *
  * begin again with the same `recv`, which looks at the clock and for signals then. */
 uint32_t np_recv_more(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto,
                       const struct np_wait *wait);
+/* The same without any wait: NP_WOULD_WAIT if a part is still to come, for np_recv_more. */
+uint32_t np_recv_more_now(struct np_handle *handle, struct np_recv *recv, void *buffer, uint32_t upto);
 /* Consumes the message, or puts it back. */
 uint32_t np_recv_end(struct np_handle *handle, struct np_recv *recv, void *buffer, bool consume);
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/codes.h"
@@ -23,7 +24,12 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define TOLD (NPC_RING / 4)         /* for so much of one a reader is woken */
 #define LOOK_NS INT64_C(100000)    /* after so long a sender asks whether there is still a reader */
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
+#define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
+#define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
+#define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
+#define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
+#define AGAIN_NS INT64_C(500000000) /* after so long a sleeper looks again: who was to wake it may have been killed */
 
 /* ---- Who holds a lock */
 
@@ -62,6 +68,24 @@ static bool is_dead(const struct np_channel *channel, uint64_t holder)
     return dead;
 }
 
+/* The holder of a lock, watched by one that waits for what it does. */
+struct watch {
+    uint64_t holder;
+    int life; /* as life_of's */
+};
+
+/* A look at who holds it now. What could not be told (there was no descriptor) is asked again. */
+static void watch_holder(const struct np_channel *channel, struct watch *watch, const _Atomic uint64_t *lock)
+{
+    /* Relaxed: a number, about which the kernel is asked. */
+    uint64_t holder = atomic_load_explicit(lock, memory_order_relaxed);
+    if (holder == watch->holder && watch->life != -2)
+        return;
+    np_fd_close(watch->life);
+    watch->holder = holder;
+    watch->life = holder ? life_of(channel, holder) : -2;
+}
+
 /* The half of the word that a futex can be: the thread's number. */
 static _Atomic uint32_t *low_half(_Atomic uint64_t *word)
 {
@@ -79,10 +103,12 @@ static bool try_lock(_Atomic uint64_t *lock)
     return atomic_compare_exchange_strong_explicit(lock, &nobody, myself(), memory_order_acquire, memory_order_relaxed);
 }
 
-/* Waits for a lock. *stolen: its holder had died. */
-static uint32_t take_lock(struct np_channel *channel, struct npc_direction *direction, _Atomic uint64_t *lock,
+/* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
+ * handler that has forked meanwhile; the call is the parent's. */
+static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _Atomic uint32_t *queued,
                           const struct np_wait *wait, bool *stolen)
 {
+    uint32_t forks = np_forks;
     *stolen = false;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
@@ -90,29 +116,29 @@ static uint32_t take_lock(struct np_channel *channel, struct npc_direction *dire
             return NP_OK;
         if (wait->deadline == NP_TRY)
             return NP_WOULD_WAIT;
+        if (np_expired(wait))
+            return NP_SEM_TIMEOUT;
         /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
          * sees that somebody waits, or the compare-and-swap sees that it has gone. */
-        atomic_store_explicit(&direction->queued, 1, memory_order_seq_cst);
+        atomic_store_explicit(queued, 1, memory_order_seq_cst);
         uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
         if (holder == 0)
             continue;
         if (holder == myself())
             return NP_PIPE_BUSY; /* a handler of a signal that has come in between */
         uint32_t code = np_heed_ask(&heed, wait);
-        if (code != NP_OK)
-            return code;
+        if (code != NP_OK || forks != np_forks)
+            return NP_INTERRUPTED;
         struct np_wait limited = *wait;
         int64_t until = np_now() + LOCK_NS;
         if (until < limited.deadline)
             limited.deadline = until;
         code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
         heed = NP_HEED_ASK;
-        if (code == NP_INTERRUPTED)
-            return code;
-        if (code != NP_SEM_TIMEOUT)
+        if (code == NP_INTERRUPTED || forks != np_forks)
+            return NP_INTERRUPTED;
+        if (code != NP_SEM_TIMEOUT || np_expired(wait))
             continue;
-        if (np_expired(wait))
-            return NP_SEM_TIMEOUT;
         /* Acquire, as above. */
         if (atomic_load_explicit(lock, memory_order_relaxed) == holder && is_dead(channel, holder) &&
             atomic_compare_exchange_strong_explicit(lock, &holder, myself(), memory_order_acquire,
@@ -129,10 +155,10 @@ static void unlock(_Atomic uint64_t *lock)
     atomic_store_explicit(lock, 0, memory_order_release);
 }
 
-static void after_unlock(struct npc_direction *direction, _Atomic uint64_t *lock)
+static void after_unlock(_Atomic uint64_t *lock, _Atomic uint32_t *queued)
 {
-    if (atomic_load_explicit(&direction->queued, memory_order_relaxed)) {
-        atomic_store_explicit(&direction->queued, 0, memory_order_relaxed);
+    if (atomic_load_explicit(queued, memory_order_relaxed)) {
+        atomic_store_explicit(queued, 0, memory_order_relaxed);
         np_futex_wake(low_half(lock), 1);
     }
 }
@@ -152,11 +178,12 @@ static bool has_message(const struct npc_direction *direction)
            atomic_load_explicit(&direction->broken, memory_order_relaxed);
 }
 
-/* False: it is held by a process that does not go on, by a debugger's or a shell's will; which looks again when it
- * does. */
+/* False: it is held by a process that does not go on, by a debugger's or a shell's will, or somebody changes the word
+ * all the time. */
 static bool lock_bell(struct np_channel *channel, struct npc_direction *direction)
 {
     int64_t end = 0;
+    unsigned late = 0;
     for (uint32_t tries = 1; !try_lock(&direction->bell); tries++) {
         np_pause();
         if (tries % 64)
@@ -168,28 +195,60 @@ static bool lock_bell(struct np_channel *channel, struct npc_direction *directio
         if (now < end)
             continue;
         uint64_t holder = atomic_load_explicit(&direction->bell, memory_order_relaxed);
-        if (holder == 0)
-            continue;
-        if (!is_dead(channel, holder))
+        if (++late > MANY || (holder && !is_dead(channel, holder)))
             return false;
         /* What a dead one has left is settled by whoever has it next. */
-        atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
-                                                memory_order_relaxed);
+        if (holder)
+            atomic_compare_exchange_strong_explicit(&direction->bell, &holder, 0, memory_order_relaxed,
+                                                    memory_order_relaxed);
     }
     return true;
+}
+
+/* The event's description is the other end's too, which may take O_NONBLOCK away, and fill or empty the counter,
+ * whenever it wants to. So neither of these two relies on that. */
+
+/* Sets the event. Whether it is. */
+static bool set_event(int event)
+{
+    uint64_t count = 1;
+    /* A counter that is not 0 says already what it is to say; only to one that is full a write may wait. There is no
+     * way to write that does not wait in any case: it takes somebody who fills the counter just here. */
+    struct pollfd item = {.fd = event, .events = POLLIN};
+    if (poll(&item, 1, 0) > 0)
+        return true;
+    return write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
+}
+
+/* Takes it back. Whether it is set still. */
+static bool clear_event(int event)
+{
+    uint64_t count;
+    ssize_t got = -1;
+    errno = ENOSYS;
+#if defined(SYS_preadv2) && defined(RWF_NOWAIT)
+    struct iovec part = {&count, sizeof count};
+    got = syscall(SYS_preadv2, event, &part, 1, -1L, -1L, RWF_NOWAIT);
+#endif
+    if (got < 0 && errno != EAGAIN) {
+        /* Before Linux 5.8, or where somebody forbids the call. */
+        struct pollfd item = {.fd = event, .events = POLLIN};
+        if (poll(&item, 1, 0) == 0)
+            return false;
+        got = read(event, &count, sizeof count);
+    }
+    return got < 0 && errno != EAGAIN;
 }
 
 static void ring(struct np_channel *channel, struct npc_direction *direction)
 {
     int event = event_of(channel, direction);
-    uint64_t count = 1;
     bool there = has_message(direction);
     bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
-    /* Its counter is 0 or 1 (or more, by somebody else's malice: it does not wait). */
     if (there && !rung)
-        rung = write(event, &count, sizeof count) >= 0 || errno == EAGAIN;
+        rung = set_event(event);
     else if (!there && rung)
-        rung = read(event, &count, sizeof count) < 0 && errno != EAGAIN;
+        rung = clear_event(event);
     atomic_store_explicit(&direction->rung, rung, memory_order_relaxed);
 }
 
@@ -197,30 +256,37 @@ static void ring(struct np_channel *channel, struct npc_direction *direction)
  * leaves is right. */
 static void settle(struct np_channel *channel, struct npc_direction *direction)
 {
+    unsigned turns = 0;
     do {
         /* Sequentially consistent, like the exchange and the load below: who has the lock sees the change, or this. */
         atomic_store_explicit(&direction->unsettled, 1, memory_order_seq_cst);
         if (!lock_bell(channel, direction))
-            return;
-        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst))
+            break;
+        while (atomic_exchange_explicit(&direction->unsettled, 0, memory_order_seq_cst) && ++turns < MANY)
             ring(channel, direction);
         unlock(&direction->bell);
         atomic_thread_fence(memory_order_seq_cst);
-    } while (atomic_load_explicit(&direction->unsettled, memory_order_seq_cst));
+        if (!atomic_load_explicit(&direction->unsettled, memory_order_seq_cst) && turns < MANY)
+            return;
+    } while (++turns < MANY);
+    /* Whoever has the lock may be killed before it looks; or it is one who lets nobody finish. What is set too often is
+     * taken back by who is woken by it. */
+    if (has_message(direction))
+        (void)set_event(event_of(channel, direction));
 }
 
-/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. */
-static void unring(struct np_channel *channel, struct npc_direction *direction)
+/* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. False: it may be set
+ * still. */
+static bool unring(struct np_channel *channel, struct npc_direction *direction)
 {
-    uint64_t count;
-    if (lock_bell(channel, direction)) {
-        if (!has_message(direction)) {
-            (void)!read(event_of(channel, direction), &count, sizeof count);
-            atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
-        }
+    bool done = lock_bell(channel, direction);
+    if (done) {
+        if (!has_message(direction))
+            atomic_store_explicit(&direction->rung, clear_event(event_of(channel, direction)), memory_order_relaxed);
         unlock(&direction->bell);
     }
     settle(channel, direction); /* what has come meanwhile */
+    return done;
 }
 
 /* ---- Waiting */
@@ -232,33 +298,45 @@ static bool is_gone(const struct np_channel *channel)
     return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
 }
 
-/* Sleeps until one of up to three descriptors has something. */
-static uint32_t sleep_for(struct pollfd *items, nfds_t count, const struct np_wait *wait, enum np_heed *heed)
+/* A wait's sleeps, one after the other. */
+struct sleeps {
+    enum np_heed heed;
+    uint32_t woken;
+};
+
+/* Sleeps until one of the descriptors has something, for `longest` nanoseconds at most. NP_OK: look again. */
+static uint32_t sleep_for(struct pollfd *items, nfds_t count, int64_t longest, const struct np_wait *wait,
+                          struct sleeps *sleeps)
 {
+    uint32_t forks = np_forks;
     struct np_wait limited;
-    uint32_t code = np_heed_begin(heed, wait, &limited);
-    if (code != NP_OK)
-        return code;
-    struct timespec left = {0, 0}, *timeout = NULL;
+    uint32_t code = np_heed_begin(&sleeps->heed, wait, &limited);
+    if (code != NP_OK || forks != np_forks)
+        return NP_INTERRUPTED;
     int64_t began = np_now();
-    if (limited.deadline != NP_FOREVER) {
-        int64_t ns = limited.deadline > began ? limited.deadline - began : 0;
-        left.tv_sec = (time_t)(ns / NP_SECOND_NS);
-        left.tv_nsec = (long)(ns % NP_SECOND_NS);
-        timeout = &left;
-    }
-    int got = ppoll(items, count, timeout, NULL);
+    if (began + longest < limited.deadline)
+        limited.deadline = began + longest;
+    int64_t ns = limited.deadline > began ? limited.deadline - began : 0;
+    struct timespec left = {.tv_sec = (time_t)(ns / NP_SECOND_NS), .tv_nsec = (long)(ns % NP_SECOND_NS)};
+    int got = ppoll(items, count, &left, NULL);
     int error = got < 0 ? errno : 0;
     np_slept += np_now() - began;
+    if (got <= 0)
+        for (nfds_t i = 0; i < count; i++)
+            items[i].revents = 0;
     if (error == EINTR)
         code = np_is_interrupted(wait) ? NP_INTERRUPTED : NP_OK;
     else if (error)
         code = NP_NOT_ENOUGH_MEMORY;
     else
         code = got == 0 ? NP_SEM_TIMEOUT : NP_OK;
-    code = np_heed_end(heed, code, wait, &limited);
-    /* Also of one that is woken again and again for nothing. */
-    return code == NP_OK && np_expired(wait) ? NP_SEM_TIMEOUT : code;
+    code = np_heed_end(&sleeps->heed, code, wait, &limited);
+    /* One that somebody wakes again and again asks for signals all the same. */
+    if (++sleeps->woken % MANY == 0)
+        sleeps->heed = NP_HEED_ASK;
+    if (code == NP_OK || code == NP_SEM_TIMEOUT)
+        code = np_expired(wait) ? NP_SEM_TIMEOUT : NP_OK;
+    return code;
 }
 
 static bool in_is_ready(const void *what)
@@ -289,12 +367,20 @@ static bool room_is_there(const void *what)
 
 static void break_off(struct np_channel *channel, struct npc_direction *direction)
 {
-    atomic_store_explicit(&direction->broken, 1, memory_order_release);
+    /* A bit beside the other one, which stays. Release: the positions that it speaks of. */
+    atomic_fetch_or_explicit(&direction->broken, NPC_CUT, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
     settle(channel, direction);
     /* Its writers, if these are others than the caller, sleep on their sockets. */
     if (direction == channel->in)
         (void)!send(channel->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Whether nobody knows where in the ring a message begins. Relaxed: only a holder of the reader's lock makes it so, and
+ * only such a one asks. */
+static bool is_torn(const struct npc_direction *direction)
+{
+    return atomic_load_explicit(&direction->broken, memory_order_relaxed) & NPC_TORN;
 }
 
 /* ---- Attaching */
@@ -388,10 +474,10 @@ static void tell_readers(struct np_channel *channel, struct npc_direction *direc
 }
 
 /* A reader that sleeps is woken for a good deal of a message or all of it (`tell`); one that spins sees each part. */
-static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
+static void publish_part(struct np_channel *channel, uint64_t tail, uint64_t end, bool tell)
 {
     /* Before the tail: whoever sees a part of a message finds out whether there is more to come. */
-    atomic_store_explicit(&channel->out->mid, 1, memory_order_relaxed);
+    atomic_store_explicit(&channel->out->mid, end, memory_order_relaxed);
     /* Release: the bytes before it, and that. */
     atomic_store_explicit(&channel->out->tail, tail, memory_order_release);
     if (!tell)
@@ -401,40 +487,93 @@ static void publish_part(struct np_channel *channel, uint64_t tail, bool tell)
     tell_readers(channel, channel->out);
 }
 
-/* Waits until the head has come to `needed`, while the writer's lock is held. */
-static uint32_t await_room(struct np_channel *channel, uint64_t tail, uint64_t needed, const struct np_wait *wait)
+/* Whether the holder of the readers' lock, which has died, has taken a message along. */
+static bool died_within(const struct npc_direction *direction, uint64_t holder)
 {
-    uint32_t forks = np_forks;
+    /* Acquire, against keep_part's release: if it is the part of one that has taken the lock over since, the word of
+     * the lock below is that one's. */
+    uint64_t part = atomic_load_explicit(&direction->part, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&direction->head, memory_order_acquire);
+    return part && part != head && atomic_load_explicit(&direction->reader, memory_order_relaxed) == holder;
+}
+
+/* What has come through the socket says only that there is something to look at. Not for ever: who sends it may go on
+ * and on. */
+static void empty_socket(const struct np_channel *channel)
+{
+    char bytes[64];
+    for (int i = 0; i < MANY && recv(channel->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0; i++)
+        ;
+}
+
+/* Sleeps until the head has come to more->at, of which the tail is a ring ahead at most. */
+static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const struct more *more,
+                               const struct np_wait *wait)
+{
+    uint32_t forks = np_forks, code = NP_OK;
     struct npc_direction *out = channel->out;
-    struct more more = {out, needed};
-    enum np_heed heed = NP_HEED_ASK;
-    if (wait->deadline == NP_TRY)
-        return NP_WOULD_WAIT;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
+    struct watch reader = {0, -2};
+    /* When it has to sleep it may as well sleep until half of the ring is free; but not for long: the reader may wait
+     * for what this writer does next. Where it has waited in vain so it wants no more than it needs for a while. */
+    bool modest = channel->modest > 0;
+    if (modest)
+        channel->modest--;
+    uint64_t wish = tail - NPC_RING / 2;
+    int64_t until = np_now() + WISH_NS;
     for (;;) {
-        if (np_spin(&channel->room, room_is_there, &more, wait->deadline))
-            break;
-        /* When it has to sleep it may as well sleep until half of the ring is free. */
-        uint64_t wish = tail - NPC_RING / 2;
-        if ((int64_t)(wish - needed) < 0)
-            wish = needed;
+        int64_t left = until - np_now();
+        if (modest || left <= 0 || (int64_t)(wish - more->at) < 0)
+            wish = more->at;
         atomic_store_explicit(&out->wants_room, wish + 1, memory_order_relaxed);
         /* Against the fence of a reader that has published its head. */
         atomic_thread_fence(memory_order_seq_cst);
-        if (room_is_there(&more))
+        if (room_is_there(more))
             break;
-        struct pollfd item = {.fd = channel->socket, .events = POLLIN | POLLRDHUP};
-        uint32_t code = sleep_for(&item, 1, wait, &heed);
+        if (left <= 0)
+            watch_holder(channel, &reader, &out->reader);
+        if (reader.life == -1 && died_within(out, reader.holder)) {
+            break_off(channel, out);
+            break;
+        }
+        struct pollfd items[2] = {{.fd = channel->socket, .events = POLLIN | POLLRDHUP},
+                                  {.fd = reader.life, .events = POLLIN}};
+        code = sleep_for(items, reader.life >= 0 ? 2 : 1, left > 0 ? left : AGAIN_NS, wait, &sleeps);
         if (forks != np_forks)
-            return NP_INTERRUPTED;
-        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-            code = NP_OK;
+            return NP_INTERRUPTED; /* the descriptor is closed */
+        if (code != NP_OK)
+            break;
+        if (items[0].revents)
+            empty_socket(channel);
+        if (room_is_there(more)) {
+            if (wish != more->at && np_now() >= until)
+                channel->modest = MODEST;
+            break;
+        }
+        if (is_gone(channel)) {
+            code = room_is_there(more) ? NP_OK : NP_NO_DATA;
+            break;
+        }
+        if (items[1].revents) {
+            np_fd_close(reader.life);
+            reader.life = -1;
+        }
+    }
+    np_fd_close(reader.life);
+    return code;
+}
+
+/* Waits until the head has come to `needed`, while the writer's lock is held. */
+static uint32_t await_room(struct np_channel *channel, uint64_t tail, uint64_t needed, const struct np_wait *wait)
+{
+    struct npc_direction *out = channel->out;
+    struct more more = {out, needed};
+    if (wait->deadline == NP_TRY)
+        return NP_WOULD_WAIT;
+    if (!np_spin(&channel->room, room_is_there, &more, wait->deadline)) {
+        uint32_t code = sleep_for_room(channel, tail, &more, wait);
         if (code != NP_OK)
             return code;
-        char bytes[64];
-        while (recv(channel->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-            ;
-        if (is_gone(channel) && !room_is_there(&more))
-            return NP_NO_DATA;
     }
     if (atomic_load_explicit(&out->wants_room, memory_order_relaxed))
         atomic_store_explicit(&out->wants_room, 0, memory_order_relaxed);
@@ -465,7 +604,7 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
     }
     uint64_t header = flags | size, begin = tail, published = tail, told = tail;
     memcpy(channel->out_ring + (tail & MASK), &header, HEADER); /* aligned: in one piece */
-    uint64_t end = tail + HEADER + size;
+    uint64_t end = tail + HEADER + size, behind = tail + whole;
     tail += HEADER;
     if (whole <= WHOLE) {
         for (uint32_t i = 0; i < count; i++) {
@@ -479,11 +618,16 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
         const uint8_t *data = parts[i].data;
         uint64_t left = parts[i].size;
         while (left) {
+            /* Relaxed: it stands for itself. A reader that has dropped the message reads nothing of the rest. */
+            if (atomic_load_explicit(&out->broken, memory_order_relaxed)) {
+                *cut = published != begin;
+                return NP_BROKEN_PIPE;
+            }
             uint64_t room = NPC_RING - (tail - channel->seen_head);
             uint64_t piece = left < WHOLE ? left : WHOLE;
             if (room < piece) {
                 if (tail != told)
-                    publish_part(channel, told = published = tail & ~UINT64_C(7), true);
+                    publish_part(channel, told = published = tail & ~UINT64_C(7), behind, true);
                 uint32_t code = await_room(channel, tail, tail + piece - NPC_RING, wait);
                 if (code != NP_OK) {
                     *cut = published != begin;
@@ -497,13 +641,14 @@ static uint32_t send_locked(struct np_channel *channel, uint64_t flags, const st
             if (tail - published >= WHOLE && tail != end) {
                 published = tail & ~UINT64_C(7);
                 bool tell = published - told >= TOLD;
-                publish_part(channel, published, tell);
+                publish_part(channel, published, behind, tell);
                 told = tell ? published : told;
             }
         }
     }
     atomic_store_explicit(&out->tail, (tail + 7) & ~UINT64_C(7), memory_order_release); /* as publish_part's */
-    /* Release: whoever finds a dead writer's lock and no `mid` finds all of its message. */
+    /* One that is killed in between has published all of it: the tail is where `mid` says that it ends. Release: the
+     * tail comes first. */
     atomic_store_explicit(&out->mid, 0, memory_order_release);
     return NP_OK;
 }
@@ -523,6 +668,17 @@ static bool nobody_reads(struct np_channel *channel)
     return false;
 }
 
+/* The last holder of the writers' lock has died: was it in the middle of a message? */
+static void inherit_tail(struct np_channel *channel)
+{
+    struct npc_direction *out = channel->out;
+    /* Relaxed: the kernel has said that it is dead, and orders that after all that it has done. */
+    uint64_t mid = atomic_load_explicit(&out->mid, memory_order_relaxed);
+    if (mid && mid != atomic_load_explicit(&out->tail, memory_order_relaxed))
+        break_off(channel, out);
+    atomic_store_explicit(&out->mid, 0, memory_order_relaxed);
+}
+
 uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
                          const struct np_wait *wait)
 {
@@ -534,13 +690,13 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
         return NP_INVALID_PARAMETER;
     if (wait->deadline == NP_TRY && size > WHOLE - HEADER)
         return NP_WOULD_WAIT;
-    uint32_t forks = np_forks;
     bool stolen, cut = false;
-    uint32_t code = take_lock(channel, out, &out->writer, wait, &stolen);
+    uint32_t code = take_lock(channel, &out->writer, &out->writers_queued, wait, &stolen);
     if (code != NP_OK)
         return code;
-    if (stolen && atomic_load_explicit(&out->mid, memory_order_relaxed))
-        break_off(channel, out);
+    uint32_t forks = np_forks;
+    if (stolen)
+        inherit_tail(channel);
     if (nobody_reads(channel))
         code = NP_NO_DATA;
     else if (atomic_load_explicit(&out->broken, memory_order_relaxed))
@@ -559,7 +715,7 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
     atomic_thread_fence(memory_order_seq_cst);
     if (code == NP_OK)
         tell_readers(channel, out);
-    after_unlock(out, &out->writer);
+    after_unlock(&out->writer, &out->writers_queued);
     return code;
 }
 
@@ -583,6 +739,15 @@ static void publish_head(struct np_channel *channel, uint64_t head)
     tell_writer(channel, head);
 }
 
+/* So much of a message is taken: its place is free. */
+static void keep_part(struct np_channel *channel)
+{
+    /* Where it ends, before the head is within it. Release: after the word of the lock, for died_within. */
+    atomic_store_explicit(&channel->in->part, (channel->at + channel->remaining + 7) & ~UINT64_C(7),
+                          memory_order_release);
+    publish_head(channel, channel->at & ~UINT64_C(7));
+}
+
 static void unlock_reader(struct np_channel *channel, bool consumed)
 {
     struct npc_direction *in = channel->in;
@@ -595,7 +760,7 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
             atomic_load_explicit(&in->polled, memory_order_relaxed))
             settle(channel, in);
     }
-    after_unlock(in, &in->reader);
+    after_unlock(&in->reader, &in->readers_queued);
 }
 
 /* Before a look and a sleep for the event; against the fence of a writer that has published: it sees the sleeper, or
@@ -616,52 +781,66 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
 {
     uint32_t forks = np_forks;
     struct npc_direction *in = channel->in;
-    enum np_heed heed = NP_HEED_ASK;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
     if (wait->deadline == NP_TRY)
         return NP_WOULD_WAIT;
     if (np_spin(&channel->spin, in_is_ready, in, wait->deadline))
         return NP_OK;
     be_sleeper(in);
     uint32_t code = NP_OK;
+    bool deaf = false; /* the event is set, and cannot be taken back just now */
     while (code == NP_OK && !has_message(in)) {
-        struct pollfd items[2] = {{.fd = event_of(channel, in), .events = POLLIN},
+        struct pollfd items[2] = {{.fd = deaf ? -1 : event_of(channel, in), .events = POLLIN},
                                   {.fd = channel->socket, .events = POLLRDHUP}};
-        code = sleep_for(items, 2, wait, &heed);
+        code = sleep_for(items, 2, deaf ? DEAF_NS : AGAIN_NS, wait, &sleeps);
         if (forks != np_forks)
             return NP_INTERRUPTED; /* the sleeper is the parent's */
         if (has_message(in))
             break;
-        if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-            code = NP_OK;
         /* First the hang-up, then the look: what was written before it is there. */
         if (code == NP_OK && items[1].revents && is_gone(channel)) {
             code = has_message(in) ? NP_OK : NP_NO_DATA;
             break;
         }
-        if (code == NP_OK && items[0].revents)
-            unring(channel, in); /* somebody else has read it */
+        /* Somebody else has read it. */
+        deaf = code == NP_OK && items[0].revents && !unring(channel, in);
     }
     be_awake(in);
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;
 }
 
-/* With the reader's lock: nothing more can be read. */
+/* With the reader's lock: nothing more can be read, of what is there and of what a writer that is in the middle of a
+ * message goes on to publish. */
 static uint32_t drop_all(struct np_channel *channel)
 {
     struct npc_direction *in = channel->in;
-    atomic_store_explicit(&in->broken, 1, memory_order_relaxed);
-    /* Where the next message would begin nobody knows. */
+    /* First of all, so that who finds the lock of one that was killed here does not take the rest for a message.
+     * Relaxed: it goes to the next reader with the lock; the release below keeps it before the head. */
+    atomic_fetch_or_explicit(&in->broken, NPC_TORN, memory_order_relaxed);
     atomic_store_explicit(&in->head, atomic_load_explicit(&in->tail, memory_order_acquire), memory_order_release);
     atomic_store_explicit(&in->part, 0, memory_order_relaxed);
     break_off(channel, in);
     return NP_INVALID_DATA;
 }
 
+/* The last holder of the readers' lock has died: has it taken the rest of a message along? */
+static void inherit_head(struct np_channel *channel)
+{
+    struct npc_direction *in = channel->in;
+    /* Relaxed: as inherit_tail's. */
+    uint64_t part = atomic_load_explicit(&in->part, memory_order_relaxed);
+    if (part && part != atomic_load_explicit(&in->head, memory_order_relaxed))
+        drop_all(channel);
+    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+}
+
 uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags)
 {
-    uint32_t forks = np_forks;
+    uint32_t forks = np_forks, turns = 0;
     struct npc_direction *in = channel->in;
     for (;;) {
+        if (forks != np_forks)
+            return NP_INTERRUPTED;
         if (!has_message(in)) {
             uint32_t code = await_message(channel, wait);
             if (forks != np_forks)
@@ -670,19 +849,23 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
                 return code;
         }
         bool stolen;
-        uint32_t code = take_lock(channel, in, &in->reader, wait, &stolen);
+        uint32_t code = take_lock(channel, &in->reader, &in->readers_queued, wait, &stolen);
         if (code != NP_OK)
             return code;
-        if (stolen && atomic_load_explicit(&in->part, memory_order_relaxed))
-            drop_all(channel); /* it has taken the rest of a message along */
+        if (stolen)
+            inherit_head(channel);
         /* Relaxed: the lock has made it the last reader's. Acquire: as has_message. */
         uint64_t head = atomic_load_explicit(&in->head, memory_order_relaxed);
         uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire);
-        if (tail == head) {
+        if (tail == head || is_torn(in)) {
             bool broken = atomic_load_explicit(&in->broken, memory_order_relaxed);
             unlock_reader(channel, false);
             if (broken)
                 return is_gone(channel) ? NP_NO_DATA : NP_BROKEN_PIPE;
+            if (np_expired(wait))
+                return wait->deadline == NP_TRY ? NP_WOULD_WAIT : NP_SEM_TIMEOUT;
+            if (++turns % MANY == 0 && np_is_interrupted(wait))
+                return NP_INTERRUPTED;
             continue; /* somebody else has read it */
         }
         uint64_t header = 0;
@@ -710,7 +893,8 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     uint32_t forks = np_forks;
     struct npc_direction *in = channel->in;
     struct more more = {in, channel->at};
-    enum np_heed heed = NP_HEED_ASK;
+    struct sleeps sleeps = {NP_HEED_ASK, 0};
+    struct watch writer = {0, -2};
     if (more_is_there(&more))
         return NP_OK;
     if (wait->deadline == NP_TRY)
@@ -718,38 +902,27 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     if (np_spin(&channel->rest, more_is_there, &more, wait->deadline))
         return NP_OK;
     uint32_t code = NP_OK;
-    int life = -2;
-    uint64_t writer = 0;
     /* All that was there is taken: so the event tells of what is new alone. */
-    atomic_store_explicit(&in->part, 1, memory_order_relaxed);
-    publish_head(channel, channel->at & ~UINT64_C(7));
+    keep_part(channel);
+    bool deaf = false; /* as await_message's */
     be_sleeper(in);
     while (code == NP_OK) {
-        uint64_t now = atomic_load_explicit(&in->writer, memory_order_relaxed);
-        if (now != writer) {
-            if (life >= 0)
-                np_fd_close(life);
-            writer = now;
-            life = now ? life_of(channel, now) : -2;
-        }
+        watch_holder(channel, &writer, &in->writer);
         /* This look comes after the one for the writer: what it has published before its death is there. */
         if (more_is_there(&more))
             break;
-        bool dead = life == -1;
+        bool dead = writer.life == -1;
         if (!dead) {
-            struct pollfd items[3] = {{.fd = event_of(channel, in), .events = POLLIN},
+            struct pollfd items[3] = {{.fd = deaf ? -1 : event_of(channel, in), .events = POLLIN},
                                       {.fd = channel->socket, .events = POLLRDHUP},
-                                      {.fd = life, .events = POLLIN}};
-            code = sleep_for(items, life >= 0 ? 3 : 2, wait, &heed);
+                                      {.fd = writer.life, .events = POLLIN}};
+            code = sleep_for(items, writer.life >= 0 ? 3 : 2, deaf ? DEAF_NS : AGAIN_NS, wait, &sleeps);
             if (forks != np_forks)
                 return NP_INTERRUPTED; /* the sleeper is the parent's, and the descriptor is closed */
-            if (code == NP_SEM_TIMEOUT && !np_expired(wait))
-                code = NP_OK;
             if (code != NP_OK)
                 break;
-            dead = (life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
-            if (!dead && items[0].revents)
-                unring(channel, in);
+            dead = (writer.life >= 0 && items[2].revents) || (items[1].revents && is_gone(channel));
+            deaf = !dead && items[0].revents && !unring(channel, in);
         }
         if (dead && !more_is_there(&more)) {
             break_off(channel, in);
@@ -757,8 +930,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
         }
     }
     be_awake(in);
-    if (life >= 0)
-        np_fd_close(life);
+    np_fd_close(writer.life);
     return code;
 }
 
@@ -772,6 +944,8 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
         uint64_t there = tail - channel->at;
         if (tail - (channel->at & ~UINT64_C(7)) > NPC_RING || (tail & 7))
             return NP_INVALID_DATA; /* np_channel_end drops it */
+        if (is_torn(in))
+            return NP_BROKEN_PIPE;
         if (there == 0) {
             if (atomic_load_explicit(&in->broken, memory_order_relaxed))
                 return NP_BROKEN_PIPE;
@@ -790,10 +964,8 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
         *taken += piece;
         size -= piece;
         /* Not for a message that is all there, or nearly: its end does it. */
-        if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE) {
-            atomic_store_explicit(&in->part, 1, memory_order_relaxed);
-            publish_head(channel, channel->at & ~UINT64_C(7));
-        }
+        if (channel->remaining && channel->at - atomic_load_explicit(&in->head, memory_order_relaxed) >= WHOLE)
+            keep_part(channel);
     }
     return NP_OK;
 }
@@ -810,7 +982,9 @@ uint32_t np_channel_end(struct np_channel *channel, bool leave)
         code = drop_all(channel); /* nobody will read the rest */
     else
         atomic_store_explicit(&in->head, (channel->at + 7) & ~UINT64_C(7), memory_order_release); /* publish_head's */
-    atomic_store_explicit(&in->part, 0, memory_order_relaxed);
+    /* One that is killed in between is done with it: the head is where `part` says that it ends. Release: the head
+     * comes first. */
+    atomic_store_explicit(&in->part, 0, memory_order_release);
     unlock_reader(channel, true);
     return code;
 }
@@ -822,8 +996,16 @@ uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait)
     if (has_message(channel->in))
         return NP_OK;
     if (np_expired(wait)) {
+        struct pollfd items[2] = {{.fd = channel->socket, .events = POLLRDHUP},
+                                  {.fd = event_of(channel, channel->in), .events = POLLIN}};
+        bool any = poll(items, 2, 0) > 0;
         /* First the hang-up, then the look. */
-        return is_gone(channel) || has_message(channel->in) ? NP_OK : NP_SEM_TIMEOUT;
+        if ((any && items[0].revents) || has_message(channel->in))
+            return NP_OK;
+        /* Else who waits for the event by a selector would come here again and again. */
+        if (any)
+            (void)unring(channel, channel->in);
+        return has_message(channel->in) ? NP_OK : NP_SEM_TIMEOUT;
     }
     uint32_t code = await_message(channel, wait);
     return code == NP_NO_DATA ? NP_OK : code;

@@ -38,10 +38,10 @@ struct npc_header {
 struct npc_direction {
     _Alignas(128) _Atomic uint64_t tail; /* ring bytes published; only grows */
     _Atomic uint64_t writer;             /* the lock: process << 32 | thread; 0: nobody */
-    _Atomic uint32_t mid;                /* its holder has published a message in part */
+    _Atomic uint64_t mid;                /* its holder has published a message in part, which ends there; 0: none */
     _Alignas(128) _Atomic uint64_t head; /* ring bytes free again; only grows */
     _Atomic uint64_t reader;             /* the lock */
-    _Atomic uint32_t part;               /* its holder has taken a message in part */
+    _Atomic uint64_t part;               /* its holder has taken a message in part, which ends there; 0: none */
     /* How readers wait; written when they begin to. */
     _Alignas(128) _Atomic uint32_t sleepers; /* so many sleep until there is more, or have died asleep */
     _Atomic uint32_t polled;                   /* a selector has the event: it is kept up to date from then on */
@@ -49,14 +49,18 @@ struct npc_direction {
     _Atomic uint32_t rung;                     /* the event is set */
     _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
     _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
-    _Atomic uint32_t queued;                   /* somebody waits for one of the locks */
-    _Atomic uint32_t broken;                   /* a message was cut, or the rules were: nothing follows */
+    _Atomic uint32_t writers_queued;           /* somebody waits for the writers' lock */
+    _Atomic uint32_t broken;                   /* 0, or why nothing more comes: the bits below */
     _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
+    _Atomic uint32_t readers_queued;           /* somebody waits for the readers' lock */
 };
 
 _Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
                    offsetof(struct npc_direction, gone) == 400 && offsetof(struct npc_header, numbers) == 8,
                "docs/protocol.md, section 8");
+
+#define NPC_CUT 1u  /* nothing follows what is in the ring, the last message of which is not whole */
+#define NPC_TORN 2u /* what is in the ring begins within a message: nobody reads it */
 
 /* A message in the ring: its header, and so many bytes. No padding, but behind the last byte up to the next 8. */
 #define NPC_BUFFERS (UINT64_C(1) << 63) /* in the header: pickled, with buffers behind it (docs/protocol.md) */
@@ -74,7 +78,8 @@ struct np_channel {
     /* The writer's: guesses, which may be behind. */
     uint64_t seen_head;
     uint32_t seen_gone;
-    int64_t looked; /* when it last asked for a hang-up */
+    int64_t looked;  /* when it last asked for a hang-up */
+    uint32_t modest; /* for so many sleeps it wants no more room than it needs */
     /* The message that this holder is reading, with the reader's lock. */
     uint32_t reading; /* 1 + the forks then; 0: none */
     uint64_t at, remaining;

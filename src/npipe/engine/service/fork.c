@@ -2,6 +2,7 @@
 
 #include "base/fds.h"
 #include "base/identity.h"
+#include "base/turn.h"
 #include "process/process.h"
 #include "ring/idle.h"
 #include "ring/link.h"
@@ -64,6 +65,7 @@ static void after_fork_in_child(void)
     np_own_unlock();
     np_identity_after_fork();
     np_fds_after_fork();
+    np_turns_after_fork();
     np_mirrors_after_fork(true);
     np_links_after_fork();
     pthread_mutex_init(&np_process.lock, NULL);

@@ -149,16 +149,17 @@ class LocalInstances:
             seen = binding.closed_instances()
             try:
                 self._listening = self._create(first_instance=False, timeout=0)
-                self._patience.over()
             except PipeTimeoutError as error:  # the loop is not to wait for it
                 self._locked = self._patience.pause(error, self._name.path, None)
             except PipeBusyError:
                 self._patience.over()
                 self._acceptor.await_room(seen)
                 self._waits_for_room = True
-        if self._listening is not None and self._waits_for_room:
-            self._acceptor.forget_room()
-            self._waits_for_room = False
+        if self._listening is not None:
+            self._patience.over()  # also when the close of a pipe has made it
+            if self._waits_for_room:
+                self._acceptor.forget_room()
+                self._waits_for_room = False
         return self._listening
 
     def _connected(self, instance: binding.PolledHandle) -> LocalAsyncMessagePipe | LocalAsyncStreamPipe | None:

@@ -33,7 +33,7 @@ from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, still_reserved, too_large, unread
 from npipe.transports.native.handles import bytes_of, close_file, joined
 from npipe.transports.native.pipes import Described, LongestMessage
-from npipe.views import AsyncCopiedReservation, AsyncCopiedView, this_task
+from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,13 +168,20 @@ async def flushed(file: ProactorFile, deadline: float | None) -> int | None:
 class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _reserver: object = None  # the task that has a reservation out
+    def __init__(
+        self, file: ProactorFile, *, access: int, direction: int, is_server: bool, options: CreateOptions | None = None
+    ) -> None:
+        super().__init__(file, access=access, direction=direction, is_server=is_server, options=options)
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
 
     def _check_open_for(self, doing: str) -> None:
         self._file.check_open(doing)
         if not self._access & ACCESS_WRITE:
             raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
-        if self._reserver is not None and self._reserver == this_task():
+        self._check_writer(doing)
+
+    def _check_writer(self, doing: str) -> None:
+        if self._reservers and has_reserved(self._reservers, this_task()):
             raise still_reserved(self.name, doing)
 
     async def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -187,8 +194,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     async def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts."""
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "writing")
+        self._check_writer("writing")
         content = joined(parts)
         count = await self._write(content, timeout)
         if count != len(content):
@@ -203,19 +209,27 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         flag(copy, "copy")
         return AsyncCopiedView(self, check_timeout(timeout))
 
-    async def _begin_view(self, timeout: float | None) -> bytes:
+    async def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
         deadline = deadline_of(timeout)
         self._begin_reading()
         try:
+            self._viewer, self._viewing = key, True
             await self._file.turn()
             return await self._message(deadline, self._doing)
         except BaseException:
-            self._reading = False
+            self._end_view(key, consumed=False)
             raise
+        finally:
+            self._viewing = False
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        if not consumed:
-            self._keep(message, unfinished=False)
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        self._viewing = False
+        if consumed:
+            self._delivered(b"")
+        self._viewer = None
         self._reading = False
 
     async def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -247,6 +261,9 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         return await self._message(deadline, doing, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
+        if self._viewing:
+            self._head, self._unfinished = message, False  # it stays until the view ends
+            return message
         self._head, self._unfinished, self._partial = None, False, False
         self._has_delivered()
         return message
@@ -354,6 +371,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _has_unread(self) -> bool:
         """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
+        if self._viewer is not None:
+            return False
         if self._head is not None or self._reading or self.peek().available:
             return True
         code, _ = self._read_now(_NOTHING, "peeking")
@@ -385,14 +404,13 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     async def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         deadline = deadline_of(timeout)
         content = bytes_of(data)
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "transacting")
+        self._check_writer("transacting")
         self._begin_reading()
         try:
             await self._file.turn()

@@ -62,7 +62,7 @@ from npipe.reasons import (
 )
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
-from npipe.views import CopiedReservation, CopiedView, this_task
+from npipe.views import CopiedReservation, CopiedView, has_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,8 @@ class Described:
     _owed = 0  # answers of transactions that ended before them, and that no read has taken since
     _too_long = False  # that answer is longer than max_message_size
     _dropping = False  # the next message is the rest of an answer that is being dropped
+    _viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
+    _viewing = False  # the read that goes on is a view's: what it finds is not delivered
     _buffer: bytearray | None = None  # for reads; None: to be made
     _longest = READ_SIZE  # of the messages seen
     _gives_up = False  # the writer has given up a message that was seen
@@ -201,15 +203,17 @@ class Described:
         size = peek_size(size)
         if self._dropping and not self.closed and not self._drop_now():
             return Peek(b"", 0, 0)
-        head, unfinished = self._head, self._unfinished
-        kept = b"" if head is None else bytes(head)
+        head, unfinished, viewed = self._head, self._unfinished, self._viewer is not None
+        kept = b"" if head is None or viewed else bytes(head)
         try:
             message, data, available, left = self._peek(max(0, size - len(kept)))
         except PipeClosedError as error:
-            if not kept or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
+            if not (kept or viewed) or unfinished or self.closed or error.winerror != WinError.BROKEN_PIPE:
                 raise
             message = bool(self._info()[0] & PIPE_TYPE_MESSAGE)
             data, available, left = b"", 0, 0  # that is all that is left
+        if viewed:  # as while a read waits
+            return Peek(b"", 0, 0)
         if not self._of_messages:
             return Peek((kept + data)[:size], len(kept) + available, left)
         if head is not None and message and not unfinished:
@@ -296,7 +300,7 @@ class LongestMessage:
 class _Native(Described):
     """What the two pipe classes share."""
 
-    _reader: object = None  # who has a view out
+    _reader = 0  # the thread that has a view out
 
     _file: File
 
@@ -336,24 +340,31 @@ class _Native(Described):
             until=until,
         )
 
-    def _begin_read(self, timeout: float | None) -> float | None:
-        """Take the lock for reading; return the deadline."""
-        if self._reading.acquire(blocking=False):
+    def _take_turn(self, turn: list[bool], timeout: float = 0.0) -> bool:
+        """Take the lock for reading, which the caller gives back `if True in turn`, whatever interrupts this.
+
+        No Ctrl-C comes between the lock and the note of it: both are one step of C. It does behind `acquire` alone.
+        """
+        turn.clear()
+        turn += map(self._reading.acquire, (True,), (timeout,))
+        return turn[0]
+
+    def _begin_read(self, turn: list[bool], timeout: float | None) -> float | None:
+        """Take the lock for reading (see _take_turn); return the deadline."""
+        if self._take_turn(turn):
             if self._file.closed:
-                self._reading.release()
                 raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
             return deadline_of(timeout)
         deadline = deadline_of(timeout)
         if self._file.closed:
             raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
-        if self._reader is not None and self._reader == this_task():
+        if self._reader == threading.get_ident():
             raise still_viewed(self.name, self._doing)
         # In slices, for Ctrl-C does not end the wait for a lock.
-        while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
+        while not self._take_turn(turn, SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
         if self._file.closed:
-            self._reading.release()
             raise closed_here(self.name, self._doing)
         return deadline
 
@@ -395,13 +406,18 @@ class _Native(Described):
 class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     """A message pipe of this machine."""
 
-    _reserver: object = None  # who has a reservation out
+    def __init__(self, file: File, *, access: int, is_server: bool, direction: int) -> None:
+        super().__init__(file, access=access, is_server=is_server, direction=direction)
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
 
     def _check_open_for(self, doing: str) -> None:
         self._file.ask(lambda _: None, doing)
         if not self._access & ACCESS_WRITE:
             raise explain(WinError.ACCESS_DENIED, self.name, doing, self._file.end_is)
-        if self._reserver is not None and self._reserver == this_task():
+        self._check_writer(doing)
+
+    def _check_writer(self, doing: str) -> None:
+        if self._reservers and has_reserved(self._reservers, threading.get_ident()):
             raise still_reserved(self.name, doing)
 
     def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -411,8 +427,7 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     def send_parts(self, *parts: ReadableBuffer, timeout: float | None = None) -> None:
         """See MessagePipe.send_parts."""
         timeout = check_timeout(timeout)
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "writing")
+        self._check_writer("writing")
         content = joined(parts)
         count = self._write(content, timeout)
         if count != len(content):
@@ -427,31 +442,42 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         flag(copy, "copy")
         return CopiedView(self, check_timeout(timeout))
 
-    def _begin_view(self, timeout: float | None) -> bytes:
-        deadline = self._begin_read(timeout)
+    def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
+            self._viewer, self._viewing = key, True
             message = self._message(deadline)
+            self._reader = threading.get_ident()
+            self._viewing = False
         except BaseException:
-            self._reading.release()
+            if True in turn:  # whatever was interrupted: it is this one's
+                self._viewer = key
+                self._end_view(key, consumed=False)
             raise
-        self._reader = this_task()
         return message
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        self._reader = None
-        if not consumed:
-            self._keep(message, unfinished=False)
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        self._viewing = False
+        if consumed:
+            self._delivered(b"")
+        self._viewer, self._reader = None, 0
         self._reading.release()
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
         """See MessagePipe.recv."""
         if positional:
             refuse_position(positional)
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        turn: list[bool] = []
         try:
-            return self._message(deadline)
+            return self._message(self._begin_read(turn, timeout))
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _message(self, deadline: float | None, most: int | None = None) -> bytes:
         """Return the next message, or the rest of one that was read in part.
@@ -474,6 +500,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         return self._message(deadline, most) if message is None else message
 
     def _delivered(self, message: bytes) -> bytes:
+        if self._viewing:
+            self._head, self._unfinished = message, False  # it stays until the view ends
+            return message
         self._head, self._unfinished, self._partial = None, False, False
         self._has_delivered()
         return message
@@ -536,8 +565,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             if exact:
                 try:
                     message = self._message(deadline, len(view))
@@ -549,7 +579,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                 self._drop(deadline)
             return self._read_part(view, deadline)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _read_part(self, view: memoryview, deadline: float | None) -> int:
         """Read the next message, or a part of it; the caller has the lock."""
@@ -565,22 +596,26 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         if not self._owed:
             return
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             while self._owed:
                 self._drop(deadline)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _drop_now(self) -> bool:
-        if not self._reading.acquire(blocking=False):
-            return False  # that read drops it
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                return False  # that read drops it
             self._drop(time.monotonic())
         except PipeTimeoutError:
             return False
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
         return True
 
     def _drop(self, deadline: float | None) -> None:
@@ -594,15 +629,21 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _has_unread(self) -> bool:
         """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
-        if self._head is not None or self.peek().available or not self._reading.acquire(blocking=False):
+        if self._viewer is not None:
+            return False
+        if self._head is not None or self.peek().available:
             return True
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                return True
             if self._read(_NOTHING, 0.0)[0] == WinError.SUCCESS:
                 self._keep(b"", unfinished=False)
         except PipeTimeoutError:
             return False
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
         return True
 
     def _forget_reply(self) -> None:
@@ -612,26 +653,29 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
 
     def transact(self, data: ReadableBuffer, *, timeout: float | None = None) -> bytes:
         """See MessagePipe.transact."""
         timeout = check_timeout(timeout)
         content = bytes_of(data)
         self._file.ask(lambda _: None, "transacting")
-        if self._reserver is not None and self._reserver == this_task():
-            raise still_reserved(self.name, "transacting")
+        self._check_writer("transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
-        if not self._reading.acquire(blocking=False):
-            raise being_read_elsewhere(self.name)
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                if self._reader == threading.get_ident():
+                    raise still_viewed(self.name, "transacting")
+                raise being_read_elsewhere(self.name)
             if self._owed:
                 raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None:
                 raise unread(self.name)
             return self._transaction(content, timeout)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _transaction(self, content: bytes | memoryview, timeout: float | None) -> bytes:
         """TransactNamedPipe; the caller has the lock."""
@@ -684,11 +728,12 @@ class NativeStreamPipe(_Native, StreamPipe):
         """See StreamPipe.readinto."""
         timeout = check_timeout(timeout)
         view = room_of(buffer)
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
-            return self._read_bytes(view, deadline)
+            return self._read_bytes(view, self._begin_read(turn, timeout))
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _read_bytes(self, view: memoryview, deadline: float | None) -> int:
         while True:
@@ -729,10 +774,13 @@ class NativeStreamPipe(_Native, StreamPipe):
             win32event.SetEvent(self._returned)
 
     def _read_some(self, size: int, timeout: float | None) -> bytes:
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             view = self._room(size)
             count = self._read_bytes(view, deadline)
             return self._copied(view[:count])
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
