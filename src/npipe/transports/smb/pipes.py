@@ -44,7 +44,7 @@ from npipe.reasons import (
 )
 from npipe.transports.smb.files import LONGEST_MESSAGE, empty, too_long
 from npipe.transports.smb.wire import SLICE
-from npipe.views import CopiedReservation, CopiedView, this_task
+from npipe.views import CopiedReservation, CopiedView, has_reserved
 
 if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
@@ -61,7 +61,7 @@ class _Smb:
 
     _doing = "reading"
     _of_messages = False
-    _reader: object = None  # who has a view out
+    _reader = 0  # the thread that has a view out
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
@@ -93,7 +93,7 @@ class _Smb:
         self._check(needed, self._doing)
         if self._reading.acquire(blocking=False):
             return deadline
-        if self._reader is not None and self._reader == this_task():
+        if self._reader == threading.get_ident():
             raise still_viewed(self.name, self._doing)
         while True:
             left = time_left(deadline)
@@ -221,10 +221,11 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     _doing = "receiving a message"
     _of_messages = True
-    _reserver: object = None  # who has a reservation out
+    _viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
 
     def __init__(self, file: RemoteFile) -> None:
         super().__init__(file)
+        self._reservers: list[tuple[object, object]] = []  # see npipe.views
         self._most = 0xFFFFFFFF
         self._partial = False  # the caller has had a part of the message
         self._answers_owed = 0
@@ -260,7 +261,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     def _check_open_for(self, doing: str) -> None:
         self._check(ACCESS_WRITE, doing)
-        if self._reserver is not None and self._reserver == this_task():
+        if self._reservers and has_reserved(self._reservers, threading.get_ident()):
             raise still_reserved(self.name, doing)
 
     def send(self, data: ReadableBuffer, *more: ReadableBuffer, timeout: float | None = None) -> None:
@@ -283,20 +284,24 @@ class SmbMessagePipe(_Smb, MessagePipe):
         flag(copy, "copy")
         return CopiedView(self, check_timeout(timeout))
 
-    def _begin_view(self, timeout: float | None) -> bytes:
+    def _begin_view(self, key: object, timeout: float | None) -> bytes:
+        """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
         deadline = self._begin_read(timeout)
         try:
-            message = self._message(deadline, self._most)
+            message = self._whole(deadline, self._most)
+            self._viewer, self._reader = key, threading.get_ident()
         except BaseException:
+            self._viewer, self._reader = None, 0
             self._reading.release()
             raise
-        self._reader = this_task()
         return message
 
-    def _end_view(self, message: bytes, *, consumed: bool) -> None:
-        self._reader = None
-        if not consumed:
-            self._head, self._unfinished = message, False
+    def _end_view(self, key: object, *, consumed: bool) -> None:
+        if self._viewer is not key:
+            return
+        if consumed:
+            self._deliver()
+        self._viewer, self._reader = None, 0
         self._reading.release()
 
     def recv(self, *positional: object, timeout: float | None = None) -> bytes:
@@ -311,16 +316,23 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     def _message(self, deadline: float | None, most: int) -> bytes:
         """Return the next message; the caller has the lock."""
+        message = self._whole(deadline, most)
+        self._deliver()
+        return message
+
+    def _whole(self, deadline: float | None, most: int) -> bytes:
+        """Return the next message, which stays what is next; the caller has the lock."""
         if self._dropping:
             self._drop(deadline)
         while self._head is None or (self._unfinished and len(self._head) <= most):
             self._fetch(deadline)
         if len(self._head) > most:
             raise too_large(self.name, most, None if self._unfinished else len(self._head))
-        message = bytes(self._head)
+        return bytes(self._head)
+
+    def _deliver(self) -> None:
         self._has_delivered()
         self._head, self._partial = None, False
-        return message
 
     def recv_into(
         self, buffer: WriteableBuffer, *more: WriteableBuffer, exact: bool = False, timeout: float | None = None
@@ -365,7 +377,19 @@ class SmbMessagePipe(_Smb, MessagePipe):
     @property
     def more_data(self) -> bool:
         """See MessagePipe.more_data."""
-        return self._partial
+        return self._partial and self._viewer is None
+
+    def peek(self, size: int = 0) -> Peek:
+        """See MessagePipe.peek. By FSCTL_PIPE_PEEK, which Samba does not have: PipeStateError (50)."""
+        if self._viewer is None:
+            return super().peek(size)
+        peek_size(size)
+        self._check(ACCESS_READ, "peeking")
+        return Peek(b"", 0, 0)
+
+    def _has_unread(self) -> bool:
+        """See Pipe._has_unread."""
+        return self._viewer is None and super()._has_unread()
 
     def discard_reply(self, *, timeout: float | None = None) -> None:
         """See MessagePipe.discard_reply."""
@@ -401,6 +425,8 @@ class SmbMessagePipe(_Smb, MessagePipe):
             raise empty(self.name)
         if len(content) > LONGEST_MESSAGE and not self._file.link.has_modes:
             raise too_long(self.name, "transacting")
+        if self._reader == threading.get_ident():
+            raise still_viewed(self.name, "transacting")
         if not self._reading.acquire(blocking=False):
             raise being_read_elsewhere(self.name)
         try:
