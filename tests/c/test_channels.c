@@ -59,7 +59,7 @@ static void *write_all(void *argument)
         size_t size = size_of(i);
         fill_pattern(data, size, i);
         struct np_part parts[3] = {{&i, sizeof i}, {data, size / 3}, {data + size / 3, size - size / 3}};
-        CHECK_EQUAL(np_channel_send(channel, i & 1 ? NPC_BUFFERS : 0, parts, 3, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(channel, i & 1 ? NPC_BUFFERS : 0, parts, 3, &for_ever, NULL), NP_OK);
     }
     free(data);
     return NULL;
@@ -80,7 +80,7 @@ static void *read_all(void *argument)
         CHECK_EQUAL(size, sizeof number + size_of(number));
         CHECK_EQUAL(flags, number & 1 ? NPC_BUFFERS : 0);
         CHECK_EQUAL(np_channel_take(channel, data, size_of(number), &taken, &for_ever), NP_OK);
-        CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+        CHECK_EQUAL(np_channel_end(channel, false, NULL), NP_OK);
         fill_pattern(expected, size_of(number), number);
         CHECK(memcmp(data, expected, size_of(number)) == 0);
         if (atomic_load(&left) > 4 * MESSAGES)
@@ -115,7 +115,7 @@ static void what_does_not_fit_is_not_begun(void)
     unsigned char data[10000] = {1};
     struct np_part part = {data, sizeof data};
     unsigned sent = 0;
-    while (np_channel_send(&ends.first, 0, &part, 1, &none) == NP_OK)
+    while (np_channel_send(&ends.first, 0, &part, 1, &none, NULL) == NP_OK)
         sent++;
     CHECK_EQUAL(sent, NPC_RING / 10008);
     uint64_t size, flags, taken;
@@ -123,14 +123,14 @@ static void what_does_not_fit_is_not_begun(void)
         CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
         CHECK_EQUAL(size, sizeof data);
         CHECK_EQUAL(np_channel_take(&ends.second, data, size, &taken, &none), NP_OK);
-        CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+        CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
     }
     CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_WOULD_WAIT);
     close(ends.fds[0]);
     ends.fds[0] = -1;
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_NO_DATA);
     np_channel_going(&ends.first);
-    CHECK_EQUAL(np_channel_send(&ends.second, 0, &part, 1, &for_ever), NP_NO_DATA);
+    CHECK_EQUAL(np_channel_send(&ends.second, 0, &part, 1, &for_ever, NULL), NP_NO_DATA);
     end(&ends);
 }
 
@@ -173,7 +173,7 @@ static void *call_send(void *argument)
     struct np_wait wait = wait_of(caller);
     struct np_part part = {caller->data, caller->size};
     atomic_store(&caller->number, (pid_t)np_thread_number());
-    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait);
+    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait, NULL);
     return NULL;
 }
 
@@ -187,7 +187,7 @@ static void *call_read(void *argument)
     if (caller->code == NP_OK) {
         caller->data = malloc(caller->size + 1);
         caller->code = np_channel_take(caller->channel, caller->data, caller->size, &taken, &wait);
-        uint32_t ended = np_channel_end(caller->channel, false);
+        uint32_t ended = np_channel_end(caller->channel, false, NULL);
         caller->code = caller->code ? caller->code : ended;
     }
     return NULL;
@@ -207,7 +207,7 @@ static unsigned fill(struct np_channel *channel, unsigned size)
     unsigned char *data = malloc(size);
     unsigned number = 0;
     struct np_part part = {data, size};
-    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none) == NP_OK;
+    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none, NULL) == NP_OK;
          fill_pattern(data, size, number))
         number++;
     free(data);
@@ -223,7 +223,7 @@ static void expect(struct np_channel *channel, unsigned size, unsigned seed)
     CHECK_EQUAL(np_channel_begin(channel, &none, &got, &flags), NP_OK);
     CHECK_EQUAL(got, size);
     CHECK_EQUAL(np_channel_take(channel, data, size, &taken, &none), NP_OK);
-    CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+    CHECK_EQUAL(np_channel_end(channel, false, NULL), NP_OK);
     fill_pattern(expected, size, seed);
     CHECK(memcmp(data, expected, size) == 0);
     free(data);
@@ -300,22 +300,22 @@ static void a_death_at_the_end_of_a_message_takes_no_other_along(void)
     struct np_part part = {data, sizeof data};
     for (unsigned i = 0; i < 3; i++) {
         fill_pattern(data, sizeof data, i);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     }
     atomic_store(&ends.first.out->mid, ends.first.out->tail);
     atomic_store(&ends.first.out->writer, dead);
     fill_pattern(data, sizeof data, 3);
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(ends.first.out->mid, 0);
     expect(&ends.second, sizeof data, 0);
     atomic_store(&ends.second.in->part, ends.second.in->head);
     atomic_store(&ends.second.in->reader, dead);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
-    CHECK_EQUAL(np_channel_end(&ends.second, true), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, true, NULL), NP_OK);
     for (unsigned i = 1; i < 4; i++)
         expect(&ends.second, sizeof data, i);
     /* But within one it does. */
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     atomic_store(&ends.second.in->part, ends.second.in->tail);
     atomic_store(&ends.second.in->reader, dead);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_BROKEN_PIPE);
@@ -369,12 +369,12 @@ static void an_event_that_somebody_made_blocking_holds_nobody(void)
     for (unsigned i = 0; i < 3; i++) {
         uint64_t count;
         fill_pattern(data, sizeof data, i);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
         CHECK(read(event, &count, sizeof count) == sizeof count);
         expect(&ends.second, sizeof data, i); /* takes the event back, which is not set any more */
         count = UINT64_MAX - 1;
         CHECK(write(event, &count, sizeof count) == sizeof count);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK); /* sets it, which is full */
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK); /* sets it, which is full */
         expect(&ends.second, sizeof data, i);
         struct pollfd item = {.fd = event, .events = POLLIN};
         CHECK_EQUAL(poll(&item, 1, 0), 0);
@@ -421,9 +421,9 @@ static void one_that_is_woken_all_the_time_asks_for_signals(void)
     unsigned char data[8000] = {1};
     struct np_part part = {data, sizeof data};
     until = np_now() + 50000000;
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_INTERRUPTED);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_INTERRUPTED);
     wait = (struct np_wait){.deadline = np_now() + 50000000};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
     atomic_store(&pest.over, true);
     pthread_join(thread, NULL);
     end(&ends);
@@ -449,7 +449,7 @@ static void a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer(voi
     struct np_part part = {data, sizeof data};
     for (int i = 0; i < 10; i++) {
         struct np_wait wait = {.deadline = np_now() + 20000000};
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
     }
     atomic_store(&pest.over, true);
     pthread_join(thread, NULL);
@@ -487,7 +487,7 @@ static void a_bell_that_is_held_delays_no_message(void)
     unsigned char data[100];
     fill_pattern(data, sizeof data, 0);
     struct np_part part = {data, sizeof data};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
     CHECK_EQUAL(poll(&item, 1, 0), 1);
     expect(&ends.second, sizeof data, 0);
@@ -506,16 +506,16 @@ static void those_that_wait_for_one_lock_are_not_forgotten_for_the_other(void)
     make(&ends);
     uint64_t size, flags, taken, data = 0;
     struct np_part part = {&data, sizeof data};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
     struct caller reader = {.channel = &ends.second};
     start(&reader, call_read);
     atomic_store(&ends.first.out->writers_queued, 1);
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(atomic_load(&ends.first.out->writers_queued), 0);
     CHECK_EQUAL(atomic_load(&ends.first.out->readers_queued), 1);
     CHECK_EQUAL(np_channel_take(&ends.second, &data, size, &taken, &for_ever), NP_OK);
-    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
     pthread_join(reader.thread, NULL);
     CHECK_EQUAL(reader.code, NP_OK);
     free(reader.data);
@@ -540,7 +540,7 @@ static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
     CHECK_EQUAL(size, whole);
     CHECK_EQUAL(np_channel_take(&ends.second, data, sizeof data, &taken, &none), NP_OK);
     CHECK(memcmp(data, body, sizeof data) == 0);
-    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_INVALID_DATA);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_INVALID_DATA);
     for (unsigned i = 0; i < 2; i++) {
         publish(&ends.first, body, sizeof body);
         CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
@@ -551,7 +551,7 @@ static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
     atomic_store(&ends.first.out->mid, 1);
     atomic_store(&ends.first.out->writer, UINT64_C(0x7fffffff) << 32 | 1);
     struct np_part part = {data, 8};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_BROKEN_PIPE);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_BROKEN_PIPE);
     CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
     np_channel_detach(&other);
     end(&ends);
@@ -614,10 +614,10 @@ static void nonsense_in_the_segment_does_no_harm(void)
             }
             const struct np_wait soon = {.deadline = np_now() + 200000};
             uint64_t size, flags, taken;
-            (void)np_channel_send(&ends.second, 0, &part, 1, &soon);
+            (void)np_channel_send(&ends.second, 0, &part, 1, &soon, NULL);
             if (np_channel_begin(&ends.second, &soon, &size, &flags) == NP_OK) {
                 (void)np_channel_take(&ends.second, data, size < 40000 ? size : 40000, &taken, &soon);
-                (void)np_channel_end(&ends.second, (random >> 30) & 1);
+                (void)np_channel_end(&ends.second, (random >> 30) & 1, NULL);
             }
             (void)np_channel_poll(&ends.second, &soon);
         }
