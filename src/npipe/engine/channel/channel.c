@@ -149,21 +149,34 @@ static bool try_lock(struct np_channel *channel, _Atomic uint64_t *lock)
                                                    memory_order_relaxed);
 }
 
-/* Waits for a lock, and counts itself in `queued` while it sleeps. *stolen: its holder had died. NP_INTERRUPTED: also in
- * the child of a handler that has forked meanwhile; the call, and the count, are the parent's. */
+/* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
+ * handler that has forked meanwhile; the call is the parent's. */
 static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _Atomic uint32_t *queued,
                           const struct np_wait *wait, bool *stolen)
 {
     uint32_t forks = np_forks;
     *stolen = false;
+    bool slept = false;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
-        if (try_lock(channel, lock))
+        if (try_lock(channel, lock)) {
+            /* Whoever has woken it has taken the word of all that sleep. Relaxed: this one looks at it again itself. */
+            if (slept)
+                atomic_store_explicit(queued, 1, memory_order_relaxed);
             return NP_OK;
+        }
         if (wait->deadline == NP_TRY)
             return NP_WOULD_WAIT;
         if (np_expired(wait))
             return NP_SEM_TIMEOUT;
+        /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
+         * sees that somebody waits, or the look at the lock sees that it has gone. */
+        atomic_store_explicit(queued, 1, memory_order_seq_cst);
+        uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
+        if (holder == 0)
+            continue;
+        if (holder == myself(channel))
+            return NP_PIPE_BUSY; /* a handler of a signal that has come in between */
         uint32_t code = np_heed_ask(&heed, wait);
         if (code != NP_OK || forks != np_forks)
             return NP_INTERRUPTED;
@@ -171,21 +184,11 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
         int64_t until = np_now() + LOCK_NS;
         if (until < limited.deadline)
             limited.deadline = until;
-        /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
-         * sees that somebody waits, or the look at the lock sees that it has gone. */
-        atomic_fetch_add_explicit(queued, 1, memory_order_seq_cst);
-        uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
-        if (holder == myself(channel))
-            code = NP_PIPE_BUSY; /* a handler of a signal that has come in between */
-        else if (holder)
-            code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
-        if (forks != np_forks)
-            return NP_INTERRUPTED;
-        /* Relaxed: one more than there are costs a call. */
-        atomic_fetch_sub_explicit(queued, 1, memory_order_relaxed);
+        code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
+        slept = true;
         heed = NP_HEED_ASK;
-        if (code == NP_PIPE_BUSY || code == NP_INTERRUPTED)
-            return code;
+        if (code == NP_INTERRUPTED || forks != np_forks)
+            return NP_INTERRUPTED;
         if (code != NP_SEM_TIMEOUT || np_expired(wait))
             continue;
         /* Acquire, as above. */
@@ -193,6 +196,7 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
             atomic_compare_exchange_strong_explicit(lock, &holder, myself(channel), memory_order_acquire,
                                                     memory_order_relaxed)) {
             *stolen = true;
+            atomic_store_explicit(queued, 1, memory_order_relaxed); /* as above */
             return NP_OK;
         }
     }
@@ -206,7 +210,11 @@ static void unlock(_Atomic uint64_t *lock)
 
 static void after_unlock(_Atomic uint64_t *lock, _Atomic uint32_t *queued)
 {
-    if (atomic_load_explicit(queued, memory_order_relaxed))
+    /* Taken before the wake, so that one that says afterwards that it waits is not forgotten. One that has said so, and
+     * is not asleep when the wake comes, may be if somebody else has got the lock meanwhile: then it looks again after
+     * LOCK_NS. */
+    if (atomic_load_explicit(queued, memory_order_relaxed) &&
+        atomic_exchange_explicit(queued, 0, memory_order_seq_cst))
         np_futex_wake(low_half(lock), 1);
 }
 

@@ -53,10 +53,10 @@ struct npc_direction {
     _Atomic uint32_t rung;                     /* the event is set */
     _Atomic uint32_t unsettled;                /* something has changed since the holder of the lock has looked */
     _Alignas(128) _Atomic uint64_t wants_room; /* 0, or 1 + the head that a writer sleeps for */
-    _Atomic uint32_t writers_queued;           /* so many wait for the writers' lock, or have died so */
+    _Atomic uint32_t writers_queued;           /* somebody waits for the writers' lock */
     _Atomic uint32_t broken;                   /* 0, or why nothing more comes: the bits below */
     _Atomic uint32_t gone;                     /* grows when a reader closes its hold */
-    _Atomic uint32_t readers_queued;           /* so many wait for the readers' lock, or have died so */
+    _Atomic uint32_t readers_queued;           /* somebody waits for the readers' lock */
 };
 
 _Static_assert(offsetof(struct npc_direction, part) == 144 && offsetof(struct npc_direction, unsettled) == 276 &&
