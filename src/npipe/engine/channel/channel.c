@@ -213,8 +213,7 @@ static void after_unlock(_Atomic uint64_t *lock, _Atomic uint32_t *queued)
     /* Taken before the wake, so that one that says afterwards that it waits is not forgotten. One that has said so, and
      * is not asleep when the wake comes, may be if somebody else has got the lock meanwhile: then it looks again after
      * LOCK_NS. */
-    if (atomic_load_explicit(queued, memory_order_relaxed) &&
-        atomic_exchange_explicit(queued, 0, memory_order_seq_cst))
+    if (atomic_load_explicit(queued, memory_order_relaxed) && atomic_exchange_explicit(queued, 0, memory_order_seq_cst))
         np_futex_wake(low_half(lock), 1);
 }
 

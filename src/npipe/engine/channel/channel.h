@@ -83,7 +83,7 @@ struct np_channel {
     /* The writer's: guesses, which may be behind. */
     uint64_t seen_head;
     uint32_t seen_gone;
-    int64_t looked;  /* when it last asked for a hang-up */
+    int64_t looked; /* when it last asked for a hang-up */
     uint32_t modest; /* for so many sleeps it wants no more room than it needs */
     /* The message that this holder is reading, with the reader's lock. */
     uint32_t reading; /* 1 + the forks then; 0: none */
