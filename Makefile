@@ -11,7 +11,8 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint format types test-c test-python conformance test-clients test-aio test-sanitizers
+.PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-aio
+.PHONY: test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
@@ -54,6 +55,14 @@ conformance: build/stamp-package
 # Programs that use pywin32 on Windows, fetched from PyPI and run unmodified.
 test-clients: build/stamp-package
 	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
+
+# Pipes behind a real smbd. Installs Debian's samba and other people's SMB clients where it may; says what is missing.
+test-samba: build/stamp-package
+	PYTHON=$(PY) scripts/test-samba.sh $(PYTEST_ARGS)
+
+# The article's client and servers, with a private smbd between them.
+demo-remote: build/stamp-package
+	@$(ENV) $(PY) scripts/demo_remote.py
 
 # The faces for event loops alone (they are a part of test-python too).
 test-aio: build/stamp-package

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
+import math
 import os
 import platform
 import sys
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import crowds
 from .measure import Case, Outcome, Quantity
 from .names import CROWD_BASE, CROWDS, LEAST, PERCENTILES
 from .processes import ROOT
@@ -26,7 +26,8 @@ _SIZES = (10, 100)
 _TEXT = """
 Round trips of all clients together, in brackets how many times those of the SEQPACKET server with threads; how long
 half of them, 99 % and 99.9 % took at most, and the longest; and what the least served client got, of the mean, which
-the plot calls *least*.
+the plot calls *least*. The two in C (`limit crowd`) are what the machine can do: the same threads and processes, with
+npipe's engine and with sockets, without Python.
 """
 _PAGE = """# Crowds
 
@@ -42,10 +43,10 @@ def cases_of(clients: int, found: Mapping[str, Any]) -> list[Case]:
     """Return what `bench.crowds.measure` found as columns."""
 
     def column(label: str, quantity: Quantity, value: Any) -> Case:
-        outcomes = {
-            server: Outcome([float(value(window)) for window in result.rounds], result.failure)
-            for server, result in found.items()
-        }
+        outcomes = {}
+        for server, result in found.items():
+            values = [float(value(window)) for window in result.rounds]
+            outcomes[server] = Outcome([one for one in values if not math.isnan(one)], result.failure)
         return Case(CROWDS, f"{clients} clients{label}", quantity, 64, outcomes)
 
     times = [
@@ -68,7 +69,7 @@ def table_of(clients: int, cases: list[Case]) -> Table:
             rows.append([server, outcome.failure or "nothing", *([""] * len(rest))])
             continue
         gain = rate.gain(server, CROWD_BASE)
-        cells = [amount(value, case.quantity) for case in rest if (value := case.median(server)) is not None]
+        cells = ["" if (value := case.median(server)) is None else amount(value, case.quantity) for case in rest]
         rows.append([server, amount(median, rate.quantity) + (f" ({three(gain)}×)" if gain else ""), *cells])
     header = ["", "round trips", *PERCENTILES, LEAST]
     return Table(f"{clients} clients", _TEXT.strip(), header, rows, plot=f"crowds-{clients}")
@@ -82,17 +83,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help="the page")
     parser.add_argument("--json", type=Path, default=FOLDER / "crowds.json", metavar="FILE", help="the numbers")
     arguments = parser.parse_args(argv)
-    if importlib.util.find_spec("bench.crowds") is None:
-        print("no crowds: this checkout has no bench/crowds.py", file=sys.stderr)
-        return 0
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 0.2
-    crowds = importlib.import_module("bench.crowds")
     began, load = time.monotonic(), os.getloadavg()[0]
     cases: list[Case] = []
     tables = []
     for clients in _SIZES:
-        found = crowds.measure(list(crowds.SERVERS), clients, arguments.rounds, arguments.seconds)
+        found = crowds.measure(crowds.KINDS, clients, arguments.rounds, arguments.seconds)
         columns = cases_of(clients, found)
         cases += columns
         tables.append(table_of(clients, columns))

@@ -36,10 +36,12 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self
 import npipe
 import npipe.aio
 
+from .names import CROWD_BASE, CROWD_LIMIT, CROWD_SOCKETS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["BASE", "SERVERS", "Crowd", "Figures", "measure"]
+__all__ = ["BASE", "KINDS", "SERVERS", "Crowd", "Figures", "measure"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 64
@@ -53,8 +55,9 @@ _PR_SET_PDEATHSIG = 1
 _HEAD = 0.2  # of a window: load before it is measured
 _DIGITS = 2  # of a time, in the counts that clients send home
 
-BASE = "SEQPACKET, threads"
-LIMIT = "engine in C, threads"
+BASE = CROWD_BASE
+LIMITS = {CROWD_SOCKETS: "crowd-sockets", CROWD_LIMIT: "crowd"}
+"""What the machine can do, without Python: the words of bench/limit.c."""
 
 
 # ---- Servers: each serves until its process ends, and calls `ready` when clients can connect
@@ -237,6 +240,8 @@ SERVERS: Mapping[str, Server] = {
     "npipe.listen, threads": Server(_npipe_by_hand, _pipe_client),
     "npipe.aio.serve": Server(_npipe_aio, _pipe_client),
 }
+
+KINDS = [*SERVERS, *LIMITS]
 
 
 # ---- A process of the run: told by lines of JSON on its stdin what to do, it answers each with one
@@ -498,6 +503,21 @@ class Result:
     failure: str = ""
 
 
+def _limit(kind: str, clients: int, seconds: float) -> Figures:
+    """Let the program in C measure: how many round trips, and the least served."""
+    program = ROOT / "build" / "bench" / "limit"
+    if not program.exists():
+        raise FailedError("not built: make bench")
+    command = [str(program), LIMITS[kind], str(clients), str(round(seconds * 1000))]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _PATIENCE, check=True).stdout
+    except (subprocess.SubprocessError, OSError) as error:
+        raise FailedError(str(error)) from error
+    nanoseconds, least = map(float, told.split())
+    times = dict.fromkeys(("p50", "p99", "p99.9", "worst"), math.nan)
+    return Figures(1e9 / nanoseconds, least, times, math.nan)
+
+
 def measure(kinds: list[str], clients: int, rounds: int, seconds: float) -> dict[str, Result]:
     """Let each server have `rounds` windows, in turn with the others."""
     results = {kind: Result() for kind in kinds}
@@ -506,7 +526,7 @@ def measure(kinds: list[str], clients: int, rounds: int, seconds: float) -> dict
         (folder / "npipe").mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
             crowds = {}
-            for kind in kinds:
+            for kind in SERVERS.keys() & kinds:
                 if SERVERS[kind].most < clients:
                     results[kind].failure = f"takes {SERVERS[kind].most} clients"
                     continue
@@ -515,10 +535,11 @@ def measure(kinds: list[str], clients: int, rounds: int, seconds: float) -> dict
                 except FailedError as error:
                     results[kind].failure = str(error)
             for _ in range(rounds):
-                for kind, crowd in crowds.items():
+                for kind in kinds:
                     if not results[kind].failure:
                         try:
-                            results[kind].rounds.append(crowd.window(seconds))
+                            window = crowds[kind].window if kind in crowds else partial(_limit, kind, clients)
+                            results[kind].rounds.append(window(seconds))
                         except FailedError as error:
                             results[kind].failure = str(error)
     return results
@@ -569,7 +590,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.crowds", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short window for each")
     parser.add_argument("--clients", type=int, action="append", metavar="N", help="a crowd of so many; may be repeated")
-    parser.add_argument("--server", action="append", choices=list(SERVERS), help="this server; may be repeated")
+    parser.add_argument("--server", action="append", choices=KINDS, help="this server; may be repeated")
     parser.add_argument("--rounds", type=int, metavar="N", help="windows of each server")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long a window is")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -580,7 +601,7 @@ def main() -> int:
     seconds = arguments.seconds or (0.2 if arguments.quick else 0.6)
     failed = False
     for clients in arguments.clients or CROWDS:
-        results = measure(arguments.server or list(SERVERS), clients, rounds, seconds)
+        results = measure(arguments.server or KINDS, clients, rounds, seconds)
         print(f"\n{clients} clients, {rounds} windows of {seconds:g} s; × is the ratio to {BASE}", flush=True)
         _show(rows(results))
         failed = failed or any(result.failure.find("takes") for result in results.values() if result.failure)

@@ -192,7 +192,7 @@ def _neighbours(r: _Results) -> list[Goal]:
 def _crowds(r: _Results) -> list[Goal]:
     goals = []
     for clients in ("10 clients", "100 clients"):
-        bare = r.bare(s.CROWDS, clients, s.CROWD_LIMIT)
+        bare = r.bare(s.CROWDS, clients, s.CROWD_LIMIT, s.CROWD_SOCKETS)
         for server, needed in (
             ("npipe.serve, threaded", 1),
             ("npipe.listen, threads", 1),

@@ -7,8 +7,10 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -18,7 +20,6 @@ from tests.helpers import shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 _numbers = itertools.count()
 
@@ -55,6 +56,14 @@ def shared_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with shared_folder() as folder:
         monkeypatch.setenv("NPIPE_ROOT", str(folder))
         yield folder
+
+
+@pytest.fixture
+def samba_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder where smbd would look for pipes; its path leaves room for the sockets' names."""
+    with tempfile.TemporaryDirectory(prefix="npipe-smb-") as folder:
+        monkeypatch.setenv("NPIPE_SAMBA_DIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture

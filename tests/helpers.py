@@ -240,7 +240,9 @@ def _waits_on_windows(thread: threading.Thread) -> bool:
     seen = set()
     for _ in range(_SAMPLES):
         frame = innermost = sys._current_frames().get(thread.ident or 0)
-        while frame is not None and Path(frame.f_code.co_filename).parent.name != "native":
+        while frame is not None and (
+            Path(frame.f_code.co_filename).parent.name != "native" or frame.f_code.co_name == "_take_turn"
+        ):
             frame = frame.f_back
         if frame is not None and frame.f_code.co_name in ("wait_for_any", "wait_named_pipe", "_begin_read"):
             return True

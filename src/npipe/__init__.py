@@ -5,14 +5,16 @@ A server and its client:
     with npipe.serve(r"\\.\pipe\shout", bytes.upper) as server:
         print(npipe.call(r"\\.\pipe\shout", b"hello"))
 
-`connect` opens a pipe, `listen` accepts clients, `serve` answers them; `MessagePipe` keeps message boundaries and
-`StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the Win32 code in `winerror`.
+`connect` opens a pipe, `listen` accepts clients, `serve` answers them, `export` lets other machines in; `MessagePipe`
+keeps message boundaries and `StreamPipe` is a stream of bytes. Errors are `PipeError` and its kinds, each with the
+Win32 code in `winerror`.
 
 For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
 
+from npipe import remote
 from npipe.clients import Connection, ServerStats
 from npipe.errors import (
     PipeAccessError,
@@ -33,18 +35,21 @@ from npipe.errors import (
     PipeViewError,
     WinError,
 )
+from npipe.exporting import Export, export
 from npipe.listener import Listener, listen
 from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
 from npipe.pool import Pool
 from npipe.pooling import PoolStats
+from npipe.remote import Remote
 from npipe.servers import Server, serve
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Connection",
+    "Export",
     "Listener",
     "MessagePipe",
     "Peek",
@@ -70,6 +75,7 @@ __all__ = [
     "PipeViewError",
     "Pool",
     "PoolStats",
+    "Remote",
     "Security",
     "Server",
     "ServerStats",
@@ -78,8 +84,10 @@ __all__ = [
     "__version__",
     "call",
     "connect",
+    "export",
     "list_pipes",
     "listen",
+    "remote",
     "root",
     "serve",
     "wait",

@@ -48,6 +48,7 @@ class WinError(IntEnum):
     INVALID_DATA = 13
     NOT_SUPPORTED = 50
     BAD_NETPATH = 53
+    NETNAME_DELETED = 64
     INVALID_PARAMETER = 87
     BROKEN_PIPE = 109
     SEM_TIMEOUT = 121
@@ -72,6 +73,7 @@ class WinError(IntEnum):
     NOT_FOUND = 1168
     USER_MAPPED_FILE = 1224
     REVISION_MISMATCH = 1306
+    LOGON_FAILURE = 1326
     CANNOT_IMPERSONATE = 1368
     NO_SYSTEM_RESOURCES = 1450
 
@@ -173,7 +175,10 @@ class PipeTimeoutError(PipeError, TimeoutError):
 
 
 class PipeAccessError(PipeError, PermissionError):
-    """The pipe's access rule, its direction or its first instance's exclusiveness forbids it (5)."""
+    """The pipe's access rule, its direction or its first instance's exclusiveness forbids it (5).
+
+    Of a pipe of another machine also: its host does not accept the user (1326).
+    """
 
     usual_code: ClassVar[int] = WinError.ACCESS_DENIED
 
@@ -183,8 +188,9 @@ class PipeClosedError(PipeError, BrokenPipeError, EOFError):
 
     109: the peer has closed and everything it wrote has been read, or this end was closed by another thread or task
     while the call waited; of a listener, it is closed. 232: the peer has closed, so nothing can be written. 233: the
-    server has disconnected this client. 6: this very object was closed before, here, or belongs to the process that
-    this one was forked from; so that whoever loops over a pipe has one exception for "no more" whichever end closed it.
+    server has disconnected this client. 64: the connection to another machine is lost. 6: this very object was closed
+    before, here, or belongs to the process that this one was forked from; so that whoever loops over a pipe has one
+    exception for "no more" whichever end closed it.
     """
 
     usual_code: ClassVar[int] = WinError.BROKEN_PIPE
@@ -432,6 +438,13 @@ _MEANINGS: dict[int, _Meaning] = {
         "check the host's name and the network",
         is_cure=True,
     ),
+    WinError.NETNAME_DELETED: _Meaning(
+        PipeClosedError,
+        errno.ECONNRESET,
+        "The connection to the pipe's host is lost",
+        "open the pipe again to go on; what was under way may or may not have arrived",
+        is_cure=True,
+    ),
     WinError.INVALID_PARAMETER: _Meaning(
         PipeModeError,
         errno.EINVAL,
@@ -530,6 +543,13 @@ _MEANINGS: dict[int, _Meaning] = {
         errno.EPROTONOSUPPORT,
         "The other process speaks another version of the protocol",
         "install the same version of npipe on both sides",
+        is_cure=True,
+    ),
+    WinError.LOGON_FAILURE: _Meaning(
+        PipeAccessError,
+        errno.EACCES,
+        "The host does not know the user, or not by that password",
+        "check username, domain and password of remote=, or of npipe.remote.configure()",
         is_cure=True,
     ),
     WinError.CANNOT_IMPERSONATE: _Meaning(

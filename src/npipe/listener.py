@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeVar, Unp
 from npipe._display import refuse_construction, show_listener
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeTimeoutError, WinError
+from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
 from npipe.options import (
     ListenOptions,
@@ -63,7 +64,14 @@ class Listener(Generic[P]):
         self._name = name
         self._options = options
         self._listening = Listening(transport, name, options, first_instance=exclusive)
+        self._export: Export | None = None
         _listeners.add(self)
+        if options.remote is not None:
+            try:
+                self._export = open_to_network(name, options.remote)
+            except BaseException:
+                self.close()
+                raise
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: a listener can be neither pickled nor copied."""
@@ -135,6 +143,8 @@ class Listener(Generic[P]):
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
         self._listening.close()
+        if self._export is not None:
+            self._export.close()
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""
@@ -219,6 +229,8 @@ def listen(
             - `max_message_size`: bytes of the longest message that `recv` takes on accepted pipes (their attribute of
               that name); None is 2**32 - 1, Win32's limit, and 64 MiB where `security` lets others in: what a client
               sends is memory that this process needs.
+            - `remote`: "samba" lets clients of other machines in too, through Samba (docs/remote.md); None: nobody.
+            - `allow`, `require_encryption`, `samba_dir`: which of them, and where smbd looks for pipes: see export.
 
     Returns:
         A Listener of MessagePipes, or with mode="byte" of StreamPipes.

@@ -28,9 +28,12 @@ from typing import (
 )
 
 from npipe.errors import PipeArgumentError, PipeStateError, WinError
+from npipe.remote_access import Remote, RemoteAccess, remote_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from npipe.remote import Remote as OtherMachine
 
 
 __all__ = [
@@ -486,6 +489,10 @@ class ListenOptions(TypedDict, total=False):
     default_timeout: float | None
     security: str | Security
     max_message_size: int | None
+    remote: Remote | None
+    allow: str | Iterable[str]
+    require_encryption: bool
+    samba_dir: str | os.PathLike[str] | None
 
 
 class ServeOptions(ListenOptions, total=False):
@@ -509,6 +516,7 @@ class ConnectOptions(TypedDict, total=False):
     verify_owner: bool
     wait_for_server: bool
     max_message_size: int | None
+    remote: OtherMachine | None
 
 
 @dataclass(frozen=True)
@@ -531,6 +539,8 @@ class CreateOptions:
     """How the pipe is written, if that is not as it is read."""
     max_message_size: int = LARGEST_MESSAGE
     """Of what the server's ends receive, in bytes."""
+    remote: RemoteAccess | None = None
+    """Which clients of other machines may come in; None: the pipe is not for them."""
 
     @property
     def pipe_type(self) -> int:
@@ -554,9 +564,14 @@ def listen_options(
     default_timeout: float | None = 0.05,
     security: str | Security = "owner",
     max_message_size: int | None = None,
+    remote: Remote | None = None,
+    allow: str | Iterable[str] = (),
+    require_encryption: bool = False,
+    samba_dir: str | os.PathLike[str] | None = None,
 ) -> CreateOptions:
     """Check what `listen` is asked for; raises PipeArgumentError (87)."""
     checked = parse_security(security)
+    network = network_options(remote, allow=allow, require_encryption=require_encryption, samba_dir=samba_dir)
     return CreateOptions(
         message_mode=is_message_mode(mode),
         direction=pipe_direction(access),
@@ -566,8 +581,30 @@ def listen_options(
         default_timeout_ms=default_timeout_ms(default_timeout),
         security=checked,
         rule=None if sys.platform == "win32" else checked.resolve(),
-        max_message_size=message_limit(max_message_size, stranger=checked.lets_others_in),
+        max_message_size=message_limit(max_message_size, stranger=checked.lets_others_in or network is not None),
+        remote=network,
     )
+
+
+def network_options(
+    remote: Remote | None,
+    *,
+    allow: str | Iterable[str],
+    require_encryption: bool,
+    samba_dir: str | os.PathLike[str] | None,
+) -> RemoteAccess | None:
+    """Return which clients of other machines may come in, if any; raises PipeArgumentError (87)."""
+    if remote is None:
+        if allow != () or require_encryption is not False or samba_dir is not None:
+            raise PipeArgumentError(
+                WinError.INVALID_PARAMETER,
+                detail="allow, require_encryption and samba_dir are for clients of other machines",
+                hint='let them in with remote="samba"',
+            )
+        return None
+    if remote != "samba":
+        raise _bad(f'remote is "samba" or None, not {remote!r}')
+    return remote_access(allow=allow, require_encryption=require_encryption, samba_dir=samba_dir)
 
 
 def refuse_unknown(call: str, options: Iterable[str], known: Iterable[str]) -> None:
@@ -682,7 +719,21 @@ class Peer:
     user: str | None
     """Its user's name; None when unknown."""
     host: str
-    """Its machine's name; this machine's for a local peer."""
+    """Its machine's name, or the address of another machine; this machine's name for a local peer."""
+    domain: str | None = None
+    """The domain or machine that the user is of, as Samba tells it; None for a local peer."""
+    local_user: str | None = None
+    """The user of this system that Samba takes a client of another machine for; None for a local peer."""
+    sids: tuple[str, ...] = ()
+    """The SIDs of a client of another machine, in text, the user's own first; none for a local peer."""
+    address: str | None = None
+    """The network address of a client of another machine; None for a local peer."""
+    encrypted: bool = False
+    """Whether a client of another machine has opened the pipe over an encrypted connection."""
+    kind: Literal["user", "guest", "anonymous"] = "user"
+    """Whether it has proved who it is: only a "user" has. The name of a guest says nothing."""
+    origin: Literal["local", "samba", "smb"] = "local"
+    """Where it is: on this machine, or on another one; "samba" is a client through Samba, "smb" a client's server."""
 
 
 @dataclass(frozen=True)

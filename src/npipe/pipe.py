@@ -14,6 +14,7 @@ from npipe._display import PipeType, listed, of_messages, of_streams, refuse_con
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout, read_size
+from npipe.peers import remote_peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
 CLOSE_TIMEOUT = 5.0
+
+NOBODY_HERE = 0xFFFFFFFF
+"""The engine's user id of a client of another machine."""
 """Seconds that close() gives writes which other threads have under way."""
 
 _READ_SIZE = 65536
@@ -587,8 +591,10 @@ class _PipeFile(io.RawIOBase):
         return None if count == 0 and plain_view(data).nbytes else count
 
 
-def peer_of(pid: int, uid: int) -> Peer:
-    """Describe a process of this machine."""
+def peer_of(pid: int, uid: int, remote: bytes | None = None) -> Peer:
+    """Describe a process of this machine, or what the engine knows of a client of another one (`remote`)."""
+    if remote is not None:
+        return remote_peer(remote)
     if sys.platform == "win32":  # there the transport knows
         raise NotImplementedError
     import pwd

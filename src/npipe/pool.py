@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.remote import Remote
     from npipe.views import MessageView, Reservation
 
 __all__ = ["Pool"]
@@ -76,9 +77,9 @@ class Pool(Generic[P]):
     unread, a call on it has failed) is closed and never used again, so that no answer reaches a caller who did not ask
     for it.
 
-    `size` is 1 to 65535. `mode`, `access`, `verify_owner`, `wait_for_server` and `max_message_size` are connect's, for
-    each connection. `timeout` in seconds is that of a use which names none, for all of it: its turn, the connection,
-    the request and the answer.
+    `size` is 1 to 65535. `mode`, `access`, `verify_owner`, `wait_for_server`, `max_message_size` and `remote` are
+    connect's, for each connection. `timeout` in seconds is that of a use which names none, for all of it: its turn, the
+    connection, the request and the answer.
 
     A context manager that closes it. A child of a fork has the pool without connections, and opens its own. Nothing is
     connected before the first use; PipeNameError (123, 3), PipeArgumentError (87) and TypeError tell of wrong
@@ -114,6 +115,7 @@ class Pool(Generic[P]):
         verify_owner: bool = True,
         wait_for_server: bool = False,
         max_message_size: int | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self._plan = Plan.checked(
             name,
@@ -124,6 +126,7 @@ class Pool(Generic[P]):
             verify_owner=verify_owner,
             wait_for_server=wait_for_server,
             max_message_size=max_message_size,
+            remote=remote,
         )
         self._closed = False
         self._start_anew()

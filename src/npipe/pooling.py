@@ -32,6 +32,7 @@ from npipe.options import (
     time_left,
     validate_pool_size,
 )
+from npipe.remote import check_remote
 from npipe.transports import select
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from npipe import pipe as pipes
     from npipe._buffers import ReadableBuffer
     from npipe.options import Access, Mode
+    from npipe.remote import Remote
 
     AnyPipe = pipes.MessagePipe | pipes.StreamPipe | async_pipes.MessagePipe | async_pipes.StreamPipe
 
@@ -108,6 +110,7 @@ class Plan:
     verify_owner: bool
     wait_for_server: bool
     max_message_size: int | None
+    remote: Remote | None
 
     @classmethod
     def checked(
@@ -121,17 +124,20 @@ class Plan:
         verify_owner: bool,
         wait_for_server: bool,
         max_message_size: int | None,
+        remote: Remote | None,
     ) -> Plan:
         """Raise what `connect` would raise for its arguments, before anything is opened."""
         parsed = parse_name(name)
-        select(parsed)
+        select(parsed, check_remote(remote))
         places = validate_pool_size(size)
         is_message_mode(mode)
         client_access(access)
         message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
         flag(wait_for_server, "wait_for_server")
         seconds = check_timeout(timeout)
-        return cls(parsed.path, name, places, mode, access, seconds, verify_owner, wait_for_server, max_message_size)
+        return cls(
+            parsed.path, name, places, mode, access, seconds, verify_owner, wait_for_server, max_message_size, remote
+        )
 
     def options(self, timeout: float | None) -> dict[str, Any]:
         """Return what `connect` is called with, beside the name."""
@@ -142,6 +148,7 @@ class Plan:
             "verify_owner": self.verify_owner,
             "wait_for_server": self.wait_for_server,
             "max_message_size": self.max_message_size,
+            "remote": self.remote,
         }
 
     @property

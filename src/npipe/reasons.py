@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from npipe.errors import (
     PipeAccessError,
+    PipeArgumentError,
     PipeBusyError,
     PipeClosedError,
     PipeError,
@@ -40,6 +41,9 @@ __all__ = [
     "goes_on",
     "listener_closed",
     "no_messages",
+    "no_remote_here",
+    "no_smb",
+    "not_carried",
     "not_on_a_loop",
     "other_loop",
     "partly_read",
@@ -215,6 +219,13 @@ def too_large(name: str, limit: int, size: int | None = None) -> PipeMessageTooL
     return PipeMessageTooLargeError(WinError.MORE_DATA, name, "receiving a message", detail, text=text, hint=hint)
 
 
+def not_carried(name: str) -> PipeArgumentError:
+    """Return the error (87) of a message to a client of another machine that nothing carries there."""
+    detail = "Samba carries messages of 1 to 65535 bytes to a client of another machine: none that is empty or longer"
+    hint = "send it in parts, or listen in byte mode"
+    return PipeArgumentError(WinError.INVALID_PARAMETER, name, "writing", detail, hint=hint)
+
+
 def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -> PipeModeError:
     """Return the error (87) of message mode on a pipe of byte type."""
     return PipeModeError(
@@ -228,15 +239,34 @@ def no_messages(name: str, doing: str, hint: str = 'connect with mode="byte"') -
 
 
 def another_machine(path: str, host: str, own: str) -> PipeStateError:
-    """Return the error (50) of a client that names a pipe of another machine; `own` is this machine's of that name."""
+    """Return the error (50) of what only this machine's pipes have; `own` is this machine's of that name."""
     return PipeStateError(
         WinError.NOT_SUPPORTED,
         path,
         "opening the pipe",
-        f"it is a pipe of {host}, and npipe connects to pipes of its own machine only",
-        text="Pipes of other machines are not supported",
-        hint=f"if {host} is this machine, write {own}; else run the client there",
+        f"it is a pipe of {host}, and this is for pipes of this machine only",
+        text="The pipe is another machine's",
+        hint=f"if {host} is this machine, write {own}",
     )
+
+
+def no_smb(path: str, host: str) -> PipeStateError:
+    """Return the error (50) of a pipe of another machine where the extra is not installed."""
+    return PipeStateError(
+        WinError.NOT_SUPPORTED,
+        path,
+        "opening the pipe",
+        f"it is a pipe of {host}, and those need smbprotocol, which is not installed",
+        text="Pipes of other machines need an extra",
+        hint="pip install 'npipe[smb]'",
+    )
+
+
+def no_remote_here(path: str | None) -> PipeArgumentError:
+    """Return the error (87) of a Remote for a pipe of this machine."""
+    detail = "remote= says who to be on another machine, and this is a pipe of this one"
+    hint = r"write \\HOST\pipe\NAME, or leave remote out"
+    return PipeArgumentError(WinError.INVALID_PARAMETER, path, "opening the pipe", detail, hint=hint)
 
 
 def server_elsewhere(path: str, host: str, own: str) -> PipeNameError:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import npipe
 import npipe.aio
@@ -338,17 +340,20 @@ async def _(face: Face) -> None:
 
 
 @case(
-    "connect to another machine's pipe",
+    "connect to another machine's pipe without the extra",
     npipe.PipeStateError,
     50,
-    r"it is a pipe of HOST, and npipe connects to pipes of its own machine only; "
-    r"if HOST is this machine, write \\.\pipe\x; else run the client there",
-    text="Pipes of other machines are not supported",
+    "it is a pipe of HOST, and those need smbprotocol, which is not installed; pip install 'npipe[smb]'",
+    text="Pipes of other machines need an extra",
     doing="opening the pipe",
 )
 async def _(face: Face) -> None:
     face.name = r"\\HOST\pipe\x"
-    await face.connect()
+    with mock.patch.dict(sys.modules):
+        for name in [name for name in sys.modules if name.startswith("npipe.transports.smb")]:
+            del sys.modules[name]
+        sys.modules.update(smbprotocol=None, spnego=None)  # type: ignore[call-overload]
+        await face.connect()
 
 
 @case(

@@ -186,3 +186,151 @@ def test_an_async_read_of_all_that_has_no_memory_for_its_result_keeps_all(
         print("all", flush=True)
     """
     assert child("import sys\n" + textwrap.dedent(script), name).line(60) == "all"
+
+
+# ---- Blocks of messages in place
+
+# What a block's failed entry leaves: its pipe as it was, and the block to be tried again. `enter` is called with its
+# allocation `number` failing, and gives None then.
+BLOCKS = """
+import npipe, npipe.aio
+FAILED = set()
+
+def reservations(server, client, enter, leave, send, recv):
+    for size in (8, 100_000):  # in place, and a copy
+        for number in range(45):
+            block = server.reserve(size)
+            view = yield from enter(block, number)
+            if view is None:
+                FAILED.add(("reserve", size))
+                assert not block.in_place
+                yield from send(server, b"own%d" % number)
+                found = yield from recv(client)
+                assert found == b"own%d" % number, found
+                view = yield from enter(block, 1_000_000)
+            view[:] = b"%08d" % number * (size // 8)
+            view = None
+            yield from leave(block, client, b"%08d" % number * (size // 8))
+
+def views(server, client, enter, leave, send, recv):
+    for copied in (False, True):
+        for number in range(45):
+            yield from send(client, b"first%d" % number)
+            yield from send(client, b"second%d" % number)
+            block = server.recv_view(copy=copied)
+            view = yield from enter(block, number)
+            if view is None:
+                FAILED.add(("view", copied))
+                assert not block.in_place
+                if number % 2:
+                    found = yield from recv(server)
+                    assert found == b"first%d" % number, found
+                    found = yield from recv(server)
+                    assert found == b"second%d" % number, found
+                    continue
+                view = yield from enter(block, 1_000_000)
+            assert bytes(view) == b"first%d" % number, bytes(view)
+            view = None
+            yield from leave(block, None, b"")
+            found = yield from recv(server)
+            assert found == b"second%d" % number, found
+
+def check():
+    assert FAILED == {("reserve", 8), ("reserve", 100_000), ("view", False), ("view", True)}, FAILED
+    print("as it was", flush=True)
+"""
+
+
+def test_a_block_that_has_no_memory_for_its_entry_leaves_all_as_it_was(child: Callable[..., Child], name: str) -> None:
+    script = """
+        import threading
+
+        def enter(block, number):
+            return failing(number, block.__enter__)
+            yield
+
+        def leave(block, reader, data):
+            found = []
+            thread = threading.Thread(target=lambda: reader and found.append(reader.recv(timeout=20)))
+            thread.start()
+            block.__exit__(None, None, None)
+            thread.join()
+            assert found == [data] or not reader, found
+            return
+            yield
+
+        def send(pipe, data):
+            pipe.send(data, timeout=0)
+            return
+            yield
+
+        def recv(pipe):
+            return pipe.recv(timeout=0)
+            yield
+
+        with npipe.listen(sys.argv[1]) as listener:
+            client = npipe.connect(sys.argv[1])
+            server = listener.accept()
+            for test in (reservations, views):
+                assert list(test(server, client, enter, leave, send, recv)) == []
+        check()
+    """
+    assert child(FAILING + BLOCKS + textwrap.dedent(script), name).line(60) == "as it was"
+
+
+def test_an_async_block_that_has_no_memory_for_its_entry_leaves_all_as_it_was(
+    child: Callable[..., Child], name: str
+) -> None:
+    script = """
+        import asyncio
+
+        def awaited(what):
+            return (yield what)
+
+        def enter(block, number):
+            return (yield from awaited(attempt(block, number)))
+
+        async def attempt(block, number):
+            found = [None]
+            try:
+                _testcapi.set_nomemory(number, number + 1)
+                found[0] = await block.__aenter__()
+            except MemoryError:
+                pass
+            while True:
+                try:
+                    _testcapi.remove_mem_hooks()
+                    return found[0]
+                except MemoryError:
+                    pass
+
+        def leave(block, reader, data):
+            reading = asyncio.create_task(reader.recv(timeout=20)) if reader else None
+            yield from awaited(block.__aexit__(None, None, None))
+            if reading:
+                found = yield from awaited(reading)
+                assert found == data, found
+
+        def send(pipe, data):
+            yield from awaited(pipe.send(data, timeout=0))
+
+        def recv(pipe):
+            return (yield from awaited(pipe.recv(timeout=0)))
+
+        async def main():
+            async with npipe.aio.listen(sys.argv[1]) as listener:
+                connecting = asyncio.create_task(npipe.aio.connect(sys.argv[1]))
+                async with await listener.accept() as server, await connecting as client:
+                    for test in (reservations, views):
+                        steps, result = test(server, client, enter, leave, send, recv), None
+                        while True:
+                            try:
+                                step = steps.send(result)
+                            except StopIteration:
+                                break
+                            result = await step
+            check()
+
+        asyncio.run(main())
+    """
+    assert child(FAILING + BLOCKS + textwrap.dedent(script), name).line(60) == "as it was"

@@ -25,6 +25,10 @@ LISTEN = {
     "default_timeout": 0.05,
     "security": "owner",
     "max_message_size": None,
+    "remote": None,
+    "allow": (),
+    "require_encryption": False,
+    "samba_dir": None,
     "exclusive": True,
 }
 CONNECT = {
@@ -34,6 +38,7 @@ CONNECT = {
     "verify_owner": True,
     "wait_for_server": False,
     "max_message_size": None,
+    "remote": None,
 }
 
 

@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,7 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.win32 import completion, pywintypes, win32api, win32con, win32event, win32file
-from tests.helpers import DEADLINE
+from tests.helpers import DEADLINE, started
 from tests.win32 import helpers as w
 
 if TYPE_CHECKING:
@@ -114,6 +115,30 @@ def test_each_message_comes_once_between_many_threads(ends: Callable[..., Ends])
         for sender in range(3):
             mine = [int(one.split(b"/")[1]) for one in found if one.startswith(b"%d/" % sender)]
             assert mine == sorted(mine)
+
+
+def left(block: Any, _: int) -> None:
+    block.__exit__(None, None, None)
+
+
+def test_a_block_that_two_threads_leave_ends_once(ends: Callable[..., Ends]) -> None:
+    pair = ends()
+    for number in range(MANY):
+        for copied in (False, True):
+            size = 70_000 if copied else 8
+            data = b"%08d" % number * (size // 8)
+            reservation = pair.client.reserve(size, timeout=PATIENCE)
+            reservation.__enter__()[:] = data
+            reading = started(lambda: pair.server.recv(timeout=PATIENCE))
+            together(*times(2, partial(left, reservation)))
+            assert reading.result() == data
+            assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
+            pair.client.send(b"first")
+            pair.client.send(b"second")
+            viewed = pair.server.recv_view(copy=copied)
+            viewed.__enter__()
+            together(*times(2, partial(left, viewed)))
+            assert pair.server.recv(timeout=0) == b"second"
 
 
 def test_both_directions_of_a_pipe_at_once(ends: Callable[..., Ends]) -> None:

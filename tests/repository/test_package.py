@@ -14,7 +14,19 @@ from tests.helpers import CHECKOUT
 ROOT = CHECKOUT
 PACKAGE = ROOT / "src" / "npipe"
 BINDING = PACKAGE / "binding"
-VOCABULARY = {"_buffers", "_display", "_process", "errors", "names", "options", "reasons", "views", "win32_error"}
+VOCABULARY = {
+    "_buffers",
+    "_display",
+    "_process",
+    "errors",
+    "names",
+    "options",
+    "reasons",
+    "remote",
+    "remote_access",
+    "views",
+    "win32_error",
+}
 
 
 def test_every_python_file_is_listed_in_the_build() -> None:

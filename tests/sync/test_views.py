@@ -315,14 +315,22 @@ def test_one_that_never_begins_is_nothing(ends: Callable[..., Ends]) -> None:
     del reservation, viewed
 
 
-def test_one_that_is_dropped_in_its_block_is_withdrawn(ends: Callable[..., Ends]) -> None:
+def test_one_that_is_dropped_in_its_block_is_withdrawn_at_once(ends: Callable[..., Ends]) -> None:
     pair = ends()
-    pair.client.reserve(5).__enter__()
     gc.collect()
-    pair.client.send(b"x")
-    pair.server.recv_view().__enter__()
-    gc.collect()
-    assert pair.server.recv() == b"x"
+    gc.disable()  # nothing waits for the collector
+    try:
+        for size in (5, 200_000):
+            for begin in (None, 1):  # what the block gets, and a part of that
+                _ = pair.client.reserve(size).__enter__()[begin:]
+                del _
+                pair.client.send(b"x", timeout=0)
+                for copied in (False, True):
+                    _ = pair.server.recv_view(copy=copied).__enter__()[begin:]
+                    del _
+                assert pair.server.recv(timeout=0) == b"x"
+    finally:
+        gc.enable()
 
 
 def test_only_an_end_that_may(ends: Callable[..., Ends]) -> None:
@@ -687,6 +695,22 @@ def test_the_peers_close_ends_the_wait_for_room(ends: Callable[..., Ends]) -> No
     pair.server.close()
     with fails(109):
         waiting.result()
+
+
+def test_what_is_looked_at_is_not_the_end_of_a_pipe_whose_peer_has_gone(ends: Callable[..., Ends]) -> None:
+    for copied in (False, True):
+        pair = ends()
+        pair.client.send(b"last")
+        with stopped(), pair.server.recv_view(copy=copied):
+            pair.client.close()
+            assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
+            raise StopError
+        assert pair.server.peek(100) == npipe.Peek(b"last", 4, 0)
+        with pair.server.recv_view(copy=copied) as view:
+            assert pair.server.peek(100) == npipe.Peek(b"", 0, 0)
+            assert bytes(view) == b"last"
+        with fails(109):
+            pair.server.peek()
 
 
 def test_a_disconnect(ends: Callable[..., Ends]) -> None:

@@ -9,6 +9,7 @@ import sys
 assert sys.platform == "win32"
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tests.helpers import Background, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from tests.conftest import Ends
 
@@ -381,6 +383,67 @@ def test_a_view_that_is_interrupted_as_it_begins_leaves_the_message_and_the_turn
         room[:] = b"third"
     assert not pair.server.more_data
     assert [pair.server.recv(timeout=5), pair.server.recv(timeout=5)] == [b"second", b"third"]
+
+
+def interrupted(call: Callable[[], object], number: int) -> bool:
+    """Whether a KeyboardInterrupt came in step `number` of how a call takes its turn to read."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_name not in ("_begin_read", "_take_turn"):
+            return None
+        frame.f_trace_opcodes = True
+        if event in ("opcode", "return"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def entered(block: Any) -> None:
+    with block:
+        raise LookupError
+
+
+@pytest.mark.parametrize("way", ["recv", "recv_into", "exact", "view", "transact", "read", "readinto"])
+def test_ctrl_c_wherever_a_read_takes_its_turn_leaves_it_to_others(ends: Callable[..., Ends], way: str) -> None:
+    pair = ends(mode="byte" if way.startswith("read") else "message")
+    server: Any = pair.server
+    send = getattr(pair.client, "send", None) or pair.client.write
+    calls: dict[str, Callable[[], object]] = {
+        "recv": lambda: server.recv(timeout=0),
+        "recv_into": lambda: server.recv_into(bytearray(20), timeout=0),
+        "exact": lambda: server.recv_into(bytearray(20), exact=True, timeout=0),
+        "view": lambda: entered(server.recv_view(timeout=0)),
+        "transact": lambda: server.transact(b"question", timeout=0),
+        "read": lambda: server.read(20, timeout=0),
+        "readinto": lambda: server.readinto(bytearray(20), timeout=0),
+    }
+    read = server.read if way.startswith("read") else server.recv
+    arguments = (20,) if way.startswith("read") else ()
+    number = 0
+    while interrupted(lambda: suppress(calls[way]), number):
+        data = b"message %d" % number
+        send(data)
+        assert read(*arguments, timeout=5) == data
+        number += 1
+    assert number > 10
+
+
+def suppress(call: Callable[[], object]) -> None:
+    with contextlib.suppress(npipe.PipeError, LookupError):
+        call()
 
 
 def test_a_block_is_the_owner_of_what_it_gives(ends: Callable[..., Ends]) -> None:

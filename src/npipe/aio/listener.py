@@ -12,6 +12,7 @@ from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed
 from npipe.async_pipe import MessagePipe, StreamPipe
 from npipe.errors import PipeError, PipeTimeoutError, WinError
+from npipe.exporting import Export, open_to_network
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
@@ -62,6 +63,13 @@ class Listener(Generic[P]):
         self._waiting = 0  # tasks in accept
         self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._instances = transport.listen(name, options, first_instance=exclusive, on_client=self._take_for_waiting)
+        self._export: Export | None = None
+        if options.remote is not None:
+            try:
+                self._export = open_to_network(name, options.remote)
+            except BaseException:
+                self._instances.close()
+                raise
 
     def __reduce__(self) -> NoReturn:
         """Raise TypeError: a listener can be neither pickled nor copied."""
@@ -141,6 +149,8 @@ class Listener(Generic[P]):
 
         It is done when this returns. What it returns may be awaited, as the `close` of pipes and servers, or not.
         """
+        if self._export is not None:
+            self._export.close()
         if not self.closed:
             self._instances.close()
             for pipe in self._ready:
@@ -208,7 +218,7 @@ def listen(
         mode: "message" or "byte": the pipe's type, and its accepted pipes' read mode.
         exclusive: the name must not exist yet.
         options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
-            `default_timeout`, `security`, `max_message_size`.
+            `default_timeout`, `security`, `max_message_size`, `remote`, `allow`, `require_encryption`, `samba_dir`.
 
     Returns:
         A Listener of MessagePipes, or with mode="byte" of StreamPipes.

@@ -21,6 +21,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.reasons import call_timed_out
+from npipe.remote import Remote, check_remote
 from npipe.transports import select_async
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ async def connect(
     verify_owner: bool = True,
     wait_for_server: bool = False,
     max_message_size: int | None = None,
+    remote: Remote | None = None,
 ) -> MessagePipe | StreamPipe:
     """Wait for an instance of a pipe and open it, as one step. The arguments are those of npipe.connect.
 
@@ -67,6 +69,7 @@ async def connect(
         verify_owner: talk only to a server of this user or of root.
         wait_for_server: wait for a pipe that is not there too.
         max_message_size: bytes of the longest message that `recv` and `transact` take.
+        remote: who to be on another machine.
 
     Returns:
         A MessagePipe, or with mode="byte" a StreamPipe.
@@ -76,9 +79,10 @@ async def connect(
     """
     parsed = parse_name(name)
     message_mode, wanted, seconds = is_message_mode(mode), client_access(access), check_timeout(timeout)
-    limit = message_limit(max_message_size, stranger=not flag(verify_owner, "verify_owner"))
+    is_stranger = not flag(verify_owner, "verify_owner") or parsed.host is not None
+    limit = message_limit(max_message_size, stranger=is_stranger)
     waits = flag(wait_for_server, "wait_for_server")
-    transport = select_async(parsed)
+    transport = select_async(parsed, check_remote(remote))
 
     async def attempt(left: float | None) -> MessagePipe | StreamPipe:
         pipe = await transport.connect(
@@ -94,12 +98,17 @@ async def connect(
 
 
 async def call(
-    name: str | os.PathLike[str], data: ReadableBuffer, *, timeout: float | None = 20.0, verify_owner: bool = True
+    name: str | os.PathLike[str],
+    data: ReadableBuffer,
+    *,
+    timeout: float | None = 20.0,
+    verify_owner: bool = True,
+    remote: Remote | None = None,
 ) -> bytes:
     """Connect to the message pipe `name`, send `data`, return the one message that answers, and close.
 
-    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` is connect's. Cancelled, the connection is
-    closed; the request may have been sent.
+    `timeout` in seconds (None: for ever) bounds all of it, `verify_owner` and `remote` are connect's. Cancelled, the
+    connection is closed; the request may have been sent.
 
     Raises:
         PipeError: all that npipe.call raises.
@@ -107,7 +116,7 @@ async def call(
     deadline = deadline_of(timeout)
     request = content_of(data)  # what cannot be sent is told before anything is opened
     try:
-        pipe = await connect(name, timeout=timeout, verify_owner=verify_owner)
+        pipe = await connect(name, timeout=timeout, verify_owner=verify_owner, remote=remote)
     except PipeTimeoutError as error:
         raise PipeBusyError(
             WinError.PIPE_BUSY, error.pipe_name, "calling the pipe", error.detail, hint=error.hint or None
@@ -120,12 +129,16 @@ async def call(
 
 
 async def wait(
-    name: str | os.PathLike[str], *, timeout: float | Literal["default"] | None = None, create: bool = False
+    name: str | os.PathLike[str],
+    *,
+    timeout: float | Literal["default"] | None = None,
+    create: bool = False,
+    remote: Remote | None = None,
 ) -> None:
     """Wait until an instance of the pipe `name` listens; that reserves nothing. The arguments are those of npipe.wait.
 
     `timeout` is in seconds, None for ever, or "default", the server's own; with `create` a pipe that is not there is
-    waited for too. Cancelled, it has changed nothing.
+    waited for too; `remote` is connect's. Cancelled, it has changed nothing.
 
     Raises:
         PipeError: all that npipe.wait raises.
@@ -134,7 +147,7 @@ async def wait(
     use_default = timeout == "default"
     seconds = None if timeout == "default" else check_timeout(timeout)
     create = flag(create, "create")
-    transport = select_async(parsed)
+    transport = select_async(parsed, check_remote(remote))
 
     async def attempt(left: float | None) -> None:
         await transport.wait(parsed, left, use_default=use_default)

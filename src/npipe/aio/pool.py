@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.loops.base import Loop, Waiters
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
+    from npipe.remote import Remote
     from npipe.views import AsyncMessageView, AsyncReservation
 
 __all__ = ["Pool"]
@@ -108,6 +109,7 @@ class Pool(Generic[P]):
         verify_owner: bool = True,
         wait_for_server: bool = False,
         max_message_size: int | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self._plan = Plan.checked(
             name,
@@ -118,6 +120,7 @@ class Pool(Generic[P]):
             verify_owner=verify_owner,
             wait_for_server=wait_for_server,
             max_message_size=max_message_size,
+            remote=remote,
         )
         self._closed = False
         self._start_anew()

@@ -103,6 +103,8 @@ cdef extern from "engine.h" nogil:
         bint hold
         bint verify_owner
         bint overlapped
+        const void *remote
+        uint32_t remote_size
     struct np_info:
         uint32_t flags, out_quota, in_quota, max_instances
     struct np_description:
@@ -132,6 +134,7 @@ cdef extern from "engine.h" nogil:
     uint32_t np_client_pid(np_handle *, uint32_t *)
     uint32_t np_server_pid(np_handle *, uint32_t *)
     uint32_t np_peer(np_handle *, pid_t *, uid_t *)
+    uint32_t np_remote(np_handle *, void **, uint32_t *)
     uint32_t np_rest_of_message(np_handle *)
     bint np_is_at_rest_of_message(np_handle *)
     uint32_t np_poll_socket(np_handle *, int *)
@@ -146,6 +149,8 @@ cdef extern from "pipe/messages.h" nogil:
     cdef enum npw_kind:
         NPW_OPEN
         NPW_WAIT
+    enum:
+        NPW_REMOTE_SIZE
     struct npw_answer:
         uint32_t type, direction, max_instances, instances, owner_pid, name_size
 

@@ -36,8 +36,8 @@ cdef class Handle:
     cdef object read_ended_by(self, uint32_t code, str doing)
     cdef uint32_t write_from(self, data, timeout, bint may_be_left, uint32_t *length_of_it) except? 0xFFFFFFFF
     cdef int check_writer(self, str doing) except -1
-    cdef int begin_reserving(self, unsigned long thread, bint in_place) except -1
-    cdef void end_reserving(self, unsigned long thread, bint in_place) noexcept
+    cdef int begin_reserving(self, unsigned long thread, object copier) except -1
+    cdef void end_reserving(self, object copier) noexcept
     cdef int check_reader(self, str doing) except -1
     cdef uint32_t write_bytes(self, const char *bytes, uint32_t size, timeout,
                               bint may_be_left) except? 0xFFFFFFFF

@@ -27,8 +27,8 @@ from npipe.errors import (
     PipeClosedError, PipeMessageTooLargeError, PipeTimeoutError, reply_owed, short_write, unanswered,
 )
 from npipe.reasons import (
-    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, partly_read, still_reserved,
-    still_viewed, too_large, unread,
+    PeerEnd, being_read_elsewhere, closed_by_fork, closed_here, denied, ended, no_messages, not_carried, partly_read,
+    still_reserved, still_viewed, too_large, unread,
 )
 
 cdef enum:
@@ -162,6 +162,8 @@ cdef class Handle:
         options.hold = hold
         options.verify_owner = verify_owner
         options.overlapped = overlapped
+        options.remote = NULL
+        options.remote_size = 0
         with nogil:
             code = np_open(where, &options, &wait, &self.handle, why)
         if code != NP_OK:
@@ -266,6 +268,8 @@ cdef class Handle:
             return denied(self.name, doing, is_server=about.server, direction=about.direction, access=about.access)
         if code == NP_PIPE_BUSY and doing == "transacting":
             return being_read_elsewhere(self.name) if np_is_being_read(self.handle) else unread(self.name)
+        if code == INVALID_PARAMETER and doing in ("writing", "transacting"):
+            return not_carried(self.name)
         if code == INVALID_PARAMETER and doing == SETTING_MODES and not about.type:
             return no_messages(self.name, doing, "")
         how = np_peer_ended(self.handle)
@@ -383,26 +387,30 @@ cdef class Handle:
             raise still_reserved(self.name, doing)
         return 0
 
-    cdef int begin_reserving(self, unsigned long thread, bint in_place) except -1:
-        """A thread has a reservation out. In place there is one at a time."""
+    cdef int begin_reserving(self, unsigned long thread, object copier) except -1:
+        """A thread has a reservation out: in place, of which there is one at a time; or, if `copier` is that thread and
+        not None, as a copy.
+        """
         with cython.critical_section(self):
-            if in_place:
+            if copier is None:
                 put_thread(&self.writer, thread)
             else:
                 if self.copying is None:
-                    self.copying = []
-                self.copying.append(thread)
+                    self.copying = [copier]
+                else:
+                    self.copying.append(copier)
                 if not look_at_thread(&self.writer):
                     put_thread(&self.writer, OF_COPIES)
         return 0
 
-    cdef void end_reserving(self, unsigned long thread, bint in_place) noexcept:
+    cdef void end_reserving(self, object copier) noexcept:
+        """It is over; with what `begin_reserving` got, for this needs no memory."""
         with cython.critical_section(self):
-            if not in_place and self.copying is not None:
-                self.copying.remove(thread)
+            if copier is not None and self.copying is not None:
+                self.copying.remove(copier)
                 if not self.copying:
                     self.copying = None
-            if in_place or look_at_thread(&self.writer) == OF_COPIES:
+            if copier is None or look_at_thread(&self.writer) == OF_COPIES:
                 put_thread(&self.writer, 0 if self.copying is None else OF_COPIES)
 
     cdef int check_reader(self, str doing) except -1:
@@ -890,6 +898,8 @@ cdef class Handle:
         with nogil:
             code = np_peek(handle, buffer, size, &count, &available, &left)
             np_free(handle)
+        if code == NP_BROKEN_PIPE and look_at_thread(&self.reader):
+            return b"", 0, 0  # what is looked at is not consumed yet, so that is not the end
         if code != NP_OK:
             raise self.explain(code, "peeking")
         return data if count == size else data[:count], available, left
@@ -970,6 +980,12 @@ cdef class Handle:
         return (about.server, about.type, about.direction, about.mode, about.in_quota, about.out_quota,
                 about.max_instances)
 
+    def data_access(self):
+        """What this end may do: 1 read, 2 write."""
+        cdef np_description about
+        np_describe(self.valid(), &about)
+        return about.access
+
     def count_instances(self):
         """The current instances of the pipe's name; 0 when its servers are gone."""
         cdef np_handle *handle = self.valid()
@@ -1004,6 +1020,21 @@ cdef class Handle:
         if code != NP_OK:
             raise self.explain(code, "asking for the peer")
         return pid, uid
+
+    def remote(self):
+        """Of a server's end: what tells of the client of another machine for whom it was opened; None: of this one."""
+        cdef np_handle *handle = self.valid()
+        cdef void *data = NULL
+        cdef uint32_t size = 0
+        cdef uint32_t code = np_remote(handle, &data, &size)
+        if code != NP_OK:
+            raise self.explain(code, "asking for the peer")
+        if data == NULL:
+            return None
+        try:
+            return PyBytes_FromStringAndSize(<char *>data, size)
+        finally:
+            free(data)
 
     def rest_of_message(self):
         """Unread bytes of the message that was read in part; 0 at a message's start."""

@@ -10,6 +10,7 @@ cdef enum Stage:
     FRESH
     CLAIMED  # somebody enters it
     OUT
+    LEAVING  # somebody ends it
     OVER
 
 
@@ -21,21 +22,23 @@ cdef class Place:
     cdef char *data
     cdef uint32_t length  # bytes at `data`
     cdef object private   # whose memory that is, if it is not in the ring
-    cdef object view      # what the block has got
+    cdef object view      # what the block has got: a weak reference, for that keeps this alive
 
     cdef int claim(self, str what) except -1
     cdef void unclaim(self) noexcept
+    cdef bint leave(self) noexcept
+    cdef uint32_t withdraw(self, bint exported) noexcept
     cdef bint is_read_only(self) noexcept
     cdef void let_go(self) noexcept
     cdef object lend(self)
-    cdef bint take_view(self) except -1
+    cdef bint take_view(self) noexcept
 
 
 cdef class Reserved(Place):
     cdef np_reserve reserve
     cdef uint32_t size  # that will be sent
-    cdef unsigned long thread  # whose block it is
-    cdef object task           # the same on an event loop
+    cdef object copier  # whose block it is, of a copy: a thread
+    cdef object task    # the same on an event loop
 
     cdef uint32_t try_now(self) except? 0xFFFFFFFF
     cdef object begin(self, uint32_t code)

@@ -5,7 +5,10 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF
+from cpython.weakref cimport PyWeakref_GetRef, PyWeakref_NewRef
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
@@ -54,10 +57,30 @@ cdef class Place:
         return 0
 
     cdef void unclaim(self) noexcept:
-        """It could not be entered, and may be tried again."""
+        """It could not be entered, or half-way, and may be tried again. Nobody has got its view."""
+        cdef bint exported = False
+        if self.leave():
+            exported = self.exports > 0
+            self.withdraw(exported)
+        elif self.stage != CLAIMED:
+            return  # somebody has left it already
         with cython.critical_section(self):
-            if self.stage == CLAIMED:
+            if not exported:  # else it is over: somebody else looks at its bytes
                 self.stage = FRESH
+                self.data, self.private = NOBODYS, None
+
+    cdef bint leave(self) noexcept:
+        """Begin the end of its block, which nobody else does then: whether it is out."""
+        cdef bint out
+        with cython.critical_section(self):
+            out = self.stage == OUT
+            if out:
+                self.stage = LEAVING
+        return out
+
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        """End what is out as an exception in its block does."""
+        return 0
 
     cdef bint is_read_only(self) noexcept:
         return True
@@ -79,19 +102,22 @@ cdef class Place:
             self.let_go()
 
     cdef object lend(self):
-        """What the block gets."""
+        """What the block gets. If this fails it is out all the same, and `unclaim` takes it back."""
         self.stage = OUT
-        self.view = memoryview(self)
-        return self.view
+        view = memoryview(self)
+        self.view = PyWeakref_NewRef(view, None)
+        return view
 
-    cdef bint take_view(self) except -1:
+    cdef bint take_view(self) noexcept:
         """The block is over: whether somebody looks at its bytes all the same."""
-        view, self.view = self.view, None
-        if view is not None:
+        cdef PyObject *found = NULL
+        if self.view is not None and PyWeakref_GetRef(self.view, &found):
+            view = <object>found
+            Py_DECREF(view)
             try:
                 view.release()
-            except BufferError:
-                return True
+            except (BufferError, MemoryError):  # without memory for the former
+                pass
         return self.exports > 0
 
 
@@ -147,16 +173,20 @@ cdef class Reserved(Place):
             self.data = <char *>self.reserve.data
         else:
             raise self.handle.explain(code, "reserving")
-        self.thread = PyThread_get_thread_ident()
-        self.handle.begin_reserving(self.thread, self.private is None)
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        self.copier = None if self.private is None else thread
+        self.handle.begin_reserving(thread, self.copier)
         return self.lend()
+
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        return self.end(False, exported)
 
     cdef uint32_t end(self, bint commit, bint exported) noexcept:
         """Send what is in the ring, or take it back."""
         cdef uint32_t code
         with cython.critical_section(self):
             self.stage = OVER
-            self.handle.end_reserving(self.thread, self.private is None)
+            self.handle.end_reserving(self.copier)
             code = np_reserve_end(self.handle.handle, &self.reserve, self.size, commit, exported)
             if self.exports == 0:
                 self.let_go()
@@ -191,7 +221,7 @@ cdef class Reservation(Reserved):
         return self.begin(code)
 
     def __exit__(self, kind, error, trace):
-        if self.stage != OUT:
+        if not self.leave():
             return
         cdef bint exported = self.take_view()
         cdef bint commit = kind is None and not exported
@@ -242,6 +272,9 @@ cdef class Received(Place):
         self.length = <uint32_t>PyBytes_GET_SIZE(message)
         put_thread(&self.handle.reader, PyThread_get_thread_ident())
         return self.lend()
+
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        return self.end(False, exported)
 
     cdef uint32_t end(self, bint consume, bint exported) noexcept:
         """Consume the message, or leave it."""
@@ -343,7 +376,7 @@ cdef class ReceivedView(Received):
         return data
 
     def __exit__(self, kind, error, trace):
-        if self.stage != OUT:
+        if not self.leave():
             return
         cdef bint exported = self.take_view()
         cdef bint forked = self.handle.forks != np_forks

@@ -11,6 +11,7 @@ import click
 import npipe
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.run import run_script
@@ -57,8 +58,13 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script):
+for _command in (client, serve, wait, ls, info, run_script, export):
     _commands.add_command(_command)
+
+if sys.platform != "win32":
+    from npipe.cli.samba import samba
+
+    _commands.add_command(samba)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -11,10 +12,20 @@ import npipe
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout
 
-__all__ = ["DEFAULT_NAME", "check_seconds", "encode_text", "encoding_option", "printable", "whereabouts"]
+__all__ = [
+    "DEFAULT_NAME",
+    "check_seconds",
+    "encode_text",
+    "encoding_option",
+    "network_options",
+    "printable",
+    "whereabouts",
+]
 
 DEFAULT_NAME = r"\\.\pipe\mynamedpipe"
 """The name in Microsoft's articles."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _WIDE = "utf-16-le"  # what TCHAR is in a Unicode build
 
@@ -38,6 +49,28 @@ encoding_option: Final = click.option(
     help="How text becomes bytes; a final NUL is part of the message.",
 )
 """`--encoding CODEC`, the same for the client and the server."""
+
+
+def network_options(command: _Command) -> _Command:
+    """Add `--allow WHO...`, `--require-encryption` and `--samba-dir DIR`: which clients of other machines come in."""
+    for option in (
+        click.option(
+            "--samba-dir",
+            metavar="DIR",
+            help="Where smbd looks for pipes: its external_rpc_pipe:socket_dir or ncalrpc dir.  "
+            "[default: $NPIPE_SAMBA_DIR, or /run/samba/ncalrpc]",
+        ),
+        click.option("--require-encryption", is_flag=True, help="Let in only whose connection is encrypted."),
+        click.option(
+            "--allow",
+            multiple=True,
+            metavar="WHO",
+            help="Let this client of other machines in, through Samba (may be given again): a user of this system, "
+            r"DOMAIN\USER, group:NAME, a SID, authenticated, guests, anonymous.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def encode_text(text: str, encoding: str, what: str) -> bytes:

@@ -14,7 +14,7 @@ import click
 
 import npipe
 from npipe.cli._commands import kill_command, start_command
-from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, printable
+from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, network_options, printable
 from npipe.names import parse_name
 from npipe.options import PIPE_UNLIMITED_INSTANCES, parse_security
 from npipe.servers.base import current_connection
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from npipe.options import Mode, Model, Security
     from npipe.servers.base import Connection
 
-__all__ = ["serve"]
+__all__ = ["log_to_stderr", "serve", "signals"]
 
 logger: Final = logging.getLogger("npipe.serve")
 
@@ -87,6 +87,7 @@ def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Secur
     metavar="N",
     help="How many instances, and so clients at one time, --model overlapped has.  [default: 4]",
 )
+@network_options
 def serve(
     name: str,
     answer: str | None,
@@ -98,6 +99,9 @@ def serve(
     security: Security,
     model: str,
     instances: int | None,
+    allow: tuple[str, ...],
+    require_encryption: bool,
+    samba_dir: str | None,
 ) -> None:
     r"""Serve the pipe NAME until Ctrl-C or SIGTERM.
 
@@ -115,9 +119,13 @@ def serve(
         if model != "overlapped":
             raise click.UsageError("--instances is for --model overlapped.")
         options["instances"] = instances
-    _log_to_stderr()
+    if allow:
+        options |= {"remote": "samba", "allow": allow, "require_encryption": require_encryption, "samba_dir": samba_dir}
+    elif require_encryption or samba_dir is not None:
+        raise click.UsageError("--require-encryption and --samba-dir are for clients of other machines: --allow WHO.")
+    log_to_stderr()
     with contextlib.ExitStack() as stack:
-        wait_for_signal = stack.enter_context(_signals(signal.SIGINT, signal.SIGTERM))
+        wait_for_signal = stack.enter_context(signals(signal.SIGINT, signal.SIGTERM))
         handler: Callable[[bytes], bytes]
         if command is not None:
             handler = stack.enter_context(_Command(command))
@@ -220,7 +228,7 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def _signals(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals]]:
+def signals(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals]]:
     """Catch signals while in the context, which gives a function that waits for one and returns it.
 
     The signal's number comes through a pipe, so it does not matter when it comes and which thread takes it. When the
@@ -264,7 +272,8 @@ class _Line(logging.Formatter):
         return f"npipe: {printable(text)}"
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Write what npipe logs on standard error, a line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger("npipe")
@@ -279,7 +288,13 @@ def _log_arrival(connection: Connection) -> None:
     except npipe.PipeError:  # gone already, and this must not stop the server
         logger.info("client %d came and went", connection.number)
     else:
-        logger.info("client %d came: process %d of %s", connection.number, peer.pid, peer.user or peer.uid)
+        if peer.origin == "local":
+            logger.info("client %d came: process %d of %s", connection.number, peer.pid, peer.user or peer.uid)
+        else:
+            how = "encrypted" if peer.encrypted else "not encrypted"
+            logger.info(
+                "client %d came: %s\\%s of %s, %s", connection.number, peer.domain, peer.user, peer.address, how
+            )
 
 
 def _log_departure(connection: Connection) -> None:

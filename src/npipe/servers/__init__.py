@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack
 
 from npipe.errors import PipeArgumentError, WinError
-from npipe.options import ServeOptions, check_handler, refuse_unknown
+from npipe.options import STRANGER_MESSAGE, ServeOptions, check_handler, network_options, refuse_unknown
 
 if TYPE_CHECKING:
     import os
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from npipe._buffers import ReadableBuffer
     from npipe.clients import Connection, ServerStats
     from npipe.options import Model
+    from npipe.servers.base import PipeServer
 
 __all__ = ["Handler", "Server", "serve"]
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
 
 _OWN_OPTIONS: Final = {"overlapped": "instances", "threaded": "flush_timeout"}
+
+_NETWORK: Final = ("remote", "allow", "require_encryption", "samba_dir")
 
 
 class Server(Protocol):
@@ -114,5 +117,20 @@ def serve(
     for what in ("on_connect", "on_disconnect"):
         if options.get(what) is not None:
             check_handler(options.get(what), what, "the client's Connection", may_be_async=False)
-    made: Server = getattr(importlib.import_module(f"{__name__}.{model}"), _MODELS[model])(name, handler, **options)
+    own: dict[str, Any] = {option: value for option, value in options.items() if option not in _NETWORK}
+    network = network_options(
+        options.get("remote"),
+        allow=options.get("allow", ()),
+        require_encryption=options.get("require_encryption", False),
+        samba_dir=options.get("samba_dir"),
+    )
+    if network is not None and own.get("max_message_size") is None:
+        own["max_message_size"] = STRANGER_MESSAGE
+    made: PipeServer = getattr(importlib.import_module(f"{__name__}.{model}"), _MODELS[model])(name, handler, **own)
+    if network is not None:
+        try:
+            made._let_in(network)
+        except BaseException:
+            made.close(timeout=0)
+            raise
     return made

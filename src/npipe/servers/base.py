@@ -19,6 +19,7 @@ from npipe._process import check_threads, refuse_copy
 from npipe.clients import Connection as AnyConnection
 from npipe.clients import ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeError, error_from_code
+from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
 from npipe.options import (
     Peer,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer
     from npipe.options import Security
+    from npipe.remote_access import RemoteAccess
     from npipe.servers import Handler
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
@@ -137,6 +139,8 @@ class PipeServer:
         self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
         self._lock = threading.Lock()  # for the fields below, and those that a model says it for
         self._ending = False
+        self._has_ended = False
+        self._export: Export | None = None
         self._over = win32event.CreateEvent(None, True, False, None)
         self._thread = threading.Thread(target=self._main, name="npipe-server", daemon=True)
 
@@ -148,7 +152,21 @@ class PipeServer:
         try:
             self._run()
         finally:
+            with self._lock:
+                self._has_ended = True
+                export = self._export
+            if export is not None:
+                export.close()
             win32event.SetEvent(self._over)
+
+    def _let_in(self, access: RemoteAccess) -> None:
+        """Let clients of other machines in too, as long as the server runs."""
+        export = open_to_network(self._parsed, access)
+        with self._lock:
+            self._export = export
+            ended = self._has_ended
+        if ended:
+            export.close()
 
     def _run(self) -> None:
         raise NotImplementedError

@@ -66,7 +66,7 @@ class _Threaded:
     def __init__(self, loop: Loop, pipe: MessagePipe | StreamPipe) -> None:
         self._loop = loop
         self._any = pipe
-        self._reader, self._writer = Worker(loop), Worker(loop)
+        self._read_worker, self._write_worker = Worker(loop), Worker(loop)
         self._reading = False  # a task reads
         self._left_over: Call[tuple[bytes, bool]] | None = None  # the read of a task that was cancelled
         self._writes: set[Call[int]] = set()
@@ -159,7 +159,7 @@ class _Threaded:
 
     async def _get(self, function: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
         """Read in the thread: the data, and whether there is more of that message. Cancelled, the data is kept."""
-        call = self._reader.start(function)
+        call = self._read_worker.start(function)
         try:
             await call.wait()
         except BaseException:
@@ -181,7 +181,7 @@ class _Threaded:
         deadline = deadline_of(timeout)
         self._check_usable("writing")
         stands_behind_others = bool(self._writes)
-        call = self._writer.start(lambda: function(time_left(deadline)))
+        call = self._write_worker.start(lambda: function(time_left(deadline)))
         self._writes.add(call)
         call.when_over(self._writes.discard)
         try:

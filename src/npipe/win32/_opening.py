@@ -10,12 +10,13 @@ from npipe.binding.win32 import handles as _handles
 from npipe.binding.win32 import targets as _targets
 from npipe.errors import PipeError
 from npipe.names import is_pipe_root, parse_win32_name
-from npipe.win32 import _files, _inheritance, _object_security, _security
+from npipe.win32 import _files, _inheritance, _object_security, _remote, _security
 from npipe.win32._paths import is_device, local_path
 from npipe.win32_error import make_error, text_of
 
 if TYPE_CHECKING:
     from npipe.binding.win32.handles import PyHANDLE
+    from npipe.names import PipeName
 
 __all__ = ["create_file", "wait_named_pipe"]
 
@@ -64,7 +65,12 @@ def _open_pipe(function: str, text: str, access: int, overlapped: bool, patience
     except PipeError as failure:
         raise make_error(failure.winerror or 123, function) from None
     if name.host is not None:
-        raise make_error(53, function)
+
+        def open_local(near: PipeName) -> PyHANDLE:
+            return _open_pipe(function, near.path, access, overlapped, patience)
+
+        reads, writes = bool(access & _READ), bool(access & _WRITE)
+        return _remote.open_remote(function, name, reads=reads, writes=writes, open_local=open_local)
     wanted = 4  # FILE_READ_ATTRIBUTES comes with every handle
     wanted |= 1 if access & _READ else 0
     wanted |= 2 if access & _WRITE else 0
@@ -93,7 +99,8 @@ def wait_named_pipe(text: object, timeout: int, function: str) -> None:
     except PipeError:
         raise make_error(161, function) from None
     if name.host is not None:
-        raise make_error(53, function)
+        _remote.wait_remote(function, name, milliseconds)
+        return
     code = _targets.wait_for_pipe(*transports.select(name).place(name), milliseconds)
     if code:
         raise make_error(code, function)

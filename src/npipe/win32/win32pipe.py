@@ -19,6 +19,7 @@ from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
+from npipe.peers import remote_peer
 from npipe.win32 import _descriptors, _inheritance, _object_security, _opening
 from npipe.win32._access import access_rule
 from npipe.win32._offered import _no_such, _offered_by
@@ -238,7 +239,8 @@ def GetNamedPipeHandleState(
             raise make_error(87, "GetNamedPipeHandleState")
         if not connected or not has_read:
             raise make_error(1368, "GetNamedPipeHandleState")
-        user = _user_name(uid)
+        remote = _targets.pipe_remote(hPipe, "GetNamedPipeHandleState")
+        user = _user_name(uid) if remote is None else remote_peer(remote).user or ""
     return mode, instances, None, None, user
 
 

@@ -10,6 +10,7 @@ from npipe._doors.kernel32 import overlapped as _overlapped
 from npipe._doors.kernel32.functions import exported, exported_text
 from npipe.binding.win32 import operations as _operations
 from npipe.binding.win32 import targets as _targets
+from npipe.peers import remote_peer
 from npipe.win32 import win32pipe, win32security
 from npipe.win32_error import make_error
 
@@ -151,8 +152,13 @@ def _server_session(call: Call, handle: int, number: int) -> None:
 
 
 @exported_text("GetNamedPipeClientComputerName", "hpd")
-def _client_computer(_call: Call, handle: int, _name: int, _size: int) -> None:
+def _client_computer(call: Call, handle: int, name: int, size: int) -> None:
     win32pipe.GetNamedPipeHandleState(handle)
+    remote = _targets.pipe_remote(handle, "GetNamedPipeClientComputerName")
+    if remote is not None:
+        width = memory.wide_text(call.type_at(1, name), "")[1] if call.wide else 1
+        call.put_text(1, name, size // width, remote_peer(remote).host)  # the size is in bytes
+        return
     raise make_error(_PIPE_LOCAL, "GetNamedPipeClientComputerName")  # as for every client of the same machine
 
 

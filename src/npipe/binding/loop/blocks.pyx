@@ -2,6 +2,7 @@
 """What npipe.aio's reserve and recv_view return."""
 
 cimport cython
+from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport NP_OK, np_forks, np_poll_wake_deferred, np_view_put_back
 from npipe.binding.loop.calls cimport PipeState, ReceiveView, Reserve, prepare
@@ -41,7 +42,7 @@ cdef class LoopReservation(Reserved):
 
     async def __aexit__(self, kind, error, trace):
         cdef bint exported, commit
-        if self.stage != OUT:
+        if not self.leave():
             return
         exported = self.take_view()
         commit = kind is None and not exported
@@ -82,18 +83,25 @@ cdef class LoopView(Received):
         cdef PolledHandle handle = <PolledHandle>self.handle
         cdef unsigned int code
         cdef bint in_place = self.private is None
-        if not in_place and not consume and handle.forks == np_forks:
-            np_view_put_back(handle.handle, &self.place, self.data, self.length)
-            handle.owed += self.answers
-        code = self.end(consume, exported)
+        if consume:
+            code = self.end(True, exported)
+        else:
+            code = self.withdraw(exported)
         handle.end_reading()
         if in_place and consume and code == NP_OK and handle.owed:
             handle.has_delivered()
         return code
 
+    cdef uint32_t withdraw(self, bint exported) noexcept:
+        cdef PolledHandle handle = <PolledHandle>self.handle
+        if self.private is not None and handle.forks == np_forks:
+            np_view_put_back(handle.handle, &self.place, self.data, self.length)
+            handle.owed += self.answers
+        return self.end(False, exported)
+
     async def __aexit__(self, kind, error, trace):
         cdef bint exported
-        if self.stage != OUT:
+        if not self.leave():
             return
         exported = self.take_view()
         code = self.finish(kind is None, exported)

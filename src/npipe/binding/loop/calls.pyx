@@ -25,6 +25,7 @@ from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
 )
+from npipe.binding.views cimport CLAIMED
 from npipe.binding.waits cimport check_time
 
 from time import monotonic
@@ -249,15 +250,18 @@ cdef class PipeState:
 
     cdef int begin_reserving(self, Reserved place) except -1:
         """The task that runs has it out. In place there is one at a time."""
-        place.task = this_task()
+        task = this_task()
         if self.writers is None:
-            self.writers = []
-        self.writers.append(place.task)
+            self.writers = [task]
+        else:
+            self.writers.append(task)
+        place.task = task  # when it stands there
         return 0
 
     cdef int end_reserving(self, Reserved place) except -1:
+        """That is over, if it had begun."""
         task, place.task = place.task, None
-        if self.writers is not None:
+        if task is not None and self.writers is not None:
             self.writers.remove(task)
             if not self.writers:
                 self.writers = None
@@ -821,6 +825,7 @@ cdef class ReceiveView(Reading):
                 return False
             self.handle.begin_reading()
         except BaseException:
+            self.result = None
             self.unclaim()
             raise
         return True
@@ -1058,8 +1063,9 @@ cdef class Reserve(Call):
         if code == NP_WOULD_WAIT:
             return False
         self.handle.turns -= 1 + <int>(place.length >> WEIGHT_SHIFT)
-        self.result = place.begin(code)
+        view = place.begin(code)
         self.pipe.begin_reserving(place)
+        self.result = view  # else `leave` takes it back
         return True
 
     cdef bint may_go_on(self) noexcept:
@@ -1070,7 +1076,9 @@ cdef class Reserve(Call):
         cdef Reserved place = self.data
         if self.result is None and self.claims:
             self.claims = False
-            np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
+            self.pipe.end_reserving(place)
+            if place.stage == CLAIMED:  # it stands in its turn, if anywhere
+                np_reserve_end(self.handle.handle, &place.reserve, 0, False, False)
             place.unclaim()
         return 0
 

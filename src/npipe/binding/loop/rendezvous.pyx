@@ -1,6 +1,7 @@
 # cython: language_level=3, binding=True
 """The rendezvous for event loops: a client's way to an instance, step by step, and a listener's helper."""
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport *
@@ -18,10 +19,14 @@ cdef class Dial:
     cdef Place place
     cdef str name
     cdef str doing
+    cdef bytes remote
 
     def __cinit__(self, str root, str folder, str display, str name, *, uint32_t access=0, bint hold=True,
-                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False):
-        """`timeout` in seconds is for all of the steps, from now on."""
+                  bint verify_owner=True, bint only_wait=False, timeout=None, bint use_default=False,
+                  bytes remote=None):
+        """`timeout` in seconds is for all of the steps, from now on. `remote`: for a client of another machine, of whom
+        this tells.
+        """
         cdef np_wait wait = wait_until(timeout)
         cdef np_open_options options
         self.dial = NULL
@@ -32,6 +37,14 @@ cdef class Dial:
         options.hold = hold
         options.verify_owner = verify_owner
         options.overlapped = False
+        self.remote = remote
+        options.remote = NULL
+        options.remote_size = 0
+        if remote is not None:
+            if len(remote) > NPW_REMOTE_SIZE:
+                raise ValueError(f"what tells of a client has at most {NPW_REMOTE_SIZE} bytes, not {len(remote)}")
+            options.remote = PyBytes_AS_STRING(remote)
+            options.remote_size = <uint32_t>len(remote)
         self.dial = np_dial_new(&self.place.where, NPW_WAIT if only_wait else NPW_OPEN, &options, wait.deadline,
                                 use_default)
         if self.dial == NULL:
@@ -63,6 +76,13 @@ cdef class Dial:
     def fileno(self):
         """The socket to wait for, or -1."""
         return self.dial.socket
+
+    @property
+    def shape(self):
+        """(the pipe's type, its direction), as the owner that has answered says, be it with a refusal; None: none has.
+        """
+        cdef npw_answer *answer = &self.dial.answer
+        return (answer.type, answer.direction) if answer.direction else None
 
     @property
     def until(self):

@@ -535,6 +535,22 @@ def pipe_peer(handle, str function):
     return bool(about.server), code == NP_OK, np_has_read(end), pid, uid
 
 
+def pipe_remote(handle, str function):
+    """What tells of the client of another machine at a pipe's server's end; None: there is none."""
+    cdef PipeTarget pipe = pipe_of(handle, function)
+    cdef void *data = NULL
+    cdef uint32_t size = 0
+    cdef uint32_t code = np_remote(pipe.valid(function), &data, &size)
+    if code != NP_OK:
+        raise make_error(code, function)
+    if data == NULL:
+        return None
+    try:
+        return PyBytes_FromStringAndSize(<char *>data, size)
+    finally:
+        free(data)
+
+
 def ImpersonateNamedPipeClient(handle):
     """ImpersonateNamedPipeClient: this thread acts as the client until RevertToSelf (SEMANTICS §11).
 

@@ -90,6 +90,10 @@ void np_say_denial(const struct npw_answer *answer, char *why)
         else if (answer->direction == NP_ACCESS_OUTBOUND)
             np_say(why, "the pipe is outbound: clients only read\nconnect with access=\"read\"");
         break;
+    case NPW_NOT_FOR_OTHERS:
+        np_say(why, "only the pipe's owner and root may open it for a client of another machine\n"
+                    "run the export as the user whose server it is");
+        break;
     default: /* another version of npipe, which does not tell */
         break;
     }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ void np_dial_begin(struct np_dial *dial, const struct np_where *where, enum npw_
     dial->options = *options;
     dial->dirfd = dial->socket = dial->segment = -1;
     dial->forks = np_forks;
-    dial->flags = options->hold && kind == NPW_OPEN ? NPW_HOLD : 0;
+    dial->flags = (options->hold && kind == NPW_OPEN ? NPW_HOLD : 0) | (options->remote ? NPW_FOR : 0);
     dial->answer_due = np_answer_due(waits, kind == NPW_WAIT, use_default, np_now(), deadline);
     dial->deadline = use_default ? NP_FOREVER : waits ? deadline : dial->answer_due;
     dial->use_default = use_default;
@@ -98,6 +99,21 @@ bool np_leads_home(uid_t folder_uid, uid_t owner_uid)
     return folder_uid == owner_uid && (owner_uid != geteuid() || !np_is_nobody(owner_uid));
 }
 
+static bool send_request(const struct np_dial *dial)
+{
+    const size_t own = sizeof dial->request, size = own + dial->options.remote_size;
+    if (!dial->options.remote)
+        return np_send_message(dial->socket, &dial->request, own, -1) == (ssize_t)own;
+    char *message = malloc(size);
+    if (!message)
+        return false;
+    memcpy(message, &dial->request, own);
+    memcpy(message + own, dial->options.remote, dial->options.remote_size);
+    ssize_t sent = np_send_message(dial->socket, message, size, -1);
+    free(message);
+    return sent == (ssize_t)size;
+}
+
 /* Puts the request to the next owner. NP_OK; NP_WOULD_WAIT: its backlog is full, and was until `patience`, or a signal
  * has come; NP_RETRY: it has gone; or an error. */
 static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *why)
@@ -143,8 +159,9 @@ static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *wh
                (unsigned)dial->owner.uid);
         return NP_ACCESS_DENIED;
     }
-    dial->request.flags = dial->holding || dial->count == 1 || dial->remembered ? dial->flags : 0;
-    if (dial->remembered && dial->request.kind == NPW_OPEN) {
+    bool may_hold = dial->holding || dial->count == 1 || dial->remembered;
+    dial->request.flags = may_hold ? dial->flags : dial->flags & ~(uint32_t)NPW_HOLD;
+    if (dial->remembered && dial->request.kind == NPW_OPEN && !dial->options.remote) {
         dial->keep = true;
         dial->request.flags |= NPW_KEEP;
         bool kept = np_kept_offer(dial->owner.pid, &dial->kept);
@@ -156,8 +173,7 @@ static uint32_t ask(struct np_dial *dial, int64_t patience, bool *dead, char *wh
             dial->request.offer[1] = (uint32_t)(dial->kept.token >> 32);
         }
     }
-    ssize_t sent = np_send_message(socket, &dial->request, sizeof dial->request, -1);
-    return sent == (ssize_t)sizeof dial->request ? NP_OK : NP_RETRY;
+    return send_request(dial) ? NP_OK : NP_RETRY;
 }
 
 static uint32_t take_answer(struct np_dial *dial, char *why)

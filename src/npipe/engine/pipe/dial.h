@@ -22,6 +22,8 @@ struct np_open_options {
     bool hold; /* wait for an instance */
     bool verify_owner; /* only pipes of the current user or of root */
     bool overlapped;
+    const void *remote; /* struct npw_remote and what is behind it, the caller's until np_dial_end; or NULL */
+    uint32_t remote_size;
 };
 
 struct np_dial {

@@ -20,6 +20,7 @@ enum npw_kind {
 enum npw_flags {
     NPW_HOLD = 1, /* with OPEN: keep the request until an instance listens */
     NPW_KEEP = 2, /* with OPEN: this client opens the pipe again and again, and will offer the segment next time */
+    NPW_FOR = 4,  /* with OPEN: for a client of another machine, of whom struct npw_remote tells, right behind */
 };
 
 enum npw_denial {
@@ -27,6 +28,7 @@ enum npw_denial {
     NPW_DIRECTION = 2,     /* the pipe does not go that way */
     NPW_ONLY_READ = 3,     /* the security lets clients read alone */
     NPW_ONLY_WRITE = 4,    /* and write alone */
+    NPW_NOT_FOR_OTHERS = 5, /* only the pipe's owner and root may open it for others */
 };
 
 struct npw_request {
@@ -38,6 +40,16 @@ struct npw_request {
     uint32_t reserved;
     uint32_t offer[2]; /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0 */
 };
+
+/* Behind an OPEN with NPW_FOR, in the same message: on whose behalf the owner of the pipe, or root, opens it. The
+ * numbers are whom the client is on this machine; `n_groups` groups (4 bytes each) follow, and then, to the message's
+ * end, text that the engine hands on as it is. */
+struct npw_remote {
+    uint32_t uid, gid;
+    uint32_t n_groups; /* at most NP_MAX_GROUPS */
+    uint32_t most; /* bytes of the longest message that can be sent to the client, and then none is empty; 0: any */
+};
+#define NPW_REMOTE_SIZE 65536 /* of all that is behind the request, at most */
 
 /* code NP_IO_PENDING: the request is held; another answer follows. NP_RETRY: look at the folder again. */
 struct npw_answer {
@@ -54,17 +66,18 @@ struct npw_answer {
     uint32_t owner_pid;
     union {
         uint32_t listening; /* QUERY: instances of this owner that listen */
-        uint32_t pipe_id;   /* OPEN */
+        uint32_t pipe_id; /* OPEN */
     };
     union {
         uint32_t name_size; /* QUERY: UTF-8 bytes that follow the structure */
-        uint32_t reused;    /* OPEN: not zero: no segment comes, the offered one is used again */
-        uint32_t reason;    /* with code 1450: the errno for which the owner cannot make a segment, or 0;
+        uint32_t reused; /* OPEN: not zero: no segment comes, the offered one is used again */
+        uint32_t reason; /* with code 1450: the errno for which the owner cannot make a segment, or 0;
                              * with code 5: enum npw_denial, or 0 */
     };
 };
 
 _Static_assert(sizeof(struct npw_request) == 32, "docs/protocol.md");
+_Static_assert(sizeof(struct npw_remote) == 16, "docs/protocol.md");
 _Static_assert(sizeof(struct npw_answer) == 48, "docs/protocol.md");
 
 #endif

@@ -36,6 +36,12 @@
 #define HELD_ALL_PART 4
 #define HELD_OWN_PART 2 /* with this user's own and root's, who could do worse: the rest is for connections */
 
+/* A request, and what may be behind it. Guarded by the process lock. */
+static union {
+    struct npw_request request;
+    char bytes[sizeof(struct npw_request) + NPW_REMOTE_SIZE];
+} incoming;
+
 static uint32_t at_most(uint32_t most, uint32_t part)
 {
     uint64_t share = np_descriptor_limit() / part;
@@ -222,6 +228,7 @@ void np_visitor_drop(struct np_visitor *visitor)
     unlist(visitor);
     np_watch_remove(visitor->watch, visitor->socket);
     np_hang_up(visitor->socket);
+    free(visitor->remote);
     free(visitor);
 }
 
@@ -272,6 +279,7 @@ static int grant(struct np_visitor *visitor)
     link->peer_pid = visitor->who.pid;
     link->peer_uid = visitor->who.uid;
     link->segment->header.client_pid = link->client_pid;
+    link->tx.most = visitor->remote && link->type == NP_TYPE_MESSAGE ? visitor->remote->most : 0;
     visitor->reused = fd < 0;
     /* Held over the answer: a client that has it finds the instance connected, whatever this process calls next. */
     pthread_mutex_lock(&handle->rx_lock);
@@ -300,14 +308,16 @@ static int grant(struct np_visitor *visitor)
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
     if (!link->watch)
         np_fresh_add(handle);
+    link->remote = visitor->remote;
+    link->remote_size = visitor->remote_size;
     free(visitor);
     handle->link = link;
     link->handle = handle;
     if (handle->no_socket_sleeps)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
-    handle->client_pid = link->client_pid;
+    handle->client_pid = link->remote ? 0 : link->client_pid;
     atomic_store_explicit(&handle->connect_failed, 0, memory_order_relaxed); /* the state's release is behind it */
-    handle->peer_uid = link->peer_uid;
+    handle->peer_uid = link->remote ? (uid_t)-1 : link->peer_uid; /* of nobody here */
     atomic_store_explicit(&handle->state, NP_CONNECTED, memory_order_release);
     pthread_mutex_unlock(&handle->tx_lock);
     pthread_mutex_unlock(&handle->rx_lock);
@@ -453,7 +463,30 @@ static void be_nudged(struct np_pipe *pipe)
     }
 }
 
-static void do_request(struct np_visitor *visitor, const struct npw_request *request)
+/* Takes what is behind an OPEN with NPW_FOR, `size` bytes. False: it is not as it should be, or there is no memory. */
+static bool take_remote(struct np_visitor *visitor, const char *bytes, size_t size)
+{
+    struct npw_remote remote;
+    if (size < sizeof remote)
+        return false;
+    memcpy(&remote, bytes, sizeof remote);
+    if (remote.n_groups > NP_MAX_GROUPS || remote.n_groups * sizeof(uint32_t) > size - sizeof remote)
+        return false;
+    visitor->remote = malloc(size);
+    if (!visitor->remote)
+        return false;
+    memcpy(visitor->remote, bytes, size);
+    visitor->remote_size = (uint32_t)size;
+    return true;
+}
+
+static bool opens_for_another(const struct npw_request *request)
+{
+    return request->kind == NPW_OPEN && request->flags & NPW_FOR;
+}
+
+/* `behind`: how many bytes came behind the request. */
+static void do_request(struct np_visitor *visitor, const struct npw_request *request, size_t behind)
 {
     struct np_pipe *pipe = visitor->pipe;
     uint32_t kind = request->kind;
@@ -467,6 +500,16 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
         visitor->deadline = NP_FOREVER;
         return;
     }
+    bool for_another = opens_for_another(request);
+    if (for_another && !is_owner(pipe, &visitor->who)) {
+        visitor->reason = NPW_NOT_FOR_OTHERS;
+        refuse(visitor, NP_ACCESS_DENIED);
+        return;
+    }
+    if (for_another != (behind > 0) || (for_another && !take_remote(visitor, (const char *)(request + 1), behind))) {
+        refuse(visitor, NP_INVALID_DATA);
+        return;
+    }
     if (!permitted(pipe, &visitor->who)) {
         visitor->reason = NPW_NOT_THIS_USER;
         refuse(visitor, NP_ACCESS_DENIED);
@@ -476,8 +519,8 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     case NPW_OPEN:
         visitor->kind = kind;
         visitor->access = request->access;
-        visitor->keep = request->flags & NPW_KEEP;
-        visitor->offer = (uint64_t)request->offer[1] << 32 | request->offer[0];
+        visitor->keep = request->flags & NPW_KEEP && !for_another;
+        visitor->offer = for_another ? 0 : (uint64_t)request->offer[1] << 32 | request->offer[0];
         do_open(visitor, request->flags);
         break;
     case NPW_WAIT:
@@ -534,13 +577,13 @@ static void patience_ended(bool rewarded)
     patience.skip = (1u << patience.failures) - 1;
 }
 
-static ssize_t receive_request(const struct np_visitor *visitor, struct npw_request *request, bool patient)
+static ssize_t receive_request(const struct np_visitor *visitor, bool patient)
 {
     ssize_t got;
     int fd;
     int64_t until = patient ? np_now() + LONGEST_PATIENCE_NS : 0;
     for (int i = 0;; i++) {
-        got = np_receive_message(visitor->socket, request, sizeof *request, &fd);
+        got = np_receive_message(visitor->socket, incoming.bytes, sizeof incoming, &fd);
         np_fd_close(fd); /* nobody asked for it */
         if (got != -EAGAIN || !patient || i == REQUEST_PATIENCE || np_now() > until)
             break;
@@ -553,8 +596,8 @@ static ssize_t receive_request(const struct np_visitor *visitor, struct npw_requ
 
 void np_visitor_ready(struct np_visitor *visitor, bool fresh)
 {
-    struct npw_request request;
-    ssize_t got = receive_request(visitor, &request, fresh && is_patient());
+    const struct npw_request *request = &incoming.request;
+    ssize_t got = receive_request(visitor, fresh && is_patient());
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
@@ -563,15 +606,16 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
         return;
     }
     has_spoken(visitor);
-    bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request.magic == NPW_MAGIC;
+    bool known = got >= (ssize_t)(2 * sizeof(uint32_t)) && request->magic == NPW_MAGIC;
     if (!known && got != -EMSGSIZE) {
         np_visitor_drop(visitor); /* gone, or not one of us */
-    } else if (got != (ssize_t)sizeof request || request.version != NPW_VERSION) {
+    } else if (got < (ssize_t)sizeof *request || request->version != NPW_VERSION ||
+               (got > (ssize_t)sizeof *request && !opens_for_another(request))) {
         refuse(visitor, NP_REVISION_MISMATCH);
     } else if (visitor->deadline == NP_FOREVER) {
         np_visitor_drop(visitor); /* a second request while the first is held */
     } else {
-        do_request(visitor, &request);
+        do_request(visitor, request, (size_t)got - sizeof *request);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "pipe/state.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #include "overlapped/drive.h"
 #include "overlapped/operation.h"
 #include "pipe/instances.h"
+#include "pipe/messages.h"
 #include "pipe/owner.h"
 #include "pipe/query.h"
 #include "pipe/sweep.h"
@@ -92,6 +95,39 @@ bool np_has_read(struct np_handle *handle)
     return has;
 }
 
+/* Whom the client of another machine is here. */
+static bool remote_credentials(const struct np_link *link, struct np_credentials *who)
+{
+    const struct npw_remote *remote = link->remote;
+    const uint32_t *groups = (const uint32_t *)(remote + 1);
+    who->pid = 0;
+    who->uid = remote->uid;
+    who->gid = remote->gid;
+    who->n_groups = remote->n_groups; /* checked when it came (pipe/owner.c) */
+    for (uint32_t i = 0; i < remote->n_groups; i++)
+        who->groups[i] = groups[i];
+    return true;
+}
+
+uint32_t np_remote(struct np_handle *handle, void **data, uint32_t *size)
+{
+    uint32_t code = NP_OK;
+    *data = NULL;
+    *size = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    const struct np_link *link = handle->link;
+    if (link && link->remote) {
+        *data = malloc(link->remote_size);
+        code = *data ? NP_OK : NP_NOT_ENOUGH_MEMORY;
+        if (*data) {
+            memcpy(*data, link->remote, link->remote_size);
+            *size = link->remote_size;
+        }
+    }
+    pthread_mutex_unlock(&handle->rx_lock);
+    return code;
+}
+
 uint32_t np_impersonate(struct np_handle *handle)
 {
     if (!handle->server)
@@ -99,8 +135,13 @@ uint32_t np_impersonate(struct np_handle *handle)
     struct np_credentials who;
     pthread_mutex_lock(&handle->rx_lock);
     struct np_link *link = handle->link;
-    /* Nobody to be before the client has said something. */
-    bool known = link && (link->rx.taken > 0 || link->rx.consumed > 0) && np_peer_credentials(link->socket, true, &who);
+    /* Nobody to be before the client has said something. Of a client of another machine the socket tells who has opened
+     * the pipe for it, which is somebody else: so it does where this process has the end from another one, which alone
+     * knows who the client is. */
+    bool known = link && (link->rx.taken > 0 || link->rx.consumed > 0) &&
+                 (link->remote                    ? remote_credentials(link, &who)
+                  : handle->peer_uid == (uid_t)-1 ? false
+                                                  : np_peer_credentials(link->socket, true, &who));
     pthread_mutex_unlock(&handle->rx_lock);
     if (!known)
         return NP_CANNOT_IMPERSONATE;

@@ -46,6 +46,9 @@ uint32_t np_client_pid(struct np_handle *handle, uint32_t *pid);
 uint32_t np_server_pid(struct np_handle *handle, uint32_t *pid);
 /* Who is at the other end; NP_PIPE_NOT_CONNECTED, NP_PIPE_LISTENING if nobody is. */
 uint32_t np_peer(struct np_handle *handle, pid_t *pid, uid_t *uid);
+/* Of a server's end: the client of another machine for whom it was opened, as pipe/messages.h has it (struct npw_remote
+ * and what is behind it), in memory that is the caller's to free; NULL: it is of this machine. NP_NOT_ENOUGH_MEMORY. */
+uint32_t np_remote(struct np_handle *handle, void **data, uint32_t *size);
 /* Bytes of the head message that have not been read, after part of it was. 0: at a message boundary. */
 uint32_t np_rest_of_message(struct np_handle *handle);
 /* Whether a read of this end waits for something to come. */

@@ -308,6 +308,7 @@ void np_link_unref(struct np_link *link)
     np_back_free(&link->rx);
     free(link->unshared[0]);
     free(link->unshared[1]);
+    free(link->remote);
     free_link(link);
 }
 

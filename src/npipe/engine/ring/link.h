@@ -99,6 +99,7 @@ struct np_tx {
     uint64_t next_recent;
     uint32_t n_recent;
     uint32_t quota;
+    uint32_t most; /* bytes of a message, and then none is empty; 0: any */
     uint32_t next_sequence;
     uint32_t first_outstanding, n_outstanding;
     struct np_op *first, *last; /* pending writes, in order */
@@ -149,6 +150,10 @@ struct np_link {
     int64_t idle_since; /* first then */
     struct np_link *next_stirred, *previous_stirred;
     struct np_link *next, *previous; /* all of the process, with np_fds_hold */
+    /* Of a server's end: the client of another machine for whom the peer has opened it, as pipe/messages.h has it
+     * (struct npw_remote), or NULL. Does not change. */
+    void *remote;
+    uint32_t remote_size;
     void *unshared[2]; /* what stands in for a direction that the peer has no right to; NULL: nothing */
     struct np_mirror *mirror[2]; /* by np_mirror_side, guarded by its lock; NULL: not made yet, or */
     bool no_mirror[2];           /* it cannot be */

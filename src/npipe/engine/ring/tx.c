@@ -355,6 +355,8 @@ static bool in_turn(const struct np_tx *tx)
 static uint32_t try(struct np_link *link, struct np_source source, uint32_t size, bool may_detach)
 {
     struct np_tx *tx = &link->tx;
+    if (tx->most && (size == 0 || size > tx->most))
+        return NP_INVALID_PARAMETER; /* what carries it on could not deliver it */
     /* Behind what somebody waits for. An empty message waits for nothing (SEMANTICS 6.1), but for a reservation: the
      * end of the pipe may come first, and what is detached is sent for its caller. */
     if (tx->attached && (size || tx->hidden))
@@ -825,6 +827,8 @@ void np_tx_forget(struct np_link *link, struct np_op *op)
 
 bool np_tx_may_reserve(const struct np_link *link, uint32_t size)
 {
+    if (link->tx.most && size > link->tx.most)
+        return false; /* what carries it on could not deliver it */
     return size > 0 && size <= link->tx.quota && (uint64_t)size + NPL_MAX_ENTRY_HEADER <= link->tx.capacity;
 }
 

@@ -29,7 +29,7 @@ from npipe.options import (
     mode_name,
     peek_size,
 )
-from npipe.pipe import CLOSE_TIMEOUT, peer_of
+from npipe.pipe import CLOSE_TIMEOUT, NOBODY_HERE, peer_of
 from npipe.reasons import NOT_ACROSS_FORK, closed_by_fork, closed_here
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Ending(binding.LoopPipe):
     def peer(self) -> Peer:
         """See Pipe.peer."""
         pid, uid = self._handle.peer_credentials()
-        return peer_of(pid, uid)
+        return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
 
     @property
     def info(self) -> PipeInfo:

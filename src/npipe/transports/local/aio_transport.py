@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from npipe.options import CreateOptions
     from npipe.transports.local.aio_pipes import LocalAsyncMessagePipe, LocalAsyncStreamPipe
 
-__all__ = ["TRANSPORT", "LocalArrival", "LocalAsyncTransport", "LocalInstances"]
+__all__ = ["TRANSPORT", "LocalArrival", "LocalAsyncTransport", "LocalInstances", "dialled", "pipe_waker"]
 
 _BACKLOG_PAUSE = 0.002  # seconds between attempts to get into a full backlog, whose end the kernel does not tell
 
@@ -50,7 +50,7 @@ tempfile.gettempdir()  # which finds it by trying, so not on an event loop
 _late_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, binding.LateTurn] = weakref.WeakKeyDictionary()
 
 
-def _pipe_waker(loop: Loop, handle: binding.PolledHandle) -> Waker | binding.LoopWaker:
+def pipe_waker(loop: Loop, handle: binding.PolledHandle) -> Waker | binding.LoopWaker:
     """Make what wakes a pipe's calls: on asyncio's loops it is the engine's own."""
     if not isinstance(loop, AsyncioLoop):
         return loop.waker(handle.poll_socket(), handle.wake)
@@ -60,7 +60,7 @@ def _pipe_waker(loop: Loop, handle: binding.PolledHandle) -> Waker | binding.Loo
     return binding.LoopWaker(loop.loop, handle, turn)
 
 
-async def _dialled(dial: binding.Dial, loop: Loop) -> None:
+async def dialled(dial: binding.Dial, loop: Loop) -> None:
     """Take the steps of a dial until it is through; it knows its time-out itself."""
     while not dial.step():
         fd = dial.fileno()
@@ -178,7 +178,7 @@ class LocalInstances:
             self._listening = instance.another_polled(0)
         except PipeError:
             self._listening = None  # the next accept says why, if it is still so
-        waker = _pipe_waker(self._loop, instance)
+        waker = pipe_waker(self._loop, instance)
         pipe = pipe_of(instance, self._loop, waker, message_mode=self._options.message_mode)
         pipe._when_closed(self._release)  # noqa: SLF001 - made here
         return pipe
@@ -276,14 +276,14 @@ class LocalAsyncTransport:
             else None,  # without a wait it is the engine that bounds the few messages of an open
         )
         try:
-            await _dialled(dial, loop)
+            await dialled(dial, loop)
             handle, instances = dial.handle()
         finally:
             dial.close()
         try:
             if message_mode:
                 handle.set_state(PIPE_READMODE_MESSAGE)
-            return pipe_of(handle, loop, _pipe_waker(loop, handle), message_mode=message_mode, instances=instances)
+            return pipe_of(handle, loop, pipe_waker(loop, handle), message_mode=message_mode, instances=instances)
         except PipeModeError:
             handle.close_handle(True)
             raise no_messages(name.path, "opening the pipe") from None
@@ -304,7 +304,7 @@ class LocalAsyncTransport:
             *place(name), name.path, only_wait=True, verify_owner=False, timeout=timeout, use_default=use_default
         )
         try:
-            await _dialled(dial, loop)
+            await dialled(dial, loop)
         finally:
             dial.close()
 

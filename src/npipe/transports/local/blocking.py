@@ -36,7 +36,7 @@ from npipe.options import (
     peek_size,
     time_left,
 )
-from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
+from npipe.pipe import CLOSE_TIMEOUT, NOBODY_HERE, MessagePipe, StreamPipe, peer_of
 from npipe.reasons import closed_by_fork, closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
 
@@ -147,7 +147,7 @@ class _Ending(binding.PipeEnd):
     def peer(self) -> Peer:
         """See Pipe.peer."""
         pid, uid = self._handle.peer_credentials()
-        return peer_of(pid, uid)
+        return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
 
     @property
     def info(self) -> PipeInfo:
@@ -393,7 +393,10 @@ class LocalTransport:
     def client_of(self, handle: Any) -> Peer:
         """See Transport.client_of."""
         pid = targets.GetNamedPipeClientProcessId(handle)
-        return peer_of(pid, binding.pipe_peer(handle, "GetNamedPipeClientProcessId")[4])
+        uid = binding.pipe_peer(handle, "GetNamedPipeClientProcessId")[4]
+        return peer_of(
+            pid, uid, targets.pipe_remote(handle, "GetNamedPipeClientProcessId") if uid == NOBODY_HERE else None
+        )
 
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes."""

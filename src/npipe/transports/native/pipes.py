@@ -340,11 +340,19 @@ class _Native(Described):
             until=until,
         )
 
-    def _begin_read(self, timeout: float | None) -> float | None:
-        """Take the lock for reading; return the deadline."""
-        if self._reading.acquire(blocking=False):
+    def _take_turn(self, turn: list[bool], timeout: float = 0.0) -> bool:
+        """Take the lock for reading, which the caller gives back `if True in turn`, whatever interrupts this.
+
+        No Ctrl-C comes between the lock and the note of it: both are one step of C. It does behind `acquire` alone.
+        """
+        turn.clear()
+        turn += map(self._reading.acquire, (True,), (timeout,))
+        return turn[0]
+
+    def _begin_read(self, turn: list[bool], timeout: float | None) -> float | None:
+        """Take the lock for reading (see _take_turn); return the deadline."""
+        if self._take_turn(turn):
             if self._file.closed:
-                self._reading.release()
                 raise closed_here(self.name, self._doing, code=WinError.INVALID_HANDLE)
             return deadline_of(timeout)
         deadline = deadline_of(timeout)
@@ -353,11 +361,10 @@ class _Native(Described):
         if self._reader == threading.get_ident():
             raise still_viewed(self.name, self._doing)
         # In slices, for Ctrl-C does not end the wait for a lock.
-        while not self._reading.acquire(timeout=SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
+        while not self._take_turn(turn, SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, self._doing)
         if self._file.closed:
-            self._reading.release()
             raise closed_here(self.name, self._doing)
         return deadline
 
@@ -437,17 +444,18 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
     def _begin_view(self, key: object, timeout: float | None) -> bytes:
         """See npipe.views.TakesCopies. The turn to read is the view's until it ends."""
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             self._viewer, self._viewing = key, True
             message = self._message(deadline)
             self._reader = threading.get_ident()
-        except BaseException:
-            self._viewer = key  # whatever was interrupted: the turn is this one's
-            self._end_view(key, consumed=False)
-            raise
-        finally:
             self._viewing = False
+        except BaseException:
+            if True in turn:  # whatever was interrupted: it is this one's
+                self._viewer = key
+                self._end_view(key, consumed=False)
+            raise
         return message
 
     def _end_view(self, key: object, *, consumed: bool) -> None:
@@ -463,11 +471,13 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See MessagePipe.recv."""
         if positional:
             refuse_position(positional)
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        turn: list[bool] = []
         try:
-            return self._message(deadline)
+            return self._message(self._begin_read(turn, timeout))
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _message(self, deadline: float | None, most: int | None = None) -> bytes:
         """Return the next message, or the rest of one that was read in part.
@@ -555,8 +565,9 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         view = room_of(buffer)
         exact = flag(exact, "exact")
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             if exact:
                 try:
                     message = self._message(deadline, len(view))
@@ -568,7 +579,8 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
                 self._drop(deadline)
             return self._read_part(view, deadline)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _read_part(self, view: memoryview, deadline: float | None) -> int:
         """Read the next message, or a part of it; the caller has the lock."""
@@ -584,22 +596,26 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         timeout = check_timeout(timeout)
         if not self._owed:
             return
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             while self._owed:
                 self._drop(deadline)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _drop_now(self) -> bool:
-        if not self._reading.acquire(blocking=False):
-            return False  # that read drops it
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                return False  # that read drops it
             self._drop(time.monotonic())
         except PipeTimeoutError:
             return False
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
         return True
 
     def _drop(self, deadline: float | None) -> None:
@@ -615,15 +631,19 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         """See Pipe._has_unread. A read of nothing takes an empty message, which is kept (SEMANTICS §5.2)."""
         if self._viewer is not None:
             return False
-        if self._head is not None or self.peek().available or not self._reading.acquire(blocking=False):
+        if self._head is not None or self.peek().available:
             return True
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                return True
             if self._read(_NOTHING, 0.0)[0] == WinError.SUCCESS:
                 self._keep(b"", unfinished=False)
         except PipeTimeoutError:
             return False
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
         return True
 
     def _forget_reply(self) -> None:
@@ -642,18 +662,20 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
         self._file.ask(lambda _: None, "transacting")
         self._check_writer("transacting")
         # Another thread's read is one that is pending (SEMANTICS §8.1).
-        if not self._reading.acquire(blocking=False):
-            if self._reader == threading.get_ident():
-                raise still_viewed(self.name, "transacting")
-            raise being_read_elsewhere(self.name)
+        turn: list[bool] = []
         try:
+            if not self._take_turn(turn):
+                if self._reader == threading.get_ident():
+                    raise still_viewed(self.name, "transacting")
+                raise being_read_elsewhere(self.name)
             if self._owed:
                 raise reply_owed(self.name, too_long=self._too_long)
             if self._head is not None:
                 raise unread(self.name)
             return self._transaction(content, timeout)
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _transaction(self, content: bytes | memoryview, timeout: float | None) -> bytes:
         """TransactNamedPipe; the caller has the lock."""
@@ -706,11 +728,12 @@ class NativeStreamPipe(_Native, StreamPipe):
         """See StreamPipe.readinto."""
         timeout = check_timeout(timeout)
         view = room_of(buffer)
-        deadline = self._begin_read(timeout)
+        turn: list[bool] = []
         try:
-            return self._read_bytes(view, deadline)
+            return self._read_bytes(view, self._begin_read(turn, timeout))
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()
 
     def _read_bytes(self, view: memoryview, deadline: float | None) -> int:
         while True:
@@ -751,10 +774,13 @@ class NativeStreamPipe(_Native, StreamPipe):
             win32event.SetEvent(self._returned)
 
     def _read_some(self, size: int, timeout: float | None) -> bytes:
-        deadline = self._begin_read(check_timeout(timeout))
+        timeout = check_timeout(timeout)
+        turn: list[bool] = []
         try:
+            deadline = self._begin_read(turn, timeout)
             view = self._room(size)
             count = self._read_bytes(view, deadline)
             return self._copied(view[:count])
         finally:
-            self._reading.release()
+            if True in turn:
+                self._reading.release()

@@ -1,0 +1,55 @@
+"""`npipe export`: pipes of this machine for clients of others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from typing import Final
+
+import click
+
+import npipe
+from npipe.cli.common import network_options
+from npipe.cli.serve import log_to_stderr, signals
+
+__all__ = ["export"]
+
+logger: Final = logging.getLogger("npipe.export")
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@network_options
+@click.option(
+    "--any-owner",
+    is_flag=True,
+    help="Export pipes of other users too, for root: whoever makes a pipe of that name first gets the clients.",
+)
+def export(
+    names: tuple[str, ...], allow: tuple[str, ...], require_encryption: bool, samba_dir: str | None, any_owner: bool
+) -> None:
+    """Let clients of other machines open the pipes NAME, until Ctrl-C or SIGTERM.
+
+    They come through Samba, which is told where to look for pipes (`npipe samba config`). The pipes are of whatever
+    process of this user's, and may come and go. Nobody comes in who is not named with --allow.
+
+    The exit status is 0 after Ctrl-C or SIGTERM, and 1 with the Win32 code on standard error when a pipe cannot be
+    exported.
+    """
+    if not allow:
+        raise click.UsageError("Say who may come in: --allow WHO.")
+    log_to_stderr()
+    with contextlib.ExitStack() as stack:
+        wait_for_signal = stack.enter_context(signals(signal.SIGINT, signal.SIGTERM))
+        for name in names:
+            made = npipe.export(
+                name,
+                allow=allow,
+                require_encryption=require_encryption,
+                samba_dir=samba_dir,
+                verify_owner=not any_owner,
+            )
+            stack.enter_context(made)
+            logger.info("exporting %s, at %s", made.name, made.samba_dir)
+        logger.info("ending, by %s", wait_for_signal().name)

@@ -1,0 +1,116 @@
+"""`npipe samba`: what Samba has to be told, and one of one's own."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from npipe.cli.serve import signals
+from npipe.samba import PrivateSmbd
+from npipe.samba.found import find_samba, lines_for
+
+__all__ = ["samba"]
+
+
+@click.group()
+def samba() -> None:
+    """Let Samba serve pipes to other machines."""
+
+
+@samba.command()
+@click.option(
+    "--dir",
+    "samba_dir",
+    metavar="DIR",
+    default="/run/npipe-samba",
+    show_default=True,
+    help="Where smbd is to look for pipes.",
+)
+@click.option("--configuration", metavar="FILE", help="Another smb.conf than Samba's usual one.")
+def config(samba_dir: str, configuration: str | None) -> None:
+    """Print the lines for smb.conf, and say what there is.
+
+    The lines are on standard output; what was found is on standard error. With them smbd looks for all pipes in DIR/np;
+    whoever exports one has to be able to write there.
+    """
+    found = find_samba(configuration)
+    alone = "" if found.socket_dir else ", its ncalrpc dir, to which root alone may write"
+    click.echo(f"npipe: {found.smbd}, Samba {found.version}", err=True)
+    click.echo(f"npipe: it looks for pipes in {found.samba_dir}/np{alone}", err=True)
+    click.echo(f"npipe: server smb encrypt = {found.encrypt}, map to guest = {found.guests}", err=True)
+    click.echo(lines_for(str(Path(samba_dir).absolute())))
+
+
+_folder = click.option("--dir", "folder", metavar="DIR", required=True, help="Where all of it is; a short path.")
+
+
+@samba.command()
+@_folder
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=4450, show_default=True, help="Below 1024 for root only."
+)
+@click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NET",
+    help="A network to listen in, such as 192.168.1.0/24; may be given again.  [default: this machine alone]",
+)
+@click.option("--require-encryption", is_flag=True, help="Refuse clients that do not encrypt.")
+@click.option("--guests", is_flag=True, help="Take clients with a name that is not known for guests.")
+def serve(folder: str, port: int, interfaces: tuple[str, ...], require_encryption: bool, guests: bool) -> None:
+    """Run a private smbd until Ctrl-C or SIGTERM. It shares pipes alone, and needs no root.
+
+    Its users are those of `npipe samba adduser`. Programs export pipes to it with --samba-dir DIR/pipes, or
+    NPIPE_SAMBA_DIR=DIR/pipes. When it answers, standard error has a line that says so.
+    """
+    smbd = PrivateSmbd(
+        folder,
+        port=port,
+        interfaces=interfaces or ("127.0.0.1/8",),
+        encrypt="required" if require_encryption else "default",
+        guests=guests,
+    )
+    with signals(signal.SIGINT, signal.SIGTERM) as wait_for_signal, smbd:
+        smbd.start()
+        click.echo(f"npipe: smbd answers at port {port}; it looks for pipes in {smbd.samba_dir}/np", err=True)
+        ended: list[int] = []
+        ending = threading.Event()
+
+        def watch() -> None:
+            status = smbd.wait()
+            if status is not None and not ending.is_set():
+                ended.append(status)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, name="npipe-smbd", daemon=True).start()
+        wait_for_signal()
+        ending.set()
+        if ended:
+            raise click.ClickException(f"smbd has ended with status {ended[0]}; its log is in {smbd.folder / 'log'}")
+
+
+@samba.command()
+@_folder
+@click.argument("name")
+@click.option("--local-user", metavar="USER", help="The user of this system that it is.  [default: NAME]")
+def adduser(folder: str, name: str, local_user: str | None) -> None:
+    """Let the user NAME log in to the private smbd of DIR, or change its password.
+
+    The password is asked for, or is the first line of standard input.
+    """
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    PrivateSmbd(folder).add_user(name, password, local_user=local_user)

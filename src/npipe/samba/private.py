@@ -1,0 +1,275 @@
+"""A private smbd: a folder, a port, and users of its own. It shares no files, only pipes, and needs no root."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import contextlib
+import os
+import pwd
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from npipe.errors import PipeArgumentError, PipeStateError, PipeTimeoutError, WinError
+from npipe.samba.programs import program
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["PrivateSmbd"]
+
+_FOLDERS: Final = ("private", "lock", "state", "cache", "pid", "ncalrpc", "binddns", "log", "pipes")
+_LOOK: Final = 0.02  # seconds between looks at the port
+_END: Final = 5.0  # seconds between being asked to end, and being killed
+_SPECIAL: Final = frozenset('"\\/[]:;|=,+*?<>\n\r\0')
+
+_SMB2: Final = b"\xfeSMB"
+_NEGOTIATE: Final = b"".join(  # with 2.1, which every smbd of today's has
+    (
+        _SMB2,
+        struct.pack("<HHIHHIIQIIQ16x", 64, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0),
+        struct.pack("<HHHHI16xQH", 36, 1, 1, 0, 0, 0, 0x0210),
+    )
+)
+
+_CONFIGURATION: Final = """\
+# Made by `npipe samba`, anew at each start. Settings of your own go into {extra}, which is read last.
+[global]
+    server role = standalone server
+    security = user
+    passdb backend = tdbsam:{folder}/private/passdb.tdb
+    username map = {folder}/users
+    bind interfaces only = yes
+    interfaces = {interfaces}
+    smb ports = {port}
+    disable netbios = yes
+    server min protocol = SMB2_10
+    server smb encrypt = {encrypt}
+    server signing = mandatory
+    map to guest = {guests}
+    restrict anonymous = {anonymous}
+    private dir = {folder}/private
+    lock directory = {folder}/lock
+    state directory = {folder}/state
+    cache directory = {folder}/cache
+    pid directory = {folder}/pid
+    ncalrpc dir = {folder}/ncalrpc
+    binddns dir = {folder}/binddns
+    log file = {folder}/log/smbd
+    max log size = 1000
+    rpc start on demand helpers = no
+    load printers = no
+    printing = bsd
+    printcap name = /dev/null
+    disable spoolss = yes
+    external_rpc_pipe:socket_dir = {folder}/pipes
+    include = {extra}
+"""
+
+
+class PrivateSmbd:
+    """A folder with all that an smbd of its own needs. `start` runs it, and `with` ends it."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        port: int = 4450,
+        interfaces: tuple[str, ...] = ("127.0.0.1/8",),
+        encrypt: Literal["off", "default", "desired", "required"] = "default",
+        guests: bool = False,
+    ) -> None:
+        """Make the folder, if it is not there.
+
+        Args:
+            folder: where its files are; a short path, for the pipes' sockets are below it.
+            port: the TCP port; below 1024 only for root.
+            interfaces: the networks that it listens in, as in smb.conf; this machine's own only unless told otherwise.
+            encrypt: "required" refuses what is not encrypted.
+            guests: whether clients with a name that is not known are guests, instead of being turned away.
+
+        Raises:
+            PipeArgumentError: a path, or an interface, that a configuration cannot hold (87).
+            PipeStateError: the folder cannot be made (50).
+        """
+        self.folder: Path = Path(folder).absolute()
+        self.port: int = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._interfaces = interfaces
+        self._text = _CONFIGURATION.format(
+            folder=self.folder,
+            extra=self.folder / "extra.conf",
+            port=port,
+            interfaces=" ".join(interfaces),
+            encrypt=encrypt,
+            guests="bad user" if guests else "never",
+            anonymous=0 if guests else 2,
+        )
+        if any(bad in f"{self.folder}{''.join(interfaces)}" for bad in "\n\r\0%"):
+            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a path or an interface with % or a line's end")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in _FOLDERS:
+                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            for name in ("users", "extra.conf"):
+                (self.folder / name).touch(mode=0o600)
+        except OSError as error:
+            raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"{self.folder}: {error.strerror}") from error
+
+    @property
+    def configuration(self) -> Path:
+        """Its smb.conf."""
+        return self.folder / "smb.conf"
+
+    @property
+    def samba_dir(self) -> Path:
+        """Where it looks for pipes: the samba_dir of listen and export."""
+        return self.folder / "pipes"
+
+    @property
+    def pid(self) -> int | None:
+        """The process that listens; None while it does not run."""
+        return None if self._process is None else self._process.pid
+
+    # ---- Users
+
+    def add_user(self, name: str, password: str, *, local_user: str | None = None) -> None:
+        """Add a user, or change its password.
+
+        Samba takes it for `local_user`, a user of this system, by default the one of the same name. Two users that are
+        the same local user have one password.
+
+        Raises PipeArgumentError (87) for a name or password that Samba does not take, or a local user that does not
+        exist; PipeStateError (50) if Samba is not installed, or fails.
+        """
+        local = name if local_user is None else local_user
+        if not name or name != name.strip() or not _SPECIAL.isdisjoint(name):
+            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail=f"a user's name is not {name!r}")
+        if not password or not {"\n", "\r", "\0"}.isdisjoint(password):
+            raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a password is one line, and not empty")
+        self._check_local(local)
+        if not self.configuration.exists():  # what there is may be that of one that runs
+            self.configuration.write_text(self._text, encoding="utf-8")
+        command = [program("pdbedit"), "-s", str(self.configuration), "-t", "-a", "-u", local]
+        text = f"{password}\n{password}\n".encode()
+        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines()
+            raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"pdbedit: {said[-1] if said else done.returncode}")
+        users = self.folder / "users"
+        lines = [line for line in users.read_text(encoding="utf-8").splitlines() if _claims(line) != name.casefold()]
+        if local != name:
+            lines.append(f'{local} = "{name}"')
+        users.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _check_local(self, name: str) -> None:
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            raise PipeArgumentError(
+                WinError.INVALID_PARAMETER,
+                detail=f"there is no user {name!r} on this system, and Samba wants one for each of its own",
+                hint="make one with useradd, or name another one (--local-user)",
+            ) from None
+
+    # ---- Running
+
+    def start(self, timeout: float = 20.0) -> None:
+        """Start it, and wait until it answers. It ends with `close`, and with this process.
+
+        Raises PipeStateError (50) if Samba is not installed or does not start, and PipeTimeoutError (121).
+        """
+        self.configuration.write_text(self._text, encoding="utf-8")
+        command = [program("smbd"), "-F", "--no-process-group", "-s", str(self.configuration)]
+        command += ["-l", str(self.folder / "log")]
+        deadline = time.monotonic() + timeout
+        # A pipe for its standard input, of which nobody else has the other end: smbd ends with that.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "_NO_WINBINDD": "1"},
+        )
+        try:
+            self._await_answer(self._process, deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_answer(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        # Nothing tells that it listens: what it says to systemd comes before that.
+        while not self._answers():
+            try:
+                process.wait(_LOOK)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise PipeTimeoutError(WinError.SEM_TIMEOUT, doing="waiting for smbd") from None
+            else:
+                raise PipeStateError(
+                    WinError.NOT_SUPPORTED,
+                    detail=f"smbd has ended: {self._last_word() or process.returncode}",
+                    hint=f"its log is in {self.folder / 'log'}",
+                )
+
+    def _answers(self) -> bool:
+        """Whether smbd, or anything that speaks its protocol, answers at the port."""
+        host = self._interfaces[0].partition("/")[0]
+        with contextlib.suppress(OSError), socket.create_connection((host, self.port), 1.0) as connection:
+            connection.settimeout(5.0)
+            connection.sendall(len(_NEGOTIATE).to_bytes(4, "big") + _NEGOTIATE)
+            return connection.recv(8)[4:] == _SMB2
+        return False
+
+    def _last_word(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = (self.folder / "log" / "smbd").read_text(encoding="utf-8", errors="replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.startswith(" ")), "")
+        return ""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until it ends; return its exit status, or None when `timeout` seconds were over first."""
+        if self._process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout)
+        return None
+
+    def close(self) -> None:
+        """End it, with the processes that it has for its clients. Closing twice is no error."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        group = process.pid  # it leads a session of its own
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _claims(line: str) -> str:
+    """Return the name, in a line of a username map."""
+    return line.partition("=")[2].strip().strip('"').casefold()

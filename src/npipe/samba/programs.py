@@ -1,0 +1,28 @@
+"""Samba's programs on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Final
+
+from npipe.errors import PipeStateError, WinError
+
+__all__ = ["program"]
+
+_PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/usr/local/samba/sbin", "/usr/local/samba/bin")
+
+
+def program(name: str) -> str:
+    """Return the path of one of Samba's programs ("smbd", "pdbedit", "testparm"), which users need not have in $PATH.
+
+    Raises PipeStateError (50) if Samba is not installed.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_PLACES])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise PipeStateError(
+            WinError.NOT_SUPPORTED,
+            detail=f"Samba is not installed: there is no {name} (Debian's and Fedora's package is samba)",
+        )
+    return found

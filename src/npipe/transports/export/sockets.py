@@ -1,0 +1,180 @@
+"""The sockets at which smbd looks for pipes: DIR/np/NAME, each one process's at a time, and gone when it closes."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from npipe import binding
+from npipe.errors import PipeAccessError, PipeError, PipeNameError, PipeResourceError, PipeStateError, WinError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from npipe.names import PipeName
+
+__all__ = ["Doorway", "is_smbd"]
+
+_BACKLOG: Final = 4096
+_MOST_PATH: Final = 107  # bytes of a Unix socket's path, without the NUL
+_PATIENCE: Final = 3.0  # seconds for another process that has the folder's lock
+_PAUSE: Final = 0.01  # seconds; nothing tells that it is free
+_CREDENTIALS: Final = struct.Struct("3i")
+_DOING: Final = "exporting the pipe"
+
+
+class Doorway:
+    """A listening socket at DIR/np/NAME, the name in lower case. smbd finds what is there, and nothing else."""
+
+    def __init__(self, directory: str, name: PipeName) -> None:
+        r"""Listen there from now on.
+
+        A socket that nobody listens at, as one is that has died, is taken over. `sub\pipe` is one name to smbd.
+
+        Raises PipeNameError (123) for a name that smbd cannot look up, PipeAccessError (5) when another process exports
+        it or the folder is not to be written to, PipeStateError (50) when there is no such folder and it cannot be
+        made, and PipeResourceError (1450).
+        """
+        self.name: PipeName = name
+        folder = Path(directory) / "np"
+        entry = name.display.lower()
+        self.path: Path = folder / entry
+        if "/" in entry or entry in ("", ".", ".."):
+            why = "Samba looks up no pipe of that name"
+            raise PipeNameError(WinError.INVALID_NAME, name.path, _DOING, why, hint="choose a name without /")
+        if len(os.fsencode(self.path)) > _MOST_PATH:
+            raise PipeNameError(
+                WinError.INVALID_NAME,
+                name.path,
+                _DOING,
+                f"the path of its socket is longer than {_MOST_PATH} bytes: {self.path}",
+                hint="choose a shorter samba_dir",
+            )
+        try:
+            Path(directory).mkdir(mode=0o755, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)  # as smbd itself makes it
+            with _locked(folder, name):
+                self.socket: socket.socket = self._listen(folder)
+                self._number = self.path.lstat().st_ino
+        except PipeError:
+            raise
+        except PermissionError as error:
+            raise PipeAccessError(
+                WinError.ACCESS_DENIED,
+                name.path,
+                _DOING,
+                f"this user may not put a socket into {folder}",
+                hint="let Samba look for pipes in a folder of yours (external_rpc_pipe:socket_dir, samba_dir=)",
+            ) from error
+        except OSError as error:
+            raise PipeStateError(
+                WinError.NOT_SUPPORTED, name.path, _DOING, f"{folder}: {error.strerror or error}"
+            ) from error
+
+    def _listen(self, folder: Path) -> socket.socket:
+        if self.path.is_socket():
+            if _somebody_listens(self.path):
+                raise PipeAccessError(
+                    WinError.ACCESS_DENIED,
+                    self.name.path,
+                    _DOING,
+                    f"another process exports it, at {self.path}",
+                    text="The pipe is exported already",
+                )
+            self.path.unlink()
+        # Under another name until it listens: smbd never finds one that refuses.
+        made = folder / f".{secrets.token_hex(6)}"
+        fits = len(os.fsencode(made)) <= _MOST_PATH
+        place = made if fits else self.path
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listening.bind(os.fspath(place))
+            place.chmod(0o600)  # smbd is root, or this user
+            listening.listen(_BACKLOG)
+            if fits:
+                made.rename(self.path)
+        except BaseException:
+            listening.close()
+            with contextlib.suppress(OSError):
+                place.unlink()
+            raise
+        return listening
+
+    def hide(self) -> None:
+        """Let smbd find nothing: whoever opens the pipe from now on finds none."""
+        with contextlib.suppress(OSError):
+            if self.path.lstat().st_ino == self._number:  # or another process has taken its place since
+                self.path.unlink()
+        self._number = -1
+
+    def close(self) -> None:
+        """Hide it, and listen no more. Closing twice is no error."""
+        self.hide()
+        self.socket.close()
+
+    def forget(self) -> None:
+        """Be closed in a forked child: the socket and its file are the parent's."""
+        self._number = -1
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: PipeName) -> Iterator[None]:
+    """Hold the folder's lock: one process at a time looks at a socket and takes its place."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno != errno.EWOULDBLOCK:
+                    raise
+            if time.monotonic() > deadline:
+                raise PipeResourceError(
+                    WinError.NO_SYSTEM_RESOURCES,
+                    name.path,
+                    _DOING,
+                    f"another process has had the lock of {folder} for {_PATIENCE:.0f} seconds; it may be stopped",
+                )
+            time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:
+            return True  # its backlog is full
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+def is_smbd(connection: socket.socket) -> bool:
+    """Whether a connection's peer may be smbd: root, or the user that this process is.
+
+    The kernel says who it is. Either of them could do as much without: it may open this user's pipes on behalf of
+    whomever it likes.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(raw)[1] & 0xFFFFFFFF
+    return uid in (0, binding.effective_uid()) and uid != 0xFFFFFFFF

@@ -1,0 +1,288 @@
+"""One TCP connection to a host: smbprotocol's `Connection`, made fit for threads, time-outs and hostile peers.
+
+What is different from smbprotocol's own:
+
+- the socket is ours, so that connecting is exact and can be given up, and no limit of select() holds;
+- signing is demanded of every answer, and encryption of every one once the session is encrypted;
+- an answer that nobody waits for any more ends nothing;
+- when the connection is lost, whoever waits is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import sys
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from npipe.options import time_left
+from npipe.transports.smb.library import Commands, Connection, NtStatus, Smb2Flags, SMBException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SLICE", "NotSignedError", "Stream", "Wire", "connect_socket", "wait_event"]
+
+SLICE: Final = 0.5 if sys.platform == "win32" else None
+"""Seconds of a wait at a time: on Windows Ctrl-C does not end the wait for a lock."""
+
+_CHUNK: Final = 70_000
+_LENGTH: Final = 4  # bytes of a message's length before it
+_LARGEST_FRAME: Final = 0xFFFFFF
+_SEND_BUFFER: Final = 425_984  # what Linux grants without privileges: room for any request of ours, and one more
+_NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unasked
+
+# A peer that is gone without a word (a cable that was cut) is found within half a minute.
+_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 30_000))
+
+
+class NotSignedError(SMBException):
+    """An answer was not signed, or not encrypted, though the session is."""
+
+
+def wait_event(event: threading.Event, deadline: float | None) -> bool:
+    """Wait for an event until a deadline (time.monotonic); whether it is set."""
+    if SLICE is None:
+        return event.wait(time_left(deadline))
+    while True:
+        left = time_left(deadline)
+        if event.wait(SLICE if left is None else min(SLICE, left)):
+            return True
+        if left is not None and left <= SLICE:
+            return False
+
+
+def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], None]) -> socket.socket:
+    """Return a connected socket, trying each address of the host. `given_up` gets each socket before it connects.
+
+    Raises OSError of the last address, and what `given_up` raises.
+    """
+    last: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            last = error
+            continue
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            for option, value in _KEEP_ALIVE:
+                if hasattr(socket, option):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            given_up(sock)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            last = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise last or OSError("the host has no address")
+
+
+class Stream:
+    """The transport that smbprotocol expects: messages with their lengths, over a connected socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+        self._sending = threading.Lock()
+        self.connected: bool = True
+        peer: tuple[str, int] = sock.getpeername()[:2]
+        self.server: str = peer[0]
+        self.port: int = peer[1]
+
+    def connect(self) -> None:
+        """Do nothing: it is connected."""
+
+    @property
+    def address(self) -> str:
+        """The host's network address."""
+        return str(self.server)
+
+    def close(self) -> None:
+        """End it; whoever receives finds the end. Closing twice is no error."""
+        self.connected = False
+        with contextlib.suppress(OSError):  # it has ended already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Give the descriptor back: nobody receives any more."""
+        self.connected = False
+        with self._sending:
+            self._sock.close()
+
+    def forget(self) -> None:
+        """Give the descriptor of a forked child back; the connection is the parent's."""
+        self.connected = False
+        self._sock.close()
+
+    def has_room(self, timeout: float | None) -> bool:
+        """Wait until a request can be sent without a wait."""
+        try:
+            if sys.platform != "win32":
+                poll = select.poll()
+                poll.register(self._sock, select.POLLOUT)
+                return bool(poll.poll(None if timeout is None else timeout * 1000))
+            return bool(select.select([], [self._sock], [], timeout)[1])
+        except (OSError, ValueError):  # closed meanwhile: the send finds out
+            return True
+
+    def send(self, message: Any) -> None:
+        """Send one message: bytes, or one of smbprotocol's structures if it is encrypted."""
+        if not isinstance(message, bytes):
+            message = message.pack()
+        if len(message) > _LARGEST_FRAME:
+            raise ValueError("a message is too long for the connection")
+        with self._sending:
+            try:
+                self._sock.sendall(len(message).to_bytes(_LENGTH, "big") + message)
+            except OSError:
+                self.close()  # a part may have gone: nothing can follow it. The receiving thread tells all who wait
+
+    def recv(self, timeout: float) -> bytes:  # noqa: ARG002 - the socket's own keep-alive finds a peer that is gone
+        """Return the next message; b"" at the end."""
+        buffer = self._buffer
+        while True:
+            if len(buffer) >= _LENGTH:
+                size = int.from_bytes(buffer[:_LENGTH], "big")
+                if not size:  # NetBIOS' keep-alive
+                    del buffer[:_LENGTH]
+                    continue
+                if size > _LARGEST_FRAME:
+                    break
+                if len(buffer) >= _LENGTH + size:
+                    message = bytes(buffer[_LENGTH : _LENGTH + size])
+                    del buffer[: _LENGTH + size]
+                    return message
+            try:
+                data = self._sock.recv(_CHUNK)
+            except OSError:
+                break
+            if not data:
+                break
+            buffer += data
+        self.close()
+        return b""
+
+
+class _Number:
+    def get_value(self) -> int:
+        return 0
+
+
+class _NoMessage:
+    def __getitem__(self, _: str) -> _Number:
+        return _Number()
+
+
+class _Nobody:
+    """Who an answer is for that nobody waits for."""
+
+    def __init__(self, session_id: int) -> None:
+        self.session_id: int = session_id
+        self.response_event: threading.Event = threading.Event()
+        self.response_event_lock: threading.Lock = threading.Lock()
+        self.message: _NoMessage = _NoMessage()
+        self.response: Any = None
+        self.async_id: bytes | None = None
+
+
+class _Outstanding(dict[int, Any]):
+    """Requests by their numbers. A number that is not in it is of a request that was given up."""
+
+    session_id: int = 0
+
+    def __missing__(self, _: int) -> _Nobody:
+        return _Nobody(self.session_id)
+
+
+class _Window(dict[str, int]):
+    """The numbers that requests may have; tells when there are more."""
+
+    def __init__(self) -> None:
+        super().__init__(low=0, high=1)
+        self.granted: threading.Event = threading.Event()
+
+    def __setitem__(self, key: str, value: int) -> None:
+        super().__setitem__(key, value)
+        if key == "high":
+            self.granted.set()
+
+
+class Wire(Connection):
+    """A connection that is made over a connected socket; `connect` negotiates."""
+
+    def __init__(self, host: str, port: int, sock: socket.socket, on_lost: Callable[[], None]) -> None:
+        self.stream: Stream = Stream(sock)
+        super().__init__(uuid.uuid4(), host, port, require_signing=True)
+        self.outstanding_requests: _Outstanding = _Outstanding()
+        self.sequence_window: _Window = _Window()
+        self.lost: bool = False
+        self._on_lost = on_lost
+
+    @property
+    def transport(self) -> Stream:
+        """What smbprotocol sends and receives by."""
+        return self.stream
+
+    @transport.setter
+    def transport(self, _: object) -> None:
+        """Ignore the one that smbprotocol would make."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the thread that receives was started; it gives the socket back."""
+        return self._t_worker is not None and self._t_worker.ident is not None
+
+    def verify_signature(self, header: Any, session_id: int, force: bool = False) -> None:
+        """Check the signature of an answer that was not encrypted, and that there is one."""
+        session = self.session_table.get(session_id)
+        command = header["command"].get_value()
+        if session is not None and not force and command != Commands.SMB2_SESSION_SETUP:
+            unasked = header["message_id"].get_value() == _NOBODY
+            interim = header["status"].get_value() == NtStatus.STATUS_PENDING
+            if session.encrypt_data:
+                raise NotSignedError("an answer was not encrypted, though the session is")
+            signed = unasked or interim or header["flags"].has_flag(Smb2Flags.SMB2_FLAGS_SIGNED)
+            if session.signing_required and not signed:
+                raise NotSignedError("an answer was not signed")
+        super().verify_signature(header, session_id, force)
+
+    def _process_message_thread(self) -> None:
+        threading.current_thread().name = f"npipe-smb-{self.stream.address}"
+        try:
+            super()._process_message_thread()
+        finally:
+            self.lost = True
+            self.stream.release()
+            # Who registers a request after this looks at `lost` before it waits.
+            for request in list(self.outstanding_requests.values()):
+                with request.response_event_lock:  # between its look and its wait nobody is told
+                    request.response_event.set()
+            self.sequence_window.granted.set()
+            self._on_lost()
+
+    def await_credits(self, count: int, deadline: float | None) -> bool:
+        """Wait until `count` more requests may be sent; False when the deadline came first."""
+        window = self.sequence_window
+        while window["high"] - window["low"] < count and not self.lost:
+            window.granted.clear()
+            if window["high"] - window["low"] >= count or self.lost:
+                break
+            if not wait_event(window.granted, deadline):
+                return False
+        return True
+
+    @property
+    def credits(self) -> int:
+        """How many more requests may be sent."""
+        window: dict[str, int] = self.sequence_window
+        return window["high"] - window["low"]
