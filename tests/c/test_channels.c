@@ -1,13 +1,17 @@
 /* Channels: content from threads that share an end, and an end whose memory somebody else scribbles into. */
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "engine.h"
@@ -59,7 +63,7 @@ static void *write_all(void *argument)
         size_t size = size_of(i);
         fill_pattern(data, size, i);
         struct np_part parts[3] = {{&i, sizeof i}, {data, size / 3}, {data + size / 3, size - size / 3}};
-        CHECK_EQUAL(np_channel_send(channel, i & 1 ? NPC_BUFFERS : 0, parts, 3, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(channel, i & 1 ? NPC_BUFFERS : 0, parts, 3, &for_ever, NULL), NP_OK);
     }
     free(data);
     return NULL;
@@ -80,7 +84,7 @@ static void *read_all(void *argument)
         CHECK_EQUAL(size, sizeof number + size_of(number));
         CHECK_EQUAL(flags, number & 1 ? NPC_BUFFERS : 0);
         CHECK_EQUAL(np_channel_take(channel, data, size_of(number), &taken, &for_ever), NP_OK);
-        CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+        CHECK_EQUAL(np_channel_end(channel, false, NULL), NP_OK);
         fill_pattern(expected, size_of(number), number);
         CHECK(memcmp(data, expected, size_of(number)) == 0);
         if (atomic_load(&left) > 4 * MESSAGES)
@@ -115,7 +119,7 @@ static void what_does_not_fit_is_not_begun(void)
     unsigned char data[10000] = {1};
     struct np_part part = {data, sizeof data};
     unsigned sent = 0;
-    while (np_channel_send(&ends.first, 0, &part, 1, &none) == NP_OK)
+    while (np_channel_send(&ends.first, 0, &part, 1, &none, NULL) == NP_OK)
         sent++;
     CHECK_EQUAL(sent, NPC_RING / 10008);
     uint64_t size, flags, taken;
@@ -123,14 +127,14 @@ static void what_does_not_fit_is_not_begun(void)
         CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
         CHECK_EQUAL(size, sizeof data);
         CHECK_EQUAL(np_channel_take(&ends.second, data, size, &taken, &none), NP_OK);
-        CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+        CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
     }
     CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_WOULD_WAIT);
     close(ends.fds[0]);
     ends.fds[0] = -1;
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_NO_DATA);
     np_channel_going(&ends.first);
-    CHECK_EQUAL(np_channel_send(&ends.second, 0, &part, 1, &for_ever), NP_NO_DATA);
+    CHECK_EQUAL(np_channel_send(&ends.second, 0, &part, 1, &for_ever, NULL), NP_NO_DATA);
     end(&ends);
 }
 
@@ -173,7 +177,7 @@ static void *call_send(void *argument)
     struct np_wait wait = wait_of(caller);
     struct np_part part = {caller->data, caller->size};
     atomic_store(&caller->number, (pid_t)np_thread_number());
-    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait);
+    caller->code = np_channel_send(caller->channel, 0, &part, 1, &wait, NULL);
     return NULL;
 }
 
@@ -187,7 +191,7 @@ static void *call_read(void *argument)
     if (caller->code == NP_OK) {
         caller->data = malloc(caller->size + 1);
         caller->code = np_channel_take(caller->channel, caller->data, caller->size, &taken, &wait);
-        uint32_t ended = np_channel_end(caller->channel, false);
+        uint32_t ended = np_channel_end(caller->channel, false, NULL);
         caller->code = caller->code ? caller->code : ended;
     }
     return NULL;
@@ -207,7 +211,7 @@ static unsigned fill(struct np_channel *channel, unsigned size)
     unsigned char *data = malloc(size);
     unsigned number = 0;
     struct np_part part = {data, size};
-    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none) == NP_OK;
+    for (fill_pattern(data, size, number); np_channel_send(channel, 0, &part, 1, &none, NULL) == NP_OK;
          fill_pattern(data, size, number))
         number++;
     free(data);
@@ -223,7 +227,7 @@ static void expect(struct np_channel *channel, unsigned size, unsigned seed)
     CHECK_EQUAL(np_channel_begin(channel, &none, &got, &flags), NP_OK);
     CHECK_EQUAL(got, size);
     CHECK_EQUAL(np_channel_take(channel, data, size, &taken, &none), NP_OK);
-    CHECK_EQUAL(np_channel_end(channel, false), NP_OK);
+    CHECK_EQUAL(np_channel_end(channel, false, NULL), NP_OK);
     fill_pattern(expected, size, seed);
     CHECK(memcmp(data, expected, size) == 0);
     free(data);
@@ -300,22 +304,22 @@ static void a_death_at_the_end_of_a_message_takes_no_other_along(void)
     struct np_part part = {data, sizeof data};
     for (unsigned i = 0; i < 3; i++) {
         fill_pattern(data, sizeof data, i);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     }
     atomic_store(&ends.first.out->mid, ends.first.out->tail);
     atomic_store(&ends.first.out->writer, dead);
     fill_pattern(data, sizeof data, 3);
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(ends.first.out->mid, 0);
     expect(&ends.second, sizeof data, 0);
     atomic_store(&ends.second.in->part, ends.second.in->head);
     atomic_store(&ends.second.in->reader, dead);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
-    CHECK_EQUAL(np_channel_end(&ends.second, true), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, true, NULL), NP_OK);
     for (unsigned i = 1; i < 4; i++)
         expect(&ends.second, sizeof data, i);
     /* But within one it does. */
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     atomic_store(&ends.second.in->part, ends.second.in->tail);
     atomic_store(&ends.second.in->reader, dead);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_BROKEN_PIPE);
@@ -369,12 +373,12 @@ static void an_event_that_somebody_made_blocking_holds_nobody(void)
     for (unsigned i = 0; i < 3; i++) {
         uint64_t count;
         fill_pattern(data, sizeof data, i);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
         CHECK(read(event, &count, sizeof count) == sizeof count);
         expect(&ends.second, sizeof data, i); /* takes the event back, which is not set any more */
         count = UINT64_MAX - 1;
         CHECK(write(event, &count, sizeof count) == sizeof count);
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK); /* sets it, which is full */
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK); /* sets it, which is full */
         expect(&ends.second, sizeof data, i);
         struct pollfd item = {.fd = event, .events = POLLIN};
         CHECK_EQUAL(poll(&item, 1, 0), 0);
@@ -421,9 +425,9 @@ static void one_that_is_woken_all_the_time_asks_for_signals(void)
     unsigned char data[8000] = {1};
     struct np_part part = {data, sizeof data};
     until = np_now() + 50000000;
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_INTERRUPTED);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_INTERRUPTED);
     wait = (struct np_wait){.deadline = np_now() + 50000000};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
     atomic_store(&pest.over, true);
     pthread_join(thread, NULL);
     end(&ends);
@@ -449,7 +453,7 @@ static void a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer(voi
     struct np_part part = {data, sizeof data};
     for (int i = 0; i < 10; i++) {
         struct np_wait wait = {.deadline = np_now() + 20000000};
-        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait), NP_SEM_TIMEOUT);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
     }
     atomic_store(&pest.over, true);
     pthread_join(thread, NULL);
@@ -487,7 +491,7 @@ static void a_bell_that_is_held_delays_no_message(void)
     unsigned char data[100];
     fill_pattern(data, sizeof data, 0);
     struct np_part part = {data, sizeof data};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     struct pollfd item = {.fd = ends.fds[2], .events = POLLIN};
     CHECK_EQUAL(poll(&item, 1, 0), 1);
     expect(&ends.second, sizeof data, 0);
@@ -506,21 +510,277 @@ static void those_that_wait_for_one_lock_are_not_forgotten_for_the_other(void)
     make(&ends);
     uint64_t size, flags, taken, data = 0;
     struct np_part part = {&data, sizeof data};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
     struct caller reader = {.channel = &ends.second};
     start(&reader, call_read);
     atomic_store(&ends.first.out->writers_queued, 1);
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
     CHECK_EQUAL(atomic_load(&ends.first.out->writers_queued), 0);
     CHECK_EQUAL(atomic_load(&ends.first.out->readers_queued), 1);
     CHECK_EQUAL(np_channel_take(&ends.second, &data, size, &taken, &for_ever), NP_OK);
-    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
     pthread_join(reader.thread, NULL);
     CHECK_EQUAL(reader.code, NP_OK);
+    CHECK_EQUAL(atomic_load(&ends.first.out->readers_queued), 0);
     free(reader.data);
     end(&ends);
 }
+
+/* Two sleep for the lock, and the first one that gets it has another one behind it still. */
+static void who_gets_a_lock_forgets_nobody_behind_it(void)
+{
+    struct ends ends;
+    make(&ends);
+    uint64_t size, flags, taken, data = 0, first[2] = {100, 1};
+    struct np_part part = {&data, sizeof data};
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+    struct caller readers[2] = {{.channel = &ends.second}, {.channel = &ends.second}};
+    start(&readers[0], call_read);
+    start(&readers[1], call_read);
+    publish(&ends.first, first, sizeof first); /* of a message that is longer */
+    CHECK_EQUAL(np_channel_take(&ends.second, &data, size, &taken, &for_ever), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
+    while (atomic_load(&ends.second.in->sleepers) == 0) /* for the rest, with the lock */
+        sched_yield();
+    CHECK_EQUAL(atomic_load(&ends.second.in->readers_queued), 1);
+    unsigned char rest[96] = {2};
+    publish(&ends.first, rest, sizeof rest);
+    uint64_t last[2] = {8, 3};
+    publish(&ends.first, last, sizeof last);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(readers[i].thread, NULL);
+        CHECK_EQUAL(readers[i].code, NP_OK);
+        CHECK(readers[i].size == 100 ? readers[i].data[0] == 1 && readers[i].data[8] == 2
+                                     : readers[i].size == 8 && readers[i].data[0] == 3);
+        free(readers[i].data);
+    }
+    CHECK(readers[0].size != readers[1].size);
+    CHECK_EQUAL(atomic_load(&ends.second.in->readers_queued), 0);
+    end(&ends);
+}
+
+/* ---- Numbers of several namespaces */
+
+#define ELSEWHERE (UINT64_C(1) << NPC_SPACE_SHIFT)
+
+static void a_number_of_another_namespace_is_nobody_here(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    uint64_t own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number(), dead = somebody_dead();
+    for (int i = 0; i < 2; i++) {
+        /* Who holds it has this thread's numbers, or a dead one's, but is somebody else: it is waited for. */
+        struct np_wait wait = {.deadline = np_now() + 120000000};
+        atomic_store(&ends.first.out->writer, (i ? dead : own) | ELSEWHERE);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
+        CHECK_EQUAL(ends.first.out->writer, (i ? dead : own) | ELSEWHERE);
+    }
+    atomic_store(&ends.first.out->writer, own);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_PIPE_BUSY);
+    atomic_store(&ends.first.out->writer, dead);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    end(&ends);
+}
+
+static void a_namespace_without_a_place_in_the_list_concludes_nothing(void)
+{
+    struct ends ends;
+    make(&ends);
+    for (unsigned i = 0; i < NPC_NOWHERE; i++)
+        atomic_store(&ends.first.header->numbers[i], i + 1);
+    struct np_channel other;
+    CHECK_EQUAL(np_channel_attach(&other, ends.fds[4], ends.fds[0], ends.fds[2], ends.fds[3], 0), NP_OK);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    struct np_wait wait = {.deadline = np_now() + 120000000};
+    atomic_store(&other.out->writer, somebody_dead() | (uint64_t)NPC_NOWHERE << NPC_SPACE_SHIFT);
+    CHECK_EQUAL(np_channel_send(&other, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
+    atomic_store(&other.out->writer, 0);
+    CHECK_EQUAL(np_channel_send(&other, 0, &part, 1, &for_ever, NULL), NP_OK);
+    np_channel_detach(&other);
+    end(&ends);
+}
+
+/* A child that begins a namespace of its own inherits an end. */
+static void a_fork_into_another_namespace_is_noticed(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    fill_pattern(data, sizeof data, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0)
+            _exit(77);
+        pid_t first = fork();
+        uint64_t size, flags, word = 0;
+        if (first == 0) {
+            alarm(deadline(60));
+            if (np_channel_begin(&ends.second, &for_ever, &size, &flags) == NP_OK)
+                word = atomic_load(&ends.second.in->reader);
+            _exit(word >> NPC_SPACE_SHIFT == 1 && (word >> 32 & NPC_MOST_PROCESS) == 1 ? 0 : 1);
+        }
+        int status;
+        _exit(waitpid(first, &status, 0) == first && WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        puts("  not here: this user may make no namespace");
+    } else {
+        CHECK_EQUAL(WEXITSTATUS(status), 0);
+        CHECK(ends.first.header->numbers[1] != 0 && ends.first.header->numbers[1] != ends.first.header->numbers[0]);
+        /* What is left by it is nobody's here. */
+        struct np_wait wait = {.deadline = np_now() + 120000000};
+        uint64_t size, flags;
+        CHECK_EQUAL(np_channel_begin(&ends.second, &wait, &size, &flags), NP_SEM_TIMEOUT);
+    }
+    end(&ends);
+}
+
+/* ---- Telling apart from the rest */
+
+static uint64_t count_of(int event)
+{
+    uint64_t count;
+    return read(event, &count, sizeof count) == sizeof count ? count : 0;
+}
+
+/* The other side changes the words between two looks at them: none of these calls touches the event, whatever they
+ * say. */
+static void what_must_not_wait_sets_no_event(void)
+{
+    struct ends ends;
+    make(&ends);
+    const struct np_wait none = {.deadline = NP_TRY};
+    int event = ends.fds[2];
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    uint64_t size, flags, taken;
+    bool untold = true;
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &none, &untold), NP_OK);
+    CHECK(!untold); /* nobody sleeps */
+    CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, true, &untold), NP_OK);
+    CHECK(!untold);
+    atomic_store(&ends.first.out->sleepers, 1);
+    fill_pattern(data, sizeof data, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &none, &untold), NP_OK);
+    CHECK(untold);
+    CHECK_EQUAL(count_of(event), 0);
+    np_channel_tell(&ends.first, true);
+    CHECK_EQUAL(count_of(event), 1);
+    /* What is read takes it back: not at once. */
+    uint64_t one = 1;
+    CHECK(write(event, &one, sizeof one) == sizeof one);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
+        CHECK_EQUAL(np_channel_take(&ends.second, data, size, &taken, &none), NP_OK);
+        CHECK_EQUAL(np_channel_end(&ends.second, false, &untold), NP_OK);
+        CHECK(untold);
+    }
+    CHECK_EQUAL(count_of(event), 1);
+    CHECK(write(event, &one, sizeof one) == sizeof one);
+    np_channel_tell(&ends.second, false);
+    CHECK_EQUAL(count_of(event), 0);
+    /* Nor what is given up, or breaks the rules. */
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &none, &untold), NP_OK);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_OK);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, &untold), NP_INVALID_DATA);
+    CHECK(untold);
+    CHECK_EQUAL(count_of(event), 0);
+    np_channel_tell(&ends.second, false);
+    CHECK_EQUAL(count_of(event), 1);
+    end(&ends);
+    make(&ends);
+    uint64_t nonsense = NPC_LONGEST;
+    publish(&ends.first, &nonsense, sizeof nonsense);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &none, &size, &flags), NP_WOULD_WAIT);
+    CHECK_EQUAL(count_of(ends.fds[2]), 0);
+    CHECK_EQUAL(ends.second.in->reader, 0);
+    CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_INVALID_DATA);
+    end(&ends);
+}
+
+/* ---- Killed in between */
+
+#ifdef SYS_preadv2
+static int cleared; /* the event */
+
+static void clear_and_die(int number)
+{
+    uint64_t count;
+    (void)number;
+    (void)!read(cleared, &count, sizeof count);
+    (void)kill(getpid(), SIGKILL);
+}
+
+/* Has this process killed as soon as it has taken an event back. */
+static void die_when_it_is_cleared(int event)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    struct sigaction action = {.sa_handler = clear_and_die};
+    cleared = event;
+    CHECK(sigaction(SIGSYS, &action, NULL) == 0);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static void one_that_is_killed_while_it_takes_the_event_back_leaves_no_selector_asleep(void)
+{
+    const struct np_wait none = {.deadline = NP_TRY};
+    for (int way = 0; way < 2; way++) {
+        struct ends ends;
+        make(&ends);
+        int event = ends.fds[2];
+        unsigned char data[100];
+        struct np_part part = {data, sizeof data};
+        fill_pattern(data, sizeof data, 7);
+        (void)np_channel_arm(&ends.second, false);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+        struct pollfd item = {.fd = event, .events = POLLIN};
+        CHECK_EQUAL(poll(&item, 1, 0), 1);
+        if (way == 1) { /* it finds the event set, and nothing there */
+            atomic_store(&ends.second.in->polled, 0);
+            atomic_store(&ends.second.in->head, atomic_load(&ends.second.in->tail));
+        }
+        pid_t child = fork();
+        if (child == 0) {
+            die_when_it_is_cleared(event);
+            if (way == 0)
+                expect(&ends.second, sizeof data, 7);
+            else
+                (void)np_channel_poll(&ends.second, &none);
+            _exit(1);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        CHECK_EQUAL(poll(&item, 1, 0), 0);
+        atomic_store(&ends.second.in->polled, 1);
+        /* What the dead one holds of the readers' lock is not in question. */
+        atomic_store(&ends.second.in->reader, 0);
+        atomic_store(&ends.second.in->head, atomic_load(&ends.second.in->tail));
+        fill_pattern(data, sizeof data, 8);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+        CHECK_EQUAL(poll(&item, 1, 0), 1);
+        expect(&ends.second, sizeof data, 8);
+        CHECK_EQUAL(poll(&item, 1, 0), 0);
+        end(&ends);
+    }
+}
+#endif
 
 /* Its reader gives the message up, and the writer, which has not noticed, goes on with what looks like messages. */
 static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
@@ -540,7 +800,7 @@ static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
     CHECK_EQUAL(size, whole);
     CHECK_EQUAL(np_channel_take(&ends.second, data, sizeof data, &taken, &none), NP_OK);
     CHECK(memcmp(data, body, sizeof data) == 0);
-    CHECK_EQUAL(np_channel_end(&ends.second, false), NP_INVALID_DATA);
+    CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_INVALID_DATA);
     for (unsigned i = 0; i < 2; i++) {
         publish(&ends.first, body, sizeof body);
         CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
@@ -549,9 +809,9 @@ static void nothing_of_a_message_that_was_dropped_is_taken_for_one(void)
     }
     /* Nor when a writer finds out that one before it has died, and breaks off on its part. */
     atomic_store(&ends.first.out->mid, 1);
-    atomic_store(&ends.first.out->writer, UINT64_C(0x7fffffff) << 32 | 1);
+    atomic_store(&ends.first.out->writer, somebody_dead());
     struct np_part part = {data, 8};
-    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever), NP_BROKEN_PIPE);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_BROKEN_PIPE);
     CHECK_EQUAL(np_channel_begin(&other, &none, &size, &flags), NP_BROKEN_PIPE);
     np_channel_detach(&other);
     end(&ends);
@@ -614,10 +874,10 @@ static void nonsense_in_the_segment_does_no_harm(void)
             }
             const struct np_wait soon = {.deadline = np_now() + 200000};
             uint64_t size, flags, taken;
-            (void)np_channel_send(&ends.second, 0, &part, 1, &soon);
+            (void)np_channel_send(&ends.second, 0, &part, 1, &soon, NULL);
             if (np_channel_begin(&ends.second, &soon, &size, &flags) == NP_OK) {
                 (void)np_channel_take(&ends.second, data, size < 40000 ? size : 40000, &taken, &soon);
-                (void)np_channel_end(&ends.second, (random >> 30) & 1);
+                (void)np_channel_end(&ends.second, (random >> 30) & 1, NULL);
             }
             (void)np_channel_poll(&ends.second, &soon);
         }
@@ -653,6 +913,14 @@ int main(void)
     RUN(a_look_takes_back_an_event_that_says_too_much);
     RUN(a_bell_that_is_held_delays_no_message);
     RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
+    RUN(who_gets_a_lock_forgets_nobody_behind_it);
+    RUN(a_number_of_another_namespace_is_nobody_here);
+    RUN(a_namespace_without_a_place_in_the_list_concludes_nothing);
+    RUN(a_fork_into_another_namespace_is_noticed);
+    RUN(what_must_not_wait_sets_no_event);
+#ifdef SYS_preadv2
+    RUN(one_that_is_killed_while_it_takes_the_event_back_leaves_no_selector_asleep);
+#endif
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
     return 0;

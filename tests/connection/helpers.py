@@ -98,6 +98,12 @@ class Direction:
         at = self._at + offset
         return int(struct.unpack_from(f"<{form}", self._map, at)[0])
 
+    def promise(self, size: int) -> None:
+        """Publish the header of a message of so many bytes, and a few of them."""
+        tail = self._word(0)
+        struct.pack_into("<4Q", self._map, self._at + 4096 + tail % RING, size, 0, 0, 0)
+        struct.pack_into("<Q", self._map, self._at, tail + 32)
+
     @property
     def sleepers(self) -> int:
         """How many sleep until there is more."""

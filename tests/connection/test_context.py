@@ -172,6 +172,47 @@ def test_what_one_thread_has_kept_of_a_queue_is_another_s_too() -> None:
         writer.join()
 
 
+class _Interrupted:
+    """A queue's semaphore after whose release a signal comes: the message is out of the connection then."""
+
+    def __init__(self, semaphore: Any) -> None:
+        self._semaphore = semaphore
+
+    def release(self) -> None:
+        self._semaphore.release()
+        signal.raise_signal(signal.SIGUSR1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._semaphore, name)
+
+
+@pytest.mark.parametrize("how", [{}, {"timeout": 30}, {"block": False}], ids=["waits", "timeout", "looks"])
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_get_in_a_handler_takes_nothing_of_the_one_that_it_interrupts(how: dict[str, Any], size: int) -> None:
+    ours: Any = context("fork")
+    outer, inner = ours.Queue(), ours.Queue()
+    outer.put(bytearray(pattern(size, 2)))
+    inner.put(bytearray(pattern(size, 3)))
+    assert outer._reader.poll(30)
+    assert inner._reader.poll(30)
+    got = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: got.append(inner.get(timeout=30)))
+    outer._sem = _Interrupted(outer._sem)
+    try:
+        assert outer.get(**how) == pattern(size, 2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert got == [pattern(size, 3)]
+    for one in (outer, inner):
+        with pytest.raises(queue.Empty):
+            one.get(block=False)
+        with pytest.raises(queue.Empty):
+            one.get(timeout=0.01)
+        one.close()
+        with pytest.raises(ValueError, match="is closed"):
+            one.get()
+
+
 def test_a_bounded_queue_is_full(ctx: Any) -> None:
     shared = ctx.Queue(2)
     shared.put(1)

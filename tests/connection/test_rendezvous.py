@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager
@@ -13,7 +15,7 @@ import pytest
 
 import npipe
 from npipe.connection import Client, Listener
-from tests.connection.helpers import echo, forked, pattern
+from tests.connection.helpers import Direction, echo, forked, pattern
 
 
 def test_client_and_listener_find_each_other_by_name(name: str) -> None:
@@ -29,6 +31,40 @@ def test_client_and_listener_find_each_other_by_name(name: str) -> None:
         listener.accept()
     with pytest.raises(FileNotFoundError):
         Client(name)
+
+
+def test_accept_in_a_forked_child_says_so_whatever_the_parent_was_doing(name: str) -> None:
+    with Listener(name) as listener:
+        instances: Any = listener._instances
+
+        def child() -> None:
+            signal.alarm(20)
+            with pytest.raises(OSError, match="listener is closed"):
+                listener.accept()
+            listener.close()
+
+        with instances._lock, forked(child):  # as a thread of the parent's may have it just then
+            pass
+        with Client(name) as client, listener.accept() as server:
+            client.send("x")
+            assert server.recv() == "x"
+
+
+@pytest.mark.parametrize("size", [2**62 - 1, 2**62 - 1 | 2**63, 2**62, 1 << 50])
+@pytest.mark.parametrize("call", ["recv", "recv_bytes", "recv_bytes_into"])
+def test_a_length_for_which_there_is_no_memory_does_not_stand_there_for_ever(name: str, size: int, call: str) -> None:
+    with Listener(name) as listener, Client(name) as client, listener.accept() as server:
+        Direction(server).promise(size)
+        arguments = (bytearray(10),) if call == "recv_bytes_into" else ()
+        with pytest.raises((MemoryError, OSError)) as raised:
+            getattr(server, call)(*arguments)
+        assert raised.type is MemoryError or raised.value.errno == errno.EIO  # type: ignore[attr-defined]
+        with pytest.raises(OSError, match="got end of file during message"):
+            server.recv()
+        with pytest.raises(BrokenPipeError):
+            client.send("more")
+        server.send("the other way")
+        assert client.recv() == "the other way"
 
 
 def test_an_address_of_its_own_is_new() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from npipe.connection import Pipe, context, wait
-from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern
+from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern, thread_asleep
 
 LONG = 3_000_000  # bytes, many times what a channel holds
 
@@ -253,6 +253,59 @@ def test_wait_knows_what_multiprocessings_does() -> None:
     assert wait([], 0.01) == []
     for thing in (theirs, their_other, plain, plain_other, listener):
         thing.close()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_wait_tells_of_an_end_that_only_writes_when_nobody_reads_any_more(ours: bool) -> None:
+    pipe: Any = Pipe if ours else multiprocessing.Pipe
+    waits: Any = wait if ours else multiprocessing.connection.wait
+    reads, writes = pipe(duplex=False)
+    other_reads, other_writes = pipe(duplex=False)
+    assert waits([writes, other_reads], 0.05) == []
+    writes.send("x")
+    assert waits([writes, other_reads], 0.05) == []
+    assert reads.recv() == "x"
+    other_writes.send("y")
+    assert waits([writes, other_reads], 20) == [other_reads]
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(waits([writes], 20)))
+    thread.start()
+    thread_asleep(thread)
+    reads.close()
+    thread.join()
+    assert found == [writes]
+    assert waits([writes, other_reads], 20) == [writes, other_reads]
+    writes.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        waits([writes], 0)
+    other_reads.close()
+    other_writes.close()
+
+
+def test_a_wait_for_an_end_that_only_writes_survives_its_close() -> None:
+    reads, writes = Pipe(duplex=False)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(wait([writes], 20)))
+    thread.start()
+    thread_asleep(thread)
+    writes.close()  # the descriptors stay until the wait is over
+    reads.close()
+    thread.join()
+    assert found == [writes]
+
+
+def test_the_descriptors_of_a_connection_that_has_travelled_are_not_inherited() -> None:
+    carrier, receives = Pipe()
+    one, other = Pipe()
+    carrier.send(other)
+    came: Any = receives.recv()
+    other.close()
+    fds, _ = came._descriptors()
+    assert [os.get_inheritable(fd) for fd in fds] == [False] * 4
+    one.send("hello")
+    assert came.recv() == "hello"
+    for end in (carrier, receives, one, came):
+        end.close()
 
 
 def test_a_selector_sees_a_message_until_it_is_read_and_no_longer() -> None:

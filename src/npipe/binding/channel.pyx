@@ -14,11 +14,11 @@ from npipe.binding.engine cimport (
     NP_BROKEN_PIPE, NP_FOREVER, NP_INTERRUPTED, NP_INVALID_DATA, NP_NO_DATA, NP_NOT_ENOUGH_MEMORY, NP_OK, NP_PIPE_BUSY,
     NP_SEM_TIMEOUT, NP_TRY, NP_WOULD_WAIT, NPC_BUFFERS, NPC_LONGEST, NPC_SIZE, np_channel, np_channel_arm,
     np_channel_attach, np_channel_begin, np_channel_detach, np_channel_end, np_channel_going, np_channel_poll,
-    np_channel_send, np_channel_disarm, np_channel_take, np_fd_close, np_forks, np_now, np_part,
+    np_channel_send, np_channel_disarm, np_channel_take, np_channel_tell, np_fd_close, np_forks, np_now, np_part,
     np_segment_create, np_wait,
 )
 from npipe.binding.system cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_close, epoll_create1, epoll_ctl, epoll_event, npipe_reraise,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_bool, c_close, epoll_create1, epoll_ctl, epoll_event, npipe_reraise,
 )
 from npipe.binding.waits cimport check_signals, only_try
 
@@ -359,8 +359,8 @@ cdef class ChannelEnd:
     cdef np_channel channel
     cdef int segment, epoll
     cdef bint may_read, may_write, attached, is_closed
-    # The other side is somebody else's program, which may have the engine wait for the event that both have: so that is
-    # done without the interpreter's lock.
+    # The other side is somebody else's program, which may have the engine wait for the event that both have: so what
+    # there is to tell by it is told without the interpreter's lock.
     cdef bint is_strange
     cdef Py_ssize_t users  # calls that are under way, and waits
     cdef uint32_t forks  # when they were counted
@@ -482,11 +482,19 @@ cdef class ChannelEnd:
         """
         if self.channel.reading != np_forks + 1:
             return
-        if self.is_strange and (self.channel.remaining or self.channel.come_in.rung or self.channel.come_in.polled):
+        cdef c_bool untold
+        np_channel_end(&self.channel, for_others, &untold)
+        if untold:
+            self.tell(False)
+
+    @cython.final
+    cdef void tell(self, bint out) noexcept:
+        """What a call of the engine has left to be told."""
+        if self.is_strange:
             with nogil:
-                np_channel_end(&self.channel, for_others)
+                np_channel_tell(&self.channel, out)
         else:
-            np_channel_end(&self.channel, for_others)
+            np_channel_tell(&self.channel, out)
 
     @cython.final
     cdef inline void finish(self, bint for_others) noexcept:
@@ -561,18 +569,20 @@ cdef class ChannelEnd:
     cdef int send_memory(self, const void *data, uint64_t size) except -1:
         cdef np_part part
         cdef np_wait wait
-        cdef uint32_t code = NP_WOULD_WAIT
+        cdef uint32_t code
+        cdef c_bool untold
         raised = None
         part.data = data
         part.size = size
         self.enter()
-        if not (self.is_strange and (self.channel.go_out.sleepers or self.channel.go_out.polled)):
-            wait = only_try()
-            code = np_channel_send(&self.channel, 0, &part, 1, &wait)
+        wait = only_try()
+        code = np_channel_send(&self.channel, 0, &part, 1, &wait, &untold)
+        if untold:
+            self.tell(True)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
             with nogil:
-                code = np_channel_send(&self.channel, 0, &part, 1, &wait)
+                code = np_channel_send(&self.channel, 0, &part, 1, &wait, NULL)
             raised = interruption(code)
         self.leave()
         return 0 if code == NP_OK else self.send_failed(code, raised)
@@ -593,7 +603,7 @@ cdef class ChannelEnd:
                 held += 1
             self.enter()
             with nogil:
-                code = np_channel_send(&self.channel, flags, parts, <uint32_t>count, &wait)
+                code = np_channel_send(&self.channel, flags, parts, <uint32_t>count, &wait, NULL)
             raised = interruption(code)
             self.leave()
             if code != NP_OK:
@@ -673,13 +683,12 @@ cdef class ChannelEnd:
     cdef inline bint begun(self, uint64_t *size, uint64_t *flags) except -1:
         """False: it has waited for another thread that had the rest of a message which this one had begun."""
         cdef np_wait wait
-        cdef uint32_t code = NP_WOULD_WAIT
+        cdef uint32_t code
         raised = None
         turn, thread = self.turn, self.turn_thread
         self.enter()
-        if not self.is_strange:
-            wait = only_try()
-            code = np_channel_begin(&self.channel, &wait, size, flags)
+        wait = only_try()
+        code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
             wait.interrupted = check_signals_and_close
@@ -773,7 +782,9 @@ cdef class ChannelEnd:
                 incoming = Incoming()
                 incoming.begin(size, flags)
         except BaseException:
-            self.finish(True)
+            # There is no memory for it. Others, or a later call, may have some for a friend's message; a length that a
+            # stranger says may be for nobody, and would stand before all others for ever.
+            self.finish(not self.is_strange)
             raise
         if incoming is None:
             self.finish(True)
@@ -1009,9 +1020,11 @@ cdef class ChannelEnd:
 
     @cython.critical_section
     def _arm(self, dict armed, at):
-        """For one wait: enter at `at` in `armed` what to wait for. False: there is something already."""
+        """For one wait: enter at `at` in `armed` what to wait for. False: there is something already. An end that only
+        writes waits for the other one's end.
+        """
         cdef Armed made
-        self.check_readable()
+        self.check_open()
         if self.has_rest():
             return False
         made = Armed.__new__(Armed)
@@ -1021,12 +1034,13 @@ cdef class ChannelEnd:
         armed[at] = made
         return True
 
-    cdef void disarm(self, uint32_t forks) noexcept:
+    cdef void disarm(self, uint32_t forks, bint reads) noexcept:
         """After it. In a child that was forked meanwhile there is nothing to take back: it was the parent's."""
         if forks != np_forks:
             return
-        with nogil:
-            np_channel_disarm(&self.channel)
+        if reads:
+            with nogil:
+                np_channel_disarm(&self.channel)
         self.users -= 1
         if self.users == 0 and self.is_closed:
             self.close_now()
@@ -1048,16 +1062,19 @@ cdef class Armed:
 
     cdef ChannelEnd end
     cdef bint is_armed
+    cdef readonly bint reads
     cdef uint32_t forks
 
     cdef bint arm(self) except -1:
         """Whether a read would not wait just now."""
         cdef ChannelEnd end = self.end
-        cdef bint there
+        cdef bint there = False
         end.enter()
         self.forks = np_forks
-        with nogil:
-            there = np_channel_arm(&end.channel, True)
+        self.reads = end.may_read
+        if self.reads:
+            with nogil:
+                there = np_channel_arm(&end.channel, True)
         self.is_armed = True
         end.users += 1
         end.leave()
@@ -1066,7 +1083,7 @@ cdef class Armed:
     def __dealloc__(self):
         if self.is_armed:
             with cython.critical_section(self.end):
-                self.end.disarm(self.forks)
+                self.end.disarm(self.forks, self.reads)
 
     @property
     def descriptors(self):

@@ -434,10 +434,6 @@ cdef extern from "engine.h" nogil:
     const uint64_t NPC_SIZE
     uint32_t NP_INVALID_DATA
     uint32_t NP_NOT_ENOUGH_MEMORY
-    struct npc_direction:
-        uint32_t sleepers
-        uint32_t polled
-        uint32_t rung
     struct np_channel:
         uint8_t *map
         int socket
@@ -446,19 +442,17 @@ cdef extern from "engine.h" nogil:
         bint readable
         bint writable
         uint32_t reading
-        uint64_t remaining
-        npc_direction *come_in "in"
-        npc_direction *go_out "out"
     struct np_part:
         const void *data
         uint64_t size
     int np_segment_create(uint64_t)
     uint32_t np_channel_attach(np_channel *, int, int, int, int, int)
     void np_channel_detach(np_channel *)
-    uint32_t np_channel_send(np_channel *, uint64_t, const np_part *, uint32_t, const np_wait *)
+    uint32_t np_channel_send(np_channel *, uint64_t, const np_part *, uint32_t, const np_wait *, c_bool *)
     uint32_t np_channel_begin(np_channel *, const np_wait *, uint64_t *, uint64_t *)
     uint32_t np_channel_take(np_channel *, void *, uint64_t, uint64_t *, const np_wait *)
-    uint32_t np_channel_end(np_channel *, c_bool)
+    uint32_t np_channel_end(np_channel *, c_bool, c_bool *)
+    void np_channel_tell(np_channel *, c_bool)
     uint32_t np_channel_poll(np_channel *, const np_wait *)
     c_bool np_channel_arm(np_channel *, c_bool)
     void np_channel_disarm(np_channel *)

@@ -154,7 +154,8 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
         timeout: seconds; None: for ever. Zero or less: only look.
 
     Returns:
-        Those that are ready: a read would not wait, be it for the end.
+        Those that are ready: a read would not wait, be it for the end. A connection that only writes is when nobody has
+        the other end any more.
 
     Raises:
         OSError: one of them is closed.
@@ -170,11 +171,16 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             if armed:
                 left = _AGAIN if left is None else min(left, _AGAIN)
             found = _poll(objects, armed, 0.0 if ready else left)
-            ready |= {at for at in found if at not in armed or objects[at].poll(0)}  # if not somebody else has read it
+            ready |= {at for at in found if _is_ready(objects[at], armed.get(at))}
         finally:
             armed.clear()  # in one go, which no handler of a signal interrupts
         if ready or (deadline is not None and time.monotonic() >= deadline):
             return [objects[at] for at in sorted(ready)]
+
+
+def _is_ready(one: Any, armed: Armed | None) -> bool:
+    """Whether a look at what its descriptors tell finds the same: if not somebody else has read it."""
+    return armed is None or not armed.reads or bool(one.poll(0))
 
 
 def _look(objects: list[Any], ready: set[int], armed: dict[int, Armed]) -> None:
@@ -192,9 +198,10 @@ def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None) ->
         if at in armed:
             event, own_socket = armed[at].descriptors
             poll.register(own_socket, select.POLLRDHUP)
-            poll.register(event, select.POLLIN)
             whose.setdefault(own_socket, []).append(at)
-            whose.setdefault(event, []).append(at)
+            if armed[at].reads:
+                poll.register(event, select.POLLIN)
+                whose.setdefault(event, []).append(at)
         elif not isinstance(one, _End):
             fd = one if isinstance(one, int) else one.fileno()
             poll.register(fd, select.POLLIN)

@@ -11,7 +11,9 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 import importlib
 import multiprocessing
 import pickle
+import queue
 import threading
+import time
 from multiprocessing import managers, queues
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,17 +49,7 @@ class _Item:
 
     def __reduce__(self) -> tuple[Any, ...]:
         _passing.parts = dumps(self.obj)
-        return _claim, ()
-
-
-def _claim() -> Any:
-    """Return what the queue's connection has received in this thread."""
-    pickled, buffers = _passing.received
-    _passing.received = None
-    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - as every connection does
-
-
-_TOKEN: Final = pickle.dumps(_claim, protocol=4)[:-1] + b")R."  # a call of it
+        return tuple, ()
 
 
 class _QueueWriter:
@@ -71,30 +63,13 @@ class _QueueWriter:
         self._connection._send_parts(*parts)  # noqa: SLF001
 
 
-class _QueueReader:
-    """What a queue receives through: `get` unpickles what it returns."""
-
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        self._connection = connection
-
-    def __call__(self) -> bytes:
-        received = self._connection._recv_parts()  # noqa: SLF001
-        if received[1] is None:
-            return received[0]
-        _passing.received = received
-        return _TOKEN
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is something for `get`, which nobody takes away before it is called for."""
-        return self._connection._keep() or self._connection.poll(timeout)  # noqa: SLF001
-
-
 class OnChannels:
     """A queue of multiprocessing's on a connection of npipe's."""
 
     _reader: Any
     _writer: Any
     _closed: bool
+    _rlock: Any
     _sem: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,8 +82,6 @@ class OnChannels:
     def _reset(self, after_fork: bool = False) -> None:
         super()._reset(after_fork)  # type: ignore[misc]
         self._send_bytes = _QueueWriter(self._writer)
-        self._recv_bytes = reader = _QueueReader(self._reader)
-        self._poll = reader.poll
 
     def empty(self) -> bool:
         """Whether there is nothing in the queue: see multiprocessing.Queue."""
@@ -116,12 +89,34 @@ class OnChannels:
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take an object out of the queue: see multiprocessing.Queue."""
-        if not self._closed:
-            kept = self._reader._kept_parts()  # noqa: SLF001
-            if kept is not None:  # before the lock: who has it may wait for ever
-                self._sem.release()
-                return pickle.loads(kept[0], buffers=kept[1])  # noqa: S301
-        return super().get(block, timeout)  # type: ignore[misc]
+        if self._closed:
+            raise ValueError(f"Queue {self!r} is closed")
+        # Before the lock: who has it may wait for ever.
+        received = self._reader._kept_parts()  # noqa: SLF001
+        if received is None:
+            received = self._receive(block, timeout)
+        else:
+            self._sem.release()
+        # What this call has received is its own alone: a handler's get may have come in between.
+        pickled, buffers = received
+        return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - as every connection does
+
+    def _receive(self, block: bool, timeout: float | None) -> tuple[bytes, list[Any] | None]:
+        """Wait for a message, as the get of multiprocessing.Queue does, and return its parts."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._rlock.acquire(block, timeout):
+            raise queue.Empty
+        try:
+            if not block or deadline is not None:
+                left = max(deadline - time.monotonic(), 0.0) if block and deadline is not None else 0.0
+                # What is kept for this thread nobody takes away before it is read.
+                if not self._reader._keep() and not self._reader.poll(left):  # noqa: SLF001
+                    raise queue.Empty
+            received: tuple[bytes, list[Any] | None] = self._reader._recv_parts()  # noqa: SLF001
+            self._sem.release()
+        finally:
+            self._rlock.release()
+        return received
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put an object into the queue: see multiprocessing.Queue."""

@@ -131,6 +131,7 @@ class _Instances:
 
     def accept(self) -> Any:
         """Wait for a client, and return its connection."""
+        self._check_process()
         while True:
             with self._lock:
                 self._check_open()
@@ -169,7 +170,13 @@ class _Instances:
         return _hear(fd)
 
     def _check_open(self) -> None:
-        if self._closed or self._process != os.getpid():
+        self._check_process()
+        if self._closed:
+            raise OSError("listener is closed")
+
+    def _check_process(self) -> None:
+        """In a forked child it is closed: before its lock, which a thread of the parent's may have had."""
+        if self._process != os.getpid():
             raise OSError("listener is closed")
 
     def close(self) -> None:

@@ -44,7 +44,10 @@ class _Shared:
             sharer.get_connection(self._id) as connection,
             socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as listener,
         ):
-            return tuple(reduction.recvfds(listener, self._count))
+            fds = tuple(reduction.recvfds(listener, self._count))
+        for fd in fds:
+            os.set_inheritable(fd, False)  # which a descriptor that has come by a socket is
+        return fds
 
 
 class _Given:

@@ -36,8 +36,8 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 static _Thread_local uint64_t own;
 static _Thread_local uint32_t own_forks;
 
-/* What a lock's word says of this thread. Asked once; a fork makes another thread of it. */
-static uint64_t myself(void)
+/* The process and the thread, in its own namespace of numbers. Asked once; a fork makes another thread of it. */
+static uint64_t own_numbers(void)
 {
     if (own == 0 || own_forks != np_forks) {
         own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number();
@@ -46,18 +46,63 @@ static uint64_t myself(void)
     return own;
 }
 
-/* A descriptor that is readable when the process has ended; -1: there is none such; -2: that cannot be told. */
-static int life_of(const struct np_channel *channel, uint64_t holder)
+static uint64_t namespace_of_numbers(void)
 {
-    pid_t pid = (pid_t)(holder >> 32);
-    if (pid <= 0 || atomic_load_explicit(&channel->header->mixed, memory_order_relaxed))
+    struct stat status;
+    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 1;
+}
+
+/* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full. */
+static uint64_t enter_namespace(struct np_channel *channel)
+{
+    uint64_t numbers = namespace_of_numbers();
+    for (uint64_t at = 0; at < NPC_NOWHERE; at++) {
+        uint64_t there = 0;
+        /* Relaxed: words that stand for themselves, and are written once. Who comes second sees the first one's by the
+         * exchange. */
+        if (atomic_compare_exchange_strong_explicit(&channel->header->numbers[at], &there, numbers,
+                                                    memory_order_relaxed, memory_order_relaxed) ||
+            there == numbers)
+            return at;
+    }
+    return NPC_NOWHERE;
+}
+
+/* Asked at the first call after a fork, as only a fork takes a process to another namespace: before it has a lock, so
+ * there is no word of its that names another one. */
+static uint64_t own_namespace(struct np_channel *channel)
+{
+    uint64_t forks = (uint64_t)np_forks + 1;
+    /* Relaxed: a word that stands for itself; threads that come here at once find the same. */
+    uint64_t known = atomic_load_explicit(&channel->space, memory_order_relaxed);
+    if (known >> 8 == forks)
+        return known & 0xff;
+    uint64_t space = enter_namespace(channel);
+    atomic_store_explicit(&channel->space, forks << 8 | space, memory_order_relaxed);
+    return space;
+}
+
+/* What a lock's word says of this thread: nobody else's word is the same, whatever its namespace, if there is a place
+ * for that in the list. */
+static uint64_t myself(struct np_channel *channel)
+{
+    return own_namespace(channel) << NPC_SPACE_SHIFT | own_numbers();
+}
+
+/* A descriptor that is readable when the process has ended; -1: there is none such; -2: that cannot be told. */
+static int life_of(struct np_channel *channel, uint64_t holder)
+{
+    uint64_t space = own_namespace(channel);
+    pid_t pid = (pid_t)(holder >> 32 & NPC_MOST_PROCESS);
+    /* A number says something within its namespace alone. */
+    if (pid <= 0 || space == NPC_NOWHERE || holder >> NPC_SPACE_SHIFT != space)
         return -2;
     np_fds_hold();
     int fd = np_fd_made((int)syscall(SYS_pidfd_open, pid, 0));
     return fd >= 0 ? fd : errno == ESRCH ? -1 : -2;
 }
 
-static bool is_dead(const struct np_channel *channel, uint64_t holder)
+static bool is_dead(struct np_channel *channel, uint64_t holder)
 {
     int life = life_of(channel, holder);
     if (life < 0)
@@ -75,7 +120,7 @@ struct watch {
 };
 
 /* A look at who holds it now. What could not be told (there was no descriptor) is asked again. */
-static void watch_holder(const struct np_channel *channel, struct watch *watch, const _Atomic uint64_t *lock)
+static void watch_holder(struct np_channel *channel, struct watch *watch, const _Atomic uint64_t *lock)
 {
     /* Relaxed: a number, about which the kernel is asked. */
     uint64_t holder = atomic_load_explicit(lock, memory_order_relaxed);
@@ -96,11 +141,12 @@ static _Atomic uint32_t *low_half(_Atomic uint64_t *word)
 #endif
 }
 
-static bool try_lock(_Atomic uint64_t *lock)
+static bool try_lock(struct np_channel *channel, _Atomic uint64_t *lock)
 {
     uint64_t nobody = 0;
     /* Acquire: what its last holder has written is seen. Relaxed on failure: nothing is looked at then. */
-    return atomic_compare_exchange_strong_explicit(lock, &nobody, myself(), memory_order_acquire, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(lock, &nobody, myself(channel), memory_order_acquire,
+                                                   memory_order_relaxed);
 }
 
 /* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
@@ -110,21 +156,26 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
 {
     uint32_t forks = np_forks;
     *stolen = false;
+    bool slept = false;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
-        if (try_lock(lock))
+        if (try_lock(channel, lock)) {
+            /* Whoever has woken it has taken the word of all that sleep. Relaxed: this one looks at it again itself. */
+            if (slept)
+                atomic_store_explicit(queued, 1, memory_order_relaxed);
             return NP_OK;
+        }
         if (wait->deadline == NP_TRY)
             return NP_WOULD_WAIT;
         if (np_expired(wait))
             return NP_SEM_TIMEOUT;
         /* Sequentially consistent, like the unlocker's fence between its store and its look at this word: either it
-         * sees that somebody waits, or the compare-and-swap sees that it has gone. */
+         * sees that somebody waits, or the look at the lock sees that it has gone. */
         atomic_store_explicit(queued, 1, memory_order_seq_cst);
         uint64_t holder = atomic_load_explicit(lock, memory_order_seq_cst);
         if (holder == 0)
             continue;
-        if (holder == myself())
+        if (holder == myself(channel))
             return NP_PIPE_BUSY; /* a handler of a signal that has come in between */
         uint32_t code = np_heed_ask(&heed, wait);
         if (code != NP_OK || forks != np_forks)
@@ -134,6 +185,7 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
         if (until < limited.deadline)
             limited.deadline = until;
         code = np_sleep(low_half(lock), (uint32_t)holder, 1, &limited);
+        slept = true;
         heed = NP_HEED_ASK;
         if (code == NP_INTERRUPTED || forks != np_forks)
             return NP_INTERRUPTED;
@@ -141,9 +193,10 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
             continue;
         /* Acquire, as above. */
         if (atomic_load_explicit(lock, memory_order_relaxed) == holder && is_dead(channel, holder) &&
-            atomic_compare_exchange_strong_explicit(lock, &holder, myself(), memory_order_acquire,
+            atomic_compare_exchange_strong_explicit(lock, &holder, myself(channel), memory_order_acquire,
                                                     memory_order_relaxed)) {
             *stolen = true;
+            atomic_store_explicit(queued, 1, memory_order_relaxed); /* as above */
             return NP_OK;
         }
     }
@@ -157,10 +210,11 @@ static void unlock(_Atomic uint64_t *lock)
 
 static void after_unlock(_Atomic uint64_t *lock, _Atomic uint32_t *queued)
 {
-    if (atomic_load_explicit(queued, memory_order_relaxed)) {
-        atomic_store_explicit(queued, 0, memory_order_relaxed);
+    /* Taken before the wake, so that one that says afterwards that it waits is not forgotten. One that has said so, and
+     * is not asleep when the wake comes, may be if somebody else has got the lock meanwhile: then it looks again after
+     * LOCK_NS. */
+    if (atomic_load_explicit(queued, memory_order_relaxed) && atomic_exchange_explicit(queued, 0, memory_order_seq_cst))
         np_futex_wake(low_half(lock), 1);
-    }
 }
 
 /* ---- The event of a direction */
@@ -184,7 +238,7 @@ static bool lock_bell(struct np_channel *channel, struct npc_direction *directio
 {
     int64_t end = 0;
     unsigned late = 0;
-    for (uint32_t tries = 1; !try_lock(&direction->bell); tries++) {
+    for (uint32_t tries = 1; !try_lock(channel, &direction->bell); tries++) {
         np_pause();
         if (tries % 64)
             continue;
@@ -240,16 +294,24 @@ static bool clear_event(int event)
     return got < 0 && errno != EAGAIN;
 }
 
+/* With the bell. The word first: one that is killed in between leaves an event that says too much, which whoever is
+ * woken by it takes back, and not one that nobody would set again. */
+static void take_back(struct np_channel *channel, struct npc_direction *direction)
+{
+    /* Relaxed: it goes to the next one with the bell, and of a dead one the kernel orders it before the call. */
+    atomic_store_explicit(&direction->rung, 0, memory_order_relaxed);
+    if (clear_event(event_of(channel, direction)))
+        atomic_store_explicit(&direction->rung, 1, memory_order_relaxed);
+}
+
 static void ring(struct np_channel *channel, struct npc_direction *direction)
 {
-    int event = event_of(channel, direction);
     bool there = has_message(direction);
     bool rung = atomic_load_explicit(&direction->rung, memory_order_relaxed);
     if (there && !rung)
-        rung = set_event(event);
+        atomic_store_explicit(&direction->rung, set_event(event_of(channel, direction)), memory_order_relaxed);
     else if (!there && rung)
-        rung = clear_event(event);
-    atomic_store_explicit(&direction->rung, rung, memory_order_relaxed);
+        take_back(channel, direction);
 }
 
 /* Makes the event say whether there is a message. Whoever has changed that calls it, so what the last one of them
@@ -282,7 +344,7 @@ static bool unring(struct np_channel *channel, struct npc_direction *direction)
     bool done = lock_bell(channel, direction);
     if (done) {
         if (!has_message(direction))
-            atomic_store_explicit(&direction->rung, clear_event(event_of(channel, direction)), memory_order_relaxed);
+            take_back(channel, direction);
         unlock(&direction->bell);
     }
     settle(channel, direction); /* what has come meanwhile */
@@ -365,12 +427,21 @@ static bool room_is_there(const void *what)
            atomic_load_explicit(&more->direction->broken, memory_order_relaxed);
 }
 
-static void break_off(struct np_channel *channel, struct npc_direction *direction)
+/* What is to be told of a direction: here, or by the caller, who learns of it. */
+static void settle_or_say(struct np_channel *channel, struct npc_direction *direction, bool *untold)
+{
+    if (untold)
+        *untold = true;
+    else
+        settle(channel, direction);
+}
+
+static void break_off(struct np_channel *channel, struct npc_direction *direction, bool *untold)
 {
     /* A bit beside the other one, which stays. Release: the positions that it speaks of. */
     atomic_fetch_or_explicit(&direction->broken, NPC_CUT, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    settle(channel, direction);
+    settle_or_say(channel, direction, untold);
     /* Its writers, if these are others than the caller, sleep on their sockets. */
     if (direction == channel->in)
         (void)!send(channel->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -384,12 +455,6 @@ static bool is_torn(const struct npc_direction *direction)
 }
 
 /* ---- Attaching */
-
-static uint64_t namespace_of_numbers(void)
-{
-    struct stat status;
-    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 1;
-}
 
 uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, int event0, int event1, int side)
 {
@@ -411,12 +476,7 @@ uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, 
     channel->in = (struct npc_direction *)(void *)(side == 0 ? second : first);
     channel->out_ring = (uint8_t *)channel->out + NPC_PAGE;
     channel->in_ring = (uint8_t *)channel->in + NPC_PAGE;
-    /* Relaxed: two words that stand for themselves; who comes second sees the first one's by the exchange. */
-    uint64_t none = 0, numbers = namespace_of_numbers();
-    if (!atomic_compare_exchange_strong_explicit(&channel->header->numbers, &none, numbers, memory_order_relaxed,
-                                                 memory_order_relaxed) &&
-        none != numbers)
-        atomic_store_explicit(&channel->header->mixed, 1, memory_order_relaxed);
+    (void)own_namespace(channel);
     channel->readable = channel->writable = true;
     return NP_OK;
 }
@@ -426,7 +486,7 @@ void np_channel_detach(struct np_channel *channel)
     if (!channel->map)
         return;
     if (channel->reading == np_forks + 1)
-        (void)np_channel_end(channel, false);
+        (void)np_channel_end(channel, false, NULL);
     munmap(channel->map, NPC_SIZE);
     channel->map = NULL;
 }
@@ -466,11 +526,11 @@ static bool load_head(struct np_channel *channel, uint64_t tail)
 }
 
 /* After the tail was published and a full fence: who sleeps for it. */
-static void tell_readers(struct np_channel *channel, struct npc_direction *direction)
+static void tell_readers(struct np_channel *channel, struct npc_direction *direction, bool *untold)
 {
     if (atomic_load_explicit(&direction->sleepers, memory_order_relaxed) ||
         atomic_load_explicit(&direction->polled, memory_order_relaxed))
-        settle(channel, direction);
+        settle_or_say(channel, direction, untold);
 }
 
 /* A reader that sleeps is woken for a good deal of a message or all of it (`tell`); one that spins sees each part. */
@@ -484,7 +544,7 @@ static void publish_part(struct np_channel *channel, uint64_t tail, uint64_t end
         return;
     /* Against the fence of a reader that goes to sleep: it sees the tail, or its wish is seen here. */
     atomic_thread_fence(memory_order_seq_cst);
-    tell_readers(channel, channel->out);
+    tell_readers(channel, channel->out, NULL);
 }
 
 /* Whether the holder of the readers' lock, which has died, has taken a message along. */
@@ -533,7 +593,7 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
         if (left <= 0)
             watch_holder(channel, &reader, &out->reader);
         if (reader.life == -1 && died_within(out, reader.holder)) {
-            break_off(channel, out);
+            break_off(channel, out, NULL);
             break;
         }
         struct pollfd items[2] = {{.fd = channel->socket, .events = POLLIN | POLLRDHUP},
@@ -675,17 +735,19 @@ static void inherit_tail(struct np_channel *channel)
     /* Relaxed: the kernel has said that it is dead, and orders that after all that it has done. */
     uint64_t mid = atomic_load_explicit(&out->mid, memory_order_relaxed);
     if (mid && mid != atomic_load_explicit(&out->tail, memory_order_relaxed))
-        break_off(channel, out);
+        break_off(channel, out, NULL);
     atomic_store_explicit(&out->mid, 0, memory_order_relaxed);
 }
 
 uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
-                         const struct np_wait *wait)
+                         const struct np_wait *wait, bool *untold)
 {
     struct npc_direction *out = channel->out;
     uint64_t size = 0;
     for (uint32_t i = 0; i < count; i++)
         size += parts[i].size;
+    if (untold)
+        *untold = false;
     if (size >= NPC_LONGEST)
         return NP_INVALID_PARAMETER;
     if (wait->deadline == NP_TRY && size > WHOLE - HEADER)
@@ -708,13 +770,13 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
         return NP_INTERRUPTED; /* the lock and the rest of the message are the parent's */
     if (cut) {
         atomic_store_explicit(&out->mid, 0, memory_order_relaxed);
-        break_off(channel, out);
+        break_off(channel, out, NULL);
     }
     unlock(&out->writer);
     /* One fence for both: a reader that goes to sleep, and a writer that waits for the lock. */
     atomic_thread_fence(memory_order_seq_cst);
     if (code == NP_OK)
-        tell_readers(channel, out);
+        tell_readers(channel, out, untold);
     after_unlock(&out->writer, &out->writers_queued);
     return code;
 }
@@ -748,7 +810,7 @@ static void keep_part(struct np_channel *channel)
     publish_head(channel, channel->at & ~UINT64_C(7));
 }
 
-static void unlock_reader(struct np_channel *channel, bool consumed)
+static void unlock_reader(struct np_channel *channel, bool consumed, bool *untold)
 {
     struct npc_direction *in = channel->in;
     channel->reading = 0;
@@ -758,7 +820,7 @@ static void unlock_reader(struct np_channel *channel, bool consumed)
         tell_writer(channel, atomic_load_explicit(&in->head, memory_order_relaxed));
         if (atomic_load_explicit(&in->rung, memory_order_relaxed) ||
             atomic_load_explicit(&in->polled, memory_order_relaxed))
-            settle(channel, in);
+            settle_or_say(channel, in, untold);
     }
     after_unlock(&in->reader, &in->readers_queued);
 }
@@ -811,7 +873,7 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
 
 /* With the reader's lock: nothing more can be read, of what is there and of what a writer that is in the middle of a
  * message goes on to publish. */
-static uint32_t drop_all(struct np_channel *channel)
+static uint32_t drop_all(struct np_channel *channel, bool *untold)
 {
     struct npc_direction *in = channel->in;
     /* First of all, so that who finds the lock of one that was killed here does not take the rest for a message.
@@ -819,7 +881,7 @@ static uint32_t drop_all(struct np_channel *channel)
     atomic_fetch_or_explicit(&in->broken, NPC_TORN, memory_order_relaxed);
     atomic_store_explicit(&in->head, atomic_load_explicit(&in->tail, memory_order_acquire), memory_order_release);
     atomic_store_explicit(&in->part, 0, memory_order_relaxed);
-    break_off(channel, in);
+    break_off(channel, in, untold);
     return NP_INVALID_DATA;
 }
 
@@ -830,7 +892,7 @@ static void inherit_head(struct np_channel *channel)
     /* Relaxed: as inherit_tail's. */
     uint64_t part = atomic_load_explicit(&in->part, memory_order_relaxed);
     if (part && part != atomic_load_explicit(&in->head, memory_order_relaxed))
-        drop_all(channel);
+        drop_all(channel, NULL);
     atomic_store_explicit(&in->part, 0, memory_order_relaxed);
 }
 
@@ -859,7 +921,7 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
         uint64_t tail = atomic_load_explicit(&in->tail, memory_order_acquire);
         if (tail == head || is_torn(in)) {
             bool broken = atomic_load_explicit(&in->broken, memory_order_relaxed);
-            unlock_reader(channel, false);
+            unlock_reader(channel, false, NULL);
             if (broken)
                 return is_gone(channel) ? NP_NO_DATA : NP_BROKEN_PIPE;
             if (np_expired(wait))
@@ -875,8 +937,9 @@ uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait
             sound = (header & ~NPC_BUFFERS) < NPC_LONGEST;
         }
         if (!sound) {
-            code = drop_all(channel);
-            unlock_reader(channel, false);
+            /* To drop it is to tell of it, which may wait. */
+            code = wait->deadline == NP_TRY ? NP_WOULD_WAIT : drop_all(channel, NULL);
+            unlock_reader(channel, false, NULL);
             return code;
         }
         channel->reading = np_forks + 1;
@@ -925,7 +988,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
             deaf = !dead && items[0].revents && !unring(channel, in);
         }
         if (dead && !more_is_there(&more)) {
-            break_off(channel, in);
+            break_off(channel, in, NULL);
             code = NP_BROKEN_PIPE;
         }
     }
@@ -970,23 +1033,30 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
     return NP_OK;
 }
 
-uint32_t np_channel_end(struct np_channel *channel, bool leave)
+uint32_t np_channel_end(struct np_channel *channel, bool leave, bool *untold)
 {
     struct npc_direction *in = channel->in;
+    if (untold)
+        *untold = false;
     if (leave && !atomic_load_explicit(&in->part, memory_order_relaxed)) {
-        unlock_reader(channel, false);
+        unlock_reader(channel, false, untold);
         return NP_OK;
     }
     uint32_t code = NP_OK;
     if (channel->remaining)
-        code = drop_all(channel); /* nobody will read the rest */
+        code = drop_all(channel, untold); /* nobody will read the rest */
     else
         atomic_store_explicit(&in->head, (channel->at + 7) & ~UINT64_C(7), memory_order_release); /* publish_head's */
     /* One that is killed in between is done with it: the head is where `part` says that it ends. Release: the head
      * comes first. */
     atomic_store_explicit(&in->part, 0, memory_order_release);
-    unlock_reader(channel, true);
+    unlock_reader(channel, true, untold);
     return code;
+}
+
+void np_channel_tell(struct np_channel *channel, bool out)
+{
+    settle(channel, out ? channel->out : channel->in);
 }
 
 /* ---- Polling */

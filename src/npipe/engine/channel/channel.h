@@ -25,19 +25,23 @@
 #define NPC_RING (UINT64_C(1) << 18) /* bytes, for each direction */
 #define NPC_SIZE (NPC_PAGE + 2 * (NPC_PAGE + NPC_RING))
 
+/* A lock's word: 0, or thread | process << 32 | place of their namespace in the header's list << 56. */
+#define NPC_MOST_PROCESS UINT64_C(0x3fffff) /* Linux has no greater number */
+#define NPC_SPACE_SHIFT 56
+#define NPC_NOWHERE 255 /* a namespace for which there was no place: of its holders nobody can tell that they died */
+
 /* The first page of the segment. */
 struct npc_header {
     _Atomic uint32_t magic, version;
-    /* The holders' namespace of process numbers (its inode), set by the first one; and whether somebody has another:
-     * then nobody concludes from a number that a process is dead. */
-    _Atomic uint64_t numbers;
-    _Atomic uint32_t mixed;
+    /* The holders' namespaces of process numbers (their inodes), entered by the first holder in each. Where in this list
+     * its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
+    _Atomic uint64_t numbers[NPC_NOWHERE];
 };
 
 /* The first page of a direction. Its ring follows. Zero is its first state. */
 struct npc_direction {
     _Alignas(128) _Atomic uint64_t tail; /* ring bytes published; only grows */
-    _Atomic uint64_t writer;             /* the lock: process << 32 | thread; 0: nobody */
+    _Atomic uint64_t writer;             /* the lock */
     _Atomic uint64_t mid;                /* its holder has published a message in part, which ends there; 0: none */
     _Alignas(128) _Atomic uint64_t head; /* ring bytes free again; only grows */
     _Atomic uint64_t reader;             /* the lock */
@@ -73,12 +77,13 @@ struct np_channel {
     int side;
     bool readable, writable;
     struct npc_header *header;
+    _Atomic uint64_t space; /* the own namespace's place in the list, and above that 1 + the forks when it was asked */
     struct npc_direction *in, *out;
     uint8_t *in_ring, *out_ring;
     /* The writer's: guesses, which may be behind. */
     uint64_t seen_head;
     uint32_t seen_gone;
-    int64_t looked;  /* when it last asked for a hang-up */
+    int64_t looked; /* when it last asked for a hang-up */
     uint32_t modest; /* for so many sleeps it wants no more room than it needs */
     /* The message that this holder is reading, with the reader's lock. */
     uint32_t reading; /* 1 + the forks then; 0: none */
@@ -97,15 +102,20 @@ uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, 
 /* Unmaps it. What is in the middle of a message leaves that broken. Closes no descriptor. */
 void np_channel_detach(struct np_channel *channel);
 
+/* The event of a direction is the other side's too, which may have who sets it wait. `untold` (may be NULL) is for calls
+ * that must not: these set no event, but *untold says that np_channel_tell is to be called. A send or an end with it,
+ * and NP_TRY, waits for nobody. */
+
 /* Puts one message: the header says `flags` (NPC_BUFFERS). With wait->deadline NP_TRY: all of it, or NP_WOULD_WAIT and
- * nothing.
+ * nothing. `untold`: only with NP_TRY.
  *   NP_NO_DATA      nobody has the other end any more
  *   NP_BROKEN_PIPE  a message was cut
  *   NP_INTERRUPTED  the message is cut if some of it was out */
 uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struct np_part *parts, uint32_t count,
-                         const struct np_wait *wait);
+                         const struct np_wait *wait, bool *untold);
 
-/* Begins with the next message: its size and flags. The reader's lock is held until np_channel_end.
+/* Begins with the next message: its size and flags. The reader's lock is held until np_channel_end. With NP_TRY it
+ * waits for nobody: what breaks the rules is dropped by a call that may wait.
  *   NP_PIPE_BUSY    this thread has begun with one
  *   NP_WOULD_WAIT, NP_SEM_TIMEOUT, NP_INTERRUPTED
  *   NP_NO_DATA      the end: nobody has the other end, and everything was read
@@ -116,7 +126,9 @@ uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, 
                          const struct np_wait *wait);
 /* Is done with it. What remains of it is dropped, which may wait as np_channel_take does; one of which nothing was
  * taken can be left to the next reader. */
-uint32_t np_channel_end(struct np_channel *channel, bool leave);
+uint32_t np_channel_end(struct np_channel *channel, bool leave, bool *untold);
+/* Makes the event of a direction say what there is: see above. */
+void np_channel_tell(struct np_channel *channel, bool out);
 
 /* Whether a read would not wait: a message, the end, an error. NP_OK, NP_SEM_TIMEOUT, NP_INTERRUPTED. */
 uint32_t np_channel_poll(struct np_channel *channel, const struct np_wait *wait);
