@@ -102,9 +102,9 @@ uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, 
 /* Unmaps it. What is in the middle of a message leaves that broken. Closes no descriptor. */
 void np_channel_detach(struct np_channel *channel);
 
-/* The event of a direction is the other side's too, which may have who sets it wait. `untold` (may be NULL) is for calls
- * that must not: these set no event, but *untold says that np_channel_tell is to be called. A send or an end with it,
- * and NP_TRY, waits for nobody. */
+/* The event of a direction is the other side's too, which may have who sets it wait. `untold` (may be NULL) is for
+ * calls that must not: these set no event, but *untold says that np_channel_tell is to be called. A send or an end with
+ * it, and NP_TRY, waits for nobody. */
 
 /* Puts one message: the header says `flags` (NPC_BUFFERS). With wait->deadline NP_TRY: all of it, or NP_WOULD_WAIT and
  * nothing. `untold`: only with NP_TRY.
