@@ -12,6 +12,7 @@ import pickle
 import random
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -592,6 +593,31 @@ def test_an_answer_that_is_not_signed_is_not_believed(smbd: PrivateSmbd, short: 
 
     with Proxy(smbd.port) as proxy, Both(proxy.port, short) as (client, server):
         proxy.change = unsigned
+        server.send(b"the truth")
+        assert h.code_of(lambda: client.recv(timeout=20)) == 64
+
+
+@pytest.mark.parametrize("encrypt", [False, True], ids=["signed", "encrypted"])
+@pytest.mark.parametrize("command", [0, 1, 8], ids=["negotiate", "session-setup", "read"])
+@pytest.mark.parametrize("flags", [1, 9], ids=["unsigned", "signed"])
+def test_an_answer_that_was_made_on_the_way_is_not_believed(
+    smbd: PrivateSmbd, short: str, encrypt: bool, command: int, flags: int
+) -> None:
+    lie = b"a big lie"
+    body = struct.pack("<HBxIII", 17, 80, len(lie), 0, 0) + lie
+
+    with Proxy(smbd.port) as proxy, Both(proxy.port, short, encrypt=encrypt) as (client, server):
+        assert h.code_of(lambda: client.recv(timeout=0.05)) == 121  # a read is at the server
+        number = client._file.pending.message["message_id"].get_value()
+        session = client._file.link.session.session_id
+
+        def forge(_: bytes) -> bytes:
+            proxy.change = None
+            header = (b"\xfeSMB", 64, 1, 0, command, 1, flags, 0, number, 0, 0, session, bytes(16))
+            message = struct.pack("<4sHHIHHIIQIIQ16s", *header) + body
+            return struct.pack(">I", len(message)) + message
+
+        proxy.change = forge
         server.send(b"the truth")
         assert h.code_of(lambda: client.recv(timeout=20)) == 64
 

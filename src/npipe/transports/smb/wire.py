@@ -244,17 +244,31 @@ class Wire(Connection):
 
     def verify_signature(self, header: Any, session_id: int, force: bool = False) -> None:
         """Check the signature of an answer that was not encrypted, and that there is one."""
-        session = self.session_table.get(session_id)
-        command = header["command"].get_value()
-        if session is not None and not force and command != Commands.SMB2_SESSION_SETUP:
-            unasked = header["message_id"].get_value() == _NOBODY
-            interim = header["status"].get_value() == NtStatus.STATUS_PENDING
-            if session.encrypt_data:
-                raise NotSignedError("an answer was not encrypted, though the session is")
-            signed = unasked or interim or header["flags"].has_flag(Smb2Flags.SMB2_FLAGS_SIGNED)
-            if session.signing_required and not signed:
-                raise NotSignedError("an answer was not signed")
+        if self.session_table and not force:
+            self._demand_signature(header)
         super().verify_signature(header, session_id, force)
+
+    def _demand_signature(self, header: Any) -> None:
+        """Raise NotSignedError unless a signature will be checked; what the answer says of itself does not decide.
+
+        (smbprotocol checks none of what calls itself an answer of the logon, and looks for its session in the answer.)
+        """
+        command, number = header["command"].get_value(), header["message_id"].get_value()
+        request = self.outstanding_requests[number]
+        unasked = number == _NOBODY
+        if command == Commands.SMB2_SESSION_SETUP:  # that was over before there was a session
+            raise NotSignedError("an answer is one of a logon that nobody has asked for")
+        if not (unasked or isinstance(request, _Nobody) or request.message["command"].get_value() == command):
+            raise NotSignedError("an answer is one to something else than what was asked")
+        session = self.session_table.get(request.session_id)
+        if session is None:
+            raise NotSignedError("an answer belongs to no session")
+        if session.encrypt_data:
+            raise NotSignedError("an answer was not encrypted, though the session is")
+        interim = header["status"].get_value() == NtStatus.STATUS_PENDING
+        signed = unasked or interim or header["flags"].has_flag(Smb2Flags.SMB2_FLAGS_SIGNED)
+        if session.signing_required and not signed:
+            raise NotSignedError("an answer was not signed")
 
     def _process_message_thread(self) -> None:
         threading.current_thread().name = f"npipe-smb-{self.stream.address}"
