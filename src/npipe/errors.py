@@ -99,7 +99,8 @@ class PipeError(OSError):
     detail: str | None
     hint: str
     sent: bool | None = None
-    """Of transactions and of a pool's calls: whether the request was sent. None for all else."""
+    """Of transactions and of a pool's calls: whether the request was sent. True of a write to another machine that goes
+    on after its time-out. None for all else."""
 
     def __init__(
         self,
@@ -168,7 +169,8 @@ class PipeTimeoutError(PipeError, TimeoutError):
     A read has consumed nothing.
 
     `sent` is for transactions: True when the request was sent, so that its answer is still to come and the pipe is owed
-    it; False when the request was withdrawn. None for all else.
+    it; False when the request was withdrawn. It is True of a write to another machine too that goes on, as nothing
+    takes it back. None for all else.
     """
 
     usual_code: ClassVar[int] = WinError.SEM_TIMEOUT

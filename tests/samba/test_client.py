@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import signal
 import socket
 import struct
@@ -308,6 +309,24 @@ def test_a_write_that_the_server_does_not_take_is_told_and_goes_on(smbd: Private
         assert [server.recv(timeout=20) for _ in range(sent + 1)] == [message] * (sent + 1)
         client.send(b"next")
         assert server.recv(timeout=20) == b"next"
+
+
+def test_a_stream_whose_write_timed_out_says_how_much_was_sent(smbd: PrivateSmbd, short: str) -> None:
+    data = random.Random(5).randbytes(1_000_000)
+    with Both(smbd.port, short, mode="byte") as (client, server):
+        with pytest.raises(npipe.PipeTimeoutError, match=r"of 1000000 bytes were sent.*only the rest") as raised:
+            client.write(data, timeout=0.5)
+        found = re.search(r"(\d+) of 1000000 bytes", str(raised.value))
+        assert found is not None
+        sent = int(found[1])
+        assert 0 < sent < len(data)
+        rest = h.started(lambda: client.write(data[sent:], timeout=30))
+        got = bytearray()
+        while len(got) < len(data):
+            got += server.read(65536, timeout=20)
+        assert got == data
+        assert rest.result(20) == len(data) - sent
+        assert h.code_of(lambda: server.read(1, timeout=0.05)) == 121
 
 
 # ---- Ends

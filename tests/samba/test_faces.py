@@ -62,6 +62,44 @@ def test_a_read_that_is_cancelled_loses_no_message(smbd: PrivateSmbd, short: str
         asyncio.run(client())
 
 
+def test_a_request_behind_a_cancelled_read_that_the_server_has_not_taken_is_owed_its_answer(
+    smbd: PrivateSmbd, short: str
+) -> None:
+    filler = bytes(65535)
+
+    def answer_all(server: Any, last: bytes) -> list[bytes]:
+        """Take what was sent, up to `last`, and answer what is no filler."""
+        asked = []
+        while not asked or asked[-1] != last:
+            if (message := server.recv(timeout=20)) != filler:
+                asked.append(message)
+                server.send(b"answer to " + message)
+        return asked
+
+    async def client(listener: Any) -> None:
+        async with await npipe.aio.connect(there(short), remote=remote(smbd.port)) as pipe:
+            with await asyncio.to_thread(listener.accept, 20) as server:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(pipe.recv(), 0.05)
+                with pytest.raises(npipe.PipeTimeoutError, match="cannot be withdrawn"):
+                    while True:
+                        await pipe.send(filler, timeout=0.3)
+                with pytest.raises(npipe.PipeTimeoutError) as raised:
+                    await pipe.transact(b"first", timeout=0.3)
+                assert raised.value.sent is True
+                with pytest.raises(npipe.PipeStateError) as owed:
+                    await pipe.transact(b"second", timeout=20)
+                assert owed.value.winerror == 996
+                assert await asyncio.to_thread(answer_all, server, b"first") == [b"first"]
+                assert await pipe.recv(timeout=20) == b"answer to first"
+                answering = asyncio.ensure_future(asyncio.to_thread(answer_all, server, b"second"))
+                assert await pipe.transact(b"second", timeout=20) == b"answer to second"
+                assert await answering == [b"second"]
+
+    with listening(short) as listener:
+        asyncio.run(client(listener))
+
+
 def test_many_tasks_have_many_pipes(smbd: PrivateSmbd, short: str) -> None:
     async def talk(number: int) -> bytes:
         async with await npipe.aio.connect(there(short), remote=remote(smbd.port)) as pipe:

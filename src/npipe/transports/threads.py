@@ -590,8 +590,10 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         try:
             await self._write(send, time_left(deadline))
-        except PipeTimeoutError:
-            raise unanswered(self.name, sent=False) from None
+        except PipeTimeoutError as error:
+            sent = error.sent is True  # a host has it, whose pipe's server has not taken it yet
+            self._asked = self._asked or sent
+            raise unanswered(self.name, sent=sent) from None
         except PipeError:
             raise
         except BaseException:

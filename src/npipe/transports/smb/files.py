@@ -481,7 +481,7 @@ class RemoteFile:
             request = self.begin_write(data[start : start + step], deadline)
             if request is None:
                 raise _not_sent(self.name, start, size)
-            self.end_write(request, deadline)
+            self.end_write(request, deadline, start + step, size)
 
     def begin_write(self, data: bytes, deadline: float | None, is_sent: Callable[[], None] | None = None) -> Any:
         """Send a write; return its request, or None: nothing was sent in time."""
@@ -509,12 +509,15 @@ class RemoteFile:
                     self._writes.discard(request)
                 self.link.done(request)
 
-    def end_write(self, request: Any, deadline: float | None) -> None:
-        """Wait until the server has taken it all. One that was given up goes on."""
+    def end_write(self, request: Any, deadline: float | None, sent: int = 0, size: int = 0) -> None:
+        """Wait until the server has taken it all. One that was given up goes on: `sent` of `size` bytes, for its text.
+
+        (`sent` may be more than there are.)
+        """
         looks = deadline is not None and deadline <= time.monotonic()
         answer = self._await(request, time.monotonic() + GOODWILL if looks else deadline, "writing", once=looks)
         if answer is None:
-            raise _goes_on(self.name, self.link.host)
+            raise _goes_on(self.name, self.link.host, min(sent, size), size)
         with self._lock:
             self._writes.discard(request)
         self.link.done(request)
@@ -682,6 +685,10 @@ def _not_sent(name: str, before: int, size: int) -> PipeTimeoutError:
     )
 
 
-def _goes_on(name: str, host: str) -> PipeTimeoutError:
-    detail = f"it was sent to {host}, and the pipe's server has not taken it in that time; it cannot be withdrawn"
-    return PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail, hint="do not write it again")
+def _goes_on(name: str, host: str, sent: int, size: int) -> PipeTimeoutError:
+    what = "it was sent" if sent == size else f"{sent} of {size} bytes were sent"
+    detail = f"{what} to {host}, and the pipe's server has not taken it in that time; it cannot be withdrawn"
+    hint = "do not write it again" if sent == size else "write only the rest again"
+    error = PipeTimeoutError(WinError.SEM_TIMEOUT, name, "writing", detail, hint=hint)
+    error.sent = True
+    return error
