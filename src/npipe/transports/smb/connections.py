@@ -32,7 +32,7 @@ from npipe.transports.smb.library import (
     TreeConnect,
     spnego_client,
 )
-from npipe.transports.smb.status import ACCESS_DENIED, not_opened
+from npipe.transports.smb.status import ACCESS_DENIED, SESSION_OVER, not_opened
 from npipe.transports.smb.wire import NotSignedError, Wire, connect_socket, wait_event
 
 if TYPE_CHECKING:
@@ -49,7 +49,15 @@ _DOING: Final = "opening the pipe"
 _MORE_CREDITS: Final = 16  # asked for with a request while there are few
 _ENOUGH_CREDITS: Final = 256
 _PENDING: Final = 0x103
-_SAYING: Final = 5.0  # seconds for room for what nobody waits for
+_SMALLEST: Final = 4096  # bytes that any host takes or gives at once
+
+
+def _ignore(_: Any) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
 
 
 class Link:
@@ -69,7 +77,10 @@ class Link:
         """Whether a pipe was opened over it already, so that it may have been lost since."""
         self.users: int = 0  # guarded by _pool.lock, as the next
         self.idle_since: float = 0.0
-        self._sending = threading.Lock()
+        self._guard = threading.Lock()  # for the next two
+        self._turn: object = None  # whose turn to send it is
+        self._queue: dict[threading.Event, None] = {}  # of those who wait for theirs
+        threading.Thread(target=self._say_all, name="npipe-smb-say", daemon=True).start()
 
     @property
     def lost(self) -> bool:
@@ -80,19 +91,28 @@ class Link:
         """Use it no more."""
         _pool.release(self)
 
-    def submit(self, message: Any, keep: Callable[[Any], None], deadline: float | None, *, cost: int = 1) -> Any:
+    def submit(
+        self,
+        message: Any,
+        keep: Callable[[Any], None],
+        deadline: float | None,
+        *,
+        cost: int = 1,
+        given_up: Callable[[], bool] = _never,
+    ) -> Any:
         """Send a request when there is room for it; return it, or None when the deadline came first: nothing is sent.
 
-        `keep` is told of it as soon as it may have been sent, also if an exception of a signal's handler ends this.
-        Its answer comes in its own time: see `answered`. Raises ConnectionError when the connection is lost.
+        So it is when `given_up` says so: see `wake`. `keep` is told of the request as soon as it may have been sent,
+        also if an exception of a signal's handler ends this. Its answer comes in its own time: see `answered`. Raises
+        ConnectionError when the connection is lost.
         """
-        wire, left = self.wire, time_left(deadline)
-        if not self._sending.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX)):
-            return None
+        wire, turn = self.wire, object()
         try:
-            if wire.credits < cost and not wire.await_credits(cost, deadline):
+            if not self._take_turn(turn, deadline, given_up):
                 return None
-            if not wire.stream.has_room(time_left(deadline)):
+            if wire.credits < cost and not wire.await_credits(cost, deadline, given_up):
+                return None
+            if not wire.stream.await_room(deadline, given_up) or given_up():
                 return None
             if wire.lost:
                 raise ConnectionResetError
@@ -112,14 +132,59 @@ class Link:
             keep(request)
             return request
         finally:
-            self._sending.release()
+            with self._guard:
+                if self._turn is turn:
+                    self._turn = None
+            self._pass_on()
+
+    def _take_turn(self, turn: object, deadline: float | None, given_up: Callable[[], bool]) -> bool:
+        """Be the one who sends; False when the deadline came first, or it is given up."""
+        with self._guard:
+            if self._turn is None:
+                self._turn = turn
+                return True
+        event = threading.Event()
+        try:
+            with self._guard:
+                self._queue[event] = None
+            while True:
+                event.clear()
+                with self._guard:
+                    if self._turn is None:
+                        self._turn = turn
+                        return True
+                if given_up() or not wait_event(event, deadline):
+                    return False
+        finally:
+            with self._guard:
+                self._queue.pop(event, None)
+
+    def _pass_on(self) -> None:
+        """Wake the first of those who wait for their turn, if nobody has it."""
+        with self._guard:
+            first = next(iter(self._queue), None) if self._turn is None else None
+        if first is not None:
+            first.set()
+
+    def wake(self) -> None:
+        """Let all who wait to send look again whether that is given up."""
+        with self._guard:
+            waiting = list(self._queue)
+        for event in waiting:
+            event.set()
+        self.wire.wake()
 
     def answered(self, request: Any) -> tuple[int, Any] | None:
-        """Return a request's final status and answer; None if there is none yet. The caller has its lock."""
+        """Return a request's final status and answer; None if there is none yet. The caller has its lock.
+
+        One that tells that the host has ended the session, or its pipes, ends the connection: nobody can use it.
+        """
         response = request.response
         if response is None:
             return None
         status = response["status"].get_value()
+        if status in SESSION_OVER:
+            self.close()
         return None if status == _PENDING else (status, response)
 
     def done(self, request: Any) -> None:
@@ -140,26 +205,18 @@ class Link:
         late(*answer)
 
     def say(self, message: Any) -> None:
-        """Send a request whose answer nobody wants, without a wait: in a thread, if need be."""
-        if not self._say(message, 0.0) and not self.lost:
-            with contextlib.suppress(RuntimeError):  # the interpreter ends, and the connection with it
-                threading.Thread(target=self._say, args=(message, _SAYING), name="npipe-smb-say", daemon=True).start()
+        """Let a thread send a request whose answer nobody wants. Takes no lock, and does not wait."""
+        self.wire.unsaid.put(message)
 
-    def _say(self, message: Any, patience: float) -> bool:
+    def _say_all(self) -> None:
+        """Send what is to be said, each when there is room for it, until the connection is lost."""
         with contextlib.suppress(ConnectionError):
-            request = self.submit(message, _ignore, time.monotonic() + patience)
-            if request is None:
-                return False
-            self.done(request)
-        return True
+            while (message := self.wire.unsaid.get()) is not None:
+                self.done(self.submit(message, _ignore, None))
 
     def close(self) -> None:
         """End the connection, with all that is open on it."""
         self.wire.stream.close()
-
-
-def _ignore(_: Any) -> None:
-    pass
 
 
 class _Late:
@@ -254,6 +311,8 @@ class _Attempt:
         wire.connect(timeout=None)
         if wire.dialect < Dialects.SMB_2_1_0:
             raise _RefusedError(_too_old)
+        if min(wire.max_read_size, wire.max_write_size, wire.max_transact_size) < _SMALLEST:
+            raise _RefusedError(_too_small)
         name = remote.username
         if name is not None and remote.domain is not None:
             name = f"{remote.domain}\\{name}"
@@ -285,6 +344,11 @@ class _RefusedError(Exception):
 def _too_old(name: str | None, key: _Key) -> PipeError:
     detail = f"{key.host} speaks SMB 2.0.2 at most, and npipe 2.1 to 3.1.1"
     return PipeStateError(WinError.NOT_SUPPORTED, name, _DOING, detail)
+
+
+def _too_small(name: str | None, key: _Key) -> PipeError:
+    detail = f"{key.host} says that it takes or gives less than {_SMALLEST} bytes at once"
+    return PipeProtocolError(WinError.INVALID_DATA, name, _DOING, detail)
 
 
 def _is_encrypted(name: str | None, key: _Key) -> PipeError:

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from npipe.errors import (
     PipeArgumentError,
@@ -50,6 +50,7 @@ from npipe.transports.smb.status import (
     ENDED,
     INVALID_PARAMETER,
     PIPE_DISCONNECTED,
+    SESSION_OVER,
     SUCCESS,
     TOO_LONG,
     UNSUPPORTED,
@@ -63,16 +64,40 @@ if TYPE_CHECKING:
 
     from npipe.transports.smb.connections import Link
 
-__all__ = ["GOODWILL", "LONGEST_MESSAGE", "READ_SIZE", "RemoteFile", "open_file", "wait_named_pipe"]
+__all__ = [
+    "GOODWILL",
+    "LONGEST_MESSAGE",
+    "READ_SIZE",
+    "End",
+    "RemoteFile",
+    "list_names",
+    "open_file",
+    "wait_named_pipe",
+]
 
 READ_SIZE: Final = 65536
-"""Bytes that a read asks for: any message through Samba, and one credit."""
+"""Bytes that a read asks for, at most: any message through Samba, and one credit."""
 
 LONGEST_MESSAGE: Final = 65535
 """Bytes of a message through Samba, at most; and at least one."""
 
 GOODWILL: Final = 5.0
 """Seconds for the answer of a host's, where a call is told not to wait."""
+
+
+class End(NamedTuple):
+    """When a call ends, however many answers it takes: one for the whole call."""
+
+    deadline: float | None
+    looks: bool
+    """Whether it is told not to wait: the host has GOODWILL to say what there is."""
+
+    @classmethod
+    def of(cls, deadline: float | None) -> Self:
+        """Return the end of a call that begins now."""
+        now = time.monotonic()
+        return cls(now + GOODWILL, True) if deadline is not None and deadline <= now else cls(deadline, False)
+
 
 _CREDIT: Final = 65536  # bytes that one pays for
 _WRITE_AT_ONCE: Final = 131_072
@@ -110,9 +135,7 @@ def open_file(link: Link, path: str, name: str, *, access: int, deadline: float 
         request = None
         if status != SUCCESS:
             raise not_opened(status, name, link.host)  # noqa: TRY301 - the link is released
-        file = RemoteFile(link, _file_id(response, name), name, access)
-        link.was_used = True
-        return file  # noqa: TRY300 - what is above may fail
+        return RemoteFile(link, _file_id(response, name), name, access)
     except BaseException:
         if request is not None:
             link.abandon(request, lambda status, response: _close_late(link, status, response))
@@ -168,6 +191,7 @@ def _ask(
             answer = link.answered(request)
             if answer is not None:
                 link.done(request)
+                link.was_used = link.was_used or not link.lost
                 return answer
             if link.lost:
                 raise lost(name, doing)
@@ -267,7 +291,7 @@ def _names(body: bytes) -> list[tuple[str, int]]:
 
 
 def _not_listed(host: str, status: int) -> PipeError:
-    if status == ACCESS_DENIED:
+    if status == ACCESS_DENIED or status in SESSION_OVER:
         return failure(status, None, "listing pipes")
     detail = f"{host} does not list its pipes for other machines (NTSTATUS 0x{status:08X}); Samba never does"
     return PipeStateError(WinError.NOT_SUPPORTED, None, "listing pipes", detail, hint="ask for a pipe by its name")
@@ -311,9 +335,12 @@ class RemoteFile:
         self.pending: Any = None
         """The read or transaction whose answer is the next thing that is read."""
         self._is_transaction = False
-        self._lock = threading.Condition(threading.Lock())  # for the fields below
+        self._lock = threading.Lock()  # for the next three
         self._writes: set[Any] = set()
-        self._waiting: set[Any] = set()
+        self._waiting: list[Any] = []  # once for each thread
+        self._submitting = 0  # threads
+        self._read_size: int = min(READ_SIZE, link.wire.max_read_size)
+        self._answer_size: int = min(READ_SIZE, link.wire.max_transact_size)
         _files.add(self)
 
     # ---- Waiting
@@ -321,10 +348,20 @@ class RemoteFile:
     def _submit(
         self, message: Any, keep: Callable[[Any], None], deadline: float | None, doing: str, *, cost: int = 1
     ) -> Any:
+        with self._lock:
+            self._submitting += 1
         try:
-            return self.link.submit(message, keep, deadline, cost=cost)
+            request = self.link.submit(message, keep, deadline, cost=cost, given_up=lambda: self.closed)
         except ConnectionError:
             raise self._why_not(doing) from None
+        finally:
+            with self._lock:
+                self._submitting -= 1
+        if self.closed:  # nobody waits for its answer
+            if request is not None:
+                self.link.done(request)
+            raise self._why_not(doing)
+        return request
 
     def _why_not(self, doing: str | None, *, before: bool = False) -> PipeError:
         """Return the error of a call that finds no connection any more."""
@@ -349,36 +386,35 @@ class RemoteFile:
         until: Callable[[], bool] | None = None,
     ) -> tuple[int, Any] | None:
         """Wait for an answer; None when the time is over, or `until` says so, or (`once`) the server has none yet."""
-        link = self.link
+        link, in_time = self.link, True
         with self._lock:
-            self._waiting.add(request)
-        if self.closed:  # perhaps since just now, and whoever has closed it did not see this wait
-            request.response_event.set()
+            self._waiting.append(request)
         try:
             while True:
-                in_time = wait_event(request.response_event, deadline)
                 with request.response_event_lock:
+                    request.response_event.clear()
                     answer = link.answered(request)
                     if answer is not None:
                         return answer
                     if self.closed or link.lost:
                         raise self._why_not(doing)
                     interim = request.response is not None
-                    request.response_event.clear()
                 if not in_time or (once and interim) or (until is not None and until()):
                     return None
+                in_time = wait_event(request.response_event, deadline)
         finally:
             with self._lock:
-                self._waiting.discard(request)
+                self._waiting.remove(request)
 
     def wake(self) -> None:
         """Let whoever waits look again."""
         with self._lock:
-            waiting = list(self._waiting)
-            self._lock.notify_all()
+            waiting, submitting = list(self._waiting), self._submitting
         for request in waiting:
             with request.response_event_lock:
                 request.response_event.set()
+        if submitting:  # else it may be a collected pipe that is closed, which may take no lock of the connection's
+            self.link.wake()
 
     # ---- Reading
 
@@ -399,27 +435,27 @@ class RemoteFile:
     def _keep_pending(self, request: Any) -> None:
         self.pending = request
 
-    def fetch(
-        self, deadline: float | None, doing: str, *, until: Callable[[], bool] | None = None
-    ) -> tuple[memoryview, bool] | None:
+    def fetch(self, end: End, doing: str, *, until: Callable[[], bool] | None = None) -> tuple[memoryview, bool] | None:
         """Return the next piece of what the server has written, and whether its message goes on; None: see `until`.
 
         One of at most READ_SIZE bytes. Who has put it away sets `pending` to None, in the same statement, so that no
         signal's handler comes between. Raises PipeTimeoutError (121): then nothing is consumed.
         """
+        deadline = end.deadline
         once = False
         if self.pending is None:
+            if deadline is not None and deadline <= time.monotonic():  # pieces before it have taken the time
+                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
             self._is_transaction = False
-            # A look: the server says at once that there is something, or else that the answer comes later.
-            once = deadline is not None and deadline <= time.monotonic()
-            if once:
-                deadline = time.monotonic() + GOODWILL
+            once = end.looks  # the server says at once that there is something, or else that the answer comes later
             read = SMB2ReadRequest()
             read["file_id"] = self._id
-            read["length"] = READ_SIZE
+            read["length"] = self._read_size
             read["padding"] = b"\x50"
             if self._submit(read, self._keep_pending, deadline, doing) is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+        elif end.looks:
+            deadline = time.monotonic()  # it has said so before
         request = self.pending
         answer = self._await(request, deadline, doing, once=once, until=until)
         if answer is None:
@@ -434,11 +470,12 @@ class RemoteFile:
             raise self._failed(status, "transacting" if transacting else doing)
         body: bytes = response["data"].get_value()
         data = _ioctl_data(body) if transacting else _read_data(body)
-        if data is None or len(data) > READ_SIZE:
+        more = status == BUFFER_OVERFLOW
+        if data is None or len(data) > READ_SIZE or (more and not data):
             self.link.close()
             raise _nonsense(self.name, doing)
         self.link.done(request)
-        return data, status == BUFFER_OVERFLOW
+        return data, more
 
     def begin_transaction(self, data: bytes, deadline: float | None, is_sent: Callable[[], None]) -> bool:
         """Send FSCTL_PIPE_TRANSCEIVE, whose answer is fetched as that of a read. False: nothing was sent in time."""
@@ -448,7 +485,7 @@ class RemoteFile:
             is_sent()
 
         self._is_transaction = True
-        message = _ioctl(CtlCode.FSCTL_PIPE_TRANSCEIVE, self._id, data, READ_SIZE)
+        message = _ioctl(CtlCode.FSCTL_PIPE_TRANSCEIVE, self._id, data, self._answer_size)
         return self._submit(message, keep, deadline, "transacting", cost=_cost(len(data))) is not None
 
     def _failed(self, status: int, doing: str) -> PipeError:
@@ -473,15 +510,24 @@ class RemoteFile:
         """WriteFile: returns when the server has taken it all. A `stream` may be cut into several writes."""
         if not data:
             raise empty(self.name)
-        if len(data) > LONGEST_MESSAGE and not stream and not self.link.has_modes:
-            raise too_long(self.name, "writing")
+        if not stream:
+            self.check_length(len(data), "writing")
         size = len(data)
-        step = _WRITE_AT_ONCE if stream else size
+        step = min(_WRITE_AT_ONCE, self.link.wire.max_write_size) if stream else size
         for start in range(0, size, step):
             request = self.begin_write(data[start : start + step], deadline)
             if request is None:
                 raise _not_sent(self.name, start, size)
             self.end_write(request, deadline, start + step, size)
+
+    def check_length(self, size: int, doing: str) -> None:
+        """Raise PipeArgumentError (87) for a message that is longer than the host takes."""
+        wire = self.link.wire
+        most = wire.max_write_size if doing == "writing" else min(wire.max_transact_size, wire.max_write_size)
+        if not self.link.has_modes:
+            most = min(most, LONGEST_MESSAGE)
+        if size > most:
+            raise too_long(self.name, doing, most)
 
     def begin_write(self, data: bytes, deadline: float | None, is_sent: Callable[[], None] | None = None) -> Any:
         """Send a write; return its request, or None: nothing was sent in time."""
@@ -504,9 +550,11 @@ class RemoteFile:
         for request in list(self._writes):
             with request.response_event_lock:
                 answer = self.link.answered(request)
-            if answer is not None and request not in self._waiting:
-                with self._lock:
+            with self._lock:
+                forgets = answer is not None and request not in self._waiting
+                if forgets:
                     self._writes.discard(request)
+            if forgets:
                 self.link.done(request)
 
     def end_write(self, request: Any, deadline: float | None, sent: int = 0, size: int = 0) -> None:
@@ -514,8 +562,8 @@ class RemoteFile:
 
         (`sent` may be more than there are.)
         """
-        looks = deadline is not None and deadline <= time.monotonic()
-        answer = self._await(request, time.monotonic() + GOODWILL if looks else deadline, "writing", once=looks)
+        end = End.of(deadline)
+        answer = self._await(request, end.deadline, "writing", once=end.looks)
         if answer is None:
             raise _goes_on(self.name, self.link.host, min(sent, size), size)
         with self._lock:
@@ -582,7 +630,7 @@ class RemoteFile:
 
     def peek(self, size: int) -> tuple[bytes, int, int]:
         """FSCTL_PIPE_PEEK: the first bytes, how many there are, and the length of the first message."""
-        room = 16 + min(size, READ_SIZE - 16)
+        room = 16 + min(size, self._answer_size - 16)
         message = _ioctl(CtlCode.FSCTL_PIPE_PEEK, self._id, b"", room)
         status, response = self._ask(message, "peeking", time.monotonic() + GOODWILL)
         if status not in (SUCCESS, BUFFER_OVERFLOW):
@@ -619,7 +667,7 @@ class RemoteFile:
     def forget(self) -> None:
         """Be closed: this is a forked child, and the pipe is the parent's."""
         self.closed = self.forked = True
-        self._lock = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
 
 
 _files: weakref.WeakSet[RemoteFile] = weakref.WeakSet()
@@ -672,9 +720,9 @@ def empty(name: str) -> PipeArgumentError:
     return PipeArgumentError(WinError.INVALID_PARAMETER, name, "writing", detail)
 
 
-def too_long(name: str, doing: str) -> PipeArgumentError:
-    """Return the error (87) of a message that Samba does not carry."""
-    detail = "a message to another machine has 1 to 65,535 bytes, and this one is longer; nothing was sent"
+def too_long(name: str, doing: str, most: int = LONGEST_MESSAGE) -> PipeArgumentError:
+    """Return the error (87) of a message that the host, or Samba, does not carry."""
+    detail = f"a message to another machine has 1 to {most:,} bytes, and this one is longer; nothing was sent"
     return PipeArgumentError(WinError.INVALID_PARAMETER, name, doing, detail, hint="send it in parts")
 
 

@@ -80,6 +80,9 @@ if TYPE_CHECKING:
         """What is used of a connection, its private parts too."""
 
         dialect: int
+        max_read_size: int
+        max_transact_size: int
+        max_write_size: int
         session_table: dict[int, Any]
         _t_worker: threading.Thread | None
 

@@ -42,7 +42,7 @@ from npipe.reasons import (
     too_large,
     unread,
 )
-from npipe.transports.smb.files import LONGEST_MESSAGE, empty, too_long
+from npipe.transports.smb.files import End, empty
 from npipe.transports.smb.wire import SLICE
 from npipe.views import CopiedReservation, CopiedView, has_reserved
 
@@ -138,16 +138,16 @@ class _Smb:
         try:
             if self._file.has_pending:
                 return False
-            self._fetch(time.monotonic())
+            self._fetch(End.of(0.0))
         except PipeTimeoutError:
             return False
         finally:
             self._reading.release()
         return True
 
-    def _fetch(self, deadline: float | None) -> bool:
+    def _fetch(self, end: End) -> bool:
         """Put the next piece behind what is kept. The caller has the lock."""
-        piece = self._file.fetch(deadline, self._doing)
+        piece = self._file.fetch(end, self._doing)
         if piece is None:
             return False
         data, more = piece
@@ -322,10 +322,11 @@ class SmbMessagePipe(_Smb, MessagePipe):
 
     def _whole(self, deadline: float | None, most: int) -> bytes:
         """Return the next message, which stays what is next; the caller has the lock."""
+        end = End.of(deadline)
         if self._dropping:
-            self._drop(deadline)
+            self._drop(end)
         while self._head is None or (self._unfinished and len(self._head) <= most):
-            self._fetch(deadline)
+            self._fetch(end)
         if len(self._head) > most:
             raise too_large(self.name, most, None if self._unfinished else len(self._head))
         return bytes(self._head)
@@ -354,16 +355,17 @@ class SmbMessagePipe(_Smb, MessagePipe):
                     raise does_not_fit(self.name, len(view)) from None
                 view[: len(message)] = message
                 return len(message)
+            end = End.of(deadline)
             if self._dropping:
-                self._drop(deadline)
-            return self._read_part(view, deadline)
+                self._drop(end)
+            return self._read_part(view, end)
         finally:
             self._reading.release()
 
-    def _read_part(self, view: memoryview, deadline: float | None) -> int:
+    def _read_part(self, view: memoryview, end: End) -> int:
         """Read the next message, or a part of it; the caller has the lock."""
         while self._head is None or (self._unfinished and len(self._head) < len(view)):
-            self._fetch(deadline)
+            self._fetch(end)
         head = self._head
         count = min(len(view), len(head))
         view[:count] = head[:count]
@@ -398,16 +400,17 @@ class SmbMessagePipe(_Smb, MessagePipe):
             return
         deadline = self._begin_read(timeout)
         try:
+            end = End.of(deadline)
             while self._owed:
-                self._drop(deadline)
+                self._drop(end)
         finally:
             self._reading.release()
 
-    def _drop(self, deadline: float | None) -> None:
+    def _drop(self, end: End) -> None:
         """Drop the next message, or the rest of the one that is being dropped; the caller has the lock."""
         while True:
             if self._head is None:
-                self._fetch(deadline)
+                self._fetch(end)
             self._head, self._dropping, self._partial = None, self._unfinished, False
             if not self._dropping:
                 self._has_delivered()
@@ -423,8 +426,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
         self._check(ACCESS_READ | ACCESS_WRITE, "transacting")
         if not content:
             raise empty(self.name)
-        if len(content) > LONGEST_MESSAGE and not self._file.link.has_modes:
-            raise too_long(self.name, "transacting")
+        self._file.check_length(len(content), "transacting")
         if self._reader == threading.get_ident():
             raise still_viewed(self.name, "transacting")
         if not self._reading.acquire(blocking=False):
@@ -432,7 +434,7 @@ class SmbMessagePipe(_Smb, MessagePipe):
         try:
             if self._owed:
                 raise reply_owed(self.name, too_long=self._too_long)
-            if self._head is not None or (self._file.has_answer and self._fetch(time.monotonic())):
+            if self._head is not None or (self._file.has_answer and self._fetch(End.of(0.0))):
                 raise unread(self.name)
             return self._transaction(content, deadline_of(timeout))
         finally:
@@ -503,6 +505,7 @@ class SmbStreamPipe(_Smb, StreamPipe):
 
     def _bytes(self, size: int, deadline: float | None) -> bytes:
         """Return what is there, waiting for a byte; the caller has the lock."""
+        end = End.of(deadline)
         while True:
             with self._keeping:
                 head = self._head
@@ -513,7 +516,7 @@ class SmbStreamPipe(_Smb, StreamPipe):
                 if not size:
                     return b""
                 self._head = None
-            piece = self._file.fetch(deadline, self._doing, until=lambda: self._head is not None)
+            piece = self._file.fetch(end, self._doing, until=lambda: self._head is not None)
             if piece is not None:
                 with self._keeping:  # what was put back meanwhile came before it
                     head = piece[0] if self._head is None else bytes(self._head) + piece[0]

@@ -24,6 +24,7 @@ __all__ = [
     "ENDED",
     "LOGON_REFUSED",
     "PENDING",
+    "SESSION_OVER",
     "SUCCESS",
     "TOO_LONG",
     "UNSUPPORTED",
@@ -95,6 +96,15 @@ LOGON_REFUSED: Final = {
 }
 """The host does not accept the user, and why, if it tells."""
 
+SESSION_OVER: Final = frozenset(
+    {
+        0xC0000203,  # USER_SESSION_DELETED
+        0xC000035C,  # NETWORK_SESSION_EXPIRED
+        0xC00000C9,  # NETWORK_NAME_DELETED
+    }
+)
+"""The host has ended the session, or what the pipes are in (IPC$): nothing goes over that connection any more."""
+
 _MISSING: Final = frozenset(
     {
         0xC0000034,  # OBJECT_NAME_NOT_FOUND
@@ -106,7 +116,6 @@ _NO_NAME: Final = frozenset({0xC0000033, 0xC000003B})  # OBJECT_NAME_INVALID, OB
 _SHORT_OF: Final = frozenset({0xC000009A, 0xC0000205, 0xC000011F, 0xC00000D0})
 _NO_LISTENER: Final = 0xC0000236  # CONNECTION_REFUSED
 _NO_SHARE: Final = 0xC00000CC  # BAD_NETWORK_NAME
-_SESSION_OVER: Final = frozenset({0xC0000203, 0xC000035C, 0xC00000C9})  # deleted, expired, network name deleted
 _NO_HANDLE: Final = frozenset({0xC0000008, 0xC0000128})  # INVALID_HANDLE, FILE_CLOSED
 _UNKNOWN: Final = 59  # ERROR_UNEXP_NET_ERR
 
@@ -141,7 +150,7 @@ def failure(status: int, name: str | None, doing: str) -> PipeError:
     told = f"the server has answered NTSTATUS 0x{status:08X}"
     if status in UNSUPPORTED:
         return PipeStateError(WinError.NOT_SUPPORTED, name, doing, f"the pipe's host does not have it ({told})")
-    if status in _SESSION_OVER:
+    if status in SESSION_OVER:
         return PipeClosedError(WinError.NETNAME_DELETED, name, doing, f"the host has ended the session ({told})")
     if status in _NO_HANDLE:
         return PipeClosedError(WinError.NETNAME_DELETED, name, doing, f"the host has closed the pipe ({told})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe.errors import PipeBusyError, PipeClosedError, PipeStateError, PipeTimeoutError, WinError
 from npipe.options import (
@@ -17,16 +17,21 @@ from npipe.options import (
 )
 from npipe.reasons import no_messages, server_elsewhere
 from npipe.transports.smb.connections import lease
-from npipe.transports.smb.files import GOODWILL, RemoteFile, list_names, open_file, wait_named_pipe
+from npipe.transports.smb.files import GOODWILL, End, RemoteFile, list_names, open_file, wait_named_pipe
 from npipe.transports.smb.pipes import SmbMessagePipe, SmbStreamPipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, Security
     from npipe.remote import Remote
     from npipe.transports.base import ServerEnd
+    from npipe.transports.smb.connections import Link
 
 __all__ = ["PAUSE", "SmbArrival", "SmbClientHandle", "SmbTransport"]
+
+T = TypeVar("T")
 
 PAUSE: Final = 0.05
 """Seconds between looks at what no host tells: whether an instance is free, or a pipe has come."""
@@ -60,7 +65,7 @@ class SmbClientHandle:
         """ReadFile: 0 or 234, and the bytes."""
         self._file.check_open("reading")
         if self._head is None:
-            piece = self._file.fetch(deadline_of(timeout), "reading")
+            piece = self._file.fetch(End.of(deadline_of(timeout)), "reading")
             assert piece is not None  # noqa: S101 - without `until` it is something
             self._head, self._unfinished, self._file.pending = piece[0], piece[1], None
         data, rest = bytes(self._head[:size]), self._head[size:]
@@ -95,21 +100,30 @@ class SmbTransport:
         self._host = host
         self._remote = remote
 
-    def _open(self, name: PipeName, access: int, deadline: float | None) -> RemoteFile:
+    def _over_a_link(self, name: str | None, deadline: float | None, call: Callable[[Link], T]) -> T:
+        """Make a call over a connection, which it releases."""
         while True:
-            link = lease(self._host, self._remote, deadline, name.path)
+            link = lease(self._host, self._remote, deadline, name)
+            was_used = link.was_used
             try:
-                return open_file(link, name.display, name.path, access=access, deadline=deadline)
+                return call(link)
             except PipeClosedError:
-                if not (link.was_used and link.lost):
+                if not (was_used and link.lost):
                     raise
                 # It was kept from before, and lost since: a new one says whether the host is there.
+
+    def _open(self, name: PipeName, access: int, deadline: float | None) -> RemoteFile:
+        def opened(link: Link) -> RemoteFile:
+            return open_file(link, name.display, name.path, access=access, deadline=deadline)
+
+        return self._over_a_link(name.path, deadline, opened)
 
     def _open_when_free(self, name: PipeName, access: int, timeout: float | None) -> RemoteFile:
         """Open it as soon as an instance is free. Without a wait for one a time-out is not for the network."""
         if timeout == 0:
             return self._open(name, access, time.monotonic() + GOODWILL)
         deadline = deadline_of(timeout)
+        pauses = True  # but not before the first try after the host has said that an instance is free
         while True:
             try:
                 return self._open(name, access, deadline)
@@ -119,10 +133,14 @@ class SmbTransport:
                     raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "opening the pipe") from error
             try:
                 self.wait(name, left)
-            except PipeStateError:  # the host has no way to wait
-                time.sleep(PAUSE if left is None else min(PAUSE, left))
+                pauses = not pauses
+            except (PipeStateError, PipeBusyError):  # the host has no way to wait, or (Samba) looks only
+                pauses = True
             except PipeTimeoutError as error:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "opening the pipe") from error
+            if pauses:
+                left = time_left(deadline)
+                time.sleep(PAUSE if left is None else min(PAUSE, left))
 
     def connect(
         self,
@@ -156,12 +174,15 @@ class SmbTransport:
         """See Transport.wait. By FSCTL_PIPE_WAIT, which Samba has from 4.25 on: PipeStateError (50)."""
         timeout = check_timeout(timeout)
         deadline = time.monotonic() + GOODWILL if timeout == 0 else deadline_of(timeout)
-        link = lease(self._host, self._remote, deadline, name.path)
-        try:
-            left = 0.0 if timeout == 0 else time_left(deadline)
-            wait_named_pipe(link, name.display, name.path, left, use_default=use_default)
-        finally:
-            link.release()
+
+        def waited(link: Link) -> None:
+            try:
+                left = 0.0 if timeout == 0 else time_left(deadline)
+                wait_named_pipe(link, name.display, name.path, left, use_default=use_default)
+            finally:
+                link.release()
+
+        self._over_a_link(name.path, deadline, waited)
 
     def arrival(self, name: PipeName) -> SmbArrival:  # noqa: ARG002  # they are all alike
         """See Transport.arrival."""
@@ -208,8 +229,7 @@ class SmbTransport:
     def list_pipes(self) -> list[PipeListing]:
         """See Transport.list_pipes. By listing the folder of pipes, which Samba does not let anybody."""
         deadline = time.monotonic() + _PATIENCE
-        link = lease(self._host, self._remote, deadline, None)
-        names = list_names(link, deadline)
+        names = self._over_a_link(None, deadline, lambda link: list_names(link, deadline))
         return [
             PipeListing(
                 name=rf"\\{self._host}\pipe\{name}",

@@ -11,11 +11,14 @@ What is different from smbprotocol's own:
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import sys
 import threading
 import uuid
+import weakref
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe.options import time_left
@@ -33,6 +36,7 @@ _CHUNK: Final = 70_000
 _LENGTH: Final = 4  # bytes of a message's length before it
 _LARGEST_FRAME: Final = 0xFFFFFF
 _SEND_BUFFER: Final = 425_984  # what Linux grants without privileges: room for any request of ours, and one more
+_LONGEST_POLL: Final = 86_400.0  # seconds
 _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unasked
 
 # A peer that is gone without a word (a cable that was cut) is found within half a minute.
@@ -55,6 +59,20 @@ def wait_event(event: threading.Event, deadline: float | None) -> bool:
             return False
 
 
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+"""All of this process, those that are being connected too."""
+
+
+def _after_fork_in_child() -> None:
+    """Give the descriptors back: the connections are the parent's."""
+    for sock in list(_sockets):
+        sock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], None]) -> socket.socket:
     """Return a connected socket, trying each address of the host. `given_up` gets each socket before it connects.
 
@@ -68,6 +86,7 @@ def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], Non
             last = error
             continue
         try:
+            _sockets.add(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -94,7 +113,9 @@ class Stream:
         self._sock = sock
         self._buffer = bytearray()
         self._sending = threading.Lock()
+        self._waking: tuple[socket.socket, socket.socket] | None = None  # ends a wait for room; made for the first one
         self.connected: bool = True
+        self._gone = False  # nobody receives any more
         peer: tuple[str, int] = sock.getpeername()[:2]
         self.server: str = peer[0]
         self.port: int = peer[1]
@@ -114,26 +135,68 @@ class Stream:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Give the descriptor back: nobody receives any more."""
+        """Give the descriptors back: nobody receives any more."""
         self.connected = False
         with self._sending:
             self._sock.close()
+            self._gone = True
+        self._close_waking()
 
     def forget(self) -> None:
-        """Give the descriptor of a forked child back; the connection is the parent's."""
+        """Be closed: this is a forked child, and the connection is the parent's."""
         self.connected = False
-        self._sock.close()
 
-    def has_room(self, timeout: float | None) -> bool:
-        """Wait until a request can be sent without a wait."""
+    def _close_waking(self) -> None:
+        waking, self._waking = self._waking, None
+        for sock in waking or ():
+            sock.close()
+
+    def await_room(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
+        """Wait until a request can be sent without a wait, or `given_up` says so; False when the deadline came first.
+
+        One thread at a time.
+        """
         try:
-            if sys.platform != "win32":
-                poll = select.poll()
-                poll.register(self._sock, select.POLLOUT)
-                return bool(poll.poll(None if timeout is None else timeout * 1000))
-            return bool(select.select([], [self._sock], [], timeout)[1])
+            if self._has_room(0.0, None):
+                return True
+            if self._waking is None:
+                self._waking = socket.socketpair()
+                for sock in self._waking:
+                    sock.setblocking(False)
+                    _sockets.add(sock)
+            woken = self._waking[0]
+            while not given_up():
+                left = time_left(deadline)
+                if self._has_room(left, woken):
+                    return True
+                if left == 0:
+                    return False
+                with contextlib.suppress(BlockingIOError):
+                    woken.recv(_CHUNK)
         except (OSError, ValueError):  # closed meanwhile: the send finds out
-            return True
+            pass
+        finally:
+            if self._gone:
+                self._close_waking()
+        return True
+
+    def _has_room(self, timeout: float | None, woken: socket.socket | None) -> bool:
+        """Wait until a request can be sent, or `woken` is; whether it can, or the connection is lost."""
+        if sys.platform != "win32":
+            poll = select.poll()
+            number = self._sock.fileno()
+            poll.register(number, select.POLLOUT)
+            if woken is not None:
+                poll.register(woken, select.POLLIN)
+            return any(ready == number for ready, _ in poll.poll(None if timeout is None else min(timeout, _LONGEST_POLL) * 1000))
+        return bool(select.select([] if woken is None else [woken], [self._sock], [], timeout)[1])
+
+    def wake(self) -> None:
+        """Let whoever waits for room look again whether it is given up."""
+        waking = self._waking
+        if waking is not None:
+            with contextlib.suppress(OSError):  # it is full of such, or closed
+                waking[1].send(b"\0")
 
     def send(self, message: Any) -> None:
         """Send one message: bytes, or one of smbprotocol's structures if it is encrypted."""
@@ -203,6 +266,10 @@ class _Outstanding(dict[int, Any]):
     def __missing__(self, _: int) -> _Nobody:
         return _Nobody(self.session_id)
 
+    def values(self) -> list[Any]:  # type: ignore[override]  # smbprotocol goes through it while others change it
+        """Return those that there are now."""
+        return list(super().values())
+
 
 class _Window(dict[str, int]):
     """The numbers that requests may have; tells when there are more."""
@@ -226,6 +293,9 @@ class Wire(Connection):
         self.outstanding_requests: _Outstanding = _Outstanding()
         self.sequence_window: _Window = _Window()
         self.lost: bool = False
+        self.unsaid: SimpleQueue[Any] = SimpleQueue()
+        """What is to be sent by a thread of its own; None at the end. It is the one thing here that a pipe's collection
+        may touch: that comes in any thread, whichever locks that has."""
         self._on_lost = on_lost
 
     @property
@@ -278,22 +348,28 @@ class Wire(Connection):
             self.lost = True
             self.stream.release()
             # Who registers a request after this looks at `lost` before it waits.
-            for request in list(self.outstanding_requests.values()):
+            for request in self.outstanding_requests.values():
                 with request.response_event_lock:  # between its look and its wait nobody is told
                     request.response_event.set()
             self.sequence_window.granted.set()
+            self.unsaid.put(None)
             self._on_lost()
 
-    def await_credits(self, count: int, deadline: float | None) -> bool:
-        """Wait until `count` more requests may be sent; False when the deadline came first."""
+    def await_credits(self, count: int, deadline: float | None, given_up: Callable[[], bool]) -> bool:
+        """Wait until `count` more requests may be sent, or `given_up` says so; False when the deadline came first."""
         window = self.sequence_window
         while window["high"] - window["low"] < count and not self.lost:
             window.granted.clear()
-            if window["high"] - window["low"] >= count or self.lost:
+            if window["high"] - window["low"] >= count or self.lost or given_up():
                 break
             if not wait_event(window.granted, deadline):
                 return False
         return True
+
+    def wake(self) -> None:
+        """Let whoever waits for credits or for room look again whether it is given up."""
+        self.sequence_window.granted.set()
+        self.stream.wake()
 
     @property
     def credits(self) -> int:
