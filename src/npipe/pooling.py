@@ -16,6 +16,7 @@ from npipe.errors import (
     PipeClosedError,
     PipeError,
     PipeModeError,
+    PipeStateError,
     PipeTimeoutError,
     WinError,
 )
@@ -508,6 +509,8 @@ def is_quiet(pipe: AnyPipe) -> bool:
         return pipe.peek().available == 0
     except PipeAccessError:
         return True  # nothing can be read from it, nor asked
+    except PipeStateError as error:  # its host has no peek (Samba): a read that waits there tells too
+        return error.winerror == WinError.NOT_SUPPORTED and not has_unread(pipe)
     except PipeError:
         return False
 

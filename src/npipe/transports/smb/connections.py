@@ -49,7 +49,7 @@ _DOING: Final = "opening the pipe"
 _MORE_CREDITS: Final = 16  # asked for with a request while there are few
 _ENOUGH_CREDITS: Final = 256
 _PENDING: Final = 0x103
-_SMALLEST: Final = 4096  # bytes that any host takes or gives at once
+_SMALLEST: Final = 65536  # bytes that any host takes and gives at once
 
 
 def _ignore(_: Any) -> None:
@@ -347,8 +347,8 @@ def _too_old(name: str | None, key: _Key) -> PipeError:
 
 
 def _too_small(name: str | None, key: _Key) -> PipeError:
-    detail = f"{key.host} says that it takes or gives less than {_SMALLEST} bytes at once"
-    return PipeProtocolError(WinError.INVALID_DATA, name, _DOING, detail)
+    detail = f"{key.host} takes or gives less than {_SMALLEST:,} bytes at once, and may cut messages"
+    return PipeStateError(WinError.NOT_SUPPORTED, name, _DOING, detail)
 
 
 def _is_encrypted(name: str | None, key: _Key) -> PipeError:

@@ -76,7 +76,8 @@ __all__ = [
 ]
 
 READ_SIZE: Final = 65536
-"""Bytes that a read asks for, at most: any message through Samba, and one credit."""
+"""Bytes that a read asks for: any message through Samba (which does not tell that more of one comes), and one credit.
+"""
 
 LONGEST_MESSAGE: Final = 65535
 """Bytes of a message through Samba, at most; and at least one."""
@@ -339,8 +340,6 @@ class RemoteFile:
         self._writes: set[Any] = set()
         self._waiting: list[Any] = []  # once for each thread
         self._submitting = 0  # threads
-        self._read_size: int = min(READ_SIZE, link.wire.max_read_size)
-        self._answer_size: int = min(READ_SIZE, link.wire.max_transact_size)
         _files.add(self)
 
     # ---- Waiting
@@ -450,7 +449,7 @@ class RemoteFile:
             once = end.looks  # the server says at once that there is something, or else that the answer comes later
             read = SMB2ReadRequest()
             read["file_id"] = self._id
-            read["length"] = self._read_size
+            read["length"] = READ_SIZE
             read["padding"] = b"\x50"
             if self._submit(read, self._keep_pending, deadline, doing) is None:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
@@ -471,10 +470,11 @@ class RemoteFile:
         body: bytes = response["data"].get_value()
         data = _ioctl_data(body) if transacting else _read_data(body)
         more = status == BUFFER_OVERFLOW
+        self.link.done(request)
         if data is None or len(data) > READ_SIZE or (more and not data):
+            self.pending = None
             self.link.close()
             raise _nonsense(self.name, doing)
-        self.link.done(request)
         return data, more
 
     def begin_transaction(self, data: bytes, deadline: float | None, is_sent: Callable[[], None]) -> bool:
@@ -485,7 +485,7 @@ class RemoteFile:
             is_sent()
 
         self._is_transaction = True
-        message = _ioctl(CtlCode.FSCTL_PIPE_TRANSCEIVE, self._id, data, self._answer_size)
+        message = _ioctl(CtlCode.FSCTL_PIPE_TRANSCEIVE, self._id, data, READ_SIZE)
         return self._submit(message, keep, deadline, "transacting", cost=_cost(len(data))) is not None
 
     def _failed(self, status: int, doing: str) -> PipeError:
@@ -630,7 +630,7 @@ class RemoteFile:
 
     def peek(self, size: int) -> tuple[bytes, int, int]:
         """FSCTL_PIPE_PEEK: the first bytes, how many there are, and the length of the first message."""
-        room = 16 + min(size, self._answer_size - 16)
+        room = 16 + min(size, READ_SIZE - 16)
         message = _ioctl(CtlCode.FSCTL_PIPE_PEEK, self._id, b"", room)
         status, response = self._ask(message, "peeking", time.monotonic() + GOODWILL)
         if status not in (SUCCESS, BUFFER_OVERFLOW):
