@@ -88,7 +88,7 @@ def test_a_close_ends_a_send_that_waits_for_the_connection(smbd: PrivateSmbd, sh
             h.has_code(error_of(sender), 109)
         assert time.monotonic() - begun < 1 + EXACT
         proxy.let_go(way)
-        # Of what was sent Samba loses what it has not passed on yet. Nothing else comes, and the close is not forgotten.
+        # Of what was sent Samba loses what it has not passed on yet. Nothing else comes, and the close does.
         got = []
         with pytest.raises(npipe.PipeClosedError) as ended:
             while True:

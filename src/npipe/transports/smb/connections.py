@@ -20,7 +20,6 @@ from npipe.errors import (
     PipeTimeoutError,
     WinError,
 )
-from npipe.options import time_left
 from npipe.transports.smb.library import (
     Dialects,
     NegotiateOptions,

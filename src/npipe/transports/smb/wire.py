@@ -188,7 +188,8 @@ class Stream:
             poll.register(number, select.POLLOUT)
             if woken is not None:
                 poll.register(woken, select.POLLIN)
-            return any(ready == number for ready, _ in poll.poll(None if timeout is None else min(timeout, _LONGEST_POLL) * 1000))
+            milliseconds = None if timeout is None else min(timeout, _LONGEST_POLL) * 1000
+            return any(ready == number for ready, _ in poll.poll(milliseconds))
         return bool(select.select([] if woken is None else [woken], [self._sock], [], timeout)[1])
 
     def wake(self) -> None:
