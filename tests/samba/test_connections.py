@@ -204,9 +204,7 @@ def test_a_message_without_an_end_ends_with_the_time_out(
 
 
 @pytest.mark.usefixtures("endless")
-def test_the_rest_of_an_answer_without_an_end_is_dropped_for_as_long_as_was_said(
-    smbd: PrivateSmbd, short: str
-) -> None:
+def test_the_rest_of_an_answer_without_an_end_is_dropped_for_as_long_as_was_said(smbd: PrivateSmbd, short: str) -> None:
     with Both(smbd.port, short) as (client, server):
         with pytest.raises(npipe.PipeTimeoutError):
             client.transact(b"question", timeout=0.1)
@@ -262,13 +260,13 @@ def test_messages_of_windows_are_as_long_as_the_host_takes(
 def test_a_host_that_may_cut_messages_is_refused(
     smbd: PrivateSmbd, short: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    plain = connections.Wire.connect
+    plain = wire.Wire.connect
 
     def connect(self: Any, *arguments: Any, **options: Any) -> None:
         plain(self, *arguments, **options)
         setattr(self, f"max_{what}_size", 65535)
 
-    monkeypatch.setattr(connections.Wire, "connect", connect)
+    monkeypatch.setattr(wire.Wire, "connect", connect)
     assert h.code_of(lambda: npipe.connect(there(short), remote=remote(smbd.port), timeout=20)) == 50
 
 
@@ -286,7 +284,7 @@ def test_requests_are_looked_through_while_others_end() -> None:
 def test_a_busy_pipe_is_waited_for_though_the_wait_says_at_once_what_it_sees(
     smbd: PrivateSmbd, short: str, monkeypatch: pytest.MonkeyPatch, probe: str
 ) -> None:
-    plain = transport.open_file
+    plain = files.open_file
     tries: list[float] = []
     busy = [True]
 

@@ -69,7 +69,7 @@ def test_a_request_behind_a_cancelled_read_that_the_server_has_not_taken_is_owed
 
     def answer_all(server: Any, last: bytes) -> list[bytes]:
         """Take what was sent, up to `last`, and answer what is no filler."""
-        asked = []
+        asked: list[bytes] = []
         while not asked or asked[-1] != last:
             if (message := server.recv(timeout=20)) != filler:
                 asked.append(message)
