@@ -18,7 +18,8 @@ from npipe.binding.engine cimport (
     np_segment_create, np_wait,
 )
 from npipe.binding.system cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_bool, c_close, epoll_create1, epoll_ctl, epoll_event, npipe_reraise,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_bool, c_close, epoll_create1, epoll_ctl, epoll_event,
+    npipe_reraise,
 )
 from npipe.binding.waits cimport check_signals, only_try
 

@@ -33,8 +33,8 @@
 /* The first page of the segment. */
 struct npc_header {
     _Atomic uint32_t magic, version;
-    /* The holders' namespaces of process numbers (their inodes), entered by the first holder in each. Where in this list
-     * its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
+    /* The holders' namespaces of process numbers (their inodes), entered by the first holder in each. Where in this
+     * list its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
     _Atomic uint64_t numbers[NPC_NOWHERE];
 };
 
@@ -102,9 +102,9 @@ uint32_t np_channel_attach(struct np_channel *channel, int segment, int socket, 
 /* Unmaps it. What is in the middle of a message leaves that broken. Closes no descriptor. */
 void np_channel_detach(struct np_channel *channel);
 
-/* The event of a direction is the other side's too, which may have who sets it wait. `untold` (may be NULL) is for calls
- * that must not: these set no event, but *untold says that np_channel_tell is to be called. A send or an end with it,
- * and NP_TRY, waits for nobody. */
+/* The event of a direction is the other side's too, which may have who sets it wait. `untold` (may be NULL) is for
+ * calls that must not: these set no event, but *untold says that np_channel_tell is to be called. A send or an end with
+ * it, and NP_TRY, waits for nobody. */
 
 /* Puts one message: the header says `flags` (NPC_BUFFERS). With wait->deadline NP_TRY: all of it, or NP_WOULD_WAIT and
  * nothing. `untold`: only with NP_TRY.
