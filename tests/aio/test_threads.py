@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def over_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    def select(_: PipeName) -> AsyncTransport:
+    def select(_: PipeName, _remote: object = None) -> AsyncTransport:
         return ThreadsTransport(default())
 
     for face in ("opening", "listener", "streams"):
