@@ -150,6 +150,11 @@ class Request:
         out.text(self.claimed)
 
 
+def exported(directory: Path) -> list[str]:
+    """Return what smbd finds in a folder."""
+    return sorted(path.name for path in (directory / "np").iterdir() if not path.name.startswith(".LOCK"))
+
+
 def framed(*messages: bytes) -> bytes:
     """Return messages as smbd frames them."""
     return b"".join(struct.pack("<H", len(message)) + message for message in messages)

@@ -19,7 +19,7 @@ import npipe
 import npipe.aio
 from npipe.transports.export import gateway, relay
 from tests import helpers as h
-from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, SIGNED, Captured, Request, Smbd, framed
+from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, SIGNED, Captured, Request, Smbd, exported, framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -475,7 +475,7 @@ def test_a_listener_that_closes_leaves_its_clients(name: str, samba_dir: Path) -
     listener = listening(name)
     with Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
         listener.close()
-        assert list((samba_dir / "np").iterdir()) == []
+        assert exported(samba_dir) == []
         client.send(b"still")
         assert pipe.recv(timeout=10) == b"still"
         pipe.send(b"here")
@@ -564,7 +564,7 @@ def test_each_of_the_three_servers_serves_the_network(name: str, samba_dir: Path
         with Smbd(samba_dir, short(name), BOB) as client:
             assert not client.let_in
         server.close()
-        assert list((samba_dir / "np").iterdir()) == []
+        assert exported(samba_dir) == []
 
 
 def test_an_event_loop_s_server_serves_the_network(name: str, samba_dir: Path) -> None:
@@ -621,7 +621,7 @@ def test_a_user_of_a_thousand_groups_is_told_of(name: str, samba_dir: Path) -> N
 def test_names_are_looked_up_in_lower_case(samba_dir: Path) -> None:
     for name in ("MixedCase", "sub\\Pipe", "With Spaces", "Größe-ÄÖÜ"):
         with listening(name) as listener:
-            assert [path.name for path in (samba_dir / "np").iterdir()] == [name.lower()]
+            assert exported(samba_dir) == [name.lower()]
             with Smbd(samba_dir, name) as client, listener.accept(10) as pipe:
                 client.send(b"x")
                 assert pipe.recv(timeout=10) == b"x"
@@ -676,7 +676,7 @@ def test_a_forked_child_has_none_of_it(name: str, samba_dir: Path) -> None:
         assert client.message() == b"from the parent"
         assert client.message() is None  # though the child lives
         listener.close()
-        assert list((samba_dir / "np").iterdir()) == []
+        assert exported(samba_dir) == []
         os.close(writer)
         os.waitpid(pid, 0)
 
@@ -695,7 +695,7 @@ def test_what_a_server_writes_right_before_its_process_ends_gets_out(name: str, 
     with Smbd(samba_dir, short(name)) as client:
         assert list(client.messages()) == [b"%d" % number for number in range(100)]
     assert server.wait() == 0
-    assert list((samba_dir / "np").iterdir()) == []
+    assert exported(samba_dir) == []
 
 
 # ---- Other processes' pipes
