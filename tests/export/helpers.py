@@ -166,7 +166,11 @@ class Smbd:
     def __init__(self, directory: Path, name: str, request: bytes | None = ALICE) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(20)
-        self.socket.connect(str(directory / "np" / name.lower()))
+        try:
+            self.socket.connect(str(directory / "np" / name.lower()))
+        except OSError:
+            self.socket.close()
+            raise
         self.reply = b""
         if request is not None:
             self.socket.sendall(request)

@@ -15,6 +15,7 @@ import pytest
 
 import npipe
 from npipe.pipe import peer_of
+from npipe.samba import PrivateSmbd
 from npipe.transports.export import gateway, relay, sockets
 from tests import helpers as h
 from tests.export.helpers import ALICE, BOB, GUEST, PROBE, Request, Smbd, exported
@@ -110,13 +111,24 @@ def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
             assert pipe.recv(timeout=10) == b"after them"
 
 
-def test_a_child_has_no_connection_that_has_just_come(name: str, samba_dir: Path) -> None:
+class NotedLock(h.NotedLock):
+    def acquire(self) -> None:
+        self.__enter__()
+
+    def release(self) -> None:
+        self.__exit__()
+
+
+def test_a_child_has_no_connection_that_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork waits until what was accepted is known, and so closed in the child."""
-    with npipe.listen(name, remote="samba", allow="authenticated"):
-        with gateway._accepting:
-            forking = h.blocked(_forked_child)
-        assert forking.result() == 0
-    del samba_dir
+    lock = NotedLock()
+    monkeypatch.setattr(gateway, "_accepting", lock)
+    with lock:
+        forking = h.started(_forked_child)
+        assert lock.wanted.wait(h.DEADLINE)
+        assert forking.running
+    assert forking.result() == 0
+    assert not lock.locked()
 
 
 def _forked_child() -> int:
@@ -249,6 +261,48 @@ def test_another_user_s_folder_is_refused(name: str, samba_dir: Path) -> None:
         npipe.listen(name, remote="samba", allow="alice")
     with h.fails(5):
         npipe.export(name, allow="alice")
+
+
+def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "smb"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with h.fails(5):
+        PrivateSmbd(folder)
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o755)
+    PrivateSmbd(folder)
+    for entry in ("extra.conf", "users", "private", "pipes"):
+        mode = (folder / entry).stat().st_mode
+        (folder / entry).chmod(0o777)
+        with pytest.raises(npipe.PipeAccessError, match=entry):
+            PrivateSmbd(folder)
+        (folder / entry).chmod(mode)
+    PrivateSmbd(folder)
+
+
+@needs_root
+@pytest.mark.parametrize("entry", ["", "extra.conf", "users", "private", "smb.conf"])
+def test_a_private_smbd_s_folder_of_another_user_s_is_refused(tmp_path: Path, entry: str) -> None:
+    folder = tmp_path / "smb"
+    PrivateSmbd(folder)
+    (folder / "smb.conf").touch()
+    os.chown(folder / entry, 65534, 65534)
+    with h.fails(5):
+        PrivateSmbd(folder)
+
+
+@needs_root
+def test_a_link_of_another_user_s_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "smb"
+    PrivateSmbd(folder)
+    (tmp_path / "theirs").touch()
+    (folder / "extra.conf").unlink()
+    (folder / "extra.conf").symlink_to(tmp_path / "theirs")
+    PrivateSmbd(folder)
+    os.chown(folder / "extra.conf", 65534, 65534, follow_symlinks=False)
+    with h.fails(5):
+        PrivateSmbd(folder)
 
 
 def test_who_can_read_the_folder_holds_nobody_up(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,8 @@ class PrivateSmbd:
                 (self.folder / name).touch(mode=0o600)
             for name in (*_FOLDERS, "users", "extra.conf", "smb.conf", "private/passdb.tdb"):
                 _check_ours(self.folder / name)
+        except PipeAccessError:
+            raise
         except OSError as error:
             raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"{self.folder}: {error.strerror}") from error
 
