@@ -919,7 +919,10 @@ int main(void)
     RUN(a_fork_into_another_namespace_is_noticed);
     RUN(what_must_not_wait_sets_no_event);
 #ifdef SYS_preadv2
-    RUN(one_that_is_killed_while_it_takes_the_event_back_leaves_no_selector_asleep);
+    if (prctl(PR_GET_SECCOMP) == 0)
+        RUN(one_that_is_killed_while_it_takes_the_event_back_leaves_no_selector_asleep);
+    else
+        puts("one_that_is_killed_while_it_takes_the_event_back: left out, the emulator has no seccomp to kill with");
 #endif
     RUN(nonsense_in_the_segment_does_no_harm);
     RUN(only_a_channel_is_taken_for_one);
