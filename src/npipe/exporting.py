@@ -115,11 +115,10 @@ def export(
 ) -> Export:
     r"""Let clients of other machines open a local pipe, of whatever process of this user's, until this is closed.
 
-    What keeps it from being exported later, when the pipe comes, is logged, and tried again every second.
-
     They come through Samba's smbd on this machine, which is told where to look for pipes: docs/remote.md. The pipe may
-    come later, and come and go. Its own `security` says whom of this machine it lets in; whom of others, `allow` says
-    alone. What a rule lets clients do (read, write) holds for both. The pipe's server knows them by `pipe.peer`. A server of this process has it shorter:
+    come later, and come and go; what then keeps it from being exported is logged, and tried again every second. Its own
+    `security` says who of this machine may come in, and `allow` alone who of others; what clients may do there, read
+    and write, holds for both. The pipe's server knows them by `pipe.peer`. A server of this process has it shorter:
     `listen(..., remote="samba", allow=...)`.
 
     Args:

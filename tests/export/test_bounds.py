@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
 import socket
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -141,7 +139,7 @@ def _forked_child() -> int:
 # ---- Clients that write and go
 
 
-@pytest.mark.parametrize("count", [1, 5, 7])
+@pytest.mark.parametrize("count", [1, 5, 6])
 def test_a_client_that_writes_too_much_and_goes_frees_a_server_that_only_writes(
     name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -160,7 +158,7 @@ def test_a_client_that_writes_too_much_and_goes_frees_a_server_that_only_writes(
 
 
 def test_what_it_wrote_is_read_by_who_reads_in_time(name: str, samba_dir: Path) -> None:
-    messages = [bytes([number]) * 60_000 for number in range(7)]
+    messages = [bytes([number]) * 60_000 for number in range(6)]
     with npipe.listen(name, remote="samba", allow="authenticated", in_buffer_size=1000) as listener:
         with Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
             client.send(*messages)
@@ -234,9 +232,10 @@ def test_a_file_that_is_no_socket_is_left_alone(name: str, samba_dir: Path) -> N
     (samba_dir / "np").mkdir(mode=0o700)
     path = samba_dir / "np" / short(name)
     path.write_text("a file of somebody's")
-    for open_it in (npipe.listen, npipe.export):
-        with pytest.raises(npipe.PipeAccessError, match="no socket"):
-            open_it(name, allow="alice", **({"remote": "samba"} if open_it is npipe.listen else {}))  # type: ignore[operator]
+    with pytest.raises(npipe.PipeAccessError, match="no socket"):
+        npipe.listen(name, remote="samba", allow="alice")
+    with pytest.raises(npipe.PipeAccessError, match="no socket"):
+        npipe.export(name, allow="alice")
     assert path.read_text() == "a file of somebody's"
 
 
@@ -347,7 +346,6 @@ def test_a_name_is_in_lower_case_as_samba_has_it(samba_dir: Path, display: str, 
 # ---- Ends that travel
 
 CHILD = """
-import sys
 import pywintypes, win32file, win32pipe
 handle = int(sys.argv[1])
 print(bytes(win32file.ReadFile(handle, 100)[1]).decode(), flush=True)
@@ -376,9 +374,7 @@ with npipe.export(sys.argv[1], allow="guests"):
 """
 
 
-def test_an_end_that_travels_does_not_make_a_local_user_of_its_client(
-    name: str, samba_dir: Path, child: Start
-) -> None:
+def test_an_end_that_travels_does_not_make_a_local_user_of_its_client(name: str, samba_dir: Path, child: Start) -> None:
     server = child(PARENT, name)
     assert server.line() == "exported"
     h.until((samba_dir / "np" / short(name)).is_socket)
@@ -400,9 +396,7 @@ def test_a_uid_of_nobody_s_is_no_user_of_this_machine() -> None:
 # ---- The process's end
 
 
-def test_a_client_that_waits_at_the_end_does_not_lose_another_s_bytes(
-    name: str, samba_dir: Path, child: Start
-) -> None:
+def test_a_client_that_waits_at_the_end_does_not_lose_another_s_bytes(name: str, samba_dir: Path, child: Start) -> None:
     """The time that the end gives those who come in is over: those who are in get all that was written."""
     script = """
     import asyncio, sys, npipe

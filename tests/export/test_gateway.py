@@ -19,7 +19,20 @@ import npipe
 import npipe.aio
 from npipe.transports.export import gateway, relay
 from tests import helpers as h
-from tests.export.helpers import ALICE, ANONYMOUS, BOB, CAPTURED, GUEST, PROBE, SIGNED, Captured, Request, Smbd, exported, framed
+from tests.export.helpers import (
+    ALICE,
+    ANONYMOUS,
+    BOB,
+    CAPTURED,
+    GUEST,
+    PROBE,
+    SIGNED,
+    Captured,
+    Request,
+    Smbd,
+    exported,
+    framed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,6 +15,7 @@ import asyncio
 import atexit
 import contextlib
 import errno
+import functools
 import logging
 import os
 import resource
@@ -218,8 +219,9 @@ class Export:
             task = loop.create_task(self._serve(connection, place))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
-            task.add_done_callback(place.leave)  # also of one that is cancelled before it begins,
-            task.add_done_callback(lambda _, connection=connection: connection.close())  # and has closed nothing
+            # Also of one that is cancelled before it begins.
+            task.add_done_callback(place.leave)
+            task.add_done_callback(functools.partial(_close, connection))
             self._gateway.hold(task)
 
     def _listen_again(self, doorway: Doorway) -> None:
@@ -327,6 +329,10 @@ class Export:
         )
         self._gateway.relays.add(relay)
         return relay
+
+
+def _close(connection: socket.socket, _task: object) -> None:
+    connection.close()
 
 
 async def _request(connection: socket.socket) -> handshake.Identity:
@@ -640,7 +646,5 @@ def _at_exit() -> None:
         gateway.settle()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
