@@ -346,6 +346,7 @@ def test_a_name_is_in_lower_case_as_samba_has_it(samba_dir: Path, display: str, 
 # ---- Ends that travel
 
 CHILD = """
+import sys
 import pywintypes, win32file, win32pipe
 handle = int(sys.argv[1])
 print(bytes(win32file.ReadFile(handle, 100)[1]).decode(), flush=True)
