@@ -116,8 +116,9 @@ def export(
     r"""Let clients of other machines open a local pipe, of whatever process of this user's, until this is closed.
 
     They come through Samba's smbd on this machine, which is told where to look for pipes: docs/remote.md. The pipe may
-    come later, and come and go. Its own `security` is for this machine's clients; for those of others `allow` is all
-    that counts. The pipe's server knows them by `pipe.peer`. A server of this process has it shorter:
+    come later, and come and go; what then keeps it from being exported is logged, and tried again every second. Its own
+    `security` says who of this machine may come in, and `allow` alone who of others; what clients may do there, read
+    and write, holds for both. The pipe's server knows them by `pipe.peer`. A server of this process has it shorter:
     `listen(..., remote="samba", allow=...)`.
 
     Args:
@@ -142,9 +143,9 @@ def export(
     Raises:
         PipeArgumentError: an entry of `allow` is none, or names a group that does not exist (87).
         PipeNameError: the name is none, or of another machine, or the path of its socket is too long (123, 3).
-        PipeAccessError: another process exports the pipe, or this user may not put sockets into samba_dir (5).
+        PipeAccessError: another process exports the pipe, something else has its socket's name, this user may not put
+            sockets into samba_dir, or other users may, or it is another user's (5).
         PipeStateError: there is no such folder, or this is Windows (50).
-        PipeResourceError: another process has had the lock of the folder for more than 3 seconds (1450).
     """
     parsed = parse_name(name)
     if parsed.host is not None:

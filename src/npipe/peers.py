@@ -9,13 +9,16 @@ from typing import Any, Final
 from npipe.errors import PipeProtocolError, WinError
 from npipe.options import Peer
 
-__all__ = ["MOST_GROUPS", "MOST_SIZE", "pack_remote", "remote_peer"]
+__all__ = ["MOST_GROUPS", "MOST_SIZE", "NOBODY_HERE", "pack_remote", "remote_peer"]
 
 MOST_GROUPS: Final = 256
 """The engine's NP_MAX_GROUPS."""
 
 MOST_SIZE: Final = 65536
 """The engine's NPW_REMOTE_SIZE."""
+
+NOBODY_HERE: Final = 0xFFFFFFFF
+"""The uid of a client of another machine, as the engine gives it."""
 
 _HEAD: Final = struct.Struct("<4I")
 

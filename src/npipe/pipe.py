@@ -14,7 +14,7 @@ from npipe._display import PipeType, listed, of_messages, of_streams, refuse_con
 from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout, read_size
-from npipe.peers import remote_peer
+from npipe.peers import NOBODY_HERE, remote_peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
 
 CLOSE_TIMEOUT = 5.0
-
-NOBODY_HERE = 0xFFFFFFFF
-"""The engine's user id of a client of another machine."""
 """Seconds that close() gives writes which other threads have under way."""
 
 _READ_SIZE = 65536
@@ -597,6 +594,8 @@ def peer_of(pid: int, uid: int, remote: bytes | None = None) -> Peer:
         return remote_peer(remote)
     if sys.platform == "win32":  # there the transport knows
         raise NotImplementedError
+    if uid == NOBODY_HERE:  # one of another machine, and the process that took it in has not told of whom
+        return Peer(pid=0, uid=None, user=None, host="", kind="anonymous", origin="samba")
     import pwd
 
     try:

@@ -14,7 +14,7 @@ import npipe
 from npipe.errors import PipeStateError
 from npipe.samba import program
 from tests.cli.helpers import DEADLINE, NPIPE, run
-from tests.export.helpers import ALICE, BOB, Smbd
+from tests.export.helpers import ALICE, BOB, Smbd, exported
 from tests.helpers import until
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_export_lets_other_machines_in_until_it_ends(
             assert not client.let_in
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE) == 0
-    assert list((samba_dir / "np").iterdir()) == []
+    assert exported(samba_dir) == []
 
 
 def test_serve_lets_other_machines_in(name: str, samba_dir: Path, started: list[subprocess.Popen[str]]) -> None:

@@ -150,6 +150,11 @@ class Request:
         out.text(self.claimed)
 
 
+def exported(directory: Path) -> list[str]:
+    """Return what smbd finds in a folder."""
+    return sorted(path.name for path in (directory / "np").iterdir() if not path.name.startswith(".LOCK"))
+
+
 def framed(*messages: bytes) -> bytes:
     """Return messages as smbd frames them."""
     return b"".join(struct.pack("<H", len(message)) + message for message in messages)
@@ -161,7 +166,11 @@ class Smbd:
     def __init__(self, directory: Path, name: str, request: bytes | None = ALICE) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(20)
-        self.socket.connect(str(directory / "np" / name.lower()))
+        try:
+            self.socket.connect(str(directory / "np" / name.lower()))
+        except OSError:
+            self.socket.close()
+            raise
         self.reply = b""
         if request is not None:
             self.socket.sendall(request)

@@ -20,6 +20,7 @@ from smbprotocol.header import NtStatus
 import npipe
 import npipe.aio
 from tests import helpers as h
+from tests.export.helpers import exported
 from tests.samba.clients import PASSWORD, Client
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def test_nothing_is_left_when_all_have_gone(smbd: PrivateSmbd, short: str) -> No
     for _ in range(3):
         once()
     h.until(lambda: h.descriptors() <= before)
-    assert list((smbd.samba_dir / "np").iterdir()) == []
+    assert exported(smbd.samba_dir) == []
 
 
 # ---- Other clients

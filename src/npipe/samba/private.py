@@ -13,13 +13,14 @@ import os
 import pwd
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from npipe.errors import PipeArgumentError, PipeStateError, PipeTimeoutError, WinError
+from npipe.errors import PipeAccessError, PipeArgumentError, PipeStateError, PipeTimeoutError, WinError
 from npipe.samba.programs import program
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class PrivateSmbd:
 
         Raises:
             PipeArgumentError: a path, or an interface, that a configuration cannot hold (87).
+            PipeAccessError: the folder, or something of it, is another user's, or others may write to it (5).
             PipeStateError: the folder cannot be made (50).
         """
         self.folder: Path = Path(folder).absolute()
@@ -118,10 +120,15 @@ class PrivateSmbd:
             raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a path or an interface with % or a line's end")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_ours(self.folder)  # before anything is put there
             for name in _FOLDERS:
                 (self.folder / name).mkdir(mode=0o700, exist_ok=True)
             for name in ("users", "extra.conf"):
                 (self.folder / name).touch(mode=0o600)
+            for name in (*_FOLDERS, "users", "extra.conf", "smb.conf", "private/passdb.tdb"):
+                _check_ours(self.folder / name)
+        except PipeAccessError:
+            raise
         except OSError as error:
             raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"{self.folder}: {error.strerror}") from error
 
@@ -268,6 +275,19 @@ class PrivateSmbd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse what somebody else may write: smbd would do as it says, and tell them the users' passwords."""
+    for status in (path.lstat, path.stat) if path.exists() else ():
+        found = status()
+        writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(found.st_mode)
+        if found.st_uid not in (0, os.geteuid()) or writable:
+            raise PipeAccessError(
+                WinError.ACCESS_DENIED,
+                detail=f"{path} is another user's, or others may write to it",
+                hint="choose a folder of your own, or take the others' right (chmod go-w)",
+            )
 
 
 def _claims(line: str) -> str:

@@ -19,7 +19,7 @@ from npipe.binding.win32 import targets as _targets
 from npipe.binding.win32 import waiting as _waiting
 from npipe.errors import PipeError
 from npipe.names import parse_win32_name
-from npipe.peers import remote_peer
+from npipe.peers import NOBODY_HERE, remote_peer
 from npipe.win32 import _descriptors, _inheritance, _object_security, _opening
 from npipe.win32._access import access_rule
 from npipe.win32._offered import _no_such, _offered_by
@@ -225,8 +225,8 @@ def GetNamedPipeHandleState(
 ) -> tuple[int, int, int | None, int | None, str]:
     """GetNamedPipeHandleState: (modes, instances, None, None, the client's user if asked for) (SEMANTICS §9.2).
 
-    Raises 87 (collection data, or a user's name at a client's end), 1368 (no client, or nothing read of it yet), 5 (no
-    FILE_READ_ATTRIBUTES), 233 (a disconnected client), 6.
+    Raises 87 (collection data, or a user's name at a client's end), 1368 (no client, nothing read of it yet, or one
+    of another machine that another process has taken in), 5 (no FILE_READ_ATTRIBUTES), 233 (a disconnected client), 6.
     """
     wants_collection, wants_user = _handles.dword(bGetCollectionData), _handles.dword(bGetUserName)
     mode, instances = _targets.get_pipe_state(hPipe)
@@ -240,6 +240,8 @@ def GetNamedPipeHandleState(
         if not connected or not has_read:
             raise make_error(1368, "GetNamedPipeHandleState")
         remote = _targets.pipe_remote(hPipe, "GetNamedPipeHandleState")
+        if remote is None and uid == NOBODY_HERE:  # only the process that took it in knows who it is
+            raise make_error(1368, "GetNamedPipeHandleState")
         user = _user_name(uid) if remote is None else remote_peer(remote).user or ""
     return mode, instances, None, None, user
 

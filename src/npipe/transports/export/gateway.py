@@ -15,34 +15,40 @@ import asyncio
 import atexit
 import contextlib
 import errno
+import functools
 import logging
 import os
+import resource
 import socket
 import threading
+import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from npipe import binding
-from npipe.errors import PipeAccessError, PipeBusyError, PipeError, PipeNotFoundError
+from npipe.errors import PipeAccessError, PipeBusyError, PipeError, PipeNotFoundError, PipeResourceError
 from npipe.loops.current import current
 from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, Peer
 from npipe.peers import MOST_SIZE, pack_remote
 from npipe.transports.export import handshake
 from npipe.transports.export.relay import MOST_MESSAGE, Incoming, Relay
 from npipe.transports.export.rule import kind_of, refusal
-from npipe.transports.export.sockets import Doorway, is_smbd
+from npipe.transports.export.sockets import Doorway, check_doorway, is_smbd
 from npipe.transports.local.aio_pipes import pipe_of
 from npipe.transports.local.aio_transport import LocalArrival, dialled, pipe_waker
 from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from npipe.names import PipeName
     from npipe.remote_access import RemoteAccess
 
 __all__ = ["Export"]
+
+_Who: TypeAlias = "tuple[int, str]"  # a user of this system, and the address that it comes from
 
 logger: Final = logging.getLogger("npipe")
 
@@ -51,6 +57,14 @@ PATIENCE: Final = 20.0
 
 _REQUEST_PATIENCE: Final = 10.0  # seconds, for smbd to say who its client is
 _PAUSE: Final = 0.05  # seconds, between attempts to accept while no descriptor is left
+# Clients that wait for an instance, of the descriptors that this process may have as the limit stands when one comes.
+# Each takes up to three: its connection, the request, and that at the pipe's owner, which may be this process.
+_WAITING_PART: Final = 8
+_WAITING_OF_ONE_PART: Final = 16  # of one user at one address
+_SILENT_PART: Final = 16  # connections of which smbd has not said yet whose they are; the others wait in the backlog
+_MOST_WAITING: Final = 1024
+_RETRY: Final = 1.0  # seconds, between attempts to have the place where smbd looks
+_SPELL: Final = 10.0  # seconds in which clients that are too many are told of in one line
 _ROOM: Final = 256 * 1024  # bytes of a connection's buffer, as the system allows: for a message in one write
 _AT_EXIT: Final = 2.0  # seconds, for what a server wrote right before its process ends
 _BOTH: Final = ACCESS_READ | ACCESS_WRITE
@@ -74,7 +88,9 @@ class Export:
         # The gateway's: those who may be turned away, for they ask for no instance yet, or wait for one.
         self._waiting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
-        if not awaits_pipe:
+        if awaits_pipe:
+            check_doorway(access.directory, name)
+        else:
             self._doorway = Doorway(access.directory, name)
         _exports.add(self)
         self._gateway = _gateway_for(self)
@@ -136,28 +152,38 @@ class Export:
             self._gateway.hold(self._watching)
 
     async def _watch(self) -> None:
-        """Wait until the pipe is there, and then let smbd find it."""
+        """Wait until the pipe is there, and then let smbd find it, as soon as its place is free."""
+        told = ""
+        while True:
+            await self._arrival()
+            try:
+                doorway: Doorway | None = Doorway(self.access.directory, self.name, patience=0)
+                break
+            except PipeResourceError:  # another process has the lock, for a moment
+                await asyncio.sleep(_PAUSE)
+            except PipeError as error:  # nothing tells when that changes
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("%s is not exported for the moment: %s", self.name.path, error)
+                await asyncio.sleep(_RETRY)
+        with self._lock:
+            if not self._closed:
+                self._doorway, doorway = doorway, None
+        if doorway is not None:
+            doorway.close()
+        elif self._doorway is not None:
+            self._listen(self._doorway)
+
+    async def _arrival(self) -> None:
         arrival = LocalArrival(self.name)
         try:
             while True:
                 arrival.arm()
                 if await _is_there(self.name):
-                    break
+                    return
                 await arrival.wait(None)
         finally:
             arrival.close()
-        try:
-            doorway = Doorway(self.access.directory, self.name)
-        except PipeError as error:
-            logger.warning("%s is not exported: %s", self.name.path, error)
-            return
-        with self._lock:
-            if not self._closed:
-                self._doorway, doorway = doorway, None  # type: ignore[assignment]
-        if doorway is not None:
-            doorway.close()
-        elif self._doorway is not None:
-            self._listen(self._doorway)
 
     def _pipe_has_gone(self) -> None:
         """Let smbd find nothing until the pipe is there again."""
@@ -172,8 +198,14 @@ class Export:
     def _accept(self, doorway: Doorway) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if self._gateway.crowd.hears_enough():  # they are bounded in time: their places come back
+                loop.remove_reader(doorway.socket.fileno())
+                self._gateway.crowd.when_heard(lambda: self._listen_again(doorway))
+                return
             try:
-                connection, _ = doorway.socket.accept()
+                with _accepting:  # a child that is forked knows of it
+                    connection, _ = doorway.socket.accept()
+                    self._gateway.connections.add(connection)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -183,27 +215,30 @@ class Export:
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
-            self._gateway.connections.add(connection)
-            task = loop.create_task(self._serve(connection))
+            place = self._gateway.crowd.enter()
+            task = loop.create_task(self._serve(connection, place))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
+            # Also of one that is cancelled before it begins.
+            task.add_done_callback(place.leave)
+            task.add_done_callback(functools.partial(_close, connection))
             self._gateway.hold(task)
 
     def _listen_again(self, doorway: Doorway) -> None:
         if self._doorway is doorway:
             self._listen(doorway)
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, place: _Place) -> None:
         """Attend to one connection of smbd's, from its first byte to its end."""
         try:
             with connection:
-                await self._attend(connection)
+                await self._attend(connection, place)
         except PipeError as error:
             logger.warning("%s: a client of another machine is turned away: %s", self.name.path, error)
         except OSError as error:
             logger.warning("%s: a connection of smbd's failed: %s", self.name.path, error)
 
-    async def _attend(self, connection: socket.socket) -> None:
+    async def _attend(self, connection: socket.socket, place: _Place) -> None:
         if not is_smbd(connection):
             logger.warning("%s: somebody who is not smbd is turned away", self.name.path)
             return
@@ -222,8 +257,11 @@ class Export:
         if len(packed) > MOST_SIZE:
             logger.warning("%s: %s is in too many groups", self.name.path, _display(who))
             return
+        if not place.known((who.uid, who.address)):
+            self._gateway.crowd.tell(self.name.path, f"{_display(who)} of {who.address}")
+            return
         if who.probe:  # it asks if the pipe is there, and takes no instance
-            await _reply(connection, who.level, message_type=True)
+            await self._answer_probe(connection, who)
             return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - so it is
@@ -237,6 +275,8 @@ class Export:
             await _reply(connection, who.level, message_type=message_type)
             incoming = Incoming(connection)
             relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
+            if relay is not None:
+                place.leave()
         try:
             if relay is None:
                 self._waiting.add(task)
@@ -245,12 +285,19 @@ class Export:
                 handle = await self._await_instance(incoming, packed)
                 self._waiting.discard(task)
                 relay = self._relay(connection, incoming, handle, message_type=message_type)
+                place.leave()
             try:
                 await relay.run()
             finally:
                 self._gateway.relays.discard(relay)
         finally:
             incoming.pause()
+
+    async def _answer_probe(self, connection: socket.socket, who: handshake.Identity) -> None:
+        if await _is_there(self.name):
+            await _reply(connection, who.level, message_type=True)
+        else:
+            self._pipe_has_gone()
 
     async def _await_instance(self, incoming: Incoming, packed: bytes) -> binding.PolledHandle:
         """Wait for an instance, as long as the client does. One that writes and goes waits on."""
@@ -282,6 +329,10 @@ class Export:
         )
         self._gateway.relays.add(relay)
         return relay
+
+
+def _close(connection: socket.socket, _task: object) -> None:
+    connection.close()
 
 
 async def _request(connection: socket.socket) -> handshake.Identity:
@@ -382,6 +433,92 @@ def _display(who: handshake.Identity) -> str:
     return rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
 
 
+class _Place:
+    """A connection's place among those that have no instance yet."""
+
+    def __init__(self, crowd: _Crowd) -> None:
+        self._crowd = crowd
+        self._who: _Who | None = None
+        self._left = False
+        crowd.silent += 1
+
+    def known(self, who: _Who) -> bool:
+        """Be told whose it is. False: too many wait."""
+        assert self._who is None  # noqa: S101 - once
+        if not self._crowd.has_room_for(who):
+            return False
+        self._who = who
+        self._crowd.waiting[who] += 1
+        self._crowd.one_is_heard()
+        return True
+
+    def leave(self, _task: object = None) -> None:
+        """Wait no longer. Leaving twice is no error."""
+        if self._left:
+            return
+        self._left = True
+        if self._who is None:
+            self._crowd.one_is_heard()
+            return
+        waiting = self._crowd.waiting
+        waiting[self._who] -= 1
+        if not waiting[self._who]:
+            del waiting[self._who]
+
+
+class _Crowd:
+    """Those that have no instance yet, in all exports: one who may come in must not use up the descriptors."""
+
+    def __init__(self) -> None:
+        self.silent: int = 0
+        self.waiting: Counter[_Who] = Counter()
+        self._when_heard: list[Callable[[], None]] = []
+        self._told_at = -_SPELL
+        self._untold = 0
+
+    def enter(self) -> _Place:
+        """Have a place for a connection of which nobody knows whose it is."""
+        return _Place(self)
+
+    def hears_enough(self) -> bool:
+        """Whether no more is to be accepted before some have said whose they are."""
+        return self.silent >= _part(_SILENT_PART)
+
+    def when_heard(self, function: Callable[[], None]) -> None:
+        """Have something called, once, when a connection can be accepted again."""
+        self._when_heard.append(function)
+
+    def one_is_heard(self) -> None:
+        """Note that a connection has said whose it is, or has ended."""
+        self.silent -= 1
+        functions, self._when_heard = self._when_heard, []
+        for function in functions:
+            function()
+
+    def has_room_for(self, who: _Who) -> bool:
+        """Whether one more of these may wait."""
+        return self.waiting.total() < _part(_WAITING_PART) and self.waiting[who] < _part(_WAITING_OF_ONE_PART)
+
+    def tell(self, path: str, who: str) -> None:
+        """Log that one is turned away for there are too many: one line for all within _SPELL."""
+        now = time.monotonic()
+        if now - self._told_at < _SPELL:
+            self._untold += 1
+            return
+        others, self._untold, self._told_at = self._untold, 0, now
+        logger.warning(
+            "%s: %s is turned away: too many wait for an instance (and %d others before it, since the last such line)",
+            path,
+            who,
+            others,
+        )
+
+
+def _part(part: int) -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_WAITING if limit == resource.RLIM_INFINITY else max(1, min(_MOST_WAITING, limit // part))
+
+
 class _Gateway:
     """The thread, and its event loop."""
 
@@ -389,6 +526,7 @@ class _Gateway:
         self.exports: set[Export] = set()  # guarded by _starting; those that hold it
         self.relays: set[Relay] = set()
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # for a child, which has none of them
+        self.crowd: _Crowd = _Crowd()
         self._tasks: set[asyncio.Task[None]] = set()
         self._entering: set[asyncio.Task[None]] = set()
         self._settling = False  # guarded by _starting: the process ends, and so will its thread
@@ -458,13 +596,15 @@ class _Gateway:
             self._thread.join(1.0)
 
     async def _settle(self) -> None:
-        async with asyncio.timeout(_AT_EXIT):
-            while self._entering:
-                await asyncio.sleep(0)  # the other tasks' turn
+        with contextlib.suppress(TimeoutError):  # those that have an instance are settled all the same
+            async with asyncio.timeout(_AT_EXIT):
+                while self._entering:
+                    await asyncio.sleep(0)  # the other tasks' turn
         await asyncio.gather(*(relay.settle(_AT_EXIT) for relay in tuple(self.relays)))
 
 
 _starting = threading.Lock()  # for the next one, and who is in it
+_accepting = threading.Lock()  # between a connection's coming and its being known; a fork waits for that
 _gateway: _Gateway | None = None
 _of_parents: list[_Gateway] = []
 _exports: weakref.WeakSet[Export] = weakref.WeakSet()
@@ -479,9 +619,18 @@ def _gateway_for(export: Export) -> _Gateway:
         return _gateway
 
 
+def _before_fork() -> None:
+    _accepting.acquire()  # for a moment: nobody waits with it
+
+
+def _after_fork_in_parent() -> None:
+    _accepting.release()
+
+
 def _after_fork_in_child() -> None:
-    global _gateway, _starting
+    global _gateway, _starting, _accepting
     _starting = threading.Lock()
+    _accepting = threading.Lock()
     if _gateway is not None:
         for connection in tuple(_gateway.connections):
             connection.close()
@@ -497,5 +646,5 @@ def _at_exit() -> None:
         gateway.settle()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

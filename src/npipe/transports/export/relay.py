@@ -5,7 +5,8 @@
   (Samba 4.22). So it is begun only when the socket has room for all of it.
 - When the server has closed its end, the socket stays open until smbd has taken all: else unread messages are lost
   (Samba 4.22 again). For LINGER seconds; a client that reads nothing is not waited for any longer.
-- A client's end is an end of file, after which all that it wrote still goes into the pipe.
+- A client's end is an end of file, after which all that it wrote still goes into the pipe; for LINGER seconds, if the
+  server does not read it. Then the pipe is closed. Until then what the server writes goes nowhere.
 """
 
 # ruff: noqa: E402 - what follows the assertion is not for Windows
@@ -39,10 +40,11 @@ MOST_MESSAGE: Final = 65535
 """Bytes of a message that smbd carries."""
 
 LINGER: Final = 30.0
-"""Seconds that a client has to read what the server wrote before it closed."""
+"""Seconds that a client has to read what the server wrote before it closed, and the server what its client wrote."""
 
 _READ: Final = 65536
 _MUCH: Final = 256 * 1024  # bytes that may wait here for the pipe
+_PAUSE: Final = 0.05  # seconds, between attempts while no descriptor is left
 _HEADER: Final = struct.Struct("<H")
 
 
@@ -58,18 +60,37 @@ class Incoming:
         self._dropping = False
         self.ended: bool = False
         """Whether nothing more will come: smbd has closed it, for its client."""
+        self.hung_up: asyncio.Event = asyncio.Event()
+        """Whether smbd has closed it. There may be more to read, of one that is not read for the moment."""
+        self._hang_up: asyncio.Task[None] | None = None  # waits for that while it is not read
         self._read_on()
 
     def _read_on(self) -> None:
         if not self._reading and not self.ended:
             self._reading = True
+            self._stop_looking()
             self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def pause(self) -> None:
         """Read nothing for the moment."""
+        self._stop_looking()
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._socket.fileno())
+
+    def _stop_looking(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
+
+    async def _look_for_the_end(self) -> None:
+        while True:
+            try:
+                await _hung_up(self._socket.fileno())
+                break
+            except OSError:  # no descriptor for it, for the moment
+                await asyncio.sleep(_PAUSE)
+        self.hung_up.set()
 
     def _on_readable(self) -> None:
         try:
@@ -81,10 +102,12 @@ class Incoming:
         if not data:
             self.pause()
             self.ended = True
+            self.hung_up.set()
         elif not self._dropping:
             self._buffer += data
             if len(self._buffer) >= _MUCH:
                 self.pause()
+                self._hang_up = self._loop.create_task(self._look_for_the_end())
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -173,18 +196,19 @@ class Relay:
         """Carry until the end, and close both."""
         inward = asyncio.ensure_future(self._inward())
         outward = asyncio.ensure_future(self._outward())
+        parting = asyncio.ensure_future(self._part())
         try:
-            await asyncio.wait((inward, outward), return_when=asyncio.FIRST_COMPLETED)
-            if not outward.done() and (await inward):
-                return  # the client has gone, and all that it wrote is in the pipe
+            await asyncio.wait((inward, outward, parting), return_when=asyncio.FIRST_COMPLETED)
+            if not outward.done() and (not inward.done() or (await inward)):
+                return  # the client has gone, and all that it wrote is in the pipe, or nobody takes it
             await outward
             if not self._gone:
                 self._incoming.drop()
                 await all_is_taken(self._socket, LINGER)
         finally:
-            for task in (inward, outward):
+            for task in (inward, outward, parting):
                 task.cancel()
-            await asyncio.gather(inward, outward, return_exceptions=True)
+            await asyncio.gather(inward, outward, parting, return_exceptions=True)
             self._incoming.pause()
             with contextlib.suppress(PipeError):
                 await self._pipe.close(timeout=0)
@@ -200,6 +224,11 @@ class Relay:
                     await all_is_taken(self._socket, patience)
 
     # ---- The two ways
+
+    async def _part(self) -> None:
+        """Wait until the client has gone, and for what it wrote to be taken."""
+        await self._incoming.hung_up.wait()
+        await asyncio.sleep(LINGER)
 
     async def _inward(self) -> bool:
         """From smbd into the pipe. True: the client has gone; False: the pipe takes no more."""

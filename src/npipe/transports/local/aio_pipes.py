@@ -29,7 +29,8 @@ from npipe.options import (
     mode_name,
     peek_size,
 )
-from npipe.pipe import CLOSE_TIMEOUT, NOBODY_HERE, peer_of
+from npipe.peers import NOBODY_HERE
+from npipe.pipe import CLOSE_TIMEOUT, peer_of
 from npipe.reasons import NOT_ACROSS_FORK, closed_by_fork, closed_here
 
 if TYPE_CHECKING:

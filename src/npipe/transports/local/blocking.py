@@ -36,7 +36,8 @@ from npipe.options import (
     peek_size,
     time_left,
 )
-from npipe.pipe import CLOSE_TIMEOUT, NOBODY_HERE, MessagePipe, StreamPipe, peer_of
+from npipe.peers import NOBODY_HERE
+from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 from npipe.reasons import closed_by_fork, closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
 

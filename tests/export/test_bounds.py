@@ -1,0 +1,429 @@
+"""What one client, one server or one other user cannot do to an exported pipe, and what export() promises."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+from npipe.pipe import peer_of
+from npipe.samba import PrivateSmbd
+from npipe.transports.export import gateway, relay, sockets
+from tests import helpers as h
+from tests.export.helpers import ALICE, BOB, GUEST, PROBE, Smbd, exported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Child
+
+    Start = Callable[..., Child]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def short(name: str) -> str:
+    return name.removeprefix("\\\\.\\pipe\\")
+
+
+@contextlib.contextmanager
+def descriptors_limited(limit: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# ---- Crowds
+
+CROWD = """
+import socket, sys
+path, request = sys.argv[1], bytes.fromhex(sys.argv[2])
+connections = []
+for _ in range(150):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(path)
+    connection.sendall(request)
+    connections.append(connection)
+print("all have asked", flush=True)
+let_in = 0
+for connection in connections:
+    try:
+        let_in += len(connection.recv(36)) == 36
+    except ConnectionResetError:
+        pass
+print(let_in, flush=True)
+input()
+"""
+
+
+def test_one_user_who_waits_does_not_use_up_the_descriptors(
+    name: str, samba_dir: Path, child: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    with npipe.listen(name, remote="samba", allow="authenticated", max_instances=1) as listener:
+        with Smbd(samba_dir, short(name), BOB) as first, listener.accept(10) as pipe, descriptors_limited(256):
+            crowd = child(CROWD, str(samba_dir / "np" / short(name)), ALICE.hex())
+            assert crowd.line() == "all have asked"
+            assert crowd.line() == "16"  # 256 / 16, of one user at one address
+            h.until(lambda: h.requests_held(name) == 16)
+            with Smbd(samba_dir, short(name), BOB) as another:
+                assert another.let_in
+                first.send(b"goes on")
+                assert pipe.recv(timeout=10) == b"goes on"
+                with npipe.listen("another-pipe") as other, npipe.connect("another-pipe", timeout=10) as client:
+                    client.send(b"so does this")
+                    with other.accept(10) as end:
+                        assert end.recv(timeout=10) == b"so does this"
+            told = [record for record in caplog.records if "too many wait" in record.getMessage()]
+            assert len(told) == 1
+            crowd.say("")
+            assert crowd.wait() == 0
+            h.until(lambda: h.requests_held(name) == 0)
+            with Smbd(samba_dir, short(name)) as again:
+                assert again.let_in
+
+
+def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "_REQUEST_PATIENCE", 0.5)
+    with npipe.listen(name, remote="samba", allow="authenticated") as listener, contextlib.ExitStack() as silent:
+        the_gateway = gateway._gateway
+        assert the_gateway is not None
+        before = h.descriptors()
+        silent.callback(listener.close)
+        monkeypatch.setattr(gateway, "_MOST_WAITING", 4)
+        for _ in range(40):
+            silent.enter_context(Smbd(samba_dir, short(name), None))
+        for _ in range(2):  # turns of its loop, in which it accepts what it will
+            turned = threading.Event()
+            the_gateway.call(turned.set)
+            assert turned.wait(h.DEADLINE)
+        assert h.descriptors() - before - 40 <= 4
+        with Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
+            client.send(b"after them")
+            assert pipe.recv(timeout=10) == b"after them"
+
+
+class NotedLock(h.NotedLock):
+    def acquire(self) -> None:
+        self.__enter__()
+
+    def release(self) -> None:
+        self.__exit__()
+
+
+def test_a_child_has_no_connection_that_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork waits until what was accepted is known, and so closed in the child."""
+    lock = NotedLock()
+    monkeypatch.setattr(gateway, "_accepting", lock)
+    with lock:
+        forking = h.started(_forked_child)
+        assert lock.wanted.wait(h.DEADLINE)
+        assert forking.running
+    assert forking.result() == 0
+    assert not lock.locked()
+
+
+def _forked_child() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# ---- Clients that write and go
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_a_client_that_writes_too_much_and_goes_frees_a_server_that_only_writes(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(relay, "LINGER", 0.3)
+    options = {"in_buffer_size": 1000, "out_buffer_size": 1000}
+    with npipe.listen(name, remote="samba", allow="authenticated", **options) as listener:  # type: ignore[call-overload]
+        with Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
+            client.send(*[bytes(60_000)] * count)
+            client.close()
+
+            def write_for_ever() -> None:
+                while True:
+                    pipe.send(b"tick")
+
+            assert h.started(write_for_ever).code() in (109, 232)
+
+
+def test_what_it_wrote_is_read_by_who_reads_in_time(name: str, samba_dir: Path) -> None:
+    messages = [bytes([number]) * 60_000 for number in range(6)]
+    with npipe.listen(name, remote="samba", allow="authenticated", in_buffer_size=1000) as listener:
+        with Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
+            client.send(*messages)
+            client.close()
+            assert [pipe.recv(timeout=10) for _ in messages] == messages
+            with h.fails(109):
+                pipe.recv(timeout=10)
+
+
+# ---- What export() promises
+
+
+def test_export_raises_what_it_promises(name: str, samba_dir: Path) -> None:
+    with npipe.listen(name, remote="samba", allow="alice"):
+        with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*another process exports it"):
+            npipe.export(name, allow="alice")
+    with h.fails(123):
+        npipe.export("x" * 150, allow="alice")
+    for bad in ("a/b", ".."):
+        with h.fails(123):
+            npipe.export(bad, allow="alice")
+    with h.fails(50):
+        npipe.export(name, allow="alice", samba_dir="/nonexistent/there")
+    assert exported(samba_dir) == []
+
+
+def test_an_export_has_its_turn_when_the_place_is_free(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "_RETRY", 0.02)
+    with npipe.export(name, allow="alice"):
+        with socket.socket(socket.AF_UNIX) as taken:
+            path = samba_dir / "np" / short(name)
+            taken.bind(str(path))
+            taken.listen()
+            with npipe.listen(name) as listener:
+                taken.settimeout(10)
+                for _ in range(3):  # it looks again and again
+                    taken.accept()[0].close()
+                taken.close()
+                h.until(lambda: _is_let_in(samba_dir, name))
+                with Smbd(samba_dir, short(name)) as client:
+                    client.send(b"in")
+                    while True:
+                        with listener.accept(10) as pipe, contextlib.suppress(npipe.PipeClosedError):
+                            assert pipe.recv(timeout=10) == b"in"
+                            break
+
+
+def _is_let_in(samba_dir: Path, name: str) -> bool:
+    with contextlib.suppress(ConnectionRefusedError, FileNotFoundError), Smbd(samba_dir, short(name)) as client:
+        return client.let_in
+    return False
+
+
+def test_a_probe_of_a_pipe_that_has_gone_finds_none(name: str, samba_dir: Path) -> None:
+    with npipe.export(name, allow="authenticated"):
+        with npipe.listen(name):
+            h.until(lambda: exported(samba_dir) == [short(name).lower()])
+            with Smbd(samba_dir, short(name), PROBE) as probe:
+                assert probe.let_in
+        with Smbd(samba_dir, short(name), PROBE) as probe:
+            assert not probe.let_in
+        h.until(lambda: exported(samba_dir) == [])
+
+
+# ---- Folders
+
+
+def test_a_file_that_is_no_socket_is_left_alone(name: str, samba_dir: Path) -> None:
+    (samba_dir / "np").mkdir(mode=0o700)
+    path = samba_dir / "np" / short(name)
+    path.write_text("a file of somebody's")
+    with pytest.raises(npipe.PipeAccessError, match="no socket"):
+        npipe.listen(name, remote="samba", allow="alice")
+    with pytest.raises(npipe.PipeAccessError, match="no socket"):
+        npipe.export(name, allow="alice")
+    assert path.read_text() == "a file of somebody's"
+
+
+@pytest.mark.parametrize(("mode", "fits"), [(0o700, True), (0o755, True), (0o777, False), (0o770 | 0o20, False)])
+def test_a_folder_that_others_may_write_to_is_refused(name: str, samba_dir: Path, mode: int, fits: bool) -> None:
+    (samba_dir / "np").mkdir()
+    (samba_dir / "np").chmod(mode)
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.export(name, allow="alice"):
+        pass
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.listen(name, remote="samba", allow="alice"):
+        pass
+    (samba_dir / "np").chmod(0o1777)  # in a sticky one others cannot replace what is there
+    with npipe.export(name, allow="alice"):
+        pass
+
+
+@needs_root
+def test_another_user_s_folder_is_refused(name: str, samba_dir: Path) -> None:
+    (samba_dir / "np").mkdir(mode=0o700)
+    os.chown(samba_dir / "np", 65534, 65534)
+    with h.fails(5):
+        npipe.listen(name, remote="samba", allow="alice")
+    with h.fails(5):
+        npipe.export(name, allow="alice")
+
+
+def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "smb"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with h.fails(5):
+        PrivateSmbd(folder)
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o755)
+    PrivateSmbd(folder)
+    for entry in ("extra.conf", "users", "private", "pipes"):
+        mode = (folder / entry).stat().st_mode
+        (folder / entry).chmod(0o777)
+        with pytest.raises(npipe.PipeAccessError, match=entry):
+            PrivateSmbd(folder)
+        (folder / entry).chmod(mode)
+    PrivateSmbd(folder)
+
+
+@needs_root
+@pytest.mark.parametrize("entry", ["", "extra.conf", "users", "private", "smb.conf"])
+def test_a_private_smbd_s_folder_of_another_user_s_is_refused(tmp_path: Path, entry: str) -> None:
+    folder = tmp_path / "smb"
+    PrivateSmbd(folder)
+    (folder / "smb.conf").touch()
+    os.chown(folder / entry, 65534, 65534)
+    with h.fails(5):
+        PrivateSmbd(folder)
+
+
+@needs_root
+def test_a_link_of_another_user_s_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "smb"
+    PrivateSmbd(folder)
+    (tmp_path / "theirs").touch()
+    (folder / "extra.conf").unlink()
+    (folder / "extra.conf").symlink_to(tmp_path / "theirs")
+    PrivateSmbd(folder)
+    os.chown(folder / "extra.conf", 65534, 65534, follow_symlinks=False)
+    with h.fails(5):
+        PrivateSmbd(folder)
+
+
+def test_who_can_read_the_folder_holds_nobody_up(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    monkeypatch.setattr(sockets, "_PATIENCE", 0.0)
+    (samba_dir / "np").mkdir(mode=0o755)
+    folder = os.open(samba_dir / "np", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with npipe.listen(name, remote="samba", allow="alice"):
+            assert exported(samba_dir) == [short(name).lower()]
+    finally:
+        os.close(folder)
+    lock = next((samba_dir / "np").glob(".LOCK*"))
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_lock_is_waited_for_off_the_gateway_s_loop(name: str, samba_dir: Path) -> None:
+    """A process that keeps the lock holds up none of the clients that are there."""
+    import fcntl
+
+    with npipe.listen(name, remote="samba", allow="alice") as listener, npipe.export("later", allow="alice"):
+        lock = next((samba_dir / "np").glob(".LOCK*")).open("r+")
+        with lock, Smbd(samba_dir, short(name)) as client, listener.accept(10) as pipe:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with npipe.listen("later"):
+                for number in range(200):
+                    client.send(b"%d" % number)
+                    assert pipe.recv(timeout=2) == b"%d" % number
+                assert exported(samba_dir) == [short(name).lower()]
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                h.until(lambda: exported(samba_dir) == sorted(["later", short(name).lower()]))
+
+
+@pytest.mark.parametrize(("display", "entry"), [("ΑΣ", "ασ"), ("İ", "i"), ("ÄÖ", "äö"), ("STRASSE-ß", "strasse-ß")])
+def test_a_name_is_in_lower_case_as_samba_has_it(samba_dir: Path, display: str, entry: str) -> None:
+    with npipe.listen(display, remote="samba", allow="alice"):
+        assert exported(samba_dir) == [entry]
+
+
+# ---- Ends that travel
+
+CHILD = """
+import sys
+import pywintypes, win32file, win32pipe
+handle = int(sys.argv[1])
+print(bytes(win32file.ReadFile(handle, 100)[1]).decode(), flush=True)
+try:
+    print(win32pipe.GetNamedPipeHandleState(handle, False, True), flush=True)
+except pywintypes.error as error:
+    print(error.winerror, flush=True)
+from npipe.transports.local.blocking import TRANSPORT
+peer = TRANSPORT.client_of(handle)
+print(peer.pid, peer.uid, peer.user, peer.origin, peer.kind, flush=True)
+"""
+
+PARENT = f"""
+import subprocess, sys
+from npipe import win32
+win32.install(pywin32=True, children=True)
+import pywintypes, win32pipe, npipe
+inherited = pywintypes.SECURITY_ATTRIBUTES()
+inherited.bInheritHandle = True
+server = win32pipe.CreateNamedPipe(sys.argv[1], 3, 6, 1, 65536, 65536, 0, inherited)
+with npipe.export(sys.argv[1], allow="guests"):
+    print("exported", flush=True)
+    win32pipe.ConnectNamedPipe(server, None)
+    input()
+    subprocess.run([sys.executable, "-c", {CHILD!r}, str(int(server))], close_fds=False, check=True)
+"""
+
+
+def test_an_end_that_travels_does_not_make_a_local_user_of_its_client(name: str, samba_dir: Path, child: Start) -> None:
+    server = child(PARENT, name)
+    assert server.line() == "exported"
+    h.until((samba_dir / "np" / short(name)).is_socket)
+    with Smbd(samba_dir, short(name), GUEST) as client:
+        assert client.let_in
+        client.send(b"hello")
+        server.say("")
+        assert server.line() == "hello"
+        assert server.line() == "1368"
+        assert server.line() == "0 None None samba anonymous"
+        assert server.wait() == 0
+
+
+def test_a_uid_of_nobody_s_is_no_user_of_this_machine() -> None:
+    peer = peer_of(4711, 0xFFFFFFFF)
+    assert (peer.pid, peer.uid, peer.user, peer.origin, peer.kind) == (0, None, None, "samba", "anonymous")
+
+
+# ---- The process's end
+
+
+def test_who_comes_in_at_the_end_does_not_keep_others_from_being_settled(
+    name: str, samba_dir: Path, child: Start
+) -> None:
+    """When the time that the end gives those who come in is over, those who are in still have theirs."""
+    del samba_dir
+    script = """
+    import asyncio, sys, npipe
+    from npipe.transports.export import gateway
+    gateway._AT_EXIT = 0.2
+    listener = npipe.listen(sys.argv[1], remote="samba", allow="authenticated")
+
+    class Relay:
+        async def settle(self, patience):
+            print("settled", flush=True)
+
+    def begin(it=gateway._gateway):
+        it._entering.add(asyncio.ensure_future(asyncio.Event().wait()))
+        it.relays.add(Relay())
+
+    gateway._gateway.call(begin)
+    """
+    server = child(script, name)
+    assert server.line() == "settled"
+    assert server.wait() == 0
