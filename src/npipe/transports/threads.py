@@ -533,9 +533,12 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         That one's rest would have had so many bytes as were left of it.
         """
-        if self._head is None or (self._unfinished and not self._pipe.more_data):
+        if self._head is None:
             return False
         left = self._rest(0).left if self._unfinished else 0
+        # Behind that look: if it was given up in between, what was left is of the next one, and this is its part.
+        if self._unfinished and not self._pipe.more_data:
+            return False
         return len(self._head) + left != self._left
 
     async def _get_part(self, deadline: float | None) -> None:
