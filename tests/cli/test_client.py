@@ -178,6 +178,10 @@ def test_a_wrong_name_has_its_gle() -> None:
     assert_failed(run("client", ""), "Could not open pipe. GLE=3\n", 3)
 
 
+def test_a_pipe_of_a_machine_that_there_is_no_way_to_is_gle_50() -> None:
+    assert_failed(run("client", r"\\elsewhere\pipe\x"), "Could not open pipe. GLE=50\n", 50)
+
+
 def test_a_byte_pipe_cannot_be_switched_to_message_mode(name: str) -> None:
     with npipe.serve(name, bytes, mode="byte"):
         assert_failed(run("client", name), "SetNamedPipeHandleState failed. GLE=87\n", 87)

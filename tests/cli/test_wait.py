@@ -50,6 +50,10 @@ def test_a_wrong_name_is_one_line() -> None:
     assert_failed(run("wait", "C:\\x"), 123)
 
 
+def test_a_machine_that_there_is_no_way_to_is_one_line() -> None:
+    assert_failed(run("wait", r"\\elsewhere\pipe\x"), 50)
+
+
 def test_with_create_it_waits_for_a_server_that_is_not_there_yet(name: str) -> None:
     waits = [["--timeout", str(DEADLINE)], []]
     processes = [subprocess.Popen([*NPIPE, "wait", name, "--create", *more], stderr=subprocess.PIPE) for more in waits]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from npipe.win32 import _absent, _modules, win32api, win32con, win32file
+from npipe.win32 import _absent, _modules, win32api, win32con, win32file, win32pipe
 from tests.helpers import CHECKOUT, until
 from tests.win32.helpers import code_of
 
@@ -348,3 +348,18 @@ def test_commands_that_need_a_service_control_manager_say_so(name: str, tmp_path
     assert "There is no service control manager here" in done.stdout
     assert "docs/porting.md" in done.stdout
     assert done.returncode == 50
+
+
+@pytest.mark.parametrize("extra", [False, True], ids=["no extra", "no credentials"])
+def test_a_machine_that_there_is_no_way_to_is_a_bad_path(extra: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if extra:
+        pytest.importorskip("smbprotocol", reason="`make test-samba` installs it")
+        monkeypatch.setenv("KRB5CCNAME", "FILE:/no/such/file")
+    else:
+        # As where it is not installed.
+        for module in [name for name in sys.modules if name.startswith("npipe.transports.smb")]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, "smbprotocol", None)
+        assert code_of(win32pipe.WaitNamedPipe, r"\\host\pipe\x", 1) == 53
+    name = r"\\host\pipe\x"
+    assert code_of(win32file.CreateFile, name, win32con.GENERIC_READ, 0, None, win32con.OPEN_EXISTING, 0, None) == 53

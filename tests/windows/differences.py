@@ -25,6 +25,7 @@ _FORK: Final = "Windows: there is no fork"
 _NEWLINES: Final = "Windows: text ends its lines with two characters"
 _PROC: Final = "POSIX: the test sends signals, or looks into /proc"
 _POSIX_USERS: Final = "POSIX: users and groups are numbers"
+_REDIRECTOR: Final = "Windows: its own redirector looks for the machine"
 _LIMIT: Final = "Windows: a handle has no limit for messages, only npipe's own classes have"
 
 _SHARE: Final = (
@@ -332,6 +333,7 @@ DIFFERENCES: Final = {
         "test_users_are_names_or_numbers": _POSIX_USERS,
     },
     "cli/test_client.py": {
+        "test_a_pipe_of_a_machine_that_there_is_no_way_to_is_gle_50": _REDIRECTOR,
         "test_a_server_that_leaves_without_an_answer_is_gle_109": _NEWLINES,
         "test_a_server_that_disconnects_in_the_middle_is_gle_233": _NEWLINES,
         "test_it_waits_for_an_instance_and_is_served": _PROC,
@@ -340,6 +342,7 @@ DIFFERENCES: Final = {
         "test_ctrl_c_ends_the_wait_for_an_instance": _PROC,
     },
     "cli/test_wait.py": {
+        "test_a_machine_that_there_is_no_way_to_is_one_line": _REDIRECTOR,
         "test_with_create_it_waits_for_a_server_that_is_not_there_yet": _PROC,
     },
     "cli/test_main.py": {

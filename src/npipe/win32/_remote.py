@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from npipe import transports
 from npipe.binding.win32 import handles as _handles
-from npipe.errors import PipeClosedError, PipeError, PipeModeError, WinError
+from npipe.errors import PipeClosedError, PipeError, PipeModeError, PipeStateError, WinError
 from npipe.names import PipeName, parse_name
 from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, listen_options
 from npipe.win32_error import make_error
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.binding.win32.handles import PyHANDLE
-    from npipe.transports import ClientHandle
+    from npipe.transports import ClientHandle, Transport
 
 __all__ = ["open_remote", "wait_remote"]
 
 _READ: Final = 65536
 _AHEAD: Final = 65536
 _ANSWER: Final = 5.0
+_NO_PATH: Final = 53  # ERROR_BAD_NETPATH: what Windows says of a host that it finds no way to
 
 
 def open_remote(
@@ -40,7 +41,10 @@ def open_remote(
     """CreateFile on a pipe of another machine; `open_local` is CreateFile on one of this process."""
     access = (ACCESS_READ if reads else 0) | (ACCESS_WRITE if writes else 0)
     try:
-        far = transports.select(name).open(name, access=access)
+        far = _way_to(function, name).open(name, access=access)
+    except PipeStateError as failure:  # no credentials, or the host cannot do what is demanded
+        code = _NO_PATH if failure.winerror == WinError.NOT_SUPPORTED else failure.winerror
+        raise make_error(code, function) from None
     except PipeError as failure:
         raise make_error(failure.winerror, function) from None
     try:
@@ -71,6 +75,14 @@ def open_remote(
     return handle
 
 
+def _way_to(function: str, name: PipeName) -> Transport:
+    """Return what goes to that host; ERROR_BAD_NETPATH (53) where nothing does, as the extra is not installed."""
+    try:
+        return transports.select(name)
+    except PipeStateError:
+        raise make_error(_NO_PATH, function) from None
+
+
 def _let_go(*_: object) -> None:
     """Nothing takes the place of the one instance."""
 
@@ -79,7 +91,7 @@ def wait_remote(function: str, name: PipeName, milliseconds: int) -> None:
     """WaitNamedPipe on a pipe of another machine."""
     seconds = None if milliseconds == _handles.dword(-1) else milliseconds / 1000
     try:
-        transports.select(name).wait(name, seconds or None, use_default=milliseconds == 0)
+        _way_to(function, name).wait(name, seconds or None, use_default=milliseconds == 0)
     except PipeError as failure:
         raise make_error(failure.winerror, function) from None
 

@@ -51,6 +51,8 @@ def test_a_folder_called_pipe_is_one(door: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_names_that_are_none_are_refused_as_on_windows(door: Any) -> None:
     fails(22, lambda: open("\\\\.\\pipe\\" + "x" * 300))
+    error = fails(2, lambda: open(r"\\host\pipe\x"))
+    assert error.filename == r"\\host\pipe\x"
     fails(13, lambda: open(r"\\.\pipe"))
     with pytest.raises(ValueError, match="null"):
         open("\\\\.\\pipe\\x\0")
