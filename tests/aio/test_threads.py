@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -165,6 +166,33 @@ def test_a_client_of_an_instance_that_is_just_being_made_is_not_lost_to_a_pipes_
             await other.close()
 
     run(main)
+
+
+def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            pipe: Any = await npipe.aio.connect(name)
+            server = await listener.accept(5)
+            # As when a part of an answer that is being dropped was read, and 90 bytes of it were left.
+            pipe._head, pipe._unfinished, pipe._dropping, pipe._left = b"a part....", True, True, 100
+            blocking = SimpleNamespace(more_data=True, _forget_reply=lambda: None)
+
+            def looked(_size: int) -> Any:
+                blocking.more_data = False  # its writer gives the rest up, and what is left is of the next message
+                return SimpleNamespace(left=8)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(pipe, "_pipe", blocking)
+                patched.setattr(pipe, "_rest", looked)
+                assert not pipe._is_another()
+                assert pipe._is_given_up()
+            pipe._head, pipe._unfinished, pipe._dropping = None, False, False
+            await server.send(b"an event")
+            assert await pipe.recv(timeout=5) == b"an event"
+            await server.close()
+            await pipe.close()
+
+    on_asyncio(main)
 
 
 def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
