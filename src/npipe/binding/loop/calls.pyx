@@ -827,7 +827,9 @@ cdef class ReceiveView(Reading):
         self.claims = True
         try:
             self.handle.check_turn()
-            if not self.handle.may_read() or self.handle.handle == NULL or place.copied or not self.found_in_place(place):
+            if not self.handle.may_read() or self.handle.handle == NULL or place.copied:
+                return False
+            if not self.found_in_place(place):
                 return False
             self.handle.begin_reading()
         except BaseException:

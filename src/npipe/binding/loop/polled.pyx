@@ -39,8 +39,8 @@ cdef class PolledHandle(Handle):
         self.yields = False
 
     cdef void begin_turn(self, bint crowded) noexcept:
-        """The event loop has had its turn. In a crowd a pipe has few calls before the next one, and reads no further than
-        what had come by now: another process that answers at once would have this one for itself.
+        """The event loop has had its turn. In a crowd a pipe has few calls before the next one, and reads no further
+        than what has come by now: another process that answers at once would have this one for itself.
         """
         self.turns = FEW if crowded else AT_ONCE
         self.reads = FEW // 2 if crowded else AT_ONCE
