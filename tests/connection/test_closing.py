@@ -414,6 +414,57 @@ def test_the_rest_of_a_message_that_another_thread_takes_is_waited_for() -> None
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("call", ["recv_bytes", "recv_bytes_into", "poll", "recv"])
+def test_a_thread_that_waits_already_gets_the_rest_of_what_another_one_s_handler_interrupted(call: str) -> None:
+    reads, writes = Pipe(duplex=False)
+    direction = Direction(reads)
+    threads: list[threading.Thread] = []
+
+    class AlarmError(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        # The message is begun: whoever wants one waits for the lock, or for more of it.
+        threads[0].start()
+        thread_asleep(threads[0])
+        raise AlarmError
+
+    def write() -> None:
+        message = pattern(LONG)
+        if call == "recv":
+            writes.send(message)
+        else:
+            writes.send_bytes(message)
+
+    got: list[Any] = []
+
+    def receive() -> None:
+        if call == "recv_bytes_into":
+            place = bytearray(LONG)
+            got.append(place[: reads.recv_bytes_into(place)])
+        elif call == "poll":
+            got.append(reads.recv_bytes() if reads.poll(None) else b"")
+        else:
+            got.append(getattr(reads, call)())
+
+    threads.append(threading.Thread(target=receive, daemon=True))
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with forked(write) as writer:
+            direction.wait_until_full()
+            asleep(writer)
+            os.kill(writer, signal.SIGSTOP)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(AlarmError):
+                reads.recv() if call == "recv" else reads.recv_bytes()
+            os.kill(writer, signal.SIGCONT)
+            threads[0].join(30)
+            assert not threads[0].is_alive()
+            assert got == [pattern(LONG)]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def _blocked_in(fd: int, thread: threading.Thread) -> bool:
     words = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
     return len(words) > 1 and words[1] == hex(fd)

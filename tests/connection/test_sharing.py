@@ -282,6 +282,14 @@ def test_wait_tells_of_an_end_that_only_writes_when_nobody_reads_any_more(ours: 
     other_writes.close()
 
 
+def test_a_wait_for_nothing_sleeps() -> None:
+    assert wait([], 0) == []
+    assert wait([], 0.01) == []
+    with forked(wait, []) as child:
+        asleep(child)  # one that looks again and again never is
+        kill(child)
+
+
 def test_a_wait_for_an_end_that_only_writes_survives_its_close() -> None:
     reads, writes = Pipe(duplex=False)
     found: list[Any] = []

@@ -206,10 +206,6 @@ def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None) ->
             fd = one if isinstance(one, int) else one.fileno()
             poll.register(fd, select.POLLIN)
             whose.setdefault(fd, []).append(at)
-    if not whose:
-        if timeout:
-            time.sleep(timeout)
-        return set()
     # Rounded up: it is not to go round for what is left of a millisecond.
     milliseconds = None if timeout is None else min(int(-(-timeout * 1000 // 1)), 2**31 - 1)
     return {at for fd, _ in poll.poll(milliseconds) for at in whose[fd]}
