@@ -605,6 +605,40 @@ static void a_namespace_without_a_place_in_the_list_concludes_nothing(void)
     end(&ends);
 }
 
+/* A child without /proc does not know which numbers are its namespace's. */
+static void a_holder_that_cannot_ask_for_its_namespace_is_in_none(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    fill_pattern(data, sizeof data, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        if (chroot("/dev") != 0)
+            _exit(77);
+        alarm(deadline(60));
+        uint64_t size, flags, word = 0;
+        if (np_channel_begin(&ends.second, &for_ever, &size, &flags) == NP_OK)
+            word = atomic_load(&ends.second.in->reader);
+        _exit(word >> NPC_SPACE_SHIFT == NPC_NOWHERE ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        puts("  not here: this user may change no root");
+    } else {
+        CHECK_EQUAL(WEXITSTATUS(status), 0);
+        CHECK_EQUAL(atomic_load(&ends.first.header->numbers[1]), 0);
+        /* So nobody takes the lock over for its death's sake. */
+        struct np_wait wait = {.deadline = np_now() + 120000000};
+        uint64_t size, flags;
+        CHECK_EQUAL(np_channel_begin(&ends.second, &wait, &size, &flags), NP_SEM_TIMEOUT);
+    }
+    end(&ends);
+}
+
 /* A child that begins a namespace of its own inherits an end. */
 static void a_fork_into_another_namespace_is_noticed(void)
 {
@@ -916,6 +950,7 @@ int main(void)
     RUN(who_gets_a_lock_forgets_nobody_behind_it);
     RUN(a_number_of_another_namespace_is_nobody_here);
     RUN(a_namespace_without_a_place_in_the_list_concludes_nothing);
+    RUN(a_holder_that_cannot_ask_for_its_namespace_is_in_none);
     RUN(a_fork_into_another_namespace_is_noticed);
     RUN(what_must_not_wait_sets_no_event);
 #ifdef SYS_preadv2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from npipe.binding import make_segment
 from npipe.connection import Client, Listener, Pipe, _rendezvous, wait
 from tests.connection.helpers import Direction, asleep, ended, forked, pattern, thread_asleep
 
@@ -525,6 +526,28 @@ def test_a_hostile_client_s_event_does_not_stop_the_process(name: str, way: str)
         made.close()
         for fd in (told, tell, ready, prepared):
             os.close(fd)
+
+
+@pytest.mark.parametrize("call", ["recv", "poll", "wait"])
+def test_a_client_s_semaphore_for_an_event_keeps_nobody_busy(name: str, call: str, monkeypatch: Any) -> None:
+    def with_semaphores(fds: list[int]) -> tuple[int, int, int]:
+        fds.append(segment := make_segment())
+        fds.extend(os.eventfd(2**31, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE) for _ in range(2))
+        return segment, fds[-2], fds[-1]
+
+    monkeypatch.setattr(_rendezvous, "new_channel", with_semaphores)
+    with Listener(name) as listener, Client(name) as client, listener.accept() as made:
+
+        def serve() -> None:
+            if call == "wait":
+                assert wait([made]) == [made]
+            elif call == "poll":
+                assert made.poll(None)
+            assert made.recv() == pattern(LONG)
+
+        with forked(serve) as server:
+            asleep(server)  # which one that is told of nothing again and again is not
+            client.send(pattern(LONG))
 
 
 def test_a_client_for_whom_there_is_no_descriptor_leaves_none_behind(name: str, monkeypatch: Any) -> None:

@@ -46,16 +46,20 @@ static uint64_t own_numbers(void)
     return own;
 }
 
+/* 0: that cannot be told. */
 static uint64_t namespace_of_numbers(void)
 {
     struct stat status;
-    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 1;
+    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 0;
 }
 
-/* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full. */
+/* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full, or there is no /proc here. Of two
+ * holders without one nobody knows whether they are in the same namespace. */
 static uint64_t enter_namespace(struct np_channel *channel)
 {
     uint64_t numbers = namespace_of_numbers();
+    if (numbers == 0)
+        return NPC_NOWHERE;
     for (uint64_t at = 0; at < NPC_NOWHERE; at++) {
         uint64_t there = 0;
         /* Relaxed: words that stand for themselves, and are written once. Who comes second sees the first one's by the
@@ -338,13 +342,16 @@ static void settle(struct np_channel *channel, struct npc_direction *direction)
 }
 
 /* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. False: it may be set
- * still. */
+ * still, be it that a stranger has given a semaphore for an event, of which a read takes one of many. */
 static bool unring(struct np_channel *channel, struct npc_direction *direction)
 {
     bool done = lock_bell(channel, direction);
     if (done) {
-        if (!has_message(direction))
+        if (!has_message(direction)) {
+            struct pollfd item = {.fd = event_of(channel, direction), .events = POLLIN};
             take_back(channel, direction);
+            done = poll(&item, 1, 0) == 0;
+        }
         unlock(&direction->bell);
     }
     settle(channel, direction); /* what has come meanwhile */

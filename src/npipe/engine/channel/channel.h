@@ -28,7 +28,7 @@
 /* A lock's word: 0, or thread | process << 32 | place of their namespace in the header's list << 56. */
 #define NPC_MOST_PROCESS UINT64_C(0x3fffff) /* Linux has no greater number */
 #define NPC_SPACE_SHIFT 56
-#define NPC_NOWHERE 255 /* a namespace for which there was no place: of its holders nobody can tell that they died */
+#define NPC_NOWHERE 255 /* one without a place, or that is not known: of its holders nobody can tell that they died */
 
 /* The first page of the segment. */
 struct npc_header {
