@@ -26,6 +26,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
+#define LAST_NS INT64_C(1000000000) /* for so long one waits for a reader after the other end has gone */
 #define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
 #define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
 #define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
@@ -153,14 +154,38 @@ static bool try_lock(struct np_channel *channel, _Atomic uint64_t *lock)
                                                    memory_order_relaxed);
 }
 
+/* Whether everybody who had the other end has gone. */
+static bool is_gone(const struct np_channel *channel)
+{
+    struct pollfd item = {.fd = channel->socket, .events = POLLRDHUP};
+    return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
+}
+
+/* Of one that waits for a lock after the other end has gone. What its word says may be what a stranger there has left:
+ * nobody is bound to give it free. To write is in vain in any case. Of a reader all is there that will ever come, so it
+ * is done soon. */
+static uint32_t give_up_lock(struct np_channel *channel, const _Atomic uint64_t *lock, int64_t *gone)
+{
+    if (!is_gone(channel))
+        return NP_OK;
+    if (lock == &channel->out->writer)
+        return NP_NO_DATA;
+    int64_t now = np_now();
+    if (*gone == 0)
+        *gone = now;
+    return now - *gone < LAST_NS ? NP_OK : NP_BROKEN_PIPE;
+}
+
 /* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
- * handler that has forked meanwhile; the call is the parent's. */
+ * handler that has forked meanwhile; the call is the parent's. NP_NO_DATA, NP_BROKEN_PIPE: the other end has gone, and
+ * nobody gives it free. */
 static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _Atomic uint32_t *queued,
                           const struct np_wait *wait, bool *stolen)
 {
     uint32_t forks = np_forks;
     *stolen = false;
     bool slept = false;
+    int64_t look = 0, gone = 0;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
         if (try_lock(channel, lock)) {
@@ -193,6 +218,13 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
         heed = NP_HEED_ASK;
         if (code == NP_INTERRUPTED || forks != np_forks)
             return NP_INTERRUPTED;
+        /* By the clock: the word may change all the time. */
+        if (np_now() >= look) {
+            uint32_t over = look ? give_up_lock(channel, lock, &gone) : NP_OK;
+            if (over != NP_OK)
+                return over;
+            look = np_now() + LOCK_NS;
+        }
         if (code != NP_SEM_TIMEOUT || np_expired(wait))
             continue;
         /* Acquire, as above. */
@@ -359,13 +391,6 @@ static bool unring(struct np_channel *channel, struct npc_direction *direction)
 }
 
 /* ---- Waiting */
-
-/* Whether everybody who had the other end has gone. */
-static bool is_gone(const struct np_channel *channel)
-{
-    struct pollfd item = {.fd = channel->socket, .events = POLLRDHUP};
-    return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
-}
 
 /* A wait's sleeps, one after the other. */
 struct sleeps {
