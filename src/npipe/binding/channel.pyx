@@ -317,9 +317,9 @@ cdef char *memory_of(target):
     return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
 
 
-cdef object interruption(uint32_t code, bint is_closed=False, bint has_rest=False):
+cdef object interruption(uint32_t code, bint is_closed=False, bint may_go_on=False):
     """What the handler of a signal has raised that has ended a call with this code; at once after that. None: nothing
-    has, or the rest of a message has ended it.
+    has, or (`may_go_on`) the rest of a message has ended it, which somebody else may have taken since.
     """
     if code != NP_INTERRUPTED:
         return None
@@ -329,7 +329,7 @@ cdef object interruption(uint32_t code, bint is_closed=False, bint has_rest=Fals
         return error
     if is_closed:
         return OSError("handle is closed")
-    if has_rest:
+    if may_go_on:
         return None
     return OSError(errno.EINTR, "the process has forked in the middle of the call")
 
@@ -721,7 +721,7 @@ cdef class ChannelEnd:
             wait.context = &self.enders
             with nogil:
                 code = np_channel_begin(&self.channel, &wait, size, flags)
-            raised = interruption(code, self.enders.is_closed, self.may_resume(forks))
+            raised = interruption(code, self.enders.is_closed, forks == np_forks)
             if self.enders.is_closed and code == NP_OK:  # by another thread
                 self.finish(True)
                 return self.check_open()
@@ -792,11 +792,6 @@ cdef class ChannelEnd:
     @cython.final
     cdef inline bint may_go_on(self, Incoming incoming) noexcept:
         return incoming.forks == np_forks and not self.enders.is_closed
-
-    @cython.final
-    cdef inline bint may_resume(self, uint32_t forks) noexcept:
-        """Whether a call is to take the rest of a message that was interrupted since. A child's are the parent's."""
-        return self.incoming is not None and forks == np_forks
 
     @cython.final
     cdef Incoming receive(self, maxlength, bint to_its_end=False):
@@ -1008,7 +1003,7 @@ cdef class ChannelEnd:
             self.enter()
             with nogil:
                 code = np_channel_poll(&self.channel, &wait)
-            raised = interruption(code, self.enders.is_closed, self.may_resume(forks))
+            raised = interruption(code, self.enders.is_closed, forks == np_forks)
             self.leave()
             if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
                 return code == NP_OK

@@ -26,7 +26,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
-#define LAST_NS INT64_C(1000000000) /* for so long one waits for a reader after the other end has gone */
+#define LAST_NS INT64_C(2000000000) /* for so long one waits for a reader after the other end has gone */
 #define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
 #define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
 #define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
