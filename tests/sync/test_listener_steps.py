@@ -1,0 +1,233 @@
+"""Signals' handlers that come between any two steps of a listener's calls: where the interpreter lets them come."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+import npipe
+from tests.helpers import DEADLINE, blocked, fails, held, started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POSIX = pytest.mark.skipif(
+    sys.platform == "win32", reason="what a call of Win32 has done cannot be noted before a handler comes"
+)
+
+
+class StoppedError(BaseException):
+    """What a handler raises."""
+
+
+class Steps:
+    """Calls something in this thread at the beginning of a step: a Python function's, or what is behind a C one."""
+
+    def __init__(self, step: int, handler: Callable[[], object]) -> None:
+        self._left = step
+        self._handler = handler
+        self.reached = False
+
+    def _look(self, _frame: object, event: str, _argument: object) -> None:
+        if event not in {"call", "c_return"}:
+            return
+        self._left -= 1
+        if self._left == 0:
+            sys.setprofile(None)
+            self.reached = True
+            self._handler()
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+def stop() -> None:
+    raise StoppedError
+
+
+def stopped_at(step: int, call: Callable[[], object]) -> tuple[bool, Any]:
+    """Make a call whose so manieth step a handler comes to, and raises: whether there was one, and what it returned."""
+    returned = None
+    with contextlib.suppress(StoppedError), Steps(step, stop) as steps:
+        returned = call()
+    return steps.reached, returned
+
+
+def each_step(try_it: Callable[[int], bool]) -> None:
+    """Try something with one step after the other, until there is none."""
+    step = 1
+    while try_it(step):
+        step += 1
+    assert step > 5
+
+
+def talk(server: Any, client: Any, request: bytes) -> None:
+    assert server.recv(timeout=DEADLINE) == request
+    server.send(b"answer to " + request)
+    assert client.recv(timeout=DEADLINE) == b"answer to " + request
+
+
+@POSIX
+def test_a_client_is_the_next_accepts_wherever_a_handler_raises_in_accept(name: str) -> None:
+    def try_it(step: int) -> bool:
+        with npipe.listen(name) as listener, npipe.connect(name) as first:
+            first.send(b"first")
+            connecting = held(name, lambda: npipe.connect(name, timeout=DEADLINE))  # gets the instance that is made
+            reached, server = stopped_at(step, lambda: listener.accept(DEADLINE))
+            with server or listener.accept(DEADLINE) as server:
+                talk(server, first, b"first")
+            with listener.accept(DEADLINE) as server, connecting.result() as second:
+                second.send(b"second")
+                talk(server, second, b"second")
+        return reached
+
+    each_step(try_it)
+
+
+@POSIX
+def test_the_next_client_is_accepted_wherever_a_handler_raises_while_one_that_has_left_is_passed_over(
+    name: str,
+) -> None:
+    def try_it(step: int) -> bool:
+        with npipe.listen(name) as listener:
+            npipe.connect(name).abort()
+            connecting = held(name, lambda: npipe.connect(name, timeout=DEADLINE))
+            reached, server = stopped_at(step, lambda: listener.accept(DEADLINE))
+            with server or listener.accept(DEADLINE) as server, connecting.result() as client:
+                client.send(b"here")
+                talk(server, client, b"here")
+        return reached
+
+    each_step(try_it)
+
+
+@pytest.mark.parametrize("at_the_limit", [False, True])
+def test_a_close_ends_accepts_and_the_name_wherever_a_handler_raises_in_it(name: str, at_the_limit: bool) -> None:
+    def try_it(step: int) -> bool:
+        listener = npipe.listen(name, max_instances=1 if at_the_limit else None)
+        with contextlib.ExitStack() as connected:
+            if at_the_limit:
+                connected.enter_context(npipe.connect(name))
+                connected.enter_context(listener.accept(DEADLINE))
+            accepting = blocked(listener.accept)
+            reached, _ = stopped_at(step, listener.close)
+            if not listener.closed:
+                listener.close()  # the handler came before its first step
+            with fails(109):
+                accepting.result()
+        with fails(2):
+            npipe.connect(name, timeout=0)
+        return reached
+
+    each_step(try_it)
+
+
+@POSIX
+def test_an_accept_at_the_limit_goes_on_wherever_a_handler_raises_in_a_pipes_close(name: str) -> None:
+    def try_it(step: int) -> bool:
+        with npipe.listen(name, max_instances=1) as listener, npipe.connect(name):
+            server = listener.accept(DEADLINE)
+            accepting = blocked(listener.accept)
+            reached, _ = stopped_at(step, lambda: server.close(timeout=0))
+            server.close(timeout=0)
+            with (
+                npipe.connect(name, timeout=DEADLINE, wait_for_server=True) as client,
+                accepting.result() as second,
+            ):
+                client.send(b"second")
+                talk(second, client, b"second")
+        return reached
+
+    each_step(try_it)
+
+
+def test_a_handler_that_closes_a_pipe_anywhere_in_accept_does_not_wait_for_its_own_thread(name: str) -> None:
+    def accept(listener: Any, steps: Steps) -> Any:
+        with steps:
+            return listener.accept(DEADLINE)
+
+    def try_it(step: int) -> bool:
+        with npipe.listen(name) as listener, npipe.connect(name):
+            first = listener.accept(DEADLINE)  # so it is this thread that has made an instance last
+            steps = Steps(step, lambda: first.close(timeout=0))
+            with npipe.connect(name) as client, started(accept, listener, steps).result() as second:
+                client.send(b"second")
+                talk(second, client, b"second")
+            with npipe.connect(name), listener.accept(DEADLINE):
+                pass
+        return steps.reached
+
+    each_step(try_it)
+
+
+def test_a_handler_that_accepts_while_an_instance_is_made_does_not_wait_for_its_own_thread(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name) as client:
+        client.send(b"here")
+        ends: Any = type(listener._listening.end)
+        another = ends.another
+
+        def interrupted(end: Any) -> Any:
+            with fails(121):
+                listener.accept(0)  # as a signal's handler would
+            return another(end)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with started(listener.accept, DEADLINE).result() as server:
+                talk(server, client, b"here")
+        with npipe.connect(name), listener.accept(DEADLINE):
+            pass
+
+
+def test_an_accept_listens_anew_when_a_replacement_has_failed_behind_the_close(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name) as listener:
+        npipe.connect(name).close()
+        ends: Any = type(listener._listening.end)
+
+        def failing(end: Any, _discard: bool = False) -> Any:
+            end.close_handle()
+            raise npipe.PipeResourceError(1450, name, "creating an instance")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "replace", failing)
+            with fails(1450):
+                listener.accept(DEADLINE)
+        accepting = started(lambda: listener.accept(DEADLINE))
+        with npipe.connect(name, timeout=DEADLINE, wait_for_server=True) as client, accepting.result() as server:
+            client.send(b"here")
+            talk(server, client, b"here")
+
+
+def test_a_client_whose_accept_ends_behind_another_threads_instance_is_the_next_accepts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name) as first:
+        first.send(b"first")
+        ends: Any = type(listener._listening.end)
+        another = ends.another
+
+        def interrupted(end: Any) -> Any:
+            listener._listening.end = another(end)  # as another thread would have made it meanwhile
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "another", interrupted)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+        with npipe.connect(name) as second:
+            second.send(b"second")
+            with listener.accept(DEADLINE) as server:
+                talk(server, first, b"first")
+            with listener.accept(DEADLINE) as server:
+                talk(server, second, b"second")
