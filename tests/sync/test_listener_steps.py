@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -231,3 +232,55 @@ def test_a_client_whose_accept_ends_behind_another_threads_instance_is_the_next_
                 talk(server, first, b"first")
             with listener.accept(DEADLINE) as server:
                 talk(server, second, b"second")
+
+
+def test_an_accept_that_sleeps_at_the_limit_gets_the_client_whose_accept_was_interrupted(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name, max_instances=1) as listener, npipe.connect(name) as client:
+        client.send(b"here")
+        accepting: Any = []
+
+        def hand_out(_end: Any, _on_close: Any) -> Any:
+            with monkeypatch.context() as other:
+                other.setattr(ends, "pipe", pipe)
+                accepting.append(blocked(listener.accept))
+            raise StoppedError
+
+        ends: Any = type(listener._listening.end)
+        pipe = ends.pipe
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "pipe", hand_out)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+        with accepting[0].result() as server:
+            talk(server, client, b"here")
+
+
+def test_a_pipe_of_a_closed_listener_closes_while_another_ones_instance_is_being_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing, go = threading.Event(), threading.Event()
+    listener = npipe.listen(name, max_instances=2)
+    ends: Any = type(listener._listening.end)
+    replace = ends.replace
+
+    def held_replace(end: Any, discard: bool = False) -> Any:
+        replacing.set()
+        assert go.wait(4 * DEADLINE)
+        return replace(end, discard)
+
+    monkeypatch.setattr(ends, "replace", held_replace)
+    with contextlib.ExitStack() as clients:
+        clients.enter_context(npipe.connect(name))
+        first = listener.accept(DEADLINE)
+        clients.enter_context(npipe.connect(name))
+        second = listener.accept(DEADLINE)
+        closing = started(first.close)
+        try:
+            assert replacing.wait(DEADLINE)
+            listener.close()
+            started(second.close).result()
+        finally:
+            go.set()
+        closing.result()

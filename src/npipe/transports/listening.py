@@ -156,6 +156,7 @@ class Listening:
             if not self.closed and not end.closed and not self._is_here(end):
                 self._left.append(end)
             self._changed.notify_all()
+        self._transport.wake_waiting_listeners()  # those that have found nothing here, and the limit reached
         if self.closed:
             end.close_handle()
 
@@ -163,7 +164,7 @@ class Listening:
         """Put a new instance in the place of a connected one that is about to be closed, if none listens."""
         # In the midst of a making: for its end a signal's handler or the collector in that thread cannot wait, and an
         # abort does not. If nothing fails one listens then.
-        if self._mine.makes or (discard and self._maker.locked()):
+        if self.closed or self._mine.makes or (discard and self._maker.locked()):
             return
         try:
             self._make(lambda: end.replace(discard), end)
