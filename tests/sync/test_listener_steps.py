@@ -1,72 +1,21 @@
-"""Signals' handlers that come between any two steps of a listener's calls: where the interpreter lets them come."""
+"""A listener's calls, and signals' handlers that come between any two of their steps."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import pytest
 
 import npipe
 from tests.helpers import DEADLINE, blocked, fails, held, started
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.steps import Steps, StoppedError, each_step, stopped_at
 
 POSIX = pytest.mark.skipif(
     sys.platform == "win32", reason="what a call of Win32 has done cannot be noted before a handler comes"
 )
-
-
-class StoppedError(BaseException):
-    """What a handler raises."""
-
-
-class Steps:
-    """Calls something in this thread at the beginning of a step: a Python function's, or what is behind a C one."""
-
-    def __init__(self, step: int, handler: Callable[[], object]) -> None:
-        self._left = step
-        self._handler = handler
-        self.reached = False
-
-    def _look(self, _frame: object, event: str, _argument: object) -> None:
-        if event not in {"call", "c_return"}:
-            return
-        self._left -= 1
-        if self._left == 0:
-            sys.setprofile(None)
-            self.reached = True
-            self._handler()
-
-    def __enter__(self) -> Self:
-        sys.setprofile(self._look)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-
-def stop() -> None:
-    raise StoppedError
-
-
-def stopped_at(step: int, call: Callable[[], object]) -> tuple[bool, Any]:
-    """Make a call whose so manieth step a handler comes to, and raises: whether there was one, and what it returned."""
-    returned = None
-    with contextlib.suppress(StoppedError), Steps(step, stop) as steps:
-        returned = call()
-    return steps.reached, returned
-
-
-def each_step(try_it: Callable[[int], bool]) -> None:
-    """Try something with one step after the other, until there is none."""
-    step = 1
-    while try_it(step):
-        step += 1
-    assert step > 5
 
 
 def talk(server: Any, client: Any, request: bytes) -> None:
