@@ -190,10 +190,10 @@ def test_an_accept_that_sleeps_at_the_limit_gets_the_client_whose_accept_was_int
         client.send(b"here")
         accepting: Any = []
 
-        def hand_out(_end: Any, _on_close: Any) -> Any:
-            with monkeypatch.context() as other:
-                other.setattr(ends, "pipe", pipe)
-                accepting.append(blocked(listener.accept))
+        def hand_out(end: Any, on_close: Any) -> Any:
+            if accepting:
+                return pipe(end, on_close)
+            accepting.append(blocked(listener.accept))
             raise StoppedError
 
         ends: Any = type(listener._listening.end)
@@ -202,8 +202,8 @@ def test_an_accept_that_sleeps_at_the_limit_gets_the_client_whose_accept_was_int
             patched.setattr(ends, "pipe", hand_out)
             with pytest.raises(StoppedError):
                 listener.accept(DEADLINE)
-        with accepting[0].result() as server:
-            talk(server, client, b"here")
+            with accepting[0].result() as server:
+                talk(server, client, b"here")
 
 
 def test_a_pipe_of_a_closed_listener_closes_while_another_ones_instance_is_being_made(
