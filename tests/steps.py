@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,10 @@ class StoppedError(BaseException):
 
 
 class Steps:
-    """Calls something in this thread at the beginning of a step: a Python function's, or what is behind a C one."""
+    """Calls something in this thread at the beginning of a step: a Python function's, or what is behind a C one.
+
+    The steps of what the collector finds are none of the call's, and what is raised in them nobody gets.
+    """
 
     def __init__(self, step: int, handler: Callable[[], object]) -> None:
         self._left = step
@@ -32,11 +36,14 @@ class Steps:
             self._handler()
 
     def __enter__(self) -> Self:
+        gc.collect()
+        gc.disable()
         sys.setprofile(self._look)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
+        gc.enable()
 
 
 def stop() -> None:

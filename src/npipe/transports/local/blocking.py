@@ -126,13 +126,19 @@ class _Ending(binding.PipeEnd):
     def _end(self, *, discard: bool) -> None:
         handle = self._handle
         handle.set_rearm(None)
-        with _changing:
-            poller, self._poller = self._poller, None
-            on_close, self._on_close = self._on_close, None  # one of the threads that close calls it
-        if poller is not None:
-            poller.close()
-        if on_close is not None:
-            on_close(handle, discard)
+        poller, on_close = None, None
+        try:
+            with _changing:
+                poller, self._poller = self._poller, None
+                on_close, self._on_close = self._on_close, None  # one of the threads that close calls it
+            if poller is not None:
+                poller.close()
+            if on_close is not None:
+                on_close(handle, discard)
+        except BaseException:  # a signal's handler: the next close calls it, unless another instance is in its place
+            if on_close is not None and not handle.closed:
+                self._on_close = on_close
+            raise
         handle.close_handle(discard, 0.0)
 
     def _traits(self) -> Traits | None:
