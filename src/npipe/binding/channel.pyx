@@ -339,6 +339,7 @@ cdef np_wait for_ever() noexcept:
     wait.interrupted = check_signals
     wait.context = NULL
     wait.cancel = NULL
+    wait.crowd = False
     wait.deadline = NP_FOREVER
     return wait
 
