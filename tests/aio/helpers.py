@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEADLINE = 30.0
+WITH_UVLOOP = sys.platform != "win32" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+"""Not for Windows, and there are no wheels of it for a CPython without the lock."""
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]]
 if sys.platform == "win32":
     LOOPS = {"asyncio": asyncio.ProactorEventLoop}
     nothing_blocks = contextlib.nullcontext  # CreateFile and the like are calls that Windows may take its time for
 else:
-    import uvloop
     from blockbuster import blockbuster_ctx as nothing_blocks
 
-    LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    LOOPS = {"asyncio": asyncio.SelectorEventLoop}
+    if WITH_UVLOOP:
+        import uvloop
+
+        LOOPS["uvloop"] = uvloop.new_event_loop
 
 WITH_EAGER = dict(LOOPS)
 """From Python 3.12 on also asyncio's with tasks that begin before create_task returns; not where turns are counted."""

@@ -13,13 +13,13 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import pair, run, turns
+from tests.aio.helpers import LOOPS, pair, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,7 +11,7 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import run, turns
+from tests.aio.helpers import LOOPS, run, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ SERVER = """
 """
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=sorted(LOOPS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

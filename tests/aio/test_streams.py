@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import WITH_EAGER, run, turns
+from tests.aio.helpers import WITH_EAGER, WITH_UVLOOP, run, turns
 
 
 @pytest.fixture(params=sorted(WITH_EAGER))
@@ -85,7 +84,7 @@ class Client(asyncio.Protocol):
 
 LOOP_CLASSES: list[type[asyncio.AbstractEventLoop]] = [npipe.aio.PipeEventLoop]
 
-if sys.platform != "win32":
+if WITH_UVLOOP:
     import uvloop
 
     class UvLoop(npipe.aio.PipeLoopMixin, uvloop.Loop):  # type: ignore[misc]  # its stubs differ from typeshed

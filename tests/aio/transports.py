@@ -11,22 +11,21 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.aio.helpers import turns
+from tests.aio.helpers import WITH_UVLOOP, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-if sys.platform == "win32":
-    KINDS = ["tcp", "npipe"]
-    LOOPS: dict[str, Callable[[], Any]] = {}
-else:
+KINDS = ["tcp", "npipe"] if sys.platform == "win32" else ["unix", "tcp", "npipe"]
+LOOPS: dict[str, Callable[[], Any]] = {}
+if WITH_UVLOOP:
     import uvloop
 
     class UvLoop(npipe.aio.PipeLoopMixin, uvloop.Loop):  # type: ignore[misc]  # its stubs differ from typeshed
         """uvloop with the two methods."""
 
-    KINDS = ["unix", "tcp", "npipe", "npipe on uvloop"]
-    LOOPS = {"npipe on uvloop": UvLoop}
+    KINDS.append("npipe on uvloop")
+    LOOPS["npipe on uvloop"] = UvLoop
 
 
 class Place:

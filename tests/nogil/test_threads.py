@@ -13,7 +13,6 @@ import random
 import select
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections import Counter
 from functools import partial
@@ -25,58 +24,15 @@ import npipe
 import npipe.aio
 from npipe.win32 import completion, pywintypes, win32api, win32con, win32event, win32file
 from tests.helpers import DEADLINE, started
+from tests.nogil.helpers import (
+    FREE, GONE, MANY, PATIENCE, ROUNDS, body, ended_by, times, together, until_it_ends,
+)
 from tests.win32 import helpers as w
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Ends
-
-FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-ROUNDS = int(os.environ.get("NPIPE_NOGIL_ROUNDS", "20"))
-MANY = ROUNDS * 25
-PATIENCE = DEADLINE * float(os.environ.get("NPIPE_NOGIL_PATIENCE", "8"))
-GONE = (6, 109, 232, 233)
-
-
-def together(*calls: Callable[[], Any]) -> list[Any]:
-    """What calls in threads of their own return, which begin at the same time."""
-    start = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
-    errors: list[BaseException] = []
-
-    def run(index: int, call: Callable[[], Any]) -> None:
-        try:
-            start.wait(PATIENCE)
-            results[index] = call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), f"{thread} hangs, after {errors}"
-    if errors:
-        raise errors[0]
-    return results
-
-
-def times(count: int, call: Callable[[int], Any]) -> list[Callable[[], Any]]:
-    """The same call with 0, 1, ... for `together`."""
-    return [lambda index=index: call(index) for index in range(count)]  # type: ignore[misc]
-
-
-def ended_by(error: npipe.PipeError | pywintypes.error, *codes: int) -> None:
-    """Fails unless the error has one of these codes."""
-    if error.winerror not in codes:
-        raise AssertionError(f"expected one of {codes}") from error
-
-
-def body(sender: int, number: int) -> bytes:
-    """A message that says whose it is, of another length each time."""
-    return b"%d/%d/" % (sender, number) + bytes([sender, number % 251]) * (number % 97)
 
 
 def test_an_import_leaves_the_lock_off() -> None:
@@ -189,18 +145,6 @@ def test_a_stream_is_the_same_whoever_reads_parts_of_it(ends: Callable[..., Ends
 
     together(write, *times(3, read))
     assert b"".join(parts) == data
-
-
-def until_it_ends(call: Callable[[], Any]) -> None:
-    """The call again and again, until the pipe has ended."""
-    while True:
-        try:
-            call()
-        except npipe.PipeTimeoutError:
-            continue
-        except (npipe.PipeClosedError, npipe.PipeStateError) as error:
-            ended_by(error, *GONE)
-            return
 
 
 def end_under_users(server: Any, client: Any, how: str) -> None:
