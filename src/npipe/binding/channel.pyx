@@ -19,7 +19,7 @@ from npipe.binding.engine cimport (
 )
 from npipe.binding.system cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLRDHUP, c_bool, c_close, epoll_create1, epoll_ctl, epoll_event,
-    npipe_reraise,
+    look_at, npipe_reraise, put,
 )
 from npipe.binding.waits cimport check_signals, only_try
 
@@ -347,9 +347,9 @@ cdef np_wait for_ever() noexcept:
 cdef class Armed
 
 
-cdef struct Enders:
-    bint is_closed
-    bint has_rest  # there is an interrupted message
+cdef struct Enders:  # written in the end's section; who waits looks at them without
+    int is_closed
+    int has_rest  # there is an interrupted message
 
 
 cdef int check_signals_and_end(void *enders) noexcept nogil:
@@ -357,7 +357,7 @@ cdef int check_signals_and_end(void *enders) noexcept nogil:
     connection, or leaves the rest of a message to the next call, which is this one.
     """
     cdef int interrupted = check_signals(NULL)
-    return interrupted or (<Enders *>enders).is_closed or (<Enders *>enders).has_rest
+    return interrupted or look_at(&(<Enders *>enders).is_closed) or look_at(&(<Enders *>enders).has_rest)
 
 
 @cython.no_gc_clear
@@ -372,7 +372,8 @@ cdef class ChannelEnd:
 
     cdef np_channel channel
     cdef int segment, epoll
-    cdef bint may_read, may_write, attached
+    cdef int may_read
+    cdef bint may_write, attached
     cdef Enders enders
     # The other side is somebody else's program, which may have the engine wait for the event that both have: so what
     # there is to tell by it is told without the interpreter's lock.
@@ -407,7 +408,8 @@ cdef class ChannelEnd:
         self.channel.writable = writable
         self.may_read, self.may_write = readable, writable
         self.is_strange = strange
-        self.attached, self.enders.is_closed = True, False
+        self.attached = True
+        put(&self.enders.is_closed, False)
 
     def __dealloc__(self):
         self.close_now()
@@ -444,7 +446,7 @@ cdef class ChannelEnd:
     def close(self):
         """Close this process's hold of the end."""
         if not self.enders.is_closed:
-            self.enders.is_closed = True
+            put(&self.enders.is_closed, True)
             self.look_for_fork()
             if self.users == 0:
                 self.close_now()
@@ -462,7 +464,7 @@ cdef class ChannelEnd:
     @cython.final
     cdef inline void keep_rest(self, Incoming incoming) noexcept:
         self.incoming = incoming
-        self.enders.has_rest = incoming is not None
+        put(&self.enders.has_rest, incoming is not None)
 
     @cython.final
     cdef inline bint has_rest(self) except -1:
@@ -526,12 +528,12 @@ cdef class ChannelEnd:
     @property
     def closed(self):
         """True if the connection is closed."""
-        return self.enders.is_closed
+        return bool(look_at(&self.enders.is_closed))
 
     @property
     def readable(self):
         """True if the connection is readable."""
-        return self.may_read
+        return bool(look_at(&self.may_read))
 
     @property
     def writable(self):
@@ -846,7 +848,7 @@ cdef class ChannelEnd:
 
     cdef int refuse_length(self) except -1:
         if self.may_write:
-            self.may_read = False
+            put(&self.may_read, False)
         else:
             self.close()
         raise OSError("bad message length")

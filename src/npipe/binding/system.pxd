@@ -110,14 +110,15 @@ cdef extern from *:
     #define npipe_look(place) __atomic_load_n(place, __ATOMIC_RELAXED)
     #define npipe_put(place, value) __atomic_store_n(place, value, __ATOMIC_RELAXED)
 
-    /* Whether an object is this thread's alone, which knows of so many references. Without the interpreter's lock the
-     * count of what another thread has ever had is spread over two words: such an object is nobody's alone. */
+    /* Whether an object is this thread's alone, which knows of so many references. Without the interpreter's lock what
+     * other threads have is counted in a word of its own. Acquire: who has let go of it, with which that word came back
+     * to 0, does not look at the object any more. */
     static inline int npipe_is_alone(PyObject *object, Py_ssize_t references)
     {
     #ifdef Py_GIL_DISABLED
         return __atomic_load_n(&object->ob_tid, __ATOMIC_RELAXED) == _Py_ThreadId() &&
                (Py_ssize_t)__atomic_load_n(&object->ob_ref_local, __ATOMIC_RELAXED) == references &&
-               __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED) == 0;
+               __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE) == 0;
     #else
         return Py_REFCNT(object) == references;
     #endif

@@ -26,6 +26,7 @@ cdef class Place:
 
     cdef int claim(self, str what) except -1
     cdef void unclaim(self) noexcept
+    cdef void begin_anew(self) noexcept
     cdef bint leave(self) noexcept
     cdef uint32_t withdraw(self, bint exported) noexcept
     cdef bint is_read_only(self) noexcept

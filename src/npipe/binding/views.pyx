@@ -20,7 +20,7 @@ from npipe.binding.engine cimport (
     np_view_end, np_view_in_place, np_view_let_go, np_view_now, np_view_take, np_wait,
 )
 from npipe.binding.handle cimport NOTHING, Handle
-from npipe.binding.system cimport c_bool, look_at_thread, look_at_word, put_thread
+from npipe.binding.system cimport c_bool, look_at_thread, look_at_word, put_thread, put_word
 from npipe.binding.waits cimport let_others_go_first, only_try, wait_until
 
 from npipe._process import refuse_copy
@@ -42,6 +42,7 @@ cdef class Place:
         refuse_copy(self, "make bytes of what it gives")
 
     @property
+    @cython.critical_section
     def in_place(self):
         """Whether what its block has got stands in the ring."""
         return self.stage == OUT and self.private is None
@@ -61,14 +62,21 @@ cdef class Place:
         """It could not be entered, or half-way, and may be tried again. Nobody has got its view."""
         cdef bint exported = False
         if self.leave():
-            exported = self.exports > 0
+            with cython.critical_section(self):
+                exported = self.exports > 0
             self.withdraw(exported)
-        elif self.stage != CLAIMED:
-            return  # somebody has left it already
+            if exported:
+                return  # it is over: somebody else looks at its bytes
+            with cython.critical_section(self):
+                self.begin_anew()
+            return
         with cython.critical_section(self):
-            if not exported:  # else it is over: somebody else looks at its bytes
-                self.stage = FRESH
-                self.data, self.private = NOBODYS, None
+            if self.stage == CLAIMED:  # else somebody has left it already
+                self.begin_anew()
+
+    cdef void begin_anew(self) noexcept:
+        self.stage = FRESH
+        self.data, self.private = NOBODYS, None
 
     cdef bint leave(self) noexcept:
         """Begin the end of its block, which nobody else does then: whether it is out."""
@@ -103,23 +111,32 @@ cdef class Place:
             self.let_go()
 
     cdef object lend(self):
-        """What the block gets. If this fails it is out all the same, and `unclaim` takes it back."""
-        self.stage = OUT
+        """What the block gets. If this fails it is out all the same, and `unclaim` takes it back.
+
+        What was set before belonged to the thread that has claimed it; with the stage others may look at it too.
+        """
+        with cython.critical_section(self):
+            self.stage = OUT
         view = memoryview(self)
-        self.view = PyWeakref_NewRef(view, None)
+        known = PyWeakref_NewRef(view, None)
+        with cython.critical_section(self):
+            self.view = known
         return view
 
     cdef bint take_view(self) noexcept:
         """The block is over: whether somebody looks at its bytes all the same."""
         cdef PyObject *found = NULL
-        if self.view is not None and PyWeakref_GetRef(self.view, &found):
+        with cython.critical_section(self):
+            known = self.view
+        if known is not None and PyWeakref_GetRef(known, &found):
             view = <object>found
             Py_DECREF(view)
             try:
                 view.release()
             except (BufferError, MemoryError):  # without memory for the former
                 pass
-        return self.exports > 0
+        with cython.critical_section(self):
+            return self.exports > 0
 
 
 # ---- Writing
@@ -150,14 +167,17 @@ cdef class Reserved(Place):
     @property
     def size(self):
         """See npipe.views.Reservation.size."""
-        return self.size
+        return look_at_word(&self.size)
 
     def shrink(self, Py_ssize_t size):
         """See npipe.views.Reservation.shrink."""
-        if not 0 <= size <= <Py_ssize_t>self.size:
-            raise PipeArgumentError(87, self.handle.name, None,
-                                    f"a reservation of {self.size} bytes cannot shrink to {size}")
-        self.size = <uint32_t>size
+        cdef uint32_t most
+        with cython.critical_section(self):  # two threads only ever shrink it
+            most = self.size
+            if 0 <= size <= <Py_ssize_t>most:
+                put_word(&self.size, <uint32_t>size)
+                return
+        raise PipeArgumentError(87, self.handle.name, None, f"a reservation of {most} bytes cannot shrink to {size}")
 
     cdef uint32_t try_now(self) except? 0xFFFFFFFF:
         """np_reserve, once, without any waiting."""
@@ -234,7 +254,7 @@ cdef class Reservation(Reserved):
         if self.handle.forks != np_forks:
             raise closed_by_fork(self.handle.name, "sending")
         if self.private is not None:
-            self.handle.write_all(self.data, self.size, self.timeout)
+            self.handle.write_all(self.data, look_at_word(&self.size), self.timeout)
         elif code != NP_OK:
             raise self.handle.explain(code, "sending")
 

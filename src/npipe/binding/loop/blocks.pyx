@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t
 from npipe.binding.engine cimport NP_OK, np_forks, np_poll_wake_deferred, np_view_put_back
 from npipe.binding.loop.calls cimport PipeState, ReceiveView, Reserve, prepare
 from npipe.binding.loop.polled cimport PolledHandle
+from npipe.binding.system cimport look_at_word
 from npipe.binding.views cimport OUT, Received, Reserved
 
 from npipe.errors import PipeClosedError
@@ -54,7 +55,7 @@ cdef class LoopReservation(Reserved):
         if self.handle.forks != np_forks:
             raise closed_by_fork(self.handle.name, "sending")
         if self.private is not None:
-            await self.pipe.send(memoryview(self.private)[:self.size], timeout=self.timeout)
+            await self.pipe.send(memoryview(self.private)[:look_at_word(&self.size)], timeout=self.timeout)
         elif code != NP_OK:
             failed = self.handle.explain(code, "sending")
             raise self.pipe._explained(failed) if isinstance(failed, PipeClosedError) else failed
