@@ -393,7 +393,15 @@ def test_a_loop_at_one_end_and_threads_at_the_other(name: str) -> None:
 def test_a_threads_look_at_what_a_loop_has_out(name: str) -> None:
     def fill(part: memoryview, data: bytes) -> None:
         part[:] = data
-        part.release()
+
+    async def each(call: Callable[..., Any], *parts: memoryview, data: tuple[bytes, ...] = ()) -> list[Any]:
+        """Call it for each part in a thread of its own. The parts go here, one by one: CPython counts them so."""
+        more = [(one,) for one in data] or [()] * len(parts)
+        try:
+            return await asyncio.gather(*[asyncio.to_thread(call, part, *one) for part, one in zip(parts, more)])
+        finally:
+            for part in parts:
+                part.release()
 
     async def main() -> None:
         listener = npipe.aio.listen(name, in_buffer_size=300_000)
@@ -402,12 +410,9 @@ def test_a_threads_look_at_what_a_loop_has_out(name: str) -> None:
         for number in range(ROUNDS * 5):
             first, second = body(1, number) + b"1", body(2, number) + b"2"
             async with client.reserve(len(first) + len(second)) as view:
-                await asyncio.gather(
-                    asyncio.to_thread(fill, view[: len(first)], first),
-                    asyncio.to_thread(fill, view[len(first) :], second),
-                )
+                await each(fill, view[: len(first)], view[len(first) :], data=(first, second))
             async with server.recv_view() as view:
-                seen = await asyncio.gather(*[asyncio.to_thread(bytes, view) for _ in range(2)])
+                seen = await each(bytes, view[:], view[:])
             assert seen == [first + second] * 2
         await client.close()
         await server.close()
