@@ -118,7 +118,14 @@ CASES: dict[str, Callable[[], float]] = {
 }
 
 
-def _measure(lock: str) -> dict[str, float]:
+def _run_case(case: Callable[[], float]) -> tuple[float, float]:
+    """Its rate, and how many processors it had meanwhile: on a busy machine, or behind a lock, not all that it wants."""
+    began, used = time.perf_counter(), time.process_time()
+    rate = case()
+    return rate, (time.process_time() - used) / (time.perf_counter() - began)
+
+
+def _measure(lock: str) -> dict[str, tuple[float, float]]:
     environment = {**os.environ, "PYTHON_GIL": lock} if FREE else dict(os.environ)
     command = [sys.executable, "-m", "bench.threads", "--one"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -130,21 +137,24 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--one"]:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["NPIPE_ROOT"] = folder
-            print(json.dumps({name: case() for name, case in CASES.items()}))
+            print(json.dumps({name: _run_case(case) for name, case in CASES.items()}))
         return 0
     locks = ("1", "0") if FREE else ("1",)
-    runs: dict[str, list[dict[str, float]]] = {lock: [] for lock in locks}
+    runs: dict[str, list[dict[str, tuple[float, float]]]] = {lock: [] for lock in locks}
     for _ in range(TURNS):
         for lock in locks:
             runs[lock].append(_measure(lock))
     print(
-        f"{sys.version.split()[0]}{' free-threaded' * FREE}, {os.cpu_count()} processors; a second, median of {TURNS}"
+        f"{sys.version.split()[0]}{' free-threaded' * FREE}, {os.cpu_count()} processors; a second, median of {TURNS};"
+        " in brackets: processors that it had"
     )
-    print(f"{'':36}{'with the lock':>16}" + f"{'without':>12}{'ratio':>8}" * FREE)
+    print(f"{'':36}{'with the lock':>20}" + f"{'without':>20}{'ratio':>8}" * FREE)
     for name in CASES:
-        rates = [statistics.median(run[name] for run in runs[lock]) for lock in locks]
-        ratio = f"{rates[1]:>12,.0f}{rates[1] / rates[0]:>8.1f}" if FREE else ""
-        print(f"{name:36}{rates[0]:>16,.0f}{ratio}")
+        rates, line = [], f"{name:36}"
+        for lock in locks:
+            rates.append(statistics.median(run[name][0] for run in runs[lock]))
+            line += f"{rates[-1]:>13,.0f} ({statistics.median(run[name][1] for run in runs[lock]):4.2f})"
+        print(line + (f"{rates[1] / rates[0]:>8.1f}" if FREE else ""))
     return 0
 
 
