@@ -196,6 +196,9 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
     on_asyncio(main)
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows does not tell the rest of a message from the next one (docs/windows.md)"
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_answer_whose_rest_is_given_up_right_behind_a_read_takes_no_message_along(name: str, number: int) -> None:
     async def main() -> None:
