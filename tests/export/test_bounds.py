@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import queue
 import resource
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -172,6 +174,106 @@ def test_what_it_wrote_is_read_by_who_reads_in_time(name: str, samba_dir: Path) 
             assert [pipe.recv(timeout=10) for _ in messages] == messages
             with h.fails(109):
                 pipe.recv(timeout=10)
+
+
+class Lingers:
+    """Has each spell of LINGER over when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._begun: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(relay, "LINGER", 77.0)
+        monkeypatch.setattr(asyncio, "sleep", self._linger)
+
+    async def _linger(self, delay: float) -> None:
+        if delay != relay.LINGER:
+            await self._sleep(delay)
+            return
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        self._begun.put(lambda: loop.call_soon_threadsafe(over.set) and None)
+        await over.wait()
+
+    def begun(self) -> Callable[[], None]:
+        return self._begun.get(timeout=10)
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])
+@pytest.mark.parametrize("mode", ["message", "byte"])
+def test_a_server_that_reads_slowly_gets_all_of_a_client_that_has_gone(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch, size: int, mode: str
+) -> None:
+    lingers = Lingers(monkeypatch)
+    messages = [bytes([number]) * size for number in range(1, 7)]
+    options: Any = {"remote": "samba", "allow": "authenticated", "in_buffer_size": 1000, "mode": mode}
+    with npipe.listen(name, **options) as listener, Smbd(samba_dir, short(name)) as client:
+        with listener.accept(10) as pipe:
+
+            def read() -> bytes:
+                if mode == "message":
+                    return bytes(pipe.recv(timeout=10))
+                data = b""
+                while len(data) < size:
+                    data += pipe.read(size - len(data), timeout=10)
+                return data
+
+            if mode == "message":
+                client.send(*messages)
+            else:
+                client.socket.sendall(b"".join(messages))
+            client.close()
+            the_gateway = gateway._gateway
+            assert the_gateway is not None
+            (carried,) = the_gateway.relays
+            got = []
+            for _ in range(4):
+                is_over, taken = lingers.begun(), carried._taken
+                got.append(read())
+                h.until(lambda taken=taken: carried._taken > taken)  # type: ignore[misc]
+                is_over()
+            lingers.begun()
+            got += [read() for _ in messages[4:]]
+            assert got == messages
+            with h.fails(109):
+                read()
+
+
+def test_a_client_that_reads_slowly_gets_all_of_a_server_that_has_closed(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spells: queue.Queue[Callable[[], None]] = queue.Queue()
+    real = relay.all_is_taken
+
+    async def over_when_told(connection: socket.socket, _patience: float) -> bool:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        spells.put(lambda: loop.call_soon_threadsafe(over.set) and None)
+        await over.wait()
+        return await real(connection, 0)
+
+    monkeypatch.setattr(relay, "all_is_taken", over_when_told)
+    messages = [bytes([number]) * 20_000 for number in range(6)]
+    with npipe.listen(name, remote="samba", allow="authenticated", out_buffer_size=1 << 20) as listener:
+        with Smbd(samba_dir, short(name)) as client:
+            with listener.accept(10) as pipe:
+                for message in messages:
+                    pipe.send(message, timeout=10)
+            got = []
+            for _ in messages:
+                is_over = spells.get(timeout=10)
+                got.append(client.message())
+                is_over()
+            assert got == messages
+            assert list(client.messages()) == []
+
+
+def test_a_client_that_reads_nothing_is_let_go(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LINGER", 0.1)
+    with npipe.listen(name, remote="samba", allow="authenticated", out_buffer_size=1 << 20) as listener:
+        with Smbd(samba_dir, short(name)):
+            with listener.accept(10) as pipe:
+                pipe.send(b"never read", timeout=10)
+            the_gateway = gateway._gateway
+            assert the_gateway is not None
+            h.until(lambda: not the_gateway.relays)
 
 
 # ---- What export() promises
