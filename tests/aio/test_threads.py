@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import os
 import pickle
 import sys
@@ -193,6 +194,55 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
             await pipe.close()
 
     on_asyncio(main)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_answer_whose_rest_is_given_up_right_behind_a_read_takes_no_message_along(name: str, number: int) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name, out_buffer_size=0) as listener:
+            pipe: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            with h.fails(121):
+                await pipe.transact(b"question", timeout=0.1)
+            given_up = threading.Event()
+
+            def answer() -> None:
+                with h.fails(121):
+                    server._pipe.send(b"A" * 1_000_000, timeout=0.5)
+                given_up.set()
+                server._pipe.send(b"an event", timeout=h.DEADLINE)
+                server._pipe.send(b"another", timeout=h.DEADLINE)
+
+            real, parts = pipe._pipe.recv_into, itertools.count(1)
+
+            def read(buffer: Any, **more: Any) -> int:
+                count: int = real(buffer, **more)
+                if next(parts) == number:
+                    assert given_up.wait(h.DEADLINE)
+                return count
+
+            blocking = pipe._pipe
+            pipe._pipe = Reading(blocking, read)
+            answering = h.Background(answer)
+            await pipe.discard_reply(timeout=h.DEADLINE)
+            pipe._pipe = blocking
+            assert await pipe.recv(timeout=h.DEADLINE) == b"an event"
+            assert await pipe.recv(timeout=h.DEADLINE) == b"another"
+            answering.result()
+            await server.close()
+            await pipe.close()
+
+    on_asyncio(main)
+
+
+class Reading:
+    """A pipe whose reads are made by something else."""
+
+    def __init__(self, pipe: Any, recv_into: Callable[..., int]) -> None:
+        self._of, self.recv_into = pipe, recv_into
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
 
 
 def test_a_close_does_not_wait_for_an_instance_that_is_being_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

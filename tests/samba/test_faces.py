@@ -195,7 +195,7 @@ def test_errors_of_win32(smbd: PrivateSmbd, short: str) -> None:
     for call, code in (
         (lambda: open_handle(short), 2),
         (lambda: win32pipe.WaitNamedPipe(there(short), 100), 50),
-        (lambda: win32file.CreateFile(r"\\no-such-host.invalid\pipe\x", 0, 0, None, 3, 0, None), 50),
+        (lambda: win32file.CreateFile(r"\\no-such-host.invalid\pipe\x", 0, 0, None, 3, 0, None), 53),
     ):
         with pytest.raises(pywintypes.error) as raised:
             call()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -384,6 +385,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         await self._settle(deadline, doing)
         if self._dropping:
             await self._drop(deadline)
+        self._forget_given_up()
         owed = self._owed
         if self._head is None or self._unfinished:
             message, _ = await self._get(lambda: (pipe.recv(timeout=time_left(deadline)), False))
@@ -424,6 +426,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             await self._settle(deadline, self._doing)
             if self._dropping:
                 await self._drop(deadline)
+            self._forget_given_up()
             size = len(view) - len(self._head or b"")
             if self._head is None or (self._unfinished and size > 0):
                 part, unread = await self._get(lambda: self._part(size, deadline))
@@ -452,6 +455,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         await self._settle(deadline, self._doing)
         if self._dropping:
             await self._drop(deadline)
+        self._forget_given_up()
         message = self._head or b""
         if self._head is None or (self._unfinished and len(message) <= size):
             room = size - len(message)
@@ -500,7 +504,6 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
         if self._reading or self._left_over is not None:
             return False  # that read drops it
-        scrap = bytearray(async_pipe.READ_SIZE)
         try:
             while self._dropping:
                 if self._is_another():
@@ -509,8 +512,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
                     break
                 more = self._unfinished and not self._is_given_up()
                 if self._head is None and not self._is_given_up():
-                    self._pipe.recv_into(scrap, timeout=0)
-                    more = self._pipe.more_data
+                    _, more = self._part_of_answer(time.monotonic())
                 self._dropping, self._head, self._unfinished = more, None, False
                 self._left = self._rest(0).left if more else 0
         except PipeTimeoutError:
@@ -543,13 +545,28 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def _get_part(self, deadline: float | None) -> None:
         """Read a part of a message into what is kept of it."""
-        part, self._unfinished = await self._get(lambda: self._part(async_pipe.READ_SIZE, deadline))
+        part, self._unfinished = await self._get(lambda: self._part_of_answer(deadline))
         self._head = part
 
     def _part(self, size: int, deadline: float | None) -> tuple[bytes, bool]:
         part = bytearray(size)
         count = self._pipe.recv_into(part, timeout=time_left(deadline))
         return bytes(part[:count]), self._pipe.more_data
+
+    def _part_of_answer(self, deadline: float | None) -> tuple[bytes, bool]:
+        """Read an answer that is owed or a part of it, and whether it was a part.
+
+        Its writer may give the rest up right behind the read, and then nothing is left of it; but only all of it is not
+        owed any more.
+        """
+        owed = self._pipe._owed  # noqa: SLF001 - its own
+        part, more = self._part(async_pipe.READ_SIZE, deadline)
+        return part, more or 0 < owed == self._pipe._owed  # noqa: SLF001
+
+    def _forget_given_up(self) -> None:
+        """Forget the part that is kept of a message whose writer has taken the rest back since."""
+        if self._head is not None and self._unfinished and not self._pipe.more_data:
+            self._head, self._unfinished, self._partial = None, False, False
 
     @property
     def more_data(self) -> bool:
