@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import queue
 import resource
 import socket
+import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -386,6 +388,23 @@ def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: P
             PrivateSmbd(folder)
         (folder / entry).chmod(mode)
     PrivateSmbd(folder)
+
+
+@pytest.mark.parametrize("mask", [0, 0o002, 0o277])
+def test_a_private_smbd_s_files_are_this_user_s_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    folder = tmp_path / "smb"
+    before = os.umask(mask)
+    try:
+        smbd = PrivateSmbd(folder)
+        with contextlib.suppress(npipe.PipeStateError):  # there may be no Samba; its configuration is written first
+            smbd.add_user(pwd.getpwuid(os.getuid()).pw_name, "secret")
+        for entry in (folder, folder / "pipes", folder / "private"):
+            assert stat.S_IMODE(entry.stat().st_mode) == 0o700, entry
+        for entry in (folder / "smb.conf", folder / "users", folder / "extra.conf"):
+            assert stat.S_IMODE(entry.stat().st_mode) == 0o600, entry
+        PrivateSmbd(folder)  # finds nothing that it refuses
+    finally:
+        os.umask(before)
 
 
 @needs_root
