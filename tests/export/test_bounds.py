@@ -78,8 +78,8 @@ def test_one_user_who_waits_does_not_use_up_the_descriptors(
         with Smbd(samba_dir, short(name), BOB) as first, listener.accept(10) as pipe, descriptors_limited(256):
             crowd = child(CROWD, str(samba_dir / "np" / short(name)), ALICE.hex())
             assert crowd.line() == "all have asked"
-            assert crowd.line() == "16"  # 256 / 16, of one user at one address
-            h.until(lambda: h.requests_held(name) == 16)
+            assert crowd.line() == "32"  # 256 / 8, of one user at one address, for nobody else waits
+            h.until(lambda: h.requests_held(name) == 32)
             with Smbd(samba_dir, short(name), BOB) as another:
                 assert another.let_in
                 first.send(b"goes on")
@@ -95,6 +95,22 @@ def test_one_user_who_waits_does_not_use_up_the_descriptors(
             h.until(lambda: h.requests_held(name) == 0)
             with Smbd(samba_dir, short(name)) as again:
                 assert again.let_in
+
+
+def test_one_user_has_half_of_the_places_while_another_waits(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "_MOST_WAITING", 8)
+    with npipe.listen(name, remote="samba", allow="authenticated", max_instances=1) as listener:
+        with contextlib.ExitStack() as crowd, Smbd(samba_dir, short(name), BOB), listener.accept(10):
+
+            def let_in(request: bytes) -> bool:
+                return crowd.enter_context(Smbd(samba_dir, short(name), request)).let_in
+
+            assert [let_in(BOB) for _ in range(9)] == [True] * 8 + [False]
+            assert [let_in(ALICE) for _ in range(5)] == [True] * 4 + [False]  # though the other has all
+            assert not let_in(BOB)
+            assert not let_in(GUEST)
 
 
 def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
