@@ -334,6 +334,24 @@ def test_an_export_has_its_turn_when_the_place_is_free(
                             break
 
 
+def test_who_looks_if_somebody_listens_is_not_logged(
+    name: str, samba_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with npipe.listen(name, remote="samba", allow="authenticated"):
+        the_gateway = gateway._gateway
+        assert the_gateway is not None
+        with h.fails(5):
+            npipe.export(name, allow="alice")  # it has looked
+        with Smbd(samba_dir, short(name), PROBE) as after_it:
+            assert after_it.let_in
+        h.until(lambda: not the_gateway._tasks)
+        assert [record.getMessage() for record in caplog.records] == []
+        with socket.socket(socket.AF_UNIX) as cut_off:
+            cut_off.connect(str(samba_dir / "np" / short(name)))
+            cut_off.sendall(ALICE[:3])
+        h.until(lambda: any("not understood: it has hung up" in record.getMessage() for record in caplog.records))
+
+
 def _is_let_in(samba_dir: Path, name: str) -> bool:
     with contextlib.suppress(ConnectionRefusedError, FileNotFoundError), Smbd(samba_dir, short(name)) as client:
         return client.let_in

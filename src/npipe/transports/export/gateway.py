@@ -246,6 +246,8 @@ class Export:
         try:
             async with asyncio.timeout(_REQUEST_PATIENCE):
                 who = await _request(connection)
+        except _NothingSaidError:  # another process has looked if somebody listens here, or smbd's client has gone
+            return
         except (handshake.HandshakeError, TimeoutError, EOFError) as error:
             logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, error or "nothing")
             return
@@ -336,11 +338,19 @@ def _close(connection: socket.socket, _task: object) -> None:
     connection.close()
 
 
+class _NothingSaidError(Exception):
+    """It has hung up before its first byte."""
+
+
 async def _request(connection: socket.socket) -> handshake.Identity:
     """Receive and parse a request; its bytes, of which some are a key, are overwritten then."""
     loop = asyncio.get_running_loop()
     beginning = bytearray(handshake.LENGTH_SIZE)
-    await _fill(loop, connection, memoryview(beginning))
+    view = memoryview(beginning)
+    count = await loop.sock_recv_into(connection, view)
+    if count == 0:
+        raise _NothingSaidError
+    await _fill(loop, connection, view[count:])
     packet = bytearray(handshake.LENGTH_SIZE + handshake.length_of(beginning))
     packet[: handshake.LENGTH_SIZE] = beginning
     try:
