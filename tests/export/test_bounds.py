@@ -406,6 +406,38 @@ def test_another_user_s_folder_is_refused(name: str, samba_dir: Path) -> None:
         npipe.export(name, allow="alice")
 
 
+@pytest.mark.parametrize(("mode", "fits"), [(0o755, True), (0o1777, True), (0o777, False), (0o775, False)])
+def test_a_samba_dir_in_which_others_may_replace_the_folder_is_refused(
+    name: str, samba_dir: Path, mode: int, fits: bool
+) -> None:
+    samba_dir.chmod(mode)
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.export(name, allow="alice"):
+        pass
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.listen(name, remote="samba", allow="alice"):
+        pass
+    assert (samba_dir / "np").exists() == fits
+
+
+@needs_root
+def test_a_samba_dir_of_another_user_s_is_refused(name: str, samba_dir: Path) -> None:
+    (samba_dir / "np").mkdir(mode=0o700)
+    os.chown(samba_dir, 65534, 65534)
+    with h.fails(5):
+        npipe.listen(name, remote="samba", allow="alice")
+    with h.fails(5):
+        npipe.export(name, allow="alice")
+
+
+def test_a_folder_that_is_a_symbolic_link_is_refused(name: str, samba_dir: Path) -> None:
+    (samba_dir / "mine").mkdir(mode=0o700)
+    (samba_dir / "np").symlink_to("mine")
+    with pytest.raises(npipe.PipeAccessError, match="WinError 5.*symbolic link"):
+        npipe.listen(name, remote="samba", allow="alice")
+    with pytest.raises(npipe.PipeAccessError, match="WinError 5.*symbolic link"):
+        npipe.export(name, allow="alice")
+    assert list((samba_dir / "mine").iterdir()) == []
+
+
 def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "smb"
     folder.mkdir()
