@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import names as s
 from .measure import Case
 from .processes import ROOT
-from .report import Table, amount, markdown_table, show
+from .report import Table, amount, listed, markdown_table, show
 from .results import FOLDER, all_cases, load
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     show([table])
     main_run = arguments.folder / "main.json"
     machine = load(main_run)["machine"] if main_run.exists() else []
-    measured_on = "".join(f"- {line}\n" for line in machine) + ("\n" if machine else "")
+    measured_on = listed(machine) + "\n\n" if machine else ""
     arguments.output.write_text(_PAGE + measured_on + markdown_table(table), encoding="utf-8")
     return 0
 

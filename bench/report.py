@@ -6,6 +6,7 @@ import importlib
 import os
 import platform
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -295,6 +296,11 @@ def markdown_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def listed(lines: list[str]) -> str:
+    """Return a list in Markdown, of the page's width."""
+    return "\n".join(textwrap.fill(f"- {line}", 120, break_on_hyphens=False, subsequent_indent="  ") for line in lines)
+
+
 def markdown(machine: Machine, settings: Settings, results: list[Table]) -> str:
     """Return the whole page."""
     short, long = f"{settings.round_seconds * 1000:.0f} ms", f"{settings.window_seconds:.2g} s"
@@ -306,7 +312,7 @@ def markdown(machine: Machine, settings: Settings, results: list[Table]) -> str:
         many=settings.rounds,
         few=settings.window_rounds,
     )
-    page = method.lstrip() + "\n".join(f"- {line}" for line in machine.lines) + "\n\n"
+    page = method.lstrip() + listed(machine.lines) + "\n\n"
     return page + "\n".join(markdown_table(table) for table in results)
 
 

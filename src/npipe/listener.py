@@ -133,8 +133,12 @@ class Listener(Generic[P]):
                 if self._listening.is_listening(instance):
                     raise
                 return None  # another thread has passed over it
-        if not self._listening.take(instance, left_already=left_already):
+        if left_already:
+            self._listening.pass_over(instance)
             return None
+        return self._listening.take(instance, self._hand_out)
+
+    def _hand_out(self, instance: ServerEnd) -> P:
         pipe = instance.pipe(self._listening.release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
@@ -142,9 +146,11 @@ class Listener(Generic[P]):
 
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
-        self._listening.close()
-        if self._export is not None:
-            self._export.close()
+        try:
+            self._listening.close()
+        finally:
+            if self._export is not None:
+                self._export.close()
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""

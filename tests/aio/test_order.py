@@ -236,3 +236,76 @@ def test_where_all_have_sent_much_no_pipe_is_read_far_ahead(name: str) -> None:
             assert max(counts) - min(counts) <= 20
 
     asyncio.run(talk())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there every call goes through the loop")
+@pytest.mark.parametrize("viewed", [False, True])
+def test_in_a_crowd_a_turn_reads_what_had_come_before_it_and_nothing_more(name: str, viewed: bool) -> None:
+    pipes, each = 4, 10
+
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        turn, go_on, ended = 0, asyncio.Event(), asyncio.Event()
+        turns: dict[int, list[int]] = {}
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            if not ended.is_set():
+                loop.call_soon(count)
+
+        async def answer(number: int, client: Any, server: Any) -> None:
+            for _ in range(5):  # they get to know of each other
+                await server.recv(timeout=20)
+                await server.send(b"known")
+            for batch in range(3):
+                await go_on.wait()
+                seen = turns[number] = []
+                for i in range(each):
+                    expected = b"%d %d %d" % (number, batch, i)
+                    if viewed:
+                        async with server.recv_view(timeout=20) as view:
+                            assert bytes(view) == expected
+                    else:
+                        assert await server.recv(timeout=20) == expected
+                    await server.send(expected)
+                    seen.append(turn)
+                    if i == each - 1:  # comes in this turn, as from a process that answers at once
+                        await client.send(b"late")
+                        assert server._handle.turns_left == 0
+                assert await server.recv(timeout=20) == b"late"
+                assert turn > seen[-1]
+
+        async with npipe.aio.listen(name) as listener:
+            clients: list[Any] = []
+            servers: list[Any] = []
+            for _ in range(pipes):
+                clients.append(await npipe.aio.connect(name))
+                servers.append(await listener.accept(5))
+            answering = [
+                asyncio.create_task(answer(number, *ends))
+                for number, ends in enumerate(zip(clients, servers, strict=True))
+            ]
+            for _ in range(5):
+                for client in clients:
+                    await client.send(b"?")
+                for client in clients:
+                    assert await client.recv(timeout=20) == b"known"
+            loop.call_soon(count)
+            for batch in range(3):
+                for number, client in enumerate(clients):
+                    for i in range(each):
+                        await client.send(b"%d %d %d" % (number, batch, i))
+                go_on.set()
+                for number, client in enumerate(clients):
+                    for i in range(each):
+                        assert await client.recv(timeout=20) == b"%d %d %d" % (number, batch, i)
+                go_on.clear()
+                for seen in turns.values():
+                    assert seen[-1] - seen[0] <= 2  # it may rest once
+            ended.set()
+            await asyncio.gather(*answering)
+            for end in (*clients, *servers):
+                await end.close()
+
+    asyncio.run(talk())

@@ -389,6 +389,7 @@ static void an_event_that_somebody_made_blocking_holds_nobody(void)
 struct pest {
     struct ends *ends;
     _Atomic bool over;
+    _Atomic uint64_t *word;
 };
 
 static void *ring_all_the_time(void *argument)
@@ -437,7 +438,7 @@ static void *change_the_lock_all_the_time(void *argument)
 {
     struct pest *pest = argument;
     for (uint64_t number = 1; !atomic_load(&pest->over); number++)
-        atomic_store(&pest->ends->first.out->writer, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x40000000);
+        atomic_store(pest->word, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x40000000);
     return NULL;
 }
 
@@ -445,7 +446,7 @@ static void a_lock_whose_holder_changes_all_the_time_is_waited_for_no_longer(voi
 {
     struct ends ends;
     make(&ends);
-    struct pest pest = {.ends = &ends};
+    struct pest pest = {.word = &ends.first.out->writer};
     atomic_store(&ends.first.out->writer, UINT64_C(1) << 32 | 1);
     pthread_t thread;
     pthread_create(&thread, NULL, change_the_lock_all_the_time, &pest);
@@ -602,6 +603,80 @@ static void a_namespace_without_a_place_in_the_list_concludes_nothing(void)
     atomic_store(&other.out->writer, 0);
     CHECK_EQUAL(np_channel_send(&other, 0, &part, 1, &for_ever, NULL), NP_OK);
     np_channel_detach(&other);
+    end(&ends);
+}
+
+/* What the other end has left there when it went is nobody's, whoever's number it is; and may change still. */
+static void a_lock_that_nobody_gives_free_is_not_waited_for_after_the_end(void)
+{
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    uint64_t living = (uint64_t)(uint32_t)getpid() << 32 | ((uint32_t)np_thread_number() + 1);
+    for (int changes = 0; changes < 2; changes++) {
+        struct ends ends;
+        make(&ends);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+        _Atomic uint64_t *words[2] = {&ends.second.out->writer, &ends.second.in->reader};
+        close(ends.fds[0]);
+        ends.fds[0] = -1;
+        for (int i = 0; i < 2; i++) {
+            struct pest pest = {.word = words[i]};
+            pthread_t thread;
+            atomic_store(words[i], living);
+            if (changes)
+                CHECK(pthread_create(&thread, NULL, change_the_lock_all_the_time, &pest) == 0);
+            uint64_t size, flags;
+            if (i == 0)
+                CHECK_EQUAL(np_channel_send(&ends.second, 0, &part, 1, &for_ever, NULL), NP_NO_DATA);
+            else
+                CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_BROKEN_PIPE);
+            atomic_store(&pest.over, true);
+            if (changes)
+                pthread_join(thread, NULL);
+        }
+        /* The message is there still, for whoever gets the lock. */
+        atomic_store(words[1], 0);
+        uint64_t size, flags, taken;
+        unsigned char got[8] = {0};
+        CHECK_EQUAL(np_channel_begin(&ends.second, &for_ever, &size, &flags), NP_OK);
+        CHECK_EQUAL(np_channel_take(&ends.second, got, size, &taken, &for_ever), NP_OK);
+        CHECK_EQUAL(np_channel_end(&ends.second, false, NULL), NP_OK);
+        CHECK(size == sizeof got && memcmp(got, data, sizeof got) == 0);
+        end(&ends);
+    }
+}
+
+/* A child without /proc does not know which numbers are its namespace's. */
+static void a_holder_that_cannot_ask_for_its_namespace_is_in_none(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[100];
+    struct np_part part = {data, sizeof data};
+    fill_pattern(data, sizeof data, 1);
+    CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        if (chroot("/dev") != 0)
+            _exit(77);
+        alarm(deadline(60));
+        uint64_t size, flags, word = 0;
+        if (np_channel_begin(&ends.second, &for_ever, &size, &flags) == NP_OK)
+            word = atomic_load(&ends.second.in->reader);
+        _exit(word >> NPC_SPACE_SHIFT == NPC_NOWHERE ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        puts("  not here: this user may change no root");
+    } else {
+        CHECK_EQUAL(WEXITSTATUS(status), 0);
+        CHECK_EQUAL(atomic_load(&ends.first.header->numbers[1]), 0);
+        /* So nobody takes the lock over for its death's sake. */
+        struct np_wait wait = {.deadline = np_now() + 120000000};
+        uint64_t size, flags;
+        CHECK_EQUAL(np_channel_begin(&ends.second, &wait, &size, &flags), NP_SEM_TIMEOUT);
+    }
     end(&ends);
 }
 
@@ -915,7 +990,9 @@ int main(void)
     RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
     RUN(who_gets_a_lock_forgets_nobody_behind_it);
     RUN(a_number_of_another_namespace_is_nobody_here);
+    RUN(a_lock_that_nobody_gives_free_is_not_waited_for_after_the_end);
     RUN(a_namespace_without_a_place_in_the_list_concludes_nothing);
+    RUN(a_holder_that_cannot_ask_for_its_namespace_is_in_none);
     RUN(a_fork_into_another_namespace_is_noticed);
     RUN(what_must_not_wait_sets_no_event);
 #ifdef SYS_preadv2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from npipe.binding import make_segment
 from npipe.connection import Client, Listener, Pipe, _rendezvous, wait
 from tests.connection.helpers import Direction, asleep, ended, forked, pattern, thread_asleep
 
@@ -414,6 +415,59 @@ def test_the_rest_of_a_message_that_another_thread_takes_is_waited_for() -> None
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("call", ["recv_bytes", "recv_bytes_into", "poll", "recv"])
+def test_a_thread_that_waits_already_gets_the_rest_of_what_another_one_s_handler_interrupted(call: str) -> None:
+    reads, writes = Pipe(duplex=False)
+    direction = Direction(reads)
+    threads: list[threading.Thread] = []
+
+    class AlarmError(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        # The message is begun: whoever wants one waits for the lock, or for more of it.
+        for thread in threads:
+            thread.start()
+            thread_asleep(thread)
+        raise AlarmError
+
+    def write() -> None:
+        for message in (pattern(LONG), b"next", b"last"):
+            if call == "recv":
+                writes.send(message)
+            else:
+                writes.send_bytes(message)
+
+    got: list[Any] = []
+
+    def receive() -> None:
+        if call == "recv_bytes_into":
+            place = bytearray(LONG)
+            got.append(place[: reads.recv_bytes_into(place)])
+        elif call == "poll":
+            got.append(reads.recv_bytes() if reads.poll(None) else b"")
+        else:
+            got.append(getattr(reads, call)())
+
+    threads += [threading.Thread(target=receive, daemon=True) for _ in range(3)]
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with forked(write) as writer:
+            direction.wait_until_full()
+            asleep(writer)
+            os.kill(writer, signal.SIGSTOP)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(AlarmError):
+                reads.recv() if call == "recv" else reads.recv_bytes()
+            os.kill(writer, signal.SIGCONT)
+            for thread in threads:
+                thread.join(30)
+                assert not thread.is_alive()
+            assert sorted(got, key=len) in ([b"next", b"last", pattern(LONG)], [b"last", b"next", pattern(LONG)])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def _blocked_in(fd: int, thread: threading.Thread) -> bool:
     words = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
     return len(words) > 1 and words[1] == hex(fd)
@@ -474,6 +528,28 @@ def test_a_hostile_client_s_event_does_not_stop_the_process(name: str, way: str)
         made.close()
         for fd in (told, tell, ready, prepared):
             os.close(fd)
+
+
+@pytest.mark.parametrize("call", ["recv", "poll", "wait"])
+def test_a_client_s_semaphore_for_an_event_keeps_nobody_busy(name: str, call: str, monkeypatch: Any) -> None:
+    def with_semaphores(fds: list[int]) -> tuple[int, int, int]:
+        fds.append(segment := make_segment())
+        fds.extend(os.eventfd(2**31, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE) for _ in range(2))
+        return segment, fds[-2], fds[-1]
+
+    monkeypatch.setattr(_rendezvous, "new_channel", with_semaphores)
+    with Listener(name) as listener, Client(name) as client, listener.accept() as made:
+
+        def serve() -> None:
+            if call == "wait":
+                assert wait([made]) == [made]
+            elif call == "poll":
+                assert made.poll(None)
+            assert made.recv() == pattern(LONG)
+
+        with forked(serve) as server:
+            asleep(server)  # which one that is told of nothing again and again is not
+            client.send(pattern(LONG))
 
 
 def test_a_client_for_whom_there_is_no_descriptor_leaves_none_behind(name: str, monkeypatch: Any) -> None:

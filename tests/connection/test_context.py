@@ -172,6 +172,46 @@ def test_what_one_thread_has_kept_of_a_queue_is_another_s_too() -> None:
         writer.join()
 
 
+class _Gate:
+    """A queue's lock for its writers: who comes for it says so, and waits until the gate is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def acquire(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(60)
+
+    def release(self) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
+def test_what_waits_for_its_turn_in_a_queue_keeps_its_length(kind: str) -> None:
+    ours: Any = context("fork")
+    shared = getattr(ours, kind)()
+    shared._wlock = gate = _Gate()
+    content = bytearray(pattern(300_000))
+    putter = threading.Thread(target=shared.put, args=([content, "last"],))
+    putter.start()
+    assert gate.reached.wait(60)  # how long each part is has been said
+    try:
+        with pytest.raises(BufferError):
+            content.extend(b"more")
+    finally:
+        gate.opened.set()
+    assert shared.get() == [bytearray(pattern(300_000)), "last"]
+    putter.join()
+    shared.put("next")
+    assert shared.get() == "next"
+
+
 class _Interrupted:
     """A queue's semaphore after whose release a signal comes: the message is out of the connection then."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -16,6 +17,8 @@ import pytest
 import npipe
 from npipe.connection import Client, Listener
 from tests.connection.helpers import Direction, echo, forked, pattern
+from tests.helpers import blocked, started
+from tests.steps import Steps, StoppedError, each_step, stopped_at
 
 
 def test_client_and_listener_find_each_other_by_name(name: str) -> None:
@@ -48,6 +51,66 @@ def test_accept_in_a_forked_child_says_so_whatever_the_parent_was_doing(name: st
         with Client(name) as client, listener.accept() as server:
             client.send("x")
             assert server.recv() == "x"
+
+
+def test_a_handler_that_closes_the_listener_anywhere_in_accept_does_not_wait_for_its_own_thread(name: str) -> None:
+    def try_it(step: int) -> bool:
+        listener = Listener(name, backlog=3)
+        steps = Steps(step, listener.close)
+
+        def accept() -> Any:
+            with steps:
+                return listener.accept()
+
+        with Client(name) as client:
+            accepting = started(accept)
+            with contextlib.suppress(OSError), accepting.result() as server:  # closed before it had the client
+                client.send("here")
+                assert server.recv() == "here"
+            assert not accepting.running
+        listener.close()
+        with pytest.raises(FileNotFoundError):
+            Client(name)
+        return steps.reached
+
+    each_step(try_it)
+
+
+def test_a_client_is_the_next_accepts_when_a_handler_raises_while_others_instances_are_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Listener(name, backlog=3) as listener, Client(name) as client:
+        instances: Any = listener._instances
+
+        def stop() -> None:
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(instances, "_fill", stop)
+            with pytest.raises(StoppedError):
+                listener.accept()
+        with listener.accept() as server:
+            client.send("first")
+            assert server.recv() == "first"
+        with Client(name) as second, listener.accept() as server:
+            second.send("second")
+            assert server.recv() == "second"
+
+
+def test_a_close_ends_an_accept_and_the_name_wherever_a_handler_raises_in_it(name: str) -> None:
+    def try_it(step: int) -> bool:
+        listener = Listener(name, backlog=2)
+        accepting = blocked(listener.accept)
+        reached, _ = stopped_at(step, listener.close)
+        if listener._instances is not None and not listener._instances._closed:
+            listener.close()  # the handler came before its first step
+        with pytest.raises(OSError, match="listener is closed"):
+            accepting.result()
+        with pytest.raises(FileNotFoundError):
+            Client(name)
+        return reached
+
+    each_step(try_it)
 
 
 @pytest.mark.parametrize("size", [2**62 - 1, 2**62 - 1 | 2**63, 2**62, 1 << 50])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import multiprocessing.connection
@@ -282,6 +283,14 @@ def test_wait_tells_of_an_end_that_only_writes_when_nobody_reads_any_more(ours: 
     other_writes.close()
 
 
+def test_a_wait_for_nothing_sleeps() -> None:
+    assert wait([], 0) == []
+    assert wait([], 0.01) == []
+    with forked(wait, []) as child:
+        asleep(child)  # one that looks again and again never is
+        kill(child)
+
+
 def test_a_wait_for_an_end_that_only_writes_survives_its_close() -> None:
     reads, writes = Pipe(duplex=False)
     found: list[Any] = []
@@ -306,6 +315,50 @@ def test_the_descriptors_of_a_connection_that_has_travelled_are_not_inherited() 
     assert came.recv() == "hello"
     for end in (carrier, receives, one, came):
         end.close()
+
+
+def _inheritable(connection: Any) -> None:
+    _, carried = connection.recv()
+    ends = (connection, carried)
+    connection.send([os.get_inheritable(fd) for end in ends for fd in end._descriptors()[0]])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_descriptors_that_a_child_has_got_are_not_inherited(method: str) -> None:
+    ctx: Any = context(method)
+    first, second = ctx.Pipe()
+    one, other = Pipe()
+    process = ctx.Process(target=_inheritable, args=(second,))
+    process.start()
+    first.send(["take", one])
+    assert first.recv() == [False] * 8
+    process.join()
+    assert process.exitcode == 0
+    for end in (first, second, one, other):
+        end.close()
+
+
+def test_descriptors_for_which_there_is_no_place_leave_none_behind(monkeypatch: Any) -> None:
+    one, other = Pipe()
+    made: list[int] = []
+    dup = os.dup
+
+    def none_after_two(fd: int) -> int:
+        if len(made) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        made.append(dup(fd))
+        return made[-1]
+
+    with one, other:
+        monkeypatch.setattr(os, "dup", none_after_two)
+        with pytest.raises(OSError, match="Too many open files"):
+            one.send(other)
+        monkeypatch.undo()
+        for fd in made:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+        one.send("nothing of it was sent")
+        assert other.recv() == "nothing of it was sent"
 
 
 def test_a_selector_sees_a_message_until_it_is_read_and_no_longer() -> None:

@@ -42,21 +42,28 @@ def _by_handles(name: str) -> tuple[Any, Any]:
     return win32file.CreateFile(name, access, 0, None, win32con.OPEN_EXISTING, 0, None), server
 
 
+def _seen(server: Any) -> bytes:
+    with server.recv_view() as view:
+        return bytes(view)
+
+
 def _calls(kind: str, name: str) -> tuple[Callable[[], object], Callable[[], object], list[Any]]:
     """What sends, what receives it, and the ends."""
     if kind == "ReadFile":
         ends = _by_handles(name)
         return lambda: win32file.WriteFile(ends[0], b"x"), lambda: win32file.ReadFile(ends[1], 10), list(ends)
-    client, server = _pair(name, "message" if kind == "recv" else "byte")
+    client, server = _pair(name, "byte" if kind == "readinto" else "message")
     if kind == "recv":
         return lambda: client.send(b"x"), server.recv, [client, server]
+    if kind == "recv_view":
+        return lambda: client.send(b"x"), lambda: _seen(server), [client, server]
     buffer = bytearray(1)
     return lambda: client.write(b"x"), lambda: server.readinto(buffer), [client, server]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there every read gives the interpreter up")
-@pytest.mark.parametrize("waits", ["recv", "readinto", "ReadFile"])
-@pytest.mark.parametrize("runs", ["recv", "readinto", "ReadFile"])
+@pytest.mark.parametrize("waits", ["recv", "recv_view", "readinto", "ReadFile"])
+@pytest.mark.parametrize("runs", ["recv", "recv_view", "readinto", "ReadFile"])
 @pytest.mark.usefixtures("never_switched")
 def test_a_thread_that_never_waits_lets_those_go_that_have(name: str, runs: str, waits: str) -> None:
     send, receive, ends = _calls(runs, name)

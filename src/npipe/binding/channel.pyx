@@ -174,18 +174,19 @@ cdef class Pack:
 
     cdef list parts(self):
         """All of the message in the order in which it goes: the table, the pickle, the buffers."""
-        cdef list lengths = [], parts
+        cdef list lengths = [], parts, buffers = []
         for buffer in self.buffers:
+            if type(buffer) is bytearray:
+                buffer = memoryview(buffer)  # so nobody changes its length after this, and before it is sent
+            buffers.append(buffer)
             if type(buffer) is bytes:
                 lengths.append(<object>(<uint64_t>len(buffer) | READ_ONLY))
-            elif type(buffer) is bytearray:
-                lengths.append(len(buffer))
             else:
                 lengths.append(<object>(<uint64_t>buffer.nbytes | (READ_ONLY if buffer.readonly else 0)))
         table = struct.pack(f"<QQ{len(lengths)}Q", len(lengths), sum([len(piece) for piece in self.pieces]), *lengths)
         parts = [table]
         parts += self.pieces
-        parts += self.buffers
+        parts += buffers
         return parts
 
     cdef int reset(self) except -1:
@@ -316,8 +317,10 @@ cdef char *memory_of(target):
     return PyBytes_AS_STRING(target) if type(target) is bytes else PyByteArray_AS_STRING(target)
 
 
-cdef object interruption(uint32_t code, bint is_closed=False):
-    """What the handler of a signal has raised that has ended a call with this code; at once after that."""
+cdef object interruption(uint32_t code, bint is_closed=False, bint may_go_on=False):
+    """What the handler of a signal has raised that has ended a call with this code; at once after that. None: nothing
+    has, or (`may_go_on`) the rest of a message has ended it, which somebody else may have taken since.
+    """
     if code != NP_INTERRUPTED:
         return None
     try:
@@ -326,6 +329,8 @@ cdef object interruption(uint32_t code, bint is_closed=False):
         return error
     if is_closed:
         return OSError("handle is closed")
+    if may_go_on:
+        return None
     return OSError(errno.EINTR, "the process has forked in the middle of the call")
 
 
@@ -334,6 +339,7 @@ cdef np_wait for_ever() noexcept:
     wait.interrupted = check_signals
     wait.context = NULL
     wait.cancel = NULL
+    wait.crowd = False
     wait.deadline = NP_FOREVER
     return wait
 
@@ -341,10 +347,17 @@ cdef np_wait for_ever() noexcept:
 cdef class Armed
 
 
-cdef int check_signals_and_close(void *is_closed) noexcept nogil:
-    """For a wait for a message's beginning: a signal's handler that closes the connection has ended it too."""
+cdef struct Enders:
+    bint is_closed
+    bint has_rest  # there is an interrupted message
+
+
+cdef int check_signals_and_end(void *enders) noexcept nogil:
+    """For a wait for a message's beginning: what a signal's handler does has ended it too, if that closes the
+    connection, or leaves the rest of a message to the next call, which is this one.
+    """
     cdef int interrupted = check_signals(NULL)
-    return interrupted or (<bint *>is_closed)[0]
+    return interrupted or (<Enders *>enders).is_closed or (<Enders *>enders).has_rest
 
 
 @cython.no_gc_clear
@@ -359,7 +372,8 @@ cdef class ChannelEnd:
 
     cdef np_channel channel
     cdef int segment, epoll
-    cdef bint may_read, may_write, attached, is_closed
+    cdef bint may_read, may_write, attached
+    cdef Enders enders
     # The other side is somebody else's program, which may have the engine wait for the event that both have: so what
     # there is to tell by it is told without the interpreter's lock.
     cdef bint is_strange
@@ -374,7 +388,7 @@ cdef class ChannelEnd:
     def __cinit__(self, *args, **kwargs):
         self.segment = self.epoll = -1
         self.channel.socket = self.channel.events[0] = self.channel.events[1] = -1
-        self.is_closed = True
+        self.enders.is_closed = True
         self.forks = np_forks
         self.kept = []
 
@@ -393,7 +407,7 @@ cdef class ChannelEnd:
         self.channel.writable = writable
         self.may_read, self.may_write = readable, writable
         self.is_strange = strange
-        self.attached, self.is_closed = True, False
+        self.attached, self.enders.is_closed = True, False
 
     def __dealloc__(self):
         self.close_now()
@@ -429,8 +443,8 @@ cdef class ChannelEnd:
     @cython.critical_section
     def close(self):
         """Close this process's hold of the end."""
-        if not self.is_closed:
-            self.is_closed = True
+        if not self.enders.is_closed:
+            self.enders.is_closed = True
             self.look_for_fork()
             if self.users == 0:
                 self.close_now()
@@ -441,8 +455,14 @@ cdef class ChannelEnd:
         if self.forks != np_forks:
             self.forks = np_forks
             self.users = npipe_calls_of(<void *>self)
-            self.incoming = self.turn = None
+            self.turn = None
+            self.keep_rest(None)
             self.kept = []
+
+    @cython.final
+    cdef inline void keep_rest(self, Incoming incoming) noexcept:
+        self.incoming = incoming
+        self.enders.has_rest = incoming is not None
 
     @cython.final
     cdef inline bint has_rest(self) except -1:
@@ -461,7 +481,7 @@ cdef class ChannelEnd:
     cdef inline int enter(self) except -1:
         """Directly before a call of the engine: see the class."""
         self.look_for_fork()
-        if self.is_closed:
+        if self.enders.is_closed:
             raise OSError("handle is closed")
         if not npipe_call_begins(<void *>self):
             raise RecursionError("too many handlers of signals in calls of connections")
@@ -473,7 +493,7 @@ cdef class ChannelEnd:
         self.look_for_fork()
         npipe_call_ends(<void *>self)
         self.users -= 1
-        if self.users == 0 and self.is_closed:
+        if self.users == 0 and self.enders.is_closed:
             self.close_now()
 
     @cython.final
@@ -506,7 +526,7 @@ cdef class ChannelEnd:
     @property
     def closed(self):
         """True if the connection is closed."""
-        return self.is_closed
+        return self.enders.is_closed
 
     @property
     def readable(self):
@@ -526,7 +546,7 @@ cdef class ChannelEnd:
     @cython.final
     cdef inline int check_open(self) except -1:
         self.look_for_fork()
-        if self.is_closed:
+        if self.enders.is_closed:
             raise OSError("handle is closed")
         return 0
 
@@ -674,17 +694,23 @@ cdef class ChannelEnd:
     # ---- Receiving
 
     @cython.final
-    cdef inline int begin(self, uint64_t *size, uint64_t *flags) except -1:
-        """Wait for a message, and be in the middle of it until `finish`."""
+    cdef inline bint begin(self, uint64_t *size, uint64_t *flags) except -1:
+        """Wait for a message, and be in the middle of it until `finish`. False: there is the rest of one to take
+        instead, which was not there before.
+        """
         while not self.begun(size, flags):
             self.check_readable()
-        return 0
+            if self.has_rest():
+                return False
+        return True
 
     @cython.final
     cdef inline bint begun(self, uint64_t *size, uint64_t *flags) except -1:
-        """False: it has waited for another thread that had the rest of a message which this one had begun."""
+        """False: it has waited for another thread that had the rest of a message which this one had begun; or that has
+        left the rest of one to this call, which waits in vain else: in this process nobody gives the lock free.
+        """
         cdef np_wait wait
-        cdef uint32_t code
+        cdef uint32_t code, forks = np_forks
         raised = None
         turn, thread = self.turn, self.turn_thread
         self.enter()
@@ -692,12 +718,12 @@ cdef class ChannelEnd:
         code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_WOULD_WAIT:
             wait = for_ever()
-            wait.interrupted = check_signals_and_close
-            wait.context = &self.is_closed
+            wait.interrupted = check_signals_and_end
+            wait.context = &self.enders
             with nogil:
                 code = np_channel_begin(&self.channel, &wait, size, flags)
-            raised = interruption(code, self.is_closed)
-            if self.is_closed and code == NP_OK:  # by another thread
+            raised = interruption(code, self.enders.is_closed, forks == np_forks)
+            if self.enders.is_closed and code == NP_OK:  # by another thread
                 self.finish(True)
                 return self.check_open()
         if code == NP_OK:
@@ -708,6 +734,8 @@ cdef class ChannelEnd:
                 return False
         if raised is None:
             self.check_open()
+            if code == NP_INTERRUPTED or (code == NP_PIPE_BUSY and self.incoming is not None):
+                return False
         return self.fail(code, raised)
 
     cdef int take(self, Incoming incoming, bint to_its_end) except -1:
@@ -751,7 +779,7 @@ cdef class ChannelEnd:
                 error.__context__ = raised
             raise
         if code == NP_INTERRUPTED and self.may_go_on(incoming):
-            self.incoming = incoming
+            self.keep_rest(incoming)
             self.leave()
             raise raised
         self.finish(False)
@@ -764,18 +792,17 @@ cdef class ChannelEnd:
 
     @cython.final
     cdef inline bint may_go_on(self, Incoming incoming) noexcept:
-        return incoming.forks == np_forks and not self.is_closed
+        return incoming.forks == np_forks and not self.enders.is_closed
 
     @cython.final
     cdef Incoming receive(self, maxlength, bint to_its_end=False):
         """The next message as a whole."""
         cdef uint64_t size, flags
         cdef Incoming incoming
-        while self.has_rest():
-            incoming = self.resume(maxlength, to_its_end)
+        while self.has_rest() or not self.begin(&size, &flags):
+            incoming = self.resume(maxlength, to_its_end) if self.has_rest() else None
             if incoming is not None:
                 return incoming
-        self.begin(&size, &flags)
         try:
             if maxlength is not None and size > maxlength:
                 incoming = None
@@ -808,7 +835,7 @@ cdef class ChannelEnd:
         if self.incoming is not incoming:
             self.leave()
             return None
-        self.incoming = None
+        self.keep_rest(None)
         self.turn, self.turn_thread = turn, thread
         try:
             self.take(incoming, to_its_end)
@@ -831,9 +858,8 @@ cdef class ChannelEnd:
         cdef uint32_t code
         cdef np_wait wait
         cdef bytes data
-        if self.has_rest():
+        if self.has_rest() or not self.begin(&size, &flags):
             return None
-        self.begin(&size, &flags)
         if flags or size > SMALL or size > longest:
             self.finish(True)
             return None
@@ -923,8 +949,7 @@ cdef class ChannelEnd:
             if first > view.len:
                 raise ValueError("offset too large")
             self.check_readable()
-            if not self.has_rest():
-                self.begin(&size, &flags)
+            if not self.has_rest() and self.begin(&size, &flags):
                 if not flags and size <= <uint64_t>(view.len - first):
                     self.take_into(<char *>view.buf + first, size)
                     return size
@@ -956,7 +981,7 @@ cdef class ChannelEnd:
                 self.finish(False)
                 raise
             if self.may_go_on(incoming):
-                self.incoming = incoming
+                self.keep_rest(incoming)
                 self.leave()
                 raise raised
         self.finish(False)
@@ -966,25 +991,26 @@ cdef class ChannelEnd:
     def poll(self, timeout=0.0):
         """Whether there is any input available to be read."""
         cdef np_wait wait = for_ever()
-        cdef uint32_t code
+        cdef uint32_t code, forks = np_forks
         cdef double seconds
         self.check_readable()
-        if self.has_rest():
-            return True
         if timeout is not None:
             seconds = timeout
             if seconds < 9e9:
                 wait.deadline = np_now() + <int64_t>(seconds * 1e9) if seconds > 0 else NP_TRY
-        wait.interrupted = check_signals_and_close
-        wait.context = &self.is_closed
-        self.enter()
-        with nogil:
-            code = np_channel_poll(&self.channel, &wait)
-        raised = interruption(code, self.is_closed)
-        self.leave()
-        if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
-            return code == NP_OK
-        self.fail(code, raised)
+        wait.interrupted = check_signals_and_end
+        wait.context = &self.enders
+        while not self.has_rest():
+            self.enter()
+            with nogil:
+                code = np_channel_poll(&self.channel, &wait)
+            raised = interruption(code, self.enders.is_closed, forks == np_forks)
+            self.leave()
+            if code == NP_OK or code == NP_SEM_TIMEOUT or code == NP_WOULD_WAIT:
+                return code == NP_OK
+            if code != NP_INTERRUPTED or raised is not None:
+                self.fail(code, raised)
+        return True
 
     # ---- For selectors, and for other processes
 
@@ -1043,7 +1069,7 @@ cdef class ChannelEnd:
             with nogil:
                 np_channel_disarm(&self.channel)
         self.users -= 1
-        if self.users == 0 and self.is_closed:
+        if self.users == 0 and self.enders.is_closed:
             self.close_now()
 
     @cython.critical_section

@@ -271,6 +271,8 @@ cdef extern from "engine.h" nogil:
     uint32_t np_poll_read_leave(np_handle *, np_poll_read *, void *)
     bint np_poll_has_ended(np_handle *)
     bint np_poll_has_come(np_handle *)
+    uint64_t np_poll_announced(np_handle *)
+    bint np_poll_is_read(np_handle *, uint64_t, uint32_t)
     bint np_poll_spin(np_handle *, int64_t)
     uint32_t np_poll_write_now(np_handle *, const void *, uint32_t, uint32_t *)
     uint32_t np_poll_write_parts_now(np_handle *, const iovec *, uint32_t, uint32_t *)

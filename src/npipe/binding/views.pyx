@@ -16,11 +16,12 @@ from npipe.binding.buffers cimport TRUSTED_SIZE, size_of
 from npipe.binding.engine cimport (
     NP_FOREVER, NP_MORE_DATA, NP_OK, NP_RETRY, NP_SEM_TIMEOUT, NP_WOULD_WAIT, np_forks, np_handle, np_recv_begin,
     np_recv_end, np_recv_more, np_recv_prepare, np_reserve_end, np_reserve_let_go, np_reserve_place, np_spin_read,
+    np_turn_got, np_turn_is_crowd, np_turn_is_over, np_turn_wait, np_turn_want,
     np_view_end, np_view_in_place, np_view_let_go, np_view_now, np_view_take, np_wait,
 )
 from npipe.binding.handle cimport NOTHING, Handle
 from npipe.binding.system cimport c_bool, look_at_thread, look_at_word, put_thread
-from npipe.binding.waits cimport only_try, wait_until
+from npipe.binding.waits cimport let_others_go_first, only_try, wait_until
 
 from npipe._process import refuse_copy
 from npipe.errors import PipeArgumentError
@@ -307,12 +308,15 @@ cdef class ReceivedView(Received):
         cdef bint ready
         cdef c_bool pended = False
         cdef np_wait wait
+        if np_turn_is_over(&self.handle.run):
+            let_others_go_first(&self.handle.run)
         if in_place and self.handle.dropping == NOTHING:
             code = np_view_now(handle, &self.place, most)
         if code == NP_WOULD_WAIT:
             self.handle.check_reader("receiving a message")
             wait = wait_until(self.timeout)
-            if self.handle.dropping == NOTHING:
+            wait.crowd = np_turn_is_crowd(&self.handle.run)
+            if self.handle.dropping == NOTHING and not wait.crowd:
                 with nogil:
                     ready = np_spin_read(handle, wait.deadline, &pended)
                 if ready and in_place and self.handle.dropping == NOTHING:
@@ -326,8 +330,11 @@ cdef class ReceivedView(Received):
         np_recv_prepare(&self.place.recv, False)
         self.place.recv.pended = pended
         while True:
+            np_turn_wait()
             with nogil:
                 code = np_recv_begin(handle, &self.place.recv, &size, &wait)
+                np_turn_want()
+            np_turn_got(&self.handle.run)
             if code != NP_OK:
                 raise self.handle.read_ended_by(code, "receiving a message")
             if self.handle.dropping != NOTHING and self.handle.drops_this():

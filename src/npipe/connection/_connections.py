@@ -144,6 +144,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any
 _AGAIN = 0.5
 """Seconds until the next look at a channel: who was to tell of a message may have been killed before it did."""
 
+_VAIN, _DEAF = 16, 0.01
+"""After so many times that events have told of nothing, so many seconds without them: they may be a stranger's."""
+
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Wait until one of several objects is ready, as multiprocessing.connection.wait.
@@ -162,6 +165,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """
     objects = list(object_list)
     deadline = None if timeout is None else time.monotonic() + timeout
+    vain = 0
     while True:
         ready: set[int] = set()
         armed: dict[int, Armed] = {}
@@ -169,9 +173,14 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
             _look(objects, ready, armed)
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             if armed:
-                left = _AGAIN if left is None else min(left, _AGAIN)
-            found = _poll(objects, armed, 0.0 if ready else left)
+                deaf = vain % _VAIN == _VAIN - 1
+                again = _DEAF if deaf else _AGAIN
+                left = again if left is None else min(left, again)
+            else:
+                deaf = False
+            found = _poll(objects, armed, 0.0 if ready else left, deaf=deaf)
             ready |= {at for at in found if _is_ready(objects[at], armed.get(at))}
+            vain += bool(found) or deaf
         finally:
             armed.clear()  # in one go, which no handler of a signal interrupts
         if ready or (deadline is not None and time.monotonic() >= deadline):
@@ -190,8 +199,8 @@ def _look(objects: list[Any], ready: set[int], armed: dict[int, Armed]) -> None:
             ready.add(at)
 
 
-def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None) -> set[int]:
-    """Return which of them may be ready, by their descriptors."""
+def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None, *, deaf: bool) -> set[int]:
+    """Return which of them may be ready, by their descriptors; `deaf`: of connections the end alone tells."""
     whose: dict[int, list[int]] = {}
     poll = select.poll()
     for at, one in enumerate(objects):
@@ -199,17 +208,13 @@ def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None) ->
             event, own_socket = armed[at].descriptors
             poll.register(own_socket, select.POLLRDHUP)
             whose.setdefault(own_socket, []).append(at)
-            if armed[at].reads:
+            if armed[at].reads and not deaf:
                 poll.register(event, select.POLLIN)
                 whose.setdefault(event, []).append(at)
         elif not isinstance(one, _End):
             fd = one if isinstance(one, int) else one.fileno()
             poll.register(fd, select.POLLIN)
             whose.setdefault(fd, []).append(at)
-    if not whose:
-        if timeout:
-            time.sleep(timeout)
-        return set()
     # Rounded up: it is not to go round for what is left of a millisecond.
     milliseconds = None if timeout is None else min(int(-(-timeout * 1000 // 1)), 2**31 - 1)
     return {at for fd, _ in poll.poll(milliseconds) for at in whose[fd]}

@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import contextlib
 import os
 import socket
 import struct
@@ -113,7 +114,7 @@ class _Instances:
     def __init__(self, name: PipeName, count: int) -> None:
         self._name = name
         self._count = count
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler that closes may come in the midst of what it is held for
         self._closed = False
         self._process = os.getpid()
         self._transport = select(name)
@@ -123,11 +124,11 @@ class _Instances:
 
     def _fill(self) -> None:
         """Have all of them listen. With the lock, or alone."""
-        while self._listening and len(self._listening) < self._count:
-            try:
+        with contextlib.suppress(PipeError):  # no descriptors, say
+            while self._listening and len(self._listening) < self._count and not self._closed:
                 self._listening.append(self._listening[-1].another())
-            except PipeError:
-                return  # no descriptors, say
+        if self._closed:  # by a signal's handler meanwhile
+            self._end()
 
     def accept(self) -> Any:
         """Wait for a client, and return its connection."""
@@ -146,18 +147,33 @@ class _Instances:
                         if self._listening[0] is instance:
                             raise
                     continue  # another thread has got this client
-            with self._lock:
-                self._check_open()
-                if self._listening[0] is not instance:
-                    continue
-                if len(self._listening) == 1:
-                    # Raises if it cannot be done: the client stays for the next one who accepts.
-                    self._listening.append(instance.another())
-                self._listening.popleft()
-                self._fill()
+            if not self._take(instance):
+                continue
             made = self._part(instance)
             if made is not None:
                 return made
+
+    def _take(self, instance: Any) -> bool:
+        """Take an instance that has a client; False when another thread has. What raises leaves it to the next one."""
+        taken = False
+        try:
+            with self._lock:
+                self._check_open()
+                if self._listening[0] is not instance:
+                    return False
+                if len(self._listening) == 1:
+                    self._listening.append(instance.another())
+                taken = True
+                self._listening.popleft()
+                self._fill()
+        except BaseException:  # no descriptors, or a signal's handler
+            with self._lock:
+                if taken and self._listening[0] is not instance:
+                    self._listening.appendleft(instance)
+                if self._closed:
+                    self._end()
+            raise
+        return True
 
     def _part(self, instance: Any) -> Any:
         handle = instance._handle  # noqa: SLF001
@@ -183,6 +199,13 @@ class _Instances:
         """Stop listening."""
         if self._process != os.getpid():
             return  # they are the parent's
+        try:
+            self._end()
+        except BaseException:  # a signal's handler
+            self._end()
+            raise
+
+    def _end(self) -> None:
         with self._lock:
             self._closed = True
             listening = list(self._listening)
@@ -279,9 +302,10 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; connections live on."""
-        instances, self._instances = self._instances, None
+        instances = self._instances
         if instances is not None:
             instances.close()
+            self._instances = None  # when that is done, whatever interrupts it
 
     @property
     def address(self) -> str:

@@ -24,7 +24,14 @@ class _Shared:
     """Descriptors that this process keeps until another one has come for them, all at once."""
 
     def __init__(self, fds: tuple[int, ...]) -> None:
-        kept = [os.dup(fd) for fd in fds]
+        kept: list[int] = []
+        try:
+            for fd in fds:
+                kept.append(os.dup(fd))  # noqa: PERF401 - those before one for which there is no descriptor are closed
+        except BaseException:
+            for fd in kept:
+                os.close(fd)
+            raise
 
         def send(connection: Any, _pid: int) -> None:
             with socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as speaker:
@@ -45,9 +52,7 @@ class _Shared:
             socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as listener,
         ):
             fds = tuple(reduction.recvfds(listener, self._count))
-        for fd in fds:
-            os.set_inheritable(fd, False)  # which a descriptor that has come by a socket is
-        return fds
+        return _not_inherited(fds)
 
 
 class _Given:
@@ -58,7 +63,14 @@ class _Given:
 
     def detach(self) -> tuple[int, ...]:
         """Return the descriptors, which are the caller's; once."""
-        return tuple(one.detach() for one in self._each)
+        return _not_inherited(tuple(one.detach() for one in self._each))
+
+
+def _not_inherited(fds: tuple[int, ...]) -> tuple[int, ...]:
+    """Descriptors that have come from another process a program that is executed would have too."""
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return fds
 
 
 def reduce_connection(connection: Connection[Any, Any]) -> tuple[Any, ...]:

@@ -37,8 +37,15 @@ class ServerEnd(Protocol):
     def replace(self, discard: bool = False) -> ServerEnd:
         """Close this instance and put a new, listening one in its place, as one step."""
 
+    def left_behind(self) -> ServerEnd | None:
+        """Return what `another` or `replace` has made last: for who has not got it, as a signal's handler raised."""
+
     def close_handle(self, discard: bool = False) -> None:
         """Close the instance."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the instance is closed, by `close_handle` or by a `replace`, be it one that has failed then."""
 
 
 class Arrival(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from npipe.errors import PipeBusyError, PipeError, PipeTimeoutError
 from npipe.reasons import listener_closed
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Listening"]
 
+T = TypeVar("T")
+
 
 class Listening:
     """The listening instance of a name in this process, for several threads.
 
-    One thread at a time makes an instance: one too many would have to be closed, and a client may have come to it.
+    One thread at a time makes an instance: one too many would have to be closed, and a client may have come to it. The
+    handler of a signal may come between any two steps of the main thread, raise there, and close pipes or this: what
+    has a client, or may have one, is then where the next call finds it, and nobody waits for what has ended.
     """
 
     def __init__(self, transport: Transport, name: PipeName, options: CreateOptions, *, first_instance: bool) -> None:
@@ -33,6 +37,8 @@ class Listening:
         self._make_locks()
         self.closed: bool = False
         self.forked: bool = False  # this is a child of the process that has made it
+        # Instances with clients, whose accepts were interrupted: for the next ones, before any other.
+        self._left: list[ServerEnd] = []
         self.end: ServerEnd | None = transport.create(name, options, first_instance=first_instance)
 
     def _make_locks(self) -> None:
@@ -42,7 +48,7 @@ class Listening:
         # Held by a thread that makes an instance, and taken before the other one; by `with` alone, which no exception
         # of a signal's handler splits.
         self._maker = threading.Lock()
-        self._maker_thread = 0  # who has it, or had it last
+        self._mine = _Mine()
 
     def check_open(self) -> None:
         """Raise PipeClosedError (109) when it is closed."""
@@ -52,7 +58,8 @@ class Listening:
     def get(self, left: Callable[[], float | None]) -> ServerEnd | None:
         """Return the instance that listens, made if need be; None at the limit.
 
-        `left` says how many seconds are left of the call's time-out.
+        None as well in the midst of a making, for whose end a signal's handler in that thread cannot wait. `left` says
+        how many seconds are left of the call's time-out.
 
         Raises:
             PipeClosedError: it is closed, or is closed meanwhile (109).
@@ -63,17 +70,20 @@ class Listening:
         while True:
             with self._lock:
                 self.check_open()
+                if self._left:
+                    return self._left[0]
                 if self.end is not None:
                     return self.end
+            if self._mine.makes:
+                return None
             try:
-                with self._maker:
-                    self._make(self._create)
+                self._make(self._create)
             except PipeBusyError:
                 return None
             except PipeTimeoutError as error:  # another process has the folder's lock
                 pause = patience.pause(error, self._name.path, left())
                 with self._lock:
-                    if self.end is None and not self.closed:
+                    if self.end is None and not self._left and not self.closed:
                         self._changed.wait(pause)
 
     def _create(self) -> ServerEnd:
@@ -83,84 +93,158 @@ class Listening:
         """Whether no other thread has got its client, or passed over it. PipeClosedError (109) when this is closed."""
         with self._lock:
             self.check_open()
-            return self.end is end
+            return self._is_here(end)
 
-    def take(self, end: ServerEnd, *, left_already: bool = False) -> bool:
-        """Take `end`, to which a client has come; False when another thread has got that client.
+    def _is_here(self, end: ServerEnd) -> bool:
+        return self.end is end or any(one is end for one in self._left)
 
-        Another instance is made for the next one, if that can be done now. With `left_already` it takes the place of
-        `end`, for nobody is there: False as well. What raises leaves `end` to the next call.
+    def _remove(self, end: ServerEnd) -> None:
+        if self.end is end:
+            self.end = None
+        else:
+            self._left = [one for one in self._left if one is not end]
+
+    def take(self, end: ServerEnd, hand_out: Callable[[ServerEnd], T]) -> T | None:
+        """Take `end`, to which a client has come, and return what `hand_out` makes of it.
+
+        None when another thread has got that client. Another instance is made for the next one, if that can be done
+        now. What raises leaves `end` to the next call.
         """
         taken = False
         try:
             with self._lock:
                 # `close` has closed the instance, unless another thread has got this client: then it is that one's.
                 self.check_open()
-                if self.end is not end:
-                    return False
+                if not self._is_here(end):
+                    return None
                 taken = True
-                self.end = None
-            with self._maker:
-                if left_already:
-                    self._make(end.replace)
-                    return False
+                self._remove(end)
+            if not self._mine.makes:
                 with contextlib.suppress(PipeError):  # the next call says why, if it is still so
-                    self._make(end.another)
+                    self._make(end.another, end)
+            return hand_out(end)
         except BaseException:  # no descriptors, or a signal's handler
             if taken:
-                with self._lock:
-                    if self.end is None and not self.closed:
-                        self.end = end
-                        self._changed.notify_all()
+                self._leave(end)
             raise
-        return True
+
+    def pass_over(self, end: ServerEnd) -> None:
+        """Put another instance in the place of `end`, whose client has left nothing.
+
+        What raises leaves `end` to the next call, if it is not closed.
+        """
+        taken = False
+        try:
+            with self._lock:
+                self.check_open()
+                if not self._is_here(end):
+                    return
+                taken = True
+                self._remove(end)
+            if not self._mine.makes:
+                self._make(end.replace, end)
+        except BaseException:
+            if taken:
+                self._leave(end)
+            raise
+        if not end.closed:
+            end.close_handle()  # another one listens by now
+
+    def _leave(self, end: ServerEnd) -> None:
+        """Leave `end` to the next call."""
+        with self._lock:
+            if not self.closed and not end.closed and not self._is_here(end):
+                self._left.append(end)
+            self._changed.notify_all()
+        self._transport.wake_waiting_listeners()  # those that have found nothing here, and the limit reached
+        if self.closed:
+            end.close_handle()
 
     def release(self, end: ServerEnd, discard: bool) -> None:
         """Put a new instance in the place of a connected one that is about to be closed, if none listens."""
         # In the midst of a making: for its end a signal's handler or the collector in that thread cannot wait, and an
         # abort does not. If nothing fails one listens then.
-        if self._maker.locked() and (discard or self._maker_thread == threading.get_ident()):
+        if self.closed or self._mine.makes or (discard and self._maker.locked()):
             return
         try:
-            with self._maker:
-                self._make(lambda: end.replace(discard))
+            self._make(lambda: end.replace(discard), end)
+            self._transport.wake_waiting_listeners()
         except PipeError:
             return  # no descriptors, say: it is closed all the same, and the next call of `get` says why
-        self._transport.wake_waiting_listeners()
+        except BaseException:
+            self._transport.wake_waiting_listeners()
+            raise
 
-    def _make(self, make: Callable[[], ServerEnd]) -> None:
-        """Make the instance that listens, unless there is one by now; the caller has the maker's lock.
+    def _make(self, make: Callable[[], ServerEnd], of: ServerEnd | None = None) -> None:
+        """Make the instance that listens, by `of` if that is given, unless there is one by now.
 
         Raises what `make` does, and PipeClosedError: this is closed.
         """
-        self._maker_thread = threading.get_ident()
-        self.check_open()
-        if self.end is not None:
-            return
-        made = make()
-        with self._lock:
-            if not self.closed:
-                self.end = made
-                self._changed.notify_all()
-                return
-        made.close_handle()
+        mine = self._mine
+        try:
+            mine.makes = True  # before the lock is taken: a handler that waited for it would wait for this thread
+            with self._maker:
+                self.check_open()
+                if self.end is None:
+                    self._make_alone(make, of)
+        finally:
+            mine.makes = False
+
+    def _make_alone(self, make: Callable[[], ServerEnd], of: ServerEnd | None) -> None:
+        made: ServerEnd | None = None
+        kept = False
+        try:
+            made = make()
+            with self._lock:
+                if not self.closed:
+                    self.end, kept = made, True
+                    self._changed.notify_all()
+        except BaseException:
+            if made is None and of is not None:
+                made = of.left_behind()
+            with self._lock:
+                if made is not None and not kept and not self.closed:  # a client may have come to it
+                    self.end, kept = made, True
+                if kept:
+                    self._changed.notify_all()
+            raise
+        finally:
+            if made is not None and not kept:
+                made.close_handle()
         self.check_open()
 
     def close(self) -> bool:
-        """Let nobody come any more. False: it was closed already."""
-        with self._lock:
-            if self.closed:
-                return False
+        """Let nobody come any more, also when a signal's handler raises in it. False: it was closed already."""
+        closes = True
+        try:
+            with self._lock:
+                closes = not self.closed
+                self.closed = True
+            if closes:
+                self._end()
+        except BaseException:
             self.closed = True
-            end, self.end = self.end, None
+            self._end()
+            raise
+        return closes
+
+    def _end(self) -> None:
+        with self._lock:
+            ends = [*self._left, *([] if self.end is None else [self.end])]
             self._changed.notify_all()
-        if end is not None:
-            end.close_handle()
         self._transport.wake_waiting_listeners()
-        return True
+        for end in ends:
+            end.close_handle()
+        self._left, self.end = [], None
 
     def forget(self) -> None:
         """Be closed, without a word to the transport: this is a forked child, and the instances are the parent's."""
         self._make_locks()
         self.closed = self.forked = True
-        self.end = None
+        self._left, self.end = [], None
+
+
+class _Mine(threading.local):
+    """What a thread does: whether it makes an instance, or waits until it can."""
+
+    makes: bool = False

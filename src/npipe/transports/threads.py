@@ -805,14 +805,15 @@ class ThreadsInstances:
                         raise
                     continue
                 if not end.has_data():
-                    self._listening.take(end, left_already=True)
+                    self._listening.pass_over(end)
                     continue
             return end
 
     def _opened(self, end: ServerEnd) -> MessagePipe | StreamPipe:
         """Make the next instance, if that can be done now, and the pipe of a client that has come."""
-        self._listening.take(end)  # there is nobody else who would
-        return end.pipe(self._listening.release)
+        return self._listening.take(  # type: ignore[return-value]  # there is nobody else who would
+            end, lambda one: one.pipe(self._listening.release)
+        )
 
     # ---- Ending
 

@@ -42,7 +42,7 @@ cdef class LoopWaker:
     cdef PyObject *last
 
     cdef int take_byte(self) except -1
-    cdef int calls_at_once(self) noexcept
+    cdef void begin_turn(self) noexcept
     cdef void be_late_no_more(self) noexcept
     cdef int wake(self, bint only_ready) except -1
     cdef int plan_pause(self) except -1

@@ -20,7 +20,7 @@ from npipe.binding.engine cimport (
     np_view_now,
 )
 from npipe.binding.handle cimport NOTHING, THE_NEXT
-from npipe.binding.loop.polled cimport ALONE, AT_ONCE, FEW, WEIGHT_SHIFT, PendingWrite, PolledHandle
+from npipe.binding.loop.polled cimport ALONE, WEIGHT_SHIFT, PendingWrite, PolledHandle
 from npipe.binding.system cimport (
     PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, Py_DECREF, Py_INCREF, PyErr_SetObject, PyErr_WarnFormat, PyIter_Send,
     PySendResult, PyTypeObject, npipe_reraise,
@@ -99,11 +99,11 @@ cdef class LoopWaker:
         if not self.turn.taken and self.first != NULL and self.first == self.last and (<Call>self.first).reads() and \
                 self.handle.has_come():
             self.late = self.turn.taken = True
-            self.handle.turns = self.calls_at_once()
+            self.begin_turn()
             (<Call>self.first).wake()
         else:
             self.take_byte()
-            self.handle.turns = self.calls_at_once()
+            self.begin_turn()
 
     cdef int take_byte(self) except -1:
         cdef bint gone = self.handle.wake()
@@ -112,17 +112,15 @@ cdef class LoopWaker:
             self.unwatch()
         self.wake(not gone)
 
-    cdef int calls_at_once(self) noexcept:
-        """Begin a turn: how many calls it has. Few, if other pipes of the loop have had turns between this one's last
-        ones.
-        """
+    cdef void begin_turn(self) noexcept:
+        """Begin a turn: one in a crowd, if other pipes of the loop have had turns between this one's last ones."""
         if self.begun != self.turn.begun:
             self.turns_alone = 0
         elif self.turns_alone < ALONE:
             self.turns_alone += 1
         self.turn.begun += 1
         self.begun = self.turn.begun
-        return AT_ONCE if self.turns_alone == ALONE else FEW
+        self.handle.begin_turn(self.turns_alone != ALONE)
 
     cdef void be_late_no_more(self) noexcept:
         if self.late:
@@ -357,12 +355,15 @@ cdef class Call:
     cdef bint take_late_byte(self) except -1:
         """Whether there was one: then look, and ask for another, before the next wait."""
         cdef LoopWaker waker = self.pipe.native
-        cdef int turns = self.handle.turns
+        cdef int turns = self.handle.turns, reads = self.handle.reads
+        cdef bint crowded = self.handle.crowded
         if waker is None or not waker.late:
             return False
         waker.take_byte()
         waker.taken = True
         self.handle.turns = turns  # the loop has had none
+        self.handle.reads = reads
+        self.handle.crowded = crowded
         return True
 
     cdef int wake_writers(self, bint over) except -1:
@@ -484,7 +485,7 @@ cdef class Call:
             if self.stage == ENTERING:
                 self.enter()
                 self.stage = BEGINNING
-                if self.handle.turns <= 0 or (self.handle.resting and self.writes()):
+                if (self.handle.turns <= 0 or self.handle.resting) if self.writes() else not self.handle.may_read():
                     self.resting = True
                     if self.writes():
                         self.ticket = self.handle.line_up()
@@ -502,7 +503,10 @@ cdef class Call:
                             return value
                         continue
                     self.leave_the_line()
-                    self.handle.turns = AT_ONCE if self.pipe.native is None else self.pipe.native.calls_at_once()
+                    if self.pipe.native is None:
+                        self.handle.begin_turn(False)
+                    else:
+                        self.pipe.native.begin_turn()
                     self.handle.rests = False
                 self.stage = LOOKING
                 if self.take_late_byte():
@@ -621,6 +625,8 @@ cdef class Pause(Call):
     cdef int enter(self) except -1:
         if self.handle.turns <= 0:
             self.handle.turns = 1  # it does not rest, for it would miss what happens meanwhile
+        if self.handle.reads <= 0:
+            self.handle.reads = 1
         return 0
 
     cdef void heed(self) noexcept:
@@ -821,7 +827,9 @@ cdef class ReceiveView(Reading):
         self.claims = True
         try:
             self.handle.check_turn()
-            if self.handle.turns <= 0 or self.handle.handle == NULL or place.copied or not self.found_in_place(place):
+            if not self.handle.may_read() or self.handle.handle == NULL or place.copied:
+                return False
+            if not self.found_in_place(place):
                 return False
             self.handle.begin_reading()
         except BaseException:
@@ -856,7 +864,7 @@ cdef class ReceiveView(Reading):
         if self.handle.dropping != NOTHING or \
                 np_view_now(self.handle.valid(), &place.place, self.handle.max_message_size) != NP_OK:
             return False
-        self.handle.turns -= 1 + <int>(place.place.size >> WEIGHT_SHIFT)
+        self.handle.has_read(place.place.size, place.place.size)
         self.result = place.begin()
         return True
 

@@ -10,7 +10,9 @@ from npipe.binding.views cimport Received
 cdef enum:
     # Calls in a row that are answered without the event loop, before it gets a turn; a long message counts for several.
     AT_ONCE = 128
-    FEW = 2  # where others are at work
+    # Where others are at work; no more than half of them are reads, and no more is read than had come before the turn,
+    # but one message at least.
+    FEW = 32
     ALONE = 4  # turns in a row without others' between them: nobody else is at work
     WEIGHT_SHIFT = 13  # a message counts for one turn, and for another one for each 8 KiB
 
@@ -18,7 +20,9 @@ cdef enum:
 cdef class PolledHandle(Handle):
     cdef np_poll_read reading
     cdef bint is_reading
-    cdef int turns
+    cdef int turns, reads  # left of all calls, and of those that read
+    cdef bint crowded  # this turn is one of FEW, and reads up to this:
+    cdef uint64_t announced
     cdef bint owes   # the last read: see np_poll_promise_pauses
     cdef list resting  # tickets of the writes that let the event loop have a turn, in the order in which they began
     cdef uint64_t last_ticket
@@ -31,6 +35,9 @@ cdef class PolledHandle(Handle):
     cdef Parts parts  # the same, several
     cdef bint found   # for these: a message
 
+    cdef void begin_turn(self, bint crowded) noexcept
+    cdef bint may_read(self) noexcept
+    cdef void has_read(self, uint32_t size, uint32_t ahead=*) noexcept
     cdef void *copied(self) noexcept
     cdef bint has_come(self) noexcept
     cdef bint has_ended(self) noexcept

@@ -33,10 +33,32 @@ cdef class PolledHandle(Handle):
     def __cinit__(self, *args, **kwargs):
         self.is_reading = False
         self.reading.link = NULL
-        self.turns = AT_ONCE
+        self.begin_turn(False)
         self.resting = []
         self.last_ticket = self.last_rest = 0
         self.yields = False
+
+    cdef void begin_turn(self, bint crowded) noexcept:
+        """The event loop has had its turn. In a crowd a pipe has few calls before the next one, and reads no further
+        than what has come by now: another process that answers at once would have this one for itself.
+        """
+        self.turns = FEW if crowded else AT_ONCE
+        self.reads = FEW // 2 if crowded else AT_ONCE
+        self.crowded = crowded
+        if crowded:
+            self.announced = np_poll_announced(self.handle) if self.handle != NULL else 0
+
+    cdef bint may_read(self) noexcept:
+        """Whether a read may be answered before the event loop has a turn."""
+        return self.turns > 0 and self.reads > 0
+
+    cdef void has_read(self, uint32_t size, uint32_t ahead=0) noexcept:
+        """A read has given so many bytes, of which `ahead` are consumed later."""
+        cdef int weight = 1 + <int>(size >> WEIGHT_SHIFT)
+        self.turns -= weight
+        self.reads -= weight
+        if self.crowded and self.reads > 0 and np_poll_is_read(self.handle, self.announced, ahead):
+            self.reads = 0
 
     cdef uint64_t line_up(self) except 0:
         """A ticket for a write that rests; the next write does not overtake it."""
@@ -79,7 +101,7 @@ cdef class PolledHandle(Handle):
     def wake(self):
         """What the socket's being readable asks for. Whether the connection has ended, so that nothing more will come.
         """
-        self.turns = AT_ONCE
+        self.begin_turn(False)
         return self.handle == NULL or np_poll_wake(self.handle)
 
     cdef bint has_come(self) noexcept:
@@ -92,8 +114,8 @@ cdef class PolledHandle(Handle):
 
     @property
     def turns_left(self):
-        """How many calls are answered at once before the event loop has a turn."""
-        return self.turns
+        """How many reads are answered at once before the event loop has a turn."""
+        return min(self.turns, self.reads)
 
     cdef bint spin(self, double seconds) except -1:
         """Waits busily for something to read. Whether there is something."""
@@ -116,7 +138,7 @@ cdef class PolledHandle(Handle):
         cdef uint32_t size = 0, code
         cdef bytes data
         self.check_turn()
-        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
+        if not self.may_read() or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_recv_try(self.handle, most, &size)
         if code != NP_OK:
@@ -129,14 +151,14 @@ cdef class PolledHandle(Handle):
         self.owes = np_poll_recv_take(self.handle, PyBytes_AS_STRING(data), size)
         if self.owed:
             self.has_delivered()
-        self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+        self.has_read(size)
         return data
 
     cdef int begin_reading(self) except -1:
         """Takes the turn to read, until `end_reading`."""
         self.check_turn()
         self.is_reading = True
-        self.rests = self.turns <= 0
+        self.rests = not self.may_read()
         self.last_rest += self.rests
 
     cdef int end_reading(self) except -1:
@@ -198,7 +220,7 @@ cdef class PolledHandle(Handle):
                 code = np_poll_message_take(handle, &self.reading)
             data, self.message = self.message, None
             if code == NP_OK:
-                self.turns -= 1 + <int>(self.total >> WEIGHT_SHIFT)
+                self.has_read(self.total)
                 if self.owed:
                     self.has_delivered()
                 return data
@@ -211,14 +233,14 @@ cdef class PolledHandle(Handle):
         cdef uint32_t count = 0, code
         cdef bytes data
         self.check_turn()
-        if self.turns <= 0 or self.handle == NULL:
+        if not self.may_read() or self.handle == NULL:
             return None
         data = PyBytes_FromStringAndSize(NULL, size)
         code = np_read(self.handle, PyBytes_AS_STRING(data), size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
             return None
         self.owes = np_poll_wake_deferred(self.handle)
-        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        self.has_read(count)
         return shortened(data, count)
 
     cdef object read_into_now(self, buffer, bint stream):
@@ -228,7 +250,7 @@ cdef class PolledHandle(Handle):
         self.check_turn()
         cdef Buffer target = Buffer(buffer, True)
         cdef uint32_t size = size_of(target.view.len, self.name)
-        if self.turns <= 0 or self.handle == NULL or self.dropping != NOTHING:
+        if not self.may_read() or self.handle == NULL or self.dropping != NOTHING:
             return None
         code = np_read(self.handle, target.view.buf, size, &count, &wait)
         if code != NP_OK and code != NP_MORE_DATA:
@@ -236,7 +258,7 @@ cdef class PolledHandle(Handle):
         if self.owed and code == NP_OK:  # that was all of it
             self.has_delivered()
         self.owes = np_poll_wake_deferred(self.handle)
-        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        self.has_read(count)
         return count_or_put_back(self.handle, target.view.buf, count) if stream else count
 
     cdef object read_into_step(self, buffer, bint stream):
@@ -271,7 +293,7 @@ cdef class PolledHandle(Handle):
                 return None
             if code == NP_OK and size <= self.max_message_size and \
                     np_poll_view(handle, &self.reading, &place.place, size):
-                self.turns -= 1 + <int>(size >> WEIGHT_SHIFT)
+                self.has_read(size, size)
                 return None
         owed = self.owed
         message = self.recv_step(self.max_message_size, "receiving a message", &place.place)
@@ -284,11 +306,11 @@ cdef class PolledHandle(Handle):
         """
         cdef uint32_t count = 0
         self.check_turn()
-        if self.turns <= 0 or self.handle == NULL or \
+        if not self.may_read() or self.handle == NULL or \
                 not self.read_parts_now(parts, parts.size if exact else LARGEST, &count):
             return None
         self.owes = np_poll_wake_deferred(self.handle)
-        self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+        self.has_read(count)
         return count
 
     cdef object parts_step(self, Parts parts, bint exact):
@@ -334,7 +356,7 @@ cdef class PolledHandle(Handle):
                 code = np_poll_message_take(handle, &self.reading)
             self.found = False
             if code == NP_OK:
-                self.turns -= 1 + <int>(self.upto >> WEIGHT_SHIFT)
+                self.has_read(self.upto)
                 if self.owed and self.upto == self.total:
                     self.has_delivered()
                 return self.upto
@@ -359,7 +381,7 @@ cdef class PolledHandle(Handle):
             raise self.explain(code, "reading")
         if self.owed and code == NP_OK:
             self.has_delivered()
-        self.turns -= 1 + <int>(self.reading.op.count >> WEIGHT_SHIFT)
+        self.has_read(self.reading.op.count)
         return self.reading.op.count
 
     cdef bint drop_step(self) except -1:
@@ -390,7 +412,7 @@ cdef class PolledHandle(Handle):
                     self.has_delivered()
                 else:
                     self.dropping = THE_REST
-                self.turns -= 1 + <int>(count >> WEIGHT_SHIFT)
+                self.has_read(count)
                 dropped += count
                 if code == NP_OK and self.dropping != NOTHING and dropped >= STEP:
                     code = NP_YIELD

@@ -26,6 +26,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define BELL_NS INT64_C(2000000)   /* for so long one waits for who sets the event */
 #define MANY 64                     /* what is to be over after a few times, and is not then, is somebody's malice */
 #define LOCK_NS INT64_C(50000000)  /* for so long one waits for a lock before one asks whether its holder lives */
+#define LAST_NS INT64_C(2000000000) /* for so long one waits for a reader after the other end has gone */
 #define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
 #define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
 #define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
@@ -46,16 +47,20 @@ static uint64_t own_numbers(void)
     return own;
 }
 
+/* 0: that cannot be told. */
 static uint64_t namespace_of_numbers(void)
 {
     struct stat status;
-    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 1;
+    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 0;
 }
 
-/* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full. */
+/* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full, or there is no /proc here. Of two
+ * holders without one nobody knows whether they are in the same namespace. */
 static uint64_t enter_namespace(struct np_channel *channel)
 {
     uint64_t numbers = namespace_of_numbers();
+    if (numbers == 0)
+        return NPC_NOWHERE;
     for (uint64_t at = 0; at < NPC_NOWHERE; at++) {
         uint64_t there = 0;
         /* Relaxed: words that stand for themselves, and are written once. Who comes second sees the first one's by the
@@ -149,14 +154,38 @@ static bool try_lock(struct np_channel *channel, _Atomic uint64_t *lock)
                                                    memory_order_relaxed);
 }
 
+/* Whether everybody who had the other end has gone. */
+static bool is_gone(const struct np_channel *channel)
+{
+    struct pollfd item = {.fd = channel->socket, .events = POLLRDHUP};
+    return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
+}
+
+/* Of one that waits for a lock after the other end has gone. What its word says may be what a stranger there has left:
+ * nobody is bound to give it free. To write is in vain in any case. Of a reader all is there that will ever come, so it
+ * is done soon. */
+static uint32_t give_up_lock(struct np_channel *channel, const _Atomic uint64_t *lock, int64_t *gone)
+{
+    if (!is_gone(channel))
+        return NP_OK;
+    if (lock == &channel->out->writer)
+        return NP_NO_DATA;
+    int64_t now = np_now();
+    if (*gone == 0)
+        *gone = now;
+    return now - *gone < LAST_NS ? NP_OK : NP_BROKEN_PIPE;
+}
+
 /* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
- * handler that has forked meanwhile; the call is the parent's. */
+ * handler that has forked meanwhile; the call is the parent's. NP_NO_DATA, NP_BROKEN_PIPE: the other end has gone, and
+ * nobody gives it free. */
 static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _Atomic uint32_t *queued,
                           const struct np_wait *wait, bool *stolen)
 {
     uint32_t forks = np_forks;
     *stolen = false;
     bool slept = false;
+    int64_t look = 0, gone = 0;
     enum np_heed heed = NP_HEED_ASK;
     for (;;) {
         if (try_lock(channel, lock)) {
@@ -189,6 +218,13 @@ static uint32_t take_lock(struct np_channel *channel, _Atomic uint64_t *lock, _A
         heed = NP_HEED_ASK;
         if (code == NP_INTERRUPTED || forks != np_forks)
             return NP_INTERRUPTED;
+        /* By the clock: the word may change all the time. */
+        if (np_now() >= look) {
+            uint32_t over = look ? give_up_lock(channel, lock, &gone) : NP_OK;
+            if (over != NP_OK)
+                return over;
+            look = np_now() + LOCK_NS;
+        }
         if (code != NP_SEM_TIMEOUT || np_expired(wait))
             continue;
         /* Acquire, as above. */
@@ -338,13 +374,16 @@ static void settle(struct np_channel *channel, struct npc_direction *direction)
 }
 
 /* The event has been found set, and there is nothing: whatever `rung` says, it is taken back. False: it may be set
- * still. */
+ * still, be it that a stranger has given a semaphore for an event, of which a read takes one of many. */
 static bool unring(struct np_channel *channel, struct npc_direction *direction)
 {
     bool done = lock_bell(channel, direction);
     if (done) {
-        if (!has_message(direction))
+        if (!has_message(direction)) {
+            struct pollfd item = {.fd = event_of(channel, direction), .events = POLLIN};
             take_back(channel, direction);
+            done = poll(&item, 1, 0) == 0;
+        }
         unlock(&direction->bell);
     }
     settle(channel, direction); /* what has come meanwhile */
@@ -352,13 +391,6 @@ static bool unring(struct np_channel *channel, struct npc_direction *direction)
 }
 
 /* ---- Waiting */
-
-/* Whether everybody who had the other end has gone. */
-static bool is_gone(const struct np_channel *channel)
-{
-    struct pollfd item = {.fd = channel->socket, .events = POLLRDHUP};
-    return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
-}
 
 /* A wait's sleeps, one after the other. */
 struct sleeps {

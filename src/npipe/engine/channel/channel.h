@@ -28,7 +28,7 @@
 /* A lock's word: 0, or thread | process << 32 | place of their namespace in the header's list << 56. */
 #define NPC_MOST_PROCESS UINT64_C(0x3fffff) /* Linux has no greater number */
 #define NPC_SPACE_SHIFT 56
-#define NPC_NOWHERE 255 /* a namespace for which there was no place: of its holders nobody can tell that they died */
+#define NPC_NOWHERE 255 /* one without a place, or that is not known: of its holders nobody can tell that they died */
 
 /* The first page of the segment. */
 struct npc_header {
@@ -119,7 +119,7 @@ uint32_t np_channel_send(struct np_channel *channel, uint64_t flags, const struc
  *   NP_PIPE_BUSY    this thread has begun with one
  *   NP_WOULD_WAIT, NP_SEM_TIMEOUT, NP_INTERRUPTED
  *   NP_NO_DATA      the end: nobody has the other end, and everything was read
- *   NP_BROKEN_PIPE  a message was cut */
+ *   NP_BROKEN_PIPE  a message was cut; or nobody has the other end, and whoever has the lock goes on having it */
 uint32_t np_channel_begin(struct np_channel *channel, const struct np_wait *wait, uint64_t *size, uint64_t *flags);
 /* Takes the next `size` bytes of it (at most what remains). *taken counts; also of what failed. */
 uint32_t np_channel_take(struct np_channel *channel, void *data, uint64_t size, uint64_t *taken,

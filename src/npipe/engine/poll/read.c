@@ -325,6 +325,26 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
     return code;
 }
 
+uint64_t np_poll_announced(struct np_handle *handle)
+{
+    uint64_t announced = 0;
+    pthread_mutex_lock(&handle->rx_lock);
+    if (handle->link && handle->link->rx.shared)
+        /* Relaxed: nothing is read by it. A peer that says too much has more messages in a turn, and no more than its
+         * turn has. */
+        announced = atomic_load_explicit(&handle->link->rx.shared->producer.announced, memory_order_relaxed);
+    pthread_mutex_unlock(&handle->rx_lock);
+    return announced;
+}
+
+bool np_poll_is_read(struct np_handle *handle, uint64_t upto, uint32_t more)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    bool is_read = !handle->link || (int64_t)(handle->link->rx.consumed + more - upto) >= 0;
+    pthread_mutex_unlock(&handle->rx_lock);
+    return is_read;
+}
+
 struct awaited {
     const struct np_link *link;
     uint64_t tail;

@@ -72,6 +72,10 @@ uint32_t np_poll_read_leave(struct np_handle *handle, struct np_poll_read *read,
 bool np_poll_has_ended(struct np_handle *handle);
 /* Whether there may be something to read, or to say to one who reads. */
 bool np_poll_has_come(struct np_handle *handle);
+/* The end of all that is announced to this end so far, and whether reads have delivered that much, with `more` bytes
+ * that are about to be. For turns: a hint. */
+uint64_t np_poll_announced(struct np_handle *handle);
+bool np_poll_is_read(struct np_handle *handle, uint64_t upto, uint32_t more);
 /* Spins for up to `longest` nanoseconds. Whether there is something to read. */
 bool np_poll_spin(struct np_handle *handle, int64_t longest);
 

@@ -12,7 +12,7 @@ import inspect
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from npipe import binding
 from npipe._display import Traits
@@ -79,6 +79,9 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+T = TypeVar("T")
+
+
 class _Ending(binding.PipeEnd):
     """What the two pipe classes share: everything that is not hot."""
 
@@ -123,13 +126,19 @@ class _Ending(binding.PipeEnd):
     def _end(self, *, discard: bool) -> None:
         handle = self._handle
         handle.set_rearm(None)
-        with _changing:
-            poller, self._poller = self._poller, None
-            on_close, self._on_close = self._on_close, None  # one of the threads that close calls it
-        if poller is not None:
-            poller.close()
-        if on_close is not None:
-            on_close(handle, discard)
+        poller, on_close = None, None
+        try:
+            with _changing:
+                poller, self._poller = self._poller, None
+                on_close, self._on_close = self._on_close, None  # one of the threads that close calls it
+            if poller is not None:
+                poller.close()
+            if on_close is not None:
+                on_close(handle, discard)
+        except BaseException:  # a signal's handler: the next close calls it, unless another instance is in its place
+            if on_close is not None and not handle.closed:
+                self._on_close = on_close
+            raise
         handle.close_handle(discard, 0.0)
 
     def _traits(self) -> Traits | None:
@@ -259,6 +268,7 @@ class LocalServerEnd:
     def __init__(self, handle: binding.Handle, *, message_mode: bool) -> None:
         self._handle = handle
         self._message_mode = message_mode
+        self._made: list[binding.Handle] = []
 
     def connect(self, timeout: float | None = None) -> int:
         """See ServerEnd.connect."""
@@ -283,11 +293,26 @@ class LocalServerEnd:
 
     def another(self) -> LocalServerEnd:
         """See ServerEnd.another."""
-        return LocalServerEnd(self._handle.another(_FOLDER_PATIENCE), message_mode=self._message_mode)
+        return self._new(self._handle.another, _FOLDER_PATIENCE)
 
     def replace(self, discard: bool = False) -> LocalServerEnd:
         """See ServerEnd.replace."""
-        return LocalServerEnd(self._handle.replace(discard), message_mode=self._message_mode)
+        return self._new(self._handle.replace, discard)
+
+    def _new(self, make: Callable[[T], binding.Handle], argument: T) -> LocalServerEnd:
+        self._made.clear()
+        # No signal's handler comes between the making and the note of it: both are one step of C.
+        self._made += map(make, (argument,))
+        return LocalServerEnd(self._made[0], message_mode=self._message_mode)
+
+    def left_behind(self) -> LocalServerEnd | None:
+        """See ServerEnd.left_behind."""
+        return LocalServerEnd(self._made[0], message_mode=self._message_mode) if self._made else None
+
+    @property
+    def closed(self) -> bool:
+        """See ServerEnd.closed."""
+        return self._handle.closed
 
     def close_handle(self, discard: bool = False) -> None:
         """See ServerEnd.close_handle."""

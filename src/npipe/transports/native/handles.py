@@ -240,19 +240,25 @@ class File:
     def end(self, drain: float | None) -> bool:
         """Let writes in progress finish for `drain` seconds, then end all calls. False when it was closed before."""
         deadline = deadline_of(drain)
-        with self._lock:
-            if self.closed:
-                return False
-            self.closed = True
         try:
+            with self._lock:
+                if self.closed:
+                    return False
+                self.closed = True
             while self._writes:
                 if wait_for_any((int(self._changed),), time_left(deadline)) is None:
                     break
-        finally:
-            win32event.SetEvent(self._closing)
-            while self._calls:  # they are cancelled, which does not take long
-                win32event.WaitForSingleObject(self._changed, 100)
+            self._end_calls()
+        except BaseException:  # Ctrl-C: nobody ends them later
+            if self.closed:
+                self._end_calls()
+            raise
         return True
+
+    def _end_calls(self) -> None:
+        win32event.SetEvent(self._closing)
+        while self._calls:  # they are cancelled, which does not take long
+            win32event.WaitForSingleObject(self._changed, 100)
 
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
@@ -352,9 +358,17 @@ def close_file(file: Instance, *, discard: bool = False) -> None:
     handle, file.handle = file.handle, None
     if handle is None:
         return
-    if discard:
-        with contextlib.suppress(pywintypes.error):
-            win32pipe.DisconnectNamedPipe(handle)
+    try:
+        if discard:
+            with contextlib.suppress(pywintypes.error):
+                win32pipe.DisconnectNamedPipe(handle)
+        _close(file, handle)
+    except BaseException:  # Ctrl-C: nobody else has the handle
+        _close(file, handle)
+        raise
+
+
+def _close(file: Instance, handle: Any) -> None:
     with contextlib.suppress(pywintypes.error):
         handle.Close()
     if file in own_instances:

@@ -165,6 +165,14 @@ class NativeServerEnd:
         except pywintypes.error:
             return False  # an outbound one may not ask
 
+    def left_behind(self) -> None:
+        """See ServerEnd.left_behind. Between a call of Win32 and the next step of Python nothing can be noted."""
+
+    @property
+    def closed(self) -> bool:
+        """See ServerEnd.closed."""
+        return self._file.closed
+
     def close_handle(self, discard: bool = False) -> None:
         """See ServerEnd.close_handle."""
         self._file.end(0.0)
