@@ -198,7 +198,7 @@ class Lingers:
     """Has each spell of LINGER over when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._begun: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._begun: queue.Queue[Callable[[], object]] = queue.Queue()
         self._sleep = asyncio.sleep
         monkeypatch.setattr(relay, "LINGER", 77.0)
         monkeypatch.setattr(asyncio, "sleep", self._linger)
@@ -208,10 +208,10 @@ class Lingers:
             await self._sleep(delay)
             return
         loop, over = asyncio.get_running_loop(), asyncio.Event()
-        self._begun.put(lambda: loop.call_soon_threadsafe(over.set) and None)
+        self._begun.put(lambda: loop.call_soon_threadsafe(over.set))
         await over.wait()
 
-    def begun(self) -> Callable[[], None]:
+    def begun(self) -> Callable[[], object]:
         return self._begun.get(timeout=10)
 
 
@@ -258,12 +258,12 @@ def test_a_server_that_reads_slowly_gets_all_of_a_client_that_has_gone(
 def test_a_client_that_reads_slowly_gets_all_of_a_server_that_has_closed(
     name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spells: queue.Queue[Callable[[], None]] = queue.Queue()
+    spells: queue.Queue[Callable[[], object]] = queue.Queue()
     real = relay.all_is_taken
 
     async def over_when_told(connection: socket.socket, _patience: float) -> bool:
         loop, over = asyncio.get_running_loop(), asyncio.Event()
-        spells.put(lambda: loop.call_soon_threadsafe(over.set) and None)
+        spells.put(lambda: loop.call_soon_threadsafe(over.set))
         await over.wait()
         return await real(connection, 0)
 
@@ -431,9 +431,9 @@ def test_a_samba_dir_of_another_user_s_is_refused(name: str, samba_dir: Path) ->
 def test_a_folder_that_is_a_symbolic_link_is_refused(name: str, samba_dir: Path) -> None:
     (samba_dir / "mine").mkdir(mode=0o700)
     (samba_dir / "np").symlink_to("mine")
-    with pytest.raises(npipe.PipeAccessError, match="WinError 5.*symbolic link"):
+    with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*symbolic link"):
         npipe.listen(name, remote="samba", allow="alice")
-    with pytest.raises(npipe.PipeAccessError, match="WinError 5.*symbolic link"):
+    with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*symbolic link"):
         npipe.export(name, allow="alice")
     assert list((samba_dir / "mine").iterdir()) == []
 

@@ -552,7 +552,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         """
         if self._head is None:
             return False
-        # Behind the look that found `left`: if it was given up in between, what was left is of the next one, and this is its part.
+        # Behind the look that found `left`: if it was given up in between, that is of the next one, and this is its
+        # part.
         if self._unfinished and not self._pipe.more_data:
             return False
         return len(self._head) + left != self._left
