@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import multiprocessing
@@ -21,8 +22,10 @@ import pytest
 
 from npipe.connection import Pipe, context, wait
 from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern, thread_asleep
+from tests.helpers import until
 
 LONG = 3_000_000  # bytes, many times what a channel holds
+SEGMENT = 536_576  # bytes (docs/protocol.md, section 8)
 
 
 def test_a_forked_child_has_both_ends() -> None:
@@ -473,3 +476,52 @@ def test_closing_gives_every_descriptor_back() -> None:
     del ends
     Pipe()
     assert count() == before
+
+
+# ---- Memory
+
+
+def held() -> int:
+    """How many KiB of the machine's memory the segment has that both ends share."""
+    sizes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            if "memfd:" in os.readlink(descriptor):
+                status = descriptor.stat()
+                if status.st_size == SEGMENT:
+                    sizes.add((status.st_ino, status.st_blocks // 2))
+    assert len(sizes) == 1
+    return sizes.pop()[1]
+
+
+def test_the_memory_is_given_back_while_somebody_waits_at_either_end() -> None:
+    gc.collect()
+    first, second = Pipe()
+
+    def child() -> None:
+        first.close()
+        echo(second)
+
+    with forked(child):
+        second.close()
+        for round_ in range(2):
+            for size in (LONG, 100_000, 7):
+                first.send(pattern(size + round_))
+                assert first.recv() == pattern(size + round_)
+            until(lambda: held() <= 24, 20)  # the child waits: 3 pages of words, and what the next ones use
+        first.close()
+
+
+def test_what_nobody_has_read_stays_while_the_other_end_waits() -> None:
+    gc.collect()
+    first, second = Pipe()
+    first.send_bytes(pattern(200_000))
+    waiting = threading.Thread(target=lambda: first.poll(1.7))
+    waiting.start()
+    waiting.join()
+    assert held() > 190
+    assert second.recv_bytes() == pattern(200_000)
+    second.send_bytes(b"and on")
+    assert first.recv_bytes() == b"and on"
+    first.close()
+    second.close()
