@@ -16,13 +16,16 @@ import threading
 import time
 from multiprocessing import reduction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from npipe.connection import Pipe, context, wait
 from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern, thread_asleep
 from tests.helpers import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONG = 3_000_000  # bytes, many times what a channel holds
 SEGMENT = 536_576  # bytes (docs/protocol.md, section 8)
@@ -481,22 +484,28 @@ def test_closing_gives_every_descriptor_back() -> None:
 # ---- Memory
 
 
-def held() -> int:
-    """How many KiB of the machine's memory the segment has that both ends share."""
-    sizes = set()
+def segments() -> dict[int, int]:
+    """By inode, how many KiB of the machine's memory each segment has of which this process has a descriptor."""
+    found = {}
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
             if "memfd:" in os.readlink(descriptor):
                 status = descriptor.stat()
                 if status.st_size == SEGMENT:
-                    sizes.add((status.st_ino, status.st_blocks // 2))
-    assert len(sizes) == 1
-    return sizes.pop()[1]
+                    found[status.st_ino] = status.st_blocks // 2
+    return found
+
+
+def pipe_and_memory() -> tuple[Any, Any, Callable[[], int]]:
+    """Two ends, and what says how many KiB their segment has."""
+    before = set(segments())
+    first, second = Pipe()
+    (inode,) = set(segments()) - before
+    return first, second, lambda: segments()[inode]
 
 
 def test_the_memory_is_given_back_while_somebody_waits_at_either_end() -> None:
-    gc.collect()
-    first, second = Pipe()
+    first, second, held = pipe_and_memory()
 
     def child() -> None:
         first.close()
@@ -513,8 +522,7 @@ def test_the_memory_is_given_back_while_somebody_waits_at_either_end() -> None:
 
 
 def test_what_nobody_has_read_stays_while_the_other_end_waits() -> None:
-    gc.collect()
-    first, second = Pipe()
+    first, second, held = pipe_and_memory()
     first.send_bytes(pattern(200_000))
     waiting = threading.Thread(target=lambda: first.poll(1.7))
     waiting.start()
