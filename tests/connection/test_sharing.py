@@ -489,7 +489,7 @@ def segments() -> dict[int, int]:
     found = {}
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            if "memfd:" in os.readlink(descriptor):
+            if "memfd:" in str(descriptor.readlink()):
                 status = descriptor.stat()
                 if status.st_size == SEGMENT:
                     found[status.st_ino] = status.st_blocks // 2
