@@ -185,7 +185,7 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
             with monkeypatch.context() as patched:
                 patched.setattr(pipe, "_pipe", blocking)
                 patched.setattr(pipe, "_rest", looked)
-                assert not pipe._is_another()
+                assert not pipe._is_another(await pipe._look_behind())
                 assert pipe._is_given_up()
             pipe._head, pipe._unfinished, pipe._dropping = None, False, False
             await server.send(b"an event")
@@ -196,6 +196,9 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
     on_asyncio(main)
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows does not tell the rest of a message from the next one (docs/windows.md)"
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_answer_whose_rest_is_given_up_right_behind_a_read_takes_no_message_along(name: str, number: int) -> None:
     async def main() -> None:
@@ -233,6 +236,92 @@ def test_an_answer_whose_rest_is_given_up_right_behind_a_read_takes_no_message_a
             await pipe.close()
 
     on_asyncio(main)
+
+
+def test_the_event_loop_goes_on_while_it_is_looked_what_is_left_of_an_answer(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            pipe: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            with h.fails(121):
+                await pipe.transact(b"question", timeout=0.1)
+            answering = asyncio.ensure_future(server.send(b"A" * 300_000, timeout=h.DEADLINE))
+            blocking, here, looks = pipe._pipe, threading.get_ident(), []
+
+            def look(size: int) -> Any:
+                looks.append(threading.get_ident())
+                return blocking.peek(size)
+
+            pipe._any = Looking(blocking, look)
+            await pipe.discard_reply(timeout=h.DEADLINE)
+            assert looks
+            assert here not in looks
+            pipe._any = blocking
+            await answering
+            await server.send(b"an event")
+            assert await pipe.recv(timeout=h.DEADLINE) == b"an event"
+            await server.close()
+            await pipe.close()
+
+    on_asyncio(main)
+
+
+def test_a_request_that_is_cancelled_and_then_not_sent_is_owed_nothing(name: str) -> None:
+    async def main() -> None:
+        async with npipe.aio.listen(name) as listener:
+            pipe: Any = await npipe.aio.connect(name)
+            server: Any = await listener.accept(5)
+            reading = asyncio.ensure_future(pipe.recv())
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            begun, fails = threading.Event(), threading.Event()
+            blocking = pipe._pipe
+
+            def send(_content: bytes, **_: Any) -> None:
+                begun.set()
+                assert fails.wait(h.DEADLINE)
+                raise npipe.PipeTimeoutError(121, name, "writing")
+
+            pipe._pipe = Sending(blocking, send)
+            asking = asyncio.ensure_future(pipe.transact(b"question"))
+            await asyncio.to_thread(begun.wait, h.DEADLINE)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert asking.cancelled()
+            assert pipe._owed == 1  # as far as is known
+            fails.set()
+            await pipe.flush(timeout=h.DEADLINE)
+            pipe._pipe = blocking
+            assert pipe._owed == 0
+            answering = asyncio.ensure_future(pipe.transact(b"another question", timeout=h.DEADLINE))
+            assert await server.recv(timeout=h.DEADLINE) == b"another question"
+            await server.send(b"an answer")
+            assert await answering == b"an answer"
+            await server.close()
+            await pipe.close()
+
+    on_asyncio(main)
+
+
+class Looking:
+    """A pipe whose looks are made by something else."""
+
+    def __init__(self, pipe: Any, peek: Callable[[int], Any]) -> None:
+        self._of, self.peek = pipe, peek
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+
+class Sending:
+    """A pipe whose messages are sent by something else."""
+
+    def __init__(self, pipe: Any, send: Callable[..., None]) -> None:
+        self._of, self.send = pipe, send
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
 
 
 class Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import multiprocessing
@@ -15,14 +16,19 @@ import threading
 import time
 from multiprocessing import reduction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from npipe.connection import Pipe, context, wait
 from tests.connection.helpers import METHODS, asleep, echo, forked, kill, pattern, thread_asleep
+from tests.helpers import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONG = 3_000_000  # bytes, many times what a channel holds
+SEGMENT = 536_576  # bytes (docs/protocol.md, section 8)
 
 
 def test_a_forked_child_has_both_ends() -> None:
@@ -473,3 +479,57 @@ def test_closing_gives_every_descriptor_back() -> None:
     del ends
     Pipe()
     assert count() == before
+
+
+# ---- Memory
+
+
+def segments() -> dict[int, int]:
+    """By inode, how many KiB of the machine's memory each segment has of which this process has a descriptor."""
+    found = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            if "memfd:" in str(descriptor.readlink()):
+                status = descriptor.stat()
+                if status.st_size == SEGMENT:
+                    found[status.st_ino] = status.st_blocks // 2
+    return found
+
+
+def pipe_and_memory() -> tuple[Any, Any, Callable[[], int]]:
+    """Two ends, and what says how many KiB their segment has."""
+    before = set(segments())
+    first, second = Pipe()
+    (inode,) = set(segments()) - before
+    return first, second, lambda: segments()[inode]
+
+
+def test_the_memory_is_given_back_while_somebody_waits_at_either_end() -> None:
+    first, second, held = pipe_and_memory()
+
+    def child() -> None:
+        first.close()
+        echo(second)
+
+    with forked(child):
+        second.close()
+        for round_ in range(2):
+            for size in (LONG, 100_000, 7):
+                first.send(pattern(size + round_))
+                assert first.recv() == pattern(size + round_)
+            until(lambda: held() <= 24, 20)  # the child waits: 3 pages of words, and what the next ones use
+        first.close()
+
+
+def test_what_nobody_has_read_stays_while_the_other_end_waits() -> None:
+    first, second, held = pipe_and_memory()
+    first.send_bytes(pattern(200_000))
+    waiting = threading.Thread(target=lambda: first.poll(1.7))
+    waiting.start()
+    waiting.join()
+    assert held() > 190
+    assert second.recv_bytes() == pattern(200_000)
+    second.send_bytes(b"and on")
+    assert first.recv_bytes() == b"and on"
+    first.close()
+    second.close()

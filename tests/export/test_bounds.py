@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import pwd
+import queue
 import resource
 import socket
+import stat
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -74,8 +78,8 @@ def test_one_user_who_waits_does_not_use_up_the_descriptors(
         with Smbd(samba_dir, short(name), BOB) as first, listener.accept(10) as pipe, descriptors_limited(256):
             crowd = child(CROWD, str(samba_dir / "np" / short(name)), ALICE.hex())
             assert crowd.line() == "all have asked"
-            assert crowd.line() == "16"  # 256 / 16, of one user at one address
-            h.until(lambda: h.requests_held(name) == 16)
+            assert crowd.line() == "32"  # 256 / 8, of one user at one address, for nobody else waits
+            h.until(lambda: h.requests_held(name) == 32)
             with Smbd(samba_dir, short(name), BOB) as another:
                 assert another.let_in
                 first.send(b"goes on")
@@ -91,6 +95,22 @@ def test_one_user_who_waits_does_not_use_up_the_descriptors(
             h.until(lambda: h.requests_held(name) == 0)
             with Smbd(samba_dir, short(name)) as again:
                 assert again.let_in
+
+
+def test_one_user_has_half_of_the_places_while_another_waits(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "_MOST_WAITING", 8)
+    with npipe.listen(name, remote="samba", allow="authenticated", max_instances=1) as listener:
+        with contextlib.ExitStack() as crowd, Smbd(samba_dir, short(name), BOB), listener.accept(10):
+
+            def let_in(request: bytes) -> bool:
+                return crowd.enter_context(Smbd(samba_dir, short(name), request)).let_in
+
+            assert [let_in(BOB) for _ in range(9)] == [True] * 8 + [False]
+            assert [let_in(ALICE) for _ in range(5)] == [True] * 4 + [False]  # though the other has all
+            assert not let_in(BOB)
+            assert not let_in(GUEST)
 
 
 def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
@@ -174,6 +194,106 @@ def test_what_it_wrote_is_read_by_who_reads_in_time(name: str, samba_dir: Path) 
                 pipe.recv(timeout=10)
 
 
+class Lingers:
+    """Has each spell of LINGER over when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._begun: queue.Queue[Callable[[], object]] = queue.Queue()
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(relay, "LINGER", 77.0)
+        monkeypatch.setattr(asyncio, "sleep", self._linger)
+
+    async def _linger(self, delay: float) -> None:
+        if delay != relay.LINGER:
+            await self._sleep(delay)
+            return
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        self._begun.put(lambda: loop.call_soon_threadsafe(over.set))
+        await over.wait()
+
+    def begun(self) -> Callable[[], object]:
+        return self._begun.get(timeout=10)
+
+
+@pytest.mark.parametrize("size", [20_000, 60_000])
+@pytest.mark.parametrize("mode", ["message", "byte"])
+def test_a_server_that_reads_slowly_gets_all_of_a_client_that_has_gone(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch, size: int, mode: str
+) -> None:
+    lingers = Lingers(monkeypatch)
+    messages = [bytes([number]) * size for number in range(1, 7)]
+    options: Any = {"remote": "samba", "allow": "authenticated", "in_buffer_size": 1000, "mode": mode}
+    with npipe.listen(name, **options) as listener, Smbd(samba_dir, short(name)) as client:
+        with listener.accept(10) as pipe:
+
+            def read() -> bytes:
+                if mode == "message":
+                    return bytes(pipe.recv(timeout=10))
+                data = b""
+                while len(data) < size:
+                    data += pipe.read(size - len(data), timeout=10)
+                return data
+
+            if mode == "message":
+                client.send(*messages)
+            else:
+                client.socket.sendall(b"".join(messages))
+            client.close()
+            the_gateway = gateway._gateway
+            assert the_gateway is not None
+            (carried,) = the_gateway.relays
+            got = []
+            for _ in range(4):
+                is_over, taken = lingers.begun(), carried._taken
+                got.append(read())
+                h.until(lambda taken=taken: carried._taken > taken)  # type: ignore[misc]
+                is_over()
+            lingers.begun()
+            got += [read() for _ in messages[4:]]
+            assert got == messages
+            with h.fails(109):
+                read()
+
+
+def test_a_client_that_reads_slowly_gets_all_of_a_server_that_has_closed(
+    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spells: queue.Queue[Callable[[], object]] = queue.Queue()
+    real = relay.all_is_taken
+
+    async def over_when_told(connection: socket.socket, _patience: float) -> bool:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        spells.put(lambda: loop.call_soon_threadsafe(over.set))
+        await over.wait()
+        return await real(connection, 0)
+
+    monkeypatch.setattr(relay, "all_is_taken", over_when_told)
+    messages = [bytes([number]) * 20_000 for number in range(6)]
+    with npipe.listen(name, remote="samba", allow="authenticated", out_buffer_size=1 << 20) as listener:
+        with Smbd(samba_dir, short(name)) as client:
+            with listener.accept(10) as pipe:
+                for message in messages:
+                    pipe.send(message, timeout=10)
+            got = []
+            for _ in messages:
+                is_over = spells.get(timeout=10)
+                got.append(client.message())
+                is_over()
+            assert got == messages
+            assert list(client.messages()) == []
+
+
+def test_a_client_that_reads_nothing_is_let_go(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LINGER", 0.1)
+    with npipe.listen(name, remote="samba", allow="authenticated", out_buffer_size=1 << 20) as listener:
+        with Smbd(samba_dir, short(name)):
+            with listener.accept(10) as pipe:
+                pipe.send(b"never read", timeout=10)
+            the_gateway = gateway._gateway
+            assert the_gateway is not None
+            h.until(lambda: not the_gateway.relays)
+
+
 # ---- What export() promises
 
 
@@ -212,6 +332,24 @@ def test_an_export_has_its_turn_when_the_place_is_free(
                         with listener.accept(10) as pipe, contextlib.suppress(npipe.PipeClosedError):
                             assert pipe.recv(timeout=10) == b"in"
                             break
+
+
+def test_who_looks_if_somebody_listens_is_not_logged(
+    name: str, samba_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with npipe.listen(name, remote="samba", allow="authenticated"):
+        the_gateway = gateway._gateway
+        assert the_gateway is not None
+        with h.fails(5):
+            npipe.export(name, allow="alice")  # it has looked
+        with Smbd(samba_dir, short(name), PROBE) as after_it:
+            assert after_it.let_in
+        h.until(lambda: not the_gateway._tasks)
+        assert [record.getMessage() for record in caplog.records] == []
+        with socket.socket(socket.AF_UNIX) as cut_off:
+            cut_off.connect(str(samba_dir / "np" / short(name)))
+            cut_off.sendall(ALICE[:3])
+        h.until(lambda: any("not understood: it has hung up" in record.getMessage() for record in caplog.records))
 
 
 def _is_let_in(samba_dir: Path, name: str) -> bool:
@@ -268,6 +406,38 @@ def test_another_user_s_folder_is_refused(name: str, samba_dir: Path) -> None:
         npipe.export(name, allow="alice")
 
 
+@pytest.mark.parametrize(("mode", "fits"), [(0o755, True), (0o1777, True), (0o777, False), (0o775, False)])
+def test_a_samba_dir_in_which_others_may_replace_the_folder_is_refused(
+    name: str, samba_dir: Path, mode: int, fits: bool
+) -> None:
+    samba_dir.chmod(mode)
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.export(name, allow="alice"):
+        pass
+    with contextlib.nullcontext() if fits else h.fails(5), npipe.listen(name, remote="samba", allow="alice"):
+        pass
+    assert (samba_dir / "np").exists() == fits
+
+
+@needs_root
+def test_a_samba_dir_of_another_user_s_is_refused(name: str, samba_dir: Path) -> None:
+    (samba_dir / "np").mkdir(mode=0o700)
+    os.chown(samba_dir, 65534, 65534)
+    with h.fails(5):
+        npipe.listen(name, remote="samba", allow="alice")
+    with h.fails(5):
+        npipe.export(name, allow="alice")
+
+
+def test_a_folder_that_is_a_symbolic_link_is_refused(name: str, samba_dir: Path) -> None:
+    (samba_dir / "mine").mkdir(mode=0o700)
+    (samba_dir / "np").symlink_to("mine")
+    with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*symbolic link"):
+        npipe.listen(name, remote="samba", allow="alice")
+    with pytest.raises(npipe.PipeAccessError, match=r"WinError 5.*symbolic link"):
+        npipe.export(name, allow="alice")
+    assert list((samba_dir / "mine").iterdir()) == []
+
+
 def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "smb"
     folder.mkdir()
@@ -284,6 +454,23 @@ def test_a_private_smbd_s_folder_that_others_may_write_to_is_refused(tmp_path: P
             PrivateSmbd(folder)
         (folder / entry).chmod(mode)
     PrivateSmbd(folder)
+
+
+@pytest.mark.parametrize("mask", [0, 0o002, 0o277])
+def test_a_private_smbd_s_files_are_this_user_s_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    folder = tmp_path / "smb"
+    before = os.umask(mask)
+    try:
+        smbd = PrivateSmbd(folder)
+        with contextlib.suppress(npipe.PipeStateError):  # there may be no Samba; its configuration is written first
+            smbd.add_user(pwd.getpwuid(os.getuid()).pw_name, "secret")
+        for entry in (folder, folder / "pipes", folder / "private"):
+            assert stat.S_IMODE(entry.stat().st_mode) == 0o700, entry
+        for entry in (folder / "smb.conf", folder / "users", folder / "extra.conf"):
+            assert stat.S_IMODE(entry.stat().st_mode) == 0o600, entry
+        PrivateSmbd(folder)  # finds nothing that it refuses
+    finally:
+        os.umask(before)
 
 
 @needs_root

@@ -22,7 +22,7 @@ from npipe.transports.smb import connections, files, transport, wire
 from npipe.transports.smb.status import BUFFER_OVERFLOW, SUCCESS, not_opened
 from tests import helpers as h
 from tests.samba.proxy import Proxy
-from tests.samba.test_client import EXACT, Both, error_of, listening, remote, there
+from tests.samba.test_client import EXACT, Both, blocked, error_of, listening, remote, there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +44,26 @@ def command_of(request: Any) -> int:
 
 
 # ---- Ends of what is shared
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_connection_at_which_a_close_cannot_be_told_ends(
+    smbd: PrivateSmbd, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Both(smbd.port, short) as (client, server):
+        with npipe.connect(there(short), mode="message", remote=remote(smbd.port)) as another:
+            waiting = blocked(client, client.recv)
+            real = wire.Wire.send
+
+            def full(self: wire.Wire, message: Any, *arguments: Any, **options: Any) -> Any:
+                if type(message).__name__ == "SMB2CloseRequest":
+                    raise MemoryError
+                return real(self, message, *arguments, **options)
+
+            monkeypatch.setattr(wire.Wire, "send", full)
+            another.close()
+            assert waiting.code() == 64
+            assert h.code_of(lambda: server.recv(timeout=20)) == 109
 
 
 @pytest.mark.parametrize("first", ["open", "wait", "list"])

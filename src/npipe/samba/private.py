@@ -119,12 +119,13 @@ class PrivateSmbd:
         if any(bad in f"{self.folder}{''.join(interfaces)}" for bad in "\n\r\0%"):
             raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a path or an interface with % or a line's end")
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.folder)
             _check_ours(self.folder)  # before anything is put there
             for name in _FOLDERS:
-                (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+                _make_folder(self.folder / name)
             for name in ("users", "extra.conf"):
-                (self.folder / name).touch(mode=0o600)
+                _make_file(self.folder / name)
             for name in (*_FOLDERS, "users", "extra.conf", "smb.conf", "private/passdb.tdb"):
                 _check_ours(self.folder / name)
         except PipeAccessError:
@@ -165,7 +166,7 @@ class PrivateSmbd:
             raise PipeArgumentError(WinError.INVALID_PARAMETER, detail="a password is one line, and not empty")
         self._check_local(local)
         if not self.configuration.exists():  # what there is may be that of one that runs
-            self.configuration.write_text(self._text, encoding="utf-8")
+            _write(self.configuration, self._text)
         command = [program("pdbedit"), "-s", str(self.configuration), "-t", "-a", "-u", local]
         text = f"{password}\n{password}\n".encode()
         done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -176,7 +177,7 @@ class PrivateSmbd:
         lines = [line for line in users.read_text(encoding="utf-8").splitlines() if _claims(line) != name.casefold()]
         if local != name:
             lines.append(f'{local} = "{name}"')
-        users.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        _write(users, "".join(f"{line}\n" for line in lines))
 
     def _check_local(self, name: str) -> None:
         try:
@@ -195,7 +196,7 @@ class PrivateSmbd:
 
         Raises PipeStateError (50) if Samba is not installed or does not start, and PipeTimeoutError (121).
         """
-        self.configuration.write_text(self._text, encoding="utf-8")
+        _write(self.configuration, self._text)
         command = [program("smbd"), "-F", "--no-process-group", "-s", str(self.configuration)]
         command += ["-l", str(self.folder / "log")]
         deadline = time.monotonic() + timeout
@@ -275,6 +276,34 @@ class PrivateSmbd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, of this user alone whatever the umask, if it is not there."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o700)  # the umask may have taken from it what is needed
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file, of this user alone whatever the umask, if it is not there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, text: str) -> None:
+    _make_file(path)
+    path.write_text(text, encoding="utf-8")
 
 
 def _check_ours(path: Path) -> None:

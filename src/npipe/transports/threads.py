@@ -274,6 +274,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._viewer: object = None  # the key of the view that is out (npipe.views), whose message _head is
         self._viewing = False  # the read that goes on is a view's: what it finds is not delivered
         self._asked = False  # a transaction was cancelled whose answer has not been delivered since
+        self._asker: object = None  # what may still tell that its request was not sent after all
         self._dropping = False  # the next message is the rest of an answer that is being dropped
         self._left = 0  # bytes of that rest
         self._transaction: Call[tuple[bytes, bool]] | None = None  # that one, if its thread goes on
@@ -490,15 +491,29 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             await self._settle(deadline, self._doing)
             if self._head is None and not (self._dropping and self._is_given_up()):
                 await self._get_part(deadline)
-            if self._dropping and self._is_another():
+            left = await self._look_behind() if self._unfinished else 0
+            if self._dropping and self._is_another(left):
                 self._dropping, self._asked = False, False
                 self._pipe._forget_reply()  # noqa: SLF001 - its own
                 return
             more = self._unfinished and not self._is_given_up()
             self._head, self._unfinished = None, False
             self._dropping, self._partial = more, False
-            self._left = self._rest(0).left if more else 0
+            self._left = left if more else 0
         self._asked = False
+
+    async def _look_behind(self) -> int:
+        """Return what is left of the message of which a part is kept: a look that may have to ask a host.
+
+        Cancelled, the part is kept as it was.
+        """
+        call = self._read_worker.start(lambda: self._rest(0).left)
+        try:
+            await call.wait()
+        except BaseException:
+            call.give_up()
+            raise
+        return self._outcome(call, "reading")
 
     def _drop_now(self) -> bool:
         """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
@@ -506,7 +521,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
             return False  # that read drops it
         try:
             while self._dropping:
-                if self._is_another():
+                if self._is_another(self._rest(0).left if self._unfinished else 0):
                     self._dropping = False
                     self._pipe._forget_reply()  # noqa: SLF001 - its own
                     break
@@ -530,15 +545,15 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         self._pipe._forget_reply()  # noqa: SLF001 - its own
         return True
 
-    def _is_another(self) -> bool:
+    def _is_another(self, left: int) -> bool:
         """Whether what is kept is of another message than the one that is being dropped, which was given up meanwhile.
 
-        That one's rest would have had so many bytes as were left of it.
+        That one's rest would have had so many bytes as were left of it. `left`: what is left behind what is kept.
         """
         if self._head is None:
             return False
-        left = self._rest(0).left if self._unfinished else 0
-        # Behind that look: if it was given up in between, what was left is of the next one, and this is its part.
+        # Behind the look that found `left`: if it was given up in between, that is of the next one, and this is its
+        # part.
         if self._unfinished and not self._pipe.more_data:
             return False
         return len(self._head) + left != self._left
@@ -600,12 +615,22 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     async def _ask(self, content: bytes, deadline: float | None) -> None:
         """Send a request. One that its thread has begun to send when this is cancelled is sent: an answer is owed."""
-        pipe, begun = self._pipe, False
+        pipe, begun, failed = self._pipe, False, False
+
+        def withdraw() -> None:
+            if self._asker is send:  # it was cancelled before this was known, and nothing was asked meanwhile
+                self._asked, self._asker = False, None
 
         def send(left: float | None) -> int:
-            nonlocal begun
+            nonlocal begun, failed
             begun = True
-            pipe.send(content, timeout=left)
+            try:
+                pipe.send(content, timeout=left)
+            except PipeError as error:
+                if not (isinstance(error, PipeTimeoutError) and error.sent is True):
+                    failed = True
+                    self._loop.call_from_thread(withdraw)
+                raise
             return len(content)
 
         try:
@@ -617,7 +642,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
         except PipeError:
             raise
         except BaseException:
-            self._asked = self._asked or begun
+            if begun and not failed:
+                self._asked, self._asker = True, send
             raise
 
     def _is_too_long(self) -> bool:

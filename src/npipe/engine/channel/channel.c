@@ -30,6 +30,7 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 #define WISH_NS INT64_C(10000000) /* for so long a writer sleeps for more room than it needs (docs/performance.md) */
 #define DEAF_NS INT64_C(10000000) /* the same for one whose event says nothing */
 #define MODEST 64 /* after such a sleep in vain, so many times for no more than it needs */
+#define FEW_BYTES (2 * NPC_PAGE) /* a ring keeps what so many have taken */
 #define AGAIN_NS INT64_C(500000000) /* after so long a sleeper looks again: who was to wake it may have been killed */
 
 /* ---- Who holds a lock */
@@ -870,6 +871,46 @@ static void be_awake(struct npc_direction *direction)
     atomic_fetch_sub_explicit(&direction->sleepers, 1, memory_order_relaxed);
 }
 
+/* An empty ring's memory, if more than a little was written since that was last done. By the lock nobody writes, and as
+ * it is empty nobody reads. What is read there afterwards is 0, as at first. */
+static void give_back(struct np_channel *channel, struct npc_direction *direction)
+{
+    _Atomic uint64_t *given_back = &channel->given_back[direction == channel->out];
+    /* Relaxed: a guess; the truth is loaded with the lock. */
+    uint64_t tail = atomic_load_explicit(&direction->tail, memory_order_relaxed);
+    if (tail - atomic_load_explicit(given_back, memory_order_relaxed) <= FEW_BYTES ||
+        !try_lock(channel, &direction->writer))
+        return;
+    tail = atomic_load_explicit(&direction->tail, memory_order_relaxed); /* the lock has made it the last writer's */
+    /* Acquire: the reader has copied what it has given free. */
+    if (tail == atomic_load_explicit(&direction->head, memory_order_acquire)) {
+        np_segment_discard((uint8_t *)direction + NPC_PAGE, NPC_RING);
+        atomic_store_explicit(given_back, tail, memory_order_relaxed);
+    }
+    unlock(&direction->writer);
+    atomic_thread_fence(memory_order_seq_cst); /* as np_channel_send's */
+    after_unlock(&direction->writer, &direction->writers_queued);
+}
+
+/* What one that sleeps has seen of a direction. */
+struct lull {
+    uint64_t tail;
+    bool seen;
+};
+
+/* After a sleep in which nothing has come: where nothing has been written since the last such look either, the memory
+ * is given back. Both directions, for the other one's reader may sleep elsewhere. */
+static void look_for_lull(struct np_channel *channel, struct lull lulls[2])
+{
+    for (int i = 0; i < 2; i++) {
+        struct npc_direction *direction = i ? channel->out : channel->in;
+        uint64_t tail = atomic_load_explicit(&direction->tail, memory_order_relaxed);
+        if (lulls[i].seen && lulls[i].tail == tail)
+            give_back(channel, direction);
+        lulls[i] = (struct lull){tail, true};
+    }
+}
+
 /* Sleeps until there is a message. */
 static uint32_t await_message(struct np_channel *channel, const struct np_wait *wait)
 {
@@ -882,6 +923,7 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
         return NP_OK;
     be_sleeper(in);
     uint32_t code = NP_OK;
+    struct lull lulls[2] = {{0, false}, {0, false}};
     bool deaf = false; /* the event is set, and cannot be taken back just now */
     while (code == NP_OK && !has_message(in)) {
         struct pollfd items[2] = {{.fd = deaf ? -1 : event_of(channel, in), .events = POLLIN},
@@ -898,6 +940,8 @@ static uint32_t await_message(struct np_channel *channel, const struct np_wait *
         }
         /* Somebody else has read it. */
         deaf = code == NP_OK && items[0].revents && !unring(channel, in);
+        if (code == NP_OK && !deaf && !items[0].revents && !items[1].revents)
+            look_for_lull(channel, lulls);
     }
     be_awake(in);
     return code == NP_SEM_TIMEOUT && has_message(in) ? NP_OK : code;

@@ -89,6 +89,8 @@ struct np_channel {
     uint32_t reading; /* 1 + the forks then; 0: none */
     uint64_t at, remaining;
     struct np_spin spin, rest, room;
+    /* By direction: the tail when the ring's memory was last given back. A guess, of which each holder has its own. */
+    _Atomic uint64_t given_back[2];
 };
 
 /* A piece of a message. */

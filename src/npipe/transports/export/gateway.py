@@ -59,8 +59,9 @@ _REQUEST_PATIENCE: Final = 10.0  # seconds, for smbd to say who its client is
 _PAUSE: Final = 0.05  # seconds, between attempts to accept while no descriptor is left
 # Clients that wait for an instance, of the descriptors that this process may have as the limit stands when one comes.
 # Each takes up to three: its connection, the request, and that at the pipe's owner, which may be this process.
+# One user at one address may have half of the places, and all of them while nobody else waits: what it has beyond its
+# half is taken from nobody, so that all together are half as many again at most.
 _WAITING_PART: Final = 8
-_WAITING_OF_ONE_PART: Final = 16  # of one user at one address
 _SILENT_PART: Final = 16  # connections of which smbd has not said yet whose they are; the others wait in the backlog
 _MOST_WAITING: Final = 1024
 _RETRY: Final = 1.0  # seconds, between attempts to have the place where smbd looks
@@ -245,6 +246,8 @@ class Export:
         try:
             async with asyncio.timeout(_REQUEST_PATIENCE):
                 who = await _request(connection)
+        except _NothingSaidError:  # another process has looked if somebody listens here, or smbd's client has gone
+            return
         except (handshake.HandshakeError, TimeoutError, EOFError) as error:
             logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, error or "nothing")
             return
@@ -335,11 +338,19 @@ def _close(connection: socket.socket, _task: object) -> None:
     connection.close()
 
 
+class _NothingSaidError(Exception):
+    """It has hung up before its first byte."""
+
+
 async def _request(connection: socket.socket) -> handshake.Identity:
     """Receive and parse a request; its bytes, of which some are a key, are overwritten then."""
     loop = asyncio.get_running_loop()
     beginning = bytearray(handshake.LENGTH_SIZE)
-    await _fill(loop, connection, memoryview(beginning))
+    view = memoryview(beginning)
+    count = await loop.sock_recv_into(connection, view)
+    if count == 0:
+        raise _NothingSaidError
+    await _fill(loop, connection, view[count:])
     packet = bytearray(handshake.LENGTH_SIZE + handshake.length_of(beginning))
     packet[: handshake.LENGTH_SIZE] = beginning
     try:
@@ -497,7 +508,13 @@ class _Crowd:
 
     def has_room_for(self, who: _Who) -> bool:
         """Whether one more of these may wait."""
-        return self.waiting.total() < _part(_WAITING_PART) and self.waiting[who] < _part(_WAITING_OF_ONE_PART)
+        places = _part(_WAITING_PART)
+        half = max(1, places // 2)
+        if not self.waiting.keys() - {who}:
+            return self.waiting[who] < places
+        if self.waiting[who] >= half:
+            return False
+        return sum(min(number, half) for number in self.waiting.values()) < places
 
     def tell(self, path: str, who: str) -> None:
         """Log that one is turned away for there are too many: one line for all within _SPELL."""

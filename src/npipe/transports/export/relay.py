@@ -4,9 +4,9 @@
 - A message goes to smbd in one write, for one that a client cancels in the middle of it is lost with all that follow
   (Samba 4.22). So it is begun only when the socket has room for all of it.
 - When the server has closed its end, the socket stays open until smbd has taken all: else unread messages are lost
-  (Samba 4.22 again). For LINGER seconds; a client that reads nothing is not waited for any longer.
-- A client's end is an end of file, after which all that it wrote still goes into the pipe; for LINGER seconds, if the
-  server does not read it. Then the pipe is closed. Until then what the server writes goes nowhere.
+  (Samba 4.22 again). A client that reads nothing for LINGER seconds is not waited for any longer.
+- A client's end is an end of file, after which all that it wrote still goes into the pipe, until the server has read
+  nothing of it for LINGER seconds. Then the pipe is closed. Until then what the server writes goes nowhere.
 """
 
 # ruff: noqa: E402 - what follows the assertion is not for Windows
@@ -40,10 +40,12 @@ MOST_MESSAGE: Final = 65535
 """Bytes of a message that smbd carries."""
 
 LINGER: Final = 30.0
-"""Seconds that a client has to read what the server wrote before it closed, and the server what its client wrote."""
+"""Seconds without a read, of a client of what the server wrote before it closed, or of the server of what its client
+wrote, after which what is left is lost. Who reads on, however slowly, gets all: what is kept is finite."""
 
 _READ: Final = 65536
 _MUCH: Final = 256 * 1024  # bytes that may wait here for the pipe
+_PIECE: Final = 16384  # bytes of a stream that go into the pipe at once: what is counted of it
 _PAUSE: Final = 0.05  # seconds, between attempts while no descriptor is left
 _HEADER: Final = struct.Struct("<H")
 
@@ -155,13 +157,13 @@ class Incoming:
             await self.changed()
 
     async def piece(self) -> bytes | None:
-        """Return what has come; None at the end."""
+        """Return the next of what has come; None at the end."""
         while not self._buffer:
             if self.ended:
                 return None
             await self.changed()
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data = bytes(memoryview(self._buffer)[:_PIECE])
+        del self._buffer[:_PIECE]
         return data
 
 
@@ -188,6 +190,7 @@ class Relay:
         self._writes = writes
         self._room = select.poll()
         self._room.register(connection, select.POLLOUT)
+        self._taken = 0  # messages, or pieces of a stream, that the pipe has taken
         self._gone = False  # smbd has closed it
         self._sending = False
         self._stopping = False
@@ -204,7 +207,7 @@ class Relay:
             await outward
             if not self._gone:
                 self._incoming.drop()
-                await all_is_taken(self._socket, LINGER)
+                await _read_to_the_end(self._socket)
         finally:
             for task in (inward, outward, parting):
                 task.cancel()
@@ -226,9 +229,12 @@ class Relay:
     # ---- The two ways
 
     async def _part(self) -> None:
-        """Wait until the client has gone, and for what it wrote to be taken."""
+        """Wait until the client has gone, and nothing of what it wrote is taken for LINGER seconds."""
         await self._incoming.hung_up.wait()
-        await asyncio.sleep(LINGER)
+        taken = -1
+        while self._taken != taken:
+            taken = self._taken
+            await asyncio.sleep(LINGER)
 
     async def _inward(self) -> bool:
         """From smbd into the pipe. True: the client has gone; False: the pipe takes no more."""
@@ -241,9 +247,11 @@ class Relay:
             if isinstance(pipe, MessagePipe):
                 while (data := await incoming.message()) is not None:
                     await pipe.send(data)
+                    self._taken += 1
             else:
                 while (data := await incoming.piece()) is not None:
                     await pipe.write(data)
+                    self._taken += 1
         except PipeError:
             return False
         return True
@@ -316,6 +324,15 @@ async def all_is_taken(connection: socket.socket, patience: float) -> bool:
                 finally:
                     loop.remove_reader(edges.fileno())
     return False
+
+
+async def _read_to_the_end(connection: socket.socket) -> None:
+    """Wait until the other side has read all that was written to it, or nothing of it for LINGER seconds."""
+    unread = _unread(connection)
+    while not await all_is_taken(connection, LINGER):
+        before, unread = unread, _unread(connection)
+        if unread >= before:
+            return
 
 
 def _unread(connection: socket.socket) -> int:

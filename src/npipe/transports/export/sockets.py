@@ -149,10 +149,23 @@ def _told(folder: Path, name: PipeName) -> Iterator[None]:
 
 
 def _prepare(folder: Path, name: PipeName) -> None:
-    """Make the folder. One in which others may put or replace sockets is refused: smbd would bring them clients."""
+    """Make the folder. One in which others may put or replace sockets is refused: smbd would bring them clients.
+
+    So is one that they may put another in the place of, be it for the moment this user's.
+    """
     folder.parent.mkdir(mode=0o755, exist_ok=True)
+    _check_ours(folder.parent, folder.parent.stat(), name)
     folder.mkdir(mode=0o700, exist_ok=True)  # as smbd itself makes it
-    status = folder.stat()
+    status = folder.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise PipeAccessError(
+            WinError.ACCESS_DENIED, name.path, _DOING, f"{folder} is a symbolic link", hint="make a folder of it"
+        )
+    _check_ours(folder, status, name)
+
+
+def _check_ours(folder: Path, status: os.stat_result, name: PipeName) -> None:
+    """Refuse a folder that is another user's than this one or root, or that others may write to, unless sticky."""
     others_write = status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX
     if status.st_uid not in (0, binding.effective_uid()) or others_write:
         raise PipeAccessError(

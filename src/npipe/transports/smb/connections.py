@@ -208,10 +208,17 @@ class Link:
         self.wire.unsaid.put(message)
 
     def _say_all(self) -> None:
-        """Send what is to be said, each when there is room for it, until the connection is lost."""
-        with contextlib.suppress(ConnectionError):
-            while (message := self.wire.unsaid.get()) is not None:
-                self.done(self.submit(message, _ignore, None))
+        """Send what is to be said, each when there is room for it, until the connection is lost.
+
+        Whatever else ends this ends the connection: pipes whose CLOSE is never sent would stay open at the host, and
+        their servers wait.
+        """
+        try:
+            with contextlib.suppress(ConnectionError):
+                while (message := self.wire.unsaid.get()) is not None:
+                    self.done(self.submit(message, _ignore, None))
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End the connection, with all that is open on it."""
