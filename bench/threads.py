@@ -119,7 +119,7 @@ CASES: dict[str, Callable[[], float]] = {
 
 
 def _run_case(case: Callable[[], float]) -> tuple[float, float]:
-    """Its rate, and how many processors it had meanwhile: on a busy machine, or behind a lock, not all that it wants."""
+    """Its rate, and how many processors it had: on a busy machine, or behind a lock, not all that it wants."""
     began, used = time.perf_counter(), time.process_time()
     rate = case()
     return rate, (time.process_time() - used) / (time.perf_counter() - began)

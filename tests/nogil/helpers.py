@@ -57,6 +57,12 @@ def ended_by(error: npipe.PipeError | pywintypes.error, *codes: int) -> None:
         raise AssertionError(f"expected one of {codes}") from error
 
 
+def says(error: Exception, text: str) -> None:
+    """Fails unless the error's text has this in it."""
+    if text not in str(error):
+        raise AssertionError(f"expected {text!r}") from error
+
+
 def body(sender: int, number: int) -> bytes:
     """A message that says whose it is, of another length each time."""
     return b"%d/%d/" % (sender, number) + bytes([sender, number % 251]) * (number % 97)

@@ -11,7 +11,7 @@ import pytest
 
 from npipe import connection
 from tests.connection.helpers import pattern
-from tests.nogil.helpers import MANY, PATIENCE, ROUNDS, body, times, together
+from tests.nogil.helpers import MANY, PATIENCE, ROUNDS, body, says, times, together
 
 assert sys.platform != "win32"
 
@@ -194,7 +194,7 @@ def test_an_end_that_a_thread_closes_under_its_writers(way: str) -> None:
                 try:
                     writer.send(thing(sender, number)) if way == "object" else writer.send_bytes(body(sender, number))
                 except OSError as error:
-                    assert str(error) == "handle is closed"
+                    says(error, "handle is closed")
                     return number
                 number += 1
                 begun.release()
@@ -234,7 +234,7 @@ def test_an_end_that_a_thread_closes_under_those_that_look() -> None:
                 try:
                     calls[index]()
                 except (OSError, ValueError) as error:
-                    assert "closed" in str(error)
+                    says(error, "closed")
                     return
 
         def close(_: int, one: Any = one) -> None:

@@ -25,7 +25,16 @@ import npipe.aio
 from npipe.win32 import completion, pywintypes, win32api, win32con, win32event, win32file
 from tests.helpers import DEADLINE, started
 from tests.nogil.helpers import (
-    FREE, GONE, MANY, PATIENCE, ROUNDS, body, ended_by, times, together, until_it_ends,
+    FREE,
+    GONE,
+    MANY,
+    PATIENCE,
+    ROUNDS,
+    body,
+    ended_by,
+    times,
+    together,
+    until_it_ends,
 )
 from tests.win32 import helpers as w
 

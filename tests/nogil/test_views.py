@@ -13,7 +13,7 @@ import pytest
 
 import npipe
 import npipe.aio
-from tests.nogil.helpers import MANY, PATIENCE, ROUNDS, body, ended_by, times, together, until_it_ends
+from tests.nogil.helpers import MANY, PATIENCE, ROUNDS, body, ended_by, says, times, together, until_it_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_two_threads_enter_a_block_and_one_of_them_gets_it(ends: Callable[..., E
         try:
             view = block.__enter__()
         except RuntimeError as error:
-            assert "for one block" in str(error)
+            says(error, "for one block")
             return False
         assert len(view) == len(data)
         if reading:
@@ -377,10 +377,7 @@ def test_a_loop_at_one_end_and_threads_at_the_other(name: str) -> None:
                     reserved(pipe, message(sender, number))
 
             def receive(_: int) -> list[bytes]:
-                found = []
-                for _ in range(MANY):
-                    found.append(viewed(pipe) or b"nothing")
-                return found
+                return [viewed(pipe) or b"nothing" for _ in range(MANY)]
 
             came_once(together(*times(2, send), *times(2, receive))[2:], 2, MANY)
             reserved(pipe, END)
@@ -394,13 +391,12 @@ def test_a_threads_look_at_what_a_loop_has_out(name: str) -> None:
     def fill(part: memoryview, data: bytes) -> None:
         part[:] = data
 
-    async def each(call: Callable[..., Any], *parts: memoryview, data: tuple[bytes, ...] = ()) -> list[Any]:
-        """Call it for each part in a thread of its own. The parts go here, one by one: CPython counts them so."""
-        more = [(one,) for one in data] or [()] * len(parts)
+    async def each(call: Callable[..., Any], *given: tuple[Any, ...]) -> list[Any]:
+        """Call it with each of these in a thread of its own. The parts go here, one by one: CPython counts them so."""
         try:
-            return await asyncio.gather(*[asyncio.to_thread(call, part, *one) for part, one in zip(parts, more)])
+            return await asyncio.gather(*[asyncio.to_thread(call, *one) for one in given])
         finally:
-            for part in parts:
+            for part, *_ in given:
                 part.release()
 
     async def main() -> None:
@@ -410,9 +406,9 @@ def test_a_threads_look_at_what_a_loop_has_out(name: str) -> None:
         for number in range(ROUNDS * 5):
             first, second = body(1, number) + b"1", body(2, number) + b"2"
             async with client.reserve(len(first) + len(second)) as view:
-                await each(fill, view[: len(first)], view[len(first) :], data=(first, second))
+                await each(fill, (view[: len(first)], first), (view[len(first) :], second))
             async with server.recv_view() as view:
-                seen = await each(bytes, view[:], view[:])
+                seen = await each(bytes, (view[:],), (view[:],))
             assert seen == [first + second] * 2
         await client.close()
         await server.close()
