@@ -270,7 +270,7 @@ def test_a_pipe_ends_under_blocks(ends: Callable[..., Ends], how: str) -> None:
             lambda pair=pair: write(pair.client, 2000),  # type: ignore[misc]
             lambda pair=pair: look(pair.client),  # type: ignore[misc]
         ]
-        together(end, *[lambda call=call: until_it_ends(call) for call in calls])  # type: ignore[misc]
+        together(end, *[lambda call=call: until_it_ends(call) for call in calls])
 
 
 def test_blocks_that_are_dropped_in_other_threads(ends: Callable[..., Ends]) -> None:
