@@ -97,6 +97,35 @@ def test_a_client_is_the_next_accepts_when_a_handler_raises_while_others_instanc
             assert server.recv() == "second"
 
 
+@pytest.mark.parametrize("backlog", [1, 2])
+def test_clients_are_the_next_accepts_wherever_a_handler_raises_while_others_instances_are_made(
+    name: str, backlog: int
+) -> None:
+    def say(text: str) -> Any:
+        client = Client(name)
+        client.send(text)
+        return client
+
+    def try_it(step: int) -> bool:
+        with Listener(name, backlog=backlog) as listener, say("first"), contextlib.ExitStack() as connections:
+            instances: Any = listener._instances
+            instance = instances._listening[0]
+            instance.connect(None)
+            heard: set[str] = set()
+            reached, taken = stopped_at(step, lambda: instances._take(instance))
+            if taken:
+                heard.add(connections.enter_context(instances._part(instance)).recv())
+            coming = [started(say, text) for text in ("second", "third")]
+            while len(heard) < 3:
+                heard.add(connections.enter_context(started(listener.accept).result()).recv())
+            assert heard == {"first", "second", "third"}
+            for client in coming:
+                connections.enter_context(client.result())
+        return reached
+
+    each_step(try_it)
+
+
 def test_a_close_ends_an_accept_and_the_name_wherever_a_handler_raises_in_it(name: str) -> None:
     def try_it(step: int) -> bool:
         listener = Listener(name, backlog=2)

@@ -205,6 +205,41 @@ def test_an_accept_that_sleeps_at_the_limit_gets_the_client_whose_accept_was_int
                 talk(server, client, b"here")
 
 
+def test_an_instance_that_another_thread_has_handed_out_is_not_what_an_interrupted_making_left(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with npipe.listen(name, max_instances=2) as listener, npipe.connect(name) as first:
+        first.send(b"first")
+        accepting: Any = []
+
+        def hand_out(end: Any, on_close: Any) -> Any:
+            if accepting:
+                return pipe(end, on_close)
+            accepting.append(blocked(listener.accept))  # on the instance that this accept has made
+            raise StoppedError
+
+        def stop(_end: Any) -> Any:
+            raise StoppedError
+
+        ends: Any = type(listener._listening.end)
+        pipe = ends.pipe
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "pipe", hand_out)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+            with npipe.connect(name) as second, accepting[0].result() as server:
+                patched.setattr(ends, "another", stop)
+                with pytest.raises(StoppedError):
+                    listener.accept(DEADLINE)
+                patched.undo()
+                with listener.accept(DEADLINE) as others:
+                    talk(others, first, b"first")
+                    with fails(121):
+                        listener.accept(0)
+                second.send(b"second")
+                talk(server, second, b"second")
+
+
 def test_a_pipe_of_a_closed_listener_closes_while_another_ones_instance_is_being_made(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

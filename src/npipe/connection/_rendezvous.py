@@ -126,9 +126,23 @@ class _Instances:
         """Have all of them listen. With the lock, or alone."""
         with contextlib.suppress(PipeError):  # no descriptors, say
             while self._listening and len(self._listening) < self._count and not self._closed:
-                self._listening.append(self._listening[-1].another())
+                self._add(self._listening[-1])
         if self._closed:  # by a signal's handler meanwhile
             self._end()
+
+    def _add(self, of: Any) -> None:
+        """Have one more listen, made by `of`. Also when what raises comes behind the making: it may have a client."""
+        of.left_behind()  # what it made before is not this one
+        made = None
+        try:
+            made = of.another()
+            self._listening.append(made)
+        except BaseException:  # no descriptors, or a signal's handler
+            if made is None:
+                made = of.left_behind()
+            if made is not None and self._listening[-1] is not made:
+                self._listening.append(made)
+            raise
 
     def accept(self) -> Any:
         """Wait for a client, and return its connection."""
@@ -162,7 +176,7 @@ class _Instances:
                 if self._listening[0] is not instance:
                     return False
                 if len(self._listening) == 1:
-                    self._listening.append(instance.another())
+                    self._add(instance)
                 taken = True
                 self._listening.popleft()
                 self._fill()

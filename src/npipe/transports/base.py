@@ -38,7 +38,10 @@ class ServerEnd(Protocol):
         """Close this instance and put a new, listening one in its place, as one step."""
 
     def left_behind(self) -> ServerEnd | None:
-        """Return what `another` or `replace` has made last: for who has not got it, as a signal's handler raised."""
+        """Return what `another` or `replace` has made last, once: for who has not got it, as a signal's handler raised.
+
+        Before such a call it is called in vain, so that it returns nothing older behind it.
+        """
 
     def close_handle(self, discard: bool = False) -> None:
         """Close the instance."""

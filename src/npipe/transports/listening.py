@@ -191,6 +191,8 @@ class Listening:
             mine.makes = False
 
     def _make_alone(self, make: Callable[[], ServerEnd], of: ServerEnd | None) -> None:
+        if of is not None:
+            of.left_behind()  # what it made before has clients, and pipes, of its own by now
         made: ServerEnd | None = None
         kept = False
         try:

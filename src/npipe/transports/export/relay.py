@@ -41,7 +41,8 @@ MOST_MESSAGE: Final = 65535
 
 LINGER: Final = 30.0
 """Seconds without a read, of a client of what the server wrote before it closed, or of the server of what its client
-wrote, after which what is left is lost. Who reads on, however slowly, gets all: what is kept is finite."""
+wrote, after which what is left is lost. Who reads on gets all: what is kept is finite. Of the server's reads one is
+seen when the pipe has room for the next message, or for the next _PIECE of a stream, as a whole."""
 
 _READ: Final = 65536
 _MUCH: Final = 256 * 1024  # bytes that may wait here for the pipe

@@ -307,7 +307,7 @@ class LocalServerEnd:
 
     def left_behind(self) -> LocalServerEnd | None:
         """See ServerEnd.left_behind."""
-        return LocalServerEnd(self._made[0], message_mode=self._message_mode) if self._made else None
+        return LocalServerEnd(self._made.pop(), message_mode=self._message_mode) if self._made else None
 
     @property
     def closed(self) -> bool:
