@@ -315,6 +315,10 @@ def asleep(pid: int, thread: int | None = None) -> bool:
         call = Path(f"/proc/{pid}/task/{thread or pid}/syscall").read_text().split()
     except ProcessLookupError:
         return False
+    except FileNotFoundError:
+        if thread is None:
+            raise
+        return False  # one that has just ended
     if not call or call[0] == "running":
         return False
     number = int(call[0])
