@@ -24,8 +24,9 @@ __all__ = ["CompletionServer"]
 
 logger: Final = logging.getLogger("npipe")
 
-TURNS: Final = 256
-"""Requests that one wait begins to read. Routines that start more work keep an alertable wait from returning."""
+TURNS: Final = 8
+"""Requests that one wait begins to read. Routines that start more work keep an alertable wait from returning, and a
+client that answers at once always has more: others, whose requests the wait looks for, would be served after it."""
 
 
 class Instance:
