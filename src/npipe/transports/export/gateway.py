@@ -261,7 +261,7 @@ class Export:
             logger.warning("%s: %s is in too many groups", self.name.path, _display(who))
             return
         if not place.known((who.uid, who.address)):
-            self._gateway.crowd.tell(self.name.path, f"{_display(who)} of {who.address}")
+            self._gateway.crowd.tell(self.name.path, who, "too many wait for an instance")
             return
         if who.probe:  # it asks if the pipe is there, and takes no instance
             await self._answer_probe(connection, who)
@@ -285,7 +285,11 @@ class Export:
                 self._waiting.add(task)
                 if self._closed:
                     return
-                handle = await self._await_instance(incoming, packed)
+                try:
+                    handle = await self._await_instance(incoming, packed)
+                except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
+                    self._gateway.crowd.tell(self.name.path, who, str(error))
+                    return
                 self._waiting.discard(task)
                 relay = self._relay(connection, incoming, handle, message_type=message_type)
                 place.leave()
@@ -516,7 +520,7 @@ class _Crowd:
             return False
         return sum(min(number, half) for number in self.waiting.values()) < places
 
-    def tell(self, path: str, who: str) -> None:
+    def tell(self, path: str, who: handshake.Identity, why: str) -> None:
         """Log that one is turned away for there are too many: one line for all within _SPELL."""
         now = time.monotonic()
         if now - self._told_at < _SPELL:
@@ -524,9 +528,11 @@ class _Crowd:
             return
         others, self._untold, self._told_at = self._untold, 0, now
         logger.warning(
-            "%s: %s is turned away: too many wait for an instance (and %d others before it, since the last such line)",
+            "%s: %s of %s is turned away: %s (and %d others before it, since the last such line)",
             path,
-            who,
+            _display(who),
+            who.address,
+            why,
             others,
         )
 
