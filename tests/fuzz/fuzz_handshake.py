@@ -1,8 +1,9 @@
 """A fuzzer of what smbd says of its clients: fuzz_handshake.py SECONDS [SEED].
 
-It bends the captured requests, at one place or at several, and takes pieces of others in; then it is HandshakeError or a
-client. One that was bent at one place tells of nobody else but by the field that was bent. Some of those that are
-understood go through Samba's own decoder, where there is one of that level: it has to understand the same.
+It bends the captured requests, at one place or at several, and takes pieces of others in. What comes of it is
+HandshakeError or a client. One that was bent at one place tells of nobody else but by the field that was bent. Some of
+those that are understood go through Samba's own decoder, where there is one of that level: it has to understand the
+same.
 """
 
 from __future__ import annotations
