@@ -226,3 +226,37 @@ def test_the_key_of_a_request_that_gets_nowhere_is_overwritten_too(
     assert key != KEY
     server.say("")
     assert server.wait() == 0
+
+
+def test_a_client_whose_pipe_ends_before_it_is_carried_leaves_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop has no part in its connection any more: the next one may have the same descriptor."""
+    relay = gateway.Export._relay
+    broken = threading.Event()
+    broken.set()
+
+    def fails(self: gateway.Export, *arguments: Any, **options: Any) -> Any:
+        if broken.is_set():
+            raise npipe.PipeClosedError(109, served.name, "opening the pipe", "the server has gone")
+        return relay(self, *arguments, **options)
+
+    monkeypatch.setattr(gateway.Export, "_relay", fails)
+    with served.hostile(ALICE) as unlucky:
+        assert unlucky.receive(1) == b""
+    broken.clear()
+    for _ in range(3):
+        with served.hostile(ALICE) as lucky, served.listener.accept(10) as pipe:
+            lucky.send(b"in")
+            assert pipe.recv(timeout=10) == b"in"
+
+
+def test_a_name_makes_no_line_of_its_own_in_the_log(
+    name: str, samba_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = Request(account="mallory\nnpipe: client 1 came: root", domain="A\x1b[2J", unix_user="mallory")
+    with npipe.listen(name, remote="samba", allow="alice"), Smbd(samba_dir, short(name), request.packed()) as client:
+        assert not client.let_in
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert r"A\x1b[2J\mallory\nnpipe: client 1 came: root" in told
+    assert told.isprintable()

@@ -234,10 +234,10 @@ class Export:
         try:
             with connection:
                 await self._attend(connection, place)
-        except PipeError as error:
-            logger.warning("%s: a client of another machine is turned away: %s", self.name.path, error)
+        except PipeError as error:  # as text: a handler that keeps it would keep the frames, and their handles
+            logger.warning("%s: a client of another machine is turned away: %s", self.name.path, str(error))
         except OSError as error:
-            logger.warning("%s: a connection of smbd's failed: %s", self.name.path, error)
+            logger.warning("%s: a connection of smbd's failed: %s", self.name.path, str(error))
 
     async def _attend(self, connection: socket.socket, place: _Place) -> None:
         if not is_smbd(connection):
@@ -249,11 +249,12 @@ class Export:
         except _NothingSaidError:  # another process has looked if somebody listens here, or smbd's client has gone
             return
         except (handshake.HandshakeError, TimeoutError, EOFError) as error:
-            logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, error or "nothing")
+            why = str(error) or "nothing"
+            logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, why)
             return
-        why = refusal(self.access, who)
-        if why is not None:
-            logger.warning("%s: %s of %s is turned away: %s", self.name.path, _display(who), who.address, why)
+        refused = refusal(self.access, who)
+        if refused is not None:
+            logger.warning("%s: %s of %s is turned away: %s", self.name.path, _display(who), who.address, refused)
             return
         peer = peer_of(who)
         packed = pack_remote(peer, uid=who.uid, gid=who.gid, groups=who.groups, most_message=MOST_MESSAGE)
@@ -268,19 +269,21 @@ class Export:
             return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - so it is
-        with self._gateway.entering(task):
-            self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends here meanwhile
-            try:
-                handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
-            except PipeNotFoundError:
-                self._pipe_has_gone()
-                raise
-            await _reply(connection, who.level, message_type=message_type)
-            incoming = Incoming(connection)
-            relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
-            if relay is not None:
-                place.leave()
-        try:
+        with contextlib.ExitStack() as stack:
+            with self._gateway.entering(task):
+                self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends meanwhile
+                try:
+                    handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
+                except PipeNotFoundError:
+                    self._pipe_has_gone()
+                    raise
+                await _reply(connection, who.level, message_type=message_type)
+                incoming = Incoming(connection)
+                # Whatever ends it from here on: the loop would take the descriptor's next connection for this one.
+                stack.callback(incoming.pause)
+                relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
+                if relay is not None:
+                    place.leave()
             if relay is None:
                 self._waiting.add(task)
                 if self._closed:
@@ -297,8 +300,6 @@ class Export:
                 await relay.run()
             finally:
                 self._gateway.relays.discard(relay)
-        finally:
-            incoming.pause()
 
     async def _answer_probe(self, connection: socket.socket, who: handshake.Identity) -> None:
         if await _is_there(self.name):
@@ -445,7 +446,8 @@ def peer_of(who: handshake.Identity) -> Peer:
 
 def _display(who: handshake.Identity) -> str:
     kind = kind_of(who)
-    return rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
+    name = rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
 class _Place:
