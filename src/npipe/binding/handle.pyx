@@ -299,22 +299,40 @@ cdef class Handle:
 
     # ---- The server's verbs
 
-    def connect(self, timeout=None):
-        """ConnectNamedPipe: 0, or 535 if a client is there already (SEMANTICS §3.2)."""
+    def connect(self, timeout=None, recalls=None):
+        """ConnectNamedPipe: 0, or 535 if a client is there already (SEMANTICS §3.2).
+
+        `recalls`, what recalls() has said: 995 as soon as recall() is called, or was since then.
+        """
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = wait_until(timeout)
-        cdef uint32_t code
+        cdef uint32_t code, seen = 0 if recalls is None else recalls
+        cdef bint may_end = recalls is not None
         # Another thread may get this client, adopt the handle, and close it while we are still inside.
         np_hold(handle)
         with nogil:
-            code = np_connect(handle, &wait)
+            code = np_connect_until(handle, seen, &wait) if may_end else np_connect(handle, &wait)
         try:
-            if code != NP_OK and code != NP_PIPE_CONNECTED:
+            if code != NP_OK and code != NP_PIPE_CONNECTED and (code != NP_OPERATION_ABORTED or not may_end):
                 raise failure_to_accept(handle, code, self.name)
         finally:
             with nogil:
                 np_free(handle)
         return code
+
+    def recalls(self):
+        """See connect. Of one that is closed nothing is to be told: 0."""
+        return 0 if self.handle == NULL else np_recalls(self.handle)
+
+    def recall(self):
+        """Ends connects on it that wait, and that were given what recalls() has said by now."""
+        cdef np_handle *handle = self.handle
+        if handle == NULL:
+            return
+        np_hold(handle)  # see connect
+        with nogil:
+            np_recall(handle)
+            np_free(handle)
 
     def disconnect(self):
         """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3)."""
