@@ -1075,14 +1075,20 @@ cdef class Handle:
         cdef int socket = -1
         cdef uint32_t code
         cdef np_handle *handle = self.valid()
-        with nogil:
-            code = np_depart_socket(handle, True, &socket)
-        if code != NP_OK:
-            raise self.explain(code, "parting with the pipe")
+        # Behind the parting nothing may fail, for nobody could part again: so its place is there first.
+        cdef int place = os.eventfd(0, os.EFD_CLOEXEC)
         try:
-            return os.dup(socket)
+            with nogil:
+                code = np_depart_socket(handle, True, &socket)
+            if code != NP_OK:
+                raise self.explain(code, "parting with the pipe")
+            os.dup2(socket, place, False)
+        except BaseException:
+            os.close(place)
+            raise
         finally:
             np_fd_close(socket)
+        return place
 
     def arm_read(self):
         """Asks for a byte when something comes. False: something is there already."""
