@@ -408,6 +408,7 @@ cdef class ChannelEnd:
             raise OSError(errno.EIO if code == NP_INVALID_DATA else errno.ENOMEM, "no channel could be made of that")
         self.channel.readable = readable
         self.channel.writable = writable
+        self.channel.trusted = not strange
         self.may_read, self.may_write = readable, writable
         self.is_strange = strange
         self.attached = True

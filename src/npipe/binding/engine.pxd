@@ -446,6 +446,7 @@ cdef extern from "engine.h" nogil:
         int side
         bint readable
         bint writable
+        bint trusted
         uint32_t reading
     struct np_part:
         const void *data
