@@ -738,19 +738,25 @@ cdef class Handle:
         cdef np_wait wait
         cdef np_recv recv
         cdef bint ready
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         if self.read_parts_now(parts, LARGEST, &count):
             return count
         self.check_reader("reading")
         wait = wait_until(timeout)
         np_recv_prepare(&recv, False)
-        if self.dropping == NOTHING:
+        wait.crowd = np_turn_is_crowd(&self.run)
+        if self.dropping == NOTHING and not wait.crowd:
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready and self.read_parts_now(parts, LARGEST, &count):
                 return count
         while True:
+            np_turn_wait()
             with nogil:
                 code = np_recv_begin(handle, &recv, &length, &wait)
+                np_turn_want()
+            np_turn_got(&self.run)
             if code != NP_OK:
                 raise self.read_ended_by(code, "reading")
             if self.dropping != NOTHING and self.drops_this():
@@ -875,8 +881,12 @@ cdef class Handle:
         self.transacting = True
         self.owed += 1
         try:
+            # It gives the interpreter up each time, so it has no turn; but others are to know that it wants it again.
+            np_turn_wait()
             with nogil:
                 code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
+                np_turn_want()
+            np_turn_got(&self.run)
             while code == NP_OK:
                 answer = self.collect(&reply.recv, reply.size, self.max_message_size, &wait)
                 if answer is not None:
