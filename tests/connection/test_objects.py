@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from npipe.connection import Connection, Pipe, wait
 from tests.connection.helpers import pattern
-from tests.helpers import blocked
+from tests.helpers import blocked_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,6 +256,7 @@ def test_time_outs_are_numbers_of_any_type_but_nan(ends: Ends, call: str) -> Non
     def ready(timeout: Any) -> bool:
         return bool(second.poll(timeout) if call == "poll" else wait([second, reads], timeout))
 
+    timeout: Any
     for timeout in (math.nan, Decimal("nan"), Decimal("sNaN")):
         with pytest.raises(ValueError, match="timeout"):
             looks(timeout)
@@ -266,11 +267,11 @@ def test_time_outs_are_numbers_of_any_type_but_nan(ends: Ends, call: str) -> Non
     reads, writes = socket.socketpair()
     with reads, writes:
         for timeout in (math.inf, 10**400, 1e300, Decimal(5), True, Fraction(9, 2)):
-            waiting = blocked(lambda timeout=timeout: ready(timeout))
+            waiting = blocked_in(ready, timeout)
             first.send("message")
             assert waiting.result()
             assert second.recv() == "message"
-        assert not wait([reads], Decimal("0.001"))
+        assert not ready(Decimal("0.001"))
         writes.send(b"x")
         assert wait([reads], math.inf) == [reads]
 

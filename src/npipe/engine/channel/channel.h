@@ -37,8 +37,8 @@
 /* The first page of the segment. */
 struct npc_header {
     _Atomic uint32_t magic, version;
-    /* The holders' namespaces of process numbers (np_numbers_namespace), entered by the first holder in each. Where in this
-     * list its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
+    /* The holders' namespaces of process numbers (np_numbers_namespace), entered by the first holder in each. Where in
+     * this list its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
     _Atomic uint64_t numbers[NPC_NOWHERE];
 };
 
