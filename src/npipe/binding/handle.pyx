@@ -747,11 +747,8 @@ cdef class Handle:
         np_recv_prepare(&recv, False)
         wait.crowd = np_turn_is_crowd(&self.run)
         if self.dropping == NOTHING and not wait.crowd:
-            np_turn_wait()  # also for a spin: who has the interpreter is to know that it is wanted after it
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
-                np_turn_want()
-            np_turn_got(&self.run)
             if ready and self.read_parts_now(parts, LARGEST, &count):
                 return count
         while True:
