@@ -271,12 +271,19 @@ def test_a_request_that_is_cancelled_and_then_not_sent_is_owed_nothing(name: str
         async with npipe.aio.listen(name) as listener:
             pipe: Any = await npipe.aio.connect(name)
             server: Any = await listener.accept(5)
+            reads, begun, fails = threading.Event(), threading.Event(), threading.Event()
+            blocking = pipe._pipe
+
+            def recv_into(buffer: Any, **options: Any) -> int:
+                reads.set()
+                count: int = blocking.recv_into(buffer, **options)
+                return count
+
+            pipe._pipe = Reading(blocking, recv_into)
             reading = asyncio.ensure_future(pipe.recv())
-            await asyncio.sleep(0)
+            await asyncio.to_thread(reads.wait, h.DEADLINE)  # it goes on in its thread
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            begun, fails = threading.Event(), threading.Event()
-            blocking = pipe._pipe
 
             def send(_content: bytes, **_: Any) -> None:
                 begun.set()
