@@ -4,7 +4,8 @@ What a thread has begun cannot be taken back. So a call that is cancelled goes o
 
 - what a read gets is kept for the next read: the cancelled one has consumed nothing;
 - a write that has begun is written as a whole, and `close` waits for it; one that has not begun is not written;
-- a connect, a wait and a flush end with their time-outs; a pipe that is opened then is closed at once.
+- a connect and a wait end at once where the transport can be stopped (StoppableTransport), else with their time-outs,
+  as a flush does; a pipe that is opened then is closed at once.
 
 Time-outs are those of the blocking calls, and as exact.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -37,6 +39,7 @@ from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, ref
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, other_loop, still_reserved, too_large, unread
 from npipe.transports.listening import Listening
+from npipe.transports.stopping import Stop, StoppableTransport
 from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
@@ -879,6 +882,18 @@ class ThreadsArrival:
         self._arrival.close()
 
 
+async def _ended(call: Call[Any], let_go: Callable[[], None]) -> None:
+    """Wait for the end of a call, or let it go."""
+    try:
+        await call.wait()
+    except GeneratorExit:  # its loop has ended without it: this may be the collector, in any thread, with its locks
+        threading.Thread(target=let_go, name="npipe-worker", daemon=True).start()
+        raise
+    except BaseException:
+        let_go()
+        raise
+
+
 class ThreadsTransport:
     """See AsyncTransport: one over a blocking transport."""
 
@@ -889,18 +904,25 @@ class ThreadsTransport:
         self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
     ) -> ThreadsMessagePipe | ThreadsStreamPipe:
         """See AsyncTransport.connect."""
-        loop, transport = current(), self._transport
+        loop = current()
+        stop, transport = self._stoppable()
         call = Worker(loop).start(
             lambda: transport.connect(
                 name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=verify_owner
             )
         )
-        try:
-            await call.wait()
-        except BaseException:
+
+        def let_go() -> None:
             call.abandon(lambda pipe: pipe.abort())
-            raise
+            stop.set()
+
+        await _ended(call, let_go)
         return _pipe_of(loop, call.result())
+
+    def _stoppable(self) -> tuple[Stop, Transport]:
+        """Return the transport, and what ends a call of it (at its time-out, where the transport has no other end)."""
+        stop, transport = Stop(), self._transport
+        return stop, transport.until(stop) if isinstance(transport, StoppableTransport) else transport
 
     def listen(
         self, name: PipeName, options: CreateOptions, *, first_instance: bool, on_client: Callable[[], object]
@@ -910,13 +932,14 @@ class ThreadsTransport:
 
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """See AsyncTransport.wait."""
-        transport = self._transport
+        stop, transport = self._stoppable()
         call = Worker(current()).start(lambda: transport.wait(name, timeout, use_default=use_default))
-        try:
-            await call.wait()
-        except BaseException:
+
+        def let_go() -> None:
             call.give_up()
-            raise
+            stop.set()
+
+        await _ended(call, let_go)
         call.result()
 
     def arrival(self, name: PipeName) -> ThreadsArrival:
