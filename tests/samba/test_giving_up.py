@@ -10,7 +10,8 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import trio
@@ -47,7 +48,7 @@ def ours() -> list[str]:
 def descriptors(proxy: Proxy | None) -> int:
     """How many this process has, but for those of a proxy in it."""
     theirs = 0 if proxy is None else sum(sock.fileno() >= 0 for sock in list(proxy._all))
-    return len(os.listdir("/proc/self/fd")) - theirs
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()) - theirs
 
 
 @contextlib.contextmanager
@@ -78,7 +79,7 @@ class BlackHole:
             except TimeoutError:
                 return
 
-    def __enter__(self) -> BlackHole:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,9 +191,12 @@ def test_ctrl_c_in_asyncio_run_ends_an_opening(short: str) -> None:
         await npipe.aio.connect(there(short), timeout=None, remote=remote(port))
 
     with Proxy(None) as proxy, nothing_is_left(proxy):
-        interrupter = h.started(
-            lambda: proxy.accepted.acquire(timeout=20) and signal.pthread_kill(threading.main_thread().ident, 2)
-        )
+
+        def interrupt() -> None:
+            assert proxy.accepted.acquire(timeout=20)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupter = h.started(interrupt)
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(main(proxy.port))
@@ -224,7 +228,7 @@ def test_a_cancelled_opening_at_a_host_that_is_not_there_leaves_nothing(short: s
         waits = f":{hole.port:04X} 02 "  # the peer's port, and that a SYN was sent
 
         def under_way() -> bool:
-            with open("/proc/self/net/tcp") as table:
+            with Path("/proc/self/net/tcp").open() as table:
                 return sum(waits in line for line in table) > 1  # the filler's, and ours
 
         taken = run(lambda: npipe.aio.connect(there(short), timeout=None, remote=remote(hole.port)), under_way)

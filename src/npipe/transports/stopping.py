@@ -1,4 +1,4 @@
-"""Ending a blocking call from another thread: what an event loop does with an opening that nobody waits for any more."""
+"""Ending a blocking call from another thread, as an event loop does with an opening that nobody waits for any more."""
 
 from __future__ import annotations
 

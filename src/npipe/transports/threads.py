@@ -123,7 +123,7 @@ class _Threaded:
         self._check_open("peeking")
         head = self._head
         if head is None:
-            return self._any.peek(size)
+            return self._any._peek_here(size)  # noqa: SLF001 - its own
         if isinstance(self._any, MessagePipe) and not self._unfinished:
             data = head[:size]
             return Peek(data, len(head) + self._rest(0).available, len(head) - len(data))
@@ -132,14 +132,33 @@ class _Threaded:
         left = rest.left + len(head) + len(rest.data) - len(data) if isinstance(self._any, MessagePipe) else rest.left
         return Peek(data, len(head) + rest.available, left)
 
-    def _rest(self, size: int) -> Peek:
-        """Look at what is behind that which is kept."""
+    def _rest(self, size: int, *, asks: bool = False) -> Peek:
+        """Look at what is behind that which is kept; `asks`: also if a host has to be asked, for this is a thread.
+
+        Else that is nothing, but behind a part of a message it raises PipeStateError (50).
+        """
         try:
-            return self._any.peek(size)
+            return self._any.peek(size) if asks else self._any._peek_here(size)  # noqa: SLF001 - its own
+        except PipeStateError as error:
+            if self._unfinished or error.winerror != WinError.NOT_SUPPORTED:
+                raise
+            return Peek(b"", 0, 0)
         except PipeClosedError as error:
             if error.winerror != WinError.BROKEN_PIPE:
                 raise
             return Peek(b"", 0, 0)
+
+    async def _checked(self, check: Callable[[], bool]) -> bool:
+        """See Pipe._checked: where a host is asked, a thread waits for its answer."""
+        if not self._any._asks_host:  # noqa: SLF001 - its own
+            return check()
+        call = self._read_worker.start(check)
+        try:
+            await call.wait()
+        except BaseException:
+            call.give_up()
+            raise
+        return call.result()
 
     # ---- Reading
 
@@ -510,7 +529,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         Cancelled, the part is kept as it was.
         """
-        call = self._read_worker.start(lambda: self._rest(0).left)
+        call = self._read_worker.start(lambda: self._rest(0, asks=True).left)
         try:
             await call.wait()
         except BaseException:
@@ -520,6 +539,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     def _drop_now(self) -> bool:
         """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
+        if self._any._asks_host:  # noqa: SLF001 - its own
+            return False  # the next read does
         if self._reading or self._left_over is not None:
             return False  # that read drops it
         try:

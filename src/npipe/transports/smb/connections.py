@@ -33,7 +33,6 @@ from npipe.transports.smb.library import (
 )
 from npipe.transports.smb.status import ACCESS_DENIED, SESSION_OVER, not_opened
 from npipe.transports.smb.wire import GiveUp, NotSignedError, Wire, connect_socket, wait_event
-
 from npipe.transports.stopping import NEVER
 
 if TYPE_CHECKING:

@@ -99,7 +99,7 @@ class GiveUp:
                 with contextlib.suppress(OSError):  # it has ended already
                     self._sock.shutdown(socket.SHUT_RDWR)
 
-    def await_connected(self, sock: socket.socket, address: object) -> None:
+    def await_connected(self, sock: socket.socket, address: Any) -> None:
         """Connect. Raises OSError, also when it was given up; else the socket is one that `set` ends from now on."""
         sock.setblocking(False)
         code = sock.connect_ex(address)
