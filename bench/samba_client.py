@@ -11,6 +11,7 @@ of rounds in turns.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from bench.samba import PASSWORD, SERVER, percentile
 from npipe.transports.smb.connections import close_idle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "exported"
@@ -173,6 +174,7 @@ def transactions(port: int, seconds: float) -> list[str]:
     peers = {name: make(port) for name, make in PEERS.items()}
     pipes = {name: peer.open() for name, peer in peers.items()}
     rows = []
+    turns = _turns()
     for size in SIZES:
         times, data = Times(), os.urandom(size)
 
@@ -182,7 +184,7 @@ def transactions(port: int, seconds: float) -> list[str]:
 
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for name in peers:
+            for name in next(turns):
                 times.round(name, BURST, lambda name=name: step(name))  # type: ignore[misc]
         rows.append(times.row(f"transceive of {size:,} bytes"))
     for name, peer in peers.items():
@@ -190,7 +192,8 @@ def transactions(port: int, seconds: float) -> list[str]:
     times = Times()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for name, peer in peers.items():
+        for name in next(turns):
+            peer = peers[name]
             times.round(name, 5, lambda peer=peer: peer.shut(peer.open()))  # type: ignore[misc]
     rows.append(times.row("opening and closing a pipe"))
     for peer in peers.values():
@@ -204,11 +207,16 @@ def transactions(port: int, seconds: float) -> list[str]:
 
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for name, make in PEERS.items():
+        for name in next(turns):
             _until_no_connection()
-            times.round(name, 1, lambda make=make: anew(make))  # type: ignore[misc]
+            times.round(name, 1, lambda make=PEERS[name]: anew(make))  # type: ignore[misc]
     rows.append(times.row("the same, with connection and logon"))
     return rows
+
+
+def _turns() -> Iterator[tuple[str, ...]]:
+    """Give the peers in all orders: who comes behind a slow one finds smbd and the machine's caches cold."""
+    return itertools.cycle(itertools.permutations(PEERS))
 
 
 def _until_no_connection() -> None:
@@ -264,12 +272,16 @@ class Crowd:
 
 
 def growth(port: int, counts: list[int], calls: int) -> list[str]:
-    """Return rows: pipes at once, rates and times of npipe and of smbprotocol, ratios of rate and of p50."""
+    """Return rows: pipes at once, rates and times of npipe and of smbprotocol, and the ratio of the times for all."""
     rows = []
     for count in counts:
         turns = max(2, calls // count)
         with Crowd(Npipe(port), count) as mine, Crowd(Bare(port), count) as bare:
-            rounds = [(mine.run(turns), bare.run(turns)) for _ in range(3)]
+            rounds = []
+            for number in range(4):
+                first, second = (mine, bare)[:: 1 if number % 2 else -1]
+                one, other = first.run(turns), second.run(turns)
+                rounds.append((one, other) if first is mine else (other, one))
         rate = [median(one[side][0] for one in rounds) for side in (0, 1)]
         every = [[spent for one in rounds for spent in one[side][1]] for side in (0, 1)]
         ratio = median(one[1][0] / one[0][0] for one in rounds)
