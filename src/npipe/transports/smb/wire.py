@@ -293,7 +293,8 @@ class Stream:
                 if size > _LARGEST_FRAME:
                     break
                 if len(buffer) >= _LENGTH + size:
-                    message = bytes(buffer[_LENGTH : _LENGTH + size])
+                    with memoryview(buffer) as view:
+                        message = bytes(view[_LENGTH : _LENGTH + size])
                     del buffer[: _LENGTH + size]
                     return message
             try:
