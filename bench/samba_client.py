@@ -5,7 +5,8 @@
 The server is an exported pipe that answers each message with itself; all three sign. Beside transactions: opening a pipe
 over a connection that is there, a first opening with its connection and logon, and many pipes at once, each with a
 thread of its own, over one connection (impacket's is for one thread). Ratios are npipe's to smbprotocol's: of time the
-median of rounds in turns, and of this process's CPU, which the machine's other work says less of.
+median of rounds in turns, and of this process's CPU, which the machine's other work says less of. This process has one
+processor, and the server and smbd have the others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -295,6 +297,16 @@ def growth(port: int, counts: list[int], calls: int) -> list[str]:
     return rows
 
 
+def _part(server: int, smbd: int | None) -> None:
+    """Give this process a processor that the server and smbd do not have: else it is chance which of them share one."""
+    own, *others = sorted(os.sched_getaffinity(0))
+    if others and smbd is not None:
+        for process in (server, smbd):  # before there is a client: smbd's later processes take after it
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), others)
+        os.sched_setaffinity(0, {own})
+
+
 def main() -> int:
     """Run all of it, and print the page's tables."""
     from npipe.samba import PrivateSmbd
@@ -312,6 +324,7 @@ def main() -> int:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
+            _part(server.pid, smbd.pid)
             try:
                 print("| | npipe | smbprotocol | impacket | time, npipe / smbprotocol | CPU |\n" + "| --- " * 6 + "|")
                 for row in transactions(smbd.port, options.seconds):
