@@ -2,11 +2,11 @@
 
     python -m bench.samba_client [--seconds 5] [--pipes 1,8,64,200,500]
 
-The server is an exported pipe that answers each message with itself; all three sign. Beside transactions: opening a pipe
-over a connection that is there, a first opening with its connection and logon, and many pipes at once, each with a
-thread of its own, over one connection (impacket's is for one thread). Ratios are npipe's to smbprotocol's: of time the
-median of rounds in turns, and of this process's CPU, which the machine's other work says less of. This process has one
-processor, and the server and smbd have the others.
+The server is an exported pipe that answers each message with itself; all three sign. Beside transactions: opening a
+pipe over a connection that is there, a first opening with its connection and logon, and many pipes at once, each with
+a thread of its own, over one connection (impacket's is for one thread). Ratios are npipe's to smbprotocol's: of time
+the median of rounds in turns, and of this process's CPU, which the machine's other work says less of. This process has
+one processor, and the server and smbd have the others.
 """
 
 from __future__ import annotations
@@ -61,16 +61,20 @@ class Npipe:
         self._name = rf"\\{HOST}\pipe\{NAME}"
 
     def open(self) -> Any:
+        """See Peer.open."""
         return npipe.connect(self._name, remote=self._remote)
 
     def call(self, pipe: Any, data: bytes) -> bytes:
+        """See Peer.call."""
         answer: bytes = pipe.transact(data)
         return answer
 
     def shut(self, pipe: Any) -> None:
+        """See Peer.shut."""
         pipe.close()
 
     def close(self) -> None:
+        """See Peer.close."""
         close_idle()
 
 
@@ -83,15 +87,19 @@ class Bare:
         self._client = Client(port, USER, password=PASSWORD)
 
     def open(self) -> Any:
+        """See Peer.open."""
         return self._client.open(NAME)
 
     def call(self, pipe: Any, data: bytes) -> bytes:
+        """See Peer.call."""
         return self._client.call(pipe, data)
 
     def shut(self, pipe: Any) -> None:
+        """See Peer.shut."""
         pipe.close()
 
     def close(self) -> None:
+        """See Peer.close."""
         self._client.close()
 
     def ask_for_credits(self, pipe: Any, count: int) -> None:
@@ -121,16 +129,20 @@ class Impacket:
         self._tree = self._connection.connectTree("IPC$")
 
     def open(self) -> Any:
+        """See Peer.open."""
         return self._connection.openFile(self._tree, f"\\{NAME}")
 
     def call(self, pipe: Any, data: bytes) -> bytes:
+        """See Peer.call."""
         answer: bytes = self._connection.transactNamedPipe(self._tree, pipe, data)
         return answer
 
     def shut(self, pipe: Any) -> None:
+        """See Peer.shut."""
         self._connection.closeFile(self._tree, pipe)
 
     def close(self) -> None:
+        """See Peer.close."""
         self._connection.close()
 
 

@@ -72,8 +72,7 @@ def by_connection(name: str, who: npipe.Remote) -> int:
             try:
                 client.recv_bytes()
             except EOFError as error:
-                assert error.__cause__ is not None
-                raise error.__cause__ from None
+                raise error.__cause__ or error from None
 
     return h.code_of(ask)
 
@@ -252,7 +251,13 @@ def test_sixty_four_clients_of_a_face_have_their_own_answers(smbd: PrivateSmbd, 
             answers = asyncio.run(all_of_them())
         else:
             gate = threading.Barrier(64)
-            calls = [h.started(lambda one=one: gate.wait(50) * 0 or ask[face](one)) for one in requests]
+
+            def together(data: bytes) -> bytes:
+                gate.wait(50)
+                answer: bytes = ask[face](data)
+                return answer
+
+            calls = [h.started(together, one) for one in requests]
             answers = [call.result(50) for call in calls]
     assert answers == [one.upper() for one in requests]
     assert PASSWORD not in repr(who)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteConnection"]
 
 
-class RemoteConnection(_ConnectionBase):  # type: ignore[misc, type-arg]  # it has no public base
+class RemoteConnection(_ConnectionBase):
     """A connection over a message pipe, with the methods of multiprocessing.connection.Connection.
 
     Its other end is what multiprocessing's AF_PIPE Listener is on Windows, or a server that speaks as that does. It is
