@@ -16,7 +16,7 @@ from npipe.options import read_size
 from npipe.pipe import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
@@ -74,6 +74,13 @@ class Pipe(metaclass=PipeType):
     def _has_unread(self) -> bool:
         """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
         return self.peek().available > 0
+
+    async def _checked(self, check: Callable[[], bool]) -> bool:
+        """Return what a check of this pipe says: one by the methods above, which may have to ask another machine.
+
+        Nobody else uses the pipe meanwhile. Cancelled, the check may go on: then the pipe is to be closed.
+        """
+        return check()
 
     @property
     @abstractmethod

@@ -79,6 +79,13 @@ class Pipe(metaclass=PipeType):
     def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
+    _asks_host: ClassVar[bool] = False
+    """Whether `peek`, and what is like it, asks another machine, and so may wait."""
+
+    def _peek_here(self, size: int) -> Peek:
+        """Return what `peek` does without asking another machine; raises PipeStateError (50) where it would have to."""
+        return self.peek(size)
+
     def _has_unread(self) -> bool:
         """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
         return self.peek().available > 0

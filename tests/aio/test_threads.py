@@ -178,7 +178,7 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
             pipe._head, pipe._unfinished, pipe._dropping, pipe._left = b"a part....", True, True, 100
             blocking = SimpleNamespace(more_data=True, _forget_reply=lambda: None)
 
-            def looked(_size: int) -> Any:
+            def looked(_size: int, **_: bool) -> Any:
                 blocking.more_data = False  # its writer gives the rest up, and what is left is of the next message
                 return SimpleNamespace(left=8)
 
@@ -315,7 +315,7 @@ class Looking:
     """A pipe whose looks are made by something else."""
 
     def __init__(self, pipe: Any, peek: Callable[[int], Any]) -> None:
-        self._of, self.peek = pipe, peek
+        self._of, self.peek, self._peek_here = pipe, peek, peek
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)

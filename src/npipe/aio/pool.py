@@ -239,7 +239,8 @@ class Pool(Generic[P]):
             abandoned = False
             try:
                 yield cast("P", (_LentMessages if isinstance(pipe, MessagePipe) else _LentStream)(cast("Any", loan)))
-                claim.clean = loan.take_back(both_ways=self._plan.both_ways) and is_as_new(pipe, limit)
+                back = loan.take_back(both_ways=self._plan.both_ways)
+                claim.clean = back and await pipe._checked(lambda: is_as_new(pipe, limit))  # noqa: SLF001
                 if claim.clean:
                     pipe.busy_wait = 0.0
             except GeneratorExit:
@@ -292,8 +293,11 @@ class Pool(Generic[P]):
         """
         slot = _slot_of(claim)
         if slot.pipe is not None:
-            if is_quiet(slot.pipe) and not (lent and has_unread(slot.pipe)):
-                return slot.pipe, False
+            kept = slot.pipe
+            claim.clean = False  # while it is looked at: a host may have to be asked
+            if await kept._checked(lambda: is_quiet(kept) and not (lent and has_unread(kept))):  # noqa: SLF001
+                claim.clean = True
+                return kept, False
             self._drop(claim)
         slot.pipe = pipe = cast("P", await connect(self._plan.given, **self._plan.options(time.left())))
         self._done.connected += 1

@@ -58,11 +58,13 @@ from npipe.transports.smb.status import (
     not_opened,
 )
 from npipe.transports.smb.wire import wait_event
+from npipe.transports.stopping import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.transports.smb.connections import Link
+    from npipe.transports.stopping import Stop
 
 __all__ = [
     "GOODWILL",
@@ -114,7 +116,9 @@ _HEADER: Final = 64
 _PATIENCE_FOREVER: Final = -(2**63)
 
 
-def open_file(link: Link, path: str, name: str, *, access: int, deadline: float | None) -> RemoteFile:
+def open_file(
+    link: Link, path: str, name: str, *, access: int, deadline: float | None, stop: Stop = NEVER
+) -> RemoteFile:
     """CreateFile over a connection, which the file then uses. Raises the errors of opening; the link is released."""
     request: Any = None
 
@@ -132,7 +136,7 @@ def open_file(link: Link, path: str, name: str, *, access: int, deadline: float 
     create["create_options"] = CreateOptions.FILE_NON_DIRECTORY_FILE
     create["buffer_path"] = path.encode("utf-16-le", "surrogatepass")
     try:
-        status, response = _ask(link, create, keep, name, "opening the pipe", deadline)
+        status, response = _ask(link, create, keep, name, "opening the pipe", deadline, stop)
         request = None
         if status != SUCCESS:
             raise not_opened(status, name, link.host)  # noqa: TRY301 - the link is released
@@ -177,15 +181,36 @@ def lost(name: str | None, doing: str | None) -> PipeClosedError:
 
 
 def _ask(
-    link: Link, message: Any, keep: Callable[[Any], None], name: str | None, doing: str, deadline: float | None
+    link: Link,
+    message: Any,
+    keep: Callable[[Any], None],
+    name: str | None,
+    doing: str,
+    deadline: float | None,
+    stop: Stop = NEVER,
 ) -> tuple[int, Any]:
-    """Send a request that no file waits with others for; return its status and answer."""
+    """Send a request that no file waits with others for; return its status and answer. Raises StoppedError."""
     try:
-        request = link.submit(message, keep, deadline)
+        with stop.waking(link.wake):
+            request = link.submit(message, keep, deadline, given_up=lambda: stop.is_set)
     except ConnectionError:
         raise lost(name, doing) from None
     if request is None:
+        stop.check()
         raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, doing, f"{link.host} has not answered in that time")
+    with stop.waking(lambda: _wake(request)):
+        return _answer(link, request, name, doing, deadline, stop)
+
+
+def _wake(request: Any) -> None:
+    """Let whoever waits for a request's answer look again."""
+    with request.response_event_lock:
+        request.response_event.set()
+
+
+def _answer(
+    link: Link, request: Any, name: str | None, doing: str, deadline: float | None, stop: Stop
+) -> tuple[int, Any]:
     while True:
         in_time = wait_event(request.response_event, deadline)
         with request.response_event_lock:
@@ -197,11 +222,14 @@ def _ask(
             if link.lost:
                 raise lost(name, doing)
             request.response_event.clear()
+        stop.check()
         if not in_time:
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, doing, f"{link.host} has not answered in that time")
 
 
-def wait_named_pipe(link: Link, path: str, name: str, timeout: float | None, *, use_default: bool) -> None:
+def wait_named_pipe(
+    link: Link, path: str, name: str, timeout: float | None, *, use_default: bool, stop: Stop = NEVER
+) -> None:
     """FSCTL_PIPE_WAIT, where the host has it. Raises PipeStateError (50) where not; the link stays the caller's."""
     doing = "waiting for an instance"
     text = path.encode("utf-16-le", "surrogatepass")
@@ -216,7 +244,7 @@ def wait_named_pipe(link: Link, path: str, name: str, timeout: float | None, *, 
 
     deadline = None if timeout is None else time.monotonic() + (timeout or GOODWILL)
     try:
-        status, _ = _ask(link, _ioctl(CtlCode.FSCTL_PIPE_WAIT, _NO_FILE, data, 0), keep, name, doing, deadline)
+        status, _ = _ask(link, _ioctl(CtlCode.FSCTL_PIPE_WAIT, _NO_FILE, data, 0), keep, name, doing, deadline, stop)
         request = None
     finally:
         if request is not None:
@@ -345,12 +373,19 @@ class RemoteFile:
     # ---- Waiting
 
     def _submit(
-        self, message: Any, keep: Callable[[Any], None], deadline: float | None, doing: str, *, cost: int = 1
+        self,
+        message: Any,
+        keep: Callable[[Any], None],
+        deadline: float | None,
+        doing: str,
+        *,
+        cost: int = 1,
+        stop: Stop = NEVER,
     ) -> Any:
         with self._lock:
             self._submitting += 1
         try:
-            request = self.link.submit(message, keep, deadline, cost=cost, given_up=lambda: self.closed)
+            request = self.link.submit(message, keep, deadline, cost=cost, given_up=lambda: self.closed or stop.is_set)
         except ConnectionError:
             raise self._why_not(doing) from None
         finally:
@@ -410,8 +445,7 @@ class RemoteFile:
         with self._lock:
             waiting, submitting = list(self._waiting), self._submitting
         for request in waiting:
-            with request.response_event_lock:
-                request.response_event.set()
+            _wake(request)
         if submitting:  # else it may be a collected pipe that is closed, which may take no lock of the connection's
             self.link.wake()
 
@@ -587,7 +621,7 @@ class RemoteFile:
 
     # ---- The rest
 
-    def _ask(self, message: Any, doing: str, deadline: float | None) -> tuple[int, Any]:
+    def _ask(self, message: Any, doing: str, deadline: float | None, stop: Stop = NEVER) -> tuple[int, Any]:
         """Make a call that is answered soon."""
         request: Any = None
 
@@ -597,17 +631,20 @@ class RemoteFile:
 
         self.check_open(doing)
         try:
-            if self._submit(message, keep, deadline, doing) is None:
-                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
-            answer = self._await(request, deadline, doing)
+            with stop.waking(self.wake):
+                if self._submit(message, keep, deadline, doing, stop=stop) is None:
+                    stop.check()
+                    raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+                answer = self._await(request, deadline, doing, until=lambda: stop.is_set)
             if answer is None:
+                stop.check()
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
             return answer
         finally:
             if request is not None:
                 self.link.abandon(request)
 
-    def set_message_mode(self, message_mode: bool, deadline: float | None) -> bool | None:
+    def set_message_mode(self, message_mode: bool, deadline: float | None, stop: Stop = NEVER) -> bool | None:
         """SetNamedPipeHandleState. None: the server has no read modes; False: its pipe is of bytes."""
         if self.link.has_modes is False:
             return None
@@ -616,7 +653,7 @@ class RemoteFile:
         message["file_info_class"] = _PIPE_INFORMATION
         message["file_id"] = self._id
         message["buffer"] = struct.pack("<II", int(message_mode), 0)
-        status, _ = self._ask(message, "setting the pipe's modes", deadline)
+        status, _ = self._ask(message, "setting the pipe's modes", deadline, stop)
         if status in UNSUPPORTED:
             self.link.has_modes = False
             return None
