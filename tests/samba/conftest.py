@@ -38,7 +38,7 @@ def private_smbd(folder: Path, **options: Any) -> PrivateSmbd:
         program("smbd")
     except PipeStateError as error:
         pytest.skip(f"`make test-samba` installs Samba: {error.detail}")
-    smbd = PrivateSmbd(folder, port=_free_port(), **options)
+    smbd = PrivateSmbd(folder, **{"port": _free_port(), **options})
     smbd.add_user("alice", PASSWORD, local_user="games")
     smbd.add_user("bob", PASSWORD, local_user="news")
     return smbd

@@ -19,7 +19,7 @@ from npipe.win32 import pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
 from tests.samba import networks as net
 from tests.samba.clients import PASSWORD
-from tests.samba.test_client import EXACT, _no_connection_is_left, error_of, listening
+from tests.samba.test_client import EXACT, _no_connection_is_left, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,11 +49,20 @@ def networks(own_smbd: Callable[..., PrivateSmbd]) -> Iterator[net.Networks]:
     with net.Networks() as made:
         with made.server.entered():
             own_smbd(interfaces=tuple(f"{address}/24" for address in net.ADDRESSES.values()), port=445)
+        _use_once(made)
         yield made
 
 
-def remote(**options: Any) -> npipe.Remote:
-    return npipe.Remote("alice", PASSWORD, auth="ntlm", **options)
+def _use_once(networks: net.Networks) -> None:
+    """What a process makes once and keeps is made, so that tests can tell what is left."""
+    with networks.client.entered(), npipe.serve("once", bytes.upper, remote="samba", allow="authenticated"):
+        assert npipe.call(there("once"), b"hello", remote=remote(), timeout=20) == b"HELLO"
+    connections.close_idle()
+    h.until(lambda: not any(one.name.startswith(("npipe-smb", "npipe-export")) for one in threading.enumerate()), 10)
+
+
+def remote(user: str = "alice", **options: Any) -> npipe.Remote:
+    return npipe.Remote(user, PASSWORD, auth="ntlm", **options)
 
 
 def there(name: str, address: str = "10.10.0.2") -> str:
@@ -118,19 +127,24 @@ def test_the_article_s_client_of_another_machine_prints_its_transcript(
 
 
 class Pipes:
-    """Client's ends, each over a connection of its own, and the servers' ends of them."""
+    """Pipes between the two machines, and the servers' ends of them."""
 
-    def __init__(self, name: str) -> None:
-        self.listener = listening(name)
+    def __init__(self, name: str, mode: Any = "message") -> None:
+        self.listener = listening(name, mode=mode)
         self._name = name
+        self._mode = mode
         self._made: list[Any] = []
 
-    def connected(self) -> tuple[Any, Any]:
-        client = npipe.connect(there(self._name), mode="message", remote=remote(), timeout=20)
+    def connected(self, **options: Any) -> tuple[Any, Any]:
+        """Both ends of one. Each user, encrypted or not, has a connection of its own."""
+        client: Any = npipe.connect(there(self._name), mode=self._mode, remote=remote(**options), timeout=20)
         self._made.append(client)
+        return client, self.accepted()
+
+    def accepted(self) -> Any:
         server = self.listener.accept(20)
         self._made.append(server)
-        return client, server
+        return server
 
     def __enter__(self) -> Pipes:
         return self
@@ -141,10 +155,6 @@ class Pipes:
         self.listener.close()
 
 
-def own_threads() -> list[str]:
-    return sorted(one.name for one in threading.enumerate() if one.name.startswith("npipe"))
-
-
 def timed(call: Callable[[], object]) -> tuple[int, float]:
     """The code of a call that fails, and how long it took."""
     began = time.monotonic()
@@ -152,49 +162,185 @@ def timed(call: Callable[[], object]) -> tuple[int, float]:
     return code, time.monotonic() - began
 
 
+def over_in_time(limit: float, call: Callable[[], object]) -> None:
+    """Fails unless the call ends with a time-out of so many seconds."""
+    code, took = timed(call)
+    assert code == 121
+    assert limit <= took < limit + EXACT
+
+
+class Noticed:
+    """How long after a link was cut calls end that have no time-out."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._began + NOTICED - time.monotonic())
+
+    def code(self, call: h.Background[Any]) -> int:
+        return call.code(self.left)
+
+
+def nothing_is_left(descriptors: int) -> None:
+    connections.close_idle()
+    h.until(lambda: not [one for one in threading.enumerate() if one.name.startswith(("npipe-smb", "npipe-export"))], 10)
+    h.until(lambda: h.descriptors() <= descriptors, 10)
+
+
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("end", ["client", "server"])
 def test_a_link_that_is_cut_is_noticed(networks: net.Networks, short: str, end: str) -> None:
-    """By calls with a time-out when it is over; by all others, and by both machines, within half a minute."""
+    """By calls with a time-out when that is over; by all others, and at both machines, within half a minute."""
     before = h.descriptors()
     with networks.client.entered(), Pipes(short) as pipes:
         asking, asked = pipes.connected()
-        reading, _ = pipes.connected()
-        idle, idle_server = pipes.connected()
-        sending, sent_to = pipes.connected()
-        late, late_server = pipes.connected()
-        asking_alone = h.started(lambda: asking.transact(b"question"))
+        reading, read_from = pipes.connected(user="bob")
+        idle, idle_server = pipes.connected(encrypt=True)
+        busy, busy_server = pipes.connected(user="bob", encrypt=True)
+        asks = h.started(lambda: asking.transact(b"question"))
         assert asked.recv(timeout=20) == b"question"
-        reading_alone = h.started(reading.recv)
+        reads = h.started(reading.recv)
         h.until(lambda: bool(reading._file._waiting))
-        waiting = {"asked": h.started(asked.recv), "idle": h.started(idle_server.recv)}
+        servers = [h.started(server.recv) for server in (asked, read_from, idle_server)]
         networks.cut(getattr(networks, end))
+        noticed = Noticed()
+        over_in_time(0.5, lambda: busy.transact(b"late question", timeout=0.5))
+        over_in_time(0.3, lambda: busy.recv(timeout=0.3))
+        over_in_time(0.4, lambda: busy.send(b"words", timeout=0.4))
+        over_in_time(0.6, lambda: npipe.connect(there(short), remote=remote("bob", encrypt=True), timeout=0.6))
         began = time.monotonic()
-        # What has a time-out.
-        for call, code in (
-            (lambda: late.transact(b"late question", timeout=0.5), 121),
-            (lambda: late.recv(timeout=0.3), 121),
-            (lambda: sending.send(b"words", timeout=0.4), 121),
-            (lambda: npipe.connect(there(short), remote=remote(), timeout=0.5), 121),
-        ):
-            limit = {0.5: 0.5}.get(0.5, 0.5)
-            found, took = timed(call)
-            assert (found, took < limit + EXACT) == (code, True), took
-        # What has none: on this machine ...
-        h.has_code(error_of(_within(asking_alone, began)), 64)
-        h.has_code(error_of(_within(reading_alone, began)), 64)
-        for call in (lambda: idle.send(b"x"), idle.recv, lambda: idle.transact(b"x"), lambda: late.recv(timeout=1)):
+        busy.close(timeout=0.2)
+        assert time.monotonic() - began < 0.2 + EXACT
+        assert noticed.code(asks) == 64
+        assert noticed.code(reads) == 64
+        h.until(lambda: idle._file.link.lost, noticed.left)
+        for call in (lambda: idle.send(b"x"), idle.recv, lambda: idle.transact(b"x")):
             assert h.code_of(call) == 64
-        # ... and on the server's, which has lost its clients.
-        for one in waiting.values():
-            assert _within(one, began).code() == 109
-        for one in (sent_to, late_server):
-            assert h.code_of(lambda one=one: one.recv(timeout=max(0.0, began + NOTICED - time.monotonic()))) == 109
-    connections.close_idle()
-    h.until(lambda: not [name for name in own_threads() if "smb" in name], 10)
-    h.until(lambda: h.descriptors() <= before, 10)
+        for server in servers:  # they have lost their clients
+            assert noticed.code(server) == 109
+        assert h.code_of(lambda: busy_server.recv(timeout=noticed.left)) == 109
+    nothing_is_left(before)
 
 
-def _within(call: h.Background[Any], began: float) -> h.Background[Any]:
-    call._thread.join(max(0.0, began + NOTICED - time.monotonic()))
-    return call
+@pytest.mark.timeout(150)
+def test_a_host_that_cannot_be_reached(networks: net.Networks, short: str) -> None:
+    before = h.descriptors()
+    with networks.client.entered(), listening(short):
+        networks.cut(networks.server)
+        over_in_time(0.5, lambda: npipe.connect(there(short), remote=remote(), timeout=0.5))
+        networks.cut(networks.client)
+        assert h.code_of(lambda: npipe.connect(there(short), remote=remote(), timeout=20)) == 53
+        assert h.code_of(lambda: npipe.connect(there(short), remote=remote())) == 53
+    nothing_is_left(before)
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_link_that_is_cut_for_a_moment_loses_nothing(networks: net.Networks, short: str, end: str) -> None:
+    before = h.descriptors()
+    with networks.client.entered(), Pipes(short) as pipes:
+        asking, asked = pipes.connected()
+        reading, read_from = pipes.connected(user="bob")
+        asks = h.started(lambda: asking.transact(b"question"))
+        assert asked.recv(timeout=20) == b"question"
+        over_in_time(0.2, lambda: reading.recv(timeout=0.2))
+        networks.cut(getattr(networks, end))
+        asked.send(b"answer")
+        for number in range(20):
+            read_from.send(b"%d" % number)
+        with pytest.raises(npipe.PipeTimeoutError) as raised:
+            reading.send(b"words", timeout=0.2)
+        assert raised.value.sent is True
+        networks.mend(getattr(networks, end))
+        assert asks.result(30) == b"answer"
+        assert [reading.recv(timeout=30) for _ in range(20)] == [b"%d" % number for number in range(20)]
+        assert read_from.recv(timeout=30) == b"words"
+        over_in_time(0.1, lambda: read_from.recv(timeout=0.1))
+        over_in_time(0.1, lambda: reading.recv(timeout=0.1))
+    nothing_is_left(before)
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_cut_link_and_tasks(networks: net.Networks, short: str, end: str) -> None:
+    before = h.descriptors()
+
+    async def client(pipes: Pipes) -> None:
+        ends = []
+        for options in ({}, {"user": "bob"}, {"encrypt": True}):
+            pipe = await npipe.aio.connect(there(short), remote=remote(**options), timeout=20)
+            ends.append((pipe, await asyncio.to_thread(pipes.accepted)))
+        (asking, asked), (reading, _), (late, _) = ends
+        asks = asyncio.ensure_future(asking.transact(b"question"))
+        assert await asyncio.to_thread(asked.recv, timeout=20) == b"question"
+        reads = asyncio.ensure_future(reading.recv())
+        networks.cut(getattr(networks, end))
+        noticed = Noticed()
+        for limit, call in ((0.3, late.recv), (0.4, lambda **how: late.transact(b"late question", **how))):
+            began = time.monotonic()
+            with pytest.raises(npipe.PipeTimeoutError):
+                await call(timeout=limit)
+            assert limit <= time.monotonic() - began < limit + EXACT
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(late.recv(), 0.2)
+        assert time.monotonic() - began < 0.2 + EXACT
+        for task in (asks, reads):
+            with pytest.raises(npipe.PipeClosedError) as raised:
+                await asyncio.wait_for(task, noticed.left)
+            h.has_code(raised.value, 64)
+        for pipe, _ in ends:
+            await pipe.close()
+
+    with networks.client.entered(), Pipes(short) as pipes:
+        asyncio.run(client(pipes))
+    nothing_is_left(before)
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_cut_link_and_handles(networks: net.Networks, short: str, end: str) -> None:
+    before = h.descriptors()
+    access = win32con.GENERIC_READ | win32con.GENERIC_WRITE
+
+    def opened(pipes: Pipes, flags: int = 0) -> tuple[Any, Any]:
+        handle = win32file.CreateFile(there(short), access, 0, None, win32con.OPEN_EXISTING, flags, None)
+        win32pipe.SetNamedPipeHandleState(handle, win32pipe.PIPE_READMODE_MESSAGE, None, None)
+        return handle, pipes.accepted()
+
+    def winerror(call: Callable[[], object]) -> int:
+        with pytest.raises(pywintypes.error) as raised:
+            call()
+        return int(raised.value.winerror)
+
+    npipe.remote.configure("10.10.0.2", remote())
+    try:
+        with networks.client.entered(), Pipes(short) as pipes:
+            asking, asked = opened(pipes)
+            reading, _ = opened(pipes)
+            waiting, _ = opened(pipes, win32con.FILE_FLAG_OVERLAPPED)
+            with asking, reading, waiting:
+                asks = h.started(
+                    lambda: winerror(lambda: win32pipe.TransactNamedPipe(asking, b"question", 100, None))
+                )
+                assert asked.recv(timeout=20) == b"question"
+                reads = h.started(lambda: winerror(lambda: win32file.ReadFile(reading, 100)))
+                pending = pywintypes.OVERLAPPED()
+                pending.hEvent = win32event.CreateEvent(None, True, False, None)
+                buffer = win32file.AllocateReadBuffer(100)
+                assert win32file.ReadFile(waiting, buffer, pending)[0] == 997
+                networks.cut(getattr(networks, end))
+                noticed = Noticed()
+                began = time.monotonic()
+                assert win32event.WaitForSingleObject(pending.hEvent, 300) == win32event.WAIT_TIMEOUT
+                assert time.monotonic() - began < 0.3 + EXACT
+                assert asks.result(noticed.left) == 109
+                assert reads.result(noticed.left) == 109
+                assert win32event.WaitForSingleObject(pending.hEvent, int(noticed.left * 1000)) == 0
+                assert winerror(lambda: win32file.GetOverlappedResult(waiting, pending, True)) == 109
+                assert winerror(lambda: win32file.WriteFile(waiting, b"x")) in (109, 232)
+    finally:
+        npipe.remote.forget("10.10.0.2")
+    nothing_is_left(before)
