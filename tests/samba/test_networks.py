@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -203,7 +204,7 @@ def test_a_link_that_is_cut_is_noticed(networks: net.Networks, short: str, end: 
         assert asked.recv(timeout=20) == b"question"
         reads = h.started(reading.recv)
         h.until(lambda: bool(reading._file._waiting))
-        servers = [h.started(server.recv) for server in (asked, read_from, idle_server)]
+        servers = [h.started(server.recv) for server in (read_from, idle_server)]
         networks.cut(getattr(networks, end))
         noticed = Noticed()
         over_in_time(0.5, lambda: busy.transact(b"late question", timeout=0.5))
@@ -220,7 +221,12 @@ def test_a_link_that_is_cut_is_noticed(networks: net.Networks, short: str, end: 
             assert h.code_of(call) == 64
         for server in servers:  # they have lost their clients
             assert noticed.code(server) == 109
-        assert h.code_of(lambda: busy_server.recv(timeout=noticed.left)) == 109
+        for server in (asked, busy_server):
+            with contextlib.suppress(npipe.PipeClosedError):
+                server.send(b"an answer")  # Samba from 4.20 on tells of those who have asked only when there is one
+            with h.fails(109):
+                while True:
+                    server.recv(timeout=noticed.left)
     nothing_is_left(before)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from npipe.errors import PipeAccessError, PipeArgumentError, PipeStateError, PipeTimeoutError, WinError
-from npipe.samba.programs import program
+from npipe.samba.programs import KEEP_ALIVE, program
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,6 +56,8 @@ _CONFIGURATION: Final = """\
     server min protocol = SMB2_10
     server smb encrypt = {encrypt}
     server signing = mandatory
+    # A client that is gone without a word is noticed within half a minute, as npipe's own notice a server that is.
+    {keep_alive}
     map to guest = {guests}
     restrict anonymous = {anonymous}
     private dir = {folder}/private
@@ -113,6 +115,7 @@ class PrivateSmbd:
             port=port,
             interfaces=" ".join(interfaces),
             encrypt=encrypt,
+            keep_alive=KEEP_ALIVE,
             guests="bad user" if guests else "never",
             anonymous=0 if guests else 2,
         )
