@@ -44,7 +44,7 @@ _KDC = """\
         key_stash_file = {folder}/stash
         acl_file = {folder}/acl
         max_life = 1h
-        disable_pac = true
+        disable_pac = {disable_pac}
     }}
 """
 
@@ -59,7 +59,8 @@ def program(name: str) -> str:
 class Realm:
     """One with the users alice and bob, and a service's key in `keytab`."""
 
-    def __init__(self, folder: Path, service: str, password: str) -> None:
+    def __init__(self, folder: Path, service: str, password: str, *, pac: bool = False) -> None:
+        """With `pac` its tickets have what MIT's KDC says of a user for Windows' sake, which is little."""
         programs = {name: program(name) for name in ("krb5kdc", "kadmin.local", "kdb5_util", "kinit")}
         self.folder = folder
         self.keytab = folder / "service.keytab"
@@ -67,7 +68,7 @@ class Realm:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             self._port = taken.getsockname()[1]
         for name, text in (("krb5.conf", _CLIENTS), ("kdc.conf", _KDC)):
-            (folder / name).write_text(text.format(realm=REALM, port=self._port, folder=folder))
+            (folder / name).write_text(text.format(realm=REALM, port=self._port, folder=folder, disable_pac=str(not pac).lower()))
         (folder / "acl").touch()
         self.environment = {
             "KRB5_CONFIG": str(folder / "krb5.conf"),
@@ -78,6 +79,7 @@ class Realm:
         for user in ("alice", "bob"):
             self._run(programs["kadmin.local"], "-r", REALM, "addprinc", "-pw", password, f"{user}@{REALM}")
         self._run(programs["kadmin.local"], "-r", REALM, "addprinc", "-randkey", f"{service}@{REALM}")
+        self._kadmin = programs["kadmin.local"]
         self._run(programs["kadmin.local"], "-r", REALM, "ktadd", "-k", str(self.keytab), f"{service}@{REALM}")
         self._kdc = subprocess.Popen(
             [programs["krb5kdc"], "-n", "-r", REALM, "-P", str(folder / "pid")],
@@ -116,6 +118,17 @@ class Realm:
     def get_ticket(self, user: str, password: str) -> None:
         """Let this process have that user's ticket."""
         self._run(self._kinit, f"{user}@{REALM}", text=f"{password}\n")
+
+    def change_key(self, service: str) -> None:
+        """Give a service another key than the one in `keytab`."""
+        self._run(self._kadmin, "-r", REALM, "change_password", "-randkey", f"{service}@{REALM}")
+
+    def tickets(self) -> str:
+        """What this process has, as klist says it."""
+        done = subprocess.run(
+            [program("klist")], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=20
+        )
+        return done.stdout
 
     def close(self) -> None:
         self._kdc.terminate()

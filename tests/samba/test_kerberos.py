@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,16 +36,18 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Realm]:
         yield made
 
 
+def settings(realm: Realm) -> str:
+    return f"""
+    realm = {REALM}
+    kerberos method = dedicated keytab
+    dedicated keytab file = FILE:{realm.keytab}
+    """
+
+
 @pytest.fixture
 def kerberized(realm: Realm, own_smbd: Callable[..., PrivateSmbd]) -> PrivateSmbd:
-    """An smbd that takes tickets of the realm."""
-    return own_smbd(
-        extra=f"""
-        realm = {REALM}
-        kerberos method = dedicated keytab
-        dedicated keytab file = FILE:{realm.keytab}
-        """
-    )
+    """An smbd that takes tickets of the realm, and no passwords."""
+    return own_smbd(extra=f"{settings(realm)}ntlm auth = disabled\n")
 
 
 def there(name: str) -> str:
@@ -53,14 +55,59 @@ def there(name: str) -> str:
 
 
 @pytest.mark.parametrize("encrypt", [False, True], ids=["signed", "encrypted"])
-def test_a_ticket_tells_who_one_is(realm: Realm, kerberized: PrivateSmbd, short: str, encrypt: bool) -> None:
-    realm.get_ticket("alice", PASSWORD)
-    remote = npipe.Remote(port=kerberized.port, auth="kerberos", encrypt=encrypt)
-    with npipe.listen(short, remote="samba", allow="games") as listener:
+@pytest.mark.parametrize("auth", ["kerberos", "negotiate"])
+@pytest.mark.parametrize(("user", "local"), [("alice", "games"), ("bob", "news")])
+def test_a_ticket_tells_who_one_is(
+    realm: Realm, kerberized: PrivateSmbd, short: str, user: str, local: str, auth: Any, encrypt: bool
+) -> None:
+    realm.get_ticket(user, PASSWORD)
+    remote = npipe.Remote(port=kerberized.port, auth=auth, encrypt=encrypt)
+    with npipe.listen(short, remote="samba", allow=local) as listener:
         with npipe.connect(there(short), mode="message", remote=remote, timeout=20) as client:
             with listener.accept(20) as server:
-                assert (server.peer.kind, server.peer.local_user) == ("user", "games")
-                assert server.peer.encrypted == encrypt
+                peer = server.peer
+                assert (peer.kind, peer.user, peer.local_user, peer.encrypted) == ("user", local, local, encrypt)
+                assert "S-1-5-11" in peer.sids
                 echo = h.started(lambda: server.send(server.recv(timeout=20).upper()))
                 assert client.transact(b"hello", timeout=20) == b"HELLO"
                 echo.result()
+    assert f"cifs/{HOST}@{REALM}" in realm.tickets()
+
+
+def test_who_has_a_ticket_needs_to_say_nothing(
+    realm: Realm, kerberized: PrivateSmbd, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPIPE_REMOTE_PORT", str(kerberized.port))
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        assert h.code_of(lambda: npipe.call(there(short), b"hello", timeout=20)) == 50
+        realm.get_ticket("alice", PASSWORD)
+        assert npipe.call(there(short), b"hello", timeout=20) == b"HELLO"
+
+
+def test_a_password_gets_a_ticket(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
+    remote = npipe.Remote(f"alice@{REALM}", PASSWORD, port=kerberized.port, auth="kerberos")
+    wrong = npipe.Remote(f"alice@{REALM}", "wrong", port=kerberized.port, auth="kerberos")
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        assert npipe.call(there(short), b"hello", remote=remote, timeout=20) == b"HELLO"
+        with pytest.raises(npipe.PipeStateError) as raised:
+            npipe.call(there(short), b"hello", remote=wrong, timeout=20)
+        assert raised.value.winerror == 50
+        assert "wrong" not in str(raised.value)
+
+
+def test_only_who_is_named_comes_in(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
+    realm.get_ticket("bob", PASSWORD)
+    remote = npipe.Remote(port=kerberized.port, auth="kerberos")
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        assert h.code_of(lambda: npipe.call(there(short), b"hello", remote=remote, timeout=20)) == 5
+
+
+def test_a_ticket_for_another_host_is_not_taken(
+    realm: Realm, own_smbd: Callable[..., PrivateSmbd], short: str
+) -> None:
+    realm.change_key(f"cifs/{HOST}")
+    smbd = own_smbd(extra=settings(realm))
+    realm.get_ticket("alice", PASSWORD)
+    remote = npipe.Remote(port=smbd.port, auth="kerberos")
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        assert h.code_of(lambda: npipe.call(there(short), b"hello", remote=remote, timeout=20)) in (5, 1326)

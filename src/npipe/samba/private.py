@@ -33,6 +33,8 @@ _LOOK: Final = 0.02  # seconds between looks at the port
 _END: Final = 5.0  # seconds between being asked to end, and being killed
 _SPECIAL: Final = frozenset('"\\/[]:;|=,+*?<>\n\r\0')
 
+_WORKGROUP: Final = "WORKGROUP"  # Samba's own default
+
 _SMB2: Final = b"\xfeSMB"
 _NEGOTIATE: Final = b"".join(  # with 2.1, which every smbd of today's has
     (
@@ -47,6 +49,7 @@ _CONFIGURATION: Final = """\
 [global]
     server role = standalone server
     security = user
+    workgroup = {workgroup}
     passdb backend = tdbsam:{folder}/private/passdb.tdb
     username map = {folder}/users
     bind interfaces only = yes
@@ -111,6 +114,7 @@ class PrivateSmbd:
         self._interfaces = interfaces
         self._text = _CONFIGURATION.format(
             folder=self.folder,
+            workgroup=_WORKGROUP,
             extra=self.folder / "extra.conf",
             port=port,
             interfaces=" ".join(interfaces),
@@ -179,7 +183,7 @@ class PrivateSmbd:
         users = self.folder / "users"
         lines = [line for line in users.read_text(encoding="utf-8").splitlines() if _claims(line) != name.casefold()]
         if local != name:
-            lines.append(f'{local} = "{name}"')
+            lines.append(f'{local} = "{name}" "{_WORKGROUP}\\{name}"')  # as Samba calls whom a ticket of Kerberos names
         _write(users, "".join(f"{line}\n" for line in lines))
 
     def _check_local(self, name: str) -> None:
@@ -323,5 +327,5 @@ def _check_ours(path: Path) -> None:
 
 
 def _claims(line: str) -> str:
-    """Return the name, in a line of a username map."""
-    return line.partition("=")[2].strip().strip('"').casefold()
+    """Return the name, the first of a line of a username map."""
+    return line.partition("=")[2].strip().removeprefix('"').partition('"')[0].casefold()
