@@ -115,6 +115,11 @@ class Realm:
             time.sleep(0.02)  # nothing tells that it does
         raise AssertionError(f"the KDC has ended: {self._kdc.returncode}")
 
+    @property
+    def pid(self) -> int:
+        """The KDC's."""
+        return self._kdc.pid
+
     def get_ticket(self, user: str, password: str) -> None:
         """Let this process have that user's ticket."""
         self._run(self._kinit, f"{user}@{REALM}", text=f"{password}\n")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import npipe
+from npipe.transports.smb import connections
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
 from tests.samba.kerberos import REALM, Realm
-from tests.samba.test_client import _no_connection_is_left
+from tests.samba.test_client import EXACT, _no_connection_is_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,10 +93,30 @@ def test_a_password_gets_a_ticket(realm: Realm, kerberized: PrivateSmbd, short: 
     wrong = npipe.Remote(f"alice@{REALM}", "wrong", port=kerberized.port, auth="kerberos")
     with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
         assert npipe.call(there(short), b"hello", remote=remote, timeout=20) == b"HELLO"
+        for refused in (wrong, npipe.Remote("carol@" + REALM, PASSWORD, port=kerberized.port, auth="kerberos")):
+            with pytest.raises(npipe.PipeAccessError) as raised:
+                npipe.call(there(short), b"hello", remote=refused, timeout=20)
+            assert raised.value.winerror == 1326
+
+
+def test_a_realm_that_is_not_there_or_does_not_answer(
+    realm: Realm, kerberized: PrivateSmbd, short: str
+) -> None:
+    remote = npipe.Remote(f"alice@{REALM}", PASSWORD, port=kerberized.port, auth="kerberos")
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        os.kill(realm.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert h.code_of(lambda: npipe.connect(there(short), remote=remote, timeout=0.5)) == 121
+            assert 0.5 <= time.monotonic() - began < 0.5 + EXACT
+        finally:
+            os.kill(realm.pid, signal.SIGCONT)
+        assert npipe.call(there(short), b"hello", remote=remote, timeout=20) == b"HELLO"
+        connections.close_idle()
+        realm.close()
         with pytest.raises(npipe.PipeStateError) as raised:
-            npipe.call(there(short), b"hello", remote=wrong, timeout=20)
+            npipe.call(there(short), b"hello", remote=remote, timeout=20)
         assert raised.value.winerror == 50
-        assert "wrong" not in str(raised.value)
 
 
 def test_only_who_is_named_comes_in(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
