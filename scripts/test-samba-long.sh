@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests of test-samba.sh with the Samba of another Debian: by default trixie's (4.22, the handshake's level 8).
+# The tests of test-samba.sh with the Samba of another Debian, by default trixie's (4.22, the handshake's level 8), both
+# versions before one server, and Kerberos.
 # What cannot be had is said in one sentence, and is no failure.
 #
 #   NPIPE_DEBIAN=SUITE      another one, such as sid
@@ -13,5 +14,5 @@ if ! programs=$(scripts/debian-samba.sh "${NPIPE_DEBIANS:-build/debian}" "${NPIP
     exit 0
 fi
 "$programs/smbd" --version
-export NPIPE_TEST_SAMBA=$programs PATH="$programs:$PATH"
+export KERBEROS=1 NPIPE_TEST_SAMBA=$programs PATH="$programs:$PATH"
 exec scripts/test-samba.sh "$@"

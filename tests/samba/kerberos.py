@@ -76,11 +76,11 @@ class Realm:
             "KRB5CCNAME": f"FILE:{folder}/tickets",
         }
         self._run(programs["kdb5_util"], "create", "-s", "-r", REALM, "-P", "of the database")
-        for user in ("alice", "bob"):
-            self._run(programs["kadmin.local"], "-r", REALM, "addprinc", "-pw", password, f"{user}@{REALM}")
-        self._run(programs["kadmin.local"], "-r", REALM, "addprinc", "-randkey", f"{service}@{REALM}")
         self._kadmin = programs["kadmin.local"]
-        self._run(programs["kadmin.local"], "-r", REALM, "ktadd", "-k", str(self.keytab), f"{service}@{REALM}")
+        for user in ("alice", "bob"):
+            self.add_user(user, password)
+        self._run(self._kadmin, "-r", REALM, "addprinc", "-randkey", f"{service}@{REALM}")
+        self._run(self._kadmin, "-r", REALM, "ktadd", "-k", str(self.keytab), f"{service}@{REALM}")
         self._kdc = subprocess.Popen(
             [programs["krb5kdc"], "-n", "-r", REALM, "-P", str(folder / "pid")],
             env={**os.environ, **self.environment},
@@ -119,6 +119,9 @@ class Realm:
     def pid(self) -> int:
         """The KDC's."""
         return self._kdc.pid
+
+    def add_user(self, name: str, password: str) -> None:
+        self._run(self._kadmin, "-r", REALM, "addprinc", "-pw", password, f"{name}@{REALM}")
 
     def get_ticket(self, user: str, password: str) -> None:
         """Let this process have that user's ticket."""

@@ -15,6 +15,7 @@ import npipe
 from npipe.transports.smb import connections
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
+from tests.samba.conftest import samba_version
 from tests.samba.kerberos import REALM, Realm
 from tests.samba.test_client import EXACT, _no_connection_is_left
 
@@ -29,11 +30,12 @@ HOST = "localhost"
 
 
 @pytest.fixture
-def realm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Realm]:
+def realm(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Realm]:
+    """One whose tickets have no PAC, unless the test is marked `parametrize("realm", [True], indirect=True)`."""
     for library in ("gssapi", "krb5"):
         pytest.importorskip(library, reason="pip install 'pyspnego[kerberos]' (which takes libkrb5-dev)")
     with tempfile.TemporaryDirectory(prefix="npipe-krb-") as folder, Realm(
-        Path(folder), f"cifs/{HOST}", PASSWORD
+        Path(folder), f"cifs/{HOST}", PASSWORD, pac=getattr(request, "param", False)
     ) as made:
         for name, value in made.environment.items():
             monkeypatch.setenv(name, value)
@@ -135,3 +137,27 @@ def test_a_ticket_for_another_host_is_not_taken(
     remote = npipe.Remote(port=smbd.port, auth="kerberos")
     with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
         assert h.code_of(lambda: npipe.call(there(short), b"hello", remote=remote, timeout=20)) in (5, 1326)
+
+
+@pytest.mark.parametrize("realm", [True], indirect=True, ids=["pac"])
+def test_a_ticket_with_a_pac_is_taken_by_newer_sambas(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
+    """An smbd that is no member of a domain: 4.17 does not take it, 4.22 does."""
+    realm.get_ticket("alice", PASSWORD)
+    remote = npipe.Remote(port=kerberized.port, auth="kerberos")
+    with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
+        if samba_version() >= (4, 22):
+            assert npipe.call(there(short), b"hello", remote=remote, timeout=20) == b"HELLO"
+        else:
+            with pytest.raises(npipe.PipeAccessError, match="no tickets of that kind") as raised:
+                npipe.call(there(short), b"hello", remote=remote, timeout=20)
+            assert raised.value.winerror == 1326
+
+
+def test_a_user_that_the_host_does_not_know(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
+    realm.add_user("carol", PASSWORD)
+    realm.get_ticket("carol", PASSWORD)
+    remote = npipe.Remote(port=kerberized.port, auth="kerberos")
+    with npipe.listen(short, remote="samba", allow="authenticated"):
+        with pytest.raises(npipe.PipeAccessError, match="does not know the user") as raised:
+            npipe.connect(there(short), remote=remote, timeout=20)
+        assert raised.value.winerror == 5
