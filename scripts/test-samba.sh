@@ -9,7 +9,7 @@ have() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$1" >/dev/null
 }
 
-# By default with samba, smbclient and ndrdump; KERBEROS=1 also has a realm of Kerberos, whose library for Python is built.
+# KERBEROS=1: also with a realm of Kerberos, whose library for Python is built for it.
 packages="samba smbclient samba-testsuite iproute2"
 missing=
 for program in smbd smbclient ndrdump ip; do

@@ -68,7 +68,8 @@ class Realm:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             self._port = taken.getsockname()[1]
         for name, text in (("krb5.conf", _CLIENTS), ("kdc.conf", _KDC)):
-            (folder / name).write_text(text.format(realm=REALM, port=self._port, folder=folder, disable_pac=str(not pac).lower()))
+            made = text.format(realm=REALM, port=self._port, folder=folder, disable_pac="false" if pac else "true")
+            (folder / name).write_text(made)
         (folder / "acl").touch()
         self.environment = {
             "KRB5_CONFIG": str(folder / "krb5.conf"),

@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -41,7 +42,8 @@ class Machine:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Let this thread be in it, with the threads and processes that it starts meanwhile."""
-        with open("/proc/thread-self/ns/net") as before, open(f"/proc/{self.pid}/ns/net") as there:
+        here, other = Path("/proc/thread-self/ns/net"), Path(f"/proc/{self.pid}/ns/net")
+        with here.open() as before, other.open() as there:
             _enter(there.fileno())
             try:
                 yield

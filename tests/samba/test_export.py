@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from tests.samba.clients import PASSWORD, Client
 from tests.samba.conftest import samba_version
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable
     from pathlib import Path
 

@@ -34,9 +34,10 @@ def realm(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
     """One whose tickets have no PAC, unless the test is marked `parametrize("realm", [True], indirect=True)`."""
     for library in ("gssapi", "krb5"):
         pytest.importorskip(library, reason="pip install 'pyspnego[kerberos]' (which takes libkrb5-dev)")
-    with tempfile.TemporaryDirectory(prefix="npipe-krb-") as folder, Realm(
-        Path(folder), f"cifs/{HOST}", PASSWORD, pac=getattr(request, "param", False)
-    ) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="npipe-krb-") as folder,
+        Realm(Path(folder), f"cifs/{HOST}", PASSWORD, pac=getattr(request, "param", False)) as made,
+    ):
         for name, value in made.environment.items():
             monkeypatch.setenv(name, value)
         yield made
@@ -101,9 +102,7 @@ def test_a_password_gets_a_ticket(realm: Realm, kerberized: PrivateSmbd, short: 
             assert raised.value.winerror == 1326
 
 
-def test_a_realm_that_is_not_there_or_does_not_answer(
-    realm: Realm, kerberized: PrivateSmbd, short: str
-) -> None:
+def test_a_realm_that_is_not_there_or_does_not_answer(realm: Realm, kerberized: PrivateSmbd, short: str) -> None:
     remote = npipe.Remote(f"alice@{REALM}", PASSWORD, port=kerberized.port, auth="kerberos")
     with npipe.serve(short, bytes.upper, remote="samba", allow="games"):
         os.kill(realm.pid, signal.SIGSTOP)
@@ -128,9 +127,7 @@ def test_only_who_is_named_comes_in(realm: Realm, kerberized: PrivateSmbd, short
         assert h.code_of(lambda: npipe.call(there(short), b"hello", remote=remote, timeout=20)) == 5
 
 
-def test_a_ticket_for_another_host_is_not_taken(
-    realm: Realm, own_smbd: Callable[..., PrivateSmbd], short: str
-) -> None:
+def test_a_ticket_for_another_host_is_not_taken(realm: Realm, own_smbd: Callable[..., PrivateSmbd], short: str) -> None:
     realm.change_key(f"cifs/{HOST}")
     smbd = own_smbd(extra=settings(realm))
     realm.get_ticket("alice", PASSWORD)

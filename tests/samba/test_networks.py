@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -58,8 +58,7 @@ def _use_once(networks: net.Networks) -> None:
     """What a process makes once and keeps is made, so that tests can tell what is left."""
     with networks.client.entered(), npipe.serve("once", bytes.upper, remote="samba", allow="authenticated"):
         assert npipe.call(there("once"), b"hello", remote=remote(), timeout=20) == b"HELLO"
-    connections.close_idle()
-    h.until(lambda: not any(one.name.startswith(("npipe-smb", "npipe-export")) for one in threading.enumerate()), 10)
+    no_thread_is_left()
 
 
 def remote(user: str = "alice", **options: Any) -> npipe.Remote:
@@ -73,9 +72,7 @@ def there(name: str, address: str = "10.10.0.2") -> str:
 # ---- Who
 
 
-def test_addresses_of_every_alignment_are_told(
-    networks: net.Networks, short: str, child: Callable[..., Child]
-) -> None:
+def test_addresses_of_every_alignment_are_told(networks: net.Networks, short: str, child: Callable[..., Child]) -> None:
     assert [len(address) for address in net.ADDRESSES] == [9, 10, 15]
     with networks.server.entered():
         server = child(SERVER, short)
@@ -147,7 +144,7 @@ class Pipes:
         self._made.append(server)
         return server
 
-    def __enter__(self) -> Pipes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,9 +181,13 @@ class Noticed:
         return call.code(self.left)
 
 
-def nothing_is_left(descriptors: int) -> None:
+def no_thread_is_left() -> None:
     connections.close_idle()
-    h.until(lambda: not [one for one in threading.enumerate() if one.name.startswith(("npipe-smb", "npipe-export"))], 10)
+    h.until(lambda: not any(one.name.startswith(("npipe-smb", "npipe-export")) for one in threading.enumerate()), 10)
+
+
+def nothing_is_left(descriptors: int) -> None:
+    no_thread_is_left()
     h.until(lambda: h.descriptors() <= descriptors, 10)
 
 
@@ -328,9 +329,7 @@ def test_a_cut_link_and_handles(networks: net.Networks, short: str, end: str) ->
             reading, _ = opened(pipes)
             waiting, _ = opened(pipes, win32con.FILE_FLAG_OVERLAPPED)
             with asking, reading, waiting:
-                asks = h.started(
-                    lambda: winerror(lambda: win32pipe.TransactNamedPipe(asking, b"question", 100, None))
-                )
+                asks = h.started(lambda: winerror(lambda: win32pipe.TransactNamedPipe(asking, b"question", 100, None)))
                 assert asked.recv(timeout=20) == b"question"
                 reads = h.started(lambda: winerror(lambda: win32file.ReadFile(reading, 100)))
                 pending = pywintypes.OVERLAPPED()

@@ -65,7 +65,7 @@ def lines_for(samba_dir: str) -> str:
             f"    external_rpc_pipe:socket_dir = {samba_dir}",
             "    # Where nobody lists this server's shares: a pipe that is not there is then told of at once.",
             "    # rpc start on demand helpers = no",
-            "    # So that pipes whose clients are gone without a word (a link that was cut) are closed in half a minute:",
+            "    # Clients that are gone without a word (a link that was cut) are noticed within half a minute by:",
             f"    # {KEEP_ALIVE}",
             "    # For all that this server shares, so they are yours to decide:",
             "    # server smb encrypt = desired",

@@ -13,8 +13,10 @@ __all__ = ["KEEP_ALIVE", "program"]
 KEEP_ALIVE: Final = (
     "socket options = TCP_NODELAY SO_KEEPALIVE TCP_KEEPIDLE=10 TCP_KEEPINTVL=5 TCP_KEEPCNT=4 TCP_USER_TIMEOUT=30000"
 )
-"""What smb.conf has to say for clients whose machine or link is gone to be noticed; by itself smbd keeps them for hours,
-and their pipes open."""
+"""What smb.conf has to say for clients whose machine or link is gone to be noticed.
+
+By itself smbd keeps them, and their pipes, for hours.
+"""
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/usr/local/samba/sbin", "/usr/local/samba/bin")
 

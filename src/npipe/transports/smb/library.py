@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         def _process_message_thread(self) -> None: ...
 
 else:
+    from contextlib import suppress
     from importlib import import_module
 
     from smbprotocol import Dialects
@@ -133,7 +134,5 @@ else:
 
     KERBEROS_ERRORS = ()
     for _library, _name in (("krb5", "Krb5Error"), ("gssapi.exceptions", "GSSError")):
-        try:
+        with suppress(ImportError, OSError):  # pyspnego[kerberos] is not installed, or Kerberos itself is not
             KERBEROS_ERRORS += (getattr(import_module(_library), _name),)
-        except (ImportError, OSError):  # pyspnego[kerberos] is not installed, or Kerberos itself is not
-            pass
