@@ -191,6 +191,28 @@ def test_all_that_a_server_wrote_before_it_closed_is_delivered(smbd: PrivateSmbd
         assert status_of(lambda: theirs.read(0, 65536)) == DISCONNECTED
 
 
+def test_all_that_a_server_wrote_before_its_process_ended_is_delivered(
+    smbd: PrivateSmbd, short: str, child: Start
+) -> None:
+    script = """
+    import sys, npipe
+    with npipe.listen(sys.argv[1], remote="samba", allow="authenticated") as listener:
+        print("listening", flush=True)
+        with listener.accept() as pipe:
+            pipe.recv()
+            for number in range(50):
+                pipe.send(b"%02d" % number * 200)
+    """
+    server = child(script, short)
+    assert server.line() == "listening"
+    with Client(smbd.port) as client:
+        theirs = client.open(short)
+        theirs.write(b"tell me")
+        assert [theirs.read(0, 65536) for _ in range(50)] == [b"%02d" % number * 200 for number in range(50)]
+        assert status_of(lambda: theirs.read(0, 65536)) == DISCONNECTED
+    assert server.wait() == 0
+
+
 def test_two_smbd_stand_before_one_server(own_smbd: Callable[..., PrivateSmbd], short: str) -> None:
     first = own_smbd()
     second = own_smbd()

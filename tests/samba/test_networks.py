@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe.transports.smb import connections
+from npipe.transports.smb import connections, wire
 from npipe.win32 import pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
 from tests.samba import networks as net
@@ -269,7 +270,42 @@ def test_a_link_that_is_cut_for_a_moment_loses_nothing(networks: net.Networks, s
     nothing_is_left(before)
 
 
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_streams_go_on_when_a_cut_link_is_mended(networks: net.Networks, short: str, end: str) -> None:
+    data = random.Random(11).randbytes(3_000_000)
+
+    def read_all(pipe: Any, got: bytearray, until: int) -> None:
+        while len(got) < until:
+            got += pipe.read(min(65536, until - len(got)), timeout=30)
+
+    with networks.client.entered(), Pipes(short, "byte") as pipes:
+        client, server = pipes.connected(encrypt=True)
+        for writer, reader in ((client, server), (server, client)):
+            got = bytearray()
+            writes = h.started(lambda writer=writer: writer.write(data, timeout=60))
+            read_all(reader, got, 1_000_000)
+            networks.cut(getattr(networks, end))
+            with pytest.raises(npipe.PipeTimeoutError):  # what was under way comes, and then nothing
+                while len(got) < len(data):
+                    got += reader.read(65536, timeout=0.3)
+            assert len(got) < len(data)
+            networks.mend(getattr(networks, end))
+            read_all(reader, got, len(data))
+            assert got == data
+            assert writes.result(30) == len(data)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that notices in seconds what takes it half a minute otherwise."""
+    patience = (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 5000))
+    assert [option for option, _ in wire._KEEP_ALIVE] == [option for option, _ in patience]
+    monkeypatch.setattr(wire, "_KEEP_ALIVE", patience)
+
+
 @pytest.mark.timeout(150)
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("end", ["client", "server"])
 def test_a_cut_link_and_tasks(networks: net.Networks, short: str, end: str) -> None:
     before = h.descriptors()
@@ -307,6 +343,7 @@ def test_a_cut_link_and_tasks(networks: net.Networks, short: str, end: str) -> N
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("end", ["client", "server"])
 def test_a_cut_link_and_handles(networks: net.Networks, short: str, end: str) -> None:
     before = h.descriptors()
