@@ -27,6 +27,7 @@ import npipe
 from npipe.transports.smb import connections
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
+from tests.samba.conftest import samba_version
 from tests.samba.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 EXACT = 0.2
 """Seconds by which a time-out may be late on a machine that has other things to do."""
+
+
+def has_wait() -> bool:
+    """Whether this Samba has FSCTL_PIPE_WAIT, which only looks whether there is a pipe."""
+    return samba_version() >= (4, 25)
 
 
 @pytest.fixture(autouse=True)
@@ -229,11 +235,30 @@ def test_what_samba_does_not_have_is_said_clearly(smbd: PrivateSmbd, short: str)
         for call in (
             client.peek,
             client.flush,
-            lambda: npipe.wait(there(short), remote=remote(smbd.port)),
             lambda: npipe.list_pipes(HOST, remote=remote(smbd.port)),
             client.fileno,
         ):
             assert h.code_of(call) == 50
+
+
+def test_a_wait_finds_a_pipe_where_samba_has_one_and_takes_no_instance(smbd: PrivateSmbd, short: str) -> None:
+    def wait() -> int:
+        return h.code_of(lambda: npipe.wait(there(short), timeout=5, remote=remote(smbd.port)))
+
+    assert wait() == (2 if has_wait() else 50)
+    with Both(smbd.port, short) as (client, server):
+        for _ in range(3):
+            assert wait() == (0 if has_wait() else 50)
+        client.send(b"goes on")
+        assert server.recv(timeout=20) == b"goes on"
+    with listening(short) as listener:
+        assert wait() == (0 if has_wait() else 50)
+        assert h.code_of(lambda: listener.accept(0.1)) == 121
+        with npipe.connect(there(short), mode="message", remote=remote(smbd.port)) as client:
+            with listener.accept(20) as server:
+                client.send(b"the first client")
+                assert server.recv(timeout=20) == b"the first client"
+    assert wait() == (2 if has_wait() else 50)
 
 
 # ---- Time-outs
