@@ -12,6 +12,9 @@ no() {
     echo "the Samba of Debian's $suite: $*" >&2
     exit 1
 }
+case "$1:$suite" in
+:* | *: | *:*[!a-z]*) no "it is called with a folder and the name of a Debian." ;;
+esac
 [ "$(id -u)" = 0 ] || no "only root makes and enters a tree of it."
 command -v unshare >/dev/null || no "there is no unshare (util-linux)."
 command -v chroot >/dev/null || no "there is no chroot (coreutils)."
