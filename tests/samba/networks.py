@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
+SIX = ("fd00::1", "fd00::2")
+"""The two's, of IPv6."""
+
 ADDRESSES = {"10.10.0.1": "10.10.0.2", "10.20.0.12": "10.20.0.2", "192.168.100.100": "192.168.100.2"}
 """The client machine's, of 9, 10 and 15 characters, and the server machine's that is reached from each."""
 
@@ -85,6 +88,8 @@ class Networks:
             for here, there in ADDRESSES.items():
                 self.client.run("ip", "address", "add", f"{here}/24", "dev", "cable")
                 self.server.run("ip", "address", "add", f"{there}/24", "dev", "cable")
+            for machine, address in zip((self.client, self.server), SIX, strict=True):
+                machine.run("ip", "address", "add", f"{address}/64", "dev", "cable", "nodad")
         except BaseException:
             self.close()
             raise

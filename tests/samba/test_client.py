@@ -277,6 +277,21 @@ def test_a_read_that_times_out_is_exact_and_takes_nothing(smbd: PrivateSmbd, sho
         assert h.code_of(lambda: client.recv(timeout=0)) == 121
 
 
+def test_a_time_out_that_is_over_before_the_request_is_sent_is_no_look(smbd: PrivateSmbd, short: str) -> None:
+    """One of 0 gives the host 5 seconds to say what there is; any other is exact, also on a busy machine."""
+    with Proxy(smbd.port) as proxy, Both(proxy.port, short) as (client, _):
+        proxy.hold("down")
+        for call in (client.recv, lambda timeout: client.send(b"x", timeout=timeout)):
+            for timeout in (1e-9, 1e-4):
+                begun = time.monotonic()
+                assert h.code_of(lambda call=call, timeout=timeout: call(timeout=timeout)) == 121
+                assert time.monotonic() - begun < EXACT
+        begun = time.monotonic()
+        assert h.code_of(lambda: client.transact(b"x", timeout=1e-9)) == 121
+        assert time.monotonic() - begun < EXACT
+        proxy.let_go("down")
+
+
 def test_a_read_without_a_wait_finds_what_is_there(smbd: PrivateSmbd, short: str) -> None:
     with Both(smbd.port, short) as (client, server):
         server.send(b"one")

@@ -50,7 +50,8 @@ def networks(own_smbd: Callable[..., PrivateSmbd]) -> Iterator[net.Networks]:
     net.needed()
     with net.Networks() as made:
         with made.server.entered():
-            own_smbd(interfaces=tuple(f"{address}/24" for address in net.ADDRESSES.values()), port=445)
+            interfaces = [f"{address}/24" for address in net.ADDRESSES.values()]
+            own_smbd(interfaces=(*interfaces, f"{net.SIX[1]}/64"), port=445)
         _use_once(made)
         yield made
 
@@ -84,6 +85,16 @@ def test_addresses_of_every_alignment_are_told(networks: net.Networks, short: st
                 answer = npipe.call(there(short, address), b"hello", remote=remote(encrypt=encrypt), timeout=20)
                 assert answer == b"olleh"
                 assert server.line() == f"{here} {here} games {encrypt}"
+
+
+def test_an_address_of_ipv6_is_written_as_windows_does(networks: net.Networks, short: str) -> None:
+    host = f"{net.SIX[1].replace(':', '-')}.IPv6-literal.net"
+    with networks.client.entered(), listening(short) as listener:
+        with npipe.connect(there(short, host), mode="message", remote=remote(), timeout=20) as client:
+            with listener.accept(20) as server:
+                assert (server.peer.address, client.peer.address) == net.SIX
+                client.send(b"hello")
+                assert server.recv(timeout=20) == b"hello"
 
 
 @pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])

@@ -37,6 +37,7 @@ _LENGTH: Final = 4  # bytes of a message's length before it
 _LARGEST_FRAME: Final = 0xFFFFFF
 _SEND_BUFFER: Final = 425_984  # what Linux grants without privileges: room for any request of ours, and one more
 _LONGEST_POLL: Final = 86_400.0  # seconds
+_LITERAL: Final = ".ipv6-literal.net"
 _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unasked
 
 # A peer that is gone without a word (a cable that was cut) is found within half a minute.
@@ -73,13 +74,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _spelled(host: str) -> str:
+    """Return an IPv6 address as resolvers take it, of Windows' spelling for where no colon may be; else the host."""
+    literal = host.lower().removesuffix(_LITERAL)
+    return host if len(literal) == len(host) else literal.replace("-", ":").replace("s", "%", 1)
+
+
 def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], None]) -> socket.socket:
     """Return a connected socket, trying each address of the host. `given_up` gets each socket before it connects.
 
     Raises OSError of the last address, and what `given_up` raises.
     """
     last: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(_spelled(host), port, type=socket.SOCK_STREAM):
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
