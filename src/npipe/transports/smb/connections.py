@@ -21,6 +21,7 @@ from npipe.errors import (
     WinError,
 )
 from npipe.transports.smb.library import (
+    KERBEROS_ERRORS,
     Dialects,
     NegotiateOptions,
     Session,
@@ -51,6 +52,16 @@ _MORE_CREDITS: Final = 16  # asked for with a request while there are few
 _ENOUGH_CREDITS: Final = 256
 _PENDING: Final = 0x103
 _SMALLEST: Final = 65536  # bytes that any host takes and gives at once
+
+_KERBEROS_REFUSES: Final = {
+    -1765328353: None,  # KRB5KRB_AP_ERR_BAD_INTEGRITY, which is a wrong password
+    -1765328360: None,  # KRB5KDC_ERR_PREAUTH_FAILED, and so is this
+    -1765328378: None,  # KRB5KDC_ERR_C_PRINCIPAL_UNKNOWN
+    -1765328361: "the password has expired",  # KRB5KDC_ERR_KEY_EXP
+    -1765328366: "the account is disabled or locked",  # KRB5KDC_ERR_CLIENT_REVOKED
+    -1765328383: "the account has expired",  # KRB5KDC_ERR_NAME_EXP
+}
+"""Codes of libkrb5's: the realm does not accept the user, and why, if that is more than who it is."""
 
 
 def _ignore(_: Any) -> None:
@@ -369,6 +380,12 @@ def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
     text = str(error)
     if isinstance(error, SMBAuthenticationError):
         return lambda name: _no_proof(name, key, text)
+    if isinstance(error, KERBEROS_ERRORS):
+        code = getattr(error, "err_code", None)
+        if code in _KERBEROS_REFUSES:
+            why = _KERBEROS_REFUSES[code]
+            return lambda name: PipeAccessError(WinError.LOGON_FAILURE, name, _DOING, why)
+        return lambda name: _no_proof(name, key, text)
     if isinstance(error, socket.gaierror):
         return lambda name: PipeNotFoundError(WinError.BAD_NETPATH, name, _DOING, f"no host {host} is known")
     if isinstance(error, NotSignedError):
@@ -388,7 +405,7 @@ def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
 
 
 def _nobody(name: str | None, host: str) -> PipeError:
-    detail = f"{host} does not let anonymous users in"
+    detail = f"{host} does not let anonymous users in, and does not know the user of a ticket, if there is one"
     hint = "say who you are: remote=npipe.Remote(username=, password=), or npipe.remote.configure()"
     return PipeAccessError(WinError.ACCESS_DENIED, name, _DOING, detail, hint=hint)
 
@@ -604,5 +621,7 @@ def _has_ticket(host: str, remote: Remote) -> bool:
         )
         client.step(None)
     except (SpnegoError, ImportError):
+        return False
+    except KERBEROS_ERRORS:
         return False
     return True

@@ -25,7 +25,7 @@ from npipe.errors import (
     PipeTimeoutError,
     WinError,
 )
-from npipe.options import ACCESS_READ, ACCESS_WRITE
+from npipe.options import ACCESS_READ, ACCESS_WRITE, check_timeout
 from npipe.reasons import PeerEnd, closed_by_fork, closed_here, ended
 from npipe.transports.smb.library import (
     CreateDisposition,
@@ -72,6 +72,7 @@ __all__ = [
     "READ_SIZE",
     "End",
     "RemoteFile",
+    "deadline_of",
     "list_names",
     "open_file",
     "wait_named_pipe",
@@ -88,6 +89,15 @@ GOODWILL: Final = 5.0
 """Seconds for the answer of a host's, where a call is told not to wait."""
 
 
+_LOOKS: Final = 0.0  # the deadline of a call that is told not to wait: no clock has it
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Check a time-out, and return the time.monotonic at which it is over, from now on; of 0, one that End knows."""
+    timeout = check_timeout(timeout)
+    return None if timeout is None else time.monotonic() + timeout if timeout else _LOOKS
+
+
 class End(NamedTuple):
     """When a call ends, however many answers it takes: one for the whole call."""
 
@@ -97,9 +107,8 @@ class End(NamedTuple):
 
     @classmethod
     def of(cls, deadline: float | None) -> Self:
-        """Return the end of a call that begins now."""
-        now = time.monotonic()
-        return cls(now + GOODWILL, True) if deadline is not None and deadline <= now else cls(deadline, False)
+        """Return the end of a call, part of whose time may be over already, or all: it asks for no more then."""
+        return cls(time.monotonic() + GOODWILL, True) if deadline == _LOOKS else cls(deadline, False)
 
 
 _CREDIT: Final = 65536  # bytes that one pays for

@@ -25,7 +25,6 @@ from npipe.options import (
     Peer,
     PipeInfo,
     check_timeout,
-    deadline_of,
     flag,
     message_size,
     peek_size,
@@ -42,7 +41,7 @@ from npipe.reasons import (
     too_large,
     unread,
 )
-from npipe.transports.smb.files import End, empty
+from npipe.transports.smb.files import End, deadline_of, empty
 from npipe.transports.smb.wire import SLICE
 from npipe.views import CopiedReservation, CopiedView, has_reserved
 

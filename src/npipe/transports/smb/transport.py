@@ -13,12 +13,11 @@ from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PipeListing,
     check_timeout,
-    deadline_of,
     time_left,
 )
 from npipe.reasons import no_messages, server_elsewhere
 from npipe.transports.smb.connections import lease
-from npipe.transports.smb.files import GOODWILL, End, RemoteFile, list_names, open_file, wait_named_pipe
+from npipe.transports.smb.files import GOODWILL, End, RemoteFile, deadline_of, list_names, open_file, wait_named_pipe
 from npipe.transports.smb.pipes import SmbMessagePipe, SmbStreamPipe
 from npipe.transports.stopping import NEVER
 

@@ -39,6 +39,7 @@ _LARGEST_FRAME: Final = 0xFFFFFF
 _SEND_BUFFER: Final = 425_984  # what Linux grants without privileges: room for any request of ours, and one more
 _LONGEST_POLL: Final = 86_400.0  # seconds
 _UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 10035)})
+_LITERAL: Final = ".ipv6-literal.net"
 _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unasked
 
 # A peer that is gone without a word (a cable that was cut) is found within half a minute.
@@ -73,6 +74,12 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _spelled(host: str) -> str:
+    """Return an IPv6 address as resolvers take it, of Windows' spelling for where no colon may be; else the host."""
+    literal = host.lower().removesuffix(_LITERAL)
+    return host if len(literal) == len(host) else literal.replace("-", ":").replace("s", "%", 1)
 
 
 class GiveUp:
@@ -148,7 +155,7 @@ def connect_socket(host: str, port: int, giving_up: GiveUp) -> socket.socket:
     Raises OSError: of the last address, or when it was given up.
     """
     last: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(_spelled(host), port, type=socket.SOCK_STREAM):
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
