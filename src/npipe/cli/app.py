@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import npipe
+from npipe.cli.bench import bench
 from npipe.cli.client import client
 from npipe.cli.common import printable
 from npipe.cli.export import export
@@ -58,7 +59,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export):
+for _command in (client, serve, wait, ls, info, run_script, export, bench):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
