@@ -37,15 +37,13 @@ _sizes = click.IntRange(SMALLEST, _LARGEST)
     show_default=True,
     help="How long to measure, all contestants together. The rare slow ones want more: p99.99 is one in 10,000.",
 )
-@click.option(
-    "--size", type=_sizes, default=64, show_default=True, metavar="BYTES", help="A message there and back."
-)
+@click.option("--size", type=_sizes, default=64, show_default=True, metavar="BYTES", help="A message there and back.")
 @click.option("--bulk", type=_sizes, default=65536, show_default=True, metavar="BYTES", help="A message one way.")
 @click.option("--aio", is_flag=True, help="Measure event loops too: npipe.aio beside asyncio's streams.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not known is null.")
 @click.option("--svg", metavar="FILE", help="Draw it into this file too, for light and dark pages.")
 def bench(seconds: float, size: int, bulk: int, aio: bool, as_json: bool, svg: str | None) -> None:
-    """Measure pipes on this machine, beside multiprocessing.connection and a Unix socket.
+    r"""Measure pipes on this machine, beside multiprocessing.connection and a Unix socket.
 
     A process of its own answers each contestant. All take turns, each some tenths of a second, so that whatever else
     the machine does hits all alike. Two things are measured: how long a message takes there and back, and how many

@@ -33,7 +33,7 @@ _FAILED = 1
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; where nothing is to do, advice is null.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check this machine, and say what to do.
+    r"""Check this machine, and say what to do.
 
     Each finding is a line: ok, a warning (some programs will run into it) or a problem (pipes do not work). What is
     looked at: the root folder, limits, what the kernel lets this process do, containers, Samba, the extras, the

@@ -26,6 +26,7 @@ __all__ = ["check_limits", "check_processors"]
 _FEW_DESCRIPTORS: Final = 64
 _SOME_DESCRIPTORS: Final = 1024
 _USUAL_MAPPINGS: Final = 65530
+_SHM: Final = "/dev/shm"  # noqa: S108 - it is looked at, and not used
 _SEGMENT: Final = 1 << 20  # bytes: more than a connection with the usual quotas has
 _LITTLE_MEMORY: Final = 64 << 20
 
@@ -101,11 +102,11 @@ def _mappings() -> Iterator[Finding]:
 
 def _shared_memory() -> Finding:
     try:
-        room = os.statvfs("/dev/shm")  # noqa: S108 - it is looked at, and not used
+        room = os.statvfs(_SHM)
     except OSError:
-        return ok("/dev/shm", "not there; pipes do not need it (multiprocessing does)")
+        return ok(_SHM, "not there; pipes do not need it (multiprocessing does)")
     size = room.f_blocks * room.f_frsize
-    return ok("/dev/shm", f"{size >> 20:,} MiB; pipes do not need it: their memory has no file (memfd)")
+    return ok(_SHM, f"{size >> 20:,} MiB; pipes do not need it: their memory has no file (memfd)")
 
 
 def _watches() -> Finding:
@@ -113,7 +114,9 @@ def _watches() -> Finding:
         npipe.wait(f"npipe-doctor-{os.getpid()}-never", timeout=0, create=True)
     except npipe.PipeResourceError as error:
         return problem(
-            "inotify", error.detail, "sysctl fs.inotify.max_user_instances=512: who waits for a server needs one"
+            "inotify",
+            error.detail or str(error),
+            "sysctl fs.inotify.max_user_instances=512: who waits for a server needs one",
         )
     except npipe.PipeError:
         pass  # in time, as it should be; or what the check of the root tells
@@ -129,7 +132,7 @@ def check_processors() -> Iterator[Finding]:
     if share is not None and share < 1:
         yield warning(
             "processors", f"{count}, of which the control group lets {share:.2f} be used (cpu.max)",
-            "give it a whole one at least: who has used up a share stands still, and its peer waits (docker run --cpus)",
+            "give it one at least: who has used up a share stands still, and its peer waits (docker run --cpus)",
         )  # fmt: skip
     elif count == 1:
         yield warning(

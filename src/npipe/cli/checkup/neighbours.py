@@ -101,10 +101,11 @@ def check_samba() -> Iterator[Finding]:
     try:
         found = find_samba()
     except npipe.PipeStateError as error:
-        if error.detail.startswith("Samba is not installed"):
-            yield ok("Samba", error.detail, "install it if clients of other machines are to come (docs/remote.md)")
+        detail = (error.detail or str(error)).replace("\n", " ")
+        if detail.startswith("Samba is not installed"):
+            yield ok("Samba", detail, "install it if clients of other machines are to come (docs/remote.md)")
         else:
-            yield warning("Samba", error.detail, "correct smb.conf (testparm says where)")
+            yield warning("Samba", detail, "correct smb.conf (testparm says where)")
         return
     given = os.environ.get("NPIPE_SAMBA_DIR")
     folder = Path(given or found.samba_dir) / "np"

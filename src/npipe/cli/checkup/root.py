@@ -129,7 +129,7 @@ def _trust(path: Path, status: os.stat_result) -> Iterator[Finding]:
     elif mode & 0o022 and not mode & stat.S_ISVTX:
         yield problem(
             "root owner", f"{belongs}: others may put things in the place of yours",
-            f"chmod {'1777' if mode & 0o002 else '1770'} {path} for a root that users share, or chmod 0700 for your own",
+            f"chmod {'1777' if mode & 0o002 else '1770'} {path} to share it with others, or chmod 0700 for your own",
         )  # fmt: skip
     else:
         shared = ", shared by users (sticky)" if mode & 0o022 else ""
@@ -193,5 +193,3 @@ def _other_roots(root: Path) -> Iterator[Finding]:
                 "other roots", f"{pipes} pipes are below {place}, where this process does not look",
                 f"NPIPE_ROOT={place} for those who are to meet them",
             )  # fmt: skip
-
-

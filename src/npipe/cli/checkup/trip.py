@@ -38,7 +38,9 @@ def check_round_trip() -> Iterator[Finding]:
         return
     except subprocess.TimeoutExpired:
         yield problem(
-            "round trip", f"no answer within {_DEADLINE:.0f} seconds", "see the other findings; is the machine overloaded?"
+            "round trip",
+            f"no answer within {_DEADLINE:.0f} seconds",
+            "see the other findings; is the machine overloaded?",
         )
         return
     except (OSError, RuntimeError) as error:  # no process, no thread

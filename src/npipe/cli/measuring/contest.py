@@ -70,13 +70,16 @@ class _Contestant:
         self._numbers = 0
         try:
             with self._patience():
-                assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-                if self._process.stdout.readline().strip() != b"ready":
-                    raise self._ended()
+                self._wait_until_ready()
                 self._dial(kind, address)
         except BaseException:
             self._end_process()
             raise
+
+    def _wait_until_ready(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        if self._process.stdout.readline().strip() != b"ready":
+            raise self._ended()
 
     def _dial(self, kind: str, address: str) -> None:
         raise NotImplementedError
@@ -184,7 +187,7 @@ class _Blocking(_Contestant):
         end = bytes(Messages(SMALLEST, END).numbered(0))
         before = clock()
         while True:
-            for number in range(number, number + _AT_ONCE):  # noqa: B020, PLW2901 - it goes on from there
+            for number in range(number, number + _AT_ONCE):  # noqa: B020 - it goes on from there
                 send(messages.numbered(number))
             number += 1
             if clock() - before >= seconds:
@@ -242,7 +245,7 @@ class _OnALoop(_Contestant):
         end = bytes(Messages(SMALLEST, END).numbered(0))
         before = clock()
         while True:
-            for number in range(number, number + _AT_ONCE):  # noqa: B020, PLW2901 - it goes on from there
+            for number in range(number, number + _AT_ONCE):  # noqa: B020 - it goes on from there
                 await send(messages.numbered(number))
             number += 1
             if clock() - before >= seconds:

@@ -87,9 +87,7 @@ def _print_blocks(console: Console, measured: Sequence[Measured], *, plain: bool
         console.print(table)
 
 
-def _print_histograms(
-    console: Console, measured: Sequence[Measured], width: int, marks: str, *, plain: bool
-) -> None:
+def _print_histograms(console: Console, measured: Sequence[Measured], width: int, marks: str, *, plain: bool) -> None:
     """Draw for each contestant how many round trips took how long, on one log scale; the height is a log scale too."""
     all_times = [(each.round_trips[0], each.round_trips[-1]) for each in measured if each.round_trips]
     if not all_times:

@@ -42,9 +42,9 @@ def drawn(measured: Sequence[Measured], size: int, bulk: int, where: str) -> str
     bars_top = legend_top + 22 * len(measured) + 40
     bars = _bars(measured, bars_top, 34)
     height = bars_top + 24 + 34 * len(measured) + 34
+    frame = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" role="img"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-        f'viewBox="0 0 {_WIDTH} {height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {frame}>',
         f"<title>{escape(f'Round trips of {size} bytes, and {bulk} bytes one way')}</title>",
         f"<style>{_STYLE}</style>",
         _text(8, 26, f"Round trips of {size} bytes: the slow ones", "title"),
