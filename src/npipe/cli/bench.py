@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import sys
@@ -29,10 +30,17 @@ _LARGEST = 2**20
 _sizes = click.IntRange(SMALLEST, _LARGEST)
 
 
+def _check_number(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which lies in every range
+        raise click.BadParameter("nan is no number of seconds.")
+    return value
+
+
 @click.command()
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 3600),
+    callback=_check_number,
     default=5.0,
     show_default=True,
     help="How long to measure, all contestants together. The rare slow ones want more: p99.99 is one in 10,000.",

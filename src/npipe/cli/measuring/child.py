@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 
+import npipe
 from npipe.cli.measuring.links import ASYNC, accept_async, accept_blocking
 from npipe.cli.measuring.messages import ECHO, ONE_WAY, Messages, difference, kind_of
 
@@ -83,7 +84,9 @@ def _ready() -> None:
 
 
 def _end_with_the_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not by sys.stdin, whose lock the interpreter wants at its end.
+    while os.read(0, 4096):
+        pass
     os._exit(0)
 
 
@@ -92,10 +95,13 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     kind, address, size = arguments
-    if kind in ASYNC:
-        asyncio.run(_serve_async(kind, address))
-    else:
-        _serve(kind, address, int(size))
+    try:
+        if kind in ASYNC:
+            asyncio.run(_serve_async(kind, address))
+        else:
+            _serve(kind, address, int(size))
+    except npipe.PipeError as error:
+        sys.exit(str(error).replace("\n", " "))  # the parent tells it in a line
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ text { fill: #e6edf3 }
 .c0 { color: #58a6ff } .c1 { color: #f0883e } .c2 { color: #8b949e } .c3 { color: #d2a8ff } .c4 { color: #56d364 }
 }"""
 
-_WIDTH: Final = 720
+_WIDTH: Final = 740
 _LEFT, _RIGHT = 64, 700  # of the plots
 
 
@@ -83,7 +83,7 @@ def _curves(measured: Sequence[Measured], top: int, height: int) -> list[str]:
     parts = []
     for decade in range(low, high + 1):
         parts.append(f'<path class="grid" d="M{_LEFT} {y(10**decade):.1f}H{_RIGHT}"/>')
-        parts.append(_text(_LEFT - 6, y(10**decade) + 4, duration(10**decade).replace(".00", ""), "small", "end"))
+        parts.append(_text(_LEFT - 6, y(10**decade) + 4, duration(10**decade).replace(".00 ", " ").replace(".0 ", " "), "small", "end"))
     for name, share in SHARES.items():
         nines = -math.log10(1 - share)
         if nines <= most + 1e-9:
