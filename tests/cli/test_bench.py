@@ -279,7 +279,7 @@ def test_a_process_that_dies_is_told_with_its_name(kind: str) -> None:
 
 def test_a_process_that_cannot_begin_is_told_with_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(contest.ContestError, match="^npipe: its process has ended$"):
+    with pytest.raises(contest.ContestError, match=r"^npipe: its process has ended$"):
         with contest.Contest(contest.Settings(seconds=1, size=64, bulk=64, aio=False)):
             pytest.fail("it has begun")
 
@@ -287,7 +287,7 @@ def test_a_process_that_cannot_begin_is_told_with_its_last_line(monkeypatch: pyt
 def test_a_process_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contest, "_PATIENCE", 0.5)
     settings = contest.Settings(seconds=0.2, size=64, bulk=64, aio=False)
-    with pytest.raises(contest.ContestError, match="^npipe: its process has ended"):
+    with pytest.raises(contest.ContestError, match=r"^npipe: its process has ended"):
         with contest.Contest(settings) as made:
             os.kill(made._contestants[0]._process.pid, signal.SIGSTOP)
             made.run(lambda _: None)

@@ -111,7 +111,7 @@ def _shared_memory() -> Finding:
 
 def _watches() -> Finding:
     try:
-        npipe.wait(f"npipe-doctor-{os.getpid()}-never", timeout=0, create=True)
+        npipe.wait(f"npipe-doctor-{os.getpid()}-never", timeout=0.001, create=True)
     except npipe.PipeResourceError as error:
         return problem(
             "inotify",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import random
 import subprocess
@@ -29,7 +31,7 @@ def check_round_trip() -> Iterator[Finding]:
     name = rf"\\.\pipe\npipe-doctor-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-P", "-m", "npipe.cli.checkup.trip", name]
     try:
-        with npipe.serve(name, bytes):
+        with _quietly(), npipe.serve(name, bytes):
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_DEADLINE, check=False
             )
@@ -52,6 +54,17 @@ def check_round_trip() -> Iterator[Finding]:
         yield ok("round trip", last)
     else:
         yield problem("round trip", last, "see the other findings")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what the server logs off standard error: the client's end is what is told."""
+    logger, handler = logging.getLogger("npipe"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def main(arguments: list[str]) -> int:
