@@ -181,6 +181,19 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "npipe-root"]
 
 
+def test_its_processes_end_with_it_when_it_is_killed() -> None:
+    with subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + DEADLINE
+        while len(pids := children.read_text().split()) < len(ALL):  # a look at the system: nothing tells of it
+            assert time.monotonic() < until
+        ends = [os.pidfd_open(int(pid)) for pid in pids]
+        process.kill()
+    for end in ends:
+        assert select.select([end], [], [], DEADLINE)[0]
+        os.close(end)
+
+
 def test_a_root_that_cannot_be_used_is_one_line(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)

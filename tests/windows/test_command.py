@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -83,3 +84,22 @@ def test_a_client_without_a_server(name: str) -> None:
 def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) -> None:
     serve("--answer", "yes", "--encoding", "utf-8")
     assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
+
+
+def test_bench_measures_what_there_is() -> None:
+    done = run("bench", "--seconds", "0.5", "--bulk", "4096", "--aio", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    known = json.loads(done.stdout)
+    assert [each["name"] for each in known["measured"]] == ["npipe", "multiprocessing.connection", "npipe.aio"]
+    assert all(each["round_trips"] and each["messages"] for each in known["measured"])
+    assert list(known["left_out"]) == ["Unix socket (SEQPACKET)", "asyncio, Unix stream"]
+
+
+def test_doctor_finds_this_machine_in_order() -> None:
+    done = run("doctor", "--json")
+    known = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, ""), known
+    checks = {finding["check"]: finding["found"] for finding in known["findings"]}
+    assert checks["npipe"].startswith(npipe.__version__)
+    assert {"pywin32", "processors"} <= checks.keys()
+    assert checks["round trip"].startswith("two processes have talked, ")

@@ -16,10 +16,7 @@ import click
 
 import npipe
 from npipe.cli.common import printable
-from npipe.cli.measuring.contest import Contest, ContestError, Settings
-from npipe.cli.measuring.drawing import print_drawing, tabbed
 from npipe.cli.measuring.messages import SMALLEST
-from npipe.cli.measuring.svg import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +63,11 @@ def bench(seconds: float, size: int, bulk: int, aio: bool, as_json: bool, svg: s
         npipe bench --seconds 30 --aio --svg bench.svg
         npipe bench --json | jq '.measured[0].latency_ns'
     """
+    # Here, for asyncio and multiprocessing take a while to import, for which no other command should wait.
+    from npipe.cli.measuring.contest import Contest, ContestError, Settings
+    from npipe.cli.measuring.drawing import print_drawing, tabbed
+    from npipe.cli.measuring.svg import drawn
+
     settings = Settings(seconds=seconds, size=size, bulk=bulk, aio=aio)
     with _written_at_the_end(svg) as write, _progress() as progress:
         try:

@@ -83,15 +83,8 @@ def _curves(measured: Sequence[Measured], top: int, height: int) -> list[str]:
     parts = []
     for decade in range(low, high + 1):
         parts.append(f'<path class="grid" d="M{_LEFT} {y(10**decade):.1f}H{_RIGHT}"/>')
-        parts.append(
-            _text(
-                _LEFT - 6,
-                y(10**decade) + 4,
-                duration(10**decade).replace(".00 ", " ").replace(".0 ", " "),
-                "small",
-                "end",
-            )
-        )
+        told = duration(10**decade).replace(".00 ", " ").replace(".0 ", " ")
+        parts.append(_text(_LEFT - 6, y(10**decade) + 4, told, "small", "end"))
     for name, share in SHARES.items():
         nines = -math.log10(1 - share)
         if nines <= most + 1e-9:
