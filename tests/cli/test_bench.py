@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import npipe
-from npipe.cli.measuring import contest, messages, svg
+from npipe.cli.measuring import contest, links, messages, svg
 from npipe.cli.measuring.results import Measured, duration, rate
 from tests.cli.helpers import DEADLINE, NPIPE, run
 
@@ -209,7 +209,7 @@ def test_a_root_that_cannot_be_used_is_one_line(root: Path) -> None:
 class Altered:
     """A link whose n-th message comes back, or goes out, as another one."""
 
-    def __init__(self, link: contest.Link, alter: Callable[[bytes], bytes], *, sent: bool, at: int) -> None:
+    def __init__(self, link: links.Link, alter: Callable[[bytes], bytes], *, sent: bool, at: int) -> None:
         self._link = link
         self._alter = alter
         self._sent = sent
@@ -242,7 +242,7 @@ def test_a_message_that_is_another_ends_the_measurement(
     alteration: str, sent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alter, told = ALTERATIONS[alteration]
-    genuine = contest.dial_blocking
+    genuine = links.dial_blocking
     monkeypatch.setattr(
         contest,
         "dial_blocking",
@@ -261,7 +261,7 @@ def test_a_loss_one_way_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
                 return None
             return self._link.send(message)
 
-    genuine = contest.dial_blocking
+    genuine = links.dial_blocking
     monkeypatch.setattr(
         contest, "dial_blocking", lambda *arguments: Losing(genuine(*arguments), bytes, sent=True, at=40)
     )

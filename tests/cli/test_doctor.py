@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -437,17 +438,17 @@ def test_samba_s_folder_that_others_may_write_to_is_a_warning(tmp_path: Path) ->
 def test_extras_are_told_missing_too_old_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"click": "8.1.7", "rich": "12.6", "smbprotocol": "1.17.0"}
     monkeypatch.setattr(
-        neighbours.metadata, "requires",
+        metadata, "requires",
         lambda _: ['click>=8.1; extra == "cli"', "rich>=13 ; extra == 'cli'", 'smbprotocol<2,>=1.17; extra == "smb"',
                    'npipe[cli]; extra == "all"', 'click>=8.1; extra == "one"', 'nothing; extra == "two"'],
     )  # fmt: skip
 
     def version(name: str) -> str:
         if name not in versions:
-            raise neighbours.metadata.PackageNotFoundError(name)
+            raise metadata.PackageNotFoundError(name)
         return versions[name]
 
-    monkeypatch.setattr(neighbours.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     found = {finding.check: finding for finding in neighbours.check_extras()}
     assert found["extra cli"].status == "warning"
     assert found["extra cli"].found == "rich 12.6, and rich>=13 is wanted"

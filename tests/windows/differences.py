@@ -82,7 +82,7 @@ LINUX: Final = {
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_info.py": "root folders",
     "cli/test_bench.py": "terminals and POSIX signals; tests/windows/test_command.py has it measure there",
-    "cli/test_doctor.py": "root folders, limits, users and filters; tests/windows/test_command.py has its findings there",
+    "cli/test_doctor.py": "root folders, limits, users and filters; tests/windows/test_command.py is its like",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "connection/test_channel_deaths.py": "fork, signals, and ends that several processes hold",
