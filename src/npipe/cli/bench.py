@@ -156,7 +156,9 @@ def _progress() -> Iterator[Callable[[float | None], None]]:
 
 
 def _processors() -> int:
-    return os.cpu_count() or 1 if sys.platform == "win32" else len(os.sched_getaffinity(0))
+    if sys.platform == "win32":
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def _machine() -> str:
