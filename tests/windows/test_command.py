@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE = 20.0
+SEVERAL = 120.0  # for a command that starts other processes of Python: Wine takes seconds for each
 TRANSCRIPT = [
     'Sending 58 byte message: "Default message from client."',
     "",
@@ -46,10 +47,10 @@ def serve(name: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.stderr.close()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, deadline: float = DEADLINE) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "npipe", *arguments]
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline, check=False
     )
 
 
@@ -87,7 +88,7 @@ def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) 
 
 
 def test_bench_measures_what_there_is() -> None:
-    done = run("bench", "--seconds", "0.5", "--bulk", "4096", "--aio", "--json")
+    done = run("bench", "--seconds", "0.5", "--bulk", "4096", "--aio", "--json", deadline=SEVERAL)
     assert (done.returncode, done.stderr) == (0, "")
     known = json.loads(done.stdout)
     assert [each["name"] for each in known["measured"]] == ["npipe", "multiprocessing.connection", "npipe.aio"]
@@ -96,7 +97,7 @@ def test_bench_measures_what_there_is() -> None:
 
 
 def test_doctor_finds_this_machine_in_order() -> None:
-    done = run("doctor", "--json")
+    done = run("doctor", "--json", deadline=SEVERAL)
     known = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, ""), known
     checks = {finding["check"]: finding["found"] for finding in known["findings"]}
