@@ -87,15 +87,6 @@ def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) 
     assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
 
 
-def test_bench_measures_what_there_is() -> None:
-    done = run("bench", "--seconds", "0.5", "--bulk", "4096", "--aio", "--json", deadline=SEVERAL)
-    assert (done.returncode, done.stderr) == (0, "")
-    known = json.loads(done.stdout)
-    assert [each["name"] for each in known["measured"]] == ["npipe", "multiprocessing.connection", "npipe.aio"]
-    assert all(each["round_trips"] and each["messages"] for each in known["measured"])
-    assert list(known["left_out"]) == ["Unix socket (SEQPACKET)", "asyncio, Unix stream"]
-
-
 def test_doctor_finds_this_machine_in_order() -> None:
     done = run("doctor", "--json", deadline=SEVERAL)
     known = json.loads(done.stdout)
