@@ -81,6 +81,8 @@ LINUX: Final = {
     "aio/test_order.py": "the test uses up the turns of the engine's pipes",
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_info.py": "root folders",
+    "cli/test_bench.py": "terminals, POSIX signals and Unix sockets; on Wine it was run by hand only",
+    "cli/test_doctor.py": "root folders, limits, users and filters; tests/windows/test_command.py is its like",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "connection/test_channel_deaths.py": "fork, signals, and ends that several processes hold",

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import npipe
+from npipe.cli.bench import bench
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.doctor import doctor
 from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
@@ -58,7 +60,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export):
+for _command in (client, serve, wait, ls, info, run_script, export, bench, doctor):
     _commands.add_command(_command)
 
 if sys.platform != "win32":

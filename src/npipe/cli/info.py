@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from pathlib import Path
 
 import click
 
 import npipe
-from npipe.cli.common import printable, whereabouts
+from npipe.cli.common import decided_by, printable, whereabouts
 
 __all__ = ["info", "print_version"]
 
@@ -42,7 +41,7 @@ def info(as_json: bool) -> None:
         "version": npipe.__version__,
         "root": root,
         "root_exists": None if root is None else Path(root).is_dir(),
-        "decided_by": _decided_by(root),
+        "decided_by": decided_by(root),
         "pipes": pipes,
         "package": str(Path(npipe.__file__).parent),
         "python": platform.python_version(),
@@ -65,15 +64,3 @@ def _print_lines(known: dict[str, object]) -> None:
     for what, value in known.items():
         if value is not None:
             click.echo(f"{what.replace('_', ' ')}: {printable(str(value))}")
-
-
-def _decided_by(root: str | None) -> str | None:
-    """Return which rule of npipe.root has given the root."""
-    if root is None:
-        return None
-    if os.environ.get("NPIPE_ROOT"):
-        return "NPIPE_ROOT"
-    if root == "/run/npipe":
-        return "/run/npipe is there"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return "XDG_RUNTIME_DIR" if runtime and root == str(Path(runtime) / "npipe") else "the folder for temporary files"
