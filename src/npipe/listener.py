@@ -23,7 +23,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.reasons import server_elsewhere
+from npipe.reasons import closed_here, server_elsewhere
 from npipe.transports import select
 from npipe.transports.listening import Listening
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from npipe.figures import ListenerStats
     from npipe.names import PipeName
     from npipe.options import CreateOptions
     from npipe.transports import ServerEnd, Transport
@@ -81,6 +82,21 @@ class Listener(Generic[P]):
     def name(self) -> str:
         r"""The pipe's full name, `\\.\pipe\NAME`."""
         return self._name.path
+
+    @property
+    def stats(self) -> ListenerStats:
+        """What the connections of this pipe that this process has accepted have moved, and who waits.
+
+        All listeners of one name in a process share it, and so do the servers and handles of other faces.
+
+        Raises:
+            PipeClosedError: this process has no instance of the name any more (6).
+            PipeStateError: on Windows, where nobody counts (50).
+        """
+        counted = self._transport.listener_stats(self._name)
+        if counted is None:
+            raise closed_here(self.name, "asking for the listener's counts", code=WinError.INVALID_HANDLE)
+        return counted
 
     @property
     def closed(self) -> bool:

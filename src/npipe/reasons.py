@@ -262,6 +262,18 @@ def no_smb(path: str, host: str) -> PipeStateError:
     )
 
 
+def not_counted(name: str | None, doing: str) -> PipeStateError:
+    """Return the error (50) of a question for counts where nobody counts."""
+    return PipeStateError(
+        WinError.NOT_SUPPORTED,
+        name,
+        doing,
+        "what a pipe moves is counted by npipe's own engine, and this pipe is the system's, or another machine's",
+        text="Nobody counts what this pipe moves",
+        hint="count in the program, or ask on Linux",
+    )
+
+
 def no_remote_here(path: str | None) -> PipeArgumentError:
     """Return the error (87) of a Remote for a pipe of this machine."""
     detail = "remote= says who to be on another machine, and this is a pipe of this one"

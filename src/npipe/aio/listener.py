@@ -17,13 +17,14 @@ from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
 from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
-from npipe.reasons import listener_closed, other_loop, server_elsewhere
-from npipe.transports import select_async
+from npipe.reasons import closed_here, listener_closed, other_loop, server_elsewhere
+from npipe.transports import select, select_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Generator
     from types import TracebackType
 
+    from npipe.figures import ListenerStats
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions
@@ -79,6 +80,21 @@ class Listener(Generic[P]):
     def name(self) -> str:
         r"""The pipe's full name, `\\.\pipe\NAME`."""
         return self._name.path
+
+    @property
+    def stats(self) -> ListenerStats:
+        """What the connections of this pipe that this process has accepted have moved, and who waits.
+
+        All listeners of one name in a process share it, and so do the servers and handles of other faces.
+
+        Raises:
+            PipeClosedError: this process has no instance of the name any more (6).
+            PipeStateError: on Windows, where nobody counts (50).
+        """
+        counted = select(self._name).listener_stats(self._name)
+        if counted is None:
+            raise closed_here(self.name, "asking for the listener's counts", code=WinError.INVALID_HANDLE)
+        return counted
 
     @property
     def closed(self) -> bool:

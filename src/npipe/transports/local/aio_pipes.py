@@ -32,11 +32,13 @@ from npipe.options import (
 from npipe.peers import NOBODY_HERE
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
 from npipe.reasons import NOT_ACROSS_FORK, closed_by_fork, closed_here
+from npipe.transports.local.reports import pipe_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer
+    from npipe.figures import PipeStats
     from npipe.loops.base import Loop, Waker
 
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]
@@ -110,6 +112,11 @@ class _Ending(binding.LoopPipe):
         """See Pipe.peer."""
         pid, uid = self._handle.peer_credentials()
         return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return pipe_stats(self._handle)
 
     @property
     def info(self) -> PipeInfo:

@@ -40,16 +40,13 @@ from npipe.peers import NOBODY_HERE
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 from npipe.reasons import closed_by_fork, closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
-
-try:
-    import pwd
-except ImportError:  # a Python without it: users have numbers
-    pwd = None  # type: ignore[assignment]
+from npipe.transports.local.reports import inspect_pipe, listener_stats, pipe_stats, process_stats, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer
+    from npipe.figures import ListenerStats, PipeReport, PipeStats, ProcessStats
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Security
     from npipe.transports.base import ServerEnd
@@ -158,6 +155,11 @@ class _Ending(binding.PipeEnd):
         """See Pipe.peer."""
         pid, uid = self._handle.peer_credentials()
         return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return pipe_stats(self._handle)
 
     @property
     def info(self) -> PipeInfo:
@@ -434,10 +436,22 @@ class LocalTransport:
                 instances=instances,
                 max_instances=None if maximum == PIPE_UNLIMITED_INSTANCES else maximum,
                 pid=pid,
-                user=_user_name(uid),
+                user=user_name(uid),
             )
             for name, kind, direction, instances, maximum, pid, uid in sorted(binding.list_named_pipes(root_folder()))
         ]
+
+    def inspect(self, name: PipeName) -> PipeReport:
+        """See Transport.inspect."""
+        return inspect_pipe(name)
+
+    def listener_stats(self, name: PipeName) -> ListenerStats | None:
+        """See Transport.listener_stats."""
+        return listener_stats(name)
+
+    def stats(self) -> ProcessStats:
+        """See Transport.stats."""
+        return process_stats()
 
     def root(self) -> str:
         """See Transport.root."""
@@ -454,15 +468,6 @@ class LocalTransport:
     def wake_waiting_listeners(self) -> None:
         """See Transport.wake_waiting_listeners."""
         binding.wake_closed()
-
-
-def _user_name(uid: int) -> str:
-    if pwd is None:
-        return str(uid)
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 TRANSPORT = LocalTransport()
