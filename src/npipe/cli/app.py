@@ -11,9 +11,12 @@ import click
 import npipe
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.completion import completion
 from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
+from npipe.cli.metrics import metrics
+from npipe.cli.reports import STATUSES
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
@@ -25,6 +28,7 @@ __all__ = ["run"]
 
 _FAILED = 1
 _WRONG_USE = 2
+_TOOLS = ("ls", "info", "metrics")  # their exit statuses tell kinds of errors apart
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -36,7 +40,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except npipe.PipeError as error:
-            raise click.ClickException(str(error)) from error
+            failure = click.ClickException(str(error))
+            if ctx.invoked_subcommand in _TOOLS:
+                failure.exit_code = STATUSES.get(error.winerror, _FAILED)
+            raise failure from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
 
@@ -58,7 +65,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export):
+for _command in (client, serve, wait, ls, info, metrics, run_script, export, completion):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
@@ -80,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         return _WRONG_USE
     except click.ClickException as error:
         _complain(error.format_message())
-        return _FAILED
+        return error.exit_code
     except click.Abort:  # Ctrl-C before the command had begun
         return _INTERRUPTED
     except OSError as error:  # standard output is full, or the like

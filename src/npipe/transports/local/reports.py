@@ -130,6 +130,7 @@ def _owner(
         uid=uid,
         user=user_name(uid),
         program=_program(pid, None),
+        code=code,
         problem=_problem(code),
         instances=instances,
         listening=pipe[4],
