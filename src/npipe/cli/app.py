@@ -16,7 +16,6 @@ from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.metrics import metrics
-from npipe.cli.reports import STATUSES
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
@@ -28,7 +27,6 @@ __all__ = ["run"]
 
 _FAILED = 1
 _WRONG_USE = 2
-_TOOLS = ("ls", "info", "metrics")  # their exit statuses tell kinds of errors apart
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -40,10 +38,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except npipe.PipeError as error:
-            failure = click.ClickException(str(error))
-            if ctx.invoked_subcommand in _TOOLS:
-                failure.exit_code = STATUSES.get(error.winerror, _FAILED)
-            raise failure from error
+            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
 

@@ -17,6 +17,7 @@ __all__ = [
     "check_seconds",
     "encode_text",
     "encoding_option",
+    "examples",
     "network_options",
     "printable",
     "whereabouts",
@@ -88,6 +89,11 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
     except PipeArgumentError as error:
         raise click.BadParameter(f"{error.detail}.") from error
     return value
+
+
+def examples(text: str) -> str:
+    """Return lines of examples as a command's epilog, which click leaves as they are."""
+    return f"\b\n{text}"
 
 
 def printable(text: str) -> str:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import click
 
+from npipe.cli.common import examples
+
 __all__ = ["completion"]
 
 _VARIABLE = "_NPIPE_COMPLETE"
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples, for the file that your shell reads when it starts:
+  eval "$(npipe completion bash)"                                  ~/.bashrc
+  eval "$(npipe completion zsh)"                                   ~/.zshrc
+  npipe completion fish > ~/.config/fish/completions/npipe.fish""")
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the script by which a shell completes `npipe`: commands, options, and the names of pipes.
-
-    \b
-    Examples, for the file that your shell reads when it starts:
-      eval "$(npipe completion bash)"                                  ~/.bashrc
-      eval "$(npipe completion zsh)"                                   ~/.zshrc
-      npipe completion fish > ~/.config/fish/completions/npipe.fish
-    """
+    r"""Print the script by which a shell completes `npipe`: commands, options, and the names of pipes."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 import npipe
-from npipe.cli.common import printable, whereabouts
+from npipe.cli.common import examples, printable, whereabouts
 from npipe.cli.reports import as_json as dictionary
-from npipe.cli.reports import complete_name, lines_of, owner_status
+from npipe.cli.reports import by_kind, complete_name, lines_of, owner_status
 
 __all__ = ["info", "print_version"]
 
@@ -24,7 +24,13 @@ def print_version(context: click.Context, _param: click.Parameter, asked: bool) 
         context.exit()
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe info                    the version, and where pipes are
+  npipe info mynamedpipe        who serves it, who is connected, who waits
+  npipe info mynamedpipe --json | jq '.owners[].connections[].pid'""")
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("name", required=False, shell_complete=complete_name)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not there is null.")
 def info(name: str | None, as_json: bool) -> None:
@@ -35,15 +41,9 @@ def info(name: str | None, as_json: bool) -> None:
     unread, and who waits. Only the pipe's own user and root are told; asking disturbs nobody. The exit status is 3 if
     there is no such pipe, 4 if this user is not told, 5 if nobody answers, 6 if it cannot be told.
 
-    \b
-    Examples:
-      npipe info                    the version, and where pipes are
-      npipe info mynamedpipe        who serves it, who is connected, who waits
-      npipe info mynamedpipe --json | jq '.owners[].connections[].pid'
-
-    Without NAME: the version, the folder below which pipes are and what has decided that, how many pipes this user may connect to,
-    and the Python and system that run it. Two programs meet only if their root is the same. If the root cannot be used,
-    standard error says why, and the exit status is 1.
+    Without NAME: the version, the folder below which pipes are and what has decided that, how many pipes this user may
+    connect to, and the Python and system that run it. Two programs meet only if their root is the same. If the root
+    cannot be used, standard error says why, and the exit status is 1.
     """
     if name is not None:
         _print_pipe(name, as_json)
@@ -74,7 +74,8 @@ def info(name: str | None, as_json: bool) -> None:
 
 
 def _print_pipe(name: str, as_json: bool) -> None:
-    report = npipe.inspect(name)
+    with by_kind():
+        report = npipe.inspect(name)
     if as_json:
         click.echo(json.dumps(dictionary(report), indent=2))
     else:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
-from npipe.cli.common import printable, whereabouts
+from npipe.cli.common import examples, printable, whereabouts
 from npipe.cli.reports import as_json as dictionary
-from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
+from npipe.cli.reports import by_kind, gather, host_of, moment, size_text, tree_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +48,15 @@ _WIDEST = 10_000  # columns of text; a name has 256 characters at most, each of 
 _BRANCH, _LAST, _BAR = "├─ ", "└─ ", "│  "
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe ls                      what is there
+  npipe ls --tree               who serves, who is connected, who waits
+  npipe ls -l | cut -f1,13,15   names, and bytes in and out
+  npipe ls -l --watch           the same, each second
+  npipe ls '\\HOST\pipe\'       another machine's, if it tells""")
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("where", required=False, metavar=r"[\\HOST\pipe\]")
 @click.option("-l", "--long", "is_long", is_flag=True, help="Also quotas, clients, what was moved, since when.")
 @click.option("--tree", "is_tree", is_flag=True, help="Each pipe, its processes, and their clients below these.")
@@ -73,14 +81,6 @@ def ls(where: str | None, is_long: bool, is_tree: bool, watch: bool, interval: f
     With -l and --tree the processes are asked for more, which only their own user and root are told; asking disturbs
     nobody. With --json these are whole reports, as of `npipe info NAME`, and with --watch one line for each picture.
     On Windows the system tells of names and instances alone.
-
-    \b
-    Examples:
-      npipe ls                      what is there
-      npipe ls --tree               who serves, who is connected, who waits
-      npipe ls -l | cut -f1,13,15   names, and bytes in and out
-      npipe ls -l --watch           the same, each second
-      npipe ls '\\HOST\pipe\'       another machine's, if it tells
     """
     host = host_of(where)
     details = is_long or is_tree
@@ -109,7 +109,8 @@ def _quiet_when_nobody_reads() -> Iterator[None]:
 def _print_once(host: str | None, is_long: bool, is_tree: bool, as_json: bool, *, one_line: bool = False) -> None:
     found: Sequence[object]
     if is_long or is_tree:
-        reports = found = gather()
+        with by_kind():
+            reports = found = gather()
         if as_json:
             _print_json([dictionary(report) for report in reports], one_line=one_line)
         elif is_tree:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import npipe
-from npipe.cli.common import printable
-from npipe.cli.reports import complete_name, gather
+from npipe.cli.common import examples, printable
+from npipe.cli.reports import by_kind, complete_name, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -68,7 +68,9 @@ _FAMILIES = (
         "Messages, or writes of a byte pipe: in, read by the server; out, written by it.",
         _ways(lambda o: o.totals.messages_received, lambda o: o.totals.messages_sent),
     ),
-    _Family("npipe_waits", "counter", "How often a thread of the server slept in a call.", _one(lambda o: o.totals.waits)),
+    _Family(
+        "npipe_waits", "counter", "How often a thread of the server slept.", _one(lambda o: o.totals.waits)
+    ),
     _Family(
         "npipe_unread_bytes",
         "gauge",
@@ -137,7 +139,14 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return host.removeprefix("[").removesuffix("]") or _LOOPBACK, int(port)
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe metrics                       once, for a look
+  npipe metrics mynamedpipe           of one pipe
+  npipe metrics --listen 9464         for a scraper on this machine
+  curl -s http://127.0.0.1:9464/metrics""")
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option(
     "--listen",
@@ -151,17 +160,12 @@ def metrics(names: tuple[str, ...], address: tuple[str, int] | None) -> None:
 
     Of the pipes NAME, or of all whose owner this user is (of all there are for root). Each process that serves one is
     asked anew, which disturbs nobody; one that does not tell has npipe_up 0.
-
-    \b
-    Examples:
-      npipe metrics                       once, for a look
-      npipe metrics mynamedpipe           of one pipe
-      npipe metrics --listen 9464         for a scraper on this machine
-      curl -s http://127.0.0.1:9464/metrics
     """
     wanted = list(names) or None
     if address is None:
-        click.echo(open_metrics(gather(wanted)), nl=False)
+        with by_kind():
+            text = open_metrics(gather(wanted))
+        click.echo(text, nl=False)
         return
     _serve(wanted, address)
 
@@ -172,7 +176,7 @@ def _serve(names: list[str] | None, address: tuple[str, int]) -> None:
         server_version = f"npipe/{npipe.__version__}"
         sys_version = ""
 
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             if self.path.partition("?")[0] not in ("/", "/metrics"):
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STATUSES",
     "as_json",
+    "by_kind",
     "complete_name",
     "gather",
     "host_of",
@@ -41,6 +44,7 @@ STATUSES: dict[int, int] = {
 
 _HOST = re.compile(r"\\\\([^\\]+)(?:\\(?:pipe\\?)?)?", re.IGNORECASE)
 _KIB = 1024
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
 _EXACT = 10_000  # bytes are told exactly up to here
 
 
@@ -63,16 +67,25 @@ def host_of(where: str | None) -> str | None:
     return None if found[1] in (".", "?") else found[1]
 
 
+@contextlib.contextmanager
+def by_kind() -> Iterator[None]:
+    """Let a pipe's error end the command with the exit status of its kind."""
+    try:
+        yield
+    except npipe.PipeError as error:
+        failure = click.ClickException(str(error))
+        failure.exit_code = STATUSES.get(error.winerror, 1)
+        raise failure from error
+
+
 def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
     """Return what the owners of these pipes tell, or of all; one that goes meanwhile is left out where all are."""
     if names is not None:
         return [npipe.inspect(name) for name in names]
     reports = []
     for name in dict.fromkeys(pipe.name for pipe in npipe.list_pipes()):
-        try:
+        with contextlib.suppress(npipe.PipeNotFoundError):
             reports.append(npipe.inspect(name))
-        except npipe.PipeNotFoundError:
-            pass
     return reports
 
 
@@ -86,24 +99,22 @@ def size_text(size: int) -> str:
     """Return a number of bytes for people."""
     if size < _EXACT:
         return f"{size} B"
-    number = float(size)
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        number /= _KIB
-        if number < _KIB:
-            break
-    return f"{number:.1f} {unit}"
+    for power, unit in enumerate(_UNITS, 1):
+        if size < _KIB ** (power + 1):
+            return f"{size / _KIB**power:.1f} {unit}"
+    return f"{size / _KIB**4:.1f} TiB"
 
 
 def span_text(seconds: float) -> str:
     """Return a time for people: 0.5 s, 12 s, 3:05 min, 7:15 h, 4 d."""
-    if seconds < 10:  # noqa: PLR2004 - a digit
+    if seconds < 10:
         return f"{seconds:.1f} s"
     whole = int(seconds)
-    if whole < 60:  # noqa: PLR2004
+    if whole < 60:
         return f"{whole} s"
-    if whole < 3600:  # noqa: PLR2004
+    if whole < 3600:
         return f"{whole // 60}:{whole % 60:02} min"
-    if whole < 86400:  # noqa: PLR2004
+    if whole < 86400:
         return f"{whole // 3600}:{whole % 3600 // 60:02} h"
     return f"{whole // 86400} d"
 
@@ -206,6 +217,4 @@ def lines_of(report: npipe.PipeReport) -> Iterator[str]:
 
 def as_json(value: Any) -> Any:
     """Return a report's dictionary as JSON has it."""
-    import dataclasses
-
     return dataclasses.asdict(value)

@@ -49,8 +49,9 @@ static void count_read(const struct np_link *link, struct np_counts *counts)
     }
     counts->in_bytes = difference(rx->consumed, back);
     counts->in_messages = difference(rx->taken - link->tally.rx_void, pieces);
-    counts->in_unread =
-        difference(atomic_load_explicit(&rx->shared->producer.announced, memory_order_relaxed), rx->consumed) + back;
+    counts->in_unread = difference(atomic_load_explicit(&rx->shared->producer.announced, memory_order_relaxed),
+                                   rx->consumed) +
+                        back;
     for (const struct np_op *op = rx->first; op && counts->pending_reads < MOST_COUNTED; op = op->next)
         counts->pending_reads++;
 }
@@ -91,8 +92,7 @@ void np_link_count(struct np_link *link, struct np_counts *counts)
     counts->sleeps = tally->rx_sleeps + tally->tx_sleeps;
     counts->read_slept = slept_since(tally->rx_sleepers ? tally->rx_since : 0);
     counts->write_slept = slept_since(tally->tx_sleepers ? tally->tx_since : 0);
-    counts->sleeping |=
-        (tally->rx_sleepers ? NP_SLEEPS_READ : 0u) | (tally->tx_sleepers ? NP_SLEEPS_WRITE : 0u);
+    counts->sleeping |= (tally->rx_sleepers ? NP_SLEEPS_READ : 0u) | (tally->tx_sleepers ? NP_SLEEPS_WRITE : 0u);
 }
 
 void np_link_count_roughly(struct np_link *link, struct np_counts *counts)
@@ -103,12 +103,12 @@ void np_link_count_roughly(struct np_link *link, struct np_counts *counts)
     /* Relaxed, each for itself: a count that others move is old when it is told, and nothing is done by it. */
     counts->in_bytes = atomic_load_explicit(&in->consumer.consumed, memory_order_relaxed);
     counts->in_messages = atomic_load_explicit(&in->consumer.taken, memory_order_relaxed);
-    counts->in_unread =
-        difference(atomic_load_explicit(&in->producer.announced, memory_order_relaxed), counts->in_bytes);
+    counts->in_unread = difference(atomic_load_explicit(&in->producer.announced, memory_order_relaxed),
+                                   counts->in_bytes);
     counts->out_bytes = atomic_load_explicit(&out->producer.announced, memory_order_relaxed);
     counts->out_messages = atomic_load_explicit(&out->consumer.taken, memory_order_relaxed);
-    counts->out_unread =
-        difference(counts->out_bytes, atomic_load_explicit(&out->consumer.consumed, memory_order_relaxed));
+    counts->out_unread = difference(counts->out_bytes,
+                                    atomic_load_explicit(&out->consumer.consumed, memory_order_relaxed));
 }
 
 void np_totals_add(struct np_totals *totals, const struct np_counts *counts)
