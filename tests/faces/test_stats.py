@@ -42,7 +42,12 @@ def test_each_end_counts_each_direction(ends: Callable[..., Ends]) -> None:
     for size in (0, 1, 127, 128, 20_000):
         assert server.recv() == bytes(size)
     assert client.recv() == b"abc"
-    assert (sent(client), received(server), sent(server), received(client)) == ((20_256, 5), (20_256, 5), (3, 1), (3, 1))
+    assert (sent(client), received(server), sent(server), received(client)) == (
+        (20_256, 5),
+        (20_256, 5),
+        (3, 1),
+        (3, 1),
+    )
     for pipe in (server, client):
         told = pipe.stats
         assert (told.unread, told.unread_by_peer, told.unread_messages_by_peer) == (0, 0, 0)
@@ -216,7 +221,7 @@ def test_a_forked_child_begins_at_zero(ends: Callable[..., Ends]) -> None:
             os.write(writing, said)
             os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as file:
+    with os.fdopen(reading, "rb") as file:
         assert file.read() == b"6 0 0"
     os.waitpid(pid, 0)
     assert sent(client) == (3, 1)

@@ -68,9 +68,7 @@ _FAMILIES = (
         "Messages, or writes of a byte pipe: in, read by the server; out, written by it.",
         _ways(lambda o: o.totals.messages_received, lambda o: o.totals.messages_sent),
     ),
-    _Family(
-        "npipe_waits", "counter", "How often a thread of the server slept.", _one(lambda o: o.totals.waits)
-    ),
+    _Family("npipe_waits", "counter", "How often a thread of the server slept.", _one(lambda o: o.totals.waits)),
     _Family(
         "npipe_unread_bytes",
         "gauge",

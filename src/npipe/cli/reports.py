@@ -43,6 +43,7 @@ STATUSES: dict[int, int] = {
 """Exit statuses of the tools by the kind of what went wrong; 1 is anything else, 2 a wrong use."""
 
 _HOST = re.compile(r"\\\\([^\\]+)(?:\\(?:pipe\\?)?)?", re.IGNORECASE)
+_OWN, _LITERAL = "\\\\.\\", "\\\\?\\"
 _KIB = 1024
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _EXACT = 10_000  # bytes are told exactly up to here
@@ -85,7 +86,8 @@ def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
     reports = []
     for name in dict.fromkeys(pipe.name for pipe in npipe.list_pipes()):
         with contextlib.suppress(npipe.PipeNotFoundError):
-            reports.append(npipe.inspect(name))
+            # Taken literally: a listing may have names that only that form can write.
+            reports.append(dataclasses.replace(npipe.inspect(name.replace(_OWN, _LITERAL, 1)), name=name))
     return reports
 
 
