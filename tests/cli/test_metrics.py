@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def samples(text: str) -> dict[tuple[str, str, str], float]:
     """What the parser finds: (name, pipe, direction) -> value."""
     found = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
         for sample in family.samples:
             key = (sample.name, sample.labels["pipe"], sample.labels.get("direction", ""))
             assert key not in found

@@ -47,7 +47,7 @@ def _ways(
 
 
 def _summed(owner: npipe.OwnerReport, field: str) -> float:
-    return sum(getattr(one.stats, field) for one in owner.connections)
+    return float(sum(getattr(one.stats, field) for one in owner.connections))
 
 
 _FAMILIES = (
@@ -97,7 +97,7 @@ def _escaped(text: str) -> str:
 
 def _sample(name: str, labels: Labels, value: float) -> str:
     inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-    return f"{name}{{{inside}}} {value}\n"
+    return f"{name}{{{inside}}} {value:.0f}\n"
 
 
 def open_metrics(reports: Iterable[npipe.PipeReport]) -> str:

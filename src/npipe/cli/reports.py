@@ -68,15 +68,19 @@ def host_of(where: str | None) -> str | None:
     return None if found[1] in (".", "?") else found[1]
 
 
+class _OfKind(click.ClickException):
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.exit_code = status  # type: ignore[misc]  # an instance's, as click's own are
+
+
 @contextlib.contextmanager
 def by_kind() -> Iterator[None]:
     """Let a pipe's error end the command with the exit status of its kind."""
     try:
         yield
     except npipe.PipeError as error:
-        failure = click.ClickException(str(error))
-        failure.exit_code = STATUSES.get(error.winerror, 1)
-        raise failure from error
+        raise _OfKind(str(error), STATUSES.get(error.winerror, 1)) from error
 
 
 def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:

@@ -73,8 +73,8 @@ struct np_handle {
     uint32_t starts_driven; /* this one and the next are the native thread's own */
     struct np_handle *next_woken;
 };
-/* What the connections of a pipe that have ended have moved: of its instances, and of the pipe itself, which may be gone
- * before the last of them has ended. */
+/* What the connections of a pipe that have ended have moved: its instances hold it, and the pipe itself, which may be
+ * gone before the last of them has ended. */
 struct np_summary {
     _Atomic uint32_t refs;
     struct np_totals totals; /* guarded by the process lock */

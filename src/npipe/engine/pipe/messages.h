@@ -77,8 +77,8 @@ struct npw_answer {
     };
 };
 
-/* DESCRIBE with code 0: behind the answer, in the same message. Later versions add to the ends of both structures, whose
- * sizes are here. request.offer: where to go on, or 0. */
+/* DESCRIBE with code 0: behind the answer, in the same message. Later versions add to the ends of both structures,
+ * whose sizes are here. request.offer: where to go on, or 0. */
 struct npw_details {
     uint32_t size;            /* of this */
     uint32_t connection_size; /* of each struct npw_connection that follows */
