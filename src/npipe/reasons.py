@@ -44,6 +44,7 @@ __all__ = [
     "no_remote_here",
     "no_smb",
     "not_carried",
+    "not_counted",
     "not_on_a_loop",
     "other_loop",
     "partly_read",
