@@ -287,6 +287,7 @@ def test_an_owner_that_tells_nothing_or_nonsense_is_told_as_such(name: str, said
     assert told.code == code
     assert told.problem is not None
     assert told.connections == ()
+    assert (told.instances, told.totals, told.since) == (0, npipe.Totals(0, 0, 0, 0, 0, 0, 0), None)
 
 
 def test_an_owner_that_hangs_up_is_none(name: str) -> None:

@@ -17,6 +17,7 @@
 
 #define ANSWER_NS INT64_C(1000000000)
 #define ALL_NS INT64_C(10000000000)
+#define MOST_TOLD 131072u /* connections: who lies could go on for as long as there is time */
 #define MOST_CONNECTIONS (NPW_DESCRIPTION_SIZE / sizeof(struct npw_connection))
 
 uint32_t np_described(const void *bytes, ssize_t got, uint64_t from, struct np_described *described,
@@ -75,6 +76,7 @@ struct asking {
     void *context;
     const struct np_wait *wait;
     bool wanted;
+    uint32_t told; /* connections so far */
     struct np_described described;
     struct npw_connection connections[MOST_CONNECTIONS];
     char bytes[NPW_DESCRIPTION_SIZE];
@@ -142,6 +144,14 @@ static uint32_t ask_owner(struct asking *asking, const char *name)
             return code;
         if (described->code == NP_RETRY || described->code == NP_FILE_NOT_FOUND)
             return NP_FILE_NOT_FOUND; /* it closes its last instance just now */
+        if (described->code == NP_OK && described->count > MOST_TOLD - asking->told)
+            described->code = NP_INVALID_DATA;
+        if (described->code != NP_OK) { /* nothing that was not checked, and nothing twice, is told */
+            described->count = 0;
+            memset(&described->answer, 0, sizeof described->answer);
+            memset(&described->details, 0, sizeof described->details);
+        }
+        asking->told += described->count;
         described->first = first;
         asking->wanted = asking->each(asking->context, described);
         if (described->code != NP_OK || described->details.next == 0)
@@ -172,6 +182,7 @@ uint32_t np_ask(const char *root, const char *folder, np_describe_fn each, void 
     asking->context = context;
     asking->wait = wait;
     asking->wanted = true;
+    asking->told = 0;
     uint32_t count = np_folder_sockets(asking->dirfd, names, NPF_SLOTS);
     code = NP_FILE_NOT_FOUND;
     for (uint32_t i = 0; i < count && asking->wanted; i++) {

@@ -24,8 +24,9 @@ struct np_described {
 };
 /* False ends it. */
 typedef int (*np_describe_fn)(void *context, const struct np_described *described);
-/* Asks all owners, one after the other, each for a second at most between two answers, all of them for ten. NP_OK;
- * NP_FILE_NOT_FOUND: there is none; NP_INTERRUPTED; or why the folder cannot be looked at. */
+/* Asks all owners, one after the other, each for a second at most between two answers, all of them for ten seconds and
+ * 131,072 connections. NP_OK; NP_FILE_NOT_FOUND: there is none; NP_INTERRUPTED; or why the folder cannot be looked at.
+ */
 uint32_t np_ask(const char *root, const char *folder, np_describe_fn each, void *context, const struct np_wait *wait,
                 char *why);
 /* Whether the answer of `got` bytes to a DESCRIBE from `from` on makes sense, and what it says. For the tests, too. */
