@@ -39,6 +39,7 @@ from npipe.exporting import Export, export
 from npipe.figures import ConnectionReport, ListenerStats, OwnerReport, PipeReport, PipeStats, ProcessStats, Totals
 from npipe.inspecting import inspect, stats
 from npipe.listener import Listener, listen
+from npipe.observing import Event, Observation, observe
 from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
@@ -52,10 +53,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Connection",
     "ConnectionReport",
+    "Event",
     "Export",
     "Listener",
     "ListenerStats",
     "MessagePipe",
+    "Observation",
     "OwnerReport",
     "Peek",
     "Peer",
@@ -97,6 +100,7 @@ __all__ = [
     "inspect",
     "list_pipes",
     "listen",
+    "observe",
     "remote",
     "root",
     "serve",

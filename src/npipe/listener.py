@@ -12,6 +12,7 @@ from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeTimeoutError, WinError
 from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
+from npipe.observing import INFO, Event, active, tell
 from npipe.options import (
     ListenOptions,
     Mode,
@@ -67,6 +68,8 @@ class Listener(Generic[P]):
         self._listening = Listening(transport, name, options, first_instance=exclusive)
         self._export: Export | None = None
         _listeners.add(self)
+        if active(INFO):
+            tell(Event("listening", name.path, is_server=True))
         if options.remote is not None:
             try:
                 self._export = open_to_network(name, options.remote)
@@ -158,15 +161,20 @@ class Listener(Generic[P]):
         pipe = instance.pipe(self._listening.release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        if active():
+            tell(Event("opened", self.name, is_server=True))
         return pipe  # type: ignore[return-value]  # the mode has decided which
 
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
+        closes = False
         try:
-            self._listening.close()
+            closes = self._listening.close()
         finally:
             if self._export is not None:
                 self._export.close()
+        if closes and active(INFO):
+            tell(Event("stopped", self.name, is_server=True))
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""

@@ -16,6 +16,7 @@ from npipe.exporting import Export, open_to_network
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
+from npipe.observing import INFO, Event, active, tell
 from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
 from npipe.reasons import closed_here, listener_closed, other_loop, server_elsewhere
 from npipe.transports import select, select_async
@@ -65,6 +66,8 @@ class Listener(Generic[P]):
         self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._instances = transport.listen(name, options, first_instance=exclusive, on_client=self._take_for_waiting)
         self._export: Export | None = None
+        if active(INFO):
+            tell(Event("listening", name.path, is_server=True))
         if options.remote is not None:
             try:
                 self._export = open_to_network(name, options.remote)
@@ -105,6 +108,8 @@ class Listener(Generic[P]):
         pipe = self._instances.take()
         if pipe is not None and self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        if pipe is not None and active():
+            tell(Event("opened", self.name, is_server=True))
         return pipe  # type: ignore[return-value]  # the options' mode has decided which
 
     def _take_for_waiting(self) -> None:
@@ -172,6 +177,8 @@ class Listener(Generic[P]):
             for pipe in self._ready:
                 pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
             self._ready.clear()
+            if active(INFO):
+                tell(Event("stopped", self.name, is_server=True))
         return _Done()
 
     def __aiter__(self) -> AsyncIterator[P]:

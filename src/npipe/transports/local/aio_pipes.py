@@ -16,6 +16,7 @@ from npipe import binding
 from npipe._display import Traits
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import PipeClosedError, PipeError, WinError
+from npipe.observing import closing, tell_closed
 from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PIPE_TYPE_MESSAGE,
@@ -189,6 +190,7 @@ class _Ending(binding.LoopPipe):
         handle = self._handle
         if handle.closed:
             return
+        known = closing(self)
         for write in self._writes:
             write.leave(discard)
         self._writes = []
@@ -197,6 +199,8 @@ class _Ending(binding.LoopPipe):
         if on_close is not None:
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
+        if known is not None:
+            tell_closed(self, known)
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if self._waker is not None and not self._handle.closed:

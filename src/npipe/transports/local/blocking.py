@@ -19,6 +19,7 @@ from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
 from npipe.errors import PipeError, PipeModeError, PipeResourceError, PipeTimeoutError, WinError
+from npipe.observing import closing, tell_closed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -122,6 +123,7 @@ class _Ending(binding.PipeEnd):
 
     def _end(self, *, discard: bool) -> None:
         handle = self._handle
+        known = None if handle.closed else closing(self)
         handle.set_rearm(None)
         poller, on_close = None, None
         try:
@@ -137,6 +139,8 @@ class _Ending(binding.PipeEnd):
                 self._on_close = on_close
             raise
         handle.close_handle(discard, 0.0)
+        if known is not None:
+            tell_closed(self, known)
 
     def _traits(self) -> Traits | None:
         """See Pipe._traits."""
