@@ -31,7 +31,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
-from npipe.observing import active, tell_closed
+from npipe.observing import Event, active, tell
 from npipe.options import (
     ACCESS_WRITE,
     PIPE_READMODE_MESSAGE,
@@ -397,7 +397,7 @@ class _Native(Described):
             on_close(discard)
         close_file(self._file, discard=discard and self._is_server)
         if active():
-            tell_closed(self, (self._is_server,))
+            tell(Event("closed", self.name, is_server=self._is_server))
 
     def fileno(self) -> NoReturn:
         """See Pipe.fileno: Windows' select is for sockets only, and asyncio has npipe.aio."""
