@@ -181,7 +181,8 @@ def test_a_client_that_waits_for_an_instance_is_counted(name: str) -> None:
         while listener.stats.waiting != 1:
             assert time.monotonic() < until
         server.close()
-        listener.accept(10).close()
+        with listener.accept(10) as other:
+            assert other.recv(timeout=20) == b"here"
         waiting.join()
         assert listener.stats.waiting == 0
 
