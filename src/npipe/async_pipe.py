@@ -14,6 +14,7 @@ from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
 from npipe.options import read_size
 from npipe.pipe import CLOSE_TIMEOUT
+from npipe.reasons import not_counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.figures import PipeStats
     from npipe.options import Peek, Peer, PipeInfo
     from npipe.views import AsyncMessageView, AsyncReservation
 
@@ -99,6 +101,16 @@ class Pipe(metaclass=PipeType):
         Raises:
             PipeClosedError: this end is closed (6).
         """
+
+    @property
+    def stats(self) -> PipeStats:
+        """What this connection has moved, and who waits; see npipe.Pipe.stats.
+
+        Raises:
+            PipeStateError: on Windows, and of a pipe of another machine: nobody counts there (50).
+            PipeClosedError: this is a forked child, and the connection the parent's (6).
+        """
+        raise not_counted(self.name, "asking for the pipe's counts")
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:

@@ -20,6 +20,7 @@ __all__ = [
     "decided_by",
     "encode_text",
     "encoding_option",
+    "examples",
     "network_options",
     "printable",
     "whereabouts",
@@ -91,6 +92,11 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
     except PipeArgumentError as error:
         raise click.BadParameter(f"{error.detail}.") from error
     return value
+
+
+def examples(text: str) -> str:
+    """Return lines of examples as a command's epilog, which click leaves as they are."""
+    return f"\b\n{text}"
 
 
 def printable(text: str) -> str:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.figures import PipeStats
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
@@ -94,6 +95,11 @@ class _Threaded:
         """See Pipe.peer."""
         self._check_open("asking for the peer")
         return self._any.peer
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return self._any.stats
 
     @property
     def info(self) -> PipeInfo:

@@ -29,6 +29,7 @@ void np_pipe_free(struct np_pipe *pipe)
         np_folder_close(&pipe->files);
     }
     np_rule_free(&pipe->rule);
+    np_summary_free(pipe->summary);
     free(pipe->root);
     free(pipe->folder);
     free(pipe);

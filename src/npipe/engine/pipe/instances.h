@@ -47,6 +47,8 @@ struct np_pipe {
     uint32_t refs;        /* the list's, and that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
+    struct np_summary *summary; /* of its connections that have ended */
+    int64_t since;              /* np_wall_clock() */
     uid_t owner; /* as whom the thread acted that made it */
     uint32_t instances;
     struct np_handle *first_listening, *last_listening;

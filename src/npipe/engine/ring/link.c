@@ -77,6 +77,7 @@ static struct np_link *new_link(void)
     if (!link)
         return NULL;
     link->socket = link->fd = -1;
+    link->since = np_wall_clock();
     np_fds_hold();
     link->next = links;
     if (links)

@@ -15,7 +15,7 @@ from npipe.options import (
     check_timeout,
     time_left,
 )
-from npipe.reasons import no_messages, server_elsewhere
+from npipe.reasons import another_machine, no_messages, server_elsewhere
 from npipe.transports.smb.connections import lease
 from npipe.transports.smb.files import GOODWILL, End, RemoteFile, deadline_of, list_names, open_file, wait_named_pipe
 from npipe.transports.smb.pipes import SmbMessagePipe, SmbStreamPipe
@@ -253,6 +253,18 @@ class SmbTransport:
             )
             for name, instances in sorted(names)
         ]
+
+    def inspect(self, name: PipeName) -> NoReturn:
+        """See Transport.inspect."""
+        raise another_machine(name.path, self._host, name.here)
+
+    def listener_stats(self, name: PipeName) -> NoReturn:  # noqa: ARG002
+        """See Transport.listener_stats."""
+        raise self._not_here()
+
+    def stats(self) -> NoReturn:
+        """See Transport.stats."""
+        raise self._not_here()
 
     def root(self) -> None:
         """See Transport.root."""
