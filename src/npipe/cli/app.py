@@ -14,6 +14,7 @@ from npipe.cli.common import printable
 from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
+from npipe.cli.relay import relay
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.wait import wait
@@ -58,7 +59,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export):
+for _command in (client, serve, wait, ls, info, run_script, export, relay):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
@@ -80,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
         return _WRONG_USE
     except click.ClickException as error:
         _complain(error.format_message())
-        return _FAILED
+        return error.exit_code
     except click.Abort:  # Ctrl-C before the command had begun
         return _INTERRUPTED
     except OSError as error:  # standard output is full, or the like
