@@ -42,7 +42,7 @@ def _octal(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
         mode = int(value, 8)
     except ValueError:
         mode = -1
-    if not 0 <= mode <= 0o777:  # noqa: PLR2004 - all permissions
+    if not 0 <= mode <= 0o777:
         raise click.BadParameter(f"{value!r} is no octal mode such as 660.")
     return mode
 

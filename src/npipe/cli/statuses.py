@@ -78,7 +78,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.exit_code = status
+        self.exit_code = status  # type: ignore[misc]  # click looks at the instance
 
 
 def status_of(error: BaseException) -> int:

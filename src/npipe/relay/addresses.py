@@ -139,7 +139,7 @@ def _dotnet(text: str, given: str, role: Role | None, name: str) -> Address:
     if "/" in name:
         raise _bad(text, "a name of .NET's has no slash, or is a whole path")
     # Path.GetTempPath: $TMPDIR, or /tmp.
-    folder = os.environ.get("TMPDIR") or tempfile.gettempprefix() and "/tmp"  # noqa: S108 - .NET's own choice
+    folder = os.environ.get("TMPDIR") or (tempfile.gettempprefix() and "/tmp")  # noqa: S108 - .NET's own choice
     return Address("unix", given, role, path=_socket_path(text, os.path.join(folder, f"CoreFxPipe_{name}")))  # noqa: PTH118 - bytes may be odd
 
 

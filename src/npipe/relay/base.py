@@ -37,7 +37,7 @@ class RelayOptions:
     messages stay messages if both sides have them, else "raw"."""
     mode: Mode = "message"
     """The type of a pipe that listens."""
-    security: Security = "owner"
+    security: Security | str = "owner"
     """Who may connect to a pipe that listens."""
     verify_owner: bool = True
     """Dial only pipes whose server is this user's, or root's."""

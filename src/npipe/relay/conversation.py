@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.relay.base import PeerLostError
 
@@ -183,7 +183,7 @@ class Conversation:
                 if not ways:
                     return "both sides have ended" if forth.ended_well and back.ended_well else "one side takes no more"
         finally:
-            tasks = [*ways, *after, stopped, watch]
+            tasks: list[asyncio.Task[Any]] = [*ways, *after, stopped, watch]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -153,12 +153,10 @@ class PipeAcceptor(Acceptor):
         assert name is not None  # noqa: S101 - a pipe has one
         self._options = options
         self._flat = flat or options.mode == "byte"
-        limit = options.max_message_size if options.mode == "message" else None
-        self._listener: Listener[MessagePipe] | Listener[StreamPipe] = listen(
-            name.path,
-            mode=options.mode,
-            security=options.security,
-            **({} if limit is None else {"max_message_size": limit}),
+        self._listener: Listener[MessagePipe] | Listener[StreamPipe] = (
+            listen(name.path, security=options.security, max_message_size=options.max_message_size)
+            if options.mode == "message"
+            else listen(name.path, mode="byte", security=options.security)
         )
         self.label = self._listener.name
 

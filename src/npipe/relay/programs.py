@@ -55,20 +55,19 @@ def _settle(done: asyncio.Future[bytes], result: bytes, failed: OSError | None) 
 
 
 class StandardChannel(Channel):
-    """This process's standard input and output, which may be files, terminals or anything else."""
+    """Standard input and output of this process, which may be files, terminals or anything else."""
 
-    def __init__(self, *, reads: bool = True) -> None:
-        """`reads`: whether there is an input; without one it is at its end."""
+    def __init__(self) -> None:
+        """Read nothing yet."""
         self.label = "standard input and output"
         self._reader = _Worker("npipe-stdin")
         self._writer = _Worker("npipe-stdout")
         self._reading: asyncio.Future[bytes] | None = None
-        self._reads = reads
 
     async def read(self) -> bytes | None:
         """See Channel.read."""
         if self._reading is None:
-            self._reading = self._reader.start(lambda: os.read(_STDIN, PIECE) if self._reads else b"")
+            self._reading = self._reader.start(lambda: os.read(_STDIN, PIECE))
         try:
             data = await asyncio.shield(self._reading)  # cancelled, the read goes on, and is the next one's
         except OSError as error:

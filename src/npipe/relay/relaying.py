@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import inspect
 import logging
-import ssl
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -21,6 +20,7 @@ from npipe.relay.secured import TLSChannel
 from npipe.relay.sockets import SocketAcceptor, SocketChannel, dial_socket, listen_at, place_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Any

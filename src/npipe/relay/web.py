@@ -17,6 +17,8 @@ except ImportError as error:
     raise ImportError("ws: and wss: need the library websockets: pip install 'npipe[ws]'") from error
 
 if TYPE_CHECKING:
+    from websockets.http11 import Request, Response
+
     from npipe.relay.addresses import Address
     from npipe.relay.base import RelayOptions
 
@@ -88,7 +90,7 @@ class WebChannel(Channel):
 
 
 def _reason(error: ConnectionClosed) -> str:
-    if error.rcvd is not None and error.rcvd.code != 1006:  # noqa: PLR2004 - the code that is never sent
+    if error.rcvd is not None and error.rcvd.code != 1006:
         return f"the websocket was closed with {error.rcvd.code} {error.rcvd.reason}".rstrip()
     if error.sent is not None:
         return f"the websocket was closed with {error.sent.code} {error.sent.reason}".rstrip()
@@ -125,7 +127,7 @@ class WebAcceptor(Acceptor):
         places = " ".join(place_of(one.getsockname()) for one in self._server.sockets)
         self.label = f"{address.kind}:{places}{address.path}"
 
-    def _check_path(self, connection: server.ServerConnection, request: server.Request) -> server.Response | None:
+    def _check_path(self, connection: server.ServerConnection, request: Request) -> Response | None:
         return None if request.path == self._address.path else connection.respond(404, "no relay is here\n")
 
     async def _serve(self, connection: server.ServerConnection) -> None:
