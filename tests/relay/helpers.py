@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import queue
 import random
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 DEADLINE = 30.0
 NPIPE = [sys.executable, "-m", "npipe"]
@@ -158,5 +158,5 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def free_path(folder: object) -> str:
-    return os.path.join(str(folder), "s.sock")
+def free_path(folder: Path) -> str:
+    return str(folder / "s.sock")

@@ -117,7 +117,10 @@ def test_messages_of_a_pipe_are_frames_of_a_stream_empty_ones_too(name: str, tmp
 
 
 def test_lines_of_a_tcp_client_are_messages_and_so_is_a_last_one_without_its_end(name: str) -> None:
-    with npipe.serve(name, bytes.upper), RelayProcess("tcp:0", name, "--framing", "lines", "-ep") as relay:
+    with (
+        npipe.serve(name, bytes.upper),
+        RelayProcess("tcp:0", name, "--framing", "lines", "--half-close-timeout", "0.3") as relay,
+    ):
         place = relay.places[0]
         assert place.startswith("tcp:127.0.0.1:")
         with socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2])), DEADLINE) as client:
@@ -213,7 +216,7 @@ def test_a_command_is_started_for_each_client(name: str) -> None:
 
 
 def test_a_command_that_reads_nothing_has_its_output_carried_and_the_rest_is_told(name: str) -> None:
-    with RelayProcess(name, "exec:exec <&-; echo hello") as relay, npipe.connect(name) as pipe:
+    with RelayProcess(name, "exec:exec <&-; echo hello"), npipe.connect(name) as pipe:
         assert pipe.recv(timeout=DEADLINE) == b"hello\n"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,6 @@ from tests.relay.helpers import DEADLINE, RelayProcess, echo, free_path, read_al
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
 PROGRAM = f"""
 import sys
@@ -150,8 +149,12 @@ def test_a_stop_lets_connections_end_and_takes_no_new_one(name: str, tmp_path: P
             assert relay.rest() == (0, "")
 
 
+def swallow(connection: socket.socket) -> None:
+    read_all(connection)
+
+
 def test_a_second_signal_cuts_and_tells(name: str, tmp_path: Path) -> None:
-    with unix_server(free_path(tmp_path), lambda connection: None if read_all(connection) else None):
+    with unix_server(free_path(tmp_path), swallow):
         with RelayProcess(name, f"unix:{free_path(tmp_path)}", "--grace", "inf") as relay:
             with npipe.connect(name) as pipe:
                 pipe.send(b"x")
@@ -166,7 +169,7 @@ def test_a_second_signal_cuts_and_tells(name: str, tmp_path: Path) -> None:
 def test_a_socket_that_was_left_over_is_replaced_and_one_in_use_is_not(name: str, tmp_path: Path) -> None:
     path = free_path(tmp_path)
     with RelayProcess(f"unix:{path}", name) as relay:
-        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert Path(path).stat().st_mode & 0o777 == 0o600
         second = RelayProcess(f"unix:{path}", name, listens=0)
         with second:
             status, last = second.rest()
@@ -176,4 +179,4 @@ def test_a_socket_that_was_left_over_is_replaced_and_one_in_use_is_not(name: str
         relay.process.wait(DEADLINE)
     with RelayProcess(f"unix:{path}", name) as relay:
         assert relay.end()[0] == 0
-    assert not os.path.exists(path)
+    assert not Path(path).exists()

@@ -146,7 +146,7 @@ exit status is 6.
     type=float,
     callback=check_seconds,
     metavar="SECONDS",
-    help="The same, when one side has nothing more to say.",
+    help="The same, when one side has nothing more to say.  [default: 30 if the other cannot be told of that]",
 )
 @click.option(
     "--max-connections", type=click.IntRange(1), metavar="N", help="How many at one time; who comes then waits."
@@ -210,6 +210,8 @@ def _options(given: dict[str, Any]) -> RelayOptions:
     given["wait_for_server"] = given.pop("poll")
     given["origins"] = given.pop("origin")
     for name in ("connect_timeout", "idle_timeout", "half_close_timeout"):
+        if name == "half_close_timeout" and given[name] is not None:
+            given["untold_timeout"] = None if given[name] == float("inf") else given[name]
         if given[name] == float("inf"):
             given[name] = None
     cert, key, ca = given.pop("cert"), given.pop("key"), given.pop("ca")

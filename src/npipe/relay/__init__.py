@@ -1,6 +1,6 @@
-"""Relays: any two of pipe, Unix socket, TCP, TLS, websocket, command and standard input and output, as one connection.
+r"""Relays: any two of pipe, Unix socket, TCP, TLS, websocket, command and stdio as one connection.
 
-    async with npipe.relay.Relay(r"\\\\.\\pipe\\docker_engine", "unix:/var/run/docker.sock") as relay:
+    async with npipe.relay.Relay(r"\\.\pipe\docker_engine", "unix:/var/run/docker.sock") as relay:
         await relay.run()
 
 `npipe relay` is the command of it, and docs/relay.md the page.

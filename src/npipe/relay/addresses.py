@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -54,7 +53,7 @@ class Address:
 
     @property
     def has_messages(self) -> bool:
-        """Whether it keeps the boundaries of messages by itself. (Of a pipe only its type tells.)"""
+        """Whether it keeps the boundaries of messages by itself; of a pipe only its type tells."""
         return self.kind in ("pipe", "ws", "wss")
 
 
@@ -139,7 +138,7 @@ def _dotnet(text: str, given: str, role: Role | None, name: str) -> Address:
     if "/" in name:
         raise _bad(text, "a name of .NET's has no slash, or is a whole path")
     # Path.GetTempPath: $TMPDIR, or /tmp.
-    folder = os.environ.get("TMPDIR") or (tempfile.gettempprefix() and "/tmp")  # noqa: S108 - .NET's own choice
+    folder = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - .NET's own choice
     return Address("unix", given, role, path=_socket_path(text, os.path.join(folder, f"CoreFxPipe_{name}")))  # noqa: PTH118 - bytes may be odd
 
 

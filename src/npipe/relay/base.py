@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from npipe.options import Mode, Security
     from npipe.remote import Remote
 
-__all__ = ["PIECE", "Acceptor", "Arrival", "Channel", "Framing", "PeerLostError", "RelayOptions"]
+__all__ = ["PIECE", "Acceptor", "Arrival", "Channel", "Framing", "PeerLostError", "RelayOptions", "UncarriableError"]
 
 PIECE: Final = 65536
 """Bytes that are carried at a time, where there are no messages."""
@@ -32,9 +32,9 @@ class RelayOptions:
     """How a relay behaves. Times are seconds, None is no limit; sizes are bytes."""
 
     framing: Framing = "auto"
-    """How messages lie in the stream, where one side has messages and the other is a stream: "raw": not at all, "length":
-    each after its length, a little-endian number of 4 bytes ("length-be": big-endian), "lines": each on a line. "auto":
-    messages stay messages if both sides have them, else "raw"."""
+    """How messages lie in the stream, where one side has messages and the other is a stream. "raw": not at all;
+    "length": each after its length, a little-endian number of 4 bytes ("length-be": big-endian); "lines": each on a
+    line. "auto": messages stay messages if both sides have them, else "raw"."""
     mode: Mode = "message"
     """The type of a pipe that listens."""
     security: Security | str = "owner"
@@ -57,6 +57,8 @@ class RelayOptions:
     """How long nothing may be carried, either way."""
     half_close_timeout: float | None = None
     """The same, once one of the two ways has ended."""
+    untold_timeout: float | None = 30.0
+    """The same, if the side that goes on cannot be told of that end (a pipe of bytes, a websocket)."""
     linger: float = 2.0
     """How long the last words of who is told to end are waited for (and dropped)."""
     max_connections: int | None = None
@@ -72,6 +74,10 @@ class RelayOptions:
     """The name that the certificate of who is dialled has to have, if it is not the host's."""
     origins: tuple[str, ...] = ()
     """The web pages that may open a websocket: others are refused, and programs never."""
+
+
+class UncarriableError(PeerLostError):
+    """A message for which the other side has no form."""
 
 
 class Channel(ABC):

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.relay.base import PeerLostError
+from npipe.relay.base import PeerLostError, UncarriableError
 
 if TYPE_CHECKING:
     from npipe.relay.base import Channel, RelayOptions
@@ -56,6 +56,7 @@ class _Way:
         self.source, self.target, self.flow = source, target, flow
         self.source_name, self.target_name = source_name, target_name
         self.ended_well = False
+        self.told = True
         self.lost = ""
         self.target_lost = False
         self.holds = 0
@@ -75,14 +76,15 @@ class _Way:
                 if data is None:
                     self.ended_well = True
                     if not source.peer_closed:
-                        await target.finish()
+                        self.told = await target.finish()
                     return
                 self.holds = len(data)
                 await target.write(data)
             except PeerLostError as error:
-                self.target_lost = True
+                self.target_lost = not isinstance(error, UncarriableError)
                 if self.holds:
-                    self.lost = f"{self.target_name}: {error}"
+                    name = self.target_name if self.target_lost else self.source_name
+                    self.lost = f"{name}: {error}"
                 flow.dropped += self.holds
                 self.holds = 0
                 return
@@ -179,7 +181,7 @@ class Conversation:
                         after[asyncio.create_task(way.after())] = way
                         watch.cancel()
                         await asyncio.wait((watch,))
-                        watch = asyncio.create_task(self._watch(half=True))
+                        watch = asyncio.create_task(self._watch(half=True, told=way.told))
                 if not ways:
                     return "both sides have ended" if forth.ended_well and back.ended_well else "one side takes no more"
         finally:
@@ -191,9 +193,14 @@ class Conversation:
                 way.flow.dropped += way.holds
                 way.holds = 0
 
-    async def _watch(self, *, half: bool) -> str:
+    async def _watch(self, *, half: bool, told: bool = True) -> str:
         """Wait until nothing has been carried for longer than it may be."""
-        limits = [self._options.idle_timeout, self._options.half_close_timeout if half else None]
+        options = self._options
+        limits = [options.idle_timeout]
+        if half:
+            limits.append(options.half_close_timeout)
+        if not told:
+            limits.append(options.untold_timeout)
         limit = min((limit for limit in limits if limit is not None), default=None)
         if limit is None:
             await asyncio.get_running_loop().create_future()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 
-from npipe.relay.base import Channel, PeerLostError
+from npipe.relay.base import Channel, PeerLostError, UncarriableError
 
 __all__ = ["Framed", "FramingError", "LengthFrames", "LineFrames", "Splitter", "splitter"]
 
@@ -173,7 +173,7 @@ class Framed(Channel):
         try:
             frame = self._frames.frame(data)
         except FramingError as error:
-            raise PeerLostError(str(error)) from error
+            raise UncarriableError(str(error)) from error
         await self._stream.write(frame)
 
     async def finish(self) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from npipe.aio import MessagePipe, connect, listen
 from npipe.errors import PipeClosedError, PipeError, PipeModeError, WinError
+from npipe.names import parse_name
+from npipe.opening import list_pipes
 from npipe.relay.base import PIECE, Acceptor, Arrival, Channel, PeerLostError
 
 if TYPE_CHECKING:
@@ -111,6 +114,10 @@ class PipeDialler:
         """Connect; raises PipeError."""
         name, options = self._address.name, self._options
         assert name is not None  # noqa: S101 - a pipe has one
+        if not self._flat and options.framing == "auto" and name.host is None:
+            # Its type, where it can be told before: an attempt is a client that comes and goes.
+            pipes = await asyncio.to_thread(list_pipes)
+            self._flat = any(pipe.type == "byte" and parse_name(pipe.name) == name for pipe in pipes)
         if not self._flat:
             try:
                 return self._channel(
