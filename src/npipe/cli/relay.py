@@ -262,7 +262,6 @@ async def _run(make: Callable[[], Relay], grace: float) -> Summary:
             came += 1
             name = signal.Signals(number).name
             if came == 1:
-                loop.call_soon_threadsafe(logger.info, "ending, by %s", name)
                 loop.call_soon_threadsafe(relay.stop, f"by {name}")
             else:
                 loop.call_soon_threadsafe(relay.cut)

@@ -182,6 +182,8 @@ class Relay:
             for acceptor in self._acceptors:
                 if acceptor is not None:
                     await acceptor.close()
+            if self._stopping.is_set():
+                logger.info("ending, %s", self._why)
             await self._end(grace)
             if not work.done():  # the one that dials
                 work.cancel()
