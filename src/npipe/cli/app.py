@@ -15,8 +15,10 @@ from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.relay import relay
+from npipe.cli.repl import repl
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
+from npipe.cli.talk import call, cat, listen, send
 from npipe.cli.wait import wait
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export, relay):
+for _command in (call, send, cat, listen, repl, client, serve, wait, ls, info, run_script, export, relay):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
