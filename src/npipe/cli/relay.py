@@ -47,11 +47,11 @@ def _octal(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     return mode
 
 
-_HELP = rf"""Connect the end A with the end B: who comes to A is connected with B, by a connection of its own.
+_HELP = f"""Connect the end A with the end B: who comes to A is connected with B, by a connection of its own.
 
 \b
 An end is one of
-  NAME               a pipe of this machine, or \\HOST\pipe\NAME; pipe:NAME
+  NAME               a pipe of this machine, or \\\\HOST\\pipe\\NAME; pipe:NAME
   unix:PATH          a Unix socket (not on Windows)
   tcp:HOST:PORT      TCP; tcp:PORT is 127.0.0.1
   tls:HOST:PORT      TLS; certificates of both sides are checked
@@ -67,7 +67,7 @@ connected with the next of the other. If neither does, there is one connection, 
 Examples:
   npipe relay docker_engine unix:/var/run/docker.sock
   npipe relay unix:/tmp/agent.sock openssh-ssh-agent
-  npipe relay tcp:5000 '\\.\pipe\service' --framing lines
+  npipe relay tcp:5000 '\\\\.\\pipe\\service' --framing lines
   npipe relay stdio docker_engine -ei -s      # as npiperelay, for socat's EXEC
   npipe relay service 'exec:./handler.sh'
   npipe relay tls:0.0.0.0:7000 service --cert s.pem --ca ca.pem

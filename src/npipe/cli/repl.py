@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 
@@ -45,7 +45,7 @@ _DOC = f"""Try the message pipe NAME by hand: each line is sent, and the answer 
 (the arrow keys; where Python has readline), in $XDG_STATE_HOME/npipe/history. If the server closes the connection, the
 next line opens another. Without a terminal it reads its lines from standard input, without a prompt.
 
-\\b
+\b
 Examples:
   npipe repl service
   npipe repl mynamedpipe --encoding utf-16-le --nul
@@ -223,7 +223,7 @@ class _Talk:
             self._pipe.close()
             self._pipe = None
 
-    def __enter__(self) -> _Talk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

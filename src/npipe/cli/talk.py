@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import click
 
@@ -92,7 +92,7 @@ DATA is text, sent as UTF-8 without a NUL; - or nothing is standard input, all o
 lines (hex, base64, length, json) each line is a message, and each answer is printed, over one connection. To a
 terminal control characters are shown, not sent.
 
-\\b
+\b
 Examples:
   npipe call service 'hello'
   npipe call service - < request.bin > answer.bin
@@ -167,7 +167,7 @@ class _Progress:
         if self._bar is not None:
             self._bar.advance(self._task, len(data))
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -194,12 +194,12 @@ _SEND = f"""Send DATA to the pipe NAME, or what standard input or --file has, wi
 
 Each message has been read by the server when the command ends with 0.
 
-\\b
+\b
 Examples:
   npipe send log 'started'
   tail -f app.log | npipe send log --input lines
   npipe send upload --file image.iso --checksum
-  printf '\\\\x01\\\\x02' | npipe send device
+  printf '\\x01\\x02' | npipe send device
 
 {STATUSES}
 """
@@ -234,7 +234,8 @@ def send(
             source = _input(data, form_in or "raw", encoding, nul=nul)
         messages = _paced(source, repeat, interval)
         first = next(messages, None)
-        pipe = stack.enter_context(_writer(name, timeout, poll=poll, any_owner=any_owner))
+        pipe = _writer(name, timeout, poll=poll, any_owner=any_owner)
+        stack.enter_context(pipe)
         write = pipe.send if isinstance(pipe, npipe.MessagePipe) else pipe.write
         progress = _Progress("sent", total)
         with progress:
@@ -266,7 +267,7 @@ _CAT = f"""Print the messages that the pipe NAME sends, until its server closes 
 What is printed is what came: as it is, or with --output each on a line, in hex, and so on. To a terminal control
 characters are shown, not sent.
 
-\\b
+\b
 Examples:
   npipe cat events --output lines
   npipe cat events --json --count 10
@@ -291,7 +292,8 @@ def cat(
     del form_in, nul
     output = Output("json" if as_json and path is None else form_out or "raw", encoding)
     with by_kind(), contextlib.ExitStack() as stack:
-        pipe = stack.enter_context(_reader(name, timeout, poll=poll, any_owner=any_owner))
+        pipe = _reader(name, timeout, poll=poll, any_owner=any_owner)
+        stack.enter_context(pipe)
         put: Callable[[bytes], Any] = output.put
         if path is not None:
             put = stack.enter_context(path.open("wb")).write
@@ -339,7 +341,7 @@ _LISTEN = f"""Listen on the pipe NAME: print what a client sends, and send it wh
 It ends with its client; with --keep the next one is taken. With --input and --output messages are lines (the default),
 hex, base64, length-prefixed or JSON.
 
-\\b
+\b
 Examples:
   npipe listen debug
   npipe listen debug --keep --json > messages.jsonl
