@@ -38,8 +38,8 @@ def form_options(command: _Command) -> _Command:
                      "JSON, is sent as: utf-16-le for programs of Windows that want wide characters."),
         click.option("--json", "as_json", is_flag=True, help="The same as --output json."),
         click.option("-o", "--output", "form_out", type=click.Choice(FORMS), help="How messages are printed: as "
-                     "they are (raw), each on a line, in hex or base64 on a line, after its length (4 bytes, little-endian), as "
-                     'JSON: {"size":, "text":} or {"size":, "base64":} if it is not UTF-8.'),
+                     "they are (raw), each on a line, in hex or base64 on a line, after its length (4 bytes, "
+                     'little-endian), as JSON: {"size":, "text":} or {"size":, "base64":} if it is not UTF-8.'),
         click.option("-i", "--input", "form_in", type=click.Choice(FORMS), help="How DATA or standard input is to be "
                      "read, in the same forms; raw is one message."),
     ):  # fmt: skip

@@ -18,10 +18,12 @@ import npipe
 from npipe.cli.common import check_seconds, printable
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
 from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
+from npipe.names import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from npipe.options import ConnectOptions
     from npipe.pipe import MessagePipe, StreamPipe
 
 __all__ = ["call", "cat", "listen", "send"]
@@ -234,7 +236,7 @@ def send(
             source = _input(data, form_in or "raw", encoding, nul=nul)
         messages = _paced(source, repeat, interval)
         first = next(messages, None)
-        pipe = _writer(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         write = pipe.send if isinstance(pipe, npipe.MessagePipe) else pipe.write
         progress = _Progress("sent", total)
@@ -248,18 +250,23 @@ def send(
         progress.tell("sent", as_json=as_json, checksum=checksum)
 
 
-def _writer(name: str, timeout: float, *, poll: bool, any_owner: bool) -> MessagePipe | StreamPipe:
-    """Connect in the mode that the pipe has, in the direction that it allows."""
+def _opened(name: str, timeout: float, *, poll: bool, any_owner: bool) -> MessagePipe | StreamPipe:
+    """Connect in the mode and direction that the pipe has."""
+    if poll:
+        npipe.wait(name, timeout=_seconds(timeout), create=True)
+    options: ConnectOptions = {"timeout": _seconds(timeout), "verify_owner": not any_owner}
+    parsed = parse_name(name)
+    found = None
+    if parsed.host is None:  # told before: an attempt in another mode is a client that comes and goes
+        found = next((pipe for pipe in npipe.list_pipes() if parse_name(pipe.name) == parsed), None)
+    if found is not None and found.direction in ("inbound", "outbound"):
+        options["access"] = found.direction
+    if found is not None and found.type is not None:
+        return npipe.connect(name, mode=found.type, **options)
     try:
-        found: MessagePipe | StreamPipe = connected(name, timeout, poll=poll, any_owner=any_owner)
+        return npipe.connect(name, **options)
     except npipe.PipeModeError:
-        found = connected(name, timeout, poll=poll, any_owner=any_owner, mode="byte")
-    except npipe.PipeAccessError:  # an inbound pipe, which its clients cannot read
-        found = npipe.connect(name, access="write", mode="byte", timeout=_seconds(timeout), verify_owner=not any_owner)
-        if found.info.type == "message":
-            found.close()
-            found = npipe.connect(name, access="write", timeout=_seconds(timeout), verify_owner=not any_owner)
-    return found
+        return npipe.connect(name, mode="byte", **options)
 
 
 _CAT = f"""Print the messages that the pipe NAME sends, until its server closes it.
@@ -292,7 +299,7 @@ def cat(
     del form_in, nul
     output = Output("json" if as_json and path is None else form_out or "raw", encoding)
     with by_kind(), contextlib.ExitStack() as stack:
-        pipe = _reader(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         put: Callable[[bytes], Any] = output.put
         if path is not None:
@@ -310,16 +317,6 @@ def cat(
     if progress is not None:
         progress.tell("read", as_json=as_json and path is not None, checksum=checksum)
     output.end()
-
-
-def _reader(name: str, timeout: float, *, poll: bool, any_owner: bool) -> MessagePipe | StreamPipe:
-    try:
-        found: MessagePipe | StreamPipe = connected(name, timeout, poll=poll, any_owner=any_owner)
-    except npipe.PipeModeError:
-        found = connected(name, timeout, poll=poll, any_owner=any_owner, mode="byte")
-    except npipe.PipeAccessError:  # an outbound pipe, to which its clients cannot write
-        found = npipe.connect(name, access="read", mode="byte", timeout=_seconds(timeout), verify_owner=not any_owner)
-    return found
 
 
 def _messages(pipe: MessagePipe | StreamPipe) -> Iterator[bytes]:
