@@ -260,7 +260,7 @@ def _opened(name: str, timeout: float, *, poll: bool, any_owner: bool) -> Messag
     if parsed.host is None:  # told before: an attempt in another mode is a client that comes and goes
         found = next((pipe for pipe in npipe.list_pipes() if parse_name(pipe.name) == parsed), None)
     if found is not None and found.direction in ("inbound", "outbound"):
-        options["access"] = found.direction
+        options["access"] = "write" if found.direction == "inbound" else "read"
     if found is not None and found.type is not None:
         return npipe.connect(name, mode=found.type, **options)
     try:
