@@ -179,6 +179,12 @@ def test_ctrl_c_is_130_without_a_traceback(name: str, ctrl_c: None) -> None:
         assert process.communicate(timeout=DEADLINE) == (b"", b"")
 
 
+def test_a_full_disk_is_one_line(name: str) -> None:
+    with npipe.serve(name, bytes), open("/dev/full", "wb") as full:
+        done = subprocess.run([*NPIPE, "call", name, "x"], stdout=full, stderr=subprocess.PIPE, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (1, b"npipe: standard output: No space left on device\n")
+
+
 # ---- send and cat
 
 

@@ -311,3 +311,26 @@ def test_a_thousand_clients_at_the_same_time(name: str, tmp_path: Path) -> None:
             numbers.add(report["number"])
         assert len(numbers) == count
         assert relay.end() == (0, "")
+
+
+def test_frames_lie_in_a_pipe_of_bytes_too(name: str) -> None:
+    other = name + "-b"
+    with npipe.listen(other, mode="byte") as listener, RelayProcess(name, other, "--framing", "length") as relay:
+        with npipe.connect(name) as pipe:
+            pipe.send(b"hello")
+            with listener.accept(DEADLINE) as served:
+                assert read_exactly(served, 9) == b"\5\0\0\0hello"
+                served.write(b"\2\0\0\0hi\0\0\0\0")
+                assert [pipe.recv(timeout=DEADLINE) for _ in range(2)] == [b"hi", b""]
+        assert relay.report()["clean"]
+
+
+def test_ctrl_c_ends_the_one_connection_of_standard_input_at_once(name: str) -> None:
+    with npipe.listen(name) as listener:
+        with RelayProcess("stdio", name, "--grace", "inf", listens=0, stdin=subprocess.PIPE) as relay:
+            with listener.accept(DEADLINE) as pipe:
+                assert relay.process.stdin is not None
+                relay.process.stdin.write(b"x")
+                relay.process.stdin.flush()
+                assert pipe.recv(timeout=DEADLINE) == b"x"
+                assert relay.end(signal.SIGINT)[0] == 130

@@ -16,7 +16,7 @@ import click
 import npipe
 from npipe.cli.common import check_seconds
 from npipe.cli.serve import log_to_stderr
-from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
+from npipe.cli.statuses import INTERRUPTED, LOST, STATUSES, Failure, by_kind
 from npipe.options import parse_security
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: f
     try:
         with by_kind():
             made: Callable[[], Relay] = lambda: Relay(a, b, options)  # noqa: E731 - in the loop
-            summary = asyncio.run(_run(made, grace))
+            summary, interrupted = asyncio.run(_run(made, grace))
     except PeerLostError as error:
         raise Failure(str(error), LOST) from error
     except ImportError as error:  # a library of an extra
@@ -201,6 +201,8 @@ def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: f
             "delivered",
             LOST,
         )
+    if interrupted:
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _options(given: dict[str, Any]) -> RelayOptions:
@@ -252,17 +254,20 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-async def _run(make: Callable[[], Relay], grace: float) -> Summary:
+async def _run(make: Callable[[], Relay], grace: float) -> tuple[Summary, bool]:
     loop = asyncio.get_running_loop()
     async with make() as relay:
-        came = 0
+        came, interrupted = 0, False
 
         def end(number: int, _frame: object) -> None:
-            nonlocal came
+            nonlocal came, interrupted
             came += 1
             name = signal.Signals(number).name
             if came == 1:
                 loop.call_soon_threadsafe(relay.stop, f"by {name}")
+                if not relay.places and number == signal.SIGINT:  # one connection, and who began it has had enough
+                    interrupted = True
+                    loop.call_soon_threadsafe(relay.cut)
             else:
                 loop.call_soon_threadsafe(relay.cut)
 
@@ -270,10 +275,11 @@ async def _run(make: Callable[[], Relay], grace: float) -> Summary:
         try:
             for place in relay.places:
                 logger.info("listening on %s", place)
-            return await relay.run(grace=None if grace == float("inf") else grace)
+            summary = await relay.run(grace=None if grace == float("inf") else grace)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    return summary, interrupted
 
 
 def _more_descriptors() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "BAD_DATA",
     "DENIED",
     "FAILED",
+    "INTERRUPTED",
     "LOST",
     "NOT_THERE",
     "STATUSES",
@@ -42,6 +43,7 @@ TIME_OVER: Final = 4
 DENIED: Final = 5
 LOST: Final = 6
 BAD_DATA: Final = 7
+INTERRUPTED: Final = 130
 
 STATUSES: Final = """\b
 Exit status:

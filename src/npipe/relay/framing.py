@@ -184,6 +184,14 @@ class Framed(Channel):
         """See Channel.gone."""
         return await self._stream.gone()
 
+    async def close(self, linger: float) -> int:
+        """See Channel.close."""
+        return self._ahead + await self._stream.close(linger)
+
+    @property
+    def _ahead(self) -> int:
+        return sum(map(len, self._ready)) + self._frames.unfinished
+
     async def shut(self) -> int:
         """See Channel.shut."""
-        return sum(map(len, self._ready)) + self._frames.unfinished + await self._stream.shut()
+        return self._ahead + await self._stream.shut()

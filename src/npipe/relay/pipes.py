@@ -114,7 +114,7 @@ class PipeDialler:
         """Connect; raises PipeError."""
         name, options = self._address.name, self._options
         assert name is not None  # noqa: S101 - a pipe has one
-        if not self._flat and options.framing == "auto" and name.host is None:
+        if not self._flat and name.host is None:
             # Its type, where it can be told before: an attempt is a client that comes and goes.
             pipes = await asyncio.to_thread(list_pipes)
             self._flat = any(pipe.type == "byte" and parse_name(pipe.name) == name for pipe in pipes)
@@ -131,8 +131,6 @@ class PipeDialler:
                     )
                 )
             except PipeModeError:
-                if options.framing != "auto":
-                    raise
                 self._flat = True  # a pipe of bytes: it stays one
         return self._channel(
             await connect(
