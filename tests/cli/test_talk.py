@@ -11,6 +11,7 @@ import pty
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.cli.helpers import DEADLINE, NPIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def npipe_(*arguments: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -180,7 +180,7 @@ def test_ctrl_c_is_130_without_a_traceback(name: str, ctrl_c: None) -> None:
 
 
 def test_a_full_disk_is_one_line(name: str) -> None:
-    with npipe.serve(name, bytes), open("/dev/full", "wb") as full:
+    with npipe.serve(name, bytes), Path("/dev/full").open("wb") as full:
         done = subprocess.run([*NPIPE, "call", name, "x"], stdout=full, stderr=subprocess.PIPE, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (1, b"npipe: standard output: No space left on device\n")
 

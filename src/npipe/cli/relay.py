@@ -259,7 +259,7 @@ async def _run(make: Callable[[], Relay], grace: float) -> tuple[Summary, bool]:
     async with make() as relay:
         came, interrupted = 0, False
 
-        def end(number: int, _frame: object) -> None:
+        def end(number: int, _frame: object = None) -> None:
             nonlocal came, interrupted
             came += 1
             name = signal.Signals(number).name
@@ -272,12 +272,17 @@ async def _run(make: Callable[[], Relay], grace: float) -> tuple[Summary, bool]:
                 loop.call_soon_threadsafe(relay.cut)
 
         before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        if sys.platform != "win32":  # there its loop has it done: a signal wakes the loop, whenever it comes
+            for number in before:
+                loop.add_signal_handler(number, end, number)
         try:
             for place in relay.places:
                 logger.info("listening on %s", place)
             summary = await relay.run(grace=None if grace == float("inf") else grace)
         finally:
             for number, handler in before.items():
+                if sys.platform != "win32":
+                    loop.remove_signal_handler(number)
                 signal.signal(number, handler)
     return summary, interrupted
 
