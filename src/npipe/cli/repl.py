@@ -88,12 +88,12 @@ def _line() -> str | None:
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
     """Keep the lines of a terminal in a file that only this user reads."""
-    try:
-        import readline
-    except ImportError:  # Windows
+    if sys.platform == "win32" or not sys.stdin.isatty():  # Windows' own console has a history
         yield
         return
-    if not sys.stdin.isatty():
+    try:
+        import readline
+    except ImportError:  # a Python without it
         yield
         return
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "npipe"

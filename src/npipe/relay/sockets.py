@@ -133,6 +133,7 @@ async def dial_socket(address: Address, options: RelayOptions) -> socket.socket:
 
 
 async def _dial_unix(path: str) -> socket.socket:
+    assert sys.platform != "win32"  # noqa: S101 - parse_address has refused it
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)
     try:
@@ -240,6 +241,7 @@ async def listen_at(address: Address, options: RelayOptions) -> SocketAcceptor:
 
 
 def _listen_unix(address: Address, options: RelayOptions) -> SocketAcceptor:
+    assert sys.platform != "win32"  # noqa: S101 - parse_address has refused it
     path = Path(address.path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -262,6 +264,7 @@ def _listen_unix(address: Address, options: RelayOptions) -> SocketAcceptor:
 
 def _is_left_over(path: Path) -> bool:
     """Whether it is a socket to which nobody listens."""
+    assert sys.platform != "win32"  # noqa: S101 - parse_address has refused it
     if not stat.S_ISSOCK(path.lstat().st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
