@@ -108,11 +108,15 @@ cdef class MessageEnd(PipeEnd):
 
     def reserve(self, nbytes, *, timeout=None):
         """See MessagePipe.reserve."""
-        return Reservation(self._handle, nbytes, check_timeout(timeout))
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        return Reservation.__new__(Reservation, self._handle, nbytes, timeout)
 
     def recv_view(self, *, timeout=None, copy=False):
         """See MessagePipe.recv_view."""
-        return ReceivedView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"))
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        return ReceivedView.__new__(ReceivedView, self._handle, timeout, copy is not False and flag(copy, "copy"))
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""

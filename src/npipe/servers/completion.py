@@ -24,8 +24,9 @@ __all__ = ["CompletionServer"]
 
 logger: Final = logging.getLogger("npipe")
 
-TURNS: Final = 256
-"""Requests that one wait begins to read. Routines that start more work keep an alertable wait from returning."""
+TURNS: Final = 8
+"""Requests that one wait begins to read. Routines that start more work keep an alertable wait from returning, and a
+client that answers at once always has more: others, whose requests the wait looks for, would be served after it."""
 
 
 class Instance:
@@ -140,7 +141,7 @@ class CompletionServer(OneThreadServer):
         if instance.writing:
             instance.writing, instance.answer = False, b""
             if code == 0:
-                self._count_answered(instance.connection)
+                instance.connection.requests += 1
         if code or self._ending:
             self._disconnect_and_close(instance, code)
         elif self._turns:
