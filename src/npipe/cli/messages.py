@@ -14,7 +14,6 @@ import click
 
 from npipe.cli.common import printable
 from npipe.cli.statuses import BAD_DATA, FAILED, Failure
-from npipe.relay.framing import FramingError, splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +102,8 @@ def messages_in(read: Callable[[int], bytes], form: str, encoding: str, *, nul: 
     if form == "raw":
         yield b"".join(iter(lambda: read(_PIECE), b"")) + b"\0" * nul
         return
+    from npipe.relay.framing import splitter  # asyncio with it: only the commands that need it
+
     frames = splitter("length" if form == "length" else "lines", _LIMIT)
     number = 0
     for messages in _fed(frames, read):
@@ -117,6 +118,8 @@ def messages_in(read: Callable[[int], bytes], form: str, encoding: str, *, nul: 
 
 
 def _fed(frames: Splitter, read: Callable[[int], bytes]) -> Iterator[list[bytes]]:
+    from npipe.relay.framing import FramingError
+
     while piece := read(_PIECE):
         yield frames.feed(piece)
         if frames.error is not None:
@@ -145,7 +148,6 @@ class Output:
         self._form = form
         self._encoding = encoding
         self._terminal = sys.stdout.isatty()
-        self._frames = splitter("length", _LIMIT)
         self.count = 0
         self.broken_lines = 0
         """Messages that had a line's end in them, though each was to be a line."""
@@ -169,7 +171,7 @@ class Output:
         elif form == "base64":
             data = base64.b64encode(message) + b"\n"
         elif form == "length":
-            data = self._frames.frame(message)
+            data = len(message).to_bytes(4, "little") + message
         else:
             data = json.dumps(self._object(message, more)).encode() + b"\n"
         self.write(data)
