@@ -88,6 +88,8 @@ LINUX: Final = {
     "cli/test_bench.py": "terminals, POSIX signals and Unix sockets; on Wine it was run by hand only",
     "cli/test_doctor.py": "root folders, limits, users and filters; tests/windows/test_command.py is its like",
     "cli/test_ls.py": "terminals, and pipes' owners",
+    "relay": "Unix sockets, POSIX signals, and programs of Unix at the ends of relays",
+    "cli/test_talk.py": "terminals, and POSIX signals",
     "cli/test_serve.py": "POSIX signals end its servers; tests/windows/test_command.py is its like",
     "connection/test_channel_deaths.py": "fork, signals, and ends that several processes hold",
     "connection/test_closing.py": "fork and POSIX signals; npipe.connection is multiprocessing's own there",

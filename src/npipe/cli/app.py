@@ -18,8 +18,11 @@ from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.metrics import metrics
+from npipe.cli.relay import relay
+from npipe.cli.repl import repl
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
+from npipe.cli.talk import call, cat, listen, send
 from npipe.cli.wait import wait
 
 if TYPE_CHECKING:
@@ -62,7 +65,8 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, metrics, run_script, export, bench, doctor, completion):
+_TALK = (call, send, cat, listen, repl, client, serve, wait)
+for _command in (*_TALK, ls, info, metrics, run_script, export, relay, bench, doctor, completion):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
