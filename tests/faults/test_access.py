@@ -200,8 +200,9 @@ def test_of_a_pipe_for_everyone_a_stranger_gets_a_connection_and_nothing_else(
     assert stranger.does("error(lambda: os.rename(path, path + 'x'))") == "EACCES"
     assert stranger.does("[pipe.name for pipe in npipe.list_pipes()]") == [name]
     # The requests that owners make of each other are not for him: refused like any that is unknown.
-    for kind in (rendezvous.NUDGE, rendezvous.STAY, 5, 0xFFFFFFFF):
+    for kind in (rendezvous.NUDGE, rendezvous.STAY, 99, 0xFFFFFFFF):
         assert stranger.does(f"ask(path, {kind})") == 1
+    assert stranger.does(f"ask(path, {rendezvous.DESCRIBE})") == 5  # who is connected is the owner's and root's to know
     assert stranger.does("code(lambda: npipe.connect(name))") == 5  # his own check: it is not his, nor root's
     assert stranger.does("code(lambda: npipe.connect(name, verify_owner=False))") == 0
     has_left(owner)
