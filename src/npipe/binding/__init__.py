@@ -36,6 +36,7 @@ __all__ = [
     "StreamEnd",
     "closed_instances",
     "effective_uid",
+    "full_fence",
     "is_folder",
     "list_named_pipes",
     "make_segment",
@@ -104,6 +105,7 @@ from npipe.binding.loop.polled import PendingWrite, PolledHandle  # noqa: E402
 from npipe.binding.loop.rendezvous import Acceptor, Dial  # noqa: E402
 from npipe.binding.named import (  # noqa: E402
     closed_instances,
+    full_fence,
     is_folder,
     list_named_pipes,
     wait_closed,

@@ -96,6 +96,7 @@ cdef extern from "engine.h" nogil:
         uint32_t out_quota, in_quota
         uint32_t default_timeout_ms
         np_access_rule rule
+        bint untraceable
         bint overlapped
         const np_wait *wait
     struct np_open_options:

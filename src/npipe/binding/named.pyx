@@ -11,6 +11,16 @@ from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
 from npipe.binding.waits cimport wait_until
 
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    static void np_full_fence(void)
+    {
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+    """
+    void np_full_fence()
+
 import os
 
 from npipe.names import name_in_folder
@@ -114,3 +124,8 @@ def is_folder(str path):
     cdef c_stat about
     cdef bytes place = os.fsencode(path)
     return do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
+
+
+def full_fence():
+    """A fence between what this thread stored in shared memory and what it loads next (docs/protocol.md, section 9)."""
+    np_full_fence()

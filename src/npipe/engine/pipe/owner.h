@@ -8,6 +8,7 @@
 #include "base/identity.h"
 
 struct np_pipe;
+struct np_tracer;
 struct npw_remote;
 
 /* Somebody connected to a pipe's socket who has no link yet. */
@@ -25,6 +26,7 @@ struct np_visitor {
     struct np_visitor *next_silent, *previous_silent; /* the longest-silent first */
     int reason; /* why there is no memory for its link: an errno, or 0; why it is denied: npw_denial */
     struct np_credentials who;
+    struct np_tracer *tracer;  /* of one who traces the pipe, or NULL */
     struct npw_remote *remote; /* for whom it opens, or NULL; */
     uint32_t remote_size;
 };

@@ -114,6 +114,7 @@ class LocalInstances:
             gids=rule.gids,
             allowed=rule.access,
             timeout=timeout,
+            traceable=options.traceable,
         )
 
     @property
