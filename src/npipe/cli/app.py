@@ -16,6 +16,7 @@ from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
+from npipe.cli.trace import trace
 from npipe.cli.wait import wait
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, run_script, export):
+for _command in (client, serve, wait, ls, info, trace, run_script, export):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
