@@ -14,6 +14,7 @@ from npipe.cli.common import printable
 from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
+from npipe.cli.replay import replay
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.trace import trace
@@ -59,7 +60,7 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, trace, run_script, export):
+for _command in (client, serve, wait, ls, info, trace, replay, run_script, export):
     _commands.add_command(_command)
 
 if sys.platform != "win32":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+import npipe.tracing
 from npipe.cli.common import check_seconds, printable
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
 from npipe.tracing.files import TraceWriter, as_json, read_trace, shown_time
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["trace"]
+
+
+def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(str(Path(npipe.tracing.__file__).with_name("npipe.lua")))
+        context.exit()
 
 
 @click.command()
@@ -44,6 +52,9 @@ __all__ = ["trace"]
 @click.option("--size", metavar="MIN:MAX", help="Only messages of so many bytes: N, MIN:MAX, MIN: or :MAX.")
 @click.option("--peer", type=int, metavar="PID", help="Only connections with this process.")
 @click.option("-m", "--match", "pattern", metavar="REGEX", help="Only messages in which this is found.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not say on standard error what is traced.")
+@click.option("--lua", is_flag=True, is_eager=True, callback=_print_lua, expose_value=False,
+    help="Print where Wireshark's dissector is; then exit.")
 @click.option(
     "--buffer",
     "ring_size",
@@ -64,6 +75,7 @@ def trace(
     size: str | None,
     peer: int | None,
     pattern: str | None,
+    quiet: bool,
     ring_size: str,
 ) -> None:
     r"""Show what goes through pipes, as their servers see it.
@@ -92,8 +104,7 @@ def trace(
         if source:
             wanted = filter(wants, _from_file(source))
         else:
-            wanted = filter(wants, _from_servers(names, snaplen, _bytes_of(ring_size), seconds))
-        stack.callback(_say_count, writer)
+            wanted = filter(wants, _from_servers(names, snaplen, _bytes_of(ring_size), seconds, quiet=quiet))
         for number, event in enumerate(wanted, 1):
             if writer is not None:
                 _write(writer, event, str(target))
@@ -122,11 +133,6 @@ def _write(writer: TraceWriter, event: Event, target: str) -> None:
         ) from error
 
 
-def _say_count(writer: TraceWriter | None) -> None:
-    if writer is not None and sys.stderr.isatty():
-        click.echo(f"{writer.count} records", err=True)
-
-
 def _from_file(source: str) -> Iterator[Event]:
     try:
         yield from read_trace(source)
@@ -139,7 +145,7 @@ def _from_file(source: str) -> Iterator[Event]:
 if sys.platform == "win32":
 
     def _from_servers(
-        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None
+        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
     ) -> Iterator[Event]:
         raise click.ClickException(
             "on Windows a running process cannot be traced from outside: start it with NPIPE_TRACE=FILE"
@@ -149,10 +155,14 @@ else:
     from npipe.tracing.attach import Tracer
 
     def _from_servers(
-        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None
+        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
     ) -> Iterator[Event]:
         with Tracer(names, snaplen=snaplen, ring_size=ring_size) as tracer:
+            if not quiet:
+                click.echo(f"npipe: tracing {', '.join(f'process {pid}' for pid in tracer.pids)}", err=True)
             yield from tracer.events(seconds)
+            if tracer.lost and not quiet:
+                click.echo(f"npipe: {tracer.lost} records were lost", err=True)
             if tracer.problems:
                 raise click.ClickException("; ".join(tracer.problems))
 
