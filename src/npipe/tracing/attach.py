@@ -17,6 +17,7 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from npipe import binding
@@ -173,6 +174,7 @@ class Tracer:
         self.problems: list[str] = []
         """What was wrong with owners that are not traced any more, a line each."""
         self._lost = 0
+        self._read: deque[Event] = deque()  # what the next call of events() yields first
         try:
             for name in names:
                 self._add(parse_name(name), snaplen, ring_size)
@@ -212,19 +214,21 @@ class Tracer:
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """Yield what happens, until all owners have gone, or for `timeout` seconds (None: no limit)."""
         until = None if timeout is None else time.monotonic() + timeout
-        while self._owners:
+        while self._owners or self._read:
             batch = [event for owner in self._owners for event in owner.read()]
             batch.sort(key=lambda event: event.time)
-            yield from batch
+            self._read.extend(batch)
+            while self._read:
+                yield self._read.popleft()
             self._drop([owner for owner in self._owners if owner.problem])
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
             if any([owner.has_more_or_waits() for owner in self._owners]):
                 continue
-            yield from self._wait(left)
+            self._wait(left)
 
-    def _wait(self, left: float | None) -> Iterator[Event]:
+    def _wait(self, left: float | None) -> None:
         poll = select.poll()
         by_number = {owner.socket.fileno(): owner for owner in self._owners}
         for number in by_number:
@@ -232,8 +236,8 @@ class Tracer:
         ready = poll.poll(None if left is None else max(0, left * 1000))
         gone = [by_number[number] for number, _ in ready if not by_number[number].take_wakes()]
         for owner in gone:
-            yield from owner.read()
-            yield from owner.assembler.finish()
+            self._read.extend(owner.read())
+            self._read.extend(owner.assembler.finish())
         self._drop(gone)
 
     def _drop(self, owners: list[_Owner]) -> None:
