@@ -23,8 +23,7 @@ static int memory(uint64_t size, int seals)
 {
     int fd = memfd_create("trace", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
-    const struct npr_header header = {
-        .magic = NPR_MAGIC, .version = NPR_VERSION, .capacity = size - NPR_HEADER_SIZE};
+    const struct npr_header header = {.magic = NPR_MAGIC, .version = NPR_VERSION, .capacity = size - NPR_HEADER_SIZE};
     CHECK(pwrite(fd, &header, sizeof header, 0) == (ssize_t)sizeof header);
     CHECK(fcntl(fd, F_ADD_SEALS, seals) == 0);
     return fd;
@@ -226,7 +225,8 @@ static void a_write_that_is_withdrawn_is_told_of_in_parts_and_then_as_withdrawn(
     CHECK_EQUAL(record.total, sizeof data);
     CHECK_EQUAL(record.captured, 64);
     CHECK(memcmp(content, data, 64) == 0);
-    for (put = record.length; next(&reader, &record, content) && !(record.flags & NPR_WITHDRAWN); put += record.length) {
+    for (put = record.length; next(&reader, &record, content) && !(record.flags & NPR_WITHDRAWN);
+         put += record.length) {
         CHECK_EQUAL(record.offset, put);
         CHECK_EQUAL(record.captured, 0);
     }

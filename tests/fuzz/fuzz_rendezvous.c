@@ -66,8 +66,7 @@ static int trace_ring(void)
     static int fd = -1;
     if (fd >= 0)
         return fd;
-    const struct npr_header header = {
-        .magic = NPR_MAGIC, .version = NPR_VERSION, .capacity = NPR_MIN_RING};
+    const struct npr_header header = {.magic = NPR_MAGIC, .version = NPR_VERSION, .capacity = NPR_MIN_RING};
     fd = memfd_create("trace", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(fd >= 0 && ftruncate(fd, NPR_HEADER_SIZE + NPR_MIN_RING) == 0);
     CHECK(pwrite(fd, &header, sizeof header, 0) == (ssize_t)sizeof header);

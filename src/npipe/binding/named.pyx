@@ -21,6 +21,11 @@ cdef extern from *:
     """
     void np_full_fence()
 
+cdef extern from "ring/tap.h":
+    struct np_trace_options:
+        uint32_t most
+    uint32_t np_tap_all(int, int, const np_trace_options *)
+
 import os
 
 from npipe.names import name_in_folder
@@ -129,3 +134,10 @@ def is_folder(str path):
 def full_fence():
     """A fence between what this thread stored in shared memory and what it loads next (docs/protocol.md, section 9)."""
     np_full_fence()
+
+
+def trace_process(int memory, int socket, uint32_t most):
+    """Record what all connections that this process makes from now on do; return the Win32 code."""
+    cdef np_trace_options options
+    options.most = most
+    return np_tap_all(memory, socket, &options)

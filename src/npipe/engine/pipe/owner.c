@@ -334,9 +334,10 @@ static int grant(struct np_visitor *visitor)
     free(visitor);
     handle->link = link;
     link->handle = handle;
-    if (np_tap_has_tracers(pipe->tap)) {
-        np_tap_link(link, pipe->tap);
-        np_tap_event(link, NULL, NPR_OPENED, NP_OK);
+    np_tap_link(link, np_tap_has_tracers(pipe->tap) ? pipe->tap : NULL);
+    if (np_is_tapped(link)) {
+        const struct npf_page *page = pipe->files.page;
+        np_tap_opened(link, page->name, page->name_size < NPF_NAME_SIZE ? page->name_size : NPF_NAME_SIZE);
     }
     if (handle->no_socket_sleeps)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);

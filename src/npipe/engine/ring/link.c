@@ -104,6 +104,7 @@ static void free_link(struct np_link *link)
 
 void np_links_after_fork(void)
 {
+    np_tap_after_fork();
     for (struct np_link *link = links; link; link = link->next) {
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_FORKED, memory_order_relaxed);
         link->socket = link->fd = -1;
@@ -361,8 +362,7 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
 {
     if (np_is_tapped(link))
-        np_tap_event(link, NULL, NPR_CLOSED,
-                     state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+        np_tap_event(link, NULL, NPR_CLOSED, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
     /* Release: everything written before the close is visible to whoever sees the close. */
     atomic_store_explicit(link->state, state, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst); /* as in np_link_wake_peer */

@@ -60,7 +60,6 @@ struct npr_record {
 };
 
 _Static_assert(sizeof(struct npr_record) == 56, "docs/protocol.md");
-_Static_assert(offsetof(struct npr_header, tail) == 64 && offsetof(struct npr_header, head) == 128,
-               "docs/protocol.md");
+_Static_assert(offsetof(struct npr_header, tail) == 64 && offsetof(struct npr_header, head) == 128, "docs/protocol.md");
 
 #endif

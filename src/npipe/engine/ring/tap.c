@@ -32,6 +32,9 @@ struct np_tap {
     _Atomic uint32_t n_tracers; /* written under the lock */
 };
 
+/* Of one who is told of all links; never freed. */
+static _Atomic(struct np_tap *) of_all;
+
 struct np_tap *np_tap_new(void)
 {
     struct np_tap *tap = calloc(1, sizeof *tap);
@@ -131,9 +134,38 @@ bool np_tap_has_tracers(const struct np_tap *tap)
     return tap && atomic_load_explicit(&tap->n_tracers, memory_order_relaxed) > 0;
 }
 
+struct np_tap *np_tap_of_all(void)
+{
+    /* Acquire: with the pointer comes what it points to. */
+    return atomic_load_explicit(&of_all, memory_order_acquire);
+}
+
+uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options)
+{
+    struct np_tracer *tracer;
+    struct np_tap *tap = np_tap_new(), *before = NULL;
+    if (!tap)
+        return NP_NOT_ENOUGH_MEMORY;
+    uint32_t code = np_tap_add(tap, fd, socket, options, &tracer);
+    /* Release: as above. */
+    if (code == NP_OK &&
+        !atomic_compare_exchange_strong_explicit(&of_all, &before, tap, memory_order_release, memory_order_relaxed))
+        code = NP_PIPE_BUSY;
+    if (code != NP_OK)
+        np_tap_unref(tap);
+    return code;
+}
+
+void np_tap_after_fork(void)
+{
+    atomic_store_explicit(&of_all, NULL, memory_order_relaxed);
+}
+
 void np_tap_link(struct np_link *link, struct np_tap *tap)
 {
-    if (tap && !link->tap_kept) {
+    if (!tap)
+        tap = np_tap_of_all();
+    if (tap && tap != np_tap_of_all() && !link->tap_kept) {
         /* Relaxed: the pipe has a reference meanwhile. */
         atomic_fetch_add_explicit(&tap->refs, 1, memory_order_relaxed);
         link->tap_kept = tap;
@@ -167,7 +199,10 @@ static void write_record(struct np_tracer *tracer, struct npr_record record, con
                          uint32_t first_piece)
 {
     /* What is beyond `most` is not copied; so a long write that comes in pieces is copied up to there. */
-    uint32_t allowed = record.offset < tracer->most ? tracer->most - record.offset : 0;
+    /* (The name of a connection's pipe is. It is shorter than the least ring's quarter.) */
+    uint32_t allowed = record.kind != NPR_DATA        ? record.captured
+                       : record.offset < tracer->most ? tracer->most - record.offset
+                                                      : 0;
     record.captured = record.captured < allowed ? record.captured : allowed;
     record.size = (uint32_t)(sizeof record + record.captured + 7) & ~UINT32_C(7);
     /* Acquire: what the tracer has read comes before the room that it gives back. */
@@ -205,6 +240,17 @@ static int64_t wall_clock(void)
     return (int64_t)now.tv_sec * NP_SECOND_NS + now.tv_nsec;
 }
 
+static void tell_all(struct np_tap *tap, struct np_tracer *only, struct npr_record record,
+                     const uint8_t *const content[2], uint32_t first_piece)
+{
+    pthread_mutex_lock(&tap->lock);
+    record.time = wall_clock(); /* with the lock: it does not go back from record to record */
+    for (uint32_t i = 0; i < atomic_load_explicit(&tap->n_tracers, memory_order_relaxed); i++)
+        if (!only || only == tap->tracers[i])
+            write_record(tap->tracers[i], record, content, first_piece);
+    pthread_mutex_unlock(&tap->lock);
+}
+
 static void tell(const struct np_link *link, struct np_tracer *only, struct npr_record record,
                  const uint8_t *const content[2], uint32_t first_piece)
 {
@@ -216,12 +262,10 @@ static void tell(const struct np_link *link, struct np_tracer *only, struct npr_
     record.pid = (uint32_t)link->peer_pid;
     record.flags |= (uint16_t)((link->side == NPL_SERVER ? NPR_SERVER : 0) |
                                (link->type == NP_TYPE_MESSAGE ? NPR_MESSAGE : 0));
-    pthread_mutex_lock(&tap->lock);
-    record.time = wall_clock(); /* with the lock: it does not go back from record to record */
-    for (uint32_t i = 0; i < atomic_load_explicit(&tap->n_tracers, memory_order_relaxed); i++)
-        if (!only || only == tap->tracers[i])
-            write_record(tap->tracers[i], record, content, first_piece);
-    pthread_mutex_unlock(&tap->lock);
+    struct np_tap *all = np_tap_of_all();
+    tell_all(tap, only, record, content, first_piece);
+    if (all && all != tap)
+        tell_all(all, only, record, content, first_piece);
 }
 
 static const uint8_t *const nothing[2];
@@ -229,6 +273,13 @@ static const uint8_t *const nothing[2];
 void np_tap_event(struct np_link *link, struct np_tracer *tracer, enum npr_kind kind, uint32_t code)
 {
     tell(link, tracer, (struct npr_record){.kind = (uint16_t)kind, .code = code}, nothing, 0);
+}
+
+void np_tap_opened(struct np_link *link, const char *name, uint32_t size)
+{
+    const uint8_t *const content[2] = {(const uint8_t *)name, NULL};
+    const struct npr_record record = {.kind = NPR_OPENED, .total = size, .length = size, .captured = size};
+    tell(link, NULL, record, content, size);
 }
 
 void np_tap_moved(struct np_link *link, bool out, uint64_t position, uint32_t size, uint32_t offset, uint32_t total,

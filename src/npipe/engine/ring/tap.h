@@ -31,11 +31,21 @@ uint32_t np_tap_add(struct np_tap *tap, int fd, int socket, const struct np_trac
 bool np_tap_remove(struct np_tap *tap, struct np_tracer *tracer);
 bool np_tap_has_tracers(const struct np_tap *tap);
 
-/* The link is traced (NULL: not any more). Once it was, always by the same tap. With the process lock held. */
+/* One who is told of all links that this process makes from now on: who records the process from within. Its memory and
+ * its socket stay the process's. NP_PIPE_BUSY: there is one. */
+uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options);
+/* The tap of that one, or NULL. */
+struct np_tap *np_tap_of_all(void);
+/* In a forked child, which is not recorded. */
+void np_tap_after_fork(void);
+
+/* The link is traced (NULL: only by whoever is told of all). Once it was, always by the same tap. With the process lock held. */
 void np_tap_link(struct np_link *link, struct np_tap *tap);
 
 /* Something happened on the link. `tracer`: only this one is told; NULL: all are. */
 void np_tap_event(struct np_link *link, struct np_tracer *tracer, enum npr_kind kind, uint32_t code);
+/* The link begins, of the pipe of that name (`size` bytes of UTF-8). */
+void np_tap_opened(struct np_link *link, const char *name, uint32_t size);
 /* `size` bytes, which stand in the ring from `position` on, are bytes `offset` to `offset` + `size` of a write of
  * `total`. `sequence`: of a deferred entry, 1 + its number. With the lock of that side. */
 void np_tap_moved(struct np_link *link, bool out, uint64_t position, uint32_t size, uint32_t offset, uint32_t total,
