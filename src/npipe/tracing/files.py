@@ -111,13 +111,14 @@ class TraceWriter:
     """Writes events into a file, pcapng or JSON lines (a name that ends in .json or .jsonl).
 
     Each event is written with one call, and whole or not at all: OSError is raised when the disk is full, and what the
-    file has then is a trace.
+    file has then is a trace. `fresh`: FileExistsError if the file is there already.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, lines: bool | None = None) -> None:
-        self._lines = Path(path).suffix in {".json", ".jsonl"} if lines is None else lines
+    def __init__(self, path: str | os.PathLike[str], *, fresh: bool = False) -> None:
+        self._lines = Path(path).suffix in {".json", ".jsonl"}
         self._interfaces: dict[tuple[str, int], int] = {}
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+        how = os.O_EXCL if fresh else os.O_TRUNC
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_BINARY", 0), 0o600)
         self._good = 0
         self.count = 0
         """Events that were written."""
