@@ -224,7 +224,7 @@ class Tracer:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if any([owner.has_more_or_waits() for owner in self._owners]):
+            if not self._owners or any([owner.has_more_or_waits() for owner in self._owners]):
                 continue
             self._wait(left)
 
