@@ -97,12 +97,13 @@ test-integrity: build/stamp-package
 
 # The fuzzers, on their corpora and then for a moment (or FUZZ_SECONDS) on what they make of them.
 FUZZ_SECONDS ?= $(if $(NPIPE_LONG),600,10)
-test-fuzz:
+test-fuzz: build/stamp-package
 	scripts/build-fuzz.sh build/fuzz
 	for name in ring rendezvous; do \
 	    mkdir -p build/fuzz/$$name && build/fuzz/fuzz_$$name -max_len=400 -timeout=20 \
 	        -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
 	        build/fuzz/$$name tests/fuzz/corpus/$$name || exit 1; done
+	$(ENV) $(PY) tests/fuzz/fuzz_handshake.py $(FUZZ_SECONDS)
 
 # How one sleeps and is woken, searched through by spin.
 test-model:

@@ -25,7 +25,10 @@ _numbers = itertools.count()
 
 
 if sys.platform == "win32":
-    from tests.windows import differences
+    from tests.windows import differences, wine
+
+    if wine.is_wine():
+        wine.keep_wakes()
 
     collect_ignore = list(differences.LINUX)
 

@@ -25,6 +25,7 @@ from npipe.options import (
     default_timeout_ms,
     direction_name,
     is_message_mode,
+    look_timeout,
     parse_security,
     pipe_direction,
     validate_buffer_size,
@@ -176,11 +177,46 @@ def test_none_and_infinity_are_for_ever(timeout: float | None) -> None:
     assert check_timeout(timeout) is None
 
 
-@pytest.mark.parametrize("timeout", [-1, -0.001, -math.inf, -(10**400), math.nan, True, False])
+class Flag:
+    """A bool as numpy has one: no bool of Python's, but a number."""
+
+    dtype = "bool"
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    "timeout", [-1, -0.001, -math.inf, -(10**400), math.nan, True, False, Decimal("nan"), Decimal("sNaN"), Flag()]
+)
 def test_negative_nan_and_bool_are_argument_errors(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout") as caught:
         check_timeout(timeout)
     assert type(caught.value) is PipeArgumentError
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"),
+    [
+        (None, None),
+        (math.inf, None),
+        (10**400, None),
+        (-1, 0.0),
+        (-math.inf, 0.0),
+        (-(10**400), 0.0),
+        (0, 0.0),
+        (True, 1.0),
+        (Decimal("0.25"), 0.25),
+    ],
+)
+def test_timeouts_of_connections_are_multiprocessings(timeout: float | None, seconds: float | None) -> None:
+    assert look_timeout(timeout) == seconds
+
+
+@pytest.mark.parametrize("timeout", [math.nan, Decimal("nan"), Decimal("sNaN")])
+def test_nan_is_no_timeout_of_connections_either(timeout: float) -> None:
+    with pytest.raises(PipeArgumentError, match="timeout"):
+        look_timeout(timeout)
 
 
 @pytest.mark.parametrize("timeout", ["1", b"1", 1j, [], object()])

@@ -125,7 +125,8 @@ class Listener(Generic[P]):
         """Wait for a client on `instance`; None when there is nothing to hand out, and one has to look again."""
         left_already = False
         try:
-            instance.connect(time_left(deadline))
+            if not self._listening.connect(instance, time_left(deadline)):
+                return None
         except PipeClosedError as error:
             if error.winerror == WinError.NO_DATA:
                 left_already = not instance.has_data()

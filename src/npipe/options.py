@@ -305,17 +305,38 @@ def check_timeout(timeout: float | None) -> float | None:
         return None
     if type(timeout) is float and 0.0 <= timeout < math.inf:  # by far the most frequent
         return timeout
-    if isinstance(timeout, bool):
+    if isinstance(timeout, bool) or str(getattr(timeout, "dtype", "")) == "bool":  # Python's, or numpy's
         raise _bad(f"a timeout is a number of seconds or None, not {timeout!r}")
+    seconds = _seconds(timeout)
+    if seconds < 0:
+        raise _bad(f"a timeout is 0 or more seconds, not {seconds!r}")
+    return None if seconds == math.inf else seconds
+
+
+def look_timeout(timeout: float | None) -> float | None:
+    """Return a time-out as multiprocessing takes one: None, and infinity made None, for ever; below 0 is 0, as a look.
+
+    NaN raises `PipeArgumentError` (87); what is not a number, `TypeError`.
+    """
+    if timeout is None:
+        return None
+    seconds = _seconds(timeout)
+    return None if seconds == math.inf else max(seconds, 0.0)
+
+
+def _seconds(timeout: float) -> float:
+    """Return the number of any type as a float, which is not NaN: infinite if it is beyond all floats."""
     if not isinstance(timeout, SupportsFloat):
         raise TypeError(f"a timeout is a number of seconds or None, not {type(timeout).__name__}")
     try:
         seconds = float(timeout)
     except OverflowError:  # a whole number beyond all floats
         seconds = math.inf if timeout > 0 else -math.inf
-    if math.isnan(seconds) or seconds < 0:
+    except ValueError as error:  # a Decimal's signalling NaN, say
+        raise _bad(f"a timeout is a number of seconds or None, not {timeout!r}") from error
+    if math.isnan(seconds):
         raise _bad(f"a timeout is 0 or more seconds, not {seconds!r}")
-    return None if seconds == math.inf else seconds
+    return seconds
 
 
 def refuse_position(values: Sequence[object]) -> NoReturn:

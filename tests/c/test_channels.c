@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "engine.h"
+#include "channel/holder.h"
 
 #include "check.h"
 
@@ -438,7 +439,7 @@ static void *change_the_lock_all_the_time(void *argument)
 {
     struct pest *pest = argument;
     for (uint64_t number = 1; !atomic_load(&pest->over); number++)
-        atomic_store(pest->word, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x40000000);
+        atomic_store(pest->word, (uint64_t)getpid() << 32 | (number & 0xffff) | 0x300000);
     return NULL;
 }
 
@@ -564,6 +565,40 @@ static void who_gets_a_lock_forgets_nobody_behind_it(void)
 
 /* ---- Numbers of several namespaces */
 
+/* What a lock's word says of one that was born at that time. */
+static uint64_t born(uint32_t birth)
+{
+    return (birth & NPC_BIRTH_LOW) << NPC_BIRTH_SHIFT | (uint64_t)(birth >> 10) << NPC_BIRTH_REST_SHIFT;
+}
+
+static void a_number_that_another_process_has_got_is_not_its_first_owners(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    uint32_t birth = np_birth(getpid());
+    CHECK(birth > 0 && birth <= NPC_MOST_BIRTH);
+    CHECK_EQUAL(np_birth(getpid()), birth);
+    uint64_t living = (uint64_t)(uint32_t)getpid() << 32 | ((uint32_t)np_thread_number() + 1);
+    struct np_wait wait = {.deadline = np_now() + 120000000};
+    /* A thread of this process has it; and one of a process that cannot tell when it was born. */
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&ends.first.out->writer, living | born(i ? birth : 0));
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_SEM_TIMEOUT);
+        CHECK_EQUAL(ends.first.out->writer, living | born(i ? birth : 0));
+        wait.deadline = np_now() + 120000000;
+    }
+    /* Each bit of it tells: these processes have gone. */
+    for (uint32_t bit = 1; bit <= NPC_MOST_BIRTH; bit <<= 1) {
+        if ((birth ^ bit) == 0)
+            continue;
+        atomic_store(&ends.first.out->writer, living | born(birth ^ bit));
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &for_ever, NULL), NP_OK);
+    }
+    end(&ends);
+}
+
 #define ELSEWHERE (UINT64_C(1) << NPC_SPACE_SHIFT)
 
 static void a_number_of_another_namespace_is_nobody_here(void)
@@ -572,7 +607,8 @@ static void a_number_of_another_namespace_is_nobody_here(void)
     make(&ends);
     unsigned char data[8] = {1};
     struct np_part part = {data, sizeof data};
-    uint64_t own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number(), dead = somebody_dead();
+    uint64_t own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number() | born(np_birth(getpid()));
+    uint64_t dead = somebody_dead();
     for (int i = 0; i < 2; i++) {
         /* Who holds it has this thread's numbers, or a dead one's, but is somebody else: it is waited for. */
         struct np_wait wait = {.deadline = np_now() + 120000000};
@@ -989,6 +1025,7 @@ int main(void)
     RUN(a_bell_that_is_held_delays_no_message);
     RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
     RUN(who_gets_a_lock_forgets_nobody_behind_it);
+    RUN(a_number_that_another_process_has_got_is_not_its_first_owners);
     RUN(a_number_of_another_namespace_is_nobody_here);
     RUN(a_lock_that_nobody_gives_free_is_not_waited_for_after_the_end);
     RUN(a_namespace_without_a_place_in_the_list_concludes_nothing);

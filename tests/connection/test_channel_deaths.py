@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import mmap
 import os
 import select
 import signal
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 
-from npipe.connection import Pipe, wait
-from tests.connection.helpers import asleep, forked, kill, pattern
+from npipe.connection import Client, Listener, Pipe, wait
+from tests.connection.helpers import READERS, WRITERS, Direction, asleep, birth, forked, kill, pattern
+from tests.helpers import blocked, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONG = 3_000_000  # bytes, many times what a channel holds
 DEADLINE = 20.0  # seconds
@@ -157,3 +163,112 @@ def test_a_handler_that_forks_while_a_send_waits_leaves_the_send_to_the_parent()
         assert reads.recv_bytes() == b"two"
     os.close(tells)
     os.close(told)
+
+
+@contextlib.contextmanager
+def born_before_others() -> Iterator[int]:
+    """A process that was born at another time than all that are born in the `with`."""
+    with forked(signal.pause) as pid:
+        now = birth(pid)
+        while birth(pid) == now:
+            with forked(lambda: None) as another:
+                now = birth(another)
+        try:
+            yield pid
+        finally:
+            kill(pid)
+
+
+@pytest.mark.parametrize("who", ["reader", "writer"])
+def test_a_number_that_another_process_has_got_is_not_the_dead_readers(who: str) -> None:
+    reads, writes = Pipe(duplex=False)
+    direction = Direction(reads)
+
+    def write() -> None:
+        with pytest.raises(BrokenPipeError):
+            writes.send_bytes(pattern(LONG))
+
+    with born_before_others() as another, forked(write) as writer:
+        direction.wait_until_full()
+        asleep(writer)
+        os.kill(writer, signal.SIGSTOP)
+        with forked(reads.recv_bytes) as reader:
+            direction.wait_until_drained()
+            asleep(reader)
+            os.kill(reader, signal.SIGSTOP)
+            if who == "reader":  # then there is something for which the lock is wanted
+                os.kill(writer, signal.SIGCONT)
+                direction.wait_until_full()
+                asleep(writer)
+                os.kill(writer, signal.SIGSTOP)
+            kill(reader)
+        direction.give_holders_number_to(another, READERS)
+        if who == "reader":
+            with pytest.raises(OSError, match="got end of file during message"):
+                started(reads.recv_bytes).result()
+        os.kill(writer, signal.SIGCONT)
+        assert ended(writer)
+        with pytest.raises(OSError, match="got end of file during message"):
+            reads.recv_bytes()
+
+
+@pytest.mark.parametrize("who", ["reader", "writer"])
+def test_a_number_that_another_process_has_got_is_not_the_dead_writers(who: str) -> None:
+    reads, writes = Pipe(duplex=False)
+    direction = Direction(reads)
+    with born_before_others() as another:
+        with forked(lambda: writes.send_bytes(pattern(LONG))) as writer:
+            direction.wait_until_full()
+            asleep(writer)
+            kill(writer)
+        direction.give_holders_number_to(another, WRITERS)
+        if who == "writer":
+            with pytest.raises(BrokenPipeError):
+                started(lambda: writes.send_bytes(b"more")).result()
+        with pytest.raises(OSError, match="got end of file during message"):
+            started(reads.recv_bytes).result()
+        with pytest.raises(BrokenPipeError):
+            writes.send_bytes(b"more")
+
+
+@pytest.mark.parametrize("strange", [False, True], ids=["Pipe", "Client"])
+def test_a_reader_waits_for_a_stopped_one_although_the_writer_has_left(name: str, strange: bool) -> None:
+    size = 400_000  # more than a channel holds, but not twice as much
+
+    def read() -> None:
+        assert reads.recv_bytes() == pattern(size)
+
+    def write() -> None:
+        reads.close()
+        writes.send_bytes(pattern(size))
+        writes.send_bytes(b"next")
+
+    with contextlib.ExitStack() as stack:
+        if strange:
+            listener = stack.enter_context(Listener(name))
+            writes = Client(name)
+            reads = listener.accept()
+        else:
+            reads, writes = Pipe()
+        stack.enter_context(reads)
+        direction = Direction(reads)
+        writer = stack.enter_context(forked(write))
+        writes.close()
+        direction.wait_until_full()
+        asleep(writer)
+        os.kill(writer, signal.SIGSTOP)
+
+        reader = stack.enter_context(forked(read))
+        direction.wait_until_drained()
+        asleep(reader)
+        os.kill(reader, signal.SIGSTOP)
+        os.kill(writer, signal.SIGCONT)
+        assert ended(writer)
+        got = blocked(reads.recv_bytes)
+        with pytest.raises(AssertionError, match="still blocked"):
+            got.result(3.0)  # longer than one waits for what a stranger has left
+        os.kill(reader, signal.SIGCONT)
+        assert ended(reader)
+        assert got.result() == b"next"
+        with pytest.raises(EOFError):
+            reads.recv_bytes()

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -550,25 +549,3 @@ def test_a_client_s_semaphore_for_an_event_keeps_nobody_busy(name: str, call: st
         with forked(serve) as server:
             asleep(server)  # which one that is told of nothing again and again is not
             client.send(pattern(LONG))
-
-
-def test_a_client_for_whom_there_is_no_descriptor_leaves_none_behind(name: str, monkeypatch: Any) -> None:
-    def refuse(_: int) -> int:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def events() -> int:
-        return sum(
-            entry.exists() and "eventfd-count" in entry.read_text() for entry in Path("/proc/self/fdinfo").iterdir()
-        )
-
-    with Listener(name, backlog=4) as listener:
-        with Client(name) as client, listener.accept():
-            pass
-        before = events()
-        client = Client(name)
-        with monkeypatch.context() as patched:
-            patched.setattr(_rendezvous, "os", SimpleNamespace(**vars(os) | {"dup": refuse}))
-            with pytest.raises(OSError, match="Too many open files"):
-                listener.accept()
-        client.close()
-        assert events() == before

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import array
+import math
 import pickle
+import socket
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from multiprocessing import BufferTooShort
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npipe.connection import Connection, Pipe
+from npipe.connection import Connection, Pipe, wait
 from tests.connection.helpers import pattern
+from tests.helpers import blocked_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,6 +244,36 @@ def test_the_end_is_told_after_what_was_sent(ends: Ends) -> None:
         with pytest.raises(OSError, match="handle is closed"):
             call()
     first.close()
+
+
+@pytest.mark.parametrize("call", ["poll", "wait"])
+def test_time_outs_are_numbers_of_any_type_but_nan(ends: Ends, call: str) -> None:
+    first, second = ends
+
+    def looks(timeout: Any) -> bool:
+        return bool(second.poll(timeout) if call == "poll" else wait([second], timeout))
+
+    def ready(timeout: Any) -> bool:
+        return bool(second.poll(timeout) if call == "poll" else wait([second, reads], timeout))
+
+    timeout: Any
+    for timeout in (math.nan, Decimal("nan"), Decimal("sNaN")):
+        with pytest.raises(ValueError, match="timeout"):
+            looks(timeout)
+    with pytest.raises(TypeError, match="timeout"):
+        looks("1")
+    for timeout in (-1, -math.inf, -(10**400), Decimal("-0.5"), False):
+        assert not looks(timeout)
+    reads, writes = socket.socketpair()
+    with reads, writes:
+        for timeout in (math.inf, 10**400, 1e300, Decimal(5), True, Fraction(9, 2)):
+            waiting = blocked_in(ready, timeout)
+            first.send("message")
+            assert waiting.result()
+            assert second.recv() == "message"
+        assert not ready(Decimal("0.001"))
+        writes.send(b"x")
+        assert wait([reads], math.inf) == [reads]
 
 
 def test_poll_waits_for_a_message(ends: Ends) -> None:

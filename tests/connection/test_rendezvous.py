@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from multiprocessing import AuthenticationError
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 
 import npipe
-from npipe.connection import Client, Listener
+from npipe.connection import Client, Listener, _rendezvous
 from tests.connection.helpers import Direction, echo, forked, pattern
-from tests.helpers import blocked, started
+from tests.helpers import blocked, descriptors, started, until
 from tests.steps import Steps, StoppedError, each_step, stopped_at
 
 
@@ -98,32 +99,106 @@ def test_a_client_is_the_next_accepts_when_a_handler_raises_while_others_instanc
 
 
 @pytest.mark.parametrize("backlog", [1, 2])
-def test_clients_are_the_next_accepts_wherever_a_handler_raises_while_others_instances_are_made(
-    name: str, backlog: int
-) -> None:
+def test_clients_are_the_next_accepts_wherever_a_handler_raises_in_accept(name: str, backlog: int) -> None:
     def say(text: str) -> Any:
         client = Client(name)
         client.send(text)
         return client
 
+    before = descriptors()
+
     def try_it(step: int) -> bool:
-        with Listener(name, backlog=backlog) as listener, say("first"), contextlib.ExitStack() as connections:
-            instances: Any = listener._instances
-            instance = instances._listening[0]
-            instance.connect(None)
+        with Listener(name, backlog=backlog) as listener, say("first") as first, contextlib.ExitStack() as connections:
+            reached, made = stopped_at(step, listener.accept)
+            if made is None:
+                made = started(listener.accept).result()
+            connections.enter_context(made)
+            assert made.recv() == "first"
+            made.send("answer")
+            assert first.recv() == "answer"
             heard: set[str] = set()
-            reached, taken = stopped_at(step, lambda: instances._take(instance))
-            if taken:
-                heard.add(connections.enter_context(instances._part(instance)).recv())
             coming = [started(say, text) for text in ("second", "third")]
-            while len(heard) < 3:
+            while len(heard) < 2:
                 heard.add(connections.enter_context(started(listener.accept).result()).recv())
-            assert heard == {"first", "second", "third"}
+            assert heard == {"second", "third"}
             for client in coming:
                 connections.enter_context(client.result())
         return reached
 
     each_step(try_it)
+    assert descriptors() == before
+
+
+def test_a_listener_that_is_closed_hangs_up_on_the_client_wherever_a_handler_raised_in_accept(name: str) -> None:
+    before = descriptors()
+
+    def try_it(step: int) -> bool:
+        with Listener(name) as listener, Client(name) as client:
+            reached, made = stopped_at(step, listener.accept)
+            listener.close()
+            if made is not None:
+                made.close()
+            with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
+                client.recv()
+        return reached
+
+    each_step(try_it)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("sleepers", [1, 2])
+def test_an_accept_that_sleeps_gets_the_client_of_another_one_that_was_interrupted(
+    name: str, monkeypatch: pytest.MonkeyPatch, sleepers: int
+) -> None:
+    with Listener(name) as listener, Client(name) as first:
+        first.send("first")
+        accepting: Any = []
+        connection = _rendezvous._Client.connection
+
+        def interrupted(client: Any) -> Any:
+            if accepting:
+                return connection(client)
+            accepting.extend(blocked(listener.accept) for _ in range(sleepers))  # on the one that listens by now
+            raise StoppedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_rendezvous._Client, "connection", interrupted)
+            with pytest.raises(StoppedError):
+                listener.accept()
+        until(lambda: not all(one.running for one in accepting))
+        (got,) = [one for one in accepting if not one.running]
+        with got.result() as server:
+            assert server.recv() == "first"
+        for one in accepting:
+            if one is not got:
+                with Client(name) as second, one.result() as server:
+                    second.send("second")
+                    assert server.recv() == "second"
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_a_client_for_whom_there_are_no_descriptors_is_the_next_accepts(name: str, left: int) -> None:
+    def child() -> None:
+        with Listener(name, backlog=4) as listener, Client(name) as client:
+            client.send("here")
+            taken: list[int] = []
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, most[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
+            for _ in range(left):
+                os.close(taken.pop())
+            made = None
+            with contextlib.suppress(OSError):
+                made = listener.accept()
+            for fd in taken:
+                os.close(fd)
+            with made or listener.accept() as server:
+                assert server.recv() == "here"
+
+    with forked(child):
+        pass
 
 
 def test_a_close_ends_an_accept_and_the_name_wherever_a_handler_raises_in_it(name: str) -> None:

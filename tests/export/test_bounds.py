@@ -241,6 +241,7 @@ def test_a_server_that_reads_slowly_gets_all_of_a_client_that_has_gone(
             client.close()
             the_gateway = gateway._gateway
             assert the_gateway is not None
+            h.until(lambda: len(the_gateway.relays) == 1)
             (carried,) = the_gateway.relays
             got = []
             for _ in range(4):

@@ -111,6 +111,7 @@ static void visit(const uint8_t *data, size_t size)
         np_visitor_drop(pipe->first_visitor);
     CHECK_EQUAL(np_process.n_silent, 0);
     CHECK_EQUAL(np_process.n_held, 0);
+    CHECK_EQUAL(np_process.n_held_remote, 0);
     CHECK_EQUAL(atomic_load(&pipe->slot->waiters), 0);
     pthread_mutex_unlock(&np_process.lock);
     hear_all(ends[0]);

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from npipe.samba import PrivateSmbd
+    from tests.conftest import Child
 
 HOST = "127.0.0.1"
 EXACT = 0.2
@@ -361,6 +362,29 @@ def test_a_server_that_ends_in_a_transaction(smbd: PrivateSmbd, short: str) -> N
         assert server.recv(timeout=20) == b"question"
         server.close()
         h.has_code(error_of(asked), 109)
+
+
+def test_a_server_that_is_killed_in_a_transaction(smbd: PrivateSmbd, short: str, child: Callable[..., Child]) -> None:
+    script = """
+    import sys, npipe
+    with npipe.listen(sys.argv[1], remote="samba", allow="authenticated") as listener:
+        print("listening", flush=True)
+        pipe = listener.accept()
+        print(pipe.recv().decode(), flush=True)
+        pipe.recv()
+    """
+    server = child(script, short)
+    assert server.line() == "listening"
+    with npipe.connect(there(short), remote=remote(smbd.port)) as client:
+        asked = blocked(client, lambda: client.transact(b"question"))
+        assert server.line() == "question"
+        server.kill()
+        error = error_of(asked)
+        assert isinstance(error, npipe.PipeClosedError)
+        h.has_code(error, 109)
+        assert h.code_of(lambda: client.recv(timeout=20)) == 109
+        assert h.code_of(lambda: client.send(b"x")) == 232
+        assert h.code_of(lambda: npipe.connect(there(short), remote=remote(smbd.port), timeout=5)) == 2
 
 
 def test_a_missing_pipe_is_missing(smbd: PrivateSmbd, short: str) -> None:

@@ -298,8 +298,8 @@ class LateToLearn:
         self._first = threading.Lock()
         self.told = threading.Event()
 
-    def connect(self, timeout: float | None) -> None:
-        self._instance.connect(timeout)
+    def connect(self, timeout: float | None, recalls: Any = None) -> None:
+        self._instance.connect(timeout, recalls)
         if not self._first.acquire(blocking=False):
             assert self.told.wait(20)
 

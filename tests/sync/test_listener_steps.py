@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import npipe
-from tests.helpers import DEADLINE, blocked, fails, held, started
+from tests.helpers import DEADLINE, blocked, fails, held, started, until
 from tests.steps import Steps, StoppedError, each_step, stopped_at
 
 POSIX = pytest.mark.skipif(
@@ -203,6 +203,37 @@ def test_an_accept_that_sleeps_at_the_limit_gets_the_client_whose_accept_was_int
                 listener.accept(DEADLINE)
             with accepting[0].result() as server:
                 talk(server, client, b"here")
+
+
+@pytest.mark.parametrize("sleepers", [1, 2])
+def test_an_accept_that_sleeps_on_the_next_instance_gets_the_client_whose_accept_was_interrupted(
+    name: str, monkeypatch: pytest.MonkeyPatch, sleepers: int
+) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name) as first:
+        first.send(b"first")
+        accepting: Any = []
+
+        def hand_out(end: Any, on_close: Any) -> Any:
+            if accepting:
+                return pipe(end, on_close)
+            accepting.extend(blocked(listener.accept) for _ in range(sleepers))  # on the one that listens by now
+            raise StoppedError
+
+        ends: Any = type(listener._listening.end)
+        pipe = ends.pipe
+        with monkeypatch.context() as patched:
+            patched.setattr(ends, "pipe", hand_out)
+            with pytest.raises(StoppedError):
+                listener.accept(DEADLINE)
+            until(lambda: not all(one.running for one in accepting))
+            (got,) = [one for one in accepting if not one.running]
+            with got.result() as server:
+                talk(server, first, b"first")
+            for one in accepting:
+                if one is not got:
+                    with npipe.connect(name) as second, one.result() as server:
+                        second.send(b"second")
+                        talk(server, second, b"second")
 
 
 def test_an_instance_that_another_thread_has_handed_out_is_not_what_an_interrupted_making_left(

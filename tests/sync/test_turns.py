@@ -58,12 +58,19 @@ def _calls(kind: str, name: str) -> tuple[Callable[[], object], Callable[[], obj
     if kind == "recv_view":
         return lambda: client.send(b"x"), lambda: _seen(server), [client, server]
     buffer = bytearray(1)
+    if kind in {"recv_into", "exact"}:
+        rest = bytearray(9)
+        return (
+            lambda: client.send(b"x"),
+            lambda: server.recv_into(buffer, rest, exact=kind == "exact"),
+            [client, server],
+        )
     return lambda: client.write(b"x"), lambda: server.readinto(buffer), [client, server]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there every read gives the interpreter up")
-@pytest.mark.parametrize("waits", ["recv", "recv_view", "readinto", "ReadFile"])
-@pytest.mark.parametrize("runs", ["recv", "recv_view", "readinto", "ReadFile"])
+@pytest.mark.parametrize("waits", ["recv", "recv_view", "readinto", "ReadFile", "recv_into"])
+@pytest.mark.parametrize("runs", ["recv", "recv_view", "readinto", "ReadFile", "recv_into", "exact"])
 @pytest.mark.usefixtures("never_switched")
 def test_a_thread_that_never_waits_lets_those_go_that_have(name: str, runs: str, waits: str) -> None:
     send, receive, ends = _calls(runs, name)

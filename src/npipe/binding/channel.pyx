@@ -31,6 +31,8 @@ from _thread import allocate_lock, get_ident
 from copyreg import dispatch_table as _copyreg_table
 from pickle import loads
 
+from npipe.options import look_timeout
+
 cdef extern from *:
     """
     /* The ends whose calls this thread is in, several if handlers of signals call too. Of those that have come along by
@@ -406,6 +408,7 @@ cdef class ChannelEnd:
             raise OSError(errno.EIO if code == NP_INVALID_DATA else errno.ENOMEM, "no channel could be made of that")
         self.channel.readable = readable
         self.channel.writable = writable
+        self.channel.trusted = not strange
         self.may_read, self.may_write = readable, writable
         self.is_strange = strange
         self.attached = True
@@ -991,11 +994,17 @@ cdef class ChannelEnd:
 
     @cython.critical_section
     def poll(self, timeout=0.0):
-        """Whether there is any input available to be read."""
+        """Whether there is any input available to be read, or comes within `timeout` seconds.
+
+        None: for ever. Zero or less: only a look. NaN raises PipeArgumentError (87).
+        """
         cdef np_wait wait = for_ever()
         cdef uint32_t code, forks = np_forks
         cdef double seconds
         self.check_readable()
+        if timeout is not None:
+            if type(timeout) is not float or timeout != timeout:
+                timeout = look_timeout(timeout)
         if timeout is not None:
             seconds = timeout
             if seconds < 9e9:

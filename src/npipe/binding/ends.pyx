@@ -9,15 +9,15 @@ from libc.string cimport memcpy
 
 from npipe.binding.buffers cimport LARGEST, Buffer, Parts, count_or_put_back, shortened, size_of
 from npipe.binding.engine cimport (
-    NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read, np_wait,
-    np_will_put_back, np_write,
+    NP_BROKEN_PIPE, NP_MORE_DATA, NP_OK, NP_WOULD_WAIT, np_handle, np_is_closed, np_put_back, np_read,
+    np_turn_is_over, np_wait, np_will_put_back, np_write,
 )
 from npipe.binding.handle cimport Handle
 from npipe.binding.system cimport (
     PyErr_CheckSignals, look_at, look_at_thread, look_at_word, npipe_reraise, put, put_word,
 )
 from npipe.binding.views cimport ReceivedView, Reservation
-from npipe.binding.waits cimport check_time, only_try, wait_until
+from npipe.binding.waits cimport check_time, let_others_go_first, only_try, wait_until
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
@@ -108,11 +108,15 @@ cdef class MessageEnd(PipeEnd):
 
     def reserve(self, nbytes, *, timeout=None):
         """See MessagePipe.reserve."""
-        return Reservation(self._handle, nbytes, check_timeout(timeout))
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        return Reservation.__new__(Reservation, self._handle, nbytes, timeout)
 
     def recv_view(self, *, timeout=None, copy=False):
         """See MessagePipe.recv_view."""
-        return ReceivedView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"))
+        if timeout is not None:
+            timeout = check_timeout(timeout)
+        return ReceivedView.__new__(ReceivedView, self._handle, timeout, copy is not False and flag(copy, "copy"))
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""
@@ -127,6 +131,8 @@ cdef class MessageEnd(PipeEnd):
         cdef bytes message
         if not exact:
             return self._handle.read_parts(parts, timeout)
+        if np_turn_is_over(&self._handle.run):
+            let_others_go_first(&self._handle.run)
         self._handle.valid()
         with cython.critical_section(self._handle):
             if self._handle.read_parts_now(parts, parts.size, &count):

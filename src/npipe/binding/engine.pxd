@@ -115,6 +115,9 @@ cdef extern from "engine.h" nogil:
     uint32_t np_create_another(np_handle *, const np_wait *, np_handle **)
     uint32_t np_replace(np_handle *, bint, np_handle **)
     uint32_t np_connect(np_handle *, const np_wait *)
+    uint32_t np_connect_until(np_handle *, uint32_t, const np_wait *)
+    uint32_t np_recalls(const np_handle *)
+    void np_recall(np_handle *)
     int np_connect_reason(const np_handle *)
     uint32_t np_disconnect(np_handle *)
     uint32_t np_open(const np_where *, const np_open_options *, const np_wait *, np_handle **, char *)
@@ -444,6 +447,7 @@ cdef extern from "engine.h" nogil:
         int side
         bint readable
         bint writable
+        bint trusted
         uint32_t reading
     struct np_part:
         const void *data

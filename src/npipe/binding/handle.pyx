@@ -300,22 +300,40 @@ cdef class Handle:
 
     # ---- The server's verbs
 
-    def connect(self, timeout=None):
-        """ConnectNamedPipe: 0, or 535 if a client is there already (SEMANTICS §3.2)."""
+    def connect(self, timeout=None, recalls=None):
+        """ConnectNamedPipe: 0, or 535 if a client is there already (SEMANTICS §3.2).
+
+        `recalls`, what recalls() has said: 995 as soon as recall() is called, or was since then.
+        """
         cdef np_handle *handle = self.valid()
         cdef np_wait wait = wait_until(timeout)
-        cdef uint32_t code
+        cdef uint32_t code, seen = 0 if recalls is None else recalls
+        cdef bint may_end = recalls is not None
         # Another thread may get this client, adopt the handle, and close it while we are still inside.
         np_hold(handle)
         with nogil:
-            code = np_connect(handle, &wait)
+            code = np_connect_until(handle, seen, &wait) if may_end else np_connect(handle, &wait)
         try:
-            if code != NP_OK and code != NP_PIPE_CONNECTED:
+            if code != NP_OK and code != NP_PIPE_CONNECTED and (code != NP_OPERATION_ABORTED or not may_end):
                 raise failure_to_accept(handle, code, self.name)
         finally:
             with nogil:
                 np_free(handle)
         return code
+
+    def recalls(self):
+        """See connect. Of one that is closed nothing is to be told: 0."""
+        return 0 if self.handle == NULL else np_recalls(self.handle)
+
+    def recall(self):
+        """Ends connects on it that wait, and that were given what recalls() has said by now."""
+        cdef np_handle *handle = self.handle
+        if handle == NULL:
+            return
+        np_hold(handle)  # see connect
+        with nogil:
+            np_recall(handle)
+            np_free(handle)
 
     def disconnect(self):
         """DisconnectNamedPipe: both directions are discarded (SEMANTICS §3.3)."""
@@ -721,19 +739,25 @@ cdef class Handle:
         cdef np_wait wait
         cdef np_recv recv
         cdef bint ready
+        if np_turn_is_over(&self.run):
+            let_others_go_first(&self.run)
         if self.read_parts_now(parts, LARGEST, &count):
             return count
         self.check_reader("reading")
         wait = wait_until(timeout)
         np_recv_prepare(&recv, False)
-        if self.dropping == NOTHING:
+        wait.crowd = np_turn_is_crowd(&self.run)
+        if self.dropping == NOTHING and not wait.crowd:
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
             if ready and self.read_parts_now(parts, LARGEST, &count):
                 return count
         while True:
+            np_turn_wait()
             with nogil:
                 code = np_recv_begin(handle, &recv, &length, &wait)
+                np_turn_want()
+            np_turn_got(&self.run)
             if code != NP_OK:
                 raise self.read_ended_by(code, "reading")
             if self.dropping != NOTHING and self.drops_this():
@@ -858,8 +882,12 @@ cdef class Handle:
         self.transacting = True
         self.owed += 1
         try:
+            # It gives the interpreter up each time, so it has no turn; but others are to know that it wants it again.
+            np_turn_wait()
             with nogil:
                 code = np_transact(handle, bytes, size, &wait, begin_reply, &reply)
+                np_turn_want()
+            np_turn_got(&self.run)
             while code == NP_OK:
                 answer = self.collect(&reply.recv, reply.size, self.max_message_size, &wait)
                 if answer is not None:
@@ -1058,14 +1086,20 @@ cdef class Handle:
         cdef int socket = -1
         cdef uint32_t code
         cdef np_handle *handle = self.valid()
-        with nogil:
-            code = np_depart_socket(handle, True, &socket)
-        if code != NP_OK:
-            raise self.explain(code, "parting with the pipe")
+        # Behind the parting nothing may fail, for nobody could part again: so its place is there first.
+        cdef int place = os.eventfd(0, os.EFD_CLOEXEC)
         try:
-            return os.dup(socket)
+            with nogil:
+                code = np_depart_socket(handle, True, &socket)
+            if code != NP_OK:
+                raise self.explain(code, "parting with the pipe")
+            os.dup2(socket, place, False)
+        except BaseException:
+            os.close(place)
+            raise
         finally:
             np_fd_close(socket)
+        return place
 
     def arm_read(self):
         """Asks for a byte when something comes. False: something is there already."""

@@ -5,6 +5,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF
@@ -117,7 +118,7 @@ cdef class Place:
         """
         with cython.critical_section(self):
             self.stage = OUT
-        view = memoryview(self)
+        view = PyMemoryView_FromObject(self)
         known = PyWeakref_NewRef(view, None)
         with cython.critical_section(self):
             self.view = known

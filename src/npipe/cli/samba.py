@@ -8,16 +8,21 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import contextlib
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from npipe.cli.serve import signals
 from npipe.samba import PrivateSmbd
 from npipe.samba.found import find_samba, lines_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["samba"]
 
@@ -54,6 +59,25 @@ def config(samba_dir: str, configuration: str | None) -> None:
 _folder = click.option("--dir", "folder", metavar="DIR", required=True, help="Where all of it is; a short path.")
 
 
+@contextlib.contextmanager
+def _interrupted() -> Iterator[list[int]]:
+    """Have Ctrl-C and SIGTERM end what is in the context, which gives the list of them."""
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @samba.command()
 @_folder
 @click.option(
@@ -81,8 +105,11 @@ def serve(folder: str, port: int, interfaces: tuple[str, ...], require_encryptio
         encrypt="required" if require_encryption else "default",
         guests=guests,
     )
-    with signals(signal.SIGINT, signal.SIGTERM) as wait_for_signal, smbd:
-        smbd.start()
+    with smbd, signals(signal.SIGINT, signal.SIGTERM) as wait_for_signal:
+        with _interrupted() as interrupted:
+            smbd.start()
+        if interrupted:
+            return
         click.echo(f"npipe: smbd answers at port {port}; it looks for pipes in {smbd.samba_dir}/np", err=True)
         ended: list[int] = []
         ending = threading.Event()

@@ -18,6 +18,7 @@ from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.binding import ChannelEnd as _End
 from npipe.binding import make_segment
+from npipe.options import look_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,8 +163,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
 
     Raises:
         OSError: one of them is closed.
+        PipeArgumentError: the time-out is NaN (87).
     """
     objects = list(object_list)
+    timeout = look_timeout(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     vain = 0
     while True:
@@ -215,6 +218,6 @@ def _poll(objects: list[Any], armed: dict[int, Armed], timeout: float | None, *,
             fd = one if isinstance(one, int) else one.fileno()
             poll.register(fd, select.POLLIN)
             whose.setdefault(fd, []).append(at)
-    # Rounded up: it is not to go round for what is left of a millisecond.
-    milliseconds = None if timeout is None else min(int(-(-timeout * 1000 // 1)), 2**31 - 1)
+    # Rounded up: it is not to go round for what is left of a millisecond. As much as poll takes at once.
+    milliseconds = None if timeout is None else int(min(-(-timeout * 1000 // 1), 2.0**31 - 1))
     return {at for fd, _ in poll.poll(milliseconds) for at in whose[fd]}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from npipe.binding.channel import dumps
 from npipe.connection._connections import Connection, Pipe
 from npipe.connection._rendezvous import Client, Listener
+from npipe.options import look_timeout
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -103,6 +104,7 @@ class OnChannels:
 
     def _receive(self, block: bool, timeout: float | None) -> tuple[bytes, list[Any] | None]:
         """Wait for a message, as the get of multiprocessing.Queue does, and return its parts."""
+        timeout = look_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._rlock.acquire(block, timeout):
             raise queue.Empty

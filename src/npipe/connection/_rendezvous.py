@@ -9,17 +9,19 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import contextlib
+import errno
 import os
 import socket
 import struct
 import threading
 import uuid
 from collections import deque
+from itertools import starmap
 from multiprocessing.connection import answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from npipe.connection._connections import Connection, channel, new_channel
+from npipe.connection._connections import Connection, _close, channel, new_channel
 from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.names import parse_name
 from npipe.opening import connect
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Listener"]
 
 _HELLO: Final = struct.Struct("<4sI")  # with the descriptors of the segment and of the two events
+_INT: Final = struct.Struct("i")  # a descriptor in a message
 _MAGIC: Final = b"NPCH"
 _VERSION: Final = 1
 MOST_BACKLOG: Final = 128
@@ -118,6 +121,7 @@ class _Instances:
         self._closed = False
         self._process = os.getpid()
         self._transport = select(name)
+        self._left: deque[_Client] = deque()  # whose accepts were interrupted: before any other
         options = listen_options(mode="message")
         self._listening: deque[Any] = deque([self._transport.create(name, options, first_instance=True)])
         self._fill()
@@ -144,60 +148,68 @@ class _Instances:
                 self._listening.append(made)
             raise
 
-    def accept(self) -> Any:
-        """Wait for a client, and return its connection."""
+    def accept(self) -> Connection[Any, Any]:
+        """Wait for a client, and return its connection. What raises leaves the client to the next one."""
         self._check_process()
         while True:
-            with self._lock:
-                self._check_open()
-                instance = self._listening[0]
+            taken: list[_Client] = []
             try:
-                instance.connect(None)
-            except PipeClosedError as error:
-                # One that has left already (232) may have left messages in its channel.
-                if error.winerror != WinError.NO_DATA:
-                    with self._lock:
-                        self._check_open()
-                        if self._listening[0] is instance:
-                            raise
-                    continue  # another thread has got this client
-            if not self._take(instance):
-                continue
-            made = self._part(instance)
-            if made is not None:
-                return made
+                if self._take(taken):
+                    made = taken[0].connection()
+                    if made is not None:
+                        return made
+            except BaseException:  # no descriptors, or a signal's handler
+                self._leave(taken)
+                raise
 
-    def _take(self, instance: Any) -> bool:
-        """Take an instance that has a client; False when another thread has. What raises leaves it to the next one."""
-        taken = False
+    def _take(self, taken: list[_Client]) -> bool:
+        """Wait for a client, and enter it in `taken`; False: another thread has got it, or there is one that was left.
+
+        When it raises, it has been taken if it does not listen any more and is in `taken`.
+        """
+        with self._lock:
+            self._check_open()
+            if self._left:
+                taken.append(self._left[0])
+                self._left.popleft()
+                return True
+            instance = self._listening[0]
+            recalls = instance.recalls()
         try:
-            with self._lock:
-                self._check_open()
-                if self._listening[0] is not instance:
-                    return False
-                if len(self._listening) == 1:
-                    self._add(instance)
-                taken = True
-                self._listening.popleft()
-                self._fill()
-        except BaseException:  # no descriptors, or a signal's handler
-            with self._lock:
-                if taken and self._listening[0] is not instance:
-                    self._listening.appendleft(instance)
-                if self._closed:
-                    self._end()
-            raise
+            if instance.connect(None, recalls) == WinError.OPERATION_ABORTED:
+                return False
+        except PipeClosedError as error:
+            # One that has left already (232) may have left messages in its channel.
+            if error.winerror != WinError.NO_DATA:
+                with self._lock:
+                    self._check_open()
+                    if self._listening[0] is instance:
+                        raise
+                return False
+        with self._lock:
+            self._check_open()
+            if self._listening[0] is not instance:
+                return False
+            if len(self._listening) == 1:
+                self._add(instance)
+            taken.append(_Client(instance))
+            self._listening.popleft()
+            self._fill()
         return True
 
-    def _part(self, instance: Any) -> Any:
-        handle = instance._handle  # noqa: SLF001
-        try:
-            fd = handle.part_with_socket()
-        except PipeError:
-            return None  # it has gone, and has left nothing
-        finally:
-            handle.close_handle(True)
-        return _hear(fd)
+    def _leave(self, taken: list[_Client]) -> None:
+        """Leave what was taken to the next accept, and tell those that sleep."""
+        with self._lock:
+            for client in taken:
+                if client.instance in self._listening or client in self._left:
+                    continue  # it was not out of there yet
+                if self._closed:
+                    client.drop()
+                else:
+                    self._left.appendleft(client)
+                    self._listening[0].recall()
+            if self._closed:
+                self._end()
 
     def _check_open(self) -> None:
         self._check_process()
@@ -222,34 +234,109 @@ class _Instances:
     def _end(self) -> None:
         with self._lock:
             self._closed = True
-            listening = list(self._listening)
+            listening, left = list(self._listening), list(self._left)
         for instance in listening:
             instance.close_handle()
+        for client in left:
+            client.drop()
 
 
-def _hear(fd: int) -> Connection[Any, Any] | None:
-    """Return the connection of a client, None if it is none of ours. Takes the descriptor."""
-    with socket.socket(fileno=fd) as listener:
-        listener.settimeout(_PATIENCE)
-        fds: list[int] = []
+class _Client:
+    """A client that has come, on its way to be a connection.
+
+    The handler of a signal may raise between any two steps: what is done is then done for the next accept, which goes
+    on from there. So what cannot be done twice (a descriptor that is made, or changes hands) is one step of C together
+    with the note of it, in a list.
+    """
+
+    def __init__(self, instance: Any) -> None:
+        self.instance = instance
+        self._sockets: list[Any] = []  # its side of the connection, once it is no pipe any more
+        self._heard: list[Any] = []  # what recvmsg has returned: its word, with descriptors, which are this one's
+        self._swallowed: list[bytes] = []
+        self._made: Connection[Any, Any] | None = None
+        self._attached: list[None] = []  # once it is made, and has the descriptors
+
+    def connection(self) -> Connection[Any, Any] | None:
+        """Return its connection, None if it is none of ours.
+
+        Raises:
+            OSError: no descriptors; it can be asked for again.
+        """
+        if self._attached:
+            return self._made
+        if not self._sockets and not self._part():
+            return None
+        self.instance._handle.close_handle(True)  # noqa: SLF001
+        fds = self._hear()
+        if fds is None:
+            self.drop()
+            return None
+        if not self._swallowed:
+            self._swallowed += map(self._sockets[0].recv, [1])
+        if self._made is None:
+            self._made = Connection._made()  # noqa: SLF001
+        attach, detach = self._made._attach, starmap(self._sockets[0].detach, [()])  # noqa: SLF001
+        segment, event0, event1 = ([fd] for fd in fds)
         try:
-            said, fds, _, _ = socket.recv_fds(listener, _HELLO.size + 1, 3, socket.MSG_CMSG_CLOEXEC)
+            self._attached += map(attach, segment, detach, event0, event1, [0], [True], [True], [True])
         except OSError:
-            said = b""
+            return None  # the segment is none
+        return self._made
+
+    def _part(self) -> bool:
+        """Take the socket of the pipe. False: its client has gone, and has left nothing."""
+        handle = self.instance._handle  # noqa: SLF001
+        parted = starmap(handle.part_with_socket, [()])
         try:
-            if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
+            self._sockets += map(socket.SocketType, [socket.AF_UNIX], [socket.SOCK_SEQPACKET], [0], parted)
+        except PipeError:
+            handle.close_handle(True)
+            return False
+        return True
+
+    def _hear(self) -> list[int] | None:
+        """Wait for its word. None: it says nothing, or something else."""
+        if not self._heard:
+            one = self._sockets[0]
+            one.settimeout(_PATIENCE)
+            # Only a look: what comes when there are no descriptors left is lost for who takes it.
+            flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
+            try:
+                self._heard += map(one.recvmsg, [_HELLO.size + 1], [socket.CMSG_LEN(3 * _INT.size)], [flags])
+            except OSError:
                 return None
-            listener.setblocking(False)
-            given, fds = [os.dup(fd), *fds], []
-        finally:
-            for one in fds:
-                os.close(one)
-    own, segment, *events = given
-    try:
-        made: Connection[Any, Any] = channel(own, segment, (events[0], events[1]), 0, ways=(True, True), strange=True)
-    except OSError:
-        return None  # the segment is none
-    return made
+        said, _, flags, _ = self._heard[0]
+        fds = self._descriptors()
+        if said == _HELLO.pack(_MAGIC, _VERSION) and len(fds) < 3 and flags & socket.MSG_CTRUNC:
+            self._forget_heard()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if said != _HELLO.pack(_MAGIC, _VERSION) or len(fds) != 3 or not all(map(_is_event, fds[1:])):
+            return None
+        return fds
+
+    def _descriptors(self) -> list[int]:
+        return [
+            fd
+            for level, kind, data in self._heard[0][1]
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            for (fd,) in _INT.iter_unpack(data[: len(data) - len(data) % _INT.size])
+        ]
+
+    def _forget_heard(self) -> None:
+        fds = self._descriptors() if self._heard else []
+        self._heard.clear()
+        _close(fds)
+
+    def drop(self) -> None:
+        """Be rid of it: it is none of ours, or nobody will ask for it any more."""
+        if self._made is not None and self._sockets[0].fileno() < 0:
+            self._made.close()  # which has the descriptors
+            return
+        self._forget_heard()
+        for one in self._sockets:
+            one.close()
+        self.instance.close_handle()
 
 
 def _is_event(fd: int) -> bool:
@@ -298,9 +385,12 @@ class Listener:
     def accept(self) -> Connection[Any, Any]:
         """Wait for a client, and return the Connection.
 
+        A client is the next accept's if this one is interrupted or fails, unless it was being asked for its secret:
+        then its connection is closed.
+
         Raises:
             AuthenticationError: the client has another secret.
-            OSError: the listener is closed.
+            OSError: the listener is closed, or there are no descriptors.
         """
         if self._instances is None:
             raise OSError("listener is closed")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import os
+import queue
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +117,14 @@ class Worker:
             self._calls.append(call)
             starts, self._runs = not self._runs, True
         if starts:
-            threading.Thread(target=self._run, name="npipe-worker", daemon=True).start()
+            try:
+                _in_a_thread(self._run)
+            except BaseException:  # no more threads; or a signal's handler has raised
+                with self._lock:
+                    self._runs = False
+                    if call in self._calls:
+                        self._calls.remove(call)
+                raise
         return call
 
     def _run(self) -> None:
@@ -126,3 +135,66 @@ class Worker:
                     return
                 call = self._calls.popleft()
             call.run()
+
+
+# ---- The threads. To start one takes some ten times as long as to wake one, and a pipe's calls come one by one.
+
+IDLE: Final = 0.25
+"""Seconds that a thread waits for its next work."""
+
+WORKING: Final = "npipe-worker"
+RESTING: Final = "npipe-resting"
+"""What a thread is called meanwhile."""
+
+
+class _Thread(threading.Thread):
+    """A thread that does one work after the other."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(name=WORKING, daemon=True)
+        self.works: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.works.put(work)
+
+    def run(self) -> None:
+        """Do what there is, until there has been nothing for a while."""
+        while True:
+            try:
+                work = self.works.get(timeout=IDLE)
+            except queue.Empty:
+                with _resting_lock:
+                    if self in _resting:
+                        _resting.remove(self)
+                        return
+                    if self.works.empty():
+                        return  # who wanted to give it some was interrupted
+                continue  # it was given some in just that moment
+            work()
+            del work  # it is the pipe's, which may be dropped while this thread rests
+            self.name = RESTING
+            with _resting_lock:
+                _resting.append(self)
+
+
+_resting: list[_Thread] = []
+_resting_lock = threading.Lock()
+
+
+def _in_a_thread(work: Callable[[], object]) -> None:
+    """Let a thread do something: the one that has rested for the shortest time, or a new one."""
+    with _resting_lock:
+        if _resting:
+            thread = _resting.pop()
+            thread.name = WORKING
+            thread.works.put(work)
+            return
+    _Thread(work).start()
+
+
+def _after_fork_in_child() -> None:
+    global _resting_lock  # somebody may have held it, who does not exist here
+    _resting.clear()
+    _resting_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -9,18 +9,22 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import contextlib
+import fcntl
+import ipaddress
 import os
 import pwd
+import select
 import signal
 import socket
 import stat
 import struct
 import subprocess
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from npipe.errors import PipeAccessError, PipeArgumentError, PipeStateError, PipeTimeoutError, WinError
+from npipe.errors import PipeAccessError, PipeArgumentError, PipeError, PipeStateError, PipeTimeoutError, WinError
 from npipe.samba.programs import program
 
 if TYPE_CHECKING:
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["PrivateSmbd"]
 
 _FOLDERS: Final = ("private", "lock", "state", "cache", "pid", "ncalrpc", "binddns", "log", "pipes")
+_FLOCK: Final = struct.Struct("@hhqqi4x")  # struct flock
+_LISTEN: Final = "0A"  # in /proc/net/tcp
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one asks who listens everywhere
 _LOOK: Final = 0.02  # seconds between looks at the port
 _END: Final = 5.0  # seconds between being asked to end, and being killed
 _SPECIAL: Final = frozenset('"\\/[]:;|=,+*?<>\n\r\0')
@@ -65,8 +72,9 @@ _CONFIGURATION: Final = """\
     pid directory = {folder}/pid
     ncalrpc dir = {folder}/ncalrpc
     binddns dir = {folder}/binddns
-    log file = {folder}/log/smbd
+    log file = {folder}/log/log.smbd
     max log size = 1000
+    enable core files = no
     rpc start on demand helpers = no
     load printers = no
     printing = bsd
@@ -106,6 +114,7 @@ class PrivateSmbd:
         self.folder: Path = Path(folder).absolute()
         self.port: int = port
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None  # the descriptor of the folder's; while it runs
         self._interfaces = interfaces
         self._text = _CONFIGURATION.format(
             folder=self.folder,
@@ -194,54 +203,123 @@ class PrivateSmbd:
     def start(self, timeout: float = 20.0) -> None:
         """Start it, and wait until it answers. It ends with `close`, and with this process.
 
-        Raises PipeStateError (50) if Samba is not installed or does not start, and PipeTimeoutError (121).
+        Raises PipeStateError (50) if Samba is not installed or does not start, if another one runs in the folder, or
+        something else listens at the port; and PipeTimeoutError (121).
         """
-        _write(self.configuration, self._text)
-        command = [program("smbd"), "-F", "--no-process-group", "-s", str(self.configuration)]
-        command += ["-l", str(self.folder / "log")]
         deadline = time.monotonic() + timeout
-        # A pipe for its standard input, of which nobody else has the other end: smbd ends with that.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "_NO_WINBINDD": "1"},
-        )
+        smbd = program("smbd")
         try:
+            self._lock = _locked(self.folder / ".LOCK", self.folder)
+            self._await_end_of_former(deadline)
+            self._check_port()
+            _write(self.configuration, self._text)
+            command = [smbd, "-F", "--no-process-group", "-s", str(self.configuration)]
+            command += ["-l", str(self.folder / "log")]
+            # A pipe for its standard input, of which nobody else has the other end: smbd ends with that.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "_NO_WINBINDD": "1"},
+            )
+            _running.add(self)
             self._await_answer(self._process, deadline)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and not isinstance(error, PipeError):
+                raise PipeStateError(WinError.NOT_SUPPORTED, detail=f"{self.folder}: {error.strerror}") from error
             raise
+
+    def _forget(self) -> None:
+        """Be closed in a forked child, which would keep smbd alive by its standard input: it is the parent's."""
+        process, self._process = self._process, None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)  # the parent has it still
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.returncode = 0  # not this process's child: nobody is to wait for it
+
+    def _await_end_of_former(self, deadline: float) -> None:
+        """Wait for one whose command was killed: it ends with that, but not in the same moment."""
+        try:
+            descriptor = os.open(self.folder / "pid" / "smbd.pid", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            asked = fcntl.fcntl(descriptor, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            kind, *_, pid = _FLOCK.unpack(asked)
+            if kind == fcntl.F_UNLCK:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                former = os.pidfd_open(pid)
+                try:
+                    left = max(0.0, deadline - time.monotonic())
+                    if not select.select([former], [], [], left)[0]:
+                        raise PipeStateError(
+                            WinError.NOT_SUPPORTED, detail=f"another smbd, process {pid}, runs in {self.folder}"
+                        )
+                finally:
+                    os.close(former)
+        finally:
+            os.close(descriptor)
+
+    def _check_port(self) -> None:
+        """Refuse a port at which somebody listens already, as far as one can tell beforehand."""
+        hosts = {interface.partition("/")[0] for interface in self._interfaces} | _ANY.keys()
+        if not hosts.isdisjoint(_listeners(self.port).values()):
+            raise self._port_is_taken()
+
+    def _port_is_taken(self) -> PipeStateError:
+        return PipeStateError(
+            WinError.NOT_SUPPORTED,
+            detail=f"another program listens at port {self.port}",
+            hint="choose another one (--port)",
+        )
 
     def _await_answer(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         # Nothing tells that it listens: what it says to systemd comes before that.
-        while not self._answers():
+        while not self._answers(process.pid):
             try:
                 process.wait(_LOOK)
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
                     raise PipeTimeoutError(WinError.SEM_TIMEOUT, doing="waiting for smbd") from None
             else:
+                if _listeners(self.port):
+                    raise self._port_is_taken()
                 raise PipeStateError(
                     WinError.NOT_SUPPORTED,
                     detail=f"smbd has ended: {self._last_word() or process.returncode}",
                     hint=f"its log is in {self.folder / 'log'}",
                 )
 
-    def _answers(self) -> bool:
-        """Whether smbd, or anything that speaks its protocol, answers at the port."""
-        host = self._interfaces[0].partition("/")[0]
-        with contextlib.suppress(OSError), socket.create_connection((host, self.port), 1.0) as connection:
-            connection.settimeout(5.0)
-            connection.sendall(len(_NEGOTIATE).to_bytes(4, "big") + _NEGOTIATE)
-            return connection.recv(8)[4:] == _SMB2
+    def _answers(self, pid: int) -> bool:
+        """Whether this smbd listens, alone, and answers. Two smbd of one user may have one port, and share its clients.
+
+        It is asked where it listens: what it was told may be a network, or an interface's name.
+        """
+        own = _sockets_of(pid)
+        listeners = _listeners(self.port)
+        hosts = {host for number, host in listeners.items() if number in own}
+        if any(host in hosts for number, host in listeners.items() if number not in own):
+            raise self._port_is_taken()
+        for host in sorted(hosts)[:1]:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((_ANY.get(host, host), self.port), 1.0) as connection,
+            ):
+                connection.settimeout(5.0)
+                connection.sendall(len(_NEGOTIATE).to_bytes(4, "big") + _NEGOTIATE)
+                return connection.recv(8)[4:] == _SMB2
         return False
 
     def _last_word(self) -> str:
         with contextlib.suppress(OSError):
-            lines = (self.folder / "log" / "smbd").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = (self.folder / "log" / "log.smbd").read_text(encoding="utf-8", errors="replace").splitlines()
             return next((line.strip() for line in reversed(lines) if line.startswith(" ")), "")
         return ""
 
@@ -255,19 +333,15 @@ class PrivateSmbd:
 
     def close(self) -> None:
         """End it, with the processes that it has for its clients. Closing twice is no error."""
+        _running.discard(self)
         process, self._process = self._process, None
-        if process is None:
-            return
-        group = process.pid  # it leads a session of its own
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        lock, self._lock = self._lock, None
+        try:
+            if process is not None:
+                _end(process)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def __enter__(self) -> Self:
         return self
@@ -276,6 +350,75 @@ class PrivateSmbd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_running: Final[weakref.WeakSet[PrivateSmbd]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for smbd in tuple(_running):
+        smbd._forget()  # noqa: SLF001
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    group = process.pid  # it leads a session of its own
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _locked(path: Path, folder: Path) -> int:
+    """Take a folder's lock, which goes with its descriptor. Raises PipeStateError (50) when another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise PipeStateError(
+            WinError.NOT_SUPPORTED,
+            detail=f"another smbd runs in {folder}",
+            hint="choose another folder (--dir), or end that one",
+        ) from error
+    return descriptor
+
+
+def _listeners(port: int) -> dict[int, str]:
+    """Return the sockets that listen at a TCP port: their inodes, and the addresses."""
+    found: dict[int, str] = {}
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError):  # there is no IPv6
+            for line in Path(path).read_text("ascii").splitlines()[1:]:
+                fields = line.split()
+                address, _, number = fields[1].partition(":")
+                if fields[3] == _LISTEN and int(number, 16) == port:
+                    words = struct.unpack(f">{len(address) // 8}I", bytes.fromhex(address))
+                    raw = struct.pack(f"={len(words)}I", *words)
+                    found[int(fields[9])] = str(ipaddress.ip_address(raw))
+    return found
+
+
+def _sockets_of(pid: int) -> set[int]:
+    """Return the inodes of a process's sockets."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):  # it ends
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = str(entry.readlink())
+                if target.startswith("socket:["):
+                    found.add(int(target[8:-1]))
+    return found
 
 
 def _make_folder(path: Path) -> None:

@@ -133,7 +133,7 @@ class PipeServer:
         self._largest = message_limit(max_message_size, stranger=checked.lets_others_in)
         self._counts = threading.Lock()  # a leaf, for the next four
         self._clients = 0  # how many there have been
-        self._answered = 0
+        self._answered = 0  # of those who have left: each connection counts its own
         self._failed = 0
         self._here: dict[int, Connection] = {}  # by number: those that are connected
         self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
@@ -193,7 +193,8 @@ class PipeServer:
     def stats(self) -> ServerStats:
         """What the server has done so far."""
         with self._counts:
-            return ServerStats(self._answered, self._failed, self._clients)
+            answered = self._answered + sum(connection.requests for connection in self._here.values())
+            return ServerStats(answered, self._failed, self._clients)
 
     def __repr__(self) -> str:
         closed = self._ending or self._is_forked
@@ -247,14 +248,15 @@ class PipeServer:
 
     def _tell_departure(self, connection: Connection) -> None:
         with self._counts:
-            self._here.pop(connection.number, None)  # a close may have given it up before
+            if self._here.pop(connection.number, None) is not None:  # a close may have given it up before
+                self._answered += connection.requests
         self._tell(self._on_disconnect, connection)
 
-    def _count_answered(self, connection: Connection) -> None:
-        """Count a request that has its answer, or gets none."""
+    def _give_up_connections(self) -> None:
+        """Count nobody as connected any more."""
         with self._counts:
-            connection.requests += 1
-            self._answered += 1
+            self._answered += sum(connection.requests for connection in self._here.values())
+            self._here.clear()
 
     def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
         """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""
@@ -371,8 +373,7 @@ class OneThreadServer(PipeServer):
                     if not self._abandoned:
                         self._abandoned = True
                         self._close_handles()
-                        with self._counts:
-                            self._here.clear()
+                        self._give_up_connections()
                     return
             over = wait_for(self._over, PAUSE_MS / 1000)  # nothing holds it up now
 

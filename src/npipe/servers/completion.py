@@ -141,7 +141,7 @@ class CompletionServer(OneThreadServer):
         if instance.writing:
             instance.writing, instance.answer = False, b""
             if code == 0:
-                self._count_answered(instance.connection)
+                instance.connection.requests += 1
         if code or self._ending:
             self._disconnect_and_close(instance, code)
         elif self._turns:

@@ -194,7 +194,7 @@ class OverlappedServer(OneThreadServer):
 
     def _has_answered(self, instance: Instance) -> None:
         assert instance.connection is not None  # noqa: S101
-        self._count_answered(instance.connection)
+        instance.connection.requests += 1
         instance.answer = b""
         instance.state = READING
 

@@ -69,28 +69,48 @@ class ThreadConnection(Connection):
             self._finish(has_left)
 
     def _answer_requests(self) -> None:
-        """Read requests and write answers until the client leaves, which is an error of GONE."""
-        while self._enter(READING):
-            request = self._read_request()
-            if request is None or not self._enter(HANDLING):
-                return
-            answer = self._server._call_handler(self, request)
-            if not self._enter(WRITING):
-                return
-            if answer is not None:
-                win32file.WriteFile(self._handle, answer)
-            self._server._count_answered(self)
+        """Read requests and write answers until the client leaves, which is an error of GONE.
 
-    def _read_request(self) -> bytes | None:
-        """Read one message of any length that is allowed, or from a byte pipe what is there; None: a longer one."""
+        This is what each request of each client goes through, with the interpreter that all of them share: what it
+        does before and after the handler is written out here.
+        """
+        handle, lock = self._handle, self._lock
+        read, write, answer_to = win32file.ReadFile, win32file.WriteFile, self._server._call_handler
+        largest = min(self._server._largest, BUFSIZE)
+        while True:
+            with lock:
+                if self._abandoned or self._ending:
+                    return
+                self._state = READING
+            code, request = read(handle, BUFSIZE)
+            if code or len(request) > largest:
+                whole = self._read_on(code, request)
+                if whole is None:
+                    return
+                request = whole
+            with lock:
+                if self._abandoned or self._ending:
+                    return
+                self._state = HANDLING
+            answer = answer_to(self, request)
+            with lock:  # a server that ends lets an answer be written before
+                if self._abandoned:
+                    return
+                self._state = WRITING
+            if answer is not None:
+                write(handle, answer)
+            self.requests += 1
+
+    def _read_on(self, code: int, data: bytes) -> bytes | None:
+        """Read the rest of a message of any length that is allowed; None: it is longer."""
         pieces = []
         while True:
-            code, data = win32file.ReadFile(self._handle, BUFSIZE)
             if not self._server._admits(self, len(data), whole=code != winerror.ERROR_MORE_DATA):
                 return None
             pieces.append(data)
             if code != winerror.ERROR_MORE_DATA:
                 return data if len(pieces) == 1 else b"".join(pieces)
+            code, data = win32file.ReadFile(self._handle, BUFSIZE)
 
     def _finish(self, has_left: bool) -> None:
         """Give the instance up.
@@ -121,14 +141,6 @@ class ThreadConnection(Connection):
             win32file.FlushFileBuffers(handle)
         if timer is not None:
             timer.cancel()
-
-    def _enter(self, state: str) -> bool:
-        """Begin to do something else; False when the server ends, which it lets an answer be written before."""
-        with self._lock:
-            if self._abandoned or (self._ending and state != WRITING):
-                return False
-            self._state = state
-            return True
 
     # ---- Its end, from other threads
 

@@ -18,8 +18,17 @@ __all__ = ["Arrival", "AsyncArrival", "AsyncInstances", "AsyncTransport", "Clien
 class ServerEnd(Protocol):
     """An instance, from its creation on."""
 
-    def connect(self, timeout: float | None = None) -> int:
-        """Wait for a client: 0, or 535 when one was there already; raises PipeClosedError (232) when it has left."""
+    def connect(self, timeout: float | None = None, recalls: Any = None) -> int:
+        """Wait for a client: 0, or 535 when one was there already; raises PipeClosedError (232) when it has left.
+
+        With `recalls`, which `recalls` has returned: 995 when `recall` was called since then. It goes on listening.
+        """
+
+    def recalls(self) -> Any:
+        """Return what tells a `recall` that has been from one that comes."""
+
+    def recall(self) -> None:
+        """End those `connect` that wait by what `recalls` has returned until now. Of one that is closed: nothing."""
 
     def has_data(self) -> bool:
         """Whether a client that has left already has left something to read."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from npipe.errors import PipeBusyError, PipeError, PipeTimeoutError
+from npipe.errors import PipeBusyError, PipeError, PipeTimeoutError, WinError
 from npipe.reasons import listener_closed
 from npipe.transports.patience import FolderPatience
 
@@ -95,6 +95,18 @@ class Listening:
             self.check_open()
             return self._is_here(end)
 
+    def connect(self, end: ServerEnd, timeout: float | None) -> bool:
+        """Wait for a client of `end`, as its own `connect`. False: another one has been left, so look again.
+
+        Raises what that raises, and PipeClosedError (109): this is closed.
+        """
+        with self._lock:
+            self.check_open()
+            if self._left and self._left[0] is not end:
+                return False
+            recalls = end.recalls()
+        return end.connect(timeout, recalls) != WinError.OPERATION_ABORTED
+
     def _is_here(self, end: ServerEnd) -> bool:
         return self.end is end or any(one is end for one in self._left)
 
@@ -155,6 +167,8 @@ class Listening:
         with self._lock:
             if not self.closed and not end.closed and not self._is_here(end):
                 self._left.append(end)
+                if self.end is not None:
+                    self.end.recall()  # who sleeps on it
             self._changed.notify_all()
         self._transport.wake_waiting_listeners()  # those that have found nothing here, and the limit reached
         if self.closed:

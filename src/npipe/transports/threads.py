@@ -799,7 +799,8 @@ class ThreadsInstances:
                 self._transport.wait_instance_closed(self._name, seen, None)
                 continue
             try:
-                end.connect(None)
+                if not self._listening.connect(end, None):
+                    continue
             except PipeClosedError as error:
                 if error.winerror != WinError.NO_DATA:
                     if self._listening.is_listening(end):

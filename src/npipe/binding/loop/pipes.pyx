@@ -81,11 +81,12 @@ cdef class LoopMessagePipe(LoopPipe):
 
     def reserve(self, nbytes, *, timeout=None):
         """See MessagePipe.reserve."""
-        return LoopReservation(self._handle, nbytes, check_timeout(timeout), self)
+        return LoopReservation.__new__(LoopReservation, self._handle, nbytes, check_timeout(timeout), self)
 
     def recv_view(self, *, timeout=None, copy=False):
         """See MessagePipe.recv_view."""
-        return LoopView(self._handle, check_timeout(timeout), copy is not False and flag(copy, "copy"), self)
+        copied = copy is not False and flag(copy, "copy")
+        return LoopView.__new__(LoopView, self._handle, check_timeout(timeout), copied, self)
 
     def recv(self, positional=..., /, *, timeout=None):
         """See MessagePipe.recv."""

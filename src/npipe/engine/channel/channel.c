@@ -7,7 +7,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "base/codes.h"
 #include "base/fds.h"
 #include "base/platform.h"
+#include "channel/holder.h"
 
 _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direction) <= NPC_PAGE, "a page each");
 
@@ -38,28 +38,33 @@ _Static_assert(sizeof(struct npc_header) <= NPC_PAGE && sizeof(struct npc_direct
 static _Thread_local uint64_t own;
 static _Thread_local uint32_t own_forks;
 
-/* The process and the thread, in its own namespace of numbers. Asked once; a fork makes another thread of it. */
+/* The process's birth, and above that 1 + the forks when it was asked. */
+static _Atomic uint64_t own_birth;
+
+/* The process with its birth, and the thread, in its own namespace of numbers. Asked once; a fork makes another thread
+ * of it. */
 static uint64_t own_numbers(void)
 {
     if (own == 0 || own_forks != np_forks) {
-        own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number();
+        uint64_t forks = (uint64_t)np_forks + 1;
+        /* Relaxed: a word that stands for itself; threads that come here at once find the same. */
+        uint64_t birth = atomic_load_explicit(&own_birth, memory_order_relaxed);
+        if (birth >> 12 != forks) {
+            birth = forks << 12 | np_birth(getpid());
+            atomic_store_explicit(&own_birth, birth, memory_order_relaxed);
+        }
+        own = (uint64_t)(uint32_t)getpid() << 32 | (uint32_t)np_thread_number() |
+              (birth & NPC_BIRTH_LOW) << NPC_BIRTH_SHIFT | (birth >> 10 & 3) << NPC_BIRTH_REST_SHIFT;
         own_forks = np_forks;
     }
     return own;
-}
-
-/* 0: that cannot be told. */
-static uint64_t namespace_of_numbers(void)
-{
-    struct stat status;
-    return stat("/proc/self/ns/pid", &status) == 0 ? (uint64_t)status.st_ino : 0;
 }
 
 /* Where this process's namespace is in the header's list; NPC_NOWHERE: that is full, or there is no /proc here. Of two
  * holders without one nobody knows whether they are in the same namespace. */
 static uint64_t enter_namespace(struct np_channel *channel)
 {
-    uint64_t numbers = namespace_of_numbers();
+    uint64_t numbers = np_numbers_namespace();
     if (numbers == 0)
         return NPC_NOWHERE;
     for (uint64_t at = 0; at < NPC_NOWHERE; at++) {
@@ -95,17 +100,35 @@ static uint64_t myself(struct np_channel *channel)
     return own_namespace(channel) << NPC_SPACE_SHIFT | own_numbers();
 }
 
-/* A descriptor that is readable when the process has ended; -1: there is none such; -2: that cannot be told. */
-static int life_of(struct np_channel *channel, uint64_t holder)
+/* The process of a lock's word, if it is one of whose numbers this one knows what they say; or 0. */
+static pid_t process_of(struct np_channel *channel, uint64_t holder)
 {
     uint64_t space = own_namespace(channel);
     pid_t pid = (pid_t)(holder >> 32 & NPC_MOST_PROCESS);
     /* A number says something within its namespace alone. */
-    if (pid <= 0 || space == NPC_NOWHERE || holder >> NPC_SPACE_SHIFT != space)
+    return space == NPC_NOWHERE || holder >> NPC_SPACE_SHIFT != space ? 0 : pid;
+}
+
+/* A descriptor that is readable when the process has ended; -1: there is none such; -2: that cannot be told. It may be
+ * of another one that has got its number. */
+static int life_of(struct np_channel *channel, uint64_t holder)
+{
+    pid_t pid = process_of(channel, holder);
+    if (pid <= 0)
         return -2;
     np_fds_hold();
     int fd = np_fd_made((int)syscall(SYS_pidfd_open, pid, 0));
     return fd >= 0 ? fd : errno == ESRCH ? -1 : -2;
+}
+
+/* Whether a process that lives now is another one than that which has written the word. Where one of both births cannot
+ * be told it is the same. */
+static bool is_another(uint64_t holder)
+{
+    uint32_t birth = (uint32_t)(holder >> NPC_BIRTH_SHIFT & NPC_BIRTH_LOW) |
+                     (uint32_t)(holder >> NPC_BIRTH_REST_SHIFT & 3) << 10;
+    uint32_t now = birth ? np_birth((pid_t)(holder >> 32 & NPC_MOST_PROCESS)) : 0;
+    return now && now != birth;
 }
 
 static bool is_dead(struct np_channel *channel, uint64_t holder)
@@ -114,7 +137,7 @@ static bool is_dead(struct np_channel *channel, uint64_t holder)
     if (life < 0)
         return life == -1;
     struct pollfd item = {.fd = life, .events = POLLIN};
-    bool dead = poll(&item, 1, 0) > 0 && item.revents & POLLIN;
+    bool dead = (poll(&item, 1, 0) > 0 && item.revents & POLLIN) || is_another(holder);
     np_fd_close(life);
     return dead;
 }
@@ -123,6 +146,7 @@ static bool is_dead(struct np_channel *channel, uint64_t holder)
 struct watch {
     uint64_t holder;
     int life; /* as life_of's */
+    int64_t since; /* when it was asked whether it is still the same; 0: never */
 };
 
 /* A look at who holds it now. What could not be told (there was no descriptor) is asked again. */
@@ -130,11 +154,22 @@ static void watch_holder(struct np_channel *channel, struct watch *watch, const 
 {
     /* Relaxed: a number, about which the kernel is asked. */
     uint64_t holder = atomic_load_explicit(lock, memory_order_relaxed);
-    if (holder == watch->holder && watch->life != -2)
+    int64_t now = np_now();
+    if (holder == watch->holder && watch->life != -2) {
+        /* Most waits are over before that: they cost no more than the descriptor. */
+        if (watch->life < 0 || now - watch->since < AGAIN_NS)
+            return;
+        watch->since = now;
+        if (!is_another(holder))
+            return;
+        np_fd_close(watch->life);
+        watch->life = -1;
         return;
+    }
     np_fd_close(watch->life);
     watch->holder = holder;
     watch->life = holder ? life_of(channel, holder) : -2;
+    watch->since = now;
 }
 
 /* The half of the word that a futex can be: the thread's number. */
@@ -162,9 +197,22 @@ static bool is_gone(const struct np_channel *channel)
     return poll(&item, 1, 0) > 0 && item.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
 }
 
+/* Whether the holder of the lock will go on, when somebody lets it. Between ends of one program its word is believed
+ * while it lives. Else it may be a stranger's, who has left the number of somebody that has never had the lock; of one
+ * that is stopped with this very end in its hands that is to be believed. */
+static bool will_go_on(struct np_channel *channel, uint64_t holder, bool late)
+{
+    pid_t process = process_of(channel, holder);
+    if (process <= 0)
+        return false;
+    if (np_is_stopped_sibling(process, (pid_t)(holder & NPC_MOST_PROCESS), channel->socket))
+        return true;
+    return late && channel->trusted && !is_dead(channel, holder);
+}
+
 /* Of one that waits for a lock after the other end has gone. What its word says may be what a stranger there has left:
  * nobody is bound to give it free. To write is in vain in any case. Of a reader all is there that will ever come, so it
- * is done soon. */
+ * is done soon, unless its holder is stopped. */
 static uint32_t give_up_lock(struct np_channel *channel, const _Atomic uint64_t *lock, int64_t *gone)
 {
     if (!is_gone(channel))
@@ -174,7 +222,16 @@ static uint32_t give_up_lock(struct np_channel *channel, const _Atomic uint64_t 
     int64_t now = np_now();
     if (*gone == 0)
         *gone = now;
-    return now - *gone < LAST_NS ? NP_OK : NP_BROKEN_PIPE;
+    bool late = now - *gone >= LAST_NS;
+    /* Relaxed: a number, about which the kernel is asked. */
+    uint64_t holder = atomic_load_explicit(lock, memory_order_relaxed);
+    if (holder == 0)
+        return NP_OK;
+    if (will_go_on(channel, holder, late))
+        *gone = now; /* the time begins anew when it goes on */
+    else if (late)
+        return NP_BROKEN_PIPE;
+    return NP_OK;
 }
 
 /* Waits for a lock, and says so in `queued`. *stolen: its holder had died. NP_INTERRUPTED: also in the child of a
@@ -606,7 +663,7 @@ static uint32_t sleep_for_room(struct np_channel *channel, uint64_t tail, const 
     uint32_t forks = np_forks, code = NP_OK;
     struct npc_direction *out = channel->out;
     struct sleeps sleeps = {NP_HEED_ASK, 0};
-    struct watch reader = {0, -2};
+    struct watch reader = {0, -2, 0};
     /* When it has to sleep it may as well sleep until half of the ring is free; but not for long: the reader may wait
      * for what this writer does next. Where it has waited in vain so it wants no more than it needs for a while. */
     bool modest = channel->modest > 0;
@@ -1033,7 +1090,7 @@ static uint32_t await_rest(struct np_channel *channel, const struct np_wait *wai
     struct npc_direction *in = channel->in;
     struct more more = {in, channel->at};
     struct sleeps sleeps = {NP_HEED_ASK, 0};
-    struct watch writer = {0, -2};
+    struct watch writer = {0, -2, 0};
     if (more_is_there(&more))
         return NP_OK;
     if (wait->deadline == NP_TRY)

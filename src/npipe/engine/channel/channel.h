@@ -25,16 +25,20 @@
 #define NPC_RING (UINT64_C(1) << 18) /* bytes, for each direction */
 #define NPC_SIZE (NPC_PAGE + 2 * (NPC_PAGE + NPC_RING))
 
-/* A lock's word: 0, or thread | process << 32 | place of their namespace in the header's list << 56. */
-#define NPC_MOST_PROCESS UINT64_C(0x3fffff) /* Linux has no greater number */
+/* A lock's word: 0, or thread | process << 32 | place of their namespace in the header's list << 56; and in the bits
+ * between them when the process was born (np_birth), the lower ten over the thread, the upper two over the process. */
+#define NPC_MOST_PROCESS UINT64_C(0x3fffff) /* Linux has no greater number of a process or a thread */
+#define NPC_BIRTH_SHIFT 22
+#define NPC_BIRTH_LOW UINT64_C(0x3ff)
+#define NPC_BIRTH_REST_SHIFT 54
 #define NPC_SPACE_SHIFT 56
 #define NPC_NOWHERE 255 /* one without a place, or that is not known: of its holders nobody can tell that they died */
 
 /* The first page of the segment. */
 struct npc_header {
     _Atomic uint32_t magic, version;
-    /* The holders' namespaces of process numbers (their inodes), entered by the first holder in each. Where in this
-     * list its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
+    /* The holders' namespaces of process numbers (np_numbers_namespace), entered by the first holder in each. Where in
+     * this list its own is a holder says in the words of the locks that it takes: nobody else's number is the same. */
     _Atomic uint64_t numbers[NPC_NOWHERE];
 };
 
@@ -76,6 +80,7 @@ struct np_channel {
     int events[2]; /* of the directions 0 to 1: an event is its readers' */
     int side;
     bool readable, writable;
+    bool trusted; /* the other end is of this program: what stands in the segment is believed while it can be true */
     struct npc_header *header;
     _Atomic uint64_t space; /* the own namespace's place in the list, and above that 1 + the forks when it was asked */
     struct npc_direction *in, *out;

@@ -44,6 +44,7 @@ struct np_handle {
     struct np_handle *next_listening; /* of the same pipe, the longest-listening first */
     _Atomic uint32_t connect_seq;     /* futex: moves when the instance leaves the listening state */
     _Atomic uint32_t connect_sleepers;
+    _Atomic uint32_t recalls; /* how often those who wait for its client were called back */
     /* 0, or the errno for which a client could not be let in, until one who accepts is told; */
     _Atomic int connect_failed;
     _Atomic int connect_reason;       /* and the last one that was */

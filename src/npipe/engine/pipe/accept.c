@@ -157,7 +157,23 @@ static uint32_t await_client(struct np_handle *handle, uint32_t seen, enum np_he
     return code;
 }
 
-uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
+uint32_t np_recalls(const struct np_handle *handle)
+{
+    /* Acquire, with np_recall's release: who has the number sees what was there before the call. */
+    return atomic_load_explicit(&handle->recalls, memory_order_acquire);
+}
+
+void np_recall(struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    /* Release: before the number on which the sleep stands moves, so that who sees that one sees this one too. */
+    atomic_fetch_add_explicit(&handle->recalls, 1, memory_order_release);
+    np_wake_connects(handle);
+    pthread_mutex_unlock(&np_process.lock);
+}
+
+/* `recalls`: see np_connect_until; NULL: nobody calls it back. */
+static uint32_t connect_or_recalled(struct np_handle *handle, const uint32_t *recalls, const struct np_wait *wait)
 {
     if (!handle->server)
         return NP_INVALID_FUNCTION;
@@ -198,6 +214,9 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             lease(handle);
             return left ? NP_NO_DATA : NP_PIPE_CONNECTED;
         }
+        /* Behind the look at connect_seq, which moves after it: a call that is not seen here ends the sleep. */
+        if (recalls && np_recalls(handle) != *recalls)
+            return NP_OPERATION_ABORTED;
         if (accept_has_failed(handle))
             return NP_NO_SYSTEM_RESOURCES; /* it goes on listening */
         if (atomic_load_explicit(&handle->mode, memory_order_relaxed) & NP_MODE_NOWAIT)
@@ -212,6 +231,16 @@ uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
             return code;
         code = await_client(handle, seen, &heed, wait);
     }
+}
+
+uint32_t np_connect(struct np_handle *handle, const struct np_wait *wait)
+{
+    return connect_or_recalled(handle, NULL, wait);
+}
+
+uint32_t np_connect_until(struct np_handle *handle, uint32_t recalls, const struct np_wait *wait)
+{
+    return connect_or_recalled(handle, &recalls, wait);
 }
 
 uint32_t np_async_connect(struct np_async *async)

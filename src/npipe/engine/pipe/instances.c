@@ -73,17 +73,28 @@ int np_connect_reason(const struct np_handle *handle)
     return atomic_load_explicit(&handle->connect_reason, memory_order_relaxed);
 }
 
-void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
+/* Has those look again who wait in np_connect for `handle`. */
+static void wake_connects(struct np_pipe *pipe, struct np_handle *handle)
 {
     uint64_t one = 1;
-    np_async_end_connects(handle);
-    np_acceptor_notify(handle);
     atomic_fetch_add_explicit(&handle->connect_seq, 1, memory_order_seq_cst);
     /* Sequentially consistent, with its twin in await_client: either we see the sleeper, or it sees the number move. */
     if (atomic_load_explicit(&handle->connect_sleepers, memory_order_seq_cst))
         np_futex_wake(&handle->connect_seq, UINT32_MAX);
-    if (pipe->leader && !pipe->leader_awake && !pipe->leader_called)
+    if (pipe && pipe->leader && !pipe->leader_awake && !pipe->leader_called)
         pipe->leader_called = write(pipe->leader_event, &one, sizeof one) == (ssize_t)sizeof one;
+}
+
+void np_left_listening(struct np_pipe *pipe, struct np_handle *handle)
+{
+    np_async_end_connects(handle);
+    np_acceptor_notify(handle);
+    wake_connects(pipe, handle);
+}
+
+void np_wake_connects(struct np_handle *handle)
+{
+    wake_connects(handle->pipe, handle);
 }
 
 uint32_t np_closed_seq(void)

@@ -63,6 +63,8 @@ void np_tell_closed(void);
 void np_accept_failed(struct np_pipe *pipe, struct np_handle *handle, int reason);
 /* The instance has left the listening state: whoever waits for that is woken. */
 void np_left_listening(struct np_pipe *pipe, struct np_handle *handle);
+/* With the process lock held: who waits in np_connect looks again, though nothing has come. */
+void np_wake_connects(struct np_handle *handle);
 /* Listening instances, the longest-listening first. With the process lock held. */
 void np_listening_append(struct np_pipe *pipe, struct np_handle *handle);
 void np_listening_put_back(struct np_pipe *pipe, struct np_handle *handle); /* as the longest-listening */

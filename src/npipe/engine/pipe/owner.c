@@ -26,16 +26,19 @@
 #define REQUEST_PATIENCE 16 /* turns for the request of somebody who has just connected, */
 #define LONGEST_PATIENCE_NS 100000 /* and so long at most: then the others who were let go on have had their turn */
 #define ACCEPTS_AT_ONCE 64
-/* What somebody can make this process hold open: connections that say nothing, and requests of one other user's that
- * are held. */
+/* What somebody can make this process hold open: connections that say nothing, and requests that are held. */
 #define MOST_SILENT 256
 #define MOST_HELD 128     /* of one other user's, and */
-#define MOST_HELD_ALL 512 /* of all others' */
-/* Or of the descriptors that this process may have, these parts, as the limit stands when somebody comes. */
-#define SILENT_PART 8
-#define HELD_PART 8
+#define MOST_HELD_ALL 512 /* of all others' of this machine, and */
+#define MOST_HELD_REMOTE 1536 /* for all clients of other machines: as many as one gateway lets wait at most */
+/* Or of the descriptors that this process may have, as the limit stands when somebody comes, so many sixteenths. */
+#define SILENT_PART 2
+#define HELD_PART 2
 #define HELD_ALL_PART 4
-#define HELD_OWN_PART 2 /* with this user's own and root's, who could do worse: the rest is for connections */
+#define HELD_REMOTE_PART 3
+#define HELD_LOCAL_PART 7 /* of this machine's, with this user's own and root's, who could do worse; */
+#define HELD_PARTS 8      /* of whomever: the rest is for connections */
+/* So 5 of the 8 are kept from clients of other machines, and 1 from those of this one. */
 
 /* A request, and what may be behind it. Guarded by the process lock. */
 static union {
@@ -43,9 +46,10 @@ static union {
     char bytes[sizeof(struct npw_request) + NPW_REMOTE_SIZE];
 } incoming;
 
-static uint32_t at_most(uint32_t most, uint32_t part)
+static uint32_t at_most(uint32_t most, uint32_t sixteenths)
 {
-    uint64_t share = np_descriptor_limit() / part;
+    uint64_t limit = np_descriptor_limit();
+    uint64_t share = limit / 16 * sixteenths + limit % 16 * sixteenths / 16;
     return share < 1 ? 1 : share < most ? (uint32_t)share : most;
 }
 
@@ -221,6 +225,7 @@ static void unlist(struct np_visitor *visitor)
     if (is_held(visitor) && visitor->deadline == NP_FOREVER) {
         count_waiters(pipe, -1);
         np_process.n_held--;
+        np_process.n_held_remote -= visitor->remote != NULL;
     }
 }
 
@@ -365,50 +370,114 @@ static void refuse(struct np_visitor *visitor, uint32_t code)
     np_visitor_drop(visitor);
 }
 
-static bool is_strangers(const struct np_visitor *visitor)
+/* Whom requests are held for. Each crowd has a bound of its own, so that none of them keeps another out. */
+enum crowd {
+    OWN,    /* this user's own and root's */
+    OTHERS, /* other users' of this machine */
+    REMOTE, /* those that this user or root opens for clients of other machines, who did not have to be this user */
+};
+
+static enum crowd crowd_of(const struct np_visitor *visitor)
 {
-    return !is_owner(visitor->pipe, &visitor->who) && is_held(visitor) && visitor->deadline == NP_FOREVER;
+    if (visitor->remote)
+        return REMOTE;
+    return is_owner(visitor->pipe, &visitor->who) ? OWN : OTHERS;
 }
 
-/* Whether one more request of this other user may be held, in all pipes of this process together. If there are too many
- * of all users, the one who has most of them loses one, unless that is this one. */
-static bool may_hold(const struct np_visitor *visitor)
+static bool waits_in(const struct np_visitor *visitor, enum crowd crowd)
 {
-    uint32_t own = 0, all = 0, most = 0;
-    struct np_visitor *victim = NULL;
+    return is_held(visitor) && visitor->deadline == NP_FOREVER && crowd_of(visitor) == crowd;
+}
+
+/* Of two of one crowd that is not OWN. */
+static bool is_same_user(const struct np_visitor *visitor, const struct np_visitor *other)
+{
+    return visitor->remote ? visitor->remote->uid == other->remote->uid : visitor->who.uid == other->who.uid;
+}
+
+/* The same user, and of another machine from the same address: of such a gateway says the same, byte for byte. */
+static bool is_same_client(const struct np_visitor *visitor, const struct np_visitor *other)
+{
+    return is_same_user(visitor, other) &&
+           (!visitor->remote || (visitor->remote_size == other->remote_size &&
+                                 memcmp(visitor->remote, other->remote, visitor->remote_size) == 0));
+}
+
+struct held {
+    uint32_t user, client; /* requests of the same user, and of the same client */
+};
+
+/* What is held in all pipes of this process for whom `visitor` is. */
+static struct held held_for(const struct np_visitor *visitor)
+{
+    struct held held = {0, 0};
+    enum crowd crowd = crowd_of(visitor);
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
-        for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
-            all += is_strangers(other);
-            own += is_strangers(other) && other->who.uid == visitor->who.uid;
-        }
-    if (own >= at_most(MOST_HELD, HELD_PART))
+        for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next)
+            if (waits_in(other, crowd)) {
+                held.user += is_same_user(visitor, other);
+                held.client += is_same_client(visitor, other);
+            }
+    return held;
+}
+
+/* Whether one who has `more` has to give way to one who has `fewer`, and one more. */
+static bool gives_way(struct held more, struct held fewer, bool same_user)
+{
+    return same_user ? more.client > fewer.client + 1 : more.user > fewer.user + 1;
+}
+
+/* Whether one more request of this crowd, not OWN, may be held, in all pipes of this process together. If there are too
+ * many, the user who has most of them loses one, and of its addresses the one that has most, unless that is this one.
+ */
+static bool may_hold(const struct np_visitor *visitor, enum crowd crowd)
+{
+    struct held own = held_for(visitor), most = {0, 0};
+    uint32_t all = 0;
+    struct np_visitor *victim = NULL;
+    if (crowd == OTHERS && own.user >= at_most(MOST_HELD, HELD_PART))
         return false;
-    if (all < at_most(MOST_HELD_ALL, HELD_ALL_PART))
+    for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
+        for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next)
+            all += waits_in(other, crowd);
+    if (all < (crowd == REMOTE ? at_most(MOST_HELD_REMOTE, HELD_REMOTE_PART) : at_most(MOST_HELD_ALL, HELD_ALL_PART)))
         return true;
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         for (struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
-            if (!is_strangers(other))
+            if (!waits_in(other, crowd))
                 continue;
-            uint32_t count = 0;
-            for (const struct np_pipe *in = np_process.pipes; in; in = in->next)
-                for (const struct np_visitor *same = in->first_visitor; same; same = same->next)
-                    count += is_strangers(same) && same->who.uid == other->who.uid;
-            if (count >= most) { /* its youngest, about */
-                most = count;
+            if (victim && is_same_client(victim, other)) {
+                victim = other; /* its youngest, about; and it is counted once */
+                continue;
+            }
+            struct held theirs = held_for(other);
+            if (theirs.user > most.user || (theirs.user == most.user && theirs.client >= most.client)) {
+                most = theirs;
                 victim = other;
             }
         }
-    if (most <= own + 1)
+    if (!victim || !gives_way(most, own, is_same_user(victim, visitor)))
         return false;
     refuse(victim, NP_NO_SYSTEM_RESOURCES);
     return true;
 }
 
+/* Whether one more request may be held, be it this user's own. */
+static bool has_room(const struct np_visitor *visitor)
+{
+    enum crowd crowd = crowd_of(visitor);
+    uint32_t remote = np_process.n_held_remote;
+    if (np_process.n_held >= at_most(UINT32_MAX, HELD_PARTS))
+        return false;
+    if (crowd != REMOTE && np_process.n_held - remote >= at_most(UINT32_MAX, HELD_LOCAL_PART))
+        return false;
+    return crowd == OWN || may_hold(visitor, crowd);
+}
+
 /* Keeps the request until an instance listens, and says so. */
 static void hold(struct np_visitor *visitor)
 {
-    bool own = is_owner(visitor->pipe, &visitor->who);
-    if (np_process.n_held >= at_most(UINT32_MAX, HELD_OWN_PART) || (!own && !may_hold(visitor))) {
+    if (!has_room(visitor)) {
         refuse(visitor, NP_NO_SYSTEM_RESOURCES);
         return;
     }
@@ -418,6 +487,7 @@ static void hold(struct np_visitor *visitor)
     }
     visitor->deadline = NP_FOREVER;
     np_process.n_held++;
+    np_process.n_held_remote += visitor->remote != NULL;
     count_waiters(visitor->pipe, 1);
     if (!answer(visitor, NP_IO_PENDING, -1)) {
         np_visitor_drop(visitor);

@@ -56,7 +56,8 @@ struct np_process {
     _Atomic uint32_t closed_waiters;
     struct np_visitor *first_silent, *last_silent; /* of all pipes */
     uint32_t n_silent;
-    uint32_t n_held; /* requests, in all pipes */
+    uint32_t n_held; /* requests, in all pipes; */
+    uint32_t n_held_remote; /* of them for clients of other machines */
     _Atomic bool server_died;    /* an unwatched link's, and nobody has cleaned up yet */
     uint32_t pid;
 };

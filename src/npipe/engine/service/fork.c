@@ -75,7 +75,7 @@ static void after_fork_in_child(void)
     np_process.alarm_due = 0;
     np_process.first_fresh = np_process.last_fresh = NULL;
     np_process.first_silent = np_process.last_silent = NULL;
-    np_process.n_silent = np_process.n_held = 0;
+    np_process.n_silent = np_process.n_held = np_process.n_held_remote = 0;
     np_process.running = false;
     for (struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         forget_pipe(pipe);

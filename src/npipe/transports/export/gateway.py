@@ -234,10 +234,10 @@ class Export:
         try:
             with connection:
                 await self._attend(connection, place)
-        except PipeError as error:
-            logger.warning("%s: a client of another machine is turned away: %s", self.name.path, error)
+        except PipeError as error:  # as text: a handler that keeps it would keep the frames, and their handles
+            logger.warning("%s: a client of another machine is turned away: %s", self.name.path, str(error))
         except OSError as error:
-            logger.warning("%s: a connection of smbd's failed: %s", self.name.path, error)
+            logger.warning("%s: a connection of smbd's failed: %s", self.name.path, str(error))
 
     async def _attend(self, connection: socket.socket, place: _Place) -> None:
         if not is_smbd(connection):
@@ -249,11 +249,12 @@ class Export:
         except _NothingSaidError:  # another process has looked if somebody listens here, or smbd's client has gone
             return
         except (handshake.HandshakeError, TimeoutError, EOFError) as error:
-            logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, error or "nothing")
+            why = str(error) or "nothing"
+            logger.warning("%s: what smbd says of its client is not understood: %s", self.name.path, why)
             return
-        why = refusal(self.access, who)
-        if why is not None:
-            logger.warning("%s: %s of %s is turned away: %s", self.name.path, _display(who), who.address, why)
+        refused = refusal(self.access, who)
+        if refused is not None:
+            logger.warning("%s: %s of %s is turned away: %s", self.name.path, _display(who), who.address, refused)
             return
         peer = peer_of(who)
         packed = pack_remote(peer, uid=who.uid, gid=who.gid, groups=who.groups, most_message=MOST_MESSAGE)
@@ -261,31 +262,37 @@ class Export:
             logger.warning("%s: %s is in too many groups", self.name.path, _display(who))
             return
         if not place.known((who.uid, who.address)):
-            self._gateway.crowd.tell(self.name.path, f"{_display(who)} of {who.address}")
+            self._gateway.crowd.tell(self.name.path, who, "too many wait for an instance")
             return
         if who.probe:  # it asks if the pipe is there, and takes no instance
             await self._answer_probe(connection, who)
             return
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - so it is
-        with self._gateway.entering(task):
-            self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends here meanwhile
-            try:
-                handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
-            except PipeNotFoundError:
-                self._pipe_has_gone()
-                raise
-            await _reply(connection, who.level, message_type=message_type)
-            incoming = Incoming(connection)
-            relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
-            if relay is not None:
-                place.leave()
-        try:
+        with contextlib.ExitStack() as stack:
+            with self._gateway.entering(task):
+                self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends meanwhile
+                try:
+                    handle, message_type = await _open(self.name, packed, None, verify_owner=self.verify_owner)
+                except PipeNotFoundError:
+                    self._pipe_has_gone()
+                    raise
+                await _reply(connection, who.level, message_type=message_type)
+                incoming = Incoming(connection)
+                # Whatever ends it from here on: the loop would take the descriptor's next connection for this one.
+                stack.callback(incoming.pause)
+                relay = None if handle is None else self._relay(connection, incoming, handle, message_type=message_type)
+                if relay is not None:
+                    place.leave()
             if relay is None:
                 self._waiting.add(task)
                 if self._closed:
                     return
-                handle = await self._await_instance(incoming, packed)
+                try:
+                    handle = await self._await_instance(incoming, packed)
+                except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
+                    self._gateway.crowd.tell(self.name.path, who, str(error))
+                    return
                 self._waiting.discard(task)
                 relay = self._relay(connection, incoming, handle, message_type=message_type)
                 place.leave()
@@ -293,8 +300,6 @@ class Export:
                 await relay.run()
             finally:
                 self._gateway.relays.discard(relay)
-        finally:
-            incoming.pause()
 
     async def _answer_probe(self, connection: socket.socket, who: handshake.Identity) -> None:
         if await _is_there(self.name):
@@ -441,7 +446,8 @@ def peer_of(who: handshake.Identity) -> Peer:
 
 def _display(who: handshake.Identity) -> str:
     kind = kind_of(who)
-    return rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
+    name = rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
 
 
 class _Place:
@@ -516,7 +522,7 @@ class _Crowd:
             return False
         return sum(min(number, half) for number in self.waiting.values()) < places
 
-    def tell(self, path: str, who: str) -> None:
+    def tell(self, path: str, who: handshake.Identity, why: str) -> None:
         """Log that one is turned away for there are too many: one line for all within _SPELL."""
         now = time.monotonic()
         if now - self._told_at < _SPELL:
@@ -524,9 +530,11 @@ class _Crowd:
             return
         others, self._untold, self._told_at = self._untold, 0, now
         logger.warning(
-            "%s: %s is turned away: too many wait for an instance (and %d others before it, since the last such line)",
+            "%s: %s of %s is turned away: %s (and %d others before it, since the last such line)",
             path,
-            who,
+            _display(who),
+            who.address,
+            why,
             others,
         )
 

@@ -8,6 +8,7 @@ shows it, and the errors name fields and places, never content.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -169,7 +170,7 @@ def parse(packet: bytes | bytearray | memoryview) -> Identity:
         reader.number(1, "need of an idle server")
     if has_client_name:
         reader.text("client's name")
-    address = reader.text("client's address") if has_client_address else ""
+    address = _address(reader.text("client's address")) if has_client_address else ""
     if has_server_name:
         reader.text("server's name")
     if has_server_address:
@@ -179,6 +180,14 @@ def parse(packet: bytes | bytearray | memoryview) -> Identity:
     identity = _session(reader, level, address, port)
     reader.end()
     return identity
+
+
+def _address(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise HandshakeError("the client's address is none") from None
+    return text
 
 
 def _session(reader: _Reader, level: int, address: str, port: int) -> Identity:

@@ -194,7 +194,6 @@ class Relay:
         self._taken = 0  # messages, or pieces of a stream, that the pipe has taken
         self._gone = False  # smbd has closed it
         self._sending = False
-        self._stopping = False
 
     async def run(self) -> None:
         """Carry until the end, and close both."""
@@ -219,7 +218,6 @@ class Relay:
 
     async def settle(self, patience: float) -> None:
         """Carry what the server has written so far, and let smbd take it, for `patience` seconds: the process ends."""
-        self._stopping = True
         with contextlib.suppress(PipeError, TimeoutError):
             async with asyncio.timeout(patience):
                 while self._reads and not self._gone and (self._sending or self._pipe._has_unread()):  # noqa: SLF001

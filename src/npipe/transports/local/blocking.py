@@ -270,9 +270,17 @@ class LocalServerEnd:
         self._message_mode = message_mode
         self._made: list[binding.Handle] = []
 
-    def connect(self, timeout: float | None = None) -> int:
+    def connect(self, timeout: float | None = None, recalls: Any = None) -> int:
         """See ServerEnd.connect."""
-        return self._handle.connect(timeout)
+        return self._handle.connect(timeout, recalls)
+
+    def recalls(self) -> int:
+        """See ServerEnd.recalls."""
+        return self._handle.recalls()
+
+    def recall(self) -> None:
+        """See ServerEnd.recall."""
+        self._handle.recall()
 
     def has_data(self) -> bool:
         """Whether a client that has left already has left something to read."""

@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pywintypes
+import win32event
 import win32file
 import win32pipe
 
@@ -97,17 +98,32 @@ class NativeServerEnd:
         self._file = file
         self._name = name
         self._options = options
+        self._recalled: Any = None  # an event, made when somebody asks for it first; set once, and then another one is
         own_instances.add(file)
 
-    def connect(self, timeout: float | None = None) -> int:
+    def connect(self, timeout: float | None = None, recalls: Any = None) -> int:
         """See ServerEnd.connect."""
         handle = self._file.handle
         try:
-            return self._file.run(lambda ov: win32pipe.ConnectNamedPipe(handle, ov), timeout, "waiting for a client")[0]
+            return self._file.run(
+                lambda ov: win32pipe.ConnectNamedPipe(handle, ov), timeout, "waiting for a client", until=recalls
+            )[0]
         except PipeClosedError as error:
             if error.winerror == WinError.INVALID_HANDLE:  # closed between two calls, or in one: it is the same
                 raise PipeClosedError(WinError.BROKEN_PIPE, self._file.name, error.doing, error.detail) from None
             raise
+
+    def recalls(self) -> Any:
+        """See ServerEnd.recalls. It and `recall` are called with the listening's lock."""
+        if self._recalled is None:
+            self._recalled = win32event.CreateEvent(None, True, False, None)
+        return self._recalled
+
+    def recall(self) -> None:
+        """See ServerEnd.recall."""
+        if self._recalled is not None:
+            win32event.SetEvent(self._recalled)
+            self._recalled = None  # behind it: a handler that comes in between leaves one that ends a wait too many
 
     def has_data(self) -> bool:
         """See ServerEnd.has_data."""
