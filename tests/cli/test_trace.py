@@ -124,7 +124,10 @@ def test_json_lines_have_all_that_is_known(name: str, child: Callable[..., Child
 
 def test_filters_choose_by_size_peer_and_content(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     path = str(recorded(name, child, tmp_path / "trace.pcapng"))
-    sizes = [json.loads(line)["size"] for line in run("trace", "-r", path, "--json", "--size", "5:12").stdout.split("\n")[:-1]]
+    sizes = [
+        json.loads(line)["size"]
+        for line in run("trace", "-r", path, "--json", "--size", "5:12").stdout.split("\n")[:-1]
+    ]
     assert sizes == [5, 5, 12, 12]
     assert len(run("trace", "-r", path, "--match", "^h.llo$").stdout.splitlines()) == 1
     assert run("trace", "-r", path, "--peer", "1").stdout == ""
@@ -175,7 +178,8 @@ def _until_error(path: Path) -> list[Event]:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"MZ\x90", b"\xd4\xc3\xb2\xa1" + bytes(20), b"\x0a\x0d\x0d\x0a" + bytes(24), b"{}\n", b"{", b"\0" * 9]
+    "content",
+    [b"", b"MZ\x90", b"\xd4\xc3\xb2\xa1" + bytes(20), b"\x0a\x0d\x0d\x0a" + bytes(24), b"{}\n", b"{", b"\0" * 9],
 )
 def test_a_foreign_file_is_one_line_of_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "foreign"

@@ -30,7 +30,9 @@ _MOST_SHOWN = 20
 )
 @click.option("--pipe", metavar="NAME", help="Of a trace of several pipes this one.")
 @click.option("--connection", type=click.IntRange(1), help="Only this connection of the trace.")
-@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast.")
+@click.option(
+    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
+)
 @click.option("--fast", is_flag=True, help="Without pauses, as fast as the other side answers.")
 @click.option(
     "--timeout", type=float, default=10.0, show_default=True, callback=check_seconds, help="Seconds for each message."
@@ -65,9 +67,7 @@ def replay(
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
     played.play(name, speed=None if fast else speed, timeout=timeout)
     for difference in played.differences[:_MOST_SHOWN]:
-        click.echo(
-            f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}"
-        )
+        click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
     more = len(played.differences) - _MOST_SHOWN
     if more > 0:
         click.echo(f"and {more} more")

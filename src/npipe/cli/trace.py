@@ -53,8 +53,14 @@ def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> 
 @click.option("--peer", type=int, metavar="PID", help="Only connections with this process.")
 @click.option("-m", "--match", "pattern", metavar="REGEX", help="Only messages in which this is found.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say on standard error what is traced.")
-@click.option("--lua", is_flag=True, is_eager=True, callback=_print_lua, expose_value=False,
-    help="Print where Wireshark's dissector is; then exit.")
+@click.option(
+    "--lua",
+    is_flag=True,
+    is_eager=True,
+    callback=_print_lua,
+    expose_value=False,
+    help="Print where Wireshark's dissector is; then exit.",
+)
 @click.option(
     "--buffer",
     "ring_size",

@@ -88,9 +88,7 @@ class TraceFileError(ValueError):
 _SIZES: Final = re.compile(r"(\d*)(?:(:)(\d*))?")
 
 
-def matcher(
-    size: str | None = None, peer: int | None = None, pattern: str | None = None
-) -> Callable[[Event], bool]:
+def matcher(size: str | None = None, peer: int | None = None, pattern: str | None = None) -> Callable[[Event], bool]:
     """Return what tells whether an event is wanted; ValueError: a filter is none.
 
     Args:

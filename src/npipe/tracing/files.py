@@ -86,9 +86,7 @@ def _event_of_json(line: Any) -> Event:
     if not all(type(number) is int and 0 <= number < 1 << 64 for number in numbers) or type(line["pipe"]) is not str:
         raise ValueError("a field is of another kind")
     time, owner, connection, peer, code, size = numbers
-    return Event(
-        time, Kind[line["event"].upper()], flags, line["pipe"], owner, connection, peer, code, size, data
-    )
+    return Event(time, Kind[line["event"].upper()], flags, line["pipe"], owner, connection, peer, code, size, data)
 
 
 def _block(kind: int, body: bytes) -> bytes:

@@ -99,6 +99,10 @@ else:
     from npipe.tracing.events import Kind
     from npipe.tracing.records import HEADER_SIZE, Assembler, Ring, new_header
 
+    def _name_of(said: bytes) -> str:
+        """Return the full name of a pipe, of which the engine has what follows the prefix."""
+        return "\\\\.\\pipe\\" + said.decode("utf-8", "replace")
+
     class _Recorder:
         """Takes what the engine records, in a thread of its own."""
 
@@ -130,7 +134,7 @@ else:
         def _take(self) -> None:
             for record in self._ring.read():
                 if record.kind is Kind.OPENED:
-                    self._pipes[record.connection] = Assembler(record.data.decode("utf-8", "replace"), self._pid)
+                    self._pipes[record.connection] = Assembler(_name_of(record.data), self._pid)
                 assembler = self._pipes.get(record.connection)
                 if assembler is None:  # its beginning was lost
                     assembler = self._pipes[record.connection] = Assembler("?", self._pid)

@@ -188,7 +188,9 @@ class Replay:
 
 
 def _compare(got: bytes, expected: bytes) -> str:
-    place = next((i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected)))
+    place = next(
+        (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
+    )
     return (
         f"{len(got)} bytes instead of {len(expected)}, from byte {place} on:"
         f" {got[place : place + 16]!r} instead of {expected[place : place + 16]!r}"

@@ -342,7 +342,8 @@ static int grant(struct np_visitor *visitor)
     np_tap_link(link, np_tap_has_tracers(pipe->tap) ? pipe->tap : NULL);
     if (np_is_tapped(link)) {
         const struct npf_page *page = pipe->files.page;
-        np_tap_opened(link, page->name, page->name_size < NPF_NAME_SIZE ? page->name_size : NPF_NAME_SIZE);
+        uint32_t size = page->name_size; /* once: the page is shared with the other owners */
+        np_tap_opened(link, page->name, size < NPF_NAME_SIZE ? size : NPF_NAME_SIZE);
     }
     if (handle->no_socket_sleeps)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
