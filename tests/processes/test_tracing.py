@@ -228,7 +228,7 @@ def test_an_aio_server_is_traced_as_any(name: str) -> None:
 
 @pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
 def test_servers_of_each_model_are_traced(name: str, model: str) -> None:
-    with npipe.serve(name, lambda data: bytes(data).upper(), model=model):  # type: ignore[call-overload]
+    with npipe.serve(name, lambda data: bytes(data).upper(), model=model):  # type: ignore[arg-type]
         with Tracer([name], snaplen=1 << 20) as tracer, npipe.connect(name) as client:
             for data in (b"a", b"b" * 100000):
                 client.send(data)

@@ -153,6 +153,7 @@ if sys.platform == "win32":
     def _from_servers(
         names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
     ) -> Iterator[Event]:
+        del names, snaplen, ring_size, seconds, quiet
         raise click.ClickException(
             "on Windows a running process cannot be traced from outside: start it with NPIPE_TRACE=FILE"
         )

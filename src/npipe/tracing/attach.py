@@ -66,7 +66,7 @@ class _Owner:
                 "3i", self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             )
             if uid not in (0, os.geteuid()) and os.geteuid() != 0:
-                raise self._refused(WinError.ACCESS_DENIED, 0)
+                raise self._refused(WinError.ACCESS_DENIED, 0)  # noqa: TRY301
             self._ask(snaplen, ring_size)
         except BaseException:
             self.close()
@@ -192,7 +192,7 @@ class Tracer:
         except OSError as error:
             raise error_from_code(WinError.FILE_NOT_FOUND, name.path, "tracing", None) from error
         try:
-            for socket_name in sorted(os.listdir(dirfd)):
+            for socket_name in sorted(os.listdir(dirfd)):  # noqa: PTH208 - of a folder that is open
                 if re.fullmatch("s[0-9a-f]{16}", socket_name):
                     with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):  # of a process that has died
                         self._owners.append(_Owner(name, dirfd, socket_name, snaplen, ring_size))
@@ -224,7 +224,7 @@ class Tracer:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if not self._owners or any([owner.has_more_or_waits() for owner in self._owners]):
+            if not self._owners or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
             self._wait(left)
 

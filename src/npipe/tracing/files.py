@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import struct
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -26,7 +26,7 @@ _BYTE_ORDER: Final = 0x1A2B3C4D
 _HEAD: Final = struct.Struct("<BBHIQIIII")  # of a packet: docs/tracing.md
 _VERSION: Final = 1
 _MOST_BLOCK: Final = 1 << 28
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shown_time(nanoseconds: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from npipe.errors import PipeError
 from npipe.listener import listen
@@ -248,7 +248,7 @@ class _Threads:
         if self._errors:
             raise self._errors[0]
 
-    def __enter__(self) -> _Threads:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
