@@ -11,8 +11,8 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-aio
-.PHONY: test-sanitizers
+.PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
+.PHONY: test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
@@ -59,6 +59,10 @@ test-clients: build/stamp-package
 # Pipes behind a real smbd. Installs Debian's samba and other people's SMB clients where it may; says what is missing.
 test-samba: build/stamp-package
 	PYTHON=$(PY) scripts/test-samba.sh $(PYTEST_ARGS)
+
+# The same with the Samba of another Debian, in a tree of that (as root, 600 MB, some minutes the first time).
+test-samba-long: build/stamp-package
+	PYTHON=$(PY) scripts/test-samba-long.sh $(PYTEST_ARGS)
 
 # The article's client and servers, with a private smbd between them.
 demo-remote: build/stamp-package

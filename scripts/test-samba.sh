@@ -9,7 +9,19 @@ have() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$1" >/dev/null
 }
 
-if ! have smbd || ! have smbclient || ! have ndrdump; then
+# KERBEROS=1: also with a realm of Kerberos, whose library for Python is built for it.
+packages="samba smbclient samba-testsuite iproute2"
+missing=
+for program in smbd smbclient ndrdump ip; do
+    have $program || missing=1
+done
+if [ -n "${KERBEROS:-}" ]; then
+    packages="$packages krb5-kdc krb5-admin-server krb5-user libkrb5-dev gcc"
+    for program in krb5kdc kadmin.local kinit krb5-config; do
+        have $program || missing=1
+    done
+fi
+if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && have apt-get; then
         # It is for the tests alone: nothing is to start by itself.
         policy=/usr/sbin/policy-rc.d
@@ -19,9 +31,10 @@ if ! have smbd || ! have smbclient || ! have ndrdump; then
             chmod +x $policy
             made=$policy
         fi
+        # shellcheck disable=SC2086 # packages are words
         (apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends samba smbclient \
-                samba-testsuite) >build/apt-samba.log 2>&1 || true
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages) \
+            >build/apt-samba.log 2>&1 || true
         [ -z "$made" ] || rm -f "$made"
     fi
 fi
@@ -35,5 +48,9 @@ have ndrdump || echo "test-samba: there is no ndrdump (samba-testsuite), so the 
 if ! "$PYTHON" -c 'import smbprotocol, impacket' 2>/dev/null && ! "$PYTHON" scripts/install-groups.py samba; then
     echo "test-samba: nothing was tried."
     exit 0
+fi
+if [ -n "${KERBEROS:-}" ] && ! "$PYTHON" -c 'import gssapi, krb5' 2>/dev/null &&
+    ! "$PYTHON" scripts/install-groups.py kerberos; then
+    echo "test-samba: there is no library of Kerberos for Python, so its tests are left out."
 fi
 exec "$PYTHON" -m pytest tests/samba tests/export tests/cli/test_samba.py "$@"

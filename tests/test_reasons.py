@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from npipe import reasons
-from npipe.errors import PipeAccessError, PipeBusyError, PipeClosedError, PipeError, PipeModeError
+from npipe.errors import PipeAccessError, PipeBusyError, PipeClosedError, PipeError, PipeModeError, PipeStateError
 from npipe.reasons import End, PeerEnd, denied, ended, explain
 
 NAME = r"\\.\pipe\x"
@@ -64,3 +64,10 @@ def test_a_client_is_told_which_access_it_needs_or_that_the_pipe_has_none(
 def test_every_reason_is_listed() -> None:
     public = {name for name, value in vars(reasons).items() if getattr(value, "__module__", "") == "npipe.reasons"}
     assert {name for name in public if not name.startswith("_")} <= set(reasons.__all__)
+
+
+def test_where_nobody_counts_the_error_says_so() -> None:
+    error = reasons.not_counted(NAME, "asking for the pipe's counts")
+    assert type(error) is PipeStateError
+    assert (error.winerror, error.pipe_name) == (50, NAME)
+    assert "Nobody counts what this pipe moves" in str(error)

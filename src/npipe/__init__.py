@@ -36,7 +36,10 @@ from npipe.errors import (
     WinError,
 )
 from npipe.exporting import Export, export
+from npipe.figures import ConnectionReport, ListenerStats, OwnerReport, PipeReport, PipeStats, ProcessStats, Totals
+from npipe.inspecting import inspect, stats
 from npipe.listener import Listener, listen
+from npipe.observing import Event, Observation, observe
 from npipe.opening import call, connect, list_pipes, root, wait
 from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
 from npipe.pipe import MessagePipe, Pipe, StreamPipe
@@ -50,9 +53,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Connection",
+    "ConnectionReport",
+    "Event",
     "Export",
     "Listener",
+    "ListenerStats",
     "MessagePipe",
+    "Observation",
+    "OwnerReport",
     "Peek",
     "Peer",
     "Pipe",
@@ -69,28 +77,35 @@ __all__ = [
     "PipeNameError",
     "PipeNotFoundError",
     "PipeProtocolError",
+    "PipeReport",
     "PipeResourceError",
     "PipeStateError",
+    "PipeStats",
     "PipeTimeoutError",
     "PipeVersionError",
     "PipeViewError",
     "Pool",
     "PoolStats",
+    "ProcessStats",
     "Remote",
     "Security",
     "Server",
     "ServerStats",
     "StreamPipe",
+    "Totals",
     "WinError",
     "__version__",
     "call",
     "connect",
     "export",
+    "inspect",
     "list_pipes",
     "listen",
+    "observe",
     "remote",
     "root",
     "serve",
+    "stats",
     "wait",
 ]
 

@@ -14,13 +14,15 @@ from npipe._process import refuse_copy
 from npipe.async_iteration import UntilClosed, end_of_iteration, peer_closed
 from npipe.options import read_size
 from npipe.pipe import CLOSE_TIMEOUT
+from npipe.reasons import not_counted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.figures import PipeStats
     from npipe.options import Peek, Peer, PipeInfo
     from npipe.views import AsyncMessageView, AsyncReservation
 
@@ -75,6 +77,13 @@ class Pipe(metaclass=PipeType):
         """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
         return self.peek().available > 0
 
+    async def _checked(self, check: Callable[[], bool]) -> bool:
+        """Return what a check of this pipe says: one by the methods above, which may have to ask another machine.
+
+        Nobody else uses the pipe meanwhile. Cancelled, the check may go on: then the pipe is to be closed.
+        """
+        return check()
+
     @property
     @abstractmethod
     def peer(self) -> Peer:
@@ -92,6 +101,16 @@ class Pipe(metaclass=PipeType):
         Raises:
             PipeClosedError: this end is closed (6).
         """
+
+    @property
+    def stats(self) -> PipeStats:
+        """What this connection has moved, and who waits; see npipe.Pipe.stats.
+
+        Raises:
+            PipeStateError: on Windows, and of a pipe of another machine: nobody counts there (50).
+            PipeClosedError: this is a forked child, and the connection the parent's (6).
+        """
+        raise not_counted(self.name, "asking for the pipe's counts")
 
     @abstractmethod
     def flush(self, *, timeout: float | None = None) -> Coroutine[Any, Any, None]:

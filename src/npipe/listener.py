@@ -12,6 +12,7 @@ from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, PipeTimeoutError, WinError
 from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
+from npipe.observing import INFO, Event, active, tell
 from npipe.options import (
     ListenOptions,
     Mode,
@@ -23,7 +24,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.pipe import MessagePipe, StreamPipe
-from npipe.reasons import server_elsewhere
+from npipe.reasons import closed_here, server_elsewhere
 from npipe.transports import select
 from npipe.transports.listening import Listening
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from npipe.figures import ListenerStats
     from npipe.names import PipeName
     from npipe.options import CreateOptions
     from npipe.transports import ServerEnd, Transport
@@ -66,6 +68,8 @@ class Listener(Generic[P]):
         self._listening = Listening(transport, name, options, first_instance=exclusive)
         self._export: Export | None = None
         _listeners.add(self)
+        if active(INFO):
+            tell(Event("listening", name.path, is_server=True))
         if options.remote is not None:
             try:
                 self._export = open_to_network(name, options.remote)
@@ -81,6 +85,21 @@ class Listener(Generic[P]):
     def name(self) -> str:
         r"""The pipe's full name, `\\.\pipe\NAME`."""
         return self._name.path
+
+    @property
+    def stats(self) -> ListenerStats:
+        """What the connections of this pipe that this process has accepted have moved, and who waits.
+
+        All listeners of one name in a process share it, and so do the servers and handles of other faces.
+
+        Raises:
+            PipeClosedError: this process has no instance of the name any more (6).
+            PipeStateError: on Windows, where nobody counts (50).
+        """
+        counted = self._transport.listener_stats(self._name)
+        if counted is None:
+            raise closed_here(self.name, "asking for the listener's counts", code=WinError.INVALID_HANDLE)
+        return counted
 
     @property
     def closed(self) -> bool:
@@ -143,15 +162,20 @@ class Listener(Generic[P]):
         pipe = instance.pipe(self._listening.release)
         if self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        if active():
+            tell(Event("opened", self.name, is_server=True))
         return pipe  # type: ignore[return-value]  # the mode has decided which
 
     def close(self) -> None:
         """Stop listening. Blocked accepts raise PipeClosedError; pipes that were handed out live on."""
+        closes = False
         try:
-            self._listening.close()
+            closes = self._listening.close()
         finally:
             if self._export is not None:
                 self._export.close()
+        if closes and active(INFO):
+            tell(Event("stopped", self.name, is_server=True))
 
     def __iter__(self) -> Iterator[P]:
         """Accept clients until the listener is closed."""

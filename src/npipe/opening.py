@@ -8,6 +8,7 @@ from npipe._buffers import content_of
 from npipe.arrival import when_there
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
+from npipe.observing import active, observed
 from npipe.options import (
     Access,
     ConnectOptions,
@@ -115,9 +116,12 @@ def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if waits:
-        return when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
-    return attempt(seconds)
+    def work() -> MessagePipe | StreamPipe:
+        if waits:
+            return when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+        return attempt(seconds)
+
+    return observed(parsed.path, work) if active() else work()
 
 
 def call(

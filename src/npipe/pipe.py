@@ -15,6 +15,7 @@ from npipe._process import refuse_copy
 from npipe.errors import PipeClosedError, WinError
 from npipe.options import Peek, Peer, PipeInfo, check_timeout, read_size
 from npipe.peers import NOBODY_HERE, remote_peer
+from npipe.reasons import not_counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.figures import PipeStats
     from npipe.views import MessageView, Reservation
 
 __all__ = ["MessagePipe", "Pipe", "StreamPipe"]
@@ -79,6 +81,13 @@ class Pipe(metaclass=PipeType):
     def _look(self) -> None:
         """Find out now whether the peer has gone, where that is otherwise known a moment after it. Raises as peek."""
 
+    _asks_host: ClassVar[bool] = False
+    """Whether `peek`, and what is like it, asks another machine, and so may wait."""
+
+    def _peek_here(self, size: int) -> Peek:
+        """Return what `peek` does without asking another machine; raises PipeStateError (50) where it would have to."""
+        return self.peek(size)
+
     def _has_unread(self) -> bool:
         """Whether there is something to read, be it an empty message, of which peek does not tell. Raises as peek."""
         return self.peek().available > 0
@@ -129,6 +138,16 @@ class Pipe(metaclass=PipeType):
         Raises:
             PipeClosedError: this end is closed (6).
         """
+
+    @property
+    def stats(self) -> PipeStats:
+        """What this connection has moved, and who waits; after a close, what it had moved. Costs the pipe nothing.
+
+        Raises:
+            PipeStateError: on Windows, and of a pipe of another machine: nobody counts there (50).
+            PipeClosedError: this is a forked child, and the connection the parent's (6).
+        """
+        raise not_counted(self.name, "asking for the pipe's counts")
 
     @abstractmethod
     def fileno(self) -> int:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe.figures import PipeStats
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
     from npipe.remote import Remote
     from npipe.views import MessageView, Reservation
@@ -445,6 +446,11 @@ class _Lent(Generic[P]):
     def peer(self) -> Peer:
         """See Pipe.peer."""
         return self._loan.borrowed.peer
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats: of the connection, with all that was borrowed of it."""
+        return self._loan.borrowed.stats
 
     @property
     def info(self) -> PipeInfo:

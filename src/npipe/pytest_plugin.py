@@ -1,25 +1,41 @@
 """`pytest --npipe`: the doors for programs that use Windows' pipes, for a test session or for single tests.
 
-A plugin of pytest's, found by its entry point; without `--npipe`, and where nobody asks for its fixtures, it does
-nothing. docs/porting.md shows it.
+There is an echo server for tests too, with or without it. A plugin of pytest's, found by its entry point; without
+`--npipe`, and where nobody asks for its fixtures, it does nothing. docs/porting.md shows it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from npipe.servers import Server
     from npipe.win32 import Installation
 
-__all__ = ["npipe_windows", "pipe_name", "pytest_addoption", "pytest_itemcollected", "pytest_load_initial_conftests"]
+__all__ = [
+    "EchoServer",
+    "echo_server",
+    "npipe_windows",
+    "pipe_name",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_itemcollected",
+    "pytest_load_initial_conftests",
+]
 
 _numbers = itertools.count(1)
+_DEADLINE: Final = 30.0  # seconds for a process to begin, or to end
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,6 +73,15 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         early_config.add_cleanup(_install(told or False).uninstall)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line(
+        "markers",
+        "echo_server(process=False, **options): how the fixture echo_server serves: in a process of its own, and with "
+        "which options of npipe.serve",
+    )
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let a test's doors be open before its other fixtures begin, and until they end: monkeypatch may stand on them."""
     names: list[str] = getattr(item, "fixturenames", [])
@@ -77,6 +102,10 @@ def _install(platform: bool | list[str]) -> Installation:
 @pytest.fixture
 def pipe_name() -> str:
     r"""Return the full name, `\\.\pipe\...`, of a pipe that nobody else uses."""
+    return _new_name()
+
+
+def _new_name() -> str:
     return rf"\\.\pipe\pytest-{os.getpid()}-{next(_numbers)}"
 
 
@@ -85,3 +114,96 @@ def npipe_windows() -> Iterator[Installation]:
     """Open the doors for one test: all that `--npipe` opens. Gives the Installation; on Windows it does nothing."""
     with _install(platform=False) as installation:
         yield installation
+
+
+class EchoServer:
+    """A server that answers each request with the same bytes; what the fixture `echo_server` gives."""
+
+    name: str
+    r"""The pipe's full name, `\\.\pipe\...`, for connect."""
+    pid: int
+    """The process that serves: this one, or that of `process=True`."""
+    server: Server | None
+    """The npipe.Server; None with `process=True`."""
+
+    def __init__(self, name: str, *, process: bool = False, **options: Any) -> None:
+        self.name = name
+        self.server = None
+        self._process: subprocess.Popen[bytes] | None = None
+        if process:
+            self._process = _start_echo(name, options)
+            self.pid = self._process.pid
+        else:
+            from npipe.servers import serve
+
+            self.server = serve(name, bytes, **options)
+            self.pid = os.getpid()
+
+    def close(self) -> None:
+        """End it, before the test does. Again is nothing."""
+        if self.server is not None:
+            self.server.close()
+        if self._process is not None:
+            process, self._process = self._process, None
+            try:
+                _, said = process.communicate(timeout=_DEADLINE)  # which closes its standard input
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise RuntimeError(f"the echo server of {self.name} did not end in {_DEADLINE:.0f} seconds") from None
+            if process.returncode:
+                raise RuntimeError(f"the echo server of {self.name} has failed: {_last_line(said, process)}")
+
+    def kill(self) -> None:
+        """Kill the process that serves, with no farewell. RuntimeError where that is the test's own."""
+        if self.server is not None:
+            raise RuntimeError("the server is in the test's own process: pytest.mark.echo_server(process=True)")
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+            process.communicate()
+
+
+def _start_echo(name: str, options: dict[str, Any]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "npipe.servers.echo", name, json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    timer = threading.Timer(_DEADLINE, process.kill)
+    timer.start()
+    try:
+        ready = process.stdout.readline().strip() == b"ready"
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    finally:
+        timer.cancel()
+    if not ready:
+        process.kill()
+        _, said = process.communicate()
+        raise RuntimeError(f"the echo server of {name} has not begun: {_last_line(said, process)}")
+    return process
+
+
+def _last_line(said: bytes, process: subprocess.Popen[bytes]) -> str:
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"status {process.returncode}"
+
+
+@pytest.fixture
+def echo_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
+    """Serve a pipe of this test's own that sends back what it gets, until the test has ended.
+
+    `@pytest.mark.echo_server(process=True)` serves it in a process of its own; other arguments of the mark are options
+    of npipe.serve, such as mode, model or max_instances (with `process=True` those that can be written in JSON).
+    """
+    mark = request.node.get_closest_marker("echo_server")
+    if mark is not None and mark.args:
+        raise pytest.UsageError("pytest.mark.echo_server takes arguments by name only")
+    server = EchoServer(_new_name(), **(mark.kwargs if mark is not None else {}))
+    with contextlib.closing(server):
+        yield server

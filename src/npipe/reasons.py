@@ -44,6 +44,7 @@ __all__ = [
     "no_remote_here",
     "no_smb",
     "not_carried",
+    "not_counted",
     "not_on_a_loop",
     "other_loop",
     "partly_read",
@@ -259,6 +260,18 @@ def no_smb(path: str, host: str) -> PipeStateError:
         f"it is a pipe of {host}, and those need smbprotocol, which is not installed",
         text="Pipes of other machines need an extra",
         hint="pip install 'npipe[smb]'",
+    )
+
+
+def not_counted(name: str | None, doing: str) -> PipeStateError:
+    """Return the error (50) of a question for counts where nobody counts."""
+    return PipeStateError(
+        WinError.NOT_SUPPORTED,
+        name,
+        doing,
+        "what a pipe moves is counted by npipe's own engine, and this pipe is the system's, or another machine's",
+        text="Nobody counts what this pipe moves",
+        hint="count in the program, or ask on Linux",
     )
 
 

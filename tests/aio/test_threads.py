@@ -178,7 +178,7 @@ def test_what_is_given_up_between_two_looks_is_no_other_message(name: str, monke
             pipe._head, pipe._unfinished, pipe._dropping, pipe._left = b"a part....", True, True, 100
             blocking = SimpleNamespace(more_data=True, _forget_reply=lambda: None)
 
-            def looked(_size: int) -> Any:
+            def looked(_size: int, **_: bool) -> Any:
                 blocking.more_data = False  # its writer gives the rest up, and what is left is of the next message
                 return SimpleNamespace(left=8)
 
@@ -271,12 +271,19 @@ def test_a_request_that_is_cancelled_and_then_not_sent_is_owed_nothing(name: str
         async with npipe.aio.listen(name) as listener:
             pipe: Any = await npipe.aio.connect(name)
             server: Any = await listener.accept(5)
+            reads, begun, fails = threading.Event(), threading.Event(), threading.Event()
+            blocking = pipe._pipe
+
+            def recv_into(buffer: Any, **options: Any) -> int:
+                reads.set()
+                count: int = blocking.recv_into(buffer, **options)
+                return count
+
+            pipe._pipe = Reading(blocking, recv_into)
             reading = asyncio.ensure_future(pipe.recv())
-            await asyncio.sleep(0)
+            await asyncio.to_thread(reads.wait, h.DEADLINE)  # it goes on in its thread
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            begun, fails = threading.Event(), threading.Event()
-            blocking = pipe._pipe
 
             def send(_content: bytes, **_: Any) -> None:
                 begun.set()
@@ -308,7 +315,7 @@ class Looking:
     """A pipe whose looks are made by something else."""
 
     def __init__(self, pipe: Any, peek: Callable[[int], Any]) -> None:
-        self._of, self.peek = pipe, peek
+        self._of, self.peek, self._peek_here = pipe, peek, peek
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)

@@ -163,7 +163,7 @@ def test_of_a_file_that_is_cut_short_what_is_whole_is_read(
     assert any(cut in end for end in ends)
     path.write_bytes(content[:-5])
     done = run("trace", "-r", str(path))
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert len(done.stdout.splitlines()) == len(whole) - 1
     assert len(done.stderr.splitlines()) == 1
     assert cut in done.stderr
@@ -186,7 +186,7 @@ def test_a_foreign_file_is_one_line_of_error(content: bytes, tmp_path: Path) -> 
     path.write_bytes(content)
     for command in (["trace", "-r", str(path)], ["replay", str(path)]):
         done = run(*command)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (7, "")
         assert done.stderr.startswith(f"npipe: {path}: ")
         assert len(done.stderr.splitlines()) == 1
 
@@ -281,13 +281,13 @@ def test_a_client_is_played_again_and_the_answers_compared(
     assert done.stderr == f"{len(SAID)} sent, {len(SAID)} compared, 0 differ\n"
 
 
-def test_an_answer_that_differs_is_told_of_with_exit_status_3(
+def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     name: str, child: Callable[..., Child], tmp_path: Path
 ) -> None:
     path = recorded(name, child, tmp_path / "trace.pcapng", [b"one", b"two"])
     assert child(SERVER.replace("upper()", "upper().replace(b'TWO', b'TWI')"), f"{name}-new").line() == "listens"
     done = run("replay", str(path), f"{name}-new")
-    assert done.returncode == 3
+    assert done.returncode == 8
     assert done.stdout.endswith("message 4: 3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'\n")
 
 
@@ -306,7 +306,7 @@ def test_a_server_is_played_again(name: str, child: Callable[..., Child], tmp_pa
 def test_a_trace_without_all_content_is_not_played(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     path = recorded(name, child, tmp_path / "trace.pcapng", [b"y" * 150000])
     done = run("replay", str(path))
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert "record with a higher --snaplen" in done.stderr
 
 

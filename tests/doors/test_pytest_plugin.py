@@ -190,3 +190,105 @@ def test_the_help_has_them(tmp_path: Path) -> None:
     out = session(tmp_path, "--help")
     assert "--npipe-also=PACKAGE" in out
     assert "programs for Windows' named pipes" in out
+
+
+ECHOES = """
+import os
+import npipe
+import pytest
+
+names = []
+
+def test_it_sends_back_what_it_gets(echo_server, pipe_name):
+    names.append(echo_server.name)
+    assert echo_server.name != pipe_name
+    assert echo_server.pid == os.getpid()
+    sent = [bytes([number]) * (number * 1000) for number in range(1, 60)]
+    with npipe.connect(echo_server.name) as pipe:
+        for message in sent:
+            pipe.send(message)
+            assert pipe.recv(timeout=10) == message
+
+def test_it_is_another_one_and_the_first_has_gone(echo_server):
+    assert echo_server.name not in names
+    assert [pipe.name for pipe in npipe.list_pipes() if pipe.name in (*names, echo_server.name)] == [echo_server.name]
+
+@pytest.mark.echo_server(process=True)
+def test_it_is_a_process_of_its_own(echo_server):
+    names.append(echo_server.name)
+    assert echo_server.pid != os.getpid()
+    assert echo_server.server is None
+    assert npipe.call(echo_server.name, b"\\0\\xff" * 50000, timeout=10) == b"\\0\\xff" * 50000
+    (listed,) = [pipe for pipe in npipe.list_pipes() if pipe.name == echo_server.name]
+    assert listed.pid == echo_server.pid
+    os.kill(echo_server.pid, 0)
+
+def test_the_process_has_ended_with_its_test():
+    assert not [pipe for pipe in npipe.list_pipes() if pipe.name in names]
+
+@pytest.mark.echo_server(mode="byte", model="completion", max_instances=1)
+def test_the_mark_has_options_of_serve(echo_server):
+    (listed,) = [pipe for pipe in npipe.list_pipes() if pipe.name == echo_server.name]
+    assert (listed.type, listed.max_instances) == ("byte", 1)
+
+@pytest.mark.echo_server(process=True, mode="byte", max_instances=2)
+def test_the_mark_has_options_of_a_process_too(echo_server):
+    (listed,) = [pipe for pipe in npipe.list_pipes() if pipe.name == echo_server.name]
+    assert (listed.type, listed.max_instances) == ("byte", 2)
+
+@pytest.mark.echo_server(process=True)
+def test_it_can_be_killed(echo_server):
+    with npipe.connect(echo_server.name) as pipe:
+        echo_server.kill()
+        with pytest.raises(npipe.PipeClosedError):
+            pipe.recv(timeout=10)
+    with pytest.raises(npipe.PipeNotFoundError):
+        npipe.connect(echo_server.name, timeout=0)
+
+def test_the_test_s_own_process_is_not_killed(echo_server):
+    with pytest.raises(RuntimeError, match="process=True"):
+        echo_server.kill()
+    assert npipe.call(echo_server.name, b"alive", timeout=10) == b"alive"
+
+def test_it_can_be_closed_before_its_time(echo_server):
+    echo_server.close()
+    echo_server.close()
+    with pytest.raises(npipe.PipeNotFoundError):
+        npipe.connect(echo_server.name, timeout=0)
+"""
+
+
+def test_an_echo_server_is_there_for_one_test(tmp_path: Path) -> None:
+    out = session(tmp_path, "--strict-markers", test_echoes=ECHOES)
+    assert "9 passed" in out, out
+
+
+def test_an_echo_server_is_there_with_the_doors_open(tmp_path: Path) -> None:
+    out = session(tmp_path, "--npipe", test_echoes=ECHOES)
+    assert "9 passed" in out, out
+
+
+WRONG_OPTIONS = """
+import pytest
+
+@pytest.mark.echo_server(nothing=1)
+def test_unknown(echo_server):
+    raise AssertionError("it ran")
+
+@pytest.mark.echo_server(process=True, nothing=1)
+def test_unknown_to_a_process(echo_server):
+    raise AssertionError("it ran")
+
+@pytest.mark.echo_server(True)
+def test_no_name(echo_server):
+    raise AssertionError("it ran")
+"""
+
+
+def test_a_wrong_option_of_the_echo_server_is_told_by_its_name(tmp_path: Path) -> None:
+    out = session(tmp_path, test_wrong=WRONG_OPTIONS)
+    assert "3 errors" in out, out
+    assert out.count("'nothing'") >= 2, out
+    assert "has not begun: TypeError" in out
+    assert "takes arguments by name only" in out
+    assert "it ran" not in out.replace('AssertionError("it ran")', "")

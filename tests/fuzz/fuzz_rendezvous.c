@@ -187,11 +187,51 @@ static void be_answered(const uint8_t *data, size_t size)
     close(ends[1]);
 }
 
+/* What somebody who looks on makes of an owner's description: an honest one of two connections, of which the input
+ * changes words (a byte of place, four of value), and with an odd kind the length. */
+static void be_described(const uint8_t *data, size_t size)
+{
+    struct {
+        struct npw_answer answer;
+        struct npw_details details;
+        struct npw_connection connections[2];
+    } said = {
+        .answer = {.magic = NPW_MAGIC,
+                   .version = NPW_VERSION,
+                   .kind = NPW_DESCRIBE,
+                   .type = NP_TYPE_MESSAGE,
+                   .direction = NP_ACCESS_DUPLEX,
+                   .max_instances = 3},
+        .details = {.size = sizeof(struct npw_details), .connection_size = sizeof(struct npw_connection), .count = 2},
+        .connections = {{.number = 2}, {.number = 1}},
+    };
+    static struct npw_connection connections[NPW_DESCRIPTION_SIZE / sizeof(struct npw_connection)];
+    struct np_described described = {0};
+    size_t length = sizeof said;
+    if (size >= 3 && data[0] & 1)
+        length = (data[1] | (size_t)data[2] << 8) % (sizeof said + 1);
+    size_t skipped = size < 3 ? size : 3;
+    for (data += skipped, size -= skipped; size >= 5; data += 5, size -= 5)
+        memcpy((uint8_t *)&said + data[0] * 4u % sizeof said, data + 1, 4);
+    uint8_t *exact = malloc(length + 1); /* so that a byte too many is seen */
+    CHECK(exact);
+    memcpy(exact, &said, length);
+    uint32_t code = np_described(exact, (ssize_t)length, 0, &described, connections);
+    CHECK(code == NP_OK || described.count == 0);
+    for (uint32_t i = 1; i < described.count; i++)
+        CHECK(connections[i].number < connections[i - 1].number);
+    CHECK(code != NP_OK || described.details.next == 0 ||
+          (described.count && described.details.next == connections[described.count - 1].number));
+    free(exact);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    if (data[0] & 1)
+    if (data[0] == 0xfe)
+        be_described(data + 1, size - 1);
+    else if (data[0] & 1)
         visit(data + 1, size - 1);
     else
         be_answered(data + 1, size - 1);

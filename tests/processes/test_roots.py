@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +65,21 @@ def test_default_roots_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert place.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
     monkeypatch.setenv("NPIPE_ROOT", "")  # as good as not set
     assert place.root_folder() == f"/somewhere/tmp/npipe-{os.geteuid()}"
+
+
+def test_every_face_is_there_without_a_folder_for_temporary_files(name: str) -> None:
+    script = """
+        import sys, tempfile
+        tempfile._candidate_tempdir_list = lambda: ["/not/there"]
+        import npipe, npipe.aio, npipe.connection, npipe.win32
+        with npipe.listen(sys.argv[1]) as listener, npipe.connect(sys.argv[1]) as client, listener.accept(5) as server:
+            client.send(b"there")
+            print(server.recv(timeout=5).decode())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), name], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "there\n", "")
 
 
 def test_root_is_looked_up_for_each_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:

@@ -102,7 +102,7 @@ def test_the_engine_is_declared_to_the_binding_once() -> None:
 def test_the_core_has_no_dependencies_and_the_extras_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == []
-    assert set(project["optional-dependencies"]) == {"cli", "smb", "monitor", "all"}
+    assert set(project["optional-dependencies"]) == {"cli", "smb", "monitor", "ws", "all"}
     assert "Typing :: Typed" in project["classifiers"]
 
 

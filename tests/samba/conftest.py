@@ -1,12 +1,17 @@
-"""An smbd on a port of this machine, for all tests that want none of their own."""
+"""An smbd on a port of this machine, for all tests that want none of their own.
+
+NPIPE_TEST_SAMBA=FOLDER has the programs of another Samba than this system's: scripts/debian-samba.sh.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +29,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _numbers = itertools.count()
+_OTHER = os.environ.get("NPIPE_TEST_SAMBA")
+_PATH = os.environ.get("PATH", os.defpath)
+_SYSTEMS_PATH = os.pathsep.join(place for place in _PATH.split(os.pathsep) if place != _OTHER)
+if _OTHER:
+    os.environ["PATH"] = f"{_OTHER}{os.pathsep}{_SYSTEMS_PATH}"
+
+
+@functools.cache
+def samba_version() -> tuple[int, int]:
+    """The version of the Samba that is tried; there is one where this is asked."""
+    done = subprocess.run([program("smbd"), "--version"], capture_output=True, text=True, check=True, timeout=20)
+    major, minor = done.stdout.removeprefix("Version ").split(".")[:2]
+    return int(major), int(minor)
+
+
+@pytest.fixture
+def systems_samba(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Makes what starts meanwhile this system's own Samba; skips where that is the one that is tried anyway."""
+    if not _OTHER:
+        pytest.skip("one version of Samba is tried; `make test-samba-long` has another beside it")
+
+    @contextlib.contextmanager
+    def meanwhile() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", _SYSTEMS_PATH)
+            try:
+                program("smbd")
+            except PipeStateError as error:
+                pytest.skip(f"this system has no Samba beside the one that is tried: {error.detail}")
+            yield
+
+    return meanwhile
 
 
 def _free_port() -> int:
@@ -38,7 +75,7 @@ def private_smbd(folder: Path, **options: Any) -> PrivateSmbd:
         program("smbd")
     except PipeStateError as error:
         pytest.skip(f"`make test-samba` installs Samba: {error.detail}")
-    smbd = PrivateSmbd(folder, port=_free_port(), **options)
+    smbd = PrivateSmbd(folder, **{"port": _free_port(), **options})
     smbd.add_user("alice", PASSWORD, local_user="games")
     smbd.add_user("bob", PASSWORD, local_user="news")
     return smbd

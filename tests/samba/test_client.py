@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ import npipe
 from npipe.transports.smb import connections
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
+from tests.samba.conftest import samba_version
 from tests.samba.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 EXACT = 0.2
 """Seconds by which a time-out may be late on a machine that has other things to do."""
+
+
+def has_wait() -> bool:
+    """Whether this Samba has FSCTL_PIPE_WAIT, which only looks whether there is a pipe."""
+    return samba_version() >= (4, 25)
 
 
 @pytest.fixture(autouse=True)
@@ -230,11 +237,30 @@ def test_what_samba_does_not_have_is_said_clearly(smbd: PrivateSmbd, short: str)
         for call in (
             client.peek,
             client.flush,
-            lambda: npipe.wait(there(short), remote=remote(smbd.port)),
             lambda: npipe.list_pipes(HOST, remote=remote(smbd.port)),
             client.fileno,
         ):
             assert h.code_of(call) == 50
+
+
+def test_a_wait_finds_a_pipe_where_samba_has_one_and_takes_no_instance(smbd: PrivateSmbd, short: str) -> None:
+    def wait() -> int:
+        return h.code_of(lambda: npipe.wait(there(short), timeout=5, remote=remote(smbd.port)))
+
+    assert wait() == (2 if has_wait() else 50)
+    with Both(smbd.port, short) as (client, server):
+        for _ in range(3):
+            assert wait() == (0 if has_wait() else 50)
+        client.send(b"goes on")
+        assert server.recv(timeout=20) == b"goes on"
+    with listening(short) as listener:
+        assert wait() == (0 if has_wait() else 50)
+        assert h.code_of(lambda: listener.accept(0.1)) == 121
+        with npipe.connect(there(short), mode="message", remote=remote(smbd.port)) as client:
+            with listener.accept(20) as server:
+                client.send(b"the first client")
+                assert server.recv(timeout=20) == b"the first client"
+    assert wait() == (2 if has_wait() else 50)
 
 
 # ---- Time-outs
@@ -251,6 +277,21 @@ def test_a_read_that_times_out_is_exact_and_takes_nothing(smbd: PrivateSmbd, sho
             server.send(b"message %d" % number)
         assert [client.recv(timeout=20) for _ in range(5)] == [b"message %d" % number for number in range(5)]
         assert h.code_of(lambda: client.recv(timeout=0)) == 121
+
+
+def test_a_time_out_that_is_over_before_the_request_is_sent_is_no_look(smbd: PrivateSmbd, short: str) -> None:
+    """One of 0 gives the host 5 seconds to say what there is; any other is exact, also on a busy machine."""
+    with Proxy(smbd.port) as proxy, Both(proxy.port, short) as (client, _):
+        proxy.hold("down")
+        for timeout in (1e-9, 1e-4):
+            for call in (partial(client.recv, timeout=timeout), partial(client.send, b"x", timeout=timeout)):
+                begun = time.monotonic()
+                assert h.code_of(call) == 121
+                assert time.monotonic() - begun < EXACT
+        begun = time.monotonic()
+        assert h.code_of(lambda: client.transact(b"x", timeout=1e-9)) == 121
+        assert time.monotonic() - begun < EXACT
+        proxy.let_go("down")
 
 
 def test_a_read_without_a_wait_finds_what_is_there(smbd: PrivateSmbd, short: str) -> None:

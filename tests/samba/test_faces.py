@@ -15,7 +15,7 @@ import npipe.aio
 from npipe.win32 import pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
-from tests.samba.test_client import HOST, Both, listening, remote, there
+from tests.samba.test_client import HOST, Both, has_wait, listening, remote, there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +194,7 @@ def test_a_handle_that_is_closed_is_the_clients_end(smbd: PrivateSmbd, short: st
 def test_errors_of_win32(smbd: PrivateSmbd, short: str) -> None:
     for call, code in (
         (lambda: open_handle(short), 2),
-        (lambda: win32pipe.WaitNamedPipe(there(short), 100), 50),
+        (lambda: win32pipe.WaitNamedPipe(there(short), 100), 2 if has_wait() else 50),
         (lambda: win32file.CreateFile(r"\\no-such-host.invalid\pipe\x", 0, 0, None, 3, 0, None), 53),
     ):
         with pytest.raises(pywintypes.error) as raised:
@@ -268,3 +268,56 @@ def test_views_and_parts(smbd: PrivateSmbd, short: str) -> None:
         first, second = bytearray(4), bytearray(10)
         assert client.recv_into(first, second, timeout=20) == 9
         assert (bytes(first), bytes(second[:5])) == (b"scat", b"tered")
+
+
+# ---- npipe.connection
+
+
+@pytest.mark.usefixtures("configured")
+def test_objects_go_to_a_listener_of_another_machine_as_multiprocessing_sends_them(
+    smbd: PrivateSmbd, short: str
+) -> None:
+    from multiprocessing import AuthenticationError
+    from multiprocessing.connection import answer_challenge, deliver_challenge
+
+    import npipe.connection
+    from npipe.connection._remote import RemoteConnection
+
+    def serve_one(listener: Any) -> list[object]:
+        """As multiprocessing's Listener does on Windows."""
+        with RemoteConnection(listener.accept(20)) as server:
+            deliver_challenge(server, b"key")
+            answer_challenge(server, b"key")
+            got = [server.recv(), server.recv_bytes()]
+            server.send({"answer": got})
+            server.send_bytes(b"some bytes")
+            return got
+
+    with listening(short) as listener:
+        serving = h.started(serve_one, listener)
+        client: Any = npipe.connection.Client(there(short), authkey=b"key")
+        with client:
+            client.send(["an", "object"])
+            client.send_bytes(b"bytes")
+            assert client.poll(20)
+            assert client.recv() == {"answer": [["an", "object"], b"bytes"]}
+            with pytest.raises(OSError, match="bad message length"):
+                client.recv_bytes(3)
+        with pytest.raises(OSError, match="handle is closed"):
+            client.send(1)
+        assert serving.result(20) == [["an", "object"], b"bytes"]
+        refused = h.started(serve_one, listener)
+        with pytest.raises(AuthenticationError):
+            npipe.connection.Client(there(short), authkey=b"another key")
+        with pytest.raises((AuthenticationError, EOFError)):
+            refused.result(20)
+        ending = h.started(lambda: listener.accept(20).close())
+        with npipe.connection.Client(there(short)) as client:
+            ending.result(20)
+            assert client.poll(20)
+            with pytest.raises(EOFError):
+                client.recv()
+            with pytest.raises(npipe.PipeStateError):
+                client.fileno()
+    with pytest.raises(FileNotFoundError):
+        npipe.connection.Client(there(short))

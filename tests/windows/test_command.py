@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEADLINE = 20.0
+SEVERAL = 120.0  # for a command that starts other processes of Python: Wine takes seconds for each
 TRANSCRIPT = [
     'Sending 58 byte message: "Default message from client."',
     "",
@@ -45,10 +47,10 @@ def serve(name: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.stderr.close()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, deadline: float = DEADLINE) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "npipe", *arguments]
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline, check=False
     )
 
 
@@ -83,3 +85,13 @@ def test_a_client_without_a_server(name: str) -> None:
 def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) -> None:
     serve("--answer", "yes", "--encoding", "utf-8")
     assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
+
+
+def test_doctor_finds_this_machine_in_order() -> None:
+    done = run("doctor", "--json", deadline=SEVERAL)
+    known = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, ""), known
+    checks = {finding["check"]: finding["found"] for finding in known["findings"]}
+    assert checks["npipe"].startswith(npipe.__version__)
+    assert {"pywin32", "processors"} <= checks.keys()
+    assert checks["round trip"].startswith("two processes have talked, ")

@@ -16,14 +16,16 @@ from npipe.exporting import Export, open_to_network
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
 from npipe.names import parse_name
+from npipe.observing import INFO, Event, active, tell
 from npipe.options import ListenOptions, Mode, deadline_of, flag, listen_options, refuse_unknown, takes_listen_options
-from npipe.reasons import listener_closed, other_loop, server_elsewhere
-from npipe.transports import select_async
+from npipe.reasons import closed_here, listener_closed, other_loop, server_elsewhere
+from npipe.transports import select, select_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Generator
     from types import TracebackType
 
+    from npipe.figures import ListenerStats
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions
@@ -64,6 +66,8 @@ class Listener(Generic[P]):
         self._ready: collections.deque[P] = collections.deque()  # pipes for them
         self._instances = transport.listen(name, options, first_instance=exclusive, on_client=self._take_for_waiting)
         self._export: Export | None = None
+        if active(INFO):
+            tell(Event("listening", name.path, is_server=True))
         if options.remote is not None:
             try:
                 self._export = open_to_network(name, options.remote)
@@ -81,6 +85,21 @@ class Listener(Generic[P]):
         return self._name.path
 
     @property
+    def stats(self) -> ListenerStats:
+        """What the connections of this pipe that this process has accepted have moved, and who waits.
+
+        All listeners of one name in a process share it, and so do the servers and handles of other faces.
+
+        Raises:
+            PipeClosedError: this process has no instance of the name any more (6).
+            PipeStateError: on Windows, where nobody counts (50).
+        """
+        counted = select(self._name).listener_stats(self._name)
+        if counted is None:
+            raise closed_here(self.name, "asking for the listener's counts", code=WinError.INVALID_HANDLE)
+        return counted
+
+    @property
     def closed(self) -> bool:
         """Whether the listener is closed."""
         return self._instances.closed
@@ -89,6 +108,8 @@ class Listener(Generic[P]):
         pipe = self._instances.take()
         if pipe is not None and self._options.message_mode:
             pipe.max_message_size = self._options.max_message_size  # type: ignore[union-attr]  # so it is a MessagePipe
+        if pipe is not None and active():
+            tell(Event("opened", self.name, is_server=True))
         return pipe  # type: ignore[return-value]  # the options' mode has decided which
 
     def _take_for_waiting(self) -> None:
@@ -156,6 +177,8 @@ class Listener(Generic[P]):
             for pipe in self._ready:
                 pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
             self._ready.clear()
+            if active(INFO):
+                tell(Event("stopped", self.name, is_server=True))
         return _Done()
 
     def __aiter__(self) -> AsyncIterator[P]:

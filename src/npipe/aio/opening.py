@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from npipe._buffers import content_of
 from npipe.arrival import when_there_async
-from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
+from npipe.errors import PipeBusyError, PipeError, PipeTimeoutError, WinError
 from npipe.names import parse_name
+from npipe.observing import Event, active, tell, tell_failed
 from npipe.options import (
     Access,
     ConnectOptions,
@@ -92,9 +94,21 @@ async def connect(
             pipe.max_message_size = limit  # type: ignore[union-attr]  # the mode has decided which
         return pipe
 
-    if waits:
-        return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
-    return await attempt(seconds)
+    async def work() -> MessagePipe | StreamPipe:
+        if waits:
+            return await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+        return await attempt(seconds)
+
+    if not active():
+        return await work()
+    began = time.monotonic()
+    try:
+        made = await work()
+    except PipeError as error:
+        tell_failed(parsed.path, error, time.monotonic() - began)
+        raise
+    tell(Event("opened", parsed.path, is_server=False, seconds=time.monotonic() - began))
+    return made
 
 
 async def call(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe.figures import PipeStats
     from npipe.loops.base import Loop, Waiters
     from npipe.options import Access, Mode, Peek, Peer, PipeInfo
     from npipe.remote import Remote
@@ -239,7 +240,8 @@ class Pool(Generic[P]):
             abandoned = False
             try:
                 yield cast("P", (_LentMessages if isinstance(pipe, MessagePipe) else _LentStream)(cast("Any", loan)))
-                claim.clean = loan.take_back(both_ways=self._plan.both_ways) and is_as_new(pipe, limit)
+                back = loan.take_back(both_ways=self._plan.both_ways)
+                claim.clean = back and await pipe._checked(lambda: is_as_new(pipe, limit))  # noqa: SLF001
                 if claim.clean:
                     pipe.busy_wait = 0.0
             except GeneratorExit:
@@ -292,8 +294,11 @@ class Pool(Generic[P]):
         """
         slot = _slot_of(claim)
         if slot.pipe is not None:
-            if is_quiet(slot.pipe) and not (lent and has_unread(slot.pipe)):
-                return slot.pipe, False
+            kept = slot.pipe
+            claim.clean = False  # while it is looked at: a host may have to be asked
+            if await kept._checked(lambda: is_quiet(kept) and not (lent and has_unread(kept))):  # noqa: SLF001
+                claim.clean = True
+                return kept, False
             self._drop(claim)
         slot.pipe = pipe = cast("P", await connect(self._plan.given, **self._plan.options(time.left())))
         self._done.connected += 1
@@ -416,6 +421,11 @@ class _Lent(Generic[P]):
     def peer(self) -> Peer:
         """See Pipe.peer."""
         return self._loan.borrowed.peer
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats: of the connection, with all that was borrowed of it."""
+        return self._loan.borrowed.stats
 
     @property
     def info(self) -> PipeInfo:

@@ -156,7 +156,18 @@ cdef extern from "pipe/messages.h" nogil:
     enum:
         NPW_REMOTE_SIZE
     struct npw_answer:
-        uint32_t type, direction, max_instances, instances, owner_pid, name_size
+        uint32_t type, direction, max_instances, instances, owner_pid, name_size, listening
+    struct npw_details:
+        uint32_t uid, in_quota, out_quota, instances, connected, held
+        int64_t since
+        uint64_t ended, in_bytes, in_messages, out_bytes, out_messages, sleeps
+    struct npw_connection:
+        uint64_t number
+        int64_t since
+        uint32_t pid, uid, flags, sleeping, in_quota, out_quota, pending_reads, pending_writes
+        uint64_t in_bytes, in_messages, in_unread, out_bytes, out_messages, out_unread, out_unread_messages
+        int64_t read_slept, write_slept
+        uint64_t sleeps
 
 cdef extern from "engine.h" nogil:
     struct np_breakable:
@@ -168,6 +179,30 @@ cdef extern from "engine.h" nogil:
         char name[1025]
     uint32_t np_wait_named(const np_where *, bint, const np_wait *, np_breakable *, char *)
     uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, const np_wait *, char *)
+    struct np_counts:
+        int64_t since
+        uint64_t in_bytes, in_messages, in_unread, out_bytes, out_messages, out_unread, out_unread_messages, sleeps
+        int64_t read_slept, write_slept
+        uint32_t pending_reads, pending_writes, sleeping
+    void np_handle_count(np_handle *, np_counts *)
+    struct np_described:
+        uint32_t code
+        c_bool first
+        pid_t pid
+        uid_t uid
+        npw_answer answer
+        npw_details details
+        uint32_t count
+        const npw_connection *connections
+    uint32_t np_ask(const char *, const char *, int (*)(void *, const np_described *) noexcept nogil, void *,
+                    const np_wait *, char *)
+    bint np_report_own(const np_where *, npw_details *)
+    struct np_totals:
+        uint64_t connections, in_bytes, in_messages, out_bytes, out_messages, sleeps
+    struct np_process_counts:
+        np_totals totals[2]
+        uint32_t living[2]
+    void np_report_process(np_process_counts *)
     uint32_t np_closed_seq()
     uint32_t np_wait_closed(const np_where *, uint32_t, const np_wait *)
     void np_wake_closed()

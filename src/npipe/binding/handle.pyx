@@ -1041,6 +1041,19 @@ cdef class Handle:
             raise self.explain(code, "getting the server's process id")
         return pid
 
+    def counts(self):
+        """What this end's connection, or its last one, has moved: since (ns since 1970), received bytes, messages and
+        what is unread, sent bytes, messages and what of these is unread, pending reads and writes, for how long a read
+        and a write sleep (ns, 0: none), who sleeps (np_sleeping), how often threads slept.
+        """
+        cdef np_handle *handle = self.valid()
+        cdef np_counts about
+        with nogil:
+            np_handle_count(handle, &about)
+        return (about.since, about.in_bytes, about.in_messages, about.in_unread, about.out_bytes, about.out_messages,
+                about.out_unread, about.out_unread_messages, about.pending_reads, about.pending_writes,
+                about.read_slept, about.write_slept, about.sleeping, about.sleeps)
+
     def peer_credentials(self):
         """(process id, user id) of the other end, by the kernel's word when it connected."""
         cdef pid_t pid = 0

@@ -4,8 +4,8 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
-    NP_OK, NP_WHY_SIZE, np_closed_seq, np_list, np_listing, np_wait, np_wait_closed, np_wait_named, np_wake_closed,
-    np_where,
+    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_list, np_listing, np_process_counts, np_report_own,
+    np_report_process, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
 )
 from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
@@ -98,6 +98,74 @@ def list_named_pipes(str root):
         raise failure(code, None, "listing the pipes", why)
     named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
     return [(name, *rest) for name, rest in named if name is not None]
+
+
+cdef tuple connection_row(const npw_connection *one):
+    return (one.number, one.since, one.pid, one.uid, one.flags, one.sleeping, one.in_quota, one.out_quota,
+            one.pending_reads, one.pending_writes, one.in_bytes, one.in_messages, one.in_unread, one.out_bytes,
+            one.out_messages, one.out_unread, one.out_unread_messages, one.read_slept, one.write_slept, one.sleeps)
+
+
+cdef tuple details_row(const npw_details *details):
+    return (details.uid, details.in_quota, details.out_quota, details.instances, details.connected, details.held,
+            details.since, details.ended, details.in_bytes, details.in_messages, details.out_bytes,
+            details.out_messages, details.sleeps)
+
+
+cdef int add_described(void *context, const np_described *said) noexcept with gil:
+    rows = <list>context
+    try:
+        if said.first:
+            rows.append((said.code, said.pid, said.uid, (
+                said.answer.type, said.answer.direction, said.answer.max_instances, said.answer.instances,
+                said.answer.listening), details_row(&said.details), []))
+        elif said.code != NP_OK:  # it told the beginning
+            rows[-1] = (said.code, *rows[-1][1:])
+        (<list>rows[-1][5]).extend([connection_row(&said.connections[i]) for i in range(said.count)])
+    except MemoryError:
+        return 0
+    return 1
+
+
+def describe_named_pipe(str root, str folder, str display, str name):
+    """What each owner of a pipe tells of its instances: (code, owner's pid, its uid, pipe, owner, connections).
+
+    The codes and the fields are those of np_described (pipe/ask.h). With a code that is not 0 the rest is what was told
+    before.
+    """
+    cdef char why[NP_WHY_SIZE]
+    cdef Place place = place_of(root, folder, display)
+    cdef np_where *where = &place.where
+    cdef np_wait wait = wait_until(None)
+    cdef uint32_t code
+    rows = []
+    why[0] = 0
+    with nogil:
+        code = np_ask(where.root, where.folder, add_described, <void *>rows, &wait, why)
+    if code != NP_OK:
+        raise failure(code, name, "asking for the pipe's counts", why)
+    return rows
+
+
+def own_named_pipe(str root, str folder, str display):
+    """What this process's instances of a pipe have moved, those that live included: see details_row. None: it has none.
+    """
+    cdef Place place = place_of(root, folder, display)
+    cdef npw_details details
+    if not np_report_own(&place.where, &details):
+        return None
+    return details_row(&details)
+
+
+def process_counts():
+    """Of the clients' ends of this process, and of its servers': (living, connections, bytes and messages received,
+    bytes and messages sent, sleeps).
+    """
+    cdef np_process_counts about
+    with nogil:
+        np_report_process(&about)
+    return [(about.living[i], about.totals[i].connections, about.totals[i].in_bytes, about.totals[i].in_messages,
+             about.totals[i].out_bytes, about.totals[i].out_messages, about.totals[i].sleeps) for i in range(2)]
 
 
 def closed_instances():

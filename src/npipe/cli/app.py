@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import npipe
+from npipe.cli.bench import bench
 from npipe.cli.client import client
 from npipe.cli.common import printable
+from npipe.cli.completion import completion
+from npipe.cli.doctor import doctor
 from npipe.cli.export import export
 from npipe.cli.info import info, print_version
 from npipe.cli.ls import ls
+from npipe.cli.metrics import metrics
+from npipe.cli.relay import relay
+from npipe.cli.repl import repl
 from npipe.cli.replay import replay
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
+from npipe.cli.talk import call, cat, listen, send
 from npipe.cli.trace import trace
 from npipe.cli.wait import wait
 
@@ -60,7 +67,8 @@ def _commands() -> None:
     """
 
 
-for _command in (client, serve, wait, ls, info, trace, replay, run_script, export):
+_TALK = (call, send, cat, listen, repl, client, serve, wait)
+for _command in (*_TALK, ls, info, trace, replay, metrics, run_script, export, relay, bench, doctor, completion):
     _commands.add_command(_command)
 
 if sys.platform != "win32":
@@ -82,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         return _WRONG_USE
     except click.ClickException as error:
         _complain(error.format_message())
-        return _FAILED
+        return error.exit_code
     except click.Abort:  # Ctrl-C before the command had begun
         return _INTERRUPTED
     except OSError as error:  # standard output is full, or the like

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -15,8 +17,10 @@ from npipe.options import check_timeout
 __all__ = [
     "DEFAULT_NAME",
     "check_seconds",
+    "decided_by",
     "encode_text",
     "encoding_option",
+    "examples",
     "network_options",
     "printable",
     "whereabouts",
@@ -90,6 +94,11 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
     return value
 
 
+def examples(text: str) -> str:
+    """Return lines of examples as a command's epilog, which click leaves as they are."""
+    return f"\b\n{text}"
+
+
 def printable(text: str) -> str:
     """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
@@ -99,3 +108,15 @@ def whereabouts() -> str:
     """Return where pipes are, as the end of a sentence."""
     folder = npipe.root()
     return "on this machine" if folder is None else f"below {printable(folder)}"
+
+
+def decided_by(root: str | None) -> str | None:
+    """Return which rule of npipe.root has given the root."""
+    if root is None:
+        return None
+    if os.environ.get("NPIPE_ROOT"):
+        return "NPIPE_ROOT"
+    if root == "/run/npipe":
+        return "/run/npipe is there"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return "XDG_RUNTIME_DIR" if runtime and root == str(Path(runtime) / "npipe") else "the folder for temporary files"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from pathlib import Path
 
 import click
 
 import npipe
-from npipe.cli.common import printable, whereabouts
+from npipe.cli.common import decided_by, examples, printable, whereabouts
+from npipe.cli.reports import as_json as dictionary
+from npipe.cli.reports import by_kind, complete_name, lines_of, owner_status
 
 __all__ = ["info", "print_version"]
 
@@ -22,15 +23,30 @@ def print_version(context: click.Context, _param: click.Parameter, asked: bool) 
         context.exit()
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not there is null.")
-def info(as_json: bool) -> None:
-    """Tell which npipe this is and where its pipes are.
+_EXAMPLES = examples(r"""Examples:
+  npipe info                    the version, and where pipes are
+  npipe info mynamedpipe        who serves it, who is connected, who waits
+  npipe info mynamedpipe --json | jq '.owners[].connections[].pid'""")
 
-    The version, the folder below which pipes are and what has decided that, how many pipes this user may connect to,
-    and the Python and system that run it. Two programs meet only if their root is the same. If the root cannot be used,
-    standard error says why, and the exit status is 1.
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("name", required=False, shell_complete=complete_name)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not there is null.")
+def info(name: str | None, as_json: bool) -> None:
+    r"""Tell all about the pipe NAME; without one, which npipe this is and where its pipes are.
+
+    Of a pipe: type, direction, instances, and of each process that serves it user, program, quotas, since when, how
+    much it has moved; then each client with process, user, program, since when, bytes and messages each way, what is
+    unread, and who waits. Only the pipe's own user and root are told; asking disturbs nobody. The exit status is 3 if
+    there is no such pipe, 4 if this user is not told, 5 if nobody answers, 6 if it cannot be told.
+
+    Without NAME: the version, the folder below which pipes are and what has decided that, how many pipes this user may
+    connect to, and the Python and system that run it. Two programs meet only if their root is the same. If the root
+    cannot be used, standard error says why, and the exit status is 1.
     """
+    if name is not None:
+        _print_pipe(name, as_json)
+        return
     root = npipe.root()
     pipes: int | None = None
     failed: npipe.PipeError | None = None
@@ -42,7 +58,7 @@ def info(as_json: bool) -> None:
         "version": npipe.__version__,
         "root": root,
         "root_exists": None if root is None else Path(root).is_dir(),
-        "decided_by": _decided_by(root),
+        "decided_by": decided_by(root),
         "pipes": pipes,
         "package": str(Path(npipe.__file__).parent),
         "python": platform.python_version(),
@@ -56,6 +72,18 @@ def info(as_json: bool) -> None:
         raise failed
 
 
+def _print_pipe(name: str, as_json: bool) -> None:
+    with by_kind():
+        report = npipe.inspect(name)
+    if as_json:
+        click.echo(json.dumps(dictionary(report), indent=2))
+    else:
+        click.echo("\n".join(lines_of(report)))
+    status = owner_status([report])
+    if status:
+        raise click.exceptions.Exit(status)
+
+
 def _print_lines(known: dict[str, object]) -> None:
     root, there = known["root"], known.pop("root_exists")
     if root is None:
@@ -65,15 +93,3 @@ def _print_lines(known: dict[str, object]) -> None:
     for what, value in known.items():
         if value is not None:
             click.echo(f"{what.replace('_', ' ')}: {printable(str(value))}")
-
-
-def _decided_by(root: str | None) -> str | None:
-    """Return which rule of npipe.root has given the root."""
-    if root is None:
-        return None
-    if os.environ.get("NPIPE_ROOT"):
-        return "NPIPE_ROOT"
-    if root == "/run/npipe":
-        return "/run/npipe is there"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return "XDG_RUNTIME_DIR" if runtime and root == str(Path(runtime) / "npipe") else "the folder for temporary files"

@@ -7,17 +7,18 @@ from typing import Literal, cast
 import click
 
 from npipe.cli.common import check_seconds, printable
+from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
 from npipe.tracing.events import TraceFileError
 from npipe.tracing.files import read_trace
 from npipe.tracing.replay import Replay
 
 __all__ = ["replay"]
 
-_DIFFERS = 3
+_DIFFERS = 8
 _MOST_SHOWN = 20
 
 
-@click.command()
+@click.command(epilog=STATUSES)
 @click.argument("source", metavar="FILE")
 @click.argument("name", required=False)
 @click.option(
@@ -50,7 +51,7 @@ def replay(
     r"""Play a client's or a server's side of a trace again, and compare the answers.
 
     FILE is what `npipe trace -w` or NPIPE_TRACE has recorded; NAME is the pipe, if not the one that was traced. The
-    exit status is 3 if an answer is another one than was recorded; each such is a line on standard output.
+    exit status is 8 if an answer is another one than was recorded; each such is a line on standard output.
 
     \b
     Examples:
@@ -62,10 +63,11 @@ def replay(
         played = Replay(read_trace(source), cast("Literal['client', 'server']", side), pipe=pipe, connection=connection)
     except TraceFileError as error:
         text = str(error)
-        raise click.ClickException(text if text.startswith(source) else f"{source}: {text}") from error
+        raise Failure(text if text.startswith(source) else f"{source}: {text}", BAD_DATA) from error
     except OSError as error:
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
-    played.play(name, speed=None if fast else speed, timeout=timeout)
+    with by_kind():
+        played.play(name, speed=None if fast else speed, timeout=timeout)
     for difference in played.differences[:_MOST_SHOWN]:
         click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
     more = len(played.differences) - _MOST_SHOWN

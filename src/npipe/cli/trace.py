@@ -12,6 +12,7 @@ import click
 
 import npipe.tracing
 from npipe.cli.common import check_seconds, printable
+from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
 from npipe.tracing.files import TraceWriter, as_json, read_trace, shown_time
 
@@ -27,7 +28,7 @@ def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> 
         context.exit()
 
 
-@click.command()
+@click.command(epilog=STATUSES)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("-r", "--read", "source", metavar="FILE", help="Show a trace that was recorded, instead of a live one.")
 @click.option(
@@ -143,7 +144,7 @@ def _from_file(source: str) -> Iterator[Event]:
     try:
         yield from read_trace(source)
     except TraceFileError as error:
-        raise click.ClickException(str(error)) from error
+        raise Failure(str(error), BAD_DATA) from error
     except OSError as error:
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
 
@@ -164,14 +165,14 @@ else:
     def _from_servers(
         names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
     ) -> Iterator[Event]:
-        with Tracer(names, snaplen=snaplen, ring_size=ring_size) as tracer:
+        with by_kind(), Tracer(names, snaplen=snaplen, ring_size=ring_size) as tracer:
             if not quiet:
                 click.echo(f"npipe: tracing {', '.join(f'process {pid}' for pid in tracer.pids)}", err=True)
             yield from tracer.events(seconds)
             if tracer.lost and not quiet:
                 click.echo(f"npipe: {tracer.lost} records were lost", err=True)
             if tracer.problems:
-                raise click.ClickException("; ".join(tracer.problems))
+                raise Failure("; ".join(tracer.problems), BAD_DATA)
 
 
 def _head(event: Event) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from npipe.connection._connections import Connection, _close, channel, new_channel
+from npipe.connection._remote import RemoteConnection
 from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.names import parse_name
 from npipe.opening import connect
@@ -64,12 +65,14 @@ def Client(  # noqa: N802 - multiprocessing's name
     r"""Connect to a Listener of npipe.connection, as multiprocessing.connection.Client.
 
     Args:
-        address: the pipe's name, `\\.\pipe\NAME` or the bare NAME.
+        address: the pipe's name, `\\.\pipe\NAME` or the bare NAME. `\\HOST\pipe\NAME` is one of another machine, whose
+            server speaks as multiprocessing's own Listener does on Windows (docs/remote-client.md).
         family: None or "AF_PIPE".
         authkey: the secret that both sides must have, as bytes; None: none is asked for.
 
     Returns:
-        The Connection. The listener need not have accepted it yet.
+        The Connection. The listener need not have accepted it yet. That to another machine has the same methods, and
+        no descriptor.
 
     Raises:
         FileNotFoundError: there is no such pipe (PipeNotFoundError, 2).
@@ -78,7 +81,7 @@ def Client(  # noqa: N802 - multiprocessing's name
         ValueError: the family is another one, or the address no name.
         TypeError: the authkey is not bytes.
     """
-    made = _open(_check(address, family, authkey))
+    made: Connection[Any, Any] = _open(_check(address, family, authkey))
     if authkey is not None:
         try:
             answer_challenge(_theirs(made), authkey)
@@ -89,8 +92,10 @@ def Client(  # noqa: N802 - multiprocessing's name
     return made
 
 
-def _open(name: str) -> Connection[Any, Any]:
+def _open(name: str) -> Any:
     pipe = connect(name)
+    if parse_name(name).host is not None:
+        return RemoteConnection(pipe)
     fds: list[int] = []
     try:
         try:

@@ -6,6 +6,7 @@ import collections
 import os
 import queue
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -18,40 +19,62 @@ __all__ = ["Call", "Worker"]
 T = TypeVar("T")
 
 
+class _Job(Generic[T]):
+    """A call, as its thread sees it.
+
+    It does not keep the Call, nor so the task that waits for it: when a loop has ended without that task, the task is
+    collected, and can let go of what it waits for.
+    """
+
+    def __init__(self, loop: Loop, function: Callable[[], T]) -> None:
+        self.loop = loop
+        self.call: weakref.ref[Call[T]] | None = None
+        self.lock = threading.Lock()  # for the fields below
+        self.function: Callable[[], T] | None = function
+        self.begun = False
+        self.result: T
+        self.error: BaseException | None = None
+        self.has_result = False
+        self.dispose: Callable[[T], object] | None = None  # nobody wants the result
+
+    def run(self) -> None:
+        """Make the call: the thread's part."""
+        with self.lock:
+            function, self.function = self.function, None
+            if function is None:
+                return  # it was given up
+            self.begun = True
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - its task raises it
+            self.error = error
+        else:
+            with self.lock:
+                self.result, self.has_result = result, True
+                dispose = self.dispose
+            if dispose is not None:
+                dispose(result)
+        self.loop.call_from_thread(self._tell)
+
+    def _tell(self) -> None:
+        call = None if self.call is None else self.call()
+        if call is not None:
+            call._is_over()  # noqa: SLF001 - they are two halves
+
+
 class Call(Generic[T]):
     """A call that a thread makes, as its task sees it."""
 
     def __init__(self, loop: Loop, function: Callable[[], T]) -> None:
         self.over: bool = False  # of the loop's thread, as the two lists
-        self._loop = loop
-        self._function: Callable[[], T] | None = function
         self._waiters = loop.waiters()
         self._callbacks: list[Callable[[Call[T]], object]] = []
-        self._lock = threading.Lock()  # for the fields below
-        self._begun = False
-        self._result: T
-        self._error: BaseException | None = None
-        self._has_result = False
-        self._dispose: Callable[[T], object] | None = None  # nobody wants the result
+        self._job = _Job(loop, function)
+        self._job.call = weakref.ref(self)
 
     def run(self) -> None:
-        """Make the call: the thread's part."""
-        with self._lock:
-            function, self._function = self._function, None
-            if function is None:
-                return  # it was given up
-            self._begun = True
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - its task raises it
-            self._error = error
-        else:
-            with self._lock:
-                self._result, self._has_result = result, True
-                dispose = self._dispose
-            if dispose is not None:
-                dispose(result)
-        self._loop.call_from_thread(self._is_over)
+        """Make the call in this thread."""
+        self._job.run()
 
     def _is_over(self) -> None:
         self.over = True
@@ -61,7 +84,7 @@ class Call(Generic[T]):
         self._waiters.wake_all()
 
     def when_over(self, callback: Callable[[Call[T]], object]) -> None:
-        """Let the loop call `callback` at the end of the call, or now."""
+        """Let the loop call `callback` at the end of the call, or now; it is for whoever keeps the Call until then."""
         if self.over:
             callback(self)
         else:
@@ -76,29 +99,29 @@ class Call(Generic[T]):
 
     def result(self) -> T:
         """Return or raise what it has ended with."""
-        if self._error is not None:
-            raise self._error
-        return self._result
+        if self._job.error is not None:
+            raise self._job.error
+        return self._job.result
 
     @property
     def failed(self) -> bool:
         """Whether it has ended with an error."""
-        return self._error is not None
+        return self._job.error is not None
 
     def give_up(self) -> bool:
         """Do not begin it. Whether that came in time."""
-        with self._lock:
-            self._function = None
-            return not self._begun
+        with self._job.lock:
+            self._job.function = None
+            return not self._job.begun
 
     def abandon(self, dispose: Callable[[T], object]) -> None:
         """Let the thread give the result to `dispose`, for nobody else will take it."""
         self.give_up()
-        with self._lock:
-            self._dispose = dispose
-            ended = self._has_result
+        with self._job.lock:
+            self._job.dispose = dispose
+            ended = self._job.has_result
         if ended:
-            dispose(self._result)
+            dispose(self._job.result)
 
 
 class Worker:
@@ -107,14 +130,15 @@ class Worker:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._lock = threading.Lock()  # for the two fields below
-        self._calls: collections.deque[Call[Any]] = collections.deque()
+        self._calls: collections.deque[_Job[Any]] = collections.deque()
         self._runs = False
 
     def start(self, function: Callable[[], T]) -> Call[T]:
         """Let the thread make a call when those before it are over."""
         call = Call(self._loop, function)
+        job = call._job  # noqa: SLF001 - its other half
         with self._lock:
-            self._calls.append(call)
+            self._calls.append(job)
             starts, self._runs = not self._runs, True
         if starts:
             try:
@@ -122,8 +146,8 @@ class Worker:
             except BaseException:  # no more threads; or a signal's handler has raised
                 with self._lock:
                     self._runs = False
-                    if call in self._calls:
-                        self._calls.remove(call)
+                    if job in self._calls:
+                        self._calls.remove(job)
                 raise
         return call
 
@@ -133,8 +157,9 @@ class Worker:
                 if not self._calls:
                     self._runs = False
                     return
-                call = self._calls.popleft()
-            call.run()
+                job = self._calls.popleft()
+            job.run()
+            del job  # with its result, while this waits for the next turn of the lock
 
 
 # ---- The threads. To start one takes some ten times as long as to wake one, and a pipe's calls come one by one.

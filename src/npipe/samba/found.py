@@ -8,7 +8,7 @@ from typing import Final
 
 from npipe.errors import PipeStateError, WinError
 from npipe.remote_access import DEFAULT_SAMBA_DIR
-from npipe.samba.programs import program
+from npipe.samba.programs import KEEP_ALIVE, program
 
 __all__ = ["FoundSamba", "find_samba", "lines_for"]
 
@@ -65,6 +65,8 @@ def lines_for(samba_dir: str) -> str:
             f"    external_rpc_pipe:socket_dir = {samba_dir}",
             "    # Where nobody lists this server's shares: a pipe that is not there is then told of at once.",
             "    # rpc start on demand helpers = no",
+            "    # Clients that are gone without a word (a link that was cut) are noticed within half a minute by:",
+            f"    # {KEEP_ALIVE}",
             "    # For all that this server shares, so they are yours to decide:",
             "    # server smb encrypt = desired",
             "    # server signing = mandatory",

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from npipe.errors import PipeAccessError, PipeArgumentError, PipeError, PipeStateError, PipeTimeoutError, WinError
-from npipe.samba.programs import program
+from npipe.samba.programs import KEEP_ALIVE, program
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,6 +39,8 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where one as
 _LOOK: Final = 0.02  # seconds between looks at the port
 _END: Final = 5.0  # seconds between being asked to end, and being killed
 _SPECIAL: Final = frozenset('"\\/[]:;|=,+*?<>\n\r\0')
+
+_WORKGROUP: Final = "WORKGROUP"  # Samba's own default
 
 _SMB2: Final = b"\xfeSMB"
 _NEGOTIATE: Final = b"".join(  # with 2.1, which every smbd of today's has
@@ -54,6 +56,7 @@ _CONFIGURATION: Final = """\
 [global]
     server role = standalone server
     security = user
+    workgroup = {workgroup}
     passdb backend = tdbsam:{folder}/private/passdb.tdb
     username map = {folder}/users
     bind interfaces only = yes
@@ -63,6 +66,8 @@ _CONFIGURATION: Final = """\
     server min protocol = SMB2_10
     server smb encrypt = {encrypt}
     server signing = mandatory
+    # A client that is gone without a word is noticed within half a minute, as npipe's own notice a server that is.
+    {keep_alive}
     map to guest = {guests}
     restrict anonymous = {anonymous}
     private dir = {folder}/private
@@ -118,10 +123,12 @@ class PrivateSmbd:
         self._interfaces = interfaces
         self._text = _CONFIGURATION.format(
             folder=self.folder,
+            workgroup=_WORKGROUP,
             extra=self.folder / "extra.conf",
             port=port,
             interfaces=" ".join(interfaces),
             encrypt=encrypt,
+            keep_alive=KEEP_ALIVE,
             guests="bad user" if guests else "never",
             anonymous=0 if guests else 2,
         )
@@ -185,7 +192,7 @@ class PrivateSmbd:
         users = self.folder / "users"
         lines = [line for line in users.read_text(encoding="utf-8").splitlines() if _claims(line) != name.casefold()]
         if local != name:
-            lines.append(f'{local} = "{name}"')
+            lines.append(f'{local} = "{name}" "{_WORKGROUP}\\{name}"')  # as Samba calls whom a ticket of Kerberos names
         _write(users, "".join(f"{line}\n" for line in lines))
 
     def _check_local(self, name: str) -> None:
@@ -463,5 +470,5 @@ def _check_ours(path: Path) -> None:
 
 
 def _claims(line: str) -> str:
-    """Return the name, in a line of a username map."""
-    return line.partition("=")[2].strip().strip('"').casefold()
+    """Return the name, the first of a line of a username map."""
+    return line.partition("=")[2].strip().removeprefix('"').partition('"')[0].casefold()

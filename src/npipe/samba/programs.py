@@ -8,7 +8,15 @@ from typing import Final
 
 from npipe.errors import PipeStateError, WinError
 
-__all__ = ["program"]
+__all__ = ["KEEP_ALIVE", "program"]
+
+KEEP_ALIVE: Final = (
+    "socket options = TCP_NODELAY SO_KEEPALIVE TCP_KEEPIDLE=10 TCP_KEEPINTVL=5 TCP_KEEPCNT=4 TCP_USER_TIMEOUT=30000"
+)
+"""What smb.conf has to say for clients whose machine or link is gone to be noticed.
+
+By itself smbd keeps them, and their pipes, for hours.
+"""
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/usr/local/samba/sbin", "/usr/local/samba/bin")
 

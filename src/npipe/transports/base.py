@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe import async_pipe
+    from npipe.figures import ListenerStats, PipeReport, ProcessStats
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeListing, Security
     from npipe.pipe import MessagePipe, StreamPipe
@@ -125,6 +126,15 @@ class Transport(Protocol):
 
     def list_pipes(self) -> list[PipeListing]:
         """All pipes that this user may see."""
+
+    def inspect(self, name: PipeName) -> PipeReport:
+        """Return what the owners of a pipe tell of it. Raises PipeNotFoundError (2), PipeStateError (50)."""
+
+    def listener_stats(self, name: PipeName) -> ListenerStats | None:
+        """Return what this process's connections of a pipe have moved; None when it has none. PipeStateError (50)."""
+
+    def stats(self) -> ProcessStats:
+        """Return what all pipes of this process have moved. PipeStateError (50): nobody counts."""
 
     def root(self) -> str | None:
         """Return the folder below which this process's pipes are; None where there is no such folder."""

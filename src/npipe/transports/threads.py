@@ -4,7 +4,8 @@ What a thread has begun cannot be taken back. So a call that is cancelled goes o
 
 - what a read gets is kept for the next read: the cancelled one has consumed nothing;
 - a write that has begun is written as a whole, and `close` waits for it; one that has not begun is not written;
-- a connect, a wait and a flush end with their time-outs; a pipe that is opened then is closed at once.
+- a connect and a wait end at once where the transport can be stopped (StoppableTransport), else with their time-outs,
+  as a flush does; a pipe that is opened then is closed at once.
 
 Time-outs are those of the blocking calls, and as exact.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -37,6 +39,7 @@ from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, ref
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, other_loop, still_reserved, too_large, unread
 from npipe.transports.listening import Listening
+from npipe.transports.stopping import Stop, StoppableTransport
 from npipe.views import AsyncCopiedReservation, AsyncCopiedView, has_reserved, this_task
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe._display import Traits
+    from npipe.figures import PipeStats
     from npipe.loops.base import Loop
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Peer, PipeInfo
@@ -93,6 +97,11 @@ class _Threaded:
         return self._any.peer
 
     @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return self._any.stats
+
+    @property
     def info(self) -> PipeInfo:
         """See Pipe.info."""
         self._check_open(None)
@@ -120,7 +129,7 @@ class _Threaded:
         self._check_open("peeking")
         head = self._head
         if head is None:
-            return self._any.peek(size)
+            return self._any._peek_here(size)  # noqa: SLF001 - its own
         if isinstance(self._any, MessagePipe) and not self._unfinished:
             data = head[:size]
             return Peek(data, len(head) + self._rest(0).available, len(head) - len(data))
@@ -129,14 +138,33 @@ class _Threaded:
         left = rest.left + len(head) + len(rest.data) - len(data) if isinstance(self._any, MessagePipe) else rest.left
         return Peek(data, len(head) + rest.available, left)
 
-    def _rest(self, size: int) -> Peek:
-        """Look at what is behind that which is kept."""
+    def _rest(self, size: int, *, asks: bool = False) -> Peek:
+        """Look at what is behind that which is kept; `asks`: also if a host has to be asked, for this is a thread.
+
+        Else that is nothing, but behind a part of a message it raises PipeStateError (50).
+        """
         try:
-            return self._any.peek(size)
+            return self._any.peek(size) if asks else self._any._peek_here(size)  # noqa: SLF001 - its own
+        except PipeStateError as error:
+            if self._unfinished or error.winerror != WinError.NOT_SUPPORTED:
+                raise
+            return Peek(b"", 0, 0)
         except PipeClosedError as error:
             if error.winerror != WinError.BROKEN_PIPE:
                 raise
             return Peek(b"", 0, 0)
+
+    async def _checked(self, check: Callable[[], bool]) -> bool:
+        """See Pipe._checked: where a host is asked, a thread waits for its answer."""
+        if not self._any._asks_host:  # noqa: SLF001 - its own
+            return check()
+        call = self._read_worker.start(check)
+        try:
+            await call.wait()
+        except BaseException:
+            call.give_up()
+            raise
+        return call.result()
 
     # ---- Reading
 
@@ -507,7 +535,7 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
         Cancelled, the part is kept as it was.
         """
-        call = self._read_worker.start(lambda: self._rest(0).left)
+        call = self._read_worker.start(lambda: self._rest(0, asks=True).left)
         try:
             await call.wait()
         except BaseException:
@@ -517,6 +545,8 @@ class ThreadsMessagePipe(_Threaded, async_pipe.MessagePipe):
 
     def _drop_now(self) -> bool:
         """Drop what is there of the message that is being dropped. Whether nothing of it is left."""
+        if self._any._asks_host:  # noqa: SLF001 - its own
+            return False  # the next read does
         if self._reading or self._left_over is not None:
             return False  # that read drops it
         try:
@@ -880,6 +910,18 @@ class ThreadsArrival:
         self._arrival.close()
 
 
+async def _ended(call: Call[Any], let_go: Callable[[], None]) -> None:
+    """Wait for the end of a call, or let it go."""
+    try:
+        await call.wait()
+    except GeneratorExit:  # its loop has ended without it: this may be the collector, in any thread, with its locks
+        threading.Thread(target=let_go, name="npipe-worker", daemon=True).start()
+        raise
+    except BaseException:
+        let_go()
+        raise
+
+
 class ThreadsTransport:
     """See AsyncTransport: one over a blocking transport."""
 
@@ -890,18 +932,25 @@ class ThreadsTransport:
         self, name: PipeName, *, message_mode: bool, access: int, timeout: float | None, verify_owner: bool
     ) -> ThreadsMessagePipe | ThreadsStreamPipe:
         """See AsyncTransport.connect."""
-        loop, transport = current(), self._transport
+        loop = current()
+        stop, transport = self._stoppable()
         call = Worker(loop).start(
             lambda: transport.connect(
                 name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=verify_owner
             )
         )
-        try:
-            await call.wait()
-        except BaseException:
+
+        def let_go() -> None:
             call.abandon(lambda pipe: pipe.abort())
-            raise
+            stop.set()
+
+        await _ended(call, let_go)
         return _pipe_of(loop, call.result())
+
+    def _stoppable(self) -> tuple[Stop, Transport]:
+        """Return the transport, and what ends a call of it (at its time-out, where the transport has no other end)."""
+        stop, transport = Stop(), self._transport
+        return stop, transport.until(stop) if isinstance(transport, StoppableTransport) else transport
 
     def listen(
         self, name: PipeName, options: CreateOptions, *, first_instance: bool, on_client: Callable[[], object]
@@ -911,13 +960,14 @@ class ThreadsTransport:
 
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """See AsyncTransport.wait."""
-        transport = self._transport
+        stop, transport = self._stoppable()
         call = Worker(current()).start(lambda: transport.wait(name, timeout, use_default=use_default))
-        try:
-            await call.wait()
-        except BaseException:
+
+        def let_go() -> None:
             call.give_up()
-            raise
+            stop.set()
+
+        await _ended(call, let_go)
         call.result()
 
     def arrival(self, name: PipeName) -> ThreadsArrival:

@@ -176,6 +176,8 @@ def _call_named_pipe(pipeName: str, data: ReadableBuffer, bufSize: int, timeOut:
         try:
             WaitNamedPipe(pipeName, left)
         except error as in_vain:
+            if in_vain.winerror == 50:  # ERROR_NOT_SUPPORTED: the pipe's host has no wait (Samba)
+                raise make_error(busy.winerror, "CallNamedPipe") from None
             if in_vain.winerror != 121:  # ERROR_SEM_TIMEOUT
                 raise make_error(in_vain.winerror, "CallNamedPipe") from None
         if bounded:

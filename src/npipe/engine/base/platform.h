@@ -17,6 +17,8 @@
 
 /* Monotonic nanoseconds. */
 int64_t np_now(void);
+/* Nanoseconds since 1970, for people. */
+int64_t np_wall_clock(void);
 uint64_t np_random(void);
 
 /* Sleeps while *word == value, until woken with one of `bits`, a signal, or `deadline` (np_now's clock).

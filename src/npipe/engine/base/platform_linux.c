@@ -27,6 +27,13 @@ int64_t np_now(void)
     return now.tv_sec * NP_SECOND_NS + now.tv_nsec;
 }
 
+int64_t np_wall_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * NP_SECOND_NS + now.tv_nsec;
+}
+
 uint32_t np_futex_wait(_Atomic uint32_t *word, uint32_t value, uint32_t bits, int64_t deadline)
 {
     struct timespec until, *limit = NULL;

@@ -95,6 +95,7 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         if (code != NP_OK || np_forked(link))
             return code;
         np_rx_post(link);
+        np_tally_read_sleeps(&link->tally);
         if (by_socket)
             link->rx.on_socket = true;
         np_unlock_moved(handle, &handle->rx_lock);
@@ -109,6 +110,8 @@ static uint32_t wait_to_read(struct np_handle *handle, struct np_link *link, con
         code = np_heed_end(heed, code, wait, &limited);
     }
     pthread_mutex_lock(&handle->rx_lock);
+    if (!ready)
+        np_tally_read_woke(&link->tally);
     if (by_socket) {
         link->rx.on_socket = false;
         if (np_in_use(handle, link) && !np_forked(link))

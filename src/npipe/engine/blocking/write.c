@@ -58,6 +58,7 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, en
             return code;
         }
         np_tx_set_thresholds(link);
+        np_tally_write_sleeps(&link->tally);
         /* Release: the thresholds come before the flag that makes the reader look at them. */
         atomic_fetch_or_explicit(&link->sleep->flags, NPL_SLEEP_WRITE, memory_order_release);
         pthread_mutex_unlock(&handle->tx_lock);
@@ -66,8 +67,11 @@ static uint32_t wait_to_write(struct np_handle *handle, struct np_link *link, en
         if (!write_ready(&awaited))
             code = np_sleep(&link->sleep->seq, awaited.seen, NPL_SLEEP_WRITE, &limited);
         code = np_heed_end(heed, code, wait, &limited);
+        pthread_mutex_lock(&handle->tx_lock);
+        np_tally_write_woke(&link->tally);
+    } else {
+        pthread_mutex_lock(&handle->tx_lock);
     }
-    pthread_mutex_lock(&handle->tx_lock);
     link->tx.sleepers--;
     return code;
 }

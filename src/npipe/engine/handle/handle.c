@@ -24,6 +24,7 @@ struct np_handle *np_handle_new(void)
 /* With the process lock held. */
 void np_handle_register(struct np_handle *handle)
 {
+    handle->number = ++np_process.last_number;
     handle->previous = NULL;
     handle->next = np_process.handles;
     if (handle->next)
@@ -91,11 +92,58 @@ void np_free(struct np_handle *handle)
     if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) != 1)
         return;
     np_object_unref(handle->port);
+    np_summary_free(handle->summary);
     pthread_mutex_destroy(&handle->rx_lock);
     pthread_mutex_destroy(&handle->tx_lock);
     free(handle->root);
     free(handle->folder);
     free(handle);
+}
+
+/* ---- Counts */
+
+struct np_summary *np_summary_new(void)
+{
+    struct np_summary *summary = calloc(1, sizeof *summary);
+    if (summary)
+        atomic_init(&summary->refs, 1);
+    return summary;
+}
+
+struct np_summary *np_summary_hold(struct np_summary *summary)
+{
+    /* Relaxed: the caller's own reference keeps it. */
+    atomic_fetch_add_explicit(&summary->refs, 1, memory_order_relaxed);
+    return summary;
+}
+
+void np_summary_free(struct np_summary *summary)
+{
+    /* As for a handle: what was done with it comes before its end. */
+    if (summary && atomic_fetch_sub_explicit(&summary->refs, 1, memory_order_acq_rel) == 1)
+        free(summary);
+}
+
+void np_handle_counted(struct np_handle *handle, struct np_link *link)
+{
+    np_link_count(link, &handle->last);
+    handle->last.sleeping = handle->last.pending_reads = handle->last.pending_writes = 0;
+    handle->last.read_slept = handle->last.write_slept = 0;
+    np_totals_add(&np_process.totals[handle->server], &handle->last);
+    if (handle->summary)
+        np_totals_add(&handle->summary->totals, &handle->last);
+}
+
+void np_handle_count(struct np_handle *handle, struct np_counts *counts)
+{
+    pthread_mutex_lock(&handle->rx_lock);
+    pthread_mutex_lock(&handle->tx_lock);
+    if (handle->link)
+        np_link_count(handle->link, counts);
+    else
+        *counts = handle->last;
+    pthread_mutex_unlock(&handle->tx_lock);
+    pthread_mutex_unlock(&handle->rx_lock);
 }
 
 /* ---- State and information */

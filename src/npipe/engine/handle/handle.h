@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "ring/counts.h"
+
 struct np_acceptor;
 struct np_async;
 struct np_link;
@@ -50,6 +52,10 @@ struct np_handle {
     _Atomic int connect_reason;       /* and the last one that was */
     struct np_acceptor *acceptor;     /* is told that, or NULL */
     struct np_handle *next, *previous; /* all handles of the process */
+    struct np_counts last;        /* of its last connection that has ended; guarded by both locks */
+    struct np_summary *summary;   /* of a server's pipe, held; or NULL */
+    /* Its place among all of the process, which the newest leads. */
+    uint64_t number;
     /* Overlapped operations (overlapped/operation.h). */
     bool no_socket_sleeps;     /* the native thread reads what comes through the socket */
     bool travels;              /* its links keep what it takes to hand them to another process (travel/) */
@@ -68,6 +74,20 @@ struct np_handle {
     uint32_t starts_driven; /* this one and the next are the native thread's own */
     struct np_handle *next_woken;
 };
+/* What the connections of a pipe that have ended have moved: its instances hold it, and the pipe itself, which may be
+ * gone before the last of them has ended. */
+struct np_summary {
+    _Atomic uint32_t refs;
+    struct np_totals totals; /* guarded by the process lock */
+};
+struct np_summary *np_summary_new(void);
+struct np_summary *np_summary_hold(struct np_summary *summary);
+void np_summary_free(struct np_summary *summary);
+/* The link is about to end: what it has moved is kept. With the process lock and both of the handle's. */
+void np_handle_counted(struct np_handle *handle, struct np_link *link);
+/* What the handle's connection, or its last one, has moved; counts->since is 0: it had none. */
+void np_handle_count(struct np_handle *handle, struct np_counts *counts);
+
 /* Frees a closed handle as soon as all who hold it have freed it. */
 void np_free(struct np_handle *handle);
 void np_hold(struct np_handle *handle);

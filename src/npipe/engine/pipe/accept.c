@@ -314,6 +314,7 @@ uint32_t np_replace(struct np_handle *handle, bool discard, struct np_handle **r
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
         np_left_listening(pipe, handle);
         fresh->pipe = pipe;
+        fresh->summary = np_summary_hold(pipe->summary);
         np_handle_register(fresh);
         np_listening_start(pipe, fresh);
     }

@@ -63,6 +63,13 @@ uint32_t np_without_answer(uint32_t code, bool told, bool waits, int pid, char *
     return waits ? code : NP_PIPE_BUSY;
 }
 
+bool np_answer_makes_sense(const struct npw_answer *answer)
+{
+    return answer->direction >= NP_ACCESS_INBOUND && answer->direction <= NP_ACCESS_DUPLEX &&
+           answer->max_instances >= 1 && answer->max_instances <= NP_UNLIMITED_INSTANCES &&
+           (answer->type == 0 || answer->type == NP_TYPE_MESSAGE);
+}
+
 void np_say_reason(const struct npw_answer *answer, char *why)
 {
     if (answer->reason > 0 && answer->reason < 4096)

@@ -26,6 +26,8 @@ void np_say_reason(const struct npw_answer *answer, char *why);
 void np_say_denial(const struct npw_answer *answer, char *why);
 /* What is known of a pipe that no instance of has come free: its owner's last answer. */
 void np_say_busy(const struct npw_answer *answer, bool waited, char *why);
+/* Whether a pipe can be like that: what a stranger says otherwise hides nobody else's. */
+bool np_answer_makes_sense(const struct npw_answer *answer);
 /* Whether 997 may be the answer to a request: only to one that is to be held, and once. */
 static inline bool np_may_be_held(const struct npw_request *request)
 {

@@ -32,6 +32,7 @@ void np_pipe_free(struct np_pipe *pipe)
     if (pipe->forks == np_forks)
         np_tap_unref(pipe->tap);
     np_rule_free(&pipe->rule);
+    np_summary_free(pipe->summary);
     free(pipe->root);
     free(pipe->folder);
     free(pipe);

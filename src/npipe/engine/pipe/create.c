@@ -150,7 +150,9 @@ static uint32_t new_pipe(const struct np_where *where, const struct np_create_op
     pipe->folder = strdup(where->folder);
     bool shared = np_rule_is_shared(&options->rule);
     uint32_t code = NP_NOT_ENOUGH_MEMORY, count = 0;
-    if (!pipe->root || !pipe->folder || !np_rule_copy(&pipe->rule, &options->rule))
+    pipe->summary = np_summary_new();
+    pipe->since = np_wall_clock();
+    if (!pipe->root || !pipe->folder || !pipe->summary || !np_rule_copy(&pipe->rule, &options->rule))
         goto failed;
     code = np_folder_enter(where->root, where->folder, shared, &pipe->files, why);
     if (code != NP_OK)
@@ -259,6 +261,7 @@ static void add_instance(struct np_pipe *pipe, struct np_handle *handle)
     pipe->instances++;
     atomic_fetch_add_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
     handle->pipe = pipe;
+    handle->summary = np_summary_hold(pipe->summary);
     np_handle_register(handle);
     np_listening_start(pipe, handle);
 }

@@ -48,6 +48,8 @@ struct np_pipe {
     uint32_t refs;        /* the list's, and that thread's */
     uint32_t type, direction, max_instances, default_timeout_ms;
     struct np_access_rule rule;
+    struct np_summary *summary; /* of its connections that have ended */
+    int64_t since;              /* np_wall_clock() */
     uid_t owner; /* as whom the thread acted that made it */
     bool untraceable;   /* an instance was made that says so */
     struct np_tap *tap; /* made for the first tracer; NULL: there was none */

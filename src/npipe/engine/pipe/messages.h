@@ -13,6 +13,7 @@ enum npw_kind {
     NPW_OPEN = 1,  /* CreateFile; the answer carries the segment */
     NPW_WAIT = 2,  /* WaitNamedPipe */
     NPW_QUERY = 3, /* what is this pipe? */
+    NPW_DESCRIBE = 5, /* for the pipe's owner and root: this owner's instances, who is connected, what was moved */
     NPW_NUDGE = 4, /* from another owner: an instance of the name listens there, or was closed */
     NPW_TRACE = 6, /* with a ring for records (ring/record.h): what the pipe's connections here read and write */
     NPW_STAY = 16, /* from another owner: no answer; the hang-up tells it of this one's end */
@@ -40,8 +41,8 @@ struct npw_request {
     uint32_t flags;
     uint32_t access; /* NP_READ | NP_WRITE */
     uint32_t reserved;
-    /* TRACE: how many bytes of each write are wanted, and 0. OPEN: the token of a segment that this client has mapped and
-     * does not use any more, or 0. */
+    /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0; DESCRIBE: where to go
+     * on; TRACE: how many bytes of each write are wanted, and 0 */
     uint32_t offer[2];
 };
 
@@ -80,6 +81,46 @@ struct npw_answer {
     };
 };
 
+/* DESCRIBE with code 0: behind the answer, in the same message. Later versions add to the ends of both structures,
+ * whose sizes are here. request.offer: where to go on, or 0. */
+struct npw_details {
+    uint32_t size;            /* of this */
+    uint32_t connection_size; /* of each struct npw_connection that follows */
+    uint32_t count;           /* how many */
+    uint32_t uid;             /* the pipe's owner */
+    uint32_t in_quota, out_quota; /* of the newest instance */
+    uint32_t instances, connected; /* of this owner */
+    uint32_t held;            /* requests */
+    uint32_t reserved;
+    uint64_t next;            /* where to go on; 0: this was all */
+    int64_t since;            /* nanoseconds since 1970, as all here */
+    uint64_t ended;           /* connections, and what they have moved: */
+    uint64_t in_bytes, in_messages, out_bytes, out_messages, sleeps;
+};
+
+enum npw_connection_flags {
+    NPW_REMOTE = 1, /* another machine's client */
+    NPW_ROUGH = 2,  /* somebody was just moving the counts */
+    NPW_LEFT = 4,   /* the client's end is closed */
+};
+
+struct npw_connection {
+    uint64_t number; /* of the instance: the newest comes first */
+    int64_t since;
+    uint32_t pid, uid;
+    uint32_t flags;    /* npw_connection_flags */
+    uint32_t sleeping; /* np_sleeping, as the server sees it */
+    uint32_t in_quota, out_quota;
+    uint32_t pending_reads, pending_writes;
+    uint64_t in_bytes, in_messages, in_unread;
+    uint64_t out_bytes, out_messages, out_unread, out_unread_messages;
+    int64_t read_slept, write_slept; /* nanoseconds */
+    uint64_t sleeps;
+};
+#define NPW_DESCRIPTION_SIZE 32768 /* of the whole answer, at most */
+
+_Static_assert(sizeof(struct npw_details) == 104, "docs/protocol.md");
+_Static_assert(sizeof(struct npw_connection) == 128, "docs/protocol.md");
 _Static_assert(sizeof(struct npw_request) == 32, "docs/protocol.md");
 _Static_assert(sizeof(struct npw_remote) == 16, "docs/protocol.md");
 _Static_assert(sizeof(struct npw_answer) == 48, "docs/protocol.md");

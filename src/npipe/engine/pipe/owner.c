@@ -20,6 +20,7 @@
 #include "pipe/directory.h"
 #include "pipe/instances.h"
 #include "pipe/messages.h"
+#include "pipe/report.h"
 
 #define REQUEST_PATIENCE_NS INT64_C(10000000000) /* between connecting and saying what one wants */
 #define PAUSE_NS INT64_C(50000000)               /* between attempts to accept while no descriptor is left */
@@ -168,6 +169,31 @@ static void answer_query(struct np_visitor *visitor)
         message.answer.name_size = NPW_NAME_SIZE;
     memcpy(message.name, pipe->files.page->name, message.answer.name_size);
     (void)np_send_message(visitor->socket, &message, sizeof message.answer + message.answer.name_size, -1);
+}
+
+/* Guarded by the process lock. */
+static struct {
+    struct npw_answer answer;
+    char report[NPW_DESCRIPTION_SIZE - sizeof(struct npw_answer)];
+} description;
+
+static void answer_describe(struct np_visitor *visitor, uint64_t from)
+{
+    const struct np_pipe *pipe = visitor->pipe;
+    description.answer = (struct npw_answer){
+        .magic = NPW_MAGIC,
+        .version = NPW_VERSION,
+        .kind = NPW_DESCRIBE,
+        .queried_id = pipe->files.page->id,
+        .type = pipe->type,
+        .direction = pipe->direction,
+        .max_instances = pipe->max_instances,
+        .instances = np_pipe_living_instances(pipe),
+        .owner_pid = np_process.pid,
+        .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
+    };
+    size_t size = np_report(pipe, from, description.report, sizeof description.report);
+    (void)np_send_message(visitor->socket, &description, sizeof description.answer + size, -1);
 }
 
 static void count_waiters(struct np_pipe *pipe, int change)
@@ -667,6 +693,16 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     case NPW_QUERY:
         answer_query(visitor);
         np_visitor_drop(visitor);
+        break;
+    case NPW_DESCRIBE:
+        visitor->kind = kind;
+        if (is_owner(pipe, &visitor->who)) {
+            answer_describe(visitor, (uint64_t)request->offer[1] << 32 | request->offer[0]);
+            np_visitor_drop(visitor);
+        } else {
+            visitor->reason = NPW_NOT_FOR_OTHERS;
+            refuse(visitor, NP_ACCESS_DENIED);
+        }
         break;
     default:
         refuse(visitor, NP_INVALID_FUNCTION);

@@ -15,6 +15,7 @@
 #include "base/platform.h"
 #include "base/socket.h"
 #include "base/wait.h"
+#include "pipe/answer.h"
 #include "pipe/dial.h"
 #include "pipe/directory.h"
 #include "pipe/messages.h"
@@ -176,14 +177,6 @@ static bool ask_next(struct listing_work *work, uint32_t index)
     return true;
 }
 
-/* Whether a pipe can be like that: what a stranger says otherwise hides nobody else's. */
-static bool makes_sense(const struct npw_answer *answer)
-{
-    return answer->direction >= NP_ACCESS_INBOUND && answer->direction <= NP_ACCESS_DUPLEX &&
-           answer->max_instances >= 1 && answer->max_instances <= NP_UNLIMITED_INSTANCES &&
-           (answer->type == 0 || answer->type == NP_TYPE_MESSAGE);
-}
-
 static void take_listing(struct listing_work *work, uint32_t which)
 {
     const struct question *question = &work->questions[which];
@@ -198,7 +191,7 @@ static void take_listing(struct listing_work *work, uint32_t which)
     np_fd_close(fd);
     if (folder->answered || got < (ssize_t)sizeof message.answer || message.answer.magic != NPW_MAGIC ||
         message.answer.code != NP_OK || message.answer.version != NPW_VERSION ||
-        message.answer.name_size > got - (ssize_t)sizeof message.answer || !makes_sense(&message.answer))
+        message.answer.name_size > got - (ssize_t)sizeof message.answer || !np_answer_makes_sense(&message.answer))
         return;
     folder->answered = true;
     listing.answer = message.answer;
@@ -281,7 +274,7 @@ static bool listing_of_page(int rootfd, const struct listed *folder, struct np_l
         .uid = folder->uid,
         .folder = folder->name,
     };
-    if (!makes_sense(&listing->answer))
+    if (!np_answer_makes_sense(&listing->answer))
         return false;
     for (int i = 0; i < NPF_SLOTS; i++) {
         if (atomic_load_explicit(&page.slot[i].id, memory_order_relaxed) == 0)

@@ -49,6 +49,7 @@ bool np_handle_unlink(struct np_handle *handle, uint32_t alert, enum npl_end_sta
         link->handle = NULL;
         atomic_fetch_or_explicit(&link->alert, alert, memory_order_release);
         np_async_end(link, end == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+        np_handle_counted(handle, link);
         /* Threads that wait hold references, taken under the locks that are held here. */
         waited_for = atomic_load_explicit(&link->refs, memory_order_acquire) > 1;
         if (waited_for)

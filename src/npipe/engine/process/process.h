@@ -36,11 +36,18 @@ struct np_watch {
     uint32_t next_free;
 };
 
+/* What connections that have ended have moved, and how often threads slept for it. */
+struct np_totals {
+    uint64_t connections, in_bytes, in_messages, out_bytes, out_messages, sleeps;
+};
+
 struct np_process {
     pthread_mutex_t create_lock; /* one creation or removal of instances at a time */
     pthread_mutex_t lock;        /* everything below */
     struct np_pipe *pipes;
     struct np_handle *handles;
+    uint64_t last_number; /* of a handle */
+    struct np_totals totals[2]; /* of clients' ends and of servers' */
     void *(*native_thread)(void *unused); /* what it runs: the service's, which stands above this layer */
     bool running;
     int epoll;

@@ -79,6 +79,7 @@ static struct np_link *new_link(void)
     if (!link)
         return NULL;
     link->socket = link->fd = -1;
+    link->since = np_wall_clock();
     np_fds_hold();
     link->number = ++last_number;
     link->next = links;

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/codes.h"
+#include "base/platform.h"
 #include "base/wait.h"
 #include "ring/segment.h"
 
@@ -115,6 +116,19 @@ struct np_tx {
     struct np_outstanding outstanding[NPL_DEFERRED];
 };
 
+/* What is counted beside what the rings need: only where something is rare or slow anyway. The first half is guarded by
+ * the handle's rx_lock, the second by its tx_lock. */
+struct np_tally {
+    uint64_t rx_void;     /* of np_rx.taken: entries that no read has had to its end */
+    uint64_t rx_sleeps;   /* how often a thread slept for data */
+    int64_t rx_since;     /* since when one does, */
+    uint32_t rx_sleepers; /* and how many */
+    uint32_t tx_sleepers; /* for room or for a flush */
+    int64_t tx_since;
+    uint64_t tx_sleeps;
+    uint64_t tx_void; /* of np_tx.entries: those that were withdrawn where they stood */
+};
+
 /* Why a link needs a closer look; zero in ordinary use. */
 enum np_alert {
     NP_ALERT_CLOSING = 1,      /* this end is being closed */
@@ -164,7 +178,35 @@ struct np_link {
     bool no_mirror[2];           /* it cannot be */
     struct np_rx rx;
     struct np_tx tx;
+    struct np_tally tally;
+    int64_t since; /* when it began, np_wall_clock() */
 };
+
+/* A thread goes to sleep for data, and is awake again; with rx_lock. */
+static inline void np_tally_read_sleeps(struct np_tally *tally)
+{
+    tally->rx_sleeps++;
+    if (tally->rx_sleepers++ == 0)
+        tally->rx_since = np_now();
+}
+
+static inline void np_tally_read_woke(struct np_tally *tally)
+{
+    tally->rx_sleepers--;
+}
+
+/* The same for room or a flush; with tx_lock. */
+static inline void np_tally_write_sleeps(struct np_tally *tally)
+{
+    tally->tx_sleeps++;
+    if (tally->tx_sleepers++ == 0)
+        tally->tx_since = np_now();
+}
+
+static inline void np_tally_write_woke(struct np_tally *tally)
+{
+    tally->tx_sleepers--;
+}
 
 struct np_link_shape {
     uint32_t type, direction;

@@ -154,6 +154,13 @@ static void leave_entry(struct np_rx *rx)
                           memory_order_relaxed);
 }
 
+/* The same of one that no read has had to its end. */
+static void leave_void(struct np_link *link)
+{
+    link->tally.rx_void++;
+    leave_entry(&link->rx);
+}
+
 /* NP_OK, NP_RETRY (refresh and look again) or NP_INVALID_DATA. */
 static uint32_t parse(struct np_link *link)
 {
@@ -230,7 +237,7 @@ static bool skip_withdrawn(struct np_link *link)
     }
     record_end(link, NP_OPERATION_ABORTED);
     rx->head += put - rx->pulled;
-    leave_entry(rx);
+    leave_void(link);
     commit(link);
     return true;
 }
@@ -281,7 +288,7 @@ uint32_t np_rx_settle(struct np_link *link)
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_CUT)) {
             record_end(link, NP_OPERATION_ABORTED);
-            leave_entry(rx);
+            leave_void(link);
             if (!refresh(link))
                 return NP_INVALID_DATA;
             commit(link);
@@ -300,7 +307,7 @@ uint32_t np_rx_settle(struct np_link *link)
         if (rx->trimmed && rx->consumed - rx->delivered + rx->total > rx->trim) {
             record_end(link, NP_BROKEN_PIPE);
             rx->head = rx->tail; /* its own rest and all that is behind it, which is deferred like it */
-            leave_entry(rx);
+            leave_void(link);
             commit(link);
             return NP_WOULD_WAIT;
         }
@@ -751,7 +758,7 @@ bool np_rx_drop_incomplete(struct np_link *link)
         return false;
     record_end(link, NP_BROKEN_PIPE);
     rx->head = rx->tail;
-    leave_entry(rx);
+    leave_void(link);
     commit(link);
     return true;
 }

@@ -39,7 +39,8 @@ struct np_tap *np_tap_of_all(void);
 /* In a forked child, which is not recorded. */
 void np_tap_after_fork(void);
 
-/* The link is traced (NULL: only by whoever is told of all). Once it was, always by the same tap. With the process lock held. */
+/* The link is traced (NULL: only by whoever is told of all). Once it was, always by the same tap. With the process lock
+ * held, or while nobody else knows the link. */
 void np_tap_link(struct np_link *link, struct np_tap *tap);
 
 /* Something happened on the link. `tracer`: only this one is told; NULL: all are. */

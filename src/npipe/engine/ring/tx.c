@@ -686,6 +686,7 @@ static void rewind_withdrawn(struct np_link *link)
         tx->n_outstanding--;
         tx->last_put--;
         unnumber(tx, last->number);
+        link->tally.tx_void--; /* it is not counted as an entry any more */
     }
 }
 
@@ -817,9 +818,11 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         tx->last_put--;
         rewind_withdrawn(link);
     } else if (last) { /* begun: the tail goes back to the head */
+        link->tally.tx_void++;
         rewind_to(tx, tx->head);
         moved(tx, op->sequence, NPL_ENTRY_CUT);
     } else {
+        link->tally.tx_void++;
         moved(tx, op->sequence, NPL_ENTRY_WITHDRAWN); /* its release comes after `put`, too */
     }
     dequeue(tx, op);

@@ -89,6 +89,7 @@ static void after_fork_in_child(void)
         atomic_store(&handle->state, NP_CLOSED);
         np_async_after_fork(handle);
     }
+    memset(np_process.totals, 0, sizeof np_process.totals); /* the parent's */
     np_objects_after_fork();
     np_acceptors_after_fork();
     np_process.owners = NULL;

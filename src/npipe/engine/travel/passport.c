@@ -49,6 +49,8 @@ struct state {
     uint64_t size; /* of all of it */
     struct np_rx rx; /* all pointers NULL */
     struct np_tx tx;
+    struct np_tally tally;
+    int64_t since;
 };
 
 /* Two builds whose structures differ cannot read each other's states. */
@@ -133,6 +135,8 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     state.rx = link->rx;
     state.rx.stash_begin = 0; /* the rest of it goes, and that alone */
     state.tx = link->tx;
+    state.tally = link->tally; /* nobody sleeps (is_busy) */
+    state.since = link->since;
     remove_pointers(&state);
     state.size = sizeof state + state.root + state.folder + state.stash + size_of_backs(&link->rx, &state.backs);
     np_fds_hold();
@@ -195,6 +199,7 @@ static uint32_t depart(struct np_handle *handle, bool waits, bool with_state, np
         code = NP_NO_SYSTEM_RESOURCES;
     }
     if (code == NP_OK) {
+        np_handle_counted(handle, link);
         handle->link = NULL;
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
         np_fresh_remove(handle);
@@ -359,6 +364,9 @@ static uint32_t fill_in(struct np_link *link, const struct state *state, struct 
     link->tx.attached = link->tx.sleepers = link->tx.awaiting_put = 0; /* its threads are elsewhere */
     link->tx.spin = fresh_tx.spin;
     link->tx.stream = fresh_tx.stream;
+    link->tally = state->tally;
+    link->tally.rx_sleepers = link->tally.tx_sleepers = 0;
+    link->since = state->since;
     const uint8_t *stash = take(rest, state->stash);
     if (!stash)
         return NP_INVALID_DATA;

@@ -16,6 +16,7 @@ from npipe import binding
 from npipe._display import Traits
 from npipe.async_pipe import READ_SIZE, MessagePipe, StreamPipe
 from npipe.errors import PipeClosedError, PipeError, WinError
+from npipe.observing import closing, tell_closed
 from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PIPE_TYPE_MESSAGE,
@@ -32,11 +33,13 @@ from npipe.options import (
 from npipe.peers import NOBODY_HERE
 from npipe.pipe import CLOSE_TIMEOUT, peer_of
 from npipe.reasons import NOT_ACROSS_FORK, closed_by_fork, closed_here
+from npipe.transports.local.reports import pipe_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer
+    from npipe.figures import PipeStats
     from npipe.loops.base import Loop, Waker
 
 __all__ = ["LocalAsyncMessagePipe", "LocalAsyncStreamPipe", "pipe_of"]
@@ -112,6 +115,11 @@ class _Ending(binding.LoopPipe):
         return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
 
     @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return pipe_stats(self._handle)
+
+    @property
     def info(self) -> PipeInfo:
         """See Pipe.info."""
         if self._handle.closed:
@@ -182,6 +190,7 @@ class _Ending(binding.LoopPipe):
         handle = self._handle
         if handle.closed:
             return
+        known = closing(self)
         for write in self._writes:
             write.leave(discard)
         self._writes = []
@@ -190,6 +199,8 @@ class _Ending(binding.LoopPipe):
         if on_close is not None:
             on_close(handle, discard)
         handle.close_handle(discard, 0.0)
+        if known is not None:
+            tell_closed(self, known)
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if self._waker is not None and not self._handle.closed:

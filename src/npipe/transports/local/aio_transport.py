@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import contextlib
 import os
 import tempfile
 import time
@@ -45,7 +46,8 @@ __all__ = ["TRANSPORT", "LocalArrival", "LocalAsyncTransport", "LocalInstances",
 
 _BACKLOG_PAUSE = 0.002  # seconds between attempts to get into a full backlog, whose end the kernel does not tell
 
-tempfile.gettempdir()  # which finds it by trying, so not on an event loop
+with contextlib.suppress(FileNotFoundError):  # there is none: root_folder tells those who need it
+    tempfile.gettempdir()  # which finds it by trying, so not on an event loop
 
 _late_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, binding.LateTurn] = weakref.WeakKeyDictionary()
 

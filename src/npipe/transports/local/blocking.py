@@ -19,6 +19,7 @@ from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
 from npipe.errors import PipeError, PipeModeError, PipeResourceError, PipeTimeoutError, WinError
+from npipe.observing import closing, tell_closed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -40,16 +41,13 @@ from npipe.peers import NOBODY_HERE
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe, peer_of
 from npipe.reasons import closed_by_fork, closed_here, no_messages
 from npipe.transports.local.place import place, root_folder
-
-try:
-    import pwd
-except ImportError:  # a Python without it: users have numbers
-    pwd = None  # type: ignore[assignment]
+from npipe.transports.local.reports import inspect_pipe, listener_stats, pipe_stats, process_stats, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer
+    from npipe.figures import ListenerStats, PipeReport, PipeStats, ProcessStats
     from npipe.names import PipeName
     from npipe.options import CreateOptions, Security
     from npipe.transports.base import ServerEnd
@@ -125,6 +123,7 @@ class _Ending(binding.PipeEnd):
 
     def _end(self, *, discard: bool) -> None:
         handle = self._handle
+        known = None if handle.closed else closing(self)
         handle.set_rearm(None)
         poller, on_close = None, None
         try:
@@ -140,6 +139,8 @@ class _Ending(binding.PipeEnd):
                 self._on_close = on_close
             raise
         handle.close_handle(discard, 0.0)
+        if known is not None:
+            tell_closed(self, known)
 
     def _traits(self) -> Traits | None:
         """See Pipe._traits."""
@@ -158,6 +159,11 @@ class _Ending(binding.PipeEnd):
         """See Pipe.peer."""
         pid, uid = self._handle.peer_credentials()
         return peer_of(pid, uid, self._handle.remote() if uid == NOBODY_HERE else None)
+
+    @property
+    def stats(self) -> PipeStats:
+        """See Pipe.stats."""
+        return pipe_stats(self._handle)
 
     @property
     def info(self) -> PipeInfo:
@@ -443,10 +449,22 @@ class LocalTransport:
                 instances=instances,
                 max_instances=None if maximum == PIPE_UNLIMITED_INSTANCES else maximum,
                 pid=pid,
-                user=_user_name(uid),
+                user=user_name(uid),
             )
             for name, kind, direction, instances, maximum, pid, uid in sorted(binding.list_named_pipes(root_folder()))
         ]
+
+    def inspect(self, name: PipeName) -> PipeReport:
+        """See Transport.inspect."""
+        return inspect_pipe(name)
+
+    def listener_stats(self, name: PipeName) -> ListenerStats | None:
+        """See Transport.listener_stats."""
+        return listener_stats(name)
+
+    def stats(self) -> ProcessStats:
+        """See Transport.stats."""
+        return process_stats()
 
     def root(self) -> str:
         """See Transport.root."""
@@ -463,15 +481,6 @@ class LocalTransport:
     def wake_waiting_listeners(self) -> None:
         """See Transport.wake_waiting_listeners."""
         binding.wake_closed()
-
-
-def _user_name(uid: int) -> str:
-    if pwd is None:
-        return str(uid)
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 TRANSPORT = LocalTransport()

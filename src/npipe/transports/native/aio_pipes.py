@@ -28,6 +28,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
+from npipe.observing import Event, active, tell
 from npipe.options import ACCESS_WRITE, check_timeout, deadline_of, flag, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT
 from npipe.reasons import End, being_read, closed_here, explain, still_reserved, too_large, unread
@@ -151,6 +152,8 @@ class _Native(Described):
         if on_close is not None:
             on_close(self._file, discard)
         close_file(self._file, discard=discard and self._is_server)
+        if active():
+            tell(Event("closed", self.name, is_server=self._is_server))
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if hasattr(self, "_on_close") and not self.closed:

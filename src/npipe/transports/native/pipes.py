@@ -31,6 +31,7 @@ from npipe.errors import (
     short_write,
     unanswered,
 )
+from npipe.observing import Event, active, tell
 from npipe.options import (
     ACCESS_WRITE,
     PIPE_READMODE_MESSAGE,
@@ -395,6 +396,8 @@ class _Native(Described):
         if on_close is not None:
             on_close(discard)
         close_file(self._file, discard=discard and self._is_server)
+        if active():
+            tell(Event("closed", self.name, is_server=self._is_server))
 
     def fileno(self) -> NoReturn:
         """See Pipe.fileno: Windows' select is for sockets only, and asyncio has npipe.aio."""

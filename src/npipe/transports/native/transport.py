@@ -32,6 +32,7 @@ from npipe.errors import (
     WinError,
     error_from_code,
 )
+from npipe.figures import PipeReport
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -42,7 +43,7 @@ from npipe.options import (
     deadline_of,
     time_left,
 )
-from npipe.reasons import no_messages
+from npipe.reasons import another_machine, no_messages, not_counted
 from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
 from npipe.transports.native.handles import (
     SLICE,
@@ -438,6 +439,24 @@ class NativeTransport:
             ),
             key=lambda listing: listing.name,
         )
+
+    def inspect(self, name: PipeName) -> PipeReport:
+        """See Transport.inspect. How many instances there are, and no more: to ask for the rest is to connect."""
+        if name.host is not None:
+            raise another_machine(name.path, name.host, name.here)
+        wanted = name.path.casefold()
+        for listing in self.list_pipes():
+            if listing.name.casefold() == wanted:
+                return PipeReport(listing.name, None, None, listing.instances, None, ())
+        raise PipeNotFoundError(WinError.FILE_NOT_FOUND, name.path, "asking for the pipe's counts")
+
+    def listener_stats(self, name: PipeName) -> NoReturn:
+        """See Transport.listener_stats."""
+        raise not_counted(name.path, "asking for the listener's counts")
+
+    def stats(self) -> NoReturn:
+        """See Transport.stats."""
+        raise not_counted(None, "asking for this process's counts")
 
     def instances_closed(self) -> int:
         """See Transport.instances_closed."""

@@ -21,6 +21,7 @@ from npipe.errors import (
     WinError,
 )
 from npipe.transports.smb.library import (
+    KERBEROS_ERRORS,
     Dialects,
     NegotiateOptions,
     Session,
@@ -32,12 +33,14 @@ from npipe.transports.smb.library import (
     spnego_client,
 )
 from npipe.transports.smb.status import ACCESS_DENIED, SESSION_OVER, not_opened
-from npipe.transports.smb.wire import NotSignedError, Wire, connect_socket, wait_event
+from npipe.transports.smb.wire import GiveUp, NotSignedError, Wire, connect_socket, wait_event
+from npipe.transports.stopping import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.remote import Remote
+    from npipe.transports.stopping import Stop
 
 __all__ = ["IDLE", "Link", "lease"]
 
@@ -49,6 +52,16 @@ _MORE_CREDITS: Final = 16  # asked for with a request while there are few
 _ENOUGH_CREDITS: Final = 256
 _PENDING: Final = 0x103
 _SMALLEST: Final = 65536  # bytes that any host takes and gives at once
+
+_KERBEROS_REFUSES: Final = {
+    -1765328353: None,  # KRB5KRB_AP_ERR_BAD_INTEGRITY, which is a wrong password
+    -1765328360: None,  # KRB5KDC_ERR_PREAUTH_FAILED, and so is this
+    -1765328378: None,  # KRB5KDC_ERR_C_PRINCIPAL_UNKNOWN
+    -1765328361: "the password has expired",  # KRB5KDC_ERR_KEY_EXP
+    -1765328366: "the account is disabled or locked",  # KRB5KDC_ERR_CLIENT_REVOKED
+    -1765328383: "the account has expired",  # KRB5KDC_ERR_NAME_EXP
+}
+"""Codes of libkrb5's: the realm does not accept the user, and why, if that is more than who it is."""
 
 
 def _ignore(_: Any) -> None:
@@ -266,13 +279,11 @@ class _Attempt:
 
     def __init__(self, key: _Key) -> None:
         self.key = key
-        self.waiters = 0  # guarded by _pool.lock
-        self.over = threading.Event()
+        self.waiters: set[threading.Event] = set()  # guarded by _pool.lock, as the next
+        self.is_over = False
         self.link: Link | None = None
         self.failure: Callable[[str | None], PipeError] | None = None
-        self._lock = threading.Lock()  # for the two fields below
-        self._given_up = False
-        self._sockets: list[socket.socket] = []
+        self._giving_up = GiveUp()
 
     def start(self) -> None:
         """Begin."""
@@ -280,26 +291,19 @@ class _Attempt:
 
     def give_up(self) -> None:
         """End it: nobody waits."""
-        with self._lock:
-            self._given_up = True
-            sockets, self._sockets = self._sockets, []
-        for sock in sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def _note(self, sock: socket.socket) -> None:
-        with self._lock:
-            if self._given_up:
-                raise ConnectionAbortedError
-            self._sockets.append(sock)
+        self._giving_up.set()
 
     def _run(self) -> None:
         wire: Wire | None = None
         try:
             if self.key.remote.username is None and not _has_ticket(self.key.host, self.key.remote):
                 raise _RefusedError(_no_ticket)  # noqa: TRY301
-            sock = connect_socket(self.key.host, self.key.remote.port, self._note)
-            wire = Wire(self.key.host, self.key.remote.port, sock, _pool.wake)
+            sock = connect_socket(self.key.host, self.key.remote.port, self._giving_up)
+            try:
+                wire = Wire(self.key.host, self.key.remote.port, sock, _pool.wake)
+            except BaseException:
+                sock.close()
+                raise
             self.link = self._log_on(wire)
         except BaseException as error:  # noqa: BLE001 - those who wait raise it
             # No exception goes on from here: its frames know the password.
@@ -308,8 +312,8 @@ class _Attempt:
                 wire.stream.close()
                 if not wire.is_made:
                     wire.stream.release()
-        with self._lock:
-            self._sockets = []
+        finally:
+            self._giving_up.over()
         _pool.made(self)
 
     def _log_on(self, wire: Wire) -> Link:
@@ -376,6 +380,12 @@ def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
     text = str(error)
     if isinstance(error, SMBAuthenticationError):
         return lambda name: _no_proof(name, key, text)
+    if isinstance(error, KERBEROS_ERRORS):
+        code = getattr(error, "err_code", None)
+        if code in _KERBEROS_REFUSES:
+            why = _KERBEROS_REFUSES[code]
+            return lambda name: PipeAccessError(WinError.LOGON_FAILURE, name, _DOING, why)
+        return lambda name: _no_proof(name, key, text)
     if isinstance(error, socket.gaierror):
         return lambda name: PipeNotFoundError(WinError.BAD_NETPATH, name, _DOING, f"no host {host} is known")
     if isinstance(error, NotSignedError):
@@ -395,7 +405,7 @@ def _why(error: BaseException, key: _Key) -> Callable[[str | None], PipeError]:
 
 
 def _nobody(name: str | None, host: str) -> PipeError:
-    detail = f"{host} does not let anonymous users in"
+    detail = f"{host} does not let anonymous users in, and does not know the user of a ticket, if there is one"
     hint = "say who you are: remote=npipe.Remote(username=, password=), or npipe.remote.configure()"
     return PipeAccessError(WinError.ACCESS_DENIED, name, _DOING, detail, hint=hint)
 
@@ -448,9 +458,11 @@ class _Pool:
         self._reaps = False  # a thread closes what is idle
         self._next: float | None = None  # when it looks again
 
-    def lease(self, key: _Key, deadline: float | None, name: str | None) -> Link:
+    def lease(self, key: _Key, deadline: float | None, name: str | None, stop: Stop) -> Link:
         """Return a connection, which the caller releases."""
+        woken = threading.Event()
         while True:
+            stop.check()
             with self.lock:
                 link = self._links.get(key)
                 if link is not None and not link.lost:
@@ -460,20 +472,23 @@ class _Pool:
                 starts = attempt is None
                 if attempt is None:
                     attempt = self._attempts[key] = _Attempt(key)
-                attempt.waiters += 1
+                attempt.waiters.add(woken)
             try:
                 if starts:
                     attempt.start()
-                in_time = wait_event(attempt.over, deadline)
+                with stop.waking(woken.set):
+                    wait_event(woken, deadline)
             finally:
                 with self.lock:
-                    attempt.waiters -= 1
-                    gives_up = attempt.waiters == 0 and not attempt.over.is_set()
+                    attempt.waiters.discard(woken)
+                    is_over = attempt.is_over
+                    gives_up = not (attempt.waiters or is_over)
                     if gives_up and self._attempts.get(key) is attempt:
                         del self._attempts[key]
                 if gives_up:
                     attempt.give_up()
-            if not in_time:
+            stop.check()
+            if not is_over:
                 detail = f"{key.host} has not answered in that time"
                 hint = "nothing was sent to the pipe; wait longer (timeout=), or check that the host is up"
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, _DOING, detail, hint=hint)
@@ -485,6 +500,7 @@ class _Pool:
                     link.users += 1
                     return link
             # It was lost in just that moment: once more.
+            woken.clear()
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeClosedError(WinError.NETNAME_DELETED, name, _DOING)
 
@@ -501,7 +517,9 @@ class _Pool:
                     self._is_idle(attempt.link)
                 else:
                     unwanted.append(attempt.link)
-            attempt.over.set()
+            attempt.is_over = True
+            for woken in attempt.waiters:
+                woken.set()
         for link in unwanted:
             link.close()
 
@@ -569,8 +587,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _pool.forget())
 
 
-def lease(host: str, remote: Remote, deadline: float | None, name: str | None) -> Link:
+def lease(host: str, remote: Remote, deadline: float | None, name: str | None, stop: Stop = NEVER) -> Link:
     """Return a connection to a host, which the caller releases; it is made if there is none.
+
+    One that is being made, and for which nobody waits any more, is given up.
 
     Raises:
         PipeNotFoundError: the host is not known or not reached (53), or has no pipes.
@@ -578,8 +598,9 @@ def lease(host: str, remote: Remote, deadline: float | None, name: str | None) -
         PipeTimeoutError: it has not answered in time (121).
         PipeStateError: there are no credentials, or it cannot do what is demanded (50).
         PipeProtocolError: it is no SMB server, or somebody is in between (13).
+        StoppedError: `stop` is set.
     """
-    return _pool.lease(_Key(host.lower(), remote), deadline, name)
+    return _pool.lease(_Key(host.lower(), remote), deadline, name, stop)
 
 
 def close_idle() -> None:
@@ -600,5 +621,7 @@ def _has_ticket(host: str, remote: Remote) -> bool:
         )
         client.step(None)
     except (SpnegoError, ImportError):
+        return False
+    except KERBEROS_ERRORS:
         return False
     return True

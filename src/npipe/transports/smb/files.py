@@ -25,7 +25,7 @@ from npipe.errors import (
     PipeTimeoutError,
     WinError,
 )
-from npipe.options import ACCESS_READ, ACCESS_WRITE
+from npipe.options import ACCESS_READ, ACCESS_WRITE, check_timeout
 from npipe.reasons import PeerEnd, closed_by_fork, closed_here, ended
 from npipe.transports.smb.library import (
     CreateDisposition,
@@ -58,11 +58,13 @@ from npipe.transports.smb.status import (
     not_opened,
 )
 from npipe.transports.smb.wire import wait_event
+from npipe.transports.stopping import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe.transports.smb.connections import Link
+    from npipe.transports.stopping import Stop
 
 __all__ = [
     "GOODWILL",
@@ -70,6 +72,7 @@ __all__ = [
     "READ_SIZE",
     "End",
     "RemoteFile",
+    "deadline_of",
     "list_names",
     "open_file",
     "wait_named_pipe",
@@ -86,6 +89,15 @@ GOODWILL: Final = 5.0
 """Seconds for the answer of a host's, where a call is told not to wait."""
 
 
+_LOOKS: Final = 0.0  # the deadline of a call that is told not to wait: no clock has it
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Check a time-out, and return the time.monotonic at which it is over, from now on; of 0, one that End knows."""
+    timeout = check_timeout(timeout)
+    return None if timeout is None else time.monotonic() + timeout if timeout else _LOOKS
+
+
 class End(NamedTuple):
     """When a call ends, however many answers it takes: one for the whole call."""
 
@@ -95,9 +107,8 @@ class End(NamedTuple):
 
     @classmethod
     def of(cls, deadline: float | None) -> Self:
-        """Return the end of a call that begins now."""
-        now = time.monotonic()
-        return cls(now + GOODWILL, True) if deadline is not None and deadline <= now else cls(deadline, False)
+        """Return the end of a call, part of whose time may be over already, or all: it asks for no more then."""
+        return cls(time.monotonic() + GOODWILL, True) if deadline == _LOOKS else cls(deadline, False)
 
 
 _CREDIT: Final = 65536  # bytes that one pays for
@@ -114,7 +125,9 @@ _HEADER: Final = 64
 _PATIENCE_FOREVER: Final = -(2**63)
 
 
-def open_file(link: Link, path: str, name: str, *, access: int, deadline: float | None) -> RemoteFile:
+def open_file(
+    link: Link, path: str, name: str, *, access: int, deadline: float | None, stop: Stop = NEVER
+) -> RemoteFile:
     """CreateFile over a connection, which the file then uses. Raises the errors of opening; the link is released."""
     request: Any = None
 
@@ -132,7 +145,7 @@ def open_file(link: Link, path: str, name: str, *, access: int, deadline: float 
     create["create_options"] = CreateOptions.FILE_NON_DIRECTORY_FILE
     create["buffer_path"] = path.encode("utf-16-le", "surrogatepass")
     try:
-        status, response = _ask(link, create, keep, name, "opening the pipe", deadline)
+        status, response = _ask(link, create, keep, name, "opening the pipe", deadline, stop)
         request = None
         if status != SUCCESS:
             raise not_opened(status, name, link.host)  # noqa: TRY301 - the link is released
@@ -177,15 +190,36 @@ def lost(name: str | None, doing: str | None) -> PipeClosedError:
 
 
 def _ask(
-    link: Link, message: Any, keep: Callable[[Any], None], name: str | None, doing: str, deadline: float | None
+    link: Link,
+    message: Any,
+    keep: Callable[[Any], None],
+    name: str | None,
+    doing: str,
+    deadline: float | None,
+    stop: Stop = NEVER,
 ) -> tuple[int, Any]:
-    """Send a request that no file waits with others for; return its status and answer."""
+    """Send a request that no file waits with others for; return its status and answer. Raises StoppedError."""
     try:
-        request = link.submit(message, keep, deadline)
+        with stop.waking(link.wake):
+            request = link.submit(message, keep, deadline, given_up=lambda: stop.is_set)
     except ConnectionError:
         raise lost(name, doing) from None
     if request is None:
+        stop.check()
         raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, doing, f"{link.host} has not answered in that time")
+    with stop.waking(lambda: _wake(request)):
+        return _answer(link, request, name, doing, deadline, stop)
+
+
+def _wake(request: Any) -> None:
+    """Let whoever waits for a request's answer look again."""
+    with request.response_event_lock:
+        request.response_event.set()
+
+
+def _answer(
+    link: Link, request: Any, name: str | None, doing: str, deadline: float | None, stop: Stop
+) -> tuple[int, Any]:
     while True:
         in_time = wait_event(request.response_event, deadline)
         with request.response_event_lock:
@@ -197,11 +231,14 @@ def _ask(
             if link.lost:
                 raise lost(name, doing)
             request.response_event.clear()
+        stop.check()
         if not in_time:
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, name, doing, f"{link.host} has not answered in that time")
 
 
-def wait_named_pipe(link: Link, path: str, name: str, timeout: float | None, *, use_default: bool) -> None:
+def wait_named_pipe(
+    link: Link, path: str, name: str, timeout: float | None, *, use_default: bool, stop: Stop = NEVER
+) -> None:
     """FSCTL_PIPE_WAIT, where the host has it. Raises PipeStateError (50) where not; the link stays the caller's."""
     doing = "waiting for an instance"
     text = path.encode("utf-16-le", "surrogatepass")
@@ -216,7 +253,7 @@ def wait_named_pipe(link: Link, path: str, name: str, timeout: float | None, *, 
 
     deadline = None if timeout is None else time.monotonic() + (timeout or GOODWILL)
     try:
-        status, _ = _ask(link, _ioctl(CtlCode.FSCTL_PIPE_WAIT, _NO_FILE, data, 0), keep, name, doing, deadline)
+        status, _ = _ask(link, _ioctl(CtlCode.FSCTL_PIPE_WAIT, _NO_FILE, data, 0), keep, name, doing, deadline, stop)
         request = None
     finally:
         if request is not None:
@@ -345,12 +382,19 @@ class RemoteFile:
     # ---- Waiting
 
     def _submit(
-        self, message: Any, keep: Callable[[Any], None], deadline: float | None, doing: str, *, cost: int = 1
+        self,
+        message: Any,
+        keep: Callable[[Any], None],
+        deadline: float | None,
+        doing: str,
+        *,
+        cost: int = 1,
+        stop: Stop = NEVER,
     ) -> Any:
         with self._lock:
             self._submitting += 1
         try:
-            request = self.link.submit(message, keep, deadline, cost=cost, given_up=lambda: self.closed)
+            request = self.link.submit(message, keep, deadline, cost=cost, given_up=lambda: self.closed or stop.is_set)
         except ConnectionError:
             raise self._why_not(doing) from None
         finally:
@@ -410,8 +454,7 @@ class RemoteFile:
         with self._lock:
             waiting, submitting = list(self._waiting), self._submitting
         for request in waiting:
-            with request.response_event_lock:
-                request.response_event.set()
+            _wake(request)
         if submitting:  # else it may be a collected pipe that is closed, which may take no lock of the connection's
             self.link.wake()
 
@@ -587,7 +630,7 @@ class RemoteFile:
 
     # ---- The rest
 
-    def _ask(self, message: Any, doing: str, deadline: float | None) -> tuple[int, Any]:
+    def _ask(self, message: Any, doing: str, deadline: float | None, stop: Stop = NEVER) -> tuple[int, Any]:
         """Make a call that is answered soon."""
         request: Any = None
 
@@ -597,17 +640,20 @@ class RemoteFile:
 
         self.check_open(doing)
         try:
-            if self._submit(message, keep, deadline, doing) is None:
-                raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
-            answer = self._await(request, deadline, doing)
+            with stop.waking(self.wake):
+                if self._submit(message, keep, deadline, doing, stop=stop) is None:
+                    stop.check()
+                    raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
+                answer = self._await(request, deadline, doing, until=lambda: stop.is_set)
             if answer is None:
+                stop.check()
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, self.name, doing)
             return answer
         finally:
             if request is not None:
                 self.link.abandon(request)
 
-    def set_message_mode(self, message_mode: bool, deadline: float | None) -> bool | None:
+    def set_message_mode(self, message_mode: bool, deadline: float | None, stop: Stop = NEVER) -> bool | None:
         """SetNamedPipeHandleState. None: the server has no read modes; False: its pipe is of bytes."""
         if self.link.has_modes is False:
             return None
@@ -616,7 +662,7 @@ class RemoteFile:
         message["file_info_class"] = _PIPE_INFORMATION
         message["file_id"] = self._id
         message["buffer"] = struct.pack("<II", int(message_mode), 0)
-        status, _ = self._ask(message, "setting the pipe's modes", deadline)
+        status, _ = self._ask(message, "setting the pipe's modes", deadline, stop)
         if status in UNSUPPORTED:
             self.link.has_modes = False
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
+    "KERBEROS_ERRORS",
     "Commands",
     "Connection",
     "CreateDisposition",
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     TreeConnect: Any
     spnego_client: Any
 
+    KERBEROS_ERRORS: tuple[type[Exception], ...]
+
     class SMBException(Exception):  # noqa: N818 - its name
         """What smbprotocol raises."""
 
@@ -101,6 +104,9 @@ if TYPE_CHECKING:
         def _process_message_thread(self) -> None: ...
 
 else:
+    from contextlib import suppress
+    from importlib import import_module
+
     from smbprotocol import Dialects
     from smbprotocol.connection import Connection
     from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
@@ -125,3 +131,8 @@ else:
     from spnego import NegotiateOptions
     from spnego import client as spnego_client
     from spnego.exceptions import SpnegoError
+
+    KERBEROS_ERRORS = ()
+    for _library, _name in (("krb5", "Krb5Error"), ("gssapi.exceptions", "GSSError")):
+        with suppress(ImportError, OSError):  # pyspnego[kerberos] is not installed, or Kerberos itself is not
+            KERBEROS_ERRORS += (getattr(import_module(_library), _name),)

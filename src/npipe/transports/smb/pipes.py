@@ -25,7 +25,6 @@ from npipe.options import (
     Peer,
     PipeInfo,
     check_timeout,
-    deadline_of,
     flag,
     message_size,
     peek_size,
@@ -42,7 +41,7 @@ from npipe.reasons import (
     too_large,
     unread,
 )
-from npipe.transports.smb.files import End, empty
+from npipe.transports.smb.files import End, deadline_of, empty
 from npipe.transports.smb.wire import SLICE
 from npipe.views import CopiedReservation, CopiedView, has_reserved
 
@@ -61,6 +60,7 @@ class _Smb:
 
     _doing = "reading"
     _of_messages = False
+    _asks_host = True
     _reader = 0  # the thread that has a view out
 
     def __init__(self, file: RemoteFile) -> None:
@@ -113,8 +113,8 @@ class _Smb:
         size = peek_size(size)
         self._check(ACCESS_READ, "peeking")
         file = self._file
-        if file.has_pending and not file.has_answer:
-            return Peek(b"", 0, 0)  # a read waits at the server, which gets all that comes
+        if not self._take_answer():
+            return Peek(b"", 0, 0)
         head, kept = self._head, b"" if self._head is None else bytes(self._head)
         data, available, length = file.peek(max(0, size - len(kept)))
         if not self._of_messages:
@@ -124,6 +124,34 @@ class _Smb:
         total = len(kept) + length
         data = (kept + data)[:size]
         return Peek(data, len(kept) + available, max(0, total - len(data)))
+
+    def _take_answer(self) -> bool:
+        """Put what a read that was given up has got since behind what is kept; False while one waits at the server.
+
+        That one gets all that comes, so there is nothing behind it.
+        """
+        file = self._file
+        if not file.has_pending:
+            return True
+        if not file.has_answer or not self._reading.acquire(blocking=False):
+            return False
+        try:
+            if file.has_answer:
+                self._fetch(End.of(0.0))
+        finally:
+            self._reading.release()
+        return True
+
+    def _peek_here(self, size: int) -> Peek:
+        """See Pipe._peek_here."""
+        self._check(ACCESS_READ, "peeking")
+        if not self._take_answer():
+            return Peek(b"", 0, 0)
+        head = self._head
+        if head is None or self._unfinished:
+            raise _asks(self.name)
+        data = bytes(head[:size])
+        return Peek(data, len(head), len(head) - len(data) if self._of_messages else 0)
 
     def _look(self) -> None:
         """See Pipe._look: the connection's end is known; that of the pipe, when something is asked."""
@@ -214,6 +242,12 @@ class _Smb:
         file = getattr(self, "_file", None)
         if file is not None and not file.closed:
             file.close()
+
+
+def _asks(name: str) -> PipeStateError:
+    detail = "what is unread is at the pipe's host, and peek of an event loop's pipe does not wait for its answer"
+    hint = "recv(timeout=0) or read(n, timeout=0) asks; what has come to a read that was given up, peek shows"
+    return PipeStateError(WinError.NOT_SUPPORTED, name, "peeking", detail, hint=hint)
 
 
 class SmbMessagePipe(_Smb, MessagePipe):
@@ -389,6 +423,10 @@ class SmbMessagePipe(_Smb, MessagePipe):
         self._check(ACCESS_READ, "peeking")
         return Peek(b"", 0, 0)
 
+    def _peek_here(self, size: int) -> Peek:
+        """See Pipe._peek_here."""
+        return super()._peek_here(size) if self._viewer is None else self.peek(size)
+
     def _has_unread(self) -> bool:
         """See Pipe._has_unread."""
         return self._viewer is None and super()._has_unread()
@@ -518,9 +556,20 @@ class SmbStreamPipe(_Smb, StreamPipe):
                 self._head = None
             piece = self._file.fetch(end, self._doing, until=lambda: self._head is not None)
             if piece is not None:
-                with self._keeping:  # what was put back meanwhile came before it
-                    head = piece[0] if self._head is None else bytes(self._head) + piece[0]
-                    self._head, self._file.pending = head, None
+                self._keep(piece[0])
+
+    def _fetch(self, end: End) -> bool:
+        piece = self._file.fetch(end, self._doing)
+        if piece is None:
+            return False
+        self._keep(piece[0])
+        return True
+
+    def _keep(self, data: memoryview) -> None:
+        """Put what has come behind what is kept."""
+        with self._keeping:  # what was put back meanwhile came before it
+            head = data if self._head is None else bytes(self._head) + data
+            self._head, self._file.pending = head, None
 
     def _put_back(self, data: bytes | bytearray) -> None:
         with self._keeping:

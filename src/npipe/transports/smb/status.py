@@ -92,6 +92,7 @@ LOGON_REFUSED: Final = {
     0xC0000224: "the password has to be changed first",
     0xC0000234: "the account is locked",
     0xC0000193: "the account has expired",
+    0xC00000A8: "the host takes no tickets of that kind",  # BAD_TOKEN_TYPE: Samba 4.17, of one with a PAC
     0xC000015B: "the account may not log on over the network",
 }
 """The host does not accept the user, and why, if it tells."""

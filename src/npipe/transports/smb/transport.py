@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -12,13 +13,13 @@ from npipe.options import (
     PIPE_READMODE_MESSAGE,
     PipeListing,
     check_timeout,
-    deadline_of,
     time_left,
 )
-from npipe.reasons import no_messages, server_elsewhere
+from npipe.reasons import another_machine, no_messages, server_elsewhere
 from npipe.transports.smb.connections import lease
-from npipe.transports.smb.files import GOODWILL, End, RemoteFile, list_names, open_file, wait_named_pipe
+from npipe.transports.smb.files import GOODWILL, End, RemoteFile, deadline_of, list_names, open_file, wait_named_pipe
 from npipe.transports.smb.pipes import SmbMessagePipe, SmbStreamPipe
+from npipe.transports.stopping import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from npipe.remote import Remote
     from npipe.transports.base import ServerEnd
     from npipe.transports.smb.connections import Link
+    from npipe.transports.stopping import Stop
 
 __all__ = ["PAUSE", "SmbArrival", "SmbClientHandle", "SmbTransport"]
 
@@ -81,29 +83,38 @@ class SmbClientHandle:
 class SmbArrival:
     """See Arrival. Nothing tells that a pipe has come, so whoever waits looks again after a pause."""
 
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
     def arm(self) -> None:
         """See Arrival.arm."""
 
     def wait(self, timeout: float | None) -> bool:
-        """See Arrival.wait."""
-        time.sleep(PAUSE if timeout is None else min(PAUSE, timeout))
+        """See Arrival.wait. `close` ends it."""
+        self._closed.wait(PAUSE if timeout is None else min(PAUSE, timeout))
         return timeout is None or timeout > PAUSE
 
     def close(self) -> None:
         """See Arrival.close."""
+        self._closed.set()
 
 
 class SmbTransport:
     """The pipes of one host, for one user."""
 
-    def __init__(self, host: str, remote: Remote) -> None:
+    def __init__(self, host: str, remote: Remote, stop: Stop = NEVER) -> None:
         self._host = host
         self._remote = remote
+        self._stop = stop
+
+    def until(self, stop: Stop) -> SmbTransport:
+        """See StoppableTransport.until."""
+        return SmbTransport(self._host, self._remote, stop)
 
     def _over_a_link(self, name: str | None, deadline: float | None, call: Callable[[Link], T]) -> T:
         """Make a call over a connection, which it releases."""
         while True:
-            link = lease(self._host, self._remote, deadline, name)
+            link = lease(self._host, self._remote, deadline, name, self._stop)
             was_used = link.was_used
             try:
                 return call(link)
@@ -114,7 +125,7 @@ class SmbTransport:
 
     def _open(self, name: PipeName, access: int, deadline: float | None) -> RemoteFile:
         def opened(link: Link) -> RemoteFile:
-            return open_file(link, name.display, name.path, access=access, deadline=deadline)
+            return open_file(link, name.display, name.path, access=access, deadline=deadline, stop=self._stop)
 
         return self._over_a_link(name.path, deadline, opened)
 
@@ -140,7 +151,7 @@ class SmbTransport:
                 raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "opening the pipe") from error
             if pauses:
                 left = time_left(deadline)
-                time.sleep(PAUSE if left is None else min(PAUSE, left))
+                self._stop.pause(PAUSE if left is None else min(PAUSE, left))
 
     def connect(
         self,
@@ -158,7 +169,7 @@ class SmbTransport:
             return SmbStreamPipe(file)
         deadline = None if timeout is None else max(started + timeout, time.monotonic() + GOODWILL * (timeout == 0))
         try:
-            if file.set_message_mode(True, deadline) is False:
+            if file.set_message_mode(True, deadline, self._stop) is False:
                 raise no_messages(name.path, "opening the pipe")  # noqa: TRY301 - the file is closed
             return SmbMessagePipe(file)
         except BaseException:
@@ -178,7 +189,7 @@ class SmbTransport:
         def waited(link: Link) -> None:
             try:
                 left = 0.0 if timeout == 0 else time_left(deadline)
-                wait_named_pipe(link, name.display, name.path, left, use_default=use_default)
+                wait_named_pipe(link, name.display, name.path, left, use_default=use_default, stop=self._stop)
             finally:
                 link.release()
 
@@ -242,6 +253,18 @@ class SmbTransport:
             )
             for name, instances in sorted(names)
         ]
+
+    def inspect(self, name: PipeName) -> NoReturn:
+        """See Transport.inspect."""
+        raise another_machine(name.path, self._host, name.here)
+
+    def listener_stats(self, name: PipeName) -> NoReturn:  # noqa: ARG002
+        """See Transport.listener_stats."""
+        raise self._not_here()
+
+    def stats(self) -> NoReturn:
+        """See Transport.stats."""
+        raise self._not_here()
 
     def root(self) -> None:
         """See Transport.root."""

@@ -11,6 +11,7 @@ What is different from smbprotocol's own:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -27,7 +28,7 @@ from npipe.transports.smb.library import Commands, Connection, NtStatus, Smb2Fla
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SLICE", "NotSignedError", "Stream", "Wire", "connect_socket", "wait_event"]
+__all__ = ["SLICE", "GiveUp", "NotSignedError", "Stream", "Wire", "connect_socket", "wait_event"]
 
 SLICE: Final = 0.5 if sys.platform == "win32" else None
 """Seconds of a wait at a time: on Windows Ctrl-C does not end the wait for a lock."""
@@ -37,6 +38,8 @@ _LENGTH: Final = 4  # bytes of a message's length before it
 _LARGEST_FRAME: Final = 0xFFFFFF
 _SEND_BUFFER: Final = 425_984  # what Linux grants without privileges: room for any request of ours, and one more
 _LONGEST_POLL: Final = 86_400.0  # seconds
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 10035)})
+_LITERAL: Final = ".ipv6-literal.net"
 _NOBODY: Final = 0xFFFFFFFFFFFFFFFF  # message id of what the server says unasked
 
 # A peer that is gone without a word (a cable that was cut) is found within half a minute.
@@ -73,13 +76,86 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], None]) -> socket.socket:
-    """Return a connected socket, trying each address of the host. `given_up` gets each socket before it connects.
+def _spelled(host: str) -> str:
+    """Return an IPv6 address as resolvers take it, of Windows' spelling for where no colon may be; else the host."""
+    literal = host.lower().removesuffix(_LITERAL)
+    return host if len(literal) == len(host) else literal.replace("-", ":").replace("s", "%", 1)
 
-    Raises OSError of the last address, and what `given_up` raises.
+
+class GiveUp:
+    """Ends the making of a connection from another thread, whatever stage it is at; its maker closes the socket."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # for the next three
+        self._is_set = False
+        self._waker: socket.socket | None = None  # wakes who waits until it is connected
+        self._sock: socket.socket | None = None  # once it is
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was given up."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Give it up. Waits for nothing."""
+        with self._lock:
+            self._is_set = True
+            if self._waker is not None:
+                self._waker.send(b"\0")
+            if self._sock is not None:
+                with contextlib.suppress(OSError):  # it has ended already
+                    self._sock.shutdown(socket.SHUT_RDWR)
+
+    def await_connected(self, sock: socket.socket, address: Any) -> None:
+        """Connect. Raises OSError, also when it was given up; else the socket is one that `set` ends from now on."""
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code in _UNDER_WAY:
+            self._await_outcome(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        sock.setblocking(True)
+        with self._lock:
+            if self._is_set:
+                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+            if not code:
+                self._sock = sock
+        if code:
+            raise OSError(code, getattr(socket, "errorTab", {}).get(code) or os.strerror(code))
+
+    def _await_outcome(self, sock: socket.socket) -> None:
+        """Wait until it is known whether a socket is connected, or `set` is called."""
+        woken, waker = socket.socketpair()
+        with woken, waker:
+            _sockets.update((woken, waker))
+            with self._lock:
+                if self._is_set:
+                    return
+                self._waker = waker
+            try:
+                if sys.platform == "win32":
+                    select.select([woken], [sock], [sock])
+                else:
+                    poll = select.poll()
+                    poll.register(sock, select.POLLOUT)
+                    poll.register(woken, select.POLLIN)
+                    poll.poll()
+            finally:
+                with self._lock:
+                    self._waker = None
+
+    def over(self) -> None:
+        """Have `set` end nothing any more: the connection is made, or has failed."""
+        with self._lock:
+            self._sock = None
+
+
+def connect_socket(host: str, port: int, giving_up: GiveUp) -> socket.socket:
+    """Return a connected socket, trying each address of the host.
+
+    Raises OSError: of the last address, or when it was given up.
     """
     last: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(_spelled(host), port, type=socket.SOCK_STREAM):
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
@@ -93,11 +169,12 @@ def connect_socket(host: str, port: int, given_up: Callable[[socket.socket], Non
             for option, value in _KEEP_ALIVE:
                 if hasattr(socket, option):
                     sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-            given_up(sock)
-            sock.connect(address)
+            giving_up.await_connected(sock, address)
         except OSError as error:
             sock.close()
             last = error
+            if giving_up.is_set:
+                break
         except BaseException:
             sock.close()
             raise
@@ -223,7 +300,8 @@ class Stream:
                 if size > _LARGEST_FRAME:
                     break
                 if len(buffer) >= _LENGTH + size:
-                    message = bytes(buffer[_LENGTH : _LENGTH + size])
+                    with memoryview(buffer) as view:
+                        message = bytes(view[_LENGTH : _LENGTH + size])
                     del buffer[: _LENGTH + size]
                     return message
             try:

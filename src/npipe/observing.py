@@ -1,0 +1,190 @@
+"""Hooks: who wants to know of connections that are opened, closed or refused; and logging's share of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar
+
+from npipe.errors import PipeError, PipeProtocolError, PipeResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from npipe._display import Traits
+    from npipe.figures import PipeStats
+
+__all__ = [
+    "INFO",
+    "Event",
+    "Observation",
+    "active",
+    "closing",
+    "observe",
+    "observed",
+    "tell",
+    "tell_closed",
+    "tell_failed",
+]
+
+T = TypeVar("T")
+
+_DEBUG: Final = 10  # logging.DEBUG, which is not imported for it
+INFO: Final = 2 * _DEBUG
+"""The level of what a listener does."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that has happened to a pipe of this process: what an observer is called with."""
+
+    kind: Literal["listening", "stopped", "opened", "closed", "failed"]
+    """A listener listens, or no more; a connection was opened, or closed at this end; it could not be."""
+    name: str
+    r"""The pipe's full name, `\\.\pipe\NAME`."""
+    is_server: bool | None
+    """Whether it is the server's side; None where that is not known any more."""
+    seconds: float | None = None
+    """For "opened" and "failed" of a client: how long its connect took, with all waits."""
+    stats: PipeStats | None = None
+    """For "closed": what the connection had moved, where it is counted."""
+    error: PipeError | None = None
+    """For "failed": why."""
+
+
+class _Ended(Protocol):
+    """A pipe of any face."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stats(self) -> PipeStats: ...
+    def _traits(self) -> Traits | None: ...
+
+
+_observers: tuple[Callable[[Event], object], ...] = ()  # replaced as a whole, so that nobody needs a lock to look
+_logger: Any = None
+
+
+class Observation:
+    """What `observe` returns; `with` or `close` ends it."""
+
+    def __init__(self, observer: Callable[[Event], object]) -> None:
+        self._observer: Callable[[Event], object] | None = observer
+
+    def close(self) -> None:
+        """Call the observer no more; closing twice is no error."""
+        global _observers
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            left = list(_observers)
+            left.remove(observer)
+            _observers = tuple(left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def observe(observer: Callable[[Event], object]) -> Observation:
+    """Call `observer` with an Event whenever a connection of this process is opened, closed or refused.
+
+    Of `npipe` and `npipe.aio`, and what stands on them; not of npipe.win32's handles. It is called by the thread or the
+    event loop that opened or closed, so it has to be quick, and it must not wait for pipes. What it raises is logged
+    ("npipe", error), and changes nothing. Without observers it costs nothing; messages are never observed.
+
+    Returns:
+        An Observation, which ends it when it is closed.
+    """
+    global _observers
+    _observers = (*_observers, observer)
+    return Observation(observer)
+
+
+def active(level: int = _DEBUG) -> bool:
+    """Whether anybody wants to know: an observer, or logging with that level for "npipe"."""
+    return bool(_observers) or _logs(level)
+
+
+def _logs(level: int) -> bool:
+    global _logger
+    if _logger is None:
+        logging = sys.modules.get("logging")  # who has not imported it has no handler for it
+        if logging is None or not hasattr(logging, "getLogger"):
+            return False
+        _logger = logging.getLogger("npipe")
+    return bool(_logger.isEnabledFor(level))
+
+
+def tell(event: Event) -> None:
+    """Tell all who want to know."""
+    for observer in _observers:
+        try:
+            observer(event)
+        except Exception:  # noqa: BLE001 - it is somebody else's, and the pipe goes on
+            _log().exception("an observer of pipes failed")
+    if not _logs(3 * _DEBUG):  # nobody would see even a warning
+        return
+    side = "" if event.is_server is None else "server's " if event.is_server else "client's "
+    match event.kind:
+        case "listening":
+            _logger.info("listening on %r", event.name)
+        case "stopped":
+            _logger.info("no longer listening on %r", event.name)
+        case "opened":
+            took = "" if event.seconds is None else f" after {event.seconds:.3f} s"
+            _logger.debug("%sconnection of %r opened%s", side, event.name, took)
+        case "closed":
+            told = event.stats
+            moved = "" if told is None else f": {told.bytes_received} bytes in, {told.bytes_sent} out"
+            _logger.debug("%sconnection of %r closed%s", side, event.name, moved)
+        case "failed":
+            grave = isinstance(event.error, (PipeResourceError, PipeProtocolError))
+            _logger.log(3 * _DEBUG if grave else _DEBUG, "%s", event.error)
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger("npipe")
+
+
+def observed(name: str, make: Callable[[], T]) -> T:
+    """Return what `make` does, a client's pipe, and tell of it, or of its error."""
+    began = time.monotonic()
+    try:
+        made = make()
+    except PipeError as error:
+        tell_failed(name, error, time.monotonic() - began)
+        raise
+    tell(Event("opened", name, is_server=False, seconds=time.monotonic() - began))
+    return made
+
+
+def tell_failed(name: str, error: PipeError, seconds: float | None, *, is_server: bool = False) -> None:
+    """Tell of a connection that could not be."""
+    tell(Event("failed", name, is_server=is_server, seconds=seconds, error=error))
+
+
+def closing(pipe: _Ended) -> tuple[bool | None] | None:
+    """Return what tell_closed wants of a pipe that is about to be closed; None when nobody wants to know."""
+    if not active():
+        return None
+    traits = pipe._traits()  # noqa: SLF001 - of any face
+    return (None if traits is None else traits.is_server,)
+
+
+def tell_closed(pipe: _Ended, known: tuple[bool | None]) -> None:
+    """Tell of a connection that was closed at this end."""
+    stats: PipeStats | None
+    try:
+        stats = pipe.stats
+    except PipeError:
+        stats = None
+    tell(Event("closed", pipe.name, is_server=known[0], stats=stats))

@@ -1,0 +1,186 @@
+"""Pipes as ends of a relay."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from npipe.aio import MessagePipe, connect, listen
+from npipe.errors import PipeClosedError, PipeError, PipeModeError, WinError
+from npipe.names import parse_name
+from npipe.opening import list_pipes
+from npipe.relay.base import PIECE, Acceptor, Arrival, Channel, PeerLostError
+
+if TYPE_CHECKING:
+    from npipe.aio import Listener, StreamPipe
+    from npipe.relay.addresses import Address
+    from npipe.relay.base import RelayOptions
+
+__all__ = ["PipeAcceptor", "PipeChannel", "PipeDialler"]
+
+_LOST: Final = ("is lost", "without closing its end")  # what reasons.ended says of a peer that has not just closed
+
+
+class PipeChannel(Channel):
+    """A pipe, message by message, or (`flat`) as a stream whose end an empty message is."""
+
+    def __init__(self, pipe: MessagePipe | StreamPipe, label: str, *, flat: bool, close_message: bool) -> None:
+        self._pipe = pipe
+        self._flat = flat
+        self._close_message = close_message
+        self._room = bytearray(PIECE if flat else 0)
+        self.label = label
+        self.messages = not flat
+
+    async def read(self) -> bytes | None:
+        """See Channel.read."""
+        pipe = self._pipe
+        try:
+            if not isinstance(pipe, MessagePipe):
+                data = await pipe.read(PIECE)
+            elif self._flat:
+                data = bytes(memoryview(self._room)[: await pipe.recv_into(self._room)])
+            else:
+                return await pipe.recv()
+        except PipeClosedError as error:
+            detail = error.detail or ""
+            self.parting = detail
+            if error.winerror == WinError.PIPE_NOT_CONNECTED or any(word in detail for word in _LOST):
+                raise PeerLostError(detail or str(error)) from error
+            self.read_ended = self.peer_closed = True
+            return None
+        except PipeError as error:
+            raise PeerLostError(str(error)) from error
+        if not data:
+            self.read_ended = True
+            return None
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """See Channel.write."""
+        pipe = self._pipe
+        try:
+            if isinstance(pipe, MessagePipe):
+                await pipe.send(data)
+            else:
+                await pipe.write(data)
+        except PipeError as error:
+            raise PeerLostError(error.detail or str(error)) from error
+
+    async def finish(self) -> bool:
+        """See Channel.finish: an empty message says it, of which pipes of byte type have none."""
+        if not self._close_message or self._pipe.info.type != "message":
+            return False
+        try:
+            await self._pipe.flush()  # a reader of bytes takes an empty message together with what is before it
+            await self.write(b"")
+        except PipeError as error:
+            raise PeerLostError(error.detail or str(error)) from error
+        return True
+
+    async def gone(self) -> int:
+        """See Channel.gone."""
+        pipe, dropped = self._pipe, 0
+        if not isinstance(pipe, MessagePipe):  # behind an empty message it reads nothing more
+            return await super().gone()
+        try:
+            while True:
+                dropped += await pipe.recv_into(self._room)
+        except PipeError:
+            return dropped
+
+    async def close(self, linger: float) -> int:
+        """See Channel.close. What was written stays readable for the peer."""
+        if linger <= 0:
+            return await self.shut()
+        await self._pipe.close(timeout=linger)
+        return 0
+
+    async def shut(self) -> int:
+        """See Channel.shut."""
+        await self._pipe.close(timeout=0)
+        return 0
+
+
+class PipeDialler:
+    """Connects to a pipe, in the mode that it has."""
+
+    def __init__(self, address: Address, options: RelayOptions, *, flat: bool) -> None:
+        self._address = address
+        self._options = options
+        self._flat = flat
+
+    async def __call__(self) -> PipeChannel:
+        """Connect; raises PipeError."""
+        name, options = self._address.name, self._options
+        assert name is not None  # noqa: S101 - a pipe has one
+        if not self._flat and name.host is None:
+            # Its type, where it can be told before: an attempt is a client that comes and goes.
+            pipes = await asyncio.to_thread(list_pipes)
+            self._flat = any(pipe.type == "byte" and parse_name(pipe.name) == name for pipe in pipes)
+        if not self._flat:
+            try:
+                return self._channel(
+                    await connect(
+                        name.path,
+                        timeout=options.connect_timeout,
+                        verify_owner=options.verify_owner,
+                        wait_for_server=options.wait_for_server,
+                        max_message_size=options.max_message_size,
+                        remote=options.remote,
+                    )
+                )
+            except PipeModeError:
+                self._flat = True  # a pipe of bytes: it stays one
+        return self._channel(
+            await connect(
+                name.path,
+                mode="byte",
+                timeout=options.connect_timeout,
+                verify_owner=options.verify_owner,
+                wait_for_server=options.wait_for_server,
+                remote=options.remote,
+            )
+        )
+
+    def _channel(self, pipe: MessagePipe | StreamPipe) -> PipeChannel:
+        close = self._options.close_message
+        return PipeChannel(
+            pipe, self._address.given, flat=self._flat, close_message=self._flat if close is None else close
+        )
+
+
+class PipeAcceptor(Acceptor):
+    """A pipe's name, on which clients come."""
+
+    def __init__(self, address: Address, options: RelayOptions, *, flat: bool) -> None:
+        name = address.name
+        assert name is not None  # noqa: S101 - a pipe has one
+        self._options = options
+        self._flat = flat or options.mode == "byte"
+        self._listener: Listener[MessagePipe] | Listener[StreamPipe] = (
+            listen(name.path, security=options.security, max_message_size=options.max_message_size)
+            if options.mode == "message"
+            else listen(name.path, mode="byte", security=options.security)
+        )
+        self.label = self._listener.name
+
+    async def accept(self) -> Arrival:
+        """See Acceptor.accept."""
+        pipe = await self._listener.accept()
+        try:
+            peer = pipe.peer
+            label = f"process {peer.pid} of {peer.user or peer.uid}"
+        except PipeError:  # gone already; what it wrote is still to be carried
+            label = "a client that has gone"
+        close = self._options.close_message
+        channel = PipeChannel(pipe, label, flat=self._flat, close_message=self._flat if close is None else close)
+
+        async def opened() -> Channel:
+            return channel
+
+        return Arrival(label, opened, pipe.abort)
+
+    async def close(self) -> None:
+        """See Acceptor.close."""
+        await self._listener.close()

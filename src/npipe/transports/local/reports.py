@@ -1,0 +1,232 @@
+"""What the engine counts, and what owners tell of their pipes, as the public data."""
+
+# ruff: noqa: E402 - what follows the assertion is not for Windows
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"  # noqa: S101 - for type checkers
+
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from npipe import binding
+from npipe.errors import WinError
+from npipe.figures import (
+    ConnectionReport,
+    ListenerStats,
+    OwnerReport,
+    PipeReport,
+    PipeStats,
+    ProcessStats,
+    Totals,
+)
+from npipe.options import PIPE_UNLIMITED_INSTANCES, direction_name, mode_name
+from npipe.peers import NOBODY_HERE
+from npipe.reasons import closed_by_fork, closed_here
+from npipe.transports.local.place import place
+
+try:
+    import pwd
+except ImportError:  # a Python without it: users have numbers
+    pwd = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from npipe.names import PipeName
+
+__all__ = ["inspect_pipe", "listener_stats", "pipe_stats", "process_stats", "user_name"]
+
+_NS: Final = 1_000_000_000
+_SLEEPS_READ, _SLEEPS_WRITE, _PEER_READS, _PEER_WRITES = 1, 2, 4, 8  # np_sleeping
+_REMOTE, _ROUGH, _LEFT = 1, 2, 4  # npw_connection_flags
+_CLOCK_SLACK = 2.0  # seconds: a process began before it connected, if two clocks tell the same
+_LONGEST_PROGRAM = 200  # characters
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name, or its number where it has none."""
+    if pwd is None:
+        return str(uid)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def pipe_stats(handle: binding.Handle) -> PipeStats:
+    """Return what a handle's connection has moved, also when it is closed. PipeClosedError (6): it is the parent's."""
+    if handle.forked:
+        raise closed_by_fork(handle.name, "asking for the pipe's counts", code=WinError.INVALID_HANDLE)
+    try:
+        counts = handle.counts()
+    except OSError as error:  # it never had a handle
+        raise closed_here(handle.name, "asking for the pipe's counts", code=WinError.INVALID_HANDLE) from error
+    since, received, read, unread, sent, written, left, left_messages, *waits = counts
+    reads, writes, read_slept, write_slept, sleeping, sleeps = waits
+    return PipeStats(
+        since=since / _NS,
+        bytes_received=received,
+        messages_received=read,
+        unread=unread,
+        bytes_sent=sent,
+        messages_sent=written,
+        unread_by_peer=left,
+        unread_messages_by_peer=left_messages,
+        pending_reads=reads,
+        pending_writes=writes,
+        reading_for=_seconds(read_slept),
+        writing_for=_seconds(write_slept),
+        peer_waits_to_read=bool(sleeping & _PEER_READS),
+        peer_waits_to_write=bool(sleeping & _PEER_WRITES),
+        waits=sleeps,
+    )
+
+
+def listener_stats(name: PipeName) -> ListenerStats | None:
+    """Return what this process's connections of a pipe have moved; None when it has none of that name."""
+    told = binding.own_named_pipe(*place(name))
+    if told is None:
+        return None
+    _uid, _in_quota, _out_quota, instances, connected, held, since, ended, *moved = told
+    received, read, sent, written, sleeps = moved
+    return ListenerStats(
+        connected, connected + ended, received, read, sent, written, sleeps, name.path, since / _NS, instances, held
+    )
+
+
+def process_stats() -> ProcessStats:
+    """Return what all pipes of this process have moved."""
+    client, server = (Totals(*row) for row in binding.process_counts())
+    return ProcessStats(server, client)
+
+
+def inspect_pipe(name: PipeName) -> PipeReport:
+    """Return what the owners of a pipe tell. Raises PipeNotFoundError (2), PipeAccessError (5)."""
+    rows = binding.describe_named_pipe(*place(name), name.path)
+    owners = tuple(_owner(*row) for row in rows)
+    pipe = next((pipe for code, _, _, pipe, _, _ in rows if code == 0), None)
+    return PipeReport(
+        name=name.path,
+        type=None if pipe is None else mode_name(pipe[0]),
+        direction=None if pipe is None else direction_name(pipe[1]),
+        max_instances=None if pipe is None or pipe[2] == PIPE_UNLIMITED_INSTANCES else pipe[2],
+        instances=0 if pipe is None else pipe[3],
+        owners=owners,
+    )
+
+
+def _owner(
+    code: int, pid: int, uid: int, pipe: tuple[int, ...], told: tuple[int, ...], rows: list[tuple[int, ...]]
+) -> OwnerReport:
+    _uid, in_quota, out_quota, instances, connected, held, since, ended, *moved = told
+    programs: dict[tuple[int, int], str | None] = {}
+    connections = tuple(_connection(row, programs) for row in reversed(rows))
+    received, read, sent, written, sleeps = moved
+    live = [one.stats for one in connections]
+    return OwnerReport(
+        pid=pid,
+        uid=uid,
+        user=user_name(uid),
+        program=_program(pid, None),
+        code=code,
+        problem=_problem(code),
+        instances=instances,
+        listening=pipe[4],
+        waiting=held,
+        in_buffer_size=in_quota,
+        out_buffer_size=out_quota,
+        since=since / _NS if since > 0 else None,
+        totals=Totals(
+            connected,
+            connected + ended,
+            received + sum(one.bytes_received for one in live),
+            read + sum(one.messages_received for one in live),
+            sent + sum(one.bytes_sent for one in live),
+            written + sum(one.messages_sent for one in live),
+            sleeps + sum(one.waits for one in live),
+        ),
+        connections=connections,
+    )
+
+
+def _connection(row: tuple[int, ...], programs: dict[tuple[int, int], str | None]) -> ConnectionReport:
+    number, since, pid, uid, flags, sleeping, in_quota, out_quota, reads, writes, *rest = row
+    received, read, unread, sent, written, left, left_messages, read_slept, write_slept, sleeps = rest
+    remote = bool(flags & _REMOTE) or uid == NOBODY_HERE
+    if (pid, since // _NS) not in programs:
+        programs[pid, since // _NS] = None if remote else _program(pid, since / _NS)
+    return ConnectionReport(
+        number=number,
+        pid=None if remote else pid,
+        uid=None if remote else uid,
+        user=None if remote else user_name(uid),
+        program=programs[pid, since // _NS],
+        remote=remote,
+        left=bool(flags & _LEFT),
+        in_buffer_size=in_quota,
+        out_buffer_size=out_quota,
+        rough=bool(flags & _ROUGH),
+        stats=PipeStats(
+            since=since / _NS,
+            bytes_received=received,
+            messages_received=read,
+            unread=unread,
+            bytes_sent=sent,
+            messages_sent=written,
+            unread_by_peer=left,
+            unread_messages_by_peer=left_messages,
+            pending_reads=reads,
+            pending_writes=writes,
+            reading_for=_seconds(read_slept),
+            writing_for=_seconds(write_slept),
+            peer_waits_to_read=bool(sleeping & _PEER_READS),
+            peer_waits_to_write=bool(sleeping & _PEER_WRITES),
+            waits=sleeps,
+        ),
+    )
+
+
+def _seconds(nanoseconds: int) -> float | None:
+    return nanoseconds / _NS if nanoseconds > 0 else None
+
+
+def _problem(code: int) -> str | None:
+    match code:
+        case 0:
+            return None
+        case WinError.INVALID_FUNCTION | WinError.REVISION_MISMATCH:
+            return "its npipe is of another version, which cannot tell"
+        case WinError.ACCESS_DENIED:
+            return "only its own user and root are told"
+        case WinError.SEM_TIMEOUT:
+            return "it does not answer: it is stopped, or very busy"
+    return "what it says makes no sense"
+
+
+def _program(pid: int, since: float | None) -> str | None:
+    """Return what a process runs: its command line, cut short.
+
+    None if there is no such process any more, also when its number is another one's by now: it began after `since`.
+    """
+    if pid <= 0:
+        return None
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - quicker, of thousands
+            line = file.read(4096)
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            status = file.read(4096)
+    except OSError:
+        return None
+    if since is not None:
+        try:
+            began = int(status.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        except (ValueError, IndexError):
+            return None
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if booted + began > since + _CLOCK_SLACK:
+            return None
+    if not line:  # a kernel's thread, or one that is just ending
+        line = status.partition(b"(")[2].rpartition(b")")[0]
+    return line.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "backslashreplace")[:_LONGEST_PROGRAM]

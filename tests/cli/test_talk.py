@@ -1,0 +1,335 @@
+"""`npipe call`, `send`, `cat`, `listen` and `repl`, each a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import npipe
+from tests.cli.helpers import DEADLINE, NPIPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def npipe_(*arguments: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run the command with `data` as its input."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    return subprocess.run([*NPIPE, *arguments], capture_output=True, timeout=DEADLINE, **given)
+
+
+def on_a_terminal(*arguments: str, keys: tuple[bytes, ...] = ()) -> tuple[int, bytes]:
+    """Run the command on a terminal of 40 columns, with `keys` at each prompt; its exit status, and what it printed."""
+    master, slave = pty.openpty()
+    left = list(keys)
+    process = subprocess.Popen(
+        [*NPIPE, *arguments], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "COLUMNS": "40"}
+    )
+    os.close(slave)
+    got = b""
+    with contextlib.suppress(OSError):  # EIO, the terminal's end
+        while piece := os.read(master, 65536):
+            got += piece
+            if left and got.count(b"> ") > len(keys) - len(left):
+                os.write(master, left.pop(0))
+    os.close(master)
+    return process.wait(DEADLINE), got
+
+
+@contextlib.contextmanager
+def served(name: str, serve: Callable[[Any], object], mode: Any = "message") -> Iterator[None]:
+    """One client, in a thread; what the server raises is raised at the end."""
+    failures: list[BaseException] = []
+    with npipe.listen(name, mode=mode) as listener:
+
+        def run() -> None:
+            try:
+                with listener.accept(DEADLINE) as pipe:
+                    serve(pipe)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        thread.join(DEADLINE)
+    assert not failures, failures
+
+
+# ---- call
+
+
+@pytest.mark.parametrize("text", ["hello", "", "tëxt", "-x" * 1000])
+def test_call_prints_the_answer_s_bytes_and_nothing_else(name: str, text: str) -> None:
+    with npipe.serve(name, bytes):
+        done = npipe_("call", name, "--", text)
+    assert (done.returncode, done.stdout, done.stderr) == (0, text.encode(), b"")
+
+
+def test_call_sends_all_of_its_input_whatever_the_bytes_are(name: str) -> None:
+    data = bytes(range(256)) * 2000
+    with npipe.serve(name, lambda request: request[::-1]):
+        for more in ((), ("-",)):
+            done = npipe_("call", name, *more, data=data)
+            assert (done.returncode, done.stdout) == (0, data[::-1])
+
+
+def test_call_has_no_nul_and_no_wide_text_unless_asked(name: str) -> None:
+    with npipe.serve(name, bytes):
+        assert npipe_("call", name, "hi").stdout == b"hi"
+        assert npipe_("call", name, "hi", "--nul").stdout == b"hi\0"
+        assert npipe_("call", name, "hi", "--encoding", "utf-16-le", "--nul").stdout == b"h\0i\0\0\0"
+
+
+def test_call_with_lines_has_an_answer_for_each_over_one_connection(name: str) -> None:
+    clients: list[Any] = []
+    with npipe.serve(name, bytes.upper, on_connect=clients.append):
+        done = npipe_("call", name, "-i", "lines", data=b"one\n\ntwo")
+    assert (done.returncode, done.stdout) == (0, b"ONE\n\nTWO\n")
+    assert len(clients) == 1
+
+
+@pytest.mark.parametrize("message", [b"text", b"\xff\x00\n", b""])
+def test_every_form_goes_in_and_comes_out(name: str, message: bytes) -> None:
+    forms = {
+        "hex": message.hex().encode(),
+        "base64": base64.b64encode(message),
+        "json": json.dumps({"base64": base64.b64encode(message).decode()}).encode(),
+        "length": len(message).to_bytes(4, "little") + message,
+    }
+    with npipe.serve(name, bytes):
+        for form, data in forms.items():
+            if not message and form in ("hex", "base64"):
+                continue  # an empty line is none
+            done = npipe_("call", name, "-i", form, "-o", form, data=data + b"\n" * (form != "length"))
+            assert done.returncode == 0, done.stderr
+            if form == "json":
+                found = json.loads(done.stdout)
+                got = base64.b64decode(found["base64"]) if "base64" in found else found["text"].encode()
+                assert (got, found["size"]) == (message, len(message))
+            else:
+                assert done.stdout.rstrip(b"\n" if form != "length" else b"") == data
+
+
+def test_call_repeats_with_its_interval(name: str) -> None:
+    with npipe.serve(name, bytes):
+        done = npipe_("call", name, "x", "--repeat", "3", "--interval", "0.01", "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["text"] for one in found] == ["x"] * 3
+    assert all(one["seconds"] >= 0 for one in found)
+
+
+def test_a_message_with_a_line_s_end_is_printed_and_told(name: str) -> None:
+    with npipe.serve(name, lambda _request: b"a\nb"):
+        done = npipe_("call", name, "x", "-o", "lines")
+    assert (done.returncode, done.stdout) == (7, b"a\nb\n")
+    assert b"--output json" in done.stderr
+
+
+def test_each_kind_of_failure_has_its_status_and_one_line(name: str) -> None:
+    def silent(pipe: npipe.MessagePipe) -> None:
+        pipe.recv(timeout=DEADLINE)
+        with pytest.raises(npipe.PipeClosedError):
+            pipe.recv(timeout=DEADLINE)
+
+    found = {}
+    found["nobody"] = npipe_("call", name, "x")
+    with served(name, silent):
+        found["time"] = npipe_("call", name, "x", "--timeout", "0.3")
+    with served(name, lambda pipe: pipe.recv(timeout=DEADLINE)):
+        found["gone"] = npipe_("call", name, "x")
+    with served(name, lambda pipe: None, "byte"):
+        found["bytes"] = npipe_("call", name, "x")
+    found["name"] = npipe_("call", "C:\\x", "x")
+    found["data"] = npipe_("call", name, "xyz", "-i", "hex")
+    found["use"] = npipe_("call", name, "x", "-i", "nothing")
+    statuses = {kind: done.returncode for kind, done in found.items()}
+    assert statuses == {"nobody": 3, "time": 4, "gone": 6, "bytes": 1, "name": 2, "data": 7, "use": 2}
+    for done in found.values():
+        assert done.stdout == b""
+        assert done.stderr.startswith(b"npipe: ")
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_to_a_terminal_no_control_character_goes_raw(name: str) -> None:
+    with npipe.serve(name, lambda _request: b"a\x1b[2J\x07\r\xff\x9bz\n"):
+        status, got = on_a_terminal("call", name, "x")
+    assert status == 0
+    assert got.replace(b"\r\n", b"\n") == rb"a\x1b[2J\x07\r\xff\x9bz" + b"\n"
+
+
+def test_ctrl_c_is_130_without_a_traceback(name: str, ctrl_c: None) -> None:
+    with npipe.listen(name) as listener:
+        process = subprocess.Popen([*NPIPE, "call", name, "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with listener.accept(DEADLINE) as pipe:
+            assert pipe.recv(timeout=DEADLINE) == b"x"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE) == 130
+        assert process.communicate(timeout=DEADLINE) == (b"", b"")
+
+
+def test_a_full_disk_is_one_line(name: str) -> None:
+    with npipe.serve(name, bytes), Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*NPIPE, "call", name, "x"], stdout=full, stderr=subprocess.PIPE, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (1, b"npipe: standard output: No space left on device\n")
+
+
+# ---- send and cat
+
+
+def test_send_ends_when_all_is_read_and_tells_when_it_is_not(name: str) -> None:
+    got: list[bytes] = []
+
+    def three(pipe: npipe.MessagePipe) -> None:
+        got.extend(pipe.recv(timeout=DEADLINE) for _ in range(3))
+
+    with served(name, three):
+        done = npipe_("send", name, "-i", "lines", data=b"1\n22\n333\n")
+    assert (done.returncode, done.stdout, done.stderr, got) == (0, b"", b"", [b"1", b"22", b"333"])
+    with served(name, lambda pipe: pipe.recv(timeout=DEADLINE)):
+        assert npipe_("send", name, "-i", "lines", data=b"1\n22\n333\n").returncode == 6
+
+
+@pytest.mark.parametrize("mode", ["message", "byte"])
+def test_a_file_is_sent_and_read_again_with_its_checksum(name: str, tmp_path: Path, mode: str) -> None:
+    data = os.urandom(1_000_000)
+    (tmp_path / "out").write_bytes(data)
+    got = bytearray()
+
+    def read(pipe: Any) -> None:
+        with contextlib.suppress(npipe.PipeClosedError):
+            while True:
+                got.extend(pipe.recv(timeout=DEADLINE) if mode == "message" else pipe.read(65536, timeout=DEADLINE))
+
+    with served(name, read, mode):
+        done = npipe_("send", name, "--file", str(tmp_path / "out"), "--json")
+    found = json.loads(done.stdout)
+    assert found["sha256"] == hashlib.sha256(data).hexdigest() == hashlib.sha256(got).hexdigest()
+    assert found["bytes"] == len(data)
+
+    def write(pipe: Any) -> None:
+        (pipe.send if mode == "message" else pipe.write)(bytes(got), timeout=DEADLINE)
+        pipe.flush(timeout=DEADLINE)
+
+    with served(name, write, mode):
+        done = npipe_("cat", name, "--to", str(tmp_path / "in"), "--checksum")
+    assert done.returncode == 0
+    assert (tmp_path / "in").read_bytes() == data
+    assert found["sha256"].encode() in done.stderr
+
+
+def test_cat_prints_messages_until_the_server_closes_or_there_were_enough(name: str) -> None:
+    def write(pipe: npipe.MessagePipe) -> None:
+        for message in (b"one", b"", b"\xff"):
+            pipe.send(message)
+        with contextlib.suppress(npipe.PipeClosedError):
+            pipe.flush(timeout=DEADLINE)
+
+    with served(name, write):
+        assert npipe_("cat", name, "-o", "hex").stdout == b"6f6e65\n\nff\n"
+    with served(name, write):
+        assert npipe_("cat", name).stdout == b"one\xff"
+    with served(name, write):
+        assert npipe_("cat", name, "--count", "1", "--json").stdout == b'{"size": 3, "text": "one"}\n'
+
+
+def test_cat_of_a_pipe_that_only_sends_and_send_to_one_that_only_takes(name: str) -> None:
+    with npipe.listen(name, access="outbound") as listener:
+        process = subprocess.Popen([*NPIPE, "cat", name], stdout=subprocess.PIPE)
+        with process, listener.accept(DEADLINE) as pipe:
+            pipe.send(b"x")
+            pipe.flush(timeout=DEADLINE)
+            pipe.close()
+            assert process.communicate(timeout=DEADLINE)[0] == b"x"
+    with npipe.listen(name, access="inbound") as listener:
+        process = subprocess.Popen([*NPIPE, "send", name, "y"])
+        with process, listener.accept(DEADLINE) as pipe:
+            assert pipe.recv(timeout=DEADLINE) == b"y"
+        assert process.returncode == 0
+
+
+# ---- listen
+
+
+def test_listen_prints_what_comes_and_sends_its_input(name: str) -> None:
+    process = subprocess.Popen([*NPIPE, "listen", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdin is not None
+        process.stdin.write(b"hello\nworld\n")
+        process.stdin.flush()
+        with npipe.connect(name, wait_for_server=True, timeout=DEADLINE) as pipe:
+            assert [pipe.recv(timeout=DEADLINE) for _ in range(2)] == [b"hello", b"world"]
+            pipe.send(b"one")
+            pipe.send(b"two")
+        assert process.stdout is not None
+        assert process.stdout.read() == b"one\ntwo\n"  # its input is still open
+    assert process.returncode == 0
+
+
+def test_listen_with_keep_takes_one_client_after_the_other(name: str, ctrl_c: None) -> None:
+    process = subprocess.Popen(
+        [*NPIPE, "listen", name, "--keep", "--json"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        for text in ("a", "b"):
+            with npipe.connect(name, wait_for_server=True, timeout=DEADLINE) as pipe:
+                pipe.send(text.encode())
+            assert json.loads(process.stdout.readline()) == {"size": 1, "text": text}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+
+
+# ---- repl
+
+
+def test_repl_without_a_terminal_answers_line_by_line(name: str) -> None:
+    with npipe.serve(name, bytes.upper):
+        done = npipe_("repl", name, data=b"one\n.hex 74 77 6f\n.show hex\nab\n..dot\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"ONE\nTWO\n41 42\n2e 44 4f 54\n", b"")
+
+
+def test_repl_tells_what_is_wrong_and_goes_on(name: str) -> None:
+    with npipe.serve(name, bytes.upper):
+        done = npipe_("repl", name, data=b".nonsense\n.hex zz\none\n.timeout -1\n")
+    assert done.stdout == b"ONE\n"
+    assert done.stderr.count(b"\n") >= 3
+    assert done.returncode == 1 or done.returncode == 2
+
+
+def test_repl_on_a_terminal_keeps_a_history_and_shows_nothing_raw(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
+    with npipe.serve(name, lambda _request: b"\x1b[31mred"):
+        status, got = on_a_terminal("repl", name, keys=(b"hello\n", b"\x04"))
+    assert status == 0
+    assert rb"\x1b[31mred" in got
+    assert b"\x1b[31m" not in got
+    history = tmp_path / "npipe" / "history"
+    assert "hello" in history.read_text()
+    assert history.stat().st_mode & 0o777 == 0o600
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("command", ["call", "send", "cat", "listen", "repl", "relay"])
+def test_the_help_teaches_with_examples(command: str) -> None:
+    done = npipe_(command, "--help")
+    text = done.stdout.decode()
+    assert "\nExamples:\n" in text.replace("  Examples:", "Examples:")
+    assert "Exit status:" in text
+    assert f"npipe {command} " in text

@@ -1,0 +1,137 @@
+"""npipe.observe and logging: what happens to connections is told once, to whoever wants to know, and to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import pytest
+
+import npipe
+from npipe import aio
+from tests.helpers import DEADLINE
+
+Told = list[tuple[str, bool | None]]
+
+
+def kinds(events: list[npipe.Event], name: str) -> Told:
+    assert {event.name for event in events} <= {name}
+    return [(event.kind, event.is_server) for event in events]
+
+
+def test_a_connection_is_told_from_its_beginning_to_its_end(name: str) -> None:
+    events: list[npipe.Event] = []
+    with npipe.observe(events.append) as observation:
+        with npipe.listen(name) as listener, npipe.connect(name) as client:
+            with listener.accept(DEADLINE) as server:
+                client.send(b"abc")
+                server.recv()
+                server.send(b"defgh")
+                client.recv()
+        observation.close()
+        npipe.listen(name).close()  # nobody is told of this
+    assert kinds(events, name) == [
+        ("listening", True),
+        ("opened", False),
+        ("opened", True),
+        ("closed", True),
+        ("closed", False),
+        ("stopped", True),
+    ]
+    opened, closed = events[1], events[3:5]
+    assert opened.seconds is not None
+    assert 0 <= opened.seconds < DEADLINE
+    if sys.platform != "win32":
+        assert [(event.stats and (event.stats.bytes_received, event.stats.bytes_sent)) for event in closed] == [
+            (3, 5),
+            (5, 3),
+        ]
+
+
+def test_a_refusal_is_told_with_its_reason_and_its_wait(name: str) -> None:
+    events: list[npipe.Event] = []
+    with npipe.observe(events.append):
+        with pytest.raises(npipe.PipeNotFoundError) as caught:
+            npipe.connect(name)
+        with pytest.raises(npipe.PipeTimeoutError):
+            npipe.connect(name, wait_for_server=True, timeout=0.05)
+    assert kinds(events, name) == [("failed", False), ("failed", False)]
+    assert events[0].error is caught.value
+    assert events[1].seconds is not None
+    assert events[1].seconds >= 0.05
+
+
+def test_an_event_loop_s_connections_are_told_too(name: str) -> None:
+    events: list[npipe.Event] = []
+
+    async def main() -> None:
+        async with aio.listen(name) as listener:
+            client = await aio.connect(name)
+            server = await listener.accept()
+            await client.close()
+            server.abort()
+        with pytest.raises(npipe.PipeNotFoundError):
+            await aio.connect(name)
+
+    with npipe.observe(events.append):
+        asyncio.run(main())
+    told = kinds(events, name)
+    assert sorted(told[1:3]) == [("opened", False), ("opened", True)]
+    assert [told[0], *told[3:]] == [
+        ("listening", True),
+        ("closed", False),
+        ("closed", True),
+        ("stopped", True),
+        ("failed", False),
+    ]
+
+
+def test_an_observer_that_fails_changes_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_event: npipe.Event) -> None:
+        raise ZeroDivisionError
+
+    events: list[npipe.Event] = []
+    with npipe.observe(fail), npipe.observe(events.append), npipe.listen(name):
+        npipe.connect(name).close()
+    assert len(events) == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 4
+    assert {record.name for record in caplog.records} == {"npipe"}
+
+
+def test_logging_has_levels(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def exchange() -> None:
+        with npipe.listen(name) as listener, npipe.connect(name), listener.accept(DEADLINE):
+            pass
+        with pytest.raises(npipe.PipeNotFoundError):
+            npipe.connect(name)
+
+    exchange()
+    assert caplog.records == []
+    with caplog.at_level(logging.INFO, "npipe"):
+        exchange()
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "npipe"):
+        exchange()
+    assert sorted(record.levelname for record in caplog.records) == ["DEBUG"] * 5 + ["INFO"] * 2
+    assert all(name.rpartition("\\")[2] in record.getMessage() for record in caplog.records)
+
+
+def test_an_import_brings_no_logging_along() -> None:
+    script = "import sys, npipe; assert 'logging' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=DEADLINE)
+
+
+def test_two_observations_of_one_function_end_one_by_one(name: str) -> None:
+    events: list[npipe.Event] = []
+    first, second = npipe.observe(events.append), npipe.observe(events.append)
+    first.close()
+    first.close()
+    with npipe.listen(name):
+        pass
+    second.close()
+    with npipe.listen(name):
+        pass
+    assert kinds(events, name) == [("listening", True), ("stopped", True)]

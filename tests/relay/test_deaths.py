@@ -1,0 +1,182 @@
+"""A side that goes at any moment: nothing comes twice, and what is lost is told."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+from tests.helpers import CHECKOUT
+from tests.relay.helpers import DEADLINE, RelayProcess, echo, free_path, read_all, unix_client, unix_server
+
+if TYPE_CHECKING:
+    import socket
+
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+import npipe
+import socket
+kind, place = sys.argv[1:]
+if kind == "pipe":
+    end = npipe.connect(place)
+    send = end.send
+else:
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(place)
+    send = end.sendall
+number = 0
+print("ready", flush=True)
+while True:
+    send(number.to_bytes(4, "little"))
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "unix"])
+@pytest.mark.parametrize("after", [1, 5_000, 20_000])
+def test_of_a_client_that_is_killed_all_comes_that_it_has_sent_in_order_and_once(
+    name: str, tmp_path: Path, kind: str, after: int
+) -> None:
+    got = bytearray()
+    process: list[subprocess.Popen[str]] = []
+
+    def serve(connection: socket.socket) -> None:
+        while piece := connection.recv(65536):
+            got.extend(piece)
+            if len(got) >= 4 * after:
+                process[0].kill()
+
+    path, front = free_path(tmp_path), str(tmp_path / "front")
+    place = name if kind == "pipe" else front
+    with unix_server(path, serve):
+        with RelayProcess(name if kind == "pipe" else f"unix:{front}", f"unix:{path}") as relay:
+            process.append(
+                subprocess.Popen([sys.executable, "-c", PROGRAM, kind, place], stdout=subprocess.PIPE, text=True)
+            )
+            report = relay.report()
+            process[0].communicate(timeout=DEADLINE)
+            status, _ = relay.end()
+    assert report["forth"]["bytes"] == len(got)
+    assert report["forth"]["dropped"] == 0
+    assert len(got) >= 4 * after
+    numbers = [int.from_bytes(got[at : at + 4], "little") for at in range(0, len(got) - 3, 4)]
+    assert numbers == list(range(len(numbers)))
+    if kind == "pipe":  # a socket's kill and its close are the same
+        assert report["lost"]
+        assert status == 6
+
+
+def test_a_server_that_goes_with_something_unread_is_told(name: str, tmp_path: Path) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)  # and closes, with the rest unread
+
+    with unix_server(free_path(tmp_path), serve):
+        with RelayProcess(name, f"unix:{free_path(tmp_path)}") as relay:
+            with npipe.connect(name) as pipe:
+                pipe.send(b"x" * 100_000)
+                with pytest.raises(npipe.PipeClosedError):
+                    pipe.recv(timeout=DEADLINE)
+            report = relay.report()
+            assert report["lost"]
+            assert not report["clean"]
+            assert relay.end()[0] == 6
+
+
+def test_an_answer_of_a_server_that_does_not_read_on_still_comes(name: str, tmp_path: Path) -> None:
+    answer = b"413" * 1000
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(answer)
+
+    with unix_server(free_path(tmp_path), serve):
+        with RelayProcess(name, f"unix:{free_path(tmp_path)}"), npipe.connect(name, mode="byte") as pipe:
+            pipe.write(b"x")
+            got = b""
+            while len(got) < len(answer):
+                got += pipe.read(65536, timeout=DEADLINE)
+            assert got == answer
+
+
+def test_a_client_that_leaves_lets_the_server_go_even_on_a_pipe_that_cannot_say_half(name: str, tmp_path: Path) -> None:
+    front = free_path(tmp_path)
+    with npipe.listen(name, mode="byte") as listener, RelayProcess(f"unix:{front}", name) as relay:
+        with unix_client(front) as client:
+            client.sendall(b"all")
+            pipe = listener.accept(DEADLINE)
+        with pipe:
+            assert pipe.read(timeout=DEADLINE) == b"all"
+        assert relay.report()["clean"]
+
+
+def test_nobody_at_the_other_side_is_told_to_both(name: str, tmp_path: Path) -> None:
+    with RelayProcess(name, f"unix:{tmp_path}/nothing") as relay:
+        with npipe.connect(name) as pipe, pytest.raises(npipe.PipeClosedError):
+            pipe.recv(timeout=DEADLINE)
+        assert "No such file" in relay.report()["lost"]
+        with unix_server(f"{tmp_path}/nothing", echo), npipe.connect(name) as pipe:  # and it goes on
+            pipe.send(b"x")
+            assert pipe.recv(timeout=DEADLINE) == b"x"
+
+
+def test_with_poll_a_server_that_comes_later_is_reached(name: str, tmp_path: Path) -> None:
+    path = free_path(tmp_path)
+    with RelayProcess(name, f"unix:{path}", "-p"), npipe.connect(name) as pipe:
+        pipe.send(b"x")
+        with unix_server(path, echo):
+            assert pipe.recv(timeout=DEADLINE) == b"x"
+            pipe.close()
+
+
+def test_a_stop_lets_connections_end_and_takes_no_new_one(name: str, tmp_path: Path) -> None:
+    with unix_server(free_path(tmp_path), echo):
+        with RelayProcess(name, f"unix:{free_path(tmp_path)}", "--grace", "20") as relay:
+            with npipe.connect(name) as pipe:
+                pipe.send(b"before")
+                assert pipe.recv(timeout=DEADLINE) == b"before"
+                relay.process.send_signal(signal.SIGTERM)
+                assert relay.line()["text"] == "ending, by SIGTERM"
+                pipe.send(b"after")
+                assert pipe.recv(timeout=DEADLINE) == b"after"
+                with pytest.raises(npipe.PipeError):
+                    npipe.connect(name, timeout=0.2)
+            assert relay.rest() == (0, "")
+
+
+def swallow(connection: socket.socket) -> None:
+    read_all(connection)
+
+
+def test_a_second_signal_cuts_and_tells(name: str, tmp_path: Path) -> None:
+    with unix_server(free_path(tmp_path), swallow):
+        with RelayProcess(name, f"unix:{free_path(tmp_path)}", "--grace", "inf") as relay:
+            with npipe.connect(name) as pipe:
+                pipe.send(b"x")
+                pipe.flush(timeout=DEADLINE)
+                relay.process.send_signal(signal.SIGTERM)
+                assert relay.line()["text"] == "ending, by SIGTERM"
+                relay.process.send_signal(signal.SIGTERM)
+                assert "by SIGTERM" in relay.report()["how"]
+            assert relay.rest()[0] == 0
+
+
+def test_a_socket_that_was_left_over_is_replaced_and_one_in_use_is_not(name: str, tmp_path: Path) -> None:
+    path = free_path(tmp_path)
+    with RelayProcess(f"unix:{path}", name) as relay:
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+        second = RelayProcess(f"unix:{path}", name, listens=0)
+        with second:
+            status, last = second.rest()
+        assert status == 1
+        assert "in use" in last
+        relay.process.kill()
+        relay.process.wait(DEADLINE)
+    with RelayProcess(f"unix:{path}", name) as relay:
+        assert relay.end()[0] == 0
+    assert not Path(path).exists()
