@@ -296,6 +296,13 @@ def test_an_aio_server_that_forbids_it_is_not_traced(name: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
+def test_servers_of_each_model_can_forbid_it(name: str, model: str) -> None:
+    with npipe.serve(name, bytes, model=model, traceable=False):  # type: ignore[arg-type]
+        with pytest.raises(PipeAccessError):
+            Tracer([name])
+
+
 def test_who_traces_what_is_not_there_is_told_so(name: str) -> None:
     with pytest.raises(PipeNotFoundError):
         Tracer([name])

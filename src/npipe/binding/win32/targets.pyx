@@ -261,6 +261,10 @@ def disarm(handle, Poller poller not None):
     return True
 
 
+cdef extern from "pipe/owner.h":
+    void np_forbid_tracing(const np_handle *)
+
+
 # ---- Creating and opening
 
 
@@ -533,6 +537,11 @@ def pipe_peer(handle, str function):
     np_describe(end, &about)
     cdef uint32_t code = np_peer(end, &pid, &uid)
     return bool(about.server), code == NP_OK, np_has_read(end), pid, uid
+
+
+def forbid_tracing(handle, str function):
+    """Nobody may trace the pipe of this instance from now on (docs/tracing.md)."""
+    np_forbid_tracing(pipe_of(handle, function).valid(function))
 
 
 def pipe_remote(handle, str function):
