@@ -5,7 +5,8 @@ from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
     NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_list, np_listing, np_process_counts, np_report_own,
-    np_report_process, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
+    np_report_process, np_tap_all, np_trace_options, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where,
+    npw_connection, npw_details,
 )
 from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
@@ -21,10 +22,6 @@ cdef extern from *:
     """
     void np_full_fence()
 
-cdef extern from "ring/tap.h":
-    struct np_trace_options:
-        uint32_t most
-    uint32_t np_tap_all(int, int, const np_trace_options *)
 
 import os
 

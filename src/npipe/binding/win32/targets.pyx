@@ -261,10 +261,6 @@ def disarm(handle, Poller poller not None):
     return True
 
 
-cdef extern from "pipe/owner.h":
-    void np_forbid_tracing(const np_handle *)
-
-
 # ---- Creating and opening
 
 
