@@ -148,8 +148,8 @@ class Output:
         self._form = form
         self._encoding = encoding
         self._terminal = sys.stdout.isatty()
-        self.count = 0
-        self.broken_lines = 0
+        self.count: int = 0
+        self.broken_lines: int = 0
         """Messages that had a line's end in them, though each was to be a line."""
 
     def put(self, message: bytes, **more: object) -> None:

@@ -118,7 +118,7 @@ class Conversation:
 
     def __init__(self, number: int, first: Channel, second: Channel, options: RelayOptions) -> None:
         """Begin nothing yet."""
-        self.report = Report(number, first.label, second.label)
+        self.report: Report = Report(number, first.label, second.label)
         self._options = options
         self._first, self._second = first, second
         self._stop = asyncio.Event()

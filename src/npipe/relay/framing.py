@@ -60,7 +60,9 @@ class LengthFrames(Splitter):
         while len(buffer) - at >= self._head.size:
             (length,) = self._head.unpack_from(buffer, at)
             if length > self._limit:
-                self.error = FramingError(f"a message of {length} bytes was announced, and {self._limit} is the limit")
+                self.error: FramingError | None = FramingError(
+                    f"a message of {length} bytes was announced, and {self._limit} is the limit"
+                )
                 break
             end = at + self._head.size + length
             if len(buffer) < end:
@@ -110,7 +112,7 @@ class LineFrames(Splitter):
             self._length += len(rest)
         for number, line in enumerate((*whole, *(rest,) * bool(rest))):
             if len(line) > self._limit or (number == len(whole) and self._length > self._limit):
-                self.error = FramingError(f"a line is longer than {self._limit} bytes, the limit")
+                self.error: FramingError | None = FramingError(f"a line is longer than {self._limit} bytes, the limit")
                 self._pieces = [b"\n".join((*whole[number:], *self._pieces))]
                 self._length = len(self._pieces[0])
                 return whole[:number]
@@ -147,7 +149,7 @@ class Framed(Channel):
         self._stream = stream
         self._frames = frames
         self._ready: deque[bytes] = deque()
-        self.label = stream.label
+        self.label: str = stream.label
 
     async def read(self) -> bytes | None:
         """See Channel.read."""
@@ -165,8 +167,9 @@ class Framed(Channel):
         return self._ready.popleft()
 
     def _take_over_end(self) -> None:
-        self.read_ended, self.peer_closed = True, self._stream.peer_closed
-        self.parting = self._stream.parting
+        self.read_ended: bool = True
+        self.peer_closed: bool = self._stream.peer_closed
+        self.parting: str = self._stream.parting
 
     async def write(self, data: bytes) -> None:
         """See Channel.write."""

@@ -29,8 +29,8 @@ class PipeChannel(Channel):
         self._flat = flat
         self._close_message = close_message
         self._room = bytearray(PIECE if flat else 0)
-        self.label = label
-        self.messages = not flat
+        self.label: str = label
+        self.messages: bool = not flat
 
     async def read(self) -> bytes | None:
         """See Channel.read."""
@@ -52,7 +52,7 @@ class PipeChannel(Channel):
         except PipeError as error:
             raise PeerLostError(str(error)) from error
         if not data:
-            self.read_ended = True
+            self.read_ended: bool = True
             return None
         return data
 
@@ -163,7 +163,7 @@ class PipeAcceptor(Acceptor):
             if options.mode == "message"
             else listen(name.path, mode="byte", security=options.security)
         )
-        self.label = self._listener.name
+        self.label: str = self._listener.name
 
     async def accept(self) -> Arrival:
         """See Acceptor.accept."""

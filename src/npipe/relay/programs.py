@@ -122,7 +122,7 @@ class CommandChannel(Channel):
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.label = f"process {process.pid}"
+        self.label: str = f"process {process.pid}"
         assert process.stdin is not None  # noqa: S101 - asked for
         assert process.stdout is not None  # noqa: S101
         self._in, self._out = process.stdin, process.stdout
@@ -179,7 +179,7 @@ class CommandChannel(Channel):
         self._shut = True
         if self._process.returncode is None:
             _kill(self._process)
-            self.parting = "it was ended"
+            self.parting: str = "it was ended"
             await self._process.wait()
         elif self._process.returncode:
             self.parting = _how_it_ended(self._process.returncode)

@@ -80,9 +80,10 @@ class Relay:
             PipeArgumentError: an end is none, or the two do not go together (87).
             PipeNameError: a name is not a pipe's (3, 123).
         """
-        self.options = options = options or RelayOptions()
-        self.first = parse_address(first) if isinstance(first, str) else first
-        self.second = parse_address(second) if isinstance(second, str) else second
+        options = options or RelayOptions()
+        self.options: RelayOptions = options
+        self.first: Address = parse_address(first) if isinstance(first, str) else first
+        self.second: Address = parse_address(second) if isinstance(second, str) else second
         self._listens = (
             self.first.role == "listen" or (self.first.role is None and self.first.kind not in ("stdio", "exec")),
             self.second.role == "listen",
@@ -101,7 +102,7 @@ class Relay:
         )
         self._flat = options.framing == "raw" or (options.framing == "auto" and not both)
         self._on_report = on_report
-        self.summary = Summary()
+        self.summary: Summary = Summary()
         self._acceptors: tuple[Acceptor | None, Acceptor | None] = (None, None)
         self._dials = (self._dialler(self.first), self._dialler(self.second))
         self._stopping = asyncio.Event()

@@ -54,7 +54,7 @@ class TLSChannel(Channel):
         )
         self._turn = asyncio.Lock()  # who writes to the inner channel
         self._finished = False
-        self.label = inner.label
+        self.label: str = inner.label
 
     async def handshake(self) -> None:
         """Make the handshake; PeerLostError with the reason when it fails."""

@@ -13,8 +13,8 @@ try:
     import websockets.asyncio.server as server
     from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, WebSocketException
     from websockets.typing import Origin
-except ImportError as error:
-    raise ImportError("ws: and wss: need the library websockets: pip install 'npipe[ws]'") from error
+except ImportError as _error:
+    raise ImportError("ws: and wss: need the library websockets: pip install 'npipe[ws]'") from _error
 
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
@@ -36,7 +36,7 @@ class WebChannel(Channel):
         self._connection = connection
         self._flat = flat
         self.label = label
-        self.closed = asyncio.Event()
+        self.closed: asyncio.Event = asyncio.Event()
 
     async def read(self) -> bytes | None:
         """See Channel.read."""
@@ -125,7 +125,7 @@ class WebAcceptor(Acceptor):
             process_request=self._check_path,
         )
         places = " ".join(place_of(one.getsockname()) for one in self._server.sockets)
-        self.label = f"{address.kind}:{places}{address.path}"
+        self.label: str = f"{address.kind}:{places}{address.path}"
 
     def _check_path(self, connection: server.ServerConnection, request: Request) -> Response | None:
         return None if request.path == self._address.path else connection.respond(404, "no relay is here\n")

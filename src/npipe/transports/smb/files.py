@@ -122,6 +122,7 @@ _PIPE_INFORMATION: Final = 23  # FilePipeInformation
 _INFO_FILE: Final = 1
 _NO_FILE: Final = b"\xff" * 16
 _HEADER: Final = 64
+_FEW: Final = 16  # writes that were given up, all of which are looked at before each next one
 _PATIENCE_FOREVER: Final = -(2**63)
 
 
@@ -377,6 +378,7 @@ class RemoteFile:
         self._writes: set[Any] = set()
         self._waiting: list[Any] = []  # once for each thread
         self._submitting = 0  # threads
+        self._many = 0  # writes, before it is worth while to look which are answered
         _files.add(self)
 
     # ---- Waiting
@@ -589,7 +591,12 @@ class RemoteFile:
         return self._submit(write, keep, deadline, "writing", cost=_cost(len(data)))
 
     def _forget_answered(self) -> None:
-        """Forget writes that were given up, and that the server has taken since."""
+        """Forget writes that were given up, and that the server has taken since.
+
+        Where there are many, not before each of the next ones, which would take the square of their number.
+        """
+        if len(self._writes) < self._many:
+            return
         for request in list(self._writes):
             with request.response_event_lock:
                 answer = self.link.answered(request)
@@ -599,6 +606,8 @@ class RemoteFile:
                     self._writes.discard(request)
             if forgets:
                 self.link.done(request)
+        left = len(self._writes)
+        self._many = 2 * left if left > _FEW else 0
 
     def end_write(self, request: Any, deadline: float | None, sent: int = 0, size: int = 0) -> None:
         """Wait until the server has taken it all. One that was given up goes on: `sent` of `size` bytes, for its text.
