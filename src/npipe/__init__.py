@@ -47,6 +47,7 @@ from npipe.pool import Pool
 from npipe.pooling import PoolStats
 from npipe.remote import Remote
 from npipe.servers import Server, serve
+from npipe.tracing import recording as _recording
 
 __version__ = "0.1.0"
 
@@ -107,3 +108,5 @@ __all__ = [
     "stats",
     "wait",
 ]
+
+_recording.start()  # NPIPE_TRACE

@@ -282,7 +282,8 @@ async def listen(
         mode: "message" or "byte": the pipe's type, and the kind of the streams.
         exclusive: the name must not exist yet.
         options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
-            `default_timeout`, `security`, `max_message_size`, `remote`, `allow`, `require_encryption`, `samba_dir`.
+            `default_timeout`, `security`, `max_message_size`, `remote`, `allow`, `require_encryption`, `samba_dir`,
+            `traceable`.
 
     Returns:
         A PipeListener of MessageStreams, or with mode="byte" of PipeByteStreams.

@@ -262,6 +262,8 @@ def listen(
               sends is memory that this process needs.
             - `remote`: "samba" lets clients of other machines in too, through Samba (docs/remote.md); None: nobody.
             - `allow`, `require_encryption`, `samba_dir`: which of them, and where smbd looks for pipes: see export.
+            - `traceable`: False refuses `npipe trace` to everybody, root too, as long as this process serves the pipe
+              (docs/tracing.md). On Windows nobody can trace a process that does not do it itself.
 
     Returns:
         A Listener of MessagePipes, or with mode="byte" of StreamPipes.

@@ -514,6 +514,7 @@ class ListenOptions(TypedDict, total=False):
     allow: str | Iterable[str]
     require_encryption: bool
     samba_dir: str | os.PathLike[str] | None
+    traceable: bool
 
 
 class ServeOptions(ListenOptions, total=False):
@@ -562,6 +563,8 @@ class CreateOptions:
     """Of what the server's ends receive, in bytes."""
     remote: RemoteAccess | None = None
     """Which clients of other machines may come in; None: the pipe is not for them."""
+    traceable: bool = True
+    """Whether its owner may trace the pipe (`npipe trace`)."""
 
     @property
     def pipe_type(self) -> int:
@@ -589,6 +592,7 @@ def listen_options(
     allow: str | Iterable[str] = (),
     require_encryption: bool = False,
     samba_dir: str | os.PathLike[str] | None = None,
+    traceable: bool = True,
 ) -> CreateOptions:
     """Check what `listen` is asked for; raises PipeArgumentError (87)."""
     checked = parse_security(security)
@@ -604,6 +608,7 @@ def listen_options(
         rule=None if sys.platform == "win32" else checked.resolve(),
         max_message_size=message_limit(max_message_size, stranger=checked.lets_others_in or network is not None),
         remote=network,
+        traceable=flag(traceable, "traceable"),
     )
 
 

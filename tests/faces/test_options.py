@@ -29,6 +29,7 @@ LISTEN = {
     "allow": (),
     "require_encryption": False,
     "samba_dir": None,
+    "traceable": True,
     "exclusive": True,
 }
 CONNECT = {

@@ -10,6 +10,7 @@
 #include "pipe/owner.h"
 #include "pipe/remembered.h"
 #include "pipe/sweep.h"
+#include "ring/record.h"
 
 int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -59,6 +60,20 @@ static void say_all(int socket, const uint8_t *data, size_t size, int fd)
     }
 }
 
+/* A ring for records that a tracer may send: as it should be, so that what is behind the request is tried. */
+static int trace_ring(void)
+{
+    static int fd = -1;
+    if (fd >= 0)
+        return fd;
+    const struct npr_header header = {.magic = NPR_MAGIC, .version = NPR_VERSION, .capacity = NPR_MIN_RING};
+    fd = memfd_create("trace", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(fd >= 0 && ftruncate(fd, NPR_HEADER_SIZE + NPR_MIN_RING) == 0);
+    CHECK(pwrite(fd, &header, sizeof header, 0) == (ssize_t)sizeof header);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    return fd;
+}
+
 static void hear_all(int socket)
 {
     uint8_t bytes[4096];
@@ -72,7 +87,7 @@ static void visit(const uint8_t *data, size_t size)
 {
     int ends[2];
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-    say_all(ends[0], data, size, ends[0]);
+    say_all(ends[0], data, size, size % 2 ? trace_ring() : ends[0]);
     shutdown(ends[0], SHUT_WR);
     struct np_visitor *visitor = calloc(1, sizeof *visitor);
     CHECK(visitor && np_peer_credentials(ends[1], true, &visitor->who));

@@ -74,6 +74,8 @@ LINUX: Final = {
     "faces/test_stats.py": "what the engine counts",
     "cli/test_tools.py": "terminals, POSIX signals, and what the engine counts",
     "cli/test_metrics.py": "what the engine counts",
+    "processes/test_tracing.py": "a running server is traced through the engine",
+    "cli/test_trace.py": "the same, and what the engine records of its own process",
     "processes/test_views.py": "forks, and views in the ring",
     "bench": "the benchmark",
     "faults": "who attacks, kills and races the engine",

@@ -255,7 +255,8 @@ async def serve(
         mode: "message"; on a "byte" pipe a request is what one read returns.
         exclusive: the name must not exist yet.
         options: those of npipe.listen: `access`, `max_instances`, `in_buffer_size`, `out_buffer_size`,
-            `default_timeout`, `security`, `max_message_size`, `remote`, `allow`, `require_encryption`, `samba_dir`.
+            `default_timeout`, `security`, `max_message_size`, `remote`, `allow`, `require_encryption`, `samba_dir`,
+            `traceable`.
 
     Returns:
         A Server, which listens already.

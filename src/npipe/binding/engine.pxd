@@ -87,6 +87,10 @@ cdef extern from "engine.h" nogil:
         gid_t *gids
         uint32_t allowed
     uint32_t np_rule_set(np_handle *, const np_access_rule *)
+    void np_forbid_tracing(const np_handle *)
+    struct np_trace_options:
+        uint32_t most
+    uint32_t np_tap_all(int, int, const np_trace_options *)
     struct np_create_options:
         uint32_t access
         bint first_instance
@@ -96,6 +100,7 @@ cdef extern from "engine.h" nogil:
         uint32_t out_quota, in_quota
         uint32_t default_timeout_ms
         np_access_rule rule
+        bint untraceable
         bint overlapped
         const np_wait *wait
     struct np_open_options:

@@ -32,6 +32,7 @@ class Handle:
         gids: tuple[int, ...] = (),
         allowed: int = 3,
         timeout: float | None = None,
+        traceable: bool = True,
     ) -> Self: ...
     @classmethod
     def open(

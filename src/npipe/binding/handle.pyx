@@ -98,7 +98,7 @@ cdef class Handle:
     def create(cls, str root, str folder, str display, str name, *, uint32_t access, bint first_instance,
                uint32_t type, uint32_t mode, uint32_t max_instances, uint32_t out_quota, uint32_t in_quota,
                uint32_t default_timeout_ms, bint everyone=False, tuple uids=(), tuple gids=(), uint32_t allowed=3,
-               bint overlapped=False, timeout=None):
+               bint overlapped=False, timeout=None, bint traceable=True):
         """CreateNamedPipe: a new, listening instance (SEMANTICS §2).
 
         `timeout` is for another process that has the lock of the pipe's folder: PipeTimeoutError (121), or, after 3
@@ -123,6 +123,7 @@ cdef class Handle:
         options.in_quota = in_quota
         options.default_timeout_ms = default_timeout_ms
         options.overlapped = overlapped
+        options.untraceable = not traceable
         options.rule.everyone = everyone
         options.rule.allowed = allowed
         options.rule.n_uids = <uint32_t>len(uids)

@@ -5,11 +5,23 @@ from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
     NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_list, np_listing, np_process_counts, np_report_own,
-    np_report_process, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
+    np_report_process, np_tap_all, np_trace_options, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where,
+    npw_connection, npw_details,
 )
 from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
 from npipe.binding.waits cimport wait_until
+
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    static void np_full_fence(void)
+    {
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+    """
+    void np_full_fence()
+
 
 import os
 
@@ -182,3 +194,15 @@ def is_folder(str path):
     cdef c_stat about
     cdef bytes place = os.fsencode(path)
     return do_stat(place, &about) == 0 and S_ISDIR(about.st_mode)
+
+
+def full_fence():
+    """A fence between what this thread stored in shared memory and what it loads next (docs/protocol.md, section 9)."""
+    np_full_fence()
+
+
+def trace_process(int memory, int socket, uint32_t most):
+    """Record what all connections that this process makes from now on do; return the Win32 code."""
+    cdef np_trace_options options
+    options.most = most
+    return np_tap_all(memory, socket, &options)

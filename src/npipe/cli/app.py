@@ -20,9 +20,11 @@ from npipe.cli.ls import ls
 from npipe.cli.metrics import metrics
 from npipe.cli.relay import relay
 from npipe.cli.repl import repl
+from npipe.cli.replay import replay
 from npipe.cli.run import run_script
 from npipe.cli.serve import serve
 from npipe.cli.talk import call, cat, listen, send
+from npipe.cli.trace import trace
 from npipe.cli.wait import wait
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def _commands() -> None:
 
 
 _TALK = (call, send, cat, listen, repl, client, serve, wait)
-for _command in (*_TALK, ls, info, metrics, run_script, export, relay, bench, doctor, completion):
+for _command in (*_TALK, ls, info, trace, replay, metrics, run_script, export, relay, bench, doctor, completion):
     _commands.add_command(_command)
 
 if sys.platform != "win32":

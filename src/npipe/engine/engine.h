@@ -39,6 +39,7 @@
 #include "pipe/dial.h"
 #include "pipe/instances.h"
 #include "pipe/open.h"
+#include "pipe/owner.h"
 #include "pipe/query.h"
 #include "pipe/report.h"
 #include "pipe/room.h"
@@ -50,6 +51,7 @@
 #include "poll/view.h"
 #include "poll/write.h"
 #include "process/process.h"
+#include "ring/tap.h"
 #include "travel/lend.h"
 
 #endif

@@ -10,6 +10,7 @@ import inspect
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -38,6 +39,9 @@ from npipe.options import (
 from npipe.reasons import server_elsewhere
 from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
+
+if sys.platform != "win32":
+    from npipe.binding.win32.targets import forbid_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +107,7 @@ class PipeServer:
         default_timeout: float | None = 0.05,
         security: str | Security = "owner",
         max_message_size: int | None = None,
+        traceable: bool = True,
         exclusive: bool = True,
         on_connect: Callable[[Connection], object] | None = None,
         on_disconnect: Callable[[Connection], object] | None = None,
@@ -118,6 +123,7 @@ class PipeServer:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._exclusive = flag(exclusive, "exclusive")
+        self._traceable = flag(traceable, "traceable")
         refuse_outbound(access)
         self._direction = pipe_direction(access)
         self._pipe_mode = win32pipe.PIPE_WAIT | win32pipe.PIPE_REJECT_REMOTE_CLIENTS
@@ -209,7 +215,7 @@ class PipeServer:
 
     def _create_instance(self, *, first: bool = False) -> pywintypes.HANDLEType:
         """CreateNamedPipe: an instance, which listens. `first` has to be the only one of its name."""
-        return win32pipe.CreateNamedPipe(
+        made = win32pipe.CreateNamedPipe(
             self._name,
             self._direction | self._open_mode | (win32pipe.FILE_FLAG_FIRST_PIPE_INSTANCE if first else 0),
             self._pipe_mode,
@@ -219,6 +225,9 @@ class PipeServer:
             as_long(self._default_timeout),
             self._security,
         )
+        if not self._traceable and sys.platform != "win32":  # where nobody can
+            forbid_tracing(made, "serve")
+        return made
 
     def _create_first_instance(self, *, first: bool = True) -> pywintypes.HANDLEType:
         """Create an instance for the constructor, which raises what `listen` would raise."""

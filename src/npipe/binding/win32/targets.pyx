@@ -535,6 +535,11 @@ def pipe_peer(handle, str function):
     return bool(about.server), code == NP_OK, np_has_read(end), pid, uid
 
 
+def forbid_tracing(handle, str function):
+    """Nobody may trace the pipe of this instance from now on (docs/tracing.md)."""
+    np_forbid_tracing(pipe_of(handle, function).valid(function))
+
+
 def pipe_remote(handle, str function):
     """What tells of the client of another machine at a pipe's server's end; None: there is none."""
     cdef PipeTarget pipe = pipe_of(handle, function)

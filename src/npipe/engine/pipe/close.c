@@ -13,6 +13,7 @@
 #include "ring/link.h"
 #include "ring/segment.h"
 #include "ring/segment_cache.h"
+#include "ring/tap.h"
 #include "handle/handle.h"
 #include "pipe/directory.h"
 #include "pipe/instances.h"
@@ -28,6 +29,8 @@ void np_pipe_free(struct np_pipe *pipe)
         np_fd_close(pipe->leader_event);
         np_folder_close(&pipe->files);
     }
+    if (pipe->forks == np_forks)
+        np_tap_unref(pipe->tap);
     np_rule_free(&pipe->rule);
     np_summary_free(pipe->summary);
     free(pipe->root);

@@ -20,6 +20,7 @@ struct np_create_options {
     uint32_t out_quota, in_quota;
     uint32_t default_timeout_ms;
     struct np_access_rule rule;
+    bool untraceable; /* nobody may trace the pipe, as far as this process has instances of it */
     bool overlapped; /* the handle may have overlapped operations, and be handed to another process */
     /* While another process has the lock of the pipe's folder: until when, and by what it is interrupted. NULL: the
      * bound of np_lock_pause alone, which holds in any case. */

@@ -15,6 +15,7 @@
 #include "process/process.h"
 #include "ring/link.h"
 #include "ring/segment_cache.h"
+#include "ring/tap.h"
 #include "handle/handle.h"
 #include "pipe/answer.h"
 #include "pipe/directory.h"
@@ -408,6 +409,9 @@ uint32_t np_dial_handle(struct np_dial *dial, struct np_handle **result, char *w
     atomic_store_explicit(&link->alert, NP_ALERT_UNWATCHED, memory_order_relaxed);
     handle->link = link;
     link->handle = handle;
+    np_tap_link(link, NULL);
+    if (np_is_tapped(link))
+        np_tap_opened(link, dial->where.display, (uint32_t)strlen(dial->where.display));
     handle->no_socket_sleeps = handle->travels = dial->options.overlapped;
     if (dial->options.overlapped)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);

@@ -9,6 +9,7 @@
 #include "pipe/directory.h"
 
 struct np_handle;
+struct np_tap;
 struct np_visitor;
 
 struct np_access_rule {
@@ -50,6 +51,8 @@ struct np_pipe {
     struct np_summary *summary; /* of its connections that have ended */
     int64_t since;              /* np_wall_clock() */
     uid_t owner; /* as whom the thread acted that made it */
+    bool untraceable;   /* an instance was made that says so */
+    struct np_tap *tap; /* made for the first tracer; NULL: there was none */
     uint32_t instances;
     struct np_handle *first_listening, *last_listening;
     struct np_visitor *first_visitor, *last_visitor;

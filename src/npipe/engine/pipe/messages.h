@@ -15,6 +15,7 @@ enum npw_kind {
     NPW_QUERY = 3, /* what is this pipe? */
     NPW_DESCRIBE = 5, /* for the pipe's owner and root: this owner's instances, who is connected, what was moved */
     NPW_NUDGE = 4, /* from another owner: an instance of the name listens there, or was closed */
+    NPW_TRACE = 6, /* with a ring for records (ring/record.h): what the pipe's connections here read and write */
     NPW_STAY = 16, /* from another owner: no answer; the hang-up tells it of this one's end */
 };
 
@@ -29,7 +30,8 @@ enum npw_denial {
     NPW_DIRECTION = 2,     /* the pipe does not go that way */
     NPW_ONLY_READ = 3,     /* the security lets clients read alone */
     NPW_ONLY_WRITE = 4,    /* and write alone */
-    NPW_NOT_FOR_OTHERS = 5, /* only the pipe's owner and root may open it for others */
+    NPW_NOT_FOR_OTHERS = 5, /* only the pipe's owner and root may open it for others, or trace it */
+    NPW_NOT_TRACEABLE = 6,  /* its server does not let anybody trace it */
 };
 
 struct npw_request {
@@ -39,7 +41,9 @@ struct npw_request {
     uint32_t flags;
     uint32_t access; /* NP_READ | NP_WRITE */
     uint32_t reserved;
-    uint32_t offer[2]; /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0 */
+    /* OPEN: the token of a segment that this client has mapped and does not use any more, or 0; DESCRIBE: where to go
+     * on; TRACE: how many bytes of each write are wanted, and 0 */
+    uint32_t offer[2];
 };
 
 /* Behind an OPEN with NPW_FOR, in the same message: on whose behalf the owner of the pipe, or root, opens it. The

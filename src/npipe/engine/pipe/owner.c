@@ -15,6 +15,7 @@
 #include "process/process.h"
 #include "ring/link.h"
 #include "ring/segment_cache.h"
+#include "ring/tap.h"
 #include "handle/handle.h"
 #include "pipe/directory.h"
 #include "pipe/instances.h"
@@ -254,9 +255,29 @@ static void unlist(struct np_visitor *visitor)
     }
 }
 
+/* The links of this process's instances of the pipe. */
+static struct np_link *traced_link(const struct np_pipe *pipe, const struct np_handle *handle)
+{
+    return handle->pipe == pipe ? handle->link : NULL;
+}
+
+static void end_trace(struct np_visitor *visitor)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    if (!np_tap_remove(pipe->tap, visitor->tracer))
+        return;
+    for (struct np_handle *handle = np_process.handles; handle; handle = handle->next) {
+        struct np_link *link = traced_link(pipe, handle);
+        if (link)
+            np_tap_link(link, NULL);
+    }
+}
+
 void np_visitor_drop(struct np_visitor *visitor)
 {
     unlist(visitor);
+    if (visitor->tracer)
+        end_trace(visitor);
     np_watch_remove(visitor->watch, visitor->socket);
     np_hang_up(visitor->socket);
     free(visitor->remote);
@@ -344,6 +365,12 @@ static int grant(struct np_visitor *visitor)
     free(visitor);
     handle->link = link;
     link->handle = handle;
+    np_tap_link(link, np_tap_has_tracers(pipe->tap) ? pipe->tap : NULL);
+    if (np_is_tapped(link)) {
+        const struct npf_page *page = pipe->files.page;
+        uint32_t size = page->name_size; /* once: the page is shared with the other owners */
+        np_tap_opened(link, page->name, size < NPF_NAME_SIZE ? size : NPF_NAME_SIZE);
+    }
     if (handle->no_socket_sleeps)
         atomic_store_explicit(&link->rx.by_socket, 0, memory_order_relaxed);
     handle->client_pid = link->remote ? 0 : link->client_pid;
@@ -581,8 +608,41 @@ static bool opens_for_another(const struct npw_request *request)
     return request->kind == NPW_OPEN && request->flags & NPW_FOR;
 }
 
-/* `behind`: how many bytes came behind the request. */
-static void do_request(struct np_visitor *visitor, const struct npw_request *request, size_t behind)
+/* The visitor gets records of what this process's connections of the pipe do, in the ring that is in `fd`. */
+static void do_trace(struct np_visitor *visitor, const struct npw_request *request, int fd)
+{
+    struct np_pipe *pipe = visitor->pipe;
+    const struct np_trace_options options = {.most = request->offer[0]};
+    visitor->kind = request->kind;
+    if (!is_owner(pipe, &visitor->who) || pipe->untraceable) {
+        visitor->reason = pipe->untraceable ? NPW_NOT_TRACEABLE : NPW_NOT_FOR_OTHERS;
+        refuse(visitor, NP_ACCESS_DENIED);
+        return;
+    }
+    if (!pipe->tap)
+        pipe->tap = np_tap_new();
+    uint32_t code = pipe->tap && watched(visitor)
+                        ? np_tap_add(pipe->tap, fd, visitor->socket, &options, &visitor->tracer)
+                        : NP_NOT_ENOUGH_MEMORY;
+    if (code != NP_OK) {
+        refuse(visitor, code);
+        return;
+    }
+    visitor->deadline = NP_FOREVER;
+    /* Before the answer: who has it misses nothing of what happens from then on. */
+    for (struct np_handle *handle = np_process.handles; handle; handle = handle->next) {
+        struct np_link *link = traced_link(pipe, handle);
+        if (!link)
+            continue;
+        np_tap_link(link, pipe->tap);
+        np_tap_event(link, visitor->tracer, NPR_PRESENT, NP_OK);
+    }
+    if (!answer(visitor, NP_OK, -1))
+        np_visitor_drop(visitor);
+}
+
+/* `behind`: how many bytes came behind the request. `fd`: what came with it, or -1; stays the caller's. */
+static void do_request(struct np_visitor *visitor, const struct npw_request *request, size_t behind, int fd)
 {
     struct np_pipe *pipe = visitor->pipe;
     uint32_t kind = request->kind;
@@ -594,6 +654,10 @@ static void do_request(struct np_visitor *visitor, const struct npw_request *req
     if (kind == NPW_STAY && is_owner(pipe, &visitor->who) && watched(visitor)) {
         visitor->kind = kind;
         visitor->deadline = NP_FOREVER;
+        return;
+    }
+    if (kind == NPW_TRACE) {
+        do_trace(visitor, request, fd);
         return;
     }
     bool for_another = opens_for_another(request);
@@ -683,14 +747,12 @@ static void patience_ended(bool rewarded)
     patience.skip = (1u << patience.failures) - 1;
 }
 
-static ssize_t receive_request(const struct np_visitor *visitor, bool patient)
+static ssize_t receive_request(const struct np_visitor *visitor, bool patient, int *fd)
 {
     ssize_t got;
-    int fd;
     int64_t until = patient ? np_now() + LONGEST_PATIENCE_NS : 0;
     for (int i = 0;; i++) {
-        got = np_receive_message(visitor->socket, incoming.bytes, sizeof incoming, &fd);
-        np_fd_close(fd); /* nobody asked for it */
+        got = np_receive_message(visitor->socket, incoming.bytes, sizeof incoming, fd);
         if (got != -EAGAIN || !patient || i == REQUEST_PATIENCE || np_now() > until)
             break;
         np_yield();
@@ -703,7 +765,8 @@ static ssize_t receive_request(const struct np_visitor *visitor, bool patient)
 void np_visitor_ready(struct np_visitor *visitor, bool fresh)
 {
     const struct npw_request *request = &incoming.request;
-    ssize_t got = receive_request(visitor, fresh && is_patient());
+    int fd;
+    ssize_t got = receive_request(visitor, fresh && is_patient(), &fd);
     if (got == -EAGAIN || got == -EINTR) {
         if (!watched(visitor))
             np_visitor_drop(visitor);
@@ -721,8 +784,9 @@ void np_visitor_ready(struct np_visitor *visitor, bool fresh)
     } else if (visitor->deadline == NP_FOREVER) {
         np_visitor_drop(visitor); /* a second request while the first is held */
     } else {
-        do_request(visitor, request, (size_t)got - sizeof *request);
+        do_request(visitor, request, (size_t)got - sizeof *request, fd);
     }
+    np_fd_close(fd); /* a tracer's ring is mapped; nobody asked for anything else */
 }
 
 void np_pipe_accept(struct np_pipe *pipe)
@@ -813,4 +877,20 @@ void np_pipe_turn_away(struct np_pipe *pipe)
     bool others = np_pipe_instances(pipe) > 0;
     while (pipe->first_visitor)
         refuse(pipe->first_visitor, others ? NP_RETRY : NP_FILE_NOT_FOUND);
+}
+
+void np_forbid_tracing(const struct np_handle *handle)
+{
+    pthread_mutex_lock(&np_process.lock);
+    struct np_pipe *pipe = handle->pipe;
+    if (pipe) {
+        struct np_visitor *next;
+        pipe->untraceable = true;
+        for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+            next = visitor->next;
+            if (visitor->tracer)
+                refuse(visitor, NP_ACCESS_DENIED);
+        }
+    }
+    pthread_mutex_unlock(&np_process.lock);
 }

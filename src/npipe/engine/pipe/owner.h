@@ -7,7 +7,9 @@
 
 #include "base/identity.h"
 
+struct np_handle;
 struct np_pipe;
+struct np_tracer;
 struct npw_remote;
 
 /* Somebody connected to a pipe's socket who has no link yet. */
@@ -25,6 +27,7 @@ struct np_visitor {
     struct np_visitor *next_silent, *previous_silent; /* the longest-silent first */
     int reason; /* why there is no memory for its link: an errno, or 0; why it is denied: npw_denial */
     struct np_credentials who;
+    struct np_tracer *tracer;  /* of one who traces the pipe, or NULL */
     struct npw_remote *remote; /* for whom it opens, or NULL; */
     uint32_t remote_size;
 };
@@ -38,6 +41,8 @@ void np_pipe_serve(struct np_pipe *pipe);
 void np_pipe_nudge(struct np_pipe *pipe, bool listening);
 /* The last instance here has gone: nobody waits any longer. */
 void np_pipe_turn_away(struct np_pipe *pipe);
+/* Nobody may trace the pipe of that instance from now on, as far as this process serves it; who does is hung up on. */
+void np_forbid_tracing(const struct np_handle *handle);
 uint32_t np_pipe_instances(const struct np_pipe *pipe);
 /* The same without those of processes that have died since. */
 uint32_t np_pipe_living_instances(const struct np_pipe *pipe);

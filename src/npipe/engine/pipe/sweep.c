@@ -7,6 +7,7 @@
 #include "process/process.h"
 #include "ring/link.h"
 #include "ring/segment.h"
+#include "ring/tap.h"
 #include "handle/handle.h"
 #include "pipe/directory.h"
 
@@ -110,6 +111,9 @@ void np_sweep_link_gone(struct np_link *link, uint64_t watch, struct np_sweep **
 {
     np_watch_remove(watch, link->socket);
     link->watch = 0;
+    /* Relaxed: who else finds it out says so under the same tap's lock, and one of the two was first. */
+    if (np_is_tapped(link) && !(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_GONE))
+        np_tap_event(link, NULL, NPR_GONE, NP_BROKEN_PIPE);
     np_link_alert(link, NP_ALERT_GONE);
     if (!server_died(link))
         return;

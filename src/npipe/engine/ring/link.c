@@ -17,6 +17,7 @@
 #include "ring/mirror.h"
 #include "ring/segment.h"
 #include "ring/segment_cache.h"
+#include "ring/tap.h"
 
 /* Payload within the quota must always fit, whatever its entries: the smallest that counts is one byte of
  * payload with one byte of header, so twice the quota is enough; a ring that is larger is
@@ -69,6 +70,7 @@ uint64_t np_link_size(const struct np_link_shape *shape)
     return NPL_HEADER_SIZE + ring_capacity(shape->quota[0]) + ring_capacity(shape->quota[1]);
 }
 
+static uint64_t last_number; /* guarded by np_fds_hold */
 static struct np_link *links; /* guarded by np_fds_hold, so that a fork finds the list in order */
 
 static struct np_link *new_link(void)
@@ -79,6 +81,7 @@ static struct np_link *new_link(void)
     link->socket = link->fd = -1;
     link->since = np_wall_clock();
     np_fds_hold();
+    link->number = ++last_number;
     link->next = links;
     if (links)
         links->previous = link;
@@ -102,9 +105,13 @@ static void free_link(struct np_link *link)
 
 void np_links_after_fork(void)
 {
+    np_tap_after_fork();
     for (struct np_link *link = links; link; link = link->next) {
         atomic_fetch_or_explicit(&link->alert, NP_ALERT_FORKED, memory_order_relaxed);
         link->socket = link->fd = -1;
+        /* The tracers are the parent's. Whoever had the tap's lock is not there, so nobody touches it any more. */
+        atomic_store_explicit(&link->tap, NULL, memory_order_relaxed);
+        link->tap_kept = NULL;
         (void)np_mirrors_let_go(link); /* who has a place in one keeps it */
     }
 }
@@ -310,6 +317,7 @@ void np_link_unref(struct np_link *link)
     free(link->unshared[0]);
     free(link->unshared[1]);
     free(link->remote);
+    np_tap_unref(link->tap_kept);
     free_link(link);
 }
 
@@ -354,6 +362,8 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
 
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
 {
+    if (np_is_tapped(link))
+        np_tap_event(link, NULL, NPR_CLOSED, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
     /* Release: everything written before the close is visible to whoever sees the close. */
     atomic_store_explicit(link->state, state, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst); /* as in np_link_wake_peer */
@@ -384,6 +394,8 @@ bool np_link_look(struct np_link *link, bool waits)
     uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_acq_rel);
     if (before & NP_ALERT_GONE)
         return true;
+    if (np_is_tapped(link))
+        np_tap_event(link, NULL, NPR_GONE, NP_BROKEN_PIPE);
     /* Full fence, with its twin in every way to sleep, which comes after the waiter's reference and before its look at
      * the alert: either we see that it waits, or it sees that the peer has gone. */
     atomic_thread_fence(memory_order_seq_cst);

@@ -17,6 +17,7 @@ struct np_handle;
 struct np_kept;
 struct np_mirror;
 struct np_op;
+struct np_tap;
 
 /* The consuming side of a ring. Guarded by its handle's rx_lock. */
 struct np_rx {
@@ -146,6 +147,8 @@ struct np_link {
     enum npl_side side;
     _Atomic uint32_t refs;  /* the handle's, and one for each thread that waits */
     _Atomic uint32_t alert; /* np_alert bits */
+    /* Who looks on (ring/tap.h), or NULL: beside the alert, which every call looks at. */
+    _Atomic(struct np_tap *) tap;
     struct npl_sleep *sleep, *peer_sleep;
     _Atomic uint32_t *state, *peer_state;
     uint32_t type, direction;
@@ -155,6 +158,8 @@ struct np_link {
     uid_t peer_uid;
     uint64_t watch; /* the native thread's name for it, 0: not watched */
     uint64_t token;
+    uint64_t number; /* among the links of this process, from 1 */
+    struct np_tap *tap_kept; /* held, as long as the link is, once it was traced; guarded by the process lock */
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */

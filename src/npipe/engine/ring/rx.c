@@ -10,6 +10,7 @@
 #include "ring/link.h"
 #include "ring/op.h"
 #include "ring/segment.h"
+#include "ring/tap.h"
 
 #define CHUNK 32768u /* a long entry's space is handed back in pieces, so that both sides copy at once */
 
@@ -202,6 +203,21 @@ static uint32_t parse(struct np_link *link)
     return NP_OK;
 }
 
+/* The next `size` bytes of the head entry are about to be taken out of the ring. */
+static void record(struct np_link *link, uint32_t size)
+{
+    const struct np_rx *rx = &link->rx;
+    np_tap_moved(link, false, rx->head, size, rx->pulled, rx->total, rx->deferred ? rx->sequence + 1 : 0);
+}
+
+/* The rest of the head entry does not come. */
+static void record_end(struct np_link *link, uint32_t code)
+{
+    const struct np_rx *rx = &link->rx;
+    if (np_is_tapped(link) && rx->pulled)
+        np_tap_withdrawn(link, false, rx->pulled, rx->total, rx->sequence + 1, code);
+}
+
 /* Skips what a withdrawn entry left in the ring. */
 static bool skip_withdrawn(struct np_link *link)
 {
@@ -219,6 +235,7 @@ static bool skip_withdrawn(struct np_link *link)
         np_link_violated(link);
         return false;
     }
+    record_end(link, NP_OPERATION_ABORTED);
     rx->head += put - rx->pulled;
     leave_void(link);
     commit(link);
@@ -270,6 +287,7 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (word == word_of(rx->sequence, NPL_ENTRY_CUT)) {
+            record_end(link, NP_OPERATION_ABORTED);
             leave_void(link);
             if (!refresh(link))
                 return NP_INVALID_DATA;
@@ -287,6 +305,7 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (rx->trimmed && rx->consumed - rx->delivered + rx->total > rx->trim) {
+            record_end(link, NP_BROKEN_PIPE);
             rx->head = rx->tail; /* its own rest and all that is behind it, which is deferred like it */
             leave_void(link);
             commit(link);
@@ -335,6 +354,8 @@ static void take(struct np_link *link, uint8_t *target, uint32_t size)
     while (size) {
         uint32_t piece = smaller(size, CHUNK);
         copy_out(rx, rx->head, target, piece);
+        if (np_is_tapped(link))
+            record(link, piece);
         rx->head += piece;
         rx->pulled += piece;
         target += piece;
@@ -391,6 +412,8 @@ static void settle_entry(struct np_link *link)
     struct np_rx *rx = &link->rx;
     bool finished = rx->delivered == rx->total;
     bool deferred = rx->deferred;
+    if (rx->total == 0 && np_is_tapped(link))
+        record(link, 0);
     if (finished)
         leave_entry(rx);
     /* The counters before the state: a producer that sees the entry let go must see what was read of it. */
@@ -672,6 +695,8 @@ void np_rx_pass(struct np_link *link, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
     assert(rx->active && !rx->deferred && size <= rx->total - rx->pulled);
+    if (np_is_tapped(link))
+        record(link, size);
     rx->head += size;
     rx->pulled += size;
 }
@@ -731,6 +756,7 @@ bool np_rx_drop_incomplete(struct np_link *link)
     /* By what is there now: the last look may have been before the rest came. */
     if (!rx->active || !refresh(link) || !rx->active || np_rx_rest(rx) <= np_rx_available(rx))
         return false;
+    record_end(link, NP_BROKEN_PIPE);
     rx->head = rx->tail;
     leave_void(link);
     commit(link);
@@ -756,6 +782,8 @@ static bool pull_ahead(struct np_link *link, uint32_t wanted)
     uint8_t *room = stash_room(rx, piece, false);
     if (room) {
         copy_out(rx, rx->head, room, piece);
+        if (np_is_tapped(link))
+            record(link, piece);
         rx->head += piece;
         rx->pulled += piece;
     }

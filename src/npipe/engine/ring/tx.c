@@ -10,6 +10,7 @@
 #include "ring/link.h"
 #include "ring/op.h"
 #include "ring/segment.h"
+#include "ring/tap.h"
 
 #define CHUNK 32768u /* a long entry is published in pieces, so that both sides copy at once */
 
@@ -150,6 +151,8 @@ static void put_plain(struct np_link *link, struct np_source source, uint32_t si
     uint32_t length = plain_header(header, size);
     copy_in(&link->tx, header, length);
     copy_from(&link->tx, source, size);
+    if (np_is_tapped(link)) /* before the peer can answer: the records stand in the order of cause and effect */
+        np_tap_moved(link, true, link->tx.tail - size, size, 0, size, 0);
     publish(link);
 }
 
@@ -487,6 +490,8 @@ static bool put(struct np_link *link, struct np_op *op)
             gather(tx, &op->parts, piece);
         else
             copy_in(tx, op->in + op->count, piece);
+        if (np_is_tapped(link))
+            np_tap_moved(link, true, tx->tail - piece, piece, op->count, op->size, op->sequence + 1);
         op->count += piece;
         tx->outside -= piece;
         if (op->count == op->size) {
@@ -795,6 +800,8 @@ uint32_t np_tx_withdraw(struct np_link *link, struct np_op *op)
         return NP_INVALID_DATA;
     }
     op->delivered = (uint32_t)delivered;
+    if (np_is_tapped(link))
+        np_tap_withdrawn(link, true, op->delivered, op->size, op->sequence + 1, NP_OPERATION_ABORTED);
     own = find_outstanding(tx, op->number);
     if (whole && (!own || tx->head > own->begin)) {
         np_link_violated(link); /* the consumer says that it has taken what it had not begun */
@@ -888,6 +895,8 @@ uint32_t np_tx_commit(struct np_link *link, struct np_op *op, uint32_t size)
     tx->last_put = op->number;
     copy_in(tx, header, length);
     tx->tail += size; /* its bytes stand there already */
+    if (np_is_tapped(link))
+        np_tap_moved(link, true, tx->tail - size, size, 0, size, 0);
     publish(link);
     dequeue(tx, op);
     op->done = true;

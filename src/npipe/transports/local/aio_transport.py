@@ -116,6 +116,7 @@ class LocalInstances:
             gids=rule.gids,
             allowed=rule.access,
             timeout=timeout,
+            traceable=options.traceable,
         )
 
     @property

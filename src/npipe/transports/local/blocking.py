@@ -392,6 +392,7 @@ class LocalTransport:
             gids=rule.gids,
             allowed=rule.access,
             timeout=timeout,
+            traceable=options.traceable,
         )
         return LocalServerEnd(handle, message_mode=options.message_mode)
 

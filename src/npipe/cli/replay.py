@@ -1,0 +1,78 @@
+"""`npipe replay`: one side of a recorded trace, played again."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import click
+
+from npipe.cli.common import check_seconds, printable
+from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
+from npipe.tracing.events import TraceFileError
+from npipe.tracing.files import read_trace
+from npipe.tracing.replay import Replay
+
+__all__ = ["replay"]
+
+_DIFFERS = 8
+_MOST_SHOWN = 20
+
+
+@click.command(epilog=STATUSES)
+@click.argument("source", metavar="FILE")
+@click.argument("name", required=False)
+@click.option(
+    "--as",
+    "side",
+    type=click.Choice(["client", "server"]),
+    default="client",
+    show_default=True,
+    help="Which side is played: the other one is yours.",
+)
+@click.option("--pipe", metavar="NAME", help="Of a trace of several pipes this one.")
+@click.option("--connection", type=click.IntRange(1), help="Only this connection of the trace.")
+@click.option(
+    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
+)
+@click.option("--fast", is_flag=True, help="Without pauses, as fast as the other side answers.")
+@click.option(
+    "--timeout", type=float, default=10.0, show_default=True, callback=check_seconds, help="Seconds for each message."
+)
+def replay(
+    source: str,
+    name: str | None,
+    side: str,
+    pipe: str | None,
+    connection: int | None,
+    speed: float,
+    fast: bool,
+    timeout: float,
+) -> None:
+    r"""Play a client's or a server's side of a trace again, and compare the answers.
+
+    FILE is what `npipe trace -w` or NPIPE_TRACE has recorded; NAME is the pipe, if not the one that was traced. The
+    exit status is 8 if an answer is another one than was recorded; each such is a line on standard output.
+
+    \b
+    Examples:
+      npipe replay a.pcapng                     say to the server what its clients said, at their times
+      npipe replay a.pcapng test --fast         the same to another server, without pauses
+      npipe replay a.pcapng --as server         answer clients as the server did
+    """
+    try:
+        played = Replay(read_trace(source), cast("Literal['client', 'server']", side), pipe=pipe, connection=connection)
+    except TraceFileError as error:
+        text = str(error)
+        raise Failure(text if text.startswith(source) else f"{source}: {text}", BAD_DATA) from error
+    except OSError as error:
+        raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
+    with by_kind():
+        played.play(name, speed=None if fast else speed, timeout=timeout)
+    for difference in played.differences[:_MOST_SHOWN]:
+        click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
+    more = len(played.differences) - _MOST_SHOWN
+    if more > 0:
+        click.echo(f"and {more} more")
+    click.echo(f"{played.sent} sent, {played.compared} compared, {len(played.differences)} differ", err=True)
+    if played.differences:
+        raise click.exceptions.Exit(_DIFFERS)

@@ -1,0 +1,447 @@
+"""`npipe trace`, `npipe replay` and NPIPE_TRACE: processes of their own, and their files (docs/tracing.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+from npipe.tracing.attach import Tracer
+from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
+from npipe.tracing.files import TraceWriter, as_json, read_trace
+from npipe.tracing.records import Assembler, RecordError, Ring, new_header
+from tests import helpers as h
+from tests.cli.helpers import DEADLINE, NPIPE, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Child
+
+SERVER = """
+import sys
+import npipe
+with npipe.listen(sys.argv[1]) as listener:
+    print("listens", flush=True)
+    while True:
+        with listener.accept() as pipe:
+            try:
+                while True:
+                    pipe.send(pipe.recv().upper())
+            except npipe.PipeError:
+                pass
+"""
+SAID = [b"hello", b"", "grüße\x1b[31m".encode(), bytes(range(256)), b"x" * 70000]
+
+
+class Trace:
+    """An `npipe trace` process that has begun."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*NPIPE, "trace", name, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+        assert self.process.stderr is not None
+        assert self.process.stderr.readline().startswith("npipe: tracing process ")
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=DEADLINE)
+        return self.process.returncode, out, err
+
+
+def talk(name: str, said: list[bytes] = SAID) -> None:
+    with npipe.connect(name) as client:
+        for data in said:
+            client.send(data)
+            assert client.recv() == data.upper()
+
+
+def recorded(name: str, child: Callable[..., Child], target: Path, said: list[bytes] = SAID) -> Path:
+    """Record a conversation into a file."""
+    server = child(SERVER, name)
+    assert server.line() == "listens"
+    trace = Trace(name, "-w", str(target), "-s", "100000")
+    talk(name, said)
+    server.kill()
+    assert trace.end() == (0, "", "")
+    return target
+
+
+def data_of(path: Path) -> list[tuple[str, bytes]]:
+    return [(event.direction, event.data) for event in read_trace(path) if event.kind is Kind.DATA]
+
+
+@pytest.mark.parametrize("extension", ["pcapng", "jsonl"])
+def test_a_file_has_what_was_said_in_order(
+    name: str, child: Callable[..., Child], tmp_path: Path, extension: str
+) -> None:
+    path = recorded(name, child, tmp_path / f"trace.{extension}")
+    assert data_of(path) == [pair for data in SAID for pair in (("in", data), ("out", data.upper()))]
+    assert {event.pipe for event in read_trace(path)} == {name}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_lines_are_one_for_each_message_and_have_no_control_characters(name: str, child: Callable[..., Child]) -> None:
+    server = child(SERVER, name)
+    assert server.line() == "listens"
+    trace = Trace(name)
+    talk(name, SAID[:3])
+    server.kill()
+    code, out, _ = trace.end()
+    assert code == 0
+    assert "\x1b" not in out
+    lines = [line.split(" ", 3)[3] for line in out.splitlines() if "->" in line]
+    assert lines == [f"{os.getpid()} -> 5 hello", f"{os.getpid()} -> 0", f"{os.getpid()} -> 12 grüße\\x1b[31m"]
+
+
+def test_json_lines_have_all_that_is_known(name: str, child: Callable[..., Child]) -> None:
+    server = child(SERVER, name)
+    assert server.line() == "listens"
+    trace = Trace(name, "--json")
+    talk(name, [b"text", b"\xff"])
+    server.kill()
+    lines = [json.loads(line) for line in trace.end()[1].splitlines()]
+    first, _, second = [line for line in lines if line["event"] == "data"][:3]
+    assert (first["pipe"], first["owner"], first["peer"]) == (name, server.pid, os.getpid())
+    assert (first["direction"], first["size"], first["text"], first["code"]) == ("in", 4, "text", 0)
+    assert (second["size"], second["base64"]) == (1, "/w==")
+
+
+def test_filters_choose_by_size_peer_and_content(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
+    path = str(recorded(name, child, tmp_path / "trace.pcapng"))
+    sizes = [
+        json.loads(line)["size"]
+        for line in run("trace", "-r", path, "--json", "--size", "5:12").stdout.split("\n")[:-1]
+    ]
+    assert sizes == [5, 5, 12, 12]
+    assert len(run("trace", "-r", path, "--match", "^h.llo$").stdout.splitlines()) == 1
+    assert run("trace", "-r", path, "--peer", "1").stdout == ""
+    assert len(run("trace", "-r", path, "-c", "2").stdout.splitlines()) == 2
+    assert "68 65 6c 6c 6f" in run("trace", "-r", path, "-x").stdout
+
+
+@pytest.mark.parametrize("size", ["", ":", "x", "1-2", "1:2:3"])
+def test_a_filter_that_is_none_is_wrong_use(size: str, tmp_path: Path) -> None:
+    done = run("trace", "-r", str(tmp_path / "x"), "--size", size)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no size" in done.stderr
+    with pytest.raises(ValueError, match="regular expression"):
+        matcher(pattern="(")
+
+
+@pytest.mark.parametrize(("extension", "cut"), [("pcapng", "cut short after"), ("jsonl", "is cut short")])
+def test_of_a_file_that_is_cut_short_what_is_whole_is_read(
+    name: str, child: Callable[..., Child], tmp_path: Path, extension: str, cut: str
+) -> None:
+    path = recorded(name, child, tmp_path / f"trace.{extension}", SAID[:2])
+    whole, content = list(read_trace(path)), path.read_bytes()
+    ends = set()
+    for size in range(len(content) - 1, 0, -3):
+        path.write_bytes(content[:size])
+        events: list[Event] = []
+        try:
+            events += read_trace(path)
+        except TraceFileError as error:
+            events = _until_error(path)
+            ends.add(str(error))
+        assert events == whole[: len(events)]
+    assert any(cut in end for end in ends)
+    path.write_bytes(content[:-5])
+    done = run("trace", "-r", str(path))
+    assert done.returncode == 7
+    assert len(done.stdout.splitlines()) == len(whole) - 1
+    assert len(done.stderr.splitlines()) == 1
+    assert cut in done.stderr
+
+
+def _until_error(path: Path) -> list[Event]:
+    events = []
+    with pytest.raises(TraceFileError):
+        for event in read_trace(path):
+            events.append(event)  # noqa: PERF402
+    return events
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"MZ\x90", b"\xd4\xc3\xb2\xa1" + bytes(20), b"\x0a\x0d\x0d\x0a" + bytes(24), b"{}\n", b"{", b"\0" * 9],
+)
+def test_a_foreign_file_is_one_line_of_error(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "foreign"
+    path.write_bytes(content)
+    for command in (["trace", "-r", str(path)], ["replay", str(path)]):
+        done = run(*command)
+        assert (done.returncode, done.stdout) == (7, "")
+        assert done.stderr.startswith(f"npipe: {path}: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_flipped_bit_of_a_file_is_an_event_or_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "trace.pcapng"
+    event = Event(1, Kind.DATA, Flags.FIRST | Flags.LAST | Flags.MESSAGE, r"\\.\pipe\x", 1, 2, 3, 0, 4, b"data")
+    with TraceWriter(path) as writer:
+        writer.write(event)
+        writer.write(event)
+    content = path.read_bytes()
+    said = set()
+    for bit in range(len(content) * 8):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            for got in read_trace(path):
+                as_json(got)
+        except TraceFileError as error:
+            said.add(str(error))
+    assert len(said) > 5
+    assert not any("\n" in text for text in said)
+
+
+def test_a_full_disk_ends_the_recording_and_keeps_what_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "trace.pcapng"
+    event = Event(1, Kind.DATA, Flags.FIRST | Flags.LAST, r"\\.\pipe\x", 1, 2, 3, 0, 1000, b"d" * 1000)
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "from npipe.cli import main\n"
+        "sys.exit(main(['trace', '-r', sys.argv[1], '-w', sys.argv[2]]))\n"
+    )
+    source = tmp_path / "source.pcapng"
+    with TraceWriter(source) as writer:
+        for _ in range(10):
+            writer.write(event)
+    done = subprocess.run(
+        [sys.executable, "-c", script, source, path], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("recording has stopped; the 4 records in it are whole\n")
+    assert list(read_trace(path)) == [event] * 4
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 5000
+
+
+def test_wireshark_reads_a_trace_with_the_dissector(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
+    tshark = shutil.which("tshark")
+    if tshark is None:
+        pytest.skip("tshark is not installed (apt-get install tshark)")
+    path = recorded(name, child, tmp_path / "trace.pcapng", [b"hello", b""])
+    script = run("trace", "--lua").stdout.strip()
+    fields = ["npipe.kind", "npipe.flags.out", "npipe.size", "npipe.data", "frame.interface_name", "npipe.peer"]
+    done = subprocess.run(
+        [tshark, "-X", f"lua_script:{script}", "-r", path, "-T", "fields", *(x for f in fields for x in ("-e", f))],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[1] in {"1", "True"} for row in rows if row[0] == "1"] == [False, True, False, True]
+    assert [row[2:4] for row in rows if row[0] == "1"] == [
+        ["5", b"hello".hex()],
+        ["5", b"HELLO".hex()],
+        ["0", ""],
+        ["0", ""],
+    ]
+    assert {row[4] for row in rows} == {name}
+    assert {row[5] for row in rows} == {str(os.getpid())}
+    malformed = subprocess.run(
+        [tshark, "-X", f"lua_script:{script}", "-r", path, "-Y", "npipe.malformed"],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert (malformed.returncode, malformed.stdout) == (0, "")
+
+
+def test_a_client_is_played_again_and_the_answers_compared(
+    name: str, child: Callable[..., Child], tmp_path: Path
+) -> None:
+    path = recorded(name, child, tmp_path / "trace.pcapng")
+    assert child(SERVER, name).line() == "listens"
+    done = run("replay", str(path), "--fast")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"{len(SAID)} sent, {len(SAID)} compared, 0 differ\n"
+
+
+def test_an_answer_that_differs_is_told_of_with_exit_status_8(
+    name: str, child: Callable[..., Child], tmp_path: Path
+) -> None:
+    path = recorded(name, child, tmp_path / "trace.pcapng", [b"one", b"two"])
+    assert child(SERVER.replace("upper()", "upper().replace(b'TWO', b'TWI')"), f"{name}-new").line() == "listens"
+    done = run("replay", str(path), f"{name}-new")
+    assert done.returncode == 8
+    assert done.stdout.endswith("message 4: 3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'\n")
+
+
+def test_a_server_is_played_again(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
+    path = recorded(name, child, tmp_path / "trace.pcapng", [b"one", b"two"])
+    server = subprocess.Popen([*NPIPE, "replay", path, "--as", "server", "--fast"], stderr=subprocess.PIPE, text=True)
+    with npipe.connect(name, wait_for_server=True, timeout=DEADLINE) as client:
+        client.send(b"one")
+        assert client.recv() == b"ONE"
+        client.send(b"two")
+        assert client.recv() == b"TWO"
+    assert server.communicate(timeout=DEADLINE)[1] == "2 sent, 2 compared, 0 differ\n"
+    assert server.returncode == 0
+
+
+def test_a_trace_without_all_content_is_not_played(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
+    path = recorded(name, child, tmp_path / "trace.pcapng", [b"y" * 150000])
+    done = run("replay", str(path))
+    assert done.returncode == 7
+    assert "record with a higher --snaplen" in done.stderr
+
+
+@pytest.mark.parametrize("ends", ["its end", "a kill"])
+def test_a_process_records_itself_from_its_start(
+    name: str, child: Callable[..., Child], tmp_path: Path, ends: str
+) -> None:
+    path = tmp_path / "own.pcapng"
+    program = child(
+        """
+        import os
+        import sys
+        import npipe
+        with npipe.listen(sys.argv[1]) as listener, npipe.connect(sys.argv[1]) as client, listener.accept() as server:
+            for data in (b"question", b"q" * 30000):
+                client.send(data)
+                server.send(server.recv() + b"!")
+                client.recv()
+        print("said", flush=True)
+        sys.stdin.readline()
+        """,
+        name,
+        env={"NPIPE_TRACE": str(path), "NPIPE_TRACE_SNAPLEN": "200000"},
+    )
+    assert program.line() == "said"
+    expected = [b"question", b"question!", b"q" * 30000, b"q" * 30000 + b"!"]
+    if ends == "a kill":
+        _await_events(path, 8)
+        program.kill()
+    else:
+        program.say("end")
+        assert program.wait() == 0
+    events = list(read_trace(path))
+    assert {event.pipe for event in events} == {name}
+    for side in (Flags.SERVER, Flags(0)):
+        mine = [event for event in events if event.flags & Flags.SERVER == side]
+        assert [event.data for event in mine if event.kind is Kind.DATA] == expected
+        if ends != "a kill":
+            assert mine[0].kind is Kind.OPENED
+            assert Kind.CLOSED in {event.kind for event in mine}
+
+
+def _await_events(path: Path, count: int) -> None:
+    def there() -> bool:
+        try:
+            return sum(event.kind is Kind.DATA for event in read_trace(path)) >= count
+        except TraceFileError:
+            return False
+
+    h.until(there, DEADLINE)
+
+
+def test_two_processes_with_one_name_for_their_files_have_two(
+    name: str, child: Callable[..., Child], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jsonl"
+    script = "import sys, npipe\nprint('on', flush=True)\nsys.stdin.readline()"
+    first, second = (child(script, env={"NPIPE_TRACE": str(path)}) for _ in range(2))
+    assert (first.line(), second.line()) == ("on", "on")
+    assert len(list(tmp_path.glob("own*.jsonl"))) == 2
+
+
+def test_a_file_that_cannot_be_written_is_said_and_the_program_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import npipe; print('runs')"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env={**os.environ, "NPIPE_TRACE": str(tmp_path / "none" / "x.pcapng")},
+    )
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    assert done.stderr.startswith("npipe: NPIPE_TRACE: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+# ---- What an owner writes may be anything
+
+
+def _ring(size: int = 65536) -> tuple[bytearray, Ring]:
+    memory = bytearray(4096 + size)
+    memory[:16] = new_header(size)
+    return memory, Ring(memoryview(memory))
+
+
+def _put(memory: bytearray, position: int, *fields: int, tail: int) -> None:
+    record = struct.pack("<IHHqQIIIIIIII", *fields)
+    memory[4096 + position : 4096 + position + len(record)] = record
+    memory[64:72] = tail.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    ("fields", "tail"),
+    [
+        ((56, 9, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 56),  # another kind
+        ((56, 1, 64, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 56),  # flags
+        ((56, 1, 0, 0, 1, 0, 0, 0, 0, 0, 8, 8, 0), 56),  # more content than the record has
+        ((64, 1, 0, 0, 1, 0, 0, 0, 8, 0, 4, 8, 0), 64),  # more than there was
+        ((64, 1, 0, 0, 1, 0, 0, 0, 4, 4, 4, 0, 0), 64),  # beyond the message
+        ((0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 56),
+        ((60, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 64),
+        ((4096, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 56),  # longer than what is there
+        ((56, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 65536 + 8),  # more than the ring holds
+        ((56, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), (1 << 64) - 8),
+        ((56, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), 8),
+    ],
+)
+def test_records_that_make_no_sense_are_an_error(fields: tuple[int, ...], tail: int) -> None:
+    memory, ring = _ring()
+    _put(memory, 0, *fields, tail=tail)
+    with pytest.raises(RecordError):
+        list(ring.read())
+
+
+def test_any_bytes_in_the_ring_are_records_or_an_error() -> None:
+    chance = random.Random(17)
+    for _ in range(3000):
+        memory, ring = _ring()
+        position = 0
+        for _ in range(chance.randrange(1, 5)):
+            fields = (56 + 8 * chance.randrange(3), chance.randrange(6), chance.randrange(70), chance.getrandbits(63))
+            rest = [chance.choice((0, 1, 8, 1 << 32 - 1)) for _ in range(9)]
+            _put(memory, position, *fields, *rest, tail=position + fields[0])
+            position += fields[0]
+        assembler = Assembler(r"\\.\pipe\x", 1)
+        try:
+            for record in ring.read():
+                for event in assembler.take(record):
+                    as_json(event)
+        except RecordError:
+            pass
+        list(assembler.finish())
+
+
+def test_a_tracer_is_told_when_its_arguments_are_wrong(name: str) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        Tracer([name], ring_size=100)
+    with pytest.raises(ValueError, match="snaplen"):
+        Tracer([name], snaplen=-1)
