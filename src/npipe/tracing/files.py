@@ -118,7 +118,7 @@ class TraceWriter:
         how = os.O_EXCL if fresh else os.O_TRUNC
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_BINARY", 0), 0o600)
         self._good = 0
-        self.count = 0
+        self.count: int = 0
         """Events that were written."""
         if not self._lines:
             program = _option(4, b"npipe") + _END_OF_OPTIONS

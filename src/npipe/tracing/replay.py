@@ -71,9 +71,9 @@ class Replay:
         self._side = side
         self.differences: list[Difference] = []
         """What was not as it was recorded."""
-        self.compared = 0
+        self.compared: int = 0
         """Messages that were compared."""
-        self.sent = 0
+        self.sent: int = 0
         """Messages that were sent."""
         self._lock = threading.Lock()
         found: dict[tuple[int, int], _Conversation] = {}
@@ -92,7 +92,7 @@ class Replay:
                 self._add(talk, event, at)
         if len(names) > 1:
             raise TraceFileError(f"the trace is of several pipes: choose one of {', '.join(names)}")
-        self.pipe = next(iter(names), "")
+        self.pipe: str = next(iter(names), "")
         r"""The pipe that was traced, `\\.\pipe\NAME`."""
         self._talks = [talk for talk in found.values() if talk.steps]
         if not self._talks:
