@@ -69,9 +69,10 @@ def smbds_of(folder: Path) -> list[int]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> PrivateSmbd:
-    """One that has users, and does not run."""
-    return private_smbd(tmp_path / "a folder with spaces")
+def made() -> Iterator[PrivateSmbd]:
+    """One that has users, and does not run; its path leaves room for the sockets' names."""
+    with tempfile.TemporaryDirectory(prefix="npipe-") as folder:
+        yield private_smbd(Path(folder) / "a folder with spaces")
 
 
 def talks(port: int, name: str) -> None:
@@ -175,12 +176,15 @@ def test_a_forked_child_does_not_keep_smbd(made: PrivateSmbd, child: Start) -> N
     smbd = PrivateSmbd(sys.argv[1], port=int(sys.argv[2]))
     smbd.start()
     reader, writer = os.pipe()
+    ready, done = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(writer)
         smbd.close()  # it is the parent's: nothing to end
+        os.write(done, b"!")
         os.read(reader, 1)
         os._exit(0)
+    os.read(ready, 1)
     print(pid, flush=True)
     input()
     """
@@ -201,7 +205,7 @@ AS_ANOTHER = """
 import encodings.ascii, encodings.idna, os, stringprep, sys, zipfile
 import npipe.cli.serve, npipe.servers, npipe.transports.export.gateway
 from npipe.__main__ import main
-import npipe.cli.samba
+import npipe.cli.app, npipe.cli.samba
 uid = int(sys.argv[1])
 os.setgroups([])
 os.setgid(uid)

@@ -43,10 +43,12 @@ static const char *read_stat(const char *path, char *text, size_t size)
 
 uint32_t np_birth(pid_t process)
 {
-    char path[32], text[1024];
+    char path[64], text[1024];
     if (!has_own_proc())
         return 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
+    /* The first thread's is the process's. (Of /proc/PID/stat qemu's user mode makes one of its own, in which each
+     * thread finds another time.) */
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)process, (int)process);
     const char *field = read_stat(path, text, sizeof text);
     for (int i = 3; field && i < 22; i++) { /* the state is the third one, and this the 22nd */
         field = strchr(field, ' ');
