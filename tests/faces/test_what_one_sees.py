@@ -49,7 +49,8 @@ BACKENDS = ["asyncio"] if sys.platform == "win32" else ["asyncio", "trio"]
 def public(thing: object) -> set[str]:
     """What completion offers of a thing; all of it is there."""
     names = {one for one in dir(thing) if not one.startswith("_")}
-    assert all(hasattr(thing, one) for one in names)
+    refused = {"stats"} if sys.platform == "win32" else set()  # nobody counts there, and it says so
+    assert all(hasattr(thing, one) for one in names - refused)
     return names
 
 
