@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Ends
 
-PIPE = {"abort", "close", "closed", "fileno", "flush", "info", "name", "peek", "peer"}
+PIPE = {"abort", "close", "closed", "fileno", "flush", "info", "name", "peek", "peer", "stats"}
 MESSAGE = PIPE | {
     "discard_reply",
     "max_message_size",
@@ -37,7 +37,7 @@ MESSAGE = PIPE | {
     "transact",
 }
 STREAM = PIPE | {"read", "readinto", "write"}
-LISTENER = {"accept", "close", "closed", "name"}
+LISTENER = {"accept", "close", "closed", "name", "stats"}
 SERVER = {"clients", "close", "connections", "name", "stats", "wait"}
 CONNECTION = {"data", "number", "peer", "pid", "requests", "uid", "user"}
 STREAMS = {"aclose", "extra", "extra_attributes", "receive", "send", "send_eof"}

@@ -52,6 +52,7 @@ cdef extern from "engine.h" nogil:
     void np_turn_wait()
     void np_turn_want()
     void np_turn_got(np_run *)
+    void np_turn_got_again(np_run *)
     void np_turn_pass(uint32_t)
 
 cdef extern from "base/fds.h" nogil:

@@ -748,8 +748,11 @@ cdef class Handle:
         np_recv_prepare(&recv, False)
         wait.crowd = np_turn_is_crowd(&self.run)
         if self.dropping == NOTHING and not wait.crowd:
+            np_turn_wait()  # who has the interpreter is to know that it is wanted behind the spin
             with nogil:
                 ready = np_spin_read(handle, wait.deadline, &recv.pended)
+                np_turn_want()
+            np_turn_got_again(&self.run)
             if ready and self.read_parts_now(parts, LARGEST, &count):
                 return count
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -179,6 +178,8 @@ exit status is 6.
 @click.option("--json", "as_json", is_flag=True, help="The log on standard error as lines of JSON.")
 def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: float, **given: Any) -> None:
     """Connect the end A with the end B."""
+    import asyncio  # here: programs under `npipe run` find it not imported
+
     from npipe.relay import PeerLostError, Relay
 
     _log(verbose=verbose, quiet=quiet, as_json=as_json)
@@ -255,6 +256,8 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _run(make: Callable[[], Relay], grace: float) -> tuple[Summary, bool]:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     async with make() as relay:
         came, interrupted = 0, False
@@ -318,7 +321,8 @@ class _JSONLine(logging.Formatter):
 def _log(*, verbose: bool, quiet: bool, as_json: bool) -> None:
     log_to_stderr()
     root = logging.getLogger("npipe")
-    root.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    root.setLevel(logging.WARNING)  # the relay says itself where it listens, and of which connection
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     if as_json:
         for handler in root.handlers:
             handler.setFormatter(_JSONLine())

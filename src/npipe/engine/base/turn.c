@@ -38,7 +38,7 @@ void np_turn_want(void)
     atomic_fetch_add_explicit(&np_turns.wanting, 1, memory_order_relaxed);
 }
 
-void np_turn_got(struct np_run *run)
+void np_turn_got_again(struct np_run *run)
 {
     atomic_fetch_sub_explicit(&np_turns.wanting, 1, memory_order_relaxed);
     /* Not in a child that was forked from a signal's handler in this wait: there nobody is counted. */
@@ -48,9 +48,14 @@ void np_turn_got(struct np_run *run)
      * so either we see the one that passes, or it sees that the lock was given. */
     uint32_t given = atomic_fetch_add_explicit(&np_turns.given, 1, memory_order_seq_cst) + 1;
     atomic_store_explicit(&run->given, given, memory_order_relaxed);
-    atomic_store_explicit(&run->reads, 0, memory_order_relaxed);
     if (atomic_load_explicit(&np_turns.passing, memory_order_seq_cst))
         np_futex_wake(&np_turns.given, UINT32_MAX);
+}
+
+void np_turn_got(struct np_run *run)
+{
+    np_turn_got_again(run);
+    atomic_store_explicit(&run->reads, 0, memory_order_relaxed);
 }
 
 void np_turn_pass(uint32_t given)

@@ -65,6 +65,8 @@ static inline bool np_turn_is_crowd(const struct np_run *run)
 void np_turn_wait(void);
 void np_turn_want(void);
 void np_turn_got(struct np_run *run);
+/* The last of them behind a spin, which is no wait: the turn goes on. */
+void np_turn_got_again(struct np_run *run);
 
 /* Between np_turn_wait and np_turn_want: waits until another thread has got the lock since it was given so many times,
  * for a moment at most; or, where none wants it, lets go of the processor. */
