@@ -768,6 +768,7 @@ cdef class Handle:
                 continue
             upto = parts.size if parts.size < length else length
             np_recv_into_parts(&recv, parts.list)
+            np_turn_wait()
             with nogil:
                 end = 0
                 for i in range(parts.count):
@@ -778,6 +779,8 @@ cdef class Handle:
                         code = np_recv_more(handle, &recv, <void *>(<uintptr_t>parts.list[i].iov_base - end),
                                             end + part, &wait)
                     end += part
+                np_turn_want()
+            np_turn_got_again(&self.run)
             if code == NP_OK and (upto or not length):
                 code = np_recv_end(handle, &recv, NULL, True)
             else:
