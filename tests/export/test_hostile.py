@@ -232,6 +232,7 @@ def test_a_client_whose_pipe_ends_before_it_is_carried_leaves_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop has no part in its connection any more: the next one may have the same descriptor."""
+    served.goes_on()  # its own client is being carried by now
     relay = gateway.Export._relay
     broken = threading.Event()
     broken.set()
