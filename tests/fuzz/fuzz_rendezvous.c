@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 
 #include "base/fds.h"
+#include "base/socket.h"
 #include "pair.h"
+#include "pipe/answer.h"
 #include "pipe/owner.h"
 #include "pipe/remembered.h"
 #include "pipe/sweep.h"
