@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 import npipe
-from npipe.cli.bench import bench
-from npipe.cli.client import client
 from npipe.cli.common import printable
-from npipe.cli.completion import completion
-from npipe.cli.doctor import doctor
-from npipe.cli.export import export
-from npipe.cli.info import info, print_version
-from npipe.cli.ls import ls
-from npipe.cli.metrics import metrics
-from npipe.cli.relay import relay
-from npipe.cli.repl import repl
-from npipe.cli.replay import replay
-from npipe.cli.run import run_script
-from npipe.cli.serve import serve
-from npipe.cli.talk import call, cat, listen, send
-from npipe.cli.trace import trace
-from npipe.cli.wait import wait
+from npipe.cli.info import print_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +23,45 @@ _WRONG_USE = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
+_PLACES: Final = {
+    "bench": "bench:bench",
+    "call": "talk:call",
+    "cat": "talk:cat",
+    "client": "client:client",
+    "completion": "completion:completion",
+    "doctor": "doctor:doctor",
+    "export": "export:export",
+    "info": "info:info",
+    "listen": "talk:listen",
+    "ls": "ls:ls",
+    "metrics": "metrics:metrics",
+    "relay": "relay:relay",
+    "repl": "repl:repl",
+    "replay": "replay:replay",
+    "run": "run:run_script",
+    **({"samba": "samba:samba"} if sys.platform != "win32" else {}),
+    "send": "talk:send",
+    "serve": "serve:serve",
+    "trace": "trace:trace",
+    "wait": "wait:wait",
+}
+"""Where the commands are: a command's start does not wait for what only others import."""
+
+
 class _Commands(click.Group):
     """The commands; their pipe errors leave as click's own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _PLACES:
+            return None
+        module, _, attribute = _PLACES[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"npipe.cli.{module}"), attribute)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         # Caught here, before click sees them: a PipeClosedError is an EOFError, which click takes for Ctrl-D.
@@ -65,16 +88,6 @@ def _commands() -> None:
     NAME is \\.\pipe\NAME in any of its forms (quote it for the shell), or the bare NAME. Pipes are kept below the
     folder $NPIPE_ROOT if that is set (`npipe info` says where): clients and servers meet in the same one.
     """
-
-
-_TALK = (call, send, cat, listen, repl, client, serve, wait)
-for _command in (*_TALK, ls, info, trace, replay, metrics, run_script, export, relay, bench, doctor, completion):
-    _commands.add_command(_command)
-
-if sys.platform != "win32":
-    from npipe.cli.samba import samba
-
-    _commands.add_command(samba)
 
 
 def run(arguments: Sequence[str]) -> int:

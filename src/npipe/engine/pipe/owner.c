@@ -143,28 +143,31 @@ static bool answer(struct np_visitor *visitor, uint32_t code, int fd)
     return np_send_message(visitor->socket, &message, sizeof message, fd) == (ssize_t)sizeof message;
 }
 
+/* What is told of a pipe first, whoever asks. */
+static struct npw_answer about(const struct np_pipe *pipe, uint32_t kind)
+{
+    return (struct npw_answer){
+        .magic = NPW_MAGIC,
+        .version = NPW_VERSION,
+        .kind = kind,
+        .queried_id = pipe->files.page->id,
+        .type = pipe->type,
+        .direction = pipe->direction,
+        .max_instances = pipe->max_instances,
+        .instances = np_pipe_living_instances(pipe),
+        .owner_pid = np_process.pid,
+        .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
+    };
+}
+
 static void answer_query(struct np_visitor *visitor)
 {
     const struct np_pipe *pipe = visitor->pipe;
     struct {
         struct npw_answer answer;
         char name[NPW_NAME_SIZE];
-    } message = {
-        .answer =
-            {
-                .magic = NPW_MAGIC,
-                .version = NPW_VERSION,
-                .kind = NPW_QUERY,
-                .queried_id = pipe->files.page->id,
-                .type = pipe->type,
-                .direction = pipe->direction,
-                .max_instances = pipe->max_instances,
-                .instances = np_pipe_living_instances(pipe),
-                .owner_pid = np_process.pid,
-                .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
-                .name_size = pipe->files.page->name_size,
-            },
-    };
+    } message = {.answer = about(pipe, NPW_QUERY)};
+    message.answer.name_size = pipe->files.page->name_size;
     if (message.answer.name_size > NPW_NAME_SIZE)
         message.answer.name_size = NPW_NAME_SIZE;
     memcpy(message.name, pipe->files.page->name, message.answer.name_size);
@@ -180,18 +183,7 @@ static struct {
 static void answer_describe(struct np_visitor *visitor, uint64_t from)
 {
     const struct np_pipe *pipe = visitor->pipe;
-    description.answer = (struct npw_answer){
-        .magic = NPW_MAGIC,
-        .version = NPW_VERSION,
-        .kind = NPW_DESCRIBE,
-        .queried_id = pipe->files.page->id,
-        .type = pipe->type,
-        .direction = pipe->direction,
-        .max_instances = pipe->max_instances,
-        .instances = np_pipe_living_instances(pipe),
-        .owner_pid = np_process.pid,
-        .listening = atomic_load_explicit(&pipe->slot->listening, memory_order_relaxed),
-    };
+    description.answer = about(pipe, NPW_DESCRIBE);
     size_t size = np_report(pipe, from, description.report, sizeof description.report);
     (void)np_send_message(visitor->socket, &description, sizeof description.answer + size, -1);
 }

@@ -63,8 +63,26 @@ def pipe_stats(handle: binding.Handle) -> PipeStats:
         counts = handle.counts()
     except OSError as error:  # it never had a handle
         raise closed_here(handle.name, "asking for the pipe's counts", code=WinError.INVALID_HANDLE) from error
-    since, received, read, unread, sent, written, left, left_messages, *waits = counts
-    reads, writes, read_slept, write_slept, sleeping, sleeps = waits
+    return _stats_of(*counts)
+
+
+def _stats_of(
+    since: int,
+    received: int,
+    read: int,
+    unread: int,
+    sent: int,
+    written: int,
+    left: int,
+    left_messages: int,
+    reads: int,
+    writes: int,
+    read_slept: int,
+    write_slept: int,
+    sleeping: int,
+    sleeps: int,
+) -> PipeStats:
+    """Return what the engine counts, in its order (binding.Handle.counts)."""
     return PipeStats(
         since=since / _NS,
         bytes_received=received,
@@ -153,7 +171,7 @@ def _owner(
 
 def _connection(row: tuple[int, ...], programs: dict[tuple[int, int], str | None]) -> ConnectionReport:
     number, since, pid, uid, flags, sleeping, in_quota, out_quota, reads, writes, *rest = row
-    received, read, unread, sent, written, left, left_messages, read_slept, write_slept, sleeps = rest
+    moved, slept = rest[:7], rest[7:9]
     remote = bool(flags & _REMOTE) or uid == NOBODY_HERE
     if (pid, since // _NS) not in programs:
         programs[pid, since // _NS] = None if remote else _program(pid, since / _NS)
@@ -168,23 +186,7 @@ def _connection(row: tuple[int, ...], programs: dict[tuple[int, int], str | None
         in_buffer_size=in_quota,
         out_buffer_size=out_quota,
         rough=bool(flags & _ROUGH),
-        stats=PipeStats(
-            since=since / _NS,
-            bytes_received=received,
-            messages_received=read,
-            unread=unread,
-            bytes_sent=sent,
-            messages_sent=written,
-            unread_by_peer=left,
-            unread_messages_by_peer=left_messages,
-            pending_reads=reads,
-            pending_writes=writes,
-            reading_for=_seconds(read_slept),
-            writing_for=_seconds(write_slept),
-            peer_waits_to_read=bool(sleeping & _PEER_READS),
-            peer_waits_to_write=bool(sleeping & _PEER_WRITES),
-            waits=sleeps,
-        ),
+        stats=_stats_of(*(since, *moved, reads, writes, *slept, sleeping, rest[9])),
     )
 
 
