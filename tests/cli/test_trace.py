@@ -385,10 +385,10 @@ def test_a_file_that_cannot_be_written_is_said_and_the_program_runs(tmp_path: Pa
 # ---- What an owner writes may be anything
 
 
-def _ring(size: int = 65536) -> tuple[bytearray, Ring]:
+def _ring(size: int = 65536, snaplen: int = 0xFFFFFFFF) -> tuple[bytearray, Ring]:
     memory = bytearray(4096 + size)
     memory[:16] = new_header(size)
-    return memory, Ring(memoryview(memory))
+    return memory, Ring(memoryview(memory), snaplen)
 
 
 def _put(memory: bytearray, position: int, *fields: int, tail: int) -> None:
@@ -418,6 +418,27 @@ def test_records_that_make_no_sense_are_an_error(fields: tuple[int, ...], tail: 
     _put(memory, 0, *fields, tail=tail)
     with pytest.raises(RecordError):
         list(ring.read())
+
+
+def test_more_content_than_was_asked_for_is_an_error() -> None:
+    for offset, fine in ((0, True), (8, True), (9, False), (1 << 31, False)):
+        memory, ring = _ring(snaplen=16)
+        _put(memory, 0, 64, 1, 2, 0, 1, 0, 0, 0, 0xFFFFFFFF, offset, 8, 8, 0, tail=64)
+        if fine:
+            assert [record.offset for record in ring.read()] == [offset]
+        else:
+            with pytest.raises(RecordError):
+                list(ring.read())
+
+
+def test_a_size_that_does_not_fit_is_written_as_the_largest(tmp_path: Path) -> None:
+    event = Event(1, Kind.DATA, Flags.MESSAGE, r"\\.\pipe\x", 1, 1, 1, 0, 0xFFFFFFFF, b"x")
+    with TraceWriter(tmp_path / "x.pcapng") as writer:
+        writer.write(event)
+    assert list(read_trace(tmp_path / "x.pcapng")) == [event]
+    (tmp_path / "x.jsonl").write_text(as_json(event).replace('"code": 0', '"code": 4294967296'))
+    with pytest.raises(TraceFileError):
+        list(read_trace(tmp_path / "x.jsonl"))
 
 
 def test_any_bytes_in_the_ring_are_records_or_an_error() -> None:

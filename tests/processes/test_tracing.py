@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,7 @@ import npipe.aio
 from npipe.errors import PipeAccessError, PipeBusyError, PipeNotFoundError, PipeTimeoutError
 from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind
+from npipe.win32 import completion, pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
 from tests.rendezvous import MAGIC, VERSION, socket_of
 
@@ -444,3 +446,90 @@ def test_memory_that_could_harm_the_server_is_refused(name: str, what: str, tmp_
         h.until(lambda: h.descriptors() <= before)
     if memory is not None:
         os.close(memory)
+
+
+def served_by_handle(name: str) -> tuple[Any, npipe.MessagePipe]:
+    """The only instance of a message pipe, read in pieces, and its client."""
+    handle = win32pipe.CreateNamedPipe(
+        name, 3 | win32con.FILE_FLAG_OVERLAPPED, win32pipe.PIPE_TYPE_MESSAGE | 2, 1, 4096, 4096, 0, None
+    )
+    return handle, npipe.connect(name)
+
+
+def test_a_listener_that_forbids_it_ends_the_traces_that_run(name: str) -> None:
+    with (
+        npipe.listen(name, exclusive=False) as listener,
+        npipe.connect(name) as client,
+        listener.accept(h.DEADLINE) as server,
+        Tracer([name]) as tracer,
+        npipe.listen(name, exclusive=False, traceable=False),
+    ):
+        client.send(b"secret")
+        assert server.recv(timeout=h.DEADLINE) == b"secret"
+        assert [event.data for event in tracer.events(h.DEADLINE) if event.kind is Kind.DATA] == []
+        assert tracer.pids == []
+
+
+def test_the_write_that_is_cancelled_is_the_one_that_is_told_of(name: str) -> None:
+    handle, client = served_by_handle(name)
+    first, second = b"a" * 8000, b"b" * 300000
+    with client, Tracer([name], snaplen=1 << 20) as tracer:
+        writes = [pywintypes.OVERLAPPED() for _ in range(2)]
+        for write, data in zip(writes, (first, second), strict=True):
+            write.hEvent = win32event.CreateEvent(None, True, False, None)
+            assert win32file.WriteFile(handle, data, write)[0] == 997
+        completion.CancelIoEx(handle, writes[0])
+        assert client.recv(timeout=h.DEADLINE) == second
+        events = taken(tracer, saying(second))
+        assert events[-1].is_whole
+        # The other one was in the ring by then, as a whole: it is told of, and then that it was taken back.
+        assert [event.data for event in events if event.kind is Kind.DATA] == [first, b"", second]
+        assert [Flags.WITHDRAWN in event.flags for event in events[-3:]] == [False, True, False]
+    handle.Close()
+
+
+def test_what_is_read_behind_the_clients_end_is_one_message(name: str) -> None:
+    handle, client = served_by_handle(name)
+    with Tracer([name]) as tracer:
+        client.send(b"0123456789")
+        assert win32file.ReadFile(handle, 4, None)[1] == b"0123"
+        client.close()
+        events = taken(tracer, lambda event: event.kind is Kind.GONE)
+        assert win32file.ReadFile(handle, 64, None)[1] == b"456789"
+        events += taken(tracer, after(1, "in"))
+        assert messages(events, "in") == [b"0123456789"]
+        assert events[-1].is_whole
+        handle.Close()
+        assert [event.kind for event in tracer.events(h.DEADLINE)] == [Kind.CLOSED]
+
+
+def test_an_empty_message_that_is_viewed_is_recorded_once(name: str) -> None:
+    with (
+        npipe.listen(name) as listener,
+        npipe.connect(name) as client,
+        listener.accept(h.DEADLINE) as server,
+        Tracer([name]) as tracer,
+    ):
+        for data in (b"", b"x", b"", b"end"):
+            client.send(data)
+            with server.recv_view(timeout=h.DEADLINE) as view:
+                assert bytes(view) == data
+        assert messages(taken(tracer, saying(b"end")), "in") == [b"", b"x", b"", b"end"]
+
+
+def test_a_stopped_owner_does_not_hide_another_one(name: str, child: Callable[..., Child]) -> None:
+    script = """
+    import sys, npipe
+    listener = npipe.listen(sys.argv[1], exclusive=False)
+    print("listens", flush=True)
+    input()
+    """
+    stopped = child(script, name)
+    assert stopped.line() == "listens"
+    with npipe.listen(name, exclusive=False):
+        os.kill(stopped.pid, signal.SIGSTOP)
+        with Tracer([name]) as tracer:
+            assert tracer.pids == [os.getpid()]
+            assert tracer.problems == [f"{name}: a process that serves it does not answer"]
+    with pytest.raises(PipeTimeoutError):
+        Tracer([name])

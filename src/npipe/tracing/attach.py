@@ -8,7 +8,6 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -41,7 +40,9 @@ _PATIENCE: Final = 1.0  # seconds for an owner to answer
 _LEAST_RING: Final = 1 << 16
 _MOST_RING: Final = 1 << 28
 _NOT_TRACEABLE: Final = 6
-_REASONS: Final = {
+_RETRY: Final = 65539
+_MOST_WAKES: Final = 64
+_REASONS: Final[dict[int, str]] = {
     WinError.ACCESS_DENIED: "a pipe is traced by its server's user and root alone",
     WinError.PIPE_BUSY: "as many as can already trace it",
     WinError.INVALID_FUNCTION: "its server has an npipe that cannot be traced",
@@ -76,17 +77,17 @@ class _Owner:
     def _refused(self, code: int, reason: int) -> Exception:
         if code == WinError.ACCESS_DENIED and reason == _NOT_TRACEABLE:
             return error_from_code(code, self.name.path, "tracing", "its server does not let anybody trace it")
-        return error_from_code(code, self.name.path, "tracing", _REASONS.get(WinError(code)))
+        return error_from_code(code, self.name.path, "tracing", _REASONS.get(code))
 
     def _ask(self, snaplen: int, ring_size: int) -> None:
         memory = os.memfd_create("npipe-trace", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.truncate(memory, HEADER_SIZE + ring_size)
+            os.posix_fallocate(memory, 0, HEADER_SIZE + ring_size)  # ours: not as the owner comes to write there
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
             self._map = mmap.mmap(memory, HEADER_SIZE + ring_size)
             header = new_header(ring_size)
             self._map[: len(header)] = header
-            self._ring = Ring(memoryview(self._map))
+            self._ring = Ring(memoryview(self._map), snaplen)
             request = struct.pack("<8I", _MAGIC, _VERSION, _TRACE, 0, 0, 0, snaplen, 0)
             socket.send_fds(self.socket, [request], [memory])
             answer = self.socket.recv(_ANSWER.size + 1)
@@ -99,6 +100,8 @@ class _Owner:
         magic, version, kind, code, *_, reason = _ANSWER.unpack(answer)
         if (magic, version) != (_MAGIC, _VERSION) or (kind != _TRACE and code == 0):
             raise self._refused(WinError.INVALID_DATA, 0)
+        if code == _RETRY:  # its last instance has gone
+            raise self._refused(WinError.FILE_NOT_FOUND, 0)
         if code:
             raise self._refused(code, reason)
         self.socket.setblocking(False)
@@ -125,7 +128,7 @@ class _Owner:
     def take_wakes(self) -> bool:
         """Take what has come through the socket; False: the owner has gone, or has said that the pipe has."""
         try:
-            while True:
+            for _ in range(_MOST_WAKES):  # it may send without an end
                 said = self.socket.recv(_ANSWER.size + 1)
                 if len(said) != 1:
                     return False
@@ -133,6 +136,7 @@ class _Owner:
             return True
         except OSError:
             return False
+        return True
 
     @property
     def lost(self) -> int:
@@ -184,7 +188,7 @@ class Tracer:
 
     def _add(self, name: PipeName, snaplen: int, ring_size: int) -> None:
         root, folder, _ = place(name)
-        count = len(self._owners)
+        count, silent = len(self._owners), 0
         try:
             dirfd = os.open(os.path.join(root, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # noqa: PTH118
         except PermissionError as error:
@@ -194,10 +198,17 @@ class Tracer:
         try:
             for socket_name in sorted(os.listdir(dirfd)):  # noqa: PTH208 - of a folder that is open
                 if re.fullmatch("s[0-9a-f]{16}", socket_name):
-                    with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):  # of a process that has died
+                    try:
                         self._owners.append(_Owner(name, dirfd, socket_name, snaplen, ring_size))
+                    except (ConnectionError, FileNotFoundError):  # of a process that has died, or just dies
+                        continue
+                    except (TimeoutError, BlockingIOError):  # it is stopped, say
+                        silent += 1
+                        self.problems.append(f"{name.path}: a process that serves it does not answer")
         finally:
             os.close(dirfd)
+        if len(self._owners) == count and silent:
+            raise error_from_code(WinError.SEM_TIMEOUT, name.path, "tracing", "its server does not answer")
         if len(self._owners) == count:
             raise error_from_code(WinError.FILE_NOT_FOUND, name.path, "tracing", None)
 

@@ -86,6 +86,8 @@ def _event_of_json(line: Any) -> Event:
     if not all(type(number) is int and 0 <= number < 1 << 64 for number in numbers) or type(line["pipe"]) is not str:
         raise ValueError("a field is of another kind")
     time, owner, connection, peer, code, size = numbers
+    if code >= 1 << 32:
+        raise ValueError("a code is too large")
     return Event(time, Kind[line["event"].upper()], flags, line["pipe"], owner, connection, peer, code, size, data)
 
 
@@ -166,6 +168,7 @@ class TraceWriter:
             packet = head + event.data
             moment = event.time & (1 << 64) - 1
             whole = max(len(packet), len(head) + (event.size if event.kind is Kind.DATA else 0))
+            whole = min(whole, 0xFFFFFFFF)
             fields = struct.pack("<IIIII", interface, moment >> 32, moment & 0xFFFFFFFF, len(packet), whole)
             self._put(_block(_PACKET, fields + _padded(packet)))
         self.count += 1

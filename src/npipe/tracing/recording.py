@@ -21,6 +21,7 @@ __all__ = ["VARIABLE", "start"]
 VARIABLE: Final = "NPIPE_TRACE"
 _SNAPLEN: Final = "NPIPE_TRACE_SNAPLEN"
 _RING: Final = 1 << 24
+_MOST_CLOSED: Final = 1024  # connections of which something may still be told behind their end
 
 
 def _target(given: str) -> str:
@@ -126,6 +127,7 @@ else:
                 return
             self._woken.setblocking(False)
             self._pipes: dict[int, Assembler] = {}
+            self._closed: dict[int, Assembler] = {}  # of whose messages views are still out, say; the oldest first
             self._ends = False
             self._thread = threading.Thread(target=self._run, name="npipe trace", daemon=True)
             self._thread.start()
@@ -135,12 +137,15 @@ else:
             for record in self._ring.read():
                 if record.kind is Kind.OPENED:
                     self._pipes[record.connection] = Assembler(_name_of(record.data), self._pid)
-                assembler = self._pipes.get(record.connection)
+                assembler = self._pipes.get(record.connection) or self._closed.get(record.connection)
                 if assembler is None:  # its beginning was lost
                     assembler = self._pipes[record.connection] = Assembler("?", self._pid)
                 self._file.write(assembler.take(record))
-                if record.kind is Kind.CLOSED:
-                    self._file.write(self._pipes.pop(record.connection).finish())
+                if record.kind is Kind.CLOSED and record.connection in self._pipes:
+                    self._closed[record.connection] = self._pipes.pop(record.connection)
+                    self._file.write(assembler.finish())
+                    if len(self._closed) > _MOST_CLOSED:
+                        self._file.write(self._closed.pop(next(iter(self._closed))).finish())
 
         def _run(self) -> None:
             while not self._ends:
@@ -164,7 +169,7 @@ else:
             self._thread.join(5)
             if not self._thread.is_alive():
                 self._take()
-                for assembler in self._pipes.values():
+                for assembler in (*self._pipes.values(), *self._closed.values()):
                     self._file.write(assembler.finish())
             self._file.close()
 

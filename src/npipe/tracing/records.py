@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from npipe.binding import full_fence
 from npipe.tracing.events import Event, Flags, Kind
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Record(NamedTuple):
     connection: int
     pid: int
     code: int
+    sequence: int
     total: int
     offset: int
     length: int
@@ -49,9 +51,10 @@ def new_header(capacity: int) -> bytes:
 
 
 class Ring:
-    """The reading side of a ring of records in `memory`, which somebody else writes."""
+    """The reading side of a ring of records in `memory`, which somebody else writes: `snaplen` bytes of each write."""
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, snaplen: int = 0xFFFFFFFF) -> None:
+        self._snaplen = snaplen
         self._bytes = memory.cast("B")
         self._words = self._bytes.cast("Q")
         self._halves = self._bytes.cast("I")
@@ -86,22 +89,27 @@ class Ring:
     def read(self) -> Iterator[Record]:
         """Take the records that are there; RecordError: they make no sense."""
         tail = self._words[_TAIL]
+        full_fence()  # the records come after what says that they are there
         while self._head != tail:
             there = tail - self._head
             if not _RECORD.size <= there <= self._capacity:
                 raise RecordError(f"{there} bytes of records, in a ring of {self._capacity}")
             header = self._copy(self._head, _RECORD.size)
-            size, kind, flags, time, connection, pid, code, _, total, offset, length, captured, lost = _RECORD.unpack(
-                header
+            size, kind, flags, time, connection, pid, code, sequence, total, offset, length, captured, lost = (
+                _RECORD.unpack(header)
             )
             if size % 8 or not _RECORD.size + captured <= size <= there or captured > length:
                 raise RecordError(f"a record of {size} bytes with {captured} of {length}, where {there} are")
             if kind not in _OWNERS_KINDS or flags & ~_ALL_FLAGS or offset + length > total:
                 raise RecordError(f"kind {kind}, flags {flags}, bytes {offset} to {offset + length} of {total}")
+            if kind == Kind.DATA and captured and offset + captured > self._snaplen:
+                raise RecordError(f"{offset + captured} bytes of a write, where {self._snaplen} were asked for")
             data = self._copy(self._head + _RECORD.size, captured)
             self._head += size
+            full_fence()  # they are read before the room is given back
             self._words[_HEAD] = self._head
-            yield Record(Kind(kind), Flags(flags), time, connection, pid, code, total, offset, length, lost, data)
+            flagged = Flags(flags)
+            yield Record(Kind(kind), flagged, time, connection, pid, code, sequence, total, offset, length, lost, data)
 
 
 class _Open:
@@ -164,14 +172,19 @@ class Assembler:
             lost = record._replace(kind=Kind.LOST, code=0)
             yield self._event(lost, Flags(0), record.lost)
         if record.kind is not Kind.DATA:
-            if record.kind in {Kind.CLOSED, Kind.GONE}:
+            if record.kind is Kind.CLOSED:
                 yield from self._end_all(record.connection)
+            elif record.kind is Kind.GONE:  # nothing is written to it any more; what it has written can still be read
+                ended = self._end((record.connection, Flags.OUT), None)
+                if ended is not None:
+                    yield ended
             yield self._event(record, record.flags, 0)
             return
         key = record.connection, record.flags & Flags.OUT
         if record.flags & Flags.WITHDRAWN:
-            ended = self._end(key, record)
-            # Of a write that was put as a whole, and told of before it was withdrawn.
+            opened = self._open.get(key)
+            ended = self._end(key, record) if opened and opened.first.sequence == record.sequence else None
+            # Else of a write that was put as a whole, and told of before it was withdrawn.
             yield self._event(record, record.flags, 0) if ended is None else ended
             return
         if not record.flags & Flags.MESSAGE:

@@ -137,8 +137,9 @@ void np_handle_unregister(struct np_handle *handle)
     handle->next = handle->previous = NULL;
 }
 
-/* With the create lock held: one instance less. The pipe, if end_pipe is to follow without the lock. */
-static struct np_pipe *leave_pipe(struct np_handle *handle)
+/* With the create lock held: one instance less. The pipe, if end_pipe is to follow without the lock. `ending`: its link
+ * is about to end, in this state; or NULL. */
+static struct np_pipe *leave_pipe(struct np_handle *handle, const enum npl_end_state *ending)
 {
     pthread_mutex_lock(&np_process.lock);
     struct np_pipe *pipe = handle->pipe;
@@ -150,6 +151,8 @@ static struct np_pipe *leave_pipe(struct np_handle *handle)
         np_left_listening(pipe, handle);
         atomic_fetch_sub_explicit(&pipe->slot->instances, 1, memory_order_relaxed);
         last = --pipe->instances == 0;
+        if (last && ending && handle->link) /* behind this nobody looks on any more */
+            np_link_tell_end(handle->link, *ending);
         if (last)
             unlist_pipe(pipe);
         if (pipe->max_instances != NP_UNLIMITED_INSTANCES)
@@ -159,17 +162,21 @@ static struct np_pipe *leave_pipe(struct np_handle *handle)
     return last && !try_end_pipe(pipe) ? pipe : NULL;
 }
 
+static enum npl_end_state end_of(const struct np_handle *handle, bool discard)
+{
+    if (!discard)
+        return NPL_END_CLOSED;
+    return handle->server ? NPL_END_DISCONNECTED : NPL_END_ABORTED;
+}
+
 void np_handle_end_link(struct np_handle *handle, bool discard)
 {
-    enum npl_end_state end = NPL_END_CLOSED;
-    if (discard)
-        end = handle->server ? NPL_END_DISCONNECTED : NPL_END_ABORTED;
-    (void)np_handle_unlink(handle, NP_ALERT_CLOSING, end, NP_CLOSED);
+    (void)np_handle_unlink(handle, NP_ALERT_CLOSING, end_of(handle, discard), NP_CLOSED);
 }
 
 struct np_pipe *np_handle_leave(struct np_handle *handle)
 {
-    struct np_pipe *left = leave_pipe(handle);
+    struct np_pipe *left = leave_pipe(handle, NULL);
     pthread_mutex_lock(&np_process.lock);
     np_handle_unregister(handle);
     pthread_mutex_unlock(&np_process.lock);
@@ -189,7 +196,8 @@ static void close_handle(struct np_handle *handle, bool discard, bool waits)
     if (atomic_load_explicit(&handle->state, memory_order_acquire) == NP_CLOSED)
         return;
     pthread_mutex_lock(&np_process.create_lock);
-    struct np_pipe *left = leave_pipe(handle);
+    const enum npl_end_state ending = end_of(handle, discard);
+    struct np_pipe *left = leave_pipe(handle, &ending);
     np_handle_end_link(handle, discard);
     pthread_mutex_lock(&np_process.lock);
     np_handle_unregister(handle);

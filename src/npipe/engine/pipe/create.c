@@ -289,7 +289,8 @@ static uint32_t try_create(const struct np_where *where, const struct np_create_
         return code;
     set_up(handle, pipe, options);
     pthread_mutex_lock(&np_process.lock);
-    pipe->untraceable = pipe->untraceable || options->untraceable;
+    if (options->untraceable && !pipe->untraceable)
+        np_pipe_forbid_tracing(pipe);
     if (fresh) {
         pipe->watch = np_watch_add(pipe->socket, EPOLLIN, NP_WATCH_PIPE, pipe);
         if (!pipe->watch)

@@ -871,18 +871,21 @@ void np_pipe_turn_away(struct np_pipe *pipe)
         refuse(pipe->first_visitor, others ? NP_RETRY : NP_FILE_NOT_FOUND);
 }
 
+void np_pipe_forbid_tracing(struct np_pipe *pipe)
+{
+    struct np_visitor *next;
+    pipe->untraceable = true;
+    for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
+        next = visitor->next;
+        if (visitor->tracer)
+            refuse(visitor, NP_ACCESS_DENIED);
+    }
+}
+
 void np_forbid_tracing(const struct np_handle *handle)
 {
     pthread_mutex_lock(&np_process.lock);
-    struct np_pipe *pipe = handle->pipe;
-    if (pipe) {
-        struct np_visitor *next;
-        pipe->untraceable = true;
-        for (struct np_visitor *visitor = pipe->first_visitor; visitor; visitor = next) {
-            next = visitor->next;
-            if (visitor->tracer)
-                refuse(visitor, NP_ACCESS_DENIED);
-        }
-    }
+    if (handle->pipe)
+        np_pipe_forbid_tracing(handle->pipe);
     pthread_mutex_unlock(&np_process.lock);
 }

@@ -41,7 +41,10 @@ void np_pipe_serve(struct np_pipe *pipe);
 void np_pipe_nudge(struct np_pipe *pipe, bool listening);
 /* The last instance here has gone: nobody waits any longer. */
 void np_pipe_turn_away(struct np_pipe *pipe);
-/* Nobody may trace the pipe of that instance from now on, as far as this process serves it; who does is hung up on. */
+/* Nobody may trace the pipe from now on, as far as this process serves it; who does is hung up on. With the process
+ * lock held. */
+void np_pipe_forbid_tracing(struct np_pipe *pipe);
+/* The same of that instance's pipe, without the lock. */
 void np_forbid_tracing(const struct np_handle *handle);
 uint32_t np_pipe_instances(const struct np_pipe *pipe);
 /* The same without those of processes that have died since. */

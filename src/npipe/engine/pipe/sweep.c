@@ -111,10 +111,11 @@ void np_sweep_link_gone(struct np_link *link, uint64_t watch, struct np_sweep **
 {
     np_watch_remove(watch, link->socket);
     link->watch = 0;
-    /* Relaxed: who else finds it out says so under the same tap's lock, and one of the two was first. */
-    if (np_is_tapped(link) && !(atomic_load_explicit(&link->alert, memory_order_relaxed) & NP_ALERT_GONE))
+    /* Release, as np_link_alert; whoever else finds it out (np_link_look) has told of it if the bit was set before. */
+    uint32_t before = atomic_fetch_or_explicit(&link->alert, NP_ALERT_GONE, memory_order_release);
+    if (!(before & NP_ALERT_GONE) && np_is_tapped(link))
         np_tap_event(link, NULL, NPR_GONE, NP_BROKEN_PIPE);
-    np_link_alert(link, NP_ALERT_GONE);
+    np_link_wake_own(link);
     if (!server_died(link))
         return;
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)

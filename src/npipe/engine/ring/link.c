@@ -360,10 +360,17 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
         np_socket_poke(link->socket); /* a full one is readable already, and a peer that is gone needs no waking */
 }
 
+void np_link_tell_end(struct np_link *link, enum npl_end_state state)
+{
+    if (!np_is_tapped(link) || link->told_end)
+        return;
+    link->told_end = true;
+    np_tap_event(link, NULL, NPR_CLOSED, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+}
+
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)
 {
-    if (np_is_tapped(link))
-        np_tap_event(link, NULL, NPR_CLOSED, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+    np_link_tell_end(link, state);
     /* Release: everything written before the close is visible to whoever sees the close. */
     atomic_store_explicit(link->state, state, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst); /* as in np_link_wake_peer */

@@ -160,6 +160,7 @@ struct np_link {
     uint64_t token;
     uint64_t number; /* among the links of this process, from 1 */
     struct np_tap *tap_kept; /* held, as long as the link is, once it was traced; guarded by the process lock */
+    bool told_end; /* those who look on; guarded by the process lock */
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
     bool events;    /* the native thread reads the socket */
     bool keep;      /* the segment is worth keeping for the next connection of the same two */
@@ -249,6 +250,8 @@ void np_link_wake_peer(struct np_link *link);
 /* Takes the bytes that woke this end out of its socket. Whether there were any. */
 bool np_link_drain_socket(struct np_link *link);
 #define NP_MOST_DRAINED 16 /* of them at a time: more than one who keeps to the rules leaves there */
+/* Tells those who look on that this end is about to end, once. With the process lock held. */
+void np_link_tell_end(struct np_link *link, enum npl_end_state state);
 /* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who
  * wait for the socket. */
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up);

@@ -215,7 +215,7 @@ static void record_end(struct np_link *link, uint32_t code)
 {
     const struct np_rx *rx = &link->rx;
     if (np_is_tapped(link) && rx->pulled)
-        np_tap_withdrawn(link, false, rx->pulled, rx->total, rx->sequence + 1, code);
+        np_tap_withdrawn(link, false, rx->pulled, rx->total, rx->deferred ? rx->sequence + 1 : 0, code);
 }
 
 /* Skips what a withdrawn entry left in the ring. */
@@ -695,7 +695,7 @@ void np_rx_pass(struct np_link *link, uint32_t size)
 {
     struct np_rx *rx = &link->rx;
     assert(rx->active && !rx->deferred && size <= rx->total - rx->pulled);
-    if (np_is_tapped(link))
+    if (size && np_is_tapped(link)) /* an empty one is recorded when it is settled */
         record(link, size);
     rx->head += size;
     rx->pulled += size;
