@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -114,3 +115,49 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         [sys.executable, "-W", "ignore", "-c", script], timeout=DEADLINE, check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_task_that_nobody_else_keeps_gets_its_answer() -> None:
+    done: list[int] = []
+    go = threading.Event()
+
+    async def ask() -> None:
+        done.append(await made(Worker(current()), lambda: go.wait(DEADLINE) and 5))
+
+    async def main() -> None:
+        asyncio.get_running_loop().create_task(ask())
+        await asyncio.sleep(0)
+        gc.collect()
+        go.set()
+        async with asyncio.timeout(DEADLINE):
+            while not done:
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert done == [5]
+
+
+def test_a_pipe_that_is_dropped_in_the_midst_of_the_hand_over_gets_a_thread_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the collector may do it, whose finalizers end pipes in threads."""
+    done: list[str] = []
+
+    async def main() -> None:
+        loop = current()
+
+        class Dropping(list[Any]):
+            def pop(self, *at: Any) -> Any:
+                if not done:
+                    done.append("dropped")
+                    Worker(loop).start(lambda: done.append("ended"))
+                return super().pop(*at)
+
+        await made(Worker(loop), os.getpid)
+        until(lambda: bool(resting()))
+        monkeypatch.setattr(worker, "_resting", Dropping(worker._resting))
+        await made(Worker(loop), lambda: done.append("worked"))
+        until(lambda: len(done) == 3)
+
+    asyncio.run(main())
+    assert sorted(done) == ["dropped", "ended", "worked"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
+import itertools
 import multiprocessing
 import os
 import resource
@@ -11,7 +13,7 @@ import signal
 import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +22,11 @@ from npipe.connection import Client, Listener, _rendezvous
 from tests.connection.helpers import Direction, echo, forked, pattern
 from tests.helpers import blocked, descriptors, started, until
 from tests.steps import Steps, StoppedError, each_step, stopped_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Child
 
 
 def test_client_and_listener_find_each_other_by_name(name: str) -> None:
@@ -356,3 +363,30 @@ def test_a_manager_speaks_through_a_pipe(name: str) -> None:
 
 def _add(counter: Any) -> None:
     counter.add(7)
+
+
+# Of the socket that it was about to close, and which is closed with the last reference to it.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_that_is_interrupted_at_any_step_leaves_no_descriptor(name: str, child: Callable[..., Child]) -> None:
+    script = """
+    import contextlib, sys
+    from npipe.connection import Listener
+    listener = Listener(sys.argv[1], backlog=8)
+    print("listens", flush=True)
+    while True:
+        with contextlib.suppress(OSError):
+            listener.accept().close()
+    """
+    assert child(script, name).line() == "listens"
+    Client(name).close()
+    before = descriptors()
+    for step in itertools.count(1):
+        reached, made = stopped_at(step, lambda: Client(name))
+        if made is not None:
+            made.close()
+        made = None
+        gc.collect()
+        assert descriptors() <= before, f"step {step}"
+        if not reached:
+            assert step > 20
+            break

@@ -149,7 +149,10 @@ def own_named_pipe(str root, str folder, str display):
     """
     cdef Place place = place_of(root, folder, display)
     cdef npw_details details
-    if not np_report_own(&place.where, &details):
+    cdef bint found
+    with nogil:
+        found = np_report_own(&place.where, &details)
+    if not found:
         return None
     return details_row(&details)
 

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import time
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
@@ -102,15 +103,24 @@ def _close(descriptors: Iterable[int]) -> None:
 
 
 def new_channel(fds: list[int]) -> tuple[int, int, int]:
-    """Make a channel's segment and events; each descriptor is entered in `fds` too."""
-    fds.append(segment := make_segment())
-    fds.append(event0 := _event())
-    fds.append(event1 := _event())
+    """Make a channel's segment and events, and enter them in `fds`.
+
+    Each is made and entered in one step of C: the handler of a signal may raise between any two others.
+    """
+    fds += starmap(make_segment, [()])
+    fds += map(os.eventfd, [0, 0], [os.EFD_CLOEXEC | os.EFD_NONBLOCK] * 2)
+    segment, event0, event1 = fds[-3:]
     return segment, event0, event1
 
 
-def _event() -> int:
-    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+def attached(fds: list[int], side: int) -> Any:
+    """Return the end of a channel to a stranger, which takes [socket, segment, event, event] out of the list."""
+    made: Connection[Any, Any] = Connection._made()  # noqa: SLF001
+    own = (map(fds.pop, [0]) for _ in range(3))
+    segment = map(fds.pop, [1])
+    # One step of C: from here on they are its, also if it fails.
+    list(map(made._attach, segment, *own, [side], [True], [True], [True]))  # noqa: SLF001
+    return made
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # noqa: N802 - multiprocessing's name

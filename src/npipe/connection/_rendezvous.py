@@ -21,7 +21,7 @@ from multiprocessing.connection import answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from npipe.connection._connections import Connection, _close, channel, new_channel
+from npipe.connection._connections import Connection, _close, attached, new_channel
 from npipe.connection._remote import RemoteConnection
 from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.names import parse_name
@@ -97,20 +97,20 @@ def _open(name: str) -> Any:
     if parse_name(name).host is not None:
         return RemoteConnection(pipe)
     fds: list[int] = []
+    speakers: list[Any] = []
     try:
         try:
-            fds.append(pipe._handle.part_with_socket())  # type: ignore[attr-defined]  # noqa: SLF001
+            fds += starmap(pipe._handle.part_with_socket, [()])  # type: ignore[attr-defined]  # noqa: SLF001
         finally:
             pipe.close()
-        segment, event0, event1 = new_channel(fds)
-        with socket.socket(fileno=os.dup(fds[0])) as speaker:
-            socket.send_fds(speaker, [_HELLO.pack(_MAGIC, _VERSION)], [segment, event0, event1])
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
-    made: Connection[Any, Any] = channel(fds[0], segment, (event0, event1), 1, ways=(True, True), strange=True)
-    return made
+        new_channel(fds)
+        speakers += map(socket.SocketType, [socket.AF_UNIX], [socket.SOCK_SEQPACKET], [0], map(os.dup, fds[:1]))
+        socket.send_fds(speakers[0], [_HELLO.pack(_MAGIC, _VERSION)], fds[1:])
+        return attached(fds, 1)
+    finally:
+        _close(fds)  # what is left of them
+        for speaker in speakers:
+            speaker.close()
 
 
 class _Instances:
@@ -204,6 +204,8 @@ class _Instances:
 
     def _leave(self, taken: list[_Client]) -> None:
         """Leave what was taken to the next accept, and tell those that sleep."""
+        if self._process != os.getpid():  # a handler's child: all of it is the parent's
+            return
         with self._lock:
             for client in taken:
                 if client.instance in self._listening or client in self._left:

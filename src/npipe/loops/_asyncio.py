@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from npipe.loops.base import Loop, Waiters, Waker
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["AsyncioLoop", "AsyncioWaiters"]
+
+
+_LONG: Final = 30 * 86400.0  # seconds
 
 
 class AsyncioWaiters(Waiters):
@@ -35,14 +38,16 @@ class AsyncioWaiters(Waiters):
         """See Waiters.wait."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiters.append(waiter)
-        timer = None
         if deadline is not None:
             timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), _finish, waiter, False)
+        else:
+            # The loop keeps its tasks weakly, and by its timers who waits: without one nobody might, but the other side
+            # of what is waited for. Closed, it lets go of all.
+            timer = self._loop.call_later(_LONG, waiter.done)
         try:
             return await waiter
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
             if self._waiters and waiter in self._waiters:
                 self._waiters.remove(waiter)
 

@@ -145,9 +145,9 @@ class Worker:
                 _in_a_thread(self._run)
             except BaseException:  # no more threads; or a signal's handler has raised
                 with self._lock:
-                    self._runs = False
-                    if job in self._calls:
+                    if job in self._calls:  # else a thread has it, and says itself when it ends
                         self._calls.remove(job)
+                        self._runs = False
                 raise
         return call
 
@@ -187,12 +187,13 @@ class _Thread(threading.Thread):
                 work = self.works.get(timeout=IDLE)
             except queue.Empty:
                 with _resting_lock:
-                    if self in _resting:
+                    try:
                         _resting.remove(self)
-                        return
-                    if self.works.empty():
-                        return  # who wanted to give it some was interrupted
-                continue  # it was given some in just that moment
+                    except ValueError:
+                        if not self.works.empty():
+                            continue  # it was given some in just that moment
+                        # Else who wanted to give it some was interrupted.
+                return
             work()
             del work  # it is the pipe's, which may be dropped while this thread rests
             self.name = RESTING
@@ -201,14 +202,18 @@ class _Thread(threading.Thread):
 
 
 _resting: list[_Thread] = []
-_resting_lock = threading.Lock()
+_resting_lock = threading.RLock()
+"""The collector, or a signal's handler, may end a pipe in the midst of what is done under it, and come here again."""
 
 
 def _in_a_thread(work: Callable[[], object]) -> None:
     """Let a thread do something: the one that has rested for the shortest time, or a new one."""
     with _resting_lock:
-        if _resting:
+        try:
             thread = _resting.pop()
+        except IndexError:
+            thread = None
+        if thread is not None:
             thread.name = WORKING
             thread.works.put(work)
             return
@@ -218,7 +223,7 @@ def _in_a_thread(work: Callable[[], object]) -> None:
 def _after_fork_in_child() -> None:
     global _resting_lock  # somebody may have held it, who does not exist here
     _resting.clear()
-    _resting_lock = threading.Lock()
+    _resting_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

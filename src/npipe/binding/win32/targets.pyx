@@ -537,7 +537,10 @@ def pipe_peer(handle, str function):
 
 def forbid_tracing(handle, str function):
     """Nobody may trace the pipe of this instance from now on (docs/tracing.md)."""
-    np_forbid_tracing(pipe_of(handle, function).valid(function))
+    cdef PipeTarget pipe = pipe_of(handle, function)
+    cdef np_handle *valid = pipe.valid(function)
+    with nogil:
+        np_forbid_tracing(valid)
 
 
 def pipe_remote(handle, str function):

@@ -461,6 +461,8 @@ static bool may_hold(const struct np_visitor *visitor, enum crowd crowd)
             all += waits_in(other, crowd);
     if (all < (crowd == REMOTE ? at_most(MOST_HELD_REMOTE, HELD_REMOTE_PART) : at_most(MOST_HELD_ALL, HELD_ALL_PART)))
         return true;
+    if (own.client > all / 2)
+        return false; /* nobody has more: who floods costs no more than that */
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         for (struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
             if (!waits_in(other, crowd))

@@ -43,6 +43,7 @@ _SLEEPS_READ, _SLEEPS_WRITE, _PEER_READS, _PEER_WRITES = 1, 2, 4, 8  # np_sleepi
 _REMOTE, _ROUGH, _LEFT = 1, 2, 4  # npw_connection_flags
 _CLOCK_SLACK = 2.0  # seconds: a process began before it connected, if two clocks tell the same
 _LONGEST_PROGRAM = 200  # characters
+_MOST_PROGRAMS, _MOST_USERS = 16384, 256  # that are looked up for one owner
 
 
 def user_name(uid: int) -> str:
@@ -139,8 +140,8 @@ def _owner(
     code: int, pid: int, uid: int, pipe: tuple[int, ...], told: tuple[int, ...], rows: list[tuple[int, ...]]
 ) -> OwnerReport:
     _uid, in_quota, out_quota, instances, connected, held, since, ended, *moved = told
-    programs: dict[tuple[int, int], str | None] = {}
-    connections = tuple(_connection(row, programs) for row in reversed(rows))
+    asked = _Asked()
+    connections = tuple(_connection(row, asked) for row in reversed(rows))
     received, read, sent, written, sleeps = moved
     live = [one.stats for one in connections]
     return OwnerReport(
@@ -169,18 +170,41 @@ def _owner(
     )
 
 
-def _connection(row: tuple[int, ...], programs: dict[tuple[int, int], str | None]) -> ConnectionReport:
+class _Asked:
+    """What the system was asked about those whom an owner tells of: each once, and not for as many as it likes."""
+
+    def __init__(self) -> None:
+        self._programs: dict[tuple[int, int], str | None] = {}
+        self._users: dict[int, str] = {}
+
+    def program(self, pid: int, since: int) -> str | None:
+        """Return what a process runs that has been there since then, in ns since 1970."""
+        key = pid, since // _NS
+        if key not in self._programs:
+            if len(self._programs) >= _MOST_PROGRAMS:
+                return None
+            self._programs[key] = _program(pid, since / _NS)
+        return self._programs[key]
+
+    def user(self, uid: int) -> str:
+        """Return a user's name, or its number."""
+        if uid not in self._users:
+            if len(self._users) >= _MOST_USERS:
+                return str(uid)
+            self._users[uid] = user_name(uid)
+        return self._users[uid]
+
+
+def _connection(row: tuple[int, ...], asked: _Asked) -> ConnectionReport:
     number, since, pid, uid, flags, sleeping, in_quota, out_quota, reads, writes, *rest = row
     moved, slept = rest[:7], rest[7:9]
     remote = bool(flags & _REMOTE) or uid == NOBODY_HERE
-    if (pid, since // _NS) not in programs:
-        programs[pid, since // _NS] = None if remote else _program(pid, since / _NS)
     return ConnectionReport(
         number=number,
         pid=None if remote else pid,
         uid=None if remote else uid,
-        user=None if remote else user_name(uid),
-        program=programs[pid, since // _NS],
+        user=None if remote else asked.user(uid),
+        program=None if remote else asked.program(pid, since),
         remote=remote,
         left=bool(flags & _LEFT),
         in_buffer_size=in_quota,
