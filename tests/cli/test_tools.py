@@ -156,10 +156,10 @@ def test_info_tells_all_of_one_pipe(busy: str) -> None:
 
 def test_exit_statuses_tell_the_kinds_apart(name: str) -> None:
     assert run("info", name).returncode == 3
-    assert run("info", r"\\elsewhere\pipe\x").returncode == 6
-    assert run("info", "").returncode == 1  # no name
+    assert run("info", r"\\elsewhere\pipe\x").returncode == 9
+    assert run("info", "").returncode == 2  # no name
     assert run("info", name, name).returncode == 2
-    for code, status in ((5, 4), (1, 6)):
+    for code, status in ((5, 5), (1, 9)):
         with r.own(name) as owner:
             thread = threading.Thread(target=owner.answer, args=(r.answer(code, kind=5),))
             thread.start()
@@ -173,7 +173,7 @@ def test_exit_statuses_tell_the_kinds_apart(name: str) -> None:
 def test_a_server_that_is_stopped_is_told_of_in_time(name: str) -> None:
     with r.own(name):  # it never answers
         done = run("info", name)
-    assert done.returncode == 5
+    assert done.returncode == 4
     assert "it does not answer" in done.stdout
 
 

@@ -12,16 +12,12 @@ import click
 import npipe
 from npipe.cli.common import printable
 from npipe.cli.info import print_version
+from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["run"]
-
-_FAILED = 1
-_WRONG_USE = 2
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
 
 _PLACES: Final = {
     "bench": "bench:bench",
@@ -70,7 +66,7 @@ class _Commands(click.Group):
         except npipe.PipeError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            raise click.exceptions.Exit(_INTERRUPTED) from None
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,15 +96,15 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "npipe"
         _complain(f"{error.format_message()} See '{path} --help'.")
-        return _WRONG_USE
+        return WRONG_USE
     except click.ClickException as error:
         _complain(error.format_message())
         return error.exit_code
     except click.Abort:  # Ctrl-C before the command had begun
-        return _INTERRUPTED
+        return INTERRUPTED
     except OSError as error:  # standard output is full, or the like
         _complain(str(error))
-        return _FAILED
+        return FAILED
     return status if isinstance(status, int) else 0
 
 

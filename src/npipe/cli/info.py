@@ -11,7 +11,8 @@ import click
 import npipe
 from npipe.cli.common import decided_by, examples, printable, whereabouts
 from npipe.cli.reports import as_json as dictionary
-from npipe.cli.reports import by_kind, complete_name, lines_of, owner_status
+from npipe.cli.reports import complete_name, lines_of, owner_status
+from npipe.cli.statuses import by_kind
 
 __all__ = ["info", "print_version"]
 

@@ -15,7 +15,8 @@ import click
 import npipe
 from npipe.cli.common import examples, printable, whereabouts
 from npipe.cli.reports import as_json as dictionary
-from npipe.cli.reports import by_kind, gather, host_of, moment, size_text, tree_lines
+from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
+from npipe.cli.statuses import by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,7 +12,8 @@ import click
 
 import npipe
 from npipe.cli.common import examples, printable
-from npipe.cli.reports import by_kind, complete_name, gather
+from npipe.cli.reports import complete_name, gather
+from npipe.cli.statuses import by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

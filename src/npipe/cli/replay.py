@@ -7,14 +7,13 @@ from typing import Literal, cast
 import click
 
 from npipe.cli.common import check_seconds, printable
-from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
+from npipe.cli.statuses import BAD_DATA, DIFFERS, STATUSES, Failure, by_kind
 from npipe.tracing.events import TraceFileError
 from npipe.tracing.files import read_trace
 from npipe.tracing.replay import Replay
 
 __all__ = ["replay"]
 
-_DIFFERS = 8
 _MOST_SHOWN = 20
 
 
@@ -75,4 +74,4 @@ def replay(
         click.echo(f"and {more} more")
     click.echo(f"{played.sent} sent, {played.compared} compared, {len(played.differences)} differ", err=True)
     if played.differences:
-        raise click.exceptions.Exit(_DIFFERS)
+        raise click.exceptions.Exit(DIFFERS)

@@ -12,14 +12,14 @@ import click
 
 import npipe
 from npipe.cli.common import printable
+from npipe.cli.statuses import status_of
+from npipe.errors import error_from_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
-    "STATUSES",
     "as_json",
-    "by_kind",
     "complete_name",
     "gather",
     "host_of",
@@ -30,17 +30,6 @@ __all__ = [
     "span_text",
     "tree_lines",
 ]
-
-STATUSES: dict[int, int] = {
-    npipe.WinError.FILE_NOT_FOUND: 3,
-    npipe.WinError.ACCESS_DENIED: 4,
-    npipe.WinError.SEM_TIMEOUT: 5,
-    npipe.WinError.PIPE_BUSY: 5,
-    npipe.WinError.NOT_SUPPORTED: 6,
-    npipe.WinError.INVALID_FUNCTION: 6,
-    npipe.WinError.REVISION_MISMATCH: 6,
-}
-"""Exit statuses of the tools by the kind of what went wrong; 1 is anything else, 2 a wrong use."""
 
 _HOST = re.compile(r"\\\\([^\\]+)(?:\\(?:pipe\\?)?)?", re.IGNORECASE)
 _OWN, _LITERAL = "\\\\.\\", "\\\\?\\"
@@ -68,21 +57,6 @@ def host_of(where: str | None) -> str | None:
     return None if found[1] in (".", "?") else found[1]
 
 
-class _OfKind(click.ClickException):
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.exit_code = status  # type: ignore[misc]  # an instance's, as click's own are
-
-
-@contextlib.contextmanager
-def by_kind() -> Iterator[None]:
-    """Let a pipe's error end the command with the exit status of its kind."""
-    try:
-        yield
-    except npipe.PipeError as error:
-        raise _OfKind(str(error), STATUSES.get(error.winerror, 1)) from error
-
-
 def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
     """Return what the owners of these pipes tell, or of all; one that goes meanwhile is left out where all are."""
     if names is not None:
@@ -98,7 +72,7 @@ def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
 def owner_status(reports: Iterable[npipe.PipeReport]) -> int:
     """Return the exit status for owners that tell nothing, if nobody tells anything; else 0."""
     codes = [owner.code for report in reports for owner in report.owners]
-    return STATUSES.get(codes[0], 1) if codes and all(codes) else 0
+    return status_of(error_from_code(codes[0])) if codes and all(codes) else 0
 
 
 def size_text(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Exit statuses by kind, for the commands that talk: what a script can act upon without reading a text."""
+"""Exit statuses by kind: what a script can act upon without reading a text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from npipe.errors import (
     PipeNameError,
     PipeNotFoundError,
     PipeTimeoutError,
+    WinError,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BAD_DATA",
+    "CANNOT",
     "DENIED",
+    "DIFFERS",
     "FAILED",
     "INTERRUPTED",
     "LOST",
@@ -43,6 +46,8 @@ TIME_OVER: Final = 4
 DENIED: Final = 5
 LOST: Final = 6
 BAD_DATA: Final = 7
+DIFFERS: Final = 8
+CANNOT: Final = 9
 INTERRUPTED: Final = 130
 
 STATUSES: Final = """\b
@@ -55,6 +60,7 @@ Exit status:
   5    access denied
   6    the other side has gone too early, or something was lost
   7    the data is not in the form that was asked for
+  9    it cannot be done here, or with the npipe of the other side
   130  Ctrl-C"""
 """For the help of each command that has them."""
 
@@ -83,8 +89,13 @@ class Failure(click.ClickException):
         self.exit_code = status  # type: ignore[misc]  # click looks at the instance
 
 
+_CANNOT: Final = frozenset({WinError.NOT_SUPPORTED, WinError.INVALID_FUNCTION, WinError.REVISION_MISMATCH})
+
+
 def status_of(error: BaseException) -> int:
     """Return the exit status for an error."""
+    if isinstance(error, PipeError) and error.winerror in _CANNOT:
+        return CANNOT
     return next((status for kind, status in _KINDS if isinstance(error, kind)), FAILED)
 
 

@@ -36,7 +36,7 @@ def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> 
     "--write",
     "target",
     metavar="FILE",
-    help="Record into FILE: pcapng, for Wireshark; JSON lines if it ends in .jsonl.",
+    help="Record into FILE: pcapng, for Wireshark; JSON lines if it ends in .jsonl or .json.",
 )
 @click.option("--json", "as_lines", is_flag=True, help="Print JSON lines.")
 @click.option("-x", "--hex", "as_hex", is_flag=True, help="Show content in hex.")
