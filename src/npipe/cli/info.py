@@ -39,7 +39,7 @@ def info(name: str | None, as_json: bool) -> None:
     Of a pipe: type, direction, instances, and of each process that serves it user, program, quotas, since when, how
     much it has moved; then each client with process, user, program, since when, bytes and messages each way, what is
     unread, and who waits. Only the pipe's own user and root are told; asking disturbs nobody. The exit status is 3 if
-    there is no such pipe, 4 if this user is not told, 5 if nobody answers, 6 if it cannot be told.
+    there is no such pipe, 4 if nobody answers, 5 if this user is not told, 9 if it cannot be told.
 
     Without NAME: the version, the folder below which pipes are and what has decided that, how many pipes this user may
     connect to, and the Python and system that run it. Two programs meet only if their root is the same. If the root
