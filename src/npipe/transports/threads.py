@@ -129,7 +129,12 @@ class _Threaded:
         self._check_open("peeking")
         head = self._head
         if head is None:
-            return self._any._peek_here(size)  # noqa: SLF001 - its own
+            try:
+                return self._any._peek_here(size)  # noqa: SLF001 - its own
+            except PipeStateError as error:
+                if error.winerror != WinError.NOT_SUPPORTED or not (self._reading or self._left_over is not None):
+                    raise
+                return Peek(b"", 0, 0)  # a read waits there, or its thread has what there was and is about to tell
         if isinstance(self._any, MessagePipe) and not self._unfinished:
             data = head[:size]
             return Peek(data, len(head) + self._rest(0).available, len(head) - len(data))
