@@ -1,0 +1,76 @@
+"""Ends of relays by themselves, in this process: what they have read and not handed out, and what they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from npipe.relay.secured import TLSChannel, tls_contexts
+from npipe.relay.sockets import SocketChannel
+from tests.relay.helpers import DEADLINE, Stream, digest, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+    from typing import Any
+
+    from npipe.relay.base import Channel
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, DEADLINE))
+
+
+async def rest(channel: Channel) -> bytes:
+    got = b""
+    while (piece := await channel.read()) is not None:
+        got += piece
+    return got
+
+
+# ---- TLS
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_waits_to_be_decrypted_comes_after_the_end_of_the_other_way(
+    certificates: Path, version: ssl.TLSVersion
+) -> None:
+    stream, files = Stream(version, 150_000), [f"{certificates}/{name}" for name in ("server.pem", "server.key", "ca.pem")]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = version
+    context.load_cert_chain(f"{certificates}/client.pem", f"{certificates}/client.key")
+    context.load_verify_locations(f"{certificates}/ca.pem")
+    heard: list[bytes] = []
+
+    def peer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_hostname="localhost") as secured:
+            secured.settimeout(DEADLINE)
+            secured.sendall(stream.data)
+            heard.append(read_all(secured))
+            secured.unwrap().close()
+
+    async def talk(mine: socket.socket) -> bytes:
+        channel = TLSChannel(SocketChannel(mine, "x"), tls_contexts(*files)[0], server_name=None)
+        await channel.handshake()
+        got = await channel.read() or b""
+        while not channel._incoming.pending:  # a slow other side: more has come in than was handed on
+            got += await channel.read() or b""
+        await channel.write(b"last")
+        assert await channel.finish()
+        got += await rest(channel)
+        assert await channel.close(DEADLINE) == 0
+        return got
+
+    mine, other = socket.socketpair()
+    thread = threading.Thread(target=peer, args=(other,))
+    thread.start()
+    got = run(talk(mine))
+    thread.join(DEADLINE)
+    assert digest(got) == stream.digest
+    assert heard == [b"last"]
