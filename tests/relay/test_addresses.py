@@ -55,6 +55,13 @@ def test_what_is_no_end_is_code_87(text: str) -> None:
     assert caught.value.winerror == 87
 
 
+@pytest.mark.parametrize("ends", [("stdio", "x"), ("exec:cat", "stdio")])
+def test_standard_input_and_output_are_not_connected_again(ends: tuple[str, str]) -> None:
+    with pytest.raises(npipe.PipeArgumentError, match="once") as caught:
+        Relay(*ends, RelayOptions(reconnect=True))
+    assert caught.value.winerror == 87
+
+
 def test_two_ends_that_do_not_go_together_are_code_87() -> None:
     for first, second in (("stdio", "stdio"), ("tls:1", "x"), ("x", "tls:1"), (r"\\host\pipe\x", "y")):
         with pytest.raises(npipe.PipeArgumentError):

@@ -158,7 +158,9 @@ exit status is 6.
     metavar="BYTES",
     help="The longest message.",
 )
-@click.option("--reconnect", is_flag=True, help="If neither side listens: connect again after each end.")
+@click.option(
+    "--reconnect", is_flag=True, help="If neither side listens: connect again after each end. Not with stdio."
+)
 @click.option(
     "--grace",
     type=float,

@@ -67,7 +67,7 @@ class RelayOptions:
     socket_mode: int = 0o600
     """The permissions of a Unix socket that listens."""
     reconnect: bool = False
-    """Dial again after a connection has ended, if nobody listens."""
+    """Dial again after a connection has ended, if nobody listens; not with standard input and output."""
     tls_server: ssl.SSLContext | None = None
     tls_client: ssl.SSLContext | None = None
     tls_name: str | None = None

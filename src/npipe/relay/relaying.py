@@ -90,6 +90,8 @@ class Relay:
         )
         if self.first.is_once and self.second.is_once:
             raise _wrong("both sides are standard input and output")
+        if options.reconnect and (self.first.is_once or self.second.is_once):
+            raise _wrong("standard input and output are there once, so there is nothing to connect again")
         for address, listens in zip((self.first, self.second), self._listens, strict=True):
             if address.kind in ("tls", "wss") and (options.tls_server if listens else options.tls_client) is None:
                 raise _wrong(f"{address.given} needs certificates", "give certificate, key and authorities")
