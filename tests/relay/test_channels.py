@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import npipe
+from npipe.relay.base import RelayOptions
+from npipe.relay.conversation import Conversation
+from npipe.relay.pipes import PipeChannel
 from npipe.relay.secured import TLSChannel, tls_contexts
 from npipe.relay.sockets import SocketChannel
 from tests.relay.helpers import DEADLINE, Stream, digest, read_all
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from npipe.options import Peek
     from npipe.relay.base import Channel
+    from npipe.relay.conversation import Report
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -74,3 +80,46 @@ def test_what_waits_to_be_decrypted_comes_after_the_end_of_the_other_way(
     thread.join(DEADLINE)
     assert digest(got) == stream.digest
     assert heard == [b"last"]
+
+
+# ---- Pipes
+
+
+class Remote:
+    """A pipe of another machine, whose connection is lost behind its first piece."""
+
+    info = type("Info", (), {"type": "byte"})
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.left = [b"part"]
+
+    async def read(self, size: int) -> bytes:
+        del size
+        if self.left:
+            return self.left.pop()
+        raise npipe.PipeClosedError(npipe.WinError.NETNAME_DELETED, detail="the network has ended")
+
+    def peek(self) -> Peek:
+        raise npipe.PipeClosedError(npipe.WinError.NETNAME_DELETED)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        del timeout
+        self.closed = True
+
+
+def test_a_connection_to_another_machine_that_is_lost_is_no_clean_end() -> None:
+    async def talk() -> Report:
+        mine, other = socket.socketpair()
+        remote: Any = Remote()
+        pipe = PipeChannel(remote, "x", flat=True, close_message=True)
+        with other:
+            report = await Conversation(1, SocketChannel(mine, "s"), pipe, RelayOptions()).run()
+            assert remote.closed
+            assert other.recv(10) == b"part"
+        return report
+
+    report = run(talk())
+    assert (report.back.bytes, report.back.dropped) == (4, 0)
+    assert report.lost == "the second side: the network has ended"
+    assert not report.clean

@@ -19,6 +19,7 @@ from npipe.cli.common import check_seconds, printable
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
 from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
+from npipe.reasons import ended_badly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -328,8 +329,7 @@ def _messages(pipe: MessagePipe | StreamPipe) -> Iterator[bytes]:
                 return
             yield message
     except npipe.PipeClosedError as error:
-        detail = error.detail or ""
-        if error.winerror == npipe.WinError.PIPE_NOT_CONNECTED or "lost" in detail or "without closing" in detail:
+        if ended_badly(error):
             raise Failure(str(error), LOST) from error
 
 
