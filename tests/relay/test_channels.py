@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from npipe.relay.addresses import parse_address
 from npipe.relay.base import RelayOptions
 from npipe.relay.conversation import Conversation
 from npipe.relay.pipes import PipeChannel
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from npipe.options import Peek
     from npipe.relay.base import Channel
     from npipe.relay.conversation import Report
+    from npipe.relay.web import WebAcceptor, WebChannel
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -123,3 +126,72 @@ def test_a_connection_to_another_machine_that_is_lost_is_no_clean_end() -> None:
     assert (report.back.bytes, report.back.dropped) == (4, 0)
     assert report.lost == "the second side: the network has ended"
     assert not report.clean
+
+
+# ---- Websockets
+
+
+async def web_pair(**options: Any) -> tuple[WebAcceptor, WebChannel, WebChannel]:
+    """An acceptor, the end that came to it, and the one that dialled."""
+    from npipe.relay.web import dial_websocket, listen_web
+
+    acceptor = await listen_web(parse_address("ws:0"), RelayOptions(**options), flat=False)
+    port = acceptor.label.partition("/")[0].rpartition(":")[2]
+    near = await dial_websocket(parse_address(f"ws:{port}"), RelayOptions(**options), flat=False)
+    arrival = await acceptor.accept()
+    far: Any = await arrival.open()
+    return acceptor, far, near
+
+
+@pytest.mark.parametrize("sender", [0, 1])
+def test_a_websocket_is_not_read_ahead_of_a_slow_other_side(sender: int) -> None:
+    pytest.importorskip("websockets", reason="websockets is not installed")
+    count, chance = 16, random.Random(sender)
+    messages = [chance.randbytes(1 << 20) for _ in range(count)]
+
+    async def talk() -> None:
+        acceptor, *ends = await web_pair()
+        source, target = ends[sender], ends[1 - sender]
+        underneath: Any = target._connection
+        for end in (source, target):  # what the kernel keeps of each
+            end_socket = end._connection.transport.get_extra_info("socket")
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end_socket.setsockopt(socket.SOL_SOCKET, option, 65536)
+        paused = asyncio.Event()
+        pause = underneath.recv_messages.pause
+
+        def tell() -> None:
+            pause()
+            paused.set()
+
+        underneath.recv_messages.pause = tell
+
+        async def send() -> None:
+            for message in messages:
+                await source.write(message)
+
+        sending = asyncio.create_task(send())
+        await paused.wait()
+        assert len(underneath.recv_messages.frames) == 2
+        assert not sending.done()
+        assert [await target.read() for _ in messages] == messages
+        await sending
+        await asyncio.gather(source.close(DEADLINE), target.close(DEADLINE))
+        await acceptor.close()
+
+    run(talk())
+
+
+def test_a_websocket_whose_reading_is_paused_need_not_answer_a_ping() -> None:
+    pytest.importorskip("websockets", reason="websockets is not installed")
+
+    async def talk() -> None:
+        acceptor, *ends = await web_pair()
+        for end in ends:
+            underneath: Any = end._connection
+            assert underneath.ping_interval == 20  # which finds a peer that is gone for good
+            assert underneath.ping_timeout is None
+        await asyncio.gather(*(end.close(DEADLINE) for end in ends))
+        await acceptor.close()
+
+    run(talk())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.relay.base import Acceptor, Arrival, Channel, PeerLostError
 from npipe.relay.sockets import place_of
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from npipe.relay.base import RelayOptions
 
 __all__ = ["WebAcceptor", "WebChannel", "dial_websocket", "listen_web"]
+
+_FLOW: Final[dict[str, Any]] = {
+    "max_queue": 1,  # messages that are read ahead; 16, the library's choice, may be a gigabyte
+    # A peer is asked whether it is there, so that something is sent, but its answer may stand behind messages that
+    # the other side does not take: no answer in time says nothing.
+    "ping_timeout": None,
+}
 
 
 class WebChannel(Channel):
@@ -122,6 +129,7 @@ class WebAcceptor(Acceptor):
             max_size=options.max_message_size,
             open_timeout=options.connect_timeout,
             close_timeout=options.linger,
+            **_FLOW,
             process_request=self._check_path,
         )
         places = " ".join(place_of(one.getsockname()) for one in self._server.sockets)
@@ -170,6 +178,7 @@ async def dial_websocket(address: Address, options: RelayOptions, *, flat: bool)
             max_size=options.max_message_size,
             open_timeout=options.connect_timeout,
             close_timeout=options.linger,
+            **_FLOW,
             proxy=None,
         )
     except WebSocketException as error:
