@@ -43,6 +43,62 @@ async def rest(channel: Channel) -> bytes:
     return got
 
 
+# ---- Sockets
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_read_of_a_socket_that_is_cancelled_has_consumed_nothing(turns: int) -> None:
+    """At each turn of the loop between the data's coming and the read's end."""
+
+    async def talk() -> bytes:
+        mine, other = socket.socketpair()
+        channel = SocketChannel(mine, "x")
+        reading = asyncio.create_task(channel.read())
+        await asyncio.sleep(0)
+        other.sendall(b"x" * 1000)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        (first,) = await asyncio.gather(reading, return_exceptions=True)
+        other.close()
+        got = (first if isinstance(first, bytes) else b"") + await rest(channel)
+        assert await channel.shut() == 0
+        return got
+
+    assert run(talk()) == b"x" * 1000
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("stop", [True, False])
+def test_what_comes_while_a_connection_is_ended_is_delivered_or_counted(turns: int, stop: bool) -> None:
+    async def talk() -> None:
+        pairs = [socket.socketpair() for _ in range(2)]
+        options = RelayOptions(end_with_first=True, linger=0.05)
+        conversation = Conversation(1, *(SocketChannel(mine, "x") for mine, _ in pairs), options)
+        (_, first), (_, second) = pairs
+        carrying = asyncio.create_task(conversation.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if stop:
+            conversation.stop("x")
+        else:
+            first.shutdown(socket.SHUT_WR)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert not carrying.done()
+        second.sendall(b"D" * 1000)
+        report = await carrying
+        first.settimeout(DEADLINE)
+        got = read_all(first)
+        assert got in (b"", b"D" * 1000)
+        assert report.back.dropped == 1000 - len(got)
+        assert report.clean is bool(got)
+        first.close()
+        second.close()
+
+    run(talk())
+
+
 # ---- TLS
 
 
@@ -117,7 +173,7 @@ def test_a_connection_to_another_machine_that_is_lost_is_no_clean_end() -> None:
         remote: Any = Remote()
         pipe = PipeChannel(remote, "x", flat=True, close_message=True)
         with other:
-            report = await Conversation(1, SocketChannel(mine, "s"), pipe, RelayOptions()).run()
+            report = await Conversation(1, SocketChannel(mine, "s"), pipe, RelayOptions(linger=0.05)).run()
             assert remote.closed
             assert other.recv(10) == b"part"
         return report

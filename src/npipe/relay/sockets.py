@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from npipe.relay.base import PIECE, Acceptor, Arrival, Channel, PeerLostError
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 if TYPE_CHECKING:
     from npipe.relay.addresses import Address
     from npipe.relay.base import RelayOptions
@@ -27,7 +31,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT"
 
 
 class SocketChannel(Channel):
-    """A connected stream socket. It reads nothing ahead."""
+    """A connected stream socket."""
 
     def __init__(self, connection: socket.socket, label: str) -> None:
         connection.setblocking(False)
@@ -41,18 +45,42 @@ class SocketChannel(Channel):
         self._loop = asyncio.get_running_loop()
         self._socket = connection
         self._finished = False
-        self.label = label
+        self._reading: asyncio.Task[bytes] | None = None
+        self.label: str = label
 
     async def read(self) -> bytes | None:
-        """See Channel.read."""
+        """See Channel.read. The loop's own sock_recv, cancelled, may have taken something already."""
         try:
-            data = await self._loop.sock_recv(self._socket, PIECE)
+            data = await self._receive()
         except OSError as error:
             raise PeerLostError(_reason(error)) from error
         if not data:
             self.read_ended = True
             return None
         return data
+
+    if sys.platform == "win32":
+
+        async def _receive(self) -> bytes:
+            if self._reading is None:
+                self._reading = self._loop.create_task(self._loop.sock_recv(self._socket, PIECE))
+            data = await asyncio.shield(self._reading)  # cancelled, it goes on, and is the next read's
+            self._reading = None
+            return data
+
+    else:
+
+        async def _receive(self) -> bytes:
+            while True:
+                try:
+                    return self._socket.recv(PIECE)
+                except (BlockingIOError, InterruptedError):
+                    readable: asyncio.Future[None] = self._loop.create_future()
+                    self._loop.add_reader(self._socket, _set, readable)
+                    try:
+                        await readable  # cancelled, what has come is still the kernel's
+                    finally:
+                        self._loop.remove_reader(self._socket)
 
     async def write(self, data: bytes) -> None:
         """See Channel.write."""
@@ -86,9 +114,27 @@ class SocketChannel(Channel):
         return 0
 
     async def shut(self) -> int:
-        """See Channel.shut."""
+        """See Channel.shut. What the kernel has is counted too, but on Windows."""
+        dropped = 0 if self.read_ended or self._socket.fileno() < 0 else _unread(self._socket)
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await asyncio.wait((reading,), timeout=0)  # if it has come, it is here now
+            reading.cancel()
+            (result,) = await asyncio.gather(reading, return_exceptions=True)
+            dropped += len(result) if isinstance(result, bytes) else 0
         self._socket.close()
+        return dropped
+
+
+if sys.platform == "win32":
+
+    def _unread(_connection: socket.socket) -> int:
         return 0
+
+else:
+
+    def _unread(connection: socket.socket) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
 
 
 def _set(waiter: asyncio.Future[None]) -> None:
