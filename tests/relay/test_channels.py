@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+import npipe.aio
 from npipe.relay.addresses import parse_address
 from npipe.relay.base import RelayOptions
 from npipe.relay.conversation import Conversation
 from npipe.relay.pipes import PipeChannel
+from npipe.relay.programs import start_command
 from npipe.relay.secured import TLSChannel, tls_contexts
 from npipe.relay.sockets import SocketChannel
 from tests.relay.helpers import DEADLINE, Stream, digest, read_all
@@ -249,5 +251,61 @@ def test_a_websocket_whose_reading_is_paused_need_not_answer_a_ping() -> None:
             assert underneath.ping_timeout is None
         await asyncio.gather(*(end.close(DEADLINE) for end in ends))
         await acceptor.close()
+
+    run(talk())
+
+
+# ---- What comes after all that is wanted
+
+
+def test_of_a_command_that_does_not_end_in_time_the_output_is_counted() -> None:
+    async def talk() -> None:
+        channel = await start_command("echo hello; exec sleep 100")
+        got = await channel.read()
+        assert got == b"hello\n"
+        channel._out.feed_data(got)  # as if it came now
+        assert await channel.close(0.05) == len(got)
+        assert channel.parting == "it was ended"
+
+    run(talk())
+
+
+def test_of_a_websocket_that_does_not_answer_the_closing_in_time_what_it_sent_is_counted() -> None:
+    pytest.importorskip("websockets", reason="websockets is not installed")
+    from npipe.relay.web import listen_web
+
+    async def talk() -> None:
+        acceptor = await listen_web(parse_address("ws:0"), RelayOptions(), flat=False)
+        port = int(acceptor.label.partition("/")[0].rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\x83\0\0\0\0one" + b"\x82\x85\0\0\0\0hello")
+        channel = await (await acceptor.accept()).open()
+        assert await channel.read() == b"one"
+        assert await channel.close(0.2) == len(b"hello")
+        writer.close()
+        await acceptor.close()
+
+    run(talk())
+
+
+@pytest.mark.parametrize("linger", [0, 1])
+def test_what_a_pipe_s_peer_has_sent_and_nobody_read_is_counted(name: str, linger: float) -> None:
+    async def talk() -> None:
+        listener = npipe.aio.listen(name)
+        client = await npipe.aio.connect(name)
+        pipe = await listener.accept()
+        channel = PipeChannel(pipe, "x", flat=False, close_message=False)
+        for message in (b"one", b"hello", b"you"):
+            await client.send(message)
+        assert await channel.read() == b"one"
+        assert await channel.close(linger) == len(b"helloyou")
+        assert await channel.close(linger) == 0
+        await client.close()
+        await listener.close()
 
     run(talk())

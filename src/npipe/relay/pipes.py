@@ -89,16 +89,22 @@ class PipeChannel(Channel):
             return dropped
 
     async def close(self, linger: float) -> int:
-        """See Channel.close. What was written stays readable for the peer."""
-        if linger <= 0:
-            return await self.shut()
-        await self._pipe.close(timeout=linger)
-        return 0
+        """See Channel.close. What was written stays readable for the peer, which learns of the end by its next call."""
+        dropped = self._unread()
+        await self._pipe.close(timeout=max(linger, 0))
+        return dropped
 
     async def shut(self) -> int:
         """See Channel.shut."""
-        await self._pipe.close(timeout=0)
-        return 0
+        return await self.close(0)
+
+    def _unread(self) -> int:
+        if self.read_ended and self.peer_closed:
+            return 0
+        try:
+            return self._pipe.peek().available
+        except PipeError:  # closed, or it may not be read
+            return 0
 
 
 class PipeDialler:

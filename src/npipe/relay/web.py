@@ -71,11 +71,10 @@ class WebChannel(Channel):
 
     async def close(self, linger: float) -> int:
         """See Channel.close: what comes before the peer's own closing is dropped."""
-        dropped = 0
         closing = asyncio.ensure_future(self._connection.close())
         try:
             async with asyncio.timeout(linger):
-                dropped = await self.drain()
+                await self.drain()
                 await closing
         except TimeoutError:
             pass
@@ -83,7 +82,7 @@ class WebChannel(Channel):
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
             await self.shut()
-        return dropped
+        return self.drained
 
     async def shut(self) -> int:
         """See Channel.shut."""
