@@ -10,6 +10,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,6 +288,26 @@ def test_listen_with_keep_takes_one_client_after_the_other(name: str, ctrl_c: No
             with npipe.connect(name, wait_for_server=True, timeout=DEADLINE) as pipe:
                 pipe.send(text.encode())
             assert json.loads(process.stdout.readline()) == {"size": 1, "text": text}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+
+
+def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: None) -> None:
+    process = subprocess.Popen(
+        [*NPIPE, "listen", name, "--keep"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        program = f"import npipe; p = npipe.connect({name!r}, wait_for_server=True); p.send(b'one'); input()"
+        client = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+        with client:
+            assert process.stdout.readline() == b"one\n"
+            client.kill()
+        assert b"process has ended without closing its end" in process.stderr.readline()
+        with npipe.connect(name, timeout=DEADLINE) as pipe:
+            pipe.send(b"two")
+        assert process.stdout.readline() == b"two\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == 130
 
