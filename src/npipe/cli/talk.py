@@ -389,7 +389,7 @@ def listen(
 
 
 def _printed(pipe: MessagePipe | StreamPipe, output: Output, *, keep: bool) -> str | None:
-    """Print what comes from a client; with `keep` return what has gone wrong with it, of which the next knows nothing."""
+    """Print what comes from a client; with `keep` return what has gone wrong with it: the next may do better."""
     messages = _messages(pipe)
     while True:
         try:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from npipe.errors import PipeArgumentError, PipeError, WinError
-from npipe.relay.addresses import Address, parse_address
+from npipe.relay.addresses import Address, is_host, parse_address
 from npipe.relay.base import Acceptor, Arrival, PeerLostError, RelayOptions
 from npipe.relay.conversation import Conversation, Report
 from npipe.relay.framing import Framed, splitter
@@ -92,6 +92,8 @@ class Relay:
             raise _wrong("both sides are standard input and output")
         if options.reconnect and (self.first.is_once or self.second.is_once):
             raise _wrong("standard input and output are there once, so there is nothing to connect again")
+        if options.tls_name is not None and not is_host(options.tls_name):
+            raise _wrong(f"{options.tls_name!r} cannot be the name of a host, which a certificate would have")
         for address, listens in zip((self.first, self.second), self._listens, strict=True):
             if address.kind in ("tls", "wss") and (options.tls_server if listens else options.tls_client) is None:
                 raise _wrong(f"{address.given} needs certificates", "give certificate, key and authorities")
@@ -281,13 +283,15 @@ class Relay:
                 here = await arrival.open()
             # Nothing has been read of the client yet: if the other side is not there, nothing is lost.
             there = await self._reach(dial)
-        except (*_FAILURES, asyncio.CancelledError) as error:
-            if here is not None:
-                await here.close(0)
-            for refused in (arrival, other):
-                if refused is not None and inspect.isawaitable(result := refused.refuse()):
-                    await result
-            if isinstance(error, asyncio.CancelledError):
+        except BaseException as error:
+            try:
+                if here is not None:
+                    await here.close(0)
+            finally:
+                for refused in (arrival, other):
+                    if refused is not None:
+                        await _refuse(refused)
+            if not isinstance(error, _FAILURES):
                 raise
             self.summary.unreached += 1
             who = (self.second, self.first)[index].given if here is not None else arrival.label
@@ -436,13 +440,18 @@ class _Secured(Acceptor):
 
 
 async def _secure(channel: SocketChannel, context: ssl.SSLContext, name: str | None) -> Channel:
-    secured = TLSChannel(channel, context, server_name=name)
     try:
+        secured = TLSChannel(channel, context, server_name=name)
         await secured.handshake()
     except BaseException:
         await channel.shut()
         raise
     return secured
+
+
+async def _refuse(arrival: Arrival) -> None:
+    if inspect.isawaitable(result := arrival.refuse()):
+        await result
 
 
 def _text(error: BaseException) -> str:

@@ -1,0 +1,50 @@
+"""A relay in this process: who comes, and what becomes of who is not carried."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import npipe
+import npipe.aio
+from npipe.relay import Relay, RelayOptions, relaying
+from tests.relay.helpers import DEADLINE, free_path
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from npipe.relay import Report
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, DEADLINE))
+
+
+def test_a_failure_that_nobody_has_thought_of_lets_the_client_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def dial(*_: object) -> None:
+        raise UnicodeError("of a resolver, say")
+
+    monkeypatch.setattr(relaying, "dial_socket", dial)
+
+    async def talk() -> None:
+        async with Relay(f"unix:{free_path(tmp_path)}", "tcp:1") as relay:
+            running = asyncio.create_task(relay.run())
+            for _ in range(2):  # and it goes on
+                reader, writer = await asyncio.open_unix_connection(free_path(tmp_path))
+                assert await reader.read() == b""
+                writer.close()
+            relay.stop()
+            summary = await running
+        assert (summary.connections, summary.unclean) == (0, 2)
+
+    with caplog.at_level(logging.ERROR, "npipe.relay"):
+        run(talk())
+    assert [record.message for record in caplog.records] == [
+        "a connection failed: UnicodeError('of a resolver, say')"
+    ] * 2
