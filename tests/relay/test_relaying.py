@@ -48,3 +48,30 @@ def test_a_failure_that_nobody_has_thought_of_lets_the_client_go(
     assert [record.message for record in caplog.records] == [
         "a connection failed: UnicodeError('of a resolver, say')"
     ] * 2
+
+
+def test_a_second_signal_ends_what_is_still_dialling(tmp_path: Path) -> None:
+    path, reports = free_path(tmp_path), []
+    options = RelayOptions(wait_for_server=True, connect_timeout=None)
+
+    async def talk() -> None:
+        async with Relay(f"unix:{path}", f"unix:{tmp_path}/nothing", options, on_report=reports.append) as relay:
+            dialling = asyncio.Event()
+            reach = relay._reach
+
+            async def tell(dial: Any, *more: Any) -> Any:
+                dialling.set()
+                return await reach(dial, *more)
+
+            relay._reach = tell  # type: ignore[method-assign]
+            running = asyncio.create_task(relay.run(grace=None))
+            reader, writer = await asyncio.open_unix_connection(path)
+            await dialling.wait()
+            relay.stop("by one")
+            relay.cut()
+            assert await reader.read() == b""
+            assert (await running).unreached == 1
+            writer.close()
+
+    run(talk())
+    assert [report.lost for report in reports] == [f"unix:{tmp_path}/nothing: by one"]

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from npipe.errors import PipeArgumentError, PipeError, WinError
 from npipe.relay.addresses import Address, is_host, parse_address
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
     from types import TracebackType
-    from typing import Any
 
     from npipe.relay.base import Channel
 
@@ -110,8 +109,11 @@ class Relay:
         self._acceptors: tuple[Acceptor | None, Acceptor | None] = (None, None)
         self._dials = (self._dialler(self.first), self._dialler(self.second))
         self._stopping = asyncio.Event()
+        self._cutting = asyncio.Event()
         self._talks: set[Conversation] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._talking: set[asyncio.Task[Any] | None] = set()
+        """Those of the tasks that have both sides."""
         self._room = asyncio.Event()
         self._freed = asyncio.Event()
         self._number = 0
@@ -155,7 +157,8 @@ class Relay:
         self._stopping.set()
 
     def cut(self) -> None:
-        """After stop: end all connections now."""
+        """After stop: end all connections now, and those that are not made yet."""
+        self._cutting.set()
         for talk in self._talks:
             talk.stop(self._why)
 
@@ -202,11 +205,20 @@ class Relay:
     async def _end(self, grace: float | None) -> None:
         """Wait for the connections, and cut those that take too long."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            ended = asyncio.create_task(asyncio.wait(self._tasks))
+            cutting = asyncio.create_task(self._cutting.wait())
+            try:
+                await asyncio.wait((ended, cutting), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                cutting.cancel()
+                await asyncio.gather(ended, cutting, return_exceptions=True)
         self.cut()
+        for task in self._tasks - self._talking:  # still dialling, or at the handshake
+            task.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self.options.linger + 1)
-            for task in late:  # still dialling, say
+            for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
@@ -291,15 +303,23 @@ class Relay:
                 for refused in (arrival, other):
                     if refused is not None:
                         await _refuse(refused)
+            cut = isinstance(error, asyncio.CancelledError)
+            if cut or isinstance(error, _FAILURES):
+                who = (self.second, self.first)[index].given if here is not None else arrival.label
+                self._refused(number, arrival, index, f"{who}: {self._why if cut else _text(error)}", began)
             if not isinstance(error, _FAILURES):
                 raise
-            self.summary.unreached += 1
-            who = (self.second, self.first)[index].given if here is not None else arrival.label
-            report = Report(number, arrival.label, who, how="refused", lost=f"{who}: {_text(error)}")
-            report.seconds = time.monotonic() - began
-            self._tell(report)
             return
         await self._talk(number, here, there, index)
+
+    def _refused(self, number: int, arrival: Arrival, index: int, why: str, began: float) -> None:
+        """Tell of a client of this side that was not connected with the other one."""
+        self.summary.unreached += 1
+        other = (self.second, self.first)[index].given
+        ends = (arrival.label, other) if index == 0 else (other, arrival.label)
+        report = Report(number, *ends, how="refused", lost=why)
+        report.seconds = time.monotonic() - began
+        self._tell(report)
 
     async def _reach(self, dial: Callable[[], Awaitable[Channel]]) -> Channel:
         """Dial, and again while nobody is there, if that is to be waited for."""
@@ -319,7 +339,11 @@ class Relay:
     async def _talk(self, number: int, here: Channel, there: Channel, index: int) -> Report:
         channels = (here, there) if index == 0 else (there, here)
         talk = Conversation(number, self._framed(channels[0]), self._framed(channels[1]), self.options)
+        task = asyncio.current_task()
         self._talks.add(talk)
+        self._talking.add(task)
+        if self._cutting.is_set():
+            talk.stop(self._why)
         logger.debug("connection %d: %s, %s", number, talk.report.first, talk.report.second)
         try:
             report = await talk.run()
@@ -330,6 +354,7 @@ class Relay:
             raise
         finally:
             self._talks.discard(talk)
+            self._talking.discard(task)
         self._count(report)
         return report
 
@@ -359,7 +384,7 @@ class Relay:
                 self.summary.unreached += 1
             else:
                 task = asyncio.create_task(self._talk(self._number, one, other, 0))
-                self._tasks.add(task)  # type: ignore[arg-type]  # waited for, whatever it returns
+                self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 report = await task
                 if report.forth.bytes or report.back.bytes:
