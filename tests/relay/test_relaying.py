@@ -75,3 +75,38 @@ def test_a_second_signal_ends_what_is_still_dialling(tmp_path: Path) -> None:
 
     run(talk())
     assert [report.lost for report in reports] == [f"unix:{tmp_path}/nothing: by one"]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_who_waits_for_a_partner_at_a_stop_is_let_go_and_told_of(name: str, tmp_path: Path, side: int) -> None:
+    path, reports = free_path(tmp_path), []
+
+    async def talk() -> None:
+        ends = [f"listen:{name}", f"listen:unix:{path}"]
+        if side:
+            ends.reverse()
+        async with Relay(*ends, on_report=reports.append) as relay:
+            taken = asyncio.Event()
+            next_one = relay._next
+
+            async def tell(acceptor: Any) -> Any:
+                arrival = await next_one(acceptor)
+                taken.set()
+                return arrival
+
+            relay._next = tell  # type: ignore[method-assign]
+            running = asyncio.create_task(relay.run())
+            pipe = await npipe.aio.connect(name)
+            await pipe.send(b"important")
+            await taken.wait()
+            relay.stop("by one")
+            assert (await running).unreached == 1
+            with pytest.raises(npipe.PipeClosedError):
+                await pipe.recv(timeout=DEADLINE)
+            await pipe.close()
+
+    run(talk())
+    (report,) = reports
+    assert report.lost == f"unix:{path}: nobody came, by one"
+    assert (report.first, report.second)[1 - side] == f"unix:{path}"
+    assert (report.how, report.clean) == ("refused", False)

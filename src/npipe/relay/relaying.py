@@ -251,7 +251,21 @@ class Relay:
     async def _pair(self, first: Acceptor, second: Acceptor) -> None:
         """Both sides listen: the next client of one is connected with the next one of the other."""
         while True:
-            one, other = await asyncio.gather(self._next(first), self._next(second))
+            came = [asyncio.create_task(self._next(acceptor)) for acceptor in (first, second)]
+            began = time.monotonic()
+            try:
+                await asyncio.wait(came, return_when=asyncio.FIRST_EXCEPTION)
+                one, other = (task.result() for task in came)
+            except BaseException:  # stopped, say, while one waits for its partner
+                for task in came:
+                    task.cancel()
+                for index, arrival in enumerate(await asyncio.gather(*came, return_exceptions=True)):
+                    if isinstance(arrival, Arrival):
+                        await _refuse(arrival)
+                        self._number += 1
+                        place = (self.second, self.first)[index].given
+                        self._refused(self._number, arrival, index, f"{place}: nobody came, {self._why}", began)
+                raise
             self._start(self._serve(one, other.open, 0, other))
 
     async def _next(self, acceptor: Acceptor) -> Arrival:
