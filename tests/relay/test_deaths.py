@@ -125,6 +125,17 @@ def test_nobody_at_the_other_side_is_told_to_both(name: str, tmp_path: Path) -> 
             assert pipe.recv(timeout=DEADLINE) == b"x"
 
 
+def test_a_relay_that_served_nobody_of_those_who_came_is_no_success(name: str, tmp_path: Path) -> None:
+    with RelayProcess(name, f"unix:{tmp_path}/nothing") as relay:
+        for _ in range(2):
+            with npipe.connect(name) as pipe, pytest.raises(npipe.PipeClosedError):
+                pipe.recv(timeout=DEADLINE)
+            assert relay.report()["how"] == "refused"
+        status, last = relay.end()
+    assert status == 3
+    assert "none of 2 clients that came was connected" in last
+
+
 def test_with_poll_a_server_that_comes_later_is_reached(name: str, tmp_path: Path) -> None:
     path = free_path(tmp_path)
     with RelayProcess(name, f"unix:{path}", "-p"), npipe.connect(name) as pipe:

@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import json
 import shutil
+import socket
 import socketserver
 import subprocess
 import threading
@@ -214,6 +215,30 @@ def test_openssl_s_server_is_dialled_and_one_of_another_authority_is_not(certifi
                 if status:
                     assert b"certificate" in relay.stderr.read()
             process.kill()
+
+
+def test_who_fails_at_the_handshake_is_not_the_one_connection_of_standard_input(certificates: Path) -> None:
+    more = tls(certificates, "server")
+    with RelayProcess("tls:0", "stdio", *more, stdin=subprocess.PIPE) as relay:
+        with socket.create_connection(("127.0.0.1", port_of(relay)), DEADLINE) as scanner:
+            scanner.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            place = "{}:{}".format(*scanner.getsockname())
+            report = relay.report()
+        assert (report["first"], report["second"], report["how"]) == (place, "stdio", "refused")
+        near = [*NPIPE, "relay", "-q", "stdio", f"tls:{port_of(relay)}", *tls(certificates, "client")]
+        with subprocess.Popen(near, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as done:
+            assert done.stdin is not None
+            assert done.stdout is not None
+            assert relay.process.stdin is not None
+            assert relay.process.stdout is not None
+            done.stdin.write(b"one")
+            done.stdin.close()
+            assert relay.process.stdout.read(3) == b"one"
+            relay.process.stdin.write(b"two")
+            relay.process.stdin.close()
+            assert done.stdout.read() == b"two"
+        assert done.returncode == 0
+        assert relay.rest() == (0, "")
 
 
 # ---- Websockets

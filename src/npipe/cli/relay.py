@@ -15,7 +15,7 @@ import click
 import npipe
 from npipe.cli.common import check_seconds
 from npipe.cli.serve import log_to_stderr
-from npipe.cli.statuses import INTERRUPTED, LOST, STATUSES, Failure, by_kind
+from npipe.cli.statuses import INTERRUPTED, LOST, NOT_THERE, STATUSES, Failure, by_kind
 from npipe.options import parse_security
 
 if TYPE_CHECKING:
@@ -206,6 +206,10 @@ def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: f
         )
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
+    if summary.unreached and not summary.connections:
+        clients = "the one client" if summary.unreached == 1 else f"none of {summary.unreached} clients"
+        was = "was not" if summary.unreached == 1 else "was"
+        raise Failure(f"{clients} that came {was} connected with the other side", NOT_THERE)
 
 
 def _options(given: dict[str, Any]) -> RelayOptions:

@@ -117,6 +117,8 @@ class Relay:
         self._room = asyncio.Event()
         self._freed = asyncio.Event()
         self._number = 0
+        self._reached = False
+        """Whether there was a connection of both sides."""
         self._failure: BaseException | None = None
         self._why = "by stop"
 
@@ -246,7 +248,8 @@ class Relay:
             self._start(self._serve(arrival, dial, index))
             if other.is_once:
                 await asyncio.wait(self._tasks)
-                return
+                if self._reached:  # not by who fails at the handshake, say
+                    return
 
     async def _pair(self, first: Acceptor, second: Acceptor) -> None:
         """Both sides listen: the next client of one is connected with the next one of the other."""
@@ -354,6 +357,7 @@ class Relay:
         channels = (here, there) if index == 0 else (there, here)
         talk = Conversation(number, self._framed(channels[0]), self._framed(channels[1]), self.options)
         task = asyncio.current_task()
+        self._reached = True
         self._talks.add(talk)
         self._talking.add(task)
         if self._cutting.is_set():
