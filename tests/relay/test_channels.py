@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
+import os
 import random
 import socket
 import ssl
@@ -14,6 +15,7 @@ import pytest
 
 import npipe
 import npipe.aio
+from npipe.relay import sockets
 from npipe.relay.addresses import parse_address
 from npipe.relay.base import RelayOptions
 from npipe.relay.conversation import Conversation
@@ -21,7 +23,7 @@ from npipe.relay.pipes import PipeChannel
 from npipe.relay.programs import start_command
 from npipe.relay.secured import TLSChannel, tls_contexts
 from npipe.relay.sockets import SocketChannel
-from tests.relay.helpers import DEADLINE, Stream, digest, read_all
+from tests.relay.helpers import DEADLINE, Stream, digest, free_path, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -99,6 +101,67 @@ def test_what_comes_while_a_connection_is_ended_is_delivered_or_counted(turns: i
         second.close()
 
     run(talk())
+
+
+def left_over(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(path)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_of_two_that_come_for_a_unix_socket_at_once_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    """The second one comes at the first one's look at what is there, and between its bind and its listen."""
+    path = free_path(tmp_path)
+    if stale:
+        left_over(path)
+    address, failures = parse_address(f"unix:{path}"), []
+
+    async def talk() -> None:
+        def second() -> None:
+            with pytest.raises(OSError, match="in use") as caught:
+                sockets._listen_unix(address, RelayOptions())
+            failures.append(caught.value.errno)
+
+        look, chmod = sockets._is_left_over, sockets.Path.chmod
+
+        def slow_look(path: Path) -> bool:
+            found = look(path)
+            if not failures:
+                second()
+            return found
+
+        def slow_chmod(path: Path, mode: int) -> None:
+            chmod(path, mode)
+            second()
+
+        monkeypatch.setattr(sockets, "_is_left_over", slow_look)
+        monkeypatch.setattr(sockets.Path, "chmod", slow_chmod)
+        first = await sockets.listen_at(address, RelayOptions())
+        assert failures == [errno.EADDRINUSE] * (2 if stale else 1)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            (await first.accept()).refuse()
+            client.settimeout(DEADLINE)
+            assert client.recv(1) == b""
+        assert os.listdir(tmp_path) == ["s.sock"]
+        await first.close()
+
+    run(talk())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chmod(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(sockets.Path, "chmod", chmod)
+    with pytest.raises(PermissionError):
+        run(sockets.listen_at(parse_address(f"unix:{free_path(tmp_path)}"), RelayOptions()))
+    assert os.listdir(tmp_path) == []
 
 
 # ---- TLS

@@ -21,6 +21,8 @@ if sys.platform != "win32":
     import termios
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from npipe.relay.addresses import Address
     from npipe.relay.base import RelayOptions
 
@@ -206,7 +208,7 @@ class SocketAcceptor(Acceptor):
         self._waiting: dict[socket.socket, asyncio.Task[tuple[socket.socket, object]]] = {}
         self._remove = remove
         self._made = None if remove is None else remove.lstat()
-        self.label = label
+        self.label: str = label
 
     async def accept(self) -> Arrival:
         """See Acceptor.accept."""
@@ -236,13 +238,14 @@ class SocketAcceptor(Acceptor):
             if isinstance(result, tuple):
                 result[0].close()
         self._waiting.clear()
-        for listening in self._listening:
-            listening.close()
+        # The path first: one to which nobody listens may be another relay's already.
         if self._remove is not None and self._made is not None:
             with contextlib.suppress(FileNotFoundError):
                 now = self._remove.lstat()
                 if (now.st_dev, now.st_ino) == (self._made.st_dev, self._made.st_ino):
                     self._remove.unlink()
+        for listening in self._listening:
+            listening.close()
 
 
 def _credentials(connection: socket.socket) -> str | None:
@@ -293,21 +296,60 @@ def _listen_unix(address: Address, options: RelayOptions) -> SocketAcceptor:
     path = Path(address.path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.fchmod(one.fileno(), options.socket_mode)  # Linux takes it over for the path, at no moment wider
-        try:
-            one.bind(address.path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+        with _alone_at(path):
+            os.fchmod(one.fileno(), options.socket_mode)  # Linux takes it over for the path, at no moment wider
+            try:
+                one.bind(address.path)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+                    raise
+                path.unlink(missing_ok=True)
+                one.bind(address.path)
+            try:
+                path.chmod(options.socket_mode)  # a umask may have made it narrower
+                one.listen(_BACKLOG)
+                one.setblocking(False)
+                return SocketAcceptor([one], f"unix:{address.path}", path)
+            except BaseException:
+                path.unlink(missing_ok=True)
                 raise
-            path.unlink(missing_ok=True)
-            one.bind(address.path)
-        path.chmod(options.socket_mode)  # a umask may have made it narrower
-        one.listen(_BACKLOG)
-        one.setblocking(False)
-        return SocketAcceptor([one], f"unix:{address.path}", path)
     except BaseException:
         one.close()
         raise
+
+
+@contextlib.contextmanager
+def _alone_at(path: Path) -> Iterator[None]:
+    """Let nobody else make or replace the socket meanwhile: one that is bound and does not listen looks left over.
+
+    By a file beside it, PATH.lock, which is there for that long. OSError (EADDRINUSE) if somebody does so now.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
+    lock = f"{path}.lock"
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+            if not _is_at(file, lock):  # who had it has removed it
+                continue
+            try:
+                yield
+            finally:
+                Path(lock).unlink(missing_ok=True)
+            return
+        finally:
+            os.close(file)
+
+
+def _is_at(file: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.lstat(path))  # noqa: PTH116 - beside os.fstat
+    except FileNotFoundError:
+        return False
 
 
 def _is_left_over(path: Path) -> bool:
