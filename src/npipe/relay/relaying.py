@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import logging
@@ -21,7 +22,7 @@ from npipe.relay.sockets import SocketAcceptor, SocketChannel, dial_socket, list
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
     from npipe.relay.base import Channel
@@ -132,7 +133,8 @@ class Relay:
         made: list[Acceptor | None] = []
         try:
             for address, listens in zip((self.first, self.second), self._listens, strict=True):
-                made.append(await self._acceptor(address) if listens else None)
+                with _named(address):
+                    made.append(await self._acceptor(address) if listens else None)
         except BaseException:
             for acceptor in made:
                 if acceptor is not None:
@@ -389,16 +391,19 @@ class Relay:
         while True:
             self._number += 1
             try:
-                one = await self._reach(self._dials[0])
+                with _named(self.first):
+                    one = await self._reach(self._dials[0])
                 try:
-                    other = await self._reach(self._dials[1])
+                    with _named(self.second):
+                        other = await self._reach(self._dials[1])
                 except BaseException:
                     await one.close(0)
                     raise
             except _FAILURES as error:
                 if not self.options.reconnect:
                     raise
-                logger.warning("connection %d: %s", self._number, _text(error))
+                where = "" if isinstance(error, (PipeError, PeerLostError)) else f"{error.filename}: "
+                logger.warning("connection %d: %s%s", self._number, where, _text(error))
                 self.summary.unreached += 1
             else:
                 task = asyncio.create_task(self._talk(self._number, one, other, 0))
@@ -495,6 +500,21 @@ async def _secure(channel: SocketChannel, context: ssl.SSLContext, name: str | N
 async def _refuse(arrival: Arrival) -> None:
     if inspect.isawaitable(result := arrival.refuse()):
         await result
+
+
+@contextlib.contextmanager
+def _named(address: Address) -> Iterator[None]:
+    """Let errors name the end; those of a pipe do."""
+    try:
+        yield
+    except PeerLostError as error:
+        raise PeerLostError(f"{address.given}: {error}") from error
+    except OSError as error:
+        if not isinstance(error, PipeError):
+            if not error.strerror:
+                error.strerror = _text(error)
+            error.filename = address.given
+        raise
 
 
 def _text(error: BaseException) -> str:
