@@ -321,12 +321,25 @@ def test_repl_without_a_terminal_answers_line_by_line(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"ONE\nTWO\n41 42\n2e 44 4f 54\n", b"")
 
 
-def test_repl_tells_what_is_wrong_and_goes_on(name: str) -> None:
+def test_repl_tells_what_is_wrong_once_and_goes_on(name: str) -> None:
     with npipe.serve(name, bytes.upper):
-        done = npipe_("repl", name, data=b".nonsense\n.hex zz\none\n.timeout -1\n")
+        done = npipe_("repl", name, data=b".nonsense\n.hex zz\none\n.show foo\n.timeout -1\n")
     assert done.stdout == b"ONE\n"
-    assert done.stderr.count(b"\n") >= 3
-    assert done.returncode == 1 or done.returncode == 2
+    told = done.stderr.decode().splitlines()
+    assert [line.partition(": ")[0] for line in told] == ["npipe"] * 4
+    assert told[0] == "npipe: .nonsense is not known; .help tells what there is"
+    assert told[2] == "npipe: .show takes text or hex, not 'foo'"
+    assert told[3] == "npipe: '-1' is no number of seconds"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("last", "status"), [(b"two", 0), (b".file /nonexistent", 3), (b".timeout x", 2)])
+def test_repl_s_status_is_its_last_line_s(name: str, last: bytes, status: int) -> None:
+    with npipe.serve(name, bytes.upper):
+        done = npipe_("repl", name, data=b".nonsense\none\n" + last + b"\n")
+    assert done.returncode == status
+    assert done.stdout == (b"ONE\nTWO\n" if status == 0 else b"ONE\n")
+    assert done.stderr.count(b"\n") == 1 + (status != 0)
 
 
 def test_repl_on_a_terminal_keeps_a_history_and_shows_nothing_raw(
