@@ -47,7 +47,8 @@ def test_a_role_may_stand_before_it() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "tcp:", "tcp:host", "tcp:h:65536", "tcp:::1:5", "unix:", "unix:" + "x" * 108, "listen:exec:x", "listen:stdio",
-     "listen:listen:x", "ws:h/x", "dotnet:a/b", f"tcp:{'a' * 64}.x:1", "tcp:.x:1", "tls:a..b:1", "ws:a\0b:1/x", "unix:a\0b", "exec:", "listen:"],
+     "listen:listen:x", "ws:h/x", "dotnet:a/b",
+     f"tcp:{'a' * 64}.x:1", "tcp:.x:1", "tls:a..b:1", "ws:a\0b:1/x", "unix:a\0b", "exec:", "listen:"],
 )  # fmt: skip
 def test_what_is_no_end_is_code_87(text: str) -> None:
     with pytest.raises(npipe.PipeArgumentError) as caught:

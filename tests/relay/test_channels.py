@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import random
 import socket
 import ssl
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +27,6 @@ from tests.relay.helpers import DEADLINE, Stream, digest, free_path, read_all
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
     from typing import Any
 
     from npipe.options import Peek
@@ -78,8 +77,8 @@ def test_what_comes_while_a_connection_is_ended_is_delivered_or_counted(turns: i
     async def talk() -> None:
         pairs = [socket.socketpair() for _ in range(2)]
         options = RelayOptions(end_with_first=True, linger=0.05)
-        conversation = Conversation(1, *(SocketChannel(mine, "x") for mine, _ in pairs), options)
-        (_, first), (_, second) = pairs
+        (mine, first), (ours, second) = pairs
+        conversation = Conversation(1, SocketChannel(mine, "x"), SocketChannel(ours, "y"), options)
         carrying = asyncio.create_task(conversation.run())
         for _ in range(10):
             await asyncio.sleep(0)
@@ -124,7 +123,7 @@ def test_of_two_that_come_for_a_unix_socket_at_once_one_gets_it(
                 sockets._listen_unix(address, RelayOptions())
             failures.append(caught.value.errno)
 
-        look, chmod = sockets._is_left_over, sockets.Path.chmod
+        look, chmod = sockets._is_left_over, Path.chmod
 
         def slow_look(path: Path) -> bool:
             found = look(path)
@@ -137,7 +136,7 @@ def test_of_two_that_come_for_a_unix_socket_at_once_one_gets_it(
             second()
 
         monkeypatch.setattr(sockets, "_is_left_over", slow_look)
-        monkeypatch.setattr(sockets.Path, "chmod", slow_chmod)
+        monkeypatch.setattr(Path, "chmod", slow_chmod)
         first = await sockets.listen_at(address, RelayOptions())
         assert failures == [errno.EADDRINUSE] * (2 if stale else 1)
         with socket.socket(socket.AF_UNIX) as client:
@@ -145,11 +144,11 @@ def test_of_two_that_come_for_a_unix_socket_at_once_one_gets_it(
             (await first.accept()).refuse()
             client.settimeout(DEADLINE)
             assert client.recv(1) == b""
-        assert os.listdir(tmp_path) == ["s.sock"]
+        assert [path.name for path in tmp_path.iterdir()] == ["s.sock"]
         await first.close()
 
     run(talk())
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
@@ -158,10 +157,10 @@ def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
     def chmod(*_: object) -> None:
         raise PermissionError(errno.EPERM, "no")
 
-    monkeypatch.setattr(sockets.Path, "chmod", chmod)
+    monkeypatch.setattr(Path, "chmod", chmod)
     with pytest.raises(PermissionError):
         run(sockets.listen_at(parse_address(f"unix:{free_path(tmp_path)}"), RelayOptions()))
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 # ---- TLS
@@ -171,7 +170,8 @@ def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
 def test_what_waits_to_be_decrypted_comes_after_the_end_of_the_other_way(
     certificates: Path, version: ssl.TLSVersion
 ) -> None:
-    stream, files = Stream(version, 150_000), [f"{certificates}/{name}" for name in ("server.pem", "server.key", "ca.pem")]
+    stream = Stream(version, 150_000)
+    files = [f"{certificates}/{name}" for name in ("server.pem", "server.key", "ca.pem")]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.maximum_version = version
     context.load_cert_chain(f"{certificates}/client.pem", f"{certificates}/client.key")

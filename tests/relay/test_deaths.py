@@ -139,11 +139,11 @@ def test_a_relay_that_served_nobody_of_those_who_came_is_no_success(name: str, t
         ("unix:{}/none/x.sock", "x", 3, "No such file or directory: unix:{}/none/x.sock"),
         ("stdio", "unix:{}/none.sock", 3, "No such file or directory: unix:{}/none.sock"),
         ("tcp:{port}", "x", 1, "Address already in use: tcp:{port}"),
-        ("ws:{port}", "x", 1, "ddress already in use: ws:{port}"),
+        ("ws:{port}", "x", 1, "already in use: ws:{port}"),
         ("exec:cat", "ws:{port}", 4, "timed out during opening handshake: ws:{port}"),
     ],
 )
-def test_an_end_that_is_not_to_be_had_is_named(tmp_path: Path, first: str, second: str, status: int, words: str) -> None:
+def test_an_end_that_is_not_there_is_named(tmp_path: Path, first: str, second: str, status: int, words: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ends = [text.format(tmp_path, port=taken.getsockname()[1]) for text in (first, second, words)]
         done = subprocess.run(

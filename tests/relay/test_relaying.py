@@ -51,7 +51,8 @@ def test_a_failure_that_nobody_has_thought_of_lets_the_client_go(
 
 
 def test_a_second_signal_ends_what_is_still_dialling(tmp_path: Path) -> None:
-    path, reports = free_path(tmp_path), []
+    path = free_path(tmp_path)
+    reports: list[Report] = []
     options = RelayOptions(wait_for_server=True, connect_timeout=None)
 
     async def talk() -> None:
@@ -79,13 +80,12 @@ def test_a_second_signal_ends_what_is_still_dialling(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_who_waits_for_a_partner_at_a_stop_is_let_go_and_told_of(name: str, tmp_path: Path, side: int) -> None:
-    path, reports = free_path(tmp_path), []
+    path = free_path(tmp_path)
+    reports: list[Report] = []
 
     async def talk() -> None:
-        ends = [f"listen:{name}", f"listen:unix:{path}"]
-        if side:
-            ends.reverse()
-        async with Relay(*ends, on_report=reports.append) as relay:
+        ends = (f"listen:{name}", f"listen:unix:{path}")
+        async with Relay(ends[side], ends[1 - side], on_report=reports.append) as relay:
             taken = asyncio.Event()
             next_one = relay._next
 

@@ -12,28 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-import npipe
-from npipe.cli.common import check_seconds
+from npipe.cli.common import check_seconds, check_security
 from npipe.cli.serve import log_to_stderr
 from npipe.cli.statuses import INTERRUPTED, LOST, NOT_THERE, STATUSES, Failure, by_kind
-from npipe.options import parse_security
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npipe.options import Security
     from npipe.relay import Relay, RelayOptions, Report, Summary
 
 __all__ = ["relay"]
 
 logger: Final = logging.getLogger("npipe.relay")
-
-
-def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Security:
-    try:
-        return parse_security(value)
-    except npipe.PipeArgumentError as error:
-        raise click.BadParameter(f"{error.detail}.") from error
 
 
 def _octal(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
@@ -99,7 +89,7 @@ exit status is 6.
 )
 @click.option(
     "--security",
-    callback=_security,
+    callback=check_security,
     default="owner",
     show_default=True,
     metavar="owner|group:NAME|everyone",

@@ -347,7 +347,7 @@ def _alone_at(path: Path) -> Iterator[None]:
 
 def _is_at(file: int, path: str) -> bool:
     try:
-        return os.path.samestat(os.fstat(file), os.lstat(path))  # noqa: PTH116 - beside os.fstat
+        return os.path.samestat(os.fstat(file), os.lstat(path))
     except FileNotFoundError:
         return False
 
