@@ -318,38 +318,43 @@ def _listen_unix(address: Address, options: RelayOptions) -> SocketAcceptor:
         raise
 
 
-@contextlib.contextmanager
-def _alone_at(path: Path) -> Iterator[None]:
-    """Let nobody else make or replace the socket meanwhile: one that is bound and does not listen looks left over.
-
-    By a file beside it, PATH.lock, which is there for that long. OSError (EADDRINUSE) if somebody does so now.
-    """
-    if sys.platform == "win32":
-        raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
-    lock = f"{path}.lock"
-    while True:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-            if not _is_at(file, lock):  # who had it has removed it
-                continue
-            try:
-                yield
-            finally:
-                Path(lock).unlink(missing_ok=True)
-            return
-        finally:
-            os.close(file)
-
-
 def _is_at(file: int, path: str) -> bool:
     try:
         return os.path.samestat(os.fstat(file), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+if sys.platform == "win32":
+
+    def _alone_at(_path: Path) -> contextlib.AbstractContextManager[None]:
+        raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
+
+else:
+
+    @contextlib.contextmanager
+    def _alone_at(path: Path) -> Iterator[None]:
+        """Let nobody else make or replace the socket meanwhile: one that is bound and does not listen looks left over.
+
+        By a file beside it, PATH.lock, which is there for that long. OSError (EADDRINUSE) if somebody does so now.
+        """
+        lock = f"{path}.lock"
+        while True:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+                if not _is_at(file, lock):  # who had it has removed it
+                    continue
+                try:
+                    yield
+                finally:
+                    Path(lock).unlink(missing_ok=True)
+                return
+            finally:
+                os.close(file)
 
 
 def _is_left_over(path: Path) -> bool:
