@@ -151,6 +151,27 @@ def test_of_two_that_come_for_a_unix_socket_at_once_one_gets_it(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_unix_socket_that_its_owner_removes_at_that_moment_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = free_path(tmp_path)
+    left_over(path)
+    look = sockets._is_left_over
+
+    def slow_look(path: Path) -> bool:
+        path.unlink()
+        return look(path)
+
+    monkeypatch.setattr(sockets, "_is_left_over", slow_look)
+
+    async def talk() -> None:
+        acceptor = await sockets.listen_at(parse_address(f"unix:{path}"), RelayOptions())
+        assert Path(path).is_socket()
+        await acceptor.close()
+
+    run(talk())
+
+
 def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -361,13 +361,16 @@ def _is_left_over(path: Path) -> bool:
     """Whether it is a socket to which nobody listens."""
     if sys.platform == "win32":
         raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        return False
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+    except FileNotFoundError:  # who listened has removed it meanwhile
+        return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return True
         except OSError:
             return False
