@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from npipe import reasons
-from npipe.errors import PipeAccessError, PipeBusyError, PipeClosedError, PipeError, PipeModeError, PipeStateError
-from npipe.reasons import End, PeerEnd, denied, ended, explain
+from npipe.errors import (
+    PipeAccessError,
+    PipeBusyError,
+    PipeClosedError,
+    PipeError,
+    PipeModeError,
+    PipeStateError,
+    WinError,
+)
+from npipe.reasons import End, PeerEnd, denied, ended, ended_badly, explain
 
 NAME = r"\\.\pipe\x"
 SERVER, CLIENT = End(is_server=True, direction=3, access=3), End(is_server=False, direction=3, access=3)
@@ -24,6 +34,19 @@ def test_the_end_of_a_connection_names_the_other_side(code: int, doing: str, is_
     assert "client" in error.detail if is_server else "server" in error.detail
     assert "process" not in error.detail or how == PeerEnd.DIED
     assert "handler" not in str(error)
+
+
+@pytest.mark.parametrize("how", PeerEnd)
+@pytest.mark.parametrize("code", [109, 232, 233])
+def test_whether_an_end_was_a_bad_one_is_known_without_its_words(code: int, how: PeerEnd) -> None:
+    error = ended(code, NAME, "reading", is_server=True, how=how)
+    assert isinstance(error, PipeClosedError)
+    error.detail = None
+    bad = code == 233 or how in (PeerEnd.DISCONNECTED, PeerEnd.ABORTED, PeerEnd.DIED)
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert ended_badly(one) is bad
+    assert ended_badly(PipeClosedError(WinError.NETNAME_DELETED, NAME, "reading"))
+    assert not ended_badly(reasons.closed_here(NAME, "reading"))
 
 
 def test_what_is_not_known_is_not_said() -> None:

@@ -196,6 +196,8 @@ class PipeClosedError(PipeError, BrokenPipeError, EOFError):
     """
 
     usual_code: ClassVar[int] = WinError.BROKEN_PIPE
+    peer_end: int = 0
+    """How the peer has ended, a npipe.reasons.PeerEnd; 0 where that is not known."""
 
 
 class PipeModeError(PipeError):

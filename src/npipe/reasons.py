@@ -37,6 +37,7 @@ __all__ = [
     "closed_here",
     "denied",
     "ended",
+    "ended_badly",
     "explain",
     "goes_on",
     "listener_closed",
@@ -128,7 +129,18 @@ def ended(code: int, name: str, doing: str, *, is_server: bool, how: int = PeerE
         hint = "look in the server's log for the reason"
         if not asks:
             hint = f"if an answer was due, {hint}"
-    return PipeClosedError(code, name, doing, detail, hint=hint)
+    error = PipeClosedError(code, name, doing, detail, hint=hint)
+    error.peer_end = how
+    return error
+
+
+_BAD_ENDS: Final = (PeerEnd.DISCONNECTED, PeerEnd.ABORTED, PeerEnd.DIED)
+_BAD_CODES: Final = (WinError.PIPE_NOT_CONNECTED, WinError.NETNAME_DELETED)
+
+
+def ended_badly(error: PipeClosedError) -> bool:
+    """Whether the connection has ended otherwise than by a close of the peer's, so that something may be lost."""
+    return error.winerror in _BAD_CODES or error.peer_end in _BAD_ENDS
 
 
 _MAY: Final = {0: "neither read nor write", 1: "only read", 2: "only write", 3: "read and write"}

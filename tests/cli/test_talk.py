@@ -10,6 +10,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,6 +292,26 @@ def test_listen_with_keep_takes_one_client_after_the_other(name: str, ctrl_c: No
         assert process.wait(DEADLINE) == 130
 
 
+def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: None) -> None:
+    process = subprocess.Popen(
+        [*NPIPE, "listen", name, "--keep"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        program = f"import npipe; p = npipe.connect({name!r}, wait_for_server=True); p.send(b'one'); input()"
+        client = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+        with client:
+            assert process.stdout.readline() == b"one\n"
+            client.kill()
+        assert b"process has ended without closing its end" in process.stderr.readline()
+        with npipe.connect(name, timeout=DEADLINE) as pipe:
+            pipe.send(b"two")
+        assert process.stdout.readline() == b"two\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+
+
 # ---- repl
 
 
@@ -300,12 +321,25 @@ def test_repl_without_a_terminal_answers_line_by_line(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"ONE\nTWO\n41 42\n2e 44 4f 54\n", b"")
 
 
-def test_repl_tells_what_is_wrong_and_goes_on(name: str) -> None:
+def test_repl_tells_what_is_wrong_once_and_goes_on(name: str) -> None:
     with npipe.serve(name, bytes.upper):
-        done = npipe_("repl", name, data=b".nonsense\n.hex zz\none\n.timeout -1\n")
+        done = npipe_("repl", name, data=b".nonsense\n.hex zz\none\n.show foo\n.timeout -1\n")
     assert done.stdout == b"ONE\n"
-    assert done.stderr.count(b"\n") >= 3
-    assert done.returncode == 1 or done.returncode == 2
+    told = done.stderr.decode().splitlines()
+    assert [line.partition(": ")[0] for line in told] == ["npipe"] * 4
+    assert told[0] == "npipe: .nonsense is not known; .help tells what there is"
+    assert told[2] == "npipe: .show takes text or hex, not 'foo'"
+    assert told[3] == "npipe: '-1' is no number of seconds"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("last", "status"), [(b"two", 0), (b".file /nonexistent", 3), (b".timeout x", 2)])
+def test_repl_s_status_is_its_last_line_s(name: str, last: bytes, status: int) -> None:
+    with npipe.serve(name, bytes.upper):
+        done = npipe_("repl", name, data=b".nonsense\none\n" + last + b"\n")
+    assert done.returncode == status
+    assert done.stdout == (b"ONE\nTWO\n" if status == 0 else b"ONE\n")
+    assert done.stderr.count(b"\n") == 1 + (status != 0)
 
 
 def test_repl_on_a_terminal_keeps_a_history_and_shows_nothing_raw(

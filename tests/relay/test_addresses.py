@@ -47,11 +47,26 @@ def test_a_role_may_stand_before_it() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "tcp:", "tcp:host", "tcp:h:65536", "tcp:::1:5", "unix:", "unix:" + "x" * 108, "listen:exec:x", "listen:stdio",
-     "listen:listen:x", "ws:h/x", "dotnet:a/b", "unix:a\0b", "exec:", "listen:"],
+     "listen:listen:x", "ws:h/x", "dotnet:a/b",
+     f"tcp:{'a' * 64}.x:1", "tcp:.x:1", "tls:a..b:1", "ws:a\0b:1/x", "unix:a\0b", "exec:", "listen:"],
 )  # fmt: skip
 def test_what_is_no_end_is_code_87(text: str) -> None:
     with pytest.raises(npipe.PipeArgumentError) as caught:
         parse_address(text)
+    assert caught.value.winerror == 87
+
+
+@pytest.mark.parametrize("wrong", [".x", "", "a" * 64, "a\0b"])
+def test_a_name_that_no_certificate_has_is_code_87(wrong: str) -> None:
+    with pytest.raises(npipe.PipeArgumentError, match="certificate") as caught:
+        Relay("x", "tcp:1", RelayOptions(tls_name=wrong))
+    assert caught.value.winerror == 87
+
+
+@pytest.mark.parametrize("ends", [("stdio", "x"), ("exec:cat", "stdio")])
+def test_standard_input_and_output_are_not_connected_again(ends: tuple[str, str]) -> None:
+    with pytest.raises(npipe.PipeArgumentError, match="once") as caught:
+        Relay(*ends, RelayOptions(reconnect=True))
     assert caught.value.winerror == 87
 
 

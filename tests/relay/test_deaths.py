@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
 from tests.helpers import CHECKOUT
-from tests.relay.helpers import DEADLINE, RelayProcess, echo, free_path, read_all, unix_client, unix_server
-
-if TYPE_CHECKING:
-    import socket
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, echo, free_path, read_all, unix_client, unix_server
 
 PROGRAM = f"""
 import sys
@@ -123,6 +120,39 @@ def test_nobody_at_the_other_side_is_told_to_both(name: str, tmp_path: Path) -> 
         with unix_server(f"{tmp_path}/nothing", echo), npipe.connect(name) as pipe:  # and it goes on
             pipe.send(b"x")
             assert pipe.recv(timeout=DEADLINE) == b"x"
+
+
+def test_a_relay_that_served_nobody_of_those_who_came_is_no_success(name: str, tmp_path: Path) -> None:
+    with RelayProcess(name, f"unix:{tmp_path}/nothing") as relay:
+        for _ in range(2):
+            with npipe.connect(name) as pipe, pytest.raises(npipe.PipeClosedError):
+                pipe.recv(timeout=DEADLINE)
+            assert relay.report()["how"] == "refused"
+        status, last = relay.end()
+    assert status == 3
+    assert "none of 2 clients that came was connected" in last
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "words"),
+    [
+        ("unix:{}/none/x.sock", "x", 3, "No such file or directory: unix:{}/none/x.sock"),
+        ("stdio", "unix:{}/none.sock", 3, "No such file or directory: unix:{}/none.sock"),
+        ("tcp:{port}", "x", 1, "Address already in use: tcp:{port}"),
+        ("ws:{port}", "x", 1, "already in use: ws:{port}"),
+        ("exec:cat", "ws:{port}", 4, "timed out during opening handshake: ws:{port}"),
+    ],
+)
+def test_an_end_that_is_not_there_is_named(tmp_path: Path, first: str, second: str, status: int, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ends = [text.format(tmp_path, port=taken.getsockname()[1]) for text in (first, second, words)]
+        done = subprocess.run(
+            [*NPIPE, "relay", *ends[:2], "--connect-timeout", "0.2"],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE, text=True,
+        )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith("npipe: ")
+    assert done.stderr.endswith(f"{ends[2]}\n")
 
 
 def test_with_poll_a_server_that_comes_later_is_reached(name: str, tmp_path: Path) -> None:

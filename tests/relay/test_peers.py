@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import json
 import shutil
+import socket
 import socketserver
 import subprocess
 import threading
@@ -134,27 +135,6 @@ def test_socat_with_the_relay_as_its_command_as_npiperelay_is_used(name: str, tm
 # ---- TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's and a client's certificate of it, and one of somebody else."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=DEADLINE)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for name in ("ca", "other"):
-        openssl("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"]
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    return folder
-
-
 def tls(folder: Path, who: str) -> list[str]:
     return ["--cert", f"{folder}/{who}.pem", "--key", f"{folder}/{who}.key", "--ca", f"{folder}/ca.pem"]
 
@@ -235,6 +215,30 @@ def test_openssl_s_server_is_dialled_and_one_of_another_authority_is_not(certifi
                 if status:
                     assert b"certificate" in relay.stderr.read()
             process.kill()
+
+
+def test_who_fails_at_the_handshake_is_not_the_one_connection_of_standard_input(certificates: Path) -> None:
+    more = tls(certificates, "server")
+    with RelayProcess("tls:0", "stdio", *more, stdin=subprocess.PIPE) as relay:
+        with socket.create_connection(("127.0.0.1", port_of(relay)), DEADLINE) as scanner:
+            scanner.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            place = "{}:{}".format(*scanner.getsockname())
+            report = relay.report()
+        assert (report["first"], report["second"], report["how"]) == (place, "stdio", "refused")
+        near = [*NPIPE, "relay", "-q", "stdio", f"tls:{port_of(relay)}", *tls(certificates, "client")]
+        with subprocess.Popen(near, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as done:
+            assert done.stdin is not None
+            assert done.stdout is not None
+            assert relay.process.stdin is not None
+            assert relay.process.stdout is not None
+            done.stdin.write(b"one")
+            done.stdin.close()
+            assert relay.process.stdout.read(3) == b"one"
+            relay.process.stdin.write(b"two")
+            relay.process.stdin.close()
+            assert done.stdout.read() == b"two"
+        assert done.returncode == 0
+        assert relay.rest() == (0, "")
 
 
 # ---- Websockets

@@ -6,17 +6,21 @@ import codecs
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 import npipe
 from npipe.errors import PipeArgumentError
-from npipe.options import check_timeout
+from npipe.options import check_timeout, parse_security
+
+if TYPE_CHECKING:
+    from npipe.options import Security
 
 __all__ = [
     "DEFAULT_NAME",
     "check_seconds",
+    "check_security",
     "decided_by",
     "encode_text",
     "encoding_option",
@@ -83,6 +87,14 @@ def encode_text(text: str, encoding: str, what: str) -> bytes:
         return (text + "\0").encode(encoding)
     except ValueError as error:
         raise click.BadParameter(f"{encoding} cannot write it: {error}.", param_hint=what) from error
+
+
+def check_security(_ctx: click.Context, _param: click.Parameter, value: str) -> Security:
+    """Accept who may connect, as listen's `security` takes it."""
+    try:
+        return parse_security(value)
+    except PipeArgumentError as error:
+        raise click.BadParameter(f"{error.detail}.") from error
 
 
 def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:

@@ -12,28 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-import npipe
-from npipe.cli.common import check_seconds
+from npipe.cli.common import check_seconds, check_security
 from npipe.cli.serve import log_to_stderr
-from npipe.cli.statuses import INTERRUPTED, LOST, STATUSES, Failure, by_kind
-from npipe.options import parse_security
+from npipe.cli.statuses import INTERRUPTED, LOST, NOT_THERE, STATUSES, Failure, by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npipe.options import Security
     from npipe.relay import Relay, RelayOptions, Report, Summary
 
 __all__ = ["relay"]
 
 logger: Final = logging.getLogger("npipe.relay")
-
-
-def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Security:
-    try:
-        return parse_security(value)
-    except npipe.PipeArgumentError as error:
-        raise click.BadParameter(f"{error.detail}.") from error
 
 
 def _octal(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
@@ -99,7 +89,7 @@ exit status is 6.
 )
 @click.option(
     "--security",
-    callback=_security,
+    callback=check_security,
     default="owner",
     show_default=True,
     metavar="owner|group:NAME|everyone",
@@ -158,7 +148,9 @@ exit status is 6.
     metavar="BYTES",
     help="The longest message.",
 )
-@click.option("--reconnect", is_flag=True, help="If neither side listens: connect again after each end.")
+@click.option(
+    "--reconnect", is_flag=True, help="If neither side listens: connect again after each end. Not with stdio."
+)
 @click.option(
     "--grace",
     type=float,
@@ -204,6 +196,10 @@ def relay(a: str, b: str, *, verbose: bool, quiet: bool, as_json: bool, grace: f
         )
     if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
+    if summary.unreached and not summary.connections:
+        clients = "the one client" if summary.unreached == 1 else f"none of {summary.unreached} clients"
+        was = "was not" if summary.unreached == 1 else "was"
+        raise Failure(f"{clients} that came {was} connected with the other side", NOT_THERE)
 
 
 def _options(given: dict[str, Any]) -> RelayOptions:

@@ -14,7 +14,7 @@ import click
 import npipe
 from npipe.cli.common import printable
 from npipe.cli.messages import message_of, shown
-from npipe.cli.statuses import STATUSES, Failure, by_kind
+from npipe.cli.statuses import STATUSES, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ _DOC = f"""Try the message pipe NAME by hand: each line is sent, and the answer 
 
 .help tells of lines that do other things: bytes in hex, files, waiting without sending. Lines are kept in a history
 (the arrow keys; where Python has readline), in $XDG_STATE_HOME/npipe/history. If the server closes the connection, the
-next line opens another. Without a terminal it reads its lines from standard input, without a prompt.
+next line opens another. Without a terminal it reads its lines from standard input, without a prompt,
+and its exit status is the last line's.
 
 \b
 Examples:
@@ -71,8 +72,12 @@ def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any
             if line == ".quit":
                 break
             talk.take(line)
-        if talk.failed is not None and not sys.stdin.isatty():
-            raise talk.failed
+        if talk.failed is not None and not sys.stdin.isatty():  # it was told
+            raise click.exceptions.Exit(_status(talk.failed))
+
+
+def _status(error: Exception) -> int:
+    return error.exit_code if isinstance(error, click.ClickException) else status_of(error)
 
 
 def _line() -> str | None:
@@ -119,7 +124,7 @@ class _Talk:
         self._pipe: MessagePipe | None = None
         self._hex = False
         self.failed: Exception | None = None
-        """What has gone wrong last."""
+        """What has gone wrong with the last line."""
 
     @property
     def where(self) -> str:
@@ -135,6 +140,7 @@ class _Talk:
 
     def take(self, line: str) -> None:
         """Do what a line says; what goes wrong is told, and the next line may do better."""
+        self.failed = None
         try:
             self._do(line)
         except (Failure, click.BadParameter) as error:
@@ -165,7 +171,9 @@ class _Talk:
             self.open().send(message_of(rest, "raw", self._encoding, nul=self._nul), timeout=self._seconds)
         elif word == ".recv":
             self._show(self.open().recv(timeout=self._seconds))
-        elif word == ".show" and rest in ("text", "hex"):
+        elif word == ".show":
+            if rest not in ("text", "hex"):
+                raise Failure(f".show takes text or hex, not {rest!r}", 2)
             self._hex = rest == "hex"
         elif word == ".timeout":
             self._set_timeout(rest)

@@ -14,9 +14,9 @@ import click
 
 import npipe
 from npipe.cli._commands import kill_command, start_command
-from npipe.cli.common import DEFAULT_NAME, encode_text, encoding_option, network_options, printable
+from npipe.cli.common import DEFAULT_NAME, check_security, encode_text, encoding_option, network_options, printable
 from npipe.names import parse_name
-from npipe.options import PIPE_UNLIMITED_INSTANCES, parse_security
+from npipe.options import PIPE_UNLIMITED_INSTANCES
 from npipe.servers.base import current_connection
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ __all__ = ["log_to_stderr", "serve", "signals"]
 logger: Final = logging.getLogger("npipe.serve")
 
 _DEFAULT_ANSWER = "Default answer from server."
-
-
-def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Security:
-    try:
-        return parse_security(value)
-    except npipe.PipeArgumentError as error:
-        raise click.BadParameter(f"{error.detail}.") from error
 
 
 @click.command()
@@ -67,7 +60,7 @@ def _security(_ctx: click.Context, _param: click.Parameter, value: str) -> Secur
 )
 @click.option(
     "--security",
-    callback=_security,
+    callback=check_security,
     default="owner",
     show_default=True,
     metavar="owner|group:NAME|everyone",

@@ -19,6 +19,7 @@ from npipe.cli.common import check_seconds, printable
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
 from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
+from npipe.reasons import ended_badly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -328,15 +329,14 @@ def _messages(pipe: MessagePipe | StreamPipe) -> Iterator[bytes]:
                 return
             yield message
     except npipe.PipeClosedError as error:
-        detail = error.detail or ""
-        if error.winerror == npipe.WinError.PIPE_NOT_CONNECTED or "lost" in detail or "without closing" in detail:
+        if ended_badly(error):
             raise Failure(str(error), LOST) from error
 
 
 _LISTEN = f"""Listen on the pipe NAME: print what a client sends, and send it what standard input has.
 
-It ends with its client; with --keep the next one is taken. With --input and --output messages are lines (the default),
-hex, base64, length-prefixed or JSON.
+It ends with its client; with --keep the next one is taken, also if one goes without a proper end, which is told. With
+--input and --output messages are lines (the default), hex, base64, length-prefixed or JSON.
 
 \b
 Examples:
@@ -376,14 +376,31 @@ def listen(
                 with contextlib.suppress(npipe.PipeError):
                     say(f"process {pipe.peer.pid} of {pipe.peer.user or pipe.peer.uid} came")
                 talk.to(pipe)
-                for message in _messages(pipe):
-                    output.put(message)
+                lost = _printed(pipe, output, keep=keep)
                 talk.to(None)
                 talk.check()
-            say("it left")
+            if lost is None:
+                say("it left")
+            else:
+                click.echo(f"npipe: {printable(lost)}", err=True)
             if not keep:
                 break
     output.end()
+
+
+def _printed(pipe: MessagePipe | StreamPipe, output: Output, *, keep: bool) -> str | None:
+    """Print what comes from a client; with `keep` return what has gone wrong with it: the next may do better."""
+    messages = _messages(pipe)
+    while True:
+        try:
+            message = next(messages, None)
+        except (Failure, npipe.PipeError) as error:
+            if not keep:
+                raise
+            return str(error)
+        if message is None:
+            return None
+        output.put(message)
 
 
 class _Input:

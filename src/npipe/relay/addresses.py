@@ -11,7 +11,7 @@ from typing import Final, Literal
 from npipe.errors import PipeArgumentError, WinError
 from npipe.names import PipeName, parse_name
 
-__all__ = ["LOOPBACK", "Address", "Kind", "Role", "parse_address"]
+__all__ = ["LOOPBACK", "Address", "Kind", "Role", "is_host", "parse_address"]
 
 Kind = Literal["pipe", "unix", "tcp", "tls", "ws", "wss", "stdio", "exec"]
 """What carries an end. `dotnet:NAME` is a Unix socket, and a pipe on Windows."""
@@ -116,7 +116,18 @@ def _host_port(text: str, place: str) -> tuple[str, int, bool]:
     host, port = (match[1] or "").strip("[]"), int(match[2])
     if port > _MAX_PORT:
         raise _bad(text, f"a port is 65535 at most, not {port}")
+    if host and not is_host(host):
+        raise _bad(text, f"{host!r} cannot be the name of a host")
     return host or LOOPBACK, port, bool(host)
+
+
+def is_host(text: str) -> bool:
+    """Whether it can be a host's name or address: what goes between its dots has 63 characters at most, and no NUL."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and "\0" not in text and not text.startswith(".")
 
 
 def _socket_path(text: str, path: str) -> str:

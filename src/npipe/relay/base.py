@@ -67,7 +67,7 @@ class RelayOptions:
     socket_mode: int = 0o600
     """The permissions of a Unix socket that listens."""
     reconnect: bool = False
-    """Dial again after a connection has ended, if nobody listens."""
+    """Dial again after a connection has ended, if nobody listens; not with standard input and output."""
     tls_server: ssl.SSLContext | None = None
     tls_client: ssl.SSLContext | None = None
     tls_name: str | None = None
@@ -93,6 +93,8 @@ class Channel(ABC):
     """Whether that was the end of both ways."""
     parting: str = ""
     """What there is to say of how the peer ended."""
+    drained: int = 0
+    """Bytes that drain has read, which nobody gets."""
 
     @abstractmethod
     async def read(self) -> bytes | None:
@@ -117,33 +119,30 @@ class Channel(ABC):
         await asyncio.get_running_loop().create_future()
         return 0
 
-    async def drain(self) -> int:
-        """Read up to the end, and return how many bytes that were."""
-        dropped = 0
+    async def drain(self) -> None:
+        """Read up to the end, and count in `drained`, also if it is cancelled."""
         try:
             while not self.read_ended and (data := await self.read()) is not None:
-                dropped += len(data)
+                self.drained += len(data)
         except PeerLostError:
             pass
-        return dropped
 
     async def close(self, linger: float) -> int:
         """Let the peer have all that was written, and close; return how many bytes it sent that nobody gets.
 
         `linger` is how long the peer may take to end its own way, in seconds.
         """
-        dropped = 0
+        left = 0
         try:
             if not self.read_ended:
                 async with asyncio.timeout(linger):
                     await self.finish()
-                    while not self.read_ended and (data := await self.read()) is not None:
-                        dropped += len(data)
+                    await self.drain()
         except (TimeoutError, PeerLostError):
             pass
         finally:
-            dropped += await self.shut()
-        return dropped
+            left = await self.shut()
+        return self.drained + left
 
     @abstractmethod
     async def shut(self) -> int:

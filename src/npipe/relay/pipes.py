@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from npipe.aio import MessagePipe, connect, listen
-from npipe.errors import PipeClosedError, PipeError, PipeModeError, WinError
+from npipe.errors import PipeClosedError, PipeError, PipeModeError
 from npipe.names import parse_name
 from npipe.opening import list_pipes
+from npipe.reasons import ended_badly
 from npipe.relay.base import PIECE, Acceptor, Arrival, Channel, PeerLostError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from npipe.relay.base import RelayOptions
 
 __all__ = ["PipeAcceptor", "PipeChannel", "PipeDialler"]
-
-_LOST: Final = ("is lost", "without closing its end")  # what reasons.ended says of a peer that has not just closed
 
 
 class PipeChannel(Channel):
@@ -45,7 +44,7 @@ class PipeChannel(Channel):
         except PipeClosedError as error:
             detail = error.detail or ""
             self.parting = detail
-            if error.winerror == WinError.PIPE_NOT_CONNECTED or any(word in detail for word in _LOST):
+            if ended_badly(error):
                 raise PeerLostError(detail or str(error)) from error
             self.read_ended = self.peer_closed = True
             return None
@@ -90,16 +89,22 @@ class PipeChannel(Channel):
             return dropped
 
     async def close(self, linger: float) -> int:
-        """See Channel.close. What was written stays readable for the peer."""
-        if linger <= 0:
-            return await self.shut()
-        await self._pipe.close(timeout=linger)
-        return 0
+        """See Channel.close. What was written stays readable for the peer, which learns of the end by its next call."""
+        dropped = self._unread()
+        await self._pipe.close(timeout=max(linger, 0))
+        return dropped
 
     async def shut(self) -> int:
         """See Channel.shut."""
-        await self._pipe.close(timeout=0)
-        return 0
+        return await self.close(0)
+
+    def _unread(self) -> int:
+        if self.read_ended and self.peer_closed:
+            return 0
+        try:
+            return self._pipe.peek().available
+        except PipeError:  # closed, or it may not be read
+            return 0
 
 
 class PipeDialler:

@@ -162,15 +162,14 @@ class CommandChannel(Channel):
 
     async def close(self, linger: float) -> int:
         """See Channel.close. A command that does not end is ended."""
-        dropped = 0
         try:
             async with asyncio.timeout(linger):
                 self._in.close()
-                dropped = await self.drain()
+                await self.drain()
                 await self._process.wait()
         except TimeoutError:
             pass
-        return dropped + await self.shut()
+        return self.drained + await self.shut()
 
     async def shut(self) -> int:
         """See Channel.shut."""

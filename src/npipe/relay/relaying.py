@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from npipe.errors import PipeArgumentError, PipeError, WinError
-from npipe.relay.addresses import Address, parse_address
+from npipe.relay.addresses import Address, is_host, parse_address
 from npipe.relay.base import Acceptor, Arrival, PeerLostError, RelayOptions
 from npipe.relay.conversation import Conversation, Report
 from npipe.relay.framing import Framed, splitter
@@ -21,9 +22,8 @@ from npipe.relay.sockets import SocketAcceptor, SocketChannel, dial_socket, list
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
-    from typing import Any
 
     from npipe.relay.base import Channel
 
@@ -90,6 +90,10 @@ class Relay:
         )
         if self.first.is_once and self.second.is_once:
             raise _wrong("both sides are standard input and output")
+        if options.reconnect and (self.first.is_once or self.second.is_once):
+            raise _wrong("standard input and output are there once, so there is nothing to connect again")
+        if options.tls_name is not None and not is_host(options.tls_name):
+            raise _wrong(f"{options.tls_name!r} cannot be the name of a host, which a certificate would have")
         for address, listens in zip((self.first, self.second), self._listens, strict=True):
             if address.kind in ("tls", "wss") and (options.tls_server if listens else options.tls_client) is None:
                 raise _wrong(f"{address.given} needs certificates", "give certificate, key and authorities")
@@ -106,11 +110,16 @@ class Relay:
         self._acceptors: tuple[Acceptor | None, Acceptor | None] = (None, None)
         self._dials = (self._dialler(self.first), self._dialler(self.second))
         self._stopping = asyncio.Event()
+        self._cutting = asyncio.Event()
         self._talks: set[Conversation] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._talking: set[asyncio.Task[Any] | None] = set()
+        """Those of the tasks that have both sides."""
         self._room = asyncio.Event()
         self._freed = asyncio.Event()
         self._number = 0
+        self._reached = False
+        """Whether there was a connection of both sides."""
         self._failure: BaseException | None = None
         self._why = "by stop"
 
@@ -124,7 +133,8 @@ class Relay:
         made: list[Acceptor | None] = []
         try:
             for address, listens in zip((self.first, self.second), self._listens, strict=True):
-                made.append(await self._acceptor(address) if listens else None)
+                with _named(address):
+                    made.append(await self._acceptor(address) if listens else None)
         except BaseException:
             for acceptor in made:
                 if acceptor is not None:
@@ -151,7 +161,8 @@ class Relay:
         self._stopping.set()
 
     def cut(self) -> None:
-        """After stop: end all connections now."""
+        """After stop: end all connections now, and those that are not made yet."""
+        self._cutting.set()
         for talk in self._talks:
             talk.stop(self._why)
 
@@ -198,11 +209,20 @@ class Relay:
     async def _end(self, grace: float | None) -> None:
         """Wait for the connections, and cut those that take too long."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            ended = asyncio.create_task(asyncio.wait(self._tasks))
+            cutting = asyncio.create_task(self._cutting.wait())
+            try:
+                await asyncio.wait((ended, cutting), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                cutting.cancel()
+                await asyncio.gather(ended, cutting, return_exceptions=True)
         self.cut()
+        for task in self._tasks - self._talking:  # still dialling, or at the handshake
+            task.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self.options.linger + 1)
-            for task in late:  # still dialling, say
+            for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
@@ -230,12 +250,27 @@ class Relay:
             self._start(self._serve(arrival, dial, index))
             if other.is_once:
                 await asyncio.wait(self._tasks)
-                return
+                if self._reached:  # not by who fails at the handshake, say
+                    return
 
     async def _pair(self, first: Acceptor, second: Acceptor) -> None:
         """Both sides listen: the next client of one is connected with the next one of the other."""
         while True:
-            one, other = await asyncio.gather(self._next(first), self._next(second))
+            came = [asyncio.create_task(self._next(acceptor)) for acceptor in (first, second)]
+            began = time.monotonic()
+            try:
+                await asyncio.wait(came, return_when=asyncio.FIRST_EXCEPTION)
+                one, other = (task.result() for task in came)
+            except BaseException:  # stopped, say, while one waits for its partner
+                for task in came:
+                    task.cancel()
+                for index, arrival in enumerate(await asyncio.gather(*came, return_exceptions=True)):
+                    if isinstance(arrival, Arrival):
+                        await _refuse(arrival)
+                        self._number += 1
+                        place = (self.second, self.first)[index].given
+                        self._refused(self._number, arrival, index, f"{place}: nobody came, {self._why}", began)
+                raise
             self._start(self._serve(one, other.open, 0, other))
 
     async def _next(self, acceptor: Acceptor) -> Arrival:
@@ -279,21 +314,31 @@ class Relay:
                 here = await arrival.open()
             # Nothing has been read of the client yet: if the other side is not there, nothing is lost.
             there = await self._reach(dial)
-        except (*_FAILURES, asyncio.CancelledError) as error:
-            if here is not None:
-                await here.close(0)
-            for refused in (arrival, other):
-                if refused is not None and inspect.isawaitable(result := refused.refuse()):
-                    await result
-            if isinstance(error, asyncio.CancelledError):
+        except BaseException as error:
+            try:
+                if here is not None:
+                    await here.close(0)
+            finally:
+                for refused in (arrival, other):
+                    if refused is not None:
+                        await _refuse(refused)
+            cut = isinstance(error, asyncio.CancelledError)
+            if cut or isinstance(error, _FAILURES):
+                who = (self.second, self.first)[index].given if here is not None else arrival.label
+                self._refused(number, arrival, index, f"{who}: {self._why if cut else _text(error)}", began)
+            if not isinstance(error, _FAILURES):
                 raise
-            self.summary.unreached += 1
-            who = (self.second, self.first)[index].given if here is not None else arrival.label
-            report = Report(number, arrival.label, who, how="refused", lost=f"{who}: {_text(error)}")
-            report.seconds = time.monotonic() - began
-            self._tell(report)
             return
         await self._talk(number, here, there, index)
+
+    def _refused(self, number: int, arrival: Arrival, index: int, why: str, began: float) -> None:
+        """Tell of a client of this side that was not connected with the other one."""
+        self.summary.unreached += 1
+        other = (self.second, self.first)[index].given
+        ends = (arrival.label, other) if index == 0 else (other, arrival.label)
+        report = Report(number, *ends, how="refused", lost=why)
+        report.seconds = time.monotonic() - began
+        self._tell(report)
 
     async def _reach(self, dial: Callable[[], Awaitable[Channel]]) -> Channel:
         """Dial, and again while nobody is there, if that is to be waited for."""
@@ -313,7 +358,12 @@ class Relay:
     async def _talk(self, number: int, here: Channel, there: Channel, index: int) -> Report:
         channels = (here, there) if index == 0 else (there, here)
         talk = Conversation(number, self._framed(channels[0]), self._framed(channels[1]), self.options)
+        task = asyncio.current_task()
+        self._reached = True
         self._talks.add(talk)
+        self._talking.add(task)
+        if self._cutting.is_set():
+            talk.stop(self._why)
         logger.debug("connection %d: %s, %s", number, talk.report.first, talk.report.second)
         try:
             report = await talk.run()
@@ -324,6 +374,7 @@ class Relay:
             raise
         finally:
             self._talks.discard(talk)
+            self._talking.discard(task)
         self._count(report)
         return report
 
@@ -340,20 +391,23 @@ class Relay:
         while True:
             self._number += 1
             try:
-                one = await self._reach(self._dials[0])
+                with _named(self.first):
+                    one = await self._reach(self._dials[0])
                 try:
-                    other = await self._reach(self._dials[1])
+                    with _named(self.second):
+                        other = await self._reach(self._dials[1])
                 except BaseException:
                     await one.close(0)
                     raise
             except _FAILURES as error:
                 if not self.options.reconnect:
                     raise
-                logger.warning("connection %d: %s", self._number, _text(error))
+                where = "" if isinstance(error, (PipeError, PeerLostError)) else f"{error.filename}: "
+                logger.warning("connection %d: %s%s", self._number, where, _text(error))
                 self.summary.unreached += 1
             else:
                 task = asyncio.create_task(self._talk(self._number, one, other, 0))
-                self._tasks.add(task)  # type: ignore[arg-type]  # waited for, whatever it returns
+                self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 report = await task
                 if report.forth.bytes or report.back.bytes:
@@ -434,13 +488,33 @@ class _Secured(Acceptor):
 
 
 async def _secure(channel: SocketChannel, context: ssl.SSLContext, name: str | None) -> Channel:
-    secured = TLSChannel(channel, context, server_name=name)
     try:
+        secured = TLSChannel(channel, context, server_name=name)
         await secured.handshake()
     except BaseException:
         await channel.shut()
         raise
     return secured
+
+
+async def _refuse(arrival: Arrival) -> None:
+    if inspect.isawaitable(result := arrival.refuse()):
+        await result
+
+
+@contextlib.contextmanager
+def _named(address: Address) -> Iterator[None]:
+    """Let errors name the end; those of a pipe do."""
+    try:
+        yield
+    except PeerLostError as error:
+        raise PeerLostError(f"{address.given}: {error}") from error
+    except OSError as error:
+        if not isinstance(error, PipeError):
+            if not error.strerror:
+                error.strerror = _text(error)
+            error.filename = address.given
+        raise
 
 
 def _text(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections import deque
 from typing import TYPE_CHECKING
 
 from npipe.relay.base import PIECE, Channel, PeerLostError
@@ -54,6 +55,7 @@ class TLSChannel(Channel):
         )
         self._turn = asyncio.Lock()  # who writes to the inner channel
         self._finished = False
+        self._ahead: deque[bytes] = deque()  # what finish has decrypted, for read
         self.label: str = inner.label
 
     async def handshake(self) -> None:
@@ -87,6 +89,8 @@ class TLSChannel(Channel):
     async def read(self) -> bytes | None:
         """See Channel.read."""
         while True:
+            if self._ahead:
+                return self._ahead.popleft()
             try:
                 data = self._tls.read(PIECE)
             except ssl.SSLWantReadError:
@@ -118,6 +122,12 @@ class TLSChannel(Channel):
         """See Channel.finish."""
         if not self._finished:
             self._finished = True
+            # unwrap takes what waits to be decrypted for a fault of the peer's, and nothing can be read after that. It
+            # is a piece of the inner channel's at most.
+            if not self.read_ended:
+                with contextlib.suppress(ssl.SSLError):  # it wants more, or is at its end, as the next read finds again
+                    while data := self._tls.read(PIECE):
+                        self._ahead.append(data)
             with contextlib.suppress(ssl.SSLError):  # it also looks for the peer's closing, which may come later
                 self._tls.unwrap()
             await self._flush()
@@ -140,7 +150,7 @@ class TLSChannel(Channel):
 
     async def shut(self) -> int:
         """See Channel.shut."""
-        return self._incoming.pending + await self._inner.shut()
+        return sum(map(len, self._ahead)) + self._incoming.pending + await self._inner.shut()
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from npipe.relay.base import PIECE, Acceptor, Arrival, Channel, PeerLostError
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from npipe.relay.addresses import Address
     from npipe.relay.base import RelayOptions
 
@@ -27,7 +33,7 @@ _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT"
 
 
 class SocketChannel(Channel):
-    """A connected stream socket. It reads nothing ahead."""
+    """A connected stream socket."""
 
     def __init__(self, connection: socket.socket, label: str) -> None:
         connection.setblocking(False)
@@ -41,18 +47,42 @@ class SocketChannel(Channel):
         self._loop = asyncio.get_running_loop()
         self._socket = connection
         self._finished = False
-        self.label = label
+        self._reading: asyncio.Task[bytes] | None = None
+        self.label: str = label
 
     async def read(self) -> bytes | None:
-        """See Channel.read."""
+        """See Channel.read. The loop's own sock_recv, cancelled, may have taken something already."""
         try:
-            data = await self._loop.sock_recv(self._socket, PIECE)
+            data = await self._receive()
         except OSError as error:
             raise PeerLostError(_reason(error)) from error
         if not data:
             self.read_ended = True
             return None
         return data
+
+    if sys.platform == "win32":
+
+        async def _receive(self) -> bytes:
+            if self._reading is None:
+                self._reading = self._loop.create_task(self._loop.sock_recv(self._socket, PIECE))
+            data = await asyncio.shield(self._reading)  # cancelled, it goes on, and is the next read's
+            self._reading = None
+            return data
+
+    else:
+
+        async def _receive(self) -> bytes:
+            while True:
+                try:
+                    return self._socket.recv(PIECE)
+                except (BlockingIOError, InterruptedError):
+                    readable: asyncio.Future[None] = self._loop.create_future()
+                    self._loop.add_reader(self._socket, _set, readable)
+                    try:
+                        await readable  # cancelled, what has come is still the kernel's
+                    finally:
+                        self._loop.remove_reader(self._socket)
 
     async def write(self, data: bytes) -> None:
         """See Channel.write."""
@@ -86,9 +116,27 @@ class SocketChannel(Channel):
         return 0
 
     async def shut(self) -> int:
-        """See Channel.shut."""
+        """See Channel.shut. What the kernel has is counted too, but on Windows."""
+        dropped = 0 if self.read_ended or self._socket.fileno() < 0 else _unread(self._socket)
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await asyncio.wait((reading,), timeout=0)  # if it has come, it is here now
+            reading.cancel()
+            (result,) = await asyncio.gather(reading, return_exceptions=True)
+            dropped += len(result) if isinstance(result, bytes) else 0
         self._socket.close()
+        return dropped
+
+
+if sys.platform == "win32":
+
+    def _unread(_connection: socket.socket) -> int:
         return 0
+
+else:
+
+    def _unread(connection: socket.socket) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
 
 
 def _set(waiter: asyncio.Future[None]) -> None:
@@ -160,7 +208,7 @@ class SocketAcceptor(Acceptor):
         self._waiting: dict[socket.socket, asyncio.Task[tuple[socket.socket, object]]] = {}
         self._remove = remove
         self._made = None if remove is None else remove.lstat()
-        self.label = label
+        self.label: str = label
 
     async def accept(self) -> Arrival:
         """See Acceptor.accept."""
@@ -190,13 +238,14 @@ class SocketAcceptor(Acceptor):
             if isinstance(result, tuple):
                 result[0].close()
         self._waiting.clear()
-        for listening in self._listening:
-            listening.close()
+        # The path first: one to which nobody listens may be another relay's already.
         if self._remove is not None and self._made is not None:
             with contextlib.suppress(FileNotFoundError):
                 now = self._remove.lstat()
                 if (now.st_dev, now.st_ino) == (self._made.st_dev, self._made.st_ino):
                     self._remove.unlink()
+        for listening in self._listening:
+            listening.close()
 
 
 def _credentials(connection: socket.socket) -> str | None:
@@ -247,34 +296,81 @@ def _listen_unix(address: Address, options: RelayOptions) -> SocketAcceptor:
     path = Path(address.path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.fchmod(one.fileno(), options.socket_mode)  # Linux takes it over for the path, at no moment wider
-        try:
-            one.bind(address.path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+        with _alone_at(path):
+            os.fchmod(one.fileno(), options.socket_mode)  # Linux takes it over for the path, at no moment wider
+            try:
+                one.bind(address.path)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+                    raise
+                path.unlink(missing_ok=True)
+                one.bind(address.path)
+            try:
+                path.chmod(options.socket_mode)  # a umask may have made it narrower
+                one.listen(_BACKLOG)
+                one.setblocking(False)
+                return SocketAcceptor([one], f"unix:{address.path}", path)
+            except BaseException:
+                path.unlink(missing_ok=True)
                 raise
-            path.unlink(missing_ok=True)
-            one.bind(address.path)
-        path.chmod(options.socket_mode)  # a umask may have made it narrower
-        one.listen(_BACKLOG)
-        one.setblocking(False)
-        return SocketAcceptor([one], f"unix:{address.path}", path)
     except BaseException:
         one.close()
         raise
+
+
+def _is_at(file: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+if sys.platform == "win32":
+
+    def _alone_at(_path: Path) -> contextlib.AbstractContextManager[None]:
+        raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
+
+else:
+
+    @contextlib.contextmanager
+    def _alone_at(path: Path) -> Iterator[None]:
+        """Let nobody else make or replace the socket meanwhile: one that is bound and does not listen looks left over.
+
+        By a file beside it, PATH.lock, which is there for that long. OSError (EADDRINUSE) if somebody does so now.
+        """
+        lock = f"{path}.lock"
+        while True:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+                if not _is_at(file, lock):  # who had it has removed it
+                    continue
+                try:
+                    yield
+                finally:
+                    Path(lock).unlink(missing_ok=True)
+                return
+            finally:
+                os.close(file)
 
 
 def _is_left_over(path: Path) -> bool:
     """Whether it is a socket to which nobody listens."""
     if sys.platform == "win32":
         raise OSError(errno.EAFNOSUPPORT, "no Unix sockets here")  # parse_address has refused it
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        return False
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+    except FileNotFoundError:  # who listened has removed it meanwhile
+        return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return True
         except OSError:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe.relay.base import Acceptor, Arrival, Channel, PeerLostError
 from npipe.relay.sockets import place_of
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from npipe.relay.base import RelayOptions
 
 __all__ = ["WebAcceptor", "WebChannel", "dial_websocket", "listen_web"]
+
+_FLOW: Final[dict[str, Any]] = {
+    "max_queue": 1,  # messages that are read ahead; 16, the library's choice, may be a gigabyte
+    # A peer is asked whether it is there, so that something is sent, but its answer may stand behind messages that
+    # the other side does not take: no answer in time says nothing.
+    "ping_timeout": None,
+}
 
 
 class WebChannel(Channel):
@@ -64,11 +71,10 @@ class WebChannel(Channel):
 
     async def close(self, linger: float) -> int:
         """See Channel.close: what comes before the peer's own closing is dropped."""
-        dropped = 0
         closing = asyncio.ensure_future(self._connection.close())
         try:
             async with asyncio.timeout(linger):
-                dropped = await self.drain()
+                await self.drain()
                 await closing
         except TimeoutError:
             pass
@@ -76,7 +82,7 @@ class WebChannel(Channel):
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
             await self.shut()
-        return dropped
+        return self.drained
 
     async def shut(self) -> int:
         """See Channel.shut."""
@@ -122,6 +128,7 @@ class WebAcceptor(Acceptor):
             max_size=options.max_message_size,
             open_timeout=options.connect_timeout,
             close_timeout=options.linger,
+            **_FLOW,
             process_request=self._check_path,
         )
         places = " ".join(place_of(one.getsockname()) for one in self._server.sockets)
@@ -170,6 +177,7 @@ async def dial_websocket(address: Address, options: RelayOptions, *, flat: bool)
             max_size=options.max_message_size,
             open_timeout=options.connect_timeout,
             close_timeout=options.linger,
+            **_FLOW,
             proxy=None,
         )
     except WebSocketException as error:
