@@ -14,18 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from tests.relay.helpers import (
-    DEADLINE,
-    NPIPE,
-    RelayProcess,
-    Stream,
-    digest,
-    echo,
-    free_path,
-    read_all,
-    unix_client,
-    unix_server,
-)
+from tests.relay.content import Stream, digest, echo, read_all
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ import pytest
 
 import npipe
 from tests.helpers import CHECKOUT
-from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, echo, free_path, read_all, unix_client, unix_server
+from tests.relay.content import echo, read_all
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
 PROGRAM = f"""
 import sys

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import click
 
@@ -238,7 +238,7 @@ def send(
             source = _input(data, form_in or "raw", encoding, nul=nul)
         messages = _paced(source, repeat, interval)
         first = next(messages, None)
-        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, "write", poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         write = pipe.send if isinstance(pipe, npipe.MessagePipe) else pipe.write
         progress = _Progress("sent", total)
@@ -252,19 +252,32 @@ def send(
         progress.tell("sent", as_json=as_json, checksum=checksum)
 
 
-def _opened(name: str, timeout: float, *, poll: bool, any_owner: bool) -> MessagePipe | StreamPipe:
-    """Connect in the mode and direction that the pipe has."""
+def _opened(
+    name: str, timeout: float, need: Literal["read", "write"], *, poll: bool, any_owner: bool
+) -> MessagePipe | StreamPipe:
+    """Connect in the mode and direction that the pipe has, if it lets one do what is needed."""
     if poll:
         npipe.wait(name, timeout=_seconds(timeout), create=True)
     options: ConnectOptions = {"timeout": _seconds(timeout), "verify_owner": not any_owner}
     parsed = parse_name(name)
-    found = None
-    if parsed.host is None:  # told before: an attempt in another mode is a client that comes and goes
+    found: npipe.PipeListing | None = None
+    if parsed.host is None and sys.platform != "win32":
+        # Told before (Windows tells it nobody): an attempt in another mode is a client that comes and goes.
         found = next((pipe for pipe in npipe.list_pipes() if parse_name(pipe.name) == parsed), None)
     if found is not None and found.direction in ("inbound", "outbound"):
         options["access"] = "write" if found.direction == "inbound" else "read"
     if found is not None and found.type is not None:
         return npipe.connect(name, mode=found.type, **options)
+    try:
+        return _in_its_mode(name, options)
+    except npipe.PipeAccessError:
+        if found is not None:
+            raise
+        options["access"] = need  # one that goes in one direction refuses who wants both
+        return _in_its_mode(name, options)
+
+
+def _in_its_mode(name: str, options: ConnectOptions) -> MessagePipe | StreamPipe:
     try:
         return npipe.connect(name, **options)
     except npipe.PipeModeError:
@@ -301,7 +314,7 @@ def cat(
     del form_in, nul
     output = Output("json" if as_json and path is None else form_out or "raw", encoding)
     with by_kind(), contextlib.ExitStack() as stack:
-        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, "read", poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         put: Callable[[bytes], Any] = output.put
         if path is not None:

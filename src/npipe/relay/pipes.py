@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from npipe.aio import MessagePipe, connect, listen
@@ -119,8 +120,8 @@ class PipeDialler:
         """Connect; raises PipeError."""
         name, options = self._address.name, self._options
         assert name is not None  # noqa: S101 - a pipe has one
-        if not self._flat and name.host is None:
-            # Its type, where it can be told before: an attempt is a client that comes and goes.
+        if not self._flat and name.host is None and sys.platform != "win32":
+            # Its type, where it can be told before (Windows lists none): an attempt is a client that comes and goes.
             pipes = await asyncio.to_thread(list_pipes)
             self._flat = any(pipe.type == "byte" and parse_name(pipe.name) == name for pipe in pipes)
         if not self._flat:
