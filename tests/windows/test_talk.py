@@ -42,22 +42,23 @@ def test_call_says_in_one_line_that_nobody_is_there(name: str) -> None:
 def test_send_sends_a_file_and_cat_writes_one_by_pipes_of_one_direction(name: str, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(BYTES)
-    with npipe.listen(name, access="inbound", mode="byte") as listener, ThreadPoolExecutor() as pool:
+    with npipe.listen(name, access="inbound") as listener, ThreadPoolExecutor() as pool:
         sending = pool.submit(command, "send", name, "--file", str(source), "--checksum", "--json")
         with listener.accept(DEADLINE) as pipe:
-            got = bytearray()
+            got = b""
             while len(got) < len(BYTES):
-                got += pipe.read(65536, timeout=DEADLINE)
+                got += pipe.recv(timeout=DEADLINE)
         done = sending.result(DEADLINE)
-        assert (done.returncode, bytes(got)) == (0, BYTES), done.stderr
-        assert hashlib.sha256(BYTES).hexdigest().encode() in done.stdout + done.stderr
-    with npipe.listen(name, access="outbound", mode="byte") as listener, ThreadPoolExecutor() as pool:
+    assert (done.returncode, got) == (0, BYTES), done.stderr
+    assert hashlib.sha256(BYTES).hexdigest().encode() in done.stdout + done.stderr
+    with npipe.listen(name, access="outbound") as listener, ThreadPoolExecutor() as pool:
         reading = pool.submit(command, "cat", name, "--to", str(target))
         with listener.accept(DEADLINE) as pipe:
-            pipe.write(BYTES, timeout=DEADLINE)
+            pipe.send(BYTES, timeout=DEADLINE)
+            pipe.send(b"the end", timeout=DEADLINE)
             pipe.flush(timeout=DEADLINE)
         done = reading.result(DEADLINE)
-    assert (done.returncode, target.read_bytes()) == (0, BYTES), done.stderr
+    assert (done.returncode, target.read_bytes()) == (0, BYTES + b"the end"), done.stderr
 
 
 def test_listen_prints_what_a_client_sends_and_sends_it_the_input(name: str) -> None:
