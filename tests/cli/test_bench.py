@@ -160,6 +160,7 @@ def test_a_wrong_value_is_a_wrong_use(arguments: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
     with subprocess.Popen(
         [*NPIPE, "bench", "--seconds", "3000", "--svg", str(tmp_path / "x.svg")],
@@ -181,6 +182,7 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "npipe-root"]
 
 
+@pytest.mark.alone
 def test_its_processes_end_with_it_when_it_is_killed() -> None:
     with subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
