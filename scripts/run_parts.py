@@ -10,6 +10,7 @@ fails keeps no other part from running. Exits with 1 if one has failed.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -72,7 +73,7 @@ class Run:
                 for line in process.stdout:
                     text = line.rstrip("\n")
                     self._say(f"{target}: {text}" if self._many else text)
-                    if " passed" in text or " failed" in text:
+                    if re.search(r"\d (passed|failed)", text):
                         summary = text.strip("= ")
             seconds = time.monotonic() - start
             how = "done" if process.returncode == 0 else "FAILED"

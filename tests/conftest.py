@@ -74,17 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _mark_for_windows(config, items)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before pytest makes the folder
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a worker of pytest-xdist print where a test stood that its time-out has ended: its standard output is lost.
-
-    (xdist itself says which test that was.)
-    """
-    if hasattr(config, "workerinput"):
-        # All of it in one write, between other workers' lines.
-        stream = os.fdopen(os.dup(2), "w", buffering=1 << 20, encoding="utf-8", errors="replace")
-        writer = TerminalWriter(stream)
-        config.get_terminal_writer = lambda: writer  # type: ignore[method-assign]
+    """Make a worker of pytest-xdist like a session of its own, in what is seen of it."""
+    if not hasattr(config, "workerinput"):
+        return
+    # Paths of sockets have to be short: "7" for "popen-gw7".
+    base = Path(config.option.basetemp)
+    config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))
+    # Where a test stood that its time-out has ended, which pytest-timeout prints: the standard output is lost. All of
+    # it in one write, between other workers' lines. (xdist itself says which test that was.)
+    writer = TerminalWriter(os.fdopen(os.dup(2), "w", buffering=1 << 20, encoding="utf-8", errors="replace"))
+    setattr(config, "get_terminal_writer", lambda: writer)  # noqa: B010 - no method, for a type checker
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around the time-out
