@@ -68,7 +68,7 @@ conformance: build/stamp-package
 
 # Programs that use pywin32 on Windows, fetched from PyPI and run unmodified.
 test-clients: build/stamp-package
-	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/clients $(PYTEST_ARGS)
 
 # Pipes behind a real smbd. Installs Debian's samba and other people's SMB clients where it may; says what is missing.
 test-samba: build/stamp-package
