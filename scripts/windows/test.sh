@@ -2,7 +2,7 @@
 # Sets up Windows' Python and the C programs, installs the wheel there with pip, and runs the tests:
 # test.sh [PYTEST ARGS]
 #
-# All of them run in NPIPE_WINDOWS_JOBS shares (2) at a time, each in a prefix, so a Windows, of its own.
+# Without arguments, in NPIPE_WINDOWS_JOBS shares (2) at the same time, each in a prefix, so a Windows, of its own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python="${PYTHON:-python3}"
@@ -11,13 +11,12 @@ scripts/windows/build-c.sh
 "$python" scripts/make-windows-wheel.py build/windows/dist
 home="$PWD/build/windows"
 windows=scripts/windows/python
+jobs=1
+[ $# != 0 ] || jobs=${NPIPE_WINDOWS_JOBS:-2}
 case " $* " in
-    *" tests/"*) jobs=1 ;;
+    *" tests/"*) ;;
     # What is not for Windows is left out by tests/conftest.py, which says why.
-    *)
-        set -- tests "$@"
-        jobs=${NPIPE_WINDOWS_JOBS:-2}
-        ;;
+    *) set -- tests "$@" ;;
 esac
 
 prefix() {
