@@ -176,6 +176,7 @@ def _segments() -> set[str]:
     return {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:npipe-link" in line}
 
 
+@pytest.mark.alone
 def test_one_connection_after_the_other_uses_the_same_segment(
     kind: str, name: str, child: Callable[..., Child]
 ) -> None:
@@ -205,6 +206,7 @@ def test_one_connection_after_the_other_uses_the_same_segment(
     run(main(), kind, blocks=True)
 
 
+@pytest.mark.slow
 def test_an_owner_that_has_gone_is_not_asked_for_ever(kind: str, name: str, child: Callable[..., Child]) -> None:
     script = """
         import npipe, sys

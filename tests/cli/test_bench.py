@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from npipe.cli.measuring.results import Measured, duration, rate
 from tests.cli.helpers import DEADLINE, NPIPE, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SHORT = ("bench", "--seconds", "0.3", "--bulk", "4096")
 ALL = ["npipe", "multiprocessing.connection", "Unix socket (SEQPACKET)"]
@@ -160,13 +162,18 @@ def test_a_wrong_value_is_a_wrong_use(arguments: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*NPIPE, "bench", "--seconds", "3000", "--svg", str(tmp_path / "x.svg")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="npipe-") as folder,  # short enough for all contestants' sockets
+        subprocess.Popen(
+            [*NPIPE, "bench", "--seconds", "3000", "--svg", str(tmp_path / "x.svg")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": folder},
+        ) as process,
+        killed_at_the_end(process),
+    ):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + DEADLINE
         while len(pids := children.read_text().split()) < len(ALL):  # a look at the system: nothing tells of it
@@ -175,14 +182,28 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
         assert (process.returncode, out, err) == (130, b"", b"")
-    for end in ends:
-        assert select.select([end], [], [], DEADLINE)[0]
-        os.close(end)
+        for end in ends:
+            assert select.select([end], [], [], DEADLINE)[0]
+            os.close(end)
+        assert list(Path(folder).iterdir()) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "npipe-root"]
 
 
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """It has ended when the block has, though that may have failed."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+@pytest.mark.alone
 def test_its_processes_end_with_it_when_it_is_killed() -> None:
-    with subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process:
+    with (
+        subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process,
+        killed_at_the_end(process),
+    ):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + DEADLINE
         while len(pids := children.read_text().split()) < len(ALL):  # a look at the system: nothing tells of it

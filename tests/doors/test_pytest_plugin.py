@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(180)  # sessions of pytest, each with a bound of its own
+
 
 def session(folder: Path, *options: str, **files: str) -> str:
     """What pytest prints for these files."""

@@ -281,6 +281,19 @@ def ask_of(name: str, said: bytes) -> npipe.OwnerReport:
         (r.answer(kind=DESCRIBE) + details() + connection(0), 13),
         (b"\xff" * 48, 13),
     ],
+    ids=[
+        "unknown-question",
+        "other-version",
+        "denied",
+        "no-details",
+        "no-connection",
+        "a-byte-too-many",
+        "connection-of-no-bytes",
+        "next-behind",
+        "no-type",
+        "connection-0",
+        "nonsense",
+    ],
 )
 def test_an_owner_that_tells_nothing_or_nonsense_is_told_as_such(name: str, said: bytes, code: int) -> None:
     told = ask_of(name, said)

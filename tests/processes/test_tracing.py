@@ -21,7 +21,7 @@ from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind
 from npipe.win32 import completion, pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
-from tests.rendezvous import MAGIC, VERSION, socket_of
+from tests.rendezvous import MAGIC, VERSION, dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -434,16 +434,18 @@ def test_memory_that_could_harm_the_server_is_refused(name: str, what: str, tmp_
         os.pwrite(memory, struct.pack("<IIQ", 0x5254504E, 1, 65536), 0)
         if what == "too small":
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    with echoing(name), npipe.connect(name) as client, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(echoing(name))
+        client = stack.enter_context(npipe.connect(name))
         before = h.descriptors()
-        asking.connect(os.fspath(socket_of(name)))
+        asking = stack.enter_context(dial(name))
         request, descriptors = _request(memory)
         socket.send_fds(asking, [request], descriptors)
         assert struct.unpack("<12I", asking.recv(100))[3] == 13
         client.send(b"on")
         assert client.recv() == b"onon"
         assert asking.recv(100) == b""
-        h.until(lambda: h.descriptors() <= before)
+        h.until(lambda: h.descriptors() <= before + 1)  # asking
     if memory is not None:
         os.close(memory)
 

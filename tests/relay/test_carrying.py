@@ -284,6 +284,7 @@ def test_a_connection_that_carries_nothing_is_ended(name: str, tmp_path: Path) -
             assert "nothing was carried for 0.2 seconds" in relay.report()["how"]
 
 
+@pytest.mark.slow
 def test_a_thousand_clients_at_the_same_time(name: str, tmp_path: Path) -> None:
     count = 1000
     with unix_server(free_path(tmp_path), echo), RelayProcess(name, f"unix:{free_path(tmp_path)}") as relay:
