@@ -11,7 +11,7 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: test-all test-quick
+.PHONY: test-all test-quick test-slow
 .PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
 .PHONY: test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots clean
@@ -61,6 +61,10 @@ test-python: build/stamp-package
 
 test-quick: build/stamp-package
 	$(ENV) $(PY) -m pytest -q $(BESIDE) -m "not slow" --durations=5 $(PYTEST_ARGS)
+
+# What `make test` leaves out, one after the other.
+test-slow: build/stamp-package
+	$(ENV) $(PY) -m pytest -m slow $(PYTEST_ARGS)
 
 # The recorded scenarios alone (they are a part of test-python too).
 conformance: build/stamp-package
