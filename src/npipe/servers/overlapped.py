@@ -62,12 +62,17 @@ class Instance:
         self.event = group.event
         self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.hEvent = self.event
-        self.buffer: memoryview = win32file.AllocateReadBuffer(BUFSIZE)
+        self.buffer = memoryview(b"")  # until the first client comes
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.state = CONNECTING
         self.pending_io = False  # an operation is pending, and its result has to be taken first
         self.connection: Connection | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to do for it: no operation is pending, or it is over."""
+        return not self.pending_io or completion.HasOverlappedIoCompleted(self.overlapped)
 
     @property
     def is_answering(self) -> bool:
@@ -126,17 +131,17 @@ class OverlappedServer(OneThreadServer):
         if len(group.instances) == 1:
             self._take_turn(group.instances[0])
             return
-        # The start of an operation resets its event, and with it what another operation has told: so who has had a
-        # turn sets it again, and there is another look. What ends after this reset is seen now or sets it, or both.
-        win32event.ResetEvent(group.event)
+        win32event.ResetEvent(group.event)  # what ends from now on sets it, what has ended is seen
         has_had_turn = False
         for instance in group.instances:
-            if not instance.pending_io or completion.HasOverlappedIoCompleted(instance.overlapped):
+            if instance.is_ready:
                 has_had_turn = True
                 self._take_turn(instance)
                 if self._abandoned:
                     return
-        if has_had_turn:
+        # The start of an operation resets its event, and with it what another operation has told meanwhile. It is no
+        # turn that follows, but a look: other groups have theirs first.
+        if has_had_turn and any(instance.is_ready for instance in group.instances):
             win32event.SetEvent(group.event)
 
     def _take_turn(self, instance: Instance) -> None:
@@ -185,6 +190,8 @@ class OverlappedServer(OneThreadServer):
 
     def _greet(self, instance: Instance) -> None:
         instance.state = READING
+        if not instance.buffer:
+            instance.buffer = win32file.AllocateReadBuffer(BUFSIZE)
         instance.connection = Connection(self._number(), instance.handle)
         self._tell_arrival(instance.connection)
 
@@ -302,7 +309,7 @@ class OverlappedServer(OneThreadServer):
     def _close_those_through(self, group: Group) -> bool:
         """Close the instances whose answers have been written. Whether others are still being written."""
         for instance in group.instances:
-            if instance.is_answering and completion.HasOverlappedIoCompleted(instance.overlapped):
+            if instance.is_answering and instance.is_ready:
                 instance.pending_io = False
                 if _result(instance)[0] == 0:
                     self._has_answered(instance)
