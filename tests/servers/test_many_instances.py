@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from tests.helpers import Background, fails, held, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npipe.servers.base import Connection
     from tests.conftest import Child
 
 DEADLINE = 30.0
@@ -86,9 +86,7 @@ def backwards(request: bytes) -> bytes:
 def crowd(child: Callable[..., Child], name: str, clients: int, rounds: int) -> list[Child]:
     """As many clients, of four processes, all of them connected."""
     shares = [clients // PROCESSES + (process < clients % PROCESSES) for process in range(PROCESSES)]
-    processes = [
-        child(_CLIENTS, name, str(process), str(share), str(rounds)) for process, share in enumerate(shares)
-    ]
+    processes = [child(_CLIENTS, name, str(process), str(share), str(rounds)) for process, share in enumerate(shares)]
     for process in processes:
         assert process.line(DEADLINE) == "here"
     return processes
@@ -142,9 +140,12 @@ def test_one_client_more_waits_until_another_leaves(name: str, instances: int) -
 def test_all_requests_of_a_crowd_are_handled_in_one_thread(name: str) -> None:
     threads: set[int] = set()
     before = threading.active_count()
-    with npipe.serve(
-        name, lambda request: threads.add(threading.get_ident()) or request, model="overlapped", instances=100
-    ):
+
+    def handler(request: bytes) -> bytes:
+        threads.add(threading.get_ident())
+        return request
+
+    with npipe.serve(name, handler, model="overlapped", instances=100):
         assert threading.active_count() <= before + 1
         clients = [npipe.connect(name) for _ in range(100)]
         for client in clients:
@@ -159,7 +160,7 @@ def test_nobody_is_passed_over(name: str, clients: int) -> None:
     order: list[int] = []
     all_are_there = threading.Event()
 
-    def handler(_: bytes, connection: Connection) -> bytes:
+    def handler(_: bytes, connection: npipe.Connection) -> bytes:
         assert all_are_there.wait(DEADLINE)
         order.append(connection.number)
         return b"%d" % connection.number
@@ -180,7 +181,7 @@ def test_nobody_is_passed_over(name: str, clients: int) -> None:
         places[number].append(place)
     assert {len(each) for each in places.values()} == {requests}
     for number, each in places.items():
-        for last, this in zip(each, each[1:], strict=False):
+        for last, this in itertools.pairwise(each):
             between = collections.Counter(order[last + 1 : this])
             assert max(between.values()) <= 2, (number, between.most_common(3))
 
