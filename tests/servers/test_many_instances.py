@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from npipe.servers.overlapped import OverlappedServer
 from tests.helpers import Background, fails, held, until
 
 if TYPE_CHECKING:
@@ -184,6 +185,28 @@ def test_nobody_is_passed_over(name: str, clients: int) -> None:
         for last, this in itertools.pairwise(each):
             between = collections.Counter(order[last + 1 : this])
             assert max(between.values()) <= 2, (number, between.most_common(3))
+
+
+@pytest.mark.parametrize("clients", [1, 9, 64])
+def test_those_who_are_there_before_the_server_s_thread_are_served(
+    name: str, clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OverlappedServer._run
+    begins = threading.Event()
+
+    def late(self: OverlappedServer) -> None:
+        assert begins.wait(DEADLINE)
+        run(self)
+
+    monkeypatch.setattr(OverlappedServer, "_run", late)
+    with npipe.serve(name, bytes.upper, model="overlapped", instances=64):
+        pipes = [npipe.connect(name) for _ in range(clients)]
+        for number, pipe in enumerate(pipes):
+            pipe.send(b"client %d" % number)
+        begins.set()
+        for number, pipe in enumerate(pipes):
+            assert pipe.recv(timeout=10) == b"CLIENT %d" % number
+            pipe.close()
 
 
 # ---- Those that fail, and those that die

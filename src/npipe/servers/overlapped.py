@@ -114,6 +114,8 @@ class OverlappedServer(OneThreadServer):
         waits = [[self._stop, *(group.event for group in order)] for order in orders]
         for instance in self._instances:
             self._connect_to_new_client(instance)
+        for group in groups:
+            _set_if_ready(group)
         first = 0
         while True:
             index = win32event.WaitForMultipleObjects(waits[first], False, win32event.INFINITE)
@@ -139,10 +141,8 @@ class OverlappedServer(OneThreadServer):
                 self._take_turn(instance)
                 if self._abandoned:
                     return
-        # The start of an operation resets its event, and with it what another operation has told meanwhile. It is no
-        # turn that follows, but a look: other groups have theirs first.
-        if has_had_turn and any(instance.is_ready for instance in group.instances):
-            win32event.SetEvent(group.event)
+        if has_had_turn:
+            _set_if_ready(group)  # no turn: other groups have theirs first
 
     def _take_turn(self, instance: Instance) -> None:
         """Take the result of the instance's operation, and go on, for one request at most: others wait too."""
@@ -340,6 +340,12 @@ def _result(instance: Instance) -> tuple[int, int]:
     except pywintypes.error as error:
         # A part of a message is an error for pywin32, and the count is only here.
         return error.winerror, instance.overlapped.InternalHigh if error.winerror == winerror.ERROR_MORE_DATA else 0
+
+
+def _set_if_ready(group: Group) -> None:
+    """Set the event again for what an operation has told before another one's start has reset it."""
+    if any(instance.is_ready for instance in group.instances):
+        win32event.SetEvent(group.event)
 
 
 def _wait_for_end(instance: Instance) -> None:
