@@ -154,6 +154,10 @@ DIFFERENCES: Final = {
         "test_anyio_streams_send_and_receive_the_end[trio]": "trio is refused on Windows (docs/aio.md)",
         "test_a_write_that_stands_in_the_pipe_succeeds_under_a_close": "a close takes a pending write back there",
     },
+    "faces/test_memory.py": {
+        "test_a_part_of_what_owners_tell_is_not_taken_for_the_whole[inspect]": _INNER,
+        "test_a_part_of_what_owners_tell_is_not_taken_for_the_whole[list]": _INNER,
+    },
     "faces/test_server_clients.py": {
         "test_a_handler_with_two_parameters_gets_the_client_s_connection": _POSIX_USERS,
         "test_on_a_loop_a_handler_with_two_parameters_gets_the_client_s_connection": _POSIX_USERS,

@@ -68,12 +68,22 @@ def wait_named_pipe(str root, str folder, str display, str name, timeout, bint u
         raise failure(code, name, "waiting for an instance", why)
 
 
+# What the engine tells of, row by row. A row for which there was no memory ends it: a part is not taken for the whole.
+cdef struct told:
+    void *rows
+    bint short_of_memory
+
+
 cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
-    rows = <list>context
-    rows.append((
-        <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction,
-        pipe.answer.instances, pipe.answer.max_instances, pipe.answer.owner_pid, pipe.uid,
-    ))
+    so_far = <told *>context
+    try:
+        (<list>so_far.rows).append((
+            <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction,
+            pipe.answer.instances, pipe.answer.max_instances, pipe.answer.owner_pid, pipe.uid,
+        ))
+    except MemoryError:
+        so_far.short_of_memory = True
+        return 0
     return 1
 
 
@@ -88,9 +98,12 @@ def list_named_pipes(str root):
     cdef np_wait wait = wait_until(None)
     cdef uint32_t code
     rows = []
+    cdef told so_far = told(<void *>rows, False)
     why[0] = 0
     with nogil:
-        code = np_list(place, add_listing, <void *>rows, &wait, why)
+        code = np_list(place, add_listing, &so_far, &wait, why)
+    if so_far.short_of_memory:
+        raise MemoryError
     if code != NP_OK:
         raise failure(code, None, "listing the pipes", why)
     named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
@@ -110,7 +123,8 @@ cdef tuple details_row(const npw_details *details):
 
 
 cdef int add_described(void *context, const np_described *said) noexcept with gil:
-    rows = <list>context
+    so_far = <told *>context
+    rows = <list>so_far.rows
     try:
         if said.first:
             rows.append((said.code, said.pid, said.uid, (
@@ -120,6 +134,7 @@ cdef int add_described(void *context, const np_described *said) noexcept with gi
             rows[-1] = (said.code, *rows[-1][1:])
         (<list>rows[-1][5]).extend([connection_row(&said.connections[i]) for i in range(said.count)])
     except MemoryError:
+        so_far.short_of_memory = True
         return 0
     return 1
 
@@ -136,9 +151,12 @@ def describe_named_pipe(str root, str folder, str display, str name):
     cdef np_wait wait = wait_until(None)
     cdef uint32_t code
     rows = []
+    cdef told so_far = told(<void *>rows, False)
     why[0] = 0
     with nogil:
-        code = np_ask(where.root, where.folder, add_described, <void *>rows, &wait, why)
+        code = np_ask(where.root, where.folder, add_described, &so_far, &wait, why)
+    if so_far.short_of_memory:
+        raise MemoryError
     if code != NP_OK:
         raise failure(code, name, "asking for the pipe's counts", why)
     return rows
