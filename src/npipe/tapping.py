@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer
 
-__all__ = ["Event", "Flags", "Kind", "Tap", "Tapped", "tapped"]
+__all__ = ["Event", "Flags", "Kind", "Tap", "Tapped", "active", "tapped"]
 
 _ABORTED: Final = 995
 _MOST: Final = 1 << 24
@@ -331,6 +331,11 @@ class Tapped:
             if not self._is_first:
                 self._end_message(_NO_FLAGS)
             self._put(Kind.CLOSED)
+
+
+def active() -> bool:
+    """Whether somebody records this process."""
+    return bool(_taps)
 
 
 def tapped(pipe: str, *, is_server: bool, is_message: bool, peer: Callable[[], int]) -> Tapped | None:

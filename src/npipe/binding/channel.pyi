@@ -11,6 +11,7 @@ class Armed:
     def descriptors(self) -> tuple[int, int]: ...
 
 class ChannelEnd:
+    _tap: Any
     def _attach(
         self,
         segment: int,

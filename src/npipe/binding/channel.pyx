@@ -2,7 +2,7 @@
 """What a connection of npipe.connection stands on: one end of a channel, and its hot methods."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -76,6 +76,7 @@ cdef extern from *:
     int npipe_calls_of(void *)
 
 cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *, Py_ssize_t, int)
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
 
 cdef enum:
@@ -386,6 +387,7 @@ cdef class ChannelEnd:
     cdef list kept  # messages, all of each, that handlers have kept from being returned: the next calls' too
     cdef object kept_by  # None, or the one thread that may have the first of them
     cdef object turn, turn_thread  # of who takes the rest of it: a lock that it holds, and its thread
+    cdef public object _tap  # None, or who records this process (npipe.tapping)
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -453,6 +455,8 @@ cdef class ChannelEnd:
             self.look_for_fork()
             if self.users == 0:
                 self.close_now()
+            if self._tap is not None:
+                self._tap.closed()
 
     @cython.final
     cdef inline void look_for_fork(self) noexcept:
@@ -572,6 +576,8 @@ cdef class ChannelEnd:
     cdef int fail(self, uint32_t code, raised=None) except -1:
         if raised is not None:
             raise raised
+        if self._tap is not None and (code == NP_NO_DATA or code == NP_BROKEN_PIPE):
+            self._tap.gone(code)
         if code == NP_NO_DATA:
             raise EOFError
         if code == NP_PIPE_BUSY:
@@ -584,7 +590,26 @@ cdef class ChannelEnd:
 
     # ---- Sending
 
+    cdef int tell_read(self, list parts, Incoming incoming) except -1:
+        """Tell who records of a message that was taken. If a signal's handler raises meanwhile, the message is the next
+        call's: `incoming`, or None: `parts` is all of it."""
+        try:
+            self._tap.read(parts[0] if len(parts) == 1 else b"".join(parts))
+        except BaseException:
+            if incoming is None:
+                incoming = Incoming()
+                incoming.stage = 2
+                incoming.size = incoming.taken = PyBytes_GET_SIZE(parts[0])
+                incoming.forks = np_forks
+                incoming.targets.append(parts[0])
+                incoming.filling = 1
+            self.kept.append(incoming)
+            raise
+        return 0
+
     cdef int send_failed(self, uint32_t code, raised=None) except -1:
+        if self._tap is not None and (code == NP_NO_DATA or code == NP_BROKEN_PIPE):
+            self._tap.gone(code)
         if code == NP_NO_DATA:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         if code == NP_BROKEN_PIPE:
@@ -611,6 +636,8 @@ cdef class ChannelEnd:
                 code = np_channel_send(&self.channel, 0, &part, 1, &wait, NULL)
             raised = interruption(code)
         self.leave()
+        if self._tap is not None and code == NP_OK:
+            self._tap.wrote(PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>size, PyBUF_READ))
         return 0 if code == NP_OK else self.send_failed(code, raised)
 
     cdef int send_list(self, list pieces, uint64_t flags) except -1:
@@ -634,6 +661,8 @@ cdef class ChannelEnd:
             self.leave()
             if code != NP_OK:
                 self.send_failed(code, raised)
+            if self._tap is not None:
+                self._tap.wrote(*pieces)
         finally:
             while held:
                 held -= 1
@@ -790,6 +819,13 @@ cdef class ChannelEnd:
         self.finish(False)
         if code != NP_OK:
             self.fail(code, raised)
+        if self._tap is not None:
+            try:
+                self.tell_read(incoming.targets, incoming)
+            except BaseException as error:
+                if raised is not None:
+                    error.__context__ = raised
+                raise
         if raised is not None:
             self.kept.append(incoming)
             raise raised
@@ -878,6 +914,8 @@ cdef class ChannelEnd:
         self.finish(False)
         if code != NP_OK:
             self.fail(NP_BROKEN_PIPE)  # a short message is published as a whole: this one by somebody who does not
+        if self._tap is not None:
+            self.tell_read([data], None)
         return data
 
     @cython.critical_section
@@ -990,6 +1028,8 @@ cdef class ChannelEnd:
                 self.leave()
                 raise raised
         self.finish(False)
+        if self._tap is not None and code == NP_OK:
+            self.tell_read([PyBytes_FromStringAndSize(memory, <Py_ssize_t>size)], None)
         return 0 if code == NP_OK else self.fail(code, raised)
 
     @cython.critical_section
