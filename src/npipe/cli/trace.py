@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe.tracing
-from npipe.cli.common import check_seconds, printable
+from npipe.cli.common import check_seconds
 from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
-from npipe.tracing.files import TraceWriter, as_json, read_trace, shown_time
+from npipe.tracing.files import TraceWriter, as_json, read_trace
+from npipe.tracing.lines import head, text_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,31 +176,6 @@ else:
                 raise Failure("; ".join(tracer.problems), BAD_DATA)
 
 
-def _head(event: Event) -> str:
-    clock = shown_time(event.time)[11:26]
-    if event.kind is Kind.LOST:
-        return f"{clock} {printable(event.pipe)} LOST {event.size} records: read faster, or give more --buffer"
-    where = f"{clock} {printable(event.pipe)} #{event.connection}"
-    peer = event.peer or "?"
-    if event.kind is not Kind.DATA:
-        said = {
-            Kind.OPENED: f"opened by {peer}",
-            Kind.PRESENT: f"there already, with {peer}",
-            Kind.CLOSED: f"closed ({event.code})",
-            Kind.GONE: f"{peer} has gone",
-        }
-        return f"{where} {said[event.kind]}"
-    arrow = f"{peer} <-" if event.flags & Flags.OUT else f"{peer} ->"
-    notes = []
-    if event.flags & Flags.WITHDRAWN:
-        notes.append(f" withdrawn ({event.code})")
-    elif event.flags & Flags.MESSAGE and not event.is_whole:
-        notes.append(" part")
-    if len(event.data) < event.size:
-        notes.append(f" (first {len(event.data)})" if event.data else " (no content)")
-    return f"{where} {arrow} {event.size}{''.join(notes)}"
-
-
 def _no_show(event: Event) -> None:
     del event
 
@@ -209,15 +185,11 @@ def _show_json(event: Event) -> None:
 
 
 def _show_text(event: Event) -> None:
-    head = _head(event)
-    if event.data:
-        text = event.data.decode("utf-8", "backslashreplace")
-        head += f" {printable(text)}"
-    _print(head, event)
+    _print(text_line(event), event)
 
 
 def _show_hex(event: Event) -> None:
-    _print(_head(event), event)
+    _print(head(event), event)
     for begin in range(0, len(event.data), 16):
         piece = event.data[begin : begin + 16]
         text = "".join(chr(c) if 32 <= c < 127 else "." for c in piece)

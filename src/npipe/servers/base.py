@@ -310,15 +310,15 @@ class PipeServer:
             if answer is not None and type(answer) is not bytes:
                 _refuse_awaitable(answer)
                 answer = content_of(answer)  # of its own: the handler may go on using a bytearray
-            if tap is not None and answer is not None:
-                tap.wrote(answer)
-            return answer
         except BaseException:
             with self._counts:
                 self._failed += 1
             raise
         finally:
             _answering.connection = None
+        if tap is not None and answer is not None:
+            tap.wrote(answer)
+        return answer
 
     # ---- The end
 

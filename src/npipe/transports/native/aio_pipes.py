@@ -313,7 +313,7 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
             code, count = operation.result() if operation.over else operation.settle()
             if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
-                raise explain(code, self.name, doing, self._file.end_is)
+                raise explain(code, self.name, doing, self._file.end_is)  # noqa: TRY301
         except BaseException as error:
             self._tell_failed(error)
             raise
