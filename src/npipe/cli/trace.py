@@ -54,6 +54,12 @@ def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> 
 @click.option("--size", metavar="MIN:MAX", help="Only messages of so many bytes: N, MIN:MAX, MIN: or :MAX.")
 @click.option("--peer", type=int, metavar="PID", help="Only connections with this process.")
 @click.option("-m", "--match", "pattern", metavar="REGEX", help="Only messages in which this is found.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Wait for pipes that are not there yet, and go on when the last server has gone: for the next one.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not say on standard error what is traced.")
 @click.option(
     "--lua",
@@ -83,24 +89,29 @@ def trace(
     size: str | None,
     peer: int | None,
     pattern: str | None,
+    follow: bool,
     quiet: bool,
     ring_size: str,
 ) -> None:
     r"""Show what goes through pipes, as their servers see it.
 
     The servers run on, and take no notice; it is for pipes of your own user, and for root. All that their connections
-    read and write from now on is shown, until the pipe has gone, or Ctrl-C.
+    read and write from now on is shown, until the pipe has gone, or Ctrl-C. Processes that begin to serve a pipe
+    meanwhile are traced too.
 
     \b
     Examples:
       npipe trace mypipe                      each message, one line
       npipe trace mypipe -x --size 1000:      long ones, in hex
       npipe trace mypipe other --json | jq    JSON lines
+      npipe trace -f mypipe                   also before the server is there, and when it starts anew
       npipe trace mypipe -w a.pcapng          record, for Wireshark
       npipe trace -r a.pcapng --match error   look at it later
     """
     if bool(source) == bool(names):
         raise click.UsageError("Give the names of pipes, or --read FILE.")
+    if source and follow:
+        raise click.UsageError("--follow is for pipes, not for --read FILE.")
     try:
         wants = matcher(size, peer, pattern)
     except ValueError as error:
@@ -112,7 +123,7 @@ def trace(
         if source:
             wanted = filter(wants, _from_file(source))
         else:
-            wanted = filter(wants, _from_servers(names, snaplen, _bytes_of(ring_size), seconds, quiet=quiet))
+            wanted = filter(wants, _from_servers(names, snaplen, _bytes_of(ring_size), seconds, follow=follow, quiet=quiet))
         for number, event in enumerate(wanted, 1):
             if writer is not None:
                 _write(writer, event, str(target))
@@ -153,9 +164,9 @@ def _from_file(source: str) -> Iterator[Event]:
 if sys.platform == "win32":
 
     def _from_servers(
-        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
+        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, follow: bool, quiet: bool
     ) -> Iterator[Event]:
-        del names, snaplen, ring_size, seconds, quiet
+        del names, snaplen, ring_size, seconds, follow, quiet
         raise click.ClickException(
             "on Windows a running process cannot be traced from outside: start it with NPIPE_TRACE=FILE"
         )
@@ -164,11 +175,25 @@ else:
     from npipe.tracing.attach import Tracer
 
     def _from_servers(
-        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, quiet: bool
+        names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, follow: bool, quiet: bool
     ) -> Iterator[Event]:
-        with by_kind(), Tracer(names, snaplen=snaplen, ring_size=ring_size) as tracer:
-            if not quiet:
-                click.echo(f"npipe: tracing {', '.join(f'process {pid}' for pid in tracer.pids)}", err=True)
+        first: list[int] | None = []
+
+        def tell(pid: int) -> None:
+            if first is not None:
+                first.append(pid)  # those that are there are one line
+            elif not quiet:
+                click.echo(f"npipe: tracing process {pid} too", err=True)
+
+        with (
+            by_kind(),
+            Tracer(names, snaplen=snaplen, ring_size=ring_size, follow=follow, on_owner=tell) as tracer,
+        ):
+            if not quiet and first:
+                click.echo(f"npipe: tracing {', '.join(f'process {pid}' for pid in first)}", err=True)
+            elif not quiet:
+                click.echo("npipe: waiting for a server", err=True)
+            first = None
             yield from tracer.events(seconds)
             if tracer.lost and not quiet:
                 click.echo(f"npipe: {tracer.lost} records were lost", err=True)
