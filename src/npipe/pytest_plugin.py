@@ -1,7 +1,7 @@
 """`pytest --npipe`: the doors for programs that use Windows' pipes, for a test session or for single tests.
 
-There are an echo server for tests and a trace of their pipes too, with or without it. A plugin of pytest's, found by its entry point; without
-`--npipe`, and where nobody asks for its fixtures, it does nothing. docs/porting.md shows it.
+There are an echo server for tests and a trace of their pipes too, with or without it. A plugin of pytest's, found by
+its entry point; without `--npipe`, and where nobody asks for its fixtures, it does nothing. docs/porting.md shows it.
 """
 
 from __future__ import annotations

@@ -232,9 +232,7 @@ class Tapped:
         self._is_closed = False
         self._put(Kind.OPENED)
 
-    def _put(
-        self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b""
-    ) -> None:
+    def _put(self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b"") -> None:
         for tap in _taps:
             tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 

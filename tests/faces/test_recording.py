@@ -78,9 +78,7 @@ def test_a_process_records_both_ends_from_its_start(name: str, child: Callable[.
     events = list(read_trace(tmp_path / f"own-{program.pid}.pcapng"))
     assert {event.pipe for event in events} == {name}
     assert {event.peer for event in events} == {program.pid} == {event.owner for event in events}
-    said = [
-        piece for data in (b"question", b"q" * 30000, b"", bytes(range(256))) for piece in (data, data + b"!")
-    ]
+    said = [piece for data in (b"question", b"q" * 30000, b"", bytes(range(256))) for piece in (data, data + b"!")]
     for side in (Flags.SERVER, Flags(0)):
         mine = [event for event in events if event.flags & Flags.SERVER == side]
         assert [event.data for event in mine if event.kind is Kind.DATA] == said

@@ -123,7 +123,8 @@ def trace(
         if source:
             wanted = filter(wants, _from_file(source))
         else:
-            wanted = filter(wants, _from_servers(names, snaplen, _bytes_of(ring_size), seconds, follow=follow, quiet=quiet))
+            ring = _bytes_of(ring_size)
+            wanted = filter(wants, _from_servers(names, snaplen, ring, seconds, follow=follow, quiet=quiet))
         for number, event in enumerate(wanted, 1):
             if writer is not None:
                 _write(writer, event, str(target))

@@ -310,7 +310,7 @@ class Tracer:
         return self._lost + sum(owner.lost for owner in self._owners)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, until all owners have gone (unless `follow`), or for `timeout` seconds (None: no limit)."""
+        """Yield what happens, for `timeout` seconds (None: no limit), or until all owners have gone, if not `follow`."""
         until = None if timeout is None else time.monotonic() + timeout
         while self._owners or self._read or self._follow:
             for pipe in self._pipes:
@@ -325,7 +325,7 @@ class Tracer:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if not (self._owners or self._follow) or any([owner.has_more_or_waits() for owner in self._owners]):
+            if not (self._owners or self._follow) or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
             self._wait(left)
 
@@ -336,11 +336,7 @@ class Tracer:
         for number in (*by_number, *(one for pipe in self._pipes for one in pipe.descriptors)):
             poll.register(number, select.POLLIN)
         ready = poll.poll(None if left is None else max(0, math.ceil(left * 1000)))
-        gone = [
-            owner
-            for number, _ in ready
-            if (owner := by_number.get(number)) is not None and not owner.take_wakes()
-        ]
+        gone = [owner for number, _ in ready if (owner := by_number.get(number)) is not None and not owner.take_wakes()]
         for owner in gone:
             self._read.extend(owner.read())
             self._read.extend(owner.assembler.finish())
