@@ -21,7 +21,6 @@ __all__ = [
     "literal",
     "of_messages",
     "of_streams",
-    "printable",
     "refuse_construction",
     "show_listener",
     "show_pipe",
@@ -159,8 +158,3 @@ def listed(kind: type, names: Iterable[str]) -> list[str]:
     """Return those `names` that a pipe of the class `kind` has."""
     missing = {name for one in kind.__mro__ for name, value in vars(one).items() if isinstance(value, Elsewhere)}
     return [name for name in names if name not in missing]
-
-
-def printable(text: str) -> str:
-    """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import npipe
-from npipe._display import printable
+from npipe._text import printable
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout, parse_security
 
@@ -27,7 +27,6 @@ __all__ = [
     "encoding_option",
     "examples",
     "network_options",
-    "printable",
     "whereabouts",
 ]
 

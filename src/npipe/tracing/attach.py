@@ -310,7 +310,7 @@ class Tracer:
         return self._lost + sum(owner.lost for owner in self._owners)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, for `timeout` seconds (None: no limit), or until all owners have gone, if not `follow`."""
+        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners."""
         until = None if timeout is None else time.monotonic() + timeout
         while self._owners or self._read or self._follow:
             for pipe in self._pipes:

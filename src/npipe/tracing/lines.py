@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npipe._display import printable
+from npipe._text import printable
 from npipe.tracing.events import Event, Flags, Kind
 from npipe.tracing.files import shown_time
 
