@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from npipe._buffers import ReadableBuffer
+    Bytes = bytes | bytearray | memoryview  # one byte each, in one piece
 
 __all__ = ["Event", "Flags", "Kind", "Tap", "Tapped", "active", "tapped"]
 
@@ -243,7 +243,7 @@ class Tapped:
         for tap in _taps:
             tap.lose()
 
-    def read(self, data: ReadableBuffer, *, more: bool = False, rest: int | None = None) -> None:
+    def read(self, data: Bytes, *, more: bool = False, rest: int | None = None) -> None:
         """Tell of what a read has taken.
 
         Args:
@@ -289,15 +289,15 @@ class Tapped:
         if not self._is_first:
             self._end_message(Flags.WITHDRAWN, _ABORTED)
 
-    def wrote(self, *parts: ReadableBuffer, count: int | None = None) -> None:
+    def wrote(self, *parts: Bytes, count: int | None = None) -> None:
         """Tell of what was written: the first `count` bytes of it (None: all), in one message."""
         self._tell_write(parts, Flags.FIRST | Flags.LAST, 0, count)
 
-    def withdrew(self, *parts: ReadableBuffer, code: int) -> None:
+    def withdrew(self, *parts: Bytes, code: int) -> None:
         """Tell of a write that was cancelled, was out of time or has failed: of what was to be written, and why."""
         self._tell_write(parts, Flags.FIRST | Flags.WITHDRAWN, code or _ABORTED, None)
 
-    def _tell_write(self, parts: Iterable[ReadableBuffer], flags: Flags, code: int, count: int | None) -> None:
+    def _tell_write(self, parts: Iterable[Bytes], flags: Flags, code: int, count: int | None) -> None:
         if not _taps:
             return
         try:

@@ -9,13 +9,18 @@ import socket
 import struct
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import npipe
 from npipe.names import parse_name
 from npipe.tracing.attach import Tracer
 from npipe.transports.local.place import place
 from tests.faces.error_table import Face, case
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Provoke = Callable[[Face], Awaitable[object]]
 
 __all__: list[str] = []
 
@@ -25,7 +30,7 @@ def _trace(face: Face) -> None:
         pass
 
 
-def _case(title: str, kind: type[npipe.PipeError], code: int, reason: str, **more: Any) -> Any:
+def _case(title: str, kind: type[npipe.PipeError], code: int, reason: str, **more: Any) -> Callable[[Provoke], Provoke]:
     return case(title, kind, code, reason, doing="tracing", faces=("sync",), **more)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -179,7 +179,7 @@ def test_pipes_of_an_event_loop_are_recorded(name: str, recorded: Recorded) -> N
 
 
 @pytest.mark.parametrize("model", ["threaded", "overlapped", "completion"])
-def test_servers_of_each_model_are_recorded(name: str, recorded: Recorded, model: str) -> None:
+def test_servers_of_each_model_are_recorded(name: str, recorded: Recorded, model: Any) -> None:
     with npipe.serve(name, bytes.upper, model=model), npipe.connect(name) as client:
         client.send(b"what")
         assert client.recv(timeout=DEADLINE) == b"WHAT"

@@ -662,7 +662,10 @@ cdef class ChannelEnd:
             if code != NP_OK:
                 self.send_failed(code, raised)
             if self._tap is not None:
-                self._tap.wrote(*pieces)
+                self._tap.wrote(*[
+                    PyMemoryView_FromMemory(<char *>parts[i].data, <Py_ssize_t>parts[i].size, PyBUF_READ)
+                    for i in range(count)
+                ])
         finally:
             while held:
                 held -= 1

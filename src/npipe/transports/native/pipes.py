@@ -260,7 +260,7 @@ class Described:
         """Let who records this process know of this connection."""
         self._tap = tapped(self.name, is_server=self._is_server, is_message=self._of_messages, peer=self._peer_or_none)
 
-    def _tell_failed(self, error: BaseException, *written: ReadableBuffer) -> None:
+    def _tell_failed(self, error: BaseException, *written: bytes | memoryview) -> None:
         """Tell who records of a call that has failed: of the write that does not come, and that the peer has gone."""
         if self._tap is None or isinstance(error, MemoryError):
             return
