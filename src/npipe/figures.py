@@ -93,6 +93,9 @@ class ProcessStats:
     """Of servers' ends."""
     client: Totals
     """Of clients' ends."""
+    connections: Totals
+    """Of ends of connections of npipe.connection: messages are those that calls of this process have moved, and waits
+    are calls that could not be done at once, as those of long messages are not."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import npipe
 from npipe.connection import Client, Listener, Pipe
 from npipe.tapping import Event, Flags, Kind
 from npipe.tracing.own import Recorder
@@ -90,3 +91,40 @@ def test_the_end_of_the_other_side_is_told(recorded: Recorded) -> None:
     mine = [event for event in recorded if event.pipe == "npipe.connection" and event.flags & Flags.SERVER]
     assert [event.kind for event in mine] == [Kind.OPENED, Kind.DATA, Kind.GONE, Kind.CLOSED]
     assert mine[1].data == b"last"
+
+
+def test_what_a_connection_moves_is_counted() -> None:
+    before = npipe.stats().connections
+    one, other = Pipe()
+    room = bytearray(100)
+    with one, other:
+        one.send_bytes(b"12345")
+        assert other.recv_bytes() == b"12345"
+        one.send_bytes(b"123")
+        assert other.recv_bytes_into(room) == 3
+        other.send_bytes(b"x" * 30000)
+        assert one.recv_bytes() == b"x" * 30000
+        assert one.poll() is False
+        assert one.stats == npipe.Totals(1, 1, 30000, 1, 8, 2, 0)
+        # A long message is not sent at once.
+        assert other.stats == npipe.Totals(1, 1, 8, 2, 30000, 1, 1)
+        now = npipe.stats().connections
+        assert (now.connected - before.connected, now.connections - before.connections) == (2, 2)
+    assert one.stats.connected == 0
+    assert one.stats.bytes_received == 30000
+    del one, other
+    after = npipe.stats().connections
+    assert (after.connected, after.connections - before.connections) == (before.connected, 2)
+    assert (after.bytes_received - before.bytes_received, after.messages_sent - before.messages_sent) == (30008, 3)
+
+
+def test_a_forked_child_counts_from_zero() -> None:
+    one, other = Pipe()
+    with one, other:
+        one.send_bytes(b"parent's")
+        child = os.fork()
+        if child == 0:
+            other.recv_bytes()
+            moved = npipe.stats().connections
+            os._exit(int((moved.bytes_received, moved.bytes_sent) != (8, 0)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

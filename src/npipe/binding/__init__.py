@@ -42,6 +42,7 @@ __all__ = [
     "is_folder",
     "list_named_pipes",
     "make_segment",
+    "moved_by_channels",
     "new_connection_number",
     "own_named_pipe",
     "pipe_peer",
@@ -100,7 +101,7 @@ _load()
 
 # What the layers above use, but for npipe.win32, which takes it from the parts in win32/.
 from npipe.binding.arrival import Arrival  # noqa: E402
-from npipe.binding.channel import ChannelEnd, make_segment  # noqa: E402
+from npipe.binding.channel import ChannelEnd, make_segment, moved_by_channels  # noqa: E402
 from npipe.binding.ends import MessageEnd, PipeEnd, StreamEnd  # noqa: E402
 from npipe.binding.handle import Handle  # noqa: E402
 from npipe.binding.identity import effective_uid  # noqa: E402

@@ -20,6 +20,7 @@ from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.binding import ChannelEnd as _End
 from npipe.binding import make_segment
+from npipe.figures import Totals
 from npipe.options import look_timeout
 from npipe.tapping import active, tapped
 
@@ -57,6 +58,11 @@ class Connection(_End, Generic[SendT, RecvT]):
 
     def __init__(self, *_: object, **__: object) -> None:
         refuse_construction("npipe.connection.Connection")
+
+    @property
+    def stats(self) -> Totals:
+        """What calls of this process have moved at this end, also when it is closed."""
+        return Totals(int(not self.closed), 1, *self._moved)
 
     @classmethod
     def _made(cls) -> Self:

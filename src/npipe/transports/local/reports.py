@@ -118,7 +118,7 @@ def listener_stats(name: PipeName) -> ListenerStats | None:
 def process_stats() -> ProcessStats:
     """Return what all pipes of this process have moved."""
     client, server = (Totals(*row) for row in binding.process_counts())
-    return ProcessStats(server, client)
+    return ProcessStats(server, client, Totals(*binding.moved_by_channels()))
 
 
 def inspect_pipe(name: PipeName) -> PipeReport:
