@@ -135,6 +135,40 @@ def test_filters_choose_by_size_peer_and_content(name: str, child: Callable[...,
     assert "68 65 6c 6c 6f" in run("trace", "-r", path, "-x").stdout
 
 
+def test_a_trace_that_follows_goes_on_with_the_next_server(name: str, child: Callable[..., Child]) -> None:
+    trace = subprocess.Popen(
+        [*NPIPE, "trace", "--follow", name, "--json", "--size", "1:", "-c", "4"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert trace.stderr is not None
+    assert trace.stderr.readline() == "npipe: waiting for a server\n"
+    for word in (b"first", b"second"):
+        server = child(SERVER, name)
+        assert server.line() == "listens"
+        assert trace.stderr.readline() == f"npipe: tracing process {server.pid} too\n"
+        talk(name, [word])
+        server.kill()
+        h.until(lambda: not npipe.list_pipes(), DEADLINE)
+    out, err = trace.communicate(timeout=DEADLINE)
+    assert (trace.returncode, err) == (0, "")
+    said = [line["text"] for line in map(json.loads, out.splitlines())]
+    assert said == ["first", "FIRST", "second", "SECOND"]
+
+
+def test_what_keeps_it_from_a_trace_is_one_line_with_cause_and_cure(name: str) -> None:
+    done = run("trace", name)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no process has an instance of it now; start its server first" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with npipe.listen(name, traceable=False):
+        done = run("trace", name)
+    assert (done.returncode, len(done.stderr.splitlines())) == (5, 1)
+    assert "traceable=False" in done.stderr
+
+
 @pytest.mark.parametrize("size", ["", ":", "x", "1-2", "1:2:3"])
 def test_a_filter_that_is_none_is_wrong_use(size: str, tmp_path: Path) -> None:
     done = run("trace", "-r", str(tmp_path / "x"), "--size", size)

@@ -308,6 +308,28 @@ def test_an_owner_that_hangs_up_is_none(name: str) -> None:
         ask_of(name, b"")
 
 
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [(b"", 109), (r.answer(65539, kind=DESCRIBE), 109), (r.answer(5, kind=DESCRIBE), 5), (b"\xff" * 48, 13)],
+    ids=["hangs up", "closes its last instance", "refuses", "talks nonsense"],
+)
+def test_what_an_owner_has_told_before_it_goes_stays_told(name: str, then: bytes, code: int) -> None:
+    with r.own(name) as owner:
+
+        def answer() -> None:
+            owner.answer(r.answer(kind=DESCRIBE, type=4) + details(count=2, next=8) + connection(9) + connection(8))
+            owner.answer(then)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        report = npipe.inspect(name)
+        thread.join()
+    (told,) = report.owners
+    assert (told.code, [one.number for one in told.connections]) == (code, [8, 9])
+    assert (told.instances, told.in_buffer_size, report.type) == (3, 1, "message")
+    assert told.problem is not None
+
+
 def test_numbers_that_cannot_be_are_only_told(name: str) -> None:
     told = ask_of(name, r.answer(kind=DESCRIBE) + details(since=-(2**63)) + connection(2**64 - 1 - 2**63, 0xFF))
     assert told.code == 0

@@ -4,9 +4,9 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
-    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_list, np_listing, np_process_counts, np_report_own,
-    np_report_process, np_tap_all, np_trace_options, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where,
-    npw_connection, npw_details,
+    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_link_new_number, np_list, np_listing,
+    np_process_counts, np_report_own, np_report_process, np_tap_all, np_tap_all_end, np_trace_options, np_tracer,
+    np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
 )
 from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
@@ -222,8 +222,29 @@ def full_fence():
     np_full_fence()
 
 
-def trace_process(int memory, int socket, uint32_t most):
-    """Record what all connections that this process makes from now on do; return the Win32 code."""
-    cdef np_trace_options options
-    options.most = most
-    return np_tap_all(memory, socket, &options)
+cdef class OwnTrace:
+    """What all connections that this process makes from now on do is recorded in the ring of records in `memory`.
+
+    Bytes that wake its reader go through `socket`, which has to stay open until `end`. `code`: the Win32 code, 0.
+    """
+
+    cdef np_tracer *tracer
+    cdef readonly uint32_t code
+
+    def __cinit__(self, int memory, int socket, uint32_t most):
+        cdef np_trace_options options
+        options.most = most
+        self.tracer = NULL
+        self.code = np_tap_all(memory, socket, &options, &self.tracer)
+
+    def end(self):
+        """Nothing is recorded any more. In a forked child nothing is anyway."""
+        cdef np_tracer *tracer = self.tracer
+        self.tracer = NULL
+        if tracer != NULL:
+            np_tap_all_end(tracer)
+
+
+def new_connection_number():
+    """Return a number for a connection of this process that the engine does not know."""
+    return np_link_new_number()

@@ -140,10 +140,14 @@ static uint32_t ask_owner(struct asking *asking, const char *name)
     uint64_t from = 0;
     for (bool first = true; asking->wanted; first = false) {
         uint32_t code = ask_one(asking, name, from);
+        if (code == NP_OK && (described->code == NP_RETRY || described->code == NP_FILE_NOT_FOUND))
+            code = NP_FILE_NOT_FOUND; /* it closes its last instance just now */
+        if (code == NP_FILE_NOT_FOUND && !first) { /* what it has told before stays told */
+            described->code = NP_BROKEN_PIPE;
+            code = NP_OK;
+        }
         if (code != NP_OK)
             return code;
-        if (described->code == NP_RETRY || described->code == NP_FILE_NOT_FOUND)
-            return NP_FILE_NOT_FOUND; /* it closes its last instance just now */
         if (described->code == NP_OK && described->count > MOST_TOLD - asking->told)
             described->code = NP_INVALID_DATA;
         if (described->code != NP_OK) { /* nothing that was not checked, and nothing twice, is told */
