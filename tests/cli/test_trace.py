@@ -236,6 +236,26 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_is_whole(tmp_path: Path) 
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 5000
 
 
+def test_what_cannot_be_traced_leaves_an_older_recording_as_it_is(name: str, tmp_path: Path) -> None:
+    old, foreign, new = tmp_path / "old.pcapng", tmp_path / "foreign", tmp_path / "new.pcapng"
+    foreign.write_bytes(b"another program's")
+    event = Event(1, Kind.DATA, Flags.FIRST | Flags.LAST, r"\\.\pipe\x", 1, 2, 3, 0, 5, b"hello")
+    with TraceWriter(old) as writer:
+        writer.write(event)
+    (tmp_path / "link.pcapng").symlink_to(old)
+    for target in (old, new):
+        done = run("trace", name, "-w", str(target))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        done = run("trace", "-r", str(foreign), "-w", str(target))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (7, "", 1)
+    for source in (old, tmp_path / "link.pcapng"):
+        done = run("trace", "-r", str(source), "-w", str(old))
+        said = "npipe: --write is the file that --read reads. See 'npipe trace --help'.\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert list(read_trace(old)) == [event]
+    assert not new.exists()
+
+
 def test_wireshark_reads_a_trace_with_the_dissector(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     tshark = shutil.which("tshark")
     if tshark is None:

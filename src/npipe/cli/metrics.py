@@ -146,7 +146,7 @@ _EXAMPLES = examples(r"""Examples:
   curl -s http://127.0.0.1:9464/metrics""")
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, short_help="Print what pipes have moved, as OpenMetrics text.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option(
     "--listen",

@@ -109,7 +109,7 @@ Examples:
 """
 
 
-@click.command(help=_CALL)
+@click.command(help=_CALL, short_help="Send DATA to the pipe NAME, and print the answer.")
 @click.argument("name")
 @click.argument("data", required=False)
 @form_options
@@ -209,7 +209,7 @@ Examples:
 """
 
 
-@click.command(help=_SEND)
+@click.command(help=_SEND, short_help="Send DATA, standard input or a file to the pipe NAME.")
 @click.argument("name")
 @click.argument("data", required=False)
 @click.option("--file", "path", type=click.Path(path_type=Path), metavar="FILE", help="Send this file, in pieces.")
@@ -286,7 +286,7 @@ Examples:
 """
 
 
-@click.command(help=_CAT)
+@click.command(help=_CAT, short_help="Print what the pipe NAME sends.")
 @click.argument("name")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
 @click.option("--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write to this file.")
@@ -349,7 +349,7 @@ Examples:
 """
 
 
-@click.command(help=_LISTEN)
+@click.command(help=_LISTEN, short_help="Be the pipe NAME: print what a client sends.")
 @click.argument("name")
 @click.option("--keep", is_flag=True, help="Take the next client when one has gone.")
 @click.option("--mode", type=click.Choice(["message", "byte"]), default="message", show_default=True,
