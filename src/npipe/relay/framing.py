@@ -183,9 +183,9 @@ class Framed(Channel):
         """See Channel.finish."""
         return await self._stream.finish()
 
-    async def gone(self) -> int:
+    async def gone(self) -> None:
         """See Channel.gone."""
-        return await self._stream.gone()
+        await self._stream.gone()
 
     async def close(self, linger: float) -> int:
         """See Channel.close."""
