@@ -148,7 +148,7 @@ def _write(writer: TraceWriter, event: Event, target: str) -> None:
 
 def _same_file(one: str, other: str) -> bool:
     try:
-        return os.path.samefile(one, other)
+        return Path(one).samefile(other)
     except OSError:  # one of them is not there
         return False
 
