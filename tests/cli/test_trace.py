@@ -21,6 +21,7 @@ from npipe.tracing.files import TraceWriter, as_json, read_trace
 from npipe.tracing.records import Assembler, RecordError, Ring, new_header
 from tests import helpers as h
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import AS_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,7 +309,40 @@ def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     assert child(SERVER.replace("upper()", "upper().replace(b'TWO', b'TWI')"), f"{name}-new").line() == "listens"
     done = run("replay", str(path), f"{name}-new")
     assert done.returncode == 8
-    assert done.stdout.endswith("message 4: 3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'\n")
+    detail = "3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'"
+    assert done.stdout.endswith(f"message 4: {detail}\n")
+    done = run("replay", str(path), f"{name}-new", "--json")
+    assert (done.returncode, done.stderr) == (8, "")
+    known = json.loads(done.stdout)
+    assert [difference.pop("connection") for difference in known["differences"]] == [1]
+    assert known == {"sent": 2, "compared": 2, "differences": [{"message": 4, "detail": detail}]}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("security", ["owner", "everyone"])
+def test_another_user_is_told_who_may_trace(
+    name: str, child: Callable[..., Child], shared_root: Path, security: str
+) -> None:
+    assert shared_root.is_dir()
+    with npipe.listen(name, security=security):
+        stranger = child(
+            """
+            import os
+            import sys
+            import npipe
+            import encodings.utf_16_le, pwd, traceback  # while they may still be read
+            from npipe.tracing.attach import Tracer
+            os.setgroups([])
+            os.setgid(12345)
+            os.setuid(12345)
+            try:
+                Tracer([sys.argv[1]])
+            except npipe.PipeAccessError as error:
+                print(error.detail, flush=True)
+            """,
+            name,
+        )
+        assert stranger.line() == "a pipe is traced by its server's user and root alone"
 
 
 def test_a_server_is_played_again(name: str, child: Callable[..., Child], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Literal, cast
 
 import click
@@ -52,6 +54,7 @@ _STATUSES = STATUSES.replace("  9    ", "  8    an answer is another one than wa
     callback=check_seconds,
     help="For each message.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: the counts, and all differences.")
 def replay(
     source: str,
     name: str | None,
@@ -61,6 +64,7 @@ def replay(
     speed: float,
     fast: bool,
     timeout: float,
+    as_json: bool,
 ) -> None:
     r"""Play a client's or a server's side of a trace again, and compare the answers.
 
@@ -76,6 +80,16 @@ def replay(
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
     with by_kind():
         played.play(name, speed=None if fast else speed, timeout=timeout)
+    if as_json:
+        known = {
+            "sent": played.sent,
+            "compared": played.compared,
+            "differences": [dataclasses.asdict(difference) for difference in played.differences],
+        }
+        click.echo(json.dumps(known, indent=2))
+        if played.differences:
+            raise click.exceptions.Exit(DIFFERS)
+        return
     for difference in played.differences[:_MOST_SHOWN]:
         click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
     more = len(played.differences) - _MOST_SHOWN

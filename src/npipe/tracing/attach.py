@@ -192,7 +192,8 @@ class Tracer:
         try:
             dirfd = os.open(os.path.join(root, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # noqa: PTH118
         except PermissionError as error:
-            raise error_from_code(WinError.ACCESS_DENIED, name.path, "tracing", None) from error
+            why = _REASONS[WinError.ACCESS_DENIED]
+            raise error_from_code(WinError.ACCESS_DENIED, name.path, "tracing", why) from error
         except OSError as error:
             raise error_from_code(WinError.FILE_NOT_FOUND, name.path, "tracing", None) from error
         try:
@@ -202,6 +203,9 @@ class Tracer:
                         self._owners.append(_Owner(name, dirfd, socket_name, snaplen, ring_size))
                     except (ConnectionError, FileNotFoundError):  # of a process that has died, or just dies
                         continue
+                    except PermissionError as error:
+                        why = _REASONS[WinError.ACCESS_DENIED]
+                        raise error_from_code(WinError.ACCESS_DENIED, name.path, "tracing", why) from error
                     except (TimeoutError, BlockingIOError):  # it is stopped, say
                         silent += 1
                         self.problems.append(f"{name.path}: a process that serves it does not answer")
