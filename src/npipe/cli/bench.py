@@ -115,8 +115,15 @@ def _written_at_the_end(file: str | None) -> Iterator[Callable[[str], None]]:
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(number)
     draft = Path(name)
+
+    def write(text: str) -> None:
+        try:
+            _write(draft, text)
+        except OSError as error:  # a full disk has no name of its own
+            raise click.ClickException(f"{file} cannot be written: {error.strerror}") from error
+
     try:
-        yield lambda text: _write(draft, text)
+        yield write
         draft.chmod(0o666 & ~_umask())
         draft.replace(path)
     except BaseException:
