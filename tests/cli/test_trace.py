@@ -257,6 +257,24 @@ def test_what_cannot_be_traced_leaves_an_older_recording_as_it_is(name: str, tmp
     assert not new.exists()
 
 
+def test_a_trace_goes_through_pipes_too(tmp_path: Path) -> None:
+    source = tmp_path / "source.pcapng"
+    events = [Event(1, Kind.DATA, Flags.LAST, r"\\.\pipe\x", 1, 2, 3, 0, 5, b"%05d" % n) for n in range(9)]
+    with TraceWriter(source) as writer:
+        for event in events:
+            writer.write(event)
+    command = [*NPIPE, "trace", "-r", "-", "-w", "-", "--match", "[0-4]$"]
+    done = subprocess.run(
+        command, input=source.read_bytes(), capture_output=True, cwd=tmp_path, timeout=DEADLINE, check=True
+    )
+    assert (list(tmp_path.iterdir()), done.stderr) == ([source], b"")
+    copy = tmp_path / "copy.pcapng"
+    copy.write_bytes(done.stdout)
+    assert list(read_trace(copy)) == events[:5]
+    full = run("trace", "-r", str(source), "-w", "/dev/full")
+    assert (full.returncode, full.stderr) == (1, "npipe: /dev/full cannot be written: No space left on device\n")
+
+
 def test_wireshark_reads_a_trace_with_the_dissector(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     tshark = shutil.which("tshark")
     if tshark is None:

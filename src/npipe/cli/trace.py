@@ -36,18 +36,26 @@ _EXAMPLES = examples(r"""Examples:
   npipe trace mypipe other --json | jq    JSON lines
   npipe trace mypipe -w a.pcapng          record, for Wireshark
   npipe trace -r a.pcapng --match error   look at it later
+  npipe trace mypipe -w - | wireshark -k -i - -X lua_script:$(npipe trace --lua)
 """)
 
 
 @click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("-r", "--read", "source", metavar="FILE", help="Show a trace that was recorded, instead of a live one.")
+@click.option(
+    "-r",
+    "--read",
+    "source",
+    metavar="FILE",
+    help="Show a trace that was recorded, instead of a live one; - is standard input (not on Windows).",
+)
 @click.option(
     "-w",
     "--write",
     "target",
     metavar="FILE",
-    help="Record into FILE: pcapng, for Wireshark; JSON lines if it ends in .jsonl or .json.",
+    help="Record into FILE: pcapng, for Wireshark; JSON lines if it ends in .jsonl or .json. - is standard output, for "
+    "a Wireshark that looks on (not on Windows).",
 )
 @click.option("--json", "as_lines", is_flag=True, help="Print JSON lines.")
 @click.option("-x", "--hex", "as_hex", is_flag=True, help="Show content in hex.")
@@ -103,6 +111,10 @@ def trace(
     """
     if bool(source) == bool(names):
         raise click.UsageError("Give the names of pipes, or --read FILE.")
+    if sys.platform != "win32":
+        source, target = "/dev/stdin" if source == "-" else source, "/dev/stdout" if target == "-" else target
+        if target == "/dev/stdout" and sys.stdout.isatty():
+            raise click.UsageError("--write - is for a program or a file, and standard output is a terminal.")
     if source and target and _same_file(source, target):
         raise click.UsageError("--write is the file that --read reads.")
     try:
