@@ -187,6 +187,10 @@ class Framed(Channel):
         """See Channel.gone."""
         await self._stream.gone()
 
+    def unread(self) -> int:
+        """See Channel.unread. Frames' heads are among them."""
+        return self._stream.unread()
+
     async def close(self, linger: float) -> int:
         """See Channel.close."""
         return self._ahead + await self._stream.close(linger)

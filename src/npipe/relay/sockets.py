@@ -105,6 +105,7 @@ class SocketChannel(Channel):
         """See Channel.gone. Linux tells it: a hang-up of both ways, or a reset, which is an end with bytes unread."""
         if sys.platform != "linux":
             await super().gone()
+            return
         waiter: asyncio.Future[None] = self._loop.create_future()
         with select.epoll() as ends:
             ends.register(self._socket, 0)  # EPOLLHUP and EPOLLERR come unasked
