@@ -18,7 +18,7 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import check_seconds
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
-from npipe.cli.statuses import LOST, STATUSES, WRONG_USE, Failure, by_kind
+from npipe.cli.statuses import FAILED, LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
 from npipe.reasons import ended_badly
 
@@ -61,7 +61,7 @@ def connected(name: str, timeout: float, *, poll: bool, any_owner: bool, mode: A
             raise
         # The library's advice is for programs.
         said = f"{name} carries bytes, not messages, so no answer has an end: use npipe send and npipe cat, or npipe"
-        raise Failure(f"[WinError {error.winerror}] {said} relay stdio {name} for both ways", WRONG_USE) from error
+        raise Failure(f"[WinError {error.winerror}] {said} relay stdio {name} for both ways", FAILED) from error
 
 
 def _input(data: str | None, form: str, encoding: str, *, nul: bool) -> Iterator[bytes]:
