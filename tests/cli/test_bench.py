@@ -142,6 +142,24 @@ def test_a_drawing_that_cannot_be_written_is_told_before_anything_is_measured(tm
     assert "No such file or directory" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on files there")
+def test_a_drawing_for_which_there_is_no_room_is_told_of_and_an_older_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "bench.svg"
+    file.write_text("older")
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from npipe.cli import bench\n"
+        "with bench._written_at_the_end(sys.argv[1]) as write:\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "    write('x' * 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stderr.endswith(f"ClickException: {file} cannot be written: File too large\n")
+    assert file.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_names_in_a_drawing_cannot_break_it() -> None:
     evil = Measured('<b>&"\x00\x1b', round_trips=[1000] * 20, bytes_sent=1, messages_sent=1, seconds_sending=1)
     evil.settle()

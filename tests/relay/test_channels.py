@@ -249,6 +249,10 @@ class Remote:
     def peek(self) -> Peek:
         raise npipe.PipeClosedError(npipe.WinError.NETNAME_DELETED)
 
+    @property
+    def stats(self) -> npipe.PipeStats:
+        raise npipe.PipeStateError(npipe.WinError.NOT_SUPPORTED)
+
     async def close(self, *, timeout: float | None = None) -> None:
         del timeout
         self.closed = True

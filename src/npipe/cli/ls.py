@@ -262,7 +262,12 @@ def _picture(host: str | None, is_long: bool, is_tree: bool, console: Console) -
         return Text("\n".join(_tree(gather(), pretty=_is_pretty())) or "no pipes", overflow="fold")
     if is_long:
         return _long_table(gather(), console)
-    return _table(_COLUMNS, map(_fields, npipe.list_pipes(host)))
+    rows = [_fields(pipe) for pipe in npipe.list_pipes(host)]
+    table = _table(_COLUMNS, rows)
+    if _needed(console, table) <= console.width:
+        return table
+    # A picture ends at the terminal's edge, as printed lines do not: what each row has in lines that are folded.
+    return Text("\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows), overflow="fold")
 
 
 def _watch_on_terminal(picture: Callable[[Console], RenderableType], interval: float) -> None:

@@ -18,7 +18,7 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import check_seconds
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
-from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
+from npipe.cli.statuses import FAILED, LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
 from npipe.reasons import ended_badly
 
@@ -53,7 +53,15 @@ def _seconds(timeout: float) -> float | None:
 
 def connected(name: str, timeout: float, *, poll: bool, any_owner: bool, mode: Any = "message") -> Any:
     """Connect as the options say."""
-    return npipe.connect(name, mode=mode, timeout=_seconds(timeout), wait_for_server=poll, verify_owner=not any_owner)
+    seconds = _seconds(timeout)
+    try:
+        return npipe.connect(name, mode=mode, timeout=seconds, wait_for_server=poll, verify_owner=not any_owner)
+    except npipe.PipeModeError as error:
+        if mode != "message":
+            raise
+        # The library's advice is for programs.
+        said = f"{name} carries bytes, not messages, so no answer has an end: use npipe send and npipe cat, or npipe"
+        raise Failure(f"[WinError {error.winerror}] {said} relay stdio {name} for both ways", FAILED) from error
 
 
 def _input(data: str | None, form: str, encoding: str, *, nul: bool) -> Iterator[bytes]:
@@ -109,7 +117,7 @@ Examples:
 """
 
 
-@click.command(help=_CALL)
+@click.command(help=_CALL, short_help="Send DATA to the pipe NAME, and print the answer.")
 @click.argument("name")
 @click.argument("data", required=False)
 @form_options
@@ -209,7 +217,7 @@ Examples:
 """
 
 
-@click.command(help=_SEND)
+@click.command(help=_SEND, short_help="Send DATA, standard input or a file to the pipe NAME.")
 @click.argument("name")
 @click.argument("data", required=False)
 @click.option("--file", "path", type=click.Path(path_type=Path), metavar="FILE", help="Send this file, in pieces.")
@@ -299,7 +307,7 @@ Examples:
 """
 
 
-@click.command(help=_CAT)
+@click.command(help=_CAT, short_help="Print what the pipe NAME sends.")
 @click.argument("name")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
 @click.option("--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write to this file.")
@@ -362,7 +370,7 @@ Examples:
 """
 
 
-@click.command(help=_LISTEN)
+@click.command(help=_LISTEN, short_help="Be the pipe NAME: print what a client sends.")
 @click.argument("name")
 @click.option("--keep", is_flag=True, help="Take the next client when one has gone.")
 @click.option("--mode", type=click.Choice(["message", "byte"]), default="message", show_default=True,

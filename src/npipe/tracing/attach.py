@@ -213,6 +213,11 @@ class _Pipe:
                     if not again:
                         raise
                     problems.append(str(error))
+                except PermissionError as error:
+                    refused = not_traced(path, WinError.ACCESS_DENIED)
+                    if not again:
+                        raise refused from error
+                    problems.append(str(refused))
         finally:
             os.close(dirfd)
 
