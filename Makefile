@@ -165,7 +165,7 @@ build/stamp-venv:
 
 build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py build test lint
-	$(PY) scripts/install-groups.py --extra cli
+	$(PY) scripts/install-groups.py --extra cli monitor
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)

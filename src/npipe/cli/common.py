@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +29,7 @@ __all__ = [
     "examples",
     "network_options",
     "printable",
+    "quiet_when_nobody_reads",
     "whereabouts",
 ]
 
@@ -114,6 +117,15 @@ def examples(text: str) -> str:
 def printable(text: str) -> str:
     """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextlib.contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """End without a word where who read standard output has seen enough: `npipe ls --watch | head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def whereabouts() -> str:

@@ -19,7 +19,7 @@ from npipe.tracing.files import TraceWriter, as_json, read_trace, shown_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["trace"]
+__all__ = ["head_of", "trace"]
 
 
 def _print_lua(context: click.Context, _param: click.Parameter, asked: bool) -> None:
@@ -175,11 +175,13 @@ else:
                 raise Failure("; ".join(tracer.problems), BAD_DATA)
 
 
-def _head(event: Event) -> str:
+def head_of(event: Event, *, pipe: bool = True) -> str:
+    """Return what a line tells of an event before its content: time, pipe, connection, peer, direction, size."""
     clock = shown_time(event.time)[11:26]
+    named = f"{clock} {printable(event.pipe)}" if pipe else clock
     if event.kind is Kind.LOST:
-        return f"{clock} {printable(event.pipe)} LOST {event.size} records: read faster, or give more --buffer"
-    where = f"{clock} {printable(event.pipe)} #{event.connection}"
+        return f"{named} LOST {event.size} records: read faster, or give more --buffer"
+    where = f"{named} #{event.connection}"
     peer = event.peer or "?"
     if event.kind is not Kind.DATA:
         said = {
@@ -209,7 +211,7 @@ def _show_json(event: Event) -> None:
 
 
 def _show_text(event: Event) -> None:
-    head = _head(event)
+    head = head_of(event)
     if event.data:
         text = event.data.decode("utf-8", "backslashreplace")
         head += f" {printable(text)}"
@@ -217,7 +219,7 @@ def _show_text(event: Event) -> None:
 
 
 def _show_hex(event: Event) -> None:
-    _print(_head(event), event)
+    _print(head_of(event), event)
     for begin in range(0, len(event.data), 16):
         piece = event.data[begin : begin + 16]
         text = "".join(chr(c) if 32 <= c < 127 else "." for c in piece)

@@ -1,0 +1,82 @@
+"""The newest events of a trace, of which only what is seen is made into text."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from npipe.cli.monitor.messages import KEPT
+from npipe.cli.monitor.text import fitted
+from npipe.cli.trace import head_of
+from npipe.tracing.events import Flags, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.binding import BindingType
+
+    from npipe.tracing.events import Event
+
+__all__ = ["EventLines"]
+
+
+class EventLines(ScrollView, can_focus=True):
+    """Events, one on each line; it follows the newest, unless somebody has scrolled up."""
+
+    DEFAULT_CSS = """
+    EventLines { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("g", "scroll_home", "First", show=False),
+        Binding("G", "scroll_end", "Newest", show=False),
+    ]
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - textual's name
+        super().__init__(id=id)
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self.as_hex = False
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self._events)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Add events at the end."""
+        follows = self.is_vertical_scroll_end
+        self._events.extend(events)
+        self.virtual_size = Size(self.size.width, len(self._events))
+        if follows:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def clear(self) -> None:
+        """Show none of what has come so far."""
+        self._events.clear()
+        self.virtual_size = Size(self.size.width, 0)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Return an event's line."""
+        width, base = self.size.width, self.rich_style
+        index = y + self.scroll_offset.y
+        if index >= len(self._events):
+            return Strip.blank(width, base)
+        event = self._events[index]
+        style = base
+        if event.kind is not Kind.DATA:
+            style += Style(color="red" if event.kind is Kind.LOST else "cyan")
+        elif event.flags & Flags.OUT:
+            style += Style(color="green")
+        piece = event.data[:width]
+        text = piece.hex(" ") if self.as_hex else piece.decode("utf-8", "backslashreplace")
+        return Strip([Segment(fitted(f"{head_of(event, pipe=False)} {text}", width), style)], width)
