@@ -174,14 +174,17 @@ def _print(sampler: Sampler, names: Sequence[str] | None, interval: float, count
     told = threading.Event()
     sampler.start(told.set)
     try:
-        told.wait()
+        for _ in range(2):  # rates are told from the second question on
+            told.wait()
+            told.clear()
+            _take(board, sampler)
         if not as_json:
             click.echo("\t".join(_FIELDS))
         done = 0
         while count is None or done < count:
-            _take(board, sampler)  # the first question: rates are told from the second on
-            time.sleep(interval)
-            _take(board, sampler)
+            if done:
+                time.sleep(interval)
+                _take(board, sampler)
             rows = sorted(board.rows(), key=lambda row: row.name)
             click.echo(_json(rows) if as_json else _lines(rows), nl=as_json)
             sys.stdout.flush()

@@ -20,6 +20,7 @@ from npipe.tracing.events import Flags, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from textual import events
     from textual.binding import BindingType
 
     from npipe.tracing.events import Event
@@ -44,20 +45,36 @@ class EventLines(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._events: deque[Event] = deque(maxlen=KEPT)
         self.as_hex = False
+        self._height = 0
 
     @property
     def count(self) -> int:
         """How many lines there are."""
         return len(self._events)
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, new: Iterable[Event]) -> None:
         """Add events at the end."""
-        follows = self.is_vertical_scroll_end
-        self._events.extend(events)
+        follows = self.follows
+        self._events.extend(new)
         self.virtual_size = Size(self.size.width, len(self._events))
         if follows:
-            self.scroll_end(animate=False, immediate=True)
+            self._to_end()
         self.refresh()
+
+    @property
+    def follows(self) -> bool:
+        """Whether the newest line is shown."""
+        return self.scroll_offset.y >= len(self._events) - self.size.height
+
+    def _to_end(self) -> None:
+        self.scroll_to(y=max(0, len(self._events) - self.size.height), animate=False, immediate=True)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Go on following, if it did with its old size."""
+        before = self._height
+        self._height = event.size.height
+        if self.scroll_offset.y >= len(self._events) - before or before == 0:
+            self._to_end()
 
     def clear(self) -> None:
         """Show none of what has come so far."""

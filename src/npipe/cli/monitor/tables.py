@@ -27,6 +27,7 @@ Row = TypeVar("Row", bound=PipeRow | ConnectionRow)
 _PREFIX: Final = "\\\\.\\pipe\\"
 _FULL: Final = 0.9  # of a quota: who writes will wait soon
 _HALF: Final = 0.5
+_USUAL: Final = 80  # columns of a terminal
 _SLOW: Final = 0.1  # seconds for an answer
 
 
@@ -56,6 +57,8 @@ class Column(Generic[Row]):
     right: bool = True
     down: bool = True
     """Sorted from the greatest on."""
+    usual: int = 0
+    """Cells that it needs where the terminal has its usual width."""
     grows: int = 0
     """Cells that it takes more where there is room."""
 
@@ -133,6 +136,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         _history,
         lambda row, look: (sum(_rates_of(row, look)),),
         right=False,
+        usual=14,
         grows=24,
     ),
     Column(
@@ -261,6 +265,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         _history,
         lambda row, look: (sum(_rates_of(row, look)),),
         right=False,
+        usual=14,
         grows=18,
     ),
     Column(
@@ -346,34 +351,27 @@ def fit(columns: Sequence[Column[Row]], width: int, sort: str) -> list[tuple[Col
 
     The first column is always there. What is left over goes to those that grow, in turn.
     """
-    wanted = [columns[0]]
+    least = {column.key: max(column.least, column.usual if width >= _USUAL else 0) for column in columns}
     room = width - columns[0].least
-    sorted_by = next((column for column in columns[1:] if column.key == sort), None)
-    if sorted_by is not None and sorted_by.least + 1 <= room:
-        room -= sorted_by.least + 1
-    else:
-        sorted_by = None
-    for column in columns[1:]:
-        if column is sorted_by:
-            wanted.append(column)
-        elif column.least + 1 <= room:
-            wanted.append(column)
-            room -= column.least + 1
-        elif sorted_by is None or column.key == "rate" or sorted_by in wanted:
+    first = sorted(columns[1:], key=lambda column: column.key != sort)  # that one is wanted most
+    wanted = {columns[0].key}
+    for column in first:
+        if least[column.key] + 1 > room:
             break
-    if sorted_by is not None and sorted_by not in wanted:
-        wanted.append(sorted_by)
-    widths = [column.least for column in wanted]
-    growing = [index for index, column in enumerate(wanted) if column.grows]
+        wanted.add(column.key)
+        room -= least[column.key] + 1
+    shown = [column for column in columns if column.key in wanted]
+    widths = [least[column.key] for column in shown]
+    growing = [index for index, column in enumerate(shown) if column.grows]
     while room > 0 and growing:
         for index in list(growing):
             if room > 0:
                 widths[index] += 1
                 room -= 1
-            if widths[index] >= wanted[index].least + wanted[index].grows:
+            if widths[index] >= shown[index].least + shown[index].grows:
                 growing.remove(index)
     widths[0] = max(1, min(widths[0], width))
-    return list(zip(wanted, widths, strict=True))
+    return list(zip(shown, widths, strict=True))
 
 
 def sorted_rows(

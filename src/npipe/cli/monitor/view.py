@@ -178,13 +178,17 @@ class _Pipes(_Table):
         self.refill()
 
 
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _sums(rows: Sequence[PipeRow], shown: int) -> str:
     there = [row for row in rows if not row.gone]
     told = [row.rates for row in there if row.rates is not None]
     clients = sum(row.clients or 0 for row in there)
-    count = f"{len(there)} pipes" if shown == len(rows) else f"{shown} of {len(there)} pipes"
+    count = _number(len(there), "pipe") if shown == len(rows) else f"{shown} of {_number(len(there), 'pipe')}"
     return (
-        f"{count}, {clients} clients; in {compact(sum(rates.bytes_in for rates in told))}B/s "
+        f"{count}, {_number(clients, 'client')}; in {compact(sum(rates.bytes_in for rates in told))}B/s "
         f"out {compact(sum(rates.bytes_out for rates in told))}B/s; "
         f"{compact(sum(rates.messages for rates in told))} messages/s; "
         f"{sum(row.writers for row in there)} wait for room"
@@ -362,10 +366,14 @@ class _Pipe(_Table):
     def _head_lines(self, row: PipeRow, shown: int, count: int) -> list[str]:
         monitor = self._monitor
         limit = "no limit" if row.limit is None else f"at most {row.limit}"
-        connections = f"{count} connections" if shown == count else f"{shown} of {count} connections"
+        connections = _number(count, "connection")
+        if shown != count:
+            connections = f"{shown} of {connections}"
         lines = [
             f"{printable(row.name)}: "
-            + ", ".join(filter(None, [row.type, row.direction, f"{row.instances} instances, {limit}", connections])),
+            + ", ".join(
+                filter(None, [row.type, row.direction, _number(row.instances, "instance"), limit, connections])
+            ),
         ]
         if row.problem is not None:
             lines.append(f"! {row.problem}")
