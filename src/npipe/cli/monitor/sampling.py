@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Sampler", "Source"]
 
 _SHARE: Final = 2.0  # asking takes at most this part of the time, as 1/x
+_LIST: Final = 1.0  # seconds between two listings, at least
+_SILENT: Final = 2.0  # and between two questions to who does not answer: they wait in its backlog
 _HUNG: Final = WinError.SEM_TIMEOUT
 
 
@@ -84,10 +86,10 @@ class Sampler:
             samples.append(self._samples.popleft())
         return samples
 
-    def _pause(self, began: float) -> None:
+    def _pause(self, began: float, least: float = 0.0) -> None:
         """Wait for the next turn; a turn that took long is followed by a pause as long."""
         spent = time.monotonic() - began
-        self._stopped.wait(max(self.interval - spent, (_SHARE - 1) * spent))
+        self._stopped.wait(max(max(self.interval, least) - spent, (_SHARE - 1) * spent))
 
     def _list(self) -> None:
         while not self._stopped.is_set():
@@ -105,7 +107,7 @@ class Sampler:
             self._listed.set()
             if changed or (first and not names):
                 self._tell()
-            self._pause(began)
+            self._pause(began, _LIST)
 
     def _ask_prompt(self) -> None:
         self._listed.wait()
@@ -123,7 +125,7 @@ class Sampler:
             with self._lock:
                 names = list(self._silent)
             self._ask_all(names, each=True)
-            self._pause(began)
+            self._pause(began, _SILENT)
 
     def _ask_all(self, names: list[str], *, each: bool) -> None:
         for name in names:
