@@ -113,6 +113,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         lambda row, _look: (row.name.casefold(),),
         right=False,
         down=False,
+        usual=24,
         grows=28,
     ),
     Column(
@@ -352,7 +353,7 @@ def fit(columns: Sequence[Column[Row]], width: int, sort: str) -> list[tuple[Col
     The first column is always there. What is left over goes to those that grow, in turn.
     """
     least = {column.key: max(column.least, column.usual if width >= _USUAL else 0) for column in columns}
-    room = width - columns[0].least
+    room = width - least[columns[0].key]
     first = sorted(columns[1:], key=lambda column: column.key != sort)  # that one is wanted most
     wanted = {columns[0].key}
     for column in first:
