@@ -414,6 +414,7 @@ class Monitor(App[None]):
         look_on: what looks on at messages.
         wall: the time, in seconds since 1970.
         clock: the monotonic clock, in seconds.
+        where: where pipes are, as the end of a sentence; None: of this process.
     """
 
     TITLE = "npipe top"
@@ -439,6 +440,7 @@ class Monitor(App[None]):
         look_on: Callable[[str, Callable[[], object]], Messages] = watch_messages,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        where: str | None = None,
     ) -> None:
         # Without colours at all, and not in grey as textual has it.
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
@@ -449,7 +451,7 @@ class Monitor(App[None]):
         self.messages = False
         """Rates in messages; else in bytes."""
         self.plain = "utf" not in (getattr(sys.__stdout__, "encoding", None) or "utf-8").lower()
-        self.where = whereabouts()
+        self.where = whereabouts() if where is None else where
         self.asked = False
         """Whether anybody has answered yet."""
         self._names = set(names or ())
