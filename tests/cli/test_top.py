@@ -121,6 +121,7 @@ def served(child: Callable[..., Child], name: str) -> Child:
 async def opened(seen: Seen, pilot: Pilot[None], name: str) -> _Pipe:
     """Go to a pipe's screen, by the filter and enter."""
     await seen.until(lambda: rf"\\.\pipe\{name}" in seen.board.pipes)
+    seen.screen.table.sort_by("name")  # type: ignore[attr-defined]
     await pilot.press("slash", *name, "enter", "enter")
     await seen.until(lambda: isinstance(seen.screen, _Pipe))
     assert isinstance(seen.screen, _Pipe)
@@ -277,11 +278,11 @@ def test_an_owner_that_does_not_answer_holds_up_nobody(served: Child, name: str)
             await seen.until(lambda: seen.row(name).problem and seen.row(f"{name}-other").problem)
             silent = seen.source._silent  # type: ignore[attr-defined]
             assert silent == {rf"\\.\pipe\{name}", rf"\\.\pipe\{name}-other"}
-            # The other one's answers come as often as before: five more do before these two's next.
+            # The other one's answers come as often as before: many, between two of those that are waited for.
             last = seen.board.pipes[rf"\\.\pipe\{name}"]._last
             answers = len(seen.row(f"{name}-third").history)
-            await seen.until(lambda: len(seen.row(f"{name}-third").history) >= answers + 5)
-            assert seen.board.pipes[rf"\\.\pipe\{name}"]._last is last
+            await seen.until(lambda: seen.board.pipes[rf"\\.\pipe\{name}"]._last is not last)
+            assert len(seen.row(f"{name}-third").history) >= answers + 5
             before = time.monotonic()
             await pilot.press("s", "s", "slash", "a", "escape")
             assert time.monotonic() - before < 5
@@ -310,7 +311,7 @@ def test_names_with_control_characters_on_terminals_of_any_width(width: int) -> 
         if width >= 80:
             assert r"evil\x1b[2J" in text
 
-    with npipe.listen(NASTY):
+    with npipe.listen("\\\\?\\pipe\\" + NASTY):
         piloted(act, size=(width, 12))
 
 
@@ -319,7 +320,7 @@ def test_no_pipes_says_where_it_has_looked(root: object) -> None:
         await seen.shows(r"no pipes below .*npipe-root")
         await seen.shows(r"0 pipes, 0 clients")
         await pilot.press("enter", "down", "up", "pagedown", "end", "home", "s", "minus", "plus", "space", "space", "b")
-        await seen.shows(r"each 0\.1 s, rates in messages")
+        await seen.shows(r"each 0\.2 s, rates in messages")
 
     piloted(act, size=(200, 20))
 
@@ -458,8 +459,7 @@ def test_ctrl_c_ends_it_also_in_the_filter_and_with_an_owner_that_hangs(served: 
         terminal.until(b"2 pipes")
         os.kill(served.pid, signal.SIGSTOP)
         try:
-            terminal.until(b"0 clients; in 0B/s out 0B/s; 0 messages|does not")
-            terminal.type("/abc")
+            terminal.type("/abcdefgh")
             terminal.until(b"no pipe has these words")
             terminal.type("\x03")
             assert terminal.end() == 130

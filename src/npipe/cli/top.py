@@ -59,7 +59,7 @@ connection, and its messages as `npipe trace` has them, as long as it is shown. 
 
 \b
 Columns: in/s and out/s   from client to server, and back
-         both             the same, as it was in the last minutes
+         rate             both together, as it was in the last minutes
          clnts            clients that are connected
          depth            the fullest direction of a connection: 100% is its quota
          rd/wr            who waits for data, and who for room
@@ -133,7 +133,7 @@ def _of_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise click.ClickException(_EXTRA.format(error.name or "textual")) from error
+        raise click.ClickException(_EXTRA.format((error.name or "textual").partition(".")[0])) from error
 
 
 def _show(names: Sequence[str] | None, interval: float) -> NoReturn:

@@ -67,7 +67,7 @@ class EventLines(ScrollView, can_focus=True):
         return self.scroll_offset.y >= len(self._events) - self.size.height
 
     def _to_end(self) -> None:
-        self.scroll_to(y=max(0, len(self._events) - self.size.height), animate=False, immediate=True)
+        self.scroll_to(y=max(0, len(self._events) - self.size.height), animate=False, immediate=True, force=True)
 
     def on_resize(self, event: events.Resize) -> None:
         """Go on following, if it did with its old size."""

@@ -175,9 +175,9 @@ class Rows(ScrollView, Generic[Row], can_focus=True):
         room = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False)
+            self.scroll_to(y=self._cursor, animate=False, immediate=True, force=True)
         elif self._cursor >= top + room:
-            self.scroll_to(y=self._cursor - room + 1, animate=False)
+            self.scroll_to(y=self._cursor - room + 1, animate=False, immediate=True, force=True)
 
     def action_move(self, step: int) -> None:
         """Move the cursor by lines; the first key only shows it."""

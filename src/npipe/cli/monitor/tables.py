@@ -132,7 +132,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
     ),
     Column(
         "rate",
-        "both",
+        "rate",
         6,
         _history,
         lambda row, look: (sum(_rates_of(row, look)),),
@@ -261,7 +261,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
     ),
     Column(
         "rate",
-        "both",
+        "rate",
         6,
         _history,
         lambda row, look: (sum(_rates_of(row, look)),),

@@ -61,6 +61,8 @@ class _Table(Screen[None]):
     ]
     wanted = ""
     """What the filter says."""
+    is_ready = False
+    """Whether its parts are there."""
 
     def filter_box(self) -> Input:
         """Return the input line, which is hidden."""
@@ -142,6 +144,7 @@ class _Pipes(_Table):
 
     def on_mount(self) -> None:
         """Begin in the table."""
+        self.is_ready = True
         self.table.focus()
         self.refill()
 
@@ -175,7 +178,8 @@ class _Pipes(_Table):
 
     def on_resize(self) -> None:
         """Cut the lines anew."""
-        self.refill()
+        if self.is_ready:
+            self.refill()
 
 
 def _number(count: int, what: str) -> str:
@@ -239,12 +243,14 @@ class _Pipe(_Table):
 
     def on_mount(self) -> None:
         """Begin to look on."""
+        self.is_ready = True
         self.table.focus()
         self._look_on()
         self.refill()
 
     def on_unmount(self) -> None:
         """Look on no longer."""
+        self.is_ready = False
         self._look_away()
 
     @property
@@ -281,6 +287,8 @@ class _Pipe(_Table):
         self.set_timer(0.1, self._take)
 
     def _take(self) -> None:
+        if not self.is_ready:
+            return
         self._told = False
         if self._messages is not None:
             events = self._messages.take()
@@ -402,7 +410,8 @@ class _Pipe(_Table):
 
     def on_resize(self) -> None:
         """Cut the lines anew."""
-        self.refill()
+        if self.is_ready:
+            self.refill()
 
 
 class Monitor(App[None]):
@@ -497,8 +506,9 @@ class Monitor(App[None]):
 
     def refill(self) -> None:
         """Show what is known now."""
-        if isinstance(self.screen, _Table):
-            self.screen.refill()
+        screen = self.screen
+        if isinstance(screen, _Table) and screen.is_ready:
+            screen.refill()
 
     def look(self) -> Look:
         """Return how rows look now."""
