@@ -122,7 +122,7 @@ async def opened(seen: Seen, pilot: Pilot[None], name: str) -> _Pipe:
     """Go to a pipe's screen, by the filter and enter."""
     await seen.until(lambda: rf"\\.\pipe\{name}" in seen.board.pipes)
     seen.screen.table.sort_by("name")  # type: ignore[attr-defined]
-    await pilot.press("slash", *name, "enter", "enter")
+    await pilot.press("slash", *name, "enter", "home", "enter")
     await seen.until(lambda: isinstance(seen.screen, _Pipe))
     assert isinstance(seen.screen, _Pipe)
     return seen.screen

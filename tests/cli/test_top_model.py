@@ -231,9 +231,10 @@ def named(name: str, at: float) -> PipeState:
 def test_rows_are_sorted_by_any_column_and_then_by_name() -> None:
     rows = [named(name, at).row() for name, at in (("b", 1.0), ("c", 9.0), ("a", 1.0))]
     look = Look()
-    names = lambda key, backwards=False: [  # noqa: E731
-        row.name for row in sorted_rows(rows, PIPE_COLUMNS, key, look, backwards=backwards)
-    ]
+
+    def names(key: str, *, backwards: bool = False) -> list[str]:
+        return [row.name for row in sorted_rows(rows, PIPE_COLUMNS, key, look, backwards=backwards)]
+
     assert names("name") == ["a", "b", "c"]
     assert names("name", backwards=True) == ["c", "b", "a"]
     assert names("in") == ["c", "a", "b"]

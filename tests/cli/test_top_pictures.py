@@ -36,10 +36,9 @@ _ELSEWHERE = re.compile(r"\s*@font-face \{.*?\}|<!--.*?-->", re.DOTALL)  # fonts
 class Script:
     """A source of samples that are written here."""
 
-    interval = 1.0
-    problem = None
-
     def __init__(self, samples: list[Sample]) -> None:
+        self.interval = 1.0
+        self.problem: str | None = None
         self._samples = samples
 
     def start(self, tell: Callable[[], object]) -> None:
@@ -55,9 +54,10 @@ class Script:
 class Said:
     """Messages that are written here."""
 
-    lost, problem, pids = 0, None, (812,)
-
     def __init__(self) -> None:
+        self.lost = 0
+        self.problem: str | None = None
+        self.pids: tuple[int, ...] = (812,)
         self._events = list(_events())
 
     def take(self) -> list[Event]:

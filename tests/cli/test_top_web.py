@@ -151,7 +151,7 @@ def test_a_window_is_a_process_that_ends_with_it_and_there_are_eight_at_most(web
 @pytest.mark.usefixtures("ctrl_c")
 def test_its_end_ends_its_windows(number: signal.Signals, status: int) -> None:
     with Web() as web, dial(web, Cookie=web.cookie) as window:
-        while b"pipes" not in (piece := window.recv(DEADLINE)):  # type: ignore[operator]
+        while b"pipes" not in (piece := window.recv(DEADLINE)):
             assert piece
         [pid] = web.windows()
         web.process.send_signal(number)

@@ -61,8 +61,13 @@ class _Table(Screen[None]):
     ]
     wanted = ""
     """What the filter says."""
-    is_ready = False
-    """Whether its parts are there."""
+    PARTS: ClassVar[tuple[str, ...]] = ("#filter",)
+    """What has to be there, that something can be shown."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its parts are there: not yet at its beginning, and one after the other no more at its end."""
+        return self.is_mounted and all(self.query(part) for part in self.PARTS)
 
     def filter_box(self) -> Input:
         """Return the input line, which is hidden."""
@@ -83,7 +88,7 @@ class _Table(Screen[None]):
         """Ask for the filter's words."""
         box = self.query_one("#filter", Input)
         box.display = True
-        box.focus()
+        self.set_focus(box)  # at once: what is typed next is for it
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column, or the one before."""
@@ -103,7 +108,7 @@ class _Table(Screen[None]):
         """Keep the filter; an empty one needs no line."""
         box = self.query_one("#filter", Input)
         box.display = bool(box.value)
-        self.table.focus()
+        self.set_focus(self.table)
 
     def unfilter(self) -> bool:
         """End the filter; False: there was none."""
@@ -112,7 +117,7 @@ class _Table(Screen[None]):
             return False
         box.value = ""
         box.display = False
-        self.table.focus()
+        self.set_focus(self.table)
         return True
 
     def on_rows_head_clicked(self, event: Rows.HeadClicked) -> None:
@@ -128,6 +133,7 @@ class _Pipes(_Table):
     #pipes { height: 1fr; }
     #filter { dock: bottom; }
     """
+    PARTS = ("#where", "#sums", "#pipes", "#filter")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "unfilter", "No filter", show=False)]
 
     def __init__(self, monitor: Monitor) -> None:
@@ -144,8 +150,7 @@ class _Pipes(_Table):
 
     def on_mount(self) -> None:
         """Begin in the table."""
-        self.is_ready = True
-        self.table.focus()
+        self.set_focus(self.table)
         self.refill()
 
     @property
@@ -209,6 +214,7 @@ class _Pipe(_Table):
     #messages { height: 1fr; min-height: 3; }
     #filter { dock: bottom; }
     """
+    PARTS = ("#head", "#connections", "#about", "#messages", "#filter")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,left,backspace", "back", "Back", key_display="esc"),
         Binding("m", "messages", "Messages"),
@@ -243,14 +249,12 @@ class _Pipe(_Table):
 
     def on_mount(self) -> None:
         """Begin to look on."""
-        self.is_ready = True
-        self.table.focus()
+        self.set_focus(self.table)
         self._look_on()
         self.refill()
 
     def on_unmount(self) -> None:
         """Look on no longer."""
-        self.is_ready = False
         self._look_away()
 
     @property
