@@ -8,7 +8,6 @@ pytest.importorskip("rich", reason="the command's extra is not installed")
 
 from rich.cells import cell_len
 
-import npipe
 from npipe.cli.monitor.model import HISTORY, Board, PipeState, Rates, Sample, matches
 from npipe.cli.monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, fit, pipe_fields, sorted_rows
 from npipe.cli.monitor.text import answer_text, compact, fitted, percent, spark, waits_text
@@ -286,10 +285,3 @@ def test_text_of_strangers_is_printable_and_has_its_cells(text: str) -> None:
             made = fitted(text, width, right=right)
             assert cell_len(made) == width
             assert made.isprintable()
-
-
-def test_reports_say_how_long_an_answer_took(name: str) -> None:
-    with npipe.listen(name):
-        [one] = npipe.inspect(name).owners
-    assert one.answered_in is not None
-    assert 0 < one.answered_in < 5

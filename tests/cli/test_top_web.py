@@ -27,6 +27,8 @@ from tests.cli.helpers import DEADLINE, NPIPE, run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(180)  # each starts some processes, which import textual
+
 
 class Web:
     """An `npipe top --web` process that serves."""

@@ -291,9 +291,9 @@ class _Pipe(_Table):
         self.set_timer(0.1, self._take)
 
     def _take(self) -> None:
+        self._told = False
         if not self.is_ready:
             return
-        self._told = False
         if self._messages is not None:
             events = self._messages.take()
             if self._peer is not None:
