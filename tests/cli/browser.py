@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -94,10 +95,11 @@ class Browser:
         self.refused: dict[str, str] = {}
         """Of these, what was not sent, and why."""
         self._ids: dict[str, str] = {}
+        self._stack = contextlib.ExitStack()
         self._socket: ClientConnection | None = None
         try:
             address = self._address()
-            self._socket = websockets.sync.client.connect(address, max_size=None, origin=None)
+            self._socket = self._stack.enter_context(websockets.sync.client.connect(address, max_size=None))
             self._session = None
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -190,8 +192,7 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        if self._socket is not None:
-            self._socket.close()
+        self._stack.close()
         self.process.kill()
         self.process.wait(DEADLINE)
         assert self.process.stderr is not None

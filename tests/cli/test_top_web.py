@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import select
@@ -97,7 +98,8 @@ def dial(web: Web, **headers: str) -> websockets.sync.client.ClientConnection:
 def refused(web: Web, **headers: str) -> int:
     """The status with which the websocket is refused."""
     with pytest.raises(websockets.exceptions.InvalidStatus) as caught:
-        dial(web, **headers)
+        with dial(web, **headers):
+            pass
     return caught.value.response.status_code
 
 
@@ -140,13 +142,14 @@ def test_only_the_loopback_is_listened_on(web: Web) -> None:
 
 
 def test_a_window_is_a_process_that_ends_with_it_and_there_are_eight_at_most(web: Web) -> None:
-    dialled = [dial(web, Cookie=web.cookie) for _ in range(8)]
-    assert refused(web, Cookie=web.cookie) == 503
-    h.until(lambda: len(web.windows()) == 8)
-    for one in dialled:
-        one.close()
-    h.until(lambda: web.windows() == [])
-    dial(web, Cookie=web.cookie).close()
+    with contextlib.ExitStack() as dialled:
+        for _ in range(8):
+            dialled.enter_context(dial(web, Cookie=web.cookie))
+        assert refused(web, Cookie=web.cookie) == 503
+        h.until(lambda: len(web.windows()) == 8, DEADLINE)
+    h.until(lambda: web.windows() == [], DEADLINE)
+    with dial(web, Cookie=web.cookie):
+        h.until(lambda: len(web.windows()) == 1, DEADLINE)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -158,7 +161,7 @@ def test_its_end_ends_its_windows(number: signal.Signals, status: int) -> None:
         [pid] = web.windows()
         web.process.send_signal(number)
         assert web.process.wait(DEADLINE) == status
-        h.until(lambda: not Path(f"/proc/{pid}").exists())
+        h.until(lambda: not Path(f"/proc/{pid}").exists(), DEADLINE)
 
 
 def test_a_port_that_is_taken_is_one_line(web: Web) -> None:
@@ -189,4 +192,4 @@ def test_pipes_and_messages_in_a_browser(web: Web, name: str, tmp_path: Path) ->
         assert [url for url in sent if urlsplit(url).hostname != "127.0.0.1" and url != "about:blank"] == []
         [window] = web.windows()
         browser.type("q")
-        h.until(lambda: not Path(f"/proc/{window}").exists())
+        h.until(lambda: not Path(f"/proc/{window}").exists(), DEADLINE)

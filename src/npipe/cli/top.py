@@ -157,8 +157,8 @@ def _serve(port: int, names: Sequence[str], interval: float) -> NoReturn:
         try:
             listening = bound(port)
         except OSError as error:
-            error.filename = f"port {port}"
-            raise
+            assert error.errno is not None  # noqa: S101 - it is the system's
+            raise OSError(error.errno, os.strerror(error.errno), f"port {port}") from error
     command = [sys.executable, "-m", "npipe", "top", "--interval", str(interval), "--", *names]
     server = WebServer(command, listening)
     click.echo(f"npipe: top at {server.link}", err=True)

@@ -28,6 +28,7 @@ from npipe.cli.statuses import INTERRUPTED
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from textual import events
     from textual.binding import BindingType
 
     from npipe.cli.monitor.messages import Messages
@@ -471,6 +472,8 @@ class Monitor(App[None]):
         self._wall, self._clock = wall, clock
         self._told = False
         self._holds = False
+        # In a browser: who serves the window, and may die without a word to it.
+        self._parent = os.getppid() if "TEXTUAL_DRIVER" in os.environ else None
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with all pipes."""
@@ -488,6 +491,14 @@ class Monitor(App[None]):
         """Ask no longer."""
         self.source.stop()
 
+    def on_key(self, event: events.Key) -> None:
+        """Give the filter what was typed for it before it was there: it has come by the table, unused."""
+        box = self.focused
+        if isinstance(box, Input) and event.is_printable and event.character:
+            box.insert_text_at_cursor(event.character)
+            event.prevent_default()
+            event.stop()
+
     def _end(self, status: int) -> None:
         self.exit(return_code=status)
 
@@ -500,6 +511,9 @@ class Monitor(App[None]):
     def on_monitor_sampled(self) -> None:
         """Show what was said."""
         self._told = False
+        if self._parent is not None and self._parent != os.getppid():
+            self.exit()
+            return
         samples = self.source.take()
         self.asked = True
         for sample in samples:
