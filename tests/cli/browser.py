@@ -89,7 +89,7 @@ class Browser:
             stderr=subprocess.PIPE,
             env={**os.environ, "HOME": str(folder)},
         )
-        self._count = 0
+        self._count = self._loads = 0
         self.requests: list[str] = []
         """What its pages have asked for."""
         self.refused: dict[str, str] = {}
@@ -146,12 +146,18 @@ class Browser:
             url = given["request"]["url"] if "request" in given else given["url"]
             self._ids[given["requestId"]] = url
             self.requests.append(url)
+        elif said.get("method") == "Page.loadEventFired":
+            self._loads += 1
         elif said.get("method") == "Network.loadingFailed":
             self.refused[self._ids[given["requestId"]]] = given.get("blockedReason", given["errorText"])
 
     def go(self, url: str) -> None:
-        """Open an address."""
+        """Open an address, and wait until its page is there."""
+        assert self._socket is not None
+        before = self._loads
         self.call("Page.navigate", url=url)
+        while self._loads == before:
+            self._note(json.loads(self._socket.recv(DEADLINE)))
 
     def value(self, expression: str) -> Any:
         """The value of a promise of JavaScript's, or of a plain expression."""

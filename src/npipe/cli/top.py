@@ -157,8 +157,8 @@ def _serve(port: int, names: Sequence[str], interval: float) -> NoReturn:
         try:
             listening = bound(port)
         except OSError as error:
-            assert error.errno is not None  # noqa: S101 - it is the system's
-            raise OSError(error.errno, os.strerror(error.errno), f"port {port}") from error
+            number = error.errno or 0
+            raise OSError(number, os.strerror(number), f"port {port}") from error  # without Python's own words
     command = [sys.executable, "-m", "npipe", "top", "--interval", str(interval), "--", *names]
     server = WebServer(command, listening)
     click.echo(f"npipe: top at {server.link}", err=True)

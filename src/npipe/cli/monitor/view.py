@@ -473,7 +473,7 @@ class Monitor(App[None]):
         self._told = False
         self._holds = False
         # In a browser: who serves the window, and may die without a word to it.
-        self._parent = os.getppid() if "TEXTUAL_DRIVER" in os.environ else None
+        self._served_by = os.getppid() if "TEXTUAL_DRIVER" in os.environ else None
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with all pipes."""
@@ -511,7 +511,7 @@ class Monitor(App[None]):
     def on_monitor_sampled(self) -> None:
         """Show what was said."""
         self._told = False
-        if self._parent is not None and self._parent != os.getppid():
+        if self._served_by is not None and self._served_by != os.getppid():
             self.exit()
             return
         samples = self.source.take()
