@@ -105,6 +105,7 @@ class Browser:
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Network", "Runtime"):
                 self.call(f"{domain}.enable")
+            self.call("Emulation.setFocusEmulationEnabled", enabled=True)
             self.call("Page.addScriptToEvaluateOnNewDocument", source=_LISTEN)
         except BaseException:
             self.close()
@@ -184,6 +185,11 @@ class Browser:
         said: str = self.value("window.said")
         assert found, said
         return said
+
+    def click(self, x: int, y: int) -> None:
+        """Click there; what is typed then is for what is there."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, key: str, code: int = 0) -> None:
         """Press a key."""

@@ -182,6 +182,7 @@ def test_pipes_and_messages_in_a_browser(web: Web, name: str, tmp_path: Path) ->
         assert browser.value("document.location.href") == f"http://127.0.0.1:{web.port}/"
         assert web.token not in browser.value("document.documentElement.outerHTML")
         assert browser.value("document.cookie") == ""
+        browser.click(500, 400)
         browser.type("Enter")
         browser.shows("there already")
         client.send(b"what a browser sees")
