@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
-from npipe.cli.common import examples, printable, quiet_when_nobody_reads, whereabouts
+from npipe._text import printable
+from npipe.cli.common import examples, quiet_when_nobody_reads, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
 from npipe.cli.statuses import by_kind

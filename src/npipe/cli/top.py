@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from npipe.cli.common import examples, printable, quiet_when_nobody_reads
+from npipe._text import printable
+from npipe.cli.common import examples, quiet_when_nobody_reads
 from npipe.cli.monitor.model import Board
 from npipe.cli.monitor.sampling import Sampler
 from npipe.cli.reports import complete_name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len, set_cell_size
 
-from npipe.cli.common import printable
+from npipe._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from npipe.cli.common import printable, whereabouts
+from npipe._text import printable
+from npipe.cli.common import whereabouts
 from npipe.cli.monitor.lines import EventLines
 from npipe.cli.monitor.messages import watch_messages
 from npipe.cli.monitor.model import Board, ConnectionRow, PipeRow, matches

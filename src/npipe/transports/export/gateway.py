@@ -27,6 +27,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from npipe import binding
+from npipe._text import printable
 from npipe.errors import PipeAccessError, PipeBusyError, PipeError, PipeNotFoundError, PipeResourceError
 from npipe.loops.current import current
 from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, Peer
@@ -447,7 +448,7 @@ def peer_of(who: handshake.Identity) -> Peer:
 def _display(who: handshake.Identity) -> str:
     kind = kind_of(who)
     name = rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+    return printable(name)
 
 
 class _Place:
