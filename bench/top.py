@@ -27,11 +27,14 @@ _CLIENTS = """
 import sys, time, npipe
 pipes = [npipe.connect("crowd", timeout=30) for _ in range(int(sys.argv[1]))]
 print("connected", flush=True)
-while True:
-    for pipe in pipes:
-        pipe.send(b"x" * 100)
-        pipe.recv()
-        time.sleep(0.05)
+try:
+    while True:
+        for pipe in pipes:
+            pipe.send(b"x" * 100)
+            pipe.recv()
+            time.sleep(0.05)
+except npipe.PipeClosedError:  # the end
+    pass
 """
 _PROCESSES = 10
 _SECONDS = 10.0

@@ -22,8 +22,8 @@ import pytest
 pytest.importorskip("textual", reason="the extra `monitor` is not installed")
 
 import npipe
-from npipe.cli.monitor.sampling import Sampler
-from npipe.cli.monitor.view import Monitor, _Pipe, _Pipes
+from npipe.cli._monitor.sampling import Sampler
+from npipe.cli._monitor.view import Monitor, _Pipe, _Pipes
 from npipe.tracing.events import Event, Flags, Kind
 from tests.cli.helpers import DEADLINE, NPIPE, run
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-    from npipe.cli.monitor.model import PipeRow
+    from npipe.cli._monitor.model import PipeRow
     from tests.conftest import Child
 
 pytestmark = pytest.mark.timeout(180)  # each draws some hundred screens

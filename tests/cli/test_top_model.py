@@ -8,9 +8,9 @@ pytest.importorskip("rich", reason="the command's extra is not installed")
 
 from rich.cells import cell_len
 
-from npipe.cli.monitor.model import HISTORY, Board, PipeState, Rates, Sample, matches
-from npipe.cli.monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, fit, pipe_fields, sorted_rows
-from npipe.cli.monitor.text import answer_text, compact, fitted, percent, spark, waits_text
+from npipe.cli._monitor.model import HISTORY, Board, PipeState, Rates, Sample, matches
+from npipe.cli._monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, fit, pipe_fields, sorted_rows
+from npipe.cli._monitor.text import answer_text, compact, fitted, percent, spark, waits_text
 from npipe.figures import ConnectionReport, OwnerReport, PipeReport, PipeStats, Totals
 
 NAME = r"\\.\pipe\shop"

@@ -18,8 +18,8 @@ import pytest
 
 pytest.importorskip("textual", reason="the extra `monitor` is not installed")
 
-from npipe.cli.monitor.model import Sample
-from npipe.cli.monitor.view import Monitor
+from npipe.cli._monitor.model import Sample
+from npipe.cli._monitor.view import Monitor
 from npipe.figures import ConnectionReport, OwnerReport, PipeReport, PipeStats, Totals
 from npipe.tracing.events import Event, Flags, Kind
 from tests.helpers import CHECKOUT

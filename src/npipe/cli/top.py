@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from npipe._text import printable
+from npipe.cli._monitor.model import Board
+from npipe.cli._monitor.sampling import Sampler
 from npipe.cli.common import examples, quiet_when_nobody_reads
-from npipe.cli.monitor.model import Board
-from npipe.cli.monitor.sampling import Sampler
 from npipe.cli.reports import complete_name
 from npipe.cli.statuses import CANNOT, STATUSES, Failure, by_kind
 from npipe.names import parse_name
@@ -24,7 +24,7 @@ from npipe.names import parse_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from npipe.cli.monitor.model import PipeRow
+    from npipe.cli._monitor.model import PipeRow
 
 __all__ = ["top"]
 
@@ -145,7 +145,7 @@ def _show(names: Sequence[str] | None, interval: float) -> NoReturn:
     if not in_browser and os.environ.get("TERM") == "dumb":
         raise Failure(f"npipe top needs a terminal that can do more (TERM is dumb): {_INSTEAD}", CANNOT)
     with _of_extra():
-        from npipe.cli.monitor.view import Monitor
+        from npipe.cli._monitor.view import Monitor
     monitor = Monitor(Sampler(names, interval), names)
     monitor.run()
     raise click.exceptions.Exit(monitor.return_code or 0)
@@ -153,7 +153,7 @@ def _show(names: Sequence[str] | None, interval: float) -> NoReturn:
 
 def _serve(port: int, names: Sequence[str], interval: float) -> NoReturn:
     with _of_extra():
-        from npipe.cli.monitor.web import WebServer, bound
+        from npipe.cli._monitor.web import WebServer, bound
     with by_kind():
         try:
             listening = bound(port)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from npipe.cli.monitor.model import ConnectionRow, PipeRow
-from npipe.cli.monitor.text import answer_text, compact, percent, spark, waits_text
+from npipe.cli._monitor.model import ConnectionRow, PipeRow
+from npipe.cli._monitor.text import answer_text, compact, percent, spark, waits_text
 from npipe.cli.reports import span_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 import npipe
-from npipe.cli.monitor.model import Sample
+from npipe.cli._monitor.model import Sample
 from npipe.cli.reports import inspect_listed
 from npipe.errors import WinError
 

@@ -12,8 +12,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from npipe.cli.monitor.messages import KEPT
-from npipe.cli.monitor.text import fitted
+from npipe.cli._monitor.messages import KEPT
+from npipe.cli._monitor.text import fitted
 from npipe.cli.trace import head_of
 from npipe.tracing.events import Flags, Kind
 

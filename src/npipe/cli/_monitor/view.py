@@ -16,13 +16,13 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from npipe._text import printable
+from npipe.cli._monitor.lines import EventLines
+from npipe.cli._monitor.messages import watch_messages
+from npipe.cli._monitor.model import Board, ConnectionRow, PipeRow, matches
+from npipe.cli._monitor.rows import Rows
+from npipe.cli._monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, connection_fields, pipe_fields
+from npipe.cli._monitor.text import answer_text, compact, fitted, spark
 from npipe.cli.common import whereabouts
-from npipe.cli.monitor.lines import EventLines
-from npipe.cli.monitor.messages import watch_messages
-from npipe.cli.monitor.model import Board, ConnectionRow, PipeRow, matches
-from npipe.cli.monitor.rows import Rows
-from npipe.cli.monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, connection_fields, pipe_fields
-from npipe.cli.monitor.text import answer_text, compact, fitted, spark
 from npipe.cli.reports import moment, size_text
 from npipe.cli.statuses import INTERRUPTED
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from textual import events
     from textual.binding import BindingType
 
-    from npipe.cli.monitor.messages import Messages
-    from npipe.cli.monitor.sampling import Source
+    from npipe.cli._monitor.messages import Messages
+    from npipe.cli._monitor.sampling import Source
 
 __all__ = ["Monitor"]
 
@@ -290,7 +290,7 @@ class _Pipe(_Table):
 
     def on__pipe_come(self) -> None:
         """Show what has come, at most some times in a second."""
-        self.set_timer(0.1, self._take)
+        self.set_timer(0.25, self._take)
 
     def _take(self) -> None:
         self._told = False

@@ -12,9 +12,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from npipe.cli.monitor.model import ConnectionRow, PipeRow
-from npipe.cli.monitor.tables import Look, fit, sorted_rows
-from npipe.cli.monitor.text import fitted
+from npipe.cli._monitor.model import ConnectionRow, PipeRow
+from npipe.cli._monitor.tables import Look, fit, sorted_rows
+from npipe.cli._monitor.text import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from textual import events
     from textual.binding import BindingType
 
-    from npipe.cli.monitor.tables import Column
+    from npipe.cli._monitor.tables import Column
 
 __all__ = ["Rows"]
 
