@@ -14,7 +14,7 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 .PHONY: test-all test-quick test-slow
 .PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
 .PHONY: test-aio test-sanitizers
-.PHONY: setup-windows test-windows wheels bench plots clean
+.PHONY: setup-windows test-windows wheels bench plots pictures clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
 
@@ -170,6 +170,10 @@ plots: build/stamp-bench
 	$(ENV) $(PY) -m bench.goals
 	$(ENV) $(PY) -m bench.plots
 
+# The pictures of npipe top in docs/images.
+pictures: build/stamp-package
+	NPIPE_PICTURES=1 $(ENV) $(PY) -m pytest tests/cli/test_top_pictures.py -q
+
 clean:
 	rm -rf build .venv
 
@@ -183,7 +187,7 @@ build/stamp-venv:
 
 build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py build test lint
-	$(PY) scripts/install-groups.py --extra cli
+	$(PY) scripts/install-groups.py --extra cli monitor
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)

@@ -159,6 +159,9 @@ class OwnerReport:
     """What all its connections have moved, those that have ended included."""
     connections: tuple[ConnectionReport, ...]
     """Those that live, the oldest instance first."""
+    answered_in: float | None
+    """How long its first answer took, in seconds: how soon this process gets to serve who connects. None: there was
+    none."""
 
 
 @dataclass(frozen=True)

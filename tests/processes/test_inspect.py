@@ -346,7 +346,7 @@ def test_a_server_that_is_stopped_is_told_as_silent(child: Start, name: str) -> 
         began = time.monotonic()
         (owner,) = npipe.inspect(name).owners
         assert time.monotonic() - began < 5
-        assert (owner.code, owner.pid) == (121, server.process.pid)
+        assert (owner.code, owner.pid, owner.answered_in) == (121, server.process.pid, None)
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
 
@@ -360,3 +360,10 @@ def test_a_question_that_is_none_harms_nobody(name: str, junk: bytes) -> None:
         assert r.code_of(said) == (1306 if junk else 0)
         client.close()
         assert connections(name) == ()
+
+
+def test_an_owner_s_report_says_how_long_its_answer_took(name: str) -> None:
+    with npipe.listen(name):
+        [one] = npipe.inspect(name).owners
+    assert one.answered_in is not None
+    assert 0 < one.answered_in < 5

@@ -201,6 +201,7 @@ cdef extern from "engine.h" nogil:
         uid_t uid
         npw_answer answer
         npw_details details
+        int64_t answer_ns
         uint32_t count
         const npw_connection *connections
     uint32_t np_ask(const char *, const char *, int (*)(void *, const np_described *) noexcept nogil, void *,

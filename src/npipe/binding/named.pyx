@@ -129,7 +129,7 @@ cdef int add_described(void *context, const np_described *said) noexcept with gi
         if said.first:
             rows.append((said.code, said.pid, said.uid, (
                 said.answer.type, said.answer.direction, said.answer.max_instances, said.answer.instances,
-                said.answer.listening), details_row(&said.details), []))
+                said.answer.listening), details_row(&said.details), [], said.answer_ns))
         elif said.code != NP_OK:  # it told the beginning
             rows[-1] = (said.code, *rows[-1][1:])
         (<list>rows[-1][5]).extend([connection_row(&said.connections[i]) for i in range(said.count)])
@@ -140,7 +140,8 @@ cdef int add_described(void *context, const np_described *said) noexcept with gi
 
 
 def describe_named_pipe(str root, str folder, str display, str name):
-    """What each owner of a pipe tells of its instances: (code, owner's pid, its uid, pipe, owner, connections).
+    """What each owner of a pipe tells of its instances: (code, owner's pid, its uid, pipe, owner, connections,
+    nanoseconds to its first answer).
 
     The codes and the fields are those of np_described (pipe/ask.h). With a code that is not 0 the rest is what was told
     before.

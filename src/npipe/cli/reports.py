@@ -23,6 +23,7 @@ __all__ = [
     "complete_name",
     "gather",
     "host_of",
+    "inspect_listed",
     "lines_of",
     "moment",
     "owner_status",
@@ -64,9 +65,14 @@ def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
     reports = []
     for name in dict.fromkeys(pipe.name for pipe in npipe.list_pipes()):
         with contextlib.suppress(npipe.PipeNotFoundError):
-            # Taken literally: a listing may have names that only that form can write.
-            reports.append(dataclasses.replace(npipe.inspect(name.replace(_OWN, _LITERAL, 1)), name=name))
+            reports.append(inspect_listed(name))
     return reports
+
+
+def inspect_listed(name: str) -> npipe.PipeReport:
+    """Return what the owners of a pipe tell that a listing has told of. Raises PipeNotFoundError (2)."""
+    # Taken literally: a listing may have names that only that form can write.
+    return dataclasses.replace(npipe.inspect(name.replace(_OWN, _LITERAL, 1)), name=name)
 
 
 def owner_status(reports: Iterable[npipe.PipeReport]) -> int:

@@ -310,6 +310,11 @@ class Tracer:
         return [owner.pid for owner in self._owners]
 
     @property
+    def pending(self) -> bool:
+        """Whether events() has something to yield that was read before."""
+        return bool(self._read)
+
+    @property
     def lost(self) -> int:
         """How many records found no room, so far."""
         return self._lost + sum(owner.lost for owner in self._owners)

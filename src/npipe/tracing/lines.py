@@ -9,12 +9,13 @@ from npipe.tracing.files import shown_time
 __all__ = ["head", "text_line"]
 
 
-def head(event: Event) -> str:
-    """Return a line for an event, without its content."""
+def head(event: Event, *, pipe: bool = True) -> str:
+    """Return a line for an event, without its content; `pipe`: with its pipe's name."""
     clock = shown_time(event.time)[11:26]
+    named = f"{clock} {printable(event.pipe)}" if pipe else clock
     if event.kind is Kind.LOST:
-        return f"{clock} {printable(event.pipe)} LOST {event.size} records: read faster, or give more --buffer"
-    where = f"{clock} {printable(event.pipe)} #{event.connection}"
+        return f"{named} LOST {event.size} records: read faster, or give more --buffer"
+    where = f"{named} #{event.connection}"
     peer = event.peer or "?"
     if event.kind is not Kind.DATA:
         said = {

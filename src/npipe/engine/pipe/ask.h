@@ -21,6 +21,7 @@ struct np_described {
     uid_t uid;
     struct npw_answer answer;
     struct npw_details details;
+    int64_t answer_ns; /* from the question to its first answer: what its rendezvous takes just now; 0 without one */
     uint32_t count;
     const struct npw_connection *connections;
 };

@@ -125,7 +125,7 @@ def inspect_pipe(name: PipeName) -> PipeReport:
     """Return what the owners of a pipe tell. Raises PipeNotFoundError (2), PipeAccessError (5)."""
     rows = binding.describe_named_pipe(*place(name), name.path)
     owners = tuple(_owner(*row) for row in rows)
-    pipe = next((pipe for code, _, _, pipe, _, told in rows if code == 0 or told), None)
+    pipe = next((pipe for code, _, _, pipe, _, ends, _ in rows if code == 0 or ends), None)
     return PipeReport(
         name=name.path,
         type=None if pipe is None else mode_name(pipe[0]),
@@ -137,7 +137,13 @@ def inspect_pipe(name: PipeName) -> PipeReport:
 
 
 def _owner(
-    code: int, pid: int, uid: int, pipe: tuple[int, ...], told: tuple[int, ...], rows: list[tuple[int, ...]]
+    code: int,
+    pid: int,
+    uid: int,
+    pipe: tuple[int, ...],
+    told: tuple[int, ...],
+    rows: list[tuple[int, ...]],
+    answer_time: int,
 ) -> OwnerReport:
     _uid, in_quota, out_quota, instances, connected, held, since, ended, *moved = told
     asked = _Asked()
@@ -167,6 +173,7 @@ def _owner(
             sleeps + sum(one.waits for one in live),
         ),
         connections=connections,
+        answered_in=_seconds(answer_time),
     )
 
 
