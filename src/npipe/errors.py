@@ -12,6 +12,8 @@ import sys
 from enum import IntEnum
 from typing import Any, ClassVar, Final, NamedTuple
 
+from npipe._text import printable
+
 __all__ = [
     "PipeAccessError",
     "PipeArgumentError",
@@ -136,8 +138,8 @@ class PipeError(OSError):
         text = f"[WinError {self.winerror}] {self.strerror}"
         name = "" if self.pipe_name is None else f": {_shown(self.pipe_name)}"
         if self.doing:
-            name += f", while {_printable(self.doing)}"
-        remarks = "; ".join(_printable(remark) for remark in (self.detail, self.hint) if remark)
+            name += f", while {printable(self.doing)}"
+        remarks = "; ".join(printable(remark) for remark in (self.detail, self.hint) if remark)
         if not remarks:
             return text + name
         return f"{text} ({remarks}){name}" if self._reason_first else f"{text}{name} ({remarks})"
@@ -330,8 +332,8 @@ _LONGEST_SHOWN: Final = 100  # characters of a name in a text
 def _shown(name: str) -> str:
     """Return a name in quotes, as a text shows it."""
     if len(name) <= _LONGEST_SHOWN:
-        return f"'{_printable(name)}'"
-    return f"'{_printable(name[:60])}…{_printable(name[-20:])}' ({len(name)} characters)"
+        return f"'{printable(name)}'"
+    return f"'{printable(name[:60])}…{printable(name[-20:])}' ({len(name)} characters)"
 
 
 def _remake(kind: type[PipeError], *known: Any) -> PipeError:
@@ -341,13 +343,6 @@ def _remake(kind: type[PipeError], *known: Any) -> PipeError:
     if error.strerror == text:
         return error
     return kind(*arguments, hint=hint, text=text)
-
-
-def _printable(text: str) -> str:
-    """Return `text` with control characters and lone surrogates escaped: a name may hold any, a log should not."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class _Meaning(NamedTuple):

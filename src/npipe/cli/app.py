@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import npipe
-from npipe.cli.common import printable
+from npipe._text import printable
 from npipe.cli.info import print_version
 from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE
 

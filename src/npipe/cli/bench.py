@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
-from npipe.cli.common import printable
+from npipe._text import printable
 from npipe.cli.measuring.messages import SMALLEST
 
 if TYPE_CHECKING:

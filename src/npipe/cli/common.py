@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 import npipe
+from npipe._text import printable
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout, parse_security
 
@@ -26,7 +27,6 @@ __all__ = [
     "encoding_option",
     "examples",
     "network_options",
-    "printable",
     "whereabouts",
 ]
 
@@ -109,11 +109,6 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
 def examples(text: str) -> str:
     """Return lines of examples as a command's epilog, which click leaves as they are."""
     return f"\b\n{text}"
-
-
-def printable(text: str) -> str:
-    """Return `text` without characters that would break a line or move the cursor: a name may hold any."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def whereabouts() -> str:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
+from npipe._text import printable
 from npipe.cli.checkup.findings import Finding, ok, problem, run_checks, warning, worst
 from npipe.cli.checkup.neighbours import check_extras, check_samba, check_servers
 from npipe.cli.checkup.trip import check_round_trip
-from npipe.cli.common import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 import npipe
-from npipe.cli.common import decided_by, examples, printable, whereabouts
+from npipe._text import printable
+from npipe.cli.common import decided_by, examples, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import complete_name, lines_of, owner_status
 from npipe.cli.statuses import by_kind

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe
-from npipe.cli.common import examples, printable, whereabouts
+from npipe._text import printable
+from npipe.cli.common import examples, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
 from npipe.cli.statuses import by_kind

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from npipe.cli.common import printable
+from npipe._text import printable
 from npipe.cli.statuses import BAD_DATA, FAILED, Failure
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import npipe
-from npipe.cli.common import examples, printable
+from npipe._text import printable
+from npipe.cli.common import examples
 from npipe.cli.reports import complete_name, gather
 from npipe.cli.statuses import by_kind
 

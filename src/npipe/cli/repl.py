@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 import npipe
-from npipe.cli.common import printable
+from npipe._text import printable
 from npipe.cli.messages import message_of, shown
 from npipe.cli.statuses import STATUSES, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected

@@ -6,7 +6,8 @@ from typing import Literal, cast
 
 import click
 
-from npipe.cli.common import check_seconds, printable
+from npipe._text import printable
+from npipe.cli.common import check_seconds
 from npipe.cli.statuses import BAD_DATA, DIFFERS, STATUSES, Failure, by_kind
 from npipe.tracing.events import TraceFileError
 from npipe.tracing.files import read_trace

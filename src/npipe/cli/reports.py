@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import npipe
-from npipe.cli.common import printable
+from npipe._text import printable
 from npipe.cli.statuses import status_of
 from npipe.errors import error_from_code
 

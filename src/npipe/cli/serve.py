@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import click
 
 import npipe
+from npipe._text import printable
 from npipe.cli._commands import kill_command, start_command
-from npipe.cli.common import DEFAULT_NAME, check_security, encode_text, encoding_option, network_options, printable
+from npipe.cli.common import DEFAULT_NAME, check_security, encode_text, encoding_option, network_options
 from npipe.names import parse_name
 from npipe.options import PIPE_UNLIMITED_INSTANCES
 from npipe.servers.base import current_connection

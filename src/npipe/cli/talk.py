@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import click
 
 import npipe
-from npipe.cli.common import check_seconds, printable
+from npipe._text import printable
+from npipe.cli.common import check_seconds
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
 from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name

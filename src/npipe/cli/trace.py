@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 import npipe.tracing
-from npipe.cli.common import check_seconds, printable
+from npipe._text import printable
+from npipe.cli.common import check_seconds
 from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
 from npipe.tracing.files import TraceWriter, as_json, read_trace, shown_time

@@ -14,6 +14,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from npipe._text import printable
 from npipe.transports.export.rule import kind_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def display(who: Identity) -> str:
     """Return what a line of the log calls it."""
     kind = kind_of(who)
     name = rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)
+    return printable(name)
 
 
 class Place:
