@@ -277,7 +277,7 @@ class Export:
                 if self._closed:
                     return
                 try:
-                    handle = await self._await_instance(incoming, packed)
+                    handle = await self._await_instance(incoming, packed, task)
                 except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
                     self._gateway.crowd.tell(self.name.path, who, str(error))
                     return
@@ -303,9 +303,17 @@ class Export:
         else:
             self._pipe_has_gone()
 
-    async def _await_instance(self, incoming: Incoming, packed: bytes) -> binding.PolledHandle:
+    async def _await_instance(
+        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None]
+    ) -> binding.PolledHandle:
         """Wait for an instance, as long as the client does. One that writes and goes waits on."""
-        opening = asyncio.ensure_future(_open(self.name, packed, PATIENCE, verify_owner=self.verify_owner))
+
+        async def open_it() -> tuple[binding.PolledHandle | None, bool]:
+            opened = await _open(self.name, packed, PATIENCE, verify_owner=self.verify_owner)
+            self._waiting.discard(task)  # at once: a server has this client, and nobody turns it away any more
+            return opened
+
+        opening = asyncio.ensure_future(open_it())
         ending = asyncio.ensure_future(incoming.end())
         try:
             await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -313,8 +321,8 @@ class Export:
                 raise ConnectionResetError(errno.ECONNRESET, "the client has gone before there was an instance")
             handle, _ = await opening
         finally:
-            for task in (opening, ending):
-                task.cancel()
+            for one in (opening, ending):
+                one.cancel()
             results = await asyncio.gather(opening, ending, return_exceptions=True)
         del results
         assert handle is not None  # noqa: S101 - it has waited
