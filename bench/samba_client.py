@@ -172,7 +172,7 @@ class Times:
         cells = []
         for rounds in self._rounds.values():
             every = [one for times in rounds for one in times]
-            cells.append(f"{_show(percentile(every, 0.5))} / {_show(percentile(every, 0.99))}" if every else "")
+            cells.append(f"{show(percentile(every, 0.5))} / {show(percentile(every, 0.99))}" if every else "")
         mine, bare = self._rounds["npipe"], self._rounds["smbprotocol"]
         pairs = list(zip(mine, bare, strict=False))  # the last round may be one peer's only
         ratio = median(median(a) / median(b) for a, b in pairs)
@@ -180,7 +180,8 @@ class Times:
         return f"| {what} | {' | '.join(cells)} | {ratio:.2f} | {processor:.2f} |"
 
 
-def _show(microseconds: float) -> str:
+def show(microseconds: float) -> str:
+    """Return a time as the page has it."""
     return f"{microseconds:,.0f} µs" if microseconds < 10_000 else f"{microseconds / 1000:,.0f} ms"
 
 
@@ -301,7 +302,7 @@ def growth(port: int, counts: list[int], calls: int) -> list[str]:
         every = [[spent for one in rounds for spent in one[side][1]] for side in (0, 1)]
         ratio = median(one[1][0] / one[0][0] for one in rounds)
         cells = [
-            f"{rate[side]:,.0f}/s, {_show(percentile(every[side], 0.5))} / {_show(percentile(every[side], 0.99))}"
+            f"{rate[side]:,.0f}/s, {show(percentile(every[side], 0.5))} / {show(percentile(every[side], 0.99))}"
             for side in (0, 1)
         ]
         rows.append(f"| {count} | {' | '.join(cells)} | {ratio:.2f} |")

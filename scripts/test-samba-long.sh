@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of test-samba.sh with the Samba of another Debian, by default trixie's (4.22, the handshake's level 8), both
-# versions before one server, and Kerberos.
+# versions before one server, 500 connections, Kerberos, and a domain (of this system's Samba).
 # What cannot be had is said in one sentence, and is no failure.
 #
 #   NPIPE_DEBIAN=SUITE      another one, such as sid

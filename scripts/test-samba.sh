@@ -9,7 +9,7 @@ have() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$1" >/dev/null
 }
 
-# KERBEROS=1: also with a realm of Kerberos, whose library for Python is built for it.
+# KERBEROS=1: also with a realm of Kerberos, whose library for Python is built for it, and with a domain.
 packages="samba smbclient samba-testsuite iproute2"
 missing=
 for program in smbd smbclient ndrdump ip; do
@@ -17,9 +17,11 @@ for program in smbd smbclient ndrdump ip; do
 done
 if [ -n "${KERBEROS:-}" ]; then
     packages="$packages krb5-kdc krb5-admin-server krb5-user libkrb5-dev gcc"
-    for program in krb5kdc kadmin.local kinit krb5-config; do
+    packages="$packages samba-ad-dc samba-ad-provision samba-common-bin winbind"
+    for program in krb5kdc kadmin.local kinit krb5-config samba samba-tool net winbindd; do
         have $program || missing=1
     done
+    [ -d /usr/share/samba/setup ] || missing=1
 fi
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && have apt-get; then
@@ -37,6 +39,14 @@ if [ -n "$missing" ]; then
             >build/apt-samba.log 2>&1 || true
         [ -z "$made" ] || rm -f "$made"
     fi
+fi
+# Not installed: it would make this system ask winbindd for its users.
+library=libnss-winbind
+if [ -n "${KERBEROS:-}" ] && have apt-get && have dpkg-deb && [ ! -e build/$library ] &&
+    [ -z "$(find /lib /usr/lib -name libnss_winbind.so.2 2>/dev/null)" ]; then
+    mkdir -p build/$library.making
+    (cd build/$library.making && apt-get download -qq $library && dpkg-deb -x $library*.deb .) \
+        >>build/apt-samba.log 2>&1 && mv build/$library.making build/$library || rm -rf build/$library.making
 fi
 if ! have smbd; then
     echo "test-samba: there is no smbd, and it could not be installed (Debian: apt-get install samba smbclient" \

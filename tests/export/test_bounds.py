@@ -8,6 +8,7 @@ import os
 import pwd
 import queue
 import resource
+import select
 import socket
 import stat
 import threading
@@ -18,9 +19,10 @@ import pytest
 import npipe
 from npipe.pipe import peer_of
 from npipe.samba import PrivateSmbd
+from npipe.transports.export import crowd as crowds
 from npipe.transports.export import gateway, relay, sockets
 from tests import helpers as h
-from tests.export.helpers import ALICE, BOB, GUEST, PROBE, Smbd, exported
+from tests.export.helpers import ALICE, BOB, GUEST, PROBE, Request, Smbd, exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,20 +99,103 @@ def test_one_user_who_waits_does_not_use_up_the_descriptors(
                 assert again.let_in
 
 
-def test_one_user_has_half_of_the_places_while_another_waits(
-    name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway, "_MOST_WAITING", 8)
-    with npipe.listen(name, remote="samba", allow="authenticated", max_instances=1) as listener:
-        with contextlib.ExitStack() as crowd, Smbd(samba_dir, short(name), BOB), listener.accept(10):
+class Waiting:
+    """Clients of a pipe whose one instance is taken, at a gateway that has eight places."""
 
-            def let_in(request: bytes) -> bool:
-                return crowd.enter_context(Smbd(samba_dir, short(name), request)).let_in
+    def __init__(self, name: str, directory: Path, stack: contextlib.ExitStack) -> None:
+        self._name, self._directory, self._stack = short(name), directory, stack
+        self.clients: list[Smbd] = []
 
-            assert [let_in(BOB) for _ in range(9)] == [True] * 8 + [False]
-            assert [let_in(ALICE) for _ in range(5)] == [True] * 4 + [False]  # though the other has all
-            assert not let_in(BOB)
-            assert not let_in(GUEST)
+    def come(self, *requests: Request) -> list[bool]:
+        """Let clients come, one after the other: which of them are let in."""
+        for request in requests:
+            client = Smbd(self._directory, self._name, request.packed())
+            self.clients.append(self._stack.enter_context(client))
+        return [client.let_in for client in self.clients[len(self.clients) - len(requests) :]]
+
+    def given_way(self, *numbers: int) -> bool:
+        """Whether these have been hung up on, and no other of those that were let in."""
+        for number in numbers:
+            assert self.clients[number].message() is None
+        others = [one for number, one in enumerate(self.clients) if one.let_in and number not in numbers]
+        return not any(map(_hung_up, others))
+
+
+@pytest.fixture
+def waiting(name: str, samba_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiting]:
+    monkeypatch.setattr(crowds, "_MOST_WAITING", 8)
+    with (
+        npipe.listen(name, remote="samba", allow=("authenticated", "guests"), max_instances=1) as listener,
+        contextlib.ExitStack() as stack,
+        Smbd(samba_dir, short(name), Request(account="first").packed()),
+        listener.accept(10),
+    ):
+        yield Waiting(name, samba_dir, stack)
+
+
+def client(account: str, address: str = "10.0.0.1") -> Request:
+    """A user's, or a guest's, which has the uid of all guests and whatever name it likes."""
+    if account.startswith("guest"):
+        sids = ("S-1-5-32-546", "S-1-1-0", "S-1-5-2")
+        return Request(account=account, uid=65534, gid=65534, address=address, sids=sids, authenticated=False)
+    return Request(account=account, address=address)
+
+
+def test_a_user_who_waits_gives_way_until_another_has_as_much(waiting: Waiting) -> None:
+    assert waiting.come(*[client("bob")] * 9) == [True] * 8 + [False]
+    assert waiting.come(*[client("alice")] * 5) == [True] * 4 + [False]
+    assert waiting.come(client("bob")) == [False]
+    assert waiting.given_way(4, 5, 6, 7)  # bob's youngest
+
+
+def test_a_user_s_addresses_are_one_user_s(waiting: Waiting) -> None:
+    addresses = [client("bob", f"10.0.{number}.1") for number in range(8)]
+    assert waiting.come(*addresses) == [True] * 8
+    assert waiting.come(*[client("alice")] * 5) == [True] * 4 + [False]
+    assert waiting.come(client("bob", "10.1.0.1")) == [False]
+    h.until(lambda: sum(map(_hung_up, waiting.clients[:8])) == 4)
+
+
+def test_accounts_that_are_one_user_of_this_system_have_a_share_each(waiting: Waiting) -> None:
+    """All those of an smbd that is not root's are."""
+    assert waiting.come(*[client("bob")] * 8) == [True] * 8
+    assert waiting.come(client("alice"), client("carol")) == [True] * 2
+    assert waiting.given_way(6, 7)
+
+
+def test_of_a_user_s_addresses_the_one_that_has_most_gives_way(waiting: Waiting) -> None:
+    assert waiting.come(*[client("bob")] * 4, *[client("alice")] * 4) == [True] * 8
+    assert waiting.come(client("bob", "10.0.0.2"), client("bob", "10.0.0.2")) == [True] * 2
+    assert waiting.come(client("bob", "10.0.0.2"), client("bob")) == [False] * 2
+    assert waiting.given_way(2, 3)
+
+
+def test_guests_are_one_user_whatever_they_call_themselves_and_share_by_address(waiting: Waiting) -> None:
+    assert waiting.come(*[client(f"guest{number}", "fd00::1") for number in range(8)]) == [True] * 8
+    assert waiting.come(client("guest", "fd00::2")) == [False]  # the same network
+    assert waiting.come(*[client("guest", "fd00:0:0:1::1")] * 2) == [True] * 2
+    assert waiting.come(*[client("alice")] * 5) == [True] * 4 + [False]
+    assert waiting.come(client("guest", "fd00:0:0:2::1")) == [True]  # of the guests' four, at an address without one
+    assert waiting.come(client("guest", "fd00:0:0:2::1")) == [False]
+
+
+def test_who_has_given_way_leaves_a_place_that_is_whole(waiting: Waiting) -> None:
+    the_gateway = gateway._gateway
+    assert the_gateway is not None
+    for _ in range(3):
+        assert waiting.come(*[client("bob")] * 8) == [True] * 8
+        assert waiting.come(*[client("alice")] * 4) == [True] * 4
+        for one in waiting.clients:
+            one.close()
+        waiting.clients.clear()
+        h.until(lambda: (the_gateway.crowd.waiting, the_gateway.crowd.silent) == (0, 0))
+        assert the_gateway.crowd._users == {}
+
+
+def _hung_up(one: Smbd) -> bool:
+    poll = select.poll()
+    poll.register(one.socket, select.POLLRDHUP)
+    return poll.poll(0) != []
 
 
 def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
@@ -122,7 +207,7 @@ def test_who_says_nothing_leaves_descriptors_and_others_their_turn(
         assert the_gateway is not None
         before = h.descriptors()
         silent.callback(listener.close)
-        monkeypatch.setattr(gateway, "_MOST_WAITING", 4)
+        monkeypatch.setattr(crowds, "_MOST_WAITING", 4)
         for _ in range(40):
             silent.enter_context(Smbd(samba_dir, short(name), None))
         for _ in range(2):  # turns of its loop, in which it accepts what it will

@@ -145,6 +145,13 @@ def test_of_one_user_s_addresses_the_one_that_has_most_gives_way(crowd: Crowd) -
     assert crowd.turned_away() == [REMOTE - 3, REMOTE - 2]
 
 
+def test_a_user_who_has_no_more_than_another_makes_room_at_its_own_addresses(crowd: Crowd) -> None:
+    half = REMOTE // 2
+    assert crowd.all_ask(*[user(1)] * half, *[user(2)] * half) == [HELD] * REMOTE
+    assert crowd.asks(user(1, "10.0.0.2")) == HELD
+    assert crowd.turned_away() == [half - 1]
+
+
 def test_a_place_comes_back_when_who_has_it_goes(crowd: Crowd, name: str) -> None:
     for _ in range(3):
         assert crowd.all_ask(*[user(1)] * REMOTE) == [HELD] * REMOTE

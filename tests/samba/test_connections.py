@@ -46,6 +46,17 @@ def command_of(request: Any) -> int:
 # ---- Ends of what is shared
 
 
+def test_a_connection_that_is_closed_for_it_is_idle_is_given_to_nobody(smbd: PrivateSmbd, short: str) -> None:
+    with npipe.serve(short, bytes.upper, remote="samba", allow="authenticated"):
+        assert npipe.call(there(short), b"one", remote=remote(smbd.port), timeout=20) == b"ONE"
+        with connections._pool.lock:  # the thread that closes it does not get its turn
+            (first,) = connections._pool._links.values()
+            connections.close_idle()
+            assert connections._pool._links == {}
+        assert npipe.call(there(short), b"two", remote=remote(smbd.port), timeout=20) == b"TWO"
+        assert list(connections._pool._links.values()) != [first]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_connection_at_which_a_close_cannot_be_told_ends(
     smbd: PrivateSmbd, short: str, monkeypatch: pytest.MonkeyPatch

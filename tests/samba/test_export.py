@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +27,6 @@ from tests.samba.clients import PASSWORD, Client
 from tests.samba.conftest import samba_version
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable
     from pathlib import Path
 
@@ -340,6 +342,77 @@ def test_64_clients_at_once(smbd: PrivateSmbd, short: str) -> None:
                 assert answers == [b"%d/%d" % (number, turn) for turn in range(10)]
         assert server.stats.answered == 640
         h.until(lambda: server.clients == 0, 20)
+
+
+TWENTY_CLIENTS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+port, name, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from tests.samba.clients import Client
+clients = [Client(port, ("alice", "bob")[number % 2]) for number in range(first, first + 20)]
+pipes = [client.open(name) for client in clients]
+print("connected", flush=True)
+def talk(index):
+    user = (b"games", b"news")[(first + index) % 2]  # whom smbd takes them for
+    for turn in range(5):
+        message = b"%d/%d" % (first + index, turn) + b"." * (turn * 5000)
+        assert clients[index].call(pipes[index], message) == user + b" " + message, (index, turn)
+with ThreadPoolExecutor(20) as pool:
+    for line in sys.stdin:
+        list(pool.map(talk, range(20)))
+        print("answered", flush=True)
+for client in clients:
+    client.close()
+"""
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("NPIPE_TEST_SAMBA") or os.environ.get("NPIPE_LONG")),
+    reason="the long form alone: half a minute of two processors (NPIPE_LONG=1, or `make test-samba-long`)",
+)
+@pytest.mark.timeout(600)
+def test_500_connections_at_once(smbd: PrivateSmbd, short: str) -> None:
+    """Each has a connection, a logon and a process of smbd's of its own."""
+
+    def answer(data: bytes, connection: Any) -> bytes:
+        user: str = connection.peer.user
+        return user.encode() + b" " + data
+
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 4096:
+        pytest.skip(f"a process may have {most} descriptors here, and the server of 500 has 2,000")
+    with npipe.serve(short, answer, remote="samba", allow="authenticated") as server, contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        with Client(smbd.port) as client:
+            assert client.call(client.open(short), b"first") == b"games first"
+        h.until(lambda: server.clients == 0)
+        before = h.descriptors()
+        workers = []
+        for first in range(0, 500, 20):
+            command = [sys.executable, "-c", TWENTY_CLIENTS, str(smbd.port), short, str(first)]
+            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=h.CHECKOUT)
+            workers.append(stack.enter_context(worker))
+            stack.callback(worker.kill)
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "connected\n"
+        h.until(lambda: server.clients == 500, 60)  # smbd has answered the opens before there were instances
+        for _ in range(2):
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+            for worker in workers:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "answered\n"
+        assert server.stats.answered == 1 + 500 * 2 * 5
+        for worker in workers:
+            worker.communicate(timeout=300)
+            assert worker.returncode == 0
+        h.until(lambda: server.clients == 0, 60)
+        stack.close()  # the pipes to those processes
+        h.until(lambda: h.descriptors() <= before, 60)
 
 
 def test_nothing_is_left_when_all_have_gone(smbd: PrivateSmbd, short: str) -> None:

@@ -418,7 +418,8 @@ static bool is_same_user(const struct np_visitor *visitor, const struct np_visit
 static bool is_same_client(const struct np_visitor *visitor, const struct np_visitor *other)
 {
     return is_same_user(visitor, other) &&
-           (!visitor->remote || (visitor->remote_size == other->remote_size &&
+           (!visitor->remote || (visitor->remote_hash == other->remote_hash && /* tells most apart without a look */
+                                 visitor->remote_size == other->remote_size &&
                                  memcmp(visitor->remote, other->remote, visitor->remote_size) == 0));
 }
 
@@ -426,58 +427,81 @@ struct held {
     uint32_t user, client; /* requests of the same user, and of the same client */
 };
 
-/* What is held in all pipes of this process for whom `visitor` is. */
-static struct held held_for(const struct np_visitor *visitor)
+/* What is held for the users of a crowd, and for their clients. Guarded by the process lock; who uses it counts first.
+ * A table has twice as many places as a crowd has requests, so that a search ends soon, and at an empty one. */
+#define PLACES 4096
+_Static_assert(PLACES >= 2 * MOST_HELD_REMOTE && PLACES >= 2 * MOST_HELD_ALL, "no crowd is larger");
+static struct tally {
+    const struct np_visitor *one; /* of them; NULL: an empty place */
+    uint32_t held;
+} users[PLACES], clients[PLACES];
+
+static struct tally *tally_of(struct tally *table, const struct np_visitor *visitor)
 {
-    struct held held = {0, 0};
-    enum crowd crowd = crowd_of(visitor);
+    uint64_t uid = visitor->remote ? visitor->remote->uid : visitor->who.uid;
+    uint64_t hash = uid * UINT64_C(0x9E3779B97F4A7C15) ^ (table == clients ? visitor->remote_hash : 0);
+    for (uint32_t at = (uint32_t)(hash >> 32) % PLACES;; at = (at + 1) % PLACES) {
+        const struct np_visitor *one = table[at].one;
+        if (!one || (table == clients ? is_same_client(one, visitor) : is_same_user(one, visitor)))
+            return &table[at];
+    }
+}
+
+static void count_held(enum crowd crowd)
+{
+    memset(users, 0, sizeof users);
+    memset(clients, 0, sizeof clients);
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next)
             if (waits_in(other, crowd)) {
-                held.user += is_same_user(visitor, other);
-                held.client += is_same_client(visitor, other);
+                struct tally *user = tally_of(users, other), *client = tally_of(clients, other);
+                user->one = client->one = other;
+                user->held++;
+                client->held++;
             }
-    return held;
 }
 
-/* Whether one who has `more` has to give way to one who has `fewer`, and one more. */
-static bool gives_way(struct held more, struct held fewer, bool same_user)
+static struct held held_for(const struct np_visitor *visitor)
 {
-    return same_user ? more.client > fewer.client + 1 : more.user > fewer.user + 1;
+    return (struct held){tally_of(users, visitor)->held, tally_of(clients, visitor)->held};
 }
 
 /* Whether one more request of this crowd, not OWN, may be held, in all pipes of this process together. If there are too
- * many, the user who has most of them loses one, and of its addresses the one that has most, unless that is this one.
- */
+ * many, the user who has most of them loses one, and of its addresses the one that has most, if this user has fewer
+ * then; else one goes of the address that has most of this user's own, if this one has fewer then. */
 static bool may_hold(const struct np_visitor *visitor, enum crowd crowd)
 {
-    struct held own = held_for(visitor), most = {0, 0};
-    uint32_t all = 0;
-    struct np_visitor *victim = NULL;
-    if (crowd == OTHERS && own.user >= at_most(MOST_HELD, HELD_PART))
-        return false;
+    uint32_t all = 0, of_user = 0;
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         for (const struct np_visitor *other = pipe->first_visitor; other; other = other->next)
-            all += waits_in(other, crowd);
+            if (waits_in(other, crowd)) {
+                all++;
+                of_user += is_same_user(visitor, other);
+            }
+    if (crowd == OTHERS && of_user >= at_most(MOST_HELD, HELD_PART))
+        return false;
     if (all < (crowd == REMOTE ? at_most(MOST_HELD_REMOTE, HELD_REMOTE_PART) : at_most(MOST_HELD_ALL, HELD_ALL_PART)))
         return true;
-    if (own.client > all / 2)
-        return false; /* nobody has more: who floods costs no more than that */
+    count_held(crowd);
+    struct held own = held_for(visitor), most = {0, 0}, neighbours = {0, 0};
+    struct np_visitor *victim = NULL, *neighbour = NULL; /* the youngest of theirs, about */
     for (const struct np_pipe *pipe = np_process.pipes; pipe; pipe = pipe->next)
         for (struct np_visitor *other = pipe->first_visitor; other; other = other->next) {
             if (!waits_in(other, crowd))
                 continue;
-            if (victim && is_same_client(victim, other)) {
-                victim = other; /* its youngest, about; and it is counted once */
-                continue;
-            }
             struct held theirs = held_for(other);
             if (theirs.user > most.user || (theirs.user == most.user && theirs.client >= most.client)) {
                 most = theirs;
                 victim = other;
             }
+            if (is_same_user(visitor, other) && theirs.client >= neighbours.client) {
+                neighbours = theirs;
+                neighbour = other;
+            }
         }
-    if (!victim || !gives_way(most, own, is_same_user(victim, visitor)))
+    if (most.user <= own.user + 1)
+        victim = neighbours.client > own.client + 1 ? neighbour : NULL;
+    if (!victim)
         return false;
     refuse(victim, NP_NO_SYSTEM_RESOURCES);
     return true;
@@ -580,6 +604,15 @@ static void be_nudged(struct np_pipe *pipe)
     }
 }
 
+/* FNV-1a, which has no key: what it is of is said by a gateway, which belongs to the pipe's owner or to root. */
+static uint64_t hash_of(const char *bytes, size_t size)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001B3);
+    return hash;
+}
+
 /* Takes what is behind an OPEN with NPW_FOR, `size` bytes. False: it is not as it should be, or there is no memory. */
 static bool take_remote(struct np_visitor *visitor, const char *bytes, size_t size)
 {
@@ -594,6 +627,7 @@ static bool take_remote(struct np_visitor *visitor, const char *bytes, size_t si
         return false;
     memcpy(visitor->remote, bytes, size);
     visitor->remote_size = (uint32_t)size;
+    visitor->remote_hash = hash_of(bytes, size);
     return true;
 }
 

@@ -30,6 +30,7 @@ struct np_visitor {
     struct np_tracer *tracer;  /* of one who traces the pipe, or NULL */
     struct npw_remote *remote; /* for whom it opens, or NULL; */
     uint32_t remote_size;
+    uint64_t remote_hash; /* of these bytes; 0 without */
 };
 
 void np_pipe_accept(struct np_pipe *pipe);

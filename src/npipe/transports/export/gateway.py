@@ -18,21 +18,18 @@ import errno
 import functools
 import logging
 import os
-import resource
 import socket
 import threading
-import time
 import weakref
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from npipe import binding
-from npipe._text import printable
 from npipe.errors import PipeAccessError, PipeBusyError, PipeError, PipeNotFoundError, PipeResourceError
 from npipe.loops.current import current
 from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, PIPE_TYPE_MESSAGE, Peer
 from npipe.peers import MOST_SIZE, pack_remote
 from npipe.transports.export import handshake
+from npipe.transports.export.crowd import Crowd, Place, display, who_waits
 from npipe.transports.export.relay import MOST_MESSAGE, Incoming, Relay
 from npipe.transports.export.rule import kind_of, refusal
 from npipe.transports.export.sockets import Doorway, check_doorway, is_smbd
@@ -42,14 +39,12 @@ from npipe.transports.local.blocking import READ_ATTRIBUTES, WRITE_ATTRIBUTES
 from npipe.transports.local.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from npipe.names import PipeName
     from npipe.remote_access import RemoteAccess
 
 __all__ = ["Export"]
-
-_Who: TypeAlias = "tuple[int, str]"  # a user of this system, and the address that it comes from
 
 logger: Final = logging.getLogger("npipe")
 
@@ -58,15 +53,7 @@ PATIENCE: Final = 20.0
 
 _REQUEST_PATIENCE: Final = 10.0  # seconds, for smbd to say who its client is
 _PAUSE: Final = 0.05  # seconds, between attempts to accept while no descriptor is left
-# Clients that wait for an instance, of the descriptors that this process may have as the limit stands when one comes.
-# Each takes up to three: its connection, the request, and that at the pipe's owner, which may be this process.
-# One user at one address may have half of the places, and all of them while nobody else waits: what it has beyond its
-# half is taken from nobody, so that all together are half as many again at most.
-_WAITING_PART: Final = 8
-_SILENT_PART: Final = 16  # connections of which smbd has not said yet whose they are; the others wait in the backlog
-_MOST_WAITING: Final = 1024
 _RETRY: Final = 1.0  # seconds, between attempts to have the place where smbd looks
-_SPELL: Final = 10.0  # seconds in which clients that are too many are told of in one line
 _ROOM: Final = 256 * 1024  # bytes of a connection's buffer, as the system allows: for a message in one write
 _AT_EXIT: Final = 2.0  # seconds, for what a server wrote right before its process ends
 _BOTH: Final = ACCESS_READ | ACCESS_WRITE
@@ -230,7 +217,7 @@ class Export:
         if self._doorway is doorway:
             self._listen(doorway)
 
-    async def _serve(self, connection: socket.socket, place: _Place) -> None:
+    async def _serve(self, connection: socket.socket, place: Place) -> None:
         """Attend to one connection of smbd's, from its first byte to its end."""
         try:
             with connection:
@@ -240,7 +227,7 @@ class Export:
         except OSError as error:
             logger.warning("%s: a connection of smbd's failed: %s", self.name.path, str(error))
 
-    async def _attend(self, connection: socket.socket, place: _Place) -> None:
+    async def _attend(self, connection: socket.socket, place: Place) -> None:
         if not is_smbd(connection):
             logger.warning("%s: somebody who is not smbd is turned away", self.name.path)
             return
@@ -255,21 +242,21 @@ class Export:
             return
         refused = refusal(self.access, who)
         if refused is not None:
-            logger.warning("%s: %s of %s is turned away: %s", self.name.path, _display(who), who.address, refused)
+            logger.warning("%s: %s of %s is turned away: %s", self.name.path, display(who), who.address, refused)
             return
         peer = peer_of(who)
         packed = pack_remote(peer, uid=who.uid, gid=who.gid, groups=who.groups, most_message=MOST_MESSAGE)
         if len(packed) > MOST_SIZE:
-            logger.warning("%s: %s is in too many groups", self.name.path, _display(who))
+            logger.warning("%s: %s is in too many groups", self.name.path, display(who))
             return
-        if not place.known((who.uid, who.address)):
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - so it is
+        if not place.known(who_waits(who), functools.partial(self._turn_away, task, who)):
             self._gateway.crowd.tell(self.name.path, who, "too many wait for an instance")
             return
         if who.probe:  # it asks if the pipe is there, and takes no instance
             await self._answer_probe(connection, who)
             return
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - so it is
         with contextlib.ExitStack() as stack:
             with self._gateway.entering(task):
                 self._waiting.discard(task)  # a server that gets this client finds it there, whatever ends meanwhile
@@ -290,7 +277,7 @@ class Export:
                 if self._closed:
                     return
                 try:
-                    handle = await self._await_instance(incoming, packed)
+                    handle = await self._await_instance(incoming, packed, task)
                 except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
                     self._gateway.crowd.tell(self.name.path, who, str(error))
                     return
@@ -302,15 +289,31 @@ class Export:
             finally:
                 self._gateway.relays.discard(relay)
 
+    def _turn_away(self, task: asyncio.Task[None], who: handshake.Identity) -> bool:
+        """Have a client give way to another one, for it has no instance. False: it is getting one."""
+        if task not in self._waiting:
+            return False
+        self._gateway.crowd.tell(self.name.path, who, "too many wait for an instance")
+        task.cancel()
+        return True
+
     async def _answer_probe(self, connection: socket.socket, who: handshake.Identity) -> None:
         if await _is_there(self.name):
             await _reply(connection, who.level, message_type=True)
         else:
             self._pipe_has_gone()
 
-    async def _await_instance(self, incoming: Incoming, packed: bytes) -> binding.PolledHandle:
+    async def _await_instance(
+        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None]
+    ) -> binding.PolledHandle:
         """Wait for an instance, as long as the client does. One that writes and goes waits on."""
-        opening = asyncio.ensure_future(_open(self.name, packed, PATIENCE, verify_owner=self.verify_owner))
+
+        async def open_it() -> tuple[binding.PolledHandle | None, bool]:
+            opened = await _open(self.name, packed, PATIENCE, verify_owner=self.verify_owner)
+            self._waiting.discard(task)  # at once: a server has this client, and nobody turns it away any more
+            return opened
+
+        opening = asyncio.ensure_future(open_it())
         ending = asyncio.ensure_future(incoming.end())
         try:
             await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -318,8 +321,8 @@ class Export:
                 raise ConnectionResetError(errno.ECONNRESET, "the client has gone before there was an instance")
             handle, _ = await opening
         finally:
-            for task in (opening, ending):
-                task.cancel()
+            for one in (opening, ending):
+                one.cancel()
             results = await asyncio.gather(opening, ending, return_exceptions=True)
         del results
         assert handle is not None  # noqa: S101 - it has waited
@@ -445,106 +448,6 @@ def peer_of(who: handshake.Identity) -> Peer:
     )
 
 
-def _display(who: handshake.Identity) -> str:
-    kind = kind_of(who)
-    name = rf"{who.domain}\{who.account}" if kind == "user" else f"a client that is {kind}"
-    return printable(name)
-
-
-class _Place:
-    """A connection's place among those that have no instance yet."""
-
-    def __init__(self, crowd: _Crowd) -> None:
-        self._crowd = crowd
-        self._who: _Who | None = None
-        self._left = False
-        crowd.silent += 1
-
-    def known(self, who: _Who) -> bool:
-        """Be told whose it is. False: too many wait."""
-        assert self._who is None  # noqa: S101 - once
-        if not self._crowd.has_room_for(who):
-            return False
-        self._who = who
-        self._crowd.waiting[who] += 1
-        self._crowd.one_is_heard()
-        return True
-
-    def leave(self, _task: object = None) -> None:
-        """Wait no longer. Leaving twice is no error."""
-        if self._left:
-            return
-        self._left = True
-        if self._who is None:
-            self._crowd.one_is_heard()
-            return
-        waiting = self._crowd.waiting
-        waiting[self._who] -= 1
-        if not waiting[self._who]:
-            del waiting[self._who]
-
-
-class _Crowd:
-    """Those that have no instance yet, in all exports: one who may come in must not use up the descriptors."""
-
-    def __init__(self) -> None:
-        self.silent: int = 0
-        self.waiting: Counter[_Who] = Counter()
-        self._when_heard: list[Callable[[], None]] = []
-        self._told_at = -_SPELL
-        self._untold = 0
-
-    def enter(self) -> _Place:
-        """Have a place for a connection of which nobody knows whose it is."""
-        return _Place(self)
-
-    def hears_enough(self) -> bool:
-        """Whether no more is to be accepted before some have said whose they are."""
-        return self.silent >= _part(_SILENT_PART)
-
-    def when_heard(self, function: Callable[[], None]) -> None:
-        """Have something called, once, when a connection can be accepted again."""
-        self._when_heard.append(function)
-
-    def one_is_heard(self) -> None:
-        """Note that a connection has said whose it is, or has ended."""
-        self.silent -= 1
-        functions, self._when_heard = self._when_heard, []
-        for function in functions:
-            function()
-
-    def has_room_for(self, who: _Who) -> bool:
-        """Whether one more of these may wait."""
-        places = _part(_WAITING_PART)
-        half = max(1, places // 2)
-        if not self.waiting.keys() - {who}:
-            return self.waiting[who] < places
-        if self.waiting[who] >= half:
-            return False
-        return sum(min(number, half) for number in self.waiting.values()) < places
-
-    def tell(self, path: str, who: handshake.Identity, why: str) -> None:
-        """Log that one is turned away for there are too many: one line for all within _SPELL."""
-        now = time.monotonic()
-        if now - self._told_at < _SPELL:
-            self._untold += 1
-            return
-        others, self._untold, self._told_at = self._untold, 0, now
-        logger.warning(
-            "%s: %s of %s is turned away: %s (and %d others before it, since the last such line)",
-            path,
-            _display(who),
-            who.address,
-            why,
-            others,
-        )
-
-
-def _part(part: int) -> int:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MOST_WAITING if limit == resource.RLIM_INFINITY else max(1, min(_MOST_WAITING, limit // part))
-
-
 class _Gateway:
     """The thread, and its event loop."""
 
@@ -552,7 +455,7 @@ class _Gateway:
         self.exports: set[Export] = set()  # guarded by _starting; those that hold it
         self.relays: set[Relay] = set()
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # for a child, which has none of them
-        self.crowd: _Crowd = _Crowd()
+        self.crowd: Crowd = Crowd()
         self._tasks: set[asyncio.Task[None]] = set()
         self._entering: set[asyncio.Task[None]] = set()
         self._settling = False  # guarded by _starting: the process ends, and so will its thread

@@ -454,6 +454,7 @@ class _Pool:
         # One that a thread may take again: a pipe may be collected, and so closed, anywhere.
         self.lock: threading.Condition = threading.Condition(threading.RLock())
         self._links: dict[_Key, Link] = {}
+        self._closing: list[Link] = []  # nobody gets them any more: that thread closes them
         self._attempts: dict[_Key, _Attempt] = {}
         self._reaps = False  # a thread closes what is idle
         self._next: float | None = None  # when it looks again
@@ -548,7 +549,7 @@ class _Pool:
         while True:
             with self.lock:
                 now = time.monotonic()
-                over: list[Link] = []
+                over, self._closing = self._closing, []
                 self._next = None
                 for key, link in list(self._links.items()):
                     until = link.idle_since + IDLE
@@ -565,16 +566,16 @@ class _Pool:
                 link.close()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses, now."""
+        """Close the connections that nobody uses: whoever comes from now on gets another one."""
         with self.lock:
-            for link in self._links.values():
+            for key, link in list(self._links.items()):
                 if link.users == 0:
-                    link.idle_since = -IDLE
-            self.lock.notify()
+                    self._closing.append(self._links.pop(key))
+            self.lock.notify()  # the thread is there: it waits for as long as there is an idle one
 
     def forget(self) -> None:
         """Have nothing: this is a forked child, and the connections are the parent's."""
-        links = list(self._links.values())
+        links = [*self._links.values(), *self._closing]
         self.__init__()  # type: ignore[misc]  # its locks may be another thread's, which is not here
         for link in links:
             link.wire.lost = True
