@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from npipe.relay.framing import Splitter
 
-__all__ = ["FORMS", "Output", "form_options", "message_of", "messages_in", "shown", "standard_input"]
+__all__ = [
+    "FORMS",
+    "Output",
+    "form_options",
+    "input_options",
+    "message_of",
+    "messages_in",
+    "output_options",
+    "shown",
+    "standard_input",
+]
 
 FORMS: Final = ("raw", "lines", "hex", "base64", "length", "json")
 _PIECE: Final = 65536
@@ -29,21 +39,49 @@ _LIMIT: Final = 0xFFFFFFFF
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-def form_options(command: _Command) -> _Command:
-    """Add `--input FORM`, `--output FORM`, `--json`, `--encoding CODEC` and `--nul`."""
-    for option in (
-        click.option("--nul", is_flag=True, help="A NUL behind each message of text."),
-        click.option("--encoding", default="utf-8", show_default=True, metavar="CODEC", help="What DATA, and text in "
-                     "JSON, is sent as: utf-16-le for programs of Windows that want wide characters."),
-        click.option("--json", "as_json", is_flag=True, help="The same as --output json."),
-        click.option("-o", "--output", "form_out", type=click.Choice(FORMS), help="How messages are printed: as "
-                     "they are (raw), each on a line, in hex or base64 on a line, after its length (4 bytes, "
-                     'little-endian), as JSON: {"size":, "text":} or {"size":, "base64":} if it is not UTF-8.'),
-        click.option("-i", "--input", "form_in", type=click.Choice(FORMS), help="How DATA or standard input is to be "
-                     "read, in the same forms; raw is one message."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    def add(command: _Command) -> _Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return add
+
+
+_NUL: Final = click.option("--nul", is_flag=True, help="A NUL behind each message of text.")
+_ENCODING: Final = click.option(
+    "--encoding",
+    default="utf-8",
+    show_default=True,
+    metavar="CODEC",
+    help="What DATA, and text in JSON, is sent as: utf-16-le for programs of Windows that want wide characters.",
+)
+_CODEC: Final = click.option(
+    "--encoding", default="utf-8", show_default=True, metavar="CODEC", help="What text in messages is, for JSON."
+)
+_JSON: Final = click.option("--json", "as_json", is_flag=True, help="The same as --output json.")
+_TOLD: Final = click.option("--json", "as_json", is_flag=True, help="Say what was sent as JSON.")
+_OUTPUT: Final = click.option(
+    "-o",
+    "--output",
+    "form_out",
+    type=click.Choice(FORMS),
+    help="How messages are printed: as they are (raw), each on a line, in hex or base64 on a line, after its length "
+    '(4 bytes, little-endian), as JSON: {"size":, "text":} or {"size":, "base64":} if it is not UTF-8.',
+)
+_INPUT: Final = click.option(
+    "-i",
+    "--input",
+    "form_in",
+    type=click.Choice(FORMS),
+    help="How DATA or standard input is to be read: as it is (raw, one message), each line, in hex or base64 on a "
+    'line, after its length (4 bytes, little-endian), as JSON: {"text":} or {"base64":}.',
+)
+
+form_options = _options(_NUL, _ENCODING, _JSON, _OUTPUT, _INPUT)
+"""`--input FORM`, `--output FORM`, `--json`, `--encoding CODEC` and `--nul`."""
+input_options = _options(_NUL, _ENCODING, _TOLD, _INPUT)
+output_options = _options(_CODEC, _JSON, _OUTPUT)
 
 
 def _bad(text: str) -> Failure:

@@ -17,7 +17,15 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.common import check_seconds
-from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
+from npipe.cli.messages import (
+    Output,
+    form_options,
+    input_options,
+    message_of,
+    messages_in,
+    output_options,
+    standard_input,
+)
 from npipe.cli.statuses import FAILED, LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
 from npipe.reasons import ended_badly
@@ -35,16 +43,23 @@ _PIECE: Final = 65536
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-def client_options(command: _Command) -> _Command:
-    """Add `--timeout`, `--poll` and `--any-owner`."""
-    for option in (
-        click.option("--any-owner", is_flag=True, help="Talk to a server of another user too."),
-        click.option("-p", "--poll", is_flag=True, help="Wait for a pipe that is not there yet, within --timeout."),
-        click.option("--timeout", type=float, callback=check_seconds, default=20, show_default=True, metavar="SECONDS",
-                     help="For each step: connecting, an answer, room. 'inf' is for ever."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def _client_options(timeout: str) -> Callable[[_Command], _Command]:
+    """Return what adds `--timeout`, with this help, `--poll` and `--any-owner`."""
+
+    def add(command: _Command) -> _Command:
+        for option in (
+            click.option("--any-owner", is_flag=True, help="Talk to a server of another user too."),
+            click.option("-p", "--poll", is_flag=True, help="Wait for a pipe that is not there yet, within --timeout."),
+            click.option("--timeout", type=float, callback=check_seconds, default=20, show_default=True,
+                         metavar="SECONDS", help=f"{timeout} 'inf' is for ever."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
+client_options = _client_options("For each step: connecting, an answer, room.")
 
 
 def _seconds(timeout: float) -> float | None:
@@ -224,16 +239,15 @@ Examples:
 @click.option("--piece", type=click.IntRange(1), default=_PIECE, show_default=True, metavar="BYTES",
               help="Bytes of each message of a file.")  # fmt: skip
 @click.option("--checksum", is_flag=True, help="Print size, rate and SHA-256 on standard error.")
-@form_options
+@input_options
 @_repeated
 @client_options
 def send(
     name: str, data: str | None, *, path: Path | None, piece: int, checksum: bool, form_in: str | None,
-    form_out: str | None, as_json: bool, encoding: str, nul: bool, repeat: int, interval: float, timeout: float,
+    as_json: bool, encoding: str, nul: bool, repeat: int, interval: float, timeout: float,
     poll: bool, any_owner: bool,
 ) -> None:  # fmt: skip
     """Send DATA to the pipe NAME."""
-    del form_out
     if path is not None and data is not None:
         raise click.UsageError("DATA and --file exclude each other.")
     with by_kind(), contextlib.ExitStack() as stack:
@@ -312,14 +326,13 @@ Examples:
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
 @click.option("--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write to this file.")
 @click.option("--checksum", is_flag=True, help="Print size, rate and SHA-256 on standard error.")
-@form_options
-@client_options
+@output_options
+@_client_options("For connecting; messages are waited for as long as the server lives.")
 def cat(
-    name: str, *, count: int | None, path: Path | None, checksum: bool, form_in: str | None, form_out: str | None,
-    as_json: bool, encoding: str, nul: bool, timeout: float, poll: bool, any_owner: bool,
+    name: str, *, count: int | None, path: Path | None, checksum: bool, form_out: str | None,
+    as_json: bool, encoding: str, timeout: float, poll: bool, any_owner: bool,
 ) -> None:  # fmt: skip
     """Print the messages of the pipe NAME."""
-    del form_in, nul
     output = Output("json" if as_json and path is None else form_out or "raw", encoding)
     with by_kind(), contextlib.ExitStack() as stack:
         pipe = _opened(name, timeout, "read", poll=poll, any_owner=any_owner)
