@@ -53,12 +53,13 @@ def descriptors(proxy: Proxy | None) -> int:
 
 @contextlib.contextmanager
 def nothing_is_left(proxy: Proxy | None = None) -> Iterator[None]:
-    """No thread and no descriptor more than before, soon after the block."""
+    """No thread and no descriptor more than before, after the block, and before it would be closed for it is idle."""
     before = descriptors(proxy)
     yield
-    begun = time.monotonic()
-    h.until(lambda: not ours() and descriptors(proxy) <= before)
-    assert time.monotonic() - begun < SOON
+    try:
+        h.until(lambda: not ours() and descriptors(proxy) <= before, connections.IDLE - 1)
+    except AssertionError:
+        raise AssertionError(f"left: {ours()}, {descriptors(proxy)} descriptors of {before}") from None
 
 
 class BlackHole:
