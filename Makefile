@@ -11,16 +11,23 @@ C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows benc
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
+.PHONY: test-all test-quick test-slow
 .PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
 .PHONY: test-aio test-sanitizers
-.PHONY: setup-windows test-windows wheels bench plots clean
+.PHONY: setup-windows test-windows wheels bench plots pictures clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
 
-test: lint types test-c test-python
+# The quick parts first; how far it is, and at the end what each took.
+test: build/stamp-package
+	@$(PY) scripts/run_parts.py lint types test-c test-quick
+
+# All that `make test` runs, and the slow ones.
+test-all: build/stamp-package
+	@$(PY) scripts/run_parts.py lint types test-c test-python
 
 lint: build/stamp-tools
 	$(BIN)/ruff check .
@@ -45,8 +52,19 @@ test-c: build/stamp-tools
 	$(ENV) scripts/build-c.sh build/c -Dtests=true -Dwerror=true
 	$(ENV) meson test -C build/c --print-errorlogs --num-processes 1
 
+# Several tests at a time, WORKERS: most wait most of the time. WORKERS=0 for one after the other.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+BESIDE := -n $(WORKERS) --dist worksteal
+
 test-python: build/stamp-package
-	$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
+
+test-quick: build/stamp-package
+	$(ENV) $(PY) -m pytest -q $(BESIDE) -m "not slow" --durations=5 $(PYTEST_ARGS)
+
+# What `make test` leaves out, one after the other.
+test-slow: build/stamp-package
+	$(ENV) $(PY) -m pytest -m slow $(PYTEST_ARGS)
 
 # The recorded scenarios alone (they are a part of test-python too).
 conformance: build/stamp-package
@@ -54,7 +72,7 @@ conformance: build/stamp-package
 
 # Programs that use pywin32 on Windows, fetched from PyPI and run unmodified.
 test-clients: build/stamp-package
-	$(ENV) $(PY) -m pytest tests/clients $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/clients $(PYTEST_ARGS)
 
 # Pipes behind a real smbd. Installs Debian's samba and other people's SMB clients where it may; says what is missing.
 test-samba: build/stamp-package
@@ -152,6 +170,10 @@ plots: build/stamp-bench
 	$(ENV) $(PY) -m bench.goals
 	$(ENV) $(PY) -m bench.plots
 
+# The pictures of npipe top in docs/images.
+pictures: build/stamp-package
+	NPIPE_PICTURES=1 $(ENV) $(PY) -m pytest tests/cli/test_top_pictures.py -q
+
 clean:
 	rm -rf build .venv
 
@@ -165,7 +187,7 @@ build/stamp-venv:
 
 build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py build test lint
-	$(PY) scripts/install-groups.py --extra cli
+	$(PY) scripts/install-groups.py --extra cli monitor
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)

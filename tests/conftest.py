@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import os
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from _pytest._io import TerminalWriter
 
 import npipe
+from tests import machine
 from tests.helpers import shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _numbers = itertools.count()
+
+_SLOW = 180  # seconds
 
 
 if sys.platform == "win32":
@@ -32,17 +37,64 @@ if sys.platform == "win32":
 
     collect_ignore = list(differences.LINUX)
 
-    @pytest.hookimpl(tryfirst=True)  # before -k takes any of them away
-    def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Some tests are expected to fail on Windows, each for a reason."""
+    def _mark_for_windows(config: pytest.Config, items: list[pytest.Item]) -> None:
         by_file = [item for item in items if not any("::" in argument for argument in config.args)]
         if unknown := sorted(differences.stale(by_file)):
             raise pytest.UsageError(f"tests/windows/differences.py names what is not there: {', '.join(unknown)}")
         differences.mark(items)
+        if share := os.environ.get("NPIPE_SHARE"):
+            number, count = map(int, share.split("/"))
+            here = _shares(items, count)[number - 1]
+            config.hook.pytest_deselected(items=[item for item in items if item.path not in here])
+            items[:] = [item for item in items if item.path in here]
+
+    def _shares(items: list[pytest.Item], count: int) -> list[set[Path]]:
+        """The files in `count` parts of about as many tests: scripts/windows/test.sh runs them at the same time."""
+        files = collections.Counter(item.path for item in items)
+        shares: list[set[Path]] = [set() for _ in range(count)]
+        sizes = [0] * count
+        for path, tests in sorted(files.items(), key=lambda one: (-one[1], one[0])):
+            least = sizes.index(min(sizes))
+            shares[least].add(path)
+            sizes[least] += tests
+        return shares
 
     def pytest_report_header() -> list[str]:
         """Say what is left out, and why."""
         return [f"not on Windows: {path} ({reason})" for path, reason in differences.LINUX.items()]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k takes any of them away
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give slow tests a longer time-out; some are expected to fail on Windows, each for a reason."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW))
+    if sys.platform == "win32":
+        _mark_for_windows(config, items)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest makes the folder
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a worker of pytest-xdist like a session of its own, in what is seen of it."""
+    if not hasattr(config, "workerinput"):
+        return
+    # Paths of sockets have to be short: "7" for "popen-gw7".
+    base = Path(config.option.basetemp)
+    config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))
+    # Where a test stood that its time-out has ended, which pytest-timeout prints: the standard output is lost. All of
+    # it in one write, between other workers' lines. (xdist itself says which test that was.)
+    writer = TerminalWriter(os.fdopen(os.dup(2), "w", buffering=1 << 20, encoding="utf-8", errors="replace"))
+    setattr(config, "get_terminal_writer", lambda: writer)  # noqa: B010 - no method, for a type checker
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around the time-out
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test that is marked `alone` when no other one of this session's workers runs."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with machine.share(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -389,6 +389,7 @@ def test_only_simple_upcasing_counts(one: str, other: str) -> None:
     assert parse_name(one).folder != parse_name(other).folder
 
 
+@pytest.mark.slow
 def test_upcasing_is_one_to_one_and_stable_for_every_character() -> None:
     for code in itertools.chain(range(1, 0x2F), range(0x30, 0x5C), range(0x5D, sys.maxunicode + 1)):
         char = chr(code)

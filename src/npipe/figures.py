@@ -93,6 +93,9 @@ class ProcessStats:
     """Of servers' ends."""
     client: Totals
     """Of clients' ends."""
+    connections: Totals
+    """Of ends of connections of npipe.connection: messages are those that calls of this process have moved, and waits
+    are calls that could not be done at once, as those of long messages are not."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class OwnerReport:
     """What it runs; None where that cannot be looked at."""
     code: int
     """Why it tells nothing, or not all, as a Win32 code: 5 this user is not told, 121 it does not answer, 1 or 1306
-    its npipe is of another version, 13 it talks nonsense; 0: it has told all."""
+    its npipe is of another version, 13 it talks nonsense, 109 it has ended while it was asked; 0: it has told all."""
     problem: str | None
     """Why it tells nothing, or not all; None: it has told all."""
     instances: int
@@ -156,6 +159,9 @@ class OwnerReport:
     """What all its connections have moved, those that have ended included."""
     connections: tuple[ConnectionReport, ...]
     """Those that live, the oldest instance first."""
+    answered_in: float | None
+    """How long its first answer took, in seconds: how soon this process gets to serve who connects. None: there was
+    none."""
 
 
 @dataclass(frozen=True)

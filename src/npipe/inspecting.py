@@ -40,8 +40,8 @@ def inspect(name: str | os.PathLike[str]) -> PipeReport:
 def stats() -> ProcessStats:
     """Return what the pipes of this process have moved since it began, as servers and as clients.
 
-    Connections of npipe.connection count, but not what they carry, which is beside the pipe. After a fork the child
-    begins at zero. A connection that moves a long message just now may tell of it a moment later.
+    What connections of npipe.connection carry is beside the pipe, and counted apart: `connections`. After a fork the
+    child begins at zero. A connection that moves a long message just now may tell of it a moment later.
 
     Raises:
         PipeStateError: on Windows, where nobody counts (50).

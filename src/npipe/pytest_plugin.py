@@ -1,7 +1,7 @@
 """`pytest --npipe`: the doors for programs that use Windows' pipes, for a test session or for single tests.
 
-There is an echo server for tests too, with or without it. A plugin of pytest's, found by its entry point; without
-`--npipe`, and where nobody asks for its fixtures, it does nothing. docs/porting.md shows it.
+There are an echo server for tests and a trace of their pipes too, with or without it. A plugin of pytest's, found by
+its entry point; without `--npipe`, and where nobody asks for its fixtures, it does nothing. docs/porting.md shows it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,37 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from npipe.servers import Server
+    from npipe.tracing.events import Event
     from npipe.win32 import Installation
 
 __all__ = [
     "EchoServer",
+    "PipeMessage",
+    "PipeTrace",
     "echo_server",
     "npipe_windows",
     "pipe_name",
+    "pipe_trace",
     "pytest_addoption",
     "pytest_configure",
     "pytest_itemcollected",
     "pytest_load_initial_conftests",
+    "pytest_runtest_makereport",
 ]
 
 _numbers = itertools.count(1)
 _DEADLINE: Final = 30.0  # seconds for a process to begin, or to end
+_SHOWN: Final = 100  # lines of a trace in a report
+_LONGEST: Final = 500  # characters of such a line
+_SNAPLEN: Final = 1 << 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +87,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "echo_server(process=False, **options): how the fixture echo_server serves: in a process of its own, and with "
         "which options of npipe.serve",
+    )
+    config.addinivalue_line(
+        "markers",
+        "pipe_trace(snaplen=1048576): how many bytes of each message the fixture pipe_trace keeps",
     )
 
 
@@ -207,3 +219,117 @@ def echo_server(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
     server = EchoServer(_new_name(), **(mark.kwargs if mark is not None else {}))
     with contextlib.closing(server):
         yield server
+
+
+class PipeMessage(NamedTuple):
+    """A message that went through a pipe, or what one read or write of a byte pipe has moved."""
+
+    pipe: str
+    r"""The pipe's full name, `\\.\pipe\NAME`."""
+    side: Literal["client", "server"]
+    """Whose end has told of it. Where both ends are the test's, each tells of each message."""
+    direction: Literal["in", "out"]
+    """Whether that end has read it or written it."""
+    data: bytes
+    """Its content, up to `snaplen` bytes."""
+    size: int
+    """How many bytes it has."""
+
+
+class PipeTrace:
+    """What the pipes of a test's process do while the test runs; what the fixture `pipe_trace` gives."""
+
+    def __init__(self, snaplen: int) -> None:
+        from npipe.tracing.own import Recorder
+
+        self._events: list[Event] = []
+        self._recorder = Recorder(self._events.append, snaplen=snaplen)
+        if self._recorder.code:
+            raise RuntimeError(f"pipes cannot be recorded: WinError {self._recorder.code}")
+
+    @property
+    def events(self) -> list[Event]:
+        """All that has happened so far, with how connections begin and end: npipe.tracing.events.Event."""
+        self._recorder.sync()
+        return list(self._events)
+
+    def messages(
+        self, pipe: str | os.PathLike[str] | None = None, *, side: Literal["client", "server"] | None = None
+    ) -> list[PipeMessage]:
+        """Return the messages that were read and written so far, in their order.
+
+        Args:
+            pipe: the pipe's name, in any form; None: of all.
+            side: only those of which this end has told; None: of both.
+
+        Raises:
+            RuntimeError: some were lost, for they came faster than they were recorded.
+            PipeArgumentError: the name is none (123).
+        """
+        from npipe.names import parse_name
+        from npipe.tracing.events import Flags, Kind
+
+        wanted = None if pipe is None else parse_name(pipe).path.casefold()
+        found: list[PipeMessage] = []
+        for event in self.events:
+            if event.kind is Kind.LOST:
+                raise RuntimeError(f"{event.size} records of pipes were lost")
+            told_by: Literal["client", "server"] = "server" if event.flags & Flags.SERVER else "client"
+            if (
+                event.kind is Kind.DATA
+                and not event.flags & Flags.WITHDRAWN
+                and (wanted is None or event.pipe.casefold() == wanted)
+                and side in (None, told_by)
+            ):
+                way: Literal["in", "out"] = "out" if event.flags & Flags.OUT else "in"
+                found.append(PipeMessage(event.pipe, told_by, way, event.data, event.size))
+        return found
+
+    def clear(self) -> None:
+        """Forget what has happened so far."""
+        self._recorder.sync()
+        self._events.clear()
+
+    def __str__(self) -> str:
+        """Return the last of it, a line for each event."""
+        from npipe.tracing.events import Flags
+        from npipe.tracing.lines import text_line
+
+        events = self.events
+        lines = [f"... {len(events) - _SHOWN} before"] if len(events) > _SHOWN else []
+        for event in events[-_SHOWN:]:
+            line = f"{'server' if event.flags & Flags.SERVER else 'client'} {text_line(event)}"
+            lines.append(line if len(line) <= _LONGEST else line[:_LONGEST] + "...")
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        """Record nothing more. What was recorded stays."""
+        self._recorder.close()
+
+
+_trace: pytest.StashKey[PipeTrace] = pytest.StashKey()
+
+
+@pytest.fixture
+def pipe_trace(request: pytest.FixtureRequest) -> Iterator[PipeTrace]:
+    """Record what the pipes of this test's process do, at the ends that it has, from here on until the test has ended.
+
+    When the test fails, its report has the last of it. `@pytest.mark.pipe_trace(snaplen=N)`: N bytes of each message.
+    """
+    mark = request.node.get_closest_marker("pipe_trace")
+    if mark is not None and mark.args:
+        raise pytest.UsageError("pytest.mark.pipe_trace takes arguments by name only")
+    trace = PipeTrace(**({"snaplen": _SNAPLEN} | (mark.kwargs if mark is not None else {})))
+    request.node.stash[_trace] = trace
+    with contextlib.closing(trace):
+        yield trace
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the pipes of a test that has failed have done."""
+    report = yield
+    trace = item.stash.get(_trace, None)
+    if trace is not None and report.failed:
+        report.sections.append((f"pipes, as pipe_trace has recorded them ({report.when})", str(trace)))
+    return report

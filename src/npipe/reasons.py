@@ -47,6 +47,7 @@ __all__ = [
     "not_carried",
     "not_counted",
     "not_on_a_loop",
+    "not_traced",
     "other_loop",
     "partly_read",
     "server_elsewhere",
@@ -285,6 +286,39 @@ def not_counted(name: str | None, doing: str) -> PipeStateError:
         text="Nobody counts what this pipe moves",
         hint="count in the program, or ask on Linux",
     )
+
+
+def not_traced(name: str, code: int, *, forbidden: bool = False) -> PipeError:
+    """Return the error of a trace that a server refuses, or that finds no server; `forbidden`: to everybody."""
+    detail, hint = _NOT_TRACED.get(code, (None, None))
+    if code == WinError.ACCESS_DENIED and forbidden:
+        detail = "its server has said traceable=False, and nobody can trace it"
+        hint = "have it listen without that, or start its process with NPIPE_TRACE=FILE"
+    if code == WinError.INVALID_FUNCTION:  # of the rendezvous: it does not know the question
+        code = WinError.NOT_SUPPORTED
+    return error_from_code(code, name, "tracing", detail, hint)
+
+
+_NOT_TRACED: Final[dict[int, tuple[str, str]]] = {
+    WinError.FILE_NOT_FOUND: (
+        "no process has an instance of it now",
+        "start its server first, or wait for it: npipe trace --follow",
+    ),
+    WinError.ACCESS_DENIED: ("a pipe is traced by its server's user and by root alone", "trace it as that user"),
+    WinError.PIPE_BUSY: ("four trace it already, which is as many as can", "end one of them"),
+    WinError.SEM_TIMEOUT: (
+        "its server's process does not answer: it is stopped, or very busy",
+        "see what it does, and let it go on",
+    ),
+    WinError.INVALID_FUNCTION: (
+        "its server has an npipe that is older than tracing",
+        "start the server anew with a newer one",
+    ),
+    WinError.INVALID_DATA: (
+        "what the server answers makes no sense",
+        "see what serves the pipe: npipe ls -l",
+    ),
+}
 
 
 def no_remote_here(path: str | None) -> PipeArgumentError:

@@ -65,6 +65,7 @@ CLIENTS = """
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", sorted(LOOPS))
+@pytest.mark.slow
 def test_a_thousand_clients_lose_nothing_and_leave_nothing(kind: str, name: str, child: Callable[..., Child]) -> None:
     if sys.platform != "win32":
         import resource

@@ -131,6 +131,7 @@ class Storm:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", sorted(WITH_EAGER))
+@pytest.mark.slow
 def test_whatever_is_cancelled_no_message_is_lost_or_doubled_and_nothing_is_left(
     kind: str, name: str, seed: int
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_goal_without_its_numbers_is_not_measured(tmp_path: Path) -> None:
     assert all(row.endswith("| not measured |") for row in rows)
 
 
+@pytest.mark.slow
 def test_plots_come_out_of_the_numbers_light_and_dark_and_the_same_each_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (`make bench` installs it)")
     numbers, once, again = tmp_path / "numbers", tmp_path / "once", tmp_path / "again"

@@ -42,12 +42,14 @@ def bench(*arguments: object, path: Path | None = None) -> subprocess.CompletedP
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name not in {"idle", "objects", "frames"}])
+@pytest.mark.slow
 def test_a_scenario_gives_a_number_for_each_peer(scenario: str, tmp_path: Path) -> None:
     check(scenario, tmp_path)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scenario", ["objects", "frames"])
+@pytest.mark.slow
 def test_a_scenario_of_arrays_gives_a_number_for_each_peer(scenario: str, tmp_path: Path) -> None:
     pytest.importorskip("numpy", reason="numpy is not installed (`make lint` and `make bench` install it)")
     check(scenario, tmp_path)

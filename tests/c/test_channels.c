@@ -599,6 +599,44 @@ static void a_number_that_another_process_has_got_is_not_its_first_owners(void)
     end(&ends);
 }
 
+struct staying {
+    _Atomic uint32_t number, over;
+};
+
+static void *stay(void *argument)
+{
+    struct staying *staying = argument;
+    atomic_store(&staying->number, (uint32_t)np_thread_number());
+    while (!atomic_load(&staying->over))
+        np_futex_wait(&staying->over, 0, UINT32_MAX, NP_FOREVER);
+    return NULL;
+}
+
+/* There are more threads than processes, and they have their numbers from the same store. */
+static void a_number_that_a_thread_has_got_is_no_process(void)
+{
+    struct ends ends;
+    make(&ends);
+    unsigned char data[8] = {1};
+    struct np_part part = {data, sizeof data};
+    struct staying staying = {0};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, stay, &staying) == 0);
+    while (!atomic_load(&staying.number))
+        sched_yield();
+    uint64_t number = atomic_load(&staying.number);
+    for (int known = 0; known < 2; known++) {
+        struct np_wait wait = {.deadline = np_now() + INT64_C(10000000000)};
+        uint64_t birth = known ? born(np_birth(getpid()) % NPC_MOST_BIRTH + 1) : 0;
+        atomic_store(&ends.first.out->writer, number << 32 | number | birth);
+        CHECK_EQUAL(np_channel_send(&ends.first, 0, &part, 1, &wait, NULL), NP_OK);
+    }
+    atomic_store(&staying.over, 1);
+    np_futex_wake(&staying.over, UINT32_MAX);
+    pthread_join(thread, NULL);
+    end(&ends);
+}
+
 #define ELSEWHERE (UINT64_C(1) << NPC_SPACE_SHIFT)
 
 static void a_number_of_another_namespace_is_nobody_here(void)
@@ -1026,6 +1064,7 @@ int main(void)
     RUN(those_that_wait_for_one_lock_are_not_forgotten_for_the_other);
     RUN(who_gets_a_lock_forgets_nobody_behind_it);
     RUN(a_number_that_another_process_has_got_is_not_its_first_owners);
+    RUN(a_number_that_a_thread_has_got_is_no_process);
     RUN(a_number_of_another_namespace_is_nobody_here);
     RUN(a_lock_that_nobody_gives_free_is_not_waited_for_after_the_end);
     RUN(a_namespace_without_a_place_in_the_list_concludes_nothing);

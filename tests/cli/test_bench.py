@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from npipe.cli.measuring.results import Measured, duration, rate
 from tests.cli.helpers import DEADLINE, NPIPE, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SHORT = ("bench", "--seconds", "0.3", "--bulk", "4096")
 ALL = ["npipe", "multiprocessing.connection", "Unix socket (SEQPACKET)"]
@@ -140,6 +142,24 @@ def test_a_drawing_that_cannot_be_written_is_told_before_anything_is_measured(tm
     assert "No such file or directory" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on files there")
+def test_a_drawing_for_which_there_is_no_room_is_told_of_and_an_older_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "bench.svg"
+    file.write_text("older")
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from npipe.cli import bench\n"
+        "with bench._written_at_the_end(sys.argv[1]) as write:\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "    write('x' * 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stderr.endswith(f"ClickException: {file} cannot be written: File too large\n")
+    assert file.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_names_in_a_drawing_cannot_break_it() -> None:
     evil = Measured('<b>&"\x00\x1b', round_trips=[1000] * 20, bytes_sent=1, messages_sent=1, seconds_sending=1)
     evil.settle()
@@ -160,13 +180,18 @@ def test_a_wrong_value_is_a_wrong_use(arguments: list[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*NPIPE, "bench", "--seconds", "3000", "--svg", str(tmp_path / "x.svg")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory(prefix="npipe-") as folder,  # short enough for all contestants' sockets
+        subprocess.Popen(
+            [*NPIPE, "bench", "--seconds", "3000", "--svg", str(tmp_path / "x.svg")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": folder},
+        ) as process,
+        killed_at_the_end(process),
+    ):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + DEADLINE
         while len(pids := children.read_text().split()) < len(ALL):  # a look at the system: nothing tells of it
@@ -175,14 +200,28 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
         assert (process.returncode, out, err) == (130, b"", b"")
-    for end in ends:
-        assert select.select([end], [], [], DEADLINE)[0]
-        os.close(end)
+        for end in ends:
+            assert select.select([end], [], [], DEADLINE)[0]
+            os.close(end)
+        assert list(Path(folder).iterdir()) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "npipe-root"]
 
 
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """It has ended when the block has, though that may have failed."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+@pytest.mark.alone
 def test_its_processes_end_with_it_when_it_is_killed() -> None:
-    with subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process:
+    with (
+        subprocess.Popen([*NPIPE, "bench", "--seconds", "3000"], stdout=subprocess.PIPE) as process,
+        killed_at_the_end(process),
+    ):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + DEADLINE
         while len(pids := children.read_text().split()) < len(ALL):  # a look at the system: nothing tells of it

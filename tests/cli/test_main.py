@@ -28,11 +28,32 @@ def test_without_arguments_it_prints_its_help() -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["client", "serve", "wait", "ls", "info"])
+COMMANDS = [
+    *("bench", "call", "cat", "client", "completion", "doctor", "export", "info", "listen", "ls", "metrics", "relay"),
+    *("repl", "replay", "run", *(["samba"] if sys.platform != "win32" else []), "send", "serve", "trace", "wait"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_a_help(command: str) -> None:
     done = run(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"Usage: npipe {command} ")
+    assert "\\b" not in done.stdout  # click's mark, in a raw docstring
+    lines = done.stdout.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("  Examples"):  # each on a line of its own
+            assert lines[number + 1].startswith("    ")
+            assert line.endswith(":")
+        assert "Examples:" not in line or line == "  Examples:"
+
+
+def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("--help").stdout.partition("Commands:\n")[2].splitlines()
+    listed = {line.split()[0]: line for line in lines}
+    assert set(COMMANDS) <= set(listed)
+    assert [line for line in lines if not line.endswith(".") or line.endswith("..")] == []
 
 
 @pytest.mark.parametrize(

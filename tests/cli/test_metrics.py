@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -86,6 +87,24 @@ def test_a_hard_name_breaks_no_line(hard: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert {pipe for _, pipe, _ in samples(done.stdout)} == {wanted}
     assert "\x1b" not in done.stdout
+
+
+def test_json_has_each_value_of_the_page() -> None:
+    hard = "\\\\?\\pipe\\a\x1b[31m\nb"
+    with npipe.listen(hard) as listener, npipe.connect(hard) as client, listener.accept() as server:
+        client.send(b"12345")
+        server.recv()
+        page, told = run("metrics").stdout, json.loads(run("metrics", "--json").stdout)
+    found = {(one["name"], one["labels"]["pipe"], one["labels"].get("direction", "")): one["value"] for one in told}
+    plain = hard.replace("?", ".", 1)
+    assert found == {(what, plain, way): value for (what, _, way), value in samples(page).items()}
+    (bytes_in,) = [one for one in told if one["name"] == "npipe_bytes_total" and one["labels"]["direction"] == "in"]
+    assert (bytes_in["value"], bytes_in["type"]) == (5, "counter")
+
+
+def test_json_is_not_served() -> None:
+    done = run("metrics", "--json", "--listen", "0")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_a_pipe_that_is_not_there_has_the_exit_status_3(name: str) -> None:

@@ -104,6 +104,23 @@ def test_the_overlapped_server_has_as_many_instances_as_it_is_told(name: str) ->
             assert done.stdout == "Could not open pipe: 0.05 second wait timed out.\n"
 
 
+def test_the_overlapped_server_has_more_instances_than_one_wait_takes_events(name: str) -> None:
+    with Server(name, "--model", "overlapped", "--instances", "65", "--echo"):
+        assert [pipe.instances for pipe in npipe.list_pipes()] == [65]
+        clients = [npipe.connect(name) for _ in range(65)]
+        for number, client in enumerate(clients):
+            assert client.transact(b"%d" % number, timeout=DEADLINE) == b"%d" % number
+            client.close()
+
+
+@pytest.mark.parametrize("instances", ["0", "65536", "many"])
+def test_a_number_of_instances_that_cannot_be_is_one_line(name: str, instances: str) -> None:
+    done = run("serve", name, "--model", "overlapped", "--instances", instances)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("npipe: Invalid value for '--instances': ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("model", ["threaded", "completion"])
 def test_a_number_of_instances_is_for_the_overlapped_server(name: str, model: str) -> None:
     done = subprocess.run(

@@ -71,6 +71,18 @@ def served(name: str, serve: Callable[[Any], object], mode: Any = "message") -> 
 # ---- call
 
 
+@pytest.mark.parametrize("command", ["call", "repl"])
+def test_of_a_pipe_of_bytes_it_is_told_which_commands_can(name: str, command: str) -> None:
+    with npipe.listen(name, mode="byte"):
+        data = {"call": [name, "hello"], "repl": [name]}[command]
+        done = npipe_(command, *data, data=b"hello\n")
+    said = (
+        f"npipe: [WinError 87] {name} carries bytes, not messages, so no answer has an end: use npipe send and npipe "
+        f"cat, or npipe relay stdio {name} for both ways"
+    )
+    assert (done.returncode, done.stdout, done.stderr.decode().splitlines()) == (1, b"", [said])
+
+
 @pytest.mark.parametrize("text", ["hello", "", "tëxt", "-x" * 1000])
 def test_call_prints_the_answer_s_bytes_and_nothing_else(name: str, text: str) -> None:
     with npipe.serve(name, bytes):

@@ -21,6 +21,7 @@ from npipe.tracing.files import TraceWriter, as_json, read_trace
 from npipe.tracing.records import Assembler, RecordError, Ring, new_header
 from tests import helpers as h
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import AS_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +136,40 @@ def test_filters_choose_by_size_peer_and_content(name: str, child: Callable[...,
     assert "68 65 6c 6c 6f" in run("trace", "-r", path, "-x").stdout
 
 
+def test_a_trace_that_follows_goes_on_with_the_next_server(name: str, child: Callable[..., Child]) -> None:
+    trace = subprocess.Popen(
+        [*NPIPE, "trace", "--follow", name, "--json", "--size", "1:", "-c", "4"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert trace.stderr is not None
+    assert trace.stderr.readline() == "npipe: waiting for a server\n"
+    for word in (b"first", b"second"):
+        server = child(SERVER, name)
+        assert server.line() == "listens"
+        assert trace.stderr.readline() == f"npipe: tracing process {server.pid} too\n"
+        talk(name, [word])
+        server.kill()
+        h.until(lambda: not npipe.list_pipes(), DEADLINE)
+    out, err = trace.communicate(timeout=DEADLINE)
+    assert (trace.returncode, err) == (0, "")
+    said = [line["text"] for line in map(json.loads, out.splitlines())]
+    assert said == ["first", "FIRST", "second", "SECOND"]
+
+
+def test_what_keeps_it_from_a_trace_is_one_line_with_cause_and_cure(name: str) -> None:
+    done = run("trace", name)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no process has an instance of it now; start its server first" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    with npipe.listen(name, traceable=False):
+        done = run("trace", name)
+    assert (done.returncode, len(done.stderr.splitlines())) == (5, 1)
+    assert "traceable=False" in done.stderr
+
+
 @pytest.mark.parametrize("size", ["", ":", "x", "1-2", "1:2:3"])
 def test_a_filter_that_is_none_is_wrong_use(size: str, tmp_path: Path) -> None:
     done = run("trace", "-r", str(tmp_path / "x"), "--size", size)
@@ -236,6 +271,44 @@ def test_a_full_disk_ends_the_recording_and_keeps_what_is_whole(tmp_path: Path) 
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 5000
 
 
+def test_what_cannot_be_traced_leaves_an_older_recording_as_it_is(name: str, tmp_path: Path) -> None:
+    old, foreign, new = tmp_path / "old.pcapng", tmp_path / "foreign", tmp_path / "new.pcapng"
+    foreign.write_bytes(b"another program's")
+    event = Event(1, Kind.DATA, Flags.FIRST | Flags.LAST, r"\\.\pipe\x", 1, 2, 3, 0, 5, b"hello")
+    with TraceWriter(old) as writer:
+        writer.write(event)
+    (tmp_path / "link.pcapng").symlink_to(old)
+    for target in (old, new):
+        done = run("trace", name, "-w", str(target))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        done = run("trace", "-r", str(foreign), "-w", str(target))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (7, "", 1)
+    for source in (old, tmp_path / "link.pcapng"):
+        done = run("trace", "-r", str(source), "-w", str(old))
+        said = "npipe: --write is the file that --read reads. See 'npipe trace --help'.\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert list(read_trace(old)) == [event]
+    assert not new.exists()
+
+
+def test_a_trace_goes_through_pipes_too(tmp_path: Path) -> None:
+    source = tmp_path / "source.pcapng"
+    events = [Event(1, Kind.DATA, Flags.LAST, r"\\.\pipe\x", 1, 2, 3, 0, 5, b"%05d" % n) for n in range(9)]
+    with TraceWriter(source) as writer:
+        for event in events:
+            writer.write(event)
+    command = [*NPIPE, "trace", "-r", "-", "-w", "-", "--match", "[0-4]$"]
+    done = subprocess.run(
+        command, input=source.read_bytes(), capture_output=True, cwd=tmp_path, timeout=DEADLINE, check=True
+    )
+    assert (list(tmp_path.iterdir()), done.stderr) == ([source], b"")
+    copy = tmp_path / "copy.pcapng"
+    copy.write_bytes(done.stdout)
+    assert list(read_trace(copy)) == events[:5]
+    full = run("trace", "-r", str(source), "-w", "/dev/full")
+    assert (full.returncode, full.stderr) == (1, "npipe: /dev/full cannot be written: No space left on device\n")
+
+
 def test_wireshark_reads_a_trace_with_the_dissector(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     tshark = shutil.which("tshark")
     if tshark is None:
@@ -288,7 +361,40 @@ def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     assert child(SERVER.replace("upper()", "upper().replace(b'TWO', b'TWI')"), f"{name}-new").line() == "listens"
     done = run("replay", str(path), f"{name}-new")
     assert done.returncode == 8
-    assert done.stdout.endswith("message 4: 3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'\n")
+    detail = "3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'"
+    assert done.stdout.endswith(f"message 4: {detail}\n")
+    done = run("replay", str(path), f"{name}-new", "--json")
+    assert (done.returncode, done.stderr) == (8, "")
+    known = json.loads(done.stdout)
+    assert [difference.pop("connection") for difference in known["differences"]] == [1]
+    assert known == {"sent": 2, "compared": 2, "differences": [{"message": 4, "detail": detail}]}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("security", ["owner", "everyone"])
+def test_another_user_is_told_who_may_trace(
+    name: str, child: Callable[..., Child], shared_root: Path, security: str
+) -> None:
+    assert shared_root.is_dir()
+    with npipe.listen(name, security=security):
+        stranger = child(
+            """
+            import os
+            import sys
+            import npipe
+            import encodings.utf_16_le, pwd, traceback  # while they may still be read
+            from npipe.tracing.attach import Tracer
+            os.setgroups([])
+            os.setgid(12345)
+            os.setuid(12345)
+            try:
+                Tracer([sys.argv[1]])
+            except npipe.PipeAccessError as error:
+                print(error.detail, flush=True)
+            """,
+            name,
+        )
+        assert stranger.line() == "a pipe is traced by its server's user and by root alone"
 
 
 def test_a_server_is_played_again(name: str, child: Callable[..., Child], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ KNOWN = {
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("corpus", ["systematic", "random"])
+@pytest.mark.slow
 def test_every_scenario_agrees_but_the_known_differences(corpus: str) -> None:
     replayed = subprocess.run(
         [sys.executable, HERE / "replay.py", HERE / "corpus" / f"{corpus}.jsonl", "--install", "npipe.win32:install"],

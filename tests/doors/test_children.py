@@ -15,6 +15,7 @@ import pytest
 
 from npipe import win32
 from npipe._doors.children.environment import FOLDER, doors_of
+from npipe.win32 import pywintypes, win32pipe
 from tests.doors.helpers import run
 
 if TYPE_CHECKING:
@@ -375,6 +376,27 @@ class TestScope:
                     told.append((failure.type, str(failure.value)))
             before = before or told
             assert told == before
+
+    def test_an_environment_that_is_none_is_told_of_beside_handles_that_a_child_inherits(self) -> None:
+        attributes = pywintypes.SECURITY_ATTRIBUTES()
+        attributes.bInheritHandle = True
+        ends = win32pipe.CreatePipe(attributes, 0)
+        before: list[Any] = []
+        for inside in (False, True):
+            told: list[Any] = []
+            with opened(pywin32=False, children=inside):
+                for call in (
+                    lambda: subprocess.Popen(["true"], env=7, close_fds=False),  # type: ignore[call-overload]
+                    lambda: os.execve("/bin/true", ["true"], 7),  # type: ignore[arg-type]
+                ):
+                    with pytest.raises((TypeError, AttributeError)) as failure:
+                        call()  # type: ignore[no-untyped-call]
+                    told.append((failure.type, str(failure.value)))
+                told.append(os.spawnve(os.P_WAIT, "/bin/true", ["true"], 7))  # type: ignore[arg-type]
+            before = before or told
+            assert told == before
+        for end in ends:
+            end.Close()
 
 
 class TestHandles:

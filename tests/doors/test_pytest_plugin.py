@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(180)  # sessions of pytest, each with a bound of its own
+
 
 def session(folder: Path, *options: str, **files: str) -> str:
     """What pytest prints for these files."""
@@ -292,3 +296,73 @@ def test_a_wrong_option_of_the_echo_server_is_told_by_its_name(tmp_path: Path) -
     assert "has not begun: TypeError" in out
     assert "takes arguments by name only" in out
     assert "it ran" not in out.replace('AssertionError("it ran")', "")
+
+
+TRACES = """
+import threading
+import npipe
+import pytest
+
+seen = []
+
+def test_each_end_tells_of_each_message(echo_server, pipe_trace, pipe_name):
+    assert npipe.call(echo_server.name, b"hello", timeout=10) == b"hello"
+    assert [(m.direction, m.data) for m in pipe_trace.messages(echo_server.name, side="client")] == [
+        ("out", b"hello"), ("in", b"hello"),
+    ]
+    assert [(m.direction, m.data) for m in pipe_trace.messages(side="server")] == [("in", b"hello"), ("out", b"hello")]
+    assert pipe_trace.messages(pipe_name) == []
+    assert len(pipe_trace.messages()) == 4
+    seen.append(pipe_trace)
+    pipe_trace.clear()
+    assert pipe_trace.events == []
+
+def test_what_comes_behind_a_test_is_not_in_its_trace(echo_server, pipe_trace):
+    npipe.call(echo_server.name, b"again", timeout=10)
+    assert b"again" not in [m.data for m in seen[0].messages()]
+    assert {m.data for m in pipe_trace.messages()} == {b"again"}
+
+@pytest.mark.echo_server(process=True)
+@pytest.mark.pipe_trace(snaplen=3)
+def test_of_another_process_there_is_this_end(echo_server, pipe_trace):
+    npipe.call(echo_server.name, b"abcdef", timeout=10)
+    assert [(m.data, m.size, m.side) for m in pipe_trace.messages()] == [(b"abc", 6, "client")] * 2
+
+def test_it_fails(echo_server, pipe_trace):
+    for _ in range(60):
+        npipe.call(echo_server.name, b"x" * 5000, timeout=10)
+    assert not "this"
+
+def test_it_passes(pipe_trace):
+    pass
+
+@pytest.mark.pipe_trace(7)
+def test_no_name(pipe_trace):
+    pass
+"""
+
+
+def test_a_trace_is_there_for_assertions_and_in_the_report_of_a_failure(tmp_path: Path) -> None:
+    out = session(tmp_path, "--strict-markers", test_traces=TRACES)
+    assert "1 failed, 4 passed, 1 error" in out, out
+    assert out.count("pipes, as pipe_trace has recorded them (call)") == 1
+    lines = [line for line in out.splitlines() if r"\\.\pipe\pytest-" in line and " x" in line]
+    assert 40 <= len(lines) <= 100
+    assert max(map(len, lines)) <= 503
+    assert "... " in out
+
+
+def test_a_trace_shows_control_characters_as_escapes(tmp_path: Path) -> None:
+    out = session(
+        tmp_path,
+        test_escapes="""
+import npipe
+
+def test_it_fails(echo_server, pipe_trace):
+    npipe.call(echo_server.name, b"the culprit\\x1b[31m", timeout=10)
+    assert not "this"
+""",
+    )
+    assert "-> 16 the culprit\\x1b[31m" in out, out
+    assert "server" in out
+    assert "\x1b[31m" not in out

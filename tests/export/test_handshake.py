@@ -170,6 +170,7 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8),
     st.integers(0, 64),
 )
+@pytest.mark.slow
 def test_a_request_that_is_bent_raises_one_error_or_none(packet: bytes, bends: list[tuple[int, int]], cut: int) -> None:
     bent = bytearray(packet[: len(packet) - cut])
     for place, value in bends:

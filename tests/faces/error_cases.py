@@ -14,10 +14,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.faces import error_cases_opening, error_cases_pipes, error_cases_remote
+from tests.faces import error_cases_opening, error_cases_pipes, error_cases_remote, error_cases_tracing
 from tests.faces.error_table import CASES, expected_of, provoke, shown
 
-__all__ = ["CASES", "error_cases_opening", "error_cases_pipes", "error_cases_remote"]
+__all__ = ["CASES", "error_cases_opening", "error_cases_pipes", "error_cases_remote", "error_cases_tracing"]
 
 
 def main() -> None:

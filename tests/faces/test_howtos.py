@@ -48,6 +48,7 @@ def test_json_rpc_answers_what_its_page_says_with_the_client_started_first(howto
             process.wait(20)
 
 
+@pytest.mark.slow
 def test_json_rpc_is_thirty_lines_and_passes_a_strict_type_checker(howto: tuple[Path, str]) -> None:
     mypy = pytest.importorskip("mypy.api")
     folder, _ = howto

@@ -341,3 +341,32 @@ def test_an_async_block_that_has_no_memory_for_its_entry_leaves_all_as_it_was(
         asyncio.run(main())
     """
     assert child(FAILING + BLOCKS + textwrap.dedent(script), name).line(60) == "as it was"
+
+
+ASKS = {
+    "inspect": "lambda: [len(row[5]) for row in binding.describe_named_pipe(*where, name)]",
+    "list": "lambda: [row[4] for row in binding.list_named_pipes(where[0]) if name.endswith(row[0])]",
+}
+
+
+@pytest.mark.parametrize("way", ASKS)
+def test_a_part_of_what_owners_tell_is_not_taken_for_the_whole(
+    child: Callable[..., Child], name: str, way: str
+) -> None:
+    script = f"""
+        import npipe
+        from npipe import binding
+        from npipe.names import parse_name
+        from npipe.transports.local.place import place
+        name = sys.argv[1]
+        where = place(parse_name(name))
+        listener = npipe.listen(name)
+        ends = [(npipe.connect(name), listener.accept()) for _ in range(3)]
+        ask = {ASKS[way]}
+        whole = ask()
+        assert len(whole) == 1
+        found = [failing(number, ask) for number in range(400)]
+        assert None in found and whole in found and all(said in (None, whole) for said in found), found
+        print("done", flush=True)
+    """
+    assert child(FAILING + textwrap.dedent(script), name).line() == "done"

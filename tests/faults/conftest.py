@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -21,15 +20,21 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes a line of what was measured, for the end of the report and docs/reliability.md."""
-    lines = request.config.stash.setdefault(FIGURES, [])
-    return lambda text: lines.append(f"{request.node.name}: {text}")
+    return lambda text: record_property("figure", text)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the figures."""
-    lines = config.stash.get(FIGURES, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures, of all workers."""
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for key, text in report.user_properties
+        if key == "figure"
+    ]
     if lines:
         terminalreporter.section("figures")
         for line in lines:

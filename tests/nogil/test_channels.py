@@ -13,6 +13,8 @@ from npipe import connection
 from tests.connection.helpers import pattern
 from tests.nogil.helpers import MANY, PATIENCE, ROUNDS, body, says, times, together
 
+pytestmark = pytest.mark.slow
+
 assert sys.platform != "win32"
 
 END = "end"

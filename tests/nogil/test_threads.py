@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Ends
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_import_leaves_the_lock_off() -> None:
     if not FREE:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Ends
 
+pytestmark = pytest.mark.slow
+
 END = b"end"
 
 

@@ -413,6 +413,7 @@ def test_nothing_is_left_of_a_killed_server(child: Start, name: str, root: Path,
         pipe.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_servers_killed_while_they_listen_and_close(child: Start, name: str, root: Path) -> None:
     chance = random.Random(7)
     for _ in range(12):
@@ -521,6 +522,7 @@ LOAD_CLIENT = """
 """
 
 
+@pytest.mark.slow
 def test_messages_of_a_client_killed_under_load_are_a_whole_prefix(child: Start, name: str) -> None:
     chance = random.Random(1)
     warm = None
@@ -557,6 +559,7 @@ def test_messages_of_a_client_killed_under_load_are_a_whole_prefix(child: Start,
             assert now == warm
 
 
+@pytest.mark.slow
 def test_servers_killed_under_load_leave_clients_with_a_clear_end(child: Start, name: str, root: Path) -> None:
     chance = random.Random(2)
     limit: tuple[int, int] | None = None

@@ -323,6 +323,7 @@ def test_waits_between_connections_keep_no_segment(child: Start, name: str) -> N
     assert worker.line() == "0"
 
 
+@pytest.mark.slow
 def test_ten_thousand_connections_of_one_server(child: Start, name: str) -> None:
     total, each = 10_000, 5_000
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

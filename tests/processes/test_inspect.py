@@ -281,6 +281,19 @@ def ask_of(name: str, said: bytes) -> npipe.OwnerReport:
         (r.answer(kind=DESCRIBE) + details() + connection(0), 13),
         (b"\xff" * 48, 13),
     ],
+    ids=[
+        "unknown-question",
+        "other-version",
+        "denied",
+        "no-details",
+        "no-connection",
+        "a-byte-too-many",
+        "connection-of-no-bytes",
+        "next-behind",
+        "no-type",
+        "connection-0",
+        "nonsense",
+    ],
 )
 def test_an_owner_that_tells_nothing_or_nonsense_is_told_as_such(name: str, said: bytes, code: int) -> None:
     told = ask_of(name, said)
@@ -293,6 +306,28 @@ def test_an_owner_that_tells_nothing_or_nonsense_is_told_as_such(name: str, said
 def test_an_owner_that_hangs_up_is_none(name: str) -> None:
     with pytest.raises(npipe.PipeNotFoundError):
         ask_of(name, b"")
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [(b"", 109), (r.answer(65539, kind=DESCRIBE), 109), (r.answer(5, kind=DESCRIBE), 5), (b"\xff" * 48, 13)],
+    ids=["hangs up", "closes its last instance", "refuses", "talks nonsense"],
+)
+def test_what_an_owner_has_told_before_it_goes_stays_told(name: str, then: bytes, code: int) -> None:
+    with r.own(name) as owner:
+
+        def answer() -> None:
+            owner.answer(r.answer(kind=DESCRIBE, type=4) + details(count=2, next=8) + connection(9) + connection(8))
+            owner.answer(then)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        report = npipe.inspect(name)
+        thread.join()
+    (told,) = report.owners
+    assert (told.code, [one.number for one in told.connections]) == (code, [8, 9])
+    assert (told.instances, told.in_buffer_size, report.type) == (3, 1, "message")
+    assert told.problem is not None
 
 
 def test_numbers_that_cannot_be_are_only_told(name: str) -> None:
@@ -311,7 +346,7 @@ def test_a_server_that_is_stopped_is_told_as_silent(child: Start, name: str) -> 
         began = time.monotonic()
         (owner,) = npipe.inspect(name).owners
         assert time.monotonic() - began < 5
-        assert (owner.code, owner.pid) == (121, server.process.pid)
+        assert (owner.code, owner.pid, owner.answered_in) == (121, server.process.pid, None)
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
 
@@ -325,3 +360,10 @@ def test_a_question_that_is_none_harms_nobody(name: str, junk: bytes) -> None:
         assert r.code_of(said) == (1306 if junk else 0)
         client.close()
         assert connections(name) == ()
+
+
+def test_an_owner_s_report_says_how_long_its_answer_took(name: str) -> None:
+    with npipe.listen(name):
+        [one] = npipe.inspect(name).owners
+    assert one.answered_in is not None
+    assert 0 < one.answered_in < 5

@@ -267,6 +267,7 @@ def test_limit_forgets_the_dead(child: Start, name: str) -> None:
     npipe.listen(name).close()
 
 
+@pytest.mark.slow
 def test_clients_under_load_while_owners_come_and_go(child: Start, name: str, root: Path) -> None:
     import threading
 

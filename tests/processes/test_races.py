@@ -111,6 +111,7 @@ def _pair(name: str, quota: int) -> tuple[h.MessageHandle, h.MessageHandle]:
 
 
 @pytest.mark.parametrize("quota", [0, 10, 4096, 65536])
+@pytest.mark.slow
 def test_two_processes_exchange_messages_both_ways_at_once(name: str, quota: int, child: Callable[..., Any]) -> None:
     count = MESSAGES
     patience = LIMIT / 2

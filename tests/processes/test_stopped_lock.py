@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Child]
 
+pytestmark = pytest.mark.alone  # most measure how long a call takes
+
 BOUND = 3.0  # seconds, after which a call gives up (docs/semantics.md)
 LATE = BOUND + 3.0  # on a machine that is busy
 

@@ -21,7 +21,7 @@ from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind
 from npipe.win32 import completion, pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
-from tests.rendezvous import MAGIC, VERSION, socket_of
+from tests.rendezvous import MAGIC, VERSION, dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,7 +286,7 @@ def test_a_server_that_forbids_it_is_not_traced(name: str) -> None:
         with pytest.raises(PipeAccessError) as caught:
             Tracer([name])
         assert caught.value.winerror == 5
-        assert "does not let anybody trace it" in str(caught.value)
+        assert "its server has said traceable=False" in str(caught.value)
 
 
 def test_an_aio_server_that_forbids_it_is_not_traced(name: str) -> None:
@@ -434,16 +434,18 @@ def test_memory_that_could_harm_the_server_is_refused(name: str, what: str, tmp_
         os.pwrite(memory, struct.pack("<IIQ", 0x5254504E, 1, 65536), 0)
         if what == "too small":
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    with echoing(name), npipe.connect(name) as client, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(echoing(name))
+        client = stack.enter_context(npipe.connect(name))
         before = h.descriptors()
-        asking.connect(os.fspath(socket_of(name)))
+        asking = stack.enter_context(dial(name))
         request, descriptors = _request(memory)
         socket.send_fds(asking, [request], descriptors)
         assert struct.unpack("<12I", asking.recv(100))[3] == 13
         client.send(b"on")
         assert client.recv() == b"onon"
         assert asking.recv(100) == b""
-        h.until(lambda: h.descriptors() <= before)
+        h.until(lambda: h.descriptors() <= before + 1)  # asking
     if memory is not None:
         os.close(memory)
 
@@ -528,8 +530,108 @@ def test_a_stopped_owner_does_not_hide_another_one(name: str, child: Callable[..
     assert stopped.line() == "listens"
     with npipe.listen(name, exclusive=False):
         os.kill(stopped.pid, signal.SIGSTOP)
+        os.waitpid(stopped.pid, os.WUNTRACED)  # all its threads have stopped
         with Tracer([name]) as tracer:
             assert tracer.pids == [os.getpid()]
             assert tracer.problems == [f"{name}: a process that serves it does not answer"]
     with pytest.raises(PipeTimeoutError):
         Tracer([name])
+
+
+SAYS = """
+    import sys
+    import npipe
+    with npipe.listen(sys.argv[1], exclusive=False) as listener:
+        print("listens", flush=True)
+        with listener.accept() as pipe:
+            pipe.send(sys.argv[2].encode())
+            sys.stdin.readline()
+"""
+
+
+def said_by(tracer: Tracer, count: int) -> dict[int, bytes]:
+    """What so many processes have said, each one message."""
+    events = taken(tracer, after(count))
+    return {event.owner: event.data for event in events if event.kind is Kind.DATA}
+
+
+def test_who_begins_to_serve_a_pipe_later_is_traced_too(name: str, child: Callable[..., Child]) -> None:
+    began: list[int] = []
+    with npipe.listen(name, exclusive=False) as listener, npipe.connect(name) as first, listener.accept() as pipe:
+        listener.close()  # the next client is the other process's
+        with Tracer([name], on_owner=began.append) as tracer:
+            assert began == [os.getpid()]
+            server = child(SAYS, name, "later")
+            assert server.line() == "listens"
+            with npipe.connect(name, timeout=h.DEADLINE) as second:
+                # It is asked as soon as it is there; what it says before is not in the trace.
+                assert taken(tracer, lambda event: event.owner == server.pid)
+                assert second.recv(timeout=h.DEADLINE) == b"later"
+                pipe.send(b"from here")
+                assert first.recv() == b"from here"
+                server.say("end")
+                taken(tracer, lambda event: event.owner == server.pid and event.kind is Kind.CLOSED)
+            assert began == [os.getpid(), server.pid]
+            assert tracer.pids == [os.getpid()]
+            assert tracer.problems == []
+
+
+def test_a_trace_that_follows_waits_for_a_server_and_for_the_next_one(name: str, child: Callable[..., Child]) -> None:
+    began: list[int] = []
+    servers: list[Child] = []
+    with Tracer([name], follow=True, on_owner=began.append) as tracer:
+        assert tracer.pids == []
+        assert list(tracer.events(0.01)) == []
+        for word in ("one", "two"):
+            server = child(SAYS, name, word)
+            servers.append(server)
+            assert server.line() == "listens"
+            assert list(tracer.events(0)) == []
+            with npipe.connect(name) as client:
+                assert said_by(tracer, 1) == {server.pid: word.encode()}
+                assert client.recv() == word.encode()
+                server.kill()
+        assert began == [server.pid for server in servers]
+        assert list(tracer.events(0.01)) == []
+        assert tracer.problems == []
+
+
+def test_a_later_owner_that_forbids_it_is_a_problem_and_no_end(name: str, child: Callable[..., Child]) -> None:
+    with npipe.listen(name, exclusive=False) as listener, npipe.connect(name) as client, listener.accept() as server:
+        with Tracer([name]) as tracer:
+            other = child(
+                "import sys, npipe\nwith npipe.listen(sys.argv[1], exclusive=False, traceable=False):\n"
+                "    print('listens', flush=True)\n    sys.stdin.readline()",
+                name,
+            )
+            assert other.line() == "listens"
+            server.send(b"goes on")
+            assert client.recv() == b"goes on"
+            assert messages(taken(tracer, after(1)), "out") == [b"goes on"]
+            assert tracer.pids == [os.getpid()]
+            (problem,) = tracer.problems
+            assert "traceable=False" in problem
+
+
+def test_where_nothing_tells_of_later_owners_those_that_are_there_are_traced(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Arrival:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def arm(self) -> None:
+            raise npipe.PipeResourceError(1450, name)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("npipe.binding.Arrival", Arrival)
+    with echoing(name), npipe.connect(name) as client, Tracer([name]) as tracer:
+        client.send(b"a")
+        assert client.recv() == b"aa"
+        assert messages(taken(tracer, after(1)), "in") == [b"a"]
+        (problem,) = tracer.problems
+        assert problem.startswith("processes that begin to serve it later are not traced")
+    with pytest.raises(npipe.PipeResourceError):
+        Tracer([name], follow=True)

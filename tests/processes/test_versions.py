@@ -199,6 +199,7 @@ def test_client_that_gets_an_instance_and_does_nothing_with_it(name: str) -> Non
         works(listener)
 
 
+@pytest.mark.alone
 def test_thousands_of_half_open_connects(name: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 12_000:

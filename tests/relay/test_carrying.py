@@ -14,18 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from tests.relay.helpers import (
-    DEADLINE,
-    NPIPE,
-    RelayProcess,
-    Stream,
-    digest,
-    echo,
-    free_path,
-    read_all,
-    unix_client,
-    unix_server,
-)
+from tests.relay.content import Stream, digest, echo, read_all
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,6 +284,7 @@ def test_a_connection_that_carries_nothing_is_ended(name: str, tmp_path: Path) -
             assert "nothing was carried for 0.2 seconds" in relay.report()["how"]
 
 
+@pytest.mark.slow
 def test_a_thousand_clients_at_the_same_time(name: str, tmp_path: Path) -> None:
     count = 1000
     with unix_server(free_path(tmp_path), echo), RelayProcess(name, f"unix:{free_path(tmp_path)}") as relay:

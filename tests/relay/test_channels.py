@@ -23,7 +23,8 @@ from npipe.relay.pipes import PipeChannel
 from npipe.relay.programs import start_command
 from npipe.relay.secured import TLSChannel, tls_contexts
 from npipe.relay.sockets import SocketChannel
-from tests.relay.helpers import DEADLINE, Stream, digest, free_path, read_all
+from tests.relay.content import Stream, digest, read_all
+from tests.relay.helpers import DEADLINE, free_path
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -247,6 +248,10 @@ class Remote:
 
     def peek(self) -> Peek:
         raise npipe.PipeClosedError(npipe.WinError.NETNAME_DELETED)
+
+    @property
+    def stats(self) -> npipe.PipeStats:
+        raise npipe.PipeStateError(npipe.WinError.NOT_SUPPORTED)
 
     async def close(self, *, timeout: float | None = None) -> None:
         del timeout

@@ -6,13 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import npipe
 from tests.helpers import CHECKOUT
-from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, echo, free_path, read_all, unix_client, unix_server
+from tests.relay.content import echo, read_all
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
 PROGRAM = f"""
 import sys
@@ -210,3 +212,67 @@ def test_a_socket_that_was_left_over_is_replaced_and_one_in_use_is_not(name: str
     with RelayProcess(f"unix:{path}", name) as relay:
         assert relay.end()[0] == 0
     assert not Path(path).exists()
+
+
+LEAVER = f"""
+import os
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+import npipe
+name, how = sys.argv[1:]
+pipe = npipe.connect(name)
+pipe.send(b"all")
+pipe.send(b"")  # the end of this way
+assert pipe.recv_into(bytearray(1), timeout=30) == 1  # of a message of 1000
+if how == "dies":
+    os._exit(0)
+pipe.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["closes", "dies"])
+def test_what_a_pipe_s_client_leaves_unread_is_counted_also_if_it_has_said_its_end(
+    name: str, tmp_path: Path, how: str
+) -> None:
+    done = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        assert read_all(connection) == b"all"
+        connection.sendall(b"x" * 1000)
+        assert done.wait(DEADLINE)  # it says no end of its own
+
+    path = free_path(tmp_path)
+    with unix_server(path, serve), RelayProcess(name, f"unix:{path}") as relay:
+        assert subprocess.run([sys.executable, "-c", LEAVER, name, how], timeout=DEADLINE).returncode == 0
+        report = relay.report()
+        done.set()
+        assert (report["forth"]["bytes"], report["forth"]["dropped"]) == (3, 0)
+        assert (report["back"]["bytes"], report["back"]["dropped"]) == (1, 999)
+        assert not report["clean"]
+        assert ("without closing" in report["lost"]) == (how == "dies")
+        assert relay.end()[0] == 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket's peer that has gone is not seen")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_client_that_closes_with_something_unread_behind_its_own_end_is_told(
+    name: str, tmp_path: Path, kind: str
+) -> None:
+    front = free_path(tmp_path)
+    with npipe.listen(name) as listener, RelayProcess("tcp:0" if kind == "tcp" else f"unix:{front}", name) as relay:
+        if kind == "tcp":
+            host, _, port = relay.places[0].removeprefix("tcp:").rpartition(":")
+            client = socket.create_connection((host, int(port)), DEADLINE)
+        else:
+            client = unix_client(front)
+        with client:
+            client.sendall(b"all")
+            client.shutdown(socket.SHUT_WR)
+            pipe = listener.accept(DEADLINE)
+            assert (pipe.recv(timeout=DEADLINE), pipe.recv(timeout=DEADLINE)) == (b"all", b"")
+            pipe.send(b"unread")
+            assert client.recv(1, socket.MSG_PEEK) == b"u"  # it has come
+        with pipe:
+            report = relay.report()
+        assert report["lost"] == "the first side: Connection reset by peer"
+        assert relay.end()[0] == 6

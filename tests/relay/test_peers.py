@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, Stream, digest, echo, free_path, unix_server
+from tests.relay.content import Stream, digest, echo
+from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,6 +18,7 @@ VOCABULARY = {
     "_buffers",
     "_display",
     "_process",
+    "_text",
     "errors",
     "names",
     "options",

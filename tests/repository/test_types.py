@@ -81,6 +81,7 @@ checkers = pytest.mark.parametrize(
 
 
 @has("basedpyright")
+@pytest.mark.slow
 def test_every_public_name_has_a_type_that_pyright_knows(tmp_path: Path) -> None:
     told = pyright(tmp_path, "--verifytypes", "npipe", "--ignoreexternal")["typeCompleteness"]
     wrong = [
@@ -106,6 +107,7 @@ def samples() -> dict[str, str]:
 
 
 @checkers
+@pytest.mark.slow
 def test_the_samples_of_readme_and_docs_pass(check: Callable[[Path], object], tmp_path: Path) -> None:
     found = samples()
     assert len(found) >= 6
@@ -176,6 +178,7 @@ def serve() -> None:
 
 
 @checkers
+@pytest.mark.slow
 def test_the_standard_library_s_buffers_pass(check: Callable[[Path], object], tmp_path: Path) -> None:
     nothing = {"imports": "", "arguments": "*_: object", "array": "", "async_array": ""}
     (tmp_path / "buffers.py").write_text(BUFFERS.format(**nothing))
@@ -184,6 +187,7 @@ def test_the_standard_library_s_buffers_pass(check: Callable[[Path], object], tm
 
 @has("numpy")
 @checkers
+@pytest.mark.slow
 def test_numpy_s_arrays_pass_as_buffers(check: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "arrays.py").write_text(BUFFERS.format(**WITH_ARRAYS))
     assert not check(tmp_path)
@@ -210,6 +214,7 @@ with npipe.Pool("shout") as messages, npipe.Pool("flow", mode="byte") as streams
 
 
 @checkers
+@pytest.mark.slow
 def test_a_pool_is_one_of_message_pipes_unless_it_says_otherwise(
     check: Callable[[Path], object], tmp_path: Path
 ) -> None:

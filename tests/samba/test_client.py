@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
+from npipe.tapping import Event, Flags, Kind
+from npipe.tracing.own import Recorder
 from npipe.transports.smb import connections
 from tests import helpers as h
 from tests.samba.clients import PASSWORD
@@ -128,6 +130,37 @@ def test_messages_of_all_lengths_come_whole_and_once(smbd: PrivateSmbd, short: s
         echo = h.started(lambda: [server.send(server.recv(timeout=20)) for _ in messages])
         assert [client.transact(message, timeout=20) for message in messages] == messages
         echo.result()
+
+
+def test_a_process_that_is_recorded_records_these_pipes_too(smbd: PrivateSmbd, short: str) -> None:
+    events: list[Event] = []
+    recorder = Recorder(events.append, snaplen=1 << 20)
+    try:
+        with Both(smbd.port, short) as (client, server):
+            client.send(b"hello", timeout=20)
+            assert server.recv(timeout=20) == b"hello"
+            server.send(b"x" * 60000, timeout=20)
+            assert client.recv(timeout=20) == b"x" * 60000
+            echo = h.started(lambda: server.send(server.recv(timeout=20).upper()))
+            assert client.transact(b"what", timeout=20) == b"WHAT"
+            echo.result()
+            server.close()
+            with pytest.raises(npipe.PipeClosedError):
+                client.recv(timeout=20)
+    finally:
+        recorder.close()
+    mine = [event for event in events if event.pipe == there(short)]
+    assert [event.kind for event in mine] == [Kind.OPENED, *[Kind.DATA] * 4, Kind.GONE, Kind.CLOSED]
+    assert [(event.direction, event.data) for event in mine if event.kind is Kind.DATA] == [
+        ("out", b"hello"),
+        ("in", b"x" * 60000),
+        ("out", b"what"),
+        ("in", b"WHAT"),
+    ]
+    its = [event for event in events if event.pipe == rf"\\.\pipe\{short}"]
+    assert [event.data for event in its if event.kind is Kind.DATA and event.flags & Flags.SERVER] == [
+        event.data for event in mine if event.kind is Kind.DATA
+    ]
 
 
 def test_messages_that_samba_loses_are_refused_before_they_are_sent(smbd: PrivateSmbd, short: str) -> None:

@@ -301,6 +301,7 @@ class PipeMachine(RuleBasedStateMachine):
 _LONG = bool(os.environ.get("NPIPE_LONG"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600 if _LONG else 120)
 class TestPipe(PipeMachine.TestCase):  # type: ignore[misc, valid-type]  # made by hypothesis
     settings = settings(

@@ -218,9 +218,10 @@ def test_the_overlapped_server_keeps_its_number_of_instances(name: str) -> None:
         assert listed(name) == 4
 
 
-@pytest.mark.parametrize(("instances", "limit"), [(0, None), (64, None), (-1, None), (5, 4)])
+@pytest.mark.parametrize(("instances", "limit"), [(0, None), (65536, None), (-1, None), (5, 4), (101, 100)])
 def test_a_number_of_instances_that_cannot_be(name: str, instances: int, limit: int | None) -> None:
-    with pytest.raises(npipe.PipeArgumentError):
+    most = 65535 if limit is None else limit
+    with pytest.raises(npipe.PipeArgumentError, match=f"instances is 1 to {most}, not {instances}"):
         npipe.serve(name, bytes, model="overlapped", instances=instances, max_instances=limit)
     with fails(2):
         npipe.connect(name)

@@ -420,6 +420,7 @@ def test_buffer_in_use_cannot_be_resized(ends: Callable[..., Ends]) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.skipif("NPIPE_FAST_TESTS" in os.environ, reason="takes seconds and 3 GiB")
+@pytest.mark.slow
 def test_one_gibibyte_in_one_message_through_64_kib(ends: Callable[..., Ends]) -> None:
     pair = ends()
     block = hashlib.sha512(b"npipe").digest() * 16384

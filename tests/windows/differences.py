@@ -74,6 +74,9 @@ LINUX: Final = {
     "faces/test_stats.py": "what the engine counts",
     "cli/test_tools.py": "terminals, POSIX signals, and what the engine counts",
     "cli/test_metrics.py": "what the engine counts",
+    "cli/test_top.py": "terminals, POSIX signals, and what the engine counts and records",
+    "cli/test_top_web.py": "POSIX signals, /proc, and what the engine counts and records",
+    "cli/test_top_pictures.py": "pictures of what the engine counts, at another system's times",
     "processes/test_tracing.py": "a running server is traced through the engine",
     "cli/test_trace.py": "the same, and what the engine records of its own process",
     "processes/test_views.py": "forks, and views in the ring",
@@ -153,6 +156,10 @@ DIFFERENCES: Final = {
     "faces/test_half_close.py": {
         "test_anyio_streams_send_and_receive_the_end[trio]": "trio is refused on Windows (docs/aio.md)",
         "test_a_write_that_stands_in_the_pipe_succeeds_under_a_close": "a close takes a pending write back there",
+    },
+    "faces/test_memory.py": {
+        "test_a_part_of_what_owners_tell_is_not_taken_for_the_whole[inspect]": _INNER,
+        "test_a_part_of_what_owners_tell_is_not_taken_for_the_whole[list]": _INNER,
     },
     "faces/test_server_clients.py": {
         "test_a_handler_with_two_parameters_gets_the_client_s_connection": _POSIX_USERS,

@@ -29,6 +29,7 @@ __all__ = [
     "LoopStreamPipe",
     "LoopWaker",
     "MessageEnd",
+    "OwnTrace",
     "PendingWrite",
     "PipeEnd",
     "PolledHandle",
@@ -41,10 +42,11 @@ __all__ = [
     "is_folder",
     "list_named_pipes",
     "make_segment",
+    "moved_by_channels",
+    "new_connection_number",
     "own_named_pipe",
     "pipe_peer",
     "process_counts",
-    "trace_process",
     "wait_closed",
     "wait_named_pipe",
     "wake_closed",
@@ -99,7 +101,7 @@ _load()
 
 # What the layers above use, but for npipe.win32, which takes it from the parts in win32/.
 from npipe.binding.arrival import Arrival  # noqa: E402
-from npipe.binding.channel import ChannelEnd, make_segment  # noqa: E402
+from npipe.binding.channel import ChannelEnd, make_segment, moved_by_channels  # noqa: E402
 from npipe.binding.ends import MessageEnd, PipeEnd, StreamEnd  # noqa: E402
 from npipe.binding.handle import Handle  # noqa: E402
 from npipe.binding.identity import effective_uid  # noqa: E402
@@ -108,14 +110,15 @@ from npipe.binding.loop.pipes import LoopMessagePipe, LoopPipe, LoopStreamPipe  
 from npipe.binding.loop.polled import PendingWrite, PolledHandle  # noqa: E402
 from npipe.binding.loop.rendezvous import Acceptor, Dial  # noqa: E402
 from npipe.binding.named import (  # noqa: E402
+    OwnTrace,
     closed_instances,
     describe_named_pipe,
     full_fence,
     is_folder,
     list_named_pipes,
+    new_connection_number,
     own_named_pipe,
     process_counts,
-    trace_process,
     wait_closed,
     wait_named_pipe,
     wake_closed,

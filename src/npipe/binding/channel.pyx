@@ -2,7 +2,7 @@
 """What a connection of npipe.connection stands on: one end of a channel, and its hot methods."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -30,6 +30,7 @@ from _pickle import Pickler
 from _thread import allocate_lock, get_ident
 from copyreg import dispatch_table as _copyreg_table
 from pickle import loads
+from weakref import WeakSet
 
 from npipe.options import look_timeout
 
@@ -75,7 +76,32 @@ cdef extern from *:
     void npipe_call_ends(void *)
     int npipe_calls_of(void *)
 
+cdef extern from *:
+    """
+    #include <stdatomic.h>
+    #include <stdint.h>
+    /* What ends that are no more have moved. Relaxed: numbers to be shown, each for itself. */
+    static _Atomic uint64_t npipe_ended[6];
+    static void npipe_add_ended(unsigned which, uint64_t count)
+    {
+        atomic_fetch_add_explicit(&npipe_ended[which], count, memory_order_relaxed);
+    }
+    static uint64_t npipe_get_ended(unsigned which)
+    {
+        return atomic_load_explicit(&npipe_ended[which], memory_order_relaxed);
+    }
+    static void npipe_forget_ended(void)
+    {
+        for (unsigned i = 0; i < 6; i++)
+            atomic_store_explicit(&npipe_ended[i], 0, memory_order_relaxed);
+    }
+    """
+    void npipe_add_ended(unsigned, uint64_t) noexcept
+    uint64_t npipe_get_ended(unsigned) noexcept
+    void npipe_forget_ended() noexcept
+
 cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *, Py_ssize_t, int)
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
 
 cdef enum:
@@ -362,6 +388,30 @@ cdef int check_signals_and_end(void *enders) noexcept nogil:
     return interrupted or look_at(&(<Enders *>enders).is_closed) or look_at(&(<Enders *>enders).has_rest)
 
 
+cdef object _living = WeakSet()  # all ends that there are
+
+
+def moved_by_channels():
+    """What all ends of this process have moved: how many are open, how many there were, bytes and messages in, the same
+    out, and waits."""
+    cdef list sums = [npipe_get_ended(which) for which in range(6)]
+    living = [one for one in list(_living) if one.was_attached]
+    for one in living:
+        for at, count in enumerate(one._moved, 1):
+            sums[at] += count
+    return sum([not one.closed for one in living]), sums[0] + len(living), *sums[1:]
+
+
+def _forget_all():
+    """In a child that was forked: what was moved is its parent's."""
+    npipe_forget_ended()
+    for one in list(_living):
+        one._forget_moved()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
 @cython.no_gc_clear
 cdef class ChannelEnd:
     """One end of a channel, as several processes may have it.
@@ -386,6 +436,11 @@ cdef class ChannelEnd:
     cdef list kept  # messages, all of each, that handlers have kept from being returned: the next calls' too
     cdef object kept_by  # None, or the one thread that may have the first of them
     cdef object turn, turn_thread  # of who takes the rest of it: a lock that it holds, and its thread
+    # What calls of this process have moved, with the section: bytes and messages in, the same out; and calls that
+    # could not be done at once: there was nothing, or no room, or it was long.
+    cdef uint64_t in_bytes, in_messages, out_bytes, out_messages, waits
+    cdef readonly bint was_attached
+    cdef public object _tap  # None, or who records this process (npipe.tapping)
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -394,6 +449,7 @@ cdef class ChannelEnd:
         self.enders.is_closed = True
         self.forks = np_forks
         self.kept = []
+        _living.add(self)
 
     @cython.critical_section
     def _attach(
@@ -411,10 +467,17 @@ cdef class ChannelEnd:
         self.channel.trusted = not strange
         self.may_read, self.may_write = readable, writable
         self.is_strange = strange
-        self.attached = True
+        self.attached = self.was_attached = True
         put(&self.enders.is_closed, False)
 
     def __dealloc__(self):
+        if self.was_attached:
+            npipe_add_ended(0, 1)
+            npipe_add_ended(1, self.in_bytes)
+            npipe_add_ended(2, self.in_messages)
+            npipe_add_ended(3, self.out_bytes)
+            npipe_add_ended(4, self.out_messages)
+            npipe_add_ended(5, self.waits)
         self.close_now()
 
     cdef void close_now(self) noexcept:
@@ -453,6 +516,8 @@ cdef class ChannelEnd:
             self.look_for_fork()
             if self.users == 0:
                 self.close_now()
+            if self._tap is not None:
+                self._tap.closed()
 
     @cython.final
     cdef inline void look_for_fork(self) noexcept:
@@ -572,6 +637,8 @@ cdef class ChannelEnd:
     cdef int fail(self, uint32_t code, raised=None) except -1:
         if raised is not None:
             raise raised
+        if self._tap is not None and (code == NP_NO_DATA or code == NP_BROKEN_PIPE):
+            self._tap.gone(code)
         if code == NP_NO_DATA:
             raise EOFError
         if code == NP_PIPE_BUSY:
@@ -584,7 +651,46 @@ cdef class ChannelEnd:
 
     # ---- Sending
 
+    @property
+    def _moved(self):
+        """What calls of this process have moved: bytes and messages in, the same out, and waits."""
+        return self.in_bytes, self.in_messages, self.out_bytes, self.out_messages, self.waits
+
+    @cython.critical_section
+    def _forget_moved(self):
+        """Count from zero: in a child that was forked, the rest is the parent's."""
+        self.in_bytes = self.in_messages = self.out_bytes = self.out_messages = self.waits = 0
+
+    @cython.final
+    cdef inline void count_in(self, uint64_t size) noexcept:
+        self.in_bytes += size
+        self.in_messages += 1
+
+    @cython.final
+    cdef inline void count_out(self, uint64_t size) noexcept:
+        self.out_bytes += size
+        self.out_messages += 1
+
+    cdef int tell_read(self, list parts, Incoming incoming) except -1:
+        """Tell who records of a message that was taken. If a signal's handler raises meanwhile, the message is the next
+        call's: `incoming`, or None: `parts` is all of it."""
+        try:
+            self._tap.read(parts[0] if len(parts) == 1 else b"".join(parts))
+        except BaseException:
+            if incoming is None:
+                incoming = Incoming()
+                incoming.stage = 2
+                incoming.size = incoming.taken = PyBytes_GET_SIZE(parts[0])
+                incoming.forks = np_forks
+                incoming.targets.append(parts[0])
+                incoming.filling = 1
+            self.kept.append(incoming)
+            raise
+        return 0
+
     cdef int send_failed(self, uint32_t code, raised=None) except -1:
+        if self._tap is not None and (code == NP_NO_DATA or code == NP_BROKEN_PIPE):
+            self._tap.gone(code)
         if code == NP_NO_DATA:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         if code == NP_BROKEN_PIPE:
@@ -606,11 +712,16 @@ cdef class ChannelEnd:
         if untold:
             self.tell(True)
         if code == NP_WOULD_WAIT:
+            self.waits += 1
             wait = for_ever()
             with nogil:
                 code = np_channel_send(&self.channel, 0, &part, 1, &wait, NULL)
             raised = interruption(code)
         self.leave()
+        if code == NP_OK:
+            self.count_out(size)
+        if self._tap is not None and code == NP_OK:
+            self._tap.wrote(PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>size, PyBUF_READ))
         return 0 if code == NP_OK else self.send_failed(code, raised)
 
     cdef int send_list(self, list pieces, uint64_t flags) except -1:
@@ -618,6 +729,7 @@ cdef class ChannelEnd:
         cdef Py_buffer *views = <Py_buffer *>PyMem_Malloc(count * sizeof(Py_buffer))
         cdef np_part *parts = <np_part *>PyMem_Malloc(count * sizeof(np_part))
         cdef np_wait wait = for_ever()
+        cdef uint64_t total = 0
         cdef uint32_t code
         try:
             if views == NULL or parts == NULL:
@@ -626,6 +738,7 @@ cdef class ChannelEnd:
                 PyObject_GetBuffer(piece, &views[held], PyBUF_SIMPLE)
                 parts[held].data = views[held].buf
                 parts[held].size = <uint64_t>views[held].len
+                total += parts[held].size
                 held += 1
             self.enter()
             with nogil:
@@ -634,6 +747,12 @@ cdef class ChannelEnd:
             self.leave()
             if code != NP_OK:
                 self.send_failed(code, raised)
+            self.count_out(total)
+            if self._tap is not None:
+                self._tap.wrote(*[
+                    PyMemoryView_FromMemory(<char *>parts[i].data, <Py_ssize_t>parts[i].size, PyBUF_READ)
+                    for i in range(count)
+                ])
         finally:
             while held:
                 held -= 1
@@ -722,6 +841,7 @@ cdef class ChannelEnd:
         wait = only_try()
         code = np_channel_begin(&self.channel, &wait, size, flags)
         if code == NP_WOULD_WAIT:
+            self.waits += 1
             wait = for_ever()
             wait.interrupted = check_signals_and_end
             wait.context = &self.enders
@@ -790,6 +910,14 @@ cdef class ChannelEnd:
         self.finish(False)
         if code != NP_OK:
             self.fail(code, raised)
+        self.count_in(incoming.size)
+        if self._tap is not None:
+            try:
+                self.tell_read(incoming.targets, incoming)
+            except BaseException as error:
+                if raised is not None:
+                    error.__context__ = raised
+                raise
         if raised is not None:
             self.kept.append(incoming)
             raise raised
@@ -878,6 +1006,9 @@ cdef class ChannelEnd:
         self.finish(False)
         if code != NP_OK:
             self.fail(NP_BROKEN_PIPE)  # a short message is published as a whole: this one by somebody who does not
+        self.count_in(size)
+        if self._tap is not None:
+            self.tell_read([data], None)
         return data
 
     @cython.critical_section
@@ -990,6 +1121,10 @@ cdef class ChannelEnd:
                 self.leave()
                 raise raised
         self.finish(False)
+        if code == NP_OK:
+            self.count_in(size)
+        if self._tap is not None and code == NP_OK:
+            self.tell_read([PyBytes_FromStringAndSize(memory, <Py_ssize_t>size)], None)
         return 0 if code == NP_OK else self.fail(code, raised)
 
     @cython.critical_section

@@ -91,7 +91,11 @@ cdef extern from "engine.h" nogil:
     void np_forbid_tracing(const np_handle *)
     struct np_trace_options:
         uint32_t most
-    uint32_t np_tap_all(int, int, const np_trace_options *)
+    struct np_tracer:
+        pass
+    uint32_t np_tap_all(int, int, const np_trace_options *, np_tracer **)
+    void np_tap_all_end(np_tracer *)
+    uint64_t np_link_new_number()
     struct np_create_options:
         uint32_t access
         bint first_instance
@@ -197,6 +201,7 @@ cdef extern from "engine.h" nogil:
         uid_t uid
         npw_answer answer
         npw_details details
+        int64_t answer_ns
         uint32_t count
         const npw_connection *connections
     uint32_t np_ask(const char *, const char *, int (*)(void *, const np_described *) noexcept nogil, void *,

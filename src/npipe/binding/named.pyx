@@ -4,9 +4,9 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
-    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_list, np_listing, np_process_counts, np_report_own,
-    np_report_process, np_tap_all, np_trace_options, np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where,
-    npw_connection, npw_details,
+    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_link_new_number, np_list, np_listing,
+    np_process_counts, np_report_own, np_report_process, np_tap_all, np_tap_all_end, np_trace_options, np_tracer,
+    np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
 )
 from npipe.binding.failures cimport failure
 from npipe.binding.system cimport S_ISDIR, c_stat, do_stat
@@ -68,12 +68,22 @@ def wait_named_pipe(str root, str folder, str display, str name, timeout, bint u
         raise failure(code, name, "waiting for an instance", why)
 
 
+# What the engine tells of, row by row. A row for which there was no memory ends it: a part is not taken for the whole.
+cdef struct told:
+    void *rows
+    bint short_of_memory
+
+
 cdef int add_listing(void *context, const np_listing *pipe) noexcept with gil:
-    rows = <list>context
-    rows.append((
-        <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction,
-        pipe.answer.instances, pipe.answer.max_instances, pipe.answer.owner_pid, pipe.uid,
-    ))
+    so_far = <told *>context
+    try:
+        (<list>so_far.rows).append((
+            <bytes>pipe.name[:pipe.answer.name_size], <bytes>pipe.folder, pipe.answer.type, pipe.answer.direction,
+            pipe.answer.instances, pipe.answer.max_instances, pipe.answer.owner_pid, pipe.uid,
+        ))
+    except MemoryError:
+        so_far.short_of_memory = True
+        return 0
     return 1
 
 
@@ -88,9 +98,12 @@ def list_named_pipes(str root):
     cdef np_wait wait = wait_until(None)
     cdef uint32_t code
     rows = []
+    cdef told so_far = told(<void *>rows, False)
     why[0] = 0
     with nogil:
-        code = np_list(place, add_listing, <void *>rows, &wait, why)
+        code = np_list(place, add_listing, &so_far, &wait, why)
+    if so_far.short_of_memory:
+        raise MemoryError
     if code != NP_OK:
         raise failure(code, None, "listing the pipes", why)
     named = [(name_in_folder(said, folder), rest) for said, folder, *rest in rows]
@@ -110,22 +123,25 @@ cdef tuple details_row(const npw_details *details):
 
 
 cdef int add_described(void *context, const np_described *said) noexcept with gil:
-    rows = <list>context
+    so_far = <told *>context
+    rows = <list>so_far.rows
     try:
         if said.first:
             rows.append((said.code, said.pid, said.uid, (
                 said.answer.type, said.answer.direction, said.answer.max_instances, said.answer.instances,
-                said.answer.listening), details_row(&said.details), []))
+                said.answer.listening), details_row(&said.details), [], said.answer_ns))
         elif said.code != NP_OK:  # it told the beginning
             rows[-1] = (said.code, *rows[-1][1:])
         (<list>rows[-1][5]).extend([connection_row(&said.connections[i]) for i in range(said.count)])
     except MemoryError:
+        so_far.short_of_memory = True
         return 0
     return 1
 
 
 def describe_named_pipe(str root, str folder, str display, str name):
-    """What each owner of a pipe tells of its instances: (code, owner's pid, its uid, pipe, owner, connections).
+    """What each owner of a pipe tells of its instances: (code, owner's pid, its uid, pipe, owner, connections,
+    nanoseconds to its first answer).
 
     The codes and the fields are those of np_described (pipe/ask.h). With a code that is not 0 the rest is what was told
     before.
@@ -136,9 +152,12 @@ def describe_named_pipe(str root, str folder, str display, str name):
     cdef np_wait wait = wait_until(None)
     cdef uint32_t code
     rows = []
+    cdef told so_far = told(<void *>rows, False)
     why[0] = 0
     with nogil:
-        code = np_ask(where.root, where.folder, add_described, <void *>rows, &wait, why)
+        code = np_ask(where.root, where.folder, add_described, &so_far, &wait, why)
+    if so_far.short_of_memory:
+        raise MemoryError
     if code != NP_OK:
         raise failure(code, name, "asking for the pipe's counts", why)
     return rows
@@ -204,8 +223,29 @@ def full_fence():
     np_full_fence()
 
 
-def trace_process(int memory, int socket, uint32_t most):
-    """Record what all connections that this process makes from now on do; return the Win32 code."""
-    cdef np_trace_options options
-    options.most = most
-    return np_tap_all(memory, socket, &options)
+cdef class OwnTrace:
+    """What all connections that this process makes from now on do is recorded in the ring of records in `memory`.
+
+    Bytes that wake its reader go through `socket`, which has to stay open until `end`. `code`: the Win32 code, 0.
+    """
+
+    cdef np_tracer *tracer
+    cdef readonly uint32_t code
+
+    def __cinit__(self, int memory, int socket, uint32_t most):
+        cdef np_trace_options options
+        options.most = most
+        self.tracer = NULL
+        self.code = np_tap_all(memory, socket, &options, &self.tracer)
+
+    def end(self):
+        """Nothing is recorded any more. In a forked child nothing is anyway."""
+        cdef np_tracer *tracer = self.tracer
+        self.tracer = NULL
+        if tracer != NULL:
+            np_tap_all_end(tracer)
+
+
+def new_connection_number():
+    """Return a number for a connection of this process that the engine does not know."""
+    return np_link_new_number()

@@ -38,6 +38,7 @@ _PLACES: Final = {
     **({"samba": "samba:samba"} if sys.platform != "win32" else {}),
     "send": "talk:send",
     "serve": "serve:serve",
+    "top": "top:top",
     "trace": "trace:trace",
     "wait": "wait:wait",
 }

@@ -16,6 +16,7 @@ import click
 
 import npipe
 from npipe._text import printable
+from npipe.cli.common import examples
 from npipe.cli.measuring.messages import SMALLEST
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ def _check_number(_ctx: click.Context, _param: click.Parameter, value: float) ->
     return value
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe bench
+  npipe bench --seconds 30 --aio --svg bench.svg
+  npipe bench --json | jq '.measured[0].latency_ns'
+""")
+
+
+@click.command(epilog=_EXAMPLES, short_help="Measure pipes on this machine, beside what else there is.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 3600),
@@ -56,12 +64,6 @@ def bench(seconds: float, size: int, bulk: int, aio: bool, as_json: bool, svg: s
     the exit status 1.
 
     On a terminal it is drawn; else there are lines of fields between tabs, the times in nanoseconds.
-
-    \b
-    Examples:
-        npipe bench
-        npipe bench --seconds 30 --aio --svg bench.svg
-        npipe bench --json | jq '.measured[0].latency_ns'
     """
     # Here, for asyncio and multiprocessing take a while to import, for which no other command should wait.
     from npipe.cli.measuring.contest import Contest, ContestError, Settings
@@ -113,8 +115,15 @@ def _written_at_the_end(file: str | None) -> Iterator[Callable[[str], None]]:
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(number)
     draft = Path(name)
+
+    def write(text: str) -> None:
+        try:
+            _write(draft, text)
+        except OSError as error:  # a full disk has no name of its own
+            raise click.ClickException(f"{file} cannot be written: {error.strerror}") from error
+
     try:
-        yield lambda text: _write(draft, text)
+        yield write
         draft.chmod(0o666 & ~_umask())
         draft.replace(path)
     except BaseException:

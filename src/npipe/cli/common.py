@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +29,7 @@ __all__ = [
     "encoding_option",
     "examples",
     "network_options",
+    "quiet_when_nobody_reads",
     "whereabouts",
 ]
 
@@ -109,6 +112,15 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float | N
 def examples(text: str) -> str:
     """Return lines of examples as a command's epilog, which click leaves as they are."""
     return f"\b\n{text}"
+
+
+@contextlib.contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """End without a word where who read standard output has seen enough: `npipe ls --watch | head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def whereabouts() -> str:

@@ -17,7 +17,7 @@ _EXAMPLES = examples(r"""Examples, for the file that your shell reads when it st
   npipe completion fish > ~/.config/fish/completions/npipe.fish""")
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, short_help="Print what a shell needs to complete commands and names.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

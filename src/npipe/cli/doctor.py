@@ -17,6 +17,7 @@ from npipe._text import printable
 from npipe.cli.checkup.findings import Finding, ok, problem, run_checks, warning, worst
 from npipe.cli.checkup.neighbours import check_extras, check_samba, check_servers
 from npipe.cli.checkup.trip import check_round_trip
+from npipe.cli.common import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,14 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _FAILED = 1
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe doctor
+  sudo -u www-data NPIPE_ROOT=/srv/pipes npipe doctor
+  npipe doctor --json | jq '.findings[] | select(.status != "ok")'
+""")
+
+
+@click.command(epilog=_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; where nothing is to do, advice is null.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
@@ -41,12 +49,6 @@ def doctor(context: click.Context, as_json: bool) -> None:
     it: ask as the user, and in the container, that the program in question runs as.
 
     The exit status is 1 if there is a problem, and else 0. Nothing is changed.
-
-    \b
-    Examples:
-        npipe doctor
-        sudo -u www-data NPIPE_ROOT=/srv/pipes npipe doctor
-        npipe doctor --json | jq '.findings[] | select(.status != "ok")'
     """
     findings: list[Finding] = list(run_checks(_checks()))
     status = worst(findings)

@@ -18,7 +18,7 @@ __all__ = ["export"]
 logger: Final = logging.getLogger("npipe.export")
 
 
-@click.command()
+@click.command(short_help="Let clients of other machines open pipes, through Samba.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @network_options
 @click.option(

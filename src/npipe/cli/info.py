@@ -31,7 +31,7 @@ _EXAMPLES = examples(r"""Examples:
   npipe info mynamedpipe --json | jq '.owners[].connections[].pid'""")
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, short_help="Tell all about the pipe NAME, or where pipes are.")
 @click.argument("name", required=False, shell_complete=complete_name)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not there is null.")
 def info(name: str | None, as_json: bool) -> None:

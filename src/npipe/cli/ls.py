@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,13 +12,13 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import examples, whereabouts
+from npipe.cli.common import examples, quiet_when_nobody_reads, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
 from npipe.cli.statuses import by_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -91,21 +89,13 @@ def ls(where: str | None, is_long: bool, is_tree: bool, watch: bool, interval: f
     if not watch:
         _print_once(host, is_long, is_tree, as_json)
         return
-    with _quiet_when_nobody_reads():
+    with quiet_when_nobody_reads():
         if as_json or not sys.stdout.isatty():
             while True:
                 _print_once(host, is_long, is_tree, as_json, one_line=True)
                 sys.stdout.flush()
                 time.sleep(interval)
         _watch_on_terminal(lambda console: _picture(host, is_long, is_tree, console), interval)
-
-
-@contextlib.contextmanager
-def _quiet_when_nobody_reads() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # `npipe ls --watch | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_once(host: str | None, is_long: bool, is_tree: bool, as_json: bool, *, one_line: bool = False) -> None:
@@ -262,7 +252,12 @@ def _picture(host: str | None, is_long: bool, is_tree: bool, console: Console) -
         return Text("\n".join(_tree(gather(), pretty=_is_pretty())) or "no pipes", overflow="fold")
     if is_long:
         return _long_table(gather(), console)
-    return _table(_COLUMNS, map(_fields, npipe.list_pipes(host)))
+    rows = [_fields(pipe) for pipe in npipe.list_pipes(host)]
+    table = _table(_COLUMNS, rows)
+    if _needed(console, table) <= console.width:
+        return table
+    # A picture ends at the terminal's edge, as printed lines do not: what each row has in lines that are folded.
+    return Text("\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows), overflow="fold")
 
 
 def _watch_on_terminal(picture: Callable[[Console], RenderableType], interval: float) -> None:

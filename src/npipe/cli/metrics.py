@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from npipe.cli.statuses import by_kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["metrics", "open_metrics"]
+__all__ = ["json_metrics", "metrics", "open_metrics"]
 
 _log = logging.getLogger("npipe.metrics")
 
@@ -102,13 +103,35 @@ def _sample(name: str, labels: Labels, value: float) -> str:
     return f"{name}{{{inside}}} {value:.0f}\n"
 
 
-def open_metrics(reports: Iterable[npipe.PipeReport]) -> str:
-    """Return OpenMetrics text of what the owners of pipes tell."""
-    told = [
+def _told(reports: Iterable[npipe.PipeReport]) -> list[tuple[Labels, npipe.OwnerReport]]:
+    return [
         ((("pipe", report.name), ("pid", str(owner.pid)), ("user", owner.user)), owner)
         for report in reports
         for owner in report.owners
     ]
+
+
+def json_metrics(reports: Iterable[npipe.PipeReport]) -> list[dict[str, object]]:
+    """Return the samples of open_metrics as objects: name, type, labels as they are, value."""
+    told = _told(reports)
+    up = _Family("npipe_up", "gauge", "", _one(lambda owner: int(owner.code == 0)))
+    return [
+        {
+            "name": family.name + ("_total" if family.kind == "counter" else ""),
+            "type": family.kind,
+            "labels": dict(labels + more),
+            "value": int(value),
+        }
+        for family in (up, *_FAMILIES)
+        for labels, owner in told
+        if owner.code == 0 or family is up
+        for more, value in family.value(owner)
+    ]
+
+
+def open_metrics(reports: Iterable[npipe.PipeReport]) -> str:
+    """Return OpenMetrics text of what the owners of pipes tell."""
+    told = _told(reports)
 
     def lines() -> Iterator[str]:
         yield "# TYPE npipe_up gauge\n# HELP npipe_up Whether the process told its counts.\n"
@@ -146,7 +169,7 @@ _EXAMPLES = examples(r"""Examples:
   curl -s http://127.0.0.1:9464/metrics""")
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, short_help="Print what pipes have moved, as OpenMetrics text.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option(
     "--listen",
@@ -155,7 +178,8 @@ _EXAMPLES = examples(r"""Examples:
     metavar="[HOST:]PORT",
     help="Serve them by HTTP at /metrics until Ctrl-C; without HOST to this machine alone. Port 0: any that is free.",
 )
-def metrics(names: tuple[str, ...], address: tuple[str, int] | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array: an object for each value, once.")
+def metrics(names: tuple[str, ...], address: tuple[str, int] | None, as_json: bool) -> None:
     r"""Print what pipes have moved, as OpenMetrics text: for Prometheus and whatever reads it.
 
     Of the pipes NAME, or of all whose owner this user is (of all there are for root). Each process that serves one is
@@ -164,9 +188,11 @@ def metrics(names: tuple[str, ...], address: tuple[str, int] | None) -> None:
     wanted = list(names) or None
     if address is None:
         with by_kind():
-            text = open_metrics(gather(wanted))
-        click.echo(text, nl=False)
+            reports = gather(wanted)
+        click.echo(json.dumps(json_metrics(reports), indent=2) + "\n" if as_json else open_metrics(reports), nl=False)
         return
+    if as_json:
+        raise click.UsageError("--json and --listen exclude each other.")
     _serve(wanted, address)
 
 

@@ -69,7 +69,7 @@ exit status is 6.
 """
 
 
-@click.command(help=_HELP)
+@click.command(help=_HELP, short_help="Connect pipes, sockets, websockets and commands.")
 @click.argument("a")
 @click.argument("b")
 @click.option(

@@ -56,7 +56,7 @@ Examples:
 """
 
 
-@click.command(help=_DOC)
+@click.command(help=_DOC, short_help="Try the message pipe NAME by hand, line by line.")
 @click.argument("name")
 @click.option("--encoding", default="utf-8", show_default=True, metavar="CODEC", help="What text is sent as.")
 @click.option("--nul", is_flag=True, help="A NUL behind each text.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Literal, cast
 
 import click
 
 from npipe._text import printable
-from npipe.cli.common import check_seconds
+from npipe.cli.common import check_seconds, examples
 from npipe.cli.statuses import BAD_DATA, DIFFERS, STATUSES, Failure, by_kind
 from npipe.tracing.events import TraceFileError
 from npipe.tracing.files import read_trace
@@ -18,7 +20,15 @@ __all__ = ["replay"]
 _MOST_SHOWN = 20
 
 
-@click.command(epilog=STATUSES)
+_EXAMPLES = examples(r"""Examples:
+  npipe replay a.pcapng               say to the server what its clients said
+  npipe replay a.pcapng test --fast   the same to another one, without pauses
+  npipe replay a.pcapng --as server   answer clients as the server did
+""")
+_STATUSES = STATUSES.replace("  9    ", "  8    an answer is another one than was recorded\n  9    ")
+
+
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}", short_help="Play a side of a trace again, and compare answers.")
 @click.argument("source", metavar="FILE")
 @click.argument("name", required=False)
 @click.option(
@@ -36,8 +46,15 @@ _MOST_SHOWN = 20
 )
 @click.option("--fast", is_flag=True, help="Without pauses, as fast as the other side answers.")
 @click.option(
-    "--timeout", type=float, default=10.0, show_default=True, callback=check_seconds, help="Seconds for each message."
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    callback=check_seconds,
+    help="For each message.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: the counts, and all differences.")
 def replay(
     source: str,
     name: str | None,
@@ -47,17 +64,12 @@ def replay(
     speed: float,
     fast: bool,
     timeout: float,
+    as_json: bool,
 ) -> None:
     r"""Play a client's or a server's side of a trace again, and compare the answers.
 
     FILE is what `npipe trace -w` or NPIPE_TRACE has recorded; NAME is the pipe, if not the one that was traced. The
     exit status is 8 if an answer is another one than was recorded; each such is a line on standard output.
-
-    \b
-    Examples:
-      npipe replay a.pcapng                     say to the server what its clients said, at their times
-      npipe replay a.pcapng test --fast         the same to another server, without pauses
-      npipe replay a.pcapng --as server         answer clients as the server did
     """
     try:
         played = Replay(read_trace(source), cast("Literal['client', 'server']", side), pipe=pipe, connection=connection)
@@ -68,6 +80,16 @@ def replay(
         raise click.ClickException(f"{source} cannot be read: {error.strerror}") from error
     with by_kind():
         played.play(name, speed=None if fast else speed, timeout=timeout)
+    if as_json:
+        known = {
+            "sent": played.sent,
+            "compared": played.compared,
+            "differences": [dataclasses.asdict(difference) for difference in played.differences],
+        }
+        click.echo(json.dumps(known, indent=2))
+        if played.differences:
+            raise click.exceptions.Exit(DIFFERS)
+        return
     for difference in played.differences[:_MOST_SHOWN]:
         click.echo(f"connection {difference.connection}, message {difference.message}: {printable(difference.detail)}")
     more = len(played.differences) - _MOST_SHOWN

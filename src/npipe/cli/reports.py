@@ -23,6 +23,7 @@ __all__ = [
     "complete_name",
     "gather",
     "host_of",
+    "inspect_listed",
     "lines_of",
     "moment",
     "owner_status",
@@ -64,9 +65,14 @@ def gather(names: Iterable[str] | None = None) -> list[npipe.PipeReport]:
     reports = []
     for name in dict.fromkeys(pipe.name for pipe in npipe.list_pipes()):
         with contextlib.suppress(npipe.PipeNotFoundError):
-            # Taken literally: a listing may have names that only that form can write.
-            reports.append(dataclasses.replace(npipe.inspect(name.replace(_OWN, _LITERAL, 1)), name=name))
+            reports.append(inspect_listed(name))
     return reports
+
+
+def inspect_listed(name: str) -> npipe.PipeReport:
+    """Return what the owners of a pipe tell that a listing has told of. Raises PipeNotFoundError (2)."""
+    # Taken literally: a listing may have names that only that form can write.
+    return dataclasses.replace(npipe.inspect(name.replace(_OWN, _LITERAL, 1)), name=name)
 
 
 def owner_status(reports: Iterable[npipe.PipeReport]) -> int:
@@ -135,7 +141,8 @@ def _moved(stats: npipe.PipeStats | npipe.Totals) -> Iterator[str]:
     yield f"out {size_text(stats.bytes_sent)} in {stats.messages_sent} messages"
 
 
-def _waiting(stats: npipe.PipeStats) -> Iterator[str]:
+def _waiting(one: npipe.ConnectionReport) -> Iterator[str]:
+    stats = one.stats
     if stats.unread:
         yield f"{size_text(stats.unread)} unread by the server"
     if stats.unread_by_peer or stats.unread_messages_by_peer:
@@ -148,6 +155,8 @@ def _waiting(stats: npipe.PipeStats) -> Iterator[str]:
         if pending or spent is not None:
             asleep = "" if spent is None else f", asleep for {span_text(spent)}"
             yield f"server waits: {pending} {what}{'s' if pending != 1 else ''}{asleep}"
+    if one.left:  # what it said of itself is over
+        return
     if stats.peer_waits_to_read:
         yield "client waits for data"
     if stats.peer_waits_to_write:
@@ -162,7 +171,8 @@ def tree_lines(report: npipe.PipeReport) -> Iterator[tuple[int, str]]:
         if owner.problem is not None:
             yield 2, owner.problem
         for one in owner.connections:
-            told = [f"since {moment(one.stats.since)}", *_moved(one.stats), *_waiting(one.stats)]
+            left = ["its end is closed"] if one.left else []
+            told = [f"since {moment(one.stats.since)}", *left, *_moved(one.stats), *_waiting(one)]
             yield 2, "; ".join([_connection_line(one), *told])
 
 
@@ -191,7 +201,7 @@ def lines_of(report: npipe.PipeReport) -> Iterator[str]:
             yield f"  {_connection_line(one)}"
             yield f"    since: {moment(one.stats.since)}{', its end is closed' if one.left else ''}"
             yield f"    moved: {', '.join(_moved(one.stats))}{' (on the move)' if one.rough else ''}"
-            for text in _waiting(one.stats):
+            for text in _waiting(one):
                 yield f"    {text}"
 
 

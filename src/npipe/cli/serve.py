@@ -77,7 +77,7 @@ _DEFAULT_ANSWER = "Default answer from server."
 )
 @click.option(
     "--instances",
-    type=click.IntRange(1, 63),
+    type=click.IntRange(1, 65535),
     metavar="N",
     help="How many instances, and so clients at one time, --model overlapped has.  [default: 4]",
 )

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import click
 
@@ -18,7 +18,7 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import check_seconds
 from npipe.cli.messages import Output, form_options, message_of, messages_in, standard_input
-from npipe.cli.statuses import LOST, STATUSES, Failure, by_kind
+from npipe.cli.statuses import FAILED, LOST, STATUSES, Failure, by_kind
 from npipe.names import parse_name
 from npipe.reasons import ended_badly
 
@@ -53,7 +53,15 @@ def _seconds(timeout: float) -> float | None:
 
 def connected(name: str, timeout: float, *, poll: bool, any_owner: bool, mode: Any = "message") -> Any:
     """Connect as the options say."""
-    return npipe.connect(name, mode=mode, timeout=_seconds(timeout), wait_for_server=poll, verify_owner=not any_owner)
+    seconds = _seconds(timeout)
+    try:
+        return npipe.connect(name, mode=mode, timeout=seconds, wait_for_server=poll, verify_owner=not any_owner)
+    except npipe.PipeModeError as error:
+        if mode != "message":
+            raise
+        # The library's advice is for programs.
+        said = f"{name} carries bytes, not messages, so no answer has an end: use npipe send and npipe cat, or npipe"
+        raise Failure(f"[WinError {error.winerror}] {said} relay stdio {name} for both ways", FAILED) from error
 
 
 def _input(data: str | None, form: str, encoding: str, *, nul: bool) -> Iterator[bytes]:
@@ -109,7 +117,7 @@ Examples:
 """
 
 
-@click.command(help=_CALL)
+@click.command(help=_CALL, short_help="Send DATA to the pipe NAME, and print the answer.")
 @click.argument("name")
 @click.argument("data", required=False)
 @form_options
@@ -209,7 +217,7 @@ Examples:
 """
 
 
-@click.command(help=_SEND)
+@click.command(help=_SEND, short_help="Send DATA, standard input or a file to the pipe NAME.")
 @click.argument("name")
 @click.argument("data", required=False)
 @click.option("--file", "path", type=click.Path(path_type=Path), metavar="FILE", help="Send this file, in pieces.")
@@ -238,7 +246,7 @@ def send(
             source = _input(data, form_in or "raw", encoding, nul=nul)
         messages = _paced(source, repeat, interval)
         first = next(messages, None)
-        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, "write", poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         write = pipe.send if isinstance(pipe, npipe.MessagePipe) else pipe.write
         progress = _Progress("sent", total)
@@ -252,19 +260,32 @@ def send(
         progress.tell("sent", as_json=as_json, checksum=checksum)
 
 
-def _opened(name: str, timeout: float, *, poll: bool, any_owner: bool) -> MessagePipe | StreamPipe:
-    """Connect in the mode and direction that the pipe has."""
+def _opened(
+    name: str, timeout: float, need: Literal["read", "write"], *, poll: bool, any_owner: bool
+) -> MessagePipe | StreamPipe:
+    """Connect in the mode and direction that the pipe has, if it lets one do what is needed."""
     if poll:
         npipe.wait(name, timeout=_seconds(timeout), create=True)
     options: ConnectOptions = {"timeout": _seconds(timeout), "verify_owner": not any_owner}
     parsed = parse_name(name)
-    found = None
-    if parsed.host is None:  # told before: an attempt in another mode is a client that comes and goes
+    found: npipe.PipeListing | None = None
+    if parsed.host is None and sys.platform != "win32":
+        # Told before (Windows tells it nobody): an attempt in another mode is a client that comes and goes.
         found = next((pipe for pipe in npipe.list_pipes() if parse_name(pipe.name) == parsed), None)
     if found is not None and found.direction in ("inbound", "outbound"):
         options["access"] = "write" if found.direction == "inbound" else "read"
     if found is not None and found.type is not None:
         return npipe.connect(name, mode=found.type, **options)
+    try:
+        return _in_its_mode(name, options)
+    except npipe.PipeAccessError:
+        if found is not None:
+            raise
+        options["access"] = need  # one that goes in one direction refuses who wants both
+        return _in_its_mode(name, options)
+
+
+def _in_its_mode(name: str, options: ConnectOptions) -> MessagePipe | StreamPipe:
     try:
         return npipe.connect(name, **options)
     except npipe.PipeModeError:
@@ -286,7 +307,7 @@ Examples:
 """
 
 
-@click.command(help=_CAT)
+@click.command(help=_CAT, short_help="Print what the pipe NAME sends.")
 @click.argument("name")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
 @click.option("--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write to this file.")
@@ -301,7 +322,7 @@ def cat(
     del form_in, nul
     output = Output("json" if as_json and path is None else form_out or "raw", encoding)
     with by_kind(), contextlib.ExitStack() as stack:
-        pipe = _opened(name, timeout, poll=poll, any_owner=any_owner)
+        pipe = _opened(name, timeout, "read", poll=poll, any_owner=any_owner)
         stack.enter_context(pipe)
         put: Callable[[bytes], Any] = output.put
         if path is not None:
@@ -349,7 +370,7 @@ Examples:
 """
 
 
-@click.command(help=_LISTEN)
+@click.command(help=_LISTEN, short_help="Be the pipe NAME: print what a client sends.")
 @click.argument("name")
 @click.option("--keep", is_flag=True, help="Take the next client when one has gone.")
 @click.option("--mode", type=click.Choice(["message", "byte"]), default="message", show_default=True,

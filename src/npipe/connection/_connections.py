@@ -11,15 +11,18 @@ assert sys.platform != "win32"  # noqa: S101 - for type checkers
 import os
 import select
 import socket
+import struct
 import time
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
 from npipe.binding import ChannelEnd as _End
 from npipe.binding import make_segment
+from npipe.figures import Totals
 from npipe.options import look_timeout
+from npipe.tapping import active, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +30,12 @@ if TYPE_CHECKING:
 
     from npipe.binding.channel import Armed
 
-__all__ = ["Connection", "Pipe", "channel", "wait"]
+__all__ = ["NO_NAME", "Connection", "Pipe", "begin_trace", "channel", "wait"]
+
+NO_NAME: Final = "npipe.connection"
+"""What a trace has in the place of a name: of connections of `Pipe`, or that came from another process."""
+
+_CREDENTIALS: Final = struct.Struct("3i")
 
 SendT = TypeVar("SendT", contravariant=True)
 RecvT = TypeVar("RecvT", covariant=True)
@@ -50,6 +58,11 @@ class Connection(_End, Generic[SendT, RecvT]):
 
     def __init__(self, *_: object, **__: object) -> None:
         refuse_construction("npipe.connection.Connection")
+
+    @property
+    def stats(self) -> Totals:
+        """What calls of this process have moved at this end, also when it is closed."""
+        return Totals(int(not self.closed), 1, *self._moved)
 
     @classmethod
     def _made(cls) -> Self:
@@ -94,7 +107,21 @@ def channel(
     """
     made: Connection[Any, Any] = Connection._made()  # noqa: SLF001
     made._attach(segment, own_socket, *events, side, *ways, strange)  # noqa: SLF001
+    begin_trace(made, NO_NAME, is_server=side == 0)
     return made
+
+
+def begin_trace(made: Any, name: str, *, is_server: bool) -> None:
+    """Let who records this process, if anybody does, know of a connection; `name`: of the pipe that it began as."""
+    if active() and made._tap is None:  # noqa: SLF001
+        made._tap = tapped(name, is_server=is_server, is_message=True, peer=lambda: _peer_of(made))  # noqa: SLF001
+
+
+def _peer_of(made: Any) -> int:
+    fds, _ = made._descriptors()  # noqa: SLF001
+    with socket.socket(fileno=os.dup(fds[1])) as own:
+        pid: int = _CREDENTIALS.unpack(own.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[0]
+    return pid
 
 
 def _close(descriptors: Iterable[int]) -> None:

@@ -21,7 +21,7 @@ from multiprocessing.connection import answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from npipe.connection._connections import Connection, _close, attached, new_channel
+from npipe.connection._connections import Connection, _close, attached, begin_trace, new_channel
 from npipe.connection._remote import RemoteConnection
 from npipe.errors import PipeClosedError, PipeError, WinError
 from npipe.names import parse_name
@@ -94,7 +94,8 @@ def Client(  # noqa: N802 - multiprocessing's name
 
 def _open(name: str) -> Any:
     pipe = connect(name)
-    if parse_name(name).host is not None:
+    parsed = parse_name(name)
+    if parsed.host is not None:
         return RemoteConnection(pipe)
     fds: list[int] = []
     speakers: list[Any] = []
@@ -106,7 +107,9 @@ def _open(name: str) -> Any:
         new_channel(fds)
         speakers += map(socket.SocketType, [socket.AF_UNIX], [socket.SOCK_SEQPACKET], [0], map(os.dup, fds[:1]))
         socket.send_fds(speakers[0], [_HELLO.pack(_MAGIC, _VERSION)], fds[1:])
-        return attached(fds, 1)
+        made = attached(fds, 1)
+        begin_trace(made, parsed.path, is_server=False)
+        return made
     finally:
         _close(fds)  # what is left of them
         for speaker in speakers:
@@ -162,6 +165,7 @@ class _Instances:
                 if self._take(taken):
                     made = taken[0].connection()
                     if made is not None:
+                        begin_trace(made, self._name.path, is_server=True)
                         return made
             except BaseException:  # no descriptors, or a signal's handler
                 self._leave(taken)

@@ -94,7 +94,7 @@ class Channel(ABC):
     parting: str = ""
     """What there is to say of how the peer ended."""
     drained: int = 0
-    """Bytes that drain has read, which nobody gets."""
+    """Bytes that drain and gone have read, which nobody gets."""
 
     @abstractmethod
     async def read(self) -> bytes | None:
@@ -111,12 +111,15 @@ class Channel(ABC):
     async def finish(self) -> bool:
         """Tell the peer that nothing more will come, while reading goes on; False where it cannot be told."""
 
-    async def gone(self) -> int:
-        """After the end was read: wait until the peer has gone altogether, and return how many bytes it sent yet.
+    async def gone(self) -> None:
+        """After the end was read: wait until the peer has gone altogether; PeerLostError if that was no proper end.
 
-        For ever where this cannot be seen.
+        For ever where this cannot be seen. What it sent yet is counted in `drained`, also if this is cancelled.
         """
         await asyncio.get_running_loop().create_future()
+
+    def unread(self) -> int:
+        """Return how many bytes were written that a peer that has gone did not read, if that is known; before close."""
         return 0
 
     async def drain(self) -> None:

@@ -106,7 +106,10 @@ class _Way:
                 self.flow.dropped += len(data or b"")
             if self.source.peer_closed:
                 return
-        self.flow.dropped += await self.source.gone()
+        try:
+            await self.source.gone()
+        except PeerLostError as error:
+            self.lost = self.lost or f"{self.source_name}: {error}"
 
 
 _FIRST: Final = "the first side"
@@ -138,6 +141,10 @@ class Conversation:
         try:
             report.how = await self._carry()
         finally:
+            for way in (self._forth, self._back):
+                unread = min(way.target.unread(), way.flow.bytes)
+                way.flow.bytes -= unread
+                way.flow.dropped += unread
             linger = 0.0 if self._stop.is_set() else self._options.linger
             closings = (self._first.close(linger), self._second.close(linger))
             for flow, dropped in zip(

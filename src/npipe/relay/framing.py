@@ -183,9 +183,13 @@ class Framed(Channel):
         """See Channel.finish."""
         return await self._stream.finish()
 
-    async def gone(self) -> int:
+    async def gone(self) -> None:
         """See Channel.gone."""
-        return await self._stream.gone()
+        await self._stream.gone()
+
+    def unread(self) -> int:
+        """See Channel.unread. Frames' heads are among them."""
+        return self._stream.unread()
 
     async def close(self, linger: float) -> int:
         """See Channel.close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from npipe.aio import MessagePipe, connect, listen
@@ -28,6 +29,7 @@ class PipeChannel(Channel):
         self._flat = flat
         self._close_message = close_message
         self._room = bytearray(PIECE if flat else 0)
+        self._peer_gone = False
         self.label: str = label
         self.messages: bool = not flat
 
@@ -42,10 +44,7 @@ class PipeChannel(Channel):
             else:
                 return await pipe.recv()
         except PipeClosedError as error:
-            detail = error.detail or ""
-            self.parting = detail
-            if ended_badly(error):
-                raise PeerLostError(detail or str(error)) from error
+            self._part(error)
             self.read_ended = self.peer_closed = True
             return None
         except PipeError as error:
@@ -54,6 +53,13 @@ class PipeChannel(Channel):
             self.read_ended: bool = True
             return None
         return data
+
+    def _part(self, error: PipeClosedError) -> None:
+        """Note that the peer has gone; PeerLostError if not by a close."""
+        self._peer_gone = True
+        self.parting: str = error.detail or ""
+        if ended_badly(error):
+            raise PeerLostError(error.detail or str(error)) from error
 
     async def write(self, data: bytes) -> None:
         """See Channel.write."""
@@ -64,6 +70,7 @@ class PipeChannel(Channel):
             else:
                 await pipe.write(data)
         except PipeError as error:
+            self._peer_gone = self._peer_gone or isinstance(error, PipeClosedError)
             raise PeerLostError(error.detail or str(error)) from error
 
     async def finish(self) -> bool:
@@ -77,22 +84,39 @@ class PipeChannel(Channel):
             raise PeerLostError(error.detail or str(error)) from error
         return True
 
-    async def gone(self) -> int:
+    async def gone(self) -> None:
         """See Channel.gone."""
-        pipe, dropped = self._pipe, 0
+        pipe = self._pipe
         if not isinstance(pipe, MessagePipe):  # behind an empty message it reads nothing more
-            return await super().gone()
+            await super().gone()
+            return
         try:
             while True:
-                dropped += await pipe.recv_into(self._room)
+                self.drained += await pipe.recv_into(self._room)
+        except PipeClosedError as error:
+            self._part(error)
+        except PipeError as error:
+            raise PeerLostError(str(error)) from error
+
+    def unread(self) -> int:
+        """See Channel.unread. On Windows, and of another machine's pipe, nobody counts."""
+        try:
+            self._pipe.peek()
+        except PipeClosedError:
+            self._peer_gone = True
+        except PipeError:  # it may not be read
+            pass
+        try:
+            stats = self._pipe.stats if self._peer_gone else None
         except PipeError:
-            return dropped
+            return 0
+        return 0 if stats is None else min(stats.unread_by_peer, stats.bytes_sent)
 
     async def close(self, linger: float) -> int:
         """See Channel.close. What was written stays readable for the peer, which learns of the end by its next call."""
         dropped = self._unread()
         await self._pipe.close(timeout=max(linger, 0))
-        return dropped
+        return self.drained + dropped
 
     async def shut(self) -> int:
         """See Channel.shut."""
@@ -119,8 +143,8 @@ class PipeDialler:
         """Connect; raises PipeError."""
         name, options = self._address.name, self._options
         assert name is not None  # noqa: S101 - a pipe has one
-        if not self._flat and name.host is None:
-            # Its type, where it can be told before: an attempt is a client that comes and goes.
+        if not self._flat and name.host is None and sys.platform != "win32":
+            # Its type, where it can be told before (Windows lists none): an attempt is a client that comes and goes.
             pipes = await asyncio.to_thread(list_pipes)
             self._flat = any(pipe.type == "byte" and parse_name(pipe.name) == name for pipe in pipes)
         if not self._flat:

@@ -155,10 +155,9 @@ class CommandChannel(Channel):
         self._in.close()
         return True
 
-    async def gone(self) -> int:
+    async def gone(self) -> None:
         """See Channel.gone: it has ended, also if something that it has started has its output."""
         await self._process.wait()
-        return 0
 
     async def close(self, linger: float) -> int:
         """See Channel.close. A command that does not end is ended."""

@@ -135,9 +135,9 @@ class TLSChannel(Channel):
                 await self._inner.finish()
         return True
 
-    async def gone(self) -> int:
+    async def gone(self) -> None:
         """See Channel.gone."""
-        return await self._inner.gone()
+        await self._inner.gone()
 
     async def close(self, linger: float) -> int:
         """See Channel.close."""

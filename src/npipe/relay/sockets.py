@@ -101,10 +101,11 @@ class SocketChannel(Channel):
                 raise PeerLostError(_reason(error)) from error
         return True
 
-    async def gone(self) -> int:
-        """See Channel.gone. Linux tells it: a hang-up of both ways, or a reset."""
+    async def gone(self) -> None:
+        """See Channel.gone. Linux tells it: a hang-up of both ways, or a reset, which is an end with bytes unread."""
         if sys.platform != "linux":
-            return await super().gone()
+            await super().gone()
+            return
         waiter: asyncio.Future[None] = self._loop.create_future()
         with select.epoll() as ends:
             ends.register(self._socket, 0)  # EPOLLHUP and EPOLLERR come unasked
@@ -113,7 +114,11 @@ class SocketChannel(Channel):
                 await waiter
             finally:
                 self._loop.remove_reader(ends.fileno())
-        return 0
+        failed = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed == errno.EPIPE:  # so the kernel calls a reset behind the peer's end
+            failed = errno.ECONNRESET
+        if failed:
+            raise PeerLostError(os.strerror(failed))
 
     async def shut(self) -> int:
         """See Channel.shut. What the kernel has is counted too, but on Windows."""

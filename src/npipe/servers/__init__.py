@@ -92,7 +92,8 @@ def serve(
             its client's connection), and
 
             - `on_connect`, `on_disconnect`: called with the client's Connection when it has come and when it has left.
-            - `instances` (overlapped): how many clients at one time, 1 to 63; 4 unless given.
+            - `instances` (overlapped): how many clients at one time, 1 to 65535, and no more than `max_instances`; 4
+              unless given.
             - `flush_timeout` (threaded): seconds (5; None: for ever) that a client gets to read what is left, if the
               server ends the conversation and needs the instance for another client.
 

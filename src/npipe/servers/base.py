@@ -37,6 +37,7 @@ from npipe.options import (
     validate_instances,
 )
 from npipe.reasons import server_elsewhere
+from npipe.tapping import tapped
 from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from npipe.options import Security
     from npipe.remote_access import RemoteAccess
     from npipe.servers import Handler
+    from npipe.tapping import Tapped
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
 
@@ -77,6 +79,13 @@ class Connection(AnyConnection):
         super().__init__(number)
         self._handle = handle
         self._received = 0  # how many bytes of the request that is being read have come
+        self._tap: Tapped | None = None  # who records this process, where the engine does not (npipe.tapping)
+
+    def _pid_or_none(self) -> int:
+        try:
+            return self.pid
+        except PipeError:  # it has gone already
+            return 0
 
     def _ask_peer(self) -> Peer:
         try:
@@ -253,12 +262,19 @@ class PipeServer:
     def _tell_arrival(self, connection: Connection) -> None:
         with self._counts:
             self._here[connection.number] = connection
+        if sys.platform == "win32":
+            messages = bool(self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE)
+            connection._tap = tapped(
+                self._parsed.path, is_server=True, is_message=messages, peer=connection._pid_or_none
+            )
         self._tell(self._on_connect, connection)
 
     def _tell_departure(self, connection: Connection) -> None:
         with self._counts:
             if self._here.pop(connection.number, None) is not None:  # a close may have given it up before
                 self._answered += connection.requests
+        if connection._tap is not None:
+            connection._tap.closed()
         self._tell(self._on_disconnect, connection)
 
     def _give_up_connections(self) -> None:
@@ -286,18 +302,23 @@ class PipeServer:
     def _call_handler(self, connection: Connection, request: bytes) -> bytes | None:
         """Return the handler's answer; TypeError for one that is neither bytes nor None."""
         _answering.connection = connection
+        tap = connection._tap
+        if tap is not None:
+            tap.read(request)
         try:
             answer = self._handler(request, connection) if self._with_connection else self._handler(request)
-            if answer is None or type(answer) is bytes:
-                return answer
-            _refuse_awaitable(answer)
-            return content_of(answer)  # of its own: the handler may go on using a bytearray
+            if answer is not None and type(answer) is not bytes:
+                _refuse_awaitable(answer)
+                answer = content_of(answer)  # of its own: the handler may go on using a bytearray
         except BaseException:
             with self._counts:
                 self._failed += 1
             raise
         finally:
             _answering.connection = None
+        if tap is not None and answer is not None:
+            tap.wrote(answer)
+        return answer
 
     # ---- The end
 

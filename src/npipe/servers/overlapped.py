@@ -4,6 +4,9 @@ One thread and a fixed number of instances. Each instance has an OVERLAPPED with
 states: connecting, reading or writing. One WaitForMultipleObjects waits for all of them; the instance whose event is
 set has a turn, in which it takes the result of its operation and starts the next one. When a client leaves its
 instance is disconnected and waits for another one.
+
+The wait takes 64 events, and one ends the server. Where there are more than 63 instances several of them share an
+event, and who of them has a turn is seen in the OVERLAPPED, with HasOverlappedIoCompleted.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.options import check_count
+from npipe.options import PIPE_UNLIMITED_INSTANCES, check_count
 from npipe.servers.base import BUFSIZE, GONE, Connection, OneThreadServer
-from npipe.win32 import pywintypes, win32event, win32file, win32pipe, winerror
+from npipe.win32 import completion, pywintypes, win32event, win32file, win32pipe, winerror
 
 if TYPE_CHECKING:
     import os
@@ -28,28 +31,53 @@ logger: Final = logging.getLogger("npipe")
 INSTANCES: Final = 4
 """How many instances there are unless told otherwise, as in the article."""
 
-MOST_INSTANCES: Final = win32event.MAXIMUM_WAIT_OBJECTS - 1
-"""As many events as one wait takes, less the one that ends the server."""
+MOST_INSTANCES: Final = 65535
+"""More than any system has descriptors or memory for by itself."""
+
+MOST_EVENTS: Final = win32event.MAXIMUM_WAIT_OBJECTS - 1
+"""As many as one wait takes, less the one that ends the server."""
+
+SHARERS: Final = 8
+"""Instances that share an event, where not each can have its own. More for one event is a shorter wait when many are
+busy and a longer look when one is (docs/performance.md); beyond 504 instances there is no choice."""
 
 CONNECTING = "connecting"
 READING = "reading"
 WRITING = "writing"
 
 
+class Group:
+    """An event, and the instances whose operations set it: one, or several."""
+
+    def __init__(self) -> None:
+        self.event: pywintypes.HANDLEType = win32event.CreateEvent(None, True, False, None)
+        self.instances: list[Instance] = []
+
+
 class Instance:
     """An instance and what belongs to it: the article's PIPEINST."""
 
-    def __init__(self, handle: pywintypes.HANDLEType) -> None:
+    def __init__(self, handle: pywintypes.HANDLEType, group: Group) -> None:
         self.handle = handle
-        self.event: pywintypes.HANDLEType = win32event.CreateEvent(None, True, True, None)
+        self.event = group.event
         self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.hEvent = self.event
-        self.buffer: memoryview = win32file.AllocateReadBuffer(BUFSIZE)
+        self.buffer = memoryview(b"")  # until the first client comes
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.state = CONNECTING
         self.pending_io = False  # an operation is pending, and its result has to be taken first
         self.connection: Connection | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to do for it: no operation is pending, or it is over."""
+        return not self.pending_io or completion.HasOverlappedIoCompleted(self.overlapped)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is being written."""
+        return self.state == WRITING and self.pending_io
 
 
 class OverlappedServer(OneThreadServer):
@@ -61,11 +89,16 @@ class OverlappedServer(OneThreadServer):
         super().__init__(name, handler, **options)
         if instances is None:
             instances = min(INSTANCES, self._max_instances)
-        instances = check_count(instances, 1, min(MOST_INSTANCES, self._max_instances), "instances")
+        limit = MOST_INSTANCES if self._max_instances == PIPE_UNLIMITED_INSTANCES else self._max_instances
+        instances = check_count(instances, 1, limit, "instances")
         self._instances: list[Instance] = []
+        self._groups = [Group() for _ in range(_events_for(instances))]
         try:
             for number in range(instances):
-                self._instances.append(Instance(self._create_first_instance(first=number == 0)))
+                group = self._groups[number % len(self._groups)]
+                instance = Instance(self._create_first_instance(first=number == 0), group)
+                self._instances.append(instance)
+                group.instances.append(instance)
         except BaseException:
             self._close_handles()
             raise
@@ -74,24 +107,42 @@ class OverlappedServer(OneThreadServer):
     # ---- The loop
 
     def _run(self) -> None:
-        instances = self._instances
-        # The wait tells the first event that is set. Each turn it begins with the next instance, or busy clients of
-        # the first ones would keep the others waiting.
-        orders = [instances[first:] + instances[:first] for first in range(len(instances))]
-        waits = [[self._stop, *(instance.event for instance in order)] for order in orders]
-        for instance in instances:
+        groups = self._groups
+        # The wait tells the first event that is set. Each turn it begins with the next group, or busy clients of the
+        # first ones would keep the others waiting.
+        orders = [groups[first:] + groups[:first] for first in range(len(groups))]
+        waits = [[self._stop, *(group.event for group in order)] for order in orders]
+        for instance in self._instances:
             self._connect_to_new_client(instance)
+        for group in groups:
+            _set_if_ready(group)
         first = 0
         while True:
             index = win32event.WaitForMultipleObjects(waits[first], False, win32event.INFINITE)
             if index == win32event.WAIT_OBJECT_0:
                 break
-            instance = orders[first][index - win32event.WAIT_OBJECT_0 - 1]
-            first = (first + index) % len(instances)
-            self._take_turn(instance)
+            group = orders[first][index - win32event.WAIT_OBJECT_0 - 1]
+            first = (first + index) % len(groups)
+            self._take_turns(group)
             if self._abandoned:
                 return
         self._end()
+
+    def _take_turns(self, group: Group) -> None:
+        """Give a turn to each instance whose operation has set the group's event."""
+        if len(group.instances) == 1:
+            self._take_turn(group.instances[0])
+            return
+        win32event.ResetEvent(group.event)  # what ends from now on sets it, what has ended is seen
+        has_had_turn = False
+        for instance in group.instances:
+            if instance.is_ready:
+                has_had_turn = True
+                self._take_turn(instance)
+                if self._abandoned:
+                    return
+        if has_had_turn:
+            _set_if_ready(group)  # no turn: other groups have theirs first
 
     def _take_turn(self, instance: Instance) -> None:
         """Take the result of the instance's operation, and go on, for one request at most: others wait too."""
@@ -139,6 +190,8 @@ class OverlappedServer(OneThreadServer):
 
     def _greet(self, instance: Instance) -> None:
         instance.state = READING
+        if not instance.buffer:
+            instance.buffer = win32file.AllocateReadBuffer(BUFSIZE)
         instance.connection = Connection(self._number(), instance.handle)
         self._tell_arrival(instance.connection)
 
@@ -235,30 +288,41 @@ class OverlappedServer(OneThreadServer):
 
     def _end(self) -> None:
         """Close what is not being answered, and the others when they are through or their time is over."""
-        busy = []
         for instance in self._instances:
-            if instance.state == WRITING and instance.pending_io:
-                busy.append(instance)
-            else:
+            if not instance.is_answering:
                 self._close(instance)
+        # Nothing is started any more. What has ended was perhaps told to an event that was reset since, so the first
+        # look is before the wait.
+        busy = [group for group in self._groups if self._close_those_through(group)]
         while busy:
-            index = win32event.WaitForMultipleObjects([one.event for one in busy], False, self._time_left())
+            index = win32event.WaitForMultipleObjects([group.event for group in busy], False, self._time_left())
             if index == win32event.WAIT_TIMEOUT:
                 break
-            instance = busy.pop(index - win32event.WAIT_OBJECT_0)
-            instance.pending_io = False
-            if _result(instance)[0] == 0:
-                self._has_answered(instance)
-            self._close(instance)
-        for instance in busy:
-            self._close(instance)
+            group = busy[index - win32event.WAIT_OBJECT_0]
+            win32event.ResetEvent(group.event)
+            if not self._close_those_through(group):
+                busy.remove(group)
+        for instance in self._instances:
+            if instance.is_answering:
+                self._close(instance)
+
+    def _close_those_through(self, group: Group) -> bool:
+        """Close the instances whose answers have been written. Whether others are still being written."""
+        for instance in group.instances:
+            if instance.is_answering and instance.is_ready:
+                instance.pending_io = False
+                if _result(instance)[0] == 0:
+                    self._has_answered(instance)
+                self._close(instance)
+        return any(instance.is_answering for instance in group.instances)
 
     def _close(self, instance: Instance) -> None:
         """Close an instance; its client can still read what it has been sent."""
         with contextlib.suppress(pywintypes.error):
             if instance.pending_io:
                 win32file.CancelIo(instance.handle)
-                win32file.GetOverlappedResult(instance.handle, instance.overlapped, True)  # it is over, with 995
+                _wait_for_end(instance)  # with 995
+        instance.pending_io = False
         with contextlib.suppress(pywintypes.error):
             win32file.CloseHandle(instance.handle)
         self._forget(instance)
@@ -276,3 +340,23 @@ def _result(instance: Instance) -> tuple[int, int]:
     except pywintypes.error as error:
         # A part of a message is an error for pywin32, and the count is only here.
         return error.winerror, instance.overlapped.InternalHigh if error.winerror == winerror.ERROR_MORE_DATA else 0
+
+
+def _set_if_ready(group: Group) -> None:
+    """Set the event again for what an operation has told before another one's start has reset it."""
+    if any(instance.is_ready for instance in group.instances):
+        win32event.SetEvent(group.event)
+
+
+def _wait_for_end(instance: Instance) -> None:
+    """Wait until the operation is over, which the event does not tell by itself: it may be another operation's."""
+    while True:
+        win32event.ResetEvent(instance.event)
+        if completion.HasOverlappedIoCompleted(instance.overlapped):
+            return
+        win32event.WaitForSingleObject(instance.event, win32event.INFINITE)
+
+
+def _events_for(instances: int) -> int:
+    """How many events so many instances have."""
+    return instances if instances <= MOST_EVENTS else min(MOST_EVENTS, -(-instances // SHARERS))

@@ -9,6 +9,7 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import fcntl
+import math
 import mmap
 import os
 import re
@@ -20,13 +21,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from npipe import binding
-from npipe.errors import WinError, error_from_code
+from npipe.errors import PipeError, PipeNotFoundError, PipeResourceError, WinError
 from npipe.names import PipeName, parse_name
+from npipe.reasons import not_traced
 from npipe.tracing.records import HEADER_SIZE, Assembler, RecordError, Ring, new_header
 from npipe.transports.local.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from npipe.tracing.events import Event
 
@@ -42,12 +44,8 @@ _MOST_RING: Final = 1 << 28
 _NOT_TRACEABLE: Final = 6
 _RETRY: Final = 65539
 _MOST_WAKES: Final = 64
-_REASONS: Final[dict[int, str]] = {
-    WinError.ACCESS_DENIED: "a pipe is traced by its server's user and root alone",
-    WinError.PIPE_BUSY: "as many as can already trace it",
-    WinError.INVALID_FUNCTION: "its server has an npipe that cannot be traced",
-    WinError.INVALID_DATA: "its server did not take the memory for the records",
-}
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_SOCKET: Final = re.compile("s[0-9a-f]{16}")
 
 
 class _Owner:
@@ -75,9 +73,7 @@ class _Owner:
         self.assembler = Assembler(name.path, self.pid)
 
     def _refused(self, code: int, reason: int) -> Exception:
-        if code == WinError.ACCESS_DENIED and reason == _NOT_TRACEABLE:
-            return error_from_code(code, self.name.path, "tracing", "its server does not let anybody trace it")
-        return error_from_code(code, self.name.path, "tracing", _REASONS.get(code))
+        return not_traced(self.name.path, code, forbidden=reason == _NOT_TRACEABLE)
 
     def _ask(self, snaplen: int, ring_size: int) -> None:
         memory = os.memfd_create("npipe-trace", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -154,6 +150,78 @@ class _Owner:
             self._map = None
 
 
+class _Pipe:
+    """A pipe whose owners are traced, and what tells that there may be new ones."""
+
+    def __init__(self, name: PipeName) -> None:
+        self.name = name
+        self._root, self._folder, _ = place(name)
+        self.arrival = binding.Arrival(self._root, self._folder, name.path)
+        self._watches = True
+        self._seen: set[str] = set()  # sockets of owners that were asked; none is used for a second owner
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether there may be new owners."""
+        return self._watches and self.arrival.changed()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What is readable when there may be."""
+        return (self.arrival.fileno(),) if self._watches else ()
+
+    def _arm(self, problems: list[str], *, needed: bool) -> None:
+        """Be told of what comes from here on; what keeps it from that is raised if that is `needed`, else a problem."""
+        try:
+            if self._watches:
+                self.arrival.arm()
+        except PipeResourceError as error:
+            if needed:
+                raise
+            self._watches = False
+            problems.append(f"processes that begin to serve it later are not traced: {error}")
+
+    def new_owners(
+        self, snaplen: int, ring_size: int, problems: list[str], *, again: bool, follow: bool
+    ) -> Iterator[_Owner]:
+        """Yield those that were not there before.
+
+        Those that do not answer are problems; so is, `again`, what others refuse with, which is raised else.
+        """
+        path = self.name.path
+        self._arm(problems, needed=follow)  # before the look: what comes behind it is told
+        try:
+            dirfd = os.open(os.path.join(self._root, self._folder), _FOLDER)  # noqa: PTH118
+        except PermissionError as error:
+            raise not_traced(path, WinError.ACCESS_DENIED) from error
+        except OSError as error:
+            self._seen = set()
+            raise not_traced(path, WinError.FILE_NOT_FOUND) from error
+        try:
+            there = {one for one in os.listdir(dirfd) if _SOCKET.fullmatch(one)}  # noqa: PTH208 - it is open
+            new, self._seen = there - self._seen, there
+            for socket_name in sorted(new):
+                try:
+                    yield _Owner(self.name, dirfd, socket_name, snaplen, ring_size)
+                except ConnectionError:  # of a process that has died
+                    continue
+                except FileNotFoundError:  # it just dies, or has no instance just now
+                    self._seen.discard(socket_name)
+                except (TimeoutError, BlockingIOError):  # it is stopped, say
+                    problems.append(f"{path}: a process that serves it does not answer")
+                except PipeError as error:
+                    if not again:
+                        raise
+                    problems.append(str(error))
+                except PermissionError as error:
+                    refused = not_traced(path, WinError.ACCESS_DENIED)
+                    if not again:
+                        raise refused from error
+                    problems.append(str(refused))
+        finally:
+            os.close(dirfd)
+
+
 class Tracer:
     """Records of what the connections of pipes do, from their servers' processes, from now on.
 
@@ -162,55 +230,79 @@ class Tracer:
         snaplen: bytes of each message that are recorded, 0 for none.
         ring_size: bytes of memory for records that were not read yet, for each server's process; a power of two, 64
             KiB to 256 MiB. What finds no room there is lost, and counted.
+        follow: a pipe need not be there yet, and the trace goes on when its last server has gone: for the next one.
+            Else it ends with the last one. Processes that begin to serve one meanwhile are traced in either case.
+        on_owner: called with the number of each process that begins to be traced.
 
     Raises:
         PipeNotFoundError: there is no such pipe (2).
         PipeAccessError: it is another user's, or its server does not let anybody trace it (5).
         PipeBusyError: four trace it already (231).
+        PipeTimeoutError: its server does not answer (121).
+        PipeStateError: its server's npipe is older than tracing (50), or it is a pipe of another machine (50).
+        PipeProtocolError: it answers nonsense (13).
+        PipeResourceError: no descriptors, no memory, or a limit of inotify's (4, 8, 1450).
     """
 
-    def __init__(self, names: Iterable[str], *, snaplen: int = 65536, ring_size: int = 1 << 22) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        snaplen: int = 65536,
+        ring_size: int = 1 << 22,
+        follow: bool = False,
+        on_owner: Callable[[int], object] = lambda _: None,
+    ) -> None:
         if not _LEAST_RING <= ring_size <= _MOST_RING or ring_size & (ring_size - 1):
             raise ValueError("ring_size is a power of two, 65536 to 268435456")
         if not 0 <= snaplen < 1 << 32:
             raise ValueError("snaplen is 0 to 4294967295")
         self._owners: list[_Owner] = []
         self.problems: list[str] = []
-        """What was wrong with owners that are not traced any more, a line each."""
+        """What was wrong with owners that are not traced, or not any more, a line each."""
+        self._snaplen, self._ring_size = snaplen, ring_size
+        self._follow, self._on_owner = follow, on_owner
+        self._pipes: list[_Pipe] = []
         self._lost = 0
         self._read: deque[Event] = deque()  # what the next call of events() yields first
         try:
             for name in names:
-                self._add(parse_name(name), snaplen, ring_size)
+                pipe = _Pipe(parse_name(name))
+                self._pipes.append(pipe)
+                self._look_first(pipe)
         except BaseException:
             self.close()
             raise
 
-    def _add(self, name: PipeName, snaplen: int, ring_size: int) -> None:
-        root, folder, _ = place(name)
-        count, silent = len(self._owners), 0
+    def _look_first(self, pipe: _Pipe) -> None:
+        """Trace those that serve a pipe; raises why nobody can be."""
+        name, count, silent = pipe.name, len(self._owners), len(self.problems)
         try:
-            dirfd = os.open(os.path.join(root, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # noqa: PTH118
-        except PermissionError as error:
-            raise error_from_code(WinError.ACCESS_DENIED, name.path, "tracing", None) from error
-        except OSError as error:
-            raise error_from_code(WinError.FILE_NOT_FOUND, name.path, "tracing", None) from error
+            for owner in self._new_owners(pipe, again=False):
+                self._take(owner)
+        except PipeNotFoundError:
+            if not self._follow:
+                raise
+        if len(self._owners) == count and not self._follow:
+            code = WinError.FILE_NOT_FOUND if len(self.problems) == silent else WinError.SEM_TIMEOUT
+            raise not_traced(name.path, code)
+
+    def _look_again(self, pipe: _Pipe) -> None:
+        """Trace those that have begun to serve a pipe; what is wrong with one of them is a problem, and no more."""
         try:
-            for socket_name in sorted(os.listdir(dirfd)):  # noqa: PTH208 - of a folder that is open
-                if re.fullmatch("s[0-9a-f]{16}", socket_name):
-                    try:
-                        self._owners.append(_Owner(name, dirfd, socket_name, snaplen, ring_size))
-                    except (ConnectionError, FileNotFoundError):  # of a process that has died, or just dies
-                        continue
-                    except (TimeoutError, BlockingIOError):  # it is stopped, say
-                        silent += 1
-                        self.problems.append(f"{name.path}: a process that serves it does not answer")
-        finally:
-            os.close(dirfd)
-        if len(self._owners) == count and silent:
-            raise error_from_code(WinError.SEM_TIMEOUT, name.path, "tracing", "its server does not answer")
-        if len(self._owners) == count:
-            raise error_from_code(WinError.FILE_NOT_FOUND, name.path, "tracing", None)
+            for owner in self._new_owners(pipe, again=True):
+                self._take(owner)
+        except PipeNotFoundError:
+            pass  # it has gone meanwhile
+        except PipeError as error:
+            self.problems.append(str(error))
+
+    def _new_owners(self, pipe: _Pipe, *, again: bool) -> Iterator[_Owner]:
+        return pipe.new_owners(self._snaplen, self._ring_size, self.problems, again=again, follow=self._follow)
+
+    def _take(self, owner: _Owner) -> None:
+        self._owners.append(owner)
+        self._on_owner(owner.pid)
 
     @property
     def pids(self) -> list[int]:
@@ -218,14 +310,22 @@ class Tracer:
         return [owner.pid for owner in self._owners]
 
     @property
+    def pending(self) -> bool:
+        """Whether events() has something to yield that was read before."""
+        return bool(self._read)
+
+    @property
     def lost(self) -> int:
         """How many records found no room, so far."""
         return self._lost + sum(owner.lost for owner in self._owners)
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Yield what happens, until all owners have gone, or for `timeout` seconds (None: no limit)."""
+        """Yield what happens, for `timeout` seconds (None: no limit); without `follow`, while there are owners."""
         until = None if timeout is None else time.monotonic() + timeout
-        while self._owners or self._read:
+        while self._owners or self._read or self._follow:
+            for pipe in self._pipes:
+                if pipe.has_changed:
+                    self._look_again(pipe)
             batch = [event for owner in self._owners for event in owner.read()]
             batch.sort(key=lambda event: event.time)
             self._read.extend(batch)
@@ -235,17 +335,18 @@ class Tracer:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            if not self._owners or any(owner.has_more_or_waits() for owner in self._owners):
+            if not (self._owners or self._follow) or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
             self._wait(left)
 
     def _wait(self, left: float | None) -> None:
         poll = select.poll()
         by_number = {owner.socket.fileno(): owner for owner in self._owners}
-        for number in by_number:
+        # Each tells that something has changed where its pipe's servers are, which the next look asks it for.
+        for number in (*by_number, *(one for pipe in self._pipes for one in pipe.descriptors)):
             poll.register(number, select.POLLIN)
-        ready = poll.poll(None if left is None else max(0, left * 1000))
-        gone = [by_number[number] for number, _ in ready if not by_number[number].take_wakes()]
+        ready = poll.poll(None if left is None else max(0, math.ceil(left * 1000)))
+        gone = [owner for number, _ in ready if (owner := by_number.get(number)) is not None and not owner.take_wakes()]
         for owner in gone:
             self._read.extend(owner.read())
             self._read.extend(owner.assembler.finish())
@@ -262,6 +363,8 @@ class Tracer:
     def close(self) -> None:
         """End the trace."""
         self._drop(list(self._owners))
+        for pipe in self._pipes:
+            pipe.arrival.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import struct
@@ -132,8 +133,9 @@ class TraceWriter:
             while left:
                 left = left[os.write(self._file, left) :]
         except OSError:
-            os.ftruncate(self._file, self._good)
-            os.lseek(self._file, self._good, os.SEEK_SET)
+            with contextlib.suppress(OSError):  # a pipe or a device keeps what it has got
+                os.ftruncate(self._file, self._good)
+                os.lseek(self._file, self._good, os.SEEK_SET)
             raise
         self._good += len(data)
 
@@ -189,9 +191,8 @@ class TraceWriter:
 def read_trace(path: str | os.PathLike[str]) -> Iterator[Event]:
     """Yield the events of a file; TraceFileError: it is no trace, or is cut short: what came before was whole."""
     with Path(path).open("rb") as file:
-        begin = file.read(4)
-        file.seek(0)
-        if begin == struct.pack("<I", _SECTION):
+        begin = file.peek(4)[:4]  # it may be a pipe: nothing can be put back, and few bytes may have come yet
+        if begin and struct.pack("<I", _SECTION).startswith(begin):
             yield from _read_blocks(file, os.fspath(path))
         elif begin[:1] == b"{":
             yield from _read_lines(file, os.fspath(path))

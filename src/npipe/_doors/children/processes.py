@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from npipe._doors.children.streams import without_pipes
@@ -113,8 +114,8 @@ class Processes:
             environment = self._environment.told_in(given["env"])
             if handles is None and given["close_fds"]:
                 handles = []
-            inherits = handles != [] or streams
-            with _inherited(handles, streams.values(), wanted=bool(inherits)) as (variables, descriptors):
+            inherits = (handles != [] or bool(streams)) and _is_environment(environment)
+            with _inherited(handles, streams.values(), wanted=inherits) as (variables, descriptors):
                 if variables:
                     told = _inheritance().standard_streams(streams)
                     environment = {**(os.environ if environment is None else environment), **variables, **told}
@@ -152,7 +153,7 @@ class Processes:
         def _spawnvef(mode: int, file: Any, args: Any, env: Any, func: Callable[..., Any]) -> int:
             if not self._is_open():
                 return original(mode, file, args, env, func)
-            with _inherited(None) as (variables, descriptors):
+            with _inherited(None, wanted=_is_environment(env)) as (variables, descriptors):
                 if not variables:
                     return original(mode, file, args, env, func)
                 execute = getattr(os, _WITH_ENVIRONMENT.get(func.__name__, func.__name__))
@@ -192,7 +193,8 @@ class Processes:
         Returns if that is nothing that has to be said besides.
         """
         told = self._environment.told_in(env)
-        with _inherited(None, wanted=not self._is_child and os.access(path, os.X_OK)) as (variables, descriptors):
+        wanted = not self._is_child and os.access(path, os.X_OK) and _is_environment(told)
+        with _inherited(None, wanted=wanted) as (variables, descriptors):
             if variables:
                 told = {**(os.environ if told is None else told), **variables}
                 for descriptor in descriptors:
@@ -200,6 +202,11 @@ class Processes:
                 _close(variables.get(_inheritance().VARIABLE, ""))
             if told is not env:
                 self._become_original(path, argv, told)
+
+
+def _is_environment(given: Any) -> bool:
+    """Whether it is one, or none is given. What is wrong with another the call itself says."""
+    return given is None or isinstance(given, Mapping)
 
 
 def _as_on_windows(command: Any) -> Any:

@@ -118,7 +118,8 @@ static int life_of(struct np_channel *channel, uint64_t holder)
         return -2;
     np_fds_hold();
     int fd = np_fd_made((int)syscall(SYS_pidfd_open, pid, 0));
-    return fd >= 0 ? fd : errno == ESRCH ? -1 : -2;
+    /* The latter two (which, depends on the kernel): not a process has the number now, but a thread of one. */
+    return fd >= 0 ? fd : errno == ESRCH || errno == EINVAL || errno == ENOENT ? -1 : -2;
 }
 
 /* Whether a process that lives now is another one than that which has written the word. Where one of both births cannot

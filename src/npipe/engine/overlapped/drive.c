@@ -250,10 +250,16 @@ uint32_t np_async_pending(const struct np_object *object, struct np_handle **han
     COLLECT(object->asyncs, of_object, async->link);
 }
 
-uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
-                                    uint32_t most)
+uint32_t np_async_pending_of_thread(const struct np_thread *thread, uint32_t *passed, struct np_handle **handles,
+                                    uint32_t count, uint32_t most)
 {
-    COLLECT(thread->asyncs, of_thread, async->apc && async->link);
+    uint32_t place = 0;
+    struct np_async *async = thread->asyncs;
+    for (; async && count < most; async = async->of_thread.next, place++)
+        if (place >= *passed && async->apc && async->link)
+            count = np_async_add_handle(async, handles, count);
+    *passed = async ? place : UINT32_MAX;
+    return count;
 }
 
 /* ---- The native thread's part */

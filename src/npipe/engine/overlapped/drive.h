@@ -49,8 +49,9 @@ uint32_t np_async_moved_of_thread(const struct np_thread *thread, struct np_hand
 uint32_t np_async_connecting(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
 /* The same for all of them, moved or not. */
 uint32_t np_async_pending(const struct np_object *object, struct np_handle **handles, uint32_t count, uint32_t most);
-uint32_t np_async_pending_of_thread(const struct np_thread *thread, struct np_handle **handles, uint32_t count,
-                                    uint32_t most);
+/* Those of the thread's routines, from the so manieth operation on; *passed: where to go on, UINT32_MAX at the end. */
+uint32_t np_async_pending_of_thread(const struct np_thread *thread, uint32_t *passed, struct np_handle **handles,
+                                    uint32_t count, uint32_t most);
 /* Asks the peer to wake the native thread for what is pended. False: it is to be driven again first. */
 bool np_async_arm(struct np_handle *handle);
 /* The native thread has been woken for the handle. */

@@ -171,22 +171,29 @@ void np_object_settle(struct np_object *object)
     np_objects_unlock();
 }
 
-/* Asks the peers to wake the native thread, which wakes this one. False: something has moved meanwhile. */
+/* Asks the peers to wake the native thread, which wakes this one. False: something has moved meanwhile. Of a single
+ * object with very many operations, and of what changes its place in the thread's list meanwhile, the native thread
+ * takes care a moment after their start (np_async_arm_later). */
 static bool arm(const struct waiting *waiting)
 {
     struct np_handle *handles[NP_MOST_OBJECTS];
-    uint32_t count = 0;
+    uint32_t next = 0, passed = waiting->alertable ? 0 : UINT32_MAX;
     bool quiet = true;
-    np_objects_lock();
-    for (uint32_t i = 0; i < waiting->count && count < NP_MOST_OBJECTS; i++)
-        count = np_async_pending(waiting->objects[i], handles, count, NP_MOST_OBJECTS);
-    if (waiting->alertable && count < NP_MOST_OBJECTS)
-        count = np_async_pending_of_thread(np_thread_of_caller, handles, count, NP_MOST_OBJECTS);
-    np_objects_unlock();
-    for (uint32_t i = 0; i < count; i++) {
-        quiet = np_async_arm(handles[i]) && quiet;
-        np_free(handles[i]);
-    }
+    do {
+        uint32_t count = 0, first = next;
+        np_objects_lock();
+        while (next < waiting->count && count < NP_MOST_OBJECTS)
+            count = np_async_pending(waiting->objects[next++], handles, count, NP_MOST_OBJECTS);
+        if (count == NP_MOST_OBJECTS && next - first > 1)
+            next--; /* there was perhaps no place for all of that one's: once more, from there */
+        if (passed != UINT32_MAX && count < NP_MOST_OBJECTS)
+            count = np_async_pending_of_thread(np_thread_of_caller, &passed, handles, count, NP_MOST_OBJECTS);
+        np_objects_unlock();
+        for (uint32_t i = 0; i < count; i++) {
+            quiet = np_async_arm(handles[i]) && quiet;
+            np_free(handles[i]);
+        }
+    } while (next < waiting->count || passed != UINT32_MAX);
     return quiet;
 }
 

@@ -91,7 +91,8 @@ static uint32_t ask_one(struct asking *asking, const char *name, uint64_t from)
                                         .offer = {(uint32_t)from, (uint32_t)(from >> 32)}};
     struct np_described *described = &asking->described;
     struct np_credentials owner;
-    int64_t until = np_now() + ANSWER_NS;
+    const int64_t asked = np_now();
+    int64_t until = asked + ANSWER_NS;
     if (asking->deadline < until)
         until = asking->deadline;
     int socket = np_socket_connect(asking->dirfd, name, until);
@@ -123,8 +124,13 @@ static uint32_t ask_one(struct asking *asking, const char *name, uint64_t from)
                 continue;
             if (got == 0 || got == -ECONNRESET)
                 code = NP_FILE_NOT_FOUND; /* it has just gone */
-            else
+            else {
+                if (described->answer_ns == 0) { /* of its first answer: the others have more to count */
+                    int64_t spent = np_now() - asked;
+                    described->answer_ns = spent > 0 ? spent : 1;
+                }
                 described->code = np_described(asking->bytes, got, from, described, asking->connections);
+            }
             break;
         }
     }
@@ -140,10 +146,14 @@ static uint32_t ask_owner(struct asking *asking, const char *name)
     uint64_t from = 0;
     for (bool first = true; asking->wanted; first = false) {
         uint32_t code = ask_one(asking, name, from);
+        if (code == NP_OK && (described->code == NP_RETRY || described->code == NP_FILE_NOT_FOUND))
+            code = NP_FILE_NOT_FOUND; /* it closes its last instance just now */
+        if (code == NP_FILE_NOT_FOUND && !first) { /* what it has told before stays told */
+            described->code = NP_BROKEN_PIPE;
+            code = NP_OK;
+        }
         if (code != NP_OK)
             return code;
-        if (described->code == NP_RETRY || described->code == NP_FILE_NOT_FOUND)
-            return NP_FILE_NOT_FOUND; /* it closes its last instance just now */
         if (described->code == NP_OK && described->count > MOST_TOLD - asking->told)
             described->code = NP_INVALID_DATA;
         if (described->code != NP_OK) { /* nothing that was not checked, and nothing twice, is told */

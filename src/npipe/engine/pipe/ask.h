@@ -12,13 +12,16 @@ struct np_wait;
 
 /* One owner of a pipe, and a part of its connections: the first with `first`, and then as many as there are. */
 struct np_described {
-    uint32_t code; /* NP_OK; NP_INVALID_FUNCTION: it is of a version that cannot tell; NP_ACCESS_DENIED; NP_SEM_TIMEOUT:
-                    * it does not answer; NP_INVALID_DATA: what it says makes no sense. Then there is nothing else. */
+    /* NP_OK; NP_INVALID_FUNCTION: it is of a version that cannot tell; NP_ACCESS_DENIED; NP_SEM_TIMEOUT: it does not
+     * answer; NP_INVALID_DATA: what it says makes no sense; NP_BROKEN_PIPE, not with `first`: it has gone in the midst.
+     * Then there is nothing else. */
+    uint32_t code;
     bool first;
     pid_t pid; /* the kernel's word */
     uid_t uid;
     struct npw_answer answer;
     struct npw_details details;
+    int64_t answer_ns; /* from the question to its first answer: what its rendezvous takes just now; 0 without one */
     uint32_t count;
     const struct npw_connection *connections;
 };

@@ -73,6 +73,14 @@ uint64_t np_link_size(const struct np_link_shape *shape)
 static uint64_t last_number; /* guarded by np_fds_hold */
 static struct np_link *links; /* guarded by np_fds_hold, so that a fork finds the list in order */
 
+uint64_t np_link_new_number(void)
+{
+    np_fds_hold();
+    uint64_t number = ++last_number;
+    np_fds_release();
+    return number;
+}
+
 static struct np_link *new_link(void)
 {
     struct np_link *link = calloc(1, sizeof *link);

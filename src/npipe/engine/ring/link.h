@@ -158,7 +158,7 @@ struct np_link {
     uid_t peer_uid;
     uint64_t watch; /* the native thread's name for it, 0: not watched */
     uint64_t token;
-    uint64_t number; /* among the links of this process, from 1 */
+    uint64_t number; /* among the connections of this process, from 1 */
     struct np_tap *tap_kept; /* held, as long as the link is, once it was traced; guarded by the process lock */
     bool told_end; /* those who look on; guarded by the process lock */
     struct np_handle *handle; /* whose link it is; guarded by the process lock */
@@ -215,6 +215,8 @@ struct np_link_shape {
     uint32_t server_pid;
 };
 
+/* The number of one more connection of this process, that is no link's. */
+uint64_t np_link_new_number(void);
 /* A new segment and the server's end of it; *fd is the descriptor to hand over (the caller closes it, or lets the link
  * have it). */
 uint32_t np_link_create(const struct np_link_shape *shape, struct np_link **link, int *fd);

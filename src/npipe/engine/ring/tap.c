@@ -32,7 +32,7 @@ struct np_tap {
     _Atomic uint32_t n_tracers; /* written under the lock */
 };
 
-/* Of one who is told of all links; never freed. */
+/* Of those who are told of all links; made with the first one, and never freed. */
 static _Atomic(struct np_tap *) of_all;
 
 struct np_tap *np_tap_new(void)
@@ -134,26 +134,40 @@ bool np_tap_has_tracers(const struct np_tap *tap)
     return tap && atomic_load_explicit(&tap->n_tracers, memory_order_relaxed) > 0;
 }
 
-struct np_tap *np_tap_of_all(void)
+/* Acquire: with the pointer comes what it points to. NULL in a forked child, whose tracers are its parent's. */
+static struct np_tap *load_of_all(void)
 {
-    /* Acquire: with the pointer comes what it points to. */
     return atomic_load_explicit(&of_all, memory_order_acquire);
 }
 
-uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options)
+struct np_tap *np_tap_of_all(void)
 {
-    struct np_tracer *tracer;
-    struct np_tap *tap = np_tap_new(), *before = NULL;
-    if (!tap)
-        return NP_NOT_ENOUGH_MEMORY;
-    uint32_t code = np_tap_add(tap, fd, socket, options, &tracer);
-    /* Release: as above. */
-    if (code == NP_OK &&
-        !atomic_compare_exchange_strong_explicit(&of_all, &before, tap, memory_order_release, memory_order_relaxed))
-        code = NP_PIPE_BUSY;
-    if (code != NP_OK)
-        np_tap_unref(tap);
-    return code;
+    struct np_tap *tap = load_of_all();
+    /* Relaxed: a link that is made while the last one goes has a tap of which nobody is told. */
+    return tap && atomic_load_explicit(&tap->n_tracers, memory_order_relaxed) ? tap : NULL;
+}
+
+uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options, struct np_tracer **tracer)
+{
+    struct np_tap *tap = load_of_all();
+    if (!tap) {
+        struct np_tap *made = np_tap_new();
+        if (!made)
+            return NP_NOT_ENOUGH_MEMORY;
+        /* Release: pairs with load_of_all. Acquire when it fails: another thread has made one. */
+        if (atomic_compare_exchange_strong_explicit(&of_all, &tap, made, memory_order_release, memory_order_acquire))
+            tap = made;
+        else
+            np_tap_unref(made);
+    }
+    return np_tap_add(tap, fd, socket, options, tracer);
+}
+
+void np_tap_all_end(struct np_tracer *tracer)
+{
+    struct np_tap *tap = load_of_all();
+    if (tap)
+        np_tap_remove(tap, tracer);
 }
 
 void np_tap_after_fork(void)
@@ -165,7 +179,7 @@ void np_tap_link(struct np_link *link, struct np_tap *tap)
 {
     if (!tap)
         tap = np_tap_of_all();
-    if (tap && tap != np_tap_of_all() && !link->tap_kept) {
+    if (tap && tap != load_of_all() && !link->tap_kept) {
         /* Relaxed: the pipe has a reference meanwhile. */
         atomic_fetch_add_explicit(&tap->refs, 1, memory_order_relaxed);
         link->tap_kept = tap;

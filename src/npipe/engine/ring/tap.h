@@ -31,10 +31,12 @@ uint32_t np_tap_add(struct np_tap *tap, int fd, int socket, const struct np_trac
 bool np_tap_remove(struct np_tap *tap, struct np_tracer *tracer);
 bool np_tap_has_tracers(const struct np_tap *tap);
 
-/* One who is told of all links that this process makes from now on: who records the process from within. Its memory and
- * its socket stay the process's. NP_PIPE_BUSY: there is one. */
-uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options);
-/* The tap of that one, or NULL. */
+/* One who is told of all links that this process makes from now on: who records the process from within. As np_tap_add;
+ * its memory and its socket stay the process's. */
+uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options, struct np_tracer **tracer);
+/* After it nobody uses that one's ring and socket. In a forked child, whose tracer is its parent's, it does nothing. */
+void np_tap_all_end(struct np_tracer *tracer);
+/* The tap of those, or NULL if there is none. */
 struct np_tap *np_tap_of_all(void);
 /* In a forked child, which is not recorded. */
 void np_tap_after_fork(void);

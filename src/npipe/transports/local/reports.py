@@ -118,14 +118,14 @@ def listener_stats(name: PipeName) -> ListenerStats | None:
 def process_stats() -> ProcessStats:
     """Return what all pipes of this process have moved."""
     client, server = (Totals(*row) for row in binding.process_counts())
-    return ProcessStats(server, client)
+    return ProcessStats(server, client, Totals(*binding.moved_by_channels()))
 
 
 def inspect_pipe(name: PipeName) -> PipeReport:
     """Return what the owners of a pipe tell. Raises PipeNotFoundError (2), PipeAccessError (5)."""
     rows = binding.describe_named_pipe(*place(name), name.path)
     owners = tuple(_owner(*row) for row in rows)
-    pipe = next((pipe for code, _, _, pipe, _, _ in rows if code == 0), None)
+    pipe = next((pipe for code, _, _, pipe, _, ends, _ in rows if code == 0 or ends), None)
     return PipeReport(
         name=name.path,
         type=None if pipe is None else mode_name(pipe[0]),
@@ -137,7 +137,13 @@ def inspect_pipe(name: PipeName) -> PipeReport:
 
 
 def _owner(
-    code: int, pid: int, uid: int, pipe: tuple[int, ...], told: tuple[int, ...], rows: list[tuple[int, ...]]
+    code: int,
+    pid: int,
+    uid: int,
+    pipe: tuple[int, ...],
+    told: tuple[int, ...],
+    rows: list[tuple[int, ...]],
+    answer_time: int,
 ) -> OwnerReport:
     _uid, in_quota, out_quota, instances, connected, held, since, ended, *moved = told
     asked = _Asked()
@@ -167,6 +173,7 @@ def _owner(
             sleeps + sum(one.waits for one in live),
         ),
         connections=connections,
+        answered_in=_seconds(answer_time),
     )
 
 
@@ -228,6 +235,8 @@ def _problem(code: int) -> str | None:
             return "only its own user and root are told"
         case WinError.SEM_TIMEOUT:
             return "it does not answer: it is stopped, or very busy"
+        case WinError.BROKEN_PIPE:
+            return "it has ended while it was asked: what it had told by then is here"
     return "what it says makes no sense"
 
 

@@ -72,6 +72,7 @@ class _Native(Described):
         file.end_is = End(is_server, direction, access)
         self._reading = False
         self._on_close: Callable[[ProactorFile, bool], None] | None = None
+        self._begin_trace()
 
     def _when_closed(self, on_close: Callable[[ProactorFile, bool], None]) -> None:
         """Set what is called, once, before the handle is closed: with it, and whether to discard."""
@@ -88,17 +89,30 @@ class _Native(Described):
 
     async def _read(self, view: memoryview, deadline: float | None, doing: str | None = None) -> tuple[int, int]:
         """ReadFile, by the one task that reads."""
-        doing = doing or self._doing
-        operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
+        doing, tap = doing or self._doing, self._tap
 
         def keep(code: int, count: int) -> None:
             self._keep(view[:count], unfinished=code == WinError.MORE_DATA)
+            if tap is not None:
+                tap.read(view[:count], more=code == WinError.MORE_DATA)
 
-        return await self._file.finish(operation, deadline, doing, keep)
+        try:
+            operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
+            code, count = await self._file.finish(operation, deadline, doing, keep)
+        except BaseException as error:
+            self._tell_failed(error)
+            raise
+        if tap is not None:
+            tap.read(view[:count], more=code == WinError.MORE_DATA)
+        return code, count
 
     def _start_write(self, data: ReadableBuffer) -> Operation:
         content = bytes_of(data)
-        operation = self._file.start(lambda overlapped, handle: overlapped.WriteFile(handle, content), "writing")
+        try:
+            operation = self._file.start(lambda overlapped, handle: overlapped.WriteFile(handle, content), "writing")
+        except BaseException as error:
+            self._tell_failed(error, content)
+            raise
         if not operation.over:
             self._file.writes.add(operation)
             operation.future.add_done_callback(lambda _: self._file.writes.discard(operation))
@@ -106,9 +120,26 @@ class _Native(Described):
 
     async def _write(self, data: ReadableBuffer, timeout: float | None) -> int:
         """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
-        deadline = deadline_of(timeout)
+        deadline, tap = deadline_of(timeout), self._tap
         await self._file.turn()
-        return (await self._file.finish(self._start_write(data), deadline, "writing"))[1]
+        operation = self._start_write(data)
+        if tap is None:
+            return (await self._file.finish(operation, deadline, "writing"))[1]
+        content = bytes_of(data)
+        done = False
+
+        def has_succeeded(_code: int, count: int) -> None:  # cancelled, and yet
+            nonlocal done
+            done = True
+            tap.wrote(content, count=count)
+
+        try:
+            count = (await self._file.finish(operation, deadline, "writing", has_succeeded))[1]
+        except BaseException as error:
+            self._tell_failed(error, *(() if done else (content,)))
+            raise
+        tap.wrote(content, count=count)
+        return count
 
     async def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush. Windows has no overlapped form of it, so a thread waits."""
@@ -152,6 +183,8 @@ class _Native(Described):
         if on_close is not None:
             on_close(self._file, discard)
         close_file(self._file, discard=discard and self._is_server)
+        if self._tap is not None:
+            self._tap.closed()
         if active():
             tell(Event("closed", self.name, is_server=self._is_server))
 
@@ -271,12 +304,24 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
         self._has_delivered()
         return message
 
-    def _read_now(self, view: memoryview, doing: str) -> tuple[int, int]:
-        """Read what is there, without a wait; 995 when it is not there any more."""
-        operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
-        code, count = operation.result() if operation.over else operation.settle()
-        if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
-            raise explain(code, self.name, doing, self._file.end_is)
+    def _read_now(self, view: memoryview, doing: str, left: int | None = None) -> tuple[int, int]:
+        """Read what is there, without a wait; 995 when it is not there any more.
+
+        `left`: so many bytes of a message that has begun were there.
+        """
+        try:
+            operation = self._file.start(lambda overlapped, handle: overlapped.ReadFileInto(handle, view), doing)
+            code, count = operation.result() if operation.over else operation.settle()
+            if code not in (WinError.SUCCESS, WinError.MORE_DATA, WinError.OPERATION_ABORTED):
+                raise explain(code, self.name, doing, self._file.end_is)  # noqa: TRY301
+        except BaseException as error:
+            self._tell_failed(error)
+            raise
+        if self._tap is not None:
+            if code == WinError.OPERATION_ABORTED and left is not None:
+                self._tap.broke_off()
+            elif code != WinError.OPERATION_ABORTED:
+                self._tap.read(view[:count], more=code == WinError.MORE_DATA, rest=left)
         return code, count
 
     def _whole(self, doing: str, most: int | None) -> bytes | None:
@@ -308,11 +353,13 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             return self._delivered(bytes(head))
         if not left:
             self._head, self._unfinished, self._gives_up = None, False, True
+            if self._tap is not None:
+                self._tap.broke_off()
             return None
         message = memoryview(bytearray(len(head) + left))
         message[: len(head)] = head
         rest = message[len(head) :]
-        code, count = self._read_now(rest, doing)
+        code, count = self._read_now(rest, doing, left)
         self._gives_up |= count != left
         if code == WinError.SUCCESS:
             # A shorter one is another message.
@@ -425,6 +472,8 @@ class NativeAsyncMessagePipe(LongestMessage, _Native, MessagePipe):
             size = len(content)
             if request.over and request.result() != (WinError.SUCCESS, size):  # its peer would not answer it
                 raise short_write(self.name, request.result()[1], size)
+            if self._tap is not None:
+                self._tap.wrote(content)
             try:
                 return await self._message(deadline, "transacting")
             except PipeClosedError:

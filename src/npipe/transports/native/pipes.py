@@ -61,6 +61,7 @@ from npipe.reasons import (
     too_large,
     unread,
 )
+from npipe.tapping import tapped
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
 from npipe.views import CopiedReservation, CopiedView, has_reserved
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
     from npipe.options import CreateOptions
+    from npipe.tapping import Tapped
     from npipe.views import MessageView, Reservation
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
@@ -77,6 +79,8 @@ __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "Nat
 READ_SIZE: Final = 65536
 _MOST_KEPT: Final = 1 << 24  # the largest buffer that a pipe keeps
 _NOTHING: Final = memoryview(bytearray())
+_ABORTED: Final = 995
+_GONE: Final = (WinError.BROKEN_PIPE, WinError.NO_DATA, WinError.PIPE_NOT_CONNECTED)
 
 
 class Asks(Protocol):
@@ -109,6 +113,7 @@ class Described:
     _buffer: bytearray | None = None  # for reads; None: to be made
     _longest = READ_SIZE  # of the messages seen
     _gives_up = False  # the writer has given up a message that was seen
+    _tap: Tapped | None = None  # who records this process (npipe.tapping)
 
     @property
     def name(self) -> str:
@@ -245,6 +250,26 @@ class Described:
             pid = None
         return Traits(self._is_server, direction_name(self._direction), message_type, pid)
 
+    def _peer_or_none(self) -> int:
+        try:
+            return self._peer_pid()
+        except PipeError:  # it has gone already
+            return 0
+
+    def _begin_trace(self) -> None:
+        """Let who records this process know of this connection."""
+        self._tap = tapped(self.name, is_server=self._is_server, is_message=self._of_messages, peer=self._peer_or_none)
+
+    def _tell_failed(self, error: BaseException, *written: bytes | memoryview) -> None:
+        """Tell who records of a call that has failed: of the write that does not come, and that the peer has gone."""
+        if self._tap is None or isinstance(error, MemoryError):
+            return
+        code = error.winerror if isinstance(error, PipeError) else 0
+        if written and code != WinError.INVALID_HANDLE:  # it was not begun
+            self._tap.withdrew(*written, code=_ABORTED if code in (0, WinError.SEM_TIMEOUT) else code)
+        if code in _GONE and not self.closed:
+            self._tap.gone(code)
+
     def _peer_pid(self) -> int:
         function = win32pipe.GetNamedPipeClientProcessId if self._is_server else win32pipe.GetNamedPipeServerProcessId
         pid: int = self._file.ask(function, "asking for the peer")
@@ -313,6 +338,7 @@ class _Native(Described):
         file.end_is = End(is_server, direction, access)
         self._on_close: Callable[[bool], None] | None = None
         self._reading = threading.Lock()  # for the fields of Described and the buffer: one read at a time
+        self._begin_trace()
 
     def _adopt(self, options: CreateOptions, on_close: Callable[[bool], None]) -> None:
         """Be a server's: made with `options`; `on_close` is called, once, at the end, with whether to discard."""
@@ -326,20 +352,53 @@ class _Native(Described):
         *,
         keep: Callable[[int, int], None] | None = None,
         until: Any = None,
+        left: int | None = None,
     ) -> tuple[int, int]:
-        """ReadFile; the caller has the lock. What an interrupted one has read all the same, `keep` gets, or _keep."""
+        """ReadFile; the caller has the lock. What an interrupted one has read all the same, `keep` gets, or _keep.
+
+        `left`: so many bytes of a message that has begun were there.
+        """
         handle = self._file.handle
 
         def keep_it(code: int, count: int) -> None:
             self._keep(buffer[:count], unfinished=code == WinError.MORE_DATA)
 
+        keeps = keep or keep_it
+        if self._tap is not None:
+            return self._traced_read(buffer, timeout, keeps, until, left)
         return self._file.run(
-            lambda ov: win32file.ReadFile(handle, buffer, ov)[0],
-            timeout,
-            self._doing,
-            keep=keep or keep_it,
-            until=until,
+            lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, self._doing, keep=keeps, until=until
         )
+
+    def _traced_read(
+        self,
+        buffer: memoryview,
+        timeout: float | None,
+        keep: Callable[[int, int], None],
+        until: Any,
+        left: int | None,
+    ) -> tuple[int, int]:
+        handle, tap = self._file.handle, self._tap
+        assert tap is not None  # noqa: S101 - the caller has looked
+
+        def keep_it(code: int, count: int) -> None:
+            keep(code, count)
+            tap.read(buffer[:count], more=code == WinError.MORE_DATA, rest=left)
+
+        try:
+            code, count = self._file.run(
+                lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, self._doing, keep=keep_it, until=until
+            )
+        except BaseException as error:
+            self._tell_failed(error)
+            raise
+        if code != WinError.OPERATION_ABORTED:
+            try:
+                tap.read(buffer[:count], more=code == WinError.MORE_DATA, rest=left)
+            except BaseException:  # Ctrl-C
+                keep(code, count)
+                raise
+        return code, count
 
     def _take_turn(self, turn: list[bool], timeout: float = 0.0) -> bool:
         """Take the lock for reading, which the caller gives back `if True in turn`, whatever interrupts this.
@@ -371,8 +430,18 @@ class _Native(Described):
 
     def _write(self, data: bytes | memoryview, timeout: float | None) -> int:
         """WriteFile; the number of bytes, which with PIPE_NOWAIT may be fewer than there are (SEMANTICS §6.2)."""
-        handle = self._file.handle
-        return self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
+        handle, tap = self._file.handle, self._tap
+        try:
+            count = self._file.run(
+                lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True
+            )[1]
+        except BaseException as error:
+            if tap is not None:
+                self._tell_failed(error, data)
+            raise
+        if tap is not None:
+            tap.wrote(data, count=count)
+        return count
 
     def flush(self, *, timeout: float | None = None) -> None:
         """See Pipe.flush."""
@@ -396,6 +465,8 @@ class _Native(Described):
         if on_close is not None:
             on_close(discard)
         close_file(self._file, discard=discard and self._is_server)
+        if self._tap is not None:
+            self._tap.closed()
         if active():
             tell(Event("closed", self.name, is_server=self._is_server))
 
@@ -541,14 +612,20 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
             return self._delivered(bytes(head))
         if not left:
             self._head, self._unfinished, self._gives_up = None, False, True
+            if self._tap is not None:
+                self._tap.broke_off()
             return None
         message = memoryview(bytearray(len(head) + left))
         message[: len(head)] = head
         rest = message[len(head) :]
         try:
-            code, count = self._read(rest, 0.0, keep=lambda code, count: self._keep_rest(rest[:count], left, code))
+            code, count = self._read(
+                rest, 0.0, keep=lambda code, count: self._keep_rest(rest[:count], left, code), left=left
+            )
         except PipeTimeoutError:
             self._head, self._unfinished, self._gives_up = None, False, True
+            if self._tap is not None:
+                self._tap.broke_off()
             return None
         self._gives_up |= count != left
         if code == WinError.SUCCESS:
@@ -699,7 +776,17 @@ class NativeMessagePipe(LongestMessage, _Native, MessagePipe):
 
         try:
             # With room for nothing: the answer stays there, to be read whole.
-            code, _ = self._file.run(start, timeout, "transacting", writing=False, keep=keep)
+            try:
+                code, _ = self._file.run(start, timeout, "transacting", writing=False, keep=keep)
+            except BaseException as error:
+                if sent and self._tap is not None:
+                    self._tap.wrote(content)  # a request stays sent (SEMANTICS §8.2)
+                self._tell_failed(error, *(() if sent else (content,)))
+                raise
+            if self._tap is not None:
+                self._tap.wrote(content)
+                if code == WinError.SUCCESS:
+                    self._tap.read(b"")
             return self._delivered(b"") if code == WinError.SUCCESS else self._message(deadline)
         except PipeClosedError:
             raise

@@ -44,6 +44,7 @@ from npipe.options import (
     time_left,
 )
 from npipe.reasons import another_machine, no_messages, not_counted
+from npipe.tapping import tapped
 from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
 from npipe.transports.native.handles import (
     SLICE,
@@ -313,6 +314,14 @@ class NativeClientHandle:
 
     def __init__(self, handle: Any, name: str) -> None:
         self._file = File(handle, name)
+        self._tap = tapped(name, is_server=False, is_message=True, peer=self._peer)
+
+    def _peer(self) -> int:
+        try:
+            pid: int = self._file.ask(win32pipe.GetNamedPipeServerProcessId)
+        except PipeError:
+            return 0
+        return pid
 
     def set_state(self, mode: int) -> None:
         """SetNamedPipeHandleState."""
@@ -322,18 +331,25 @@ class NativeClientHandle:
     def write_file(self, data: bytes, timeout: float | None = None) -> int:
         """WriteFile."""
         handle = self._file.handle
-        return self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
+        count = self._file.run(lambda ov: win32file.WriteFile(handle, data, ov)[0], timeout, "writing", writing=True)[1]
+        if self._tap is not None:
+            self._tap.wrote(data, count=count)
+        return count
 
     def read_file(self, size: int, timeout: float | None = None) -> tuple[int, bytes]:
         """ReadFile: 0 or 234, and the bytes."""
         handle, buffer = self._file.handle, memoryview(bytearray(size))
         code, count = self._file.run(lambda ov: win32file.ReadFile(handle, buffer, ov)[0], timeout, "reading")
+        if self._tap is not None:
+            self._tap.read(buffer[:count], more=code == WinError.MORE_DATA)
         return code, bytes(buffer[:count])
 
     def close_handle(self) -> None:
         """CloseHandle."""
         if self._file.end(0.0):
             close_file(self._file)
+            if self._tap is not None:
+                self._tap.closed()
 
 
 class NativeArrival:

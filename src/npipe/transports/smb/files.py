@@ -63,6 +63,7 @@ from npipe.transports.stopping import NEVER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from npipe.tapping import Tapped
     from npipe.transports.smb.connections import Link
     from npipe.transports.stopping import Stop
 
@@ -379,6 +380,8 @@ class RemoteFile:
         self._waiting: list[Any] = []  # once for each thread
         self._submitting = 0  # threads
         self._many = 0  # writes, before it is worth while to look which are answered
+        self.tap: Tapped | None = None
+        """Who records this process (npipe.tapping)."""
         _files.add(self)
 
     # ---- Waiting
@@ -501,7 +504,11 @@ class RemoteFile:
         elif end.looks:
             deadline = time.monotonic()  # it has said so before
         request = self.pending
-        answer = self._await(request, deadline, doing, once=once, until=until)
+        try:
+            answer = self._await(request, deadline, doing, once=once, until=until)
+        except PipeClosedError as error:
+            self._tell_gone(error.winerror)
+            raise
         if answer is None:
             if until is not None and until():
                 return None
@@ -520,6 +527,8 @@ class RemoteFile:
             self.pending = None
             self.link.close()
             raise _nonsense(self.name, doing)
+        if self.tap is not None:
+            self.tap.read(data, more=more)
         return data, more
 
     def begin_transaction(self, data: bytes, deadline: float | None, is_sent: Callable[[], None]) -> bool:
@@ -531,12 +540,16 @@ class RemoteFile:
 
         self._is_transaction = True
         message = _ioctl(CtlCode.FSCTL_PIPE_TRANSCEIVE, self._id, data, READ_SIZE)
-        return self._submit(message, keep, deadline, "transacting", cost=_cost(len(data))) is not None
+        is_begun = self._submit(message, keep, deadline, "transacting", cost=_cost(len(data))) is not None
+        if is_begun and self.tap is not None:
+            self.tap.wrote(data)
+        return is_begun
 
     def _failed(self, status: int, doing: str) -> PipeError:
         """Return the error for an answer that is none."""
         if status in ENDED:
             was_over, self.over = self.over, True
+            self._tell_gone(WinError.BROKEN_PIPE)
             writes = doing == "writing"
             if status == PIPE_DISCONNECTED and self.link.has_modes:
                 how, code = PeerEnd.DISCONNECTED, WinError.PIPE_NOT_CONNECTED
@@ -548,6 +561,10 @@ class RemoteFile:
         if status == TOO_LONG:
             return too_long(self.name, doing)
         return failure(status, self.name, doing)
+
+    def _tell_gone(self, code: int) -> None:
+        if self.tap is not None and not self.closed:
+            self.tap.gone(code)
 
     # ---- Writing
 
@@ -588,7 +605,10 @@ class RemoteFile:
         write["file_id"] = self._id
         write["length"] = len(data)
         write["buffer"] = data
-        return self._submit(write, keep, deadline, "writing", cost=_cost(len(data)))
+        request = self._submit(write, keep, deadline, "writing", cost=_cost(len(data)))
+        if request is not None and self.tap is not None:
+            self.tap.wrote(data)  # also of one that is given up: it goes on
+        return request
 
     def _forget_answered(self) -> None:
         """Forget writes that were given up, and that the server has taken since.
@@ -717,10 +737,13 @@ class RemoteFile:
             if request is not None:
                 link.done(request)
         link.release()
+        if self.tap is not None:
+            self.tap.closed()
         return True
 
     def forget(self) -> None:
         """Be closed: this is a forked child, and the pipe is the parent's."""
+        self.tap = None
         self.closed = self.forked = True
         self._lock = threading.Lock()
 

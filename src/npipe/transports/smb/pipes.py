@@ -41,6 +41,7 @@ from npipe.reasons import (
     too_large,
     unread,
 )
+from npipe.tapping import tapped
 from npipe.transports.smb.files import End, deadline_of, empty
 from npipe.transports.smb.wire import SLICE
 from npipe.views import CopiedReservation, CopiedView, has_reserved
@@ -65,6 +66,7 @@ class _Smb:
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
+        file.tap = tapped(file.name, is_server=False, is_message=self._of_messages, peer=lambda: 0)
         self._reading = threading.Lock()  # one read at a time
         # What was fetched and not delivered: of a message, or of the stream.
         self._head: bytes | memoryview | None = None

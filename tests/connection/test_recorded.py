@@ -1,0 +1,130 @@
+"""Connections are recorded with the process's other pipes (docs/tracing.md)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+from npipe.connection import Client, Listener, Pipe
+from npipe.tapping import Event, Flags, Kind
+from npipe.tracing.own import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Recorded(list[Event]):
+    """What was recorded of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorder = Recorder(self.append, snaplen=1 << 20)
+
+    def data(self, pipe: str, *, server: bool) -> list[tuple[str, bytes]]:
+        self.recorder.sync()
+        return [
+            (event.direction, event.data)
+            for event in self
+            if event.kind is Kind.DATA and event.pipe == pipe and bool(event.flags & Flags.SERVER) == server
+        ]
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    made = Recorded()
+    yield made
+    made.recorder.close()
+
+
+def test_both_ends_record_each_message_once(name: str, recorded: Recorded) -> None:
+    with Listener(name) as listener:
+        answered: list[bytes] = []
+
+        def serve() -> None:
+            with listener.accept() as server:
+                server.send_bytes(server.recv_bytes() + b"!")
+                room = bytearray(100000)
+                count = server.recv_bytes_into(room)
+                answered.append(bytes(room[:count]))
+                server.send({"a": server.recv()})
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with Client(name) as client:
+            client.send_bytes(b"short")
+            assert client.recv_bytes() == b"short!"
+            client.send_bytes(b"long" * 20000)
+            client.send([1, bytearray(b"x" * 100000)])
+            assert client.recv() == {"a": [1, bytearray(b"x" * 100000)]}
+        serving.join()
+    mine, its = recorded.data(name, server=False), recorded.data(name, server=True)
+    assert [data for _, data in mine] == [data for _, data in its]
+    assert [data for _, data in mine[:3]] == [b"short", b"short!", b"long" * 20000]
+    assert [way for way, _ in mine] == ["out", "in", "out", "out", "in"]
+    assert [way for way, _ in its] == ["in", "out", "in", "in", "out"]
+    assert all(b"x" * 100000 in data for _, data in mine[3:])
+    assert answered == [b"long" * 20000]
+    assert {event.peer for event in recorded} == {os.getpid()}
+    said = {event.connection for event in recorded if event.kind is Kind.DATA}
+    for number in said:
+        kinds = [event.kind for event in recorded if event.connection == number]
+        assert kinds[0] is Kind.OPENED
+        assert kinds[-1] is Kind.CLOSED
+
+
+def test_the_end_of_the_other_side_is_told(recorded: Recorded) -> None:
+    one, other = Pipe()
+    with one:
+        other.send_bytes(b"last")
+        other.close()
+        assert one.recv_bytes() == b"last"
+        for _ in range(2):
+            with pytest.raises(EOFError):
+                one.recv_bytes()
+        with pytest.raises(BrokenPipeError):
+            one.send_bytes(b"x")
+    recorded.recorder.sync()
+    mine = [event for event in recorded if event.pipe == "npipe.connection" and event.flags & Flags.SERVER]
+    assert [event.kind for event in mine] == [Kind.OPENED, Kind.DATA, Kind.GONE, Kind.CLOSED]
+    assert mine[1].data == b"last"
+
+
+def test_what_a_connection_moves_is_counted() -> None:
+    before = npipe.stats().connections
+    one, other = Pipe()
+    room = bytearray(100)
+    with one, other:
+        one.send_bytes(b"12345")
+        assert other.recv_bytes() == b"12345"
+        one.send_bytes(b"123")
+        assert other.recv_bytes_into(room) == 3
+        other.send_bytes(b"x" * 30000)
+        assert one.recv_bytes() == b"x" * 30000
+        assert one.poll() is False
+        assert one.stats == npipe.Totals(1, 1, 30000, 1, 8, 2, 0)
+        # A long message is not sent at once.
+        assert other.stats == npipe.Totals(1, 1, 8, 2, 30000, 1, 1)
+        now = npipe.stats().connections
+        assert (now.connected - before.connected, now.connections - before.connections) == (2, 2)
+    assert one.stats.connected == 0
+    assert one.stats.bytes_received == 30000
+    del one, other
+    after = npipe.stats().connections
+    assert (after.connected, after.connections - before.connections) == (before.connected, 2)
+    assert (after.bytes_received - before.bytes_received, after.messages_sent - before.messages_sent) == (30008, 3)
+
+
+def test_a_forked_child_counts_from_zero() -> None:
+    one, other = Pipe()
+    with one, other:
+        one.send_bytes(b"parent's")
+        child = os.fork()
+        if child == 0:
+            other.recv_bytes()
+            moved = npipe.stats().connections
+            os._exit(int((moved.bytes_received, moved.bytes_sent) != (8, 0)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
