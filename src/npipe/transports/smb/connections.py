@@ -497,10 +497,10 @@ class _Pool:
                 raise attempt.failure(name)
             with self.lock:
                 link = attempt.link
-                if link is not None and not link.lost:
+                if link is not None and not link.lost and self._links.get(key) is link:
                     link.users += 1
                     return link
-            # It was lost in just that moment: once more.
+            # It was lost, or closed for nobody had it yet, in just that moment: once more.
             woken.clear()
             if deadline is not None and time.monotonic() >= deadline:
                 raise PipeClosedError(WinError.NETNAME_DELETED, name, _DOING)
