@@ -232,7 +232,7 @@ def test_a_server_that_forbids_tracing_is_shown_without_messages(child: Callable
 
     async def act(seen: Seen, pilot: Pilot[None]) -> None:
         await opened(seen, pilot, name)
-        await seen.shows(r"messages: none: .*does not let anybody trace it")
+        await seen.shows(r"messages: none: .*traceable=False")
         await seen.shows(rf"process {server.pid} of ")
 
     piloted(act, names=[rf"\\.\pipe\{name}"], size=(160, 30))

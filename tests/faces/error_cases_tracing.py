@@ -110,7 +110,11 @@ def _answered(face: Face, answer: bytes) -> None:
     """Trace a pipe one of whose owners answers so."""
     root, folder, _ = place(parse_name(face.name))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(str(Path(root, folder, "s" + "0" * 16)))
+        dirfd = os.open(Path(root, folder), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            listener.bind(f"/proc/self/fd/{dirfd}/s{0:016x}")  # a socket's path has 107 bytes
+        finally:
+            os.close(dirfd)
         listener.listen()
 
         def serve() -> None:

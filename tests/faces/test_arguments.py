@@ -55,7 +55,7 @@ OPENING["serve"] = {**OPENING["listen"], "handler": [(None, TypeError), (b"", Ty
 GIVEN: dict[str, dict[str, Any]] = {"call": {"data": b"x"}, "serve": {"handler": bytes.upper}}
 OWN: list[tuple[str, dict[str, Any], list[tuple[Any, Any]]]] = [
     ("model", {}, NO_WORDS),
-    ("instances", {"model": "overlapped"}, [*NO_NUMBERS, (0, BAD), (64, BAD)]),
+    ("instances", {"model": "overlapped"}, [*NO_NUMBERS, (0, BAD), (65536, BAD)]),
     ("flush_timeout", {}, NO_TIMES),
     ("on_connect", {}, [(5, TypeError), ("x", TypeError)]),
     ("on_disconnect", {}, [(5, TypeError), ("x", TypeError)]),

@@ -83,7 +83,7 @@ _EXAMPLES = examples(r"""Examples:
   npipe top --json | jq -c '.pipes[] | [.name, .writers]'""")
 
 
-@click.command(help=_DOC, epilog=_EXAMPLES)
+@click.command(help=_DOC, epilog=_EXAMPLES, short_help="Watch pipes live: rates, clients, depth, messages.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option(
     "--interval",

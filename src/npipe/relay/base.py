@@ -122,11 +122,15 @@ class Channel(ABC):
         """Return how many bytes were written that a peer that has gone did not read, if that is known; before close."""
         return 0
 
+    def count_drained(self, size: int) -> None:
+        """Count bytes that were read and that nobody gets."""
+        self.drained += size
+
     async def drain(self) -> None:
         """Read up to the end, and count in `drained`, also if it is cancelled."""
         try:
             while not self.read_ended and (data := await self.read()) is not None:
-                self.drained += len(data)
+                self.count_drained(len(data))
         except PeerLostError:
             pass
 

@@ -92,7 +92,7 @@ class PipeChannel(Channel):
             return
         try:
             while True:
-                self.drained += await pipe.recv_into(self._room)
+                self.count_drained(await pipe.recv_into(self._room))
         except PipeClosedError as error:
             self._part(error)
         except PipeError as error:

@@ -334,6 +334,9 @@ class Tracer:
             self._drop([owner for owner in self._owners if owner.problem])
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
+                self._wait(0)  # for who has gone meanwhile
+                while self._read:
+                    yield self._read.popleft()
                 return
             if not (self._owners or self._follow) or any(owner.has_more_or_waits() for owner in self._owners):
                 continue
