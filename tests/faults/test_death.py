@@ -558,3 +558,32 @@ def test_nothing_is_left_of_a_server_whose_clients_go_as_soon_as_they_know(
             pipe.close()
             peer.reaped()
             h.until(lambda: files_below(root) == [])
+
+
+SLOW_DEATH = """
+import os, socket, sys
+import npipe
+
+with npipe.listen(sys.argv[1]) as listener, listener.accept() as pipe:
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            one = socket.socket(fileno=os.dup(number))
+        except OSError:
+            continue
+        with one:
+            if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.close(number)  # as a process at its end closes one thing after the other
+    print("half", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_nothing_is_left_of_a_server_that_takes_its_time_to_die(child: Start, name: str, root: Path) -> None:
+    server = child(SLOW_DEATH, name)
+    with npipe.connect(name, timeout=DEADLINE, wait_for_server=True) as pipe:
+        assert server.line() == "half"
+        with h.fails(109):
+            pipe.recv(timeout=DEADLINE)
+    time.sleep(0.3)  # it does not run for so long: what comes by in that time finds its rendezvous alive
+    server.process.kill()
+    h.until(lambda: files_below(root) == [])

@@ -39,13 +39,10 @@ _LIMIT: Final = 0xFFFFFFFF
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    def add(command: _Command) -> _Command:
-        for option in options:
-            command = option(command)
-        return command
-
-    return add
+def _with(command: _Command, *options: Callable[[Any], Any]) -> _Command:
+    for option in options:
+        command = option(command)
+    return command
 
 
 _NUL: Final = click.option("--nul", is_flag=True, help="A NUL behind each message of text.")
@@ -78,10 +75,20 @@ _INPUT: Final = click.option(
     'line, after its length (4 bytes, little-endian), as JSON: {"text":} or {"base64":}.',
 )
 
-form_options = _options(_NUL, _ENCODING, _JSON, _OUTPUT, _INPUT)
-"""`--input FORM`, `--output FORM`, `--json`, `--encoding CODEC` and `--nul`."""
-input_options = _options(_NUL, _ENCODING, _TOLD, _INPUT)
-output_options = _options(_CODEC, _JSON, _OUTPUT)
+
+def form_options(command: _Command) -> _Command:
+    """Add `--input FORM`, `--output FORM`, `--json`, `--encoding CODEC` and `--nul`."""
+    return _with(command, _NUL, _ENCODING, _JSON, _OUTPUT, _INPUT)
+
+
+def input_options(command: _Command) -> _Command:
+    """Add those of a command that prints no messages."""
+    return _with(command, _NUL, _ENCODING, _TOLD, _INPUT)
+
+
+def output_options(command: _Command) -> _Command:
+    """Add those of a command that sends none."""
+    return _with(command, _CODEC, _JSON, _OUTPUT)
 
 
 def _bad(text: str) -> Failure:

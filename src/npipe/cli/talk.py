@@ -43,23 +43,24 @@ _PIECE: Final = 65536
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-def _client_options(timeout: str) -> Callable[[_Command], _Command]:
-    """Return what adds `--timeout`, with this help, `--poll` and `--any-owner`."""
-
-    def add(command: _Command) -> _Command:
-        for option in (
-            click.option("--any-owner", is_flag=True, help="Talk to a server of another user too."),
-            click.option("-p", "--poll", is_flag=True, help="Wait for a pipe that is not there yet, within --timeout."),
-            click.option("--timeout", type=float, callback=check_seconds, default=20, show_default=True,
-                         metavar="SECONDS", help=f"{timeout} 'inf' is for ever."),
-        ):  # fmt: skip
-            command = option(command)
-        return command
-
-    return add
+def _add_client_options(command: _Command, timeout: str) -> _Command:
+    for option in (
+        click.option("--any-owner", is_flag=True, help="Talk to a server of another user too."),
+        click.option("-p", "--poll", is_flag=True, help="Wait for a pipe that is not there yet, within --timeout."),
+        click.option("--timeout", type=float, callback=check_seconds, default=20, show_default=True,
+                     metavar="SECONDS", help=f"{timeout} 'inf' is for ever."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
-client_options = _client_options("For each step: connecting, an answer, room.")
+def client_options(command: _Command) -> _Command:
+    """Add `--timeout`, `--poll` and `--any-owner`."""
+    return _add_client_options(command, "For each step: connecting, an answer, room.")
+
+
+def _reader_options(command: _Command) -> _Command:
+    return _add_client_options(command, "For connecting; messages are waited for as long as the server lives.")
 
 
 def _seconds(timeout: float) -> float | None:
@@ -327,7 +328,7 @@ Examples:
 @click.option("--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write to this file.")
 @click.option("--checksum", is_flag=True, help="Print size, rate and SHA-256 on standard error.")
 @output_options
-@_client_options("For connecting; messages are waited for as long as the server lives.")
+@_reader_options
 def cat(
     name: str, *, count: int | None, path: Path | None, checksum: bool, form_out: str | None,
     as_json: bool, encoding: str, timeout: float, poll: bool, any_owner: bool,

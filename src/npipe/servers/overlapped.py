@@ -59,10 +59,10 @@ class Instance:
 
     def __init__(self, handle: pywintypes.HANDLEType, group: Group) -> None:
         self.handle = handle
-        self.event = group.event
+        self.event: pywintypes.HANDLEType = group.event
         self.overlapped: pywintypes.OVERLAPPEDType = pywintypes.OVERLAPPED()
         self.overlapped.hEvent = self.event
-        self.buffer = memoryview(b"")  # until the first client comes
+        self.buffer: memoryview = memoryview(b"")  # until the first client comes
         self.pieces: list[bytes] = []  # of the request that is being read
         self.answer = b""  # what is being written, kept until it is
         self.state = CONNECTING

@@ -84,7 +84,7 @@ static void withdraw_offer(struct np_dial *dial)
 void np_dial_end(struct np_dial *dial)
 {
     if (!heed_fork(dial) && dial->dead)
-        np_folder_sweep(dial->where.root, dial->where.folder, false); /* beside one that lives */
+        np_folder_sweep(dial->where.root, dial->where.folder, 0); /* beside one that lives */
     withdraw_offer(dial);
     close_descriptor(&dial->dirfd);
     hang_up(dial);
@@ -233,7 +233,7 @@ static uint32_t end_turn(struct np_dial *dial)
 {
     close_descriptor(&dial->dirfd);
     if (dial->dead)
-        np_folder_sweep(dial->where.root, dial->where.folder, false);
+        np_folder_sweep(dial->where.root, dial->where.folder, 0);
     dial->dead = 0;
     bool may_be_held = waits(dial);
     if (dial->silent && !may_be_held)

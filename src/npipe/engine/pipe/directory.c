@@ -274,8 +274,9 @@ bool np_socket_is_dead(int dirfd, const char *name)
 
 #define DYING_NS INT64_C(50000000) /* for all sockets of a folder */
 
-bool np_socket_is_dying(int dirfd, const char *name, int64_t until)
+bool np_socket_is_dying(int dirfd, const char *name, int64_t until, pid_t *owner)
 {
+    *owner = NP_UNKNOWN_PID;
     int fd = np_socket_connect(dirfd, name, np_now());
     if (fd == -ECONNREFUSED || fd == -ENOENT)
         return true;
@@ -283,6 +284,9 @@ bool np_socket_is_dying(int dirfd, const char *name, int64_t until)
         return false;
     /* The living wait for a request; the dead hang up. */
     bool hung_up = np_socket_wait(fd, until) == NP_OK;
+    struct np_credentials who;
+    if (!hung_up && np_peer_credentials(fd, false, &who) && who.pid > 0)
+        *owner = who.pid;
     np_hang_up(fd);
     return hung_up;
 }
@@ -352,12 +356,12 @@ bool np_folder_remove(const char *root, const char *name, const struct np_folder
     return gone;
 }
 
-bool np_folder_sweep(const char *root, const char *name, bool dying)
+enum np_swept np_folder_sweep(const char *root, const char *name, pid_t dying)
 {
     struct np_folder folder = {.dirfd = -1, .lockfd = -1};
     int rootfd = -1;
     if (np_root_open(root, false, &rootfd, NULL) != NP_OK)
-        return true;
+        return NP_SWEPT;
     folder.dirfd = open_in(rootfd, name, O_RDONLY | O_DIRECTORY);
     struct stat status;
     if (folder.dirfd >= 0 && fstat(folder.dirfd, &status) == 0 && np_is_user(status.st_uid, geteuid()))
@@ -365,8 +369,12 @@ bool np_folder_sweep(const char *root, const char *name, bool dying)
     char names[NPF_SLOTS][NPF_SOCKET_SIZE];
     int64_t until = np_now() + DYING_NS; /* for all of them */
     uint32_t count = folder.lockfd >= 0 && dying ? np_folder_sockets(folder.dirfd, names, NPF_SLOTS) : 0;
-    for (uint32_t i = 0; i < count; i++)
-        (void)np_socket_is_dying(folder.dirfd, names[i], until); /* gives it the time to be dead */
+    bool lives = false;
+    for (uint32_t i = 0; i < count; i++) {
+        pid_t owner;
+        /* Gives it the time to be dead. */
+        lives = (!np_socket_is_dying(folder.dirfd, names[i], until, &owner) && owner == dying) || lives;
+    }
     bool locked = folder.lockfd < 0 || np_folder_try_lock(&folder);
     if (locked && folder.lockfd >= 0 && still_there(rootfd, name, &folder)) {
         int fd = open_in(folder.dirfd, "pipe", O_RDWR | O_CREAT);
@@ -378,7 +386,7 @@ bool np_folder_sweep(const char *root, const char *name, bool dying)
     }
     np_fd_close(rootfd);
     np_folder_close(&folder);
-    return locked;
+    return !locked ? NP_SWEEP_LOCKED : lives ? NP_SWEEP_DYING : NP_SWEPT;
 }
 
 uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why)

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <stdatomic.h>
 
 struct np_wait;
@@ -78,9 +79,17 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
 /* With the lock or without: the slot is free, if it is still that owner's. */
 void np_slot_leave(struct npf_slot *slot, uint64_t id);
-/* For whoever found only dead owners: takes away what they left, if this user may. False: somebody else has the
- * lock. `dying`: gives those who are just dying the time to be dead. */
-bool np_folder_sweep(const char *root, const char *name, bool dying);
+#define NP_UNKNOWN_PID ((pid_t)-1)
+
+enum np_swept {
+    NP_SWEPT,
+    NP_SWEEP_LOCKED, /* somebody else has the lock */
+    NP_SWEEP_DYING,  /* the dying one has not closed its socket yet */
+};
+
+/* For whoever found only dead owners: takes away what they left, if this user may. `dying`: a process that is just
+ * dying (or NP_UNKNOWN_PID), which is given the time to be dead; 0: nobody. */
+enum np_swept np_folder_sweep(const char *root, const char *name, pid_t dying);
 
 /* Opens the folder of an existing pipe for looking only: NP_OK, NP_FILE_NOT_FOUND, NP_ACCESS_DENIED. */
 uint32_t np_folder_look(const char *root, const char *name, int *dirfd, char *why);
@@ -89,8 +98,9 @@ uint32_t np_folder_sockets(int dirfd, char (*names)[NPF_SOCKET_SIZE], uint32_t m
 void np_socket_name(uint64_t id, char name[NPF_SOCKET_SIZE]);
 /* Whether nobody listens at that socket any more. */
 bool np_socket_is_dead(int dirfd, const char *name);
-/* The same for one that is just dying: at its end a process closes one thing after the other. */
-bool np_socket_is_dying(int dirfd, const char *name, int64_t until);
+/* The same for one that is just dying: at its end a process closes one thing after the other. If it lives on: *owner
+ * is who listens there, or NP_UNKNOWN_PID. */
+bool np_socket_is_dying(int dirfd, const char *name, int64_t until, pid_t *owner);
 
 /* Why a call fails: the reason, and perhaps, behind a line's end, what to do about it. */
 void np_say(char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -337,7 +337,7 @@ uint32_t np_list(const char *root, np_list_fn each, void *context, const struct 
             listing_of_page(rootfd, folder, &listing))
             work->wanted = each(context, &listing);
         if (folder->dead && np_now() < deadline)
-            np_folder_sweep(root, folder->name, false);
+            np_folder_sweep(root, folder->name, 0);
     }
     end_listing(work);
     np_fd_close_list(list);

@@ -14,11 +14,12 @@
 #define FIRST_SWEEP_PAUSE_NS 10000000
 #define LONGEST_SWEEP_PAUSE_NS 1000000000
 
-static void plan_sweep(struct np_sweep **sweeps, const char *root, const char *folder, bool dying)
+static void plan_sweep(struct np_sweep **sweeps, const char *root, const char *folder, pid_t dying)
 {
     for (struct np_sweep *item = *sweeps; item; item = item->next)
-        if (strcmp(item->folder, folder) == 0 && strcmp(item->root, root) == 0) {
-            item->dying = item->dying || dying;
+        if (strcmp(item->folder, folder) == 0 && strcmp(item->root, root) == 0 &&
+            (item->dying == dying || item->dying == 0 || dying == 0)) {
+            item->dying = item->dying ? item->dying : dying;
             return;
         }
     struct np_sweep *sweep = calloc(1, sizeof *sweep);
@@ -35,6 +36,12 @@ static void plan_sweep(struct np_sweep **sweeps, const char *root, const char *f
     }
     sweep->next = *sweeps;
     *sweeps = sweep;
+}
+
+/* Who has died, for plan_sweep. In another space of processes the kernel has no number for it, for anybody there. */
+static pid_t dead_of(const struct np_handle *handle)
+{
+    return handle->link->peer_pid > 0 ? handle->link->peer_pid : NP_UNKNOWN_PID;
 }
 
 static void append_sweeps(struct np_sweep **sweeps, struct np_sweep *more)
@@ -74,7 +81,10 @@ void np_sweeps_do(struct np_sweep *sweeps)
     while (sweeps) {
         struct np_sweep *sweep = sweeps;
         sweeps = sweep->next;
-        if (np_folder_sweep(sweep->root, sweep->folder, sweep->dying)) {
+        enum np_swept swept = np_folder_sweep(sweep->root, sweep->folder, sweep->dying);
+        /* A process that is being ended may not run for a while, with the socket of its rendezvous open still. Who is
+         * there after all the pauses does not die: its link alone has gone. */
+        if (swept == NP_SWEPT || (swept == NP_SWEEP_DYING && sweep->pause >= LONGEST_SWEEP_PAUSE_NS)) {
             np_sweep_free(sweep);
             continue;
         }
@@ -96,7 +106,7 @@ void np_sweeps_do(struct np_sweep *sweeps)
 void np_sweep_later(const char *root, const char *folder)
 {
     pthread_mutex_lock(&np_process.lock);
-    plan_sweep(&np_process.sweeps, root, folder, false);
+    plan_sweep(&np_process.sweeps, root, folder, 0);
     pthread_mutex_unlock(&np_process.lock);
     np_native_thread_wake();
 }
@@ -120,14 +130,14 @@ void np_sweep_link_gone(struct np_link *link, uint64_t watch, struct np_sweep **
         return;
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
         if (handle->link == link && handle->root)
-            plan_sweep(sweeps, handle->root, handle->folder, true);
+            plan_sweep(sweeps, handle->root, handle->folder, dead_of(handle));
 }
 
 void np_handle_leaves(const struct np_handle *handle)
 {
     if (!handle->link || !handle->root || !server_died(handle->link))
         return;
-    plan_sweep(&np_process.sweeps, handle->root, handle->folder, true);
+    plan_sweep(&np_process.sweeps, handle->root, handle->folder, dead_of(handle));
     np_native_thread_wake();
 }
 
@@ -138,5 +148,5 @@ void np_sweep_unwatched(struct np_sweep **sweeps)
     for (struct np_handle *handle = np_process.handles; handle; handle = handle->next)
         if (handle->link && handle->root && server_died(handle->link) &&
             atomic_load_explicit(&handle->link->alert, memory_order_relaxed) & NP_ALERT_UNWATCHED)
-            plan_sweep(sweeps, handle->root, handle->folder, true);
+            plan_sweep(sweeps, handle->root, handle->folder, dead_of(handle));
 }

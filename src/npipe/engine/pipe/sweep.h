@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct np_handle;
 struct np_link;
@@ -20,8 +21,8 @@ void np_handle_leaves(const struct np_handle *handle);
 struct np_sweep {
     struct np_sweep *next;
     char *root, *folder;
-    bool dying;         /* it may be just dying */
-    int64_t due, pause; /* not before that; since when it was locked, how long till the next attempt */
+    pid_t dying;        /* who is perhaps just dying, or 0 */
+    int64_t due, pause; /* not before that; after an attempt that was too early, how long till the next one */
 };
 
 /* Takes out those that are due, with the process lock held. */

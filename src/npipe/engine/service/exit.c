@@ -44,7 +44,7 @@ static void remove_pipes_at_exit(void)
     while (sweeps) {
         struct np_sweep *sweep = sweeps;
         sweeps = sweep->next;
-        np_folder_sweep(sweep->root, sweep->folder, false);
+        np_folder_sweep(sweep->root, sweep->folder, 0);
         np_sweep_free(sweep);
     }
     np_step_back(out);
