@@ -4,11 +4,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/fds.h"
+#include "base/platform.h"
 #include "base/socket.h"
 #include "pair.h"
 #include "pipe/owner.h"
@@ -302,6 +307,51 @@ static void descriptors_of_any_number_are_remembered(void)
     CHECK_EQUAL(np_fd_made(-1), -1);
 }
 
+/* ---- A segment that another thread is just mapping */
+
+static atomic_bool maps_on;
+
+static void *map_again_and_again(void *argument)
+{
+    int fd = *(const int *)argument;
+    while (atomic_load(&maps_on)) {
+        void *map = np_segment_map(fd, 1 << 16);
+        CHECK(map != NULL);
+        np_segment_unmap(map, 1 << 16);
+    }
+    return NULL;
+}
+
+static bool has_segment(void)
+{
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && fgets(line, sizeof line, maps))
+        found = found || strstr(line, "memfd:npipe-link");
+    return !maps || found;
+}
+
+static void a_child_has_no_segment_that_is_just_mapped(void)
+{
+    int fd = np_segment_create(1 << 16);
+    CHECK(fd >= 0);
+    pthread_t thread;
+    atomic_store(&maps_on, true);
+    CHECK(pthread_create(&thread, NULL, map_again_and_again, &fd) == 0);
+    for (int i = 0; i < 300; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(has_segment());
+        int status;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK_EQUAL(status, 0);
+    }
+    atomic_store(&maps_on, false);
+    pthread_join(thread, NULL);
+    np_fd_close(fd);
+}
+
 int main(void)
 {
     snprintf(root, sizeof root, "/tmp/npipe-forks-%d", (int)getpid());
@@ -312,6 +362,7 @@ int main(void)
     RUN(a_folder_that_is_left_is_not_locked);
     RUN(a_child_has_nothing_that_was_in_somebodys_hands);
     RUN(descriptors_of_any_number_are_remembered);
+    RUN(a_child_has_no_segment_that_is_just_mapped);
     CHECK(rmdir(root) == 0);
     return 0;
 }

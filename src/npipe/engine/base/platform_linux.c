@@ -172,13 +172,14 @@ uint64_t np_segment_check(int fd)
 
 void *np_segment_map(int fd, uint64_t size)
 {
+    np_fds_hold(); /* a fork comes before both steps, or after them */
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return NULL;
     /* A forked child does not get it: two processes must never act as one side. So nothing is unmapped there, not even
      * what a thread had in its hands that is not there. */
-    (void)madvise(map, size, MADV_DONTFORK);
-    return map;
+    if (map != MAP_FAILED)
+        (void)madvise(map, size, MADV_DONTFORK);
+    np_fds_release();
+    return map == MAP_FAILED ? NULL : map;
 }
 
 void *np_segment_map_twice(void *part, uint64_t size)

@@ -160,11 +160,7 @@ void np_folder_forget(struct np_folder *folder)
 
 static struct npf_page *map_page(int fd)
 {
-    void *page = mmap(NULL, sizeof(struct npf_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        return NULL;
-    (void)madvise(page, sizeof(struct npf_page), MADV_DONTFORK); /* as np_segment_map */
-    return page;
+    return np_segment_map(fd, sizeof(struct npf_page));
 }
 
 static int open_in(int dirfd, const char *name, int flags)
