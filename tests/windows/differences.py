@@ -100,6 +100,7 @@ LINUX: Final = {
     "connection/test_closing.py": "fork and POSIX signals; npipe.connection is multiprocessing's own there",
     "connection/test_context.py": "fork and POSIX signals; tests/connection/test_both_systems.py is its like",
     "connection/test_objects.py": "npipe.connection's own pickles, in whose place are multiprocessing's",
+    "connection/test_recorded.py": "multiprocessing's own connections, which nobody records",
     "connection/test_rendezvous.py": "fork; tests/connection/test_both_systems.py is its like",
     "connection/test_sharing.py": "fork, and ends that several processes hold",
     "doors": "the doors do nothing there: everything is the system's own",
