@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import sys
 import tempfile
 import threading
@@ -397,3 +398,10 @@ class HeldTransport:
             self.created.set()
             assert self.go.wait(DEADLINE)
         return made
+
+
+def readable(stream: Any, timeout: float) -> bool:
+    """Whether a file can be read within so many seconds, whatever its descriptor's number is."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        return bool(selector.select(timeout))

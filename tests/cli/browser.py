@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import pytest
 
 from tests.cli.helpers import DEADLINE
-from tests.helpers import CHECKOUT
+from tests.helpers import CHECKOUT, readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +115,7 @@ class Browser:
         limit = time.monotonic() + _PATIENCE
         said = b""
         while not (found := re.search(rb"DevTools listening on (ws://\S+)\r?\n", said)):
-            ready, _, _ = select.select([self.process.stderr], [], [], max(0.0, limit - time.monotonic()))
+            ready = readable(self.process.stderr, max(0.0, limit - time.monotonic()))
             assert ready, said
             piece = os.read(self.process.stderr.fileno(), 65536)
             assert piece, said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from typing import Self
+
+from tests.helpers import readable
 
 DEADLINE = 30.0
 NPIPE = [sys.executable, "-m", "npipe"]
@@ -50,7 +51,7 @@ class Server:
         assert self.process.stderr is not None
         until = time.monotonic() + DEADLINE
         while b"\n" not in self._read:
-            ready, _, _ = select.select([self.process.stderr], [], [], max(0.0, until - time.monotonic()))
+            ready = readable(self.process.stderr, max(0.0, until - time.monotonic()))
             assert ready, f"only {self._read!r} in time"
             piece = os.read(self.process.stderr.fileno(), 65536)
             assert piece, f"only {self._read!r} before its end"

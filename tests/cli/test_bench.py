@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import npipe
 from npipe.cli.measuring import contest, links, messages, svg
 from npipe.cli.measuring.results import Measured, duration, rate
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def on_a_terminal(columns: int, *arguments: str, **env: str) -> str:
         read = b""
         until = time.monotonic() + DEADLINE
         while True:
-            ready, _, _ = select.select([leader], [], [], max(0.0, until - time.monotonic()))
+            ready = readable(leader, max(0.0, until - time.monotonic()))
             assert ready, read
             try:
                 piece = os.read(leader, 65536)
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
         out, err = process.communicate(timeout=DEADLINE)
         assert (process.returncode, out, err) == (130, b"", b"")
         for end in ends:
-            assert select.select([end], [], [], DEADLINE)[0]
+            assert readable(end, DEADLINE)
             os.close(end)
         assert list(Path(folder).iterdir()) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "npipe-root"]
@@ -229,7 +229,7 @@ def test_its_processes_end_with_it_when_it_is_killed() -> None:
         ends = [os.pidfd_open(int(pid)) for pid in pids]
         process.kill()
     for end in ends:
-        assert select.select([end], [], [], DEADLINE)[0]
+        assert readable(end, DEADLINE)
         os.close(end)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import npipe
 from npipe.cli import main
 from npipe.transports import default
 from tests.cli.helpers import DEADLINE, NPIPE, run, wide
-from tests.helpers import until_held
+from tests.helpers import readable, until_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +78,7 @@ def read_until(stream: int, ending: bytes) -> bytes:
     found = b""
     until = time.monotonic() + DEADLINE
     while not found.endswith(ending):
-        ready, _, _ = select.select([stream], [], [], max(0.0, until - time.monotonic()))
+        ready = readable(stream, max(0.0, until - time.monotonic()))
         assert ready, f"only {found!r} in time"
         piece = os.read(stream, 65536)
         assert piece, f"only {found!r} before its end"

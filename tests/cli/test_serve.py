@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import select
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 import npipe
 from tests.cli.helpers import DEADLINE, NPIPE, Server, run, wide
+from tests.helpers import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -261,7 +261,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_its_commands_too(name: str, tmp_pat
             status, _, err = server.end(signal.SIGINT)
             assert status == 130
             assert "Traceback" not in err
-        ready, _, _ = select.select([reader], [], [], DEADLINE)
+        ready = readable(reader, DEADLINE)
         assert ready
         assert os.read(reader, 1) == b""  # nobody holds its other side any more: sleep is gone
     finally:

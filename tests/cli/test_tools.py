@@ -8,7 +8,6 @@ import os
 import pty
 import pwd
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -23,6 +22,7 @@ import pytest
 import npipe
 from tests import rendezvous as r
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Terminal:
         limit = time.monotonic() + DEADLINE
         begin = len(self.printed)
         while text.encode() not in self.printed[begin:]:
-            ready, _, _ = select.select([self.master], [], [], max(0.0, limit - time.monotonic()))
+            ready = readable(self.master, max(0.0, limit - time.monotonic()))
             assert ready, self.printed
             self.printed += os.read(self.master, 65536)
 

@@ -8,7 +8,6 @@ import fcntl
 import os
 import pty
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -26,6 +25,7 @@ from npipe.cli._monitor.sampling import Sampler
 from npipe.cli._monitor.view import Monitor, _Pipe, _Pipes
 from npipe.tracing.events import Event, Flags, Kind
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import readable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -409,7 +409,7 @@ class Terminal:
         """Read until it has written that."""
         limit = time.monotonic() + DEADLINE
         while not re.search(pattern, self.output):
-            ready, _, _ = select.select([self.master], [], [], max(0.0, limit - time.monotonic()))
+            ready = readable(self.master, max(0.0, limit - time.monotonic()))
             assert ready, self.output
             self.output += os.read(self.master, 65536)
 
@@ -419,8 +419,8 @@ class Terminal:
     def end(self) -> int:
         """Its exit status, when all that it has written is read."""
         limit = time.monotonic() + DEADLINE
-        while self.process.poll() is None or select.select([self.master], [], [], 0)[0]:
-            if select.select([self.master], [], [], 0.1)[0]:
+        while self.process.poll() is None or readable(self.master, 0):
+            if readable(self.master, 0.1):
                 self.output += os.read(self.master, 65536)
             assert time.monotonic() < limit, self.output
         return self.process.returncode

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import select
 import signal
 import subprocess
 from pathlib import Path
@@ -24,6 +23,7 @@ import npipe
 from tests import helpers as h
 from tests.cli.browser import Browser
 from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.helpers import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Web:
             text=True,
         )
         assert self.process.stderr is not None
-        ready, _, _ = select.select([self.process.stderr], [], [], DEADLINE)
+        ready = readable(self.process.stderr, DEADLINE)
         assert ready
         line = self.process.stderr.readline()
         found = re.fullmatch(r"npipe: top at (http://127\.0\.0\.1:(\d+)/\?token=([\w-]{32}))\n", line)
