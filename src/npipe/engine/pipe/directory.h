@@ -79,7 +79,7 @@ void np_folder_bury(const struct np_folder *folder, uint64_t own_id);
 bool np_folder_remove(const char *root, const char *name, const struct np_folder *folder);
 /* With the lock or without: the slot is free, if it is still that owner's. */
 void np_slot_leave(struct npf_slot *slot, uint64_t id);
-#define NP_UNKNOWN_PID ((pid_t)-1)
+#define NP_UNKNOWN_PID ((pid_t) - 1)
 
 enum np_swept {
     NP_SWEPT,
