@@ -50,6 +50,8 @@ static inline void np_pause(void)
 #endif
 }
 
+/* An empty file in memory that can be sealed, under a name for people. -1 and errno on failure. */
+int np_memory_create(const char *name);
 /* A shared segment of fixed size, sealed against shrinking and growing. -1 and errno on failure. */
 int np_segment_create(uint64_t size);
 /* Whether `fd` is such a segment; its size, or 0. */

@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -142,10 +142,16 @@ uint64_t np_descriptor_limit(void)
     return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
-int np_segment_create(uint64_t size)
+/* memfd_create and getrandom by their numbers: the C library may be older than the kernel (glibc before 2.27). */
+int np_memory_create(const char *name)
 {
     np_fds_hold();
-    int fd = np_fd_made(memfd_create("npipe-link", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    return np_fd_made((int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+}
+
+int np_segment_create(uint64_t size)
+{
+    int fd = np_memory_create("npipe-link");
     if (fd < 0)
         return -1;
     int error = np_file_resize(fd, size);
@@ -241,7 +247,7 @@ void np_segment_discard(void *place, uint64_t size)
 uint64_t np_random(void)
 {
     uint64_t value = 0;
-    if (getrandom(&value, sizeof value, 0) != (ssize_t)sizeof value)
+    if (syscall(SYS_getrandom, &value, sizeof value, 0) != (long)sizeof value)
         value = (uint64_t)np_now() * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)getpid();
     return value;
 }

@@ -139,8 +139,7 @@ static uint32_t write_state(const struct np_handle *handle, const struct np_link
     state.since = link->since;
     remove_pointers(&state);
     state.size = sizeof state + state.root + state.folder + state.stash + size_of_backs(&link->rx, &state.backs);
-    np_fds_hold();
-    int fd = np_fd_made(memfd_create("npipe-state", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    int fd = np_memory_create("npipe-state");
     if (fd < 0)
         return errno == EMFILE || errno == ENFILE ? NP_TOO_MANY_OPEN_FILES : NP_NOT_ENOUGH_MEMORY;
     void *map = np_file_resize(fd, state.size) == 0 ? mmap(NULL, state.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
