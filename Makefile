@@ -151,9 +151,10 @@ setup-windows: build/stamp-tools
 test-windows: build/stamp-tools
 	PYTHON=$(PY) scripts/windows/test.sh $(PYTEST_ARGS)
 
-# The wheels for Linux and for Windows in dist/, each installed into an environment of its own and tried.
-wheels: build/stamp-tools
-	$(ENV) $(PY) scripts/wheels.py
+# The sdist, and the wheels for Linux and Windows, in dist/, each installed where nothing else is and tried.
+# WHEELS="--python 3.12 --target x86_64-linux-gnu --no-windows" for some of them.
+wheels: build/stamp-release
+	$(ENV) $(PY) scripts/release/wheels.py $(WHEELS)
 
 bench: build/stamp-bench
 	$(ENV) scripts/build-c.sh build/bench-c -Dbench=true
@@ -188,6 +189,10 @@ build/stamp-venv:
 build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py build test lint
 	$(PY) scripts/install-groups.py --extra cli monitor
+	touch $@
+
+build/stamp-release: build/stamp-tools
+	$(PY) scripts/install-groups.py release
 	touch $@
 
 build/stamp-package: build/stamp-tools $(SOURCES)

@@ -1,4 +1,7 @@
-"""Tries an installed npipe, every face of it once; prints the same lines on every platform: smoke.py."""
+"""Tries an installed npipe, every face of it once; prints the same lines on every platform: smoke.py [--bare].
+
+--bare: without the command, which takes the extra cli.
+"""
 
 from __future__ import annotations
 
@@ -96,5 +99,6 @@ if __name__ == "__main__":
     sync_face()
     asyncio.run(async_face())
     win32_face()
-    command()
+    if "--bare" not in sys.argv:
+        command()
     print("npipe works")

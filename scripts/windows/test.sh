@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 python="${PYTHON:-python3}"
 "$python" scripts/windows/setup.py
 scripts/windows/build-c.sh
-"$python" scripts/make-windows-wheel.py build/windows/dist
+"$python" scripts/release/windows_wheel.py --no-bill build/windows/dist
 home="$PWD/build/windows"
 windows=scripts/windows/python
 jobs=1

@@ -49,7 +49,7 @@ from npipe.remote import Remote
 from npipe.servers import Server, serve
 from npipe.tracing import recording as _recording
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Connection",

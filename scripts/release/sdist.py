@@ -1,0 +1,50 @@
+"""Makes the sdist, and unpacks it as those do who build from it: sdist.py [FOLDER]."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from common import DIST, QUIET, ROOT, project, run
+
+
+def make(folder: Path) -> Path:
+    """Make the sdist of the commit that is checked out, with tests and docs, and return its path."""
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if changed.returncode:
+        sys.exit("An sdist is made of a git checkout: it has what the last commit has.")
+    if changed.stdout:
+        print("What is not committed is not in the sdist, and not in the wheels.", file=sys.stderr)
+    table = project()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{table['name']}-{table['version']}.tar.gz"
+    path.unlink(missing_ok=True)
+    code = "import sys, mesonpy; mesonpy.build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", code, folder, cwd=ROOT)
+    return path
+
+
+def unpack(sdist: Path, folder: Path) -> Path:
+    """Unpack an sdist, and return the one folder that it has."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (top,) = folder.iterdir()
+    return top
+
+
+def wheel_of(sdist: Path, folder: Path) -> Path:
+    """Build a wheel from an sdist alone, in a folder without git and without a network, with this environment."""
+    with tempfile.TemporaryDirectory(prefix="npipe-sdist-") as place:
+        top = unpack(sdist, Path(place))
+        offline = {"PIP_NO_INDEX": "1", "GIT_CEILING_DIRECTORIES": place}
+        command = [sys.executable, "-m", "pip", "wheel", *QUIET, "--no-build-isolation", "--no-deps", "-w", folder, top]
+        run(*command, env=offline, cwd=Path(place))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+if __name__ == "__main__":
+    print(make(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DIST))
