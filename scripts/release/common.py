@@ -17,7 +17,7 @@ STAMP = 1704067200  # 2024-01-01: the time of everything in an archive, so that 
 QUIET = ["--quiet", "--disable-pip-version-check"]
 
 
-class NotToBeHad(Exception):
+class NotToBeHadError(Exception):
     """Something that this machine has not got, with the reason in one sentence; the rest is done all the same."""
 
 

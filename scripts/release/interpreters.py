@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import BUILD, ROOT, NotToBeHad
+from common import BUILD, ROOT, NotToBeHadError
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t")
 """`t`: without the interpreter's lock."""
@@ -64,7 +64,7 @@ def find(version: str) -> Interpreter:
             return interpreter
     if version == "3.14":
         return _of_debian("sid", version)
-    raise NotToBeHad(f"no CPython {version} with its headers is on this machine")
+    raise NotToBeHadError(f"no CPython {version} with its headers is on this machine")
 
 
 def _asked(command: list[str], tree: Path | None = None) -> Interpreter | None:
@@ -84,11 +84,13 @@ def _of_debian(suite: str, version: str) -> Interpreter:
         [script, debians(), suite, version, program, ROOT], capture_output=True, text=True, check=False
     )
     if made.returncode:
-        raise NotToBeHad(made.stderr.strip().splitlines()[-1] if made.stderr.strip() else "debian-python.sh failed")
+        raise NotToBeHadError(
+            made.stderr.strip().splitlines()[-1] if made.stderr.strip() else "debian-python.sh failed"
+        )
     enter = made.stdout.strip()
     interpreter = _asked([enter, f"python{version}"], debians() / suite)
     if interpreter is None:
-        raise NotToBeHad(f"Debian's CPython {version} ({suite}) does not start here")
+        raise NotToBeHadError(f"Debian's CPython {version} ({suite}) does not start here")
     return interpreter
 
 

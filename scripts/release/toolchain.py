@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import BUILD, NotToBeHad
+from common import BUILD, NotToBeHadError
 from interpreters import headers
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def zig() -> Path:
     """Return zig's program."""
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
-        raise NotToBeHad("zig is not installed: the group wheels of pyproject.toml has it")
+        raise NotToBeHadError("zig is not installed: the group wheels of pyproject.toml has it")
     return Path(found.origin).parent / "zig"
 
 

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import BUILD, DIST, QUIET, ROOT, SMOKE, NotToBeHad, run
+from common import BUILD, DIST, QUIET, ROOT, SMOKE, NotToBeHadError, run
 from interpreters import debians
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from interpreters import Interpreter
     from toolchain import Target
 
@@ -27,19 +28,19 @@ def tried(wheel: Path, interpreter: Interpreter, target: Target) -> tuple[str, s
     if target.name == "aarch64-linux-gnu":
         suite = _ARM64.get(interpreter.version)
         if suite is None:
-            raise NotToBeHad(f"no CPython {interpreter.version} for arm64 is to be had")
+            raise NotToBeHadError(f"no CPython {interpreter.version} for arm64 is to be had")
         python = _said(ROOT / "scripts" / "arm64-python.sh", debians(), suite, interpreter.version)
-        return f"Debian's CPython {interpreter.version} ({suite}) by qemu", _beside(wheel, interpreter, target, python)
+        return f"Debian's CPython {interpreter.version} ({suite}) by qemu", _beside(interpreter, target, python)
     if target.name == "x86_64-linux-musl":
         python = _said(ROOT / "scripts" / "musl-python.sh", ROOT / "build" / "musl", interpreter.version)
-        return f"CPython {interpreter.version} built with musl", _beside(wheel, interpreter, target, python)
-    raise NotToBeHad("no CPython for arm64 with musl is to be had")
+        return f"CPython {interpreter.version} built with musl", _beside(interpreter, target, python)
+    raise NotToBeHadError("no CPython for arm64 with musl is to be had")
 
 
 def _said(*command: str | Path) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NotToBeHad(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{command[0]} failed")
+        raise NotToBeHadError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{command[0]} failed")
     return done.stdout.strip()
 
 
@@ -53,7 +54,7 @@ def _in_an_environment(wheel: Path, interpreter: Interpreter) -> str:
     return _smoke(*python, "-I", SMOKE, "--bare")
 
 
-def _beside(wheel: Path, interpreter: Interpreter, target: Target, python: str) -> str:
+def _beside(interpreter: Interpreter, target: Target, python: str) -> str:
     """With the wheel's files in a folder of their own: pip takes it for that system, by its tags, or not at all."""
     folder = BUILD / "bare" / f"{interpreter.version}-{target.name}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -85,7 +86,7 @@ def on_windows() -> str:
     said = subprocess.run([sys.executable, setup], capture_output=True, text=True, check=False)
     if said.returncode:
         words = (said.stderr.strip() or said.stdout.strip() or "setup.py failed").splitlines()
-        raise NotToBeHad(words[-1])
+        raise NotToBeHadError(words[-1])
     home = ROOT / "build" / "windows"
     python = BUILD / "windows-python"
     run(sys.executable, setup, python)

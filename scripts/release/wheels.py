@@ -21,7 +21,7 @@ import sdist
 import sealing
 import trials
 import windows_wheel
-from common import BUILD, DIST, QUIET, ROOT, NotToBeHad, project, run
+from common import BUILD, DIST, QUIET, ROOT, NotToBeHadError, project, run
 from interpreters import Interpreter
 from toolchain import TARGETS, Target, toolchain
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         try:
             interpreter = interpreters.find(version)
             python = environment(interpreter)
-        except NotToBeHad as reason:
+        except NotToBeHadError as reason:
             rows.append(Row(f"CPython {version}: none", tried=f"not built: {reason}"))
             show(rows[-1])
             continue
@@ -116,7 +116,7 @@ def linux(
         if target.name == "x86_64-linux-gnu" and "whole" not in outputs and len(interpreter.command) == 1:
             outputs["whole"] = trials.with_the_command(kept, interpreter)
             row.tried += ", and with [cli]"
-    except NotToBeHad as reason:
+    except NotToBeHadError as reason:
         row.tried = f"checked, not run: {reason}"
         return row
     row.passed = output == outputs.setdefault("bare", output)
@@ -161,7 +161,7 @@ def windows(outputs: dict[str, str], *, try_it: bool) -> Row:
     try:
         output = trials.on_windows()
         row.tried = "CPython for Windows under Wine, with [cli]"
-    except NotToBeHad as reason:
+    except NotToBeHadError as reason:
         row.tried = f"not tried: {reason}"
         return row
     there, here = output.splitlines(), outputs.get("whole", output).splitlines()

@@ -53,5 +53,6 @@
 #include "process/process.h"
 #include "ring/tap.h"
 #include "travel/lend.h"
+#include "travel/passport.h"
 
 #endif
