@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, Unpack
 
 from npipe.errors import PipeArgumentError, WinError
 from npipe.options import STRANGER_MESSAGE, ServeOptions, check_handler, network_options, refuse_unknown
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Handler", "Server", "serve"]
 
-if TYPE_CHECKING:
-    _Answer = ReadableBuffer | None
-    Handler = Callable[[bytes], _Answer] | Callable[[bytes, Connection], _Answer]
+# A string, when it is run: what it names is for type checkers.
+Handler: TypeAlias = "Callable[[bytes], ReadableBuffer | None] | Callable[[bytes, Connection], ReadableBuffer | None]"
 
 _MODELS: Final = {"threaded": "ThreadedServer", "overlapped": "OverlappedServer", "completion": "CompletionServer"}
 
