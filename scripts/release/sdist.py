@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from common import DIST, QUIET, ROOT, project, run
+from common import DIST, QUIET, ROOT, STAMP, project, run
+from readme import metadata_for_pypi
 
 
 def make(folder: Path) -> Path:
@@ -24,7 +28,31 @@ def make(folder: Path) -> Path:
     path.unlink(missing_ok=True)
     code = "import sys, mesonpy; mesonpy.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", code, folder, cwd=ROOT)
+    _seal(path, table)
     return path
+
+
+def _seal(path: Path, table: dict[str, Any]) -> None:
+    """Write it anew: README's links as PyPI needs them, and nothing that tells when, where or by whom it was made."""
+    with tarfile.open(path) as archive:
+        members = [member for member in archive.getmembers() if not member.isdir()]
+        contents = {member.name: (member, _content(archive, member)) for member in members}
+    info = f"{table['name']}-{table['version']}/PKG-INFO"
+    member, content = contents[info]
+    contents[info] = member, metadata_for_pypi(content.decode(), table).encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, (member, content) in sorted(contents.items()):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.size, entry.mtime = member.type, member.linkname, len(content), STAMP
+            entry.mode = 0o755 if member.mode & 0o100 else 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    path.write_bytes(gzip.compress(packed.getvalue(), 9, mtime=STAMP))
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member) if member.isfile() else None
+    return file.read() if file else b""
 
 
 def unpack(sdist: Path, folder: Path) -> Path:

@@ -12,6 +12,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from common import STAMP
+from readme import metadata_for_pypi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ def seal(wheel: Path, platform: str | None, project: dict[str, Any]) -> Path:
         kept = [line for line in lines if line and not line.startswith("Tag:")]
         tags = [f"Tag: {'-'.join(tag.split('-')[:2])}-{one}" for one in platform.split(".")]
         contents[f"{info}/WHEEL"] = ("\n".join(kept + tags) + "\n").encode()
+    contents[f"{info}/METADATA"] = metadata_for_pypi(contents[f"{info}/METADATA"].decode(), project).encode()
     contents[f"{info}/sboms/npipe.cdx.json"] = bill_of_materials(project, tag, contents).encode()
     del contents[f"{info}/RECORD"]
     return write(wheel.parent / f"{stem}-{tag}.whl", contents, info)

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import readme
 import sealing
 from common import DIST, ROOT, project
 
@@ -61,7 +62,7 @@ def entry_points(table: dict[str, Any]) -> str:
 
 def metadata(table: dict[str, Any]) -> str:
     """Return METADATA (core metadata 2.4) for the table [project] of pyproject.toml."""
-    readme = (ROOT / table["readme"]).read_text(encoding="utf-8")
+    page = readme.for_pypi((ROOT / table["readme"]).read_text(encoding="utf-8"), table)
     lines = [
         "Metadata-Version: 2.4",
         f"Name: {table['name']}",
@@ -79,7 +80,7 @@ def metadata(table: dict[str, Any]) -> str:
         lines.append(f"Provides-Extra: {extra}")
         lines.extend(f'Requires-Dist: {requirement}; extra == "{extra}"' for requirement in requirements)
     lines.append("Description-Content-Type: text/markdown")
-    return "\n".join(lines) + f"\n\n{readme}"
+    return "\n".join(lines) + f"\n\n{page}"
 
 
 if __name__ == "__main__":

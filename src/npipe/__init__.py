@@ -14,40 +14,44 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
-from npipe import remote
-from npipe.clients import Connection, ServerStats
-from npipe.errors import (
-    PipeAccessError,
-    PipeArgumentError,
-    PipeBusyError,
-    PipeCancelledError,
-    PipeClosedError,
-    PipeError,
-    PipeMessageTooLargeError,
-    PipeModeError,
-    PipeNameError,
-    PipeNotFoundError,
-    PipeProtocolError,
-    PipeResourceError,
-    PipeStateError,
-    PipeTimeoutError,
-    PipeVersionError,
-    PipeViewError,
-    WinError,
-)
-from npipe.exporting import Export, export
-from npipe.figures import ConnectionReport, ListenerStats, OwnerReport, PipeReport, PipeStats, ProcessStats, Totals
-from npipe.inspecting import inspect, stats
-from npipe.listener import Listener, listen
-from npipe.observing import Event, Observation, observe
-from npipe.opening import call, connect, list_pipes, root, wait
-from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
-from npipe.pipe import MessagePipe, Pipe, StreamPipe
-from npipe.pool import Pool
-from npipe.pooling import PoolStats
-from npipe.remote import Remote
-from npipe.servers import Server, serve
-from npipe.tracing import recording as _recording
+import os
+import sys
+
+TYPE_CHECKING = False  # as in typing, of which the import is a good part of what this one takes
+if TYPE_CHECKING:
+    from npipe import remote
+    from npipe.clients import Connection, ServerStats
+    from npipe.errors import (
+        PipeAccessError,
+        PipeArgumentError,
+        PipeBusyError,
+        PipeCancelledError,
+        PipeClosedError,
+        PipeError,
+        PipeMessageTooLargeError,
+        PipeModeError,
+        PipeNameError,
+        PipeNotFoundError,
+        PipeProtocolError,
+        PipeResourceError,
+        PipeStateError,
+        PipeTimeoutError,
+        PipeVersionError,
+        PipeViewError,
+        WinError,
+    )
+    from npipe.exporting import Export, export
+    from npipe.figures import ConnectionReport, ListenerStats, OwnerReport, PipeReport, PipeStats, ProcessStats, Totals
+    from npipe.inspecting import inspect, stats
+    from npipe.listener import Listener, listen
+    from npipe.observing import Event, Observation, observe
+    from npipe.opening import call, connect, list_pipes, root, wait
+    from npipe.options import Peek, Peer, PipeInfo, PipeListing, Security
+    from npipe.pipe import MessagePipe, Pipe, StreamPipe
+    from npipe.pool import Pool
+    from npipe.pooling import PoolStats
+    from npipe.remote import Remote
+    from npipe.servers import Server, serve
 
 __version__ = "0.2.0"
 
@@ -109,4 +113,52 @@ __all__ = [
     "wait",
 ]
 
-_recording.start()  # NPIPE_TRACE
+# Where each name is found: a module is imported when something of it is asked for, and not before.
+_MODULES = {
+    "npipe.clients": "Connection ServerStats",
+    "npipe.errors": (
+        "PipeAccessError PipeArgumentError PipeBusyError PipeCancelledError PipeClosedError PipeError "
+        "PipeMessageTooLargeError PipeModeError PipeNameError PipeNotFoundError PipeProtocolError "
+        "PipeResourceError PipeStateError PipeTimeoutError PipeVersionError PipeViewError WinError "
+    ),
+    "npipe.exporting": "Export export",
+    "npipe.figures": "ConnectionReport ListenerStats OwnerReport PipeReport PipeStats ProcessStats Totals",
+    "npipe.inspecting": "inspect stats",
+    "npipe.listener": "Listener listen",
+    "npipe.observing": "Event Observation observe",
+    "npipe.opening": "call connect list_pipes root wait",
+    "npipe.options": "Peek Peer PipeInfo PipeListing Security",
+    "npipe.pipe": "MessagePipe Pipe StreamPipe",
+    "npipe.pool": "Pool",
+    "npipe.pooling": "PoolStats",
+    "npipe.remote": "Remote",
+    "npipe.servers": "Server serve",
+}
+_FOUND_IN = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # for type checkers, any name would be there
+
+    def __getattr__(name: str) -> object:
+        if name in _FOUND_IN:
+            value = globals()[name] = getattr(_imported(_FOUND_IN[name]), name)
+            return value
+        if not name.startswith("__"):  # a module of the package's
+            try:
+                return _imported(f"npipe.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != f"npipe.{name}":
+                    raise
+        raise AttributeError(f"module 'npipe' has no attribute {name!r}", name=name, obj=sys.modules["npipe"])
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+    def _imported(module: str) -> object:
+        __import__(module)
+        return sys.modules[module]
+
+
+if os.environ.get("NPIPE_TRACE"):
+    from npipe.tracing import recording as _recording
+
+    _recording.start()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -128,3 +131,31 @@ def test_npipe_imports_no_event_loop_by_itself() -> None:
     code = "import sys, npipe; print([name for name in ('asyncio', 'trio', 'anyio') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_npipe_offers_is_what_type_checkers_are_told() -> None:
+    """The names are found when they are asked for: the table of it, against the imports that only checkers see."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    told = {
+        name.name: statement.module
+        for statement in ast.walk(tree)
+        if isinstance(statement, ast.ImportFrom) and statement.module != "__future__"
+        for name in statement.names
+    }
+    del told["recording"]  # NPIPE_TRACE's
+    assert set(told) == set(npipe.__all__) - {"__version__"}
+    for name, module in told.items():
+        assert module is not None
+        found = importlib.import_module("npipe.remote" if name == "remote" else module)
+        assert getattr(npipe, name) is (found if name == "remote" else getattr(found, name)), name
+    assert set(npipe.__all__) <= set(dir(npipe))
+    assert not hasattr(npipe, "no_such_name")
+
+
+def test_npipe_imports_next_to_nothing_by_itself() -> None:
+    code = "import sys; before = set(sys.modules); import npipe; print(sorted(set(sys.modules) - before))"
+    environment = {name: value for name, value in os.environ.items() if name != "NPIPE_TRACE"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "['__future__', 'npipe']\n"
