@@ -191,6 +191,10 @@ build/stamp-tools: build/stamp-venv pyproject.toml
 	$(PY) scripts/install-groups.py --extra cli monitor
 	touch $@
 
+build/stamp-workflows: build/stamp-tools
+	$(PY) scripts/install-groups.py --each workflows
+	touch $@
+
 build/stamp-release: build/stamp-tools
 	$(PY) scripts/install-groups.py release
 	touch $@

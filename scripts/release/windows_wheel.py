@@ -72,7 +72,7 @@ def metadata(table: dict[str, Any]) -> str:
         f"License-Expression: {table['license']}",
         *(f"License-File: {path}" for path in table["license-files"]),
         *(f"Classifier: {classifier}" for classifier in table["classifiers"]),
-        *(f"Project-URL: {label}, {url}" for label, url in project.get("urls", {}).items()),
+        *(f"Project-URL: {label}, {url}" for label, url in table["urls"].items()),
         f"Requires-Python: {table['requires-python']}",
         *(f"Requires-Dist: {requirement}" for requirement in (*table["dependencies"], *REQUIRES)),
     ]

@@ -124,6 +124,8 @@ LINUX: Final = {
     "repository/test_check_text.py": "the files of a checkout",
     "repository/test_package.py": "the files of a checkout",
     "repository/test_public_names.py": "the files of a checkout, and modules that pywin32 takes the place of there",
+    "repository/test_release.py": "the files of a checkout, and what builds wheels for Linux",
+    "repository/test_workflows.py": "the files of a checkout",
     "repository/test_types.py": "the files of a checkout, and its tools",
     "faces/test_process.py": "descriptors, and the classes of the engine's faces",
     "faces/test_wait_for_server.py": "folders that tell; tests/windows/test_native_pipes.py is its like",
