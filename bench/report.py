@@ -35,6 +35,7 @@ _TITLES = {
     "busy-apart": "Busy cores, a core each",
     "clients": "Many clients",
     "idle": "Idle connections",
+    "import": "Import",
 }
 _TEXTS = {
     "roundtrip": """
@@ -96,6 +97,10 @@ Memory is the proportional set size (PSS) of server and client together with {CO
 of both before, divided by {CONNECTIONS:,}; one round trip was done on each. What the kernel holds for a socket is
 in none of the numbers. CPU is what all threads of both processes used in some seconds in which nothing came, by the
 processes' own clock; the row of a process without any connection shows what measuring costs.
+""",
+    "import": """
+A Python is started, imports a peer, and ends. `import npipe` alone imports nothing else: what a name stands for is
+imported when it is first asked for, which the row of its first names, `connect`, `listen` and `serve`, has in it.
 """,
 }
 

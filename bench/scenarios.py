@@ -36,6 +36,7 @@ from .objects import objects
 from .peers import PEERS
 from .places import frames, views
 from .processes import Child, Ends, PeerFailedError, Session
+from .start_up import start_up
 from .tasks import ECHO, SINK, SINK_INTO
 
 if TYPE_CHECKING:
@@ -285,4 +286,5 @@ SCENARIOS: dict[str, Callable[[Session, Settings], list[Case]]] = {
     "clients": clients,
     "idle": idle,
     "memory": memory,
+    "import": start_up,
 }
