@@ -740,13 +740,18 @@ def test_a_client_that_has_an_instance_keeps_it_when_the_export_ends_before_the_
     name: str, samba_dir: Path
 ) -> None:
     stopped, goes_on = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        stopped.set()
+        assert goes_on.wait(10)
+
     with listening(name, max_instances=1) as listener, Smbd(samba_dir, short(name)):
         pipe = listener.accept(10)
         with Smbd(samba_dir, short(name)) as client:
             assert client.let_in
             h.until(lambda: sum(owner.waiting for owner in npipe.inspect(name).owners) == 1)
             assert gateway._gateway is not None
-            gateway._gateway.call(lambda: (stopped.set(), goes_on.wait(10)))
+            gateway._gateway.call(stand_still)
             assert stopped.wait(10)
             pipe.close()
             pipe = listener.accept(10)
