@@ -1,11 +1,11 @@
 #!/bin/sh
-# A CPython of another Debian, with its headers: writes to standard output a program that runs commands in a tree of that
-# Debian, in which FOLDER... are where they are here. Or says in one sentence what is missing, and fails.
+# A CPython of another Debian, with its headers: writes to standard output a program that runs commands in a tree of
+# that Debian, in which FOLDER... are where they are here. Or says in one sentence what is missing, and fails.
 #
 #   debian-python.sh CACHE SUITE VERSION PROGRAM FOLDER...
 #
-# The tree is made once, in CACHE/SUITE (250 MB, some minutes), from the mirror that this system's own lists name. PROGRAM
-# is where the program is to be.
+# The tree is made once, in CACHE/SUITE (250 MB, some minutes), from the mirror that this system's own lists name.
+# PROGRAM is where the program is to be.
 set -e
 export PATH="$PATH:/usr/sbin:/sbin"
 cache=$1 suite=$2 version=$3 enter=$4

@@ -17,13 +17,16 @@ if [ -x "$python" ]; then
     echo "$python"
     exit 0
 fi
-[ "$3" = --build ] || no "none is here: scripts/musl-python.sh $folder $version --build makes one of Debian's source, if it is Debian's own version"
+[ "$3" = --build ] ||
+    no "none is here (scripts/musl-python.sh $folder $version --build makes one, of this Debian's own version)"
 [ -e /lib/ld-musl-x86_64.so.1 ] || no "there is no loader of musl's (Debian's package musl)"
-command -v apt-get >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || no "there is no apt-get, or no keys"
+command -v apt-get >/dev/null || no "there is no apt-get"
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || no "there are no keys of Debian's archive"
 zig=$(.venv/bin/python -c 'import ziglang, pathlib; print(pathlib.Path(ziglang.__file__).parent / "zig")') ||
     no "there is no zig (make build/stamp-release)"
 
-mkdir -p "$folder/apt/parts" "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" "$folder/source" "$folder/build"
+mkdir -p "$folder/apt/parts" "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" "$folder/source" \
+    "$folder/build"
 folder=$(cd "$folder" && pwd)
 # shellcheck disable=SC1091
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")

@@ -80,22 +80,20 @@ def _of_debian(suite: str, version: str) -> Interpreter:
     program = BUILD / f"enter-{suite}"
     program.parent.mkdir(parents=True, exist_ok=True)
     script = ROOT / "scripts" / "debian-python.sh"
-    made = subprocess.run(
-        [script, debians(), suite, version, program, ROOT], capture_output=True, text=True, check=False
-    )
+    made = subprocess.run([script, trees(), suite, version, program, ROOT], capture_output=True, text=True, check=False)
     if made.returncode:
         raise NotToBeHadError(
             made.stderr.strip().splitlines()[-1] if made.stderr.strip() else "debian-python.sh failed"
         )
     enter = made.stdout.strip()
-    interpreter = _asked([enter, f"python{version}"], debians() / suite)
+    interpreter = _asked([enter, f"python{version}"], trees() / suite)
     if interpreter is None:
         raise NotToBeHadError(f"Debian's CPython {version} ({suite}) does not start here")
     return interpreter
 
 
-def debians() -> Path:
-    """Return where the trees of other Debians are: NPIPE_DEBIANS, for several checkouts, or build/debian."""
+def trees() -> Path:
+    """Return where there are trees of another Debian: NPIPE_DEBIANS, for several checkouts, or build/debian."""
     return Path(os.environ.get("NPIPE_DEBIANS", ROOT / "build" / "debian"))
 
 

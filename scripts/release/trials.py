@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from common import BUILD, DIST, QUIET, ROOT, SMOKE, NotToBeHadError, run
-from interpreters import debians
+from interpreters import trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def tried(wheel: Path, interpreter: Interpreter, target: Target) -> tuple[str, s
         suite = _ARM64.get(interpreter.version)
         if suite is None:
             raise NotToBeHadError(f"no CPython {interpreter.version} for arm64 is to be had")
-        python = _said(ROOT / "scripts" / "arm64-python.sh", debians(), suite, interpreter.version)
+        python = _said(ROOT / "scripts" / "arm64-python.sh", trees(), suite, interpreter.version)
         return f"Debian's CPython {interpreter.version} ({suite}) by qemu", _beside(interpreter, target, python)
     if target.name == "x86_64-linux-musl":
         python = _said(ROOT / "scripts" / "musl-python.sh", ROOT / "build" / "musl", interpreter.version)
