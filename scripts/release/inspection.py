@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
+
+from common import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +32,10 @@ def faults(wheel: Path, target: Target) -> list[str]:
             found.append(f"its extensions are {names}, not the one of {target.name}")
         for name in names:
             found += _faults(name, archive.read(name), target)
+    said = run(sys.executable, "-m", "auditwheel", "show", "--json", wheel)
+    verdict = json.loads(said[said.index("{") :])
+    if verdict.get("overall_tag") != target.platform:
+        found.append(f"auditwheel says {verdict}")
     return found
 
 

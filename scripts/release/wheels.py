@@ -128,7 +128,7 @@ def linux(
 
 
 def build(source: Path, interpreter: Interpreter, python: Path, target: Target, folder: Path) -> Path:
-    """Build a wheel of an unpacked sdist, let auditwheel say what it runs on, and seal it."""
+    """Build a wheel of an unpacked sdist, and seal it. There is no library that it would have to bring along."""
     shutil.rmtree(folder, ignore_errors=True)
     cross, variables = toolchain(interpreter, target, python, source)
     setup = f"-Csetup-args=--cross-file={cross}"
@@ -143,12 +143,7 @@ def build(source: Path, interpreter: Interpreter, python: Path, target: Target, 
     )
     (raw,) = (folder / "raw").glob("*.whl")
     shutil.rmtree(where)
-    run(
-        *(sys.executable, "-m", "auditwheel", "repair", "--plat", target.platform, "--only-plat"),
-        *("--wheel-dir", folder / "repaired", raw),
-    )
-    (repaired,) = (folder / "repaired").glob("*.whl")
-    return sealing.seal(repaired, target.platform, project(source))
+    return sealing.seal(raw, target.platform, project(source))
 
 
 # ---- Windows
