@@ -56,7 +56,7 @@ done
 (
     cd "$folder/build"
     "$(ls -d "$folder"/source/Python-"$version"*)"/configure --prefix="$folder/python" --without-ensurepip \
-        --disable-test-modules --without-static-libpython -q \
+        --disable-test-modules --without-static-libpython -q --build=x86_64-pc-linux-musl \
         CC="$folder/cc" AR="$folder/ar" RANLIB="$folder/ar s" CFLAGS='-O1 -g0'
     # Zig's musl may be newer than the one that runs it.
     sed -i 's/^#define HAVE_P\(READ\|WRITE\)V2 1//' pyconfig.h

@@ -6,37 +6,48 @@ import base64
 import hashlib
 import importlib.metadata
 import re
+import tempfile
 import time
 import uuid
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from common import STAMP
+from common import STAMP, run
 from readme import metadata_for_pypi
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TOOLS = ("cython", "meson", "meson-python", "ziglang", "auditwheel")
 
 
-def seal(wheel: Path, platform: str | None, project: dict[str, Any]) -> Path:
-    """Write a wheel anew beside the given one's place, with PLATFORM for its tag if given, and return its path."""
+def seal(wheel: Path, platform: str, project: dict[str, Any], libraries: dict[str, str]) -> Path:
+    """Write a wheel anew beside the given one, with PLATFORM for its tag, and return its path.
+
+    `libraries` that an extension needs are called otherwise: old name, new name.
+    """
     with zipfile.ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    for name in [name for name in contents if name.endswith(".so")]:
+        for old, new in libraries.items():
+            contents[name] = _needing(contents[name], old, new)
     stem = f"{project['name']}-{project['version']}"
     info = f"{stem}.dist-info"
     tag = wheel.stem.removeprefix(f"{stem}-")
-    if platform:
-        tag = "-".join([*tag.split("-")[:2], platform])
-        lines = contents[f"{info}/WHEEL"].decode().splitlines()
-        kept = [line for line in lines if line and not line.startswith("Tag:")]
-        tags = [f"Tag: {'-'.join(tag.split('-')[:2])}-{one}" for one in platform.split(".")]
-        contents[f"{info}/WHEEL"] = ("\n".join(kept + tags) + "\n").encode()
+    tag = "-".join([*tag.split("-")[:2], platform])
+    lines = contents[f"{info}/WHEEL"].decode().splitlines()
+    kept = [line for line in lines if line and not line.startswith("Tag:")]
+    contents[f"{info}/WHEEL"] = ("\n".join([*kept, f"Tag: {tag}"]) + "\n").encode()
     contents[f"{info}/METADATA"] = metadata_for_pypi(contents[f"{info}/METADATA"].decode(), project).encode()
     contents[f"{info}/sboms/npipe.cdx.json"] = bill_of_materials(project, tag, contents).encode()
     del contents[f"{info}/RECORD"]
     return write(wheel.parent / f"{stem}-{tag}.whl", contents, info)
+
+
+def _needing(extension: bytes, old: str, new: str) -> bytes:
+    with tempfile.NamedTemporaryFile(suffix=".so") as file:
+        file.write(extension)
+        file.flush()
+        run("patchelf", "--replace-needed", old, new, file.name)
+        return Path(file.name).read_bytes()
 
 
 def write(path: Path, contents: dict[str, bytes], info: str) -> Path:

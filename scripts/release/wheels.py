@@ -143,7 +143,9 @@ def build(source: Path, interpreter: Interpreter, python: Path, target: Target, 
     )
     (raw,) = (folder / "raw").glob("*.whl")
     shutil.rmtree(where)
-    return sealing.seal(raw, target.platform, project(source))
+    # By the name that systems with musl have for it, and auditwheel asks for.
+    libraries = {} if target.glibc else {"libc.so": f"libc.musl-{target.machine}.so.1"}
+    return sealing.seal(raw, target.platform, project(source), libraries)
 
 
 # ---- Windows

@@ -65,7 +65,7 @@ def built(sdist: Path, folder: Path) -> Path:
         archive.extractall(folder, filter="data")
     (top,) = folder.iterdir()
     assert not (top / ".git").exists()
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "pip",
