@@ -276,6 +276,10 @@ class Tapped:
             self._lose()
             self._forget()
 
+    def took(self, *parts: Bytes) -> None:
+        """Tell of a message that was read, all of it."""
+        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, None)
+
     def _end_message(self, flags: Flags, code: int = 0) -> None:
         data, size = b"".join(self._pieces), self._size
         self._forget()
@@ -291,13 +295,13 @@ class Tapped:
 
     def wrote(self, *parts: Bytes, count: int | None = None) -> None:
         """Tell of what was written: the first `count` bytes of it (None: all), in one message."""
-        self._tell_write(parts, Flags.FIRST | Flags.LAST, 0, count)
+        self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.LAST, 0, count)
 
     def withdrew(self, *parts: Bytes, code: int) -> None:
         """Tell of a write that was cancelled, was out of time or has failed: of what was to be written, and why."""
-        self._tell_write(parts, Flags.FIRST | Flags.WITHDRAWN, code or _ABORTED, None)
+        self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.WITHDRAWN, code or _ABORTED, None)
 
-    def _tell_write(self, parts: Iterable[Bytes], flags: Flags, code: int, count: int | None) -> None:
+    def _tell_whole(self, parts: Iterable[Bytes], flags: Flags, code: int, count: int | None) -> None:
         if not _taps:
             return
         try:
@@ -312,7 +316,7 @@ class Tapped:
             return
         if count is not None and count != size:
             size, data = count, data[:count]
-        self._put(Kind.DATA, Flags.OUT | flags, code=code, size=size, data=data)
+        self._put(Kind.DATA, flags, code=code, size=size, data=data)
 
     def gone(self, code: int) -> None:
         """Tell that a call has found the peer gone; once."""

@@ -109,6 +109,33 @@ def test_connections_that_have_ended_take_no_memory_of_the_recorder(name: str, r
     assert recorded.recorder._engine._pipes == {}  # noqa: SLF001
 
 
+def test_a_message_is_not_lost_when_there_is_no_memory_to_record_it(child: Callable[..., Child]) -> None:
+    program = child(
+        """
+        import resource
+        import threading
+        from npipe.connection import Pipe
+        from npipe.tracing.own import Recorder
+
+        SIZE = 200 << 20
+        recorder = Recorder(lambda event: None, snaplen=100)
+        one, other = Pipe()
+        data, room = bytearray(SIZE), bytearray(SIZE)
+        data[-1] = 7
+        sender = threading.Thread(target=one.send_bytes, args=(data,))
+        sender.start()
+        other.poll(None)
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+        print(other.recv_bytes_into(room) == SIZE, room[-1], flush=True)
+        sender.join()
+        """
+    )
+    assert program.line() == "True 7"
+    assert program.wait() == 0
+
+
 def test_what_a_connection_moves_is_counted() -> None:
     before = npipe.stats().connections
     one, other = Pipe()
