@@ -100,6 +100,7 @@ class Event:
 _NO_FLAGS: Final = Flags(0)
 
 _taps: tuple[Tap, ...] = ()  # replaced as a whole, so that nobody needs a lock to look
+_beginning = threading.Lock()  # to replace it
 _numbers = itertools.count(1)
 
 
@@ -128,12 +129,14 @@ class Tap:
     def begin(self) -> None:
         """Be told from now on, of connections that begin from now on."""
         global _taps
-        _taps = (*_taps, self)
+        with _beginning:
+            _taps = (*_taps, self)
 
     def end(self) -> None:
         """Be told no more. Twice is nothing."""
         global _taps
-        _taps = tuple(tap for tap in _taps if tap is not self)
+        with _beginning:
+            _taps = tuple(tap for tap in _taps if tap is not self)
 
     def put(
         self,
@@ -203,8 +206,9 @@ class Tap:
 
 def _after_fork() -> None:
     """Record nothing in a child that was forked: the taps, and who reads them, are its parent's."""
-    global _taps
+    global _taps, _beginning
     _taps = ()
+    _beginning = threading.Lock()  # another thread's, which is not here, may have it
 
 
 if sys.platform != "win32":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -298,6 +299,29 @@ def test_nobody_is_told_while_nobody_records() -> None:
         raise AssertionError("who the peer is was asked for")
 
     assert tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
+
+
+def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
+    def come_and_go() -> None:
+        for _ in range(5000):
+            tap = Tap(1, lambda: None)
+            tap.begin()
+            untold.extend([tap] if tap not in tapping._taps else [])  # noqa: SLF001
+            tap.end()
+
+    untold: list[Tap] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    finally:
+        sys.setswitchinterval(before)
+    assert untold == []
+    assert not tapping.active()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
