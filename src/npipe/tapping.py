@@ -125,12 +125,15 @@ class Tap:
         self._last = 0
         self._waits = False
         self._pid = os.getpid()
+        self.first: int = sys.maxsize
+        """Connections with lower numbers began before it did: it is not told of them."""
 
     def begin(self) -> None:
         """Be told from now on, of connections that begin from now on."""
         global _taps
         with _beginning:
             _taps = (*_taps, self)
+        self.first = _new_number()  # behind it: who has a higher number has told that it begins, or will
 
     def end(self) -> None:
         """Be told no more. Twice is nothing."""
@@ -238,7 +241,8 @@ class Tapped:
 
     def _put(self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b"") -> None:
         for tap in _taps:
-            tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
+            if self._number > tap.first:
+                tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 
     def _most(self) -> int:
         return max((tap.snaplen for tap in _taps), default=0)

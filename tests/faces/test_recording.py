@@ -215,6 +215,24 @@ def test_two_recordings_each_have_all_with_their_own_snaplen(name: str) -> None:
     assert len(second.said(server=True)) == 1
 
 
+def test_a_connection_of_an_earlier_recording_is_not_in_a_later_one(name: str) -> None:
+    first = Recorded()
+    with npipe.listen(name) as listener, npipe.connect(name) as client, listener.accept() as server:
+        one = Tapped("x", Flags.MESSAGE, 0)
+        first.recorder.close()
+        second = Recorded()
+        client.send(b"early")
+        assert server.recv() == b"early"
+        one.wrote(b"early")
+        with npipe.connect(name) as late, listener.accept() as other:
+            late.send(b"late")
+            assert other.recv() == b"late"
+        assert second.said(server=True) == [("in", b"late")]
+        assert second.said(server=False) == [("out", b"late")]
+        second.recorder.close()
+    assert {event.pipe for event in second} == {name}
+
+
 # ---- What transports tell
 
 
