@@ -109,7 +109,8 @@ class Tap:
 
     Args:
         snaplen: bytes of each message that are kept.
-        wake: called when something has come and the reader waits (see `wait`). It must not wait, or raise.
+        wake: called when something has come and the reader waits (see `wait`), by whoever has moved that: also a
+            moment after `end`. It must not wait, or raise.
         most: bytes of memory for what was not taken yet; what finds no room is lost, and counted.
     """
 

@@ -233,6 +233,28 @@ def test_a_connection_of_an_earlier_recording_is_not_in_a_later_one(name: str) -
     assert {event.pipe for event in second} == {name}
 
 
+def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
+    asleep = threading.Event()
+    recorded = Recorded()
+    tap = recorded.recorder._tap  # noqa: SLF001 - which a thread may have in its hand when the recorder ends
+    wait = tap.wait
+
+    def waits() -> bool:
+        there = wait()
+        if not there:
+            asleep.set()
+        return there
+
+    tap.wait = waits  # type: ignore[method-assign]
+    one = Tapped("x", Flags.MESSAGE, 0)
+    one.wrote(b"said")
+    assert asleep.wait(DEADLINE)
+    recorded.recorder.close()
+    tap._waits = True  # noqa: SLF001 - as the reader has left it
+    tap.put(Kind.DATA, Flags.OUT, "x", 1, 0)
+    assert recorded.said(server=False) == [("out", b"said")]
+
+
 # ---- What transports tell
 
 
