@@ -233,6 +233,20 @@ def test_a_connection_of_an_earlier_recording_is_not_in_a_later_one(name: str) -
     assert {event.pipe for event in second} == {name}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_neither_takes_nor_waits_for_what_is_its_parents(recorded: Recorded) -> None:
+    one = Tapped("x", Flags.MESSAGE, 0)
+    with recorded.recorder._taking:  # noqa: SLF001 - as the recorder's thread has it when it takes something
+        one.wrote(b"said")
+        child = os.fork()
+        if child == 0:
+            threading.Timer(DEADLINE, os._exit, (1,)).start()
+            recorded.recorder.sync()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ("out", b"said") in recorded.said(server=False)
+
+
 def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
     asleep = threading.Event()
     recorded = Recorded()

@@ -203,7 +203,12 @@ class Recorder:
             self._sink(event)
 
     def sync(self) -> None:
-        """Hand over what has happened so far. What calls have done that have returned is with the sink then."""
+        """Hand over what has happened so far. What calls have done that have returned is with the sink then.
+
+        In a forked child it is nothing: what was recorded is its parent's, and a thread that is not there may take it.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._taking:
             if not self._is_closed:
                 self._hand_over(self._engine.take(), self._tap.take())
