@@ -269,6 +269,21 @@ def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
     assert recorded.said(server=False) == [("out", b"said")]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_program_goes_on_where_recording_cannot_begin(child: Callable[..., Child], tmp_path: Path) -> None:
+    program = child(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        import npipe
+        print("goes on", flush=True)
+        """,
+        env={"NPIPE_TRACE": str(tmp_path / "own.pcapng")},
+    )
+    assert program.line() == "goes on"
+    assert program.wait() == 0
+
+
 # ---- What transports tell
 
 
