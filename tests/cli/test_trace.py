@@ -567,6 +567,29 @@ def test_any_bytes_in_the_ring_are_records_or_an_error() -> None:
         list(assembler.finish())
 
 
+def test_a_tracer_without_descriptors_says_so_and_traces_nobody_twice(name: str, child: Callable[..., Child]) -> None:
+    servers = [child(SERVER, name)]
+    assert servers[0].line() == "listens"
+    with Tracer([name]) as tracer:
+        servers.append(child(SERVER, name))
+        assert servers[1].line() == "listens"
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            assert list(tracer.events(0)) == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert tracer.pids == [servers[0].pid]
+        (problem,) = tracer.problems
+        assert "Too many open descriptors" in problem
+        servers.append(child(SERVER, name))
+        assert servers[2].line() == "listens"
+        assert list(tracer.events(0)) == []
+        assert sorted(tracer.pids) == sorted(server.pid for server in servers)
+
+
 def test_a_tracer_is_told_when_its_arguments_are_wrong(name: str) -> None:
     with pytest.raises(ValueError, match="power of two"):
         Tracer([name], ring_size=100)
