@@ -198,6 +198,75 @@ def test_a_full_disk_is_one_line(name: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"npipe: standard output: No space left on device\n")
 
 
+FULL_AFTER_100 = """
+import os
+import resource
+import sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+os.execv(sys.executable, [sys.executable, "-B", "-m", "npipe", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_takes_a_part_is_told(name: str, tmp_path: Path, unbuffered: str) -> None:
+    with npipe.serve(name, bytes), (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", FULL_AFTER_100, "call", name, "x" * 150],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr) == (1, b"npipe: standard output: File too large\n")
+    assert (tmp_path / "out").read_bytes() == b"x" * 100
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_does_not_wait_gets_all(name: str, unbuffered: str) -> None:
+    sent = [bytes([number]) * 60000 for number in range(64)]
+
+    def send(pipe: npipe.MessagePipe) -> None:
+        for message in sent:
+            pipe.send(message, timeout=DEADLINE)
+        pipe.flush(timeout=DEADLINE)
+
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with served(name, send):
+        process = subprocess.Popen(
+            [*NPIPE, "cat", name],
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+        os.close(writes)
+        with open(reads, "rb") as file:
+            got = file.read()
+    assert process.communicate(timeout=DEADLINE) == (None, b"")
+    assert process.returncode == 0
+    assert got == b"".join(sent)
+
+
+def test_an_input_that_does_not_wait_is_waited_for(name: str) -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    with (
+        subprocess.Popen([*NPIPE, "listen", name], stdin=reads, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it,
+        npipe.connect(name, timeout=DEADLINE, wait_for_server=True) as pipe,
+    ):
+        assert it.stdout is not None
+        assert it.stderr is not None
+        os.close(reads)
+        pipe.send(b"said", timeout=DEADLINE)
+        assert it.stdout.readline() == b"said\n"  # so it waits for its input too
+        os.write(writes, b"heard\n")
+        assert pipe.recv(timeout=DEADLINE) == b"heard"
+        pipe.close()
+        os.close(writes)
+        assert it.stderr.read() == b""
+        assert it.wait(DEADLINE) == 0
+
+
 # ---- send and cat
 
 
