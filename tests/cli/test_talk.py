@@ -393,6 +393,23 @@ def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: No
         assert process.wait(DEADLINE) == 130
 
 
+def test_what_cat_has_taken_is_in_its_file_when_it_is_killed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "got"
+
+    def send(pipe: npipe.MessagePipe) -> None:
+        for message in (b"first", b"second"):
+            pipe.send(message, timeout=DEADLINE)
+            pipe.flush(timeout=DEADLINE)  # of the second one: so the first has been written
+        process.kill()
+        process.wait(DEADLINE)
+
+    with npipe.listen(name) as listener:
+        process = subprocess.Popen([*NPIPE, "cat", name, "--to", str(path)])
+        with listener.accept(DEADLINE) as pipe:
+            send(pipe)
+    assert path.read_bytes() in (b"first", b"firstsecond")
+
+
 # ---- repl
 
 
