@@ -440,6 +440,30 @@ def test_repl_s_status_is_its_last_line_s(name: str, last: bytes, status: int) -
     assert done.stderr.count(b"\n") == 1 + (status != 0)
 
 
+def test_repl_takes_no_late_answer_for_the_next_one_s_though_it_is_empty(name: str) -> None:
+    def serve(pipe: npipe.MessagePipe) -> None:
+        assert pipe.recv(timeout=DEADLINE) == b"one"
+        for late in (b"", b"late", b""):
+            pipe.send(late, timeout=DEADLINE)
+        assert process.stdin is not None
+        process.stdin.write(b"two\n")
+        process.stdin.close()
+        assert pipe.recv(timeout=DEADLINE) == b"two"
+        pipe.send(b"answer", timeout=DEADLINE)
+        with contextlib.suppress(npipe.PipeClosedError):
+            pipe.recv(timeout=DEADLINE)
+
+    with served(name, serve):
+        process = subprocess.Popen([*NPIPE, "repl", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(b".send one\n")
+        process.stdin.flush()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"\nlate\n\nanswer\n"
+    process.stdout.close()
+    assert process.wait(DEADLINE) == 0
+
+
 def test_repl_on_a_terminal_keeps_a_history_and_shows_nothing_raw(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

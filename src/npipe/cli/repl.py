@@ -202,8 +202,15 @@ class _Talk:
     def _pending(self) -> None:
         """Show what has come without being asked for."""
         pipe = self.open()
-        while pipe.peek().available:
-            self._show(pipe.recv(timeout=self._seconds), late=True)
+        while True:
+            there = pipe.peek().available > 0
+            try:
+                message = pipe.recv(timeout=self._seconds if there else 0)
+            except npipe.PipeTimeoutError:
+                if there:
+                    raise
+                return
+            self._show(message, late=True)  # which may be empty: no look tells that from none
 
     def _ask(self, message: bytes) -> None:
         self._pending()  # an answer that came late is not this one's
