@@ -440,6 +440,34 @@ def test_repl_s_status_is_its_last_line_s(name: str, last: bytes, status: int) -
     assert done.stderr.count(b"\n") == 1 + (status != 0)
 
 
+def test_repl_sends_what_is_no_text_as_the_same_bytes(name: str) -> None:
+    got: list[bytes] = []
+
+    def serve(message: bytes) -> bytes:
+        got.append(message)
+        return message
+
+    with npipe.serve(name, serve):
+        done = subprocess.run(
+            [*NPIPE, "repl", name],
+            input=b"a\xffb\nnext\n",
+            capture_output=True,
+            timeout=DEADLINE,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\\xffb\nnext\n", b"")
+    assert got == [b"a\xffb", b"next"]
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\0b"])
+def test_repl_goes_on_behind_what_is_no_path(name: str, path: str) -> None:
+    with npipe.serve(name, bytes):
+        done = npipe_("repl", name, data=f".file {path}\nnext\n".encode())
+    assert (done.returncode, done.stdout) == (0, b"next\n")
+    assert done.stderr.startswith(b"npipe: ")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_repl_takes_no_late_answer_for_the_next_one_s_though_it_is_empty(name: str) -> None:
     def serve(pipe: npipe.MessagePipe) -> None:
         assert pipe.recv(timeout=DEADLINE) == b"one"
