@@ -240,7 +240,7 @@ def test_an_output_that_does_not_wait_gets_all(name: str, unbuffered: str) -> No
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
         os.close(writes)
-        with open(reads, "rb") as file:
+        with os.fdopen(reads, "rb") as file:
             got = file.read()
     assert process.communicate(timeout=DEADLINE) == (None, b"")
     assert process.returncode == 0

@@ -106,7 +106,7 @@ def test_connections_that_have_ended_take_no_memory_of_the_recorder(name: str, r
     numbers = {event.connection for event in recorded if event.kind is Kind.OPENED}
     assert len(numbers) == 12  # at each end the pipe, and what goes on beside it
     assert {event.connection for event in recorded if event.kind is Kind.CLOSED} == numbers
-    assert recorded.recorder._engine._pipes == {}  # noqa: SLF001
+    assert recorded.recorder._engine._pipes == {}
 
 
 def test_a_message_is_not_lost_when_there_is_no_memory_to_record_it(child: Callable[..., Child]) -> None:

@@ -236,7 +236,7 @@ def test_a_connection_of_an_earlier_recording_is_not_in_a_later_one(name: str) -
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_neither_takes_nor_waits_for_what_is_its_parents(recorded: Recorded) -> None:
     one = Tapped("x", Flags.MESSAGE, 0)
-    with recorded.recorder._taking:  # noqa: SLF001 - as the recorder's thread has it when it takes something
+    with recorded.recorder._taking:  # as the recorder's thread has it when it takes something
         one.wrote(b"said")
         child = os.fork()
         if child == 0:
@@ -250,7 +250,7 @@ def test_a_forked_child_neither_takes_nor_waits_for_what_is_its_parents(recorded
 def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
     asleep = threading.Event()
     recorded = Recorded()
-    tap = recorded.recorder._tap  # noqa: SLF001 - which a thread may have in its hand when the recorder ends
+    tap = recorded.recorder._tap  # which a thread may have in its hand when the recorder ends
     wait = tap.wait
 
     def waits() -> bool:
@@ -264,7 +264,7 @@ def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
     one.wrote(b"said")
     assert asleep.wait(DEADLINE)
     recorded.recorder.close()
-    tap._waits = True  # noqa: SLF001 - as the reader has left it
+    tap._waits = True  # as the reader has left it
     tap.put(Kind.DATA, Flags.OUT, "x", 1, 0)
     assert recorded.said(server=False) == [("out", b"said")]
 
@@ -375,7 +375,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
         for _ in range(5000):
             tap = Tap(1, lambda: None)
             tap.begin()
-            untold.extend([tap] if tap not in tapping._taps else [])  # noqa: SLF001
+            untold.extend([tap] if tap not in tapping._taps else [])
             tap.end()
 
     untold: list[Tap] = []

@@ -200,7 +200,7 @@ def test_standard_input_and_output_that_do_not_wait_are_waited_for(name: str) ->
         process = subprocess.Popen([*NPIPE, "relay", "-q", "stdio", name], stdin=takes, stdout=puts)
         os.close(takes)
         os.close(puts)
-        with listener.accept(timeout=DEADLINE) as pipe, open(got, "rb") as out:
+        with listener.accept(timeout=DEADLINE) as pipe, os.fdopen(got, "rb") as out:
 
             def send() -> None:
                 for piece in (b"said", *pieces):
