@@ -21,6 +21,7 @@ VOCABULARY = {
     "_buffers",
     "_display",
     "_process",
+    "_streams",
     "_text",
     "errors",
     "names",
