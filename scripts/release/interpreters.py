@@ -98,10 +98,14 @@ def trees() -> Path:
 
 
 def headers(interpreter: Interpreter) -> Path:
-    """Return a folder with its headers alone: Debian's pyconfig.h looks for another one among the system's headers."""
+    """Return a folder with its headers alone: Debian's pyconfig.h takes another one from among the system's headers."""
     folder = BUILD / "headers" / interpreter.version
     if not folder.exists():
         shutil.copytree(interpreter.seen(interpreter.include), folder)
+        pyconfig = interpreter.seen(interpreter.pyconfig)
+        named = f"{interpreter.variables.get('MULTIARCH')}/{interpreter.include.name}/pyconfig.h"
+        if f"<{named}>" in pyconfig.read_text(encoding="utf-8"):
+            pyconfig = interpreter.seen(interpreter.include).parent / named
         (folder / "pyconfig.h").unlink()
-        shutil.copy(interpreter.seen(interpreter.pyconfig), folder / "pyconfig.h")
+        shutil.copy(pyconfig, folder / "pyconfig.h")
     return folder
