@@ -99,8 +99,8 @@ in none of the numbers. CPU is what all threads of both processes used in some s
 processes' own clock; the row of a process without any connection shows what measuring costs.
 """,
     "import": """
-A Python is started, imports a peer, and ends. `import npipe` alone imports nothing else: what a name stands for is
-imported when it is first asked for, which the row of its first names, `connect`, `listen` and `serve`, has in it.
+A Python is started, imports a peer, and ends. `import npipe` alone imports nothing else: the rest is imported when the
+first of its names is asked for, which the row of the first names has in it.
 """,
 }
 

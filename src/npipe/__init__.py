@@ -113,7 +113,8 @@ __all__ = [
     "wait",
 ]
 
-# Where each name is found: a module is imported when something of it is asked for, and not before.
+# Where each name is found. All these modules are imported when the first name is asked for: who has used npipe can go
+# on, whatever it has done since, such as to leave itself no descriptor, no right to read, or another root directory.
 _MODULES = {
     "npipe.clients": "Connection ServerStats",
     "npipe.errors": (
@@ -140,8 +141,9 @@ if not TYPE_CHECKING:  # for type checkers, any name would be there
 
     def __getattr__(name: str) -> object:
         if name in _FOUND_IN:
-            value = globals()[name] = getattr(_imported(_FOUND_IN[name]), name)
-            return value
+            for one, module in _FOUND_IN.items():
+                globals()[one] = getattr(_imported(module), one)
+            return globals()[name]
         if not name.startswith("__"):  # a module of the package's
             try:
                 return _imported(f"npipe.{name}")

@@ -57,9 +57,9 @@ async def _(face: Face) -> None:
 
 
 AS_NOBODY = """
+from npipe.tracing.attach import Tracer
 os.setgroups([])
 os.setuid(65534)
-from npipe.tracing.attach import Tracer
 try:
     Tracer([sys.argv[1]])
 except npipe.PipeError as error:

@@ -88,6 +88,7 @@ class Face:
     def process(self, script: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a process that ends with the case, and wait until it has said that it is ready."""
         start = f"import os, pickle, signal, sys; sys.path.insert(0, {str(CHECKOUT)!r})\nimport npipe, npipe.aio\n"
+        start += "npipe.connect\n"  # all of npipe is there before the process leaves itself without what imports need
         process = subprocess.Popen(
             [sys.executable, "-c", start + textwrap.dedent(script), self.name, *arguments],
             stdin=subprocess.PIPE,
