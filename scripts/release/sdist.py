@@ -7,11 +7,10 @@ import io
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import DIST, QUIET, ROOT, STAMP, project, run
+from common import DIST, ROOT, STAMP, project, run
 from readme import metadata_for_pypi
 
 
@@ -61,17 +60,6 @@ def unpack(sdist: Path, folder: Path) -> Path:
         archive.extractall(folder, filter="data")
     (top,) = folder.iterdir()
     return top
-
-
-def wheel_of(sdist: Path, folder: Path) -> Path:
-    """Build a wheel from an sdist alone, in a folder without git and without a network, with this environment."""
-    with tempfile.TemporaryDirectory(prefix="npipe-sdist-") as place:
-        top = unpack(sdist, Path(place))
-        offline = {"PIP_NO_INDEX": "1", "GIT_CEILING_DIRECTORIES": place}
-        command = [sys.executable, "-m", "pip", "wheel", *QUIET, "--no-build-isolation", "--no-deps", "-w", folder, top]
-        run(*command, env=offline, cwd=Path(place))
-    (wheel,) = folder.glob("*.whl")
-    return wheel
 
 
 if __name__ == "__main__":
