@@ -170,8 +170,9 @@ plots: build/stamp-bench
 	$(ENV) $(PY) -m bench.goals
 	$(ENV) $(PY) -m bench.plots
 
-# The pictures of npipe top in docs/images.
+# The pictures in docs/images: those that are drawn, and those of npipe top.
 pictures: build/stamp-package
+	$(PY) -m scripts.pictures
 	NPIPE_PICTURES=1 $(ENV) $(PY) -m pytest tests/cli/test_top_pictures.py -q
 
 clean:
