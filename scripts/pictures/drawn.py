@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from . import messages
+from . import inside, messages, overlapped, states
 from .badges import badges
 from .canvas import THEMES, Canvas, Theme
 
@@ -16,6 +16,18 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 PICTURES: Final[dict[str, Callable[[Theme], Canvas]]] = {
     "message": messages.message,
+    "reading": messages.reading,
+    "more-data": messages.more_data,
+    "quota": messages.quota,
+    "instance": states.instance,
+    "waits": states.waits,
+    "ends": states.ends,
+    "overlapped": overlapped.overlapped,
+    "routines": overlapped.routines,
+    "connecting": inside.connecting,
+    "ring": inside.ring,
+    "waiting": inside.waiting,
+    "trust": inside.trust,
 }
 
 
