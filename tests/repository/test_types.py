@@ -97,15 +97,12 @@ def test_every_public_name_has_a_type_that_pyright_knows(tmp_path: Path) -> None
 def samples() -> dict[str, str]:
     """The Python samples of README and the docs, by a name for a file."""
     found = {}
-    docs = CHECKOUT / "docs"
-    pages = [*sorted(docs.glob("*.md")), *sorted((docs / "explanation").glob("*.md"))]
-    for page in (CHECKOUT / "README.md", CHECKOUT / "SECURITY.md", *pages):
+    for page in (CHECKOUT / "README.md", CHECKOUT / "SECURITY.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
         for number, sample in enumerate(
             re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL), 1
         ):
             named = re.match(r"# (\w+\.py)\n", sample)  # another sample of the page imports it
-            place = "_".join(page.relative_to(CHECKOUT).with_suffix("").parts).lower().replace("-", "_")
-            found[named[1] if named else f"{place}_{number}.py"] = sample
+            found[named[1] if named else f"{page.stem.lower().replace('-', '_')}_{number}.py"] = sample
     return found
 
 
