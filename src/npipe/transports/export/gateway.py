@@ -278,14 +278,13 @@ class Export:
                 if self._closed:
                     return
                 try:
-                    handle = await self._await_instance(incoming, packed, task)
+                    handle = await self._await_instance(incoming, packed, task, place)
                     relay = self._relay(connection, incoming, handle, message_type=message_type)
                 except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
                     self._gateway.crowd.tell(self.name.path, who, str(error))
                     return
                 finally:
                     self._gateway.entered(task)
-                place.leave()
             try:
                 await relay.run()
             finally:
@@ -306,7 +305,7 @@ class Export:
             self._pipe_has_gone()
 
     async def _await_instance(
-        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None]
+        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None], place: Place
     ) -> binding.PolledHandle:
         """Wait for an instance, as long as the client does. One that writes and goes waits on.
 
@@ -316,7 +315,9 @@ class Export:
 
         async def open_it() -> tuple[binding.PolledHandle | None, bool]:
             opened = await _open(self.name, packed, PATIENCE, verify_owner=self.verify_owner)
-            self._waiting.discard(task)  # at once: a server has this client, and nobody turns it away any more
+            # At once: a server has this client, which nobody turns away any more, and which takes nobody's place.
+            self._waiting.discard(task)
+            place.leave()
             self._gateway.enter(task)
             return opened
 
