@@ -13,6 +13,7 @@ from tests.helpers import readable
 
 DEADLINE = 30.0
 NPIPE = [sys.executable, "-m", "npipe"]
+INTERRUPTED = 130 if sys.platform == "win32" else -signal.SIGINT  # how a process ends that Ctrl-C ends
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import pytest
 import npipe
 from npipe.cli import main
 from npipe.transports import default
-from tests.cli.helpers import DEADLINE, NPIPE, run, wide
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run, wide
 from tests.helpers import readable, until_held
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def test_ctrl_c_ends_it_without_a_word(name: str) -> None:
             read_until(process.stdout.fileno(), b"as follows:\n")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -350,4 +350,4 @@ def test_ctrl_c_ends_the_wait_for_an_instance(name: str) -> None:
         until_held(name, process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from tests.cli.helpers import DEADLINE, NPIPE, Server, run, wide
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, Server, run, wide
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_its_commands_too(name: str, tmp_pat
             server.process.send_signal(signal.SIGINT)
             assert server.line() == "npipe: ending, by SIGINT"
             status, _, err = server.end(signal.SIGINT)
-            assert status == 130
+            assert status == INTERRUPTED
             assert "Traceback" not in err
         ready = readable(reader, DEADLINE)
         assert ready
