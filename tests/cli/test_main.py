@@ -104,7 +104,7 @@ def test_the_library_needs_neither_of_them() -> None:
 
 def test_main_returns_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert main(["wait", "nobody"]) == 1
+    assert main(["wait", "nobody"]) == 3
     assert main(["wait"]) == 2
     capsys.readouterr()
 
@@ -131,7 +131,7 @@ def test_a_root_folder_that_others_may_write_to_is_one_line(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     done = run("wait", "x")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert done.stderr.startswith("npipe: [WinError 5] ")
     assert done.stderr.count("\n") == 1
 
@@ -166,7 +166,7 @@ def test_its_script_and_its_module_begin_with_that() -> None:
     done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, timeout=30)
     assert "default_int_handler" in done.stdout  # who imports it keeps what it has
     trace = [sys.executable, "-v", "-m", "npipe", "--version"]
-    loads = [line for line in subprocess.run(trace, capture_output=True, text=True, timeout=60).stderr.splitlines()]
+    loads = subprocess.run(trace, capture_output=True, text=True, timeout=60).stderr.splitlines()
     began = next(n for n, line in enumerate(loads) if line.startswith("import '_npipe_command'"))
     assert not any(line.startswith("import 'npipe.") for line in loads[:began])
 

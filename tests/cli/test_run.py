@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.helpers import INTERRUPTED
+
 if TYPE_CHECKING:
     from pathlib import Path
 
