@@ -32,6 +32,7 @@ __all__ = [
     "encode_text",
     "encoding_option",
     "examples",
+    "interval_option",
     "network_options",
     "quiet_when_nobody_reads",
     "whereabouts",
@@ -64,6 +65,18 @@ encoding_option: Final = click.option(
     help="How text becomes bytes; a final NUL is part of the message.",
 )
 """`--encoding CODEC`, the same for the client and the server."""
+
+
+def interval_option(meaning: str) -> Callable[[_Command], _Command]:
+    """Return `--interval SECONDS`, of what looks again and again."""
+    return click.option(
+        "--interval",
+        type=click.FloatRange(min=0.05),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=meaning,
+    )
 
 
 def network_options(command: _Command) -> _Command:

@@ -12,7 +12,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import examples, quiet_when_nobody_reads, whereabouts
+from npipe.cli.common import examples, interval_option, quiet_when_nobody_reads, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
 from npipe.cli.statuses import by_kind
@@ -61,14 +61,7 @@ _EXAMPLES = examples(r"""Examples:
 @click.option("-l", "--long", "is_long", is_flag=True, help="Also quotas, clients, what was moved, since when.")
 @click.option("--tree", "is_tree", is_flag=True, help="Each pipe, its processes, and their clients below these.")
 @click.option("--watch", is_flag=True, help="Go on, with a new picture each --interval, until Ctrl-C.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=0.05),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two pictures of --watch.",
-)
+@interval_option("Between two pictures of --watch.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects; no limit is null.")
 def ls(where: str | None, is_long: bool, is_tree: bool, watch: bool, interval: float, as_json: bool) -> None:
     r"""List the pipes that this user may connect to.
