@@ -152,7 +152,8 @@ def test_a_client_that_had_to_wait_is_told_with_how_long_and_how_it_ended(name: 
             server.close()
             with listener.accept(DEADLINE):
                 waiting.result().close()
-        npipe.wait(name, timeout=DEADLINE)
+        if sys.platform != "win32":  # there the next instance is made a moment after the last one has gone
+            npipe.wait(name, timeout=DEADLINE)  # nobody waits
     told = [event for event in events if event.kind in ("waited", "failed")]
     assert [(event.kind, event.outcome, event.error) for event in told[:4]] == [
         ("waited", "failed", caught.value),
@@ -207,7 +208,8 @@ def test_an_event_loop_s_waits_are_told_too_and_those_that_are_cancelled(name: s
             second = await listener.accept()
             await (await later).close()
             await second.close()
-            await aio.wait(name)
+            if sys.platform != "win32":  # there the next instance is made a moment after the last one has gone
+                await aio.wait(name)  # nobody waits
 
     with npipe.observe(events.append):
         asyncio.run(main())

@@ -109,7 +109,7 @@ def _print_once(host: str | None, is_long: bool, is_tree: bool, as_json: bool, *
         if as_json:
             _print_json([dataclasses.asdict(pipe) for pipe in pipes], one_line=one_line)
         elif sys.stdout.isatty():
-            _print_picture(_table(_COLUMNS, map(_fields, pipes)))
+            _print_short([_fields(pipe) for pipe in pipes])
         else:
             _print_fields([_COLUMNS, *map(_fields, pipes)])
     place = whereabouts() if host is None else f"of {printable(host)}"
@@ -228,6 +228,19 @@ def _long_table(reports: Sequence[npipe.PipeReport], console: Console) -> Render
     return Text("\n".join(blocks), overflow="fold")
 
 
+def _in_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return the rows of the short list for a terminal that is too narrow for its table: two lines each."""
+    return "\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows)
+
+
+def _print_short(rows: Sequence[Sequence[str]]) -> None:
+    table, console = _table(_COLUMNS, rows), _console()
+    if not rows or _needed(console, table) <= console.width:
+        _print_picture(table)
+    else:
+        click.echo(_in_lines(rows))  # a long name runs over the terminal's edge, and is one word still
+
+
 def _print_picture(picture: RenderableType) -> None:
     from rich.table import Table
 
@@ -249,8 +262,7 @@ def _picture(host: str | None, is_long: bool, is_tree: bool, console: Console) -
     table = _table(_COLUMNS, rows)
     if _needed(console, table) <= console.width:
         return table
-    # A picture ends at the terminal's edge, as printed lines do not: what each row has in lines that are folded.
-    return Text("\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows), overflow="fold")
+    return Text(_in_lines(rows), overflow="fold")  # a picture ends at the terminal's edge, as printed lines do not
 
 
 def _watch_on_terminal(picture: Callable[[Console], RenderableType], interval: float) -> None:
