@@ -1,4 +1,4 @@
-"""Hooks: who wants to know of connections that are opened, closed or refused, or had to wait; and logging's share of it."""
+"""Hooks: who wants to know of connections that are opened, closed or refused, or wait; and logging's share of it."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def observed(name: str, make: Callable[[], T]) -> T:
 
 
 class waiting:  # noqa: N801 - used as a function
-    """While in this context, a client's call for an instance of a pipe: it is told if it had to wait, and how that ended."""
+    """While in this context, a client's call for an instance: it is told if it had to wait, and how that ended."""
 
     def __init__(self, name: str) -> None:
         self._name = name
