@@ -79,7 +79,7 @@ def test_serve_has_a_line_for_each_event(name: str) -> None:
 
 
 def test_client_tells_its_steps(name: str) -> None:
-    answer = "caf\N{LATIN SMALL LETTER E WITH ACUTE} \x1b[31m" + "x" * 600
+    answer = "r\N{LATIN SMALL LETTER E WITH ACUTE}ponse \x1b[31m" + "x" * 600
     with npipe.serve(name, lambda _request: answer.encode() + b"\0"):
         done = run("client", name, "hello", "--encoding", "utf-8", "--json")
     told = objects(done.stdout)

@@ -22,6 +22,7 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._tapping import tapped
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -45,7 +46,6 @@ from npipe.options import (
     time_left,
 )
 from npipe.reasons import another_machine, no_messages, not_counted
-from npipe.tapping import tapped
 from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
 from npipe.transports.native.handles import (
     SLICE,
