@@ -14,6 +14,13 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
+import sys as _sys
+
+if _sys.argv[:1] == ["-m"] and _sys.orig_argv[-len(_sys.argv)].removeprefix("-m") == "npipe":  # python -m npipe
+    import _npipe_command
+
+    _npipe_command.take_interrupts()
+
 from npipe import remote
 from npipe.clients import Connection, ServerStats
 from npipe.errors import (

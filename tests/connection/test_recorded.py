@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from npipe._tapping import Event, Flags, Kind
 from npipe.connection import Client, Listener, Pipe
-from npipe.tapping import Event, Flags, Kind
 from npipe.tracing.own import Recorder
 
 if TYPE_CHECKING:

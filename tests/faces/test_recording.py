@@ -12,8 +12,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe import tapping
-from npipe.tapping import Event, Flags, Kind, Tap, Tapped
+from npipe import _tapping
+from npipe._tapping import Event, Flags, Kind, Tap, Tapped
 from npipe.tracing.files import read_trace
 from npipe.tracing.own import Recorder
 from tests import helpers as h
@@ -367,7 +367,7 @@ def test_nobody_is_told_while_nobody_records() -> None:
     def ask() -> int:
         raise AssertionError("who the peer is was asked for")
 
-    assert tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
+    assert _tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
 
 
 def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
@@ -375,7 +375,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
         for _ in range(5000):
             tap = Tap(1, lambda: None)
             tap.begin()
-            untold.extend([tap] if tap not in tapping._taps else [])
+            untold.extend([tap] if tap not in _tapping._taps else [])
             tap.end()
 
     untold: list[Tap] = []
@@ -390,7 +390,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
     finally:
         sys.setswitchinterval(before)
     assert untold == []
-    assert not tapping.active()
+    assert not _tapping.active()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

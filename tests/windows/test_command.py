@@ -71,7 +71,7 @@ def test_an_answer_in_pieces(name: str, serve: Callable[..., object]) -> None:
 
 def test_wait_tells_by_its_status_whether_an_instance_listens(name: str, serve: Callable[..., object]) -> None:
     missing = run("wait", name)
-    assert (missing.returncode, "[WinError 2]" in missing.stderr) == (1, True)
+    assert (missing.returncode, "[WinError 2]" in missing.stderr) == (3, True)
     serve()
     assert run("wait", name, "--timeout", "5").returncode == 0
 
@@ -79,7 +79,7 @@ def test_wait_tells_by_its_status_whether_an_instance_listens(name: str, serve: 
 def test_a_client_without_a_server(name: str) -> None:
     client = run("client", name)
     assert client.stdout == "Could not open pipe. GLE=2\n"
-    assert client.returncode == 1
+    assert client.returncode == 3
 
 
 def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) -> None:

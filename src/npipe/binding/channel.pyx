@@ -440,7 +440,7 @@ cdef class ChannelEnd:
     # could not be done at once: there was nothing, or no room, or it was long.
     cdef uint64_t in_bytes, in_messages, out_bytes, out_messages, waits
     cdef readonly bint was_attached
-    cdef public object _tap  # None, or who records this process (npipe.tapping)
+    cdef public object _tap  # None, or who records this process (npipe._tapping)
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):

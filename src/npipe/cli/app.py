@@ -12,7 +12,7 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.info import print_version
-from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE
+from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE, Failure, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except npipe.PipeError as error:
-            raise click.ClickException(str(error)) from error
+            raise Failure(str(error), status_of(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
 

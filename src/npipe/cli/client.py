@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,14 @@ _PIECE = 512  # bytes of the reply that one ReadFile asks for
     metavar="SECONDS",
     help="How long to wait for an instance, each time that all are busy.",
 )
-def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print the same as lines of JSON, {"event": "sending" | "reply" | "failed" | "end", ...}; no ENTER is waited '
+    "for.",
+)
+def client(name: str, message: str, encoding: str, wait_seconds: float, as_json: bool) -> None:
     r"""Send MESSAGE to the pipe NAME and print the reply.
 
     This is the program of Microsoft's article "Named Pipe Client", and prints what that prints: it opens NAME
@@ -47,38 +55,85 @@ def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
     waits for ENTER before it closes the pipe.
 
     What fails is printed in the article's words, with the Win32 code as GLE; a line on standard error explains it, and
-    the exit status is 1.
+    the exit status tells its kind.
     """
     data = encode_text(message, encoding, "MESSAGE")
-    handle = _open(name, wait_seconds)
+    say = _Json() if as_json else _Article()
+    handle = _open(say, name, wait_seconds)
     try:
-        with _step("SetNamedPipeHandleState failed."):
+        with _step(say, "SetNamedPipeHandleState failed."):
             handle.set_state(PIPE_READMODE_MESSAGE)
-        click.echo(f'Sending {len(data)} byte message: "{message}"')
-        with _step("WriteFile to pipe failed."):
+        say.sending(message, len(data))
+        with _step(say, "WriteFile to pipe failed."):
             handle.write_file(data)
-        click.echo("\nMessage sent to server, receiving reply as follows:")
-        _print_reply(handle, encoding)
-        click.echo("\n<End of message, press ENTER to terminate connection and exit>", nl=False)
-        if not _wait_for_enter():
-            click.echo()
+        say.sent()
+        _print_reply(say, handle, encoding)
+        say.end()
     finally:
         handle.close_handle()
 
 
+class _Article:
+    """What is printed, in the article's words."""
+
+    has_codes = False
+    """Whether a wait that fails is told with its code, too."""
+
+    def sending(self, message: str, size: int) -> None:
+        click.echo(f'Sending {size} byte message: "{message}"')
+
+    def sent(self) -> None:
+        click.echo("\nMessage sent to server, receiving reply as follows:")
+
+    def reply(self, text: str) -> None:
+        click.echo(f'"{text}"')
+
+    def end(self) -> None:
+        click.echo("\n<End of message, press ENTER to terminate connection and exit>", nl=False)
+        if not _wait_for_enter():
+            click.echo()
+
+    def failed(self, words: str, code: int | None) -> None:
+        click.echo(words if code is None else f"{words} GLE={code}")
+
+
+class _Json(_Article):
+    """The same for programs: a line of JSON each."""
+
+    has_codes = True
+
+    def _tell(self, event: str, **more: object) -> None:
+        click.echo(json.dumps({"event": event, **more}))
+
+    def sending(self, message: str, size: int) -> None:
+        self._tell("sending", size=size, text=message)
+
+    def sent(self) -> None:
+        """Nothing: what comes next says so."""
+
+    def reply(self, text: str) -> None:
+        self._tell("reply", text=text)
+
+    def end(self) -> None:
+        self._tell("end")
+
+    def failed(self, words: str, code: int | None) -> None:
+        self._tell("failed", what=words, code=code)
+
+
 @contextlib.contextmanager
-def _step(words: str) -> Iterator[None]:
+def _step(say: _Article, words: str) -> Iterator[None]:
     """Print the article's words for a step that fails, with the error's code."""
     try:
         yield
     except PipeError as error:
-        click.echo(f"{words} GLE={error.winerror}")
+        say.failed(words, error.winerror)
         raise
 
 
-def _open(name: str, wait_seconds: float) -> ClientHandle:
+def _open(say: _Article, name: str, wait_seconds: float) -> ClientHandle:
     """CreateFile, and WaitNamedPipe as often as it finds all instances busy."""
-    with _step("Could not open pipe."):
+    with _step(say, "Could not open pipe."):
         parsed = parse_name(name)
         transport = select(parsed)
     while True:
@@ -87,26 +142,29 @@ def _open(name: str, wait_seconds: float) -> ClientHandle:
         except PipeBusyError:
             pass
         except PipeError as error:
-            click.echo(f"Could not open pipe. GLE={error.winerror}")
+            say.failed("Could not open pipe.", error.winerror)
             raise
         try:
             transport.wait(parsed, check_timeout(wait_seconds))
-        except PipeError:  # the article says so of every failure; the line on standard error tells which it was
-            click.echo(f"Could not open pipe: {wait_seconds:g} second wait timed out.")
+        except PipeError as error:  # the article says so of every failure; standard error tells which it was
+            say.failed(
+                f"Could not open pipe: {wait_seconds:g} second wait timed out.",
+                error.winerror if say.has_codes else None,
+            )
             raise
 
 
-def _print_reply(handle: ClientHandle, encoding: str) -> None:
+def _print_reply(say: _Article, handle: ClientHandle, encoding: str) -> None:
     """Read one message in pieces, and print each in quotes on a line of its own."""
     # Incremental, for a character may lie across two pieces.
     decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
     more = True
     while more:
-        with _step("ReadFile from pipe failed."):
+        with _step(say, "ReadFile from pipe failed."):
             code, piece = handle.read_file(_PIECE)
         more = code == WinError.MORE_DATA
         text = decoder.decode(piece, final=not more)
-        click.echo(f'"{text if more else text.removesuffix(chr(0))}"')
+        say.reply(text if more else text.removesuffix(chr(0)))
 
 
 def _wait_for_enter() -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_NAME",
+    "Events",
     "check_seconds",
     "check_security",
     "decided_by",
     "encode_text",
     "encoding_option",
     "examples",
+    "interval_option",
     "network_options",
     "quiet_when_nobody_reads",
     "whereabouts",
@@ -60,6 +65,18 @@ encoding_option: Final = click.option(
     help="How text becomes bytes; a final NUL is part of the message.",
 )
 """`--encoding CODEC`, the same for the client and the server."""
+
+
+def interval_option(meaning: str) -> Callable[[_Command], _Command]:
+    """Return `--interval SECONDS`, of what looks again and again."""
+    return click.option(
+        "--interval",
+        type=click.FloatRange(min=0.05),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=meaning,
+    )
 
 
 def network_options(command: _Command) -> _Command:
@@ -121,6 +138,21 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Events:
+    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._lock = threading.Lock()  # connections have threads of their own
+
+    def tell(self, event: str, **more: object) -> None:
+        """Print an event and what belongs to it; `time` is seconds since 1970."""
+        if self._wanted:
+            line = json.dumps({"event": event, "time": round(time.time(), 6), **more})
+            with self._lock:
+                click.echo(line)
 
 
 def whereabouts() -> str:

@@ -10,7 +10,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from npipe.tapping import Event, Flags, Kind, Tap
+from npipe._tapping import Event, Flags, Kind, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
