@@ -19,15 +19,25 @@ version = release = _PROJECT["version"]
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
+    "sphinx.ext.autodoc",
+    "sphinx_click",
     "sphinx_copybutton",
     "pages",
+    "words",
+    "api",
 ]
 needs_sphinx = "8.1"
 exclude_patterns = ["_ext", "_static"]
 nitpicky = True
 highlight_language = "none"
 pygments_style = "default"
+
+# The reference is by docstrings; docs/_ext/words.py has their form, and api.py their signatures and links.
+autodoc_member_order = "bysource"
+autodoc_use_type_comments = False
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 
 # Pages are Markdown that reads as well on GitHub: its anchors, and little else.
 myst_enable_extensions = ["attrs_inline", "strikethrough"]
