@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autodoc",
     "sphinx_click",
+    "command",
     "sphinx_copybutton",
     "pages",
     "words",
@@ -30,6 +31,7 @@ needs_sphinx = "8.1"
 exclude_patterns = ["_ext", "_static"]
 nitpicky = True
 highlight_language = "none"
+smartquotes = False
 pygments_style = "default"
 
 # The reference is by docstrings; docs/_ext/words.py has their form, and api.py their signatures and links.
