@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_click",
     "command",
+    "matrix",
     "sphinx_copybutton",
     "pages",
     "words",
