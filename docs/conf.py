@@ -55,6 +55,7 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"npipe {release}"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["npipe.css"]
 html_copy_source = False

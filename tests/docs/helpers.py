@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from tests.helpers import CHECKOUT
 
@@ -57,3 +64,23 @@ def indented(page: Path) -> Iterator[Block]:
             continue  # a list's item goes on
         lines = "".join(line[4:] if line.strip() else line for line in found[1].splitlines(keepends=True))
         yield Block(page, text.count("\n", 0, found.start(1)) + 1, "", lines)
+
+
+def build_site() -> subprocess.CompletedProcess[str]:
+    """Build the site, as `make docs` does; one worker at a time, and what is built already stays. Returns the run."""
+    if importlib.util.find_spec("sphinx") is None:
+        pytest.skip("sphinx is not installed: the group docs of pyproject.toml has it (make build/stamp-docs)")
+    SITE.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sphinx", "-n", "-q", "-W", "--keep-going", "-d", "build/docs/doctrees"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NPIPE_")}
+    with (SITE.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return subprocess.run(
+            [*command, "-b", "html", "docs", str(SITE)],
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
