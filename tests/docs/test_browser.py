@@ -113,8 +113,10 @@ def test_a_page_is_whole_light_and_dark_and_on_a_phone(page: str, browser: Brows
                     return one.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
                 }).slice(0, 5).map((one) => one.outerHTML.slice(0, 200))"""
             )
-            across = browser.value("document.documentElement.scrollWidth")
-            assert (across, wider) == (size[0], []), (kind, scheme)
+            across = browser.value(
+                "[innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]"
+            )
+            assert (across, wider) == ([size[0], 0], []), (kind, scheme)
             pictures = browser.value(
                 "[...document.images].filter((one) => one.offsetParent && !one.naturalWidth).map((one) => one.src)"
             )
