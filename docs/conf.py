@@ -39,6 +39,7 @@ pygments_style = "default"
 autodoc_member_order = "bysource"
 autodoc_use_type_comments = False
 autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 

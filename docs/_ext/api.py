@@ -204,6 +204,9 @@ class KnownNames(SphinxPostTransform):
 
     def run(self, **_: object) -> None:
         """Change the document."""
+        for text in list(self.document.findall(nodes.Text)):
+            if text.astext() == " -- ":  # between a parameter and what it is
+                text.parent.replace(text, nodes.Text(" – "))
         for node in list(self.document.findall(pending_xref)):
             if node.get("refdomain") != "py" or node.get("reftype") == "mod":
                 continue

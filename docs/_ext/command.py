@@ -13,7 +13,13 @@ def _literal(line: str) -> str:
     """Return a line of the description; one that click leaves as it is becomes one of a block."""
     if line.startswith("| "):
         return "   " + line[2:]
-    return re.sub(r"([\\*|`])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", line))
+    parts = re.split(r"(`[^`]+`)", line)
+    for at, part in enumerate(parts):
+        if part.startswith("`") and len(part) > 1:
+            parts[at] = f"`{part}`"
+        else:
+            parts[at] = re.sub(r"([\\*|`])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part))
+    return "".join(parts)
 
 
 def plain(lines: list[str]) -> list[str]:

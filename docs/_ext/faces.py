@@ -62,11 +62,11 @@ def public_names(module: str) -> list[str]:
     found = importlib.import_module(module)
     if module in WIN32 or module == "npipe.win32.completion":
         listed = getattr(found, "__all__", None) or [name for name in vars(found) if not name.startswith("_")]
-        return [name for name in listed if _is_own(module, name, getattr(found, name, None))]
+        return [name for name in listed if _is_own(name, getattr(found, name, None))]
     return [name for name in found.__all__ if not isinstance(getattr(found, name, None), types.ModuleType)]
 
 
-def _is_own(module: str, name: str, thing: Any) -> bool:
+def _is_own(name: str, thing: Any) -> bool:
     """Whether a name of a module of Win32's is a function or class that is at home there."""
     if not callable(thing) or (not inspect.isclass(thing) and getattr(thing, "__name__", name) != name):
         return False

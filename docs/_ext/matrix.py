@@ -38,7 +38,7 @@ Table = list[tuple[str, ...]]
 
 
 def names() -> Table:
-    """The functions and classes of each face."""
+    """Return the functions and classes of each face."""
     found = {face: set(importlib.import_module(face).__all__) for face in _COLUMNS}
     shown = sorted({name for face in _COLUMNS for name in found[face]} - {"__version__", "remote"}, key=_order)
     rows = [
@@ -60,7 +60,7 @@ def _link(face: str, name: str) -> str:
 
 
 def members(kind: str) -> Table:
-    """The methods and attributes of a kind of object in each face; whether one is awaited; what is so on Windows."""
+    """Return the methods and attributes of a kind of object in each face, and what is so on Windows."""
     columns = _KINDS[kind]
     found = {face: getattr(importlib.import_module(face), name) for face, name in columns.items()}
     listed = {
@@ -102,7 +102,7 @@ def _is_documented(path: str, name: str) -> bool:
 
 
 def _on_windows(kinds: Iterable[type], name: str) -> str:
-    """What the docstring says of Windows: its sentences that name it, but for those about Win32's functions."""
+    """Return the sentences of a docstring that name Windows."""
     for kind in kinds:
         text = re.sub(r"\s+", " ", inspect.getdoc(getattr(kind, name, None)) or "")
         said = [one for one in re.split(r"(?<=[.:;]) ", text) if re.search(r"\b[Oo]n Windows\b", one)]
@@ -112,7 +112,7 @@ def _on_windows(kinds: Iterable[type], name: str) -> str:
 
 
 def options(function: str) -> Table:
-    """The parameters of a function in each face, with their defaults."""
+    """Return the parameters of a function in each face, with their defaults."""
     found = {}
     for face in _COLUMNS:
         thing = getattr(importlib.import_module(face), function, None)
@@ -140,7 +140,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def modules() -> Table:
-    """The modules of pywin32 that there are."""
+    """Return the modules of pywin32 that there are."""
     rows = []
     for module in faces.WIN32:
         functions = [
@@ -159,25 +159,25 @@ def modules() -> Table:
 
 
 def doors() -> Table:
-    """The doors of npipe.win32.install, with what its docstring says of each."""
+    """Return the doors of npipe.win32.install, with what its docstring says of each."""
     from npipe.win32 import install
 
     text = inspect.getdoc(install) or ""
     said = dict(re.findall(r"^- `(\w+)`: (.*?)[;.]$(?=\n[-\n])", text, re.MULTILINE | re.DOTALL))
     opened = [name for name in inspect.signature(install).parameters if name in said]
-    rows = [
-        (f"``{name}``", re.sub(r"\s+", " ", said[name]).replace("`", "``"), "the system's own") for name in opened
-    ]
+    rows = [(f"``{name}``", re.sub(r"\s+", " ", said[name]).replace("`", "``"), "the system's own") for name in opened]
     return [("door", "on Linux", "on Windows"), *rows]
 
 
 def commands() -> Table:
-    """The commands, and where they are."""
+    """Return the commands, and where they are."""
     tree = ast.parse((ROOT / "src" / "npipe" / "cli" / "app.py").read_text(encoding="utf-8"))
     table = next(
         node.value
         for node in tree.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict) and ast.unparse(node.target) == "_PLACES"
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.value, ast.Dict)
+        and ast.unparse(node.target) == "_PLACES"
     )
     rows = []
     for key, value in zip(table.keys, table.values, strict=True):
@@ -191,7 +191,7 @@ def commands() -> Table:
 
 
 def differences() -> Table:
-    """What the tests say that is another on Windows, with how many of them say so."""
+    """Return what the tests say that is another on Windows, with how many of them say so."""
     sys.path.insert(0, str(ROOT))
     try:
         found = importlib.import_module("tests.windows.differences")
@@ -207,7 +207,7 @@ def differences() -> Table:
 
 
 def linux_alone() -> Table:
-    """The tests that are about what is not there on Windows, with the reason."""
+    """Return the tests that are about what is not there on Windows, with the reason."""
     found = importlib.import_module("tests.windows.differences")
     return [("tests", "why"), *((f"``tests/{path}``", _linked(why)) for path, why in sorted(found.LINUX.items()))]
 

@@ -1,5 +1,7 @@
-"""Pages as GitHub shows them, for the site: links to files of the repository, pictures for light and dark, and the
-files at its top (README, CHANGELOG and such) as pages of the site.
+"""Pages as GitHub shows them, for the site.
+
+That is: links to files of the repository, pictures for light and dark, and the files at its top (CHANGELOG and such) as
+pages of the site.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-click = pytest.importorskip("click", reason="the extra `cli` is not installed")
+pytest.importorskip("click", reason="the extra `cli` is not installed")
+
+import click
 
 from npipe.cli.app import _commands
 from tests.docs import helpers as h
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 _SHELLS: Final = ("", "sh", "bash", "console", "shell")
 _ENDS: Final = ("|", "||", "&", "&&", ";", ">", "<", ">>", "2>", "2>&1", ")")
-_PREFIX: Final = re.compile(r"(?:^|[|&;(]\s*|\$\(|\bsudo (?:-\S+ )*|^\$ |^# )(?:\w+=\S* )*(?:python3? -m )?npipe (?=\S)")
+_PREFIX: Final = re.compile(
+    r"(?:^|[|&;(]\s*|\$\(|\bsudo (?:-\S+ )*|^\$ |^# )(?:\w+=\S* )*(?:python3? -m )?npipe (?=\S)"
+)
 
 
 def lines() -> Iterator[tuple[Block, str]]:
@@ -52,7 +56,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 def wrong_in(words: list[str]) -> str | None:
     """What is wrong with a command line, if anything: a command or an option that is not there."""
-    command, context = _commands, click.Context(_commands, info_name="npipe")
+    command: click.Command = _commands
+    context = click.Context(_commands, info_name="npipe")
     words = [word for word in re.split(r"[\s\[\]|]+", " ".join(words)) if word]  # [--like | --this]
     while isinstance(command, click.Group):
         word = next((one for one in words if not one.startswith("-")), None)
@@ -77,7 +82,7 @@ def wrong_in(words: list[str]) -> str | None:
             if word == "--":
                 return None
             continue
-        if command.name in ("run",) and not word.startswith("-"):
+        if command.name == "run" and not word.startswith("-"):
             return None  # the script, and what is its own
         if not word.startswith("-"):
             continue

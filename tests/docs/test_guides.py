@@ -134,9 +134,7 @@ def test_a_sample_that_observes_a_server_tells_what_its_client_sent(tmp_path: Pa
         end(server)
 
 
-def test_the_sample_of_a_relay_carries_what_a_client_sends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sample_of_a_relay_carries_what_a_client_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = SAMPLES["relay 1"].replace("/var/run/docker.sock", "s")
     assert text != SAMPLES["relay 1"]
     monkeypatch.chdir(tmp_path)  # a socket's address is short

@@ -35,7 +35,9 @@ def test_the_page_of_environment_variables_has_all_that_the_sources_read_and_no_
         for folder in ("tests", "scripts", "bench", ".ci")
         for path in (CHECKOUT / folder).rglob("*")
         if path.is_file() and path.suffix in (".py", ".sh", ".c", ".h", "")
-        for name in re.findall(r"(?:[\"'({$ ]|\b)(NPIPE_[A-Z_]+)\b(?!_)", path.read_text(encoding="utf-8", errors="replace"))
+        for name in re.findall(
+            r"(?:[\"'({$ ]|\b)(NPIPE_[A-Z_]+)\b(?!_)", path.read_text(encoding="utf-8", errors="replace")
+        )
         if not name.endswith(("_H", "_"))
     }
     assert set(re.findall(r"`(NPIPE_[A-Z_]+)`", own)) <= elsewhere
