@@ -13,12 +13,12 @@ def _literal(line: str) -> str:
     """Return a line of the description; one that click leaves as it is becomes one of a block."""
     if line.startswith("| "):
         return "   " + line[2:]
-    parts = re.split(r"(`[^`]+`)", line)
+    parts = re.split(r"(`[^`]+`|\*\*Required\*\*)", line)
     for at, part in enumerate(parts):
         if part.startswith("`") and len(part) > 1:
             parts[at] = f"`{part}`"
-        else:
-            parts[at] = re.sub(r"([\\*|`])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part))
+        elif part != "**Required**":
+            parts[at] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", re.sub(r"([\\*|`])", r"\\\1", part))
     return "".join(parts)
 
 

@@ -120,6 +120,12 @@ def _prose(text: str, link: Callable[[str], str | None]) -> list[tuple[str, bool
 
 
 def _escaped(text: str) -> str:
+    """Return a text as it is, but for what is bold."""
+    parts = re.split(r"(\*\*\w[^*]*\*\*)", text)
+    return "".join(part if at % 2 else _as_it_is(part) for at, part in enumerate(parts))
+
+
+def _as_it_is(text: str) -> str:
     text = re.sub(r"([\\*|])", r"\\\1", text)
     return re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", text)
 

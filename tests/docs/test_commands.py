@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -12,12 +14,14 @@ pytest.importorskip("click", reason="the extra `cli` is not installed")
 
 import click
 
+import npipe
 from npipe.cli.app import _commands
 from tests.docs import helpers as h
 from tests.helpers import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.docs.helpers import Block
 
@@ -52,6 +56,34 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 words = line[found.end() :].split()
             end = next((at for at, word in enumerate(words) if word in _ENDS), len(words))
             yield f"{block}: {line.strip()}", words[:end]
+
+
+def runnable() -> Iterator[tuple[str, list[str]]]:
+    """Of the command lines those that take no more than a server that sends back what it gets, and come to an end."""
+    for where, words in commands():
+        asks = words[:1] == ["call"] and "-" not in words
+        looks = words[:1] in (["ls"], ["info"], ["doctor"], ["metrics"], ["completion"])
+        if (asks or looks) and not {"--watch", "-w", "--listen"} & set(words) and not re.search(r"[\[<…]", where):
+            yield where, words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [pytest.param(words, id=where) for where, words in runnable()])
+def test_a_command_line_that_can_be_run_here_is_right(line: list[str], tmp_path: Path) -> None:
+    name = next((word for word in line[1:] if not word.startswith("-")), "nobody")
+    with npipe.serve(name, bytes):
+        run = subprocess.run(
+            [sys.executable, "-m", "npipe", *line],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    finds = line[0] == "doctor"  # something about this machine, perhaps, which is its answer
+    assert (run.returncode in ((0, 1) if finds else (0,)), bool(run.stdout)) == (True, True), run.stderr
+    assert finds or not run.stderr
 
 
 def wrong_in(words: list[str]) -> str | None:
