@@ -113,15 +113,37 @@ def test_a_page_is_whole_light_and_dark_and_on_a_phone(page: str, browser: Brows
                     return one.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
                 }).slice(0, 5).map((one) => one.outerHTML.slice(0, 200))"""
             )
-            across = browser.value(
-                "[innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]"
-            )
-            assert (across, wider) == ([size[0], 0], []), (kind, scheme)
+            assert (_widths(browser), wider) == ((size[0], 0), []), (kind, scheme)
             pictures = browser.value(
                 "[...document.images].filter((one) => one.offsetParent && !one.naturalWidth).map((one) => one.src)"
             )
             assert pictures == []
     assert all(ground > 200 if scheme == "light" else ground < 60 for (_, scheme), ground in grounds.items()), grounds
+
+
+def test_no_page_is_wider_than_a_phone_or_complains(browser: Browser, address: str) -> None:
+    look(browser, PHONE, "light")
+    browser.errors.clear()
+    browser.refused.clear()
+    wrong = {}
+    pages = sorted(h.SITE.rglob("*.html"))
+    for page in pages:
+        path = page.relative_to(h.SITE).as_posix()
+        browser.go(f"{address}/{path}")
+        if (seen := (*_widths(browser), browser.errors[:], dict(browser.refused))) != (PHONE[0], 0, [], {}):
+            wrong[path] = seen
+        browser.errors.clear()
+        browser.refused.clear()
+    assert len(pages) > 40
+    assert not wrong
+
+
+def _widths(browser: Browser) -> tuple[int, int]:
+    """How wide the screen is for the page, and how much wider the page is."""
+    inner, more = browser.value(
+        "[innerWidth, document.documentElement.scrollWidth - document.documentElement.clientWidth]"
+    )
+    return int(inner), int(more)
 
 
 def results(browser: Browser) -> list[str]:
