@@ -46,6 +46,11 @@ def pages() -> list[Path]:
     return top + sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 
 
+def pages_of(kind: str) -> list[Path]:
+    """The pages of a folder of the site."""
+    return sorted((DOCS / kind).glob("*.md"))
+
+
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")

@@ -25,9 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PAGES: Final = (
     "index",
-    "tutorial/index",
+    *(f"{path.parent.name}/{path.stem}" for kind in ("tutorial", "explanation") for path in h.pages_of(kind)),
     "howto/index",
-    "explanation/index",
     "reference/index",
     "reference/npipe",
     "reference/win32",
