@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import npipe
+from npipe.win32 import install
 from tests.docs import helpers as h
 from tests.helpers import CHECKOUT
 
@@ -21,7 +24,7 @@ def extensions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(h.DOCS / "_ext"))
     yield
     for name in set(sys.modules) - before:
-        if name in ("pages", "words", "command", "faces"):
+        if name in ("pages", "words", "command", "faces", "matrix"):
             del sys.modules[name]
 
 
@@ -88,6 +91,35 @@ def test_a_docstring_is_what_sphinx_takes(text: str, made: list[str]) -> None:
     import words  # type: ignore[import-not-found]  # docs/_ext
 
     assert words.converted(text.split("\n"), link) == made
+
+
+def test_the_tables_of_features_tell_what_the_code_has() -> None:
+    pytest.importorskip("sphinx", reason="the group `docs` is not installed")
+    import matrix  # type: ignore[import-not-found]  # docs/_ext
+
+    def rows(table: str) -> dict[str, tuple[str, ...]]:
+        return {row[0].strip("`"): row[1:] for row in matrix.TABLES[table]()}
+
+    has, has_not = matrix._HAS, matrix._HAS_NOT
+    names = rows("names")
+    assert names["open_stream"] == (has_not, f":py:obj:`{has} <npipe.aio.open_stream>`", has_not)
+    assert not {name for name in npipe.__all__ if name.islower()} - names.keys() - {"remote", "__version__"}
+    messages = rows("members-MessagePipe")
+    assert [cell != has_not for cell in messages["transact"][:3]] == [True, True, False]
+    assert "await" in messages["recv"][1]
+    assert "await" not in messages["recv"][0]
+    assert "read" not in messages  # it only says where what is meant is
+    assert messages["fileno"][3].startswith("Not on Windows")
+    assert messages["stats"][3] != "the same"
+    assert messages["send"][3] == "the same"
+    assert rows("members-StreamPipe")["makefile"][1] == has_not
+    assert rows("options-connect")["timeout"][0] == "``20.0``"
+    assert rows("options-listen").keys() >= {"name", "exclusive", "max_instances", "traceable"}
+    commands = rows("commands")
+    assert [name for name, cells in commands.items() if cells == (has, has_not)] == ["npipe samba"]
+    assert rows("doors").keys() == {*inspect.signature(install).parameters}
+    for table in matrix.TABLES:
+        assert len(matrix.TABLES[table]()) > 3, table
 
 
 @pytest.mark.parametrize(
