@@ -16,7 +16,7 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 .PHONY: test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots pictures clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
-.PHONY: test-asan-python
+.PHONY: test-asan-python docs test-docs linkcheck
 
 demo: build/stamp-package
 	@$(ENV) $(PY) scripts/demo.py
@@ -175,6 +175,20 @@ pictures: build/stamp-package
 	$(PY) -m scripts.pictures
 	NPIPE_PICTURES=1 $(ENV) $(PY) -m pytest tests/cli/test_top_pictures.py -q
 
+# The site in build/docs/html: docs/, and the reference from the sources. Warnings are errors.
+SPHINX = $(ENV) $(PY) -m sphinx -n -d build/docs/doctrees
+docs: build/stamp-docs
+	$(SPHINX) -q -W --keep-going -b html docs build/docs/html
+	@echo "The site is there: build/docs/html/index.html"
+
+# The site's tests: links, samples, command lines, and its pages in a browser, with pictures in build/docs/pictures.
+test-docs: docs
+	$(ENV) $(PY) -m pytest tests/docs $(PYTEST_ARGS)
+
+# Links to other places: needs the network, and those places.
+linkcheck: build/stamp-docs
+	$(SPHINX) -b linkcheck docs build/docs/links
+
 clean:
 	rm -rf build .venv
 
@@ -194,6 +208,10 @@ build/stamp-tools: build/stamp-venv pyproject.toml
 build/stamp-package: build/stamp-tools $(SOURCES)
 	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall \
 	    -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
+	touch $@
+
+build/stamp-docs: build/stamp-package
+	$(PY) scripts/install-groups.py docs
 	touch $@
 
 build/stamp-bench: build/stamp-package

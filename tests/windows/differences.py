@@ -103,6 +103,7 @@ LINUX: Final = {
     "connection/test_recorded.py": "multiprocessing's own connections, which nobody records",
     "connection/test_rendezvous.py": "fork; tests/connection/test_both_systems.py is its like",
     "connection/test_sharing.py": "fork, and ends that several processes hold",
+    "docs": "the documentation, and its tools",
     "doors": "the doors do nothing there: everything is the system's own",
     "cli/test_samba.py": "Samba is Linux's; Windows lets other machines in itself",
     "export": "Samba is Linux's; Windows lets other machines in itself",
