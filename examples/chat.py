@@ -31,7 +31,7 @@ class Room:
     """Who is there, and what is still to be told to each."""
 
     def __init__(self) -> None:
-        self._members: dict[str, asyncio.Queue[str | None]] = {}
+        self._members: dict[str, tuple[npipe.aio.MessagePipe, asyncio.Queue[str]]] = {}
 
     async def welcome(self, pipe: npipe.aio.MessagePipe) -> None:
         """Take a client from its first message, its name, until it leaves."""
@@ -43,9 +43,9 @@ class Room:
                     return
             except npipe.PipeError:
                 return
-            messages: asyncio.Queue[str | None] = asyncio.Queue(BEHIND)
+            messages: asyncio.Queue[str] = asyncio.Queue(BEHIND)
             others = ", ".join(sorted(self._members)) or "nobody else"
-            self._members[name] = messages
+            self._members[name] = pipe, messages
             messages.put_nowait(f"* hello {name}; here: {others}")
             self._tell(f"* {name} has come", but=name)
             try:
@@ -54,7 +54,7 @@ class Room:
                 del self._members[name]
                 self._tell(f"* {name} has left", but=name)
 
-    async def _converse(self, pipe: npipe.aio.MessagePipe, name: str, messages: asyncio.Queue[str | None]) -> None:
+    async def _converse(self, pipe: npipe.aio.MessagePipe, name: str, messages: asyncio.Queue[str]) -> None:
         """Listen to a member, and tell it what the others say, until it leaves or is let go."""
 
         async def listen() -> None:
@@ -64,8 +64,8 @@ class Room:
 
         async def tell() -> None:
             with contextlib.suppress(npipe.PipeError):
-                while (message := await messages.get()) is not None:
-                    await pipe.send(message.encode())
+                while True:
+                    await pipe.send((await messages.get()).encode())
 
         tasks = [asyncio.create_task(listen()), asyncio.create_task(tell())]
         try:
@@ -77,15 +77,13 @@ class Room:
 
     def _tell(self, text: str, *, but: str) -> None:
         print(text, flush=True)
-        for name, messages in self._members.items():
+        for name, (pipe, messages) in self._members.items():
             if name == but:
                 continue
             try:
                 messages.put_nowait(text)
             except asyncio.QueueFull:  # it does not read: what is kept for it goes, and so does it
-                while not messages.empty():
-                    messages.get_nowait()
-                messages.put_nowait(None)
+                pipe.abort()
 
 
 async def serve(name: str, security: str) -> None:

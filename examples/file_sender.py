@@ -33,6 +33,11 @@ class RefusedError(Exception):
     """What the receiver tells the sender."""
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: print's own newline is a second write, and another thread's may come between."""
+    print(f"{line}\n", end="", flush=True)
+
+
 # ---- The receiver
 
 
@@ -50,13 +55,13 @@ def receive(pipe: npipe.MessagePipe, folder: Path) -> None:
                 except (RefusedError, OSError) as error:
                     if isinstance(error, npipe.PipeError):
                         raise
-                    print(f"refused: {error}", flush=True)
+                    say(f"refused: {error}")
                     pipe.send(json.dumps({"error": str(error)}).encode(), timeout=SILENCE)
                     return  # what is still on its way is dropped with the connection
-                print(f"{path.name}: {size} bytes, sha256 {digest}", flush=True)
+                say(f"{path.name}: {size} bytes, sha256 {digest}")
                 pipe.send(json.dumps({"sha256": digest}).encode(), timeout=SILENCE)
         except npipe.PipeError as error:
-            print(f"a sender has gone: {error}", flush=True)
+            say(f"a sender has gone: {error}")
 
 
 def receive_file(pipe: npipe.MessagePipe, header: bytes, folder: Path) -> tuple[Path, int, str]:
@@ -68,7 +73,7 @@ def receive_file(pipe: npipe.MessagePipe, header: bytes, folder: Path) -> tuple[
         raise RefusedError("the first message of a file is its name and size") from None
     if not isinstance(name, str) or not isinstance(size, int) or size < 0:
         raise RefusedError("a name is a text, and a size a number")
-    if Path(name).name != name or "\\" in name or "\0" in name:
+    if name in ("", ".", "..") or set(name) & set("/\\:\0"):  # also as Windows takes names
         raise RefusedError(f"{name!r} is no name of a file in a folder")
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(min(size, PIECE)))
@@ -97,7 +102,7 @@ def serve(name: str, folder: Path) -> None:
     """Receive files until Ctrl-C; transfers that are under way are finished first."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(8) as threads, npipe.listen(name, in_buffer_size=4 * PIECE) as listener:
-        print(f"receiving at {listener.name} into {folder}; Ctrl-C ends it", flush=True)
+        say(f"receiving at {listener.name} into {folder}; Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             for pipe in listener:
                 threads.submit(receive, pipe, folder)

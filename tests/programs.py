@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -111,10 +112,8 @@ class Program:
             self.process.kill()
         self.process.wait(DEADLINE)
         if self.process.stdin is not None and not self.process.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it has ended with lines unread
                 self.process.stdin.close()
-            except BrokenPipeError:  # it has ended with lines unread
-                pass
         until = time.monotonic() + DEADLINE
         for reader in self._readers:
             reader.join(max(0.0, until - time.monotonic()))

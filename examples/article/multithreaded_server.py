@@ -17,10 +17,15 @@ NAME = r"\\.\pipe\mynamedpipe"
 BUFSIZE = 512
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: print's own newline is a second write, and another thread's may come between."""
+    print(f"{line}\n", end="", flush=True)
+
+
 def main() -> int:
     """Accept clients until Ctrl-C."""
     while True:
-        print(f"\nPipe Server: Main thread awaiting client connection on {NAME}", flush=True)
+        say(f"\nPipe Server: Main thread awaiting client connection on {NAME}")
         try:  # 1
             pipe = win32pipe.CreateNamedPipe(
                 NAME,
@@ -40,13 +45,13 @@ def main() -> int:
         except pywintypes.error:
             win32file.CloseHandle(pipe)  # the client has gone already
             continue
-        print("Client connected, creating a processing thread.", flush=True)
+        say("Client connected, creating a processing thread.")
         threading.Thread(target=instance_thread, args=(pipe,), daemon=True).start()  # 3
 
 
 def instance_thread(pipe: pywintypes.HANDLEType) -> None:
     """Answer one client's requests until it closes."""
-    print("InstanceThread created, receiving and processing messages.", flush=True)
+    say("InstanceThread created, receiving and processing messages.")
     while True:
         request = b""
         try:  # 4
@@ -56,14 +61,14 @@ def instance_thread(pipe: pywintypes.HANDLEType) -> None:
                 request += bytes(piece)
         except pywintypes.error as error:
             if error.winerror == winerror.ERROR_BROKEN_PIPE:
-                print("InstanceThread: client disconnected.", flush=True)
+                say("InstanceThread: client disconnected.")
             else:
-                print(f"InstanceThread ReadFile failed, GLE={error.winerror}.", flush=True)
+                say(f"InstanceThread ReadFile failed, GLE={error.winerror}.")
             break
         try:  # 5
             win32file.WriteFile(pipe, get_answer_to_request(request))
         except pywintypes.error as error:
-            print(f"InstanceThread WriteFile failed, GLE={error.winerror}.", flush=True)
+            say(f"InstanceThread WriteFile failed, GLE={error.winerror}.")
             break
     try:  # 6: the client may read what is left before it is disconnected
         win32file.FlushFileBuffers(pipe)
@@ -71,12 +76,12 @@ def instance_thread(pipe: pywintypes.HANDLEType) -> None:
     except pywintypes.error:
         pass  # it has left
     win32file.CloseHandle(pipe)
-    print("InstanceThread exiting.", flush=True)
+    say("InstanceThread exiting.")
 
 
 def get_answer_to_request(request: bytes) -> bytes:
     """Print the request, and return the answer that there is."""
-    print(f'Client Request String:"{request.decode("utf-16-le", "replace").rstrip(chr(0))}"', flush=True)
+    say(f'Client Request String:"{request.decode("utf-16-le", "replace").rstrip(chr(0))}"')
     return "Default answer from server\0".encode("utf-16-le")
 
 

@@ -79,9 +79,8 @@ def test_json_rpc_calls_go_over_a_pool_from_many_threads(name: str) -> None:
         (b'{"id": 7, "method": "join", "params": {"words": ["a", "b"], "by": "-"}}', {"id": 7, "result": "a-b"}),
         (b'{"id": null, "method": "join", "params": [[]]}', {"id": None, "result": ""}),
         (
-            b'[{"id": 1, "method": "count", "params": ["x"]}, 5, {"method": "count", "params": ["x"]},'
-            b' {"id": 2, "method": "count", "params": ["x"]}]',
-            [{"id": 1, "result": 1}, {"id": None, "code": -32600}, {"id": 2, "result": 3}],
+            b'[{"id": 1, "method": "count", "params": ["x"]}, 5, {"method": "count", "params": ["x"]}]',
+            [{"id": 1, "result": 1}, {"id": None, "code": -32600}],
         ),
     ],
 )
