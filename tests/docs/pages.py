@@ -179,6 +179,7 @@ class _Job:
             signal.signal(signal.SIGINT, before)
         self.command = command
         self.stopped = False  # by a signal of the page's
+        self.taken_back = False  # so all of its output is the page's
         self.printed: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._at_end = False
@@ -312,6 +313,7 @@ class _Shell:
         if not self._jobs:
             raise PageError("fg: there is no job")
         job = self._jobs[-1]
+        job.taken_back = True
         if "^C" in expected:
             place = expected.index("^C")
             self._follow(job, expected[:place])
@@ -343,7 +345,7 @@ class _Shell:
             job.rest()
             if status and not job.stopped:
                 raise PageError(f"{job.command}: it has ended with {status}, after\n{job.text}")
-            if "Traceback" in job.text:
+            if "Traceback" in job.text and not job.taken_back:
                 raise PageError(f"{job.command}: it has printed\n{job.text}")
 
     def end(self) -> None:
