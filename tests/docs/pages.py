@@ -245,7 +245,7 @@ class _Shell:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._home = self._folder = folder
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        fixed = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "COLUMNS": "120"}
+        fixed = {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "COLUMNS": "80"}
         self._environment = {**os.environ, **fixed, "PWD": str(folder), **environment}
         self._jobs: list[_Job] = []  # in the background, by their numbers
         self._foreground: _Job | None = None
