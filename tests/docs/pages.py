@@ -12,7 +12,8 @@ In a transcript
 
 - `...` stands for anything in a line, and, alone in a line, for any lines;
 - `$ COMMAND &` goes on when the lines below have come, and the command runs until the page's end;
-- `$ fg` takes the last of these back: below is what it has printed since, with `^C` where it is to get that;
+- `$ fg` takes the last of these back (`$ fg %1` the first): below is what it has printed since, with `^C` where it is to
+  get that;
 - `$ kill %1` ends the first of these, and so on;
 - `$ cd FOLDER` and `$ export NAME=VALUE` hold for the commands behind them;
 - a command that ends with a backslash goes on in the next line.
@@ -277,10 +278,10 @@ class _Shell:
         elif text.startswith("export "):
             name, _, value = text[7:].partition("=")
             self._environment[name] = value.strip("'\"")
-        elif text == "fg":
-            self._take_back(expected)
+        elif taken := re.fullmatch(r"fg(?: %(\d+))?", text):
+            self._take_back(self._job(taken[1]), expected)
         elif killed := re.fullmatch(r"kill %(\d+)", text):
-            job = self._jobs[int(killed[1]) - 1]
+            job = self._job(killed[1])
             job.signal(signal.SIGTERM)
             job.rest()
         elif command.in_background:
@@ -308,11 +309,15 @@ class _Shell:
                 raise PageError(f"{job.command}: expected\n{wanted}\nand it has ended, after\n{job.text}")
             self._compare(job.command, [line], (wanted,))
 
-    def _take_back(self, expected: tuple[str, ...]) -> None:
+    def _job(self, number: str | None) -> _Job:
+        """The job of that number, or the last one."""
+        try:
+            return self._jobs[-1 if number is None else int(number) - 1]
+        except IndexError:
+            raise PageError("there is no such job") from None
+
+    def _take_back(self, job: _Job, expected: tuple[str, ...]) -> None:
         """Compare a job's output to its end, with what it is sent in between."""
-        if not self._jobs:
-            raise PageError("fg: there is no job")
-        job = self._jobs[-1]
         job.taken_back = True
         if "^C" in expected:
             place = expected.index("^C")

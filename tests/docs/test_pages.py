@@ -97,7 +97,7 @@ def test_dots_stand_for_anything_in_a_line_and_for_lines(tmp_path: Path) -> None
             "```python\nimport nothing_of_the_kind\n```\n",
             r"line 2: python block_at_line_2\.py: it has ended with 1, .*\nTraceback",
         ),
-        ("```console\n$ fg\n```\n", r"line 2: fg: there is no job"),
+        ("```console\n$ fg\n```\n", r"line 2: there is no such job"),
         ("```console\n$ sh -c 'echo a; exit 3' &\na\n$ sleep 0.2\n```\n", r"sh -c .*: it has ended with 3, after\na$"),
         ("```console\n$ echo a &\na\nb\n```\n", r"line 2: echo a: expected\nb\nand it has ended, after\na$"),
         ("```console\n$ echo Traceback &\n```\n", r"echo Traceback: it has printed\nTraceback"),
