@@ -12,8 +12,8 @@ In a transcript
 
 - `...` stands for anything in a line, and, alone in a line, for any lines;
 - `$ COMMAND &` goes on when the lines below have come, and the command runs until the page's end;
-- `$ fg` takes the last of these back (`$ fg %1` the first): below is what it has printed since, with `^C` where it is to
-  get that;
+- `$ fg` takes the last of these back (`$ fg %1` the first): below is what it has printed since, and `^C` where it gets
+  that;
 - `$ kill %1` ends the first of these, and so on;
 - `$ cd FOLDER` and `$ export NAME=VALUE` hold for the commands behind them;
 - a command that ends with a backslash goes on in the next line.
@@ -240,6 +240,16 @@ class _Job:
             self.process.stdout.close()
 
 
+def _is_any(line: str) -> bool:
+    """Whether a line of a page stands for any lines."""
+    return line.strip() == "..."
+
+
+def _pattern(line: str) -> str:
+    """The regular expression of a line of a page."""
+    return re.escape(line.rstrip()).replace(r"\.\.\.", ".*")
+
+
 class _Shell:
     """Carries out the steps of a page."""
 
@@ -303,8 +313,15 @@ class _Shell:
     def _follow(self, job: _Job, expected: tuple[str, ...]) -> None:
         """Wait for a job's next lines."""
         until = time.monotonic() + DEADLINE
+        any_lines = False
         for wanted in expected:
+            if _is_any(wanted):
+                any_lines = True
+                continue
             line = job.line(until)
+            while any_lines and line is not None and not re.fullmatch(_pattern(wanted), line.rstrip()):
+                line = job.line(until)
+            any_lines = False
             if line is None:
                 raise PageError(f"{job.command}: expected\n{wanted}\nand it has ended, after\n{job.text}")
             self._compare(job.command, [line], (wanted,))
@@ -327,10 +344,7 @@ class _Shell:
         self._compare(job.command, job.rest(), expected)
 
     def _compare(self, text: str, lines: list[str], expected: tuple[str, ...]) -> None:
-        pattern = "".join(
-            r"(?:.*\n)*" if line.strip() == "..." else re.escape(line.rstrip()).replace(r"\.\.\.", ".*") + r"\n"
-            for line in expected
-        )
+        pattern = "".join(r"(?:.*\n)*" if _is_any(line) else rf"{_pattern(line)}\n" for line in expected)
         printed = "".join(f"{line.rstrip()}\n" for line in lines)
         if not re.fullmatch(pattern, printed):
             wanted = "\n".join(expected)

@@ -21,6 +21,11 @@ PAGES = [
 ]
 
 
+UNTRIED = {
+    "docs/howto/samba.md": {"remote_client.py"},  # it is another machine's
+}
+
+
 def title(path: Path) -> str:
     return path.relative_to(CHECKOUT).as_posix()
 
@@ -56,5 +61,7 @@ def test_no_program_of_a_page_is_left_untried(path: Path) -> None:
     for program in programs:
         stem = Path(program.name).stem
         is_test = stem.startswith("test_") or stem == "conftest"
-        tried = program.name in commands or stem in imported or (is_test and "pytest" in commands)
-        assert tried, f"{title(path)}:{program.number}: nothing runs {program.name}"
+        started = any(f'"{program.name}"' in one.text for one in programs)
+        tried = program.name in commands or started or stem in imported or (is_test and "pytest" in commands)
+        untried = program.name in UNTRIED.get(title(path), set())
+        assert tried != untried, f"{title(path)}:{program.number}: nothing runs {program.name}"
