@@ -70,6 +70,8 @@ LINUX: Final = {
     "c": "the engine in C",
     "integrity": "an oracle of content for the engine",
     "clients": "programs for Windows on npipe.win32, which is pywin32 itself there",
+    "examples": "processes that are ended by Ctrl-C, and users as Linux has them",
+    "docs": "pages' transcripts, of a POSIX shell",
     "processes/test_inspect.py": "what the engine counts, and tells other processes",
     "faces/test_stats.py": "what the engine counts",
     "cli/test_tools.py": "terminals, POSIX signals, and what the engine counts",
