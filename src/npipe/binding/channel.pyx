@@ -2,7 +2,7 @@
 """What a connection of npipe.connection stands on: one end of a channel, and its hot methods."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -29,7 +29,7 @@ import struct
 from _pickle import Pickler
 from _thread import allocate_lock, get_ident
 from copyreg import dispatch_table as _copyreg_table
-from pickle import PickleBuffer, loads
+from pickle import loads
 from weakref import WeakSet
 
 from npipe.options import look_timeout
@@ -101,6 +101,7 @@ cdef extern from *:
     void npipe_forget_ended() noexcept
 
 cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *, Py_ssize_t, int)
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
 
 cdef enum:
@@ -253,11 +254,6 @@ def dumps(obj):
     parts = pack.parts() if apart else list(pack.pieces)
     give_back(pack)
     return parts, apart
-
-
-cdef object bytes_of(owner):
-    """A view of the bytes of an object, which keeps them: the traceback of what a signal's handler raises has it."""
-    return PickleBuffer(owner).raw()
 
 
 cdef bytes binary(data):
@@ -703,8 +699,7 @@ cdef class ChannelEnd:
         return self.fail(code, raised)
 
     @cython.final
-    cdef int send_memory(self, const void *data, uint64_t size, owner, Py_ssize_t first) except -1:
-        """Send `size` bytes, which are those of `owner` from its byte `first` on."""
+    cdef int send_memory(self, const void *data, uint64_t size) except -1:
         cdef np_part part
         cdef np_wait wait
         cdef uint32_t code
@@ -727,7 +722,7 @@ cdef class ChannelEnd:
         if code == NP_OK:
             self.count_out(size)
         if self._tap is not None and code == NP_OK:
-            self._tap.wrote(bytes_of(owner)[first:first + <Py_ssize_t>size])
+            self._tap.wrote(PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>size, PyBUF_READ))
         return 0 if code == NP_OK else self.send_failed(code, raised)
 
     cdef int send_list(self, list pieces, uint64_t flags) except -1:
@@ -755,7 +750,10 @@ cdef class ChannelEnd:
                 self.send_failed(code, raised)
             self.count_out(total)
             if self._tap is not None:
-                self._tap.wrote(*[bytes_of(piece) for piece in pieces])
+                self._tap.wrote(*[
+                    PyMemoryView_FromMemory(<char *>parts[i].data, <Py_ssize_t>parts[i].size, PyBUF_READ)
+                    for i in range(count)
+                ])
         finally:
             while held:
                 held -= 1
@@ -775,7 +773,7 @@ cdef class ChannelEnd:
                 self.send_list(pack.parts(), NPC_BUFFERS)
             elif len(pack.pieces) == 1:
                 piece = pack.pieces[0]
-                self.send_memory(PyBytes_AS_STRING(piece), <uint64_t>PyBytes_GET_SIZE(piece), piece, 0)
+                self.send_memory(PyBytes_AS_STRING(piece), <uint64_t>PyBytes_GET_SIZE(piece))
             else:
                 self.send_list(pack.pieces, 0)
         finally:
@@ -788,7 +786,7 @@ cdef class ChannelEnd:
         cdef Py_ssize_t first, count
         self.check_writable()
         if offset == 0 and size is None and PyBytes_CheckExact(buf):
-            self.send_memory(PyBytes_AS_STRING(buf), <uint64_t>PyBytes_GET_SIZE(buf), buf, 0)
+            self.send_memory(PyBytes_AS_STRING(buf), <uint64_t>PyBytes_GET_SIZE(buf))
             return
         data = memoryview(buf)
         if data.itemsize > 1:
@@ -808,7 +806,7 @@ cdef class ChannelEnd:
                 raise ValueError("buffer length < offset + size")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            self.send_memory(<char *>view.buf + first, <uint64_t>count, data, first)
+            self.send_memory(<char *>view.buf + first, <uint64_t>count)
         finally:
             PyBuffer_Release(&view)
 
@@ -1090,7 +1088,7 @@ cdef class ChannelEnd:
             self.check_readable()
             if not self.has_rest() and self.begin(&size, &flags):
                 if not flags and size <= <uint64_t>(view.len - first):
-                    self.take_into(<char *>view.buf + first, size, buf, first)
+                    self.take_into(<char *>view.buf + first, size)
                     return size
                 self.finish(True)
             data = self.receive(None).content()
@@ -1101,8 +1099,8 @@ cdef class ChannelEnd:
         finally:
             PyBuffer_Release(&view)
 
-    cdef int take_into(self, char *memory, uint64_t size, owner, Py_ssize_t first) except -1:
-        """Take all of a message that was begun, to `owner`'s memory from its byte `first` on, and finish it."""
+    cdef int take_into(self, char *memory, uint64_t size) except -1:
+        """Take all of a message that was begun, and finish it."""
         cdef np_wait wait = for_ever()
         cdef uint64_t taken
         cdef uint32_t code, forks = np_forks
@@ -1127,7 +1125,7 @@ cdef class ChannelEnd:
         if code == NP_OK:
             self.count_in(size)
         if self._tap is not None and code == NP_OK:
-            self.tell_read([bytes_of(owner)[first:first + <Py_ssize_t>size]], None)
+            self.tell_read([PyMemoryView_FromMemory(memory, <Py_ssize_t>size, PyBUF_READ)], None)
         return 0 if code == NP_OK else self.fail(code, raised)
 
     @cython.critical_section
