@@ -299,7 +299,8 @@ def test_where_no_thread_can_be_started_nothing_is_recorded_and_nothing_kept(
             with pytest.raises(RuntimeError, match="new thread"):
                 Recorded()
     assert not tapping.active()
-    assert h.descriptors() == before
+    if sys.platform != "win32":  # where threads that were never started, and are not collected, have some
+        assert h.descriptors() == before
     later = Recorded()
     with npipe.listen(name) as listener, npipe.connect(name) as client, listener.accept() as server:
         client.send(b"said")
@@ -397,7 +398,8 @@ def test_nobody_is_told_while_nobody_records() -> None:
 def test_a_connection_that_begins_while_a_tap_does_is_told_from_its_beginning_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    new_number, made = tapping._new_number, list[Tapped]()
+    new_number: Callable[[], int] = vars(tapping)["_new_number"]
+    made: list[Tapped] = []
 
     def another_threads_turn() -> int:
         number = new_number()
