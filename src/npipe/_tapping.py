@@ -101,6 +101,7 @@ _NO_FLAGS: Final = Flags(0)
 
 _taps: tuple[Tap, ...] = ()  # replaced as a whole, so that nobody needs a lock to look
 _beginning = threading.Lock()  # to replace it
+_tap_numbers = itertools.count(1)  # with that: the last tap has the highest one
 _numbers = itertools.count(1)
 
 
@@ -126,15 +127,15 @@ class Tap:
         self._last = 0
         self._waits = False
         self._pid = os.getpid()
-        self.first: int = sys.maxsize
-        """Connections with lower numbers began before it did: it is not told of them."""
+        self.number: int = 0
+        """Of those that began, from 1. A connection tells those that were there when it began, and no later ones."""
 
     def begin(self) -> None:
         """Be told from now on, of connections that begin from now on."""
         global _taps
         with _beginning:
+            self.number = next(_tap_numbers)
             _taps = (*_taps, self)
-        self.first = _new_number()  # behind it: who has a higher number has told that it begins, or will
 
     def end(self) -> None:
         """Be told no more. Twice is nothing."""
@@ -233,6 +234,8 @@ class Tapped:
         self._flags = flags
         self._peer = peer
         self._number = _new_number()
+        taps = _taps
+        self._last_told = taps[-1].number if taps else 0
         self._pieces: list[bytes] = []  # of the message that is being read
         self._size = 0
         self._is_first = True  # what is read next begins a message
@@ -242,7 +245,7 @@ class Tapped:
 
     def _put(self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b"") -> None:
         for tap in _taps:
-            if self._number > tap.first:
+            if tap.number <= self._last_told:
                 tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 
     def _most(self) -> int:
