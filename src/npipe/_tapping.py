@@ -248,10 +248,12 @@ class Tapped:
             if tap.number <= self._last_told:
                 tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 
-    def _most(self) -> int:
+    def most(self) -> int:
+        """Return how many bytes of a message are kept at most."""
         return max((tap.snaplen for tap in _taps), default=0)
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Tell that something could not be told."""
         for tap in _taps:
             tap.lose()
 
@@ -274,23 +276,23 @@ class Tapped:
             if not self._flags & Flags.MESSAGE:
                 if size:
                     whole = Flags.FIRST | Flags.LAST
-                    self._put(Kind.DATA, whole, size=size, data=bytes(view[: self._most()]))
+                    self._put(Kind.DATA, whole, size=size, data=bytes(view[: self.most()]))
                 return
             if more and not size and self._is_first:
                 return  # that there is one is all that was seen
-            room = self._most() - sum(map(len, self._pieces))
+            room = self.most() - sum(map(len, self._pieces))
             self._pieces.append(bytes(view[: max(0, room)]))
             self._size += size
             self._is_first = False
             if not more:
                 self._end_message(Flags.LAST)
         except MemoryError:
-            self._lose()
+            self.lose()
             self._forget()
 
-    def took(self, *parts: Bytes) -> None:
-        """Tell of a message that was read, all of it."""
-        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, None)
+    def took(self, *parts: Bytes, count: int | None = None) -> None:
+        """Tell of a message that was read, all of it. See `wrote` for `count`."""
+        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, count)
 
     def _end_message(self, flags: Flags, code: int = 0) -> None:
         data, size = b"".join(self._pieces), self._size
@@ -306,7 +308,13 @@ class Tapped:
             self._end_message(Flags.WITHDRAWN, _ABORTED)
 
     def wrote(self, *parts: Bytes, count: int | None = None) -> None:
-        """Tell of what was written: the first `count` bytes of it (None: all), in one message."""
+        """Tell of what was written, in one message.
+
+        Args:
+            parts: the bytes, one behind the other.
+            count: how many bytes that were, of which `parts` has the first, `most` at least; None: it has all of them.
+                What `parts` has behind them was not written.
+        """
         self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.LAST, 0, count)
 
     def withdrew(self, *parts: Bytes, code: int) -> None:
@@ -317,14 +325,14 @@ class Tapped:
         if not _taps:
             return
         try:
-            most, size, pieces = self._most(), 0, []
+            most, size, pieces = self.most(), 0, []
             for part in parts:
                 view = memoryview(part)
                 pieces.append(view.cast("B")[: max(0, most - size)] if view.nbytes else b"")
                 size += view.nbytes
             data = b"".join(pieces)
         except MemoryError:
-            self._lose()
+            self.lose()
             return
         if count is not None and count != size:
             size, data = count, data[:count]

@@ -298,7 +298,7 @@ def test_where_no_thread_can_be_started_nothing_is_recorded_and_nothing_kept(
         for _ in range(5):  # more than may record at a time
             with pytest.raises(RuntimeError, match="new thread"):
                 Recorded()
-    assert not tapping.active()
+    assert not _tapping.active()
     if sys.platform != "win32":  # where threads that were never started, and are not collected, have some
         assert h.descriptors() == before
     later = Recorded()
@@ -398,16 +398,16 @@ def test_nobody_is_told_while_nobody_records() -> None:
 def test_a_connection_that_begins_while_a_tap_does_is_told_from_its_beginning_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    new_number: Callable[[], int] = vars(tapping)["_new_number"]
+    new_number: Callable[[], int] = vars(_tapping)["_new_number"]
     made: list[Tapped] = []
 
     def another_threads_turn() -> int:
         number = new_number()
-        monkeypatch.setattr(tapping, "_new_number", new_number)
+        monkeypatch.setattr(_tapping, "_new_number", new_number)
         made.append(Tapped("x", Flags.MESSAGE, 0))
         return number
 
-    monkeypatch.setattr(tapping, "_new_number", another_threads_turn)
+    monkeypatch.setattr(_tapping, "_new_number", another_threads_turn)
     tap = Tap(100, lambda: None)
     tap.begin()
     made.append(Tapped("y", Flags.MESSAGE, 0))
