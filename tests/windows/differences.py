@@ -91,7 +91,7 @@ LINUX: Final = {
     "aio/test_order.py": "the test uses up the turns of the engine's pipes",
     "aio/test_stopped.py": "processes that are stopped by POSIX signals",
     "cli/test_info.py": "root folders",
-    "cli/test_bench.py": "terminals, POSIX signals and Unix sockets; on Wine it was run by hand only",
+    "cli/test_bench.py": "terminals, POSIX signals and Unix sockets; tests/windows/test_command.py is its like",
     "cli/test_doctor.py": "root folders, limits, users and filters; tests/windows/test_command.py is its like",
     "cli/test_ls.py": "terminals, and pipes' owners",
     "relay": "Unix sockets, POSIX signals, and programs of Unix at the ends of relays",

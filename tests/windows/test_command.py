@@ -87,6 +87,15 @@ def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) 
     assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
 
 
+def test_bench_measures_and_whoever_reads_it_sees_its_end() -> None:
+    done = run("bench", "--seconds", "1", "--json", deadline=SEVERAL)
+    known = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert known["system"].startswith("Windows-")
+    assert [each["name"] for each in known["measured"]] == ["npipe", "multiprocessing.connection"]
+    assert all(each["bytes"] == each["messages"] * 65536 > 0 for each in known["measured"])
+
+
 def test_doctor_finds_this_machine_in_order() -> None:
     done = run("doctor", "--json", deadline=SEVERAL)
     known = json.loads(done.stdout)

@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import json
 import os
+import platform
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ __all__ = [
     "interval_option",
     "network_options",
     "quiet_when_nobody_reads",
+    "system_name",
     "whereabouts",
 ]
 
@@ -138,6 +140,18 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def system_name(*, terse: bool = False) -> str:
+    """Return the system's name and version.
+
+    Not by `platform` on Windows: that asks through COM, for which Wine starts processes that keep this one's standard
+    output, and whoever reads it waits for its end until they have ended too.
+    """
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return f"Windows-{version.major}" if terse else f"Windows-{version.major}.{version.minor}.{version.build}"
+    return platform.platform(terse=terse)
 
 
 class Events:
