@@ -1,8 +1,8 @@
 """The Python samples of the pages in docs/ and in its reference: each is run as it stands, and prints what it says.
 
-A sample that needs something beside it has that from NEEDS, by its page and number; one that cannot be run here is in
-LEFT_OUT with the reason. (Tutorial, how-tos and explanations have
-tests of their own.)
+A client has a server of its pipe's name, which answers in capitals; what else a sample needs beside it is in NEEDS, by
+its page and number. One that cannot be run here is in LEFT_OUT with the reason. (Tutorial, how-tos and explanations
+have tests of their own.)
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ if TYPE_CHECKING:
 
 DEADLINE: Final = 60.0  # seconds
 
-SHOUT: Final = """
-import npipe
-with npipe.serve("shout", bytes.upper) as server:
-    print("ready", flush=True)
-    input()
-"""
-POOL: Final = """
-import npipe
-with npipe.serve("shout", bytes.upper, max_instances=5) as server:
+SERVER: Final = """
+import contextlib, sys, npipe
+with contextlib.ExitStack() as servers:
+    for name in sys.argv[1:]:
+        servers.enter_context(npipe.serve(name, bytes.upper))
     print("ready", flush=True)
     input()
 """
@@ -50,8 +46,8 @@ with npipe.connect("shop", wait_for_server=True) as pipe:
     print(pipe.transact(b"one"), flush=True)
 """
 
-NEEDS: Final = {"pool 1": POOL, "tools 1": CLIENT}
-"""Programs that a sample has beside it; it ends after the sample has."""
+NEEDS: Final = {"tools 1": CLIENT}
+"""Programs that a sample has beside it."""
 
 ENDS_NEVER: Final = {"relay 1": None, "tools 2": CALLER}
 """Samples that go on until they are stopped, with the client that they have meanwhile."""
@@ -82,9 +78,16 @@ def promised(sample: str) -> list[str]:
     return re.findall(r"^\s*print\(.*\)  # (b'.*|'.*|\[.*|\d+)$", sample, re.MULTILINE)
 
 
-def start(program: str, folder: Path) -> subprocess.Popen[str]:
+def served_for(sample: str) -> list[str]:
+    """The pipes that a sample opens and does not serve itself."""
+    if re.search(r"\b(?:serve|listen)\(", sample):
+        return []
+    return re.findall(r"\b(?:connect|call|wait|Pool)\(r?\"([^\"]+)\"", sample)
+
+
+def start(program: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-u", "-W", "error", "-c", program],
+        [sys.executable, "-u", "-W", "error", "-c", program, *arguments],
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -102,11 +105,13 @@ def end(process: subprocess.Popen[str]) -> None:
 def test_a_sample_runs_as_it_stands_and_prints_what_it_says(which: str, tmp_path: Path) -> None:
     if "numpy" in SAMPLES[which]:
         pytest.importorskip("numpy", reason="numpy is not installed: the group lint of pyproject.toml has it")
-    beside = start(NEEDS[which], tmp_path) if which in NEEDS else None
+    names = served_for(SAMPLES[which])
+    beside = [start(NEEDS[which], tmp_path)] if which in NEEDS else []
     try:
-        if beside is not None and "wait_for_server" not in NEEDS[which]:
-            assert beside.stdout is not None
-            assert beside.stdout.readline() == "ready\n"
+        if names:
+            beside.append(start(SERVER, tmp_path, *names))
+            assert beside[-1].stdout is not None
+            assert beside[-1].stdout.readline() == "ready\n"
         (tmp_path / "sample.py").write_text(SAMPLES[which], encoding="utf-8")  # what spawns processes needs a file
         run = subprocess.run(
             [sys.executable, "-W", "error", "sample.py"],
@@ -118,8 +123,8 @@ def test_a_sample_runs_as_it_stands_and_prints_what_it_says(which: str, tmp_path
             check=False,
         )
     finally:
-        if beside is not None:
-            end(beside)
+        for one in beside:
+            end(one)
     assert (run.returncode, run.stderr) == (0, "")
     printed = iter(run.stdout.splitlines())
     assert all(line in printed for line in promised(SAMPLES[which])), run.stdout
