@@ -1,0 +1,1 @@
+"""The protocol's page, its examples, and npipe: they keep together."""
