@@ -241,7 +241,7 @@ class Producer(Ring):
         self.placed = 0  # payload that was put into the ring, less what was withdrawn
         self.entries = self.last_put = 0
         self.next_number = 0
-        self.pending: deque[Write] = deque()
+        self.pending: list[Write] = []
         self.outstanding: deque[Outstanding] = deque()
 
     def _free(self) -> int:
@@ -299,8 +299,9 @@ class Producer(Ring):
         for write in self.pending:
             if not self._put(write):
                 break
-        while self.pending and self._complete(self.pending[0]):
-            self.pending.popleft().done = True
+        for write in [write for write in self.pending if self._complete(write)]:  # an empty one may be before its turn
+            write.done = True
+            self.pending.remove(write)
 
     def _within(self, write: Write) -> bool:
         return not write.data or write.end - self.consumed <= self.quota

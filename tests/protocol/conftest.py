@@ -23,7 +23,14 @@ _SCRIPT = f"""
     from tests.protocol import driver
     driver.main(sys.argv[1], sys.argv[2] == "socket")
 """
-FORMS = ("example by futex", "example by socket", "npipe")
+PAIRS = (  # server, client
+    ("npipe", "example by futex"),
+    ("npipe", "example by socket"),
+    ("example by futex", "npipe"),
+    ("example by socket", "npipe"),
+    ("example by futex", "example by socket"),
+    ("example by socket", "example by futex"),
+)
 
 
 class Failed(Exception):
@@ -89,9 +96,22 @@ def joined(end: Callable[[str], End], pipe_name: str) -> Callable[..., tuple[End
         server_form: str, client_form: str, kind: str = "message", quotas: tuple[int, int] = (65536, 65536)
     ) -> tuple[End, End]:
         server, client = end(server_form), end(client_form)
-        server("listen", pipe_name, kind, quotas, 1, 255)
-        client("connect", pipe_name)
-        server("accept")
+        join(server, client, pipe_name, kind, quotas)
         return server, client
 
     return make
+
+
+def join(server: End, client: End, name: str, kind: str, quotas: tuple[int, int]) -> None:
+    """Connect two ends by a new pipe."""
+    server("listen", name, kind, quotas, 1, 255)
+    client("connect", name)
+    server("accept")
+
+
+def rejoin(server: End, client: End, name: str, kind: str, quotas: tuple[int, int]) -> None:
+    """End the connection of two, and make another one."""
+    client("close")
+    server("close")
+    server("stop")
+    join(server, client, name, kind, quotas)

@@ -294,6 +294,10 @@ def main(kind: str, by_socket: bool) -> None:
             except (link.PipeError, pywintypes.error) as error:
                 return got, error.code if isinstance(error, link.PipeError) else error.winerror
 
+    def receive_until(last: str) -> list[str]:
+        """All that comes before this."""
+        return list(iter(end.receive, last))
+
     def send_for_ever(seed: int, most: int) -> None:
         """Say after each message that it is written: somebody kills this process in the middle of it."""
         for count in range(1 << 30):

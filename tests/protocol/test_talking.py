@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.protocol.conftest import FORMS
+from tests.protocol.conftest import PAIRS, rejoin
 from tests.protocol.driver import content, digest
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from tests.protocol.conftest import End
 
-PAIRS = [pair for pair in itertools.product(FORMS, FORMS) if pair != ("npipe", "npipe")]
 SIZES = [
     0, 1, 2, 126, 127, 128, 129, 999, 1000, 1001, 16382, 16383, 16384, 16385, 0, 0, 32768, 65529, 65530, 65531, 65535,
     65536, 65537, 100_000, 0, 262_138, 262_139, 262_144, 262_145, 500_000, 1_000_000, 1 << 20, 0, 3,
@@ -23,53 +21,51 @@ SIZES = [
 # Each write is plain; most are deferred, and longer than the ring; all are deferred.
 QUOTAS = [(1 << 21, 1 << 21), (1000, 1000), (0, 65536)]
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS)]
 
 
-@pytest.mark.parametrize("quotas", QUOTAS)
-@pytest.mark.parametrize(("server_form", "client_form"), PAIRS)
 def test_messages_of_all_sizes_come_as_they_were_sent(
-    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, quotas: tuple[int, int]
+    joined: Callable[..., tuple[End, End]], pipe_name: str, server_form: str, client_form: str
 ) -> None:
-    server, client = joined(server_form, client_form, "message", quotas)
+    server, client = joined(server_form, client_form)
     messages = list(enumerate(SIZES))
-    for sender, receiver in ((client, server), (server, client)):
-        receiver.begin("receive_all", len(messages))
-        sender("send_all", messages)
-        assert receiver.answer() == [digest(content(*each)) for each in messages]
+    for number, quotas in enumerate(QUOTAS):
+        rejoin(server, client, f"{pipe_name}-{number}", "message", quotas)
+        for sender, receiver in ((client, server), (server, client)):
+            receiver.begin("receive_all", len(messages))
+            sender("send_all", messages)
+            assert receiver.answer() == [digest(content(*each)) for each in messages]
 
 
-@pytest.mark.parametrize("quotas", QUOTAS)
-@pytest.mark.parametrize(("server_form", "client_form"), PAIRS)
 def test_bytes_come_as_they_were_sent(
-    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, quotas: tuple[int, int]
+    joined: Callable[..., tuple[End, End]], pipe_name: str, server_form: str, client_form: str
 ) -> None:
-    server, client = joined(server_form, client_form, "byte", quotas)
+    server, client = joined(server_form, client_form)
     pieces = list(enumerate(SIZES))
-    for sender, receiver in ((client, server), (server, client)):
-        receiver.begin("receive_bytes", sum(SIZES))
-        sender("send_all", pieces)
-        assert receiver.answer() == digest(b"".join(content(*each) for each in pieces))
+    for number, quotas in enumerate(QUOTAS):
+        rejoin(server, client, f"{pipe_name}-{number}", "byte", quotas)
+        for sender, receiver in ((client, server), (server, client)):
+            receiver.begin("receive_bytes", sum(SIZES))
+            sender("send_all", pieces)
+            assert receiver.answer() == digest(b"".join(content(*each) for each in pieces))
 
 
-@pytest.mark.parametrize("part", [1, 127, 5000, 70_000])
-@pytest.mark.parametrize(("server_form", "client_form"), PAIRS)
 def test_a_message_is_read_in_parts(
-    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, part: int
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
 ) -> None:
     server, client = joined(server_form, client_form, "message", (1000, 1000))
-    sizes = [0, 1, part - 1, part, part + 1, 3 * part, min(20 * part, 300_000) + 1]
-    messages = list(enumerate(sizes))
-    for sender, receiver in ((client, server), (server, client)):
-        sender.begin("send_all", messages)
-        for each in messages:
-            data = content(*each)
-            for at in range(0, max(len(data), 1), part):
-                assert receiver("read", part) == [digest(data[at : at + part]), at + part < len(data)]
-        assert sender.answer() is None
+    for part in (1, 127, 5000, 70_000):
+        sizes = [0, 1, part - 1, part, part + 1, 3 * part, min(20 * part, 300_000) + 1]
+        messages = list(enumerate(sizes))
+        for sender, receiver in ((client, server), (server, client)):
+            sender.begin("send_all", messages)
+            for each in messages:
+                data = content(*each)
+                for at in range(0, max(len(data), 1), part):
+                    assert receiver("read", part) == [digest(data[at : at + part]), at + part < len(data)]
+            assert sender.answer() is None
 
 
-@pytest.mark.parametrize(("server_form", "client_form"), PAIRS)
 def test_many_small_messages_come_in_order(
     joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
 ) -> None:
@@ -82,7 +78,6 @@ def test_many_small_messages_come_in_order(
         sender("flush")
 
 
-@pytest.mark.parametrize(("server_form", "client_form"), PAIRS)
 def test_a_write_within_the_quota_waits_for_nobody_and_one_beyond_it_is_withdrawn_in_time(
     joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
 ) -> None:
