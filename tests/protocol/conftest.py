@@ -21,7 +21,7 @@ _SCRIPT = f"""
     import sys
     sys.path.insert(0, {str(CHECKOUT)!r})
     from tests.protocol import driver
-    driver.main(sys.argv[1], sys.argv[2] == "socket")
+    driver.main(sys.argv[1], by_socket=sys.argv[2] == "socket")
 """
 PAIRS = (  # server, client
     ("npipe", "example by futex"),

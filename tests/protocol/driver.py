@@ -274,9 +274,14 @@ class Npipe:
         win32pipe.DisconnectNamedPipe(self.handle)
 
 
-def main(kind: str, by_socket: bool) -> None:
+def make(kind: str, *, by_socket: bool) -> Any:
+    """An end in this process. Any: what it is told is what a line says."""
+    return Example(by_socket) if kind == "example" else Npipe(by_socket)
+
+
+def main(kind: str, *, by_socket: bool) -> None:
     """Do what standard input says, line by line."""
-    end: Any = Example(by_socket) if kind == "example" else Npipe(by_socket)
+    end = make(kind, by_socket=by_socket)
 
     def send_all(messages: list[tuple[int, int]]) -> None:
         for seed, size in messages:

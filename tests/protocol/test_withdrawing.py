@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.protocol import driver
 from tests.protocol.conftest import PAIRS
 from tests.protocol.driver import content, digest
 
@@ -28,20 +29,16 @@ class Message:
     seed: int
     size: int
     read: int = 0
+    over: bool = False
     done: bool = False
     withdrawn: bool = False
 
-    @property
-    def gone(self) -> bool:
-        return self.withdrawn or (self.over and self.done)
-
-    over: bool = False
 
 
 class Walk:
-    """A writer and a reader, one step after the other, beside a model of them."""
+    """A writer and a reader, one step after the other, beside a model of them. (Both are in this process.)"""
 
-    def __init__(self, writer: End, reader: End, seed: int) -> None:
+    def __init__(self, writer: Any, reader: Any, seed: int) -> None:
         self.writer, self.reader = writer, reader
         self.draw = random.Random(seed)
         self.messages: list[Message] = []
@@ -58,19 +55,19 @@ class Walk:
             one.done = one.done or one.size == 0 or sum_so_far <= QUOTA
         for one in self.messages:
             one.done = one.done or (one.over and not one.withdrawn)
-        assert self.writer("done") == [one.done for one in self.messages]
+        assert self.writer.done() == [one.done for one in self.messages]
 
     def start(self) -> None:
         size = self.draw.choice([0, 1, 50, 127, 128, 700, QUOTA - 1, QUOTA, QUOTA + 1, 9000])
         self.messages.append(Message(len(self.messages), size))
-        self.writer("start", len(self.messages) - 1, size)
+        self.writer.start(len(self.messages) - 1, size)
 
     def withdraw(self) -> None:
         pending = [index for index, one in enumerate(self.messages) if not one.done and not one.withdrawn]
         if not pending:
             return
         which = self.draw.choice([*pending, pending[-1], pending[0]])
-        withdrawn, delivered = self.writer("withdraw", which)
+        withdrawn, delivered = self.writer.withdraw(which)
         assert withdrawn
         assert delivered in (self.messages[which].read, None)
         self.messages[which].withdrawn = True
@@ -84,12 +81,12 @@ class Walk:
         data = content(one.seed, one.size)[one.read : one.read + size]
         one.read += len(data)
         one.over = one.read == one.size
-        assert self.reader("read", size) == [digest(data), not one.over]
+        assert self.reader.read(size) == [digest(data), not one.over]
 
     def drain(self) -> None:
         """Until the ring is empty: what comes behind has skipped all that was withdrawn."""
         self.messages.append(Message(len(self.messages), 0))
-        self.writer("start", len(self.messages) - 1, 0)
+        self.writer.start(len(self.messages) - 1, 0)
         while self.unread():
             self.read()
             self.settle()
@@ -106,11 +103,22 @@ class Walk:
 
 
 def test_the_reader_gets_what_was_not_withdrawn_and_the_writer_has_all_of_its_quota(
-    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
+    pipe_name: str, server_form: str, client_form: str
 ) -> None:
-    server, client = joined(server_form, client_form, "message", (QUOTA, QUOTA))
-    Walk(client, server, 1).run()
-    Walk(server, client, 2).run()
+    for seed in range(6):
+        server, client = (
+            driver.make(form.partition(" ")[0], by_socket="socket" in form) for form in (server_form, client_form)
+        )
+        server.listen(f"{pipe_name}-{seed}", "message", [QUOTA, QUOTA], 1, 255)
+        client.connect(f"{pipe_name}-{seed}")
+        server.accept()
+        try:
+            Walk(client, server, seed).run()
+            Walk(server, client, seed).run()
+        finally:
+            client.close()
+            server.close()
+            server.stop()
 
 
 @pytest.mark.parametrize("quota", [0, 5000])
@@ -118,7 +126,7 @@ def test_writes_that_run_out_of_time_while_they_are_read_have_never_been_there(
     joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, quota: int
 ) -> None:
     server, client = joined(server_form, client_form, "message", (quota, quota))
-    count, last = 400, (12345, 200_000)
+    count, last = 200, (12345, 200_000)
     for sender, receiver in ((client, server), (server, client)):
         receiver.begin("receive_until", digest(content(*last)))
         written = sender("send_some", 1, count, 50_000, 0.004)
