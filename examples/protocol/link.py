@@ -573,7 +573,9 @@ class Consumer(Ring):
             if self._swap_state(number, WITHDRAWN, DONE):  # else the producer takes back more
                 self._skip(entry, number)
         elif self.trim is not None and self.consumed - entry.delivered + entry.length > self.trim:
-            self._drop()
+            self.refresh()
+            if self.entry is entry:
+                self._drop()
         else:
             return True
         return False
@@ -593,7 +595,7 @@ class Consumer(Ring):
         self.taken += 1
 
     def _drop(self) -> None:
-        """The rest of the entry does not come, nor what is behind it."""
+        """The rest of the entry does not come, nor what is behind it. After a refresh: all that ever came goes."""
         self.head = self.tail
         self._leave()
         self._commit()

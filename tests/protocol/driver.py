@@ -331,6 +331,7 @@ def main(kind: str, *, by_socket: bool) -> None:
             answer = {"value": call(*arguments)}
         except link.PipeError as error:
             answer = {"code": error.code}
+            print(error, file=sys.stderr, flush=True)  # for who reads a failure
         except (npipe.PipeError, pywintypes.error) as error:
             answer = {"code": error.winerror}
         print(json.dumps(answer), flush=True)
