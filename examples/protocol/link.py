@@ -468,8 +468,8 @@ class Consumer(Ring):
         rewinds = self.words.load32(self.at + REWINDS)  # before the tail
         tail = self.words.load64(self.at + TAIL)
         entry = self.entry
-        if entry and entry.number is not None and not entry.begun and rewinds != self.rewinds:
-            self._forget_header()
+        if entry and entry.number is not None and not entry.begun and (rewinds != self.rewinds or tail < self.head):
+            self._forget_header()  # the tail goes back before the count moves
             entry = None
         if rewinds != self.rewinds:
             self.begin = self.words.load64(self.at + BEGIN)
@@ -552,7 +552,14 @@ class Consumer(Ring):
                 self._forget_header()
                 self.refresh()
                 continue
-            state = self.words.load32(self._state_at(entry.number)) & 7
+            word = self.words.load32(self._state_at(entry.number))
+            state = word & 7
+            if word >> 3 != entry.number:
+                if entry.begun:
+                    raise self.link.violated("an entry's slot was used again before it was taken")
+                self._forget_header()
+                self.refresh()
+                continue
             if state == MOVING:  # the producer is just withdrawing it, and moves `rewinds` when that is over
                 self.refresh()
                 return None

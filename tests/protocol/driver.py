@@ -181,7 +181,10 @@ class Npipe:
         npipe.connect(rf"\\.\pipe\{name}", timeout=timeout).close()
 
     def wait(self, name: str, timeout: float | None = DEADLINE) -> None:
-        npipe.wait(rf"\\.\pipe\{name}", timeout=timeout)
+        if timeout is None:
+            win32pipe.WaitNamedPipe(rf"\\.\pipe\{name}", 0)  # the pipe's own
+        else:
+            npipe.wait(rf"\\.\pipe\{name}", timeout=timeout)
 
     def query(self, name: str) -> list[Any]:
         (found,) = [one for one in npipe.list_pipes() if one.name.lower().endswith("\\" + name.lower())]
