@@ -439,7 +439,9 @@ class Owner:
         except OSError:
             data = b""
         request = unpack_request(data)
-        if len(data) < 8 or request.magic != MAGIC:
+        if len(data) > 65536 + REQUEST_SIZE:
+            self._refuse(visitor, REVISION_MISMATCH)
+        elif len(data) < 8 or request.magic != MAGIC:
             self._drop(visitor)  # gone, or not one of us
         elif len(data) < REQUEST_SIZE or request.version != VERSION:
             self._refuse(visitor, REVISION_MISMATCH)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import multiprocessing
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import CHECKOUT
+from tests.protocol import driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from tests.conftest import Child
-
-_numbers = itertools.count()
-
-_SCRIPT = f"""
-    import sys
-    sys.path.insert(0, {str(CHECKOUT)!r})
-    from tests.protocol import driver
-    driver.main(sys.argv[1], by_socket=sys.argv[2] == "socket")
-"""
 PAIRS = (  # server, client
     ("npipe", "example by futex"),
     ("npipe", "example by socket"),
@@ -44,20 +34,40 @@ class Failed(Exception):
 class End:
     """An end in a process of its own."""
 
-    def __init__(self, child: Child, form: str) -> None:
-        self.child = child
+    def __init__(self, form: str) -> None:
         self.form = form
+        kind, _, way = form.partition(" by ")
+        self._said, theirs = _context.Pipe()
+        root = os.environ["NPIPE_ROOT"]
+        self.process = _context.Process(target=driver.main, args=(kind, way == "socket", theirs, root), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
 
     def begin(self, what: str, *arguments: object) -> None:
         """Begin with a call; its answer follows."""
-        self.child.say(json.dumps([what, *arguments]))
+        self._said.send((what, *arguments))
 
     def answer(self) -> Any:
         """The answer of the call that was begun."""
-        said = json.loads(self.child.line() or '{"code": "it has died"}')
-        if "code" in said:
-            raise Failed(said["code"])
-        return said["value"]
+        assert self._said.poll(DEADLINE), "no answer"
+        code, value = self._said.recv()
+        if code:
+            raise Failed(code)
+        return value
+
+    def last_words(self) -> list[Any]:
+        """What a process has said that was killed."""
+        words = []
+        try:
+            while True:
+                words.append(self._said.recv()[1])
+        except (EOFError, ConnectionResetError):
+            return words
 
     def __call__(self, what: str, *arguments: object) -> Any:
         """A call."""
@@ -66,20 +76,44 @@ class End:
 
     def fails(self, code: int, what: str, *arguments: object) -> None:
         """A call that fails with this code."""
+        self.begin(what, *arguments)
+        self.answer_fails(code)
+
+    def answer_fails(self, code: int) -> None:
+        """The call that was begun fails with this code."""
         with pytest.raises(Failed) as caught:
-            self(what, *arguments)
+            self.answer()
         assert caught.value.code == code
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it has gone."""
+        self.process.kill()
+        self.process.join(DEADLINE)
+
+    def end(self) -> None:
+        self.kill()
+        self._said.close()
+        self.process.close()
+
+
+# Each process begins as a copy of one that has imported all that it needs, and has no threads.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.protocol.driver"])
+DEADLINE = 40.0  # seconds
 
 
 @pytest.fixture
-def end(child: Callable[..., Child]) -> Callable[[str], End]:
+def end() -> Iterator[Callable[[str], End]]:
     """Starts a process for an end: end(form) -> End."""
+    made: list[End] = []
 
     def start(form: str) -> End:
-        kind, _, way = form.partition(" by ")
-        return End(child(_SCRIPT, kind, way), form)
+        made.append(End(form))
+        return made[-1]
 
-    return start
+    yield start
+    for one in made:
+        one.end()
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
-"""A process with one end of a pipe, which does what it is told by lines: by the examples, or by npipe.
+"""A process with one end of a pipe, which does what it is told: by the examples, or by npipe.
 
-A line is a JSON list, a method of the end and its arguments; the answer is `{"value": ...}` or `{"code": ...}`.
-Content goes by the number that it is made from, and back as a digest.
+What it is told is a method of the end and its arguments; the answer is a code and a value. Content goes by the number
+that it is made from, and back as a digest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import random
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.helpers import CHECKOUT
 
@@ -23,6 +23,9 @@ import owner
 
 import npipe
 from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 DEADLINE = 20.0  # seconds, for what is to happen
 
@@ -282,59 +285,77 @@ def make(kind: str, *, by_socket: bool) -> Any:
     return Example(by_socket) if kind == "example" else Npipe(by_socket)
 
 
-def main(kind: str, *, by_socket: bool) -> None:
-    """Do what standard input says, line by line."""
+def main(kind: str, by_socket: bool, told: Connection, root: str) -> None:  # noqa: FBT001 - of another process
+    """Do what comes, call by call."""
+    os.environ["NPIPE_ROOT"] = root
     end = make(kind, by_socket=by_socket)
+    calls = Calls(end, told)
+    while True:
+        try:
+            what, *arguments = told.recv()
+        except EOFError:
+            return
+        call = getattr(calls, what, None) or getattr(end, what)
+        try:
+            told.send((0, call(*arguments)))
+        except (link.PipeError, npipe.PipeError, pywintypes.error) as error:
+            print(what, error, file=sys.stderr, flush=True)  # for who reads a failure
+            told.send((code_of(error), None))
 
-    def send_all(messages: list[tuple[int, int]]) -> None:
+
+def code_of(error: Exception) -> int:
+    """Win32's code."""
+    return error.code if isinstance(error, link.PipeError) else int(getattr(error, "winerror"))  # noqa: B009 - of both
+
+
+class Calls:
+    """What is made of several calls of an end."""
+
+    def __init__(self, end: Any, told: Connection) -> None:
+        self.end = end
+        self.told = told
+
+    def send_all(self, messages: list[tuple[int, int]]) -> None:
         for seed, size in messages:
-            end.send(seed, size)
+            self.end.send(seed, size)
 
-    def receive_all(count: int) -> list[str]:
-        return [end.receive() for _ in range(count)]
+    def receive_all(self, count: int) -> list[str]:
+        return [self.end.receive() for _ in range(count)]
 
-    def receive_rest() -> tuple[list[str], int]:
-        """All that comes, and the code at the end."""
-        got: list[str] = []
-        while True:
-            try:
-                got.append(end.receive())
-            except (link.PipeError, pywintypes.error) as error:
-                return got, error.code if isinstance(error, link.PipeError) else error.winerror
-
-    def receive_until(last: str) -> list[str]:
+    def receive_until(self, last: str) -> list[str]:
         """All that comes before this."""
-        return list(iter(end.receive, last))
+        return list(iter(self.end.receive, last))
 
-    def send_for_ever(seed: int, most: int) -> None:
+    def receive_rest(self) -> tuple[list[str], int]:
+        """All that comes, and the code at the end; it stays the same."""
+        got: list[str] = []
+        try:
+            while True:
+                got.append(self.end.receive())
+        except (link.PipeError, pywintypes.error) as error:
+            code = code_of(error)
+        for _ in range(3):
+            try:
+                got.append(self.end.receive())
+            except (link.PipeError, pywintypes.error) as error:
+                assert code_of(error) == code
+        return got, code
+
+    def send_for_ever(self, seed: int, most: int) -> None:
         """Say after each message that it is written: somebody kills this process in the middle of it."""
         for count in range(1 << 30):
-            end.send(seed + count, random.Random(seed + count).randrange(most))
-            print(json.dumps({"value": count}), flush=True)
+            self.end.send(seed + count, random.Random(seed + count).randrange(most))
+            self.told.send((0, count))
 
-    def send_some(seed: int, count: int, most: int, patience: float) -> list[int]:
+    def send_some(self, seed: int, count: int, most: int, patience: float) -> list[int]:
         """Send messages that have little time; which of them were written."""
         written = []
         for number in range(seed, seed + count):
             draw = random.Random(-number)
             try:
-                end.send(number, draw.randrange(most), draw.random() * patience)
+                self.end.send(number, draw.randrange(most), draw.random() * patience)
                 written.append(number)
             except (link.PipeError, pywintypes.error) as error:
-                if (error.code if isinstance(error, link.PipeError) else error.winerror) not in {121, 995}:
+                if code_of(error) not in {121, 995}:
                     raise
         return written
-
-    here = locals()
-    for line in sys.stdin:
-        what, *arguments = json.loads(line)
-        call = here[what] if what in here else getattr(end, what)
-        answer: dict[str, Any]
-        try:
-            answer = {"value": call(*arguments)}
-        except link.PipeError as error:
-            answer = {"code": error.code}
-            print(error, file=sys.stderr, flush=True)  # for who reads a failure
-        except (npipe.PipeError, pywintypes.error) as error:
-            answer = {"code": error.winerror}
-        print(json.dumps(answer), flush=True)
