@@ -1,8 +1,8 @@
 """A client of npipe's local pipes in the standard library alone, written from docs/protocol.md.
 
-    python examples/protocol/client.py NAME [TEXT...]     sends each text as a message, and prints what comes back
-    python examples/protocol/client.py --query NAME       tells what the pipe is
-    python examples/protocol/client.py --wait NAME        waits until an instance listens
+python examples/protocol/client.py NAME [TEXT...]     sends each text as a message, and prints what comes back
+python examples/protocol/client.py --query NAME       tells what the pipe is
+python examples/protocol/client.py --wait NAME        waits until an instance listens
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ from rendezvous import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
 __all__ = ["connect", "query", "wait"]

@@ -481,9 +481,7 @@ class Consumer(Ring):
 
     def moved(self) -> bool:
         """Whether the producer has moved since."""
-        return (
-            self.words.load64(self.at + TAIL) != self.tail or self.words.load32(self.at + REWINDS) != self.rewinds
-        )
+        return self.words.load64(self.at + TAIL) != self.tail or self.words.load32(self.at + REWINDS) != self.rewinds
 
     def _copy_out(self, size: int) -> bytes:
         offset = self._offset(self.head)

@@ -443,9 +443,11 @@ class Owner:
             self._refuse(visitor, REVISION_MISMATCH)
         elif len(data) < 8 or request.magic != MAGIC:
             self._drop(visitor)  # gone, or not one of us
-        elif len(data) < REQUEST_SIZE or request.version != VERSION:
-            self._refuse(visitor, REVISION_MISMATCH)
-        elif len(data) > REQUEST_SIZE and not (request.kind == OPEN and request.flags & FOR):
+        elif (
+            len(data) < REQUEST_SIZE
+            or request.version != VERSION
+            or (len(data) > REQUEST_SIZE and not (request.kind == OPEN and request.flags & FOR))
+        ):
             self._refuse(visitor, REVISION_MISMATCH)
         elif visitor.until is None:
             self._drop(visitor)  # a second request

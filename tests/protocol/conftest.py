@@ -23,7 +23,7 @@ PAIRS = (  # server, client
 )
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 - the other process' error
     """The other process' call has failed with this code of Win32."""
 
     def __init__(self, code: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from tests.protocol.conftest import PAIRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.protocol.conftest import End
 
@@ -138,12 +138,17 @@ def test_owners_keep_to_the_limit_that_the_first_one_set(
 @pytest.mark.parametrize(
     "text",
     [
-        "x" * 191 + "-é", "ab" * 60, "é" * 100, "a" + "é" * 100, "aa" + "é" * 100, "aaa" + "é" * 100, "a" * 99 + "é" * 60,
-        "a" * 98 + "é" * 60, "a" * 97 + "é" * 60, ".hidden", "straße ǆ ŉ ÿ µ ᾳ 𐐨", "a\\b c", "~",
+        "x" * 191 + "-é", "ab" * 60, "é" * 100, "a" + "é" * 100, "aa" + "é" * 100, "aaa" + "é" * 100,
+        "a" * 99 + "é" * 60, "a" * 98 + "é" * 60, "a" * 97 + "é" * 60, ".hidden", "straße ǆ ŉ ÿ µ ᾳ 𐐨", "a\\b c", "~",
     ],
 )  # fmt: skip
 def test_both_find_pipes_of_all_names(
-    end: Callable[[str], End], server_form: str, client_form: str, text: str, monkeypatch: pytest.MonkeyPatch, root: Path
+    end: Callable[[str], End],
+    server_form: str,
+    client_form: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
 ) -> None:
     root.mkdir(mode=0o700)
     deep = root / ("deep-" + "x" * 100) / ("er-" + "y" * 100)

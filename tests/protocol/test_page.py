@@ -6,12 +6,13 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+import client
+import link
+import owner
 import pytest
+import rendezvous
 
 from tests.helpers import CHECKOUT
-from tests.protocol.driver import client, link, owner
-
-import rendezvous  # isort: skip - the examples', where the driver has looked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,8 @@ LAYOUTS = {
     ]),
     "## 6. Sleeping": ("npl_sleep", ["flags", "seq", "wake_head", "wake_consumed", "wake_taken"]),
     "## 2. The page": ("npf_page", [
-        "magic", "version", "type", "direction", "max_instances", "default_timeout_ms", "name_size", "name", "id", "slot",
+        "magic", "version", "type", "direction", "max_instances", "default_timeout_ms", "name_size", "name", "id",
+        "slot",
     ]),
     "one request of 32 bytes": ("npw_request", [
         "magic", "version", "kind", "flags", "access", "reserved", "offer",
@@ -158,9 +160,9 @@ def test_the_examples_have_the_pages_numbers() -> None:
             short: places[field] for short, field in fields.items()
         }
     segment = dict(zip(LAYOUTS["One page of header, then"][1], offsets("One page of header, then"), strict=True))
-    assert link.END_STATES == (segment["side[0]"], segment["side[1]"])
-    assert link.SLEEPS == (segment["sleep[0]"], segment["sleep[1]"])
-    assert link.DIRECTIONS == (segment["direction[0]"], segment["direction[1]"])
+    assert (segment["side[0]"], segment["side[1]"]) == link.END_STATES
+    assert (segment["sleep[0]"], segment["sleep[1]"]) == link.SLEEPS
+    assert (segment["direction[0]"], segment["direction[1]"]) == link.DIRECTIONS
 
 
 @pytest.mark.parametrize("row", rows("lower-case digits.\n"), ids=lambda row: str(row[0]))
@@ -170,9 +172,9 @@ def test_the_pages_folders_are_right(row: list[str]) -> None:
 
     text, folder = row
     if "×" in text:
-        text = "".join(
-            word * int(count) for count, word in re.findall(r"(\d+) × `(.+?)`", text)
-        ) + "".join(re.findall(r"then `(.+?)`", text))
+        text = "".join(word * int(count) for count, word in re.findall(r"(\d+) × `(.+?)`", text)) + "".join(
+            re.findall(r"then `(.+?)`", text)
+        )
         count, word, begin = re.findall(r"(\d+) × `(.+?)`, `~`, and 64 digits that begin with `(.+?)`", folder)[0]
         assert rendezvous.folder_of(text).startswith(f"{word * int(count)}~{begin}")
     else:

@@ -50,9 +50,7 @@ def test_bytes_come_as_they_were_sent(
             assert receiver.answer() == digest(b"".join(content(*each) for each in pieces))
 
 
-def test_a_message_is_read_in_parts(
-    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
-) -> None:
+def test_a_message_is_read_in_parts(joined: Callable[..., tuple[End, End]], server_form: str, client_form: str) -> None:
     server, client = joined(server_form, client_form, "message", (1000, 1000))
     for part in (1, 127, 5000, 70_000):
         sizes = [0, 1, part - 1, part, part + 1, 3 * part, min(20 * part, 300_000) + 1]

@@ -34,7 +34,6 @@ class Message:
     withdrawn: bool = False
 
 
-
 class Walk:
     """A writer and a reader, one step after the other, beside a model of them. (Both are in this process.)"""
 
