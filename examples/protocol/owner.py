@@ -443,16 +443,16 @@ class Owner:
             self._refuse(visitor, REVISION_MISMATCH)
         elif len(data) < 8 or request.magic != MAGIC:
             self._drop(visitor)  # gone, or not one of us
-        elif (
-            len(data) < REQUEST_SIZE
-            or request.version != VERSION
-            or (len(data) > REQUEST_SIZE and not (request.kind == OPEN and request.flags & FOR))
-        ):
+        elif request.version != VERSION or not self._may_have(len(data), request):
             self._refuse(visitor, REVISION_MISMATCH)
         elif visitor.until is None:
             self._drop(visitor)  # a second request
         else:
             self._do(visitor, request)
+
+    def _may_have(self, size: int, request: Request) -> bool:
+        """Whether a request may be so long: one for a client of another machine has more behind it."""
+        return size == REQUEST_SIZE or (size > REQUEST_SIZE and request.kind == OPEN and bool(request.flags & FOR))
 
     def _do(self, visitor: _Visitor, request: Request) -> None:
         is_owner = visitor.peer.uid in {os.geteuid(), 0}

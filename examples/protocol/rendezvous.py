@@ -232,23 +232,28 @@ def receive_answer(connected: socket.socket, kind: int, deadline: float) -> Said
     for more in descriptors[1:]:
         os.close(more)
     segment = descriptors[0] if descriptors else -1
+    wanted = False
     try:
-        if len(data) >= 8:
-            magic, version = struct.unpack("<II", data[:8])
-            if magic == MAGIC and version != VERSION:
-                raise PipeError(REVISION_MISMATCH, f"the server's protocol is version {version}")
-        if len(data) < _ANSWER.size or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise PipeError(INVALID_DATA, "the server's answer makes no sense")
-        answer = Answer(*_ANSWER.unpack(data[: _ANSWER.size]))
-        name = data[_ANSWER.size :]
-        longer = answer.last if kind == QUERY and answer.code == OK else 0
-        if answer.magic != MAGIC or answer.code in NEVER_SAID or len(name) != longer:
-            raise PipeError(INVALID_DATA, "the server's answer makes no sense")
-        if segment >= 0 and (kind, answer.code) != (OPEN, OK):
+        cut_off = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        answer, name = _understood(b"" if cut_off else data, kind)
+        wanted = (kind, answer.code) == (OPEN, OK)
+    finally:
+        if segment >= 0 and not wanted:
             os.close(segment)
-            segment = -1
-    except BaseException:
-        if segment >= 0:
-            os.close(segment)
-        raise
-    return Said(answer, name.decode("utf-8", "replace"), segment)
+    return Said(answer, name, segment if wanted else -1)
+
+
+def _understood(data: bytes, kind: int) -> tuple[Answer, str]:
+    """An answer, and the name behind it."""
+    if len(data) >= 8:
+        magic, version = struct.unpack("<II", data[:8])
+        if magic == MAGIC and version != VERSION:
+            raise PipeError(REVISION_MISMATCH, f"the server's protocol is version {version}")
+    if len(data) < _ANSWER.size:
+        raise PipeError(INVALID_DATA, "the server's answer makes no sense")
+    answer = Answer(*_ANSWER.unpack(data[: _ANSWER.size]))
+    name = data[_ANSWER.size :]
+    longer = answer.last if kind == QUERY and answer.code == OK else 0
+    if answer.magic != MAGIC or answer.code in NEVER_SAID or len(name) != longer:
+        raise PipeError(INVALID_DATA, "the server's answer makes no sense")
+    return answer, name.decode("utf-8", "replace")
