@@ -91,7 +91,10 @@ def test_a_held_request_looks_for_another_owner_when_its_own_dies(
     dying, staying = sorted(owners, key=lambda owner: -places[owner.pid])
     dying.kill()
     until(lambda: any(place.waiters and place.pid == staying.pid for place in rendezvous.places_of(pipe_name)), 30)
-    listen(staying, pipe_name) if staying.form == "npipe" else staying("close")  # it has an instance that listens
+    if staying.form == "npipe":
+        listen(staying, pipe_name)
+    else:
+        staying("close")  # then its instance listens again
     client.answer()
 
 
@@ -112,7 +115,8 @@ def test_the_last_owner_tells_whom_it_holds_that_the_pipe_has_gone(
         going.kill()
     else:
         going("close")
-        going("stop") if going.form != "npipe" else None
+        if going.form != "npipe":
+            going("stop")
     if dies or going.form == "npipe":
         client.answer_fails(2)
     else:
