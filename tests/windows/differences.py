@@ -73,6 +73,7 @@ LINUX: Final = {
     "examples": "processes that are ended by Ctrl-C, and users as Linux has them",
     "processes/test_inspect.py": "what the engine counts, and tells other processes",
     "faces/test_stats.py": "what the engine counts",
+    "protocol": "the memory that two processes share, and who speaks its protocol",
     "cli/test_tools.py": "terminals, POSIX signals, and what the engine counts",
     "cli/test_metrics.py": "what the engine counts",
     "cli/test_top.py": "terminals, POSIX signals, and what the engine counts and records",
