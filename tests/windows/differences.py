@@ -123,6 +123,7 @@ LINUX: Final = {
     "bench/test_runs.py": "the benchmark, which is for Linux",
     "repository/test_check_text.py": "the files of a checkout",
     "repository/test_package.py": "the files of a checkout",
+    "repository/test_run_parts.py": "make, and POSIX signals",
     "repository/test_types.py": "the files of a checkout, and its tools",
     "faces/test_process.py": "descriptors, and the classes of the engine's faces",
     "faces/test_wait_for_server.py": "folders that tell; tests/windows/test_native_pipes.py is its like",
