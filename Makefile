@@ -18,8 +18,8 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
 
-demo: build/stamp-package
-	@$(ENV) $(PY) scripts/demo.py
+demo: build/stamp-npipe
+	@$(PY) -m npipe demo
 
 # The quick parts first; how far it is, and at the end what each took.
 test: build/stamp-package
@@ -179,21 +179,23 @@ clean:
 
 # ---- Set-up
 
+# A step that another make takes meanwhile is waited for. The demonstration has what it needs with stamp-npipe.
+
 build/stamp-venv:
-	@scripts/check-machine.sh $(PYTHON)
-	@mkdir -p build
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@scripts/check-machine.sh "$(PYTHON)"
+	@"$(PYTHON)" scripts/set_up.py venv $@
 
-build/stamp-tools: build/stamp-venv pyproject.toml
-	$(PY) scripts/install-groups.py build test lint
-	$(PY) scripts/install-groups.py --extra cli monitor
-	touch $@
+build/stamp-build: build/stamp-venv pyproject.toml
+	@$(PY) scripts/set_up.py build $@ $^
 
-build/stamp-package: build/stamp-tools $(SOURCES)
-	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall \
-	    -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
-	touch $@
+build/stamp-tools: build/stamp-build
+	@$(PY) scripts/set_up.py tools $@ $^
+
+build/stamp-npipe: build/stamp-build $(SOURCES)
+	@$(PY) scripts/set_up.py npipe $@ $^
+
+build/stamp-package: build/stamp-tools build/stamp-npipe
+	@touch $@
 
 build/stamp-bench: build/stamp-package
 	$(PY) scripts/install-groups.py --each bench
