@@ -7,7 +7,8 @@ PY := $(BIN)/python
 
 SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' \
     -o -name '*.px[di]' -o -name '*.[ch]' -o -name meson.build)
-C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
+# Looked for when it is used: a copy for a build need not have them.
+C_SOURCES = $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -18,7 +19,8 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
 .PHONY: test-asan-python
 
-demo: build/stamp-npipe
+# Quickly compiled where nothing is yet (binding_optimization in meson.options); the tests compile it as it is shipped.
+demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
 	@$(PY) -m npipe demo
 
 # The quick parts first; how far it is, and at the end what each took.
@@ -179,7 +181,7 @@ clean:
 
 # ---- Set-up
 
-# A step that another make takes meanwhile is waited for. The demonstration has what it needs with stamp-npipe.
+# A step that another make takes meanwhile is waited for. The demonstration needs stamp-demo alone.
 
 build/stamp-venv:
 	@scripts/check-machine.sh "$(PYTHON)"
@@ -190,6 +192,9 @@ build/stamp-build: build/stamp-venv pyproject.toml
 
 build/stamp-tools: build/stamp-build
 	@$(PY) scripts/set_up.py tools $@ $^
+
+build/stamp-demo: build/stamp-build $(SOURCES)
+	@$(PY) scripts/set_up.py demo $@ $^
 
 build/stamp-npipe: build/stamp-build $(SOURCES)
 	@$(PY) scripts/set_up.py npipe $@ $^

@@ -79,7 +79,7 @@ def _make_environment(log: IO[str]) -> None:
 
 def _fetch_build(log: IO[str]) -> None:
     _say("Fetching what compiles it, from PyPI: meson, ninja, Cython")
-    _install(_group("build"), log)
+    _install(["--no-compile", *_group("build")], log)  # much of it is never imported
 
 
 def _fetch_tools(log: IO[str]) -> None:
@@ -87,11 +87,15 @@ def _fetch_tools(log: IO[str]) -> None:
     _install([*_group("build"), *_group("test"), *_group("lint"), *_extra("cli"), *_extra("monitor")], log)
 
 
-def _build(log: IO[str]) -> None:
+def _build_quickly(log: IO[str]) -> None:
+    _build(log, "demo", ["-Csetup-args=-Dbinding_optimization=1"])
+
+
+def _build(log: IO[str], folder: str = "package", more: list[str] | None = None) -> None:
     start = time.monotonic()
     # Not isolated: the environment has what it needs. -v: what ninja says comes as it says it.
-    options = ["--no-build-isolation", "--no-deps", "--force-reinstall", f"-Cbuild-dir={BUILD / 'package'}"]
-    command = [*PIP, "-v", *options, "-Csetup-args=-Dwerror=true", "."]
+    options = ["--no-build-isolation", "--no-deps", "--force-reinstall", f"-Cbuild-dir={BUILD / folder}"]
+    command = [*PIP, "-v", *options, "-Csetup-args=-Dwerror=true", *(more or []), "."]
     path = os.pathsep.join([str(ROOT / PYTHON.parent), os.environ.get("PATH", os.defpath)])
     _say("Compiling, with all processors; later only what has changed")
     with Progress() as progress:
@@ -103,7 +107,13 @@ def _build(log: IO[str]) -> None:
     _say(f"Installed in .venv, after {time.monotonic() - start:.0f} seconds")
 
 
-STEPS = {"venv": _make_environment, "build": _fetch_build, "tools": _fetch_tools, "npipe": _build}
+STEPS = {
+    "venv": _make_environment,
+    "build": _fetch_build,
+    "tools": _fetch_tools,
+    "demo": _build_quickly,
+    "npipe": _build,
+}
 
 
 def _group(name: str) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
 __all__ = ["Side", "Stage", "StageError"]
@@ -68,9 +70,10 @@ class Stage:
     def start(self, label: str, role: str, *arguments: str) -> Side:
         """Start a side."""
         command = [sys.executable, "-P", "-m", "npipe.cli.demonstration.sides", label, role, *arguments]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._writer, stderr=self._writer)
-        side = Side(label, process)
-        self._sides.append(side)
+        with _whole():
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._writer, stderr=self._writer)
+            side = Side(label, process)
+            self._sides.append(side)
         # What it wrote stands before this in the pipe. Of its own, for the stage closes its writer.
         writer = os.dup(self._writer)
         threading.Thread(target=_tell_of_its_end, args=(process, writer), daemon=True).start()
@@ -112,6 +115,22 @@ class Stage:
         for side in self._sides:
             if side.process.pid == pid and side.process.wait():
                 raise StageError(f"the {side.label} has failed, with status {side.process.returncode}")
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Keep Ctrl-C until the block is over: a process that it starts is known to whoever ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _tell_of_its_end(process: subprocess.Popen[bytes], writer: int) -> None:

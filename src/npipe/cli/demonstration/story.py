@@ -162,18 +162,18 @@ def _speed() -> None:
     kinds = ("npipe", "multiprocessing")
     try:
         with Contest(Settings(seconds=_SECONDS, size=_SIZE, bulk=65536, aio=False, kinds=kinds)) as contest:
-            ours, theirs = contest.run(lambda _: None)
+            measured = contest.run(lambda _: None)
     except ContestError as error:
         raise StageError(str(error)) from error
-    mine, other = ours.percentile(0.5), theirs.percentile(0.5)
-    if mine is None or other is None:  # too few on a very busy machine
-        raise StageError("the machine was too busy to measure anything")
-    times = other / mine
-    _print(
-        f"   npipe {duration(mine)}, multiprocessing.connection {duration(other)}: "
-        f"{times:.{0 if times >= 9.5 else 1}f} times as fast (medians of "
-        f"{len(ours.round_trips):,} and {len(theirs.round_trips):,})"
-    )
+    medians = [each.percentile(0.5) for each in measured]
+    said = ", ".join(f"{each.name} {duration(median)}" for each, median in zip(measured, medians, strict=True))
+    counts = " and ".join(f"{len(each.round_trips):,}" for each in measured)
+    for name, why in contest.left_out.items():
+        said += f", without {name}: {printable(why)}"
+    if len(medians) == len(kinds) and medians[0] and medians[1]:
+        times = medians[1] / medians[0]
+        said += f": {times:.{0 if times >= 9.5 else 1}f} times as fast"
+    _print(f"   {said} (medians of {counts})")
 
 
 def _what_next() -> None:
