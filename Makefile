@@ -23,13 +23,13 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
 	@$(PY) -m npipe demo
 
-# The quick parts first; how far it is, and at the end what each took.
+# The quick parts first; how far it is, and at the end what each took. The C tests compile while mypy thinks.
 test: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types test-c test-quick
+	@$(PY) scripts/run_parts.py lint types --beside test-c --then test-quick
 
 # All that `make test` runs, and the slow ones.
 test-all: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types test-c test-python
+	@$(PY) scripts/run_parts.py lint types --beside test-c --then test-python
 
 lint: build/stamp-tools
 	$(BIN)/ruff check .

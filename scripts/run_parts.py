@@ -1,10 +1,11 @@
 """Runs parts of the tests, targets of make, and says which, how far it is, and at the end how long each took.
 
-run_parts.py PART... [--beside PART...]
+run_parts.py PART... [--beside PART...] [--then PART... [--beside PART...]]...
 
 A part is a target, with variables behind it if there are any: "test-c", "test-python PYTEST_ARGS=-x". They run one
-after the other; those behind --beside, likewise, at the same time. Then each line says which part it is from. What
-fails keeps no other part from running. Exits with 1 if one has failed, or has not run.
+after the other; those behind --beside, likewise, at the same time. Then each line says which part it is from. Those
+behind --then begin when all before it have ended. What fails keeps no other part from running. Exits with 1 if one has
+failed, or has not run.
 
 SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to all processes of the parts that run, and no other part begins; a
 second one kills them.
@@ -42,18 +43,28 @@ class Ended(NamedTuple):
 class Run:
     """What runs, and how it went."""
 
-    def __init__(self, lanes: list[list[str]]) -> None:
-        self._lanes = lanes
-        self._many = len(lanes) > 1
+    def __init__(self, stages: list[list[list[str]]]) -> None:
+        """`stages` come one after the other; each has lanes, which run at the same time, and each lane parts."""
+        self._stages = stages
+        self._many = False
         self._lock = threading.Lock()
         self._started = 0
-        self._count = sum(map(len, lanes))
+        self._count = sum(len(lane) for lanes in stages for lane in lanes)
         # What the main thread waits for: signals, and 0 for a lane that is over.
         self._news: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._running: dict[int, subprocess.Popen[str]] = {}
         self.stopped_by = 0
         """The signal that has ended it, if one has."""
         self.ended: list[Ended] = []
+
+    @property
+    def plan(self) -> str:
+        """What is going to run, in words."""
+        stages = [
+            " beside ".join(", ".join(shlex.split(part)[0] for part in lane) for lane in lanes)
+            for lanes in self._stages
+        ]
+        return f"{self._count} part{'s' * (self._count > 1)}: {', then '.join(stages)}"
 
     @property
     def status(self) -> int:
@@ -67,8 +78,16 @@ class Run:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _frame: self._news.put(number))
-        left = len(self._lanes)
-        for lane in self._lanes:
+        for lanes in self._stages:
+            self._run_stage(lanes)
+
+    def _run_stage(self, lanes: list[list[str]]) -> None:
+        if self.stopped_by:
+            self._say(f"== {sum(map(len, lanes))} more not begun")
+            return
+        self._many = len(lanes) > 1
+        left = len(lanes)
+        for lane in lanes:
             threading.Thread(target=self._run_lane, args=(lane,)).start()
         while left:
             number = self._news.get()
@@ -157,17 +176,23 @@ def _time(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
+def _split(arguments: list[str], at: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument == at:
+            parts.append([])
+        else:
+            parts[-1].append(argument)
+    return parts
+
+
 def main(arguments: list[str]) -> int:
     """Run the parts, and tell of each."""
-    lanes: list[list[str]] = [[]]
-    for argument in arguments:
-        if argument == "--beside":
-            lanes.append([])
-        else:
-            lanes[-1].append(argument)
+    stages = [[lane for lane in _split(stage, "--beside") if lane] for stage in _split(arguments, "--then")]
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(errors="backslashreplace")  # what a part says need not be in this terminal's encoding
-    run = Run([lane for lane in lanes if lane])
+    run = Run(stages)
+    print(f"== {run.plan}", flush=True)
     start = time.monotonic()
     run.run()
     print("\n== Summary (minutes:seconds)")

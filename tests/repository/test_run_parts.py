@@ -74,6 +74,15 @@ def test_what_runs_beside_is_told_apart(environment: dict[str, str]) -> None:
     assert "bad: été ▁\n" in said
 
 
+def test_what_comes_then_waits_for_all_before_it(environment: dict[str, str]) -> None:
+    status, said = run(environment, "good", "--beside", "bad", "good", "--then", "good ARGS=3")
+    assert status == 1
+    assert said.startswith("== 4 parts: good beside bad, good, then good\n")
+    before, _, after = said.partition("== [4/4] good\n")
+    assert [before.count(f"== [{number}/4] {how}") for number, how in ((1, ""), (2, ""), (3, ""))] == [2, 2, 2]
+    assert after.startswith("said: ARGS=3\n")  # alone, so it does not say which part it is
+
+
 def test_a_terminal_s_encoding_costs_no_failure(environment: dict[str, str]) -> None:
     status, said = run({**environment, "PYTHONIOENCODING": "ascii"}, "bad")
     assert status == 1
@@ -95,6 +104,7 @@ def begun(environment: dict[str, str], *parts: str) -> Iterator[tuple[subprocess
     with process:
         assert process.stdout is not None
         try:
+            assert process.stdout.readline() == f"== {len(parts)} parts: {', '.join(parts)}\n"
             assert process.stdout.readline() == f"== [1/{len(parts)}] long\n"
             assert process.stdout.readline() == "begun\n"
             yield process, process.stdout
