@@ -12,7 +12,7 @@ C_SOURCES = $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: test-all test-quick test-slow
+.PHONY: test-all test-quick test-slow test-collect
 .PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
 .PHONY: test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots pictures clean
@@ -23,13 +23,13 @@ ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
 	@$(PY) -m npipe demo
 
-# The quick parts first; how far it is, and at the end what each took. The C tests compile while mypy thinks.
+# The quick parts first; how far it is, and at the end what each took. The C tests run while mypy thinks.
 test: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types --beside test-c --then test-quick
+	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-quick
 
 # All that `make test` runs, and the slow ones.
 test-all: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types --beside test-c --then test-python
+	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-python
 
 lint: build/stamp-tools
 	$(BIN)/ruff check .
@@ -58,15 +58,20 @@ test-c: build/stamp-tools
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 BESIDE := -n $(WORKERS) --dist worksteal
 
+# Whether all tests can be found. It leaves their compiled form for all workers, which would make it each for itself.
+test-collect: build/stamp-package
+	@$(PY) -m pytest -q --collect-only >build/log-collect.txt || { cat build/log-collect.txt; exit 1; }
+	@tail -n 1 build/log-collect.txt
+
 test-python: build/stamp-package
 	$(ENV) $(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 test-quick: build/stamp-package
 	$(ENV) $(PY) -m pytest -q $(BESIDE) -m "not slow" --durations=5 $(PYTEST_ARGS)
 
-# What `make test` leaves out, one after the other.
+# What `make test` leaves out, a test on each processor.
 test-slow: build/stamp-package
-	$(ENV) $(PY) -m pytest -m slow $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest -n $(shell nproc) --dist worksteal -m slow $(PYTEST_ARGS)
 
 # The recorded scenarios alone (they are a part of test-python too).
 conformance: build/stamp-package
