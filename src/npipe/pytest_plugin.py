@@ -332,4 +332,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     trace = item.stash.get(_trace, None)
     if trace is not None and report.failed:
         report.sections.append((f"pipes, as pipe_trace has recorded them ({report.when})", str(trace)))
+    if trace is not None and report.when == "teardown":
+        del item.stash[_trace]  # the item stays until the session ends
     return report

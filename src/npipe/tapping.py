@@ -100,6 +100,7 @@ class Event:
 _NO_FLAGS: Final = Flags(0)
 
 _taps: tuple[Tap, ...] = ()  # replaced as a whole, so that nobody needs a lock to look
+_beginning = threading.Lock()  # to replace it
 _numbers = itertools.count(1)
 
 
@@ -108,7 +109,8 @@ class Tap:
 
     Args:
         snaplen: bytes of each message that are kept.
-        wake: called when something has come and the reader waits (see `wait`). It must not wait, or raise.
+        wake: called when something has come and the reader waits (see `wait`), by whoever has moved that: also a
+            moment after `end`. It must not wait, or raise.
         most: bytes of memory for what was not taken yet; what finds no room is lost, and counted.
     """
 
@@ -124,16 +126,21 @@ class Tap:
         self._last = 0
         self._waits = False
         self._pid = os.getpid()
+        self.first: int = sys.maxsize
+        """Connections with lower numbers began before it did: it is not told of them."""
 
     def begin(self) -> None:
         """Be told from now on, of connections that begin from now on."""
         global _taps
-        _taps = (*_taps, self)
+        with _beginning:
+            _taps = (*_taps, self)
+        self.first = _new_number()  # behind it: who has a higher number has told that it begins, or will
 
     def end(self) -> None:
         """Be told no more. Twice is nothing."""
         global _taps
-        _taps = tuple(tap for tap in _taps if tap is not self)
+        with _beginning:
+            _taps = tuple(tap for tap in _taps if tap is not self)
 
     def put(
         self,
@@ -203,8 +210,9 @@ class Tap:
 
 def _after_fork() -> None:
     """Record nothing in a child that was forked: the taps, and who reads them, are its parent's."""
-    global _taps
+    global _taps, _beginning
     _taps = ()
+    _beginning = threading.Lock()  # another thread's, which is not here, may have it
 
 
 if sys.platform != "win32":
@@ -234,7 +242,8 @@ class Tapped:
 
     def _put(self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b"") -> None:
         for tap in _taps:
-            tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
+            if self._number > tap.first:
+                tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 
     def _most(self) -> int:
         return max((tap.snaplen for tap in _taps), default=0)
@@ -276,6 +285,10 @@ class Tapped:
             self._lose()
             self._forget()
 
+    def took(self, *parts: Bytes) -> None:
+        """Tell of a message that was read, all of it."""
+        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, None)
+
     def _end_message(self, flags: Flags, code: int = 0) -> None:
         data, size = b"".join(self._pieces), self._size
         self._forget()
@@ -291,13 +304,13 @@ class Tapped:
 
     def wrote(self, *parts: Bytes, count: int | None = None) -> None:
         """Tell of what was written: the first `count` bytes of it (None: all), in one message."""
-        self._tell_write(parts, Flags.FIRST | Flags.LAST, 0, count)
+        self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.LAST, 0, count)
 
     def withdrew(self, *parts: Bytes, code: int) -> None:
         """Tell of a write that was cancelled, was out of time or has failed: of what was to be written, and why."""
-        self._tell_write(parts, Flags.FIRST | Flags.WITHDRAWN, code or _ABORTED, None)
+        self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.WITHDRAWN, code or _ABORTED, None)
 
-    def _tell_write(self, parts: Iterable[Bytes], flags: Flags, code: int, count: int | None) -> None:
+    def _tell_whole(self, parts: Iterable[Bytes], flags: Flags, code: int, count: int | None) -> None:
         if not _taps:
             return
         try:
@@ -312,7 +325,7 @@ class Tapped:
             return
         if count is not None and count != size:
             size, data = count, data[:count]
-        self._put(Kind.DATA, Flags.OUT | flags, code=code, size=size, data=data)
+        self._put(Kind.DATA, flags, code=code, size=size, data=data)
 
     def gone(self, code: int) -> None:
         """Tell that a call has found the peer gone; once."""

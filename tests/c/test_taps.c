@@ -1,7 +1,10 @@
 /* What a tracer is told, and what a hostile one can do: nothing but lose records (ring/tap.h). */
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "base/platform.h"
 #include "pair.h"
@@ -326,6 +329,44 @@ static void who_waits_gets_a_byte_and_who_does_not_gets_none(void)
     np_tap_unref(tap);
 }
 
+static bool is_recorded(void)
+{
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        found = found || strstr(line, "memfd:trace");
+    fclose(maps);
+    return found;
+}
+
+/* The child's own may stand where the parent's stood, of which the child has only the address. */
+static void a_child_that_records_itself_does_so_whatever_becomes_of_its_parents_recorder(void)
+{
+    const struct np_trace_options options = {.most = 4};
+    int fd = memory(NPR_HEADER_SIZE + RING, F_SEAL_SHRINK | F_SEAL_GROW), status;
+    struct np_tracer *parents, *own;
+    CHECK_EQUAL(np_tap_all(fd, -1, &options, &parents), NP_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        np_tap_after_fork();
+        np_tap_all_end(parents);
+        if (is_recorded() || np_tap_all(fd, -1, &options, &own) != NP_OK)
+            _exit(2);
+        np_tap_all_end(parents);
+        if (!is_recorded())
+            _exit(1);
+        np_tap_all_end(own);
+        _exit(is_recorded() ? 3 : 0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+    np_tap_all_end(parents);
+    CHECK(!is_recorded() && !np_tap_of_all());
+    close(fd);
+}
+
 int main(void)
 {
     RUN(records_are_what_was_sent_in_order_wherever_they_stand);
@@ -334,6 +375,7 @@ int main(void)
     RUN(memory_that_is_not_as_it_should_be_is_refused);
     RUN(a_write_that_is_withdrawn_is_told_of_in_parts_and_then_as_withdrawn);
     RUN(who_waits_gets_a_byte_and_who_does_not_gets_none);
+    RUN(a_child_that_records_itself_does_so_whatever_becomes_of_its_parents_recorder);
     RUN(tracers_come_and_go_while_both_sides_are_busy);
     return 0;
 }

@@ -198,6 +198,75 @@ def test_a_full_disk_is_one_line(name: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"npipe: standard output: No space left on device\n")
 
 
+FULL_AFTER_100 = """
+import os
+import resource
+import sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+os.execv(sys.executable, [sys.executable, "-B", "-m", "npipe", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_takes_a_part_is_told(name: str, tmp_path: Path, unbuffered: str) -> None:
+    with npipe.serve(name, bytes), (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", FULL_AFTER_100, "call", name, "x" * 150],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr) == (1, b"npipe: standard output: File too large\n")
+    assert (tmp_path / "out").read_bytes() == b"x" * 100
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_does_not_wait_gets_all(name: str, unbuffered: str) -> None:
+    sent = [bytes([number]) * 60000 for number in range(64)]
+
+    def send(pipe: npipe.MessagePipe) -> None:
+        for message in sent:
+            pipe.send(message, timeout=DEADLINE)
+        pipe.flush(timeout=DEADLINE)
+
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with served(name, send):
+        process = subprocess.Popen(
+            [*NPIPE, "cat", name],
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+        os.close(writes)
+        with os.fdopen(reads, "rb") as file:
+            got = file.read()
+    assert process.communicate(timeout=DEADLINE)[1] == b""
+    assert process.returncode == 0
+    assert got == b"".join(sent)
+
+
+def test_an_input_that_does_not_wait_is_waited_for(name: str) -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    with (
+        subprocess.Popen([*NPIPE, "listen", name], stdin=reads, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it,
+        npipe.connect(name, timeout=DEADLINE, wait_for_server=True) as pipe,
+    ):
+        assert it.stdout is not None
+        assert it.stderr is not None
+        os.close(reads)
+        pipe.send(b"said", timeout=DEADLINE)
+        assert it.stdout.readline() == b"said\n"  # so it waits for its input too
+        os.write(writes, b"heard\n")
+        assert pipe.recv(timeout=DEADLINE) == b"heard"
+        pipe.close()
+        os.close(writes)
+        assert it.stderr.read() == b""
+        assert it.wait(DEADLINE) == 0
+
+
 # ---- send and cat
 
 
@@ -324,6 +393,23 @@ def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: No
         assert process.wait(DEADLINE) == 130
 
 
+def test_what_cat_has_taken_is_in_its_file_when_it_is_killed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "got"
+
+    def send(pipe: npipe.MessagePipe) -> None:
+        for message in (b"first", b"second"):
+            pipe.send(message, timeout=DEADLINE)
+            pipe.flush(timeout=DEADLINE)  # of the second one: so the first has been written
+        process.kill()
+        process.wait(DEADLINE)
+
+    with npipe.listen(name) as listener:
+        process = subprocess.Popen([*NPIPE, "cat", name, "--to", str(path)])
+        with listener.accept(DEADLINE) as pipe:
+            send(pipe)
+    assert path.read_bytes() in (b"first", b"firstsecond")
+
+
 # ---- repl
 
 
@@ -352,6 +438,58 @@ def test_repl_s_status_is_its_last_line_s(name: str, last: bytes, status: int) -
     assert done.returncode == status
     assert done.stdout == (b"ONE\nTWO\n" if status == 0 else b"ONE\n")
     assert done.stderr.count(b"\n") == 1 + (status != 0)
+
+
+def test_repl_sends_what_is_no_text_as_the_same_bytes(name: str) -> None:
+    got: list[bytes] = []
+
+    def serve(message: bytes) -> bytes:
+        got.append(message)
+        return message
+
+    with npipe.serve(name, serve):
+        done = subprocess.run(
+            [*NPIPE, "repl", name],
+            input=b"a\xffb\nnext\n",
+            capture_output=True,
+            timeout=DEADLINE,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\\xffb\nnext\n", b"")
+    assert got == [b"a\xffb", b"next"]
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a\0b"])
+def test_repl_goes_on_behind_what_is_no_path(name: str, path: str) -> None:
+    with npipe.serve(name, bytes):
+        done = npipe_("repl", name, data=f".file {path}\nnext\n".encode())
+    assert (done.returncode, done.stdout) == (0, b"next\n")
+    assert done.stderr.startswith(b"npipe: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_repl_takes_no_late_answer_for_the_next_one_s_though_it_is_empty(name: str) -> None:
+    def serve(pipe: npipe.MessagePipe) -> None:
+        assert pipe.recv(timeout=DEADLINE) == b"one"
+        for late in (b"", b"late", b""):
+            pipe.send(late, timeout=DEADLINE)
+        assert process.stdin is not None
+        process.stdin.write(b"two\n")
+        process.stdin.close()
+        assert pipe.recv(timeout=DEADLINE) == b"two"
+        pipe.send(b"answer", timeout=DEADLINE)
+        with contextlib.suppress(npipe.PipeClosedError):
+            pipe.recv(timeout=DEADLINE)
+
+    with served(name, serve):
+        process = subprocess.Popen([*NPIPE, "repl", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(b".send one\n")
+        process.stdin.flush()
+        assert process.stdout is not None
+        assert process.stdout.read() == b"\nlate\n\nanswer\n"
+    process.stdout.close()
+    assert process.wait(DEADLINE) == 0
 
 
 def test_repl_on_a_terminal_keeps_a_history_and_shows_nothing_raw(

@@ -42,6 +42,7 @@ with npipe.listen(sys.argv[1]) as listener:
             except npipe.PipeError:
                 pass
 """
+SHARED = SERVER.replace("argv[1]", "argv[1], exclusive=False")
 SAID = [b"hello", b"", "grüße\x1b[31m".encode(), bytes(range(256)), b"x" * 70000]
 
 
@@ -565,6 +566,29 @@ def test_any_bytes_in_the_ring_are_records_or_an_error() -> None:
         except RecordError:
             pass
         list(assembler.finish())
+
+
+def test_a_tracer_without_descriptors_says_so_and_traces_nobody_twice(name: str, child: Callable[..., Child]) -> None:
+    servers = [child(SHARED, name)]
+    assert servers[0].line() == "listens"
+    with Tracer([name]) as tracer:
+        servers.append(child(SHARED, name))
+        assert servers[1].line() == "listens"
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            assert list(tracer.events(0)) == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert tracer.pids == [servers[0].pid]
+        (problem,) = tracer.problems
+        assert "Too many open descriptors" in problem
+        servers.append(child(SHARED, name))
+        assert servers[2].line() == "listens"
+        assert list(tracer.events(0)) == []
+        assert sorted(tracer.pids) == sorted(server.pid for server in servers)
 
 
 def test_a_tracer_is_told_when_its_arguments_are_wrong(name: str) -> None:

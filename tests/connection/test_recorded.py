@@ -14,7 +14,9 @@ from npipe.tapping import Event, Flags, Kind
 from npipe.tracing.own import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Child
 
 
 class Recorded(list[Event]):
@@ -91,6 +93,47 @@ def test_the_end_of_the_other_side_is_told(recorded: Recorded) -> None:
     mine = [event for event in recorded if event.pipe == "npipe.connection" and event.flags & Flags.SERVER]
     assert [event.kind for event in mine] == [Kind.OPENED, Kind.DATA, Kind.GONE, Kind.CLOSED]
     assert mine[1].data == b"last"
+
+
+def test_connections_that_have_ended_take_no_memory_of_the_recorder(name: str, recorded: Recorded) -> None:
+    with Listener(name) as listener:
+        for _ in range(3):
+            serving = threading.Thread(target=lambda: listener.accept().close())
+            serving.start()
+            Client(name).close()
+            serving.join()
+    recorded.recorder.sync()
+    numbers = {event.connection for event in recorded if event.kind is Kind.OPENED}
+    assert len(numbers) == 12  # at each end the pipe, and what goes on beside it
+    assert {event.connection for event in recorded if event.kind is Kind.CLOSED} == numbers
+    assert recorded.recorder._engine._pipes == {}
+
+
+def test_a_message_is_not_lost_when_there_is_no_memory_to_record_it(child: Callable[..., Child]) -> None:
+    program = child(
+        """
+        import resource
+        import threading
+        from npipe.connection import Pipe
+        from npipe.tracing.own import Recorder
+
+        SIZE = 200 << 20
+        recorder = Recorder(lambda event: None, snaplen=100)
+        one, other = Pipe()
+        data, room = bytearray(SIZE), bytearray(SIZE)
+        data[-1] = 7
+        sender = threading.Thread(target=one.send_bytes, args=(data,))
+        sender.start()
+        other.poll(None)
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+        print(other.recv_bytes_into(room) == SIZE, room[-1], flush=True)
+        sender.join()
+        """
+    )
+    assert program.line() == "True 7"
+    assert program.wait() == 0
 
 
 def test_what_a_connection_moves_is_counted() -> None:

@@ -369,6 +369,25 @@ def test_a_trace_is_there_for_assertions_and_in_the_report_of_a_failure(tmp_path
     assert "... " in out
 
 
+KEEPS_NOTHING = """
+import gc
+import weakref
+
+left = []
+
+def test_first(pipe_trace):
+    left.append(weakref.ref(pipe_trace))
+
+def test_second():
+    gc.collect()
+    assert left[0]() is None
+"""
+
+
+def test_a_trace_is_not_kept_when_its_test_has_ended(tmp_path: Path) -> None:
+    assert "2 passed" in session(tmp_path, test_it=KEEPS_NOTHING)
+
+
 def test_a_trace_shows_control_characters_as_escapes(tmp_path: Path) -> None:
     out = session(
         tmp_path,

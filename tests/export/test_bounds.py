@@ -192,6 +192,35 @@ def test_who_has_given_way_leaves_a_place_that_is_whole(waiting: Waiting) -> Non
         assert the_gateway.crowd._users == {}
 
 
+def test_a_place_is_made_also_while_those_who_have_most_are_about_to_get_an_instance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crowds, "_MOST_WAITING", 6)
+    crowd, gave_way = crowds.Crowd(), list[str]()
+
+    def come(user: str, address: str, *, gives_way: bool = True) -> bool:
+        def give_way() -> bool:
+            if gives_way:
+                gave_way.append(f"{user} at {address}")
+            return gives_way
+
+        return crowd.enter().known(crowds.Who((user,), address), give_way)
+
+    assert come("alice", "1", gives_way=False)
+    assert come("alice", "1", gives_way=False)
+    assert come("alice", "2")
+    assert come("alice", "3", gives_way=False)
+    assert come("bob", "4")
+    assert come("bob", "4")
+    assert come("carol", "5")
+    assert gave_way == ["alice at 2"]
+    assert come("dave", "6")
+    assert gave_way == ["alice at 2", "bob at 4"]
+    assert not come("eve", "7")
+    assert not come("bob", "4")
+    assert crowd.waiting == 6
+
+
 def _hung_up(one: Smbd) -> bool:
     poll = select.poll()
     poll.register(one.socket, select.POLLRDHUP)

@@ -711,6 +711,60 @@ def test_what_a_server_writes_right_before_its_process_ends_gets_out(name: str, 
     assert exported(samba_dir) == []
 
 
+def test_a_client_that_waited_gets_what_a_server_writes_right_before_its_process_ends(
+    name: str, samba_dir: Path, child: Start
+) -> None:
+    script = """
+    import sys, npipe
+    listener = npipe.listen(sys.argv[1], remote="samba", allow="authenticated", max_instances=1)
+    print("listening", flush=True)
+    with listener.accept():
+        print("busy", flush=True)
+        input()
+    pipe = listener.accept()
+    for number in range(100):
+        pipe.send(b"%d" % number)
+    """
+    server = child(script, name)
+    assert server.line() == "listening"
+    with Smbd(samba_dir, short(name)):
+        assert server.line() == "busy"
+        with Smbd(samba_dir, short(name)) as client:
+            assert client.let_in
+            server.say("")
+            assert list(client.messages()) == [b"%d" % number for number in range(100)]
+    assert server.wait() == 0
+
+
+def test_a_client_that_has_an_instance_keeps_it_when_the_export_ends_before_the_gateway_knows(
+    name: str, samba_dir: Path
+) -> None:
+    stopped, goes_on = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        stopped.set()
+        assert goes_on.wait(10)
+
+    with listening(name, max_instances=1) as listener, Smbd(samba_dir, short(name)):
+        pipe = listener.accept(10)
+        with Smbd(samba_dir, short(name)) as client:
+            assert client.let_in
+            h.until(lambda: sum(owner.waiting for owner in npipe.inspect(name).owners) == 1)
+            assert gateway._gateway is not None
+            gateway._gateway.call(stand_still)
+            assert stopped.wait(10)
+            pipe.close()
+            pipe = listener.accept(10)
+            listener.close()
+            pipe.send(b"for you")
+            goes_on.set()
+            assert client.message() == b"for you"
+            client.send(b"and you")
+            assert pipe.recv(timeout=10) == b"and you"
+            pipe.close()
+            assert client.message() is None
+
+
 # ---- Other processes' pipes
 
 OTHER = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,75 @@ def test_two_recordings_each_have_all_with_their_own_snaplen(name: str) -> None:
     assert len(second.said(server=True)) == 1
 
 
+def test_a_connection_of_an_earlier_recording_is_not_in_a_later_one(name: str) -> None:
+    first = Recorded()
+    with npipe.listen(name) as listener, npipe.connect(name) as client, listener.accept() as server:
+        one = Tapped("x", Flags.MESSAGE, 0)
+        first.recorder.close()
+        second = Recorded()
+        client.send(b"early")
+        assert server.recv() == b"early"
+        one.wrote(b"early")
+        with npipe.connect(name) as late, listener.accept() as other:
+            late.send(b"late")
+            assert other.recv() == b"late"
+        assert second.said(server=True) == [("in", b"late")]
+        assert second.said(server=False) == [("out", b"late")]
+        second.recorder.close()
+    assert {event.pipe for event in second} == {name}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_neither_takes_nor_waits_for_what_is_its_parents(recorded: Recorded) -> None:
+    one = Tapped("x", Flags.MESSAGE, 0)
+    with recorded.recorder._taking:  # as the recorder's thread has it when it takes something
+        one.wrote(b"said")
+        child = os.fork()
+        if child == 0:
+            threading.Timer(DEADLINE, os._exit, (1,)).start()
+            recorded.recorder.sync()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ("out", b"said") in recorded.said(server=False)
+
+
+def test_what_is_told_to_a_recorder_that_has_ended_harms_nobody() -> None:
+    asleep = threading.Event()
+    recorded = Recorded()
+    tap = recorded.recorder._tap  # which a thread may have in its hand when the recorder ends
+    wait = tap.wait
+
+    def waits() -> bool:
+        there = wait()
+        if not there:
+            asleep.set()
+        return there
+
+    tap.wait = waits  # type: ignore[method-assign]
+    one = Tapped("x", Flags.MESSAGE, 0)
+    one.wrote(b"said")
+    assert asleep.wait(DEADLINE)
+    recorded.recorder.close()
+    tap._waits = True  # as the reader has left it
+    tap.put(Kind.DATA, Flags.OUT, "x", 1, 0)
+    assert recorded.said(server=False) == [("out", b"said")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_program_goes_on_where_recording_cannot_begin(child: Callable[..., Child], tmp_path: Path) -> None:
+    program = child(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        import npipe
+        print("goes on", flush=True)
+        """,
+        env={"NPIPE_TRACE": str(tmp_path / "own.pcapng")},
+    )
+    assert program.line() == "goes on"
+    assert program.wait() == 0
+
+
 # ---- What transports tell
 
 
@@ -298,6 +368,29 @@ def test_nobody_is_told_while_nobody_records() -> None:
         raise AssertionError("who the peer is was asked for")
 
     assert tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
+
+
+def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
+    def come_and_go() -> None:
+        for _ in range(5000):
+            tap = Tap(1, lambda: None)
+            tap.begin()
+            untold.extend([tap] if tap not in tapping._taps else [])
+            tap.end()
+
+    untold: list[Tap] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    finally:
+        sys.setswitchinterval(before)
+    assert untold == []
+    assert not tapping.active()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -187,6 +188,36 @@ def test_standard_input_and_output_are_an_end(name: str) -> None:
             assert talk.result()[0] == stream.data[::-1]
             assert process.returncode == 0
         assert digest(got) == stream.digest
+
+
+def test_standard_input_and_output_that_do_not_wait_are_waited_for(name: str) -> None:
+    pieces = [bytes([number]) * 60000 for number in range(64)]
+    takes, gives = os.pipe()
+    got, puts = os.pipe()
+    os.set_blocking(takes, False)
+    os.set_blocking(puts, False)
+    with npipe.listen(name) as listener:
+        process = subprocess.Popen([*NPIPE, "relay", "-q", "stdio", name], stdin=takes, stdout=puts)
+        os.close(takes)
+        os.close(puts)
+        with listener.accept(timeout=DEADLINE) as pipe, os.fdopen(got, "rb") as out:
+
+            def send() -> None:
+                for piece in (b"said", *pieces):
+                    pipe.send(piece, timeout=DEADLINE)
+                pipe.flush(timeout=DEADLINE)
+                pipe.send(b"", timeout=DEADLINE)  # the end
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            assert out.read(4) == b"said"  # so it reads its input too
+            os.write(gives, b"heard")
+            assert pipe.recv(timeout=DEADLINE) == b"heard"
+            assert out.read() == b"".join(pieces)
+            sender.join()
+            os.close(gives)
+            assert pipe.recv(timeout=DEADLINE) == b""
+    assert process.wait(DEADLINE) == 0
 
 
 def test_a_command_is_started_for_each_client(name: str) -> None:

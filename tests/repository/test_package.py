@@ -18,6 +18,7 @@ VOCABULARY = {
     "_buffers",
     "_display",
     "_process",
+    "_streams",
     "_text",
     "errors",
     "names",

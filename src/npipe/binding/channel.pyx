@@ -675,14 +675,15 @@ cdef class ChannelEnd:
         """Tell who records of a message that was taken. If a signal's handler raises meanwhile, the message is the next
         call's: `incoming`, or None: `parts` is all of it."""
         try:
-            self._tap.read(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._tap.took(*parts)
         except BaseException:
             if incoming is None:
+                data = bytes(parts[0])
                 incoming = Incoming()
                 incoming.stage = 2
-                incoming.size = incoming.taken = PyBytes_GET_SIZE(parts[0])
+                incoming.size = incoming.taken = PyBytes_GET_SIZE(data)
                 incoming.forks = np_forks
-                incoming.targets.append(parts[0])
+                incoming.targets.append(data)
                 incoming.filling = 1
             self.kept.append(incoming)
             raise
@@ -1124,7 +1125,7 @@ cdef class ChannelEnd:
         if code == NP_OK:
             self.count_in(size)
         if self._tap is not None and code == NP_OK:
-            self.tell_read([PyBytes_FromStringAndSize(memory, <Py_ssize_t>size)], None)
+            self.tell_read([PyMemoryView_FromMemory(memory, <Py_ssize_t>size, PyBUF_READ)], None)
         return 0 if code == NP_OK else self.fail(code, raised)
 
     @cython.critical_section

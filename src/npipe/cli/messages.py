@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from npipe._streams import read_some, write_all
 from npipe._text import printable
 from npipe.cli.statuses import BAD_DATA, FAILED, Failure
 
@@ -139,7 +140,7 @@ def standard_input(size: int) -> bytes:
 
     Not through sys.stdin, whose lock a thread that waits for input would hold at the process's end.
     """
-    return os.read(0, size)
+    return read_some(0, size)
 
 
 def messages_in(read: Callable[[int], bytes], form: str, encoding: str, *, nul: bool = False) -> Iterator[bytes]:
@@ -232,8 +233,7 @@ class Output:
     def write(self, data: bytes) -> None:
         """Write bytes as they are, at once; Failure if nobody takes them."""
         try:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            write_all(sys.stdout.buffer, data)
         except OSError as error:
             with contextlib.suppress(OSError):  # so that nothing is tried again at the process's end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

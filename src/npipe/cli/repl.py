@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.messages import message_of, shown
-from npipe.cli.statuses import STATUSES, Failure, by_kind, status_of
+from npipe.cli.statuses import STATUSES, WRONG_USE, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ Examples:
 @client_options
 def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any_owner: bool) -> None:
     """Try the message pipe NAME by hand."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # what is no text goes out as the same bytes, as of arguments
+        sys.stdin.reconfigure(errors="surrogateescape")
     talk = _Talk(name, encoding, nul=nul, timeout=timeout, poll=poll, any_owner=any_owner)
     with by_kind(), talk, _history():
         talk.open()
@@ -78,6 +81,14 @@ def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any
 
 def _status(error: Exception) -> int:
     return error.exit_code if isinstance(error, click.ClickException) else status_of(error)
+
+
+def _content(path: str) -> bytes:
+    """Return what a file has; OSError, or Failure where that is no path."""
+    try:
+        return Path(path).expanduser().read_bytes()
+    except (RuntimeError, ValueError) as error:  # a user who is not there, a NUL
+        raise Failure(f"{path!r} is no path of a file: {error}", WRONG_USE) from error
 
 
 def _line() -> str | None:
@@ -166,7 +177,7 @@ class _Talk:
         elif word in (".hex", ".base64", ".json"):
             self._ask(message_of(rest, word[1:], self._encoding, nul=self._nul))
         elif word == ".file":
-            self._ask(Path(rest).expanduser().read_bytes())
+            self._ask(_content(rest))
         elif word == ".send":
             self.open().send(message_of(rest, "raw", self._encoding, nul=self._nul), timeout=self._seconds)
         elif word == ".recv":
@@ -202,8 +213,15 @@ class _Talk:
     def _pending(self) -> None:
         """Show what has come without being asked for."""
         pipe = self.open()
-        while pipe.peek().available:
-            self._show(pipe.recv(timeout=self._seconds), late=True)
+        while True:
+            there = pipe.peek().available > 0
+            try:
+                message = pipe.recv(timeout=self._seconds if there else 0)
+            except npipe.PipeTimeoutError:
+                if there:
+                    raise
+                return
+            self._show(message, late=True)  # which may be empty: no look tells that from none
 
     def _ask(self, message: bytes) -> None:
         self._pending()  # an answer that came late is not this one's

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 import click
 
 import npipe
+from npipe._streams import write_all
 from npipe._text import printable
 from npipe.cli.common import check_seconds
 from npipe.cli.messages import (
@@ -340,7 +341,8 @@ def cat(
         stack.enter_context(pipe)
         put: Callable[[bytes], Any] = output.put
         if path is not None:
-            put = stack.enter_context(path.open("wb")).write
+            # Without a buffer: what was taken from the pipe is in the file, also if this process is killed.
+            put = functools.partial(write_all, stack.enter_context(path.open("wb", buffering=0)))
         progress = _Progress("read", None) if path is not None or checksum else None
         with progress or contextlib.nullcontext():
             for message in _messages(pipe):

@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+from npipe._streams import read_some, write_file
 from npipe.relay.base import PIECE, Channel, PeerLostError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class StandardChannel(Channel):
     async def read(self) -> bytes | None:
         """See Channel.read."""
         if self._reading is None:
-            self._reading = self._reader.start(lambda: os.read(_STDIN, PIECE))
+            self._reading = self._reader.start(lambda: read_some(_STDIN, PIECE))
         try:
             data = await asyncio.shield(self._reading)  # cancelled, the read goes on, and is the next one's
         except OSError as error:
@@ -82,9 +83,7 @@ class StandardChannel(Channel):
         """See Channel.write."""
 
         def write_all() -> bytes:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(_STDOUT, view) :]
+            write_file(_STDOUT, data)
             return b""
 
         try:

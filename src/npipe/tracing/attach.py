@@ -8,6 +8,7 @@ import sys
 
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
+import errno
 import fcntl
 import math
 import mmap
@@ -21,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from npipe import binding
-from npipe.errors import PipeError, PipeNotFoundError, PipeResourceError, WinError
+from npipe.errors import PipeError, PipeNotFoundError, PipeResourceError, WinError, error_from_code
 from npipe.names import PipeName, parse_name
 from npipe.reasons import not_traced
 from npipe.tracing.records import HEADER_SIZE, Assembler, RecordError, Ring, new_header
@@ -44,6 +45,13 @@ _MOST_RING: Final = 1 << 28
 _NOT_TRACEABLE: Final = 6
 _RETRY: Final = 65539
 _MOST_WAKES: Final = 64
+_NO_RESOURCES: Final = {
+    errno.EMFILE: WinError.TOO_MANY_OPEN_FILES,
+    errno.ENFILE: WinError.TOO_MANY_OPEN_FILES,
+    errno.ENOMEM: WinError.NOT_ENOUGH_MEMORY,
+    errno.ENOSPC: WinError.NOT_ENOUGH_MEMORY,
+    errno.EFBIG: WinError.NOT_ENOUGH_MEMORY,
+}
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _SOCKET: Final = re.compile("s[0-9a-f]{16}")
 
@@ -150,6 +158,10 @@ class _Owner:
             self._map = None
 
 
+def _no_resources(path: str, error: OSError) -> PipeError:
+    return error_from_code(_NO_RESOURCES[error.errno or 0], path, "tracing")
+
+
 class _Pipe:
     """A pipe whose owners are traced, and what tells that there may be new ones."""
 
@@ -195,6 +207,8 @@ class _Pipe:
         except PermissionError as error:
             raise not_traced(path, WinError.ACCESS_DENIED) from error
         except OSError as error:
+            if error.errno in _NO_RESOURCES:  # it may be there, and those that were seen are traced
+                raise _no_resources(path, error) from error
             self._seen = set()
             raise not_traced(path, WinError.FILE_NOT_FOUND) from error
         try:
@@ -218,6 +232,14 @@ class _Pipe:
                     if not again:
                         raise refused from error
                     problems.append(str(refused))
+                except OSError as error:
+                    if error.errno not in _NO_RESOURCES:
+                        raise
+                    without = _no_resources(path, error)
+                    if not again:
+                        raise without from error
+                    self._seen.discard(socket_name)  # the next look asks it again
+                    problems.append(str(without))
         finally:
             os.close(dirfd)
 

@@ -62,7 +62,7 @@ else:
     import socket
 
     from npipe import binding
-    from npipe.tracing.records import HEADER_SIZE, Assembler, Ring, new_header
+    from npipe.tracing.records import HEADER_SIZE, Assembler, Record, Ring, new_header
 
     _RING: Final = 1 << 24
     _MOST_CLOSED: Final = 1024  # connections of which something may still be told behind their end
@@ -90,6 +90,8 @@ else:
                 self._waker.setblocking(False)
                 self._woken.setblocking(False)
                 self._trace = binding.OwnTrace(memory, self._waker.fileno(), snaplen)
+                # Behind it. What is below and does not say that it begins began before: others record it.
+                self._first = binding.new_connection_number()
             finally:
                 os.close(memory)
             self.code = self._trace.code
@@ -97,7 +99,9 @@ else:
 
         def wake(self) -> None:
             """Wake the reader."""
-            with contextlib.suppress(BlockingIOError):  # there are wakes enough
+            # There are wakes enough; or the reader has ended while its last event was on its way, which is no matter of
+            # the call that has moved it.
+            with contextlib.suppress(OSError):
                 self._waker.send(b"x")
 
         def take(self) -> list[Event]:
@@ -107,6 +111,10 @@ else:
                 if record.kind is Kind.OPENED:
                     self._pipes[record.connection] = Assembler(_name_of(record.data), self._pid)
                 assembler = self._pipes.get(record.connection) or self._closed.get(record.connection)
+                if assembler is None and record.connection < self._first:
+                    if record.lost:
+                        events.append(self._lost(record))
+                    continue
                 if assembler is None:  # its beginning was lost
                     assembler = self._pipes[record.connection] = Assembler("?", self._pid)
                 events += assembler.take(record)
@@ -116,6 +124,10 @@ else:
                     if len(self._closed) > _MOST_CLOSED:
                         events += self._closed.pop(next(iter(self._closed))).finish()
             return events
+
+        def _lost(self, record: Record) -> Event:
+            flags = Flags(0)
+            return Event(record.time, Kind.LOST, flags, "?", self._pid, record.connection, record.pid, 0, record.lost)
 
         def wait(self, tap: Tap) -> None:
             """Wait until there is something to take, or for a wake."""
@@ -191,7 +203,12 @@ class Recorder:
             self._sink(event)
 
     def sync(self) -> None:
-        """Hand over what has happened so far. What calls have done that have returned is with the sink then."""
+        """Hand over what has happened so far. What calls have done that have returned is with the sink then.
+
+        In a forked child it is nothing: what was recorded is its parent's, and a thread that is not there may take it.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._taking:
             if not self._is_closed:
                 self._hand_over(self._engine.take(), self._tap.take())

@@ -84,9 +84,15 @@ def start() -> None:
     file = _open(given) if given else None
     if file is None:
         return
-    recorder = Recorder(file.write, snaplen=_snaplen())
+    try:
+        recorder = Recorder(file.write, snaplen=_snaplen())
+    except (OSError, MemoryError, RuntimeError) as error:  # no descriptors, no memory, no thread: the program goes on
+        _complain(f"recording cannot begin: {error}")
+        file.close()
+        return
     if recorder.code:
         _complain(f"recording cannot begin: WinError {recorder.code}")
+        file.close()
         return
 
     def finish() -> None:

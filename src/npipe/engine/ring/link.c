@@ -368,12 +368,22 @@ void np_link_wake_sleeper(struct np_link *link, uint32_t kinds)
         np_socket_poke(link->socket); /* a full one is readable already, and a peer that is gone needs no waking */
 }
 
-void np_link_tell_end(struct np_link *link, enum npl_end_state state)
+static void tell_closed(struct np_link *link, uint32_t code)
 {
     if (!np_is_tapped(link) || link->told_end)
         return;
     link->told_end = true;
-    np_tap_event(link, NULL, NPR_CLOSED, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+    np_tap_event(link, NULL, NPR_CLOSED, code);
+}
+
+void np_link_tell_end(struct np_link *link, enum npl_end_state state)
+{
+    tell_closed(link, state == NPL_END_DISCONNECTED ? NP_PIPE_NOT_CONNECTED : NP_BROKEN_PIPE);
+}
+
+void np_link_tell_departure(struct np_link *link)
+{
+    tell_closed(link, NP_OK);
 }
 
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up)

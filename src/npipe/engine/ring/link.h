@@ -254,6 +254,8 @@ bool np_link_drain_socket(struct np_link *link);
 #define NP_MOST_DRAINED 16 /* of them at a time: more than one who keeps to the rules leaves there */
 /* Tells those who look on that this end is about to end, once. With the process lock held. */
 void np_link_tell_end(struct np_link *link, enum npl_end_state state);
+/* The same of an end that goes to another process, or goes on without a handle: this one tells no more of it. */
+void np_link_tell_departure(struct np_link *link);
 /* Sets this end's last word and tells the peer. If the socket is closed right after (`hangs_up`), that tells those who
  * wait for the socket. */
 void np_link_end(struct np_link *link, enum npl_end_state state, bool hangs_up);

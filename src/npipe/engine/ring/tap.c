@@ -124,7 +124,8 @@ bool np_tap_remove(struct np_tap *tap, struct np_tracer *tracer)
             tap->tracers[left++] = tap->tracers[i];
     atomic_store_explicit(&tap->n_tracers, left, memory_order_relaxed);
     pthread_mutex_unlock(&tap->lock);
-    free_tracer(tracer); /* every use of it is under the lock */
+    if (left < count)
+        free_tracer(tracer); /* every use of it is under the lock */
     return left == 0;
 }
 

@@ -34,7 +34,8 @@ bool np_tap_has_tracers(const struct np_tap *tap);
 /* One who is told of all links that this process makes from now on: who records the process from within. As np_tap_add;
  * its memory and its socket stay the process's. */
 uint32_t np_tap_all(int fd, int socket, const struct np_trace_options *options, struct np_tracer **tracer);
-/* After it nobody uses that one's ring and socket. In a forked child, whose tracer is its parent's, it does nothing. */
+/* After it nobody uses that one's ring and socket. In a forked child, where it is the parent's, it does nothing, also
+ * if the child has one of its own: where the parent's ring is mapped there may be the child's. */
 void np_tap_all_end(struct np_tracer *tracer);
 /* The tap of those, or NULL if there is none. */
 struct np_tap *np_tap_of_all(void);

@@ -200,6 +200,7 @@ static uint32_t depart(struct np_handle *handle, bool waits, bool with_state, np
     }
     if (code == NP_OK) {
         np_handle_counted(handle, link);
+        np_link_tell_departure(link);
         handle->link = NULL;
         atomic_store_explicit(&handle->state, NP_CLOSED, memory_order_release);
         np_fresh_remove(handle);

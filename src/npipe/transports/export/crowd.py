@@ -153,16 +153,18 @@ class Crowd:
         """Whether one more of these may wait.
 
         If all places are taken, the user who has most of them loses one, of its addresses the one that has most, and
-        there the youngest; unless that would leave it with fewer than the one who comes has then.
+        there the youngest; unless that would leave it with fewer than the one who comes has then. If all of those are
+        about to get an instance, it is the next address, or user, that has more.
         """
         if self.waiting < _part(_WAITING_PART):
             return True
         own = self._users.get(who.user)
-        most = max(self._users.values(), key=lambda user: user.count, default=None)
-        if most is None:
-            return False
-        if most is not own and most.count > (own.count if own else 0) + 1:
-            return most.loses_one()
+        count = own.count if own else 0
+        for user in sorted(self._users.values(), key=lambda user: user.count, reverse=True):
+            if user.count <= count + 1:
+                break
+            if user is not own and user.loses_one():
+                return True
         return own is not None and own.loses_one(len(own.addresses.get(who.address, ())) + 1)
 
     def tell(self, path: str, who: Identity, why: str) -> None:
@@ -191,13 +193,13 @@ class _User:
 
     def loses_one(self, beyond: int = 0) -> bool:
         """Turn one away, at the address that has most, if that has more than `beyond`."""
-        places = max(self.addresses.values(), key=len)
-        if len(places) <= beyond:
-            return False
-        for place in reversed(places):
-            if place.give_way():
-                place.leave()
-                return True
+        for places in sorted(self.addresses.values(), key=len, reverse=True):
+            if len(places) <= beyond:
+                break
+            for place in reversed(places):
+                if place.give_way():
+                    place.leave()
+                    return True
         return False
 
 

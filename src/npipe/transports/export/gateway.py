@@ -128,6 +128,7 @@ class Export:
         if doorway is not None:
             self._shut(doorway)
         for task in self._waiting:
+            self._gateway.enter(task)  # it looks a last time if it has an instance
             task.cancel()
         self._gateway.leave(self)
 
@@ -277,13 +278,13 @@ class Export:
                 if self._closed:
                     return
                 try:
-                    handle = await self._await_instance(incoming, packed, task)
+                    handle = await self._await_instance(incoming, packed, task, place)
+                    relay = self._relay(connection, incoming, handle, message_type=message_type)
                 except PipeResourceError as error:  # of a crowd, as the pipe's owner sees it
                     self._gateway.crowd.tell(self.name.path, who, str(error))
                     return
-                self._waiting.discard(task)
-                relay = self._relay(connection, incoming, handle, message_type=message_type)
-                place.leave()
+                finally:
+                    self._gateway.entered(task)
             try:
                 await relay.run()
             finally:
@@ -304,13 +305,20 @@ class Export:
             self._pipe_has_gone()
 
     async def _await_instance(
-        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None]
+        self, incoming: Incoming, packed: bytes, task: asyncio.Task[None], place: Place
     ) -> binding.PolledHandle:
-        """Wait for an instance, as long as the client does. One that writes and goes waits on."""
+        """Wait for an instance, as long as the client does. One that writes and goes waits on.
+
+        If the task is cancelled, and a server has this client already, which its turn has not come to see, that goes
+        before: the server was told, and may have written to it.
+        """
 
         async def open_it() -> tuple[binding.PolledHandle | None, bool]:
             opened = await _open(self.name, packed, PATIENCE, verify_owner=self.verify_owner)
-            self._waiting.discard(task)  # at once: a server has this client, and nobody turns it away any more
+            # At once: a server has this client, which nobody turns away any more, and which takes nobody's place.
+            self._waiting.discard(task)
+            place.leave()
+            self._gateway.enter(task)
             return opened
 
         opening = asyncio.ensure_future(open_it())
@@ -320,6 +328,13 @@ class Export:
             if not opening.done() and incoming.empty:
                 raise ConnectionResetError(errno.ECONNRESET, "the client has gone before there was an instance")
             handle, _ = await opening
+        except asyncio.CancelledError:
+            opening.cancel()
+            await asyncio.wait((opening,))  # it looks, and ends
+            if opening.cancelled() or opening.exception() is not None:
+                raise
+            task.uncancel()
+            handle, _ = opening.result()
         finally:
             for one in (opening, ending):
                 one.cancel()
@@ -386,7 +401,8 @@ async def _open(
 ) -> tuple[binding.PolledHandle | None, bool]:
     """Open the pipe for somebody, for all that the pipe lets clients do: (the end, whether it has messages).
 
-    Without a time-out it does not wait for an instance: None, if none listens.
+    Without a time-out it does not wait for an instance: None, if none listens. If it is cancelled, and has been given
+    an instance by then, that is what it returns.
     """
     shape: tuple[int, int] | None = None
     for access in (_BOTH, ACCESS_WRITE, ACCESS_READ):
@@ -400,7 +416,11 @@ async def _open(
             remote=packed,
         )
         try:
-            await dialled(dial, current())
+            try:
+                await dialled(dial, current())
+            except asyncio.CancelledError:
+                if not _is_through(dial):
+                    raise
             handle, _ = dial.handle()
             return handle, handle.describe()[1] == PIPE_TYPE_MESSAGE
         except PipeAccessError:
@@ -414,6 +434,13 @@ async def _open(
         finally:
             dial.close()
     raise AssertionError
+
+
+def _is_through(dial: binding.Dial) -> bool:
+    try:
+        return dial.step()
+    except PipeError:
+        return False
 
 
 async def _is_there(name: PipeName) -> bool:
@@ -473,11 +500,20 @@ class _Gateway:
     @contextlib.contextmanager
     def entering(self, task: asyncio.Task[None]) -> Iterator[None]:
         """Have the process's end wait for a task that may have an instance, and has nothing yet that carries it."""
-        self._entering.add(task)
+        self.enter(task)
         try:
             yield
         finally:
-            self._entering.discard(task)
+            self.entered(task)
+
+    def enter(self, task: asyncio.Task[None]) -> None:
+        """See `entering`. The task's end is the end of that too."""
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+
+    def entered(self, task: asyncio.Task[None]) -> None:
+        """See `entering`."""
+        self._entering.discard(task)
 
     def call(self, function: Any, *arguments: Any) -> None:
         """Have its thread call something."""
