@@ -33,7 +33,21 @@ def test_without_arguments_it_prints_its_help() -> None:
 
 
 COMMANDS = [
-    *("bench", "call", "cat", "client", "completion", "doctor", "export", "info", "listen", "ls", "metrics", "relay"),
+    *(
+        "bench",
+        "call",
+        "cat",
+        "client",
+        "completion",
+        "demo",
+        "doctor",
+        "export",
+        "info",
+        "listen",
+        "ls",
+        "metrics",
+        "relay",
+    ),
     *("repl", "replay", "run", *(["samba"] if sys.platform != "win32" else []), "send", "serve", "trace", "wait"),
 ]
 
@@ -93,7 +107,10 @@ def test_without_its_libraries_it_says_in_one_line_what_to_install(missing: str)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"npipe: the command needs {missing}: pip install 'npipe[cli]'\n"
+    assert (
+        done.stderr
+        == f"npipe: the command needs {missing}: pip install 'npipe[cli]' (`python -m npipe demo` does without)\n"
+    )
 
 
 def test_the_library_needs_neither_of_them() -> None:

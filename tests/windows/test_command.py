@@ -104,3 +104,15 @@ def test_doctor_finds_this_machine_in_order() -> None:
     assert checks["npipe"].startswith(npipe.__version__)
     assert {"pywin32", "processors"} <= checks.keys()
     assert checks["round trip"].startswith("two processes have talked, ")
+
+
+def test_the_demonstration_comes_to_its_end() -> None:
+    done = run("demo", deadline=SEVERAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.lstrip().startswith("client |")]
+    assert said[: len(TRANSCRIPT) - 1] == TRANSCRIPT[:-1]
+    assert "CreateFile: ERROR_PIPE_BUSY (231)" in done.stdout
+    assert done.stdout.count("ERROR_MORE_DATA (234)") == 2
+    assert done.stdout.count("answered 300 requests of 3 clients in ") == 3
+    assert "times as fast (medians of " in done.stdout
+    assert "What to try next" in done.stdout

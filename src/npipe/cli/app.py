@@ -25,6 +25,7 @@ _PLACES: Final = {
     "cat": "talk:cat",
     "client": "client:client",
     "completion": "completion:completion",
+    "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "export": "export:export",
     "info": "info:info",

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from npipe.cli.common import DEFAULT_NAME, check_seconds, encode_text, encoding_option
-from npipe.errors import PipeBusyError, PipeError, WinError
-from npipe.names import parse_name
-from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, check_timeout
-from npipe.transports import select
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from npipe.transports import ClientHandle
+from npipe.cli.article import DEFAULT_MESSAGE, DEFAULT_NAME, ArticleClient
+from npipe.cli.common import check_seconds, encode_text, encoding_option
 
 __all__ = ["client"]
-
-_PIECE = 512  # bytes of the reply that one ReadFile asks for
 
 
 @click.command()
 @click.argument("name", default=DEFAULT_NAME)
-@click.argument("message", default="Default message from client.")
+@click.argument("message", default=DEFAULT_MESSAGE)
 @encoding_option
 @click.option(
     "--wait-seconds",
@@ -58,49 +45,20 @@ def client(name: str, message: str, encoding: str, wait_seconds: float, as_json:
     the exit status tells its kind.
     """
     data = encode_text(message, encoding, "MESSAGE")
-    say = _Json() if as_json else _Article()
-    handle = _open(say, name, wait_seconds)
+    kind = _Json if as_json else ArticleClient
+    handle = kind(name, click.echo, encoding=encoding).talk(message, data, wait_seconds)
     try:
-        with _step(say, "SetNamedPipeHandleState failed."):
-            handle.set_state(PIPE_READMODE_MESSAGE)
-        say.sending(message, len(data))
-        with _step(say, "WriteFile to pipe failed."):
-            handle.write_file(data)
-        say.sent()
-        _print_reply(say, handle, encoding)
-        say.end()
+        if as_json:
+            return
+        click.echo("<End of message, press ENTER to terminate connection and exit>", nl=False)
+        if not _wait_for_enter():
+            click.echo()
     finally:
         handle.close_handle()
 
 
-class _Article:
-    """What is printed, in the article's words."""
-
-    has_codes = False
-    """Whether a wait that fails is told with its code, too."""
-
-    def sending(self, message: str, size: int) -> None:
-        click.echo(f'Sending {size} byte message: "{message}"')
-
-    def sent(self) -> None:
-        click.echo("\nMessage sent to server, receiving reply as follows:")
-
-    def reply(self, text: str) -> None:
-        click.echo(f'"{text}"')
-
-    def end(self) -> None:
-        click.echo("\n<End of message, press ENTER to terminate connection and exit>", nl=False)
-        if not _wait_for_enter():
-            click.echo()
-
-    def failed(self, words: str, code: int | None) -> None:
-        click.echo(words if code is None else f"{words} GLE={code}")
-
-
-class _Json(_Article):
+class _Json(ArticleClient):
     """The same for programs: a line of JSON each."""
-
-    has_codes = True
 
     def _tell(self, event: str, **more: object) -> None:
         click.echo(json.dumps({"event": event, **more}))
@@ -114,57 +72,14 @@ class _Json(_Article):
     def reply(self, text: str) -> None:
         self._tell("reply", text=text)
 
-    def end(self) -> None:
+    def replied(self) -> None:
         self._tell("end")
 
-    def failed(self, words: str, code: int | None) -> None:
+    def failed(self, words: str, code: int) -> None:
         self._tell("failed", what=words, code=code)
 
-
-@contextlib.contextmanager
-def _step(say: _Article, words: str) -> Iterator[None]:
-    """Print the article's words for a step that fails, with the error's code."""
-    try:
-        yield
-    except PipeError as error:
-        say.failed(words, error.winerror)
-        raise
-
-
-def _open(say: _Article, name: str, wait_seconds: float) -> ClientHandle:
-    """CreateFile, and WaitNamedPipe as often as it finds all instances busy."""
-    with _step(say, "Could not open pipe."):
-        parsed = parse_name(name)
-        transport = select(parsed)
-    while True:
-        try:
-            return transport.open(parsed, access=ACCESS_READ | ACCESS_WRITE)
-        except PipeBusyError:
-            pass
-        except PipeError as error:
-            say.failed("Could not open pipe.", error.winerror)
-            raise
-        try:
-            transport.wait(parsed, check_timeout(wait_seconds))
-        except PipeError as error:  # the article says so of every failure; standard error tells which it was
-            say.failed(
-                f"Could not open pipe: {wait_seconds:g} second wait timed out.",
-                error.winerror if say.has_codes else None,
-            )
-            raise
-
-
-def _print_reply(say: _Article, handle: ClientHandle, encoding: str) -> None:
-    """Read one message in pieces, and print each in quotes on a line of its own."""
-    # Incremental, for a character may lie across two pieces.
-    decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
-    more = True
-    while more:
-        with _step(say, "ReadFile from pipe failed."):
-            code, piece = handle.read_file(_PIECE)
-        more = code == WinError.MORE_DATA
-        text = decoder.decode(piece, final=not more)
-        say.reply(text if more else text.removesuffix(chr(0)))
+    def wait_failed(self, words: str, code: int) -> None:
+        self.failed(words, code)
 
 
 def _wait_for_enter() -> bool:

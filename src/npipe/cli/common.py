@@ -1,4 +1,4 @@
-"""What several commands share: the article's pipe name, text as the article's programs send it, times."""
+"""What several commands share: text as the article's programs send it, times."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import click
 
 import npipe
 from npipe._text import printable
+from npipe.cli.article import WIDE
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout, parse_security
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from npipe.options import Security
 
 __all__ = [
-    "DEFAULT_NAME",
     "Events",
     "check_seconds",
     "check_security",
@@ -40,12 +40,7 @@ __all__ = [
     "whereabouts",
 ]
 
-DEFAULT_NAME = r"\\.\pipe\mynamedpipe"
-"""The name in Microsoft's articles."""
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_WIDE = "utf-16-le"  # what TCHAR is in a Unicode build
 
 
 def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -61,7 +56,7 @@ def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) ->
 encoding_option: Final = click.option(
     "--encoding",
     callback=_check_encoding,
-    default=_WIDE,
+    default=WIDE,
     show_default=True,
     metavar="CODEC",
     help="How text becomes bytes; a final NUL is part of the message.",

@@ -15,15 +15,8 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli._commands import kill_command, start_command
-from npipe.cli.common import (
-    DEFAULT_NAME,
-    Events,
-    check_security,
-    encode_text,
-    encoding_option,
-    examples,
-    network_options,
-)
+from npipe.cli.article import DEFAULT_ANSWER, DEFAULT_NAME
+from npipe.cli.common import Events, check_security, encode_text, encoding_option, examples, network_options
 from npipe.cli.statuses import STATUSES, Failure, status_of
 from npipe.names import parse_name
 from npipe.options import PIPE_UNLIMITED_INSTANCES
@@ -40,8 +33,6 @@ __all__ = ["log_to_stderr", "serve", "signals"]
 
 logger: Final = logging.getLogger("npipe.serve")
 
-_DEFAULT_ANSWER = "Default answer from server."
-
 
 _EXAMPLES = examples(r"""Examples:
   npipe serve                                    Microsoft's example, to try clients with
@@ -52,7 +43,7 @@ _EXAMPLES = examples(r"""Examples:
 
 @click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
 @click.argument("name", default=DEFAULT_NAME)
-@click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {_DEFAULT_ANSWER}]")
+@click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {DEFAULT_ANSWER}]")
 @click.option("--echo", is_flag=True, help="Answer every request with itself.")
 @click.option(
     "--exec",
@@ -160,7 +151,7 @@ def serve(
         elif echo:
             handler = bytes
         else:
-            text = _DEFAULT_ANSWER if answer is None else answer
+            text = DEFAULT_ANSWER if answer is None else answer
             handler = _constant(encode_text(text, encoding, "--answer"))
         with _name_taken(name):
             server = npipe.serve(
