@@ -19,8 +19,8 @@ SERVER = """
 import signal
 import sys
 
-print("ready")
 try:
+    print("ready")
     signal.sigwait([signal.SIGTERM]) if len(sys.argv) > 1 else signal.pause()
 except KeyboardInterrupt:
     print("interrupted")
