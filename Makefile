@@ -7,27 +7,29 @@ PY := $(BIN)/python
 
 SOURCES := pyproject.toml meson.build meson.options $(shell find src -name '*.py' -o -name '*.pyi' -o -name '*.pyx' \
     -o -name '*.px[di]' -o -name '*.[ch]' -o -name meson.build)
-C_SOURCES := $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
+# Looked for when it is used: a copy for a build need not have them.
+C_SOURCES = $(shell find src/npipe/engine tests/c tests/fuzz tests/windows bench -name '*.[ch]')
 # The tools of the environment first: meson, ninja and cython are there.
 ENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: test-all test-quick test-slow
+.PHONY: test-all test-quick test-slow test-collect
 .PHONY: demo demo-remote test lint format types test-c test-python conformance test-clients test-samba test-samba-long
 .PHONY: test-aio test-sanitizers
 .PHONY: setup-windows test-windows wheels bench plots pictures clean
 .PHONY: test-pythons test-nogil test-faults test-integrity test-fuzz test-model test-valgrind test-aarch64
-.PHONY: test-asan-python
+.PHONY: test-asan-python docs test-docs linkcheck
 
-demo: build/stamp-package
-	@$(ENV) $(PY) scripts/demo.py
+# Quickly compiled where nothing is yet (binding_optimization in meson.options); the tests compile it as it is shipped.
+demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
+	@$(PY) -m npipe demo
 
-# The quick parts first; how far it is, and at the end what each took.
+# The quick parts first; how far it is, and at the end what each took. The C tests run while mypy thinks.
 test: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types test-c test-quick
+	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-quick
 
 # All that `make test` runs, and the slow ones.
 test-all: build/stamp-package
-	@$(PY) scripts/run_parts.py lint types test-c test-python
+	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-python
 
 lint: build/stamp-tools
 	$(BIN)/ruff check .
@@ -56,15 +58,20 @@ test-c: build/stamp-tools
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 BESIDE := -n $(WORKERS) --dist worksteal
 
+# Whether all tests can be found. It leaves their compiled form for all workers, which would make it each for itself.
+test-collect: build/stamp-package
+	@$(PY) -m pytest -q --collect-only >build/log-collect.txt || { cat build/log-collect.txt; exit 1; }
+	@tail -n 1 build/log-collect.txt
+
 test-python: build/stamp-package
 	$(ENV) $(PY) -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 test-quick: build/stamp-package
 	$(ENV) $(PY) -m pytest -q $(BESIDE) -m "not slow" --durations=5 $(PYTEST_ARGS)
 
-# What `make test` leaves out, one after the other.
+# What `make test` leaves out, a test on each processor.
 test-slow: build/stamp-package
-	$(ENV) $(PY) -m pytest -m slow $(PYTEST_ARGS)
+	$(ENV) $(PY) -m pytest -n $(shell nproc) --dist worksteal -m slow $(PYTEST_ARGS)
 
 # The recorded scenarios alone (they are a part of test-python too).
 conformance: build/stamp-package
@@ -171,25 +178,38 @@ plots: build/stamp-bench
 	$(ENV) $(PY) -m bench.goals
 	$(ENV) $(PY) -m bench.plots
 
-# The pictures of npipe top in docs/images.
+# The pictures in docs/images: those that are drawn, and those of npipe top.
 pictures: build/stamp-package
+	$(PY) -m scripts.pictures
 	NPIPE_PICTURES=1 $(ENV) $(PY) -m pytest tests/cli/test_top_pictures.py -q
+
+# The site in build/docs/html: docs/, and the reference from the sources. Warnings are errors.
+SPHINX = $(ENV) $(PY) -m sphinx -n -d build/docs/doctrees
+docs: build/stamp-docs
+	$(SPHINX) -q -W --keep-going -b html docs build/docs/html
+	@echo "The site is there: build/docs/html/index.html"
+
+# The site's tests: links, samples, command lines, and its pages in a browser, with pictures in build/docs/pictures.
+test-docs: docs
+	$(ENV) $(PY) -m pytest tests/docs $(PYTEST_ARGS)
+
+# Links to other places: needs the network, and those places.
+linkcheck: build/stamp-docs
+	$(SPHINX) -b linkcheck docs build/docs/links
 
 clean:
 	rm -rf build .venv
 
 # ---- Set-up
 
-build/stamp-venv:
-	@scripts/check-machine.sh $(PYTHON)
-	@mkdir -p build
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+# A step that another make takes meanwhile is waited for. The demonstration needs stamp-demo alone.
 
-build/stamp-tools: build/stamp-venv pyproject.toml
-	$(PY) scripts/install-groups.py build test lint
-	$(PY) scripts/install-groups.py --extra cli monitor
-	touch $@
+build/stamp-venv:
+	@scripts/check-machine.sh "$(PYTHON)"
+	@"$(PYTHON)" scripts/set_up.py venv $@
+
+build/stamp-build: build/stamp-venv pyproject.toml
+	@$(PY) scripts/set_up.py build $@ $^
 
 build/stamp-workflows: build/stamp-tools
 	$(PY) scripts/install-groups.py --each workflows
@@ -199,9 +219,20 @@ build/stamp-release: build/stamp-tools
 	$(PY) scripts/install-groups.py release
 	touch $@
 
-build/stamp-package: build/stamp-tools $(SOURCES)
-	$(ENV) $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall \
-	    -Cbuild-dir=build/package -Csetup-args=-Dwerror=true .
+build/stamp-tools: build/stamp-build
+	@$(PY) scripts/set_up.py tools $@ $^
+
+build/stamp-demo: build/stamp-build $(SOURCES)
+	@$(PY) scripts/set_up.py demo $@ $^
+
+build/stamp-npipe: build/stamp-build $(SOURCES)
+	@$(PY) scripts/set_up.py npipe $@ $^
+
+build/stamp-package: build/stamp-tools build/stamp-npipe
+	@touch $@
+
+build/stamp-docs: build/stamp-package
+	$(PY) scripts/install-groups.py docs
 	touch $@
 
 build/stamp-bench: build/stamp-package

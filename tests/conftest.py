@@ -19,10 +19,16 @@ from _pytest._io import TerminalWriter
 
 import npipe
 from tests import machine
-from tests.helpers import shared_folder
+from tests.helpers import CHECKOUT, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+if sys.dont_write_bytecode and sys.platform != "win32" and (CHECKOUT / "build").is_dir():
+    # Whoever wants no bytecode beside sources has it in build/: pytest needs most of a session's start to write asserts
+    # anew, in every worker. Processes that tests start have what the environment says.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(CHECKOUT / "build" / "pycache")
 
 _numbers = itertools.count()
 

@@ -28,6 +28,7 @@ def make(folder: Path, *, bill: bool = True) -> Path:
     stem = f"{table['name']}-{table['version']}"
     info = f"{stem}.dist-info"
     contents = {f"npipe/{path.relative_to(SOURCE).as_posix()}": path.read_bytes() for path in modules()}
+    contents["_npipe_command.py"] = (SOURCE.parent / "_npipe_command.py").read_bytes()
     contents[f"{info}/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
     contents[f"{info}/METADATA"] = metadata(table).encode()
     contents[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: npipe\nRoot-Is-Purelib: true\nTag: {TAG}\n".encode()

@@ -17,6 +17,11 @@ from __future__ import annotations
 import os
 import sys
 
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m") == "npipe":  # python -m npipe
+    import _npipe_command
+
+    _npipe_command.take_interrupts()
+
 TYPE_CHECKING = False  # as in typing, of which the import is a good part of what this one takes
 if TYPE_CHECKING:
     from npipe import remote

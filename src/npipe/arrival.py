@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from npipe.errors import PipeAccessError, PipeNotFoundError, PipeTimeoutError, WinError
+from npipe.observing import note_wait
 from npipe.options import deadline_of, time_left
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def when_there(
     except (PipeNotFoundError, PipeAccessError):
         if timeout == 0:
             raise
+    note_wait()
     arrival = transport.arrival(name)
     try:
         while True:
@@ -115,6 +117,7 @@ async def when_there_async(
     except (PipeNotFoundError, PipeAccessError):
         if timeout == 0:
             raise
+    note_wait()
     arrival = transport.arrival(name)
     try:
         while True:

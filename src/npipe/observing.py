@@ -1,9 +1,10 @@
-"""Hooks: who wants to know of connections that are opened, closed or refused; and logging's share of it."""
+"""Hooks: who wants to know of connections that are opened, closed or refused, or wait; and logging's share of it."""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar
 
@@ -21,12 +22,16 @@ __all__ = [
     "Event",
     "Observation",
     "active",
+    "carried",
     "closing",
+    "is_wait_told",
+    "note_wait",
     "observe",
     "observed",
     "tell",
     "tell_closed",
     "tell_failed",
+    "waiting",
 ]
 
 T = TypeVar("T")
@@ -40,18 +45,28 @@ INFO: Final = 2 * _DEBUG
 class Event:
     """Something that has happened to a pipe of this process: what an observer is called with."""
 
-    kind: Literal["listening", "stopped", "opened", "closed", "failed"]
-    """A listener listens, or no more; a connection was opened, or closed at this end; it could not be."""
+    kind: Literal["listening", "stopped", "opened", "closed", "failed", "waited"]
+    """A listener listens, or no more; a connection was opened, or closed at this end; it could not be; a client had to
+    wait for an instance, or for a server, in `connect` or `wait`: told when that is over, before "opened" or "failed".
+    """
     name: str
     r"""The pipe's full name, `\\.\pipe\NAME`."""
     is_server: bool | None
     """Whether it is the server's side; None where that is not known any more."""
     seconds: float | None = None
-    """For "opened" and "failed" of a client: how long its connect took, with all waits."""
+    """For "opened" and "failed" of a client: how long its connect took, with all waits. For "waited": how long since it
+    was known that there is a wait.
+    """
     stats: PipeStats | None = None
     """For "closed": what the connection had moved, where it is counted."""
     error: PipeError | None = None
-    """For "failed": why."""
+    """For "failed": why. For "waited": with what the wait ended, if it has failed: a PipeTimeoutError (121) when the
+    time was over, a PipeNotFoundError (2) when the server went.
+    """
+    outcome: Literal["ready", "failed", "cancelled"] | None = None
+    """For "waited": how it ended: an instance was there; with `error`; its caller ended it (a task that was cancelled,
+    Ctrl-C).
+    """
 
 
 class _Ended(Protocol):
@@ -93,7 +108,7 @@ class Observation:
 
 
 def observe(observer: Callable[[Event], object]) -> Observation:
-    """Call `observer` with an Event whenever a connection of this process is opened, closed or refused.
+    """Call `observer` with an Event whenever a connection of this process is opened, closed or refused, or has waited.
 
     Of `npipe` and `npipe.aio`, and what stands on them; not of npipe.win32's handles. It is called by the thread or the
     event loop that opened or closed, so it has to be quick, and it must not wait for pipes. What it raises is logged
@@ -144,6 +159,9 @@ def tell(event: Event) -> None:
             told = event.stats
             moved = "" if told is None else f": {told.bytes_received} bytes in, {told.bytes_sent} out"
             _logger.debug("%sconnection of %r closed%s", side, event.name, moved)
+        case "waited":
+            how = event.error if event.outcome == "failed" else event.outcome
+            _logger.debug("%swait for %r took %.3f s: %s", side, event.name, event.seconds, how)
         case "failed":
             grave = isinstance(event.error, (PipeResourceError, PipeProtocolError))
             _logger.log(3 * _DEBUG if grave else _DEBUG, "%s", event.error)
@@ -159,12 +177,73 @@ def observed(name: str, make: Callable[[], T]) -> T:
     """Return what `make` does, a client's pipe, and tell of it, or of its error."""
     began = time.monotonic()
     try:
-        made = make()
+        with waiting(name):
+            made = make()
     except PipeError as error:
         tell_failed(name, error, time.monotonic() - began)
         raise
     tell(Event("opened", name, is_server=False, seconds=time.monotonic() - began))
     return made
+
+
+class waiting:  # noqa: N801 - used as a function
+    """While in this context, a client's call for an instance: it is told if it had to wait, and how that ended."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.began = 0.0  # time.monotonic
+        self.since: float | None = None  # likewise
+        self._outer: waiting | None = None  # of a call in which a signal's handler makes this one
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+        self._outer = _calls.get()
+        _calls.set(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _calls.set(self._outer)
+        if self.since is None:
+            return
+        outcome: Literal["ready", "failed", "cancelled"]
+        outcome = "ready" if error is None else "failed" if isinstance(error, PipeError) else "cancelled"
+        why = error if isinstance(error, PipeError) else None
+        seconds = time.monotonic() - self.since
+        tell(Event("waited", self._name, is_server=False, seconds=seconds, error=why, outcome=outcome))
+
+
+_calls: Final[ContextVar[waiting | None]] = ContextVar("npipe-calls", default=None)
+
+
+def is_wait_told() -> bool:
+    """Whether somebody wants to know whether the call that is under way had to wait."""
+    return _calls.get() is not None
+
+
+def note_wait(since: Callable[[], float | None] = time.monotonic) -> None:
+    """Note that the call that is under way has to wait, or had to since what `since` returns; None: it had not."""
+    call = _calls.get()
+    if call is not None and call.since is None:
+        moment = since()
+        if moment is not None and moment >= call.began:  # else it is an earlier call's
+            call.since = moment
+
+
+def carried(function: Callable[[], T]) -> Callable[[], T]:
+    """Return `function` for another thread, which does it for the call that is under way here: so its waits count."""
+    call = _calls.get()
+    if call is None:
+        return function
+
+    def within() -> T:
+        _calls.set(call)
+        try:
+            return function()
+        finally:
+            _calls.set(None)
+
+    return within
 
 
 def tell_failed(name: str, error: PipeError, seconds: float | None, *, is_server: bool = False) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from npipe._buffers import content_of
 from npipe.arrival import when_there
 from npipe.errors import PipeBusyError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.observing import active, observed
+from npipe.observing import active, observed, waiting
 from npipe.options import (
     Access,
     ConnectOptions,
@@ -196,10 +197,11 @@ def wait(
     def attempt(left: float | None) -> None:
         transport.wait(parsed, left, use_default=use_default)
 
-    if create:
-        when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
-    else:
-        attempt(seconds)
+    with waiting(parsed.path) if active() else contextlib.nullcontext():
+        if create:
+            when_there(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+        else:
+            attempt(seconds)
 
 
 def list_pipes(host: str | None = None, *, remote: Remote | None = None) -> list[PipeListing]:

@@ -512,6 +512,36 @@ static void empty_messages_beyond_what_is_kept_wait_and_come_in_order(void)
     close_pair(&pair);
 }
 
+static void what_the_dead_wrote_since_the_last_look_is_no_entry(void)
+{
+    struct pair pair;
+    static unsigned char out[100000], in[100];
+    uint32_t count;
+    open_pair(&pair, NP_TYPE_MESSAGE, 10);
+    memset(out, 3, sizeof out); /* as entries: plain ones, of three bytes */
+    struct np_op *op = submit(&pair.client, out, sizeof out);
+    CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &only_try), NP_MORE_DATA);
+    /* Room for more of it, which the reader has not looked for when it hears of the death. */
+    struct np_rx *rx = &pair.server.link->rx;
+    rx->head += 30000;
+    rx->pulled += 30000;
+    rx->stash = calloc(1, 30000);
+    rx->stash_length = 30000;
+    atomic_store(&rx->shared->consumer.head, rx->head);
+    pthread_mutex_lock(&pair.client.tx_lock);
+    CHECK_EQUAL(np_tx_pump(pair.client.link), NP_OK);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    CHECK(atomic_load(&rx->shared->producer.tail) != rx->tail);
+    np_link_alert(pair.server.link, NP_ALERT_GONE);
+    for (int i = 0; i < 3; i++) /* not only the first time */
+        CHECK_EQUAL(np_read(&pair.server, in, sizeof in, &count, &only_try), NP_BROKEN_PIPE);
+    pthread_mutex_lock(&pair.client.tx_lock);
+    np_tx_forget(pair.client.link, op);
+    pthread_mutex_unlock(&pair.client.tx_lock);
+    free(op);
+    close_pair(&pair);
+}
+
 int main(void)
 {
     RUN(messages_keep_their_boundaries);
@@ -534,5 +564,6 @@ int main(void)
     RUN(what_was_written_before_a_close_stays_readable);
     RUN(empty_messages_beyond_what_is_kept_wait_and_come_in_order);
     RUN(what_the_dead_had_not_finished_writing_goes_with_them);
+    RUN(what_the_dead_wrote_since_the_last_look_is_no_entry);
     return 0;
 }

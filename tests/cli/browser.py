@@ -18,6 +18,7 @@ from tests.cli.helpers import DEADLINE
 from tests.helpers import CHECKOUT, readable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from websockets.sync.client import ClientConnection
@@ -93,6 +94,8 @@ class Browser:
         """What its pages have asked for."""
         self.refused: dict[str, str] = {}
         """Of these, what was not sent, and why."""
+        self.errors: list[str] = []
+        """What its pages' scripts have complained of."""
         self._ids: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
         self._socket: ClientConnection | None = None
@@ -102,7 +105,7 @@ class Browser:
             self._session = None
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Page", "Network", "Runtime"):
+            for domain in ("Page", "Network", "Runtime", "Log"):
                 self.call(f"{domain}.enable")
             self.call("Emulation.setFocusEmulationEnabled", enabled=True)
             self.call("Page.addScriptToEvaluateOnNewDocument", source=_LISTEN)
@@ -148,14 +151,24 @@ class Browser:
             self.requests.append(url)
         elif said.get("method") == "Page.loadEventFired":
             self._loads += 1
+        elif said.get("method") == "Runtime.exceptionThrown":
+            self.errors.append(str(given["exceptionDetails"]))
+        elif said.get("method") == "Runtime.consoleAPICalled" and given["type"] in ("error", "assert"):
+            self.errors.append(str(given["args"]))
+        elif said.get("method") == "Log.entryAdded" and given["entry"]["level"] == "error":
+            self.errors.append(str(given["entry"]))
         elif said.get("method") == "Network.loadingFailed":
             self.refused[self._ids[given["requestId"]]] = given.get("blockedReason", given["errorText"])
 
     def go(self, url: str) -> None:
         """Open an address, and wait until its page is there."""
+        self.follow(lambda: self.call("Page.navigate", url=url))
+
+    def follow(self, act: Callable[[], object]) -> None:
+        """Do what leads to another page, and wait until that is there."""
         assert self._socket is not None
         before = self._loads
-        self.call("Page.navigate", url=url)
+        act()
         while self._loads == before:
             self._note(json.loads(self._socket.recv(DEADLINE)))
 

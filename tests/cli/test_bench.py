@@ -22,7 +22,7 @@ import pytest
 import npipe
 from npipe.cli.measuring import contest, links, messages, svg
 from npipe.cli.measuring.results import Measured, duration, rate
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_it_and_its_processes(ctrl_c: None, tmp_path: Path) -> None:
         ends = [os.pidfd_open(int(pid)) for pid in pids]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
-        assert (process.returncode, out, err) == (130, b"", b"")
+        assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")
         for end in ends:
             assert readable(end, DEADLINE)
             os.close(end)

@@ -14,7 +14,7 @@ import pytest
 import npipe
 from npipe.cli import main
 from npipe.transports import default
-from tests.cli.helpers import DEADLINE, NPIPE, run, wide
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, STATUSES, run, wide
 from tests.helpers import readable, until_held
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def assert_failed(done: subprocess.CompletedProcess[str], printed: str, code: in
     assert done.stdout == printed
     assert done.stderr.startswith(f"npipe: [WinError {code}] ")
     assert done.stderr.count("\n") == 1
-    assert done.returncode == 1
+    assert done.returncode == (1 if "State" in printed else STATUSES[code])  # of 87 a mode is no wrong use
 
 
 def test_a_missing_pipe_is_gle_2(name: str) -> None:
@@ -340,7 +340,7 @@ def test_ctrl_c_ends_it_without_a_word(name: str) -> None:
             read_until(process.stdout.fileno(), b"as follows:\n")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -350,4 +350,4 @@ def test_ctrl_c_ends_the_wait_for_an_instance(name: str) -> None:
         until_held(name, process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")

@@ -72,7 +72,7 @@ def test_a_root_that_cannot_be_used_is_told_with_the_reason(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     done = run("info")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert lines(done.stdout)["root"] == str(root)
     assert "pipes" not in lines(done.stdout)
     assert done.stderr.startswith("npipe: [WinError 5] ")

@@ -104,7 +104,13 @@ def test_a_terminal_gets_a_table_and_where_the_pipes_are(root: Path) -> None:
     ]
 
 
-def test_a_narrow_terminal_cuts_nothing() -> None:
+def test_a_narrow_terminal_has_lines_for_each_pipe_and_cuts_nothing(root: Path) -> None:
     long = "n" * 200
-    with npipe.listen(long):
-        assert on_a_terminal(40).splitlines()[1].split()[0] == rf"\\.\pipe\{long}"
+    with npipe.listen(long, max_instances=7), npipe.listen("short"):
+        assert on_a_terminal(40).splitlines() == [
+            rf"\\.\pipe\{long}",
+            f"  message duplex 1 7 {os.getpid()} {ME}",
+            r"\\.\pipe\short",
+            f"  message duplex 1 unlimited {os.getpid()} {ME}",
+            f"below {root}",
+        ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,7 +33,21 @@ def test_without_arguments_it_prints_its_help() -> None:
 
 
 COMMANDS = [
-    *("bench", "call", "cat", "client", "completion", "doctor", "export", "info", "listen", "ls", "metrics", "relay"),
+    *(
+        "bench",
+        "call",
+        "cat",
+        "client",
+        "completion",
+        "demo",
+        "doctor",
+        "export",
+        "info",
+        "listen",
+        "ls",
+        "metrics",
+        "relay",
+    ),
     *("repl", "replay", "run", *(["samba"] if sys.platform != "win32" else []), "send", "serve", "trace", "wait"),
 ]
 
@@ -89,7 +107,10 @@ def test_without_its_libraries_it_says_in_one_line_what_to_install(missing: str)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"npipe: the command needs {missing}: pip install 'npipe[cli]'\n"
+    assert (
+        done.stderr
+        == f"npipe: the command needs {missing}: pip install 'npipe[cli]' (`python -m npipe demo` does without)\n"
+    )
 
 
 def test_the_library_needs_neither_of_them() -> None:
@@ -100,7 +121,7 @@ def test_the_library_needs_neither_of_them() -> None:
 
 def test_main_returns_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert main(["wait", "nobody"]) == 1
+    assert main(["wait", "nobody"]) == 3
     assert main(["wait"]) == 2
     capsys.readouterr()
 
@@ -127,6 +148,53 @@ def test_a_root_folder_that_others_may_write_to_is_one_line(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     done = run("wait", "x")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert done.stderr.startswith("npipe: [WinError 5] ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_at_any_moment_ends_it_by_the_signal_and_without_a_word() -> None:
+    moments = [random.uniform(0, 0.6) for _ in range(20)]
+    # As its script begins, and it says when it has: what Python does before is Python's.
+    script = (
+        "import _npipe_command, os, sys; _npipe_command.take_interrupts(); os.write(1, b'begun\\n'); "
+        "sys.argv = ['npipe', 'wait', 'nobody', '--create']; sys.exit(_npipe_command.main())"
+    )
+    for moment in moments:
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            time.sleep(moment)  # it is what is tried
+            process.send_signal(signal.SIGINT)
+            assert (*process.communicate(timeout=30), process.returncode) == (b"", b"", -signal.SIGINT), moment
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_its_script_and_its_module_begin_with_that() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="npipe")
+    assert script.value == "_npipe_command:main"
+    looks = "import signal, runpy; runpy.run_module('npipe', run_name='other'); print(signal.getsignal(signal.SIGINT))"
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, timeout=30)
+    assert "default_int_handler" in done.stdout  # who imports it keeps what it has
+    trace = [sys.executable, "-v", "-m", "npipe", "--version"]
+    loads = subprocess.run(trace, capture_output=True, text=True, timeout=60).stderr.splitlines()
+    began = next(n for n, line in enumerate(loads) if line.startswith("import '_npipe_command'"))
+    assert not any(line.startswith("import 'npipe.") for line in loads[:began])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_whoever_ignores_ctrl_c_goes_on_ignoring_it(name: str) -> None:
+    with subprocess.Popen(
+        [*NPIPE, "wait", name, "--create"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    ) as process:
+        process.send_signal(signal.SIGINT)
+        with npipe.listen(name):
+            assert process.wait(30) == 0

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import npipe
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +129,7 @@ def scraped(ctrl_c: None) -> Iterator[str]:
     yield found[1]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out, err) == (INTERRUPTED, "", "")
 
 
 def test_a_scraper_gets_the_counts_of_that_moment(scraped: str, name: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.helpers import INTERRUPTED
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -169,7 +171,7 @@ def test_exit_statuses_and_tracebacks_are_pythons(folder: Path, code: str) -> No
 
 def test_ctrl_c_is_130_with_a_traceback(folder: Path) -> None:
     done = python(*NPIPE, "-c", "raise KeyboardInterrupt", folder=folder)
-    assert done.returncode == 130
+    assert done.returncode == INTERRUPTED
     assert done.stderr.endswith("KeyboardInterrupt\n")
     assert "run.py" not in done.stderr
 

@@ -13,7 +13,7 @@ import pytest
 import npipe
 from npipe.errors import PipeStateError
 from npipe.samba import program
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, NPIPE, STATUSES, run
 from tests.export.helpers import ALICE, BOB, Smbd, exported
 from tests.helpers import until
 
@@ -93,7 +93,7 @@ def test_nobody_is_let_in_by_accident(name: str) -> None:
 def test_what_cannot_be_exported_is_one_line(name: str, samba_dir: Path) -> None:
     for allow, code in (("everyone", 87), ("group:no-such-group", 87)):
         done = run("export", name, "--allow", allow, "--samba-dir", str(samba_dir))
-        assert done.returncode == 1
+        assert done.returncode == STATUSES[code]
         assert done.stderr.startswith(f"npipe: [WinError {code}] ")
         assert done.stderr.count("\n") == 1
 
@@ -110,7 +110,7 @@ def test_without_samba_it_is_one_sentence(tmp_path: Path) -> None:
             timeout=DEADLINE,
             check=False,
         )
-        assert done.returncode == 1
+        assert done.returncode == 9
         assert "Samba is not installed" in done.stderr
         assert done.stderr.count("\n") == 1
 
@@ -156,5 +156,5 @@ def test_a_private_samba_has_users_of_its_own(name: str, samba_dir: Path, starte
         timeout=DEADLINE,
         check=False,
     )
-    assert wrong.returncode == 1
+    assert wrong.returncode == STATUSES[87]
     assert "there is no user 'no-such-user-here' on this system" in wrong.stderr

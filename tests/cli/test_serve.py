@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
-from tests.cli.helpers import DEADLINE, NPIPE, Server, run, wide
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, Server, run, wide
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_a_limit_keeps_further_clients_out_until_one_leaves(name: str) -> None:
             assert server.line().startswith("npipe: client 1 came")
             done = run("client", name, "--wait-seconds", "0.05")
             assert done.stdout == "Could not open pipe: 0.05 second wait timed out.\n"
-            assert done.returncode == 1
+            assert done.returncode == 4
         assert '\n"Default answer from server."\n' in run("client", name).stdout
 
 
@@ -162,21 +162,21 @@ def test_a_name_that_is_taken_is_one_line_with_its_owner(name: str) -> None:
         )
     shown = name.replace("test", "TEST")
     assert done.stderr == f"npipe: {shown} is taken: process {os.getpid()} of {ME} serves it (WinError 5)\n"
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
 
 
 def test_a_name_whose_instances_are_all_taken_is_one_line(name: str) -> None:
     with npipe.listen(name, max_instances=1):
         done = subprocess.run([*NPIPE, "serve", name], capture_output=True, text=True, timeout=DEADLINE)
     assert done.stderr == f"npipe: {name} is taken: process {os.getpid()} of {ME} serves it (WinError 231)\n"
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
 
 
 def test_a_wrong_name_is_one_line() -> None:
     done = subprocess.run([*NPIPE, "serve", "C:\\x"], capture_output=True, text=True, timeout=DEADLINE)
     assert done.stderr.startswith("npipe: [WinError 123] ")
     assert done.stderr.count("\n") == 1
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 # ---- The end
@@ -259,7 +259,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_its_commands_too(name: str, tmp_pat
             server.process.send_signal(signal.SIGINT)
             assert server.line() == "npipe: ending, by SIGINT"
             status, _, err = server.end(signal.SIGINT)
-            assert status == 130
+            assert status == INTERRUPTED
             assert "Traceback" not in err
         ready = readable(reader, DEADLINE)
         assert ready

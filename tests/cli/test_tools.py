@@ -21,7 +21,7 @@ import pytest
 
 import npipe
 from tests import rendezvous as r
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def test_watch_shows_what_changes_until_ctrl_c(busy: str, ctrl_c: None) -> None:
         terminal.until("77 B unread")
     terminal.process.send_signal(signal.SIGINT)
     printed = terminal.rest()
-    assert terminal.process.returncode == 130
+    assert terminal.process.returncode == INTERRUPTED
     assert "\x1b[?1049l" in printed  # the screen is as it was
     assert "Traceback" not in printed
 
@@ -256,7 +256,7 @@ def test_watch_in_a_pipe_has_a_line_of_json_for_each_picture(busy: str, ctrl_c: 
         assert report["name"] == busy
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (INTERRUPTED, "")
 
 
 def test_watch_ends_quietly_when_nobody_reads(busy: str) -> None:

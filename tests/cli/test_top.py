@@ -24,7 +24,7 @@ import npipe
 from npipe.cli._monitor.sampling import Sampler
 from npipe.cli._monitor.view import Monitor, _Pipe, _Pipes
 from npipe.tracing.events import Event, Flags, Kind
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -439,8 +439,8 @@ class Terminal:
     ("end", "status"),
     [
         ("q", 0),
-        ("\x03", 130),
-        (signal.SIGINT, 130),
+        ("\x03", INTERRUPTED),
+        (signal.SIGINT, INTERRUPTED),
         (signal.SIGTERM, 143),
         (signal.SIGHUP, 129),
     ],
@@ -466,7 +466,7 @@ def test_ctrl_c_ends_it_also_in_the_filter_and_with_an_owner_that_hangs(served: 
             terminal.type("/abcdefgh")
             terminal.until(b"no pipe has these words")
             terminal.type("\x03")
-            assert terminal.end() == 130
+            assert terminal.end() == INTERRUPTED
         finally:
             os.kill(served.pid, signal.SIGCONT)
 
@@ -552,7 +552,7 @@ def test_json_is_a_line_for_each_picture_until_ctrl_c(served: Child, name: str) 
             assert [pipe["name"][9:] for pipe in told["pipes"]] == [name, f"{name}-other"]
             assert told["pipes"][0]["rates"] == {"bytes_in": 0, "bytes_out": 0, "messages_in": 0, "messages_out": 0}
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE) == 130
+        assert process.wait(DEADLINE) == INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

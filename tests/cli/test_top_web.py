@@ -22,7 +22,7 @@ import websockets.sync.client
 import npipe
 from tests import helpers as h
 from tests.cli.browser import Browser
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
 from tests.helpers import readable
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ def test_a_window_is_a_process_that_ends_with_it_and_there_are_eight_at_most(web
         h.until(lambda: len(web.windows()) == 1, DEADLINE)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -9)]
+)
 @pytest.mark.usefixtures("ctrl_c")
 def test_its_end_ends_its_windows(number: signal.Signals, status: int) -> None:
     with Web() as web, dial(web, Cookie=web.cookie) as window:

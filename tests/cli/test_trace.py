@@ -362,7 +362,7 @@ def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     assert child(SERVER.replace("upper()", "upper().replace(b'TWO', b'TWI')"), f"{name}-new").line() == "listens"
     done = run("replay", str(path), f"{name}-new")
     assert done.returncode == 8
-    detail = "3 bytes instead of 3, from byte 2 on: b'I' instead of b'O'"
+    detail = "3 bytes as recorded, but from byte 2 on b'I' instead of b'O'"
     assert done.stdout.endswith(f"message 4: {detail}\n")
     done = run("replay", str(path), f"{name}-new", "--json")
     assert (done.returncode, done.stderr) == (8, "")

@@ -7,12 +7,12 @@ import subprocess
 import pytest
 
 import npipe
-from tests.cli.helpers import DEADLINE, NPIPE, run
+from tests.cli.helpers import DEADLINE, NPIPE, STATUSES, run
 from tests.helpers import until, watches
 
 
 def assert_failed(done: subprocess.CompletedProcess[str], code: int) -> None:
-    assert done.returncode == 1
+    assert done.returncode == STATUSES[code]
     assert done.stdout == ""
     assert done.stderr.startswith(f"npipe: [WinError {code}] ")
     assert done.stderr.count("\n") == 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
+from npipe._tapping import Event, Flags, Kind, Tapped
 from npipe.connection import Client, Listener, Pipe
-from npipe.tapping import Event, Flags, Kind
 from npipe.tracing.own import Recorder
 
 if TYPE_CHECKING:
@@ -134,6 +136,37 @@ def test_a_message_is_not_lost_when_there_is_no_memory_to_record_it(child: Calla
     )
     assert program.line() == "True 7"
     assert program.wait() == 0
+
+
+class HandlerError(Exception):
+    pass
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize("sends", [True, False])
+def test_no_view_of_memory_is_left_where_a_handler_raises(monkeypatch: pytest.MonkeyPatch, *, sends: bool) -> None:
+    """In the traceback's frames it would be one of memory that somebody has freed meanwhile."""
+
+    def raises(*_: object, **__: object) -> None:
+        raise HandlerError
+
+    one, other = Pipe()
+    with one, other, mmap.mmap(-1, 4096) as memory:
+        memory[:] = b"a" * 4096
+        if not sends:
+            one.send_bytes(b"b" * 4096)
+        monkeypatch.setattr(Tapped, "_put", raises)
+        with pytest.raises(HandlerError) as caught:
+            if sends:
+                one.send_bytes(memory)
+            else:
+                other.recv_bytes_into(memory)
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        values = [value for frame in frames for value in frame.f_locals.values()]
+        values += [part for value in values if isinstance(value, (list, tuple)) for part in value]
+        assert not [value for value in values if isinstance(value, memoryview) and value.obj is None]
+        monkeypatch.undo()
+        assert other.recv_bytes() == (b"a" if sends else b"b") * 4096
 
 
 def test_what_a_connection_moves_is_counted() -> None:

@@ -11,12 +11,28 @@ import pytest
 pytestmark = pytest.mark.timeout(180)  # sessions of pytest, each with a bound of its own
 
 
+# What else is installed here and takes longer to import than a session to run; those that do not use `session` have it.
+LEFT_OUT = [f"-pno:{name}" for name in ("hypothesispytest", "anyio", "xdist", "xdist.looponfail")]
+
+
 def session(folder: Path, *options: str, **files: str) -> str:
     """What pytest prints for these files."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(folder)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *LEFT_OUT,
+            *options,
+            str(folder),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -141,6 +157,7 @@ def test_the_tests_modules_are_told_of_windows(tmp_path: Path) -> None:
     assert "1 failed" in session(tmp_path, "--npipe", test_told=told)
 
 
+@pytest.mark.slow
 def test_those_who_are_told_do_not_depend_on_how_pytest_is_called(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").touch()
     below = tmp_path / "a, b: 100%"

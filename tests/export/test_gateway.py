@@ -765,6 +765,43 @@ def test_a_client_that_has_an_instance_keeps_it_when_the_export_ends_before_the_
             assert client.message() is None
 
 
+def test_a_client_that_has_an_instance_keeps_it_however_often_it_is_turned_away(name: str, samba_dir: Path) -> None:
+    stopped, goes_on, cancelled = threading.Event(), threading.Event(), list[int]()
+
+    def stand_still() -> None:
+        stopped.set()
+        assert goes_on.wait(10)
+        [task] = [one for export in gateway._exports for one in export._waiting]
+        loop = asyncio.get_running_loop()
+
+        def once_more() -> None:  # as an export's end does with one that has to make room
+            cancelled.append(task.cancelling())
+            if task in {one for export in gateway._exports for one in export._waiting}:
+                task.cancel()
+
+        loop.call_soon(loop.call_soon, once_more)  # between its first answer and its last look
+        task.cancel()
+
+    with listening(name, max_instances=1) as listener, Smbd(samba_dir, short(name)):
+        pipe = listener.accept(10)
+        with Smbd(samba_dir, short(name)) as client:
+            assert client.let_in
+            h.until(lambda: sum(owner.waiting for owner in npipe.inspect(name).owners) == 1)
+            assert gateway._gateway is not None
+            gateway._gateway.call(stand_still)
+            assert stopped.wait(10)
+            pipe.close()
+            pipe = listener.accept(10)
+            pipe.send(b"for you")
+            goes_on.set()
+            assert client.message() == b"for you"
+            assert cancelled == [1]
+            client.send(b"and you")
+            assert pipe.recv(timeout=10) == b"and you"
+            pipe.close()
+            assert client.message() is None
+
+
 # ---- Other processes' pipes
 
 OTHER = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 
 import npipe
 from npipe import aio
-from tests.helpers import DEADLINE
+from tests.helpers import DEADLINE, held, until_held
 
 Told = list[tuple[str, bool | None]]
 
@@ -57,10 +58,10 @@ def test_a_refusal_is_told_with_its_reason_and_its_wait(name: str) -> None:
             npipe.connect(name)
         with pytest.raises(npipe.PipeTimeoutError):
             npipe.connect(name, wait_for_server=True, timeout=0.05)
-    assert kinds(events, name) == [("failed", False), ("failed", False)]
+    assert kinds(events, name) == [("failed", False), ("waited", False), ("failed", False)]
     assert events[0].error is caught.value
-    assert events[1].seconds is not None
-    assert events[1].seconds >= 0.05
+    assert events[2].seconds is not None
+    assert events[2].seconds >= 0.05
 
 
 def test_an_event_loop_s_connections_are_told_too(name: str) -> None:
@@ -135,3 +136,91 @@ def test_two_observations_of_one_function_end_one_by_one(name: str) -> None:
     with npipe.listen(name):
         pass
     assert kinds(events, name) == [("listening", True), ("stopped", True)]
+
+
+def test_a_client_that_had_to_wait_is_told_with_how_long_and_how_it_ended(name: str) -> None:
+    events: list[npipe.Event] = []
+    with npipe.listen(name, max_instances=1) as listener, npipe.observe(events.append):
+        with npipe.connect(name), listener.accept(DEADLINE) as server:  # nobody waits for this one
+            with pytest.raises(npipe.PipeTimeoutError) as caught:
+                npipe.connect(name, timeout=0.05)
+            with pytest.raises(npipe.PipeTimeoutError) as caught_too:
+                npipe.wait(name, timeout=0.05)
+            with pytest.raises(npipe.PipeBusyError):
+                npipe.connect(name, timeout=0)  # it did not wait
+            waiting = held(name, lambda: npipe.connect(name, timeout=DEADLINE))
+            server.close()
+            with listener.accept(DEADLINE):
+                waiting.result().close()
+        if sys.platform != "win32":  # there the next instance is made a moment after the last one has gone
+            npipe.wait(name, timeout=DEADLINE)  # nobody waits
+    told = [event for event in events if event.kind in ("waited", "failed")]
+    assert [(event.kind, event.outcome, event.error) for event in told[:4]] == [
+        ("waited", "failed", caught.value),
+        ("failed", None, caught.value),
+        ("waited", "failed", caught_too.value),
+        ("failed", None, told[3].error),
+    ]
+    assert isinstance(told[3].error, npipe.PipeBusyError)
+    assert all(event.seconds is not None and 0.03 <= event.seconds < DEADLINE for event in (told[0], told[2]))
+    assert [(event.kind, event.outcome, event.error) for event in told[4:]] == [("waited", "ready", None)]
+    assert all(event.is_server is False for event in told)
+
+
+def test_a_wait_for_a_server_is_told_too(name: str) -> None:
+    events: list[npipe.Event] = []
+    with npipe.observe(events.append):
+        with pytest.raises(npipe.PipeTimeoutError):
+            npipe.connect(name, wait_for_server=True, timeout=0.1)
+        with pytest.raises(npipe.PipeNotFoundError):
+            npipe.wait(name, timeout=DEADLINE)  # known at once
+        with pytest.raises(npipe.PipeTimeoutError):
+            npipe.wait(name, create=True, timeout=0.1)
+    assert [(event.kind, event.outcome) for event in events] == [
+        ("waited", "failed"),
+        ("failed", None),
+        ("waited", "failed"),
+    ]
+    assert all(event.seconds is not None and 0.05 < event.seconds < DEADLINE for event in events)
+
+
+def test_an_event_loop_s_waits_are_told_too_and_those_that_are_cancelled(name: str) -> None:
+    events: list[npipe.Event] = []
+
+    async def main() -> None:
+        async with aio.listen(name, max_instances=1) as listener:
+            client = await aio.connect(name)
+            server = await listener.accept()
+            with pytest.raises(npipe.PipeTimeoutError):
+                await aio.connect(name, timeout=0.05)
+            with pytest.raises(npipe.PipeTimeoutError):
+                await aio.wait(name, timeout=0.05)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await aio.connect(name)
+            later = asyncio.create_task(aio.connect(name))
+            if sys.platform == "win32":
+                await asyncio.sleep(0)  # its first step finds all instances busy
+            else:
+                await asyncio.to_thread(until_held, name, os.getpid())
+            await client.close()
+            await server.close()
+            second = await listener.accept()
+            await (await later).close()
+            await second.close()
+            if sys.platform != "win32":  # there the next instance is made a moment after the last one has gone
+                await aio.wait(name)  # nobody waits
+
+    with npipe.observe(events.append):
+        asyncio.run(main())
+    told = [event for event in events if event.kind in ("waited", "failed")]
+    assert [(event.kind, event.outcome) for event in told] == [
+        ("waited", "failed"),
+        ("failed", None),
+        ("waited", "failed"),
+        ("waited", "cancelled"),
+        ("waited", "ready"),
+    ]
+    assert [type(event.error) for event in told] == [npipe.PipeTimeoutError] * 3 + [type(None)] * 2
+    assert all(event.seconds is not None and 0 <= event.seconds < DEADLINE for event in told)
+    assert all(event.seconds is not None and event.seconds >= 0.03 for event in told[:4] if event.error is not None)

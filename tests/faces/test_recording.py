@@ -12,8 +12,8 @@ import pytest
 
 import npipe
 import npipe.aio
-from npipe import tapping
-from npipe.tapping import Event, Flags, Kind, Tap, Tapped
+from npipe import _tapping
+from npipe._tapping import Event, Flags, Kind, Tap, Tapped
 from npipe.tracing.files import read_trace
 from npipe.tracing.own import Recorder
 from tests import helpers as h
@@ -284,6 +284,31 @@ def test_a_program_goes_on_where_recording_cannot_begin(child: Callable[..., Chi
     assert program.wait() == 0
 
 
+def test_where_no_thread_can_be_started_nothing_is_recorded_and_nothing_kept(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Recorded().recorder.close()
+    before = h.descriptors()
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        for _ in range(5):  # more than may record at a time
+            with pytest.raises(RuntimeError, match="new thread"):
+                Recorded()
+    assert not _tapping.active()
+    if sys.platform != "win32":  # where threads that were never started, and are not collected, have some
+        assert h.descriptors() == before
+    later = Recorded()
+    with npipe.listen(name) as listener, npipe.connect(name) as client, listener.accept() as server:
+        client.send(b"said")
+        assert server.recv() == b"said"
+        assert later.said(server=True) == [("in", b"said")]
+    later.recorder.close()
+
+
 # ---- What transports tell
 
 
@@ -367,7 +392,31 @@ def test_nobody_is_told_while_nobody_records() -> None:
     def ask() -> int:
         raise AssertionError("who the peer is was asked for")
 
-    assert tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
+    assert _tapping.tapped("x", is_server=True, is_message=True, peer=ask) is None
+
+
+def test_a_connection_that_begins_while_a_tap_does_is_told_from_its_beginning_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new_number: Callable[[], int] = vars(_tapping)["_new_number"]
+    made: list[Tapped] = []
+
+    def another_threads_turn() -> int:
+        number = new_number()
+        monkeypatch.setattr(_tapping, "_new_number", new_number)
+        made.append(Tapped("x", Flags.MESSAGE, 0))
+        return number
+
+    monkeypatch.setattr(_tapping, "_new_number", another_threads_turn)
+    tap = Tap(100, lambda: None)
+    tap.begin()
+    made.append(Tapped("y", Flags.MESSAGE, 0))
+    for one in made:
+        one.wrote(b"said")
+    tap.end()
+    events = tap.take()
+    assert {event.connection for event in events if event.kind is Kind.OPENED} == {event.connection for event in events}
+    assert [event.pipe for event in events if event.kind is Kind.DATA][-1] == "y"
 
 
 def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
@@ -375,7 +424,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
         for _ in range(5000):
             tap = Tap(1, lambda: None)
             tap.begin()
-            untold.extend([tap] if tap not in tapping._taps else [])
+            untold.extend([tap] if tap not in _tapping._taps else [])
             tap.end()
 
     untold: list[Tap] = []
@@ -390,7 +439,7 @@ def test_taps_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -
     finally:
         sys.setswitchinterval(before)
     assert untold == []
-    assert not tapping.active()
+    assert not _tapping.active()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

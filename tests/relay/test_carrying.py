@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from tests.cli.helpers import INTERRUPTED
 from tests.relay.content import Stream, digest, echo, read_all
 from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_client, unix_server
 
@@ -355,4 +356,4 @@ def test_ctrl_c_ends_the_one_connection_of_standard_input_at_once(name: str) -> 
                 relay.process.stdin.write(b"x")
                 relay.process.stdin.flush()
                 assert pipe.recv(timeout=DEADLINE) == b"x"
-                assert relay.end(signal.SIGINT)[0] == 130
+                assert relay.end(signal.SIGINT)[0] == INTERRUPTED

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from npipe.tapping import Event, Flags, Kind
+from npipe._tapping import Event, Flags, Kind
 from npipe.tracing.own import Recorder
 from npipe.transports.smb import connections
 from tests import helpers as h

@@ -14,6 +14,7 @@ import npipe
 import npipe.aio
 from npipe.win32 import pywintypes, win32con, win32event, win32file, win32pipe
 from tests import helpers as h
+from tests.cli.helpers import STATUSES
 from tests.samba.clients import PASSWORD
 from tests.samba.test_client import HOST, Both, has_wait, listening, remote, there
 
@@ -244,7 +245,7 @@ def test_the_command_says_what_is_wrong(smbd: PrivateSmbd, short: str) -> None:
             text=True,
             timeout=50,
         )
-        assert done.returncode == 1
+        assert done.returncode == STATUSES[code]
         assert f"GLE={code}" in done.stdout
         assert f"[WinError {code}]" in done.stderr
         assert PASSWORD not in done.stdout + done.stderr

@@ -71,7 +71,7 @@ def test_an_answer_in_pieces(name: str, serve: Callable[..., object]) -> None:
 
 def test_wait_tells_by_its_status_whether_an_instance_listens(name: str, serve: Callable[..., object]) -> None:
     missing = run("wait", name)
-    assert (missing.returncode, "[WinError 2]" in missing.stderr) == (1, True)
+    assert (missing.returncode, "[WinError 2]" in missing.stderr) == (3, True)
     serve()
     assert run("wait", name, "--timeout", "5").returncode == 0
 
@@ -79,12 +79,21 @@ def test_wait_tells_by_its_status_whether_an_instance_listens(name: str, serve: 
 def test_a_client_without_a_server(name: str) -> None:
     client = run("client", name)
     assert client.stdout == "Could not open pipe. GLE=2\n"
-    assert client.returncode == 1
+    assert client.returncode == 3
 
 
 def test_a_call_to_the_commands_server(name: str, serve: Callable[..., object]) -> None:
     serve("--answer", "yes", "--encoding", "utf-8")
     assert npipe.call(name, b"question", timeout=DEADLINE) == b"yes\0"
+
+
+def test_bench_measures_and_whoever_reads_it_sees_its_end() -> None:
+    done = run("bench", "--seconds", "1", "--json", deadline=SEVERAL)
+    known = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert known["system"].startswith("Windows-")
+    assert [each["name"] for each in known["measured"]] == ["npipe", "multiprocessing.connection"]
+    assert all(each["bytes"] == each["messages"] * 65536 > 0 for each in known["measured"])
 
 
 def test_doctor_finds_this_machine_in_order() -> None:
@@ -95,3 +104,15 @@ def test_doctor_finds_this_machine_in_order() -> None:
     assert checks["npipe"].startswith(npipe.__version__)
     assert {"pywin32", "processors"} <= checks.keys()
     assert checks["round trip"].startswith("two processes have talked, ")
+
+
+def test_the_demonstration_comes_to_its_end() -> None:
+    done = run("demo", deadline=SEVERAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [line.partition(" | ")[2] for line in done.stdout.splitlines() if line.lstrip().startswith("client |")]
+    assert said[: len(TRANSCRIPT) - 1] == TRANSCRIPT[:-1]
+    assert "CreateFile: ERROR_PIPE_BUSY (231)" in done.stdout
+    assert done.stdout.count("ERROR_MORE_DATA (234)") == 2
+    assert done.stdout.count("answered 300 requests of 3 clients in ") == 3
+    assert "times as fast (medians of " in done.stdout
+    assert "What to try next" in done.stdout

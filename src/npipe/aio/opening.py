@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
@@ -9,7 +10,7 @@ from npipe._buffers import content_of
 from npipe.arrival import when_there_async
 from npipe.errors import PipeBusyError, PipeError, PipeTimeoutError, WinError
 from npipe.names import parse_name
-from npipe.observing import Event, active, tell, tell_failed
+from npipe.observing import Event, active, tell, tell_failed, waiting
 from npipe.options import (
     Access,
     ConnectOptions,
@@ -103,7 +104,8 @@ async def connect(
         return await work()
     began = time.monotonic()
     try:
-        made = await work()
+        with waiting(parsed.path):
+            made = await work()
     except PipeError as error:
         tell_failed(parsed.path, error, time.monotonic() - began)
         raise
@@ -166,7 +168,8 @@ async def wait(
     async def attempt(left: float | None) -> None:
         await transport.wait(parsed, left, use_default=use_default)
 
-    if create:
-        await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
-    else:
-        await attempt(seconds)
+    with waiting(parsed.path) if active() else contextlib.nullcontext():
+        if create:
+            await when_there_async(transport, parsed, seconds, "waiting for the pipe's server", attempt)
+        else:
+            await attempt(seconds)

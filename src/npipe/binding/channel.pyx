@@ -2,7 +2,7 @@
 """What a connection of npipe.connection stands on: one end of a channel, and its hot methods."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -101,7 +101,6 @@ cdef extern from *:
     void npipe_forget_ended() noexcept
 
 cdef extern from "Python.h":
-    object PyMemoryView_FromMemory(char *, Py_ssize_t, int)
     bytearray new_bytearray "PyByteArray_FromStringAndSize"(const char *, Py_ssize_t)
 
 cdef enum:
@@ -440,7 +439,7 @@ cdef class ChannelEnd:
     # could not be done at once: there was nothing, or no room, or it was long.
     cdef uint64_t in_bytes, in_messages, out_bytes, out_messages, waits
     cdef readonly bint was_attached
-    cdef public object _tap  # None, or who records this process (npipe.tapping)
+    cdef public object _tap  # None, or who records this process (npipe._tapping)
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -671,23 +670,37 @@ cdef class ChannelEnd:
         self.out_bytes += size
         self.out_messages += 1
 
-    cdef int tell_read(self, list parts, Incoming incoming) except -1:
-        """Tell who records of a message that was taken. If a signal's handler raises meanwhile, the message is the next
-        call's: `incoming`, or None: `parts` is all of it."""
+    cdef int tell_read(self, list parts, const char *memory, uint64_t size, Incoming incoming) except -1:
+        """Tell who records of a message that was taken: into `parts`, or if there are none to `memory`. If a signal's
+        handler raises meanwhile, the message is the next call's: `incoming`, or None for one in `parts` or `memory`."""
         try:
-            self._tap.took(*parts)
+            if parts is None:
+                parts = self.beginning(memory, size, self._tap.most())
+                if parts is not None:
+                    self._tap.took(*parts, count=size)
+            else:
+                self._tap.took(*parts)
         except BaseException:
             if incoming is None:
-                data = bytes(parts[0])
+                data = PyBytes_FromStringAndSize(memory, <Py_ssize_t>size)
                 incoming = Incoming()
                 incoming.stage = 2
-                incoming.size = incoming.taken = PyBytes_GET_SIZE(data)
+                incoming.size = incoming.taken = size
                 incoming.forks = np_forks
                 incoming.targets.append(data)
                 incoming.filling = 1
             self.kept.append(incoming)
             raise
         return 0
+
+    cdef list beginning(self, const char *memory, uint64_t size, uint64_t most):
+        """Copy as much of memory that is no object's as is recorded. A view of it would live on in a traceback, if a
+        signal's handler raises. None: there is no memory for it, and those who record are told."""
+        try:
+            return [PyBytes_FromStringAndSize(memory, <Py_ssize_t>min(size, most))]
+        except MemoryError:
+            self._tap.lose()
+            return None
 
     cdef int send_failed(self, uint32_t code, raised=None) except -1:
         if self._tap is not None and (code == NP_NO_DATA or code == NP_BROKEN_PIPE):
@@ -722,8 +735,22 @@ cdef class ChannelEnd:
         if code == NP_OK:
             self.count_out(size)
         if self._tap is not None and code == NP_OK:
-            self._tap.wrote(PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>size, PyBUF_READ))
+            kept = self.beginning(<const char *>data, size, self._tap.most())
+            if kept is not None:
+                self._tap.wrote(*kept, count=size)
         return 0 if code == NP_OK else self.send_failed(code, raised)
+
+    cdef int tell_written(self, const np_part *parts, Py_ssize_t count, uint64_t total) except -1:
+        cdef uint64_t left = self._tap.most()
+        cdef list all_kept = [], kept
+        for i in range(count):
+            kept = self.beginning(<const char *>parts[i].data, parts[i].size, left)
+            if kept is None:
+                return 0
+            all_kept += kept
+            left -= min(left, parts[i].size)
+        self._tap.wrote(*all_kept, count=total)
+        return 0
 
     cdef int send_list(self, list pieces, uint64_t flags) except -1:
         cdef Py_ssize_t count = len(pieces), held = 0
@@ -750,10 +777,7 @@ cdef class ChannelEnd:
                 self.send_failed(code, raised)
             self.count_out(total)
             if self._tap is not None:
-                self._tap.wrote(*[
-                    PyMemoryView_FromMemory(<char *>parts[i].data, <Py_ssize_t>parts[i].size, PyBUF_READ)
-                    for i in range(count)
-                ])
+                self.tell_written(parts, count, total)
         finally:
             while held:
                 held -= 1
@@ -914,7 +938,7 @@ cdef class ChannelEnd:
         self.count_in(incoming.size)
         if self._tap is not None:
             try:
-                self.tell_read(incoming.targets, incoming)
+                self.tell_read(incoming.targets, NULL, 0, incoming)
             except BaseException as error:
                 if raised is not None:
                     error.__context__ = raised
@@ -1009,7 +1033,7 @@ cdef class ChannelEnd:
             self.fail(NP_BROKEN_PIPE)  # a short message is published as a whole: this one by somebody who does not
         self.count_in(size)
         if self._tap is not None:
-            self.tell_read([data], None)
+            self.tell_read([data], PyBytes_AS_STRING(data), size, None)
         return data
 
     @cython.critical_section
@@ -1125,7 +1149,7 @@ cdef class ChannelEnd:
         if code == NP_OK:
             self.count_in(size)
         if self._tap is not None and code == NP_OK:
-            self.tell_read([PyMemoryView_FromMemory(memory, <Py_ssize_t>size, PyBUF_READ)], None)
+            self.tell_read(None, memory, size, None)
         return 0 if code == NP_OK else self.fail(code, raised)
 
     @cython.critical_section

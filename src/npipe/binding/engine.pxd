@@ -187,6 +187,7 @@ cdef extern from "engine.h" nogil:
         const char *folder
         char name[1025]
     uint32_t np_wait_named(const np_where *, bint, const np_wait *, np_breakable *, char *)
+    int64_t np_held_since
     uint32_t np_list(const char *, int (*)(void *, const np_listing *) noexcept nogil, void *, const np_wait *, char *)
     struct np_counts:
         int64_t since
@@ -301,6 +302,7 @@ cdef extern from "engine.h" nogil:
     struct np_dial:
         int socket
         int64_t until
+        int64_t held_since
         npw_answer answer
     struct np_acceptor:
         pass

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.engine cimport (
-    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_link_new_number, np_list, np_listing,
+    NP_OK, NP_WHY_SIZE, np_ask, np_closed_seq, np_described, np_held_since, np_link_new_number, np_list, np_listing,
     np_process_counts, np_report_own, np_report_process, np_tap_all, np_tap_all_end, np_trace_options, np_tracer,
     np_wait, np_wait_closed, np_wait_named, np_wake_closed, np_where, npw_connection, npw_details,
 )
@@ -66,6 +66,13 @@ def wait_named_pipe(str root, str folder, str display, str name, timeout, bint u
         code = np_wait_named(where, use_default, &wait, NULL, why)
     if code != NP_OK:
         raise failure(code, name, "waiting for an instance", why)
+
+
+def held_since():
+    """The time.monotonic since which this thread's last open or wait_named_pipe had to wait for an instance; None: it
+    had not.
+    """
+    return np_held_since / 1e9 if np_held_since else None
 
 
 # What the engine tells of, row by row. A row for which there was no memory ends it: a part is not taken for the whole.

@@ -12,7 +12,7 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.info import print_version
-from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE
+from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE, Failure, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ _PLACES: Final = {
     "cat": "talk:cat",
     "client": "client:client",
     "completion": "completion:completion",
+    "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "export": "export:export",
     "info": "info:info",
@@ -65,7 +66,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except npipe.PipeError as error:
-            raise click.ClickException(str(error)) from error
+            raise Failure(str(error), status_of(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
 

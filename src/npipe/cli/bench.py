@@ -16,7 +16,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import examples
+from npipe.cli.common import examples, system_name
 from npipe.cli.measuring.messages import SMALLEST
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def bench(seconds: float, size: int, bulk: int, aio: bool, as_json: bool, svg: s
             known = {
                 "version": npipe.__version__,
                 "python": platform.python_version(),
-                "system": platform.platform(),
+                "system": system_name(),
                 "processors": _processors(),
                 "seconds": seconds,
                 "size": size,
@@ -172,5 +172,5 @@ def _processors() -> int:
 
 def _machine() -> str:
     return f"npipe {npipe.__version__}, Python {platform.python_version()}, {_processors()} processors, " + (
-        platform.platform(terse=True)
+        system_name(terse=True)
     )

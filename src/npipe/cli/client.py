@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
+import json
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from npipe.cli.common import DEFAULT_NAME, check_seconds, encode_text, encoding_option
-from npipe.errors import PipeBusyError, PipeError, WinError
-from npipe.names import parse_name
-from npipe.options import ACCESS_READ, ACCESS_WRITE, PIPE_READMODE_MESSAGE, check_timeout
-from npipe.transports import select
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from npipe.transports import ClientHandle
+from npipe.cli.article import DEFAULT_MESSAGE, DEFAULT_NAME, ArticleClient
+from npipe.cli.common import check_seconds, encode_text, encoding_option
 
 __all__ = ["client"]
-
-_PIECE = 512  # bytes of the reply that one ReadFile asks for
 
 
 @click.command()
 @click.argument("name", default=DEFAULT_NAME)
-@click.argument("message", default="Default message from client.")
+@click.argument("message", default=DEFAULT_MESSAGE)
 @encoding_option
 @click.option(
     "--wait-seconds",
@@ -38,7 +26,14 @@ _PIECE = 512  # bytes of the reply that one ReadFile asks for
     metavar="SECONDS",
     help="How long to wait for an instance, each time that all are busy.",
 )
-def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print the same as lines of JSON, {"event": "sending" | "reply" | "failed" | "end", ...}; no ENTER is waited '
+    "for.",
+)
+def client(name: str, message: str, encoding: str, wait_seconds: float, as_json: bool) -> None:
     r"""Send MESSAGE to the pipe NAME and print the reply.
 
     This is the program of Microsoft's article "Named Pipe Client", and prints what that prints: it opens NAME
@@ -47,66 +42,44 @@ def client(name: str, message: str, encoding: str, wait_seconds: float) -> None:
     waits for ENTER before it closes the pipe.
 
     What fails is printed in the article's words, with the Win32 code as GLE; a line on standard error explains it, and
-    the exit status is 1.
+    the exit status tells its kind.
     """
     data = encode_text(message, encoding, "MESSAGE")
-    handle = _open(name, wait_seconds)
+    kind = _Json if as_json else ArticleClient
+    handle = kind(name, click.echo, encoding=encoding).talk(message, data, wait_seconds)
     try:
-        with _step("SetNamedPipeHandleState failed."):
-            handle.set_state(PIPE_READMODE_MESSAGE)
-        click.echo(f'Sending {len(data)} byte message: "{message}"')
-        with _step("WriteFile to pipe failed."):
-            handle.write_file(data)
-        click.echo("\nMessage sent to server, receiving reply as follows:")
-        _print_reply(handle, encoding)
-        click.echo("\n<End of message, press ENTER to terminate connection and exit>", nl=False)
+        if as_json:
+            return
+        click.echo("<End of message, press ENTER to terminate connection and exit>", nl=False)
         if not _wait_for_enter():
             click.echo()
     finally:
         handle.close_handle()
 
 
-@contextlib.contextmanager
-def _step(words: str) -> Iterator[None]:
-    """Print the article's words for a step that fails, with the error's code."""
-    try:
-        yield
-    except PipeError as error:
-        click.echo(f"{words} GLE={error.winerror}")
-        raise
+class _Json(ArticleClient):
+    """The same for programs: a line of JSON each."""
 
+    def _tell(self, event: str, **more: object) -> None:
+        click.echo(json.dumps({"event": event, **more}))
 
-def _open(name: str, wait_seconds: float) -> ClientHandle:
-    """CreateFile, and WaitNamedPipe as often as it finds all instances busy."""
-    with _step("Could not open pipe."):
-        parsed = parse_name(name)
-        transport = select(parsed)
-    while True:
-        try:
-            return transport.open(parsed, access=ACCESS_READ | ACCESS_WRITE)
-        except PipeBusyError:
-            pass
-        except PipeError as error:
-            click.echo(f"Could not open pipe. GLE={error.winerror}")
-            raise
-        try:
-            transport.wait(parsed, check_timeout(wait_seconds))
-        except PipeError:  # the article says so of every failure; the line on standard error tells which it was
-            click.echo(f"Could not open pipe: {wait_seconds:g} second wait timed out.")
-            raise
+    def sending(self, message: str, size: int) -> None:
+        self._tell("sending", size=size, text=message)
 
+    def sent(self) -> None:
+        """Nothing: what comes next says so."""
 
-def _print_reply(handle: ClientHandle, encoding: str) -> None:
-    """Read one message in pieces, and print each in quotes on a line of its own."""
-    # Incremental, for a character may lie across two pieces.
-    decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
-    more = True
-    while more:
-        with _step("ReadFile from pipe failed."):
-            code, piece = handle.read_file(_PIECE)
-        more = code == WinError.MORE_DATA
-        text = decoder.decode(piece, final=not more)
-        click.echo(f'"{text if more else text.removesuffix(chr(0))}"')
+    def reply(self, text: str) -> None:
+        self._tell("reply", text=text)
+
+    def replied(self) -> None:
+        self._tell("end")
+
+    def failed(self, words: str, code: int) -> None:
+        self._tell("failed", what=words, code=code)
+
+    def wait_failed(self, words: str, code: int) -> None:
+        self.failed(words, code)
 
 
 def _wait_for_enter() -> bool:

@@ -1,11 +1,15 @@
-"""What several commands share: the article's pipe name, text as the article's programs send it, times."""
+"""What several commands share: text as the article's programs send it, times."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import json
 import os
+import platform
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,6 +18,7 @@ import click
 
 import npipe
 from npipe._text import printable
+from npipe.cli.article import WIDE
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout, parse_security
 
@@ -21,24 +26,21 @@ if TYPE_CHECKING:
     from npipe.options import Security
 
 __all__ = [
-    "DEFAULT_NAME",
+    "Events",
     "check_seconds",
     "check_security",
     "decided_by",
     "encode_text",
     "encoding_option",
     "examples",
+    "interval_option",
     "network_options",
     "quiet_when_nobody_reads",
+    "system_name",
     "whereabouts",
 ]
 
-DEFAULT_NAME = r"\\.\pipe\mynamedpipe"
-"""The name in Microsoft's articles."""
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_WIDE = "utf-16-le"  # what TCHAR is in a Unicode build
 
 
 def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -54,12 +56,24 @@ def _check_encoding(_ctx: click.Context, _param: click.Parameter, value: str) ->
 encoding_option: Final = click.option(
     "--encoding",
     callback=_check_encoding,
-    default=_WIDE,
+    default=WIDE,
     show_default=True,
     metavar="CODEC",
     help="How text becomes bytes; a final NUL is part of the message.",
 )
 """`--encoding CODEC`, the same for the client and the server."""
+
+
+def interval_option(meaning: str) -> Callable[[_Command], _Command]:
+    """Return `--interval SECONDS`, of what looks again and again."""
+    return click.option(
+        "--interval",
+        type=click.FloatRange(min=0.05),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=meaning,
+    )
 
 
 def network_options(command: _Command) -> _Command:
@@ -121,6 +135,33 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def system_name(*, terse: bool = False) -> str:
+    """Return the system's name and version.
+
+    Not by `platform` on Windows: that asks through COM, for which Wine starts processes that keep this one's standard
+    output, and whoever reads it waits for its end until they have ended too.
+    """
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return f"Windows-{version.major}" if terse else f"Windows-{version.major}.{version.minor}.{version.build}"
+    return platform.platform(terse=terse)
+
+
+class Events:
+    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._lock = threading.Lock()  # connections have threads of their own
+
+    def tell(self, event: str, **more: object) -> None:
+        """Print an event and what belongs to it; `time` is seconds since 1970."""
+        if self._wanted:
+            line = json.dumps({"event": event, "time": round(time.time(), 6), **more})
+            with self._lock:
+                click.echo(line)
 
 
 def whereabouts() -> str:

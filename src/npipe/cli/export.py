@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 import npipe
-from npipe.cli.common import network_options
+from npipe.cli.common import Events, network_options
 from npipe.cli.serve import log_to_stderr, signals
 
 __all__ = ["export"]
@@ -26,20 +26,32 @@ logger: Final = logging.getLogger("npipe.export")
     is_flag=True,
     help="Export pipes of other users too, for root: whoever makes a pipe of that name first gets the clients.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a line of JSON on standard output for each event: exporting, ended. Standard error has then what goes "
+    "wrong alone.",
+)
 def export(
-    names: tuple[str, ...], allow: tuple[str, ...], require_encryption: bool, samba_dir: str | None, any_owner: bool
+    names: tuple[str, ...],
+    allow: tuple[str, ...],
+    require_encryption: bool,
+    samba_dir: str | None,
+    any_owner: bool,
+    as_json: bool,
 ) -> None:
     """Let clients of other machines open the pipes NAME, until Ctrl-C or SIGTERM.
 
     They come through Samba, which is told where to look for pipes (`npipe samba config`). The pipes are of whatever
     process of this user's, and may come and go. Nobody comes in who is not named with --allow.
 
-    The exit status is 0 after Ctrl-C or SIGTERM, and 1 with the Win32 code on standard error when a pipe cannot be
-    exported.
+    The exit status is 0 after Ctrl-C or SIGTERM. When a pipe cannot be exported, standard error has the Win32 code.
     """
     if not allow:
         raise click.UsageError("Say who may come in: --allow WHO.")
-    log_to_stderr()
+    log_to_stderr(logging.WARNING if as_json else logging.INFO)
+    events = Events(wanted=as_json)
     with contextlib.ExitStack() as stack:
         wait_for_signal = stack.enter_context(signals(signal.SIGINT, signal.SIGTERM))
         for name in names:
@@ -52,4 +64,7 @@ def export(
             )
             stack.enter_context(made)
             logger.info("exporting %s, at %s", made.name, made.samba_dir)
-        logger.info("ending, by %s", wait_for_signal().name)
+            events.tell("exporting", name=made.name, samba_dir=made.samba_dir)
+        number = wait_for_signal()
+        logger.info("ending, by %s", number.name)
+    events.tell("ended", signal=number.name)

@@ -10,7 +10,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import decided_by, examples, whereabouts
+from npipe.cli.common import decided_by, examples, system_name, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import complete_name, lines_of, owner_status
 from npipe.cli.statuses import by_kind
@@ -64,7 +64,7 @@ def info(name: str | None, as_json: bool) -> None:
         "pipes": pipes,
         "package": str(Path(npipe.__file__).parent),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": system_name(),
     }
     if as_json:
         click.echo(json.dumps(known, indent=2))

@@ -12,7 +12,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.common import examples, quiet_when_nobody_reads, whereabouts
+from npipe.cli.common import examples, interval_option, quiet_when_nobody_reads, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
 from npipe.cli.statuses import by_kind
@@ -61,14 +61,7 @@ _EXAMPLES = examples(r"""Examples:
 @click.option("-l", "--long", "is_long", is_flag=True, help="Also quotas, clients, what was moved, since when.")
 @click.option("--tree", "is_tree", is_flag=True, help="Each pipe, its processes, and their clients below these.")
 @click.option("--watch", is_flag=True, help="Go on, with a new picture each --interval, until Ctrl-C.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=0.05),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two pictures of --watch.",
-)
+@interval_option("Between two pictures of --watch.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects; no limit is null.")
 def ls(where: str | None, is_long: bool, is_tree: bool, watch: bool, interval: float, as_json: bool) -> None:
     r"""List the pipes that this user may connect to.
@@ -116,7 +109,7 @@ def _print_once(host: str | None, is_long: bool, is_tree: bool, as_json: bool, *
         if as_json:
             _print_json([dataclasses.asdict(pipe) for pipe in pipes], one_line=one_line)
         elif sys.stdout.isatty():
-            _print_picture(_table(_COLUMNS, map(_fields, pipes)))
+            _print_short([_fields(pipe) for pipe in pipes])
         else:
             _print_fields([_COLUMNS, *map(_fields, pipes)])
     place = whereabouts() if host is None else f"of {printable(host)}"
@@ -235,6 +228,19 @@ def _long_table(reports: Sequence[npipe.PipeReport], console: Console) -> Render
     return Text("\n".join(blocks), overflow="fold")
 
 
+def _in_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return the rows of the short list for a terminal that is too narrow for its table: two lines each."""
+    return "\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows)
+
+
+def _print_short(rows: Sequence[Sequence[str]]) -> None:
+    table, console = _table(_COLUMNS, rows), _console()
+    if not rows or _needed(console, table) <= console.width:
+        _print_picture(table)
+    else:
+        click.echo(_in_lines(rows))  # a long name runs over the terminal's edge, and is one word still
+
+
 def _print_picture(picture: RenderableType) -> None:
     from rich.table import Table
 
@@ -256,8 +262,7 @@ def _picture(host: str | None, is_long: bool, is_tree: bool, console: Console) -
     table = _table(_COLUMNS, rows)
     if _needed(console, table) <= console.width:
         return table
-    # A picture ends at the terminal's edge, as printed lines do not: what each row has in lines that are folded.
-    return Text("\n".join(f"{row[0]}\n  {' '.join(filter(None, row[1:]))}" for row in rows), overflow="fold")
+    return Text(_in_lines(rows), overflow="fold")  # a picture ends at the terminal's edge, as printed lines do not
 
 
 def _watch_on_terminal(picture: Callable[[Console], RenderableType], interval: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ import click
 
 import npipe
 from npipe._text import printable
-from npipe.cli.messages import message_of, shown
+from npipe.cli.messages import Output, message_of, shown
 from npipe.cli.statuses import STATUSES, WRONG_USE, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected
 
@@ -62,11 +63,19 @@ Examples:
 @click.option("--encoding", default="utf-8", show_default=True, metavar="CODEC", help="What text is sent as.")
 @click.option("--nul", is_flag=True, help="A NUL behind each text.")
 @client_options
-def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any_owner: bool) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print each answer as a line of JSON: {"size":, "text": or "base64":, "seconds":}, and of a line that fails '
+    '{"error":, "code":}.',
+)
+def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any_owner: bool, as_json: bool) -> None:
     """Try the message pipe NAME by hand."""
     if isinstance(sys.stdin, io.TextIOWrapper):  # what is no text goes out as the same bytes, as of arguments
         sys.stdin.reconfigure(errors="surrogateescape")
     talk = _Talk(name, encoding, nul=nul, timeout=timeout, poll=poll, any_owner=any_owner)
+    talk.json = Output("json", encoding) if as_json else None
     with by_kind(), talk, _history():
         talk.open()
         if sys.stdin.isatty():
@@ -136,6 +145,8 @@ class _Talk:
         self._hex = False
         self.failed: Exception | None = None
         """What has gone wrong with the last line."""
+        self.json: Output | None = None
+        """Where answers are printed as JSON."""
 
     @property
     def where(self) -> str:
@@ -166,6 +177,9 @@ class _Talk:
 
     def _complain(self, text: str, error: Exception) -> None:
         self.failed = error
+        if self.json is not None:
+            code = error.winerror if isinstance(error, npipe.PipeError) else None
+            self.json.write(json.dumps({"error": text, "code": code}).encode() + b"\n")
         click.echo(f"npipe: {printable(text)}", err=True)
 
     def _do(self, line: str) -> None:
@@ -231,6 +245,10 @@ class _Talk:
         self._show(pipe.recv(timeout=self._seconds), seconds=time.perf_counter() - began)
 
     def _show(self, message: bytes, *, late: bool = False, seconds: float | None = None) -> None:
+        if self.json is not None:
+            more = {} if seconds is None else {"seconds": round(seconds, 6)}
+            self.json.put(message, **more)
+            return
         text = message.hex(" ") if self._hex else shown(message, self._encoding)
         if sys.stdout.isatty():
             note = "late, " if late else ""

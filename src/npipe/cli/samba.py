@@ -9,6 +9,8 @@ import sys
 assert sys.platform != "win32"  # noqa: S101 - for type checkers
 
 import contextlib
+import dataclasses
+import json
 import os
 import signal
 import threading
@@ -42,18 +44,24 @@ def samba() -> None:
     help="Where smbd is to look for pipes.",
 )
 @click.option("--configuration", metavar="FILE", help="Another smb.conf than Samba's usual one.")
-def config(samba_dir: str, configuration: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as a JSON object.")
+def config(samba_dir: str, configuration: str | None, as_json: bool) -> None:
     """Print the lines for smb.conf, and say what there is.
 
     The lines are on standard output; what was found is on standard error. With them smbd looks for all pipes in DIR/np;
     whoever exports one has to be able to write there.
     """
     found = find_samba(configuration)
+    lines = lines_for(str(Path(samba_dir).absolute()))
+    if as_json:
+        told = dataclasses.asdict(found) | {"samba_dir": found.samba_dir, "lines": lines.splitlines()}
+        click.echo(json.dumps(told, indent=2))
+        return
     alone = "" if found.socket_dir else ", its ncalrpc dir, to which root alone may write"
     click.echo(f"npipe: {found.smbd}, Samba {found.version}", err=True)
     click.echo(f"npipe: it looks for pipes in {found.samba_dir}/np{alone}", err=True)
     click.echo(f"npipe: server smb encrypt = {found.encrypt}, map to guest = {found.guests}", err=True)
-    click.echo(lines_for(str(Path(samba_dir).absolute())))
+    click.echo(lines)
 
 
 _folder = click.option("--dir", "folder", metavar="DIR", required=True, help="Where all of it is; a short path.")

@@ -15,7 +15,9 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli._commands import kill_command, start_command
-from npipe.cli.common import DEFAULT_NAME, check_security, encode_text, encoding_option, network_options
+from npipe.cli.article import DEFAULT_ANSWER, DEFAULT_NAME
+from npipe.cli.common import Events, check_security, encode_text, encoding_option, examples, network_options
+from npipe.cli.statuses import STATUSES, Failure, status_of
 from npipe.names import parse_name
 from npipe.options import PIPE_UNLIMITED_INSTANCES
 from npipe.servers.base import current_connection
@@ -31,12 +33,17 @@ __all__ = ["log_to_stderr", "serve", "signals"]
 
 logger: Final = logging.getLogger("npipe.serve")
 
-_DEFAULT_ANSWER = "Default answer from server."
+
+_EXAMPLES = examples(r"""Examples:
+  npipe serve                                    Microsoft's example, to try clients with
+  npipe serve shout --exec 'tr a-z A-Z' --encoding utf-8
+  npipe serve echo --echo --json | jq -c 'select(.event == "connected").peer'
+""")
 
 
-@click.command()
+@click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
 @click.argument("name", default=DEFAULT_NAME)
-@click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {_DEFAULT_ANSWER}]")
+@click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {DEFAULT_ANSWER}]")
 @click.option("--echo", is_flag=True, help="Answer every request with itself.")
 @click.option(
     "--exec",
@@ -82,6 +89,13 @@ _DEFAULT_ANSWER = "Default answer from server."
     help="How many instances, and so clients at one time, --model overlapped has.  [default: 4]",
 )
 @network_options
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a line of JSON on standard output for each event: listening, connected, disconnected, ended. Standard "
+    "error has then what goes wrong alone.",
+)
 def serve(
     name: str,
     answer: str | None,
@@ -96,6 +110,7 @@ def serve(
     allow: tuple[str, ...],
     require_encryption: bool,
     samba_dir: str | None,
+    as_json: bool,
 ) -> None:
     r"""Serve the pipe NAME until Ctrl-C or SIGTERM.
 
@@ -103,8 +118,8 @@ def serve(
     threaded that happens at the same time, with the others one request after the other.
     Standard error has a line when a client comes (its number, process id and user) and one when it leaves.
 
-    The exit status is 0 after Ctrl-C or SIGTERM, which give requests that are being answered 5 seconds, and 1 with the
-    Win32 code on standard error when the name is taken or cannot be served.
+    The exit status is 0 after Ctrl-C or SIGTERM, which give requests that are being answered 5 seconds. When the name
+    is taken (5) or cannot be served, standard error has the Win32 code.
     """
     if sum((answer is not None, echo, command is not None)) > 1:
         raise click.UsageError("--answer, --echo and --exec exclude each other.")
@@ -117,7 +132,17 @@ def serve(
         options |= {"remote": "samba", "allow": allow, "require_encryption": require_encryption, "samba_dir": samba_dir}
     elif require_encryption or samba_dir is not None:
         raise click.UsageError("--require-encryption and --samba-dir are for clients of other machines: --allow WHO.")
-    log_to_stderr()
+    log_to_stderr(logging.WARNING if as_json else logging.INFO)
+    events = Events(wanted=as_json)
+
+    def arrived(connection: Connection) -> None:
+        _log_arrival(connection)
+        events.tell("connected", connection=connection.number, peer=_peer_of(connection))
+
+    def left(connection: Connection) -> None:
+        _log_departure(connection)
+        events.tell("disconnected", connection=connection.number, requests=connection.requests)
+
     with contextlib.ExitStack() as stack:
         wait_for_signal = stack.enter_context(signals(signal.SIGINT, signal.SIGTERM))
         handler: Callable[[bytes], bytes]
@@ -126,7 +151,7 @@ def serve(
         elif echo:
             handler = bytes
         else:
-            text = _DEFAULT_ANSWER if answer is None else answer
+            text = DEFAULT_ANSWER if answer is None else answer
             handler = _constant(encode_text(text, encoding, "--answer"))
         with _name_taken(name):
             server = npipe.serve(
@@ -136,15 +161,17 @@ def serve(
                 mode=cast("Mode", mode),
                 max_instances=None if max_instances == PIPE_UNLIMITED_INSTANCES else max_instances,
                 security=security,
-                on_connect=_log_arrival,
-                on_disconnect=_log_departure,
+                on_connect=arrived,
+                on_disconnect=left,
                 **options,
             )
         logger.info("listening on %s, process %d", server.name, os.getpid())
+        events.tell("listening", name=server.name, pid=os.getpid())
         try:
             number = wait_for_signal()
             logger.info("ending, by %s", number.name)
             server.close()
+            events.tell("ended", signal=number.name)
         except KeyboardInterrupt:  # the second one, or it would not have come this way
             server.close(timeout=0)
             raise
@@ -163,8 +190,9 @@ def _name_taken(name: str) -> Iterator[None]:
         parsed = parse_name(name)
         for pipe in npipe.list_pipes():
             if parse_name(pipe.name) == parsed:
-                raise click.ClickException(
-                    f"{parsed.path} is taken: process {pipe.pid} of {pipe.user} serves it (WinError {error.winerror})"
+                raise Failure(
+                    f"{parsed.path} is taken: process {pipe.pid} of {pipe.user} serves it (WinError {error.winerror})",
+                    status_of(error),
                 ) from error
         raise
 
@@ -266,13 +294,13 @@ class _Line(logging.Formatter):
         return f"npipe: {printable(text)}"
 
 
-def log_to_stderr() -> None:
-    """Write what npipe logs on standard error, a line each."""
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Write what npipe logs of that level and above on standard error, a line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger("npipe")
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     root.propagate = False
 
 
@@ -289,6 +317,23 @@ def _log_arrival(connection: Connection) -> None:
             logger.info(
                 "client %d came: %s\\%s of %s, %s", connection.number, peer.domain, peer.user, peer.address, how
             )
+
+
+def _peer_of(connection: Connection) -> dict[str, object] | None:
+    """Return who a client is, for JSON; None: it has gone already."""
+    try:
+        peer = connection.peer
+    except npipe.PipeError:
+        return None
+    if peer.origin == "local":
+        return {"origin": peer.origin, "pid": peer.pid, "user": peer.user, "uid": peer.uid}
+    return {
+        "origin": peer.origin,
+        "domain": peer.domain,
+        "user": peer.user,
+        "address": peer.address,
+        "encrypted": peer.encrypted,
+    }
 
 
 def _log_departure(connection: Connection) -> None:

@@ -16,7 +16,7 @@ import click
 from npipe._text import printable
 from npipe.cli._monitor.model import Board
 from npipe.cli._monitor.sampling import Sampler
-from npipe.cli.common import examples, quiet_when_nobody_reads
+from npipe.cli.common import examples, interval_option, quiet_when_nobody_reads
 from npipe.cli.reports import complete_name
 from npipe.cli.statuses import CANNOT, STATUSES, Failure, by_kind
 from npipe.names import parse_name
@@ -85,14 +85,7 @@ _EXAMPLES = examples(r"""Examples:
 
 @click.command(help=_DOC, epilog=_EXAMPLES, short_help="Watch pipes live: rates, clients, depth, messages.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=0.05),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two questions to a server.",
-)
+@interval_option("Between two questions to a server.")
 @click.option(
     "--web",
     "port",

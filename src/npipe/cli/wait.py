@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import time
+
 import click
 
 import npipe
-from npipe.cli.common import check_seconds
+from npipe.cli.common import check_seconds, examples
+from npipe.cli.statuses import STATUSES
+from npipe.names import parse_name
 
 __all__ = ["wait"]
 
+_EXAMPLES = examples(r"""Examples:
+  npipe wait service --timeout 5 && npipe call service hello
+  npipe wait service --create           also for a server that is not there yet
+  npipe wait service --json             {"name": ..., "seconds": ..., "code": 0}
+""")
 
-@click.command()
+
+@click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
 @click.argument("name")
 @click.option(
     "--timeout",
@@ -25,11 +37,20 @@ __all__ = ["wait"]
     is_flag=True,
     help="Wait for a pipe that is not there yet too, within the same time; without --timeout until it is there.",
 )
-def wait(name: str, timeout: float | None, create: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: name, seconds waited, and code (0: it is).")
+def wait(name: str, timeout: float | None, create: bool, as_json: bool) -> None:
     """Wait until an instance of the pipe NAME listens.
 
-    The exit status is 0 as soon as one does, and else 1, with the Win32 code on standard error: 121 when the time is
-    over, 2 when there is no such pipe, which is known at once (and no error with --create). Nothing is reserved:
+    The exit status is 0 as soon as one does. Else standard error has the Win32 code: 121 when the time is over (status
+    4), 2 when there is no such pipe (3), which is known at once (and no error with --create). Nothing is reserved:
     another client may come first.
     """
-    npipe.wait(name, timeout="default" if timeout is None else timeout, create=create)
+    path, began, code = parse_name(name).path, time.monotonic(), 0
+    try:
+        npipe.wait(name, timeout="default" if timeout is None else timeout, create=create)
+    except npipe.PipeError as error:
+        code = error.winerror
+        raise
+    finally:
+        if as_json and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            click.echo(json.dumps({"name": path, "seconds": round(time.monotonic() - began, 6), "code": code}))

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar
 
 from npipe._display import refuse_construction
 from npipe._process import refuse_copy
+from npipe._tapping import active, tapped
 from npipe.binding import ChannelEnd as _End
 from npipe.binding import make_segment
 from npipe.figures import Totals
 from npipe.options import look_timeout
-from npipe.tapping import active, tapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from npipe._buffers import content_of
 from npipe._process import check_threads, refuse_copy
+from npipe._tapping import tapped
 from npipe.clients import Connection as AnyConnection
 from npipe.clients import ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeError, error_from_code
@@ -37,7 +38,6 @@ from npipe.options import (
     validate_instances,
 )
 from npipe.reasons import server_elsewhere
-from npipe.tapping import tapped
 from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from npipe._buffers import ReadableBuffer
+    from npipe._tapping import Tapped
     from npipe.options import Security
     from npipe.remote_access import RemoteAccess
     from npipe.servers import Handler
-    from npipe.tapping import Tapped
 
 __all__ = ["BUFSIZE", "PAUSE_MS", "Connection", "PipeServer", "current_connection", "security_attributes", "wait_for"]
 
@@ -79,7 +79,7 @@ class Connection(AnyConnection):
         super().__init__(number)
         self._handle = handle
         self._received = 0  # how many bytes of the request that is being read have come
-        self._tap: Tapped | None = None  # who records this process, where the engine does not (npipe.tapping)
+        self._tap: Tapped | None = None  # who records this process, where the engine does not (npipe._tapping)
 
     def _pid_or_none(self) -> int:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from npipe.tapping import Event, Flags, Kind
+from npipe._tapping import Event, Flags, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from npipe.tapping import Event, Flags, Kind, Tap
+from npipe._tapping import Event, Flags, Kind, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -188,9 +188,16 @@ class Recorder:
             self._ends = self._is_closed = True
             return
         self._tap = Tap(snaplen, self._engine.wake)
-        self._tap.begin()
         self._thread = threading.Thread(target=self._run, name="npipe trace", daemon=True)
-        self._thread.start()
+        self._tap.begin()
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError):  # there is none: nobody would take what is told, nor end it
+            self._ends = self._is_closed = True
+            self._tap.end()
+            self._engine.end()
+            self._engine.close()
+            raise
 
     def _run(self) -> None:
         while not self._ends:

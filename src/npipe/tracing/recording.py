@@ -12,7 +12,7 @@ from npipe.tracing.files import TraceWriter
 from npipe.tracing.own import Recorder
 
 if TYPE_CHECKING:
-    from npipe.tapping import Event
+    from npipe._tapping import Event
 
 __all__ = ["VARIABLE", "start"]
 

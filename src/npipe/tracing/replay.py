@@ -191,10 +191,8 @@ def _compare(got: bytes, expected: bytes) -> str:
     place = next(
         (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
     )
-    return (
-        f"{len(got)} bytes instead of {len(expected)}, from byte {place} on:"
-        f" {got[place : place + 16]!r} instead of {expected[place : place + 16]!r}"
-    )
+    sizes = f"{len(got)} bytes as recorded" if len(got) == len(expected) else f"{len(got)} bytes, not {len(expected)}"
+    return f"{sizes}, but from byte {place} on {got[place : place + 16]!r} instead of {expected[place : place + 16]!r}"
 
 
 def _pause_until(began: float, at: float, speed: float | None) -> None:

@@ -35,6 +35,7 @@ from npipe.errors import (
 )
 from npipe.loops.current import current
 from npipe.loops.worker import Call, Worker
+from npipe.observing import carried
 from npipe.options import Peek, check_timeout, deadline_of, flag, peek_size, refuse_position, time_left
 from npipe.pipe import CLOSE_TIMEOUT, MessagePipe, StreamPipe
 from npipe.reasons import being_read, closed_here, other_loop, still_reserved, too_large, unread
@@ -940,8 +941,10 @@ class ThreadsTransport:
         loop = current()
         stop, transport = self._stoppable()
         call = Worker(loop).start(
-            lambda: transport.connect(
-                name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=verify_owner
+            carried(
+                lambda: transport.connect(
+                    name, message_mode=message_mode, access=access, timeout=timeout, verify_owner=verify_owner
+                )
             )
         )
 
@@ -966,7 +969,7 @@ class ThreadsTransport:
     async def wait(self, name: PipeName, timeout: float | None, *, use_default: bool) -> None:
         """See AsyncTransport.wait."""
         stop, transport = self._stoppable()
-        call = Worker(current()).start(lambda: transport.wait(name, timeout, use_default=use_default))
+        call = Worker(current()).start(carried(lambda: transport.wait(name, timeout, use_default=use_default)))
 
         def let_go() -> None:
             call.give_up()

@@ -85,6 +85,11 @@ cdef class Dial:
         return (answer.type, answer.direction) if answer.direction else None
 
     @property
+    def held_since(self):
+        """The time.monotonic since which an owner holds the request, for all instances are busy; None: none did."""
+        return self.dial.held_since / 1e9 if self.dial.held_since else None
+
+    @property
     def until(self):
         """The time.monotonic at which to step again, whatever has come; None: never."""
         return None if self.dial.until >= NP_FOREVER - 1 else self.dial.until / 1e9

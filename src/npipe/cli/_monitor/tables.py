@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from npipe.cli._monitor.model import ConnectionRow, PipeRow
 from npipe.cli._monitor.text import answer_text, compact, percent, spark, waits_text
@@ -104,6 +104,55 @@ def _pipe_colour(row: PipeRow) -> str:
     return "red" if row.gone else "yellow" if row.problem else ""
 
 
+def _flow(grows: int) -> tuple[Column[Any], ...]:
+    """Return the columns of what moves: in, out, and the history."""
+    return (
+        Column(
+            "in",
+            "in/s",
+            6,
+            lambda row, _width, look: _rate_cell(row, 0, look),
+            lambda row, look: (_rates_of(row, look)[0],),
+        ),
+        Column(
+            "out",
+            "out/s",
+            6,
+            lambda row, _width, look: _rate_cell(row, 1, look),
+            lambda row, look: (_rates_of(row, look)[1],),
+        ),
+        Column(
+            "rate",
+            "rate",
+            6,
+            _history,
+            lambda row, look: (sum(_rates_of(row, look)),),
+            right=False,
+            usual=14,
+            grows=grows,
+        ),
+    )
+
+
+_DEPTH: Final[Column[Any]] = Column(
+    "depth",
+    "depth",
+    5,
+    lambda row, _width, _look: ("-" if row.depth is None else percent(row.depth), _depth_colour(row.depth)),
+    lambda row, _look: (_told(row.depth),),
+)
+
+
+def _waits(least: int) -> Column[Any]:
+    return Column(
+        "waits",
+        "rd/wr",
+        least,
+        lambda row, _width, _look: (waits_text(row.readers, row.writers), "red" if row.writers else ""),
+        lambda row, _look: (row.writers, row.readers),
+    )
+
+
 PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
     Column(
         "name",
@@ -116,30 +165,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         usual=24,
         grows=28,
     ),
-    Column(
-        "in",
-        "in/s",
-        6,
-        lambda row, _width, look: _rate_cell(row, 0, look),
-        lambda row, look: (_rates_of(row, look)[0],),
-    ),
-    Column(
-        "out",
-        "out/s",
-        6,
-        lambda row, _width, look: _rate_cell(row, 1, look),
-        lambda row, look: (_rates_of(row, look)[1],),
-    ),
-    Column(
-        "rate",
-        "rate",
-        6,
-        _history,
-        lambda row, look: (sum(_rates_of(row, look)),),
-        right=False,
-        usual=14,
-        grows=24,
-    ),
+    *_flow(24),
     Column(
         "clients",
         "clnts",
@@ -147,20 +173,8 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         lambda row, _width, _look: (_rate(row.clients), ""),
         lambda row, _look: (_told(row.clients),),
     ),
-    Column(
-        "depth",
-        "depth",
-        5,
-        lambda row, _width, _look: ("-" if row.depth is None else percent(row.depth), _depth_colour(row.depth)),
-        lambda row, _look: (_told(row.depth),),
-    ),
-    Column(
-        "waits",
-        "rd/wr",
-        7,
-        lambda row, _width, _look: (waits_text(row.readers, row.writers), "red" if row.writers else ""),
-        lambda row, _look: (row.writers, row.readers),
-    ),
+    _DEPTH,
+    _waits(7),
     Column(
         "answer",
         "answer",
@@ -245,44 +259,9 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         right=False,
         down=False,
     ),
-    Column(
-        "in",
-        "in/s",
-        6,
-        lambda row, _width, look: _rate_cell(row, 0, look),
-        lambda row, look: (_rates_of(row, look)[0],),
-    ),
-    Column(
-        "out",
-        "out/s",
-        6,
-        lambda row, _width, look: _rate_cell(row, 1, look),
-        lambda row, look: (_rates_of(row, look)[1],),
-    ),
-    Column(
-        "rate",
-        "rate",
-        6,
-        _history,
-        lambda row, look: (sum(_rates_of(row, look)),),
-        right=False,
-        usual=14,
-        grows=18,
-    ),
-    Column(
-        "depth",
-        "depth",
-        5,
-        lambda row, _width, _look: (percent(row.depth), _depth_colour(row.depth)),
-        lambda row, _look: (row.depth,),
-    ),
-    Column(
-        "waits",
-        "rd/wr",
-        5,
-        lambda row, _width, _look: (waits_text(row.readers, row.writers), "red" if row.writers else ""),
-        lambda row, _look: (row.writers, row.readers),
-    ),
+    *_flow(18),
+    _DEPTH,
+    _waits(5),
     Column(
         "unread in",
         "unread in",

@@ -58,6 +58,8 @@ class Settings:
     """Bytes of a message one way."""
     aio: bool
     """Event loops too."""
+    kinds: tuple[str, ...] = tuple(NAMES)
+    """Which of NAMES."""
 
 
 class _Contestant:
@@ -276,7 +278,7 @@ class Contest:
     def __enter__(self) -> Self:
         with self._scope:  # all that has been made is ended if one fails
             folder = self._scope.enter_context(tempfile.TemporaryDirectory(prefix="npipe-bench-"))
-            kinds = [kind for kind in NAMES if self._settings.aio or kind not in ASYNC]
+            kinds = [kind for kind in self._settings.kinds if self._settings.aio or kind not in ASYNC]
             for kind in kinds:
                 why = _missing(kind, folder, max(self._settings.size, self._settings.bulk))
                 if why is not None:

@@ -195,6 +195,7 @@ static uint32_t take_answer(struct np_dial *dial, char *why)
         if (dial->use_default)
             dial->deadline = np_now() + (int64_t)answer->default_timeout_ms * 1000000;
         dial->use_default = false;
+        dial->held_since = dial->held_since ? dial->held_since : np_now();
         dial->until = dial->deadline;
     }
     return code;

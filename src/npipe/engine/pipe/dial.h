@@ -38,6 +38,7 @@ struct np_dial {
     int64_t deadline; /* of all of it */
     int64_t answer_due; /* of an owner that does not hold the request */
     int64_t until; /* of what is waited for just now */
+    int64_t held_since; /* since when it is known that it has to wait, for an owner holds the request; 0: not at all */
     bool use_default; /* the deadline comes with the word that the request is held */
     bool started; /* what the process needs for it is there */
     bool looked; /* whether an owner is remembered */

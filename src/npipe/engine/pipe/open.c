@@ -6,6 +6,8 @@
 #include "base/wait.h"
 #include "pipe/dial.h"
 
+_Thread_local int64_t np_held_since;
+
 /* No event tells that there is room in a full backlog, and only a signal ends a connect() that waits for it: whoever
  * may be cancelled looks so often whether it was. */
 #define BACKLOG_SLICE_NS INT64_C(50000000)
@@ -63,6 +65,7 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
     uint32_t code = dial_through(&dial, wait, NULL, why);
     if (code == NP_OK)
         code = np_dial_handle(&dial, result, why);
+    np_held_since = dial.held_since;
     np_dial_end(&dial);
     return code;
 }
@@ -74,6 +77,7 @@ uint32_t np_wait_named(const struct np_where *where, bool use_default, const str
     struct np_dial dial;
     np_dial_begin(&dial, where, NPW_WAIT, &options, wait->deadline, use_default);
     uint32_t code = dial_through(&dial, wait, breakable, why);
+    np_held_since = dial.held_since;
     np_dial_end(&dial);
     return code;
 }

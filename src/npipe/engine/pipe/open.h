@@ -19,4 +19,7 @@ uint32_t np_open(const struct np_where *where, const struct np_open_options *opt
 uint32_t np_wait_named(const struct np_where *where, bool use_default, const struct np_wait *wait,
                        struct np_breakable *breakable, char *why);
 
+/* Of this thread's last np_open or np_wait_named: since when (np_now) it had to wait for an instance; 0: it had not. */
+extern _Thread_local int64_t np_held_since;
+
 #endif

@@ -305,6 +305,11 @@ uint32_t np_rx_settle(struct np_link *link)
             continue;
         }
         if (rx->trimmed && rx->consumed - rx->delivered + rx->total > rx->trim) {
+            /* By what is there now: of what came since the last look nothing is an entry's beginning, perhaps. */
+            if (!refresh(link))
+                return NP_INVALID_DATA;
+            if (!rx->active)
+                continue; /* it was taken back before its writer died */
             record_end(link, NP_BROKEN_PIPE);
             rx->head = rx->tail; /* its own rest and all that is behind it, which is deferred like it */
             leave_void(link);

@@ -309,8 +309,8 @@ class Export:
     ) -> binding.PolledHandle:
         """Wait for an instance, as long as the client does. One that writes and goes waits on.
 
-        If the task is cancelled, and a server has this client already, which its turn has not come to see, that goes
-        before: the server was told, and may have written to it.
+        If the task is cancelled, however often, and a server has this client already, which its turn has not come to
+        see, that goes before: the server was told, and may have written to it.
         """
 
         async def open_it() -> tuple[binding.PolledHandle | None, bool]:
@@ -330,16 +330,19 @@ class Export:
             handle, _ = await opening
         except asyncio.CancelledError:
             opening.cancel()
-            await asyncio.wait((opening,))  # it looks, and ends
+            while not opening.done():  # it looks, and ends
+                with contextlib.suppress(asyncio.CancelledError):  # again: for another one, and at the export's end
+                    await asyncio.wait((opening,))
             if opening.cancelled() or opening.exception() is not None:
                 raise
-            task.uncancel()
             handle, _ = opening.result()
         finally:
             for one in (opening, ending):
                 one.cancel()
             results = await asyncio.gather(opening, ending, return_exceptions=True)
         del results
+        while task.cancelling():
+            task.uncancel()
         assert handle is not None  # noqa: S101 - it has waited
         return handle
 

@@ -26,6 +26,7 @@ from npipe.errors import (
 )
 from npipe.loops._asyncio import AsyncioLoop
 from npipe.loops.current import current
+from npipe.observing import note_wait
 from npipe.options import PIPE_READMODE_MESSAGE
 from npipe.reasons import no_messages
 from npipe.transports.local.aio_pipes import pipe_of
@@ -282,6 +283,7 @@ class LocalAsyncTransport:
             await dialled(dial, loop)
             handle, instances = dial.handle()
         finally:
+            note_wait(lambda: dial.held_since)
             dial.close()
         try:
             if message_mode:
@@ -309,6 +311,7 @@ class LocalAsyncTransport:
         try:
             await dialled(dial, loop)
         finally:
+            note_wait(lambda: dial.held_since)
             dial.close()
 
     def arrival(self, name: PipeName) -> LocalArrival:

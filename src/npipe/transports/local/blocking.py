@@ -19,7 +19,7 @@ from npipe._display import Traits
 from npipe._process import refuse_child
 from npipe.binding.win32 import targets
 from npipe.errors import PipeError, PipeModeError, PipeResourceError, PipeTimeoutError, WinError
-from npipe.observing import closing, tell_closed
+from npipe.observing import closing, note_wait, tell_closed
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -342,15 +342,18 @@ class LocalTransport:
         """See Transport.connect."""
         wanted = access | READ_ATTRIBUTES | WRITE_ATTRIBUTES
         hold = timeout is None or timeout > 0
-        handle = binding.Handle.open(
-            *place(name),
-            name.path,
-            access=wanted,
-            hold=hold,
-            verify_owner=verify_owner,
-            # Without a wait for an instance the time-out is not for the few messages that an open takes.
-            timeout=timeout if hold else None,
-        )
+        try:
+            handle = binding.Handle.open(
+                *place(name),
+                name.path,
+                access=wanted,
+                hold=hold,
+                verify_owner=verify_owner,
+                # Without a wait for an instance the time-out is not for the few messages that an open takes.
+                timeout=timeout if hold else None,
+            )
+        finally:
+            note_wait(binding.held_since)
         if not message_mode:
             return LocalStreamPipe(handle)
         try:
@@ -398,7 +401,10 @@ class LocalTransport:
 
     def wait(self, name: PipeName, timeout: float | None, *, use_default: bool = False) -> None:
         """See Transport.wait."""
-        binding.wait_named_pipe(*place(name), name.path, timeout, use_default)
+        try:
+            binding.wait_named_pipe(*place(name), name.path, timeout, use_default)
+        finally:
+            note_wait(binding.held_since)
 
     def arrival(self, name: PipeName) -> binding.Arrival:
         """See Transport.arrival."""

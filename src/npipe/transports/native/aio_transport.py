@@ -19,6 +19,7 @@ import pywintypes
 import win32pipe
 
 from npipe.errors import PipeBusyError, PipeClosedError, PipeError, PipeTimeoutError, WinError, error_from_code
+from npipe.observing import carried, note_wait
 from npipe.options import deadline_of, time_left
 from npipe.transports.native.aio_pipes import flushed, pipe_of
 from npipe.transports.native.handles import ThreadCall, close_file, own_instances, tell_closed
@@ -240,7 +241,7 @@ async def _waited(loop: ProactorLoop, name: PipeName, deadline: float | None, *,
             errors.append(error)
 
     waiters = loop.waiters()
-    thread = ThreadCall(in_thread, lambda: loop.call_from_thread(waiters.wake_all))
+    thread = ThreadCall(carried(in_thread), lambda: loop.call_from_thread(waiters.wake_all))
     try:
         await waiters.wait(None)  # the thread has the deadline
     except BaseException:
@@ -314,6 +315,7 @@ class NativeAsyncTransport:
         except PipeBusyError:
             if timeout == 0:
                 raise
+            note_wait()
             async with _turn(loop, name, deadline):
                 handle = await _opened(loop, name, access, deadline, message_mode=message_mode)
         direction = prepare_client(handle, name, message_mode=message_mode, verify_owner=verify_owner)

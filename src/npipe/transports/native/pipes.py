@@ -18,6 +18,7 @@ import win32pipe
 
 from npipe._buffers import room_of, scattered
 from npipe._display import Traits
+from npipe._tapping import tapped
 from npipe.errors import (
     PipeAccessError,
     PipeClosedError,
@@ -61,7 +62,6 @@ from npipe.reasons import (
     too_large,
     unread,
 )
-from npipe.tapping import tapped
 from npipe.transports.native.access import peer_of
 from npipe.transports.native.handles import SLICE, File, bytes_of, close_file, joined, own_instances
 from npipe.views import CopiedReservation, CopiedView, has_reserved
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npipe._buffers import ReadableBuffer, WriteableBuffer
+    from npipe._tapping import Tapped
     from npipe.options import CreateOptions
-    from npipe.tapping import Tapped
     from npipe.views import MessageView, Reservation
 
 __all__ = ["READ_SIZE", "Described", "LongestMessage", "NativeMessagePipe", "NativeStreamPipe"]
@@ -113,7 +113,7 @@ class Described:
     _buffer: bytearray | None = None  # for reads; None: to be made
     _longest = READ_SIZE  # of the messages seen
     _gives_up = False  # the writer has given up a message that was seen
-    _tap: Tapped | None = None  # who records this process (npipe.tapping)
+    _tap: Tapped | None = None  # who records this process (npipe._tapping)
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ import win32event
 import win32file
 import win32pipe
 
+from npipe._tapping import tapped
 from npipe.errors import (
     PipeBusyError,
     PipeClosedError,
@@ -33,6 +34,7 @@ from npipe.errors import (
     error_from_code,
 )
 from npipe.figures import PipeReport
+from npipe.observing import is_wait_told, note_wait
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -44,7 +46,6 @@ from npipe.options import (
     time_left,
 )
 from npipe.reasons import another_machine, no_messages, not_counted
-from npipe.tapping import tapped
 from npipe.transports.native.access import check_owner, client_of, security_attributes, security_text
 from npipe.transports.native.handles import (
     SLICE,
@@ -292,10 +293,11 @@ def wait_named_pipe(
 ) -> None:
     """WaitNamedPipe, in slices in which it may be given up. See Transport.wait."""
     deadline = deadline_of(timeout)
+    looks_first = is_wait_told()  # nothing else says whether there was a wait
     while True:
         left = SLICE if deadline is None else min(SLICE, time_left(deadline) or 0.0)
         # 0 would mean the pipe's own time-out.
-        milliseconds = 0 if use_default else max(1, math.ceil(left * 1000))
+        milliseconds = 1 if looks_first else 0 if use_default else max(1, math.ceil(left * 1000))
         try:
             win32pipe.WaitNamedPipe(name.path, milliseconds)
         except pywintypes.error as error:
@@ -305,6 +307,11 @@ def wait_named_pipe(
                 raise error_from_code(error.winerror, name.path, "waiting for an instance") from None
         else:
             return
+        if looks_first:
+            note_wait()
+            looks_first = False
+            if not given_up() and use_default:
+                continue
         if given_up() or use_default or (deadline is not None and time.monotonic() >= deadline):
             raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "waiting for an instance")
 
@@ -382,6 +389,7 @@ class NativeTransport:
             except PipeBusyError:
                 if timeout == 0:
                     raise
+                note_wait()
             try:
                 self.wait(name, time_left(deadline))
             except PipeTimeoutError as error:

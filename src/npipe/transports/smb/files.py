@@ -63,7 +63,7 @@ from npipe.transports.stopping import NEVER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npipe.tapping import Tapped
+    from npipe._tapping import Tapped
     from npipe.transports.smb.connections import Link
     from npipe.transports.stopping import Stop
 
@@ -381,7 +381,7 @@ class RemoteFile:
         self._submitting = 0  # threads
         self._many = 0  # writes, before it is worth while to look which are answered
         self.tap: Tapped | None = None
-        """Who records this process (npipe.tapping)."""
+        """Who records this process (npipe._tapping)."""
         _files.add(self)
 
     # ---- Waiting

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from npipe._buffers import content_of, contents_of, room_of, scattered
 from npipe._display import Traits
+from npipe._tapping import tapped
 from npipe.errors import (
     PipeClosedError,
     PipeMessageTooLargeError,
@@ -41,7 +42,6 @@ from npipe.reasons import (
     too_large,
     unread,
 )
-from npipe.tapping import tapped
 from npipe.transports.smb.files import End, deadline_of, empty
 from npipe.transports.smb.wire import SLICE
 from npipe.views import CopiedReservation, CopiedView, has_reserved

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from npipe.errors import PipeBusyError, PipeClosedError, PipeStateError, PipeTimeoutError, WinError
+from npipe.observing import note_wait
 from npipe.options import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -139,6 +140,7 @@ class SmbTransport:
             try:
                 return self._open(name, access, deadline)
             except PipeBusyError as error:
+                note_wait()
                 left = time_left(deadline)
                 if left == 0:
                     raise PipeTimeoutError(WinError.SEM_TIMEOUT, name.path, "opening the pipe") from error

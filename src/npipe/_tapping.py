@@ -101,6 +101,7 @@ _NO_FLAGS: Final = Flags(0)
 
 _taps: tuple[Tap, ...] = ()  # replaced as a whole, so that nobody needs a lock to look
 _beginning = threading.Lock()  # to replace it
+_tap_numbers = itertools.count(1)  # with that: the last tap has the highest one
 _numbers = itertools.count(1)
 
 
@@ -126,15 +127,15 @@ class Tap:
         self._last = 0
         self._waits = False
         self._pid = os.getpid()
-        self.first: int = sys.maxsize
-        """Connections with lower numbers began before it did: it is not told of them."""
+        self.number: int = 0
+        """Of those that began, from 1. A connection tells those that were there when it began, and no later ones."""
 
     def begin(self) -> None:
         """Be told from now on, of connections that begin from now on."""
         global _taps
         with _beginning:
+            self.number = next(_tap_numbers)
             _taps = (*_taps, self)
-        self.first = _new_number()  # behind it: who has a higher number has told that it begins, or will
 
     def end(self) -> None:
         """Be told no more. Twice is nothing."""
@@ -233,6 +234,8 @@ class Tapped:
         self._flags = flags
         self._peer = peer
         self._number = _new_number()
+        taps = _taps
+        self._last_told = taps[-1].number if taps else 0
         self._pieces: list[bytes] = []  # of the message that is being read
         self._size = 0
         self._is_first = True  # what is read next begins a message
@@ -242,13 +245,15 @@ class Tapped:
 
     def _put(self, kind: Kind, flags: Flags = _NO_FLAGS, *, code: int = 0, size: int = 0, data: bytes = b"") -> None:
         for tap in _taps:
-            if self._number > tap.first:
+            if tap.number <= self._last_told:
                 tap.put(kind, self._flags | flags, self._pipe, self._number, self._peer, code, size, data)
 
-    def _most(self) -> int:
+    def most(self) -> int:
+        """Return how many bytes of a message are kept at most."""
         return max((tap.snaplen for tap in _taps), default=0)
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Tell that something could not be told."""
         for tap in _taps:
             tap.lose()
 
@@ -271,23 +276,23 @@ class Tapped:
             if not self._flags & Flags.MESSAGE:
                 if size:
                     whole = Flags.FIRST | Flags.LAST
-                    self._put(Kind.DATA, whole, size=size, data=bytes(view[: self._most()]))
+                    self._put(Kind.DATA, whole, size=size, data=bytes(view[: self.most()]))
                 return
             if more and not size and self._is_first:
                 return  # that there is one is all that was seen
-            room = self._most() - sum(map(len, self._pieces))
+            room = self.most() - sum(map(len, self._pieces))
             self._pieces.append(bytes(view[: max(0, room)]))
             self._size += size
             self._is_first = False
             if not more:
                 self._end_message(Flags.LAST)
         except MemoryError:
-            self._lose()
+            self.lose()
             self._forget()
 
-    def took(self, *parts: Bytes) -> None:
-        """Tell of a message that was read, all of it."""
-        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, None)
+    def took(self, *parts: Bytes, count: int | None = None) -> None:
+        """Tell of a message that was read, all of it. See `wrote` for `count`."""
+        self._tell_whole(parts, Flags.FIRST | Flags.LAST, 0, count)
 
     def _end_message(self, flags: Flags, code: int = 0) -> None:
         data, size = b"".join(self._pieces), self._size
@@ -303,7 +308,13 @@ class Tapped:
             self._end_message(Flags.WITHDRAWN, _ABORTED)
 
     def wrote(self, *parts: Bytes, count: int | None = None) -> None:
-        """Tell of what was written: the first `count` bytes of it (None: all), in one message."""
+        """Tell of what was written, in one message.
+
+        Args:
+            parts: the bytes, one behind the other.
+            count: how many bytes that were, of which `parts` has the first, `most` at least; None: it has all of them.
+                What `parts` has behind them was not written.
+        """
         self._tell_whole(parts, Flags.OUT | Flags.FIRST | Flags.LAST, 0, count)
 
     def withdrew(self, *parts: Bytes, code: int) -> None:
@@ -314,14 +325,14 @@ class Tapped:
         if not _taps:
             return
         try:
-            most, size, pieces = self._most(), 0, []
+            most, size, pieces = self.most(), 0, []
             for part in parts:
                 view = memoryview(part)
                 pieces.append(view.cast("B")[: max(0, most - size)] if view.nbytes else b"")
                 size += view.nbytes
             data = b"".join(pieces)
         except MemoryError:
-            self._lose()
+            self.lose()
             return
         if count is not None and count != size:
             size, data = count, data[:count]

@@ -1,0 +1,133 @@
+"""Ends that close, disconnect, or die: what the other one gets, from the examples and from npipe."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+import npipe
+from tests.protocol.conftest import PAIRS, join
+from tests.protocol.driver import content, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.protocol.conftest import End
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS)]
+both = pytest.mark.parametrize("by_client", [True, False])
+
+
+def test_what_was_written_before_a_close_is_read_after_it(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    for closing, other, name in ((client, server, "a"), (server, client, "b")):
+        closing("send", 1, 600)
+        closing("start", 2, 30_000)  # pending, and all of it in the ring
+        closing("start", 3, 100_000)  # not all of it
+        other("send", 4, 5)
+        closing("close")
+        assert other("receive_rest") == ([digest(content(1, 600)), digest(content(2, 30_000))], 109)
+        other.fails(232, "send", 5, 1)
+        other("close")
+        server("stop")
+        join(server, client, f"{name}-{server.pid}", "message", (1000, 1000))
+
+
+def test_a_close_ends_calls_that_wait(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    client.begin("send", 1, 5000)
+    assert server("read", 1)[1]  # so it waits
+    server("close")
+    client.answer_fails(109)
+    server("stop")
+    client("close")
+    join(server, client, f"again-{server.pid}", "message", (1000, 1000))
+    server.begin("receive_rest")
+    client("close")
+    assert server.answer() == ([], 109)
+
+
+def test_a_disconnect_discards_what_was_not_read(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
+) -> None:
+    server, client = joined(server_form, client_form)
+    server("send", 1, 10)
+    client("send", 2, 10)
+    server("abort")
+    client.fails(233, "receive")
+    client.fails(233, "send", 3, 1)
+
+
+def test_an_abort_of_the_client_discards_what_was_not_read(
+    end: Callable[[str], End], pipe_name: str, server_form: str, client_form: str
+) -> None:
+    server = end(server_form)
+    server("listen", pipe_name, "message", (65536, 65536), 1, 255)
+    if client_form == "npipe":
+        pipe = npipe.connect(pipe_name)
+        pipe.send(b"discarded")
+        pipe.abort()
+    else:
+        client = end(client_form)
+        client("connect", pipe_name)
+        client("send", 1, 10)
+        client("abort")
+    server("accept")
+    server.fails(109, "receive")
+    server.fails(232, "send", 3, 1)
+
+
+@both
+def test_a_writer_that_dies_takes_along_what_was_not_written(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, by_client: bool
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    writer, reader = (client, server) if by_client else (server, client)
+    assert writer("start", 1, 600)
+    assert not writer("start", 2, 600)  # not written, though it would be within the quota once the first is read
+    assert writer("start", 3, 0)  # goes with it
+    writer.kill()
+    assert reader("receive_rest") == ([digest(content(1, 600))], 109)
+
+
+@both
+def test_a_reader_in_the_middle_of_a_message_hears_of_its_writers_death(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, by_client: bool
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    writer, reader = (client, server) if by_client else (server, client)
+    writer("send", 1, 100)
+    writer("start", 2, 150_000)
+    assert reader("receive") == digest(content(1, 100))
+    data = content(2, 150_000)
+    assert reader("read", 50_000) == [digest(data[:50_000]), True]
+    reader.begin("receive_rest")
+    writer.kill()
+    assert reader.answer() == ([], 109)
+
+
+@both
+def test_who_is_killed_while_it_writes_leaves_whole_messages_in_order(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, by_client: bool
+) -> None:
+    most, seed = 30_000, 7
+    server, client = joined(server_form, client_form, "message", (20_000, 20_000))
+    writer, reader = (client, server) if by_client else (server, client)
+    writer.begin("send_for_ever", seed, most)
+    got = reader("receive_all", 60)
+    reader.begin("receive_rest")
+    writer.kill()
+    rest, code = reader.answer()
+    got += rest
+    assert code == 109
+    sizes = [random.Random(seed + number).randrange(most) for number in range(len(got))]
+    assert got == [digest(content(seed + number, size)) for number, size in enumerate(sizes)]
+    said = writer.last_words()
+    assert said == list(range(len(said)))
+    assert len(said) <= len(got) <= len(said) + 1  # what it has said is written is there; of the next, all or nothing
