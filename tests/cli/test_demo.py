@@ -15,7 +15,7 @@ import pytest
 
 from npipe.cli.demonstration.sides import BUFFER, LONG_ANSWER
 from npipe.cli.demonstration.stage import Stage, StageError
-from tests.cli.helpers import NPIPE
+from tests.cli.helpers import INTERRUPTED, NPIPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_ctrl_c_ends_it_and_all_its_sides(temporary: Path) -> None:
             assert any("listens" in line for line in process.stdout)
             os.killpg(process.pid, signal.SIGINT)  # as the terminal does
             process.stdout.read()
-            assert process.wait(DEADLINE) == 130
+            assert process.wait(DEADLINE) == INTERRUPTED
             with pytest.raises(ProcessLookupError):
                 os.killpg(process.pid, 0)
         finally:
