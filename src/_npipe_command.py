@@ -1,4 +1,7 @@
-"""The entry point of the command `npipe`, outside of the package: Ctrl-C is taken before the package's imports."""
+"""The entry point of the command `npipe`, outside of the package: Ctrl-C is taken before the package's imports.
+
+For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_DONT_REWRITE.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.cli.helpers import DEADLINE, NPIPE
+from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,13 +182,13 @@ def test_to_a_terminal_no_control_character_goes_raw(name: str) -> None:
     assert got.replace(b"\r\n", b"\n") == rb"a\x1b[2J\x07\r\xff\x9bz" + b"\n"
 
 
-def test_ctrl_c_is_130_without_a_traceback(name: str, ctrl_c: None) -> None:
+def test_ctrl_c_ends_it_by_the_signal_without_a_traceback(name: str, ctrl_c: None) -> None:
     with npipe.listen(name) as listener:
         process = subprocess.Popen([*NPIPE, "call", name, "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with listener.accept(DEADLINE) as pipe:
             assert pipe.recv(timeout=DEADLINE) == b"x"
             process.send_signal(signal.SIGINT)
-            assert process.wait(DEADLINE) == 130
+            assert process.wait(DEADLINE) == INTERRUPTED
         assert process.communicate(timeout=DEADLINE) == (b"", b"")
 
 
@@ -370,7 +370,7 @@ def test_listen_with_keep_takes_one_client_after_the_other(name: str, ctrl_c: No
                 pipe.send(text.encode())
             assert json.loads(process.stdout.readline()) == {"size": 1, "text": text}
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE) == 130
+        assert process.wait(DEADLINE) == INTERRUPTED
 
 
 def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: None) -> None:
@@ -390,7 +390,7 @@ def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: No
             pipe.send(b"two")
         assert process.stdout.readline() == b"two\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE) == 130
+        assert process.wait(DEADLINE) == INTERRUPTED
 
 
 def test_what_cat_has_taken_is_in_its_file_when_it_is_killed(name: str, tmp_path: Path) -> None:

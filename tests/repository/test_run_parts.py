@@ -41,11 +41,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Processes that the test starts begin with SIGINT's usual effect, also where a shell has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def usual_signals() -> Iterator[None]:
+    """Processes that the test starts begin with the signals' usual effect, also where a shell or nohup ignores some."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(environment: dict[str, str], *parts: str) -> tuple[int, str]:
@@ -112,7 +114,7 @@ def begun(environment: dict[str, str], *parts: str) -> Iterator[tuple[subprocess
             process.kill()
 
 
-@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_all_processes_of_a_part_and_none_begins(
     environment: dict[str, str], number: signal.Signals, status: int
