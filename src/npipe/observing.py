@@ -191,7 +191,7 @@ class waiting:  # noqa: N801 - used as a function
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.began = 0.0  # time.monotonic
+        self.began: float = 0.0  # time.monotonic
         self.since: float | None = None  # likewise
         self._outer: waiting | None = None  # of a call in which a signal's handler makes this one
 
