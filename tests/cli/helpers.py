@@ -13,7 +13,24 @@ from tests.helpers import readable
 
 DEADLINE = 30.0
 NPIPE = [sys.executable, "-m", "npipe"]
-STATUSES = {2: 3, 3: 2, 5: 5, 50: 9, 53: 3, 87: 2, 109: 6, 121: 4, 123: 2, 231: 4, 232: 6, 233: 6, 1306: 9, 1326: 5}
+STATUSES = {
+    2: 3,
+    3: 2,
+    5: 5,
+    13: 1,
+    50: 9,
+    53: 3,
+    64: 6,
+    87: 2,
+    109: 6,
+    121: 4,
+    123: 2,
+    231: 4,
+    232: 6,
+    233: 6,
+    1306: 9,
+    1326: 5,
+}
 """Of an error's Win32 code, what the command ends with."""
 INTERRUPTED = 130 if sys.platform == "win32" else -signal.SIGINT  # how a process ends that Ctrl-C ends
 

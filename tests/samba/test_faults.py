@@ -91,7 +91,7 @@ def by_command(name: str, who: npipe.Remote) -> int:
         timeout=50,
     )
     code = int(done.stdout.rpartition("GLE=")[2].split()[0])
-    assert done.returncode == STATUSES.get(code, 1)
+    assert done.returncode == STATUSES[code]
     assert str(who._reveal()) not in done.stdout + done.stderr
     return code
 
