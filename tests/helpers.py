@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import signal
 import sys
 import tempfile
 import threading
@@ -308,6 +309,18 @@ def settle(name: str) -> None:
         with query:
             query.send(rendezvous.request(rendezvous.QUERY, access=0))
             query.recv(4096)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached all its threads: the first one has to run to hand it on."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, and return when it has stopped: until then it goes on, on another processor."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_stopped(pid))
 
 
 def asleep(pid: int, thread: int | None = None) -> bool:

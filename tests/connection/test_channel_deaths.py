@@ -15,7 +15,7 @@ import pytest
 
 from npipe.connection import Client, Listener, Pipe, wait
 from tests.connection.helpers import READERS, WRITERS, Direction, asleep, birth, forked, kill, pattern
-from tests.helpers import blocked, started
+from tests.helpers import blocked, started, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def test_a_writer_hears_that_its_reader_has_died_within_a_message() -> None:
     with forked(write) as writer:
         assert reads.poll(DEADLINE)
         asleep(writer)  # for want of room
-        os.kill(writer, signal.SIGSTOP)
+        stop(writer)
         with forked(reads.recv_bytes) as reader:
             # It has taken all that there was, and waits for the rest.
             while select.select([reads], [], [], 0)[0]:
@@ -86,7 +86,7 @@ def test_a_writer_that_sleeps_already_hears_of_its_readers_death() -> None:
     with forked(write) as writer:
         assert reads.poll(DEADLINE)
         asleep(writer)
-        os.kill(writer, signal.SIGSTOP)
+        stop(writer)
         with forked(read) as reader:
             assert os.read(tells, 1) == b"x"
             os.kill(writer, signal.SIGCONT)
@@ -191,16 +191,16 @@ def test_a_number_that_another_process_has_got_is_not_the_dead_readers(who: str)
     with born_before_others() as another, forked(write) as writer:
         direction.wait_until_full()
         asleep(writer)
-        os.kill(writer, signal.SIGSTOP)
+        stop(writer)
         with forked(reads.recv_bytes) as reader:
             direction.wait_until_drained()
             asleep(reader)
-            os.kill(reader, signal.SIGSTOP)
+            stop(reader)
             if who == "reader":  # then there is something for which the lock is wanted
                 os.kill(writer, signal.SIGCONT)
                 direction.wait_until_full()
                 asleep(writer)
-                os.kill(writer, signal.SIGSTOP)
+                stop(writer)
             kill(reader)
         direction.give_holders_number_to(another, READERS)
         if who == "reader":
@@ -256,12 +256,12 @@ def test_a_reader_waits_for_a_stopped_one_although_the_writer_has_left(name: str
         writes.close()
         direction.wait_until_full()
         asleep(writer)
-        os.kill(writer, signal.SIGSTOP)
+        stop(writer)
 
         reader = stack.enter_context(forked(read))
         direction.wait_until_drained()
         asleep(reader)
-        os.kill(reader, signal.SIGSTOP)
+        stop(reader)
         os.kill(writer, signal.SIGCONT)
         assert ended(writer)
         got = blocked(reads.recv_bytes)

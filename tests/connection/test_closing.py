@@ -17,6 +17,7 @@ import pytest
 from npipe.binding import make_segment
 from npipe.connection import Client, Listener, Pipe, _rendezvous, wait
 from tests.connection.helpers import Direction, asleep, ended, forked, pattern, thread_asleep
+from tests.helpers import stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_a_reader_that_closes_in_the_midst_of_a_message_wakes_its_writer() -> No
     with forked(write) as writer:
         direction.wait_until_full()
         asleep(writer)
-        os.kill(writer, signal.SIGSTOP)
+        stop(writer)
         with forked(read) as reader:
             direction.wait_until_drained()
             os.kill(reader, signal.SIGUSR1)
@@ -392,7 +393,7 @@ def test_the_rest_of_a_message_that_another_thread_takes_is_waited_for() -> None
         with forked(write) as writer:
             direction.wait_until_full()
             asleep(writer)
-            os.kill(writer, signal.SIGSTOP)
+            stop(writer)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(AlarmError):
                 reads.recv()
@@ -411,6 +412,7 @@ def test_the_rest_of_a_message_that_another_thread_takes_is_waited_for() -> None
             third.join()
             assert got == [pattern(LONG)]
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
@@ -454,7 +456,7 @@ def test_a_thread_that_waits_already_gets_the_rest_of_what_another_one_s_handler
         with forked(write) as writer:
             direction.wait_until_full()
             asleep(writer)
-            os.kill(writer, signal.SIGSTOP)
+            stop(writer)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(AlarmError):
                 reads.recv() if call == "recv" else reads.recv_bytes()
@@ -464,6 +466,7 @@ def test_a_thread_that_waits_already_gets_the_rest_of_what_another_one_s_handler
                 assert not thread.is_alive()
             assert sorted(got, key=len) in ([b"next", b"last", pattern(LONG)], [b"last", b"next", pattern(LONG)])
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from npipe.connection import Connection, context
 from tests.connection.helpers import METHODS, Direction, pattern
+from tests.helpers import stop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,7 +110,7 @@ def test_a_getter_that_is_interrupted_in_a_message_does_not_stop_the_others(kind
     writer.start()
     try:
         direction.wait_until_full()
-        os.kill(writer.pid, signal.SIGSTOP)
+        stop(writer.pid)
         first.start()
         direction.wait_until_drained()
         os.kill(first.pid, signal.SIGUSR1)
@@ -153,7 +154,7 @@ def test_what_one_thread_has_kept_of_a_queue_is_another_s_too() -> None:
     before = signal.signal(signal.SIGALRM, ring)
     try:
         direction.wait_until_full()
-        os.kill(writer.pid, signal.SIGSTOP)
+        stop(writer.pid)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(AlarmError):
             shared.get()
@@ -167,6 +168,7 @@ def test_what_one_thread_has_kept_of_a_queue_is_another_s_too() -> None:
         with pytest.raises(queue.Empty):
             shared.get_nowait()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         writer.kill()
         writer.join()

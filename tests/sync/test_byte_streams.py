@@ -9,13 +9,12 @@ import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
-from tests.helpers import asleep, fails, until
+from tests.helpers import asleep, fails, is_stopped, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,12 +113,6 @@ def read_with_aio(name: str, size: int) -> bytes:
         return b"".join(parts)
 
     return asyncio.run(read())
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether SIGSTOP has reached all its threads: the first one has to run to hand it on."""
-    threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
 
 WAYS = [read_with_read, read_with_makefile, read_all, read_with_win32, read_with_aio]
