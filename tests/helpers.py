@@ -319,7 +319,8 @@ def is_stopped(pid: int) -> bool:
 
 def stop(pid: int) -> None:
     """SIGSTOP, and return when it has stopped: until then it goes on, on another processor."""
-    assert sys.platform != "win32"
+    if sys.platform == "win32":
+        raise NotImplementedError
     os.kill(pid, signal.SIGSTOP)
     until(lambda: is_stopped(pid))
 
