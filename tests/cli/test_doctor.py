@@ -22,7 +22,7 @@ from npipe.cli.checkup import root as root_checks
 from tests import rendezvous
 from tests.cli.helpers import DEADLINE, NPIPE, Server, run
 from tests.cli.test_bench import on_a_terminal
-from tests.helpers import AS_ROOT, CHECKOUT
+from tests.helpers import AS_ROOT, CHECKOUT, stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -489,7 +489,7 @@ def test_a_server_of_something_else_is_a_problem(name: str, said: bytes) -> None
 
 def test_a_server_that_is_stopped_is_a_warning(name: str) -> None:
     with Server(name) as server:
-        os.kill(server.process.pid, signal.SIGSTOP)
+        stop(server.process.pid)
         found = report()
         os.kill(server.process.pid, signal.SIGCONT)
     (bad,) = [finding for finding in found.findings if finding["check"] == "servers" and finding["status"] != "ok"]

@@ -25,7 +25,7 @@ from npipe.cli._monitor.sampling import Sampler
 from npipe.cli._monitor.view import Monitor, _Pipe, _Pipes
 from npipe.tracing.events import Event, Flags, Kind
 from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE, run
-from tests.helpers import readable
+from tests.helpers import readable, stop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -275,7 +275,7 @@ def test_pipes_that_were_asked_for_are_shown_before_they_are_there(name: str) ->
 def test_an_owner_that_does_not_answer_holds_up_nobody(served: Child, name: str) -> None:
     async def act(seen: Seen, pilot: Pilot[None]) -> None:
         await seen.until(lambda: len(seen.board.pipes) == 3)
-        os.kill(served.pid, signal.SIGSTOP)
+        stop(served.pid)
         try:
             await seen.until(lambda: seen.row(name).problem and seen.row(f"{name}-other").problem)
             silent = seen.source._silent  # type: ignore[attr-defined]
@@ -461,7 +461,7 @@ def test_it_ends_cleanly_and_leaves_the_terminal_as_it_was(served: Child, name: 
 def test_ctrl_c_ends_it_also_in_the_filter_and_with_an_owner_that_hangs(served: Child) -> None:
     with Terminal() as terminal:
         terminal.until(b"2 pipes")
-        os.kill(served.pid, signal.SIGSTOP)
+        stop(served.pid)
         try:
             terminal.type("/abcdefgh")
             terminal.until(b"no pipe has these words")

@@ -13,7 +13,7 @@ import pytest
 
 import npipe
 from tests import rendezvous as r
-from tests.helpers import AS_ROOT
+from tests.helpers import AS_ROOT, stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -341,7 +341,7 @@ def test_numbers_that_cannot_be_are_only_told(name: str) -> None:
 
 def test_a_server_that_is_stopped_is_told_as_silent(child: Start, name: str) -> None:
     server = Server(child, name)
-    os.kill(server.process.pid, signal.SIGSTOP)
+    stop(server.process.pid)
     try:
         began = time.monotonic()
         (owner,) = npipe.inspect(name).owners

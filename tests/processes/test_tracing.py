@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import struct
 import threading
@@ -529,7 +528,7 @@ def test_a_stopped_owner_does_not_hide_another_one(name: str, child: Callable[..
     stopped = child(script, name)
     assert stopped.line() == "listens"
     with npipe.listen(name, exclusive=False):
-        os.kill(stopped.pid, signal.SIGSTOP)
+        h.stop(stopped.pid)
         os.waitpid(stopped.pid, os.WUNTRACED)  # all its threads have stopped
         with Tracer([name]) as tracer:
             assert tracer.pids == [os.getpid()]
