@@ -166,8 +166,8 @@ class _Call:
 def _call(name: str, call: _Call) -> tuple[Said, socket.socket]:
     """Ask the owners until one of them gives an answer that counts."""
     began = time.monotonic()
-    holds = call.flags & HOLD or (call.kind == WAIT and call.deadline is not None)
-    answer_due = call.deadline if holds and call.deadline is not None else began + GOODWILL
+    waits = call.kind == WAIT or call.flags & HOLD
+    answer_due = call.deadline if waits and call.deadline is not None else began + GOODWILL
     vanished = 0
     try:
         while vanished < MOST_VANISHED:
@@ -180,7 +180,7 @@ def _call(name: str, call: _Call) -> tuple[Said, socket.socket]:
             if time.monotonic() >= answer_due:
                 raise PipeError(TIMED_OUT, "the time is up")
     except _Silent:
-        code = TIMED_OUT if holds else BUSY
+        code = TIMED_OUT if waits else BUSY
         raise PipeError(code, "the pipe's server does not answer") from None
     raise PipeError(FILE_NOT_FOUND, "there is no such pipe")
 

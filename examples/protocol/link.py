@@ -558,9 +558,11 @@ class Consumer(Ring):
                 self._forget_header()
                 self.refresh()
                 continue
-            if state == MOVING:  # the producer is just withdrawing it, and moves `rewinds` when that is over
-                self.refresh()
-                return None
+            if state == MOVING:  # the producer is just withdrawing it, and moves `rewinds` when that is over:
+                self.refresh()  # who goes to sleep over it has loaded the count before the state
+                if self.entry is entry and self.words.load32(self._state_at(entry.number)) == word:
+                    return None
+                continue
             if self._is_alive(entry, entry.number, state):
                 return entry
         raise self.link.violated("the writer takes back all that it writes")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 DEADLINE = 20.0  # seconds, for what is to happen
+NO_DATA, IO_PENDING = 232, 997
 
 
 def content(seed: int, size: int) -> bytes:
@@ -123,7 +124,8 @@ class Npipe:
 
     def __init__(self, _: bool) -> None:
         self.handle: Any = None
-        self.listening: list[Any] = []
+        self.listening: list[tuple[Any, Any]] = []  # an instance, and what is signalled when its client comes
+        self.came: list[Any] = []  # instances whose clients were quicker than ConnectNamedPipe
         self.name = ""
         self.message = True
         self.writes: list[Any] = []
@@ -138,8 +140,17 @@ class Npipe:
             made = win32pipe.CreateNamedPipe(
                 self.name, 3 | win32file.FILE_FLAG_OVERLAPPED, mode, most, outbound, inbound, 50, None
             )
-            self.listening.append((made, self._overlapped()))
-            win32pipe.ConnectNamedPipe(*self.listening[-1])
+            overlapped = self._overlapped()
+            try:
+                pending = win32pipe.ConnectNamedPipe(made, overlapped) == IO_PENDING
+            except pywintypes.error as error:
+                if error.winerror != NO_DATA:
+                    raise
+                pending = False  # it has gone again
+            if pending:
+                self.listening.append((made, overlapped))
+            else:  # nothing is signalled
+                self.came.append(made)
 
     def _overlapped(self) -> Any:
         made = win32file.OVERLAPPED()
@@ -147,6 +158,9 @@ class Npipe:
         return made
 
     def accept(self, timeout: float = DEADLINE) -> None:
+        if self.came:
+            self.handle = self.came.pop(0)
+            return
         events = [overlapped.hEvent for _, overlapped in self.listening]
         found = win32event.WaitForMultipleObjects(events, False, int(timeout * 1000))
         if found == win32event.WAIT_TIMEOUT:
@@ -154,8 +168,9 @@ class Npipe:
         self.handle, _ = self.listening.pop(found - win32event.WAIT_OBJECT_0)
 
     def stop(self) -> None:
-        for made, _ in self.listening:
+        for made in [*self.came, *(made for made, _ in self.listening)]:
             win32api.CloseHandle(made)
+        self.came, self.listening = [], []
 
     def connect(self, name: str, timeout: float | None = DEADLINE, access: int = 3) -> None:
         self.name = rf"\\.\pipe\{name}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from tests.helpers import stop
 from tests.protocol.conftest import PAIRS, join
 from tests.protocol.driver import content, digest
 
@@ -46,13 +47,15 @@ def test_a_close_ends_calls_that_wait(
 ) -> None:
     server, client = joined(server_form, client_form, "message", (1000, 1000))
     client.begin("send", 1, 5000)
-    assert server("read", 1)[1]  # so it waits
+    assert server("read", 1)[1]
+    client.waits()
     server("close")
     client.answer_fails(109)
     server("stop")
     client("close")
     join(server, client, f"again-{server.pid}", "message", (1000, 1000))
     server.begin("receive_rest")
+    server.waits()
     client("close")
     assert server.answer() == ([], 109)
 
@@ -130,7 +133,9 @@ def test_a_reader_in_the_middle_of_a_message_hears_of_its_writers_death(
     assert reader("receive") == digest(content(1, 100))
     data = content(2, 150_000)
     assert reader("read", 50_000) == [digest(data[:50_000]), True]
+    stop(writer.pid)  # else it brings more, and perhaps all of it
     reader.begin("receive_rest")
+    reader.waits()
     writer.kill()
     assert reader.answer() == ([], 109)
 
