@@ -935,12 +935,16 @@ class Link:
                 raise
 
     def flush(self, deadline: float | None = None) -> None:
-        """Wait until all that was written is read."""
+        """Wait until all that was written is read. PipeError 109: the other end was closed meanwhile."""
+        if not self._check(WRITE):
+            return  # nobody is there to read
         entry = self.producer.entries
         while True:
-            is_there = self._check(WRITE)
+            is_there = self._check(WRITE)  # before the counts, as for a write
             self.producer.step()
-            if self.producer.is_read(entry) or not is_there:
+            if self.producer.is_read(entry):
                 return
+            if not is_there:
+                raise PipeError(BROKEN_PIPE, "the other end is closed")
             self.producer.set_thresholds(flush=True)
             self._sleep(FOR_ROOM, self.producer.moved, deadline)

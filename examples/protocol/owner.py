@@ -515,7 +515,7 @@ class Owner:
 
     def _hold(self, visitor: _Visitor) -> None:
         held = sum(one.held for one in self._visitors.values())
-        if held >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        if held >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 7 // 16:
             self._refuse(visitor, NO_RESOURCES)
             return
         visitor.until = None

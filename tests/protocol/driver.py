@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import client
@@ -111,6 +112,19 @@ class Example:
 
     def flush(self, timeout: float = DEADLINE) -> None:
         self.link.flush(by(timeout))
+
+    def number_from(self, number: int) -> None:
+        """As if so many deferred entries had been written already."""
+        self.link.producer.next_number = number
+
+    def break_rules(self) -> None:
+        """Say that there is more in the ring than it holds."""
+        producer = self.link.producer
+        self.link.words.store64(producer.at + link.TAIL, producer.tail + producer.capacity + 1)
+        self.link.wake(link.FOR_DATA | link.BYTE_FOR_DATA)
+
+    def end_as(self, state: int) -> None:
+        self.link.end(state)
 
     def close(self) -> None:
         self.link.close()
@@ -325,6 +339,10 @@ class Calls:
     def __init__(self, end: Any, told: Connection) -> None:
         self.end = end
         self.told = told
+
+    def descriptors(self) -> int:
+        """How many this process has open."""
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     def send_all(self, messages: list[tuple[int, int]]) -> None:
         for seed, size in messages:
