@@ -6,13 +6,14 @@ that it is made from, and back as a digest.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import client
 import link
@@ -22,10 +23,14 @@ import npipe
 from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 DEADLINE = 20.0  # seconds, for what is to happen
 NO_DATA, IO_PENDING = 232, 997
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def content(seed: int, size: int) -> bytes:
@@ -41,6 +46,20 @@ def digest(data: bytes) -> str:
 def by(timeout: float | None) -> float | None:
     """A deadline of the examples."""
     return None if timeout is None else time.monotonic() + timeout
+
+
+def woken(call: Callable[P, T]) -> Callable[P, T]:
+    """The call, which fails if nothing but its deadline has ended it: a wake that was lost is not to go unnoticed."""
+
+    @functools.wraps(call)
+    def timed(*arguments: P.args, **options: P.kwargs) -> T:
+        began = time.monotonic()
+        try:
+            return call(*arguments, **options)
+        finally:
+            assert time.monotonic() - began < DEADLINE, f"nobody has woken {call.__qualname__}"
+
+    return timed
 
 
 class Example:
@@ -80,9 +99,11 @@ class Example:
         answer, said = client.query(name)
         return [answer.type, answer.direction, answer.max_instances, answer.instances, answer.owner_pid, said]
 
+    @woken
     def send(self, seed: int, size: int, timeout: float = DEADLINE) -> None:
         self.link.write(content(seed, size), by(timeout))
 
+    @woken
     def receive(self, timeout: float = DEADLINE) -> str:
         return digest(self.link.receive(by(timeout)))
 
@@ -92,6 +113,7 @@ class Example:
             data += self.link.read(size - len(data), by(DEADLINE)).data
         return digest(data)
 
+    @woken
     def read(self, size: int) -> list[Any]:
         part = self.link.read(size, by(DEADLINE))
         return [digest(part.data), part.more]
@@ -107,9 +129,11 @@ class Example:
     def withdraw(self, which: int) -> list[Any]:
         return [self.link.withdraw(self.writes[which]), self.writes[which].delivered]
 
+    @woken
     def finish(self, which: int) -> None:
         self.link.finish_write(self.writes[which], by(DEADLINE))
 
+    @woken
     def flush(self, timeout: float = DEADLINE) -> None:
         self.link.flush(by(timeout))
 
@@ -122,6 +146,13 @@ class Example:
         producer = self.link.producer
         self.link.words.store64(producer.at + link.TAIL, producer.tail + producer.capacity + 1)
         self.link.wake(link.FOR_DATA | link.BYTE_FOR_DATA)
+
+    def wake_for_nothing(self) -> None:
+        """Whoever sleeps at the other end, and however."""
+        for value in (0, 255):
+            self.link.socket.send(bytes((value,)))
+        self.link.words.change32(self.link.peer_sleep + link.SEQ, link.ALL_BITS, 0, 1)
+        self.link.words.wake(self.link.peer_sleep + link.SEQ, link.FOR_DATA | link.FOR_ROOM)
 
     def end_as(self, state: int) -> None:
         self.link.end(state)
@@ -228,6 +259,7 @@ class Npipe:
                     raise
         return int(win32file.GetOverlappedResult(self.handle, overlapped, True))
 
+    @woken
     def send(self, seed: int, size: int, timeout: float = DEADLINE) -> None:
         overlapped = self._overlapped()
         win32file.WriteFile(self.handle, content(seed, size), overlapped)
@@ -245,6 +277,7 @@ class Npipe:
             return bytes(buffer), True
         return bytes(buffer[:got]), code == 234
 
+    @woken
     def receive(self, timeout: float = DEADLINE) -> str:
         data, more = self._read(1 << 16, timeout)
         while more:
@@ -258,6 +291,7 @@ class Npipe:
             data += self._read(size - len(data))[0]
         return digest(data)
 
+    @woken
     def read(self, size: int) -> list[Any]:
         data, more = self._read(size)
         return [digest(data), more]
@@ -291,9 +325,11 @@ class Npipe:
             return [error.winerror == 995, None]
         return [False, None]
 
+    @woken
     def finish(self, which: int) -> None:
         self._finish(self.writes[which], DEADLINE)
 
+    @woken
     def flush(self, timeout: float = DEADLINE) -> None:
         del timeout
         win32file.FlushFileBuffers(self.handle)

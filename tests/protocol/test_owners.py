@@ -72,11 +72,12 @@ def test_a_held_request_hears_of_another_owner_that_listens(
         other("accept")
 
 
+@pytest.mark.parametrize("dies", [True, False])
 @pytest.mark.parametrize("how", ["connect", "wait"])
 @pytest.mark.parametrize("client_form", CLIENTS)
 @pytest.mark.parametrize("forms", OWNERS)
-def test_a_held_request_looks_for_another_owner_when_its_own_dies(
-    end: Callable[[str], End], pipe_name: str, forms: tuple[str, str], client_form: str, how: str
+def test_a_held_request_looks_for_another_owner_when_its_own_goes(
+    end: Callable[[str], End], pipe_name: str, forms: tuple[str, str], client_form: str, how: str, dies: bool
 ) -> None:
     owners = [end(form) for form in forms]
     for owner in owners:
@@ -90,8 +91,11 @@ def test_a_held_request_looks_for_another_owner_when_its_own_dies(
     client.begin("hold" if how == "connect" and client_form == "npipe" else how, pipe_name, 30)
     until(lambda: held_there(pipe_name) == 1, 30)
     places = {place.pid: place.waiters for place in rendezvous.places_of(pipe_name) if place.number}
-    dying, staying = sorted(owners, key=lambda owner: -places[owner.pid])
-    dying.kill()
+    going, staying = sorted(owners, key=lambda owner: -places[owner.pid])
+    if dies:
+        going.kill()
+    else:
+        going("close" if going.form == "npipe" else "stop")  # of its one instance, which is connected
     until(lambda: any(place.waiters and place.pid == staying.pid for place in rendezvous.places_of(pipe_name)), 30)
     if staying.form == "npipe":
         listen(staying, pipe_name)

@@ -105,3 +105,22 @@ def test_numbers_of_deferred_entries_go_on_with_0(
         receiver.begin("receive_all", len(messages))
         sender("send_all", messages)
         assert receiver.answer() == [digest(content(*each)) for each in messages]
+
+
+def test_wakes_for_nothing_are_none(joined: Callable[..., tuple[End, End]], server_form: str, client_form: str) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    for waking, other in ((client, server), (server, client)):
+        if waking.form == "npipe":  # it wakes who has to be woken
+            continue
+        for call, after, answer in (("receive", ("send", 1, 10), digest(content(1, 10))), ("flush", None, None)):
+            if call == "flush":
+                other("send", 2, 10)
+            other.begin(call)
+            for _ in range(3):
+                other.waits()
+                waking("wake_for_nothing")
+            if after:
+                waking(*after)
+            else:
+                assert waking("receive") == digest(content(2, 10))
+            assert other.answer() == answer
