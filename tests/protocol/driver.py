@@ -137,6 +137,16 @@ class Example:
     def flush(self, timeout: float = DEADLINE) -> None:
         self.link.flush(by(timeout))
 
+    def write_headers(self, size: int) -> None:
+        """Of so many bytes, where the payload's length fits into them."""
+
+        def header(length: int) -> bytes:
+            if size == 2 and length < 16384:
+                return bytes((0x80 | length >> 8, length & 0xFF))
+            return b"\xc0" + length.to_bytes(4, "little")
+
+        link.plain_header = header
+
     def number_from(self, number: int) -> None:
         """As if so many deferred entries had been written already."""
         self.link.producer.next_number = number

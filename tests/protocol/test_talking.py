@@ -124,3 +124,18 @@ def test_wakes_for_nothing_are_none(joined: Callable[..., tuple[End, End]], serv
             else:
                 assert waking("receive") == digest(content(2, 10))
             assert other.answer() == answer
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_headers_may_be_longer_than_they_need_be(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, size: int
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1 << 20, 1 << 20))
+    messages = [(seed, length) for seed, length in enumerate(SIZES) if length < 100_000]
+    for sender, receiver in ((client, server), (server, client)):
+        if sender.form == "npipe":  # it writes the shortest
+            continue
+        sender("write_headers", size)
+        receiver.begin("receive_all", len(messages))
+        sender("send_all", messages)
+        assert receiver.answer() == [digest(content(*each)) for each in messages]
