@@ -386,6 +386,11 @@ class Owner:
 
     # -- The rendezvous (section 3)
 
+    def _ring(self) -> None:
+        """Have the thread look again at what it watches."""
+        with contextlib.suppress(BlockingIOError):  # a full one rings already
+            self._other_end.send(b"\1", socket.MSG_DONTWAIT)
+
     def _serve(self) -> None:
         poll = select.poll()
         while not self._closing:
@@ -567,7 +572,7 @@ class Owner:
                     self._grant(visitor)
             if self._listening():
                 self._nudge(listening=True)
-            self._other_end.send(b"\1")  # the thread may watch a socket that is a link's now
+            self._ring()  # the thread may watch a socket that is a link's now
 
     def accept(self, deadline: float | None = None) -> Link:
         """The next client. When its link is closed, the instance listens again. PipeError 121: none has come."""
@@ -582,7 +587,7 @@ class Owner:
             if self._closing:
                 return
             self._closing = True
-        self._other_end.send(b"\1")
+        self._ring()
         self._thread.join()
         folder = self._folder
         os.unlink(socket_name(self._identity), dir_fd=folder.fd)
