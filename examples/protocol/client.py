@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["connect", "query", "wait"]
 
 GOODWILL: Final = 1.0  # seconds for the answer of an owner that is not to hold the request
-SHARE: Final = 0.25  # of one of several owners, at most
+LEAST: Final = 0.05  # for that to a WAIT, however short its own time is
+SHARE: Final = 0.25  # seconds for one of several owners, where there is more time than that
 MOST_VANISHED: Final = 3  # turns in which all owners hang up without a word
 FOREVER: Final = float("inf")
 
@@ -82,7 +83,9 @@ class _Call:
         try:
             self._check_owner(connected)
             connected.send(pack_request(self.kind, self.flags if hold else self.flags & ~HOLD, self.access))
-            said = self._receive(connected, answer_due)
+            said = self._receive(
+                connected, answer_due, may_be_held=self.kind == WAIT or (hold and self.flags & HOLD != 0)
+            )
         except BrokenPipeError:
             said = None
         except BaseException:
@@ -103,14 +106,14 @@ class _Call:
         if of_folder not in {me, 0, owner}:
             raise PipeError(ACCESS_DENIED, f"the folder of uid {of_folder} leads to a socket of uid {owner}")
 
-    def _receive(self, connected: socket.socket, answer_due: float) -> Said | None:
+    def _receive(self, connected: socket.socket, answer_due: float, *, may_be_held: bool) -> Said | None:
         try:
             said = receive_answer(connected, self.kind, answer_due)
         except TimeoutError:
             raise _Silent from None
         if said is None or said.answer.code != IO_PENDING:
             return said
-        if self.kind == OPEN and not self.flags & HOLD:
+        if not may_be_held:
             raise PipeError(INVALID_DATA, "the server holds what was not to be held")
         if self.deadline is None:
             self.deadline = time.monotonic() + said.answer.default_timeout_ms / 1000
@@ -166,8 +169,10 @@ class _Call:
 def _call(name: str, call: _Call) -> tuple[Said, socket.socket]:
     """Ask the owners until one of them gives an answer that counts."""
     began = time.monotonic()
-    holds = call.flags & HOLD or (call.kind == WAIT and call.deadline is not None)
-    answer_due = call.deadline if holds and call.deadline is not None else began + GOODWILL
+    waits = call.kind == WAIT or call.flags & HOLD
+    answer_due = call.deadline if waits and call.deadline is not None else began + GOODWILL
+    if call.kind == WAIT:
+        answer_due = max(answer_due, began + LEAST)
     vanished = 0
     try:
         while vanished < MOST_VANISHED:
@@ -180,7 +185,7 @@ def _call(name: str, call: _Call) -> tuple[Said, socket.socket]:
             if time.monotonic() >= answer_due:
                 raise PipeError(TIMED_OUT, "the time is up")
     except _Silent:
-        code = TIMED_OUT if holds else BUSY
+        code = TIMED_OUT if waits else BUSY
         raise PipeError(code, "the pipe's server does not answer") from None
     raise PipeError(FILE_NOT_FOUND, "there is no such pipe")
 

@@ -558,9 +558,11 @@ class Consumer(Ring):
                 self._forget_header()
                 self.refresh()
                 continue
-            if state == MOVING:  # the producer is just withdrawing it, and moves `rewinds` when that is over
-                self.refresh()
-                return None
+            if state == MOVING:  # the producer is just withdrawing it, and moves `rewinds` when that is over:
+                self.refresh()  # who goes to sleep over it has loaded the count before the state
+                if self.entry is entry and self.words.load32(self._state_at(entry.number)) == word:
+                    return None
+                continue
             if self._is_alive(entry, entry.number, state):
                 return entry
         raise self.link.violated("the writer takes back all that it writes")
@@ -933,12 +935,16 @@ class Link:
                 raise
 
     def flush(self, deadline: float | None = None) -> None:
-        """Wait until all that was written is read."""
+        """Wait until all that was written is read. PipeError 109: the other end was closed meanwhile."""
+        if not self._check(WRITE):
+            return  # nobody is there to read
         entry = self.producer.entries
         while True:
-            is_there = self._check(WRITE)
+            is_there = self._check(WRITE)  # before the counts, as for a write
             self.producer.step()
-            if self.producer.is_read(entry) or not is_there:
+            if self.producer.is_read(entry):
                 return
+            if not is_there:
+                raise PipeError(BROKEN_PIPE, "the other end is closed")
             self.producer.set_thresholds(flush=True)
             self._sleep(FOR_ROOM, self.producer.moved, deadline)

@@ -118,13 +118,19 @@ class _Folder:
 
     def __init__(self, root: str, name: str) -> None:
         self.root, self.name = root, name
+        self.fd = self.lock_fd = -1
         deadline = time.monotonic() + LOCK_PATIENCE
         with contextlib.suppress(FileExistsError):
             os.mkdir(root, 0o700)
         self.rootfd = open_root(root)
-        while not self._enter(deadline):  # each time another process has removed it meanwhile
-            pass
-        self._map_page()
+        try:
+            while not self._enter(deadline):  # each time another process has removed it meanwhile
+                self._leave()
+            self._map_page()
+        except BaseException:
+            self._leave()
+            os.close(self.rootfd)
+            raise
 
     def _enter(self, deadline: float) -> bool:
         with contextlib.suppress(FileExistsError):
@@ -134,31 +140,39 @@ class _Folder:
             self.fd = os.open(self.name, flags, dir_fd=self.rootfd)
         except FileNotFoundError:
             return False
+        except OSError:
+            raise PipeError(ACCESS_DENIED, "the name is taken: there is something else than a folder") from None
         status = os.fstat(self.fd)
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PipeError(ACCESS_DENIED, "the name is taken: its folder is somebody else's")
         try:
             self.lock_fd = self._open("lock", os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
-            os.close(self.fd)
             return False
         if not self.lock(deadline):
             raise PipeError(NO_RESOURCES, "another process has the lock of the pipe's folder")
-        if self.is_there():
-            return True
-        os.close(self.lock_fd)
-        os.close(self.fd)
-        return False
+        return self.is_there()
+
+    def _leave(self) -> None:
+        """Unlock it, before the close: a forked child may have a duplicate."""
+        if self.lock_fd >= 0:
+            self.unlock()
+            os.close(self.lock_fd)
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = self.lock_fd = -1
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
 
     def _map_page(self) -> None:
         page = self._open("pipe", os.O_RDWR | os.O_CREAT)
-        os.ftruncate(page, _PAGE_SIZE)
-        os.posix_fallocate(page, 0, _PAGE_SIZE)  # the first touch of a hole may be a SIGBUS
-        self.page = mmap.mmap(page, _PAGE_SIZE)
-        os.close(page)
+        try:
+            os.ftruncate(page, _PAGE_SIZE)
+            os.posix_fallocate(page, 0, _PAGE_SIZE)  # the first touch of a hole may be a SIGBUS
+            self.page = mmap.mmap(page, _PAGE_SIZE)
+        finally:
+            os.close(page)
         self.words = Words(self.page)
 
     def lock(self, deadline: float) -> bool:
@@ -233,12 +247,11 @@ class _Folder:
         os.rmdir(self.name, dir_fd=self.rootfd)
 
     def close(self) -> None:
-        """Unlock it, before the close: a forked child may have a duplicate."""
-        self.unlock()
+        """Unlock it, and let it go."""
+        self._leave()
+        os.close(self.rootfd)
         self.words.close()
         self.page.close()
-        for descriptor in (self.lock_fd, self.fd, self.rootfd):
-            os.close(descriptor)
 
 
 def socket_name(identity: int) -> str:
@@ -283,14 +296,15 @@ class Owner:
         self._connected: queue.SimpleQueue[Link] = queue.SimpleQueue()
         self._closing = False
         self._folder = _Folder(root_folder(), folder_of(name))
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._folder.close)
+            undo.callback(self._folder.remove)
+            self._bell, self._other_end = socket.socketpair()
+            undo.callback(self._other_end.close)
+            undo.callback(self._bell.close)
             self._take_place(name, kind, direction, max_instances, default_timeout_ms)
-        except BaseException:
-            self._folder.remove()
-            self._folder.close()
-            raise
+            undo.pop_all()
         self._folder.unlock()
-        self._bell, self._other_end = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self._nudge(listening=True)
@@ -328,12 +342,17 @@ class Owner:
     def _listen(self) -> None:
         """Bound and listening before it has its name: what refuses in a folder belongs to the dead."""
         fd, name = self._folder.fd, socket_name(self._identity)
+        draft = "draft-" + name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
-        self._socket.bind(address_in(fd, "draft-" + name))
-        os.chmod("draft-" + name, 0o600, dir_fd=fd)
-        self._socket.listen(4096)
-        os.rename("draft-" + name, name, src_dir_fd=fd, dst_dir_fd=fd)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._socket.close)
+            self._socket.setblocking(False)
+            self._socket.bind(address_in(fd, draft))
+            undo.callback(os.unlink, draft, dir_fd=fd)
+            os.chmod(draft, 0o600, dir_fd=fd)
+            self._socket.listen(4096)
+            os.rename(draft, name, src_dir_fd=fd, dst_dir_fd=fd)
+            undo.pop_all()
 
     def _listening(self) -> int:
         return self._folder.words.load32(self._slot + _LISTENING)
@@ -366,6 +385,11 @@ class Owner:
                 hang_up(connected)
 
     # -- The rendezvous (section 3)
+
+    def _ring(self) -> None:
+        """Have the thread look again at what it watches."""
+        with contextlib.suppress(BlockingIOError):  # a full one rings already
+            self._other_end.send(b"\1", socket.MSG_DONTWAIT)
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -436,6 +460,8 @@ class Owner:
     def _hear(self, visitor: _Visitor) -> None:
         try:
             data = visitor.socket.recv(65536 + REQUEST_SIZE + 1)
+        except BlockingIOError:  # the descriptor's number was another visitor's when it was polled
+            return
         except OSError:
             data = b""
         request = unpack_request(data)
@@ -494,7 +520,7 @@ class Owner:
 
     def _hold(self, visitor: _Visitor) -> None:
         held = sum(one.held for one in self._visitors.values())
-        if held >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        if held >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 7 // 16:
             self._refuse(visitor, NO_RESOURCES)
             return
         visitor.until = None
@@ -546,7 +572,7 @@ class Owner:
                     self._grant(visitor)
             if self._listening():
                 self._nudge(listening=True)
-        self._other_end.send(b"\1")  # the thread may watch a socket that is a link's now
+            self._ring()  # the thread may watch a socket that is a link's now
 
     def accept(self, deadline: float | None = None) -> Link:
         """The next client. When its link is closed, the instance listens again. PipeError 121: none has come."""
@@ -561,7 +587,7 @@ class Owner:
             if self._closing:
                 return
             self._closing = True
-        self._other_end.send(b"\1")
+        self._ring()
         self._thread.join()
         folder = self._folder
         os.unlink(socket_name(self._identity), dir_fd=folder.fd)

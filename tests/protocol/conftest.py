@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.helpers import asleep, until
 from tests.protocol import driver
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class End:
         """Begin with a call; its answer follows."""
         self._said.send((what, *arguments))
 
+    def waits(self) -> None:
+        """The call that was begun waits by now, for the other end."""
+        until(lambda: asleep(self.pid), DEADLINE)
+
     def answer(self) -> Any:
         """The answer of the call that was begun."""
         assert self._said.poll(DEADLINE), "no answer"
@@ -89,6 +94,7 @@ class End:
         """SIGKILL, and wait until it has gone."""
         self.process.kill()
         self.process.join(DEADLINE)
+        assert self.process.exitcode is not None, "it does not end"
 
     def end(self) -> None:
         self.kill()
@@ -99,7 +105,7 @@ class End:
 # Each process begins as a copy of one that has imported all that it needs, and has no threads.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.protocol.driver"])
-DEADLINE = 40.0  # seconds
+DEADLINE = 150.0  # seconds, for all of a call; the driver sees to it that no step of it is late
 
 
 @pytest.fixture

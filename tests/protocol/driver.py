@@ -6,12 +6,14 @@ that it is made from, and back as a digest.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import client
 import link
@@ -21,9 +23,14 @@ import npipe
 from npipe.win32 import completion, pywintypes, win32api, win32event, win32file, win32pipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
 DEADLINE = 20.0  # seconds, for what is to happen
+NO_DATA, IO_PENDING = 232, 997
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def content(seed: int, size: int) -> bytes:
@@ -39,6 +46,20 @@ def digest(data: bytes) -> str:
 def by(timeout: float | None) -> float | None:
     """A deadline of the examples."""
     return None if timeout is None else time.monotonic() + timeout
+
+
+def woken(call: Callable[P, T]) -> Callable[P, T]:
+    """The call, which fails if nothing but its deadline has ended it: a wake that was lost is not to go unnoticed."""
+
+    @functools.wraps(call)
+    def timed(*arguments: P.args, **options: P.kwargs) -> T:
+        began = time.monotonic()
+        try:
+            return call(*arguments, **options)
+        finally:
+            assert time.monotonic() - began < DEADLINE, f"nobody has woken {call.__qualname__}"
+
+    return timed
 
 
 class Example:
@@ -78,9 +99,11 @@ class Example:
         answer, said = client.query(name)
         return [answer.type, answer.direction, answer.max_instances, answer.instances, answer.owner_pid, said]
 
+    @woken
     def send(self, seed: int, size: int, timeout: float = DEADLINE) -> None:
         self.link.write(content(seed, size), by(timeout))
 
+    @woken
     def receive(self, timeout: float = DEADLINE) -> str:
         return digest(self.link.receive(by(timeout)))
 
@@ -90,6 +113,7 @@ class Example:
             data += self.link.read(size - len(data), by(DEADLINE)).data
         return digest(data)
 
+    @woken
     def read(self, size: int) -> list[Any]:
         part = self.link.read(size, by(DEADLINE))
         return [digest(part.data), part.more]
@@ -105,11 +129,43 @@ class Example:
     def withdraw(self, which: int) -> list[Any]:
         return [self.link.withdraw(self.writes[which]), self.writes[which].delivered]
 
+    @woken
     def finish(self, which: int) -> None:
         self.link.finish_write(self.writes[which], by(DEADLINE))
 
+    @woken
     def flush(self, timeout: float = DEADLINE) -> None:
         self.link.flush(by(timeout))
+
+    def write_headers(self, size: int) -> None:
+        """Of so many bytes, where the payload's length fits into them."""
+
+        def header(length: int) -> bytes:
+            if size == 2 and length < 16384:
+                return bytes((0x80 | length >> 8, length & 0xFF))
+            return b"\xc0" + length.to_bytes(4, "little")
+
+        link.plain_header = header
+
+    def number_from(self, number: int) -> None:
+        """As if so many deferred entries had been written already."""
+        self.link.producer.next_number = number
+
+    def break_rules(self) -> None:
+        """Say that there is more in the ring than it holds."""
+        producer = self.link.producer
+        self.link.words.store64(producer.at + link.TAIL, producer.tail + producer.capacity + 1)
+        self.link.wake(link.FOR_DATA | link.BYTE_FOR_DATA)
+
+    def wake_for_nothing(self) -> None:
+        """Whoever sleeps at the other end, and however."""
+        for value in (0, 255):
+            self.link.socket.send(bytes((value,)))
+        self.link.words.change32(self.link.peer_sleep + link.SEQ, link.ALL_BITS, 0, 1)
+        self.link.words.wake(self.link.peer_sleep + link.SEQ, link.FOR_DATA | link.FOR_ROOM)
+
+    def end_as(self, state: int) -> None:
+        self.link.end(state)
 
     def close(self) -> None:
         self.link.close()
@@ -123,7 +179,8 @@ class Npipe:
 
     def __init__(self, _: bool) -> None:
         self.handle: Any = None
-        self.listening: list[Any] = []
+        self.listening: list[tuple[Any, Any]] = []  # an instance, and what is signalled when its client comes
+        self.came: list[Any] = []  # instances whose clients were quicker than ConnectNamedPipe
         self.name = ""
         self.message = True
         self.writes: list[Any] = []
@@ -138,8 +195,17 @@ class Npipe:
             made = win32pipe.CreateNamedPipe(
                 self.name, 3 | win32file.FILE_FLAG_OVERLAPPED, mode, most, outbound, inbound, 50, None
             )
-            self.listening.append((made, self._overlapped()))
-            win32pipe.ConnectNamedPipe(*self.listening[-1])
+            overlapped = self._overlapped()
+            try:
+                pending = win32pipe.ConnectNamedPipe(made, overlapped) == IO_PENDING
+            except pywintypes.error as error:
+                if error.winerror != NO_DATA:
+                    raise
+                pending = False  # it has gone again
+            if pending:
+                self.listening.append((made, overlapped))
+            else:  # nothing is signalled
+                self.came.append(made)
 
     def _overlapped(self) -> Any:
         made = win32file.OVERLAPPED()
@@ -147,6 +213,9 @@ class Npipe:
         return made
 
     def accept(self, timeout: float = DEADLINE) -> None:
+        if self.came:
+            self.handle = self.came.pop(0)
+            return
         events = [overlapped.hEvent for _, overlapped in self.listening]
         found = win32event.WaitForMultipleObjects(events, False, int(timeout * 1000))
         if found == win32event.WAIT_TIMEOUT:
@@ -154,8 +223,9 @@ class Npipe:
         self.handle, _ = self.listening.pop(found - win32event.WAIT_OBJECT_0)
 
     def stop(self) -> None:
-        for made, _ in self.listening:
+        for made in [*self.came, *(made for made, _ in self.listening)]:
             win32api.CloseHandle(made)
+        self.came, self.listening = [], []
 
     def connect(self, name: str, timeout: float | None = DEADLINE, access: int = 3) -> None:
         self.name = rf"\\.\pipe\{name}"
@@ -199,6 +269,7 @@ class Npipe:
                     raise
         return int(win32file.GetOverlappedResult(self.handle, overlapped, True))
 
+    @woken
     def send(self, seed: int, size: int, timeout: float = DEADLINE) -> None:
         overlapped = self._overlapped()
         win32file.WriteFile(self.handle, content(seed, size), overlapped)
@@ -216,6 +287,7 @@ class Npipe:
             return bytes(buffer), True
         return bytes(buffer[:got]), code == 234
 
+    @woken
     def receive(self, timeout: float = DEADLINE) -> str:
         data, more = self._read(1 << 16, timeout)
         while more:
@@ -229,6 +301,7 @@ class Npipe:
             data += self._read(size - len(data))[0]
         return digest(data)
 
+    @woken
     def read(self, size: int) -> list[Any]:
         data, more = self._read(size)
         return [digest(data), more]
@@ -262,9 +335,11 @@ class Npipe:
             return [error.winerror == 995, None]
         return [False, None]
 
+    @woken
     def finish(self, which: int) -> None:
         self._finish(self.writes[which], DEADLINE)
 
+    @woken
     def flush(self, timeout: float = DEADLINE) -> None:
         del timeout
         win32file.FlushFileBuffers(self.handle)
@@ -310,6 +385,10 @@ class Calls:
     def __init__(self, end: Any, told: Connection) -> None:
         self.end = end
         self.told = told
+
+    def descriptors(self) -> int:
+        """How many this process has open."""
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     def send_all(self, messages: list[tuple[int, int]]) -> None:
         for seed, size in messages:

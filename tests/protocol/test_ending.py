@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
-from tests.protocol.conftest import PAIRS, join
+from tests.helpers import stop
+from tests.protocol.conftest import PAIRS, join, rejoin
 from tests.protocol.driver import content, digest
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
     from tests.protocol.conftest import End
 
-unsteady = pytest.mark.skipif(
-    not os.environ.get("NPIPE_LONG"), reason="two in a thousand still depend on who is quicker: with NPIPE_LONG=1"
-)
-pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS), unsteady]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS)]
 both = pytest.mark.parametrize("by_client", [True, False])
 
 
@@ -46,13 +43,15 @@ def test_a_close_ends_calls_that_wait(
 ) -> None:
     server, client = joined(server_form, client_form, "message", (1000, 1000))
     client.begin("send", 1, 5000)
-    assert server("read", 1)[1]  # so it waits
+    assert server("read", 1)[1]
+    client.waits()
     server("close")
     client.answer_fails(109)
     server("stop")
     client("close")
     join(server, client, f"again-{server.pid}", "message", (1000, 1000))
     server.begin("receive_rest")
+    server.waits()
     client("close")
     assert server.answer() == ([], 109)
 
@@ -85,6 +84,65 @@ def test_an_abort_of_the_client_discards_what_was_not_read(
     server("accept")
     server.fails(109, "receive")
     server.fails(232, "send", 3, 1)
+
+
+@pytest.mark.parametrize("state", [0, 2, 3, 4, 9])
+def test_each_state_of_an_end_has_its_codes(
+    joined: Callable[..., tuple[End, End]], pipe_name: str, server_form: str, client_form: str, state: int
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    for ending, other in ((server, client), (client, server)):
+        if ending.form == "npipe":  # it does not say what makes no sense
+            continue
+        ending("send", 1, 600)
+        assert not other("start", 2, 5000)
+        ending("end_as", state)
+        disconnected = ending is server and state == 3
+        new, pending = (233, 233) if disconnected else (232, 109)
+        other.fails(pending, "finish", 0)
+        other.fails(new, "send", 3, 1)
+        rest = [] if disconnected or state == 4 else [digest(content(1, 600))]
+        assert other("receive_rest") == (rest, pending)
+        rejoin(server, client, f"{pipe_name}-{ending.pid}", "message", (1000, 1000))
+
+
+def test_who_breaks_the_rules_is_as_good_as_dead(
+    joined: Callable[..., tuple[End, End]], pipe_name: str, server_form: str, client_form: str
+) -> None:
+    server, client = joined(server_form, client_form)
+    for breaking, other in ((server, client), (client, server)):
+        if breaking.form == "npipe":
+            continue
+        other.begin("receive")
+        other.waits()
+        breaking("break_rules")
+        other.answer_fails(13)
+        other.fails(13, "send", 1, 1)
+        other.fails(13, "receive")
+        breaking.fails(109, "receive")
+        breaking.fails(232, "send", 2, 1)
+        rejoin(server, client, f"{pipe_name}-{breaking.pid}", "message", (1000, 1000))
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_flush_that_waits_ends_with_its_reader_and_one_that_begins_then_succeeds(
+    joined: Callable[..., tuple[End, End]], pipe_name: str, server_form: str, client_form: str, how: str
+) -> None:
+    server, client = joined(server_form, client_form)
+    for going, other in ((server, client), (client, server)):
+        disconnects = how == "abort" and going is server
+        if how == "abort" and not disconnects:
+            continue
+        other("send", 1, 10)
+        other.begin("flush")
+        other.waits()
+        going(how)
+        other.answer_fails(233 if disconnects else 109)
+        if disconnects:
+            other.fails(233, "flush")
+        else:
+            assert other("flush") is None
+        rejoin(server, client, f"{pipe_name}-{going.pid}", "message", (1000, 1000))
 
 
 @both
@@ -130,7 +188,9 @@ def test_a_reader_in_the_middle_of_a_message_hears_of_its_writers_death(
     assert reader("receive") == digest(content(1, 100))
     data = content(2, 150_000)
     assert reader("read", 50_000) == [digest(data[:50_000]), True]
+    stop(writer.pid)  # else it brings more, and perhaps all of it
     reader.begin("receive_rest")
+    reader.waits()
     writer.kill()
     assert reader.answer() == ([], 109)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import client
@@ -15,7 +18,6 @@ import rendezvous
 from tests.helpers import CHECKOUT
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
 PAGE = (CHECKOUT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -181,6 +183,25 @@ def test_the_pages_folders_are_right(row: list[str]) -> None:
         text = text.strip("`")
         assert rendezvous.folder_of(text) == folder.strip("`")
     assert rendezvous.folder_of(text) == parse_name("\\\\?\\pipe\\" + text).folder
+
+
+@pytest.mark.parametrize("there", ["NPIPE_ROOT", "XDG_RUNTIME_DIR", "TMPDIR", "TEMP", ""])
+def test_the_root_is_found_as_npipe_finds_it(there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first of these variables that applies; those before it do not."""
+    import npipe
+
+    names = ["NPIPE_ROOT", "XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP"]
+    for name in names:
+        monkeypatch.setenv(name, str(tmp_path / "missing") if name not in {"NPIPE_ROOT", there} else "")
+    if there:
+        monkeypatch.setenv(there, str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it is remembered
+    found = rendezvous.root_folder()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert found == npipe.root()
+    if not Path("/run/npipe").is_dir():
+        ends = {"NPIPE_ROOT": "", "XDG_RUNTIME_DIR": "/npipe"}.get(there, f"/npipe-{os.geteuid()}")
+        assert found == f"{tmp_path if there else '/tmp'}{ends}"
 
 
 def test_no_example_knows_npipe() -> None:

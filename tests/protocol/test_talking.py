@@ -89,3 +89,53 @@ def test_a_write_within_the_quota_waits_for_nobody_and_one_beyond_it_is_withdraw
         assert receiver("receive_all", 3) == [digest(content(*each)) for each in ((1, 600), (2, 400), (40, 0))]
         sender("send", 41, 1000)  # nothing of the quota was lost
         assert receiver("receive") == digest(content(41, 1000))
+
+
+def test_numbers_of_deferred_entries_go_on_with_0(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str
+) -> None:
+    server, client = joined(server_form, client_form, "message", (0, 0))
+    messages = [(seed, 1 + seed * 200) for seed in range(100)]
+    for sender, receiver in ((client, server), (server, client)):
+        if sender.form == "npipe":  # it begins with 0
+            continue
+        sender("number_from", (1 << 29) - 70)
+        for seed in range(40):
+            sender.fails(121, "send", seed, 1 + seed * 1000, 0.0)
+        receiver.begin("receive_all", len(messages))
+        sender("send_all", messages)
+        assert receiver.answer() == [digest(content(*each)) for each in messages]
+
+
+def test_wakes_for_nothing_are_none(joined: Callable[..., tuple[End, End]], server_form: str, client_form: str) -> None:
+    server, client = joined(server_form, client_form, "message", (1000, 1000))
+    for waking, other in ((client, server), (server, client)):
+        if waking.form == "npipe":  # it wakes who has to be woken
+            continue
+        for call, after, answer in (("receive", ("send", 1, 10), digest(content(1, 10))), ("flush", None, None)):
+            if call == "flush":
+                other("send", 2, 10)
+            other.begin(call)
+            for _ in range(3):
+                other.waits()
+                waking("wake_for_nothing")
+            if after:
+                waking(*after)
+            else:
+                assert waking("receive") == digest(content(2, 10))
+            assert other.answer() == answer
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_headers_may_be_longer_than_they_need_be(
+    joined: Callable[..., tuple[End, End]], server_form: str, client_form: str, size: int
+) -> None:
+    server, client = joined(server_form, client_form, "message", (1 << 20, 1 << 20))
+    messages = [(seed, length) for seed, length in enumerate(SIZES) if length < 100_000]
+    for sender, receiver in ((client, server), (server, client)):
+        if sender.form == "npipe":  # it writes the shortest
+            continue
+        sender("write_headers", size)
+        receiver.begin("receive_all", len(messages))
+        sender("send_all", messages)
+        assert receiver.answer() == [digest(content(*each)) for each in messages]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,7 @@ QUOTA = 3000
 STEPS = 250
 MOST_ENTRIES, MOST_BYTES = 28, 40_000  # since the ring was empty: all of it is in the ring then
 
-unsteady = pytest.mark.skipif(
-    not os.environ.get("NPIPE_LONG"), reason="two in a thousand still depend on who is quicker: with NPIPE_LONG=1"
-)
-pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS), unsteady]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize(("server_form", "client_form"), PAIRS)]
 
 
 @dataclass
