@@ -163,6 +163,14 @@ class OwnerReport:
     """How long its first answer took, in seconds: how soon this process gets to serve who connects. None: there was
     none."""
 
+    @property
+    def ended(self) -> int:
+        """How many of `connections` have ended: the client has gone, and the server has not released the instance.
+
+        That is, it has neither closed nor disconnected its end. They are counted as connected.
+        """
+        return sum(one.left for one in self.connections)
+
 
 @dataclass(frozen=True)
 class PipeReport:

@@ -110,9 +110,12 @@ class Observation:
 def observe(observer: Callable[[Event], object]) -> Observation:
     """Call `observer` with an Event whenever a connection of this process is opened, closed or refused, or has waited.
 
-    Of `npipe` and `npipe.aio`, and what stands on them; not of npipe.win32's handles. It is called by the thread or the
-    event loop that opened or closed, so it has to be quick, and it must not wait for pipes. What it raises is logged
-    ("npipe", error), and changes nothing. Without observers it costs nothing; messages are never observed.
+    Of `npipe` and `npipe.aio`, their servers, and what stands on them; not of other handles of npipe.win32's. A server
+    tells that it has stopped after the last of its connections has been told as closed.
+
+    It is called by the thread or the event loop that opened or closed, so it has to be quick, and it must not wait for
+    pipes. What it raises is logged ("npipe", error), and changes nothing. Without observers it costs nothing; messages
+    are never observed.
 
     Returns:
         An Observation, which ends it when it is closed.

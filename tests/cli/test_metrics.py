@@ -49,6 +49,7 @@ def test_the_counters_are_what_was_sent(name: str) -> None:
         ("npipe_instances", name, ""): 2,
         ("npipe_listening", name, ""): 1,
         ("npipe_connected", name, ""): 1,
+        ("npipe_ended_connections", name, ""): 0,
         ("npipe_waiting_clients", name, ""): 0,
         ("npipe_connections_total", name, ""): 1,
         ("npipe_bytes_total", name, "in"): 10,

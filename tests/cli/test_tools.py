@@ -100,6 +100,7 @@ def test_long_lines_have_what_was_moved(busy: str) -> None:
         "pid": str(os.getpid()),
         "user": ME,
         "clients": "1",
+        "ended": "0",
         "waiting": "0",
         "in quota": "4000",
         "out quota": "65536",
@@ -162,7 +163,6 @@ def test_exit_statuses_tell_the_kinds_apart(name: str) -> None:
     assert run("info", name).returncode == 3
     assert run("info", r"\\elsewhere\pipe\x").returncode == 9
     assert run("info", "").returncode == 2  # no name
-    assert run("info", name, name).returncode == 2
     for code, status in ((5, 5), (1, 9)):
         with r.own(name) as owner:
             thread = threading.Thread(target=owner.answer, args=(r.answer(code, kind=5),))
@@ -172,6 +172,38 @@ def test_exit_statuses_tell_the_kinds_apart(name: str) -> None:
         assert (done.returncode, done.stderr) == (status, "")
         owner.path.unlink()
         owner.path.parent.rmdir()
+
+
+def test_info_of_several_pipes_tells_of_each(busy: str) -> None:
+    with npipe.listen(f"{busy}-b"):
+        both = run("info", busy, f"{busy}-b")
+        alone = [run("info", busy).stdout, run("info", f"{busy}-b").stdout]
+        assert (both.returncode, both.stderr) == (0, "")
+        assert both.stdout == "\n".join(alone)
+        reports = json.loads(run("info", busy, f"{busy}-b", "--json").stdout)
+        one = json.loads(run("info", busy, "--json").stdout)
+        for report in (reports[0], one):
+            report["owners"][0].pop("answered_in")
+        assert reports[0] == one
+        assert [report["name"] for report in reports] == [busy, f"{busy}-b"]
+
+
+def test_of_several_pipes_those_that_are_there_are_told_and_the_first_failure_is_the_status(busy: str) -> None:
+    some = run("info", f"{busy}-x\x1b[2J", busy, "", f"{busy}-y")
+    assert some.returncode == 3
+    assert some.stdout == run("info", busy).stdout
+    lines = some.stderr.splitlines()
+    assert [line.partition("] ")[0] for line in lines] == [
+        "npipe: [WinError 2",
+        "npipe: [WinError 123",
+        "npipe: [WinError 2",
+    ]
+    assert r"\x1b[2J" in lines[0]
+    as_json = run("info", busy, "", "--json")
+    assert (as_json.returncode, [report["name"] for report in json.loads(as_json.stdout)]) == (2, [busy])
+    none = run("info", f"{busy}-x", f"{busy}-y", "--json")
+    assert (none.returncode, json.loads(none.stdout)) == (3, [])
+    assert run("info", f"{busy}-x", f"{busy}-y").stdout == ""
 
 
 def test_a_server_that_is_stopped_is_told_of_in_time(name: str) -> None:

@@ -299,6 +299,98 @@ def test_an_owner_that_does_not_answer_holds_up_nobody(served: Child, name: str)
         piloted(act)
 
 
+def test_ended_connections_are_told_and_hidden(served: Child, child: Callable[..., Child], name: str) -> None:
+    leaks = """
+        import sys, npipe
+        listener = npipe.listen(sys.argv[1])
+        print("listens", flush=True)
+        kept = [listener.accept() for _ in range(2)]
+        print("accepted", flush=True)
+        sys.stdin.readline()
+        kept[0].close()
+        sys.stdin.readline()
+    """
+
+    async def act(seen: Seen, pilot: Pilot[None]) -> None:
+        await seen.shows(r"; 1 ended and not released")
+        assert (seen.row(f"{name}-leak").clients, seen.row(f"{name}-leak").ended) == (2, 1)
+        screen = await opened(seen, pilot, f"{name}-leak")
+        await seen.shows(r"2 connections, 1 ended \(e hides\)")
+        assert [(row.left, row.idle_exactly) for row in screen.table.shown] == [(False, True), (True, True)]
+        await seen.shows(rf"(?m)^{os.getpid()} .* ended ")
+        await pilot.press("e")
+        await seen.shows(r"1 connection and 1 ended \(hidden: e\)")
+        assert [row.left for row in screen.table.shown] == [False]
+        await pilot.press("e")
+        await seen.shows(r"2 connections, 1 ended \(e hides\)")
+        leaking.say("release")
+        await seen.shows(r", 1 connection *\n")
+        assert seen.row(f"{name}-leak").ended == 0
+
+    leaking = child(leaks, f"{name}-leak")
+    assert leaking.line() == "listens"
+    npipe.connect(f"{name}-leak", timeout=20).close()
+    with npipe.connect(f"{name}-leak", timeout=20):
+        assert leaking.line() == "accepted"
+        piloted(act)
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_a_question_mark_shows_the_keys(served: Child, name: str, width: int) -> None:
+    async def act(seen: Seen, pilot: Pilot[None]) -> None:
+        await seen.shows(r"2 pipes, ")
+        await pilot.press("question_mark")
+        await seen.shows(r"enter esc  one pipe, and back")
+        lines = seen.text().split("\n")
+        assert len(lines) == 12
+        assert all(len(line) == width for line in lines)
+        assert "hide who has ended" not in seen.text()
+        await pilot.press("end")
+        await seen.shows(r"inst       instances, and the limit")
+        await pilot.press("question_mark")
+        await seen.shows(r"2 pipes, ")
+        screen = await opened(seen, pilot, name)
+        await pilot.press("question_mark")
+        await seen.shows(r"enter esc  one pipe, and back")
+        await pilot.press("escape")
+        await seen.until(lambda: seen.screen is screen)
+        await pilot.press("escape", "slash", "question_mark")
+        await seen.shows(r"no pipe has these words")  # it was for the filter
+
+    piloted(act, size=(width, 12))
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "of_one"),
+    [
+        (40, "pipe in/s out/s rate▾ clnts", "client in/s out/s rate▾ depth"),
+        (60, "pipe in/s out/s rate▾ clnts depth rd/wr queue", "client in/s out/s rate▾ depth rd/wr idle moved"),
+    ],
+)
+def test_narrow_terminals_leave_columns_out_and_wrap_nothing(
+    served: Child, name: str, width: int, heads: str, of_one: str
+) -> None:
+    async def act(seen: Seen, pilot: Pilot[None]) -> None:
+        await seen.shows(r"2 pipes, 1 client")
+        lines = seen.text().split("\n")
+        assert len(lines) == 16
+        assert all(len(line) == width for line in lines)
+        assert lines[2].split() == heads.split()
+        assert [line.split()[0][:6] for line in lines[3:5]] == [name[:6]] * 2
+        assert all(not line.strip() for line in lines[5:15])
+        screen = await opened(seen, pilot, name)
+        await pilot.press("r", "r")
+        screen.table.sort_by("rate")
+        await seen.shows(rf"(?m)^{os.getpid()} ")
+        lines = seen.text().split("\n")
+        assert len(lines) == 16
+        assert all(len(line) == width for line in lines)
+        assert of_one.split() in [line.split() for line in lines]
+
+    with npipe.connect(name, timeout=20):
+        piloted(act, size=(width, 16))
+
+
 NASTY = "evil\x1b[2J\x07\u202e[b]x[/b]\u65e5\u672c"
 
 
@@ -533,6 +625,7 @@ def test_batch_prints_fields_between_tabs(served: Child, name: str) -> None:
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["name"][9:] for row in rows] == [name, f"{name}-none"] * 2
     assert rows[0]["bytes in/s"] == "0.0"
+    assert (rows[0]["clients"], rows[0]["ended"]) == ("0", "0")
     assert rows[0]["pid"] == str(served.pid)
     assert rows[0]["problem"] == ""
     assert rows[1]["problem"] == "there is no such pipe"
@@ -550,6 +643,7 @@ def test_json_is_a_line_for_each_picture_until_ctrl_c(served: Child, name: str) 
         for _ in range(3):
             told = json.loads(process.stdout.readline())
             assert [pipe["name"][9:] for pipe in told["pipes"]] == [name, f"{name}-other"]
+            assert (told["pipes"][0]["clients"], told["pipes"][0]["ended"]) == (0, 0)
             assert told["pipes"][0]["rates"] == {"bytes_in": 0, "bytes_out": 0, "messages_in": 0, "messages_out": 0}
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == INTERRUPTED

@@ -10,79 +10,11 @@ from rich.cells import cell_len
 
 from npipe.cli._monitor.model import HISTORY, Board, PipeState, Rates, Sample, matches
 from npipe.cli._monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, fit, pipe_fields, sorted_rows
-from npipe.cli._monitor.text import answer_text, compact, fitted, percent, spark, waits_text
-from npipe.figures import ConnectionReport, OwnerReport, PipeReport, PipeStats, Totals
+from npipe.cli._monitor.text import answer_text, compact, fitted, idle_text, percent, spark, waits_text
+from npipe.figures import OwnerReport, PipeReport
+from tests.cli.figures import connection, owner, stats
 
 NAME = r"\\.\pipe\shop"
-
-
-def stats(
-    received: int = 0, sent: int = 0, *, unread: int = 0, by_peer: int = 0, reads: int = 0, writes: int = 0
-) -> PipeStats:
-    return PipeStats(
-        since=1000.0,
-        bytes_received=received,
-        messages_received=received // 10,
-        unread=unread,
-        bytes_sent=sent,
-        messages_sent=sent // 10,
-        unread_by_peer=by_peer,
-        unread_messages_by_peer=0,
-        pending_reads=reads,
-        pending_writes=writes,
-        reading_for=None,
-        writing_for=None,
-        peer_waits_to_read=False,
-        peer_waits_to_write=False,
-        waits=0,
-    )
-
-
-def connection(number: int, counts: PipeStats, *, pid: int = 7) -> ConnectionReport:
-    return ConnectionReport(
-        number=number,
-        pid=pid,
-        uid=0,
-        user="anna",
-        program="till",
-        remote=False,
-        left=False,
-        in_buffer_size=100,
-        out_buffer_size=100,
-        stats=counts,
-        rough=False,
-    )
-
-
-def owner(
-    *connections: ConnectionReport, ended: int = 0, pid: int = 5, since: float | None = 900.0, code: int = 0
-) -> OwnerReport:
-    live = [one.stats for one in connections]
-    return OwnerReport(
-        pid=pid,
-        uid=0,
-        user="anna",
-        program="shop",
-        code=code,
-        problem=None if code == 0 else "it does not answer: it is stopped, or very busy",
-        instances=len(connections),
-        listening=0,
-        waiting=0,
-        in_buffer_size=100,
-        out_buffer_size=100,
-        since=since,
-        totals=Totals(
-            connected=len(connections),
-            connections=len(connections),
-            bytes_received=ended + sum(one.bytes_received for one in live),
-            messages_received=sum(one.messages_received for one in live),
-            bytes_sent=sum(one.bytes_sent for one in live),
-            messages_sent=sum(one.messages_sent for one in live),
-            waits=0,
-        ),
-        connections=connections,
-        answered_in=0.001 if code == 0 else None,
-    )
 
 
 def answer(at: float, *owners: OwnerReport) -> Sample:
@@ -205,6 +137,65 @@ def test_depth_is_of_the_fullest_way_and_waiters_are_counted() -> None:
     assert (row.depth, row.readers, row.writers, row.unread) == (2.5, 2, 1, 280)
 
 
+def test_ended_ones_are_counted_and_are_together_after_those_that_live() -> None:
+    gone = [connection(number, stats(number * 1000), pid=number, left=True) for number in (3, 4)]
+    live = [connection(number, stats(number), pid=number) for number in (1, 2)]
+    state = state_of(answer(1.0, owner(gone[0], live[0], gone[1], live[1])))
+    row = state.row()
+    assert (row.clients, row.ended) == (4, 2)
+    for column in CONNECTION_COLUMNS:
+        for backwards in (False, True):
+            shown = sorted_rows(state.connections(), CONNECTION_COLUMNS, column.key, Look(), backwards=backwards)
+            assert [one.left for one in shown] == [False, False, True, True], column.key
+    moved = sorted_rows(state.connections(), CONNECTION_COLUMNS, "moved", Look(), backwards=False)
+    assert [one.number for one in moved] == [2, 1, 4, 3]
+    rate = next(column for column in CONNECTION_COLUMNS if column.key == "rate")
+    assert [rate.cell(one, 6, Look())[0].strip() for one in moved] == ["▁", "▁", "ended", "ended"]
+    ended = next(column for column in PIPE_COLUMNS if column.key == "ended")
+    assert ended.cell(row, 5, Look()) == ("2", "yellow")
+    state.feed(Sample(NAME, 2.0, 1002.0, None))
+    assert state.row().ended == 0
+
+
+def idle_of(state: PipeState) -> tuple[float, bool]:
+    (one,) = state.connections()
+    return one.idle, one.idle_exactly
+
+
+def test_idle_is_for_how_long_nothing_has_changed() -> None:
+    state = state_of(answer(1.0, owner(connection(1, stats(50, since=900.0)))))
+    assert idle_of(state) == (0.0, False)  # perhaps for long: nobody has looked before
+    state.feed(answer(4.0, owner(connection(1, stats(50, since=900.0)))))
+    assert idle_of(state) == (3.0, False)
+    state.feed(answer(5.0, owner(connection(1, stats(50, 10, since=900.0)))))
+    assert idle_of(state) == (0.0, True)
+    state.feed(answer(7.0, owner(connection(1, stats(50, 10, since=900.0)))))
+    assert idle_of(state) == (2.0, True)
+    state.feed(answer(8.0, owner(connection(1, stats(50, 10, unread=4, since=900.0)))))
+    assert idle_of(state) == (0.0, True)  # what was written and is not read is something, too
+    state.feed(answer(9.0, owner(since=None, code=121)))
+    state.feed(answer(12.0, owner(connection(1, stats(50, 10, unread=4, since=900.0)))))
+    assert idle_of(state) == (4.0, True)
+
+
+def test_a_connection_that_has_moved_nothing_is_idle_since_it_is_there() -> None:
+    state = state_of(answer(1.0, owner(connection(1, stats(since=941.0)))))
+    assert idle_of(state) == (60.0, True)
+    state.feed(answer(2.0, owner(connection(1, stats(1, since=941.0)))))
+    assert idle_of(state) == (0.0, True)
+    later = state_of(answer(1.0, owner()), answer(2.0, owner(connection(1, stats(9, since=1001.5)))))
+    assert idle_of(later) == (0.0, True)
+    ahead = state_of(answer(1.0, owner(connection(1, stats(since=5000.0)))))  # by its own clock
+    assert idle_of(ahead) == (0.0, True)
+
+
+def test_idle_times_have_five_characters_at_most() -> None:
+    times = (0, 0.9, 59.9, 60, 3599, 3600, 86399, 86400, 999 * 86400.0, 1e12)
+    told = ["0s", "0s", "59s", "1m", "59m", "1h", "23h", "1d", "999d", "many"]
+    assert [idle_text(seconds, exactly=True) for seconds in times] == told
+    assert [idle_text(seconds, exactly=False) for seconds in times] == [f">{text}" for text in told]
+
+
 def test_the_history_has_an_end() -> None:
     state = PipeState(NAME)
     for at in range(HISTORY + 20):
@@ -251,7 +242,39 @@ def test_columns_fit_every_width_and_the_one_sorted_by_is_there(columns: tuple) 
             if width >= 40:
                 assert column in [one for one, _ in shown]
     assert [column.key for column, _ in fit(columns, 1000, "in")] == [column.key for column in columns]
-    assert [column.key for column, _ in fit(PIPE_COLUMNS, 40, "rate")] == ["name", "in", "out", "rate", "clients"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "width", "sort", "shown"),
+    [
+        (PIPE_COLUMNS, 40, "rate", "name in out rate clients"),
+        (PIPE_COLUMNS, 40, "name", "name in out clients depth"),
+        (PIPE_COLUMNS, 40, "pid", "name in out clients pid"),
+        (PIPE_COLUMNS, 60, "rate", "name in out rate clients depth waits queue"),
+        (PIPE_COLUMNS, 60, "ended", "name in out clients ended depth waits queue"),
+        (CONNECTION_COLUMNS, 40, "rate", "client in out rate depth"),
+        (CONNECTION_COLUMNS, 40, "idle", "client in out depth waits idle"),
+        (CONNECTION_COLUMNS, 60, "rate", "client in out rate depth waits idle moved"),
+    ],
+)
+def test_a_narrow_terminal_has_what_finds_faults_before_what_describes(
+    columns: tuple,  # type: ignore[type-arg]
+    width: int,
+    sort: str,
+    shown: str,
+) -> None:
+    assert [column.key for column, _ in fit(columns, width, sort)] == shown.split()
+
+
+def test_the_keys_are_readable_on_a_narrow_terminal() -> None:
+    pytest.importorskip("textual", reason="the extra `monitor` is not installed")
+    from npipe.cli._monitor.keys import KEYS
+
+    assert max(map(len, KEYS.splitlines())) < 40
+    for column in (*PIPE_COLUMNS, *CONNECTION_COLUMNS):
+        if column.key not in ("name", "clients", "client", "unread", "pid", "user", "program", "rate", "moved"):
+            known = column.title in ("unread in", "unread out", "for")  # they say it
+            assert known or f"\n{column.title} " in KEYS, column.key
 
 
 def test_numbers_have_five_characters_at_most() -> None:

@@ -7,12 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import npipe
+import npipe.options
 from npipe import aio
-from tests.helpers import DEADLINE, held, until_held
+from tests.helpers import DEADLINE, held, started, until_held
 
 Told = list[tuple[str, bool | None]]
 
@@ -224,3 +226,203 @@ def test_an_event_loop_s_waits_are_told_too_and_those_that_are_cancelled(name: s
     assert [type(event.error) for event in told] == [npipe.PipeTimeoutError] * 3 + [type(None)] * 2
     assert all(event.seconds is not None and 0 <= event.seconds < DEADLINE for event in told)
     assert all(event.seconds is not None and event.seconds >= 0.03 for event in told[:4] if event.error is not None)
+
+
+# ---- npipe.serve and npipe.aio.serve
+
+MODELS = ("threaded", "overlapped", "completion")
+
+
+def server_kinds(events: list[npipe.Event], name: str) -> list[str]:
+    """What the server's side was told of, in its order."""
+    assert {event.name for event in events} <= {name}
+    return [event.kind for event in events if event.is_server]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_server_is_told_as_a_listener_is(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    left = threading.Event()
+    with (
+        npipe.observe(events.append),
+        npipe.serve(name, bytes.upper, model=model, on_disconnect=lambda _: left.set()),
+    ):
+        with npipe.connect(name) as client:
+            assert [client.transact(data) for data in (b"abc", b"", b"defgh")] == [b"ABC", b"", b"DEFGH"]
+        assert left.wait(DEADLINE)
+    assert server_kinds(events, name) == ["listening", "opened", "closed", "stopped"]
+    if sys.platform != "win32":
+        told = next(event for event in events if event.is_server and event.kind == "closed").stats
+        assert told is not None
+        assert (told.bytes_received, told.messages_received, told.unread) == (8, 3, 0)
+        assert (told.bytes_sent, told.messages_sent, told.unread_by_peer) == (8, 3, 0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_clients_ends_are_told_before_their_server_s_when_it_closes(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    with npipe.observe(events.append):
+        with npipe.serve(name, bytes.upper, model=model):
+            clients = [npipe.connect(name) for _ in range(3)]
+            for client in clients:
+                client.transact(b"abc")
+        assert server_kinds(events, name) == ["listening", *["opened"] * 3, *["closed"] * 3, "stopped"]
+        for client in clients:
+            client.close()
+    if sys.platform != "win32":
+        closed = [event.stats for event in events if event.is_server and event.kind == "closed"]
+        assert [(one and one.bytes_received, one and one.bytes_sent) for one in closed] == [(3, 3)] * 3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_instance_that_is_used_again_is_told_anew(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    options: dict[str, int] = {"instances": 1} if model == "overlapped" else {}
+    with (
+        npipe.observe(events.append),
+        npipe.serve(name, bytes, model=model, max_instances=1, **options),  # type: ignore[arg-type]
+    ):
+        for size in (5, 70):
+            with npipe.connect(name, timeout=DEADLINE) as client:
+                client.transact(bytes(size))
+        npipe.connect(name, timeout=DEADLINE).close()  # it comes when the one before has been let go
+    assert server_kinds(events, name) == ["listening", *["opened", "closed"] * 3, "stopped"]
+    if sys.platform != "win32":
+        closed = [event.stats for event in events if event.is_server and event.kind == "closed"]
+        assert [(one and one.bytes_received, one and one.bytes_sent) for one in closed] == [(5, 5), (70, 70), (0, 0)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_handler_that_does_not_return_is_told_once_and_before_the_end(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    begun, goes_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    def handler(_request: bytes) -> bytes:
+        begun.set()
+        assert goes_on.wait(DEADLINE)
+        return b"late"
+
+    with npipe.observe(events.append):
+        server = npipe.serve(name, handler, model=model, on_disconnect=lambda _: left.set())
+        with npipe.connect(name) as client:
+            client.send(b"request")
+            assert begun.wait(DEADLINE)
+            server.close(timeout=0.05)
+            wanted = ["listening", "opened", "closed", "stopped"]
+            assert server_kinds(events, name) == wanted
+            goes_on.set()
+            assert left.wait(DEADLINE)
+            assert server.wait(DEADLINE)
+        server.close()
+    assert server_kinds(events, name) == wanted
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_server_that_its_handler_closes_is_told_after_its_client(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    stopped = threading.Event()
+
+    def observer(event: npipe.Event) -> None:
+        events.append(event)
+        if event.kind == "stopped":
+            stopped.set()
+
+    def handler(_request: bytes) -> bytes:
+        server.close()
+        return b"bye"
+
+    with npipe.observe(observer):
+        server = npipe.serve(name, handler, model=model)
+        with npipe.connect(name) as client:
+            assert client.transact(b"end") == b"bye"
+            assert stopped.wait(DEADLINE)
+        server.close()
+    assert server_kinds(events, name) == ["listening", "opened", "closed", "stopped"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_server_that_cannot_begin_is_told_of_not_at_all(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+    with npipe.listen(name), npipe.observe(events.append):
+        with pytest.raises(npipe.PipeAccessError):
+            npipe.serve(name, bytes, model=model)
+    assert events == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_many_clients_of_a_server_are_told_once_each_and_it_last(name: str, model: npipe.options.Model) -> None:
+    events: list[npipe.Event] = []
+
+    def call() -> None:
+        for _ in range(10):
+            with npipe.connect(name, timeout=4 * DEADLINE) as client:
+                client.transact(b"x")
+
+    with npipe.observe(events.append), npipe.serve(name, bytes, model=model):
+        callers = [started(call) for _ in range(4)]
+        for caller in callers:
+            caller.result(4 * DEADLINE)
+    told = server_kinds(events, name)
+    assert (told[0], told[-1]) == ("listening", "stopped")
+    assert {kind: told.count(kind) for kind in told} == {"listening": 1, "opened": 40, "closed": 40, "stopped": 1}
+
+
+def test_a_server_on_an_event_loop_is_told_after_its_clients(name: str) -> None:
+    events: list[npipe.Event] = []
+
+    async def main() -> None:
+        async with await aio.serve(name, bytes.upper) as server:
+            clients = [await aio.connect(name) for _ in range(3)]
+            for client in clients:
+                await client.send(b"abc")
+                assert await client.recv() == b"ABC"
+            await clients[0].close()
+            limit = asyncio.get_running_loop().time() + DEADLINE
+            while server.clients == 3:
+                assert asyncio.get_running_loop().time() < limit
+                await asyncio.sleep(0)
+        assert server_kinds(events, name) == ["listening", *["opened"] * 3, *["closed"] * 3, "stopped"]
+        await server.close()
+        for client in clients[1:]:
+            await client.close()
+
+    with npipe.observe(events.append):
+        asyncio.run(main())
+    assert server_kinds(events, name) == ["listening", *["opened"] * 3, *["closed"] * 3, "stopped"]
+
+
+def test_a_server_on_an_event_loop_whose_close_is_cancelled_is_told(name: str) -> None:
+    events: list[npipe.Event] = []
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def handler(_request: bytes) -> bytes:
+            begun.set()
+            await asyncio.Event().wait()
+            return b""
+
+        server = await aio.serve(name, handler)
+        client = await aio.connect(name)
+        await client.send(b"abc")
+        await begun.wait()
+        closing = asyncio.create_task(server.close(timeout=None))
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert server_kinds(events, name) == ["listening", "opened", "closed", "stopped"]
+        await client.close()
+
+    with npipe.observe(events.append):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_logging_tells_of_a_server_too(name: str, model: npipe.options.Model, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "npipe"):
+        npipe.serve(name, bytes, model=model).close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"listening on {name!r}",
+        f"no longer listening on {name!r}",
+    ]

@@ -170,16 +170,25 @@ class Listener(Generic[P]):
 
         It is done when this returns. What it returns may be awaited, as the `close` of pipes and servers, or not.
         """
+        if self._end():
+            self._tell_stopped()
+        return _Done()
+
+    def _end(self) -> bool:
+        """Stop listening, and tell nobody yet. Whether it is this call that has ended it."""
         if self._export is not None:
             self._export.close()
-        if not self.closed:
-            self._instances.close()
-            for pipe in self._ready:
-                pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
-            self._ready.clear()
-            if active(INFO):
-                tell(Event("stopped", self.name, is_server=True))
-        return _Done()
+        if self.closed:
+            return False
+        self._instances.close()
+        for pipe in self._ready:
+            pipe._end(discard=False)  # noqa: SLF001 - nobody has got it
+        self._ready.clear()
+        return True
+
+    def _tell_stopped(self) -> None:
+        if active(INFO):
+            tell(Event("stopped", self.name, is_server=True))
 
     def __aiter__(self) -> AsyncIterator[P]:
         """Accept clients until the listener is closed. A step that is cancelled has lost no client."""

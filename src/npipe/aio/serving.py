@@ -201,7 +201,7 @@ class Server:
             await self._over.wait()
             return
         self._ending = True
-        self._listener.close()
+        ends = self._listener._end()  # noqa: SLF001 - that is told when all clients' ends have been
         try:
             for task in self._clients.keys() - self._answering:
                 task.cancel()
@@ -213,7 +213,11 @@ class Server:
                 task.cancel()
             ending = [self._accepting, *self._clients]
             self._over.set()
-            await asyncio.gather(*ending, return_exceptions=True)
+            try:
+                await asyncio.gather(*ending, return_exceptions=True)
+            finally:
+                if ends:
+                    self._listener._tell_stopped()  # noqa: SLF001
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from npipe.binding.buffers cimport Parts
-from npipe.binding.engine cimport np_handle, np_recv, np_run, np_wait
+from npipe.binding.engine cimport np_counts, np_handle, np_recv, np_run, np_wait
 
 
 cdef enum:
@@ -55,3 +55,10 @@ cdef class Handle:
     cdef uint32_t read_in_turn(self, np_recv *recv, char *buffer, uint32_t size, uint32_t *count,
                                const np_wait *wait) except 0xFFFFFFFF
     cdef bytes collect(self, np_recv *recv, uint32_t size, uint32_t most, const np_wait *wait)
+
+
+cdef inline tuple counted(const np_counts *about):
+    """What a connection has moved, in the order of Handle.counts."""
+    return (about.since, about.in_bytes, about.in_messages, about.in_unread, about.out_bytes, about.out_messages,
+            about.out_unread, about.out_unread_messages, about.pending_reads, about.pending_writes,
+            about.read_slept, about.write_slept, about.sleeping, about.sleeps)

@@ -1056,9 +1056,7 @@ cdef class Handle:
         cdef np_counts about
         with nogil:
             np_handle_count(handle, &about)
-        return (about.since, about.in_bytes, about.in_messages, about.in_unread, about.out_bytes, about.out_messages,
-                about.out_unread, about.out_unread_messages, about.pending_reads, about.pending_writes,
-                about.read_slept, about.write_slept, about.sleeping, about.sleeps)
+        return counted(&about)
 
     def peer_credentials(self):
         """(process id, user id) of the other end, by the kernel's word when it connected."""

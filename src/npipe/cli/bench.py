@@ -18,6 +18,7 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import examples, system_name
 from npipe.cli.measuring.messages import SMALLEST
+from npipe.cli.statuses import FAILED, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,12 @@ _EXAMPLES = examples(r"""Examples:
 """)
 
 
-@click.command(epilog=_EXAMPLES, short_help="Measure pipes on this machine, beside what else there is.")
+_STATUSES = statuses(saying={FAILED: "an answer is another one than was sent, or another failure"})
+
+
+@click.command(
+    epilog=f"{_EXAMPLES}\n{_STATUSES}", short_help="Measure pipes on this machine, beside what else there is."
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 3600),

@@ -8,12 +8,22 @@ import sys
 import click
 
 from npipe.cli.article import DEFAULT_MESSAGE, DEFAULT_NAME, ArticleClient
-from npipe.cli.common import check_seconds, encode_text, encoding_option
+from npipe.cli.common import check_seconds, encode_text, encoding_option, examples
+from npipe.cli.statuses import CANNOT, DENIED, LOST, NOT_THERE, TIME_OVER, statuses
 
 __all__ = ["client"]
 
 
-@click.command()
+_EXAMPLES = examples(r"""Examples:
+  npipe client                                          to `npipe serve`, or the article's server
+  npipe client service 'hello' --encoding utf-8
+  npipe client '\\fileserver\pipe\service' 'hello'       of another machine, through Samba
+  npipe client service --json | jq -r 'select(.event == "reply").text'
+""")
+_STATUSES = statuses(NOT_THERE, TIME_OVER, DENIED, LOST, CANNOT)
+
+
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}")
 @click.argument("name", default=DEFAULT_NAME)
 @click.argument("message", default=DEFAULT_MESSAGE)
 @encoding_option

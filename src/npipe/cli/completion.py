@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from npipe.cli.common import examples
+from npipe.cli.statuses import statuses
 
 __all__ = ["completion"]
 
@@ -14,10 +15,13 @@ _VARIABLE = "_NPIPE_COMPLETE"
 _EXAMPLES = examples(r"""Examples, for the file that your shell reads when it starts:
   eval "$(npipe completion bash)"                                  ~/.bashrc
   eval "$(npipe completion zsh)"                                   ~/.zshrc
-  npipe completion fish > ~/.config/fish/completions/npipe.fish""")
+  npipe completion fish > ~/.config/fish/completions/npipe.fish
+""")
 
 
-@click.command(epilog=_EXAMPLES, short_help="Print what a shell needs to complete commands and names.")
+@click.command(
+    epilog=f"{_EXAMPLES}\n{statuses()}", short_help="Print what a shell needs to complete commands and names."
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

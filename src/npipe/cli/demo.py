@@ -6,10 +6,21 @@ import sys
 
 import click
 
+from npipe.cli.common import examples
+from npipe.cli.statuses import statuses
+
 __all__ = ["demo"]
 
+_EXAMPLES = examples(r"""Examples:
+  npipe demo
+  npipe demo | cat       without colours
+  python -m npipe demo   without click and rich
+""")
 
-@click.command(short_help="Show pipes at work: servers and clients that talk, and how fast.")
+
+@click.command(
+    epilog=f"{_EXAMPLES}\n{statuses()}", short_help="Show pipes at work: servers and clients that talk, and how fast."
+)
 def demo() -> None:
     r"""Show pipes at work, in some seconds.
 

@@ -18,6 +18,8 @@ from npipe.cli.checkup.findings import Finding, ok, problem, run_checks, warning
 from npipe.cli.checkup.neighbours import check_extras, check_samba, check_servers
 from npipe.cli.checkup.trip import check_round_trip
 from npipe.cli.common import examples
+from npipe.cli.statuses import FAILED as _FAILED
+from npipe.cli.statuses import statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
-_FAILED = 1
 
 
 _EXAMPLES = examples(r"""Examples:
@@ -37,7 +38,10 @@ _EXAMPLES = examples(r"""Examples:
 """)
 
 
-@click.command(epilog=_EXAMPLES)
+_STATUSES = statuses(saying={0: "pipes work here", _FAILED: "there is a problem, or another failure"})
+
+
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; where nothing is to do, advice is null.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
@@ -48,7 +52,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     versions of the servers that run, and a round trip between two processes. Limits and rights are those of who runs
     it: ask as the user, and in the container, that the program in question runs as.
 
-    The exit status is 1 if there is a problem, and else 0. Nothing is changed.
+    Nothing is changed.
     """
     findings: list[Finding] = list(run_checks(_checks()))
     status = worst(findings)

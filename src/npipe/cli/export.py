@@ -10,15 +10,26 @@ from typing import Final
 import click
 
 import npipe
-from npipe.cli.common import Events, network_options
+from npipe.cli.common import Events, examples, network_options
 from npipe.cli.serve import log_to_stderr, signals
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, statuses
 
 __all__ = ["export"]
 
 logger: Final = logging.getLogger("npipe.export")
 
 
-@click.command(short_help="Let clients of other machines open pipes, through Samba.")
+_EXAMPLES = examples(r"""Examples:
+  npipe export service --allow anna                     a user of this system, from any machine
+  npipe export service till --allow group:staff --require-encryption
+  npipe export service --allow authenticated --samba-dir ~/smbd/pipes   `npipe samba serve`'s
+""")
+_STATUSES = statuses(NOT_THERE, TIME_OVER, DENIED, CANNOT, saying={0: "it was ended by Ctrl-C or SIGTERM"})
+
+
+@click.command(
+    epilog=f"{_EXAMPLES}\n{_STATUSES}", short_help="Let clients of other machines open pipes, through Samba."
+)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @network_options
 @click.option(
@@ -46,11 +57,11 @@ def export(
     They come through Samba, which is told where to look for pipes (`npipe samba config`). The pipes are of whatever
     process of this user's, and may come and go. Nobody comes in who is not named with --allow.
 
-    The exit status is 0 after Ctrl-C or SIGTERM. When a pipe cannot be exported, standard error has the Win32 code.
+    When a pipe cannot be exported, standard error has the Win32 code.
     """
     if not allow:
         raise click.UsageError("Say who may come in: --allow WHO.")
-    log_to_stderr(logging.WARNING if as_json else logging.INFO)
+    log_to_stderr(logger, logging.WARNING if as_json else logging.INFO)
     events = Events(wanted=as_json)
     with contextlib.ExitStack() as stack:
         wait_for_signal = stack.enter_context(signals(signal.SIGINT, signal.SIGTERM))

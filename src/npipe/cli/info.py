@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,10 @@ from npipe._text import printable
 from npipe.cli.common import decided_by, examples, system_name, whereabouts
 from npipe.cli.reports import as_json as dictionary
 from npipe.cli.reports import complete_name, lines_of, owner_status
-from npipe.cli.statuses import by_kind
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, by_kind, status_of, statuses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["info", "print_version"]
 
@@ -28,26 +32,49 @@ def print_version(context: click.Context, _param: click.Parameter, asked: bool) 
 _EXAMPLES = examples(r"""Examples:
   npipe info                    the version, and where pipes are
   npipe info mynamedpipe        who serves it, who is connected, who waits
-  npipe info mynamedpipe --json | jq '.owners[].connections[].pid'""")
+  npipe info shop till          the same of two
+  npipe info shop | grep '^!'   what is wrong with it
+  npipe info mynamedpipe --json | jq '.owners[].connections[].pid'
+""")
+_STATUSES = statuses(
+    saying={
+        NOT_THERE: "there is no such pipe",
+        TIME_OVER: "nobody answers: the server is stopped, or very busy",
+        DENIED: "this user is not told, or the root cannot be used",
+        CANNOT: "it cannot be told: of another machine, or by an older npipe",
+    }
+)
 
 
-@click.command(epilog=_EXAMPLES, short_help="Tell all about the pipe NAME, or where pipes are.")
-@click.argument("name", required=False, shell_complete=complete_name)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object; what is not there is null.")
-def info(name: str | None, as_json: bool) -> None:
-    r"""Tell all about the pipe NAME; without one, which npipe this is and where its pipes are.
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}", short_help="Tell all about the pipe NAME, or where pipes are.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a JSON object, or of several pipes an array of them; what is not there is null.",
+)
+def info(names: tuple[str, ...], as_json: bool) -> None:
+    r"""Tell all about the pipes NAME; without one, which npipe this is and where its pipes are.
 
     Of a pipe: type, direction, instances, and of each process that serves it user, program, quotas, since when, how
     much it has moved; then each client with process, user, program, since when, bytes and messages each way, what is
-    unread, and who waits. Only the pipe's own user and root are told; asking disturbs nobody. The exit status is 3 if
-    there is no such pipe, 4 if nobody answers, 5 if this user is not told, 9 if it cannot be told.
+    unread, and who waits. Only the pipe's own user and root are told; asking disturbs nobody.
+
+    A line that begins with "!" says what is wrong, and what to do: clients that wait while all instances are in use, a
+    server that does not accept or does not read, a client that does not, connections that have ended and are kept.
+
+    Of several pipes all that are there are told, and the exit status is that of the first that could not be.
 
     Without NAME: the version, the folder below which pipes are and what has decided that, how many pipes this user may
     connect to, and the Python and system that run it. Two programs meet only if their root is the same. If the root
-    cannot be used, standard error says why, and the exit status is 1.
+    cannot be used, standard error says why.
     """
-    if name is not None:
-        _print_pipe(name, as_json)
+    if len(names) == 1:
+        _print_pipe(names[0], as_json)
+        return
+    if names:
+        _print_pipes(names, as_json)
         return
     root = npipe.root()
     pipes: int | None = None
@@ -82,6 +109,26 @@ def _print_pipe(name: str, as_json: bool) -> None:
     else:
         click.echo("\n".join(lines_of(report)))
     status = owner_status([report])
+    if status:
+        raise click.exceptions.Exit(status)
+
+
+def _print_pipes(names: Iterable[str], as_json: bool) -> None:
+    """Print what there is to tell of each, complain of the others, and exit with the first status that is not 0."""
+    reports, status = [], 0
+    for name in names:
+        try:
+            report = npipe.inspect(name)
+        except npipe.PipeError as error:
+            click.echo(f"npipe: {printable(str(error))}", err=True)
+            status = status or status_of(error)
+        else:
+            reports.append(report)
+            status = status or owner_status([report])
+    if as_json:
+        click.echo(json.dumps([dictionary(report) for report in reports], indent=2))
+    else:
+        click.echo("\n\n".join("\n".join(lines_of(report)) for report in reports), nl=bool(reports))
     if status:
         raise click.exceptions.Exit(status)
 

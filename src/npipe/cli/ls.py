@@ -14,8 +14,9 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import examples, interval_option, quiet_when_nobody_reads, whereabouts
 from npipe.cli.reports import as_json as dictionary
-from npipe.cli.reports import gather, host_of, moment, size_text, tree_lines
-from npipe.cli.statuses import by_kind
+from npipe.cli.reports import gather, host_of, moment, tree_lines
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, by_kind, statuses
+from npipe.cli.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,7 @@ _LONG = (
     *_COLUMNS,
     "program",
     "clients",
+    "ended",
     "waiting",
     "in quota",
     "out quota",
@@ -51,12 +53,14 @@ _BRANCH, _LAST, _BAR = "├─ ", "└─ ", "│  "
 _EXAMPLES = examples(r"""Examples:
   npipe ls                      what is there
   npipe ls --tree               who serves, who is connected, who waits
-  npipe ls -l | cut -f1,13,15   names, and bytes in and out
+  npipe ls -l | cut -f1,14,16   names, and bytes in and out
   npipe ls -l --watch           the same, each second
-  npipe ls '\\HOST\pipe\'       another machine's, if it tells""")
+  npipe ls '\\HOST\pipe\'       another machine's, if it tells
+""")
+_STATUSES = statuses(TIME_OVER, DENIED, CANNOT, saying={NOT_THERE: "there is no such machine"})
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}")
 @click.argument("where", required=False, metavar=r"[\\HOST\pipe\]")
 @click.option("-l", "--long", "is_long", is_flag=True, help="Also quotas, clients, what was moved, since when.")
 @click.option("--tree", "is_tree", is_flag=True, help="Each pipe, its processes, and their clients below these.")
@@ -152,6 +156,7 @@ def _long_rows(reports: Iterable[npipe.PipeReport], *, people: bool) -> Iterable
                 printable(owner.user),
                 printable(owner.program or ""),
                 str(totals.connected),
+                str(owner.ended),
                 str(owner.waiting),
                 size(owner.in_buffer_size),
                 size(owner.out_buffer_size),

@@ -15,7 +15,7 @@ import npipe
 from npipe._text import printable
 from npipe.cli.common import examples
 from npipe.cli.reports import complete_name, gather
-from npipe.cli.statuses import by_kind
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, by_kind, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +57,12 @@ _FAMILIES = (
     _Family("npipe_instances", "gauge", "Instances of the pipe in this process.", _one(lambda o: o.instances)),
     _Family("npipe_listening", "gauge", "Instances that listen for a client.", _one(lambda o: o.listening)),
     _Family("npipe_connected", "gauge", "Clients that are connected.", _one(lambda o: o.totals.connected)),
+    _Family(
+        "npipe_ended_connections",
+        "gauge",
+        "Connected instances whose client has gone, and that the server has not released.",
+        _one(lambda o: o.ended),
+    ),
     _Family("npipe_waiting_clients", "gauge", "Clients that wait for an instance.", _one(lambda o: o.waiting)),
     _Family("npipe_connections", "counter", "Clients that were connected.", _one(lambda o: o.totals.connections)),
     _Family(
@@ -166,10 +172,12 @@ _EXAMPLES = examples(r"""Examples:
   npipe metrics                       once, for a look
   npipe metrics mynamedpipe           of one pipe
   npipe metrics --listen 9464         for a scraper on this machine
-  curl -s http://127.0.0.1:9464/metrics""")
+  curl -s http://127.0.0.1:9464/metrics
+""")
+_STATUSES = statuses(DENIED, CANNOT, saying={NOT_THERE: "there is no such pipe"})
 
 
-@click.command(epilog=_EXAMPLES, short_help="Print what pipes have moved, as OpenMetrics text.")
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}", short_help="Print what pipes have moved, as OpenMetrics text.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
 @click.option(
     "--listen",

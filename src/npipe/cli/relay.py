@@ -315,10 +315,7 @@ class _JSONLine(logging.Formatter):
 
 
 def _log(*, verbose: bool, quiet: bool, as_json: bool) -> None:
-    log_to_stderr()
-    root = logging.getLogger("npipe")
-    root.setLevel(logging.WARNING)  # the relay says itself where it listens, and of which connection
-    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    log_to_stderr(logger, logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     if as_json:
-        for handler in root.handlers:
+        for handler in logging.getLogger("npipe").handlers:
             handler.setFormatter(_JSONLine())

@@ -13,6 +13,8 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.statuses import status_of
+from npipe.cli.units import size_text, span_text
+from npipe.cli.verdicts import warnings_of
 from npipe.errors import error_from_code
 
 if TYPE_CHECKING:
@@ -27,16 +29,11 @@ __all__ = [
     "lines_of",
     "moment",
     "owner_status",
-    "size_text",
-    "span_text",
     "tree_lines",
 ]
 
 _HOST = re.compile(r"\\\\([^\\]+)(?:\\(?:pipe\\?)?)?", re.IGNORECASE)
 _OWN, _LITERAL = "\\\\.\\", "\\\\?\\"
-_KIB = 1024
-_UNITS = ("KiB", "MiB", "GiB", "TiB")
-_EXACT = 10_000  # bytes are told exactly up to here
 
 
 def complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -81,30 +78,6 @@ def owner_status(reports: Iterable[npipe.PipeReport]) -> int:
     return status_of(error_from_code(codes[0])) if codes and all(codes) else 0
 
 
-def size_text(size: int) -> str:
-    """Return a number of bytes for people."""
-    if size < _EXACT:
-        return f"{size} B"
-    for power, unit in enumerate(_UNITS, 1):
-        if size < _KIB ** (power + 1):
-            return f"{size / _KIB**power:.1f} {unit}"
-    return f"{size / _KIB**4:.1f} TiB"
-
-
-def span_text(seconds: float) -> str:
-    """Return a time for people: 0.5 s, 12 s, 3:05 min, 7:15 h, 4 d."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    if whole < 86400:
-        return f"{whole // 3600}:{whole % 3600 // 60:02} h"
-    return f"{whole // 86400} d"
-
-
 def moment(since: float | None) -> str:
     """Return a moment in this place's time; an owner may say anything."""
     try:
@@ -134,6 +107,10 @@ def _connection_line(one: npipe.ConnectionReport) -> str:
         return "client on another machine"
     line = f"client {one.pid} of {printable(one.user or '?')}"
     return line + (f": {printable(one.program)}" if one.program else " (its process has ended)")
+
+
+def _ended(owner: npipe.OwnerReport) -> str:
+    return f", {owner.ended} of them ended" if owner.ended else ""
 
 
 def _moved(stats: npipe.PipeStats | npipe.Totals) -> Iterator[str]:
@@ -166,6 +143,8 @@ def _waiting(one: npipe.ConnectionReport) -> Iterator[str]:
 def tree_lines(report: npipe.PipeReport) -> Iterator[tuple[int, str]]:
     """Yield the lines of a pipe's tree, each with its depth: the pipe, its owners, their clients."""
     yield 0, _pipe_line(report)
+    for text in warnings_of(report):
+        yield 1, f"! {text}"
     for owner in report.owners:
         yield 1, _owner_line(owner)
         if owner.problem is not None:
@@ -183,6 +162,8 @@ def lines_of(report: npipe.PipeReport) -> Iterator[str]:
         yield f"type: {report.type}"
         yield f"direction: {report.direction}"
     yield f"instances: {report.instances}, {_limit(report)}"
+    for text in warnings_of(report):
+        yield f"! {text}"
     if not report.owners:
         yield "owners: the system does not tell of them, nor of clients; to ask for the rest is to connect"
     for owner in report.owners:
@@ -193,7 +174,8 @@ def lines_of(report: npipe.PipeReport) -> Iterator[str]:
             if owner.since is None:
                 continue
         yield f"  since: {moment(owner.since)}"
-        yield f"  instances: {owner.instances}, {owner.listening} listening, {owner.totals.connected} connected"
+        connected = f"{owner.totals.connected} connected{_ended(owner)}"
+        yield f"  instances: {owner.instances}, {owner.listening} listening, {connected}"
         yield f"  quotas: in {size_text(owner.in_buffer_size)}, out {size_text(owner.out_buffer_size)}"
         yield f"  clients that wait for an instance: {owner.waiting}"
         yield f"  connections so far: {owner.totals.connections}, {', '.join(_moved(owner.totals))}"
@@ -205,6 +187,9 @@ def lines_of(report: npipe.PipeReport) -> Iterator[str]:
                 yield f"    {text}"
 
 
-def as_json(value: Any) -> Any:
-    """Return a report's dictionary as JSON has it."""
-    return dataclasses.asdict(value)
+def as_json(report: npipe.PipeReport) -> dict[str, Any]:
+    """Return a report as JSON has it: with `warnings`, and each owner's `ended`."""
+    told = dataclasses.asdict(report)
+    for owner, known in zip(report.owners, told["owners"], strict=True):
+        known["ended"] = owner.ended
+    return told | {"warnings": warnings_of(report)}

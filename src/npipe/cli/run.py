@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from npipe.cli.common import examples
+from npipe.cli.statuses import FAILED, WRONG_USE, statuses
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
@@ -63,9 +66,24 @@ def _switches(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
+_EXAMPLES = examples(r"""Examples:
+  npipe run server.py --port 1                    pywin32's modules are there
+  npipe run --as-windows -m package client        and it believes that it is on Windows
+  npipe run --no-ctypes -c 'import win32pipe; print(win32pipe)'
+""")
+_STATUSES = statuses(
+    saying={
+        0: "the program has ended well; else it is the program's own",
+        FAILED: "also: an exception that it does not catch",
+        WRONG_USE: "also: wrong use of npipe run",
+    }
+)
+
+
 @click.command(
     "run",
     cls=_AsPython,
+    epilog=f"{_EXAMPLES}\n{_STATUSES}",
     options_metavar="[SWITCHES]",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from npipe.cli.common import examples
 from npipe.cli.serve import signals
+from npipe.cli.statuses import CANNOT, FAILED, statuses
 from npipe.samba import PrivateSmbd
 from npipe.samba.found import find_samba, lines_for
 
@@ -29,12 +31,34 @@ if TYPE_CHECKING:
 __all__ = ["samba"]
 
 
-@click.group()
+_SAMBA = examples(r"""Examples:
+  npipe samba config                       what a Samba that is there has to be told
+  npipe samba adduser --dir ~/smbd anna    or one of your own: its users,
+  npipe samba serve --dir ~/smbd           and the server
+""")
+_CONFIG = examples(r"""Examples:
+  npipe samba config >> /etc/samba/smb.conf
+  npipe samba config --dir /srv/pipes --json | jq -r .samba_dir
+""")
+_SERVE = examples(r"""Examples:
+  npipe samba serve --dir ~/smbd                       for clients of this machine
+  npipe samba serve --dir ~/smbd --port 4455 --interface 192.168.1.0/24 --require-encryption
+  NPIPE_SAMBA_DIR=~/smbd/pipes npipe export service --allow anna
+""")
+_ADDUSER = examples(r"""Examples:
+  npipe samba adduser --dir ~/smbd anna
+  npipe samba adduser --dir ~/smbd carol --local-user games < password.txt
+""")
+_NO_SAMBA = "Samba is not installed, or cannot do it"
+_STATUSES = statuses(saying={CANNOT: _NO_SAMBA})
+
+
+@click.group(epilog=f"{_SAMBA}\n{_STATUSES}")
 def samba() -> None:
     """Let Samba serve pipes to other machines."""
 
 
-@samba.command()
+@samba.command(epilog=f"{_CONFIG}\n{_STATUSES}")
 @click.option(
     "--dir",
     "samba_dir",
@@ -86,7 +110,16 @@ def _interrupted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@samba.command()
+_SERVE_STATUSES = statuses(
+    saying={
+        0: "it was ended by Ctrl-C or SIGTERM",
+        FAILED: "smbd does not begin, or has ended; its log is in DIR/log",
+        CANNOT: _NO_SAMBA,
+    }
+)
+
+
+@samba.command(epilog=f"{_SERVE}\n{_SERVE_STATUSES}")
 @_folder
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=4450, show_default=True, help="Below 1024 for root only."
@@ -135,7 +168,7 @@ def serve(folder: str, port: int, interfaces: tuple[str, ...], require_encryptio
             raise click.ClickException(f"smbd has ended with status {ended[0]}; its log is in {smbd.folder / 'log'}")
 
 
-@samba.command()
+@samba.command(epilog=f"{_ADDUSER}\n{_STATUSES}")
 @_folder
 @click.argument("name")
 @click.option("--local-user", metavar="USER", help="The user of this system that it is.  [default: NAME]")

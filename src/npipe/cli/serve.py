@@ -17,7 +17,7 @@ from npipe._text import printable
 from npipe.cli._commands import kill_command, start_command
 from npipe.cli.article import DEFAULT_ANSWER, DEFAULT_NAME
 from npipe.cli.common import Events, check_security, encode_text, encoding_option, examples, network_options
-from npipe.cli.statuses import STATUSES, Failure, status_of
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, Failure, status_of, statuses
 from npipe.names import parse_name
 from npipe.options import PIPE_UNLIMITED_INSTANCES
 from npipe.servers.base import current_connection
@@ -41,7 +41,18 @@ _EXAMPLES = examples(r"""Examples:
 """)
 
 
-@click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
+_STATUSES = statuses(
+    NOT_THERE,
+    CANNOT,
+    saying={
+        0: "it was ended by Ctrl-C or SIGTERM",
+        TIME_OVER: "the name has all the instances that it may have",
+        DENIED: "somebody serves the name already, or access is denied",
+    },
+)
+
+
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}")
 @click.argument("name", default=DEFAULT_NAME)
 @click.option("--answer", metavar="TEXT", help=f"Answer every request with TEXT.  [default: {DEFAULT_ANSWER}]")
 @click.option("--echo", is_flag=True, help="Answer every request with itself.")
@@ -118,8 +129,8 @@ def serve(
     threaded that happens at the same time, with the others one request after the other.
     Standard error has a line when a client comes (its number, process id and user) and one when it leaves.
 
-    The exit status is 0 after Ctrl-C or SIGTERM, which give requests that are being answered 5 seconds. When the name
-    is taken (5) or cannot be served, standard error has the Win32 code.
+    Ctrl-C and SIGTERM give requests that are being answered 5 seconds. When the name is taken or cannot be served,
+    standard error has the Win32 code.
     """
     if sum((answer is not None, echo, command is not None)) > 1:
         raise click.UsageError("--answer, --echo and --exec exclude each other.")
@@ -132,7 +143,7 @@ def serve(
         options |= {"remote": "samba", "allow": allow, "require_encryption": require_encryption, "samba_dir": samba_dir}
     elif require_encryption or samba_dir is not None:
         raise click.UsageError("--require-encryption and --samba-dir are for clients of other machines: --allow WHO.")
-    log_to_stderr(logging.WARNING if as_json else logging.INFO)
+    log_to_stderr(logger, logging.WARNING if as_json else logging.INFO)
     events = Events(wanted=as_json)
 
     def arrived(connection: Connection) -> None:
@@ -294,13 +305,17 @@ class _Line(logging.Formatter):
         return f"npipe: {printable(text)}"
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Write what npipe logs of that level and above on standard error, a line each."""
+def log_to_stderr(own: logging.Logger, level: int = logging.INFO) -> None:
+    """Write what npipe warns of on standard error, a line each, and what a command's own logger tells, from `level` on.
+
+    The command says itself where it listens, and of whom; npipe says the same of its pipes, as INFO.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger("npipe")
     root.addHandler(handler)
-    root.setLevel(level)
+    root.setLevel(logging.WARNING)
+    own.setLevel(level)
     root.propagate = False
 
 

@@ -20,7 +20,7 @@ from npipe.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "BAD_DATA",
@@ -30,6 +30,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "LOST",
+    "MEANINGS",
     "NOT_THERE",
     "STATUSES",
     "TIME_OVER",
@@ -37,6 +38,7 @@ __all__ = [
     "Failure",
     "by_kind",
     "status_of",
+    "statuses",
 ]
 
 FAILED: Final = 1
@@ -50,19 +52,36 @@ DIFFERS: Final = 8
 CANNOT: Final = 9
 INTERRUPTED: Final = 130
 
-STATUSES: Final = """\b
-Exit status:
-  0    all is well
-  1    another failure
-  2    wrong use
-  3    nobody is there: no such pipe, nobody listens
-  4    the time is over, or all instances are busy
-  5    access denied
-  6    the other side has gone too early, or something was lost
-  7    the data is not in the form that was asked for
-  9    it cannot be done here, or with the npipe of the other side
-  130  Ctrl-C"""
-"""For the help of each command that has them."""
+MEANINGS: Final[Mapping[int, str]] = {
+    0: "all is well",
+    FAILED: "another failure",
+    WRONG_USE: "wrong use",
+    NOT_THERE: "nobody is there: no such pipe, nobody listens",
+    TIME_OVER: "the time is over, or all instances are busy",
+    DENIED: "access denied",
+    LOST: "the other side has gone too early, or something was lost",
+    BAD_DATA: "the data is not in the form that was asked for",
+    DIFFERS: "an answer is another one than was recorded",
+    CANNOT: "it cannot be done here, or with the npipe of the other side",
+    INTERRUPTED: "Ctrl-C",
+}
+"""What each of them says."""
+
+_ALL: Final = frozenset({0, FAILED, WRONG_USE, INTERRUPTED})  # commands may end with these
+
+
+def statuses(*kinds: int, saying: Mapping[int, str] | None = None) -> str:
+    """Return the lines of a command's help that tell its exit statuses: 0, 1, 2, 130, and these kinds.
+
+    `saying` has another text for some, where the command can tell more of them.
+    """
+    saying = saying or {}
+    told = {status: saying.get(status, MEANINGS[status]) for status in sorted(_ALL.union(kinds, saying))}
+    return "\b\nExit status:\n" + "\n".join(f"  {status:<4} {text}" for status, text in told.items())
+
+
+STATUSES: Final = statuses(NOT_THERE, TIME_OVER, DENIED, LOST, BAD_DATA, CANNOT)
+"""For the help of each command that has all of them but one."""
 
 _KINDS: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (PipeNameError, WRONG_USE),

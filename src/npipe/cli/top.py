@@ -18,7 +18,7 @@ from npipe.cli._monitor.model import Board
 from npipe.cli._monitor.sampling import Sampler
 from npipe.cli.common import examples, interval_option, quiet_when_nobody_reads
 from npipe.cli.reports import complete_name
-from npipe.cli.statuses import CANNOT, STATUSES, Failure, by_kind
+from npipe.cli.statuses import CANNOT, DENIED, Failure, by_kind, statuses
 from npipe.names import parse_name
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _FIELDS: Final = (
     "instances",
     "limit",
     "clients",
+    "ended",
     "waiting",
     "bytes in/s",
     "bytes out/s",
@@ -53,6 +54,9 @@ _FIELDS: Final = (
     "problem",
 )
 
+_STATUSES = statuses(
+    saying={DENIED: "access denied, to a port", CANNOT: "there is no terminal, or one that can do too little"}
+)
 _DOC = f"""Watch pipes live: rates with their history, how full they are, who waits, and what they say.
 
 A line for each pipe that this user may connect to, or for the pipes NAME. Enter shows one: its processes, each
@@ -62,6 +66,7 @@ connection, and its messages as `npipe trace` has them, as long as it is shown. 
 Columns: in/s and out/s   from client to server, and back
          rate             both together, as it was in the last minutes
          clnts            clients that are connected
+         ended            of these, who has gone and is not released by the server
          depth            the fullest direction of a connection: 100% is its quota
          rd/wr            who waits for data, and who for room
          answer           how soon the server's process answers who connects
@@ -70,9 +75,10 @@ Columns: in/s and out/s   from client to server, and back
 Keys:    enter esc   one pipe, and back      s S r   sort by the next column, turn
          /           filter                  b       bytes or messages
          m p x       messages: off, hold, hex  + - space   slower, faster, stop
-         tab         to the messages         q       end
+         tab         to the messages         e       ended connections: hide, show
+         ?           these and more          q       end
 
-{STATUSES}
+{_STATUSES}
 """
 
 _EXAMPLES = examples(r"""Examples:
@@ -218,6 +224,7 @@ def _fields(row: PipeRow) -> tuple[str, ...]:
         str(row.instances),
         "unlimited" if row.limit is None else str(row.limit),
         "" if row.clients is None else str(row.clients),
+        str(row.ended),
         str(row.waiting),
         *rates,
         str(row.unread),

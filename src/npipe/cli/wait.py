@@ -10,7 +10,7 @@ import click
 
 import npipe
 from npipe.cli.common import check_seconds, examples
-from npipe.cli.statuses import STATUSES
+from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, statuses
 from npipe.names import parse_name
 
 __all__ = ["wait"]
@@ -22,7 +22,14 @@ _EXAMPLES = examples(r"""Examples:
 """)
 
 
-@click.command(epilog=f"{_EXAMPLES}\n{STATUSES}")
+_STATUSES = statuses(
+    DENIED,
+    CANNOT,
+    saying={0: "an instance listens", NOT_THERE: "there is no such pipe", TIME_OVER: "the time is over"},
+)
+
+
+@click.command(epilog=f"{_EXAMPLES}\n{_STATUSES}")
 @click.argument("name")
 @click.option(
     "--timeout",
@@ -41,9 +48,8 @@ _EXAMPLES = examples(r"""Examples:
 def wait(name: str, timeout: float | None, create: bool, as_json: bool) -> None:
     """Wait until an instance of the pipe NAME listens.
 
-    The exit status is 0 as soon as one does. Else standard error has the Win32 code: 121 when the time is over (status
-    4), 2 when there is no such pipe (3), which is known at once (and no error with --create). Nothing is reserved:
-    another client may come first.
+    If none does, standard error has the Win32 code: 121 when the time is over, 2 when there is no such pipe, which is
+    known at once (and no error with --create). Nothing is reserved: another client may come first.
     """
     path, began, code = parse_name(name).path, time.monotonic(), 0
     try:

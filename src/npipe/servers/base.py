@@ -6,6 +6,7 @@ client is and who may be one, is here.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import math
@@ -23,6 +24,7 @@ from npipe.clients import ServerStats, describe_server, takes_connection
 from npipe.errors import PipeArgumentError, PipeError, error_from_code
 from npipe.exporting import Export, open_to_network
 from npipe.names import parse_name
+from npipe.observing import INFO, Event, active, tell
 from npipe.options import (
     Peer,
     as_long,
@@ -42,7 +44,8 @@ from npipe.transports import default
 from npipe.win32 import pywintypes, win32event, win32file, win32pipe, win32security, winerror
 
 if sys.platform != "win32":
-    from npipe.binding.win32.targets import forbid_tracing
+    from npipe.binding.win32.targets import PipeTarget, forbid_tracing, pipe_counts, pipe_target
+    from npipe.transports.local.reports import stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
     from npipe._buffers import ReadableBuffer
     from npipe._tapping import Tapped
+    from npipe.figures import PipeStats
     from npipe.options import Security
     from npipe.remote_access import RemoteAccess
     from npipe.servers import Handler
@@ -80,6 +84,10 @@ class Connection(AnyConnection):
         self._handle = handle
         self._received = 0  # how many bytes of the request that is being read have come
         self._tap: Tapped | None = None  # who records this process, where the engine does not (npipe._tapping)
+        self._moved: PipeStats | None = None  # by its end, for observers
+        self._is_told = False  # observers know of its end
+        if sys.platform != "win32":
+            self._target: PipeTarget | None = None  # what the handle stood for, for its counts, until its end
 
     def _pid_or_none(self) -> int:
         try:
@@ -151,6 +159,9 @@ class PipeServer:
         self._answered = 0  # of those who have left: each connection counts its own
         self._failed = 0
         self._here: dict[int, Connection] = {}  # by number: those that are connected
+        self._open: set[int] = set()  # likewise, as far as observers know; under _counts, as are the next two
+        self._accepts = True
+        self._stop_told = False
         self._stop = win32event.CreateEvent(None, True, False, None)  # is set for good when the server is to end
         self._lock = threading.Lock()  # for the fields below, and those that a model says it for
         self._ending = False
@@ -163,6 +174,16 @@ class PipeServer:
         """Raise TypeError: a server can be neither pickled nor copied."""
         refuse_copy(self, "pass the pipe's name, and serve it there with npipe.serve")
 
+    def _begin(self) -> None:
+        """Begin to serve: the last step of the constructor."""
+        if active(INFO):
+            tell(Event("listening", self._name, is_server=True))
+        try:
+            self._thread.start()
+        except BaseException:
+            self._accept_no_more()
+            raise
+
     def _main(self) -> None:
         try:
             self._run()
@@ -172,6 +193,7 @@ class PipeServer:
                 export = self._export
             if export is not None:
                 export.close()
+            self._accept_no_more()
             win32event.SetEvent(self._over)
 
     def _let_in(self, access: RemoteAccess) -> None:
@@ -262,7 +284,13 @@ class PipeServer:
     def _tell_arrival(self, connection: Connection) -> None:
         with self._counts:
             self._here[connection.number] = connection
-        if sys.platform == "win32":
+            self._open.add(connection.number)
+        if active():
+            tell(Event("opened", self._name, is_server=True))
+        if sys.platform != "win32":
+            with contextlib.suppress(pywintypes.error):  # closed meanwhile, by who gives the server up
+                connection._target = pipe_target(connection._handle, "serve")
+        else:
             messages = bool(self._pipe_mode & win32pipe.PIPE_TYPE_MESSAGE)
             connection._tap = tapped(
                 self._parsed.path, is_server=True, is_message=messages, peer=connection._pid_or_none
@@ -275,13 +303,55 @@ class PipeServer:
                 self._answered += connection.requests
         if connection._tap is not None:
             connection._tap.closed()
+        self._tell_closed(connection)
         self._tell(self._on_disconnect, connection)
 
     def _give_up_connections(self) -> None:
-        """Count nobody as connected any more."""
+        """Count nobody as connected any more: all handles are closed."""
         with self._counts:
-            self._answered += sum(connection.requests for connection in self._here.values())
+            connections = list(self._here.values())
+            self._answered += sum(connection.requests for connection in connections)
             self._here.clear()
+        for connection in connections:
+            self._tell_closed(connection)
+        self._accept_no_more()
+
+    # ---- Observers (npipe.observe): a server's end is told after those of all its connections
+
+    def _count(self, connection: Connection) -> None:
+        """Keep what a connection has moved: its handle is closed or disconnected, and not used again yet."""
+        if sys.platform != "win32":
+            target, connection._target = connection._target, None
+            if target is not None and active():
+                connection._moved = stats_of(*pipe_counts(target))
+
+    def _tell_closed(self, connection: Connection) -> None:
+        """Tell of a connection's end, once."""
+        with self._counts:
+            if connection._is_told:
+                return
+            connection._is_told = True
+        self._count(connection)
+        if active():
+            tell(Event("closed", self._name, is_server=True, stats=connection._moved))
+        with self._counts:
+            self._open.discard(connection.number)
+        self._tell_stopped()
+
+    def _accept_no_more(self) -> None:
+        """Nobody comes any more."""
+        with self._counts:
+            self._accepts = False
+        self._tell_stopped()
+
+    def _tell_stopped(self) -> None:
+        """Tell of the server's end, once, if this was the last of it."""
+        with self._counts:
+            if self._accepts or self._open or self._stop_told:
+                return
+            self._stop_told = True
+        if active(INFO):
+            tell(Event("stopped", self._name, is_server=True))
 
     def _admits(self, connection: Connection, count: int, *, whole: bool) -> bool:
         """Whether a client may send so many bytes more of its request; `whole`: they are its last ones."""

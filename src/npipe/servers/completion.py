@@ -57,7 +57,7 @@ class CompletionServer(OneThreadServer):
         self._pending_io = False  # ConnectNamedPipe is
         self._told = 0  # why there is no instance, as far as it has been logged
         self._listening: pywintypes.HANDLEType | None = self._create_first_instance()
-        self._thread.start()
+        self._begin()
 
     # ---- The loop
 
@@ -199,6 +199,7 @@ class CompletionServer(OneThreadServer):
             if reuse or code in GONE:
                 win32pipe.DisconnectNamedPipe(instance.handle)
         if reuse:
+            self._count(instance.connection)
             self._connect(instance.handle)
         else:
             with contextlib.suppress(pywintypes.error):

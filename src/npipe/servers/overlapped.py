@@ -102,7 +102,7 @@ class OverlappedServer(OneThreadServer):
         except BaseException:
             self._close_handles()
             raise
-        self._thread.start()
+        self._begin()
 
     # ---- The loop
 

@@ -126,6 +126,7 @@ class ThreadConnection(Connection):
             self._flush(handle, has_left)
             with contextlib.suppress(pywintypes.error):
                 win32pipe.DisconnectNamedPipe(handle)
+            server._count(self)
             server._take_back(handle)
         server._forget(self)
         win32event.SetEvent(self._over)
@@ -160,12 +161,14 @@ class ThreadConnection(Connection):
             left = None if deadline is None else deadline - time.monotonic()
             with self._lock:
                 late = left is not None and left <= 0
-                if late and self._state == HANDLING:
-                    if not self._abandoned:
-                        self._abandoned = True
-                        win32file.CloseHandle(self._handle)
-                    return
+                gives_up = late and self._state == HANDLING
+                if gives_up and not self._abandoned:
+                    self._abandoned = True
+                    win32file.CloseHandle(self._handle)
                 blocked = self._state == READING or late
+            if gives_up:
+                self._server._tell_closed(self)
+                return
             if blocked:
                 self._cancel()
             # It may have been on its way into the call, so again until it is out. With an answer it takes its time.
@@ -195,7 +198,7 @@ class ThreadedServer(PipeServer):
         self._has_returned = win32event.CreateEvent(None, False, False, None)
         self._os_thread: pywintypes.HANDLEType | None = None
         self._instance: pywintypes.HANDLEType | None = self._create_first_instance()
-        self._thread.start()
+        self._begin()
 
     # ---- The main loop
 

@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from npipe.binding.engine cimport *
-from npipe.binding.handle cimport Handle
+from npipe.binding.handle cimport Handle, counted
 from npipe.binding.named cimport Place, place_of
 from npipe.binding.poller cimport Poller
 from npipe.binding.system cimport gid_t, look_at_word, pid_t, uid_t
@@ -541,6 +541,14 @@ def forbid_tracing(handle, str function):
     cdef np_handle *valid = pipe.valid(function)
     with nogil:
         np_forbid_tracing(valid)
+
+
+def pipe_counts(PipeTarget pipe):
+    """What this end's connection has moved, or the last one, also when it is closed: as Handle.counts."""
+    cdef np_counts about
+    with nogil:
+        np_handle_count(pipe.handle, &about)
+    return counted(&about)
 
 
 def pipe_remote(handle, str function):

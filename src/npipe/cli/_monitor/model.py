@@ -65,6 +65,7 @@ class ConnectionRow:
     program: str
     remote: bool
     left: bool
+    """It has ended, and the server has not released it."""
     since: float
     rates: Rates
     history: Sequence[Rates]
@@ -80,6 +81,10 @@ class ConnectionRow:
     """Who waits for data, at both ends."""
     writers: int
     """Who waits for room."""
+    idle: float
+    """For how many seconds its counts had not changed, when they were told last."""
+    idle_exactly: bool
+    """False: for longer than that, for nobody had looked before."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -98,6 +103,8 @@ class PipeRow:
     limit: int | None
     clients: int | None
     """None: nobody tells."""
+    ended: int
+    """Of these, how many have gone without that the server has released them."""
     waiting: int
     """Clients that wait for an instance."""
     pids: tuple[int, ...]
@@ -149,17 +156,35 @@ class _Meter:
 
 
 class _Gauge:
-    """A connection's meter, and what it has shown."""
+    """A connection's meter, what it has shown, and for how long nothing has changed."""
 
-    __slots__ = ("history", "meter")
+    __slots__ = ("_seen", "_told", "history", "idle", "idle_exactly", "meter")
 
-    def __init__(self, meter: _Meter) -> None:
+    def __init__(self, meter: _Meter, stats: PipeStats, wall: float, *, is_new: bool) -> None:
         self.meter = meter
         self.history: deque[Rates] = deque(maxlen=HISTORY)
+        told = _whole_counts(stats)
+        untouched = not any(told)  # since it is connected
+        self._told = told
+        self._seen = min(stats.since, wall) if untouched else wall
+        self.idle = wall - self._seen
+        self.idle_exactly = untouched or is_new
+
+    def feed(self, stats: PipeStats, at: float, wall: float) -> None:
+        """Take what a connection tells."""
+        self.history.append(self.meter.feed(_counts(stats), at))
+        told = _whole_counts(stats)
+        if told != self._told:
+            self._told, self._seen, self.idle_exactly = told, wall, True
+        self.idle = max(0.0, wall - self._seen)
 
 
 def _counts(stats: PipeStats | Totals) -> tuple[int, int, int, int]:
     return stats.bytes_received, stats.bytes_sent, stats.messages_received, stats.messages_sent
+
+
+def _whole_counts(stats: PipeStats) -> tuple[int, ...]:
+    return (*_counts(stats), stats.unread, stats.unread_by_peer, stats.unread_messages_by_peer)
 
 
 _ZERO: Final = (0, 0, 0, 0)
@@ -223,19 +248,18 @@ class PipeState:
         began = meter._at  # noqa: SLF001 - its own
         rates = meter.feed(_counts(owner.totals), sample.at)
         if owner.code == 0:  # else the list is not whole
-            self._feed_connections(owner, sample.at, began if known else None)
+            self._feed_connections(owner, sample, began if known else None)
         return rates
 
-    def _feed_connections(self, owner: OwnerReport, at: float, began: float | None) -> None:
-        gauges = self._connections
+    def _feed_connections(self, owner: OwnerReport, sample: Sample, began: float | None) -> None:
+        gauges, at = self._connections, sample.at
         for one in owner.connections:
             key = owner.pid, one.number
-            counts = _counts(one.stats)
             gauge = gauges.get(key)
             if gauge is None:
-                meter = _Meter(counts, at) if began is None else _Meter(_ZERO, began)
-                gauges[key] = gauge = _Gauge(meter)
-            gauge.history.append(gauge.meter.feed(counts, at))
+                meter = _Meter(_counts(one.stats), at) if began is None else _Meter(_ZERO, began)
+                gauges[key] = gauge = _Gauge(meter, one.stats, sample.wall, is_new=began is not None)
+            gauge.feed(one.stats, at, sample.wall)
         if len(gauges) > len(owner.connections):
             live = {one.number for one in owner.connections}
             for key in [key for key in gauges if key[0] == owner.pid and key[1] not in live]:
@@ -257,6 +281,7 @@ class PipeState:
             instances=0 if report is None or gone else max(report.instances, sum(owner.instances for owner in told)),
             limit=None if report is None else report.max_instances,
             clients=sum(owner.totals.connected for owner in told) if told and not gone else None,
+            ended=0 if gone else sum(owner.ended for owner in told),
             waiting=sum(owner.waiting for owner in told),
             pids=tuple(owner.pid for owner in owners),
             users=tuple(dict.fromkeys(owner.user for owner in owners)),
@@ -303,6 +328,8 @@ class PipeState:
             depth=_depth(one),
             readers=_readers(one),
             writers=_writers(one),
+            idle=0.0 if gauge is None else gauge.idle,
+            idle_exactly=gauge is not None and gauge.idle_exactly,
         )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from npipe.cli._monitor.model import ConnectionRow, PipeRow
-from npipe.cli._monitor.text import answer_text, compact, percent, spark, waits_text
-from npipe.cli.reports import span_text
+from npipe.cli._monitor.text import answer_text, compact, idle_text, percent, spark, waits_text
+from npipe.cli.units import span_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,8 @@ class Column(Generic[Row]):
     cell: Callable[[Row, int, Look], tuple[str, str]]
     """The text for so many cells, and a colour; "": the usual one."""
     order: Callable[[Row, Look], tuple[float | str, ...]]
+    rank: int
+    """Which one a narrow terminal has first: the lowest."""
     right: bool = True
     down: bool = True
     """Sorted from the greatest on."""
@@ -84,6 +86,8 @@ def _rates_of(row: PipeRow | ConnectionRow, look: Look) -> tuple[float, float]:
 
 
 def _history(row: PipeRow | ConnectionRow, width: int, look: Look) -> tuple[str, str]:
+    if isinstance(row, ConnectionRow) and row.left:
+        return "ended", "yellow"
     newest = list(row.history)[-width:]
     values = [rates.messages if look.messages else rates.bytes for rates in newest]
     return spark(values, width, plain=look.plain), "cyan"
@@ -113,6 +117,7 @@ def _flow(grows: int) -> tuple[Column[Any], ...]:
             6,
             lambda row, _width, look: _rate_cell(row, 0, look),
             lambda row, look: (_rates_of(row, look)[0],),
+            1,
         ),
         Column(
             "out",
@@ -120,6 +125,7 @@ def _flow(grows: int) -> tuple[Column[Any], ...]:
             6,
             lambda row, _width, look: _rate_cell(row, 1, look),
             lambda row, look: (_rates_of(row, look)[1],),
+            2,
         ),
         Column(
             "rate",
@@ -127,6 +133,7 @@ def _flow(grows: int) -> tuple[Column[Any], ...]:
             6,
             _history,
             lambda row, look: (sum(_rates_of(row, look)),),
+            8,
             right=False,
             usual=14,
             grows=grows,
@@ -140,6 +147,7 @@ _DEPTH: Final[Column[Any]] = Column(
     5,
     lambda row, _width, _look: ("-" if row.depth is None else percent(row.depth), _depth_colour(row.depth)),
     lambda row, _look: (_told(row.depth),),
+    4,
 )
 
 
@@ -150,6 +158,7 @@ def _waits(least: int) -> Column[Any]:
         least,
         lambda row, _width, _look: (waits_text(row.readers, row.writers), "red" if row.writers else ""),
         lambda row, _look: (row.writers, row.readers),
+        5,
     )
 
 
@@ -160,6 +169,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         12,
         lambda row, _width, _look: (_short(row.name), _pipe_colour(row)),
         lambda row, _look: (row.name.casefold(),),
+        0,
         right=False,
         down=False,
         usual=24,
@@ -172,6 +182,15 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         5,
         lambda row, _width, _look: (_rate(row.clients), ""),
         lambda row, _look: (_told(row.clients),),
+        3,
+    ),
+    Column(
+        "ended",
+        "ended",
+        5,
+        lambda row, _width, _look: (compact(row.ended), "yellow" if row.ended else ""),
+        lambda row, _look: (row.ended,),
+        7,
     ),
     _DEPTH,
     _waits(7),
@@ -183,6 +202,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
             ("-", "") if row.answer is None else (answer_text(row.answer), "yellow" if row.answer >= _SLOW else "")
         ),
         lambda row, _look: (_told(row.answer),),
+        9,
     ),
     Column(
         "queue",
@@ -190,6 +210,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         5,
         lambda row, _width, _look: (compact(row.waiting), "yellow" if row.waiting else ""),
         lambda row, _look: (row.waiting,),
+        6,
     ),
     Column(
         "instances",
@@ -197,6 +218,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         8,
         lambda row, _width, _look: (_instances(row), ""),
         lambda row, _look: (row.instances,),
+        10,
     ),
     Column(
         "unread",
@@ -204,6 +226,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         6,
         lambda row, _width, _look: (compact(row.unread), ""),
         lambda row, _look: (row.unread,),
+        11,
     ),
     Column(
         "pid",
@@ -211,6 +234,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         7,
         lambda row, _width, _look: (_pids(row), ""),
         lambda row, _look: row.pids or (-1,),
+        12,
         down=False,
     ),
     Column(
@@ -219,6 +243,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         8,
         lambda row, _width, _look: (",".join(row.users), ""),
         lambda row, _look: (",".join(row.users),),
+        13,
         right=False,
         down=False,
     ),
@@ -228,6 +253,7 @@ PIPE_COLUMNS: Final[tuple[Column[PipeRow], ...]] = (
         12,
         lambda row, _width, _look: (row.problem, "yellow") if row.problem else (",".join(row.programs), ""),
         lambda row, _look: (",".join(row.programs),),
+        14,
         right=False,
         down=False,
         grows=60,
@@ -256,6 +282,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         8,
         lambda row, _width, _look: (_client(row), "yellow" if row.left else ""),
         lambda row, _look: (-1 if row.pid is None else row.pid, row.number),
+        0,
         right=False,
         down=False,
     ),
@@ -263,11 +290,20 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
     _DEPTH,
     _waits(5),
     Column(
+        "idle",
+        "idle",
+        5,
+        lambda row, _width, _look: (idle_text(row.idle, exactly=row.idle_exactly), "yellow" if row.left else ""),
+        lambda row, _look: (row.idle,),
+        6,
+    ),
+    Column(
         "unread in",
         "unread in",
         11,
         lambda row, _width, _look: _unread(row.unread_in, row.quota_in),
         lambda row, _look: (row.unread_in,),
+        10,
     ),
     Column(
         "unread out",
@@ -275,6 +311,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         11,
         lambda row, _width, _look: _unread(row.unread_out, row.quota_out),
         lambda row, _look: (row.unread_out,),
+        11,
     ),
     Column(
         "moved",
@@ -282,6 +319,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         6,
         lambda row, _width, look: (compact(row.messages if look.messages else row.bytes), ""),
         lambda row, look: (row.messages if look.messages else row.bytes,),
+        9,
     ),
     Column(
         "since",
@@ -289,6 +327,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         9,
         lambda row, _width, look: (span_text(max(0.0, look.wall - row.since)), ""),
         lambda row, _look: (-row.since,),
+        12,
     ),
     Column(
         "user",
@@ -296,6 +335,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         8,
         lambda row, _width, _look: (row.user, ""),
         lambda row, _look: (row.user,),
+        13,
         right=False,
         down=False,
     ),
@@ -305,6 +345,7 @@ CONNECTION_COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         12,
         lambda row, _width, _look: (row.program, ""),
         lambda row, _look: (row.program,),
+        14,
         right=False,
         down=False,
         grows=60,
@@ -327,13 +368,13 @@ def connection_fields(row: ConnectionRow) -> tuple[str, ...]:
 
 
 def fit(columns: Sequence[Column[Row]], width: int, sort: str) -> list[tuple[Column[Row], int]]:
-    """Return the columns for a width, with their widths: the first ones that find room, and the one sorted by.
+    """Return the columns for a width, with their widths: by rank as many as find room, and the one sorted by.
 
     The first column is always there. What is left over goes to those that grow, in turn.
     """
     least = {column.key: max(column.least, column.usual if width >= _USUAL else 0) for column in columns}
     room = width - least[columns[0].key]
-    first = sorted(columns[1:], key=lambda column: column.key != sort)  # that one is wanted most
+    first = sorted(columns[1:], key=lambda column: (column.key != sort, column.rank))  # that one is wanted most
     wanted = {columns[0].key}
     for column in first:
         if least[column.key] + 1 > room:
@@ -357,7 +398,11 @@ def fit(columns: Sequence[Column[Row]], width: int, sort: str) -> list[tuple[Col
 def sorted_rows(
     rows: Sequence[Row], columns: Sequence[Column[Row]], sort: str, look: Look, *, backwards: bool
 ) -> list[Row]:
-    """Return the rows by a column, and where it is the same by the first one; `backwards` from the other end."""
+    """Return the rows by a column, and where it is the same by the first one; `backwards` from the other end.
+
+    Connections that have ended are together, after those that live.
+    """
     column = next(column for column in columns if column.key == sort)
     first = sorted(rows, key=lambda row: columns[0].order(row, look))
-    return sorted(first, key=lambda row: column.order(row, look), reverse=column.down != backwards)
+    ordered = sorted(first, key=lambda row: column.order(row, look), reverse=column.down != backwards)
+    return sorted(ordered, key=lambda row: isinstance(row, ConnectionRow) and row.left)

@@ -11,7 +11,7 @@ from npipe._text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["answer_text", "compact", "fitted", "percent", "spark", "waits_text"]
+__all__ = ["answer_text", "compact", "fitted", "idle_text", "percent", "spark", "waits_text"]
 
 _UNITS: Final = "KMGTPE"
 _KILO: Final = 1000.0
@@ -50,6 +50,19 @@ def answer_text(seconds: float) -> str:
     if seconds < 0.9995:
         return f"{seconds * 1e3:.0f}ms"
     return f"{seconds:.1f}s"
+
+
+def idle_text(seconds: float, *, exactly: bool) -> str:
+    """Return for how long nothing was done, in five characters at most: 0s, 59s, 59m, 23h, 999d; more than that: >59s.
+
+    No fractions: it is known to a question only.
+    """
+    text = "many"
+    for unit, size, most in (("s", 1, 60), ("m", 60, 60), ("h", 3600, 24), ("d", 86400, 1000)):
+        if seconds // size < most:
+            text = f"{int(seconds // size)}{unit}"
+            break
+    return text if exactly else f">{text}"
 
 
 def waits_text(readers: int, writers: int) -> str:

@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from npipe._text import printable
+from npipe.cli._monitor.keys import Keys
 from npipe.cli._monitor.lines import EventLines
 from npipe.cli._monitor.messages import watch_messages
 from npipe.cli._monitor.model import Board, ConnectionRow, PipeRow, matches
@@ -23,8 +24,9 @@ from npipe.cli._monitor.rows import Rows
 from npipe.cli._monitor.tables import CONNECTION_COLUMNS, PIPE_COLUMNS, Look, connection_fields, pipe_fields
 from npipe.cli._monitor.text import answer_text, compact, fitted, spark
 from npipe.cli.common import whereabouts
-from npipe.cli.reports import moment, size_text
+from npipe.cli.reports import moment
 from npipe.cli.statuses import INTERRUPTED
+from npipe.cli.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +62,7 @@ class _Table(Screen[None]):
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "sort(-1)", "Sort by the one before", show=False),
         Binding("r", "turn", "Reverse", show=False),
+        Binding("question_mark", "keys", "Keys", key_display="?"),
     ]
     wanted = ""
     """What the filter says."""
@@ -100,6 +103,10 @@ class _Table(Screen[None]):
     def action_turn(self) -> None:
         """Turn the order round."""
         self.table.sort_by(self.table.sort_key, turn=True)
+
+    def action_keys(self) -> None:
+        """Show what the keys do."""
+        self.app.push_screen(Keys())
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -203,6 +210,7 @@ def _sums(rows: Sequence[PipeRow], shown: int) -> str:
         f"out {compact(sum(rates.bytes_out for rates in told))}B/s; "
         f"{compact(sum(rates.messages for rates in told))} messages/s; "
         f"{sum(row.writers for row in there)} wait for room"
+        + (f"; {ended} ended and not released" if (ended := sum(row.ended for row in there)) else "")
     )
 
 
@@ -222,6 +230,7 @@ class _Pipe(_Table):
         Binding("m", "messages", "Messages"),
         Binding("p", "hold", "Hold"),
         Binding("x", "hex", "Hex"),
+        Binding("e", "ended", "Ended", show=False),
     ]
 
     class Come(Message):
@@ -234,6 +243,7 @@ class _Pipe(_Table):
         self._messages: Messages | None = None
         self._told = False
         self._wants = True
+        self._hides = False
         self._holds = False
         self._unseen = 0
         self._peer: tuple[int, int] | None = None
@@ -345,6 +355,11 @@ class _Pipe(_Table):
 
     # ---- The rest
 
+    def action_ended(self) -> None:
+        """Hide the connections that have ended, or show them."""
+        self._hides = not self._hides
+        self.refill()
+
     def action_back(self) -> None:
         """End the filter, or go back to all pipes."""
         if not self.unfilter():
@@ -368,21 +383,28 @@ class _Pipe(_Table):
             return
         row = state.row()
         connections = state.connections()
-        shown = [one for one in connections if matches(self.wanted, connection_fields(one))]
-        self.table.empty = "no connection has these words" if self.wanted else "no connections"
+        ended = sum(one.left for one in connections)
+        seen = [one for one in connections if not one.left] if self._hides else connections
+        shown = [one for one in seen if matches(self.wanted, connection_fields(one))]
+        if self.wanted:
+            self.table.empty = "no connection has these words"
+        else:
+            self.table.empty = "no connections that live" if ended and self._hides else "no connections"
         self.table.show(shown, monitor.look())
-        self.query_one("#head", _Text).say(self._head_lines(row, len(shown), len(connections)))
+        self.query_one("#head", _Text).say(self._head_lines(row, len(shown), len(seen), ended))
         if self._wants and not row.gone and set(row.pids) - set(self._asked_pids):
             self._look_away()  # another process serves it too: it is asked as well
             self._look_on()
         self._say_about()
 
-    def _head_lines(self, row: PipeRow, shown: int, count: int) -> list[str]:
+    def _head_lines(self, row: PipeRow, shown: int, count: int, ended: int) -> list[str]:
         monitor = self._monitor
         limit = "no limit" if row.limit is None else f"at most {row.limit}"
         connections = _number(count, "connection")
         if shown != count:
             connections = f"{shown} of {connections}"
+        if ended:
+            connections += f" and {ended} ended (hidden: e)" if self._hides else f", {ended} ended (e hides)"
         lines = [
             f"{printable(row.name)}: "
             + ", ".join(

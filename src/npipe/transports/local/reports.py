@@ -36,7 +36,7 @@ except ImportError:  # a Python without it: users have numbers
 if TYPE_CHECKING:
     from npipe.names import PipeName
 
-__all__ = ["inspect_pipe", "listener_stats", "pipe_stats", "process_stats", "user_name"]
+__all__ = ["inspect_pipe", "listener_stats", "pipe_stats", "process_stats", "stats_of", "user_name"]
 
 _NS: Final = 1_000_000_000
 _SLEEPS_READ, _SLEEPS_WRITE, _PEER_READS, _PEER_WRITES = 1, 2, 4, 8  # np_sleeping
@@ -64,10 +64,10 @@ def pipe_stats(handle: binding.Handle) -> PipeStats:
         counts = handle.counts()
     except OSError as error:  # it never had a handle
         raise closed_here(handle.name, "asking for the pipe's counts", code=WinError.INVALID_HANDLE) from error
-    return _stats_of(*counts)
+    return stats_of(*counts)
 
 
-def _stats_of(
+def stats_of(
     since: int,
     received: int,
     read: int,
@@ -217,7 +217,7 @@ def _connection(row: tuple[int, ...], asked: _Asked) -> ConnectionReport:
         in_buffer_size=in_quota,
         out_buffer_size=out_quota,
         rough=bool(flags & _ROUGH),
-        stats=_stats_of(*(since, *moved, reads, writes, *slept, sleeping, rest[9])),
+        stats=stats_of(*(since, *moved, reads, writes, *slept, sleeping, rest[9])),
     )
 
 
