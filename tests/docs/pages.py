@@ -14,7 +14,7 @@ In a transcript
 - `$ COMMAND &` goes on when the lines below have come, and the command runs until the page's end;
 - `$ fg` takes the last of these back (`$ fg %1` the first): below is what it has printed since, and `^C` where it gets
   that;
-- `$ kill %1` ends the first of these, and so on;
+- `$ kill %1` ends the first of these, and so on; `$ kill -TERM %1` tells it to end, and does not wait for that;
 - `$ cd FOLDER` and `$ export NAME=VALUE` hold for the commands behind them;
 - a command that ends with a backslash goes on in the next line.
 
@@ -290,10 +290,11 @@ class _Shell:
             self._environment[name] = value.strip("'\"")
         elif taken := re.fullmatch(r"fg(?: %(\d+))?", text):
             self._take_back(self._job(taken[1]), expected)
-        elif killed := re.fullmatch(r"kill %(\d+)", text):
-            job = self._job(killed[1])
+        elif killed := re.fullmatch(r"kill (-TERM )?%(\d+)", text):
+            job = self._job(killed[2])
             job.signal(signal.SIGTERM)
-            job.rest()
+            if not killed[1]:
+                job.rest()
         elif command.in_background:
             job = _Job(text.removesuffix("&").strip(), self._folder, self._environment)
             self._jobs.append(job)
