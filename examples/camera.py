@@ -136,13 +136,17 @@ def main() -> None:
     roles.add_parser("detector", help="find the square")
     roles.add_parser("viewer", help="print where it is")
     arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         if arguments.role == "camera":
             camera(arguments.frames, arguments.fps, every_frame=arguments.every_frame)
         elif arguments.role == "detector":
             detector()
         else:
             viewer()
+    except KeyboardInterrupt:
+        pass
+    except npipe.PipeError as error:  # the other two are not there, or one like this is there already
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

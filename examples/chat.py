@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sys
 import threading
 
 import npipe
@@ -156,11 +157,15 @@ def main() -> None:
     joining.add_argument("member", help="your name there")
     joining.add_argument("--any-owner", action="store_true", help="the room may be another user's")
     arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         if arguments.role == "server":
             asyncio.run(serve(arguments.name, "everyone" if arguments.everyone else "owner"))
         else:
             asyncio.run(join(arguments.name, arguments.member, verify_owner=not arguments.any_owner))
+    except KeyboardInterrupt:
+        pass
+    except npipe.PipeError as error:  # there is no room, or there is one already
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

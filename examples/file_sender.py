@@ -194,10 +194,14 @@ def main() -> int:
     sending = roles.add_parser("send", help="send files")
     sending.add_argument("files", type=Path, nargs="+", metavar="FILE")
     arguments = parser.parse_args()
-    if arguments.role == "receive":
+    if arguments.role == "send":
+        return send(arguments.name, arguments.files)
+    try:
         serve(arguments.name, arguments.folder)
-        return 0
-    return send(arguments.name, arguments.files)
+    except OSError as error:  # of the folder, or a PipeError: somebody receives there already
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

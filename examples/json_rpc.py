@@ -15,6 +15,7 @@ import argparse
 import inspect
 import itertools
 import json
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
@@ -100,20 +101,20 @@ def _json(value: Any) -> bytes:
 
 
 class Client:
-    """Calls methods, from any number of threads."""
+    """Calls methods, from any number of threads. `timeout` is in seconds, and for a service that is to start, too."""
 
-    def __init__(self, name: str, size: int = 4) -> None:
-        self._pool = npipe.Pool(name, size, wait_for_server=True)
+    def __init__(self, name: str, size: int = 4, timeout: float = 20.0) -> None:
+        self._pool = npipe.Pool(name, size, wait_for_server=True, timeout=timeout)
+        self._timeout = timeout
         self._numbers = itertools.count(1)
 
-    def call(self, method: str, *params: Any, retry: bool = False, timeout: float = 20.0) -> Any:
+    def call(self, method: str, *params: Any, retry: bool = False) -> Any:
         """Call a method and return its result.
 
         Args:
             method: its name.
             params: its arguments, values of JSON.
             retry: the method may be carried out twice.
-            timeout: seconds for all of it, also for a service that is still to start.
 
         Raises:
             RpcError: what the service says.
@@ -121,14 +122,14 @@ class Client:
         """
         number = next(self._numbers)
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        reply = json.loads(self._pool.call(_json(request), timeout=timeout, retry=retry))
+        reply = json.loads(self._pool.call(_json(request), timeout=self._timeout, retry=retry))
         if "error" in reply:
             raise RpcError(reply["error"]["code"], reply["error"]["message"])
         return reply["result"]
 
     def notify(self, method: str, *params: Any) -> None:
         """Call a method without waiting for it, and without hearing of its result."""
-        with npipe.connect(self._pool.name, wait_for_server=True) as pipe:
+        with npipe.connect(self._pool.name, wait_for_server=True, timeout=self._timeout) as pipe:
             pipe.send(_json({"jsonrpc": "2.0", "method": method, "params": params}))
 
     def __enter__(self) -> Self:
@@ -166,9 +167,9 @@ def serve(name: str) -> None:
             print(f"{server.stats.answered} requests answered", flush=True)
 
 
-def ask(name: str) -> None:
+def ask(name: str, timeout: float) -> None:
     """Ask the service some questions."""
-    with Client(name) as client, ThreadPoolExecutor(8) as threads:
+    with Client(name, timeout=timeout) as client, ThreadPoolExecutor(8) as threads:
         print(client.call("join", ["one", "message", "each"]))
 
         def half(number: int) -> Any:
@@ -189,8 +190,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A JSON-RPC service on a pipe, and its client.")
     parser.add_argument("role", choices=["server", "client"])
     parser.add_argument("--name", default=NAME, help="the pipe's name (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=20, help="seconds that the client waits (%(default)s)")
     arguments = parser.parse_args()
-    (serve if arguments.role == "server" else ask)(arguments.name)
+    try:
+        if arguments.role == "server":
+            serve(arguments.name)
+        else:
+            ask(arguments.name, arguments.timeout)
+    except npipe.PipeError as error:  # no service, or a name that somebody serves already: the text says which
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TextIO
@@ -156,10 +157,13 @@ def main() -> None:
     working = roles.add_parser("work", help="log some records")
     working.add_argument("--records", type=int, default=5)
     arguments = parser.parse_args()
-    if arguments.role == "collect":
-        collect(arguments.name, arguments.file)
-    else:
+    if arguments.role == "work":
         work(arguments.name, arguments.records)
+        return
+    try:
+        collect(arguments.name, arguments.file)
+    except OSError as error:  # of the file, or a PipeError: somebody collects there already
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

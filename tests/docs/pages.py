@@ -14,7 +14,8 @@ In a transcript
 - `$ COMMAND &` goes on when the lines below have come, and the command runs until the page's end;
 - `$ fg` takes the last of these back (`$ fg %1` the first): below is what it has printed since, and `^C` where it gets
   that;
-- `$ kill %1` ends the first of these, and so on;
+- `$ wait %1` is the same for a job that ends by itself, and may have ended: a shell has no `fg` for that;
+- `$ kill %1` ends the first of these, and so on; `$ kill -TERM %1` tells it to end, and does not wait for that;
 - `$ cd FOLDER` and `$ export NAME=VALUE` hold for the commands behind them;
 - a command that ends with a backslash goes on in the next line.
 
@@ -288,12 +289,13 @@ class _Shell:
         elif text.startswith("export "):
             name, _, value = text[7:].partition("=")
             self._environment[name] = value.strip("'\"")
-        elif taken := re.fullmatch(r"fg(?: %(\d+))?", text):
-            self._take_back(self._job(taken[1]), expected)
-        elif killed := re.fullmatch(r"kill %(\d+)", text):
-            job = self._job(killed[1])
+        elif taken := re.fullmatch(r"fg(?: %(\d+))?|wait %(\d+)", text):
+            self._take_back(self._job(taken[1] or taken[2]), expected)
+        elif killed := re.fullmatch(r"kill (-TERM )?%(\d+)", text):
+            job = self._job(killed[2])
             job.signal(signal.SIGTERM)
-            job.rest()
+            if not killed[1]:
+                job.rest()
         elif command.in_background:
             job = _Job(text.removesuffix("&").strip(), self._folder, self._environment)
             self._jobs.append(job)

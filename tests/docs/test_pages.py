@@ -128,6 +128,18 @@ def test_a_job_is_ended_by_its_number(tmp_path: Path) -> None:
     assert pages.run(page, tmp_path) == 4
 
 
+@pytest.mark.parametrize("pause", ["", "$ sleep 0.3\n"])
+def test_a_job_that_ends_by_itself_is_waited_for(tmp_path: Path, pause: str) -> None:
+    page = f"```console\n$ sh -c 'sleep 0.1; echo done' &\n{pause}$ wait %1\ndone\n```\n"
+    assert pages.run(page, tmp_path) == (3 if pause else 2)
+
+
+def test_a_job_that_is_told_to_end_is_not_waited_for(tmp_path: Path) -> None:
+    job = "sh -c 'trap told=yes TERM; echo ready; until test -f go; do sleep 0.05; done; echo told: $told'"
+    page = f"```console\n$ {job} &\nready\n$ kill -TERM %1\n$ touch go\n$ fg\ntold: yes\n```\n"
+    assert pages.run(page, tmp_path) == 4
+
+
 @pytest.mark.parametrize("last", ["", "$ echo one\ntwo\n"])
 def test_no_process_outlives_a_page(tmp_path: Path, last: str) -> None:
     page = f"""```console

@@ -317,6 +317,53 @@ def test_the_camera_says_that_it_needs_numpy(tmp_path: Path) -> None:
         assert camera.rest() == (1, [], told)
 
 
+# ---- What is in the way is told in one line
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("json_rpc.py", ["server"]),
+        ("log_collector.py", ["collect", "all.log"]),
+        ("file_sender.py", ["receive", "received"]),
+        ("chat.py", ["server"]),
+    ],
+)
+def test_an_example_whose_name_is_taken_says_so(file: str, arguments: list[str], name: str, tmp_path: Path) -> None:
+    with npipe.listen(name), Program(EXAMPLES / file, "--name", name, *arguments, cwd=tmp_path) as second:
+        status, told, errors = second.rest()
+        assert (status, told, len(errors)) == (1, [], 1)
+        assert errors[0].startswith(f"[WinError 5] Access to the pipe is denied: '{name}'")
+
+
+def test_a_second_camera_says_that_there_is_one() -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed: the group lint of pyproject.toml has it")
+    with npipe.listen(r"\\.\pipe\example-frames"), Program(EXAMPLES / "camera.py", "camera") as second:
+        status, told, errors = second.rest()
+        assert (status, told, len(errors)) == (1, [], 1)
+        assert errors[0].startswith("[WinError 5] ")
+
+
+def test_a_json_rpc_client_without_a_service_says_so(name: str) -> None:
+    with Program(EXAMPLES / "json_rpc.py", "--name", name, "--timeout", "0.2", "client") as client:
+        status, told, errors = client.rest()
+        assert (status, told, len(errors)) == (1, [], 1)
+        assert name in errors[0]
+
+
+def test_a_member_whose_room_is_no_name_says_so() -> None:
+    with Program(EXAMPLES / "chat.py", "--name", "a/b", "join", "ann") as member:
+        status, told, errors = member.rest()
+        assert (status, told, len(errors)) == (1, [], 1)
+        assert "a/b" in errors[0]
+
+
+def test_a_collector_whose_folder_is_not_there_says_so(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "all.log"
+    with Program(EXAMPLES / "log_collector.py", "--name", name, "collect", path) as collector:
+        assert collector.rest() == (1, [], [f"[Errno 2] No such file or directory: '{path}'"])
+
+
 # ---- article/
 
 ARTICLE = EXAMPLES / "article"

@@ -130,6 +130,7 @@ LINUX: Final = {
     "repository/test_public_names.py": "the files of a checkout, and modules that pywin32 takes the place of there",
     "repository/test_release.py": "the files of a checkout, and what builds wheels for Linux",
     "repository/test_workflows.py": "the files of a checkout",
+    "repository/test_make.py": "make",
     "repository/test_run_parts.py": "make, and POSIX signals",
     "repository/test_set_up.py": "make, which sets up on Linux",
     "repository/test_types.py": "the files of a checkout, and its tools",
