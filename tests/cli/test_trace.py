@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pwd
@@ -19,6 +20,7 @@ import pytest
 
 import npipe
 from npipe._text import printable
+from npipe.cli import main
 from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
 from npipe.tracing.files import TraceWriter, as_json, read_trace
@@ -435,12 +437,78 @@ def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     done = run("replay", str(path), f"{name}-new")
     assert done.returncode == 8
     detail = "3 bytes as recorded, but from byte 2 on b'I' instead of b'O'"
-    assert done.stdout.endswith(f"message 4: {detail}\n")
+    assert done.stdout == (
+        f"connection 1, message 4: {detail}\n"
+        "  request:  3 bytes b'two'\n  recorded: 3 bytes b'TWO'\n  now:      3 bytes b'TWI'\n"
+    )
     done = run("replay", str(path), f"{name}-new", "--json")
     assert (done.returncode, done.stderr) == (8, "")
     known = json.loads(done.stdout)
     assert [difference.pop("connection") for difference in known["differences"]] == [1]
-    assert known == {"sent": 2, "compared": 2, "differences": [{"message": 4, "detail": detail}]}
+    told = {
+        "message": 4,
+        "detail": detail,
+        "offset": 2,
+        "request": {"size": 3, "from": 0, "text": "two"},
+        "recorded": {"size": 3, "from": 0, "text": "TWO"},
+        "now": {"size": 3, "from": 0, "text": "TWI"},
+    }
+    assert known == {"sent": 2, "compared": 2, "differences": [told]}
+
+
+def test_of_long_answers_that_differ_what_is_about_the_first_byte_is_shown(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    flags = Flags.SERVER | Flags.MESSAGE | Flags.FIRST | Flags.LAST
+    request, answer = b"q" * 5000, bytes(3000) + b"\xff" * 3000
+    with TraceWriter(path) as writer:
+        writer.write(Event(1, Kind.DATA, flags, name, 1, 2, 3, 0, len(request), request))
+        writer.write(Event(2, Kind.DATA, flags | Flags.OUT, name, 1, 2, 3, 0, len(answer), answer))
+    now = answer[:4000] + b"\xfe" + answer[4001:]
+    with npipe.serve(name, lambda _: now):
+        assert main(["replay", str(path), "--fast"]) == 8
+        assert capsys.readouterr().out.splitlines()[1:] == [
+            f"  request:  5000 bytes {b'q' * 64!r}...",
+            f"  recorded: 6000 bytes ...{answer[3984:4048]!r}...",
+            f"  now:      6000 bytes ...{now[3984:4048]!r}...",
+        ]
+        assert main(["replay", str(path), "--fast", "--json"]) == 8
+    (told,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (told["offset"], told["request"]) == (4000, {"size": 5000, "from": 0, "text": "q" * 1024})
+    for which, whole in (("recorded", answer), ("now", now)):
+        piece = told[which]
+        assert (piece["size"], piece["from"]) == (6000, 3744)
+        assert base64.b64decode(piece["base64"]) == whole[3744:4768]
+
+
+def test_an_answer_that_does_not_come_is_told_with_its_request(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    flags = Flags.SERVER | Flags.MESSAGE | Flags.FIRST | Flags.LAST
+    with TraceWriter(path) as writer:
+        writer.write(Event(1, Kind.DATA, flags, name, 1, 2, 3, 0, 5, b"hello"))
+        writer.write(Event(2, Kind.DATA, flags | Flags.OUT, name, 1, 2, 3, 0, 5, b"HELLO"))
+    with npipe.listen(name):
+        assert main(["replay", str(path), "--timeout", "0.5", "--json"]) == 8
+        (told,) = json.loads(capsys.readouterr().out)["differences"]
+    with npipe.listen(name):
+        assert main(["replay", str(path), "--timeout", "0.5"]) == 8
+    assert told.pop("detail").startswith("receiving: [WinError 121] ")
+    assert told == {
+        "connection": 2,
+        "message": 2,
+        "offset": None,
+        "request": {"size": 5, "from": 0, "text": "hello"},
+        "recorded": {"size": 5, "from": 0, "text": "HELLO"},
+        "now": None,
+    }
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  request:  5 bytes b'hello'",
+        "  recorded: 5 bytes b'HELLO'",
+        "  now:      nothing",
+    ]
 
 
 @AS_ROOT
