@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import pytest
 
 import npipe
 from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE
+from tests.helpers import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,6 +143,27 @@ def test_call_repeats_with_its_interval(name: str) -> None:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["text"] for one in found] == ["x"] * 3
     assert all(one["seconds"] >= 0 for one in found)
+
+
+def test_call_tells_how_long_connecting_and_the_answer_took(name: str) -> None:
+    with npipe.listen(name, max_instances=1) as listener, npipe.connect(name) as first:
+        held = listener.accept(DEADLINE)
+        with subprocess.Popen([*NPIPE, "call", name, "x", "--json"], stdout=subprocess.PIPE) as process:
+            until(lambda: listener.stats.waiting == 1, DEADLINE)
+            began = time.monotonic()
+            until(lambda: time.monotonic() - began >= 0.3, DEADLINE)  # it waits for an instance
+            first.close()
+            held.close()
+            with listener.accept(DEADLINE) as pipe:
+                assert pipe.recv() == b"x"
+                began = time.monotonic()
+                until(lambda: time.monotonic() - began >= 0.2, DEADLINE)  # and for its answer
+                pipe.send(b"X")
+                out, _ = process.communicate(timeout=DEADLINE)
+    told = json.loads(out)
+    assert set(told) == {"size", "text", "seconds", "connect_seconds", "answer_seconds"}
+    assert told["connect_seconds"] >= 0.3
+    assert 0.2 <= told["answer_seconds"] == told["seconds"] < DEADLINE
 
 
 def test_a_message_with_a_line_s_end_is_printed_and_told(name: str) -> None:

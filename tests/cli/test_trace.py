@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pwd
 import random
+import re
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -15,6 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import npipe
+from npipe._text import printable
+from npipe.cli import main
 from npipe.tracing.attach import Tracer
 from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
 from npipe.tracing.files import TraceWriter, as_json, read_trace
@@ -42,6 +48,7 @@ with npipe.listen(sys.argv[1]) as listener:
             except npipe.PipeError:
                 pass
 """
+ME = pwd.getpwuid(os.geteuid()).pw_name
 SHARED = SERVER.replace("argv[1]", "argv[1], exclusive=False")
 SAID = [b"hello", b"", "grüße\x1b[31m".encode(), bytes(range(256)), b"x" * 70000]
 
@@ -59,7 +66,8 @@ class Trace:
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         )
         assert self.process.stderr is not None
-        assert self.process.stderr.readline().startswith("npipe: tracing process ")
+        self.begun = self.process.stderr.readline()
+        assert self.begun.startswith("npipe: tracing process ")
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=DEADLINE)
@@ -80,8 +88,19 @@ def recorded(name: str, child: Callable[..., Child], target: Path, said: list[by
     trace = Trace(name, "-w", str(target), "-s", "100000")
     talk(name, said)
     server.kill()
-    assert trace.end() == (0, "", "")
+    code, out, err = trace.end()
+    assert (code, out) == (0, "")
+    assert trace.begun == f"npipe: tracing process {server.pid}: {name}; recording into {target}\n"
+    assert err.splitlines()[1].startswith(f"npipe: {sum_of(name, said)}")
     return target
+
+
+def sum_of(name: str, said: list[bytes], connections: int = 1) -> str:
+    """What the command says at the end, up to how long answers took."""
+    size, count = sum(map(len, said)), len(said)
+    moved = f"{size} bytes in {count} message{'s' * (count != 1)}"
+    begin = f"{name}: {connections} connection{'s' * (connections != 1)}, in {moved}, out {moved}, 0 errors, 0 lost"
+    return f"{begin}; {count} answer{'s' * (count != 1)}: median "
 
 
 def data_of(path: Path) -> list[tuple[str, bytes]]:
@@ -124,6 +143,55 @@ def test_json_lines_have_all_that_is_known(name: str, child: Callable[..., Child
     assert (second["size"], second["base64"]) == (1, "/w==")
 
 
+def test_an_answer_s_time_is_from_its_request_to_it(name: str, child: Callable[..., Child]) -> None:
+    server = child(SERVER, name)
+    assert server.line() == "listens"
+    trace = Trace(name, "--json", "--pairs")
+    talk(name, [b"one", b"two"])
+    server.kill()
+    code, out, err = trace.end()
+    told = [line for line in map(json.loads, out.splitlines()) if line["event"] == "exchange"]
+    assert [(line["request"]["text"], line["answer"]["text"]) for line in told] == [("one", "ONE"), ("two", "TWO")]
+    for line in told:
+        assert line["answer_seconds"] == round((line["answer"]["ns"] - line["request"]["ns"]) / 1e9, 9) >= 0
+    assert code == 0
+    assert err.splitlines()[1].startswith(f"npipe: {sum_of(name, [b'one', b'two'])}")
+
+
+def test_ctrl_c_shows_what_waits_for_an_answer_and_the_sum(
+    name: str, child: Callable[..., Child], ctrl_c: None
+) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name) as silent, listener.accept(DEADLINE) as first:
+        with npipe.connect(name) as client, listener.accept(DEADLINE) as second:
+            trace = Trace(name, "--slower", "0", "--size", "1:")
+            silent.send(b"is anybody there")
+            first.recv()
+            client.send(b"question")
+            second.recv()
+            second.send(b"answer")
+            assert trace.process.stdout is not None
+            assert trace.process.stdout.readline().endswith("-> 8 question\n")  # what came before was seen too
+            assert trace.process.stdout.readline().endswith(" s answer\n")
+            trace.process.send_signal(signal.SIGINT)
+            code, out, err = trace.end()
+    request, waited = out.splitlines()
+    assert request.endswith(f"{os.getpid()} -> 16 is anybody there")
+    assert re.fullmatch(r"  no answer in \d+\.\d{6} s, when the trace ended", waited)
+    assert code == -signal.SIGINT
+    assert f"npipe: {name}: 2 connections, in 24 bytes in 2 messages, out 6 bytes in 1 message, 0 errors" in err
+    assert err.endswith("; 1 not answered\n")
+
+
+def test_connections_that_are_there_already_are_told_with_whose_they_are(name: str) -> None:
+    with npipe.listen(name) as listener, npipe.connect(name), listener.accept(DEADLINE):
+        program = npipe.inspect(name).owners[0].connections[0].program
+        assert program is not None
+        (line,) = run("trace", name, "-c", "1").stdout.splitlines()
+        assert line.endswith(f" there already, with {os.getpid()} of {ME}: {printable(program)}")
+        told = json.loads(run("trace", name, "-c", "1", "--json").stdout)
+    assert (told["event"], told["peer"], told["user"], told["program"]) == ("present", os.getpid(), ME, program)
+
+
 def test_filters_choose_by_size_peer_and_content(name: str, child: Callable[..., Child], tmp_path: Path) -> None:
     path = str(recorded(name, child, tmp_path / "trace.pcapng"))
     sizes = [
@@ -146,7 +214,7 @@ def test_a_trace_that_follows_goes_on_with_the_next_server(name: str, child: Cal
         text=True,
     )
     assert trace.stderr is not None
-    assert trace.stderr.readline() == "npipe: waiting for a server\n"
+    assert trace.stderr.readline() == f"npipe: waiting for a server of {name}\n"
     for word in (b"first", b"second"):
         server = child(SERVER, name)
         assert server.line() == "listens"
@@ -155,7 +223,8 @@ def test_a_trace_that_follows_goes_on_with_the_next_server(name: str, child: Cal
         server.kill()
         h.until(lambda: not npipe.list_pipes(), DEADLINE)
     out, err = trace.communicate(timeout=DEADLINE)
-    assert (trace.returncode, err) == (0, "")
+    assert trace.returncode == 0
+    assert err.splitlines()[1].startswith(f"npipe: {sum_of(name, [b'first', b'second'], connections=2)}")
     said = [line["text"] for line in map(json.loads, out.splitlines())]
     assert said == ["first", "FIRST", "second", "SECOND"]
 
@@ -302,7 +371,12 @@ def test_a_trace_goes_through_pipes_too(tmp_path: Path) -> None:
     done = subprocess.run(
         command, input=source.read_bytes(), capture_output=True, cwd=tmp_path, timeout=DEADLINE, check=True
     )
-    assert (list(tmp_path.iterdir()), done.stderr) == ([source], b"")
+    assert list(tmp_path.iterdir()) == [source]
+    begun, count, told = done.stderr.decode().splitlines()
+    assert (begun, count[:16]) == ("npipe: recording to standard output", "npipe: 9 events,")
+    assert told.startswith(
+        r"npipe: \\.\pipe\x (client): 1 connection, in 0 bytes in 0 messages, out 45 bytes in 9 messa"
+    )
     copy = tmp_path / "copy.pcapng"
     copy.write_bytes(done.stdout)
     assert list(read_trace(copy)) == events[:5]
@@ -363,12 +437,78 @@ def test_an_answer_that_differs_is_told_of_with_exit_status_8(
     done = run("replay", str(path), f"{name}-new")
     assert done.returncode == 8
     detail = "3 bytes as recorded, but from byte 2 on b'I' instead of b'O'"
-    assert done.stdout.endswith(f"message 4: {detail}\n")
+    assert done.stdout == (
+        f"connection 1, message 4: {detail}\n"
+        "  request:  3 bytes b'two'\n  recorded: 3 bytes b'TWO'\n  now:      3 bytes b'TWI'\n"
+    )
     done = run("replay", str(path), f"{name}-new", "--json")
     assert (done.returncode, done.stderr) == (8, "")
     known = json.loads(done.stdout)
     assert [difference.pop("connection") for difference in known["differences"]] == [1]
-    assert known == {"sent": 2, "compared": 2, "differences": [{"message": 4, "detail": detail}]}
+    told = {
+        "message": 4,
+        "detail": detail,
+        "offset": 2,
+        "request": {"size": 3, "from": 0, "text": "two"},
+        "recorded": {"size": 3, "from": 0, "text": "TWO"},
+        "now": {"size": 3, "from": 0, "text": "TWI"},
+    }
+    assert known == {"sent": 2, "compared": 2, "differences": [told]}
+
+
+def test_of_long_answers_that_differ_what_is_about_the_first_byte_is_shown(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    flags = Flags.SERVER | Flags.MESSAGE | Flags.FIRST | Flags.LAST
+    request, answer = b"q" * 5000, bytes(3000) + b"\xff" * 3000
+    with TraceWriter(path) as writer:
+        writer.write(Event(1, Kind.DATA, flags, name, 1, 2, 3, 0, len(request), request))
+        writer.write(Event(2, Kind.DATA, flags | Flags.OUT, name, 1, 2, 3, 0, len(answer), answer))
+    now = answer[:4000] + b"\xfe" + answer[4001:]
+    with npipe.serve(name, lambda _: now):
+        assert main(["replay", str(path), "--fast"]) == 8
+        assert capsys.readouterr().out.splitlines()[1:] == [
+            f"  request:  5000 bytes {b'q' * 64!r}...",
+            f"  recorded: 6000 bytes ...{answer[3984:4048]!r}...",
+            f"  now:      6000 bytes ...{now[3984:4048]!r}...",
+        ]
+        assert main(["replay", str(path), "--fast", "--json"]) == 8
+    (told,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (told["offset"], told["request"]) == (4000, {"size": 5000, "from": 0, "text": "q" * 1024})
+    for which, whole in (("recorded", answer), ("now", now)):
+        piece = told[which]
+        assert (piece["size"], piece["from"]) == (6000, 3744)
+        assert base64.b64decode(piece["base64"]) == whole[3744:4768]
+
+
+def test_an_answer_that_does_not_come_is_told_with_its_request(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.pcapng"
+    flags = Flags.SERVER | Flags.MESSAGE | Flags.FIRST | Flags.LAST
+    with TraceWriter(path) as writer:
+        writer.write(Event(1, Kind.DATA, flags, name, 1, 2, 3, 0, 5, b"hello"))
+        writer.write(Event(2, Kind.DATA, flags | Flags.OUT, name, 1, 2, 3, 0, 5, b"HELLO"))
+    with npipe.listen(name):
+        assert main(["replay", str(path), "--timeout", "0.5", "--json"]) == 8
+        (told,) = json.loads(capsys.readouterr().out)["differences"]
+    with npipe.listen(name):
+        assert main(["replay", str(path), "--timeout", "0.5"]) == 8
+    assert told.pop("detail").startswith("receiving: [WinError 121] ")
+    assert told == {
+        "connection": 2,
+        "message": 2,
+        "offset": None,
+        "request": {"size": 5, "from": 0, "text": "hello"},
+        "recorded": {"size": 5, "from": 0, "text": "HELLO"},
+        "now": None,
+    }
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  request:  5 bytes b'hello'",
+        "  recorded: 5 bytes b'HELLO'",
+        "  now:      nothing",
+    ]
 
 
 @AS_ROOT

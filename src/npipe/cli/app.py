@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import sys
@@ -11,11 +12,12 @@ import click
 
 import npipe
 from npipe._text import printable
+from npipe.cli.closed_output import nobody_reads
 from npipe.cli.info import print_version
 from npipe.cli.statuses import FAILED, INTERRUPTED, WRONG_USE, Failure, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["run"]
 
@@ -46,6 +48,17 @@ _PLACES: Final = {
 """Where the commands are: a command's start does not wait for what only others import."""
 
 
+@contextlib.contextmanager
+def _before_click() -> Iterator[None]:
+    """End well where nobody reads what is printed; click would end with 1, and not say of what."""
+    try:
+        yield
+    except OSError as error:
+        if not nobody_reads(error):
+            raise
+        raise click.exceptions.Exit(0) from None
+
+
 class _Commands(click.Group):
     """The commands; their pipe errors leave as click's own."""
 
@@ -61,10 +74,15 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"npipe.cli.{module}"), attribute)
         return command
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _before_click():  # it prints helps here
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         # Caught here, before click sees them: a PipeClosedError is an EOFError, which click takes for Ctrl-D.
         try:
-            return super().invoke(ctx)
+            with _before_click():
+                return super().invoke(ctx)
         except npipe.PipeError as error:
             raise Failure(str(error), status_of(error)) from error
         except KeyboardInterrupt:
@@ -95,20 +113,33 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _commands.main(list(arguments) or ["--help"], prog_name="npipe", standalone_mode=False)
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "npipe"
-        _complain(f"{error.format_message()} See '{path} --help'.")
-        return WRONG_USE
-    except click.ClickException as error:
-        _complain(error.format_message())
-        return error.exit_code
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (click.ClickException, OSError, SystemExit) as error:
+        return 0 if nobody_reads(error) else _failed(error)
     except click.Abort:  # Ctrl-C before the command had begun
         return INTERRUPTED
-    except OSError as error:  # standard output is full, or the like
-        _complain(str(error))
-        return FAILED
     return status if isinstance(status, int) else 0
 
 
+def _failed(error: click.ClickException | OSError | SystemExit) -> int:
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "npipe"
+        _complain(f"{error.format_message()} See '{path} --help'.")
+        return WRONG_USE
+    if isinstance(error, click.ClickException):
+        _complain(error.format_message())
+        return error.exit_code
+    if isinstance(error, OSError):  # standard output is full, or the like
+        _complain(str(error))
+        return FAILED
+    raise error
+
+
 def _complain(text: str) -> None:
-    click.echo(f"npipe: {printable(text)}", err=True)
+    try:
+        click.echo(f"npipe: {printable(text)}", err=True)
+    except OSError as error:
+        if not nobody_reads(error):
+            raise

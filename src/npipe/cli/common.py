@@ -19,6 +19,7 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.article import WIDE
+from npipe.cli.closed_output import end_command, nobody_reads
 from npipe.errors import PipeArgumentError
 from npipe.options import check_timeout, parse_security
 
@@ -133,8 +134,9 @@ def quiet_when_nobody_reads() -> Iterator[None]:
     """End without a word where who read standard output has seen enough: `npipe ls --watch | head`."""
     try:
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:
+        if not nobody_reads(error):
+            raise
 
 
 def system_name(*, terse: bool = False) -> str:
@@ -150,7 +152,10 @@ def system_name(*, terse: bool = False) -> str:
 
 
 class Events:
-    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known."""
+    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known.
+
+    The command ends when nobody reads them any more.
+    """
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
@@ -161,7 +166,12 @@ class Events:
         if self._wanted:
             line = json.dumps({"event": event, "time": round(time.time(), 6), **more})
             with self._lock:
-                click.echo(line)
+                try:
+                    click.echo(line)
+                except OSError as error:
+                    if threading.current_thread() is threading.main_thread() or not nobody_reads(error):
+                        raise
+                    end_command()
 
 
 def whereabouts() -> str:

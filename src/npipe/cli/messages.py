@@ -235,8 +235,9 @@ class Output:
         try:
             write_all(sys.stdout.buffer, data)
         except OSError as error:
-            with contextlib.suppress(OSError):  # so that nothing is tried again at the process's end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if not isinstance(error, BrokenPipeError):
+                with contextlib.suppress(OSError):  # so that nothing is tried again at the process's end
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise Failure(f"standard output: {error.strerror}", FAILED) from error
 
     def end(self) -> None:

@@ -15,6 +15,7 @@ import click
 
 import npipe
 from npipe._text import printable
+from npipe.cli.closed_output import nobody_reads
 from npipe.cli.messages import Output, message_of, shown
 from npipe.cli.statuses import STATUSES, WRONG_USE, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected
@@ -176,6 +177,8 @@ class _Talk:
             self._complain(str(error), error)
 
     def _complain(self, text: str, error: Exception) -> None:
+        if nobody_reads(error):
+            raise click.exceptions.Exit(0) from error
         self.failed = error
         if self.json is not None:
             code = error.winerror if isinstance(error, npipe.PipeError) else None

@@ -119,7 +119,8 @@ _CALL = f"""Send DATA to the message pipe NAME, and print the one message that a
 
 DATA is text, sent as UTF-8 without a NUL; - or nothing is standard input, all of which is one message. With --input
 lines (hex, base64, length, json) each line is a message, and each answer is printed, over one connection. To a
-terminal control characters are shown, not sent.
+terminal control characters are shown, not sent. With --json each answer also has "connect_seconds", how long
+connecting took, and "answer_seconds", from the message to its answer.
 
 \b
 Examples:
@@ -128,6 +129,7 @@ Examples:
   npipe call service 'de ad be ef' -i hex -o hex
   npipe call service '{{"method": "ping"}}' --json
   npipe call service ping --repeat 10 --interval 1
+  npipe call service ping --repeat 100 --json | jq .answer_seconds
   npipe call mynamedpipe 'hello' --encoding utf-16-le --nul     # to Microsoft's examples
 
 {STATUSES}
@@ -153,12 +155,15 @@ def call(
         first = next(messages, None)  # what is not in its form is told before anything is opened
         if first is None:
             return
+        began = time.perf_counter()
         with connected(name, timeout, poll=poll, any_owner=any_owner) as pipe:
+            connecting = round(time.perf_counter() - began, 6)
             message: bytes | None = first
             while message is not None:
                 began = time.perf_counter()
                 answer = pipe.transact(message, timeout=_seconds(timeout))
-                output.put(answer, seconds=round(time.perf_counter() - began, 6))
+                took = round(time.perf_counter() - began, 6)
+                output.put(answer, seconds=took, connect_seconds=connecting, answer_seconds=took)
                 message = next(messages, None)
     output.end()
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-import os
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
 import npipe.tracing
+from npipe._text import printable
 from npipe.cli.common import check_seconds, examples
-from npipe.cli.statuses import BAD_DATA, STATUSES, Failure, by_kind
-from npipe.tracing.events import Event, Flags, Kind, TraceFileError, matcher
-from npipe.tracing.files import TraceWriter, as_json, read_trace
-from npipe.tracing.lines import head, text_line
+from npipe.cli.statuses import BAD_DATA, NOT_THERE, STATUSES, Failure, by_kind
+from npipe.cli.trace_output import JsonView, Session, TextView
+from npipe.names import parse_name
+from npipe.tracing.answers import Answers
+from npipe.tracing.events import Event, Named, TraceFileError, matcher
+from npipe.tracing.files import TraceWriter, read_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from npipe.cli.trace_output import Peer, View
+    from npipe.tracing.answers import Side
 
 __all__ = ["trace"]
 
@@ -37,6 +44,9 @@ _EXAMPLES = examples(r"""Examples:
   npipe trace -f mypipe                   also before the server is there, and when it starts anew
   npipe trace mypipe -w a.pcapng          record, for Wireshark
   npipe trace -r a.pcapng --match error   look at it later
+  npipe trace -r a.pcapng mypipe --connection 3
+  npipe trace mypipe --pairs              each request with its answer
+  npipe trace mypipe --slower 0.5         those that took longer, or have none
   npipe trace mypipe -w - | wireshark -k -i - -X lua_script:$(npipe trace --lua)
 """)
 
@@ -68,18 +78,46 @@ _EXAMPLES = examples(r"""Examples:
     show_default=True,
     help="Bytes of each message that are recorded; 0: no content.",
 )
-@click.option("-c", "--count", type=click.IntRange(1), help="Stop after so many events.")
+@click.option("-c", "--count", type=click.IntRange(1), help="Stop after so many events, or pairs.")
 @click.option("--for", "seconds", type=float, metavar="SECONDS", callback=check_seconds, help="Stop after so long.")
 @click.option("--size", metavar="MIN:MAX", help="Only messages of so many bytes: N, MIN:MAX, MIN: or :MAX.")
 @click.option("--peer", type=int, metavar="PID", help="Only connections with this process.")
+@click.option(
+    "--connection", type=click.IntRange(1), metavar="NUMBER", help="Only connections that are shown with this number."
+)
 @click.option("-m", "--match", "pattern", metavar="REGEX", help="Only messages in which this is found.")
+@click.option("--pairs", is_flag=True, help="Show each request together with its answer, when that has come.")
+@click.option(
+    "--slower",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Only pairs whose answer took longer, and requests that have waited longer when the connection or the trace "
+    "ends.",
+)
+@click.option(
+    "--asks",
+    type=click.Choice(["client", "server"]),
+    default="client",
+    show_default=True,
+    help="Whose messages are requests; those of the other side are answers.",
+)
+@click.option(
+    "--pipelined",
+    is_flag=True,
+    help="A client may ask again before it has its answer; answers come in the order of requests.",
+)
 @click.option(
     "-f",
     "--follow",
     is_flag=True,
     help="Wait for pipes that are not there yet, and go on when the last server has gone: for the next one.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Do not say on standard error what is traced.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Nothing on standard error but errors: neither what is traced, nor the sum of it at the end.",
+)
 @click.option(
     "--lua",
     is_flag=True,
@@ -107,7 +145,12 @@ def trace(
     seconds: float | None,
     size: str | None,
     peer: int | None,
+    connection: int | None,
     pattern: str | None,
+    pairs: bool,
+    slower: float | None,
+    asks: str,
+    pipelined: bool,
     follow: bool,
     quiet: bool,
     ring_size: str,
@@ -116,9 +159,12 @@ def trace(
 
     The servers run on, and take no notice; it is for pipes of your own user, and for root. All that their connections
     read and write from now on is shown, until the pipe has gone, or Ctrl-C. Processes that begin to serve a pipe
-    meanwhile are traced too.
+    meanwhile are traced too. With --read it is what was recorded, of all pipes or of those that are named.
+
+    Of an answer it is told how long it took: from when the server had read the request to when it had written the
+    answer. At the end standard error has the sum of it, for each pipe.
     """
-    if bool(source) == bool(names):
+    if not source and not names:
         raise click.UsageError("Give the names of pipes, or --read FILE.")
     if source and follow:
         raise click.UsageError("--follow is for pipes, not for --read FILE.")
@@ -129,25 +175,72 @@ def trace(
     if source and target and _same_file(source, target):
         raise click.UsageError("--write is the file that --read reads.")
     try:
-        wants = matcher(size, peer, pattern)
+        chosen, wants = matcher(peer=peer, connection=connection), matcher(size=size, pattern=pattern)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
-    show = _no_show if target else _show_json if as_lines else _show_hex if as_hex else _show_text
+    view: View | None = None if target else JsonView() if as_lines else TextView(as_hex=as_hex)
     with contextlib.ExitStack() as stack:
         # The source first: what --write overwrites is overwritten only if there is something to record.
-        events: Iterator[Event]
         if source:
-            events = stack.enter_context(_from_file(source))
+            traced = stack.enter_context(_from_file(source, names))
         else:
-            traced = _from_servers(names, snaplen, _bytes_of(ring_size), seconds, follow=follow, quiet=quiet)
-            events = stack.enter_context(traced)
+            servers = _from_servers(names, snaplen, _bytes_of(ring_size), seconds, follow=follow, quiet=quiet)
+            traced = stack.enter_context(servers)
         writer = stack.enter_context(_open_writer(target)) if target else None
-        for number, event in enumerate(filter(wants, events), 1):
-            if writer is not None:
-                _write(writer, event, str(target))
-            show(event)
-            if number == count:
-                break
+        _tell_begin(traced.what, target, quiet=quiet)
+        session = Session(
+            Answers(cast("Side", asks), pipelined=pipelined),
+            view,
+            None if writer is None else functools.partial(_write, writer, str(target)),
+            chosen=chosen,
+            wants=wants,
+            pairs=pairs or slower is not None,
+            slower=None if slower is None else round(slower * 1e9),
+            count=count,
+            who=traced.who,
+        )
+        try:
+            for event in traced.events:
+                session.take(event)
+                if session.done:
+                    break
+        except KeyboardInterrupt:
+            _end(session, live=not source, quiet=quiet)
+            raise
+        _end(session, live=not source, quiet=quiet)
+        if not session.done:
+            traced.check()
+
+
+class _Traced(NamedTuple):
+    """Where events come from."""
+
+    events: Iterator[Event]
+    what: str | None
+    """What is traced, for people."""
+    who: Callable[[Event], Peer | None]
+    """Who is at the other end of a connection."""
+    check: Callable[[], object]
+    """Raises, at the end, what was wrong."""
+
+
+def _tell_begin(what: str | None, target: str | None, *, quiet: bool) -> None:
+    into = None
+    if target is not None:
+        into = "recording to standard output" if target == "/dev/stdout" else f"recording into {printable(target)}"
+    told = "; ".join(filter(None, (what, into)))
+    if told and not quiet:
+        click.echo(f"npipe: {told}", err=True)
+
+
+def _end(session: Session, *, live: bool, quiet: bool) -> None:
+    session.finish(time.time_ns() if live else session.last)
+    if quiet:
+        return
+    for line in session.summary.lines():
+        click.echo(f"npipe: {line}", err=True)
+    if session.answers.overlap:
+        click.echo("npipe: requests have overlapped: with --pipelined, answers are in the order of requests", err=True)
 
 
 def _bytes_of(text: str) -> int:
@@ -161,7 +254,7 @@ def _open_writer(target: str) -> TraceWriter:
         raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
 
 
-def _write(writer: TraceWriter, event: Event, target: str) -> None:
+def _write(writer: TraceWriter, target: str, event: Event) -> None:
     try:
         writer.write(event)
     except OSError as error:
@@ -178,11 +271,29 @@ def _same_file(one: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def _from_file(source: str) -> Iterator[Iterator[Event]]:
+def _from_file(source: str, names: tuple[str, ...]) -> Iterator[_Traced]:
     """Give the events of a file, of which the first was read already: it is a trace."""
     events = _read(source)
     first = list(itertools.islice(events, 1))
-    yield itertools.chain(first, events)
+    found = itertools.chain(first, events)
+    if not names:
+        yield _Traced(found, None, lambda _: None, lambda: None)
+        return
+    with by_kind():
+        named = Named(names)
+    read_all = False
+
+    def chosen() -> Iterator[Event]:
+        nonlocal read_all
+        yield from filter(named, found)
+        read_all = True
+
+    def check() -> None:
+        if read_all and named.missing:
+            there = ", ".join(map(printable, named.pipes)) or "nothing"
+            raise Failure(f"{source}: nothing of {', '.join(map(printable, named.missing))}; it has {there}", NOT_THERE)
+
+    yield _Traced(chosen(), None, lambda _: None, check)
 
 
 def _read(source: str) -> Iterator[Event]:
@@ -198,19 +309,20 @@ if sys.platform == "win32":
 
     def _from_servers(
         names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, follow: bool, quiet: bool
-    ) -> contextlib.AbstractContextManager[Iterator[Event]]:
+    ) -> contextlib.AbstractContextManager[_Traced]:
         del names, snaplen, ring_size, seconds, follow, quiet
         raise click.ClickException(
             "on Windows a running process cannot be traced from outside: start it with NPIPE_TRACE=FILE"
         )
 
 else:
+    from npipe.cli.trace_peers import Peers
     from npipe.tracing.attach import Tracer
 
     @contextlib.contextmanager
     def _from_servers(
         names: tuple[str, ...], snaplen: int, ring_size: int, seconds: float | None, *, follow: bool, quiet: bool
-    ) -> Iterator[Iterator[Event]]:
+    ) -> Iterator[_Traced]:
         """Give the events of servers that are traced already."""
         first: list[int] | None = []
 
@@ -223,46 +335,21 @@ else:
         with by_kind():
             tracer = Tracer(names, snaplen=snaplen, ring_size=ring_size, follow=follow, on_owner=tell)
         with tracer:
-            if not quiet and first:
-                click.echo(f"npipe: tracing {', '.join(f'process {pid}' for pid in first)}", err=True)
-            elif not quiet:
-                click.echo("npipe: waiting for a server", err=True)
+            pipes = ", ".join(dict.fromkeys(printable(parse_name(name).path) for name in names))
+            if first:
+                processes = ", ".join(f"process {pid}" for pid in dict.fromkeys(first))
+                what = f"tracing {processes}: {pipes}"
+            else:
+                what = f"waiting for a server of {pipes}"
             first = None
-            yield _live(tracer, seconds, quiet=quiet)
+            yield _Traced(_live(tracer, seconds), what, Peers().of, functools.partial(_check, tracer, quiet=quiet))
 
-    def _live(tracer: Tracer, seconds: float | None, *, quiet: bool) -> Iterator[Event]:
+    def _live(tracer: Tracer, seconds: float | None) -> Iterator[Event]:
         with by_kind():
             yield from tracer.events(seconds)
+
+    def _check(tracer: Tracer, *, quiet: bool) -> None:
         if tracer.lost and not quiet:
             click.echo(f"npipe: {tracer.lost} records were lost", err=True)
         if tracer.problems:
             raise Failure("; ".join(tracer.problems), BAD_DATA)
-
-
-def _no_show(event: Event) -> None:
-    del event
-
-
-def _show_json(event: Event) -> None:
-    click.echo(as_json(event))
-
-
-def _show_text(event: Event) -> None:
-    _print(text_line(event), event)
-
-
-def _show_hex(event: Event) -> None:
-    _print(head(event), event)
-    for begin in range(0, len(event.data), 16):
-        piece = event.data[begin : begin + 16]
-        text = "".join(chr(c) if 32 <= c < 127 else "." for c in piece)
-        click.echo(f"  {begin:08x}  {piece.hex(' '):<47}  {text}")
-
-
-_COLOURS = {Kind.OPENED: "cyan", Kind.PRESENT: "cyan", Kind.CLOSED: "cyan", Kind.GONE: "cyan", Kind.LOST: "red"}
-
-
-def _print(line: str, event: Event) -> None:
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-        line = click.style(line, fg=_COLOURS.get(event.kind, "green" if event.flags & Flags.OUT else None))
-    click.echo(line)

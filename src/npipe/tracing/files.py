@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["LINKTYPE", "TraceWriter", "as_json", "read_trace", "shown_time"]
+__all__ = ["LINKTYPE", "TraceWriter", "as_json", "as_object", "read_trace", "shown_time"]
 
 LINKTYPE: Final = 147
 """LINKTYPE_USER0."""
@@ -42,6 +42,11 @@ def shown_time(nanoseconds: int) -> str:
 
 def as_json(event: Event) -> str:
     """Return an event as a line of JSON: data is "text" if it is printable UTF-8, else "base64"."""
+    return json.dumps(as_object(event))
+
+
+def as_object(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it."""
     line: dict[str, Any] = {
         "time": shown_time(event.time),
         "ns": event.time,
@@ -67,7 +72,7 @@ def as_json(event: Event) -> str:
             line["text"] = event.data.decode()
         except UnicodeDecodeError:
             line["base64"] = base64.b64encode(event.data).decode()
-    return json.dumps(line)
+    return line
 
 
 def _event_of_json(line: Any) -> Event:

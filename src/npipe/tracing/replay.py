@@ -30,6 +30,14 @@ class Difference:
     message: int
     """Which one of the connection's, from 1."""
     detail: str
+    request: bytes | None
+    """What this side had sent before; None: nothing."""
+    recorded: bytes | None
+    """What was to come; None: it could not be asked for."""
+    now: bytes | None
+    """What has come; None: nothing."""
+    offset: int | None
+    """Where they begin to differ; None: nothing has come."""
 
 
 @dataclass(slots=True)
@@ -165,9 +173,11 @@ class Replay:
         speed: float | None,
         timeout: float | None,
     ) -> None:
+        request: bytes | None = None
         for number, step in enumerate(talk.steps, 1):
             try:
                 if step.sends:
+                    request = step.data
                     _pause_until(began, step.at, speed)
                     _send(pipe, step.data, timeout)
                     with self._lock:
@@ -175,22 +185,27 @@ class Replay:
                     continue
                 got = _receive(pipe, len(step.data), timeout)
             except (PipeError, EOFError) as error:
-                self._differs(talk, number, f"{'sending' if step.sends else 'receiving'}: {error}")
+                detail = f"{'sending' if step.sends else 'receiving'}: {error}"
+                recorded = None if step.sends else step.data
+                self._differs(Difference(talk.number, number, detail, request, recorded, None, None))
                 return
             with self._lock:
                 self.compared += 1
             if got != step.data:
-                self._differs(talk, number, _compare(got, step.data))
+                offset = _first_difference(got, step.data)
+                detail = _compare(got, step.data, offset)
+                self._differs(Difference(talk.number, number, detail, request, step.data, got, offset))
 
-    def _differs(self, talk: _Conversation, number: int, detail: str) -> None:
+    def _differs(self, difference: Difference) -> None:
         with self._lock:
-            self.differences.append(Difference(talk.number, number, detail))
+            self.differences.append(difference)
 
 
-def _compare(got: bytes, expected: bytes) -> str:
-    place = next(
-        (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), min(len(got), len(expected))
-    )
+def _first_difference(one: bytes, other: bytes) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _compare(got: bytes, expected: bytes, place: int) -> str:
     sizes = f"{len(got)} bytes as recorded" if len(got) == len(expected) else f"{len(got)} bytes, not {len(expected)}"
     return f"{sizes}, but from byte {place} on {got[place : place + 16]!r} instead of {expected[place : place + 16]!r}"
 
