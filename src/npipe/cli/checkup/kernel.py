@@ -150,7 +150,7 @@ _ATTEMPTS: Final[tuple[tuple[str, str, bool, Callable[[], None]], ...]] = (
     ("futex", "how a thread that waits goes to sleep (futex)", True, _futex),
     ("descriptors passed", "how a client gets that memory (SOCK_SEQPACKET, SCM_RIGHTS)", True, _pass_a_descriptor),
     ("peer", "how each side learns the user of the other one (SO_PEERCRED)", True, _peer_credentials),
-    ("peer's groups", "how a pipe is opened to a group, security=\"group:NAME\" (SO_PEERGROUPS)", False, _peer_groups),
+    ("peer's groups", 'how a pipe is opened to a group, security="group:NAME" (SO_PEERGROUPS)', False, _peer_groups),
     ("events", "how event loops wait for pipes (eventfd, epoll)", True, _events),
     ("pidfd", "how npipe.win32 and npipe.connection wait for the end of a process (pidfd_open)", False, _pidfd),
 )
