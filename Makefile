@@ -27,7 +27,7 @@ demo: $(if $(wildcard build/stamp-npipe),build/stamp-npipe,build/stamp-demo)
 	@$(PY) -m npipe demo
 
 ## test: lint, types, the engine's C tests, the Python tests that are not slow
-# The quick parts first; how far it is, and at the end what each took. The C tests run while mypy thinks.
+# The quick parts first; how far it is, and at the end what each took. mypy thinks on one processor meanwhile.
 test: build/stamp-package
 	@$(PY) scripts/run_parts.py lint types --beside test-collect test-c --then test-quick
 
@@ -63,7 +63,7 @@ types: build/stamp-tools
 ## test-c: the engine's C tests
 test-c: build/stamp-tools
 	$(ENV) scripts/build-c.sh build/c -Dtests=true -Dwerror=true
-	$(ENV) meson test -C build/c --print-errorlogs --num-processes 1
+	$(ENV) meson test -C build/c --print-errorlogs --num-processes 2
 
 # Several tests at a time, WORKERS: most wait most of the time. WORKERS=0 for one after the other.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
