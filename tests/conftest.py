@@ -87,6 +87,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Let them be seen again: hypothesis, which its plugin imports at the end, looks for who holds trio's generator."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest makes the folder
 def pytest_configure(config: pytest.Config) -> None:
     """Make a worker of pytest-xdist like a session of its own, in what is seen of it."""
