@@ -6,7 +6,7 @@ r"""A JSON-RPC 2.0 service on a pipe, and a client whose threads share a pool of
 One message is one JSON text, so there is no framing. The service knows notifications and batches, and gives the codes
 of the specification: -32700 (no JSON), -32600 (no request), -32601 (no such method), -32602 (wrong parameters), and
 -32000 for a method that raises. The client asks from eight threads over four connections; a request that may be
-carried out twice is sent again when the service is restarted in its midst.
+carried out twice is sent again when the service is restarted meanwhile.
 """
 
 from __future__ import annotations

@@ -120,6 +120,18 @@ def test_a_page_is_whole_light_and_dark_and_on_a_phone(page: str, browser: Brows
     assert all(ground > 200 if scheme == "light" else ground < 60 for (_, scheme), ground in grounds.items()), grounds
 
 
+def test_a_table_that_is_wider_than_a_phone_shows_that_it_goes_on(browser: Browser, address: str) -> None:
+    look(browser, PHONE, "light")
+    browser.go(f"{address}/reference/features.html")
+    wide = browser.value(
+        """[...document.querySelectorAll(".table-wrapper")].filter((one) => one.scrollWidth > one.clientWidth)
+            .map((one) => getComputedStyle(one))
+            .map((style) => [style.overflowX, style.backgroundImage.split("gradient").length])"""
+    )
+    assert wide
+    assert {tuple(one) for one in wide} == {("auto", 5)}
+
+
 def test_no_page_is_wider_than_a_phone_or_complains(browser: Browser, address: str) -> None:
     look(browser, PHONE, "light")
     browser.errors.clear()

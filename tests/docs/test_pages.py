@@ -136,7 +136,7 @@ def test_a_job_that_ends_by_itself_is_waited_for(tmp_path: Path, pause: str) -> 
 
 def test_a_job_that_is_told_to_end_is_not_waited_for(tmp_path: Path) -> None:
     job = "sh -c 'trap told=yes TERM; echo ready; until test -f go; do sleep 0.05; done; echo told: $told'"
-    page = f"```console\n$ {job} &\nready\n$ kill -TERM %1\n$ touch go\n$ fg\ntold: yes\n```\n"
+    page = f"```console\n$ {job} &\nready\n$ kill -TERM %1\n$ touch go\n$ fg\n...\ntold: yes\n```\n"
     assert pages.run(page, tmp_path) == 4
 
 

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+_VERDICTS = {
+    "ok": "Pipes work here",
+    "warning": "Pipes work here, but see the warnings",
+    "problem": "Not in order, see the problems",
+}
 
 
 _EXAMPLES = examples(r"""Examples:
@@ -49,8 +54,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
     Each finding is a line: ok, a warning (some programs will run into it) or a problem (pipes do not work). What is
     looked at: the root folder, limits, what the kernel lets this process do, containers, Samba, the extras, the
-    versions of the servers that run, and a round trip between two processes. Limits and rights are those of who runs
-    it: ask as the user, and in the container, that the program in question runs as.
+    versions of the servers that run, and a round trip between two processes. Limits and rights are those of the user
+    who runs it: ask as the user, and in the container, that the program in question runs as.
 
     Nothing is changed.
     """
@@ -130,4 +135,9 @@ def _print_table(findings: list[Finding]) -> None:
         if finding.advice is not None:
             console.print(Padding(Text(f"→ {printable(finding.advice)}"), (0, 0, 0, 8)))
     counts = {status: sum(finding.status == status for finding in findings) for status in _COLOURS}
-    console.print(f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok")
+    problems, warnings = (_number_of(counts[status], status) for status in ("problem", "warning"))
+    console.print(f"{_VERDICTS[worst(findings)]}: {problems}, {warnings}, {counts['ok']} ok")
+
+
+def _number_of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -146,13 +146,13 @@ def _pidfd() -> None:
 
 
 _ATTEMPTS: Final[tuple[tuple[str, str, bool, Callable[[], None]], ...]] = (
-    ("memfd", "connections' memory is a memfd, sealed", True, _memfd),
-    ("futex", "who waits sleeps on a futex", True, _futex),
-    ("descriptors passed", "connections are handed over by SOCK_SEQPACKET and SCM_RIGHTS", True, _pass_a_descriptor),
-    ("peer", "the kernel says who a peer is (SO_PEERCRED)", True, _peer_credentials),
-    ("peer's groups", "pipes may be for a group (SO_PEERGROUPS)", False, _peer_groups),
-    ("events", "event loops are told by eventfd and epoll", True, _events),
-    ("pidfd", "the end of a process is waited for, by npipe.win32 and npipe.connection (pidfd_open)", False, _pidfd),
+    ("memfd", "how the memory of a connection is made (memfd_create, sealed)", True, _memfd),
+    ("futex", "how a thread that waits goes to sleep (futex)", True, _futex),
+    ("descriptors passed", "how a client gets that memory (SOCK_SEQPACKET, SCM_RIGHTS)", True, _pass_a_descriptor),
+    ("peer", "how each side learns the user of the other one (SO_PEERCRED)", True, _peer_credentials),
+    ("peer's groups", 'how a pipe is opened to a group, security="group:NAME" (SO_PEERGROUPS)', False, _peer_groups),
+    ("events", "how event loops wait for pipes (eventfd, epoll)", True, _events),
+    ("pidfd", "how npipe.win32 and npipe.connection wait for the end of a process (pidfd_open)", False, _pidfd),
 )
 
 
@@ -201,7 +201,7 @@ def _not_needed() -> Finding:
         ptrace = f"ptrace (yama's scope is {scope})"
     except OSError:
         ptrace = "ptrace"
-    return ok("not needed", f"io_uring, {ptrace}, user namespaces of one's own, capabilities")
+    return ok("not needed", f"{ptrace}, io_uring, user namespaces and capabilities: pipes do without")
 
 
 def check_container() -> Iterator[Finding]:
@@ -209,9 +209,9 @@ def check_container() -> Iterator[Finding]:
     kind = _container()
     filtered = _status("Seccomp") == "2"
     if filtered:
-        yield ok("seccomp", "calls are filtered; those above were tried, and say what it lets through")
+        yield ok("seccomp", "system calls are filtered here; the ones that pipes need were tried, in the lines above")
     if kind is None:
-        yield ok("container", "none that shows")
+        yield ok("container", "this is none, as far as can be seen")
         return
     folder = _root()
     while not folder.exists() and folder != folder.parent:

@@ -53,7 +53,7 @@ def check_limits() -> Iterator[Finding]:
 
 def _descriptors() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{_said(soft)} at the most (ulimit -n; up to {_said(hard)})"
+    found = f"a process may open {_said(soft)} (ulimit -n; it can be raised to {_said(hard)})"
     if soft == resource.RLIM_INFINITY or soft >= _SOME_DESCRIPTORS:
         return ok("descriptors", found)
     more = "ulimit -n 4096, or LimitNOFILE= of the service: a connection takes one or two at each side"
@@ -77,7 +77,7 @@ def _memory() -> Iterator[Finding]:
             "address space", f"{space:,} bytes (ulimit -v)", "ulimit -v unlimited: each connection is mapped into it"
         )
     locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    yield ok("locked memory", f"{_said(locked)} bytes may be locked; npipe locks none")
+    yield ok("locked memory", f"{_said(locked)} bytes may be locked (ulimit -l); pipes lock none")
     allowed = _number("/sys/fs/cgroup/memory.max")
     if allowed is None:
         allowed = _number("/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -93,11 +93,11 @@ def _mappings() -> Iterator[Finding]:
         yield warning("mappings", "vm.max_map_count is not known, for /proc is not there", "mount /proc")
     elif count < _USUAL_MAPPINGS:
         yield warning(
-            "mappings", f"a process may have {count:,} (vm.max_map_count): one or more for each connection",
+            "mappings", f"a process may have {count:,} (vm.max_map_count); a connection takes one or more",
             f"sysctl vm.max_map_count={_USUAL_MAPPINGS}",
         )  # fmt: skip
     else:
-        yield ok("mappings", f"a process may have {count:,} (vm.max_map_count): one or more for each connection")
+        yield ok("mappings", f"a process may have {count:,} (vm.max_map_count); a connection takes one or more")
 
 
 def _shared_memory() -> Finding:
@@ -106,7 +106,7 @@ def _shared_memory() -> Finding:
     except OSError:
         return ok(_SHM, "not there; pipes do not need it (multiprocessing does)")
     size = room.f_blocks * room.f_frsize
-    return ok(_SHM, f"{size >> 20:,} MiB; pipes do not need it: their memory has no file (memfd)")
+    return ok(_SHM, f"{size >> 20:,} MiB; pipes do not use it (their memory is no file there)")
 
 
 def _watches() -> Finding:
@@ -121,7 +121,7 @@ def _watches() -> Finding:
     except npipe.PipeError:
         pass  # in time, as it should be; or what the check of the root tells
     count = _number("/proc/sys/fs/inotify/max_user_instances")
-    told = "" if count is None else f"; {count:,} processes of a user may (fs.inotify.max_user_instances)"
+    told = "" if count is None else f"; {count:,} of a user at one time (fs.inotify.max_user_instances)"
     return ok("inotify", f"processes can wait for a server that is not there yet{told}")
 
 

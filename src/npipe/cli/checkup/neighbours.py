@@ -68,7 +68,7 @@ def check_servers() -> Iterator[Finding]:
                 "install the same version of npipe for both sides, and start the server again",
             )  # fmt: skip
     rest = f"; {len(sockets) - _MOST} more were not asked" if len(sockets) > _MOST else ""
-    yield ok("servers", f"{asked} answer; version {_VERSION} of the protocol is spoken here{rest}")
+    yield ok("servers", f"{asked} running, asked for the version of their protocol; here it is {_VERSION}{rest}")
 
 
 def _version_of(path: Path) -> tuple[int | None, int]:

@@ -80,7 +80,7 @@ def check_root() -> Iterator[Finding]:
         return
     assert root is not None  # noqa: S101 - not on Windows
     path = Path(root)
-    yield ok("root", f"{root}, because of {decided_by(root)}")
+    yield ok("root", f"pipes are in {root}, because of {decided_by(root)}")
     if not path.is_absolute():
         yield warning(
             "root path", f"NPIPE_ROOT is relative: {root}",
