@@ -189,7 +189,7 @@ def test_info_of_several_pipes_tells_of_each(busy: str) -> None:
 
 
 def test_of_several_pipes_those_that_are_there_are_told_and_the_first_failure_is_the_status(busy: str) -> None:
-    some = run("info", f"{busy}-x\x1b[2J", busy, "", f"{busy}-y")
+    some = run("info", f"{busy}-x", busy, f"{busy}\x1b[2J", f"{busy}-y")
     assert some.returncode == 3
     assert some.stdout == run("info", busy).stdout
     lines = some.stderr.splitlines()
@@ -198,7 +198,7 @@ def test_of_several_pipes_those_that_are_there_are_told_and_the_first_failure_is
         "npipe: [WinError 123",
         "npipe: [WinError 2",
     ]
-    assert r"\x1b[2J" in lines[0]
+    assert r"\x1b[2J" in lines[1]
     as_json = run("info", busy, "", "--json")
     assert (as_json.returncode, [report["name"] for report in json.loads(as_json.stdout)]) == (2, [busy])
     none = run("info", f"{busy}-x", f"{busy}-y", "--json")
