@@ -50,9 +50,11 @@ _PLACES: Final = {
 
 @contextlib.contextmanager
 def _before_click() -> Iterator[None]:
-    """End well where nobody reads what is printed; click would end with 1, and not say of what."""
+    """End well where nobody reads what is printed, and by Ctrl-C; click would end with 1, and with a blank line."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except OSError as error:
         if not nobody_reads(error):
             raise
@@ -85,8 +87,6 @@ class _Commands(click.Group):
                 return super().invoke(ctx)
         except npipe.PipeError as error:
             raise Failure(str(error), status_of(error)) from error
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

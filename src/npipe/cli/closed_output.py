@@ -61,9 +61,8 @@ def nobody_reads(error: BaseException) -> bool:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, file)
         os.close(nowhere)
-    return bool(gone) or isinstance(
-        error, SystemExit
-    )  # rich has done the same, and click makes one of every such error
+    # SystemExit: rich has done the same, and click makes one of every such error.
+    return bool(gone) or isinstance(error, SystemExit)
 
 
 def end_command() -> None:
