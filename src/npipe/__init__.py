@@ -14,9 +14,9 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
+import _thread  # not threading, of which the import would be a good part of what this one takes
 import os
 import sys
-from _thread import RLock  # threading's; the import of that would be a good part of what this one takes
 
 if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m") == "npipe":  # python -m npipe
     import _npipe_command
@@ -144,7 +144,7 @@ _MODULES = {
 _FOUND_IN = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 # Held by a thread that imports them, and over a fork: in a child without that thread the import would never end.
-_importing = RLock()
+_importing = _thread.RLock()
 _IMPORT_PATIENCE = 5.0  # seconds: of an import that hangs no fork is to hang too
 
 
@@ -162,7 +162,7 @@ def _after_fork_in_child() -> None:
     if _importing._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
         _importing.release()
     else:
-        _importing = RLock()
+        _importing = _thread.RLock()
 
 
 if hasattr(os, "register_at_fork"):
