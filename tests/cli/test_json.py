@@ -78,6 +78,21 @@ def test_serve_has_a_line_for_each_event(name: str) -> None:
     assert begun["time"] <= came["time"] <= left["time"]
 
 
+def test_a_server_whose_events_nobody_reads_any_more_serves_on_without_a_word(name: str) -> None:
+    with subprocess.Popen(
+        [*NPIPE, "serve", name, "--echo", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        assert json.loads(server.stdout.readline())["event"] == "listening"
+        server.stdout.close()
+        for data in (b"one", b"two"):
+            assert npipe.call(name, data, timeout=DEADLINE) == data
+        server.terminate()
+        assert server.stderr.read() == b""
+        assert server.wait(DEADLINE) == 0
+
+
 def test_client_tells_its_steps(name: str) -> None:
     answer = "r\N{LATIN SMALL LETTER E WITH ACUTE}ponse \x1b[31m" + "x" * 600
     with npipe.serve(name, lambda _request: answer.encode() + b"\0"):

@@ -150,7 +150,10 @@ def system_name(*, terse: bool = False) -> str:
 
 
 class Events:
-    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known."""
+    """What a command that runs on prints with --json: a line of JSON for each event, as soon as it is known.
+
+    When nobody reads them any more, the command goes on without.
+    """
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
@@ -160,7 +163,7 @@ class Events:
         """Print an event and what belongs to it; `time` is seconds since 1970."""
         if self._wanted:
             line = json.dumps({"event": event, "time": round(time.time(), 6), **more})
-            with self._lock:
+            with self._lock, quiet_when_nobody_reads():
                 click.echo(line)
 
 
