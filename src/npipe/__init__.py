@@ -14,6 +14,7 @@ For pytest, which may find it imported already (`npipe run -m pytest`): PYTEST_D
 
 from __future__ import annotations
 
+import _thread  # not threading, of which the import would be a good part of what this one takes
 import os
 import sys
 
@@ -142,12 +143,38 @@ _MODULES = {
 }
 _FOUND_IN = {name: module for module, names in _MODULES.items() for name in names.split()}
 
+# Held by a thread that imports them, and over a fork: in a child without that thread the import would never end.
+_importing = _thread.RLock()
+_IMPORT_PATIENCE = 5.0  # seconds: of an import that hangs no fork is to hang too
+
+
+def _before_fork() -> None:
+    _importing.acquire(timeout=_IMPORT_PATIENCE)
+
+
+def _after_fork() -> None:
+    if _importing._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        _importing.release()
+
+
+def _after_fork_in_child() -> None:
+    global _importing
+    if _importing._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        _importing.release()
+    else:
+        _importing = _thread.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
 if not TYPE_CHECKING:  # for type checkers, any name would be there
 
     def __getattr__(name: str) -> object:
         if name in _FOUND_IN:
-            for one, module in _FOUND_IN.items():
-                globals()[one] = getattr(_imported(module), one)
+            with _importing:
+                for one, module in _FOUND_IN.items():
+                    globals()[one] = getattr(_imported(module), one)
             return globals()[name]
         if not name.startswith("__"):  # a module of the package's
             try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -80,7 +82,17 @@ class _Ended(Protocol):
 
 
 _observers: tuple[Callable[[Event], object], ...] = ()  # replaced as a whole, so that nobody needs a lock to look
+_changing = threading.RLock()  # to replace it; a signal's handler, and the collector, may do so in between
 _logger: Any = None
+
+
+def _after_fork_in_child() -> None:
+    global _changing
+    _changing = threading.RLock()  # who had it is not here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Observation:
@@ -92,11 +104,13 @@ class Observation:
     def close(self) -> None:
         """Call the observer no more; closing twice is no error."""
         global _observers
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            left = list(_observers)
-            left.remove(observer)
-            _observers = tuple(left)
+        with _changing:
+            while self._observer is not None:
+                before = _observers
+                at = next((at for at, one in enumerate(before) if one is self._observer), len(before))
+                left = before[:at] + before[at + 1 :]
+                if _observers is before:  # so nobody has changed it in this thread meanwhile
+                    _observers, self._observer = left, None
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +135,8 @@ def observe(observer: Callable[[Event], object]) -> Observation:
         An Observation, which ends it when it is closed.
     """
     global _observers
-    _observers = (*_observers, observer)
+    with _changing:
+        _observers = (*_observers, observer)
     return Observation(observer)
 
 

@@ -165,3 +165,13 @@ def test_a_side_that_ends_too_early_is_told(name: str) -> None:
         server.go_on()
         with pytest.raises(StageError, match="the server has ended, with status 0"):
             stage.until(server, "something else")
+
+
+def test_a_side_that_is_dead_when_it_is_to_go_on_is_told(name: str) -> None:
+    with Stage(lambda _label, _line: None) as stage:
+        server = stage.start("server", "model-server", name, "threaded")
+        stage.until(server, "listens")
+        server.process.kill()
+        server.process.wait(DEADLINE)
+        with pytest.raises(StageError, match="the server has ended where it was to go on"):
+            server.go_on()

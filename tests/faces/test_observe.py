@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 import npipe
 import npipe.options
-from npipe import aio
+from npipe import aio, observing
 from tests.helpers import DEADLINE, held, started, until_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Told = list[tuple[str, bool | None]]
 
@@ -138,6 +144,80 @@ def test_two_observations_of_one_function_end_one_by_one(name: str) -> None:
     with npipe.listen(name):
         pass
     assert kinds(events, name) == [("listening", True), ("stopped", True)]
+
+
+def come_and_go_in_threads(work: Callable[[], None]) -> None:
+    """Call `work` in four threads that take turns as often as can be; raise what it raises."""
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=guarded) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    finally:
+        sys.setswitchinterval(before)
+    assert failures == []
+
+
+def test_observations_that_begin_and_end_at_the_same_time_are_all_told_and_then_none() -> None:
+    untold: list[object] = []
+
+    def come_and_go() -> None:
+        for _ in range(5000):
+            events: list[npipe.Event] = []
+            with npipe.observe(events.append):
+                observing.tell(npipe.Event("listening", "x", is_server=True))
+            untold.extend([] if events else [events])
+
+    come_and_go_in_threads(come_and_go)
+    assert untold == []
+    assert observing._observers == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_an_observation_that_a_signal_s_handler_begins_stays_until_it_is_ended() -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError
+    begun: list[npipe.Observation] = []
+
+    def handler(*_: object) -> None:
+        begun.append(npipe.observe(str))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    end = time.monotonic() + DEADLINE
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+    try:
+        while len(begun) < 300 and time.monotonic() < end:
+            npipe.observe(repr).close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(begun) >= 300
+    assert observing._observers == (str,) * len(begun)
+    for observation in begun:
+        observation.close()
+    assert observing._observers == ()
+
+
+def test_an_observation_that_several_threads_end_ends_once() -> None:
+    observations = [npipe.observe(print) for _ in range(2000)]
+
+    def end_all() -> None:
+        for observation in observations:
+            observation.close()
+
+    come_and_go_in_threads(end_all)
+    assert observing._observers == ()
 
 
 def test_a_client_that_had_to_wait_is_told_with_how_long_and_how_it_ended(name: str) -> None:

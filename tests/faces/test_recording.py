@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -282,6 +283,73 @@ def test_a_program_goes_on_where_recording_cannot_begin(child: Callable[..., Chi
     )
     assert program.line() == "goes on"
     assert program.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no ring that is too small: the engine's is for Linux")
+def test_pieces_of_two_messages_between_which_records_were_lost_are_never_told_as_one(name: str) -> None:
+    asleep, goes_on = threading.Event(), threading.Event()
+    events: list[Event] = []
+
+    def sink(event: Event) -> None:
+        events.append(event)
+        if event.data == b"stop":
+            asleep.set()
+            goes_on.wait(DEADLINE)
+
+    with contextlib.closing(Recorder(sink, snaplen=1 << 20)) as recorder:
+        server, client = h.connected(name, quota=1 << 20)
+        others = h.connected(f"{name}-busy", quota=1 << 20)
+        h.write(client, b"1" * 2000)
+        h.write(client, b"2" * 2000)
+
+        def carry(data: bytes) -> None:
+            h.write(others[1], data)
+            assert h.read(others[0]) == (0, data)
+
+        carry(b"stop")
+        assert asleep.wait(DEADLINE)
+        assert h.read(server, 1000) == (234, b"1" * 1000)
+        for size in (1 << 19, 1 << 12, 1):  # until there is no room for anything
+            for _ in range(300):
+                carry(b"x" * size)
+        assert h.read(server, 1000) == (0, b"1" * 1000)
+        assert h.read(server, 1000) == (234, b"2" * 1000)
+        goes_on.set()
+        recorder.sync()
+        carry(b"end")  # which is told with how much was lost
+        assert h.read(server, 1000) == (0, b"2" * 1000)
+        for handle in (server, client, *others):
+            handle.close_handle()
+    came = [event for event in events if event.kind is Kind.DATA and not event.flags & Flags.OUT]
+    assert [event.data for event in came if event.pipe == name] == [b"1" * 1000, b"2" * 1000]
+    assert any(event.kind is Kind.LOST for event in events)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a descriptor has no number there")
+def test_a_process_with_more_than_a_thousand_files_is_recorded_while_it_runs(
+    name: str, child: Callable[..., Child], tmp_path: Path
+) -> None:
+    path = tmp_path / "own.pcapng"
+    program = child(
+        """
+        import os, resource, socket, sys
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limit))
+        held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        socket.setdefaulttimeout(0.01)  # which is not the recorder's
+        import npipe
+        with npipe.listen(sys.argv[1]) as listener, npipe.connect(sys.argv[1]) as client, listener.accept() as server:
+            client.send(b"question")
+            server.recv()
+            print("said", flush=True)
+            sys.stdin.read()
+        """,
+        name,
+        env={"NPIPE_TRACE": str(path)},
+    )
+    assert program.line() == "said"
+    h.until(lambda: b"question" in path.read_bytes())
+    program.kill()
 
 
 def test_where_no_thread_can_be_started_nothing_is_recorded_and_nothing_kept(

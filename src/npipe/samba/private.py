@@ -264,8 +264,9 @@ class PrivateSmbd:
             with contextlib.suppress(ProcessLookupError):
                 former = os.pidfd_open(pid)
                 try:
-                    left = max(0.0, deadline - time.monotonic())
-                    if not select.select([former], [], [], left)[0]:
+                    poll = select.poll()  # not select, which takes no descriptor beyond 1023
+                    poll.register(former, select.POLLIN)
+                    if not poll.poll(min(max(0.0, deadline - time.monotonic()), 1e6) * 1000):
                         raise PipeStateError(
                             WinError.NOT_SUPPORTED, detail=f"another smbd, process {pid}, runs in {self.folder}"
                         )

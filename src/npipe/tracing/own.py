@@ -58,7 +58,6 @@ else:
     import contextlib
     import fcntl
     import mmap
-    import select
     import socket
 
     from npipe import binding
@@ -88,7 +87,7 @@ else:
                 self._ring = Ring(memoryview(self._map))
                 self._waker, self._woken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 self._waker.setblocking(False)
-                self._woken.setblocking(False)
+                self._woken.setblocking(True)  # whatever socket.setdefaulttimeout says
                 self._trace = binding.OwnTrace(memory, self._waker.fileno(), snaplen)
                 # Behind it. What is below and does not say that it begins began before: others record it.
                 self._first = binding.new_connection_number()
@@ -108,6 +107,9 @@ else:
             """Return what the engine has recorded."""
             events: list[Event] = []
             for record in self._ring.read():
+                if record.lost:  # of whichever connection: the end of a message, and the next one's beginning, perhaps
+                    for each in (*self._pipes.values(), *self._closed.values()):
+                        events += each.finish()
                 if record.kind is Kind.OPENED:
                     self._pipes[record.connection] = Assembler(_name_of(record.data), self._pid)
                 assembler = self._pipes.get(record.connection) or self._closed.get(record.connection)
@@ -134,10 +136,7 @@ else:
             self._ring.await_more(waits=True)
             binding.full_fence()
             if not self._ring.has_more and not tap.wait():
-                select.select([self._woken], [], [])
-                with contextlib.suppress(BlockingIOError):
-                    while self._woken.recv(16):
-                        pass
+                self._woken.recv(16)  # not select, which takes no descriptor beyond 1023; a wake too many is harmless
 
         def end(self) -> None:
             """Record nothing any more."""

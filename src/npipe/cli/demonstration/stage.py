@@ -34,8 +34,11 @@ class Side(NamedTuple):
     def go_on(self) -> None:
         """Let it go on."""
         assert self.process.stdin is not None  # noqa: S101 - it is a pipe
-        self.process.stdin.write(b"\n")
-        self.process.stdin.close()
+        try:
+            self.process.stdin.write(b"\n")
+            self.process.stdin.close()
+        except OSError as error:  # no BrokenPipeError of standard output's, which ends the story in good order
+            raise StageError(f"the {self.label} has ended where it was to go on") from error
 
 
 class Stage:
