@@ -132,6 +132,8 @@ def _message(line: bytes, form: str, encoding: str, *, nul: bool, where: str) ->
             raise _bad(f'{where} is no message: JSON is a string, {{"text": "..."}} or {{"base64": "..."}}')
     except (ValueError, binascii.Error) as error:
         raise _bad(f"{where} is not {form}: {error}") from error
+    except RecursionError as error:  # brackets in brackets
+        raise _bad(f"{where} is not {form} of a message: it is nested too deeply") from error
     return line + b"\0" * nul
 
 
@@ -219,7 +221,7 @@ class Output:
         elif form == "length":
             data = len(message).to_bytes(4, "little") + message
         else:
-            data = json.dumps(self._object(message, more)).encode() + b"\n"
+            data = json.dumps(self._object(message, more)).replace("\x7f", "\\u007f").encode() + b"\n"
         self.write(data)
 
     def _object(self, message: bytes, more: dict[str, object]) -> dict[str, object]:
