@@ -1,4 +1,4 @@
-"""docker's own client through relays: connections that stop being HTTP, ends of one way, large uploads in chunks, TLS."""
+"""docker's own client through relays: connections that are HTTP no more, ends of one way, uploads in chunks, TLS."""
 
 from __future__ import annotations
 

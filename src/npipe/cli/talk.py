@@ -113,8 +113,9 @@ def _check_interval(_ctx: click.Context, _param: click.Parameter, value: float) 
 
 
 _repeat_options: Final = (
-    click.option("--interval", type=float, callback=_check_interval, default=0, metavar="SECONDS",
-                 help="From one to the next."),
+    click.option(
+        "--interval", type=float, callback=_check_interval, default=0, metavar="SECONDS", help="From one to the next."
+    ),
     click.option("--repeat", type=click.IntRange(0), default=1, metavar="N", help="Do it N times; 0 is for ever."),
 )
 

@@ -30,8 +30,8 @@ def tls_contexts(
         The context for listening, and the one for dialling.
 
     Raises:
-        OSError: a file cannot be read; ssl.SSLError: it is not what it should be; ValueError: the key wants a passphrase,
-            for which nobody is asked.
+        OSError: a file cannot be read; ssl.SSLError: it is not what it should be; ValueError: the key wants a
+            passphrase, for which nobody is asked.
     """
 
     def refuse() -> str:
@@ -86,7 +86,7 @@ class TLSChannel(Channel):
                 await self._inner.write(data)
 
     async def _more(self) -> bool:
-        """Take what comes; False at the end of the inner channel, of which OpenSSL hears nothing: it would not write."""
+        """Take what comes; False at the inner channel's end, of which OpenSSL hears nothing: then it writes on."""
         data = None if self._inner.read_ended else await self._inner.read()
         if data is not None:
             self._incoming.write(data)
