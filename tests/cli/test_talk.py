@@ -183,12 +183,19 @@ def test_json_has_no_control_character_in_it(name: str) -> None:
     assert json.loads(done.stdout)["text"] == text
 
 
-def test_an_input_that_is_closed_is_told(name: str) -> None:
+@pytest.mark.parametrize(("closed", "said"), [("<&-", b""), (">&-", b"standard output: ")])
+def test_an_input_or_output_that_is_closed_is_told(name: str, closed: str, said: bytes) -> None:
     with npipe.serve(name, bytes.upper):
         done = subprocess.run(
-            ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *NPIPE, "call", name], capture_output=True, timeout=DEADLINE
+            ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *NPIPE, "call", name], capture_output=True, timeout=DEADLINE
         )
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"npipe: Bad file descriptor\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"npipe: " + said + b"Bad file descriptor\n")
+
+
+def test_a_file_on_a_full_disk_is_named(name: str) -> None:
+    with served(name, lambda pipe: pipe.send(b"x")):
+        done = npipe_("cat", name, "--to", "/dev/full")
+    assert (done.returncode, done.stderr) == (1, b"npipe: No space left on device: /dev/full\n")
 
 
 def test_a_message_with_a_line_s_end_is_printed_and_told(name: str) -> None:

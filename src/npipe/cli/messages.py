@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -195,6 +196,8 @@ class Output:
     def __init__(self, form: str, encoding: str = "utf-8") -> None:
         self._form = form
         self._encoding = encoding
+        if getattr(sys, "stdout", None) is None:
+            raise Failure(f"standard output: {os.strerror(errno.EBADF)}", FAILED)
         self._terminal = sys.stdout.isatty()
         self.count: int = 0
         self.broken_lines: int = 0

@@ -33,6 +33,7 @@ from npipe.names import parse_name
 from npipe.reasons import ended_badly
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator
 
     from npipe.options import ConnectOptions
@@ -354,7 +355,7 @@ def cat(
         put: Callable[[bytes], Any] = output.put
         if path is not None:
             # Without a buffer: what was taken from the pipe is in the file, also if this process is killed.
-            put = functools.partial(write_all, stack.enter_context(path.open("wb", buffering=0)))
+            put = functools.partial(_write_to, path, stack.enter_context(path.open("wb", buffering=0)))
         progress = _Progress("read", None) if path is not None or checksum else None
         with progress or contextlib.nullcontext():
             for message in _messages(pipe):
@@ -368,6 +369,14 @@ def cat(
     if progress is not None:
         progress.tell("read", as_json=as_json and path is not None, checksum=checksum)
     output.end()
+
+
+def _write_to(path: Path, file: io.FileIO, data: bytes) -> None:
+    try:
+        write_all(file, data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _messages(pipe: MessagePipe | StreamPipe) -> Iterator[bytes]:

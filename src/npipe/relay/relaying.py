@@ -353,7 +353,7 @@ class Relay:
                 try:
                     return await dial()
                 except OSError as error:
-                    if _is_short_of_descriptors(error) and self._talks:
+                    if _is_short_of_descriptors(error) and self._may_free():
                         await self._until_freed()
                         continue
                     if (
@@ -364,6 +364,10 @@ class Relay:
                         raise
                 await asyncio.sleep(pause)  # nothing tells of a socket that comes to listen
                 pause = min(pause * 2, 1.0)
+
+    def _may_free(self) -> bool:
+        """Whether there is a connection that may end, or become one, without waiting for a descriptor itself."""
+        return bool(self._talks) or len(self._tasks) > self._short + 1
 
     async def _until_freed(self) -> None:
         """Wait until a connection has ended, and let nobody else come who would take what it had."""
