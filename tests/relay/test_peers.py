@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.relay.content import Stream, digest, echo
+from tests.relay.content import Stream, digest, echo, read_all
 from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_server
 from tests.relay.programs import need
 
@@ -205,6 +206,31 @@ def test_who_ends_tls_with_its_closing_or_without_gets_all_that_comes_back(
         # ncat ends its own way by the socket alone, which might be somebody on the way who cuts it off.
         assert ("without TLS's closing" in report["lost"]) == (program == "ncat")
         assert relay.end()[0] == (6 if program == "ncat" else 0)
+
+
+def test_all_comes_of_a_tls_client_that_reads_nothing_and_closes(name: str, tmp_path: Path, certificates: Path) -> None:
+    stream, closed, got = Stream("write only", 700_000), threading.Event(), []
+
+    def serve(connection: socket.socket) -> None:
+        assert closed.wait(DEADLINE)  # most of it has not been read then
+        got.append(read_all(connection))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
+    context.load_verify_locations(certificates / "ca.pem")
+    with (
+        unix_server(free_path(tmp_path), serve),
+        RelayProcess("tls:0", f"unix:{free_path(tmp_path)}", *tls(certificates, "server")) as relay,
+    ):
+        plain = socket.create_connection(("localhost", port_of(relay)), DEADLINE)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(stream.data)
+        closed.set()
+        report = relay.report()
+        assert (report["forth"]["bytes"], report["forth"]["dropped"]) == (len(stream.data), 0)
+        assert "without TLS's closing" in report["lost"]
+    assert [digest(data) for data in got] == [stream.digest]
 
 
 def test_a_key_that_wants_a_passphrase_is_refused_and_nobody_is_asked(
