@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pty
@@ -16,8 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import npipe
+from npipe.cli.messages import Output, messages_in
 from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE
 from tests.helpers import asleep, until
 
@@ -134,6 +138,22 @@ def test_every_form_goes_in_and_comes_out(name: str, message: bytes) -> None:
                 assert (got, found["size"]) == (message, len(message))
             else:
                 assert done.stdout.rstrip(b"\n" if form != "length" else b"") == data
+
+
+@given(
+    messages=st.lists(st.binary(max_size=100) | st.text(max_size=30).map(str.encode), max_size=8),
+    form=st.sampled_from(["hex", "base64", "json", "length"]),
+    size=st.integers(1, 60),
+)
+def test_what_is_printed_in_a_form_is_read_as_the_same_messages(messages: list[bytes], form: str, size: int) -> None:
+    printed = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(printed))
+        output = Output(form)
+        for message in messages:
+            output.put(message)
+        stream = io.BytesIO(printed.getvalue())
+        assert list(messages_in(lambda _: stream.read(size), form, "utf-8")) == messages
 
 
 def test_call_repeats_with_its_interval(name: str) -> None:

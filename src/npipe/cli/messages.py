@@ -162,7 +162,7 @@ def messages_in(read: Callable[[int], bytes], form: str, encoding: str, *, nul: 
                 yield line
             elif form == "lines":
                 yield line + b"\0" * nul
-            elif line.strip():
+            elif form != "json" or line.strip():  # in hex and base64, an empty line is an empty message
                 yield _message(line, form, encoding, nul=nul, where=f"line {number} of standard input")
 
 
