@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pty
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import npipe
+from npipe.cli.messages import Output, messages_in
 from tests.cli.helpers import DEADLINE, INTERRUPTED, NPIPE
-from tests.helpers import until
+from tests.helpers import asleep, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,8 +129,6 @@ def test_every_form_goes_in_and_comes_out(name: str, message: bytes) -> None:
     }
     with npipe.serve(name, bytes):
         for form, data in forms.items():
-            if not message and form in ("hex", "base64"):
-                continue  # an empty line is none
             done = npipe_("call", name, "-i", form, "-o", form, data=data + b"\n" * (form != "length"))
             assert done.returncode == 0, done.stderr
             if form == "json":
@@ -134,7 +136,23 @@ def test_every_form_goes_in_and_comes_out(name: str, message: bytes) -> None:
                 got = base64.b64decode(found["base64"]) if "base64" in found else found["text"].encode()
                 assert (got, found["size"]) == (message, len(message))
             else:
-                assert done.stdout.rstrip(b"\n" if form != "length" else b"") == data
+                assert done.stdout == data + b"\n" * (form != "length")
+
+
+@given(
+    messages=st.lists(st.binary(max_size=100) | st.text(max_size=30).map(str.encode), max_size=8),
+    form=st.sampled_from(["hex", "base64", "json", "length"]),
+    size=st.integers(1, 60),
+)
+def test_what_is_printed_in_a_form_is_read_as_the_same_messages(messages: list[bytes], form: str, size: int) -> None:
+    printed = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(printed))
+        output = Output(form)
+        for message in messages:
+            output.put(message)
+        stream = io.BytesIO(printed.getvalue())
+        assert list(messages_in(lambda _: stream.read(size), form, "utf-8")) == messages
 
 
 def test_call_repeats_with_its_interval(name: str) -> None:
@@ -164,6 +182,60 @@ def test_call_tells_how_long_connecting_and_the_answer_took(name: str) -> None:
     assert set(told) == {"size", "text", "seconds", "connect_seconds", "answer_seconds"}
     assert told["connect_seconds"] >= 0.3
     assert 0.2 <= told["answer_seconds"] == told["seconds"] < DEADLINE
+
+
+def test_an_interval_that_is_no_time_is_told_and_one_without_end_waits(name: str, ctrl_c: None) -> None:
+    with npipe.serve(name, bytes.upper):
+        for wrong in ("nan", "-1"):
+            done = npipe_("call", name, "x", "--repeat", "2", "--interval", wrong)
+            assert (done.returncode, done.stdout) == (2, b"")
+            assert b"0 or more seconds" in done.stderr
+        for long in ("1e300", "inf"):
+            process = subprocess.Popen(
+                [*NPIPE, "call", name, "x", "--repeat", "2", "--interval", long],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            with process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                assert process.stdout.readline() == b"X\n"
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE) == INTERRUPTED
+                assert process.stderr.read() == b""
+
+
+def test_json_that_is_nested_too_deeply_is_no_message(name: str) -> None:
+    with npipe.serve(name, bytes.upper):
+        for arguments, data in ((["-"], b'"ok"\n' + b"[" * 200_000), (["[" * 100_000], None)):
+            done = npipe_("call", name, *arguments, "-i", "json", "-o", "lines", data=data)
+            assert (done.returncode, done.stdout) == (7, b"OK\n" if data else b"")
+            assert b"nested too deeply" in done.stderr
+            assert b"Traceback" not in done.stderr
+
+
+def test_json_has_no_control_character_in_it(name: str) -> None:
+    text = "".join(map(chr, range(256)))
+    with npipe.serve(name, bytes):
+        done = npipe_("call", name, "-", "--json", data=text.encode())
+    assert all(0x20 <= byte < 0x7F for byte in done.stdout.rstrip(b"\n"))
+    assert json.loads(done.stdout)["text"] == text
+
+
+@pytest.mark.parametrize(("closed", "said"), [("<&-", b""), (">&-", b"standard output: ")])
+def test_an_input_or_output_that_is_closed_is_told(name: str, closed: str, said: bytes) -> None:
+    with npipe.serve(name, bytes.upper):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *NPIPE, "call", name], capture_output=True, timeout=DEADLINE
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"npipe: " + said + b"Bad file descriptor\n")
+
+
+def test_a_file_on_a_full_disk_is_named(name: str) -> None:
+    with served(name, lambda pipe: pipe.send(b"x")):
+        done = npipe_("cat", name, "--to", "/dev/full")
+    assert (done.returncode, done.stderr) == (1, b"npipe: No space left on device: /dev/full\n")
 
 
 def test_a_message_with_a_line_s_end_is_printed_and_told(name: str) -> None:
@@ -394,6 +466,43 @@ def test_listen_with_keep_takes_one_client_after_the_other(name: str, ctrl_c: No
             assert json.loads(process.stdout.readline()) == {"size": 1, "text": text}
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == INTERRUPTED
+
+
+UNHEARD = """
+import signal
+import sys
+import threading
+from npipe.cli.app import run
+# The system gives the signal to the other thread, so it ends no sleep of the main thread's: as if it had come between
+# a call's last look and its sleep.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["listen", "cat", "call"])
+def test_a_ctrl_c_that_ends_no_sleep_is_heard_all_the_same(name: str, command: str, ctrl_c: None) -> None:
+    more = {"listen": ["--keep"], "cat": ["--poll"], "call": ["x", "--timeout", "inf"]}[command]
+    with contextlib.ExitStack() as stack:
+        listener = None if command == "listen" else stack.enter_context(npipe.listen(name))
+        process = subprocess.Popen(
+            [sys.executable, "-c", UNHEARD, command, name, *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        if listener is None:
+            pipe = stack.enter_context(npipe.connect(name, wait_for_server=True, timeout=DEADLINE))
+            pipe.send(b"a")
+            assert process.stdout.readline() == b"a\n"
+        else:
+            pipe = stack.enter_context(listener.accept(DEADLINE))
+            if command == "call":
+                assert pipe.recv(timeout=DEADLINE) == b"x"
+        until(lambda: asleep(process.pid))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
 
 
 def test_listen_with_keep_outlives_a_client_that_is_killed(name: str, ctrl_c: None) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
+import select
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +186,35 @@ def test_a_unix_socket_that_cannot_be_made_to_the_end_leaves_no_path(
     with pytest.raises(PermissionError):
         run(sockets.listen_at(parse_address(f"unix:{free_path(tmp_path)}"), RelayOptions()))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket's peer that has gone is not seen")
+def test_without_a_descriptor_to_see_a_peer_go_what_there_is_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> select.epoll:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def talk() -> Report:
+        mine, client = socket.socketpair()
+        theirs, server = socket.socketpair()
+        with client, server:
+            ends = SocketChannel(mine, "a"), SocketChannel(theirs, "b")
+            talking = asyncio.create_task(Conversation(1, *ends, RelayOptions()).run())
+            monkeypatch.setattr(select, "epoll", fail)
+            loop = asyncio.get_running_loop()
+            client.setblocking(False)
+            server.setblocking(False)
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(server, 100) == b"question"
+            assert await loop.sock_recv(server, 100) == b""
+            await loop.sock_sendall(server, b"answer")
+            server.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(client, 100) == b"answer"
+            assert await loop.sock_recv(client, 100) == b""
+            return await talking
+
+    report = run(talk())
+    assert (report.forth.bytes, report.back.bytes, report.clean) == (8, 6, True)
 
 
 # ---- TLS

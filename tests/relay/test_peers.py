@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import npipe
-from tests.relay.content import Stream, digest, echo
+from tests.relay.content import Stream, digest, echo, read_all
 from tests.relay.helpers import DEADLINE, NPIPE, RelayProcess, free_path, unix_server
+from tests.relay.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,8 +113,9 @@ def test_docker_s_own_client_through_a_pipe(front: str) -> None:
         client.close()
 
 
-@program("socat")
+@pytest.mark.timeout(300)  # it may be installed first
 def test_socat_with_the_relay_as_its_command_as_npiperelay_is_used(name: str, tmp_path: Path) -> None:
+    need("socat")
     path, stream = str(tmp_path / "agent.sock"), Stream("socat", 300_000)
     command = " ".join([*NPIPE, "relay", "-q", "stdio", name.rpartition("\\")[2]])
     with unix_server(free_path(tmp_path), echo), RelayProcess(name, f"unix:{free_path(tmp_path)}") as relay:
@@ -168,6 +171,86 @@ def test_two_relays_over_tls_carry_both_ways_and_each_end_by_itself(
 
 
 @program("openssl")
+@pytest.mark.timeout(300)  # they may be installed first
+@pytest.mark.parametrize("program", ["socat", "ncat"])
+def test_who_ends_tls_with_its_closing_or_without_gets_all_that_comes_back(
+    name: str, tmp_path: Path, certificates: Path, program: str
+) -> None:
+    need(program)
+    stream, files = (
+        Stream(program, 3_000_000),
+        [f"{certificates}/{file}" for file in ("client.pem", "client.key", "ca.pem")],
+    )
+    with (
+        unix_server(free_path(tmp_path), echo),
+        RelayProcess(name, f"unix:{free_path(tmp_path)}"),
+        RelayProcess("tls:0", name, *tls(certificates, "server")) as relay,
+    ):
+        cert, key, ca = files
+        command = {
+            "socat": [
+                "-t",
+                str(DEADLINE),
+                "-",
+                f"OPENSSL:localhost:{port_of(relay)},cert={cert},key={key},cafile={ca}",
+            ],
+            "ncat": [
+                *("--ssl", "--ssl-cert", cert, "--ssl-key", key, "--ssl-verify", "--ssl-trustfile", ca),
+                *("localhost", str(port_of(relay))),
+            ],
+        }[program]
+        done = subprocess.run([program, *command], input=stream.data, capture_output=True, timeout=2 * DEADLINE)
+        assert (done.returncode, digest(done.stdout)) == (0, stream.digest)
+        report = relay.report()
+        assert (report["forth"]["bytes"], report["back"]["bytes"]) == (len(stream.data), len(stream.data))
+        # ncat ends its own way by the socket alone, which might be somebody on the way who cuts it off.
+        assert ("without TLS's closing" in report["lost"]) == (program == "ncat")
+        assert relay.end()[0] == (6 if program == "ncat" else 0)
+
+
+def test_all_comes_of_a_tls_client_that_reads_nothing_and_closes(name: str, tmp_path: Path, certificates: Path) -> None:
+    stream, closed, got = Stream("write only", 700_000), threading.Event(), []
+
+    def serve(connection: socket.socket) -> None:
+        assert closed.wait(DEADLINE)  # most of it has not been read then
+        got.append(read_all(connection))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
+    context.load_verify_locations(certificates / "ca.pem")
+    with (
+        unix_server(free_path(tmp_path), serve),
+        RelayProcess("tls:0", f"unix:{free_path(tmp_path)}", *tls(certificates, "server")) as relay,
+    ):
+        plain = socket.create_connection(("localhost", port_of(relay)), DEADLINE)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(stream.data)
+        closed.set()
+        report = relay.report()
+        assert (report["forth"]["bytes"], report["forth"]["dropped"]) == (len(stream.data), 0)
+        assert "without TLS's closing" in report["lost"]
+    assert [digest(data) for data in got] == [stream.digest]
+
+
+def test_a_key_that_wants_a_passphrase_is_refused_and_nobody_is_asked(
+    name: str, certificates: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    subprocess.run(
+        ["openssl", "ec", "-in", f"{certificates}/server.key", "-aes128", "-passout", "pass:x", "-out", str(key)],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
+    ends = ["--cert", f"{certificates}/server.pem", "--key", str(key), "--ca", f"{certificates}/ca.pem"]
+    done = subprocess.run(
+        [*NPIPE, "relay", "tls:0", name, *ends], stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE
+    )
+    assert done.returncode == 2
+    assert b"encrypted with a passphrase" in done.stderr
+
+
 def test_openssl_s_client_and_who_has_no_certificate(name: str, certificates: Path) -> None:
     with npipe.serve(name, bytes.upper), RelayProcess("tls:0", name, *tls(certificates, "server")) as relay:
         client = ["openssl", "s_client", "-quiet", "-verify_return_error", "-connect", f"127.0.0.1:{port_of(relay)}"]

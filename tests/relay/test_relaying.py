@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,8 @@ import pytest
 import npipe
 import npipe.aio
 from npipe.relay import Relay, RelayOptions, relaying
-from tests.relay.helpers import DEADLINE, free_path
+from tests.relay.content import echo
+from tests.relay.helpers import DEADLINE, RelayProcess, free_path, unix_server
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -110,3 +113,28 @@ def test_who_waits_for_a_partner_at_a_stop_is_let_go_and_told_of(name: str, tmp_
     assert report.lost == f"unix:{path}: nobody came, by one"
     assert (report.first, report.second)[1 - side] == f"unix:{path}"
     assert (report.how, report.clean) == ("refused", False)
+
+
+def test_who_comes_when_no_descriptor_is_left_for_the_other_side_waits_for_one(tmp_path: Path) -> None:
+    limit, count = 60, 150
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    async def ask(path: str, number: int) -> bool:
+        data = random.Random(number).randbytes(20_000)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(data)
+        writer.write_eof()
+        got = await reader.read()
+        writer.close()
+        return got == data
+
+    async def all_ask(path: str) -> list[bool]:
+        return await asyncio.gather(*[ask(path, number) for number in range(count)])
+
+    front, server = str(tmp_path / "front"), free_path(tmp_path)
+    with unix_server(server, echo), RelayProcess(f"unix:{front}", f"unix:{server}", preexec_fn=few) as relay:
+        assert run(all_ask(front)) == [True] * count
+        assert all(relay.report()["clean"] for _ in range(count))
+        assert relay.end() == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -132,6 +133,8 @@ def _message(line: bytes, form: str, encoding: str, *, nul: bool, where: str) ->
             raise _bad(f'{where} is no message: JSON is a string, {{"text": "..."}} or {{"base64": "..."}}')
     except (ValueError, binascii.Error) as error:
         raise _bad(f"{where} is not {form}: {error}") from error
+    except RecursionError as error:  # brackets in brackets
+        raise _bad(f"{where} is not {form} of a message: it is nested too deeply") from error
     return line + b"\0" * nul
 
 
@@ -159,7 +162,7 @@ def messages_in(read: Callable[[int], bytes], form: str, encoding: str, *, nul: 
                 yield line
             elif form == "lines":
                 yield line + b"\0" * nul
-            elif line.strip():
+            elif form != "json" or line.strip():  # in hex and base64, an empty line is an empty message
                 yield _message(line, form, encoding, nul=nul, where=f"line {number} of standard input")
 
 
@@ -193,6 +196,8 @@ class Output:
     def __init__(self, form: str, encoding: str = "utf-8") -> None:
         self._form = form
         self._encoding = encoding
+        if getattr(sys, "stdout", None) is None:
+            raise Failure(f"standard output: {os.strerror(errno.EBADF)}", FAILED)
         self._terminal = sys.stdout.isatty()
         self.count: int = 0
         self.broken_lines: int = 0
@@ -219,7 +224,7 @@ class Output:
         elif form == "length":
             data = len(message).to_bytes(4, "little") + message
         else:
-            data = json.dumps(self._object(message, more)).encode() + b"\n"
+            data = json.dumps(self._object(message, more)).replace("\x7f", "\\u007f").encode() + b"\n"
         self.write(data)
 
     def _object(self, message: bytes, more: dict[str, object]) -> dict[str, object]:

@@ -223,6 +223,8 @@ def _options(given: dict[str, Any]) -> RelayOptions:
             raise click.UsageError(
                 f"--cert, --key or --ca is no PEM file of its kind: {error.reason or error}."
             ) from error
+        except ValueError as error:
+            raise click.UsageError(f"{error}: 'openssl pkey -in KEY -out FILE' writes it without.") from error
         except OSError as error:
             raise click.UsageError(f"--cert, --key or --ca cannot be read: {error.strerror}.") from error
     return RelayOptions(**given)

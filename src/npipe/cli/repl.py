@@ -16,6 +16,7 @@ import click
 import npipe
 from npipe._text import printable
 from npipe.cli.closed_output import nobody_reads
+from npipe.cli.interrupts import hears_interrupts
 from npipe.cli.messages import Output, message_of, shown
 from npipe.cli.statuses import STATUSES, WRONG_USE, Failure, by_kind, status_of
 from npipe.cli.talk import client_options, connected
@@ -71,6 +72,7 @@ Examples:
     help='Print each answer as a line of JSON: {"size":, "text": or "base64":, "seconds":}, and of a line that fails '
     '{"error":, "code":}.',
 )
+@hears_interrupts
 def repl(name: str, *, encoding: str, nul: bool, timeout: float, poll: bool, any_owner: bool, as_json: bool) -> None:
     """Try the message pipe NAME by hand."""
     if isinstance(sys.stdin, io.TextIOWrapper):  # what is no text goes out as the same bytes, as of arguments

@@ -18,6 +18,7 @@ import npipe
 from npipe._streams import write_all
 from npipe._text import printable
 from npipe.cli.common import check_seconds
+from npipe.cli.interrupts import hears_interrupts
 from npipe.cli.messages import (
     Output,
     form_options,
@@ -32,6 +33,7 @@ from npipe.names import parse_name
 from npipe.reasons import ended_badly
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator
 
     from npipe.options import ConnectOptions
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["call", "cat", "listen", "send"]
 
 _PIECE: Final = 65536
+_LONGEST_SLEEP: Final = 86400.0  # seconds: the system has no sleep of any length
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -96,17 +99,24 @@ def _paced(messages: Iterator[bytes], repeat: int, interval: float) -> Iterator[
     while repeat == 0 or count < repeat:
         count += 1
         for message in kept:
-            now = time.monotonic()
-            if interval and due > now:
-                time.sleep(due - now)
-            due = max(due, now) + interval if due else now + interval
+            while (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, _LONGEST_SLEEP))
+            due = max(due, time.monotonic()) + interval
             yield message
         if not isinstance(kept, list) or not kept:
             return
 
 
+def _check_interval(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not value >= 0:  # nan too
+        raise click.BadParameter(f"it is 0 or more seconds, not {value:g}.")
+    return value
+
+
 _repeat_options: Final = (
-    click.option("--interval", type=click.FloatRange(0), default=0, metavar="SECONDS", help="From one to the next."),
+    click.option(
+        "--interval", type=float, callback=_check_interval, default=0, metavar="SECONDS", help="From one to the next."
+    ),
     click.option("--repeat", type=click.IntRange(0), default=1, metavar="N", help="Do it N times; 0 is for ever."),
 )
 
@@ -142,6 +152,7 @@ Examples:
 @form_options
 @_repeated
 @client_options
+@hears_interrupts
 def call(
     name: str, data: str | None, *, form_in: str | None, form_out: str | None, as_json: bool, encoding: str, nul: bool,
     repeat: int, interval: float, timeout: float, poll: bool, any_owner: bool,
@@ -249,6 +260,7 @@ Examples:
 @input_options
 @_repeated
 @client_options
+@hears_interrupts
 def send(
     name: str, data: str | None, *, path: Path | None, piece: int, checksum: bool, form_in: str | None,
     as_json: bool, encoding: str, nul: bool, repeat: int, interval: float, timeout: float,
@@ -335,6 +347,7 @@ Examples:
 @click.option("--checksum", is_flag=True, help="Print size, rate and SHA-256 on standard error.")
 @output_options
 @_reader_options
+@hears_interrupts
 def cat(
     name: str, *, count: int | None, path: Path | None, checksum: bool, form_out: str | None,
     as_json: bool, encoding: str, timeout: float, poll: bool, any_owner: bool,
@@ -347,7 +360,7 @@ def cat(
         put: Callable[[bytes], Any] = output.put
         if path is not None:
             # Without a buffer: what was taken from the pipe is in the file, also if this process is killed.
-            put = functools.partial(write_all, stack.enter_context(path.open("wb", buffering=0)))
+            put = functools.partial(_write_to, path, stack.enter_context(path.open("wb", buffering=0)))
         progress = _Progress("read", None) if path is not None or checksum else None
         with progress or contextlib.nullcontext():
             for message in _messages(pipe):
@@ -361,6 +374,14 @@ def cat(
     if progress is not None:
         progress.tell("read", as_json=as_json and path is not None, checksum=checksum)
     output.end()
+
+
+def _write_to(path: Path, file: io.FileIO, data: bytes) -> None:
+    try:
+        write_all(file, data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _messages(pipe: MessagePipe | StreamPipe) -> Iterator[bytes]:
@@ -400,6 +421,7 @@ Examples:
               help="Who may connect.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Do not tell who comes and goes, on a terminal.")
 @form_options
+@hears_interrupts
 def listen(
     name: str, *, keep: bool, mode: Any, security: str, quiet: bool, form_in: str | None, form_out: str | None,
     as_json: bool, encoding: str, nul: bool,

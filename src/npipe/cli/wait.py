@@ -10,6 +10,7 @@ import click
 
 import npipe
 from npipe.cli.common import check_seconds, examples
+from npipe.cli.interrupts import hears_interrupts
 from npipe.cli.statuses import CANNOT, DENIED, NOT_THERE, TIME_OVER, statuses
 from npipe.names import parse_name
 
@@ -45,6 +46,7 @@ _STATUSES = statuses(
     help="Wait for a pipe that is not there yet too, within the same time; without --timeout until it is there.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: name, seconds waited, and code (0: it is).")
+@hears_interrupts
 def wait(name: str, timeout: float | None, create: bool, as_json: bool) -> None:
     """Wait until an instance of the pipe NAME listens.
 

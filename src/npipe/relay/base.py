@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from npipe.options import Mode, Security
     from npipe.remote import Remote
 
-__all__ = ["PIECE", "Acceptor", "Arrival", "Channel", "Framing", "PeerLostError", "RelayOptions", "UncarriableError"]
+__all__ = [
+    "PIECE",
+    "Acceptor",
+    "Arrival",
+    "Channel",
+    "CutOffError",
+    "Framing",
+    "PeerLostError",
+    "RelayOptions",
+    "UncarriableError",
+]
 
 PIECE: Final = 65536
 """Bytes that are carried at a time, where there are no messages."""
@@ -78,6 +88,10 @@ class RelayOptions:
 
 class UncarriableError(PeerLostError):
     """A message for which the other side has no form."""
+
+
+class CutOffError(PeerLostError):
+    """What a peer says has ended without its proper end, and it may read yet."""
 
 
 class Channel(ABC):

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from npipe.relay.base import PeerLostError, UncarriableError
+from npipe.relay.base import CutOffError, PeerLostError, UncarriableError
 
 if TYPE_CHECKING:
     from npipe.relay.base import Channel, RelayOptions
@@ -59,6 +59,7 @@ class _Way:
         self.told = True
         self.lost = ""
         self.target_lost = False
+        self.cut_off = False
         self.holds = 0
         self.last = time.monotonic()
 
@@ -70,6 +71,7 @@ class _Way:
                 data = await source.read()
             except PeerLostError as error:
                 self.lost = f"{self.source_name}: {error}"
+                self.cut_off = isinstance(error, CutOffError)
                 return
             self.last = time.monotonic()
             try:
@@ -185,7 +187,8 @@ class Conversation:
                     ):
                         return f"{way.source_name} has ended"
                     if ways:
-                        after[asyncio.create_task(way.after())] = way
+                        ending = self._last_words(*ways.values()) if way.cut_off else way.after()
+                        after[asyncio.create_task(ending)] = way
                         watch.cancel()
                         await asyncio.wait((watch,))
                         watch = asyncio.create_task(self._watch(half=True, told=way.told))
@@ -199,6 +202,12 @@ class Conversation:
             for way in (forth, back):
                 way.flow.dropped += way.holds
                 way.holds = 0
+
+    async def _last_words(self, way: _Way) -> None:
+        """Wait until what was on its way to a side that may have gone has come there, or is found to be for nobody."""
+        began = time.monotonic()
+        while (left := max(began, way.last) + self._options.linger - time.monotonic()) > 0:
+            await asyncio.sleep(left)
 
     async def _watch(self, *, half: bool, told: bool = True) -> str:
         """Wait until nothing has been carried for longer than it may be."""

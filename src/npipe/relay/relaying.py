@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import inspect
 import logging
 import time
@@ -117,6 +118,8 @@ class Relay:
         """Those of the tasks that have both sides."""
         self._room = asyncio.Event()
         self._freed = asyncio.Event()
+        self._short = 0
+        """Clients whose other side waits for a descriptor: no more are taken meanwhile."""
         self._number = 0
         self._reached = False
         """Whether there was a connection of both sides."""
@@ -276,7 +279,7 @@ class Relay:
     async def _next(self, acceptor: Acceptor) -> Arrival:
         limit = self.options.max_connections
         while True:
-            while limit is not None and len(self._tasks) >= limit:
+            while self._short or (limit is not None and len(self._tasks) >= limit):
                 self._freed.clear()
                 await self._freed.wait()
             try:
@@ -349,11 +352,32 @@ class Relay:
             while True:
                 try:
                     return await dial()
-                except (ConnectionRefusedError, FileNotFoundError) as error:
-                    if not self.options.wait_for_server or isinstance(error, PipeError):
+                except OSError as error:
+                    if _is_short_of_descriptors(error) and self._may_free():
+                        await self._until_freed()
+                        continue
+                    if (
+                        not self.options.wait_for_server
+                        or isinstance(error, PipeError)
+                        or not isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+                    ):
                         raise
                 await asyncio.sleep(pause)  # nothing tells of a socket that comes to listen
                 pause = min(pause * 2, 1.0)
+
+    def _may_free(self) -> bool:
+        """Whether there is a connection that may end, or become one, without waiting for a descriptor itself."""
+        return bool(self._talks) or len(self._tasks) > self._short + 1
+
+    async def _until_freed(self) -> None:
+        """Wait until a connection has ended, and let nobody else come who would take what it had."""
+        self._short += 1
+        try:
+            self._freed.clear()
+            await self._freed.wait()
+        finally:
+            self._short -= 1
+            self._freed.set()
 
     async def _talk(self, number: int, here: Channel, there: Channel, index: int) -> Report:
         channels = (here, there) if index == 0 else (there, here)
@@ -515,6 +539,12 @@ def _named(address: Address) -> Iterator[None]:
                 error.strerror = _text(error)
             error.filename = address.given
         raise
+
+
+def _is_short_of_descriptors(error: OSError) -> bool:
+    if isinstance(error, PipeError):  # 1450: the pipe's server is
+        return error.winerror in (WinError.TOO_MANY_OPEN_FILES, WinError.NO_SYSTEM_RESOURCES)
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _text(error: BaseException) -> str:

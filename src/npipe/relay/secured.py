@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from typing import TYPE_CHECKING
 
-from npipe.relay.base import PIECE, Channel, PeerLostError
+from npipe.relay.base import PIECE, Channel, CutOffError, PeerLostError
 
 if TYPE_CHECKING:
     import os
@@ -30,14 +30,20 @@ def tls_contexts(
         The context for listening, and the one for dialling.
 
     Raises:
-        OSError: a file cannot be read; ssl.SSLError: it is not what it should be.
+        OSError: a file cannot be read; ssl.SSLError: it is not what it should be; ValueError: the key wants a
+            passphrase, for which nobody is asked.
     """
+
+    def refuse() -> str:
+        raise ValueError("the key is encrypted with a passphrase")
+
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.verify_mode = ssl.CERT_REQUIRED
+    server.num_tickets = 0  # for a client that closes with one unread, the system takes back what it has sent
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which checks certificate and name
     for context in (server, client):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, refuse)  # else OpenSSL asks on the terminal
         context.load_verify_locations(ca)
     return server, client
 
@@ -65,7 +71,8 @@ class TLSChannel(Channel):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._more()
+                if not await self._more():
+                    self._incoming.write_eof()
             except ssl.SSLError as error:
                 with contextlib.suppress(PeerLostError):
                     await self._flush()  # the alert, which tells the peer
@@ -79,12 +86,12 @@ class TLSChannel(Channel):
             while data := self._outgoing.read():
                 await self._inner.write(data)
 
-    async def _more(self) -> None:
+    async def _more(self) -> bool:
+        """Take what comes; False at the inner channel's end, of which OpenSSL hears nothing: then it writes on."""
         data = None if self._inner.read_ended else await self._inner.read()
-        if data is None:
-            self._incoming.write_eof()
-        else:
+        if data is not None:
             self._incoming.write(data)
+        return data is not None
 
     async def read(self) -> bytes | None:
         """See Channel.read."""
@@ -96,12 +103,11 @@ class TLSChannel(Channel):
             except ssl.SSLWantReadError:
                 if self._outgoing.pending:
                     await self._flush()
-                await self._more()
+                if not await self._more():
+                    raise CutOffError("it ended without TLS's closing, so perhaps something is cut off") from None
                 continue
             except ssl.SSLZeroReturnError:
                 data = b""
-            except ssl.SSLEOFError as error:
-                raise PeerLostError("it ended without TLS's closing, so perhaps something is cut off") from error
             except ssl.SSLError as error:
                 raise PeerLostError(f"TLS: {_reason(error)}") from error
             if not data:

@@ -107,7 +107,12 @@ class SocketChannel(Channel):
             await super().gone()
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
-        with select.epoll() as ends:
+        try:
+            watching = select.epoll()
+        except OSError:  # no descriptor is left: it is not seen, and what there is to carry is carried
+            await super().gone()
+            return
+        with watching as ends:
             ends.register(self._socket, 0)  # EPOLLHUP and EPOLLERR come unasked
             self._loop.add_reader(ends.fileno(), _set, waiter)
             try:
