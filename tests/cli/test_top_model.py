@@ -271,10 +271,12 @@ def test_the_keys_are_readable_on_a_narrow_terminal() -> None:
     from npipe.cli._monitor.keys import KEYS
 
     assert max(map(len, KEYS.splitlines())) < 40
-    for column in (*PIPE_COLUMNS, *CONNECTION_COLUMNS):
-        if column.key not in ("name", "clients", "client", "unread", "pid", "user", "program", "rate", "moved"):
-            known = column.title in ("unread in", "unread out", "for")  # they say it
-            assert known or f"\n{column.title} " in KEYS, column.key
+    columns = [(column.key, column.title) for column in PIPE_COLUMNS]
+    columns += [(column.key, column.title) for column in CONNECTION_COLUMNS]
+    for key, title in columns:
+        if key not in ("name", "clients", "client", "unread", "pid", "user", "program", "rate", "moved"):
+            known = title in ("unread in", "unread out", "for")  # they say it
+            assert known or f"\n{title} " in KEYS, key
 
 
 def test_numbers_have_five_characters_at_most() -> None:
